@@ -1,0 +1,153 @@
+using ILGPU;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>What an allocation is for.</summary>
+public enum AllocationKind
+{
+    /// <summary>The arena: tables and page slots.</summary>
+    Arena,
+
+    /// <summary>Working memory of launches.</summary>
+    Scratch,
+
+    /// <summary>A page slot taken or given back inside the arena.</summary>
+    Slot,
+
+    /// <summary>Host-side bookkeeping.</summary>
+    Bookkeeping,
+}
+
+/// <summary>Told of every allocation (positive bytes) and release (negative bytes) as it happens.</summary>
+public delegate void AllocationObserver(AllocationKind kind, long bytes);
+
+/// <summary>One page to be written from another: decoded, and encoded anew where the formats differ.</summary>
+/// <param name="SourceSlot">Slot read.</param>
+/// <param name="SourceClass">Its page class.</param>
+/// <param name="TargetSlot">Slot written.</param>
+/// <param name="TargetClass">Its page class.</param>
+/// <param name="Tokens">Tokens that the page holds, from its first.</param>
+public readonly record struct PageMove(int SourceSlot, int SourceClass, int TargetSlot, int TargetClass, int Tokens);
+
+/// <summary>One page to be decoded for <see cref="KernelTier.Materialize"/>.</summary>
+/// <param name="Slot">Slot read.</param>
+/// <param name="PageClass">Its page class.</param>
+/// <param name="Tokens">Tokens to read, from the page's first.</param>
+/// <param name="TargetVector">Where its first vector goes, in vectors from the start of the target.</param>
+/// <param name="TargetStride">Vectors from one token to the next in the target.</param>
+public readonly record struct PageRead(int Slot, int PageClass, int Tokens, int TargetVector, int TargetStride);
+
+/// <summary>One sequence's part of a ragged launch.</summary>
+/// <param name="Sequence">Its sequence slot in the tables.</param>
+/// <param name="FirstToken">Its first token in the launch's tensors.</param>
+/// <param name="Tokens">Its tokens in this launch, at least 1.</param>
+/// <param name="Length">Its length in tokens once they are appended: the last of them has position Length - 1.</param>
+public readonly record struct RaggedSequence(int Sequence, int FirstToken, int Tokens, int Length);
+
+/// <summary>Where an element was refused that no page format holds: a NaN, an infinity, or a value beyond the open page's format.</summary>
+/// <param name="Layer">Layer.</param>
+/// <param name="Token">Token in the launch's tensors.</param>
+/// <param name="Head">KV head.</param>
+/// <param name="IsValue">In the values; else in the keys.</param>
+public readonly record struct NonFinite(int Layer, int Token, int Head, bool IsValue);
+
+/// <summary>
+/// The memory of one cache on one device, and the kernels that work on it. Knows bytes, shapes and tables; no sequences' lives,
+/// no policy. Batches of different sequences may be used from different threads at once; <see cref="Tables"/> rows belong to
+/// the thread that owns the sequence.
+/// </summary>
+public abstract unsafe class KernelTier : IDisposable
+{
+    /// <summary>Sets what every tier shares.</summary>
+    protected KernelTier(KernelShape shape, long arenaBytes)
+    {
+        ArgumentNullException.ThrowIfNull(shape);
+        Shape = shape;
+        Map = new TableMap(shape);
+        if (arenaBytes < Map.Bytes || arenaBytes / PageLayout.UnitBytes > int.MaxValue)
+        {
+            throw new ArgumentOutOfRangeException(
+                nameof(arenaBytes), arenaBytes, $"expected {Map.Bytes} bytes of tables at least, {(long)int.MaxValue * PageLayout.UnitBytes} at most");
+        }
+
+        ArenaBytes = arenaBytes;
+    }
+
+    /// <summary>What the tier was built for.</summary>
+    public KernelShape Shape { get; }
+
+    /// <summary>Where the tables lie.</summary>
+    public TableMap Map { get; }
+
+    /// <summary>Size of the arena: tables, then page slots.</summary>
+    public long ArenaBytes { get; }
+
+    /// <summary>The tier's name, as reports print it: "simd-512", "portable (cuda)".</summary>
+    public abstract string Name { get; }
+
+    /// <summary>The host's copy of the tables, <see cref="TableMap.TableWords"/> words; written through <see cref="Write"/>.</summary>
+    public abstract int* Tables { get; }
+
+    /// <summary>Writes a table word; the device sees it before the next launch reads it.</summary>
+    public abstract void Write(int word, int value);
+
+    /// <summary>Makes the working memory of one concurrent step; reused from step to step.</summary>
+    /// <param name="maxSequences">Sequences in one launch, at most.</param>
+    /// <param name="maxTokens">Tokens in one launch over all sequences, at most.</param>
+    public abstract KernelBatch CreateBatch(int maxSequences, int maxTokens);
+
+    /// <summary>Writes pages from pages. Sources and targets are disjoint.</summary>
+    public abstract void Transcode(ReadOnlySpan<PageMove> moves);
+
+    /// <summary>Decodes pages, back in the plain basis: keys as vectors of the key width, values of the value width. Either target may be empty.</summary>
+    public abstract void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values);
+
+    /// <summary>Copies words of the arena to the host.</summary>
+    public abstract void Read(long word, Span<int> target);
+
+    /// <summary>Copies words from the host into the arena.</summary>
+    public abstract void Load(long word, ReadOnlySpan<int> source);
+
+    /// <summary>Waits for everything that was enqueued.</summary>
+    public abstract void Synchronize();
+
+    /// <inheritdoc/>
+    public abstract void Dispose();
+}
+
+/// <summary>The launches of one step: append and attend over a ragged batch, layer by layer. Used by one thread at a time.</summary>
+public abstract class KernelBatch : IDisposable
+{
+    /// <summary>Bytes of working memory held; does not grow with the length of sequences.</summary>
+    public abstract long ScratchBytes { get; }
+
+    /// <summary>
+    /// Sets the batch of the launches that follow. The tables already list, for every layer and head, pages up to each
+    /// sequence's length.
+    /// </summary>
+    public abstract void Begin(ReadOnlySpan<RaggedSequence> sequences);
+
+    /// <summary>Writes the batch's keys <c>[tokens][KV heads][key width]</c> and values into the open pages of a layer.</summary>
+    public abstract void Append(int layer, KvTensor keys, KvTensor values);
+
+    /// <summary>
+    /// Causal attention of queries <c>[tokens][query heads][key width]</c>, scaled by 1/sqrt(key width), over the pages of a layer.
+    /// Writes <c>output[tokens][query heads][value width]</c>, and for each sequence's last token the page statistics and log-sum-exp of
+    /// the tables.
+    /// </summary>
+    /// <param name="layer">Layer.</param>
+    /// <param name="queries">Queries.</param>
+    /// <param name="output">Output, dense.</param>
+    /// <param name="logSumExp">Natural log-sum-exp of each <c>[token][query head]</c>, or empty.</param>
+    public abstract void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp);
+
+    /// <summary>The same with the output left on the device.</summary>
+    /// <exception cref="NotSupportedException">The tier works in host memory.</exception>
+    public abstract void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp);
+
+    /// <summary>Waits for the launches since <see cref="Begin"/> and tells of the first element refused, if any.</summary>
+    public abstract NonFinite? End();
+
+    /// <inheritdoc/>
+    public abstract void Dispose();
+}

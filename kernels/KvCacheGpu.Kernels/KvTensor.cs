@@ -1,0 +1,117 @@
+using System.Runtime.InteropServices;
+using ILGPU;
+using ILGPU.Runtime;
+using Half = System.Half;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>Element type of a <see cref="KvTensor"/>.</summary>
+public enum TensorType : byte
+{
+    /// <summary>IEEE binary32.</summary>
+    F32,
+
+    /// <summary>IEEE binary16.</summary>
+    F16,
+
+    /// <summary>bfloat16 bits in 16-bit integers.</summary>
+    BF16,
+}
+
+/// <summary>
+/// Keys, values or queries as a host framework holds them: <c>[tokens][heads][width]</c>, elements of a vector side by side,
+/// tokens and heads at any stride, in host memory or on the device. Nothing is copied to make one.
+/// </summary>
+public readonly ref struct KvTensor
+{
+    private KvTensor(ReadOnlySpan<byte> host, ArrayView<byte> device, bool onDevice, TensorType type, int tokenStride, int headStride, AcceleratorStream? stream)
+    {
+        Host = host;
+        Device = device;
+        IsOnDevice = onDevice;
+        Type = type;
+        TokenStride = tokenStride;
+        HeadStride = headStride;
+        Stream = stream;
+    }
+
+    /// <summary>The elements in host memory, as bytes; empty for a device tensor.</summary>
+    public ReadOnlySpan<byte> Host { get; }
+
+    /// <summary>The elements on the device, as bytes; not valid for a host tensor.</summary>
+    public ArrayView<byte> Device { get; }
+
+    /// <summary>Whether the elements lie on the device.</summary>
+    public bool IsOnDevice { get; }
+
+    /// <summary>Element type.</summary>
+    public TensorType Type { get; }
+
+    /// <summary>Elements from one token to the next; 0 means dense, heads * width.</summary>
+    public int TokenStride { get; }
+
+    /// <summary>Elements from one head to the next; 0 means dense, width.</summary>
+    public int HeadStride { get; }
+
+    /// <summary>The stream that writes the tensor, waited for before it is read; null where nothing is pending.</summary>
+    public AcceleratorStream? Stream { get; }
+
+    /// <summary>Bytes of one element.</summary>
+    public int ElementBytes => Type == TensorType.F32 ? 4 : 2;
+
+    /// <summary>Elements that the tensor spans.</summary>
+    public long Length => (IsOnDevice ? Device.Length : Host.Length) / ElementBytes;
+
+    /// <summary>Wraps binary32 elements in host memory.</summary>
+    public static KvTensor FromHost(ReadOnlySpan<float> elements, int tokenStride = 0, int headStride = 0) =>
+        new(MemoryMarshal.AsBytes(elements), default, false, TensorType.F32, tokenStride, headStride, null);
+
+    /// <summary>Wraps binary16 elements in host memory.</summary>
+    public static KvTensor FromHost(ReadOnlySpan<Half> elements, int tokenStride = 0, int headStride = 0) =>
+        new(MemoryMarshal.AsBytes(elements), default, false, TensorType.F16, tokenStride, headStride, null);
+
+    /// <summary>Wraps bfloat16 bits in host memory.</summary>
+    public static KvTensor FromHostBFloat16(ReadOnlySpan<ushort> bits, int tokenStride = 0, int headStride = 0) =>
+        new(MemoryMarshal.AsBytes(bits), default, false, TensorType.BF16, tokenStride, headStride, null);
+
+    /// <summary>Wraps elements on the cache's own device.</summary>
+    /// <param name="elements">The memory, as bytes (<c>view.Cast&lt;T, byte&gt;()</c>).</param>
+    /// <param name="type">Element type.</param>
+    /// <param name="tokenStride">Elements from one token to the next; 0 means dense.</param>
+    /// <param name="headStride">Elements from one head to the next; 0 means dense.</param>
+    /// <param name="stream">The stream that writes the tensor, or null.</param>
+    public static KvTensor FromDevice(ArrayView<byte> elements, TensorType type, int tokenStride = 0, int headStride = 0, AcceleratorStream? stream = null) =>
+        new(default, elements, true, type, tokenStride, headStride, stream);
+
+    /// <summary>Wraps dense binary32 elements in host memory.</summary>
+    public static implicit operator KvTensor(ReadOnlySpan<float> elements) => FromHost(elements);
+
+    /// <summary>Wraps dense binary32 elements in host memory.</summary>
+    public static implicit operator KvTensor(Span<float> elements) => FromHost(elements);
+
+    /// <summary>Wraps dense binary32 elements in host memory.</summary>
+    public static implicit operator KvTensor(float[] elements) => FromHost(elements);
+
+    /// <summary>Wraps dense binary16 elements in host memory.</summary>
+    public static implicit operator KvTensor(ReadOnlySpan<Half> elements) => FromHost(elements);
+
+    /// <summary>Refuses a tensor that does not span <c>[tokens][heads][width]</c> at its strides.</summary>
+    /// <exception cref="ArgumentException">Too short, or dense and too long, or a stride smaller than what it steps over.</exception>
+    public void ThrowIfNotShaped(int tokens, int heads, int width, string name)
+    {
+        int headStride = HeadStride == 0 ? width : HeadStride;
+        long tokenStride = TokenStride == 0 ? (long)heads * headStride : TokenStride;
+        if (headStride < width || tokenStride < width)
+        {
+            throw new ArgumentException($"{name}: strides {tokenStride}, {headStride} overlap vectors of width {width}", name);
+        }
+
+        long needed = ((tokens - 1) * tokenStride) + ((long)(heads - 1) * headStride) + width;
+        bool dense = TokenStride == 0 && HeadStride == 0;
+        if (Length < needed || (dense && Length != needed))
+        {
+            throw new ArgumentException(
+                $"{name}: expected {needed} elements [{tokens} tokens][{heads} heads][{width}], got {Length}", name);
+        }
+    }
+}

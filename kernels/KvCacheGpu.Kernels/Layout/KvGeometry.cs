@@ -1,0 +1,80 @@
+namespace KvCacheGpu.Kernels;
+
+/// <summary>The shape of a model's keys and values: what every tensor, page and table is measured by.</summary>
+public sealed record KvGeometry
+{
+    /// <summary>The smallest head width that kernels take.</summary>
+    public const int MinWidth = 8;
+
+    /// <summary>The largest head width that kernels take (MLA's 512 + 64).</summary>
+    public const int MaxWidth = 576;
+
+    /// <summary>The largest page, in tokens.</summary>
+    public const int MaxPageTokens = 1024;
+
+    /// <summary>Describes a model.</summary>
+    /// <param name="layers">Attention layers, at least 1.</param>
+    /// <param name="queryHeads">Query heads that attend to <paramref name="kvHeads"/>: a multiple of their count (GQA; equal is MHA; one KV head is MQA).</param>
+    /// <param name="kvHeads">The KV heads held here.</param>
+    /// <param name="keyWidth">Elements of one key vector, 8..576.</param>
+    /// <param name="valueWidth">Elements of one value vector, 8..576; 0 takes <paramref name="keyWidth"/>.</param>
+    /// <param name="pageTokens">Tokens in a page, 1..1024. The default value is 64.</param>
+    /// <exception cref="ArgumentOutOfRangeException">A count or width is outside its range.</exception>
+    public KvGeometry(int layers, int queryHeads, HeadRange kvHeads, int keyWidth, int valueWidth = 0, int pageTokens = 64)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(layers, 1);
+        ArgumentOutOfRangeException.ThrowIfLessThan(kvHeads.Count, 1, nameof(kvHeads));
+        ArgumentOutOfRangeException.ThrowIfNegative(kvHeads.Start, nameof(kvHeads));
+        ArgumentOutOfRangeException.ThrowIfLessThan(queryHeads, kvHeads.Count);
+        if (queryHeads % kvHeads.Count != 0)
+        {
+            throw new ArgumentOutOfRangeException(
+                nameof(queryHeads), queryHeads, $"expected a multiple of the {kvHeads.Count} KV heads");
+        }
+
+        valueWidth = valueWidth == 0 ? keyWidth : valueWidth;
+        ThrowIfNotAWidth(keyWidth, nameof(keyWidth));
+        ThrowIfNotAWidth(valueWidth, nameof(valueWidth));
+        ArgumentOutOfRangeException.ThrowIfLessThan(pageTokens, 1);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(pageTokens, MaxPageTokens);
+        (Layers, QueryHeads, Heads, KeyWidth, ValueWidth, PageTokens) = (layers, queryHeads, kvHeads, keyWidth, valueWidth, pageTokens);
+    }
+
+    /// <summary>Attention layers.</summary>
+    public int Layers { get; }
+
+    /// <summary>Query heads attending to <see cref="Heads"/>.</summary>
+    public int QueryHeads { get; }
+
+    /// <summary>The KV heads held here.</summary>
+    public HeadRange Heads { get; }
+
+    /// <summary>Number of KV heads held here.</summary>
+    public int KvHeads => Heads.Count;
+
+    /// <summary>Query heads that share one KV head.</summary>
+    public int GroupSize => QueryHeads / KvHeads;
+
+    /// <summary>Elements of one key (and query) vector.</summary>
+    public int KeyWidth { get; }
+
+    /// <summary>Elements of one value (and output) vector.</summary>
+    public int ValueWidth { get; }
+
+    /// <summary>Tokens in a page.</summary>
+    public int PageTokens { get; }
+
+    /// <summary>Bytes that a dense F16 cache of <paramref name="tokens"/> tokens takes: what percentages and ratios refer to.</summary>
+    public long DenseF16Bytes(long tokens) => checked(tokens * Layers * KvHeads * (KeyWidth + ValueWidth) * 2);
+
+    /// <summary>Pages that <paramref name="tokens"/> tokens touch, counted from position 0.</summary>
+    public int PagesFor(int tokens) => (int)(((long)tokens + PageTokens - 1) / PageTokens);
+
+    private static void ThrowIfNotAWidth(int width, string name)
+    {
+        if (width is < MinWidth or > MaxWidth)
+        {
+            throw new ArgumentOutOfRangeException(name, width, $"expected a head width of {MinWidth}..{MaxWidth}");
+        }
+    }
+}
