@@ -8,3 +8,5 @@ public sealed class Reference : ITierUnderTest
 }
 
 public class ReferenceAttentionTests : AttentionConformance<Reference>;
+
+public class ReferencePageTests : PageConformance<Reference>;
