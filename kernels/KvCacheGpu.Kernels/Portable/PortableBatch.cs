@@ -35,7 +35,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         _rotatedLaunch = last.ValueFormat.IsRotated() ? launches - 1 : -1;
         _sequences = new RaggedSequence[maxSequences];
         int maxBlocks = KernelDims.MaxBlocks(maxSequences, maxTokens, _geometry.GroupSize);
-        _memory = new BatchMemory(tier.Link, tier.Shape, _dims, launches, _rotatesKeys, maxBlocks);
+        _memory = new BatchMemory(tier.Link, tier.Shape, _dims, launches, _rotatesKeys, maxBlocks, tier.PartialFloats);
     }
 
     /// <inheritdoc/>

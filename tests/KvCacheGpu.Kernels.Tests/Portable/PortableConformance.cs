@@ -12,20 +12,6 @@ public sealed class PortableGroup2 : ITierUnderTest
     public static KernelTier Create(KernelShape shape, long arenaBytes) => Emulated.Tier(shape, arenaBytes, 2);
 }
 
-public sealed class PortableGroup16 : ITierUnderTest
-{
-    public static IEnumerable<AttentionCase> Grid => AttentionGrid.Few.Take(4);
-
-    public static KernelTier Create(KernelShape shape, long arenaBytes) => Emulated.Tier(shape, arenaBytes, 16);
-}
-
-public sealed class PortableGroup32 : ITierUnderTest
-{
-    public static IEnumerable<AttentionCase> Grid => AttentionGrid.Few.Skip(4);
-
-    public static KernelTier Create(KernelShape shape, long arenaBytes) => Emulated.Tier(shape, arenaBytes, 32);
-}
-
 public class PortableAttentionGroup1Tests : AttentionConformance<PortableGroup1>;
 
 public class PortablePageGroup1Tests : PageConformance<PortableGroup1>;
@@ -33,7 +19,3 @@ public class PortablePageGroup1Tests : PageConformance<PortableGroup1>;
 public class PortableAttentionGroup2Tests : AttentionConformance<PortableGroup2>;
 
 public class PortablePageGroup2Tests : PageConformance<PortableGroup2>;
-
-public class PortableAttentionGroup16Tests : AttentionConformance<PortableGroup16>;
-
-public class PortableAttentionGroup32Tests : AttentionConformance<PortableGroup32>;
