@@ -58,6 +58,26 @@ public sealed class PortableTierTests(ITestOutputHelper output)
     }
 
     [Fact]
+    public void Rows_of_more_pages_than_segments_equal_the_oracle()
+    {
+        var geometry = new KvGeometry(1, 2, 1, 8, pageTokens: 1);
+        KernelShape shape = Shapes.Mixed(
+            geometry, PageFormat.F32, PageFormat.F32, PageFormat.I8, PageFormat.F32, capacity: 256);
+        using var harness = new TierHarness(
+            (s, bytes) => new PortableTier(Emulated.For(2), s, bytes, 1) { SegmentTokens = 1 }, shape, 500);
+        HarnessSequence sequence = harness.Add(new SequenceData(geometry, 202, seed: 4));
+        harness.Fill(sequence, 62);
+        foreach (int tokens in new[] { 6, 60, 70, 4 })
+        {
+            // The steps reach across 64 and 128 pages, where segments widen and become fewer.
+            harness.Begin((sequence, tokens));
+            harness.Append(0);
+            Expect.MatchesOracle(harness, 0, harness.Queries(0), harness.Attend(0), sequence);
+            harness.Seal(sequence);
+        }
+    }
+
+    [Fact]
     public void More_patches_than_the_log_holds_reach_the_device_and_the_last_value_wins()
     {
         KernelShape shape = Shapes.Plain(Small, PageFormat.F16, PageFormat.F16, sequences: 8, capacity: 2000);
@@ -154,6 +174,8 @@ public sealed class PortableTierTests(ITestOutputHelper output)
     {
         using PortableTier tier = Emulated.Tier(Shapes.Encoded(Small, PageFormat.F16), 1 << 20, 1);
         using KernelBatch batch = tier.CreateBatch(1, 4);
+        Assert.Throws<InvalidOperationException>(() => batch.Append(0, new float[96], new float[128]));
+        Assert.Throws<ArgumentOutOfRangeException>(() => batch.Begin([]));
         Assert.Throws<ArgumentException>(() => batch.Begin([new RaggedSequence(0, 0, 5, 5)]));
         Assert.Throws<ArgumentException>(() => batch.Begin([new RaggedSequence(99, 0, 1, 1)]));
         Assert.Throws<ArgumentException>(() => batch.Begin([new RaggedSequence(0, 0, 2, 1)]));
