@@ -1,4 +1,5 @@
 using System.Text.Json;
+using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Llama;
 

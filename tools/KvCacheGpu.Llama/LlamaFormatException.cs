@@ -7,7 +7,7 @@ namespace KvCacheGpu.Llama;
 public sealed class LlamaFormatException : Exception
 {
     private LlamaFormatException(string code, string message, string expected, string actual, Exception? inner)
-        : base(message, inner) => (Code, Expected, Actual) = (code, expected, actual);
+        : base($"{code}: {OneLine(message)}", inner) => (Code, Expected, Actual) = (code, expected, actual);
 
     /// <summary>E002 where a file is missing, E004 where one is corrupt, E009 where the architecture is not one served here.</summary>
     public string Code { get; }
@@ -21,17 +21,17 @@ public sealed class LlamaFormatException : Exception
     /// <summary>A file or directory that is not there.</summary>
     [DoesNotReturn]
     internal static void ThrowMissing(string path, string expected) =>
-        throw new LlamaFormatException("E002", OneLine($"{path}: expected {expected}, found nothing"), expected, "nothing", null);
+        throw new LlamaFormatException("E002", $"{path}: expected {expected}, found nothing", expected, "nothing", null);
 
     /// <summary>A file that contradicts itself.</summary>
     [DoesNotReturn]
     internal static void ThrowCorrupt(string file, string where, string expected, string actual, Exception? inner = null) =>
-        throw new LlamaFormatException("E004", OneLine($"{file}: {where}: expected {expected}, got {actual}"), expected, actual, inner);
+        throw new LlamaFormatException("E004", $"{file}: {where}: expected {expected}, got {actual}", expected, actual, inner);
 
     /// <summary>A file that is sound, of a kind that is not served.</summary>
     [DoesNotReturn]
     internal static void ThrowUnsupported(string file, string where, string expected, string actual) =>
-        throw new LlamaFormatException("E009", OneLine($"{file}: {where}: only {expected} is supported, got {actual}"), expected, actual, null);
+        throw new LlamaFormatException("E009", $"{file}: {where}: only {expected} is supported, got {actual}", expected, actual, null);
 
     // Names in files are not ours: control characters must not break the line or the terminal.
     private static string OneLine(string text)

@@ -1,3 +1,5 @@
+using System.Runtime.ExceptionServices;
+
 namespace KvCacheGpu.Llama;
 
 /// <summary>
@@ -102,7 +104,7 @@ internal sealed unsafe class PackedMatrix : IDisposable
         int rows = (int)entry.Shape[0];
         WeightType source = entry.WeightType!.Value;
         int rowBytes = Columns * (source == WeightType.F32 ? 4 : 2);
-        Parallel.For(0, (rows + BlockRows - 1) / BlockRows, block =>
+        void FillBlock(int block)
         {
             int count = Math.Min(BlockRows, rows - (block * BlockRows));
             byte[] bytes = GC.AllocateUninitializedArray<byte>(count * rowBytes);
@@ -115,7 +117,16 @@ internal sealed unsafe class PackedMatrix : IDisposable
                     PlaceRow(first + ((nint)r * rowBytes), source, firstRow + (block * BlockRows) + r);
                 }
             }
-        });
+        }
+
+        try
+        {
+            Parallel.For(0, (rows + BlockRows - 1) / BlockRows, FillBlock);
+        }
+        catch (AggregateException errors)
+        {
+            ExceptionDispatchInfo.Throw(errors.InnerExceptions[0]);
+        }
     }
 
     private void PlaceRow(byte* source, WeightType sourceType, int row)
