@@ -31,7 +31,9 @@ internal sealed unsafe class MatrixProduct(SimdLevel level = SimdLevel.Auto) : P
     /// <param name="tokens">Tokens, at least 1.</param>
     public void Run(PackedMatrix matrix, float* x, int xStride, float* y, int yStride, int tokens)
     {
-        (_matrix, _x, _xStride, _y, _yStride, _tokens) = (matrix, x, xStride, y, yStride, tokens);
+        _x = x;
+        _y = y;
+        (_matrix, _xStride, _yStride, _tokens) = (matrix, xStride, yStride, tokens);
         Run(matrix.Panels * (tokens < FewTokens ? 1 : (tokens + BlockTokens - 1) / BlockTokens));
     }
 
