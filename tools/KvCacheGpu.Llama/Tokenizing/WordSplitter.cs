@@ -21,25 +21,33 @@ internal sealed class WordSplitter(IReadOnlyList<Regex> patterns) : PreTokenizer
     /// <inheritdoc/>
     public override IEnumerable<(int Offset, int Length)> PreTokenize(ReadOnlySpan<char> text) => PreTokenize(text.ToString());
 
+    private static bool InsidePair(string text, int index) =>
+        index > 0 && index < text.Length && char.IsLowSurrogate(text[index]) && char.IsHighSurrogate(text[index - 1]);
+
     private static IEnumerable<(int Offset, int Length)> Split(Regex pattern, string text, int offset, int length)
     {
         // A piece is matched by itself: patterns must not look beyond it.
         string piece = length == text.Length ? text : text.Substring(offset, length);
         int next = 0;
-        for (Match match = pattern.Match(piece); match.Success; match = match.NextMatch())
+        for (int from = 0; from <= length && pattern.Match(piece, from) is { Success: true } match;)
         {
+            from = match.Index + 1;
             if (match.Length == 0)
             {
                 continue;
             }
 
-            if (match.Index > next)
+            // Patterns are written for code points: a surrogate pair is never cut.
+            int start = Math.Max(next, match.Index - (InsidePair(piece, match.Index) ? 1 : 0));
+            int end = match.Index + match.Length;
+            end += InsidePair(piece, end) ? 1 : 0;
+            if (start > next)
             {
-                yield return (offset + next, match.Index - next);
+                yield return (offset + next, start - next);
             }
 
-            yield return (offset + match.Index, match.Length);
-            next = match.Index + match.Length;
+            yield return (offset + start, end - start);
+            (next, from) = (end, end);
         }
 
         if (next < length)
