@@ -1,0 +1,75 @@
+namespace KvCacheGpu.Kernels;
+
+/// <summary>
+/// One vector width, so that each kernel is written once: <typeparamref name="F"/> holds floats, <typeparamref name="I"/> as many ints.
+/// The vectors are type parameters rather than wrapped, since the JIT keeps bare vectors in registers more reliably.
+/// </summary>
+internal unsafe interface ISimd<F, I>
+    where F : struct
+    where I : struct
+{
+    static abstract int Lanes { get; }
+
+    static abstract F Load(float* p);
+
+    static abstract void Store(float* p, F value);
+
+    static abstract I LoadInt(int* p);
+
+    static abstract void StoreInt(int* p, I value);
+
+    static abstract I WidenInt16(short* p);
+
+    static abstract I WidenInt8(sbyte* p);
+
+    static abstract F All(float value);
+
+    static abstract I AllInt(int value);
+
+    static abstract F Add(F a, F b);
+
+    static abstract F Subtract(F a, F b);
+
+    static abstract F Multiply(F a, F b);
+
+    static abstract F Divide(F a, F b);
+
+    /// <summary>a * b + c, fused where the processor has it.</summary>
+    static abstract F MultiplyAdd(F a, F b, F c);
+
+    static abstract F Max(F a, F b);
+
+    static abstract F Min(F a, F b);
+
+    static abstract F Abs(F a);
+
+    static abstract I AddInt(I a, I b);
+
+    static abstract I MaxInt(I a, I b);
+
+    static abstract I And(I a, I b);
+
+    static abstract I Or(I a, I b);
+
+    static abstract I ShiftLeft(I a, int count);
+
+    static abstract I ShiftRight(I a, int count);
+
+    static abstract F ToFloat(I a);
+
+    /// <summary>To the nearest integer, ties to even; |a| below 2^22.</summary>
+    static abstract I Round(F a);
+
+    static abstract F AsFloat(I a);
+
+    static abstract I AsInt(F a);
+
+    /// <summary>Where a is less than b: yes; else no.</summary>
+    static abstract F IfLess(F a, F b, F yes, F no);
+
+    static abstract F Index();
+
+    static abstract float Sum(F a);
+
+    static abstract float MaxOf(F a);
+}

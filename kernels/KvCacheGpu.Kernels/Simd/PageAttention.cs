@@ -1,0 +1,243 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics.X86;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>
+/// The inner loops of attention over one page, for four query rows at once: each word of the page is expanded once and used by all.
+/// </summary>
+/// <remarks>
+/// Keys lie word-major, so that lanes are tokens and four accumulators a lane group give four rows' logits without a horizontal sum.
+/// Values lie token-major, so that lanes are elements of the output.
+/// </remarks>
+internal static unsafe class PageAttention<S, F, I>
+    where S : struct, ISimd<F, I>
+    where F : struct
+    where I : struct
+{
+    /// <summary>Query rows that share one expansion of the page.</summary>
+    public const int Rows = 4;
+
+    /// <summary>logits[row][token] = sum over elements of q[element][row] * key[token][element], without the codec's factor.</summary>
+    /// <param name="keys">Words of the page's keys, int32[words][pageTokens].</param>
+    /// <param name="ahead">Keys of the page that is read next: fetched line by line as this one is worked on.</param>
+    /// <param name="pageTokens">Tokens in a page.</param>
+    /// <param name="words">Words of one key.</param>
+    /// <param name="q">Queries, f32[width][4].</param>
+    /// <param name="tokens">Tokens wanted; up to a lane group more are computed and mean nothing.</param>
+    /// <param name="logits">f32[4][stride].</param>
+    /// <param name="stride">At least the tokens, rounded up to two lane groups.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Logits<TKey>(int* keys, byte* ahead, int pageTokens, int words, float* q, int tokens, float* logits, int stride)
+        where TKey : struct, ISimdCodec
+    {
+        for (int t = 0; t < tokens; t += 2 * S.Lanes)
+        {
+            F a0 = S.All(0), a1 = a0, a2 = a0, a3 = a0, b0 = a0, b1 = a0, b2 = a0, b3 = a0;
+            int* k = keys + t;
+            float* x = q;
+            for (int w = 0; w < words; w++, k += pageTokens)
+            {
+                I u = S.LoadInt(k), v = S.LoadInt(k + S.Lanes);
+                Prefetch(ahead);
+                Prefetch(ahead + (S.Lanes * sizeof(int)));
+                ahead += 2 * S.Lanes * sizeof(int);
+                Step(TKey.Element<S, F, I>(u, 0), TKey.Element<S, F, I>(v, 0), x, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
+                if (TKey.PerWord >= 2)
+                {
+                    Step(TKey.Element<S, F, I>(u, 1), TKey.Element<S, F, I>(v, 1), x + Rows, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
+                }
+
+                if (TKey.PerWord == 4)
+                {
+                    Step(TKey.Element<S, F, I>(u, 2), TKey.Element<S, F, I>(v, 2), x + (2 * Rows), ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
+                    Step(TKey.Element<S, F, I>(u, 3), TKey.Element<S, F, I>(v, 3), x + (3 * Rows), ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
+                }
+
+                x += TKey.PerWord * Rows;
+            }
+
+            float* to = logits + t;
+            Put(to, a0, b0);
+            Put(to + stride, a1, b1);
+            Put(to + (2 * stride), a2, b2);
+            Put(to + (3 * stride), a3, b3);
+        }
+    }
+
+    /// <summary>output[row][element] = output * keep[row] + sum over tokens of weights[row][token] * value[token][element].</summary>
+    /// <param name="values">Words of the page's values, int32[tokens][words].</param>
+    /// <param name="ahead">Values of the page that is read next.</param>
+    /// <param name="words">Words of one value.</param>
+    /// <param name="weights">f32[4][stride], the codec's factor and scales included.</param>
+    /// <param name="stride">From one row's weights to the next.</param>
+    /// <param name="tokens">Tokens read.</param>
+    /// <param name="output">f32[4][outputStride]; elements beyond the width, up to two lane groups, mean nothing.</param>
+    /// <param name="outputStride">At least the width, rounded up to two lane groups.</param>
+    /// <param name="width">Elements of one value.</param>
+    /// <param name="keep">f32[4].</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Accumulate<TValue>(
+        int* values, byte* ahead, int words, float* weights, int stride, int tokens, float* output, int outputStride, int width, float* keep)
+        where TValue : struct, ISimdCodec
+    {
+        for (int c = 0; c < width; c += 2 * S.Lanes)
+        {
+            float* o = output + c;
+            F k0 = S.All(keep[0]), k1 = S.All(keep[1]), k2 = S.All(keep[2]), k3 = S.All(keep[3]);
+            F a0 = S.Multiply(S.Load(o), k0), b0 = S.Multiply(S.Load(o + S.Lanes), k0);
+            o += outputStride;
+            F a1 = S.Multiply(S.Load(o), k1), b1 = S.Multiply(S.Load(o + S.Lanes), k1);
+            o += outputStride;
+            F a2 = S.Multiply(S.Load(o), k2), b2 = S.Multiply(S.Load(o + S.Lanes), k2);
+            o += outputStride;
+            F a3 = S.Multiply(S.Load(o), k3), b3 = S.Multiply(S.Load(o + S.Lanes), k3);
+            int* v = values;
+            float* p0 = weights;
+            float* p2 = weights + (2 * stride);
+            for (int t = 0; t < tokens; t++, v += words)
+            {
+                F e = TValue.Elements<S, F, I>(v, c), f = TValue.Elements<S, F, I>(v, c + S.Lanes);
+                Prefetch(ahead);
+                ahead += 2 * S.Lanes * sizeof(int) / TValue.PerWord;
+                F p = S.All(p0[t]);
+                a0 = S.MultiplyAdd(e, p, a0);
+                b0 = S.MultiplyAdd(f, p, b0);
+                p = S.All(p0[t + stride]);
+                a1 = S.MultiplyAdd(e, p, a1);
+                b1 = S.MultiplyAdd(f, p, b1);
+                p = S.All(p2[t]);
+                a2 = S.MultiplyAdd(e, p, a2);
+                b2 = S.MultiplyAdd(f, p, b2);
+                p = S.All(p2[t + stride]);
+                a3 = S.MultiplyAdd(e, p, a3);
+                b3 = S.MultiplyAdd(f, p, b3);
+            }
+
+            o = output + c;
+            Put(o, a0, b0);
+            Put(o + outputStride, a1, b1);
+            Put(o + (2 * outputStride), a2, b2);
+            Put(o + (3 * outputStride), a3, b3);
+        }
+    }
+
+    /// <summary>
+    /// One row's online softmax over a page: turns logits into weights against the largest logit so far, in powers of two.
+    /// </summary>
+    /// <param name="logits">In: raw logits. Out: weights * valueFactor * valueScale, 0 beyond <paramref name="count"/>.</param>
+    /// <param name="count">Tokens that the row sees.</param>
+    /// <param name="padded">Tokens to write weights for, a multiple of the lanes.</param>
+    /// <param name="factor">What a raw logit is multiplied by to be in units of log2.</param>
+    /// <param name="keyScales">f32[padded], or null.</param>
+    /// <param name="valueScales">f32[padded], or null.</param>
+    /// <param name="valueFactor">The value codec's factor.</param>
+    /// <param name="state">The row's running maximum and sum; updated.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static PageSoftmax Softmax(
+        float* logits, int count, int padded, float factor, float* keyScales, float* valueScales, float valueFactor, ref RowState state)
+    {
+        F largest = S.All(float.NegativeInfinity);
+        F f = S.All(factor);
+        for (int t = 0; t < padded; t += S.Lanes)
+        {
+            F s = S.Multiply(S.Load(logits + t), f);
+            if (keyScales != null)
+            {
+                s = S.Multiply(s, S.Load(keyScales + t));
+            }
+
+            if (t + S.Lanes > count)
+            {
+                s = S.IfLess(S.Add(S.Index(), S.All(t)), S.All(count), s, S.All(float.NegativeInfinity));
+            }
+
+            S.Store(logits + t, s);
+            largest = S.Max(largest, s);
+        }
+
+        float pageMaximum = S.MaxOf(largest);
+        float maximum = pageMaximum > state.Maximum ? pageMaximum : state.Maximum;
+        float keep = Power(state.Maximum, maximum);
+        float share = Power(pageMaximum, maximum);
+
+        // A row that sees nothing of this page has no maximum to subtract: -inf - 0 stays -inf and weighs 0.
+        F shift = S.All(pageMaximum == float.NegativeInfinity ? 0f : pageMaximum);
+        F sum = S.All(0f);
+        F v = S.All(valueFactor * share);
+        for (int t = 0; t < padded; t += S.Lanes)
+        {
+            F p = Exp2<S, F, I>.Of(S.Subtract(S.Load(logits + t), shift));
+            sum = S.Add(sum, p);
+            p = S.Multiply(p, v);
+            if (valueScales != null)
+            {
+                p = S.Multiply(p, S.Load(valueScales + t));
+            }
+
+            if (t + S.Lanes > count)
+            {
+                // Scales beyond the count are whatever lies there, NaN perhaps.
+                p = S.IfLess(S.Add(S.Index(), S.All(t)), S.All(count), p, S.All(0f));
+            }
+
+            S.Store(logits + t, p);
+        }
+
+        float pageSum = S.Sum(sum);
+        state = new RowState(maximum, (state.Sum * keep) + (pageSum * share));
+        return new PageSoftmax(pageMaximum, pageSum, keep);
+    }
+
+    /// <summary>2^(x - maximum), x at most the maximum.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static float Power(float x, float maximum) =>
+        x == maximum ? 1f : S.MaxOf(Exp2<S, F, I>.Of(S.All(x - maximum)));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Step(
+        F e, F f, float* q, ref F a0, ref F a1, ref F a2, ref F a3, ref F b0, ref F b1, ref F b2, ref F b3)
+    {
+        F x = S.All(q[0]);
+        a0 = S.MultiplyAdd(e, x, a0);
+        b0 = S.MultiplyAdd(f, x, b0);
+        x = S.All(q[1]);
+        a1 = S.MultiplyAdd(e, x, a1);
+        b1 = S.MultiplyAdd(f, x, b1);
+        x = S.All(q[2]);
+        a2 = S.MultiplyAdd(e, x, a2);
+        b2 = S.MultiplyAdd(f, x, b2);
+        x = S.All(q[3]);
+        a3 = S.MultiplyAdd(e, x, a3);
+        b3 = S.MultiplyAdd(f, x, b3);
+    }
+
+    // Pages lie anywhere and are read in strides, which hardware prefetchers lose: the next one is fetched here, in address order,
+    // which they pick up.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Prefetch(byte* line)
+    {
+        if (S.Lanes > 1 && Sse.IsSupported)
+        {
+            Sse.Prefetch1(line);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Put(float* to, F a, F b)
+    {
+        S.Store(to, a);
+        S.Store(to + S.Lanes, b);
+    }
+}
+
+/// <summary>A query row's running softmax, in units of log2.</summary>
+/// <param name="Maximum">Largest logit so far.</param>
+/// <param name="Sum">Sum of 2^(logit - maximum) so far.</param>
+internal readonly record struct RowState(float Maximum, float Sum);
+
+/// <summary>What one page did to a row's softmax, in units of log2.</summary>
+/// <param name="PageMaximum">The page's largest logit.</param>
+/// <param name="PageSum">Sum of 2^(logit - PageMaximum) over the page.</param>
+/// <param name="Keep">What earlier sums and outputs are multiplied by.</param>
+internal readonly record struct PageSoftmax(float PageMaximum, float PageSum, float Keep);

@@ -1,0 +1,110 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using F = System.Runtime.Intrinsics.Vector512<float>;
+using I = System.Runtime.Intrinsics.Vector512<int>;
+
+namespace KvCacheGpu.Kernels;
+
+internal unsafe struct Simd512 : ISimd<F, I>
+{
+    // 1.5 * 2^23: adding it leaves the rounded integer in the low bits of the sum.
+    private const float RoundingBias = 12582912f;
+
+    public static int Lanes => 512 / 32;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Load(float* p) => Vector512.Load(p);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Store(float* p, F value) => value.Store(p);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I LoadInt(int* p) => Vector512.Load(p);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreInt(int* p, I value) => value.Store(p);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I WidenInt16(short* p) => Vector512.WidenLower(Vector256.Load(p).ToVector512Unsafe());
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I WidenInt8(sbyte* p) => Vector512.WidenLower(Vector256.WidenLower(Vector128.Load(p).ToVector256Unsafe()).ToVector512Unsafe());
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F All(float value) => Vector512.Create(value);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I AllInt(int value) => Vector512.Create(value);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Add(F a, F b) => a + b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Subtract(F a, F b) => a - b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Multiply(F a, F b) => a * b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Divide(F a, F b) => a / b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F MultiplyAdd(F a, F b, F c) => Vector512.MultiplyAddEstimate(a, b, c);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Max(F a, F b) => Vector512.MaxNative(a, b);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Min(F a, F b) => Vector512.MinNative(a, b);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Abs(F a) => Vector512.Abs(a);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I AddInt(I a, I b) => a + b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I MaxInt(I a, I b) => Vector512.Max(a, b);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I And(I a, I b) => a & b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I Or(I a, I b) => a | b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I ShiftLeft(I a, int count) => a << count;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I ShiftRight(I a, int count) => a >> count;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F ToFloat(I a) => Vector512.ConvertToSingle(a);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I Round(F a) => (a + Vector512.Create(RoundingBias)).AsInt32() - Vector512.Create(RoundingBias).AsInt32();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F AsFloat(I a) => a.AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I AsInt(F a) => a.AsInt32();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F IfLess(F a, F b, F yes, F no) => Vector512.ConditionalSelect(Vector512.LessThan(a, b), yes, no);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Index() => Vector512.ConvertToSingle(Vector512<int>.Indices);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float Sum(F a) => Vector512.Sum(a);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float MaxOf(F a)
+    {
+        Vector256<float> b = Vector256.MaxNative(a.GetLower(), a.GetUpper());
+        Vector128<float> c = Vector128.MaxNative(b.GetLower(), b.GetUpper());
+        c = Vector128.MaxNative(c, Vector128.Shuffle(c, Vector128.Create(2, 3, 0, 1)));
+        return MathF.Max(c[0], c[1]);
+    }
+}

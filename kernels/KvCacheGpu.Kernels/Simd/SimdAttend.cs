@@ -1,0 +1,249 @@
+namespace KvCacheGpu.Kernels;
+
+/// <summary>
+/// Attention of a ragged batch over pages where they lie. An item is (sequence, KV head, tile of query rows, segment of pages); it
+/// walks its pages once with an online softmax (Milakov and Gimelshein 2018; tiled as FlashAttention-2, Dao 2023) and leaves a
+/// finished output or, where a row is split, a partial one that the row's last segment merges (Flash-Decoding, Dao et al. 2023).
+/// </summary>
+internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
+    where S : struct, ISimd<F, I>
+    where F : struct
+    where I : struct
+{
+    private const float Log2E = 1.442695041f;
+    private const float Ln2 = 0.6931471806f;
+
+    private readonly SimdTier _tier;
+    private readonly SimdBatch _batch;
+    private readonly KvGeometry _g;
+    private readonly float _logitFactor;
+
+    public SimdAttend(SimdTier tier, SimdBatch batch)
+    {
+        (_tier, _batch, _g) = (tier, batch, tier.Shape.Geometry);
+        _logitFactor = Log2E / MathF.Sqrt(_g.KeyWidth);
+    }
+
+    /// <inheritdoc/>
+    public override void Do(int item, int worker)
+    {
+        AttendScratch scratch = _batch.Scratch(worker);
+        ItemOf work = _batch.Find(item);
+        int row = _tier.Map.Row(work.Sequence.Sequence, Layer, work.Head);
+        int entries = _tier.Tables[row];
+        int segments = work.Sequence.Tokens == 1 ? SimdBatch.Segments(entries, _g.PageTokens) : 1;
+        if (work.Segment >= segments)
+        {
+            return;
+        }
+
+        int firstRow = work.Tile * scratch.TileRows;
+        int rows = Math.Min(scratch.TileRows, (work.Sequence.Tokens * _g.GroupSize) - firstRow);
+        Prepare(scratch, work, firstRow, rows);
+        int from = (int)((long)entries * work.Segment / segments);
+        int to = (int)((long)entries * (work.Segment + 1) / segments);
+        for (int entry = from; entry < to; entry++)
+        {
+            Visit(scratch, work, row, entry, entry + 1 < to ? entry + 1 : entry, firstRow, rows);
+        }
+
+        Gather(scratch, rows);
+        if (segments == 1)
+        {
+            for (int r = 0; r < rows; r++)
+            {
+                Finish(work, row, firstRow + r, scratch.OutputRow(0, r), scratch.Rows[r]);
+            }
+        }
+        else
+        {
+            SplitRows split = _batch.SplitOf(work.SequenceIndex, work.Head);
+            for (int r = 0; r < rows; r++)
+            {
+                split.Put(work.Segment, firstRow + r, scratch.Rows[r], scratch.OutputRow(0, r), _g.ValueWidth);
+            }
+
+            if (split.Arrive() == segments * _batch.TilesOf(work.Sequence))
+            {
+                for (int r = 0; r < _g.GroupSize; r++)
+                {
+                    RowState state = split.Merge(segments, r, _g.ValueWidth, out float* merged);
+                    Finish(work, row, r, merged, state);
+                }
+            }
+        }
+    }
+
+    private void Prepare(AttendScratch scratch, in ItemOf work, int firstRow, int rows)
+    {
+        int blocks = (rows + 3) / 4;
+        new Span<float>(scratch.Outputs, 2 * scratch.TileRows * scratch.OutputStride).Clear();
+        scratch.Rows.AsSpan().Fill(new RowState(float.NegativeInfinity, 0));
+        for (int block = 0; block < blocks; block++)
+        {
+            float* plain = scratch.QueryBlock(KernelShape.Open, block);
+            for (int r = 0; r < 4; r++)
+            {
+                // Rows that fill up the last block repeat the last real one; their results go nowhere.
+                int query = firstRow + Math.Min((4 * block) + r, rows - 1);
+                (int token, int member) = Math.DivRem(query, _g.GroupSize);
+                Queries.Read(work.Sequence.FirstToken + token, (work.Head * _g.GroupSize) + member, _g.KeyWidth, plain + r, 4);
+            }
+
+            float* other = scratch.QueryBlock(KernelShape.Sealed, block);
+            new Span<float>(plain, 4 * _g.KeyWidth).CopyTo(new Span<float>(other, 4 * _g.KeyWidth));
+            Normalize(scratch, KernelShape.Open, block);
+            if (_tier.Shape.Classes[KernelShape.Sealed].KeyFormat.IsRotated())
+            {
+                RotateRows.Apply(other, _g.KeyWidth, _tier.KeySigns);
+            }
+
+            Normalize(scratch, KernelShape.Sealed, block);
+        }
+    }
+
+    /// <summary>Brings each query below 1 by a power of two and folds in the key format's factor, so that no product overflows.</summary>
+    private void Normalize(AttendScratch scratch, int pageClass, int block)
+    {
+        float* q = scratch.QueryBlock(pageClass, block);
+        float factor = SimdFormats.Factor(_tier.Shape.Classes[pageClass].KeyFormat);
+        for (int r = 0; r < 4; r++)
+        {
+            float largest = 0;
+            for (int i = 0; i < _g.KeyWidth; i++)
+            {
+                largest = MathF.Max(largest, MathF.Abs(q[(4 * i) + r]));
+            }
+
+            int exponent = largest > 0 && float.IsFinite(largest) ? MathF.ILogB(largest) + 1 : 0;
+            float scale = MathF.ScaleB(1f, -exponent) * factor;
+            for (int i = 0; i < _g.KeyWidth; i++)
+            {
+                q[(4 * i) + r] *= scale;
+            }
+
+            scratch.Factors[(pageClass * scratch.TileRows) + (4 * block) + r] = MathF.ScaleB(_logitFactor, exponent);
+        }
+    }
+
+    private void Visit(AttendScratch scratch, in ItemOf work, int row, int entry, int nextEntry, int firstRow, int rows)
+    {
+        int tag = _tier.Tables[_tier.Map.TagWord(row, entry)];
+        int pageClass = TableMap.ClassOf(tag);
+        PageLayout layout = _tier.Shape.Classes[pageClass];
+        int* page = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, entry)]);
+        int* ahead = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, nextEntry)]);
+        int firstPosition = work.Sequence.Length - work.Sequence.Tokens - (TableMap.PageIndexOf(tag) * _g.PageTokens) + 1;
+        float* keyScales = SimdFormats.ReadScales(layout.KeyFormat, page + layout.KeyScaleOffset, _g.PageTokens, scratch.Scales);
+        float* valueScales = SimdFormats.ReadScales(
+            layout.ValueFormat, page + layout.ValueScaleOffset, _g.PageTokens, scratch.Scales + scratch.LogitStride);
+        float valueFactor = SimdFormats.Factor(layout.ValueFormat);
+        int rotated = layout.ValueFormat.IsRotated() ? 1 : 0;
+        for (int block = 0; 4 * block < rows; block++)
+        {
+            int last = firstRow + Math.Min((4 * block) + 3, rows - 1);
+            int seen = Math.Clamp(firstPosition + (last / _g.GroupSize), 0, _g.PageTokens);
+            if (seen > 0)
+            {
+                SimdFormats.Logits<S, F, I>(layout, page, ahead, scratch.QueryBlock(pageClass, block), seen, scratch.Logits, scratch.LogitStride);
+            }
+
+            int padded = (seen + S.Lanes - 1) / S.Lanes * S.Lanes;
+            for (int r = 0; r < 4; r++)
+            {
+                int local = (4 * block) + r;
+                int query = firstRow + Math.Min(local, rows - 1);
+                int count = Math.Clamp(firstPosition + (query / _g.GroupSize), 0, _g.PageTokens);
+                float factor = scratch.Factors[(pageClass * scratch.TileRows) + local];
+                PageSoftmax done = PageAttention<S, F, I>.Softmax(
+                    scratch.Logits + (r * scratch.LogitStride), count, padded, factor, keyScales, valueScales, valueFactor, ref scratch.Rows[local]);
+                scratch.Keep[r] = done.Keep;
+                if (done.Keep != 1f && _tier.RotatesValues)
+                {
+                    Multiply(scratch.OutputRow(1 - rotated, local), done.Keep, _g.ValueWidth);
+                }
+
+                if (local < rows && query / _g.GroupSize == work.Sequence.Tokens - 1)
+                {
+                    PutStats(row, entry, query % _g.GroupSize, done);
+                }
+            }
+
+            if (seen > 0)
+            {
+                SimdFormats.Accumulate<S, F, I>(
+                    layout, page, ahead, scratch.Logits, scratch.LogitStride, seen, scratch.OutputRow(rotated, 4 * block), scratch.OutputStride, _g.ValueWidth, scratch.Keep);
+            }
+        }
+    }
+
+    private void PutStats(int row, int entry, int member, in PageSoftmax page)
+    {
+        float* stats = (float*)_tier.Tables + _tier.Map.StatsWord(row, entry) + (2 * member);
+        stats[0] = page.PageMaximum * Ln2;
+        stats[1] = page.PageSum;
+    }
+
+    /// <summary>Brings the rotated half of each output back to the plain basis and adds it.</summary>
+    private void Gather(AttendScratch scratch, int rows)
+    {
+        if (!_tier.RotatesValues)
+        {
+            return;
+        }
+
+        float* turned = scratch.Turned;
+        for (int block = 0; 4 * block < rows; block++)
+        {
+            for (int r = 0; r < 4; r++)
+            {
+                float* from = scratch.OutputRow(1, (4 * block) + r);
+                for (int i = 0; i < _g.ValueWidth; i++)
+                {
+                    turned[(4 * i) + r] = from[i];
+                }
+            }
+
+            RotateRows.Undo(turned, _g.ValueWidth, _tier.ValueSigns);
+            for (int r = 0; r < 4; r++)
+            {
+                float* plain = scratch.OutputRow(0, (4 * block) + r);
+                for (int i = 0; i < _g.ValueWidth; i++)
+                {
+                    plain[i] += turned[(4 * i) + r];
+                }
+            }
+        }
+    }
+
+    private void Finish(in ItemOf work, int row, int query, float* output, in RowState state)
+    {
+        (int token, int member) = Math.DivRem(query, _g.GroupSize);
+        long index = ((long)(work.Sequence.FirstToken + token) * _g.QueryHeads) + (work.Head * _g.GroupSize) + member;
+        float* target = Output + (index * _g.ValueWidth);
+        float inverse = 1f / state.Sum;
+        for (int i = 0; i < _g.ValueWidth; i++)
+        {
+            target[i] = output[i] * inverse;
+        }
+
+        float logSumExp = (state.Maximum * Ln2) + MathF.Log(state.Sum);
+        if (LogSumExp != null)
+        {
+            LogSumExp[index] = logSumExp;
+        }
+
+        if (token == work.Sequence.Tokens - 1)
+        {
+            ((float*)_tier.Tables)[_tier.Map.LogSumExp + (row * _g.GroupSize) + member] = logSumExp;
+        }
+    }
+
+    private static void Multiply(float* row, float factor, int width)
+    {
+        for (int i = 0; i < width; i++)
+        {
+            row[i] *= factor;
+        }
+    }
+}

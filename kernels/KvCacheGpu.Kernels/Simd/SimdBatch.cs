@@ -1,0 +1,191 @@
+using ILGPU;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>One attention item: a tile of a sequence's query rows on one KV head, over one segment of its pages.</summary>
+internal readonly record struct ItemOf(RaggedSequence Sequence, int SequenceIndex, int Head, int Tile, int Segment);
+
+/// <summary>The launches of one step on the SIMD tier.</summary>
+internal sealed unsafe class SimdBatch : KernelBatch
+{
+    // A row is split only where each part still has a thousand tokens to hide its overhead.
+    private const int MaxSegments = 16;
+    private const int TokensPerSegment = 1024;
+
+    // Below this many elements a loop is done before a second thread wakes.
+    private const int ElementsWorthSharing = 8192;
+
+    private readonly SimdTier _tier;
+    private readonly KvGeometry _g;
+    private readonly NativeBlock _memory;
+    private readonly AttendScratch[] _scratch;
+    private readonly float* _splits;
+    private readonly int* _arrivals;
+    private readonly int _tileRows;
+    private readonly int _maxTokens;
+    private readonly RaggedSequence[] _sequences;
+    private readonly int[] _firstItem;
+    private readonly SimdAppend _append;
+    private readonly SimdAttendWork _attend;
+    private readonly Lock _refusing = new();
+    private NonFinite? _refused;
+    private int _count;
+    private int _tokens;
+
+    public SimdBatch(SimdTier tier, int maxSequences, int maxTokens)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(maxSequences, 1);
+        ArgumentOutOfRangeException.ThrowIfLessThan(maxTokens, maxSequences);
+        (_tier, _g, _maxTokens) = (tier, tier.Shape.Geometry, maxTokens);
+        _tileRows = (int)Math.Min(AttendScratch.MaxTileRows, (((long)maxTokens * _g.GroupSize) + 3) & ~3L);
+        _sequences = new RaggedSequence[maxSequences];
+        _firstItem = new int[maxSequences + 1];
+        long worker = AttendScratch.FloatsFor(tier.Shape, _tileRows);
+        long splits = (long)maxSequences * _g.QueryHeads * MaxSegments * SplitRows.FloatsPerRow(_g.ValueWidth);
+        int workers = tier.Pool.Workers;
+        _memory = new NativeBlock(
+            ((worker * workers) + splits + ((long)maxSequences * _g.KvHeads)) * sizeof(float), AllocationKind.Scratch, tier.Observer);
+        var memory = (float*)_memory.Pointer;
+        _scratch = new AttendScratch[workers];
+        for (int i = 0; i < workers; i++, memory += worker)
+        {
+            _scratch[i] = new AttendScratch(tier.Shape, _tileRows, memory);
+        }
+
+        _splits = memory;
+        _arrivals = (int*)(memory + splits);
+        _append = new SimdAppend(tier, this);
+        _attend = tier.CreateAttend(this);
+    }
+
+    public override long ScratchBytes => _memory.Bytes;
+
+    public ReadOnlySpan<RaggedSequence> Sequences => _sequences.AsSpan(0, _count);
+
+    /// <summary>Parts that a row of so many pages is split into: a function of the row alone, so that results do not depend on the batch or the threads.</summary>
+    public static int Segments(int entries, int pageTokens) =>
+        (int)Math.Clamp((long)entries * pageTokens / TokensPerSegment, 1, MaxSegments);
+
+    public override void Begin(ReadOnlySpan<RaggedSequence> sequences)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(sequences.Length, _sequences.Length, nameof(sequences));
+        sequences.CopyTo(_sequences);
+        (_count, _tokens, _refused) = (sequences.Length, 0, null);
+        for (int i = 0; i < _count; i++)
+        {
+            _tokens += _sequences[i].Tokens;
+            int parts = _sequences[i].Tokens == 1 ? MaxSegments : 1;
+            _firstItem[i + 1] = _firstItem[i] + (_g.KvHeads * TilesOf(_sequences[i]) * parts);
+        }
+
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(_tokens, _maxTokens, nameof(sequences));
+    }
+
+    public override void Append(int layer, KvTensor keys, KvTensor values)
+    {
+        ThrowIfOnDevice(keys.IsOnDevice || values.IsOnDevice);
+        keys.ThrowIfNotShaped(_tokens, _g.KvHeads, _g.KeyWidth, nameof(keys));
+        values.ThrowIfNotShaped(_tokens, _g.KvHeads, _g.ValueWidth, nameof(values));
+        fixed (byte* k = keys.Host, v = values.Host)
+        {
+            _append.Layer = layer;
+            _append.Keys = HostTensor.Pin(k, keys, _g.KvHeads, _g.KeyWidth);
+            _append.Values = HostTensor.Pin(v, values, _g.KvHeads, _g.ValueWidth);
+            Run(_append, _count * _g.KvHeads, (long)_tokens * _g.KvHeads * (_g.KeyWidth + _g.ValueWidth));
+        }
+    }
+
+    public override void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp)
+    {
+        ThrowIfOnDevice(queries.IsOnDevice);
+        queries.ThrowIfNotShaped(_tokens, _g.QueryHeads, _g.KeyWidth, nameof(queries));
+        long rows = (long)_tokens * _g.QueryHeads;
+        ThrowIfNotLength(output.Length, rows * _g.ValueWidth, nameof(output));
+        if (!logSumExp.IsEmpty)
+        {
+            ThrowIfNotLength(logSumExp.Length, rows, nameof(logSumExp));
+        }
+
+        new Span<int>(_arrivals, _count * _g.KvHeads).Clear();
+        fixed (byte* q = queries.Host)
+        fixed (float* o = output, l = logSumExp)
+        {
+            _attend.Set(layer, HostTensor.Pin(q, queries, _g.QueryHeads, _g.KeyWidth), o, l);
+            Run(_attend, _firstItem[_count], long.MaxValue);
+        }
+    }
+
+    public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp) =>
+        ThrowIfOnDevice(onDevice: true);
+
+    public override NonFinite? End() => _refused;
+
+    public override void Dispose() => _memory.Dispose();
+
+    public AttendScratch Scratch(int worker) => _scratch[worker];
+
+    public int TilesOf(in RaggedSequence sequence) => (int)((((long)sequence.Tokens * _g.GroupSize) + _tileRows - 1) / _tileRows);
+
+    /// <summary>The item's place in the batch; a sequence's last tiles, which see the most, come first.</summary>
+    public ItemOf Find(int item)
+    {
+        int index = _firstItem.AsSpan(0, _count + 1).BinarySearch(item);
+        index = index >= 0 ? index : ~index - 1;
+        RaggedSequence sequence = _sequences[index];
+        int parts = sequence.Tokens == 1 ? MaxSegments : 1;
+        (int rest, int segment) = Math.DivRem(item - _firstItem[index], parts);
+        (int tile, int head) = Math.DivRem(rest, _g.KvHeads);
+        return new ItemOf(sequence, index, head, TilesOf(sequence) - 1 - tile, segment);
+    }
+
+    public SplitRows SplitOf(int sequence, int head)
+    {
+        int index = (sequence * _g.KvHeads) + head;
+        long floats = (long)_g.GroupSize * MaxSegments * SplitRows.FloatsPerRow(_g.ValueWidth);
+        return new SplitRows(_splits + (index * floats), _arrivals + index, _g.GroupSize, _g.ValueWidth);
+    }
+
+    /// <summary>Keeps the first refusal in the order of layer, token, head, keys before values.</summary>
+    public void Refuse(NonFinite found)
+    {
+        lock (_refusing)
+        {
+            if (_refused is not { } first || Order(found).CompareTo(Order(first)) < 0)
+            {
+                _refused = found;
+            }
+        }
+
+        static (int, int, int, bool) Order(NonFinite x) => (x.Layer, x.Token, x.Head, x.IsValue);
+    }
+
+    private void Run(ParallelWork work, int items, long elements)
+    {
+        if (elements >= ElementsWorthSharing)
+        {
+            _tier.Pool.Run(work, items);
+            return;
+        }
+
+        for (int item = 0; item < items; item++)
+        {
+            work.Do(item, 0);
+        }
+    }
+
+    private static void ThrowIfOnDevice(bool onDevice)
+    {
+        if (onDevice)
+        {
+            throw new NotSupportedException("this cache lies in host memory: expected host tensors, got a device view");
+        }
+    }
+
+    private static void ThrowIfNotLength(int length, long expected, string name)
+    {
+        if (length != expected)
+        {
+            throw new ArgumentException($"{name}: expected {expected} elements, got {length}", name);
+        }
+    }
+}

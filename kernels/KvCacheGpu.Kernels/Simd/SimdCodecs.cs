@@ -1,0 +1,126 @@
+using System.Runtime.CompilerServices;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>How SIMD kernels read one page format. Values come out divided by <see cref="Factor"/>, which the caller folds into its weights.</summary>
+internal unsafe interface ISimdCodec
+{
+    static abstract PageFormat Format { get; }
+
+    /// <summary>Elements in a word: a constant, so that loops unroll by it.</summary>
+    static abstract int PerWord { get; }
+
+    /// <summary>What the decoded elements must be multiplied by.</summary>
+    static abstract float Factor { get; }
+
+    /// <summary>Element j of the words of as many tokens as there are lanes; j is a constant at every call.</summary>
+    static abstract F Element<S, F, I>(I words, int j)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct;
+
+    /// <summary>Consecutive elements of one vector, from <paramref name="element"/>.</summary>
+    static abstract F Elements<S, F, I>(int* words, int element)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct;
+}
+
+internal unsafe struct SimdF32 : ISimdCodec
+{
+    public static PageFormat Format => PageFormat.F32;
+
+    public static int PerWord => 1;
+
+    public static float Factor => 1f;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Element<S, F, I>(I words, int j)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => S.AsFloat(words);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Elements<S, F, I>(int* words, int element)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => S.Load((float*)words + element);
+}
+
+/// <summary>
+/// A half's exponent and fraction, moved into a float's place, give its value times 2^-112, subnormals included:
+/// three integer operations instead of a conversion that .NET does not expose.
+/// </summary>
+internal unsafe struct SimdF16 : ISimdCodec
+{
+    private const int KeepSignExponentFraction = unchecked((int)0x8FFFE000);
+
+    public static PageFormat Format => PageFormat.F16;
+
+    public static int PerWord => 2;
+
+    public static float Factor => 5.192296858534828e33f; // 2^112
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Element<S, F, I>(I words, int j)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct
+    {
+        I high = j == 0 ? S.ShiftLeft(words, 16) : words;
+        return S.AsFloat(S.And(S.ShiftRight(high, 3), S.AllInt(KeepSignExponentFraction)));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Elements<S, F, I>(int* words, int element)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct
+    {
+        I wide = S.WidenInt16((short*)words + element);
+        return S.AsFloat(S.And(S.ShiftLeft(wide, 13), S.AllInt(KeepSignExponentFraction)));
+    }
+}
+
+internal unsafe struct SimdBF16 : ISimdCodec
+{
+    public static PageFormat Format => PageFormat.BF16;
+
+    public static int PerWord => 2;
+
+    public static float Factor => 1f;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Element<S, F, I>(I words, int j)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => S.AsFloat(j == 0 ? S.ShiftLeft(words, 16) : S.And(words, S.AllInt(unchecked((int)0xFFFF0000))));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Elements<S, F, I>(int* words, int element)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => S.AsFloat(S.ShiftLeft(S.WidenInt16((short*)words + element), 16));
+}
+
+/// <summary>The codes alone; their scale is per token and joins logits and weights.</summary>
+internal unsafe struct SimdI8 : ISimdCodec
+{
+    public static PageFormat Format => PageFormat.I8;
+
+    public static int PerWord => 4;
+
+    public static float Factor => 1f;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Element<S, F, I>(I words, int j)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => S.ToFloat(S.ShiftRight(j == 3 ? words : S.ShiftLeft(words, 24 - (8 * j)), 24));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Elements<S, F, I>(int* words, int element)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => S.ToFloat(S.WidenInt8((sbyte*)words + element));
+}

@@ -1,0 +1,55 @@
+using System.Runtime.Intrinsics;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>Attention work whatever the vectors.</summary>
+internal abstract unsafe class SimdAttendWork : ParallelWork
+{
+    public int Layer { get; private set; }
+
+    public HostTensor Queries { get; private set; }
+
+    public float* Output { get; private set; }
+
+    public float* LogSumExp { get; private set; }
+
+    public void Set(int layer, HostTensor queries, float* output, float* logSumExp)
+    {
+        (Layer, Queries) = (layer, queries);
+        Output = output;
+        LogSumExp = logSumExp;
+    }
+}
+
+/// <summary>Transcoding work whatever the vectors.</summary>
+internal abstract unsafe class SimdTranscodeWork : ParallelWork
+{
+    /// <summary>Floats of scratch that each worker needs.</summary>
+    public abstract long Floats { get; }
+
+    protected PageMove* Moves { get; private set; }
+
+    public void Run(WorkerPool pool, PageMove* moves, int count)
+    {
+        Moves = moves;
+        pool.Run(this, count);
+    }
+}
+
+/// <summary>Picks the kernels compiled for the tier's vectors.</summary>
+internal static class SimdKernels
+{
+    public static SimdAttendWork CreateAttend(SimdTier tier, SimdBatch batch) => tier.Level switch
+    {
+        SimdLevel.Vector512 => new SimdAttend<Simd512, Vector512<float>, Vector512<int>>(tier, batch),
+        SimdLevel.Vector256 => new SimdAttend<Simd256, Vector256<float>, Vector256<int>>(tier, batch),
+        _ => new SimdAttend<SimdScalar, float, int>(tier, batch),
+    };
+
+    public static SimdTranscodeWork CreateTranscode(SimdTier tier) => tier.Level switch
+    {
+        SimdLevel.Vector512 => new SimdTranscode<Simd512, Vector512<float>, Vector512<int>>(tier),
+        SimdLevel.Vector256 => new SimdTranscode<Simd256, Vector256<float>, Vector256<int>>(tier),
+        _ => new SimdTranscode<SimdScalar, float, int>(tier),
+    };
+}

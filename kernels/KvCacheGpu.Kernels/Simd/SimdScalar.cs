@@ -1,0 +1,78 @@
+using System.Runtime.CompilerServices;
+
+namespace KvCacheGpu.Kernels;
+
+internal unsafe struct SimdScalar : ISimd<float, int>
+{
+    private const float RoundingBias = 12582912f;
+
+    public static int Lanes => 1;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float Load(float* p) => *p;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Store(float* p, float value) => *p = value;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static int LoadInt(int* p) => *p;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreInt(int* p, int value) => *p = value;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static int WidenInt16(short* p) => *p;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static int WidenInt8(sbyte* p) => *p;
+
+    public static float All(float value) => value;
+
+    public static int AllInt(int value) => value;
+
+    public static float Add(float a, float b) => a + b;
+
+    public static float Subtract(float a, float b) => a - b;
+
+    public static float Multiply(float a, float b) => a * b;
+
+    public static float Divide(float a, float b) => a / b;
+
+    public static float MultiplyAdd(float a, float b, float c) => float.MultiplyAddEstimate(a, b, c);
+
+    public static float Max(float a, float b) => a > b ? a : b;
+
+    public static float Min(float a, float b) => a < b ? a : b;
+
+    public static float Abs(float a) => MathF.Abs(a);
+
+    public static int AddInt(int a, int b) => a + b;
+
+    public static int MaxInt(int a, int b) => Math.Max(a, b);
+
+    public static int And(int a, int b) => a & b;
+
+    public static int Or(int a, int b) => a | b;
+
+    public static int ShiftLeft(int a, int count) => a << count;
+
+    public static int ShiftRight(int a, int count) => a >> count;
+
+    public static float ToFloat(int a) => a;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static int Round(float a) =>
+        BitConverter.SingleToInt32Bits(a + RoundingBias) - BitConverter.SingleToInt32Bits(RoundingBias);
+
+    public static float AsFloat(int a) => BitConverter.Int32BitsToSingle(a);
+
+    public static int AsInt(float a) => BitConverter.SingleToInt32Bits(a);
+
+    public static float IfLess(float a, float b, float yes, float no) => a < b ? yes : no;
+
+    public static float Index() => 0;
+
+    public static float Sum(float a) => a;
+
+    public static float MaxOf(float a) => a;
+}

@@ -1,0 +1,159 @@
+namespace KvCacheGpu.Kernels;
+
+/// <summary>The tier for machines without a GPU: the same pages in host memory, read by vector instructions on all cores.</summary>
+public sealed unsafe class SimdTier : KernelTier
+{
+    private readonly NativeBlock _arena;
+    private readonly NativeBlock _constants;
+    private readonly NativeBlock _transcode;
+    private readonly Lock _transcoding = new();
+    private readonly SimdTranscodeWork _moves;
+    private readonly WorkerPool? _ownPool;
+    private readonly long _transcodeFloats;
+
+    /// <summary>Allocates the arena.</summary>
+    /// <param name="shape">What the tier is for.</param>
+    /// <param name="arenaBytes">Bytes of tables and page slots.</param>
+    /// <param name="level">Vectors to compute with. The default value is the widest that the processor accelerates.</param>
+    /// <param name="threads">Threads to use; 0, the default, takes all cores.</param>
+    /// <param name="observer">Told of every allocation, or null.</param>
+    public SimdTier(KernelShape shape, long arenaBytes, SimdLevel level = SimdLevel.Auto, int threads = 0, AllocationObserver? observer = null)
+        : base(shape, arenaBytes)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(threads);
+        (Level, Observer) = (level.Resolve(), observer);
+        _ownPool = threads == 0 ? null : new WorkerPool(threads);
+        Pool = _ownPool ?? WorkerPool.Shared;
+        _arena = new NativeBlock(arenaBytes, AllocationKind.Arena, observer);
+        KeySignArray = Rotation.Signs(shape.Geometry.KeyWidth, shape.RotationSeed);
+        ValueSignArray = Rotation.Signs(shape.Geometry.ValueWidth, shape.RotationSeed);
+        _constants = new NativeBlock((KeySignArray.Length + ValueSignArray.Length) * sizeof(float), AllocationKind.Bookkeeping, observer);
+        KeySigns = (float*)_constants.Pointer;
+        ValueSigns = KeySigns + KeySignArray.Length;
+        KeySignArray.CopyTo(new Span<float>(KeySigns, KeySignArray.Length));
+        ValueSignArray.CopyTo(new Span<float>(ValueSigns, ValueSignArray.Length));
+        RotatesValues = shape.Classes.Any(c => c.ValueFormat.IsRotated());
+        _moves = SimdKernels.CreateTranscode(this);
+        _transcodeFloats = _moves.Floats;
+        _transcode = new NativeBlock(_transcodeFloats * Pool.Workers * sizeof(float), AllocationKind.Scratch, observer);
+    }
+
+    /// <summary>The vectors in use.</summary>
+    public SimdLevel Level { get; }
+
+    /// <inheritdoc/>
+    public override string Name => Level switch
+    {
+        SimdLevel.Vector512 => "simd-512",
+        SimdLevel.Vector256 => "simd-256",
+        _ => "simd-scalar",
+    };
+
+    /// <inheritdoc/>
+    public override int* Tables => (int*)_arena.Pointer;
+
+    internal AllocationObserver? Observer { get; }
+
+    internal WorkerPool Pool { get; }
+
+    internal float* KeySigns { get; }
+
+    internal float* ValueSigns { get; }
+
+    internal float[] KeySignArray { get; }
+
+    internal float[] ValueSignArray { get; }
+
+    internal bool RotatesValues { get; }
+
+    /// <inheritdoc/>
+    public override void Write(int word, int value) => Tables[word] = value;
+
+    /// <inheritdoc/>
+    public override KernelBatch CreateBatch(int maxSequences, int maxTokens) => new SimdBatch(this, maxSequences, maxTokens);
+
+    /// <inheritdoc/>
+    public override void Transcode(ReadOnlySpan<PageMove> moves)
+    {
+        lock (_transcoding)
+        {
+            fixed (PageMove* m = moves)
+            {
+                _moves.Run(Pool, m, moves.Length);
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values)
+    {
+        KvGeometry g = Shape.Geometry;
+        fixed (float* k = keys, v = values)
+        {
+            foreach (PageRead read in reads)
+            {
+                PageLayout layout = Shape.Classes[read.PageClass];
+                for (int t = 0; t < read.Tokens; t++)
+                {
+                    long vector = read.TargetVector + ((long)t * read.TargetStride);
+                    if (k != null)
+                    {
+                        ThrowIfOutside(keys.Length, vector, g.KeyWidth);
+                        PageVector.ReadKey(layout, Page(read.Slot), t, g.KeyWidth, KeySignArray, k + (vector * g.KeyWidth));
+                    }
+
+                    if (v != null)
+                    {
+                        ThrowIfOutside(values.Length, vector, g.ValueWidth);
+                        PageVector.ReadValue(layout, Page(read.Slot), t, g.ValueWidth, ValueSignArray, v + (vector * g.ValueWidth));
+                    }
+                }
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Read(long word, Span<int> target) => Words(word, target.Length).CopyTo(target);
+
+    /// <inheritdoc/>
+    public override void Load(long word, ReadOnlySpan<int> source) => source.CopyTo(Words(word, source.Length));
+
+    /// <inheritdoc/>
+    public override void Synchronize()
+    {
+        // Every launch has ended when it returns.
+    }
+
+    /// <inheritdoc/>
+    public override void Dispose()
+    {
+        _ownPool?.Dispose();
+        _transcode.Dispose();
+        _constants.Dispose();
+        _arena.Dispose();
+    }
+
+    internal int* Page(int slot) => Tables + ((long)slot * PageLayout.UnitWords);
+
+    internal float* TranscodeScratch(int worker) => (float*)_transcode.Pointer + (worker * _transcodeFloats);
+
+    internal SimdAttendWork CreateAttend(SimdBatch batch) => SimdKernels.CreateAttend(this, batch);
+
+    private Span<int> Words(long word, int count)
+    {
+        if (word < 0 || (word + count) * sizeof(int) > ArenaBytes)
+        {
+            throw new ArgumentOutOfRangeException(nameof(word), word, $"expected {count} words inside an arena of {ArenaBytes} bytes");
+        }
+
+        return new Span<int>(Tables + word, count);
+    }
+
+    private static void ThrowIfOutside(int length, long vector, int width)
+    {
+        if ((vector + 1) * width > length)
+        {
+            throw new ArgumentException($"target: expected room for vector {vector} of width {width}, got {length} elements");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+namespace KvCacheGpu.Kernels;
+
+/// <summary>The partial results of one (sequence, KV head) whose pages are split: f32[segments][rows][2 + stride].</summary>
+internal readonly unsafe struct SplitRows(float* memory, int* arrivals, int rows, int stride)
+{
+    public static int FloatsPerRow(int stride) => stride + 2;
+
+    /// <summary>Counts a part as done and returns how many are.</summary>
+    public int Arrive() => Interlocked.Increment(ref *arrivals);
+
+    public void Put(int segment, int row, RowState state, float* output, int width)
+    {
+        float* to = Row(segment, row);
+        (to[0], to[1]) = (state.Maximum, state.Sum);
+        new Span<float>(output, width).CopyTo(new Span<float>(to + 2, width));
+    }
+
+    /// <summary>Merges a row's segments in their order, into the first's place.</summary>
+    public RowState Merge(int segments, int row, int width, out float* output)
+    {
+        float maximum = float.NegativeInfinity;
+        for (int s = 0; s < segments; s++)
+        {
+            maximum = MathF.Max(maximum, Row(s, row)[0]);
+        }
+
+        output = Row(0, row) + 2;
+        float sum = 0;
+        for (int s = 0; s < segments; s++)
+        {
+            float* part = Row(s, row);
+            float share = MathF.Pow(2f, part[0] - maximum);
+            sum += part[1] * share;
+            for (int i = 0; i < width; i++)
+            {
+                output[i] = (s == 0 ? 0f : output[i]) + (part[2 + i] * share);
+            }
+        }
+
+        return new RowState(maximum, sum);
+    }
+
+    private float* Row(int segment, int row) => memory + ((((long)segment * rows) + row) * FloatsPerRow(stride));
+}

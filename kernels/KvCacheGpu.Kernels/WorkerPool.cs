@@ -1,0 +1,178 @@
+using System.Runtime.ExceptionServices;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>A parallel loop's body. Kept and reused by its owner, so that a run allocates nothing.</summary>
+public abstract class ParallelWork
+{
+    /// <summary>Does one item.</summary>
+    /// <param name="item">The item, 0 to items - 1; each is done once.</param>
+    /// <param name="worker">Who does it, 0 to <see cref="WorkerPool.Workers"/> - 1: an index into per-worker scratch.</param>
+    public abstract void Do(int item, int worker);
+}
+
+/// <summary>
+/// Threads that live as long as the pool and share out the items of one loop at a time. A caller that finds the pool at work
+/// does its own items itself, as worker 0.
+/// </summary>
+public sealed class WorkerPool : IDisposable
+{
+    // About 20 microseconds awake after work: a decode step's next loop comes within that time.
+    private const int SpinsBeforeSleep = 200;
+
+    private static readonly Lazy<WorkerPool> Machine = new(() => new WorkerPool(Environment.ProcessorCount));
+
+    private readonly Lock _callers = new();
+    private readonly object _sleep = new();
+    private readonly Thread[] _threads;
+    private ParallelWork? _work;
+    private ExceptionDispatchInfo? _failure;
+    private int _generation;
+    private int _items;
+    private int _next;
+    private int _busy;
+    private int _sleepers;
+    private volatile bool _closed;
+
+    /// <summary>Starts a pool.</summary>
+    /// <param name="workers">Threads that do items, the caller's counted: at least 1.</param>
+    public WorkerPool(int workers)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(workers, 1);
+        Workers = workers;
+        _threads = new Thread[workers - 1];
+        for (int i = 0; i < _threads.Length; i++)
+        {
+            int worker = i + 1;
+            _threads[i] = new Thread(() => Live(worker)) { IsBackground = true, Name = $"kvcache worker {worker}" };
+            _threads[i].Start();
+        }
+    }
+
+    /// <summary>The pool of all cores, shared by the process.</summary>
+    public static WorkerPool Shared => Machine.Value;
+
+    /// <summary>Threads that do items, the caller's counted.</summary>
+    public int Workers { get; }
+
+    /// <summary>Does items 0 to <paramref name="items"/> - 1 and returns when all are done; the first exception of an item is thrown here.</summary>
+    public void Run(ParallelWork work, int items)
+    {
+        ArgumentNullException.ThrowIfNull(work);
+        if (items <= 1 || _threads.Length == 0 || !_callers.TryEnter())
+        {
+            for (int item = 0; item < items; item++)
+            {
+                work.Do(item, 0);
+            }
+
+            return;
+        }
+
+        try
+        {
+            Share(work, items);
+        }
+        finally
+        {
+            _callers.Exit();
+        }
+    }
+
+    /// <summary>Ends the threads. Not to be called while a run is on.</summary>
+    public void Dispose()
+    {
+        lock (_sleep)
+        {
+            _closed = true;
+            Monitor.PulseAll(_sleep);
+        }
+
+        foreach (Thread thread in _threads)
+        {
+            thread.Join();
+        }
+    }
+
+    private void Share(ParallelWork work, int items)
+    {
+        _work = work;
+        _items = items;
+        _failure = null;
+        Volatile.Write(ref _next, 0);
+        Volatile.Write(ref _busy, _threads.Length);
+        Interlocked.Increment(ref _generation);
+        if (Volatile.Read(ref _sleepers) > 0)
+        {
+            lock (_sleep)
+            {
+                Monitor.PulseAll(_sleep);
+            }
+        }
+
+        DoItems(work, items, 0);
+        var wait = default(SpinWait);
+        while (Volatile.Read(ref _busy) > 0)
+        {
+            wait.SpinOnce(sleep1Threshold: -1);
+        }
+
+        _work = null;
+        _failure?.Throw();
+    }
+
+    private void DoItems(ParallelWork work, int items, int worker)
+    {
+        try
+        {
+            for (int item; (item = Interlocked.Increment(ref _next) - 1) < items;)
+            {
+                work.Do(item, worker);
+            }
+        }
+#pragma warning disable CA1031 // Whatever an item throws belongs to the caller of Run.
+        catch (Exception exception)
+#pragma warning restore CA1031
+        {
+            Interlocked.CompareExchange(ref _failure, ExceptionDispatchInfo.Capture(exception), null);
+        }
+    }
+
+    private void Live(int worker)
+    {
+        int seen = 0;
+        while (WaitForWork(ref seen))
+        {
+            DoItems(_work!, _items, worker);
+            Interlocked.Decrement(ref _busy);
+        }
+    }
+
+    private bool WaitForWork(ref int seen)
+    {
+        for (int spin = 0; spin < SpinsBeforeSleep; spin++)
+        {
+            if (Volatile.Read(ref _generation) != seen)
+            {
+                seen = Volatile.Read(ref _generation);
+                return true;
+            }
+
+            Thread.SpinWait(10);
+        }
+
+        lock (_sleep)
+        {
+            // Counted before the generation is read again: a caller either sees the sleeper or is seen by it.
+            Interlocked.Increment(ref _sleepers);
+            while (Volatile.Read(ref _generation) == seen && !_closed)
+            {
+                Monitor.Wait(_sleep);
+            }
+
+            Interlocked.Decrement(ref _sleepers);
+            seen = Volatile.Read(ref _generation);
+            return !_closed;
+        }
+    }
+}

@@ -1,0 +1,75 @@
+namespace KvCacheGpu.Kernels.Tests;
+
+/// <summary>
+/// The generated grid: every pair of sealed formats with every pair of widths; head groupings, page sizes, layers and batches
+/// turn along at strides coprime to them, so that each meets each.
+/// </summary>
+public static class AttentionGrid
+{
+    private static readonly PageFormat[] Formats = [PageFormat.F32, PageFormat.F16, PageFormat.BF16, PageFormat.I8];
+
+    private static readonly PageFormat[] FullPrecision = [PageFormat.F16, PageFormat.F32, PageFormat.BF16];
+
+    private static readonly (int Key, int Value)[] Widths =
+    [
+        (8, 8), (48, 48), (64, 64), (80, 80), (96, 96), (128, 128), (192, 192), (256, 256), (576, 576),
+        (192, 128), (576, 512), (8, 64), (64, 48), (80, 128),
+    ];
+
+    private static readonly (int Query, int Kv)[] Heads = [(1, 1), (4, 4), (4, 1), (2, 1), (8, 2), (8, 1), (3, 1), (6, 2)];
+
+    private static readonly int[] PageTokens = [16, 5, 64, 1, 16, 128, 5];
+
+    /// <summary>Every case, 224 of them.</summary>
+    public static IReadOnlyList<AttentionCase> All { get; } = [.. Generate()];
+
+    /// <summary>What an emulator runs in a minute: the cheap two fifths, which still hold every format, width, grouping and batch.</summary>
+    public static IEnumerable<AttentionCase> Emulated => All.Where(c => c.Index % 5 is 1 or 4 && c.Cost < 12_000_000);
+
+    /// <summary>A few small cases that attend encoded pages, for groups with barriers.</summary>
+    public static IEnumerable<AttentionCase> Few => new[] { 45, 111, 183, 197, 206, 209, 215, 217 }.Select(i => All[i]);
+
+    /// <summary>The case of a name.</summary>
+    public static AttentionCase Find(string name) => All.Single(c => c.Name == name);
+
+    private static IEnumerable<AttentionCase> Generate()
+    {
+        int index = 0;
+        foreach (PageFormat key in Formats)
+        {
+            foreach (PageFormat value in Formats)
+            {
+                foreach ((int keyWidth, int valueWidth) in Widths)
+                {
+                    yield return Case(index++, key, value, keyWidth, valueWidth);
+                }
+            }
+        }
+    }
+
+    private static AttentionCase Case(int index, PageFormat key, PageFormat value, int keyWidth, int valueWidth)
+    {
+        // 14 widths in a row: the row number shifts each axis, so that a width meets every value of it.
+        int turn = index + (index / Widths.Length);
+        int pageTokens = PageTokens[turn % PageTokens.Length];
+        pageTokens = keyWidth >= 192 && pageTokens > 64 ? 64 : pageTokens;
+        (int query, int kv) = Heads[(turn * 3) % Heads.Length];
+        var geometry = new KvGeometry(1 + (turn % 2), query, kv, keyWidth, valueWidth, pageTokens);
+        PageFormat openKey = key.IsFullPrecision() ? key : FullPrecision[turn % 3];
+        PageFormat openValue = value.IsFullPrecision() ? value : FullPrecision[turn / 3 % 3];
+        return new AttentionCase(index, geometry, openKey, openValue, key, value, Batch((turn + (turn / 8)) % 8, pageTokens));
+    }
+
+    // Lengths 1, P-1, P, P+1 and several pages with an odd rest; decode alone, chunks alone, and both in one launch.
+    private static CasePart[] Batch(int kind, int p) => kind switch
+    {
+        0 => [new((3 * p) + 2, 1)],
+        1 => [new(0, 1)],
+        2 => [new(Math.Max(0, p - 2), 1), new(p - 1, 1), new(p, 1), new((2 * p) + 3, 1)],
+        3 => [new(0, p + 1)],
+        4 => [new((2 * p) + 1, 1), new(p, Math.Min(p, 9) + 2), new(0, 3)],
+        5 => [new((4 * p) + 3, 3)],
+        6 => [new(0, 1), new((3 * p) - 1, 1), new(p + 1, 5), new(2 * p, 1)],
+        _ => [new((2 * p) - 1, Math.Min(p, 7) + 1), new((5 * p) - 1, 1)],
+    };
+}

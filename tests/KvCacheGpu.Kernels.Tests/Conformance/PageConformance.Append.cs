@@ -1,0 +1,151 @@
+using KvCacheGpu.TestKit;
+
+namespace KvCacheGpu.Kernels.Tests;
+
+/// <summary>Append writes the nearest bits where the layout draws them, and touches nothing else.</summary>
+public abstract partial class PageConformance<TTier>
+    where TTier : ITierUnderTest
+{
+    private const byte Untouched = 0xFF;
+
+    public static TheoryData<PageFormat, PageFormat, int, int, int> AppendCases()
+    {
+        var cases = new TheoryData<PageFormat, PageFormat, int, int, int>();
+        (int Key, int Value)[] widths = [(8, 8), (48, 64), (80, 48), (192, 128), (576, 512)];
+        for (int i = 0; i < 18; i++)
+        {
+            (int key, int value) = widths[i % widths.Length];
+            cases.Add(Shapes.FullPrecision[i % 3], Shapes.FullPrecision[i / 3 % 3], key, value, i < 9 ? 5 : 16);
+        }
+
+        return cases;
+    }
+
+    [Theory]
+    [MemberData(nameof(AppendCases))]
+    public void Append_writes_the_nearest_bits_in_the_drawn_layout_and_nothing_else(
+        PageFormat keyFormat, PageFormat valueFormat, int keyWidth, int valueWidth, int pageTokens)
+    {
+        var geometry = new KvGeometry(1, 2, 2, keyWidth, valueWidth, pageTokens);
+        using var harness = new TierHarness(TTier.Create, Shapes.Plain(geometry, keyFormat, valueFormat), 30);
+        (int first, int second) = (pageTokens - 2, 6);
+        HarnessSequence sequence = harness.Add(new SequenceData(geometry, 1, 1));
+        float[] keys = HardVectors.Rows(first + second, 2, keyWidth, 21);
+        float[] values = HardVectors.Rows(first + second, 2, valueWidth, 22);
+        AppendRows(harness, sequence, keys, values, 0, first);
+        AppendRows(harness, sequence, keys, values, first, second);
+        for (int head = 0; head < 2; head++)
+        {
+            foreach (PageEntry entry in sequence.Rows[0, head])
+            {
+                byte[] got = harness.ReadBytes(entry.Slot, KernelShape.Open);
+                byte[] expected = new byte[got.Length];
+                Array.Fill(expected, Untouched);
+                for (int position = entry.PageIndex * pageTokens; position < Math.Min(first + second, (entry.PageIndex + 1) * pageTokens); position++)
+                {
+                    PageLayout layout = harness.Shape.Classes[KernelShape.Open];
+                    int vector = (position * 2) + head;
+                    PageBytes.PutKey(expected, layout, position % pageTokens, keys.AsSpan(vector * keyWidth, keyWidth));
+                    PageBytes.PutValue(expected, layout, position % pageTokens, values.AsSpan(vector * valueWidth, valueWidth));
+                }
+
+                Assert.Equal(expected, got);
+            }
+        }
+    }
+
+    [Theory]
+    [InlineData(PageFormat.F32)]
+    [InlineData(PageFormat.F16)]
+    [InlineData(PageFormat.BF16)]
+    public void Tensors_of_any_type_and_stride_write_what_dense_singles_write(PageFormat format)
+    {
+        var geometry = new KvGeometry(1, 3, 3, 48, 80, pageTokens: 5);
+        using var harness = new TierHarness(TTier.Create, Shapes.Plain(geometry, format, format), 100);
+        // Both 16-bit types hold these exactly: seven bits of mantissa, within the range of binary16.
+        float[] keys = Coarse(HardVectors.Rows(7, 3, 48, 31));
+        float[] values = Coarse(HardVectors.Rows(7, 3, 80, 32));
+        byte[][] dense = Written(harness, keys, values);
+        Assert.Equal(dense, Written(harness, Strided.Halves(keys), Strided.Halves(values)));
+        Assert.Equal(dense, Written(
+            harness, KvTensor.FromHostBFloat16(Strided.BFloat16s(keys)), KvTensor.FromHostBFloat16(Strided.BFloat16s(values))));
+        Assert.Equal(dense, Written(
+            harness,
+            KvTensor.FromHost(Strided.Spread(keys, 3, 48, 200, 60), 200, 60),
+            KvTensor.FromHost(Strided.Spread(values, 3, 80, 83, 700), 83, 700)));
+    }
+
+    [Fact]
+    public void A_ragged_launch_writes_each_sequence_what_it_writes_alone_and_only_the_addressed_layer()
+    {
+        var geometry = new KvGeometry(3, 4, 2, 48, pageTokens: 5);
+        KernelShape shape = Shapes.Plain(geometry, PageFormat.F16, PageFormat.BF16);
+        SequenceData[] data = [.. new[] { 12, 1, 9 }.Select((tokens, i) => new SequenceData(geometry, tokens, 60 + i))];
+        using var batched = new TierHarness(TTier.Create, shape, 200);
+        HarnessSequence[] sequences = [.. data.Select(batched.Add)];
+        batched.Fill(sequences[0], 8);
+        batched.Begin(true, (sequences[0], 4), (sequences[1], 1), (sequences[2], 9));
+        byte[][] before = [.. Layers(batched, sequences, 0).Concat(Layers(batched, sequences, 2))];
+        batched.Append(1);
+        Assert.Null(batched.End());
+        Assert.Equal(before, Layers(batched, sequences, 0).Concat(Layers(batched, sequences, 2)));
+        for (int i = 0; i < data.Length; i++)
+        {
+            using var alone = new TierHarness(TTier.Create, shape, 200, seed: 9);
+            HarnessSequence sequence = alone.Add(data[i]);
+            alone.Fill(sequence, data[i].Tokens);
+            Assert.Equal(Layers(alone, [sequence], 1), Layers(batched, [sequences[i]], 1));
+        }
+    }
+
+    [Fact]
+    public void Sealed_pages_keep_every_byte_while_the_sequence_grows()
+    {
+        var geometry = new KvGeometry(1, 4, 2, 64, pageTokens: 5);
+        using var harness = new TierHarness(TTier.Create, Shapes.Encoded(geometry, PageFormat.F16), 200);
+        HarnessSequence sequence = harness.Add(new SequenceData(geometry, 90, 70));
+        harness.Fill(sequence, 16);
+        PageEntry[] pages = [.. sequence.Rows[0, 1].Where(e => e.PageClass == KernelShape.Sealed)];
+        byte[][] before = [.. pages.Select(e => harness.ReadBytes(e.Slot, KernelShape.Sealed))];
+        foreach (int tokens in new[] { 1, 1, 30, 40 })
+        {
+            harness.Begin((sequence, tokens));
+            harness.Append(0);
+            harness.Attend(0);
+            harness.Seal(sequence);
+        }
+
+        Assert.Equal(2, pages.Length);
+        Assert.Equal(before, pages.Select(e => harness.ReadBytes(e.Slot, KernelShape.Sealed)));
+    }
+
+    private static void AppendRows(TierHarness harness, HarnessSequence sequence, float[] keys, float[] values, int from, int tokens)
+    {
+        KvGeometry g = harness.Shape.Geometry;
+        (int keyRow, int valueRow) = (g.KvHeads * g.KeyWidth, g.KvHeads * g.ValueWidth);
+        harness.Begin((sequence, tokens));
+        harness.Append(0, keys.AsSpan(from * keyRow, tokens * keyRow), values.AsSpan(from * valueRow, tokens * valueRow));
+        Assert.Null(harness.End());
+    }
+
+    private static byte[][] Written(TierHarness harness, KvTensor keys, KvTensor values)
+    {
+        HarnessSequence sequence = harness.Add(new SequenceData(harness.Shape.Geometry, 1, 1));
+        harness.Begin((sequence, 7));
+        harness.Append(0, keys, values);
+        Assert.Null(harness.End());
+        return Layers(harness, [sequence], 0);
+    }
+
+    private static byte[][] Written(TierHarness harness, Half[] keys, Half[] values) =>
+        Written(harness, KvTensor.FromHost(keys), KvTensor.FromHost(values));
+
+    private static byte[][] Layers(TierHarness harness, HarnessSequence[] sequences, int layer) =>
+        [.. from s in sequences
+            from head in Enumerable.Range(0, harness.Shape.Geometry.KvHeads)
+            from entry in s.Rows[layer, head]
+            select harness.ReadBytes(entry.Slot, entry.PageClass)];
+
+    private static float[] Coarse(float[] rows) =>
+        [.. rows.Select(x => MathF.Abs(x) is < 6.2e-5f or > 65000f ? 1.5f : BitConverter.UInt32BitsToSingle(BitConverter.SingleToUInt32Bits(x) & 0xFFFF0000))];
+}

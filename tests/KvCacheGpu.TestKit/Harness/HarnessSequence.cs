@@ -1,0 +1,35 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.TestKit;
+
+/// <summary>One live entry of a table row.</summary>
+public readonly record struct PageEntry(int PageIndex, int PageClass, int Slot);
+
+/// <summary>A sequence in a <see cref="TierHarness"/>: its data, its length, and its rows.</summary>
+public sealed class HarnessSequence
+{
+    internal HarnessSequence(int slot, SequenceData data, KvGeometry geometry)
+    {
+        (Slot, Data) = (slot, data);
+        Rows = new List<PageEntry>[geometry.Layers, geometry.KvHeads];
+        for (int layer = 0; layer < geometry.Layers; layer++)
+        {
+            for (int head = 0; head < geometry.KvHeads; head++)
+            {
+                Rows[layer, head] = [];
+            }
+        }
+    }
+
+    /// <summary>Its slot in the tables.</summary>
+    public int Slot { get; }
+
+    /// <summary>What it appends and asks.</summary>
+    public SequenceData Data { get; }
+
+    /// <summary>Tokens appended, those of a step under way included.</summary>
+    public int Length { get; internal set; }
+
+    /// <summary>Entries by [layer, KV head], ascending by page index.</summary>
+    public List<PageEntry>[,] Rows { get; }
+}

@@ -1,0 +1,44 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.TestKit;
+
+/// <summary>
+/// Hands out page slots in shuffled order, filled with NaN: placement must not matter, and what was not written must not be read
+/// into a result.
+/// </summary>
+public sealed class SlotPool
+{
+    private const int Poison = unchecked((int)0xFFFF_FFFF);
+
+    private readonly KernelTier _tier;
+    private readonly Stack<int> _free;
+    private readonly int[] _poison;
+
+    /// <summary>Lays out <paramref name="slots"/> slots, each as large as the largest class, behind the tables.</summary>
+    public SlotPool(KernelTier tier, int slots, int seed)
+    {
+        _tier = tier;
+        int units = Units(tier.Shape);
+        int[] order = [.. Enumerable.Range(0, slots).Select(i => tier.Map.FirstPageUnit + (i * units))];
+        new Random(seed).Shuffle(order);
+        _free = new Stack<int>(order);
+        _poison = new int[units * PageLayout.UnitWords];
+        Array.Fill(_poison, Poison);
+        Array.ForEach(order, Fill);
+    }
+
+    /// <summary>Units of one slot.</summary>
+    public static int Units(KernelShape shape) => shape.Classes.Max(layout => layout.Units);
+
+    /// <summary>Takes a slot.</summary>
+    public int Take() => _free.Pop();
+
+    /// <summary>Gives a slot back; who still reads it reads NaN.</summary>
+    public void Release(int slot)
+    {
+        Fill(slot);
+        _free.Push(slot);
+    }
+
+    private void Fill(int slot) => _tier.Load((long)slot * PageLayout.UnitWords, _poison);
+}

@@ -1,0 +1,253 @@
+using System.Runtime.InteropServices;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.TestKit;
+
+/// <summary>Output <c>[tokens][query heads][value width]</c> and log-sum-exp <c>[tokens][query heads]</c> of a launch.</summary>
+public sealed record Attention(float[] Output, float[] LogSumExp);
+
+/// <summary>
+/// What an engine does for a tier, in the simplest form: takes slots, keeps the tables, runs ragged steps, seals pages one page
+/// late, drops pages.
+/// </summary>
+public sealed class TierHarness : IDisposable
+{
+    private readonly KernelBatch _batch;
+    private readonly SlotPool _pool;
+    private readonly List<HarnessSequence> _sequences = [];
+    private (HarnessSequence Sequence, int Tokens)[] _parts = [];
+
+    /// <summary>Builds a tier with room for <paramref name="slots"/> pages.</summary>
+    public TierHarness(Func<KernelShape, long, KernelTier> create, KernelShape shape, int slots, int maxTokens = 1024, int seed = 1)
+    {
+        ArgumentNullException.ThrowIfNull(create);
+        Shape = shape;
+        long units = new TableMap(shape).FirstPageUnit + ((long)slots * SlotPool.Units(shape));
+        Tier = create(shape, units * PageLayout.UnitBytes);
+        _pool = new SlotPool(Tier, slots, seed);
+        int statWords = (Tier.Map.FirstPageUnit * PageLayout.UnitWords) - Tier.Map.Stats;
+        Tier.Load(Tier.Map.Stats, [.. Enumerable.Repeat(-1, statWords)]);
+        _batch = Tier.CreateBatch(shape.Sequences, maxTokens);
+    }
+
+    /// <summary>What the tier was built for.</summary>
+    public KernelShape Shape { get; }
+
+    /// <summary>The tier under test.</summary>
+    public KernelTier Tier { get; }
+
+    /// <summary>Working memory of the batch, in bytes.</summary>
+    public long ScratchBytes => _batch.ScratchBytes;
+
+    /// <summary>The launch of the step under way.</summary>
+    public RaggedSequence[] Ragged { get; private set; } = [];
+
+    /// <summary>Adds an empty sequence that will append and ask <paramref name="data"/>.</summary>
+    public HarnessSequence Add(SequenceData data)
+    {
+        var sequence = new HarnessSequence(_sequences.Count, data, Shape.Geometry);
+        _sequences.Add(sequence);
+        return sequence;
+    }
+
+    /// <summary>Takes pages for a step's tokens and begins it; with <paramref name="reversed"/>, tensors hold the parts last first.</summary>
+    public void Begin(bool reversed, params (HarnessSequence Sequence, int Tokens)[] parts)
+    {
+        Ragged = new RaggedSequence[parts.Length];
+        int token = 0;
+        _parts = reversed ? [.. parts.AsEnumerable().Reverse()] : parts;
+        foreach ((HarnessSequence sequence, int tokens) in _parts)
+        {
+            sequence.Length += tokens;
+            Ragged[Array.FindIndex(parts, p => p.Sequence == sequence)] = new RaggedSequence(sequence.Slot, token, tokens, sequence.Length);
+            token += tokens;
+            TakePages(sequence);
+        }
+
+        _batch.Begin(Ragged);
+    }
+
+    /// <summary>Begins a step whose tensors hold the parts in order.</summary>
+    public void Begin(params (HarnessSequence Sequence, int Tokens)[] parts) => Begin(false, parts);
+
+    /// <summary>Appends the step's tokens to a layer.</summary>
+    public void Append(int layer) => Append(layer, Gather(d => d.Keys[layer], KeyRow), Gather(d => d.Values[layer], ValueRow));
+
+    /// <summary>Appends other tensors than the sequences' own.</summary>
+    public void Append(int layer, KvTensor keys, KvTensor values) => _batch.Append(layer, keys, values);
+
+    /// <summary>The step's queries, <c>[tokens][query heads][key width]</c>.</summary>
+    public float[] Queries(int layer) => Gather(d => d.Queries[layer], Shape.Geometry.QueryHeads * Shape.Geometry.KeyWidth);
+
+    /// <summary>The step's keys, <c>[tokens][KV heads][key width]</c>.</summary>
+    public float[] Keys(int layer) => Gather(d => d.Keys[layer], KeyRow);
+
+    /// <summary>The step's values, <c>[tokens][KV heads][value width]</c>.</summary>
+    public float[] Values(int layer) => Gather(d => d.Values[layer], ValueRow);
+
+    /// <summary>Attends the step's queries.</summary>
+    public Attention Attend(int layer) => Attend(layer, Queries(layer));
+
+    /// <summary>Attends other queries than the sequences' own.</summary>
+    public Attention Attend(int layer, KvTensor queries)
+    {
+        int rows = _parts.Sum(p => p.Tokens) * Shape.Geometry.QueryHeads;
+        var result = new Attention(new float[rows * Shape.Geometry.ValueWidth], new float[rows]);
+        Array.Fill(result.Output, float.NaN);
+        Array.Fill(result.LogSumExp, float.NaN);
+        _batch.Attend(layer, queries, result.Output, result.LogSumExp);
+        return result;
+    }
+
+    /// <summary>Ends the step; tells of an element refused.</summary>
+    public NonFinite? End() => _batch.End();
+
+    /// <summary>Appends <paramref name="tokens"/> tokens to every layer without attending, and seals.</summary>
+    public void Fill(HarnessSequence sequence, int tokens)
+    {
+        if (tokens > 0)
+        {
+            Begin((sequence, tokens));
+            for (int layer = 0; layer < Shape.Geometry.Layers; layer++)
+            {
+                Append(layer);
+            }
+
+            End();
+            Seal(sequence);
+        }
+    }
+
+    /// <summary>Seals what the lag allows: page i once the sequence is (i + 2) * P long.</summary>
+    public void Seal(HarnessSequence sequence)
+    {
+        var moves = new List<PageMove>();
+        var released = new List<int>();
+        int pageTokens = Shape.Geometry.PageTokens;
+        bool recode = Shape.Classes[KernelShape.Open] != Shape.Classes[KernelShape.Sealed];
+        foreach (List<PageEntry> row in sequence.Rows)
+        {
+            for (int i = 0; i < row.Count; i++)
+            {
+                PageEntry entry = row[i];
+                if (entry.PageClass != KernelShape.Open || (entry.PageIndex + 2) * pageTokens > sequence.Length)
+                {
+                    continue;
+                }
+
+                int slot = recode ? _pool.Take() : entry.Slot;
+                row[i] = entry with { PageClass = KernelShape.Sealed, Slot = slot };
+                if (recode)
+                {
+                    moves.Add(new PageMove(entry.Slot, KernelShape.Open, slot, KernelShape.Sealed, pageTokens));
+                    released.Add(entry.Slot);
+                }
+            }
+        }
+
+        Tier.Transcode(CollectionsMarshal.AsSpan(moves));
+        Tier.Synchronize();
+        released.ForEach(_pool.Release);
+        WriteTables(sequence);
+    }
+
+    /// <summary>Drops a page of every row; the rows close up.</summary>
+    public void Drop(HarnessSequence sequence, int pageIndex)
+    {
+        foreach (List<PageEntry> row in sequence.Rows)
+        {
+            int at = row.FindIndex(entry => entry.PageIndex == pageIndex);
+            _pool.Release(row[at].Slot);
+            row.RemoveAt(at);
+        }
+
+        WriteTables(sequence);
+    }
+
+    /// <summary>Takes a slot for a test's own use.</summary>
+    public int TakeSlot() => _pool.Take();
+
+    /// <summary>The bytes of a slot of a class.</summary>
+    public byte[] ReadBytes(int slot, int pageClass)
+    {
+        var words = new int[Shape.Classes[pageClass].Units * PageLayout.UnitWords];
+        Tier.Read((long)slot * PageLayout.UnitWords, words);
+        return MemoryMarshal.AsBytes<int>(words).ToArray();
+    }
+
+    /// <summary>Decodes the first <paramref name="tokens"/> tokens of a slot.</summary>
+    public DecodedPage Decode(int slot, int pageClass, int tokens) =>
+        new(ReadBytes(slot, pageClass), Shape.Classes[pageClass], Shape.Geometry, Shape.RotationSeed, tokens);
+
+    /// <summary>Decodes the resident pages of a row.</summary>
+    public List<PlacedPage> DecodeRow(HarnessSequence sequence, int layer, int head) =>
+        [.. sequence.Rows[layer, head].Select(entry => new PlacedPage(
+            entry.PageIndex,
+            Decode(entry.Slot, entry.PageClass, Math.Min(Shape.Geometry.PageTokens, sequence.Length - (entry.PageIndex * Shape.Geometry.PageTokens)))))];
+
+    /// <summary>A row's statistics as the tables hold them: [query head of the group][entry].</summary>
+    public PageStatistic[][] ReadStatistics(HarnessSequence sequence, int layer, int head)
+    {
+        int row = Tier.Map.Row(sequence.Slot, layer, head);
+        int group = Shape.Geometry.GroupSize;
+        float[] words = ReadFloats(Tier.Map.StatsWord(row, 0), sequence.Rows[layer, head].Count * group * 2);
+        return [.. Enumerable.Range(0, group).Select(g => Enumerable.Range(0, words.Length / (2 * group))
+            .Select(entry => new PageStatistic(words[((entry * group) + g) * 2], words[(((entry * group) + g) * 2) + 1])).ToArray())];
+    }
+
+    /// <summary>A row's log-sum-exps as the tables hold them, by query head of the group.</summary>
+    public float[] ReadLogSumExp(HarnessSequence sequence, int layer, int head) => ReadFloats(
+        Tier.Map.LogSumExp + (Tier.Map.Row(sequence.Slot, layer, head) * Shape.Geometry.GroupSize), Shape.Geometry.GroupSize);
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _batch.Dispose();
+        Tier.Dispose();
+    }
+
+    private int KeyRow => Shape.Geometry.KvHeads * Shape.Geometry.KeyWidth;
+
+    private int ValueRow => Shape.Geometry.KvHeads * Shape.Geometry.ValueWidth;
+
+    private float[] ReadFloats(int word, int count)
+    {
+        var words = new int[count];
+        Tier.Read(word, words);
+        return MemoryMarshal.Cast<int, float>(words).ToArray();
+    }
+
+    private float[] Gather(Func<SequenceData, float[]> source, int row) =>
+        [.. _parts.SelectMany(p => source(p.Sequence.Data).Skip((p.Sequence.Length - p.Tokens) * row).Take(p.Tokens * row))];
+
+    private void TakePages(HarnessSequence sequence)
+    {
+        foreach (List<PageEntry> row in sequence.Rows)
+        {
+            for (int next = row.Count == 0 ? 0 : row[^1].PageIndex + 1; next * Shape.Geometry.PageTokens < sequence.Length; next++)
+            {
+                row.Add(new PageEntry(next, KernelShape.Open, _pool.Take()));
+            }
+        }
+
+        WriteTables(sequence);
+    }
+
+    private void WriteTables(HarnessSequence sequence)
+    {
+        for (int layer = 0; layer < Shape.Geometry.Layers; layer++)
+        {
+            for (int head = 0; head < Shape.Geometry.KvHeads; head++)
+            {
+                int row = Tier.Map.Row(sequence.Slot, layer, head);
+                List<PageEntry> entries = sequence.Rows[layer, head];
+                Tier.Write(row, entries.Count);
+                for (int i = 0; i < entries.Count; i++)
+                {
+                    Tier.Write(Tier.Map.SlotWord(row, i), entries[i].Slot);
+                    Tier.Write(Tier.Map.TagWord(row, i), TableMap.Tag(entries[i].PageClass, entries[i].PageIndex));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+using System.Runtime.InteropServices;
+using ILGPU;
+using KvCacheGpu.Kernels;
+using Half = System.Half;
+
+namespace KvCacheGpu.TestKit;
+
+/// <summary>Append and attend, one vector after the other; softmax page by page in double.</summary>
+internal sealed unsafe class ReferenceBatch : KernelBatch
+{
+    private readonly ReferenceTier _tier;
+    private readonly KvGeometry _geometry;
+    private readonly RaggedSequence[] _sequences;
+    private readonly int _maxTokens;
+    private readonly float[] _query;
+    private readonly float[] _rotatedQuery;
+    private readonly float[] _vector;
+    private readonly double[] _plain;
+    private readonly double[] _rotated;
+    private readonly double[] _logits;
+    private readonly float[] _output;
+    private int _count;
+    private NonFinite? _refused;
+    private bool _disposed;
+
+    public ReferenceBatch(ReferenceTier tier, int maxSequences, int maxTokens)
+    {
+        (_tier, _geometry, _maxTokens) = (tier, tier.Shape.Geometry, maxTokens);
+        _sequences = new RaggedSequence[maxSequences];
+        (_query, _rotatedQuery) = (new float[_geometry.KeyWidth], new float[_geometry.KeyWidth]);
+        _vector = new float[Math.Max(_geometry.KeyWidth, _geometry.ValueWidth)];
+        (_plain, _rotated, _output) = (new double[_geometry.ValueWidth], new double[_geometry.ValueWidth], new float[_geometry.ValueWidth]);
+        _logits = new double[_geometry.PageTokens];
+        tier.Observe(AllocationKind.Scratch, ScratchBytes);
+    }
+
+    /// <inheritdoc/>
+    public override long ScratchBytes =>
+        (4L * (_query.Length + _rotatedQuery.Length + _vector.Length + _output.Length))
+        + (8L * (_plain.Length + _rotated.Length + _logits.Length)) + ((long)sizeof(RaggedSequence) * _sequences.Length);
+
+    /// <inheritdoc/>
+    public override void Begin(ReadOnlySpan<RaggedSequence> sequences)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(sequences.Length, _sequences.Length, nameof(sequences));
+        sequences.CopyTo(_sequences);
+        _count = sequences.Length;
+        _refused = null;
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(Tokens(), _maxTokens, nameof(sequences));
+    }
+
+    /// <inheritdoc/>
+    public override void Append(int layer, KvTensor keys, KvTensor values)
+    {
+        keys.ThrowIfNotShaped(Tokens(), _geometry.KvHeads, _geometry.KeyWidth, nameof(keys));
+        values.ThrowIfNotShaped(Tokens(), _geometry.KvHeads, _geometry.ValueWidth, nameof(values));
+        Span<float> key = _vector.AsSpan(0, _geometry.KeyWidth);
+        Span<float> value = _vector.AsSpan(0, _geometry.ValueWidth);
+        foreach (ref readonly RaggedSequence s in _sequences.AsSpan(0, _count))
+        {
+            for (int i = 0; i < s.Tokens; i++)
+            {
+                int position = s.Length - s.Tokens + i;
+                for (int head = 0; head < _geometry.KvHeads; head++)
+                {
+                    int slot = SlotOf(s, _tier.Map.Row(s.Sequence, layer, head), position / _geometry.PageTokens);
+                    int token = position % _geometry.PageTokens;
+                    Copy(keys, s.FirstToken + i, head, _geometry.KvHeads, key);
+                    Note(_tier.Keys(slot, KernelShape.Open).Write(token, key), new NonFinite(layer, s.FirstToken + i, head, false));
+                    Copy(values, s.FirstToken + i, head, _geometry.KvHeads, value);
+                    Note(_tier.Values(slot, KernelShape.Open).Write(token, value), new NonFinite(layer, s.FirstToken + i, head, true));
+                }
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp)
+    {
+        (int heads, int width) = (_geometry.QueryHeads, _geometry.ValueWidth);
+        queries.ThrowIfNotShaped(Tokens(), heads, _geometry.KeyWidth, nameof(queries));
+        ThrowIfNotLength(output.Length, Tokens() * heads * width, nameof(output));
+        ThrowIfNotLength(logSumExp.Length, logSumExp.IsEmpty ? 0 : Tokens() * heads, nameof(logSumExp));
+        foreach (ref readonly RaggedSequence s in _sequences.AsSpan(0, _count))
+        {
+            for (int i = 0; i < s.Tokens; i++)
+            {
+                for (int head = 0; head < heads; head++)
+                {
+                    int row = _tier.Map.Row(s.Sequence, layer, head / _geometry.GroupSize);
+                    Copy(queries, s.FirstToken + i, head, heads, _query);
+                    int at = ((s.FirstToken + i) * heads) + head;
+                    float lse = AttendOne(row, head % _geometry.GroupSize, s.Length - s.Tokens + i, i == s.Tokens - 1);
+                    _output.CopyTo(output.Slice(at * width, width));
+                    if (!logSumExp.IsEmpty)
+                    {
+                        logSumExp[at] = lse;
+                    }
+                }
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp) =>
+        throw new NotSupportedException("the reference tier works in host memory");
+
+    /// <inheritdoc/>
+    public override NonFinite? End()
+    {
+        NonFinite? refused = _refused;
+        _refused = null;
+        return refused;
+    }
+
+    /// <inheritdoc/>
+    public override void Dispose()
+    {
+        if (!_disposed)
+        {
+            _disposed = true;
+            _tier.Observe(AllocationKind.Scratch, -ScratchBytes);
+        }
+    }
+
+    private float AttendOne(int row, int member, int position, bool isLast)
+    {
+        float scale = 1f / MathF.Sqrt(_geometry.KeyWidth);
+        for (int e = 0; e < _query.Length; e++)
+        {
+            _query[e] *= scale;
+        }
+
+        _query.CopyTo(_rotatedQuery, 0);
+        Rotation.Apply(_rotatedQuery, _tier.KeySigns);
+        Array.Clear(_plain);
+        Array.Clear(_rotated);
+        (double largest, double total) = (double.NegativeInfinity, 0);
+        for (int entry = 0; entry < _tier.Arena[row]; entry++)
+        {
+            int slot = _tier.Arena[_tier.Map.SlotWord(row, entry)];
+            int tag = _tier.Arena[_tier.Map.TagWord(row, entry)];
+            int first = TableMap.PageIndexOf(tag) * _geometry.PageTokens;
+            int count = Math.Clamp(position - first + 1, 0, _geometry.PageTokens);
+            double pageLargest = Score(_tier.Keys(slot, TableMap.ClassOf(tag)), count);
+            double rise = Math.Max(largest, pageLargest);
+            double shrink = largest == rise ? 1 : Math.Exp(largest - rise);
+            total = (total * shrink) + AddValues(_tier.Values(slot, TableMap.ClassOf(tag)), count, rise, shrink);
+            largest = rise;
+            if (isLast)
+            {
+                WriteStatistic((float*)(_tier.Arena + _tier.Map.StatsWord(row, entry)) + (2 * member), pageLargest, count);
+            }
+        }
+
+        float lse = (float)(largest + Math.Log(total));
+        if (isLast)
+        {
+            ((float*)(_tier.Arena + _tier.Map.LogSumExp))[(row * _geometry.GroupSize) + member] = lse;
+        }
+
+        for (int e = 0; e < _output.Length; e++)
+        {
+            _output[e] = (float)(_rotated[e] / total);
+        }
+
+        Rotation.Undo(_output, _tier.ValueSigns);
+        for (int e = 0; e < _output.Length; e++)
+        {
+            _output[e] += (float)(_plain[e] / total);
+        }
+
+        return lse;
+    }
+
+    // Logits of a page's first tokens; returns the largest.
+    private double Score(ReferencePart keys, int count)
+    {
+        float[] query = keys.Format.IsRotated() ? _rotatedQuery : _query;
+        double largest = double.NegativeInfinity;
+        for (int t = 0; t < count; t++)
+        {
+            keys.Read(t, _vector);
+            double sum = 0;
+            for (int e = 0; e < query.Length; e++)
+            {
+                sum += (double)query[e] * _vector[e];
+            }
+
+            _logits[t] = sum;
+            largest = Math.Max(largest, sum);
+        }
+
+        return largest;
+    }
+
+    private double AddValues(ReferencePart values, int count, double largest, double shrink)
+    {
+        for (int e = 0; e < _plain.Length; e++)
+        {
+            _plain[e] *= shrink;
+            _rotated[e] *= shrink;
+        }
+
+        double[] target = values.Format.IsRotated() ? _rotated : _plain;
+        double total = 0;
+        for (int t = 0; t < count; t++)
+        {
+            double weight = Math.Exp(_logits[t] - largest);
+            values.Read(t, _vector);
+            total += weight;
+            for (int e = 0; e < target.Length; e++)
+            {
+                target[e] += weight * _vector[e];
+            }
+        }
+
+        return total;
+    }
+
+    private void WriteStatistic(float* target, double largest, int count)
+    {
+        double sum = 0;
+        foreach (double logit in _logits.AsSpan(0, count))
+        {
+            sum += Math.Exp(logit - largest);
+        }
+
+        (target[0], target[1]) = ((float)largest, (float)sum);
+    }
+
+    private int SlotOf(in RaggedSequence s, int row, int pageIndex)
+    {
+        int lastPage = (s.Length - 1) / _geometry.PageTokens;
+        return _tier.Arena[_tier.Map.SlotWord(row, _tier.Arena[row] - 1 - (lastPage - pageIndex))];
+    }
+
+    private int Tokens()
+    {
+        int tokens = 0;
+        foreach (ref readonly RaggedSequence s in _sequences.AsSpan(0, _count))
+        {
+            tokens += s.Tokens;
+        }
+
+        return tokens;
+    }
+
+    private void Note(bool finite, NonFinite at)
+    {
+        static (int, int, int, bool) Order(NonFinite n) => (n.Layer, n.Token, n.Head, n.IsValue);
+        if (!finite && (_refused is null || Order(at).CompareTo(Order(_refused.Value)) < 0))
+        {
+            _refused = at;
+        }
+    }
+
+    private static void Copy(KvTensor tensor, int token, int head, int heads, Span<float> vector)
+    {
+        int headStride = tensor.HeadStride == 0 ? vector.Length : tensor.HeadStride;
+        int tokenStride = tensor.TokenStride == 0 ? heads * headStride : tensor.TokenStride;
+        ReadOnlySpan<byte> source = tensor.Host[(((token * tokenStride) + (head * headStride)) * tensor.ElementBytes)..];
+        for (int e = 0; e < vector.Length; e++)
+        {
+            vector[e] = tensor.Type switch
+            {
+                TensorType.F32 => MemoryMarshal.Cast<byte, float>(source)[e],
+                TensorType.F16 => (float)MemoryMarshal.Cast<byte, Half>(source)[e],
+                _ => BitConverter.UInt32BitsToSingle((uint)MemoryMarshal.Cast<byte, ushort>(source)[e] << 16),
+            };
+        }
+    }
+
+    private static void ThrowIfNotLength(int actual, int expected, string name)
+    {
+        if (actual != expected)
+        {
+            throw new ArgumentException($"{name}: expected {expected} elements, got {actual}", name);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+using System.Runtime.InteropServices;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.TestKit;
+
+/// <summary>
+/// The contract of a kernel tier in plain scalar C#: a fake device for tests of the engine, and the first tier that the
+/// conformance suite holds.
+/// </summary>
+public sealed unsafe class ReferenceTier : KernelTier
+{
+    private readonly AllocationObserver? _observer;
+    private int* _arena;
+
+    /// <summary>Takes its arena.</summary>
+    public ReferenceTier(KernelShape shape, long arenaBytes, AllocationObserver? observer = null)
+        : base(shape, arenaBytes)
+    {
+        _observer = observer;
+        _arena = (int*)NativeMemory.AlignedAlloc((nuint)arenaBytes, PageLayout.UnitBytes);
+        NativeMemory.Clear(_arena, (nuint)arenaBytes);
+        Observe(AllocationKind.Arena, arenaBytes);
+        KeySigns = Rotation.Signs(shape.Geometry.KeyWidth, shape.RotationSeed);
+        ValueSigns = Rotation.Signs(shape.Geometry.ValueWidth, shape.RotationSeed);
+    }
+
+    /// <inheritdoc/>
+    public override string Name => "reference";
+
+    /// <inheritdoc/>
+    public override int* Tables => Arena;
+
+    internal float[] KeySigns { get; }
+
+    internal float[] ValueSigns { get; }
+
+    internal int* Arena
+    {
+        get
+        {
+            ObjectDisposedException.ThrowIf(_arena is null, this);
+            return _arena;
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Write(int word, int value)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(word);
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(word, Map.TableWords);
+        Arena[word] = value;
+    }
+
+    /// <inheritdoc/>
+    public override KernelBatch CreateBatch(int maxSequences, int maxTokens) => new ReferenceBatch(this, maxSequences, maxTokens);
+
+    /// <inheritdoc/>
+    public override void Transcode(ReadOnlySpan<PageMove> moves)
+    {
+        var vector = new float[Math.Max(Shape.Geometry.KeyWidth, Shape.Geometry.ValueWidth)];
+        foreach (PageMove move in moves)
+        {
+            Move(Keys(move.SourceSlot, move.SourceClass), Keys(move.TargetSlot, move.TargetClass), move.Tokens, vector.AsSpan(0, Shape.Geometry.KeyWidth));
+            Move(Values(move.SourceSlot, move.SourceClass), Values(move.TargetSlot, move.TargetClass), move.Tokens, vector.AsSpan(0, Shape.Geometry.ValueWidth));
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values)
+    {
+        (int keyWidth, int valueWidth) = (Shape.Geometry.KeyWidth, Shape.Geometry.ValueWidth);
+        foreach (PageRead read in reads)
+        {
+            for (int t = 0; t < read.Tokens; t++)
+            {
+                int vector = read.TargetVector + (t * read.TargetStride);
+                if (!keys.IsEmpty)
+                {
+                    Keys(read.Slot, read.PageClass).ReadPlain(t, keys.Slice(vector * keyWidth, keyWidth));
+                }
+
+                if (!values.IsEmpty)
+                {
+                    Values(read.Slot, read.PageClass).ReadPlain(t, values.Slice(vector * valueWidth, valueWidth));
+                }
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Read(long word, Span<int> target) => Words(word, target.Length).CopyTo(target);
+
+    /// <inheritdoc/>
+    public override void Load(long word, ReadOnlySpan<int> source) => source.CopyTo(Words(word, source.Length));
+
+    /// <inheritdoc/>
+    public override void Synchronize()
+    {
+    }
+
+    /// <inheritdoc/>
+    public override void Dispose()
+    {
+        if (_arena is not null)
+        {
+            NativeMemory.AlignedFree(_arena);
+            _arena = null;
+            Observe(AllocationKind.Arena, -ArenaBytes);
+        }
+    }
+
+    internal void Observe(AllocationKind kind, long bytes) => _observer?.Invoke(kind, bytes);
+
+    internal ReferencePart Keys(int slot, int pageClass) =>
+        ReferencePart.Keys(Page(slot), Shape.Classes[pageClass], Shape.Geometry.KeyWidth, KeySigns);
+
+    internal ReferencePart Values(int slot, int pageClass) =>
+        ReferencePart.Values(Page(slot), Shape.Classes[pageClass], Shape.Geometry.ValueWidth, ValueSigns);
+
+    private static void Move(ReferencePart source, ReferencePart target, int tokens, Span<float> vector)
+    {
+        for (int t = 0; t < tokens; t++)
+        {
+            if (source.Format == target.Format)
+            {
+                target.Copy(t, source);
+                continue;
+            }
+
+            source.ReadPlain(t, vector);
+            target.Write(t, vector);
+        }
+    }
+
+    private int* Page(int slot) => Arena + ((long)slot * PageLayout.UnitWords);
+
+    private Span<int> Words(long word, int count)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(word);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan((word + count) * sizeof(int), ArenaBytes, nameof(word));
+        return new Span<int>(Arena + word, count);
+    }
+}
