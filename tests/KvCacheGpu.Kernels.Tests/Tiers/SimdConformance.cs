@@ -1,0 +1,28 @@
+namespace KvCacheGpu.Kernels.Tests;
+
+public sealed class Simd512Vectors : ITierUnderTest
+{
+    public static KernelTier Create(KernelShape shape, long arenaBytes) => new SimdTier(shape, arenaBytes, SimdLevel.Vector512);
+}
+
+public sealed class Simd256Vectors : ITierUnderTest
+{
+    public static KernelTier Create(KernelShape shape, long arenaBytes) => new SimdTier(shape, arenaBytes, SimdLevel.Vector256);
+}
+
+public sealed class SimdOneByOne : ITierUnderTest
+{
+    public static KernelTier Create(KernelShape shape, long arenaBytes) => new SimdTier(shape, arenaBytes, SimdLevel.Scalar);
+}
+
+public class Simd512AttentionTests : AttentionConformance<Simd512Vectors>;
+
+public class Simd512PageTests : PageConformance<Simd512Vectors>;
+
+public class Simd256AttentionTests : AttentionConformance<Simd256Vectors>;
+
+public class Simd256PageTests : PageConformance<Simd256Vectors>;
+
+public class ScalarAttentionTests : AttentionConformance<SimdOneByOne>;
+
+public class ScalarPageTests : PageConformance<SimdOneByOne>;
