@@ -150,6 +150,10 @@ class Examples:
         start = random.randrange(len(self.ids) - length)
         return self.ids[start:start + length]
 
+    @staticmethod
+    def noise(shortest, longest):
+        return random.choices(range(2, CONFIG["vocab_size"]), k=random.randint(shortest, longest))
+
     def copying(self, length):
         """Segments that come again. Their distances are random: with a fixed one the model learns the distance, not the content."""
         segments = [
