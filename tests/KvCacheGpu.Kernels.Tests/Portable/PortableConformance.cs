@@ -1,0 +1,21 @@
+namespace KvCacheGpu.Kernels.Tests;
+
+public sealed class PortableGroup1 : ITierUnderTest
+{
+    public static KernelTier Create(KernelShape shape, long arenaBytes) => Emulated.Tier(shape, arenaBytes, 1);
+}
+
+public sealed class PortableGroup2 : ITierUnderTest
+{
+    public static IEnumerable<AttentionCase> Grid => AttentionGrid.Emulated;
+
+    public static KernelTier Create(KernelShape shape, long arenaBytes) => Emulated.Tier(shape, arenaBytes, 2);
+}
+
+public class PortableAttentionGroup1Tests : AttentionConformance<PortableGroup1>;
+
+public class PortablePageGroup1Tests : PageConformance<PortableGroup1>;
+
+public class PortableAttentionGroup2Tests : AttentionConformance<PortableGroup2>;
+
+public class PortablePageGroup2Tests : PageConformance<PortableGroup2>;
