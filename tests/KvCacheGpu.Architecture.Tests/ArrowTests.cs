@@ -1,0 +1,79 @@
+using ArchUnitNET.Domain;
+using ArchUnitNET.Fluent;
+using ArchUnitNET.Loader;
+using ArchUnitNET.xUnit;
+using KvCacheGpu.Cli;
+using KvCacheGpu.Kernels;
+using KvCacheGpu.Llama;
+using static ArchUnitNET.Fluent.ArchRuleDefinition;
+using Assembly = System.Reflection.Assembly;
+
+namespace KvCacheGpu.Architecture.Tests;
+
+/// <summary>Which way dependencies point: Cli to everything, Llama to the engine, the engine to the kernels, and never back.</summary>
+public class ArrowTests
+{
+    private static readonly Assembly Kernels = typeof(KernelTier).Assembly;
+    private static readonly Assembly Engine = typeof(KvCache).Assembly;
+    private static readonly Assembly Llama = typeof(LlamaModel).Assembly;
+    private static readonly Assembly Cli = typeof(CommandLine).Assembly;
+    private static readonly ArchUnitNET.Domain.Architecture All = new ArchLoader().LoadAssemblies(Kernels, Engine, Llama, Cli).Build();
+
+    public static TheoryData<string, string[]> Forbidden => new()
+    {
+        { "KvCacheGpu.Kernels", ["KvCacheGpu", "KvCacheGpu.Llama", "kvcache"] },
+        { "KvCacheGpu", ["KvCacheGpu.Llama", "kvcache"] },
+        { "KvCacheGpu.Llama", ["kvcache"] },
+    };
+
+    [Theory]
+    [MemberData(nameof(Forbidden))]
+    public void No_arrow_points_back(string from, string[] to)
+    {
+        foreach (string target in to)
+        {
+            Assembly source = Find(from), forbidden = Find(target);
+            IArchRule rule = Types().That().ResideInAssembly(source).Should().NotDependOnAny(Types().That().ResideInAssembly(forbidden));
+            rule.Check(All);
+            Assert.DoesNotContain(source.GetReferencedAssemblies(), name => name.Name == target);
+        }
+    }
+
+    [Fact]
+    public void Only_kernels_and_engine_see_ILGPU()
+    {
+        Assert.Contains(Kernels.GetReferencedAssemblies(), name => name.Name == "ILGPU");
+        foreach (Assembly host in new[] { Llama, Cli })
+        {
+            Assert.DoesNotContain(host.GetReferencedAssemblies(), name => name.Name!.StartsWith("ILGPU", StringComparison.Ordinal));
+        }
+    }
+
+    [Fact]
+    public void The_engine_reads_no_files_and_no_configuration()
+    {
+        string[] banned = ["System.IO.FileSystem", "System.Text.Json", "Microsoft.Extensions.Configuration", "Microsoft.Extensions.Configuration.Abstractions"];
+        Assert.DoesNotContain(Engine.GetReferencedAssemblies(), name => banned.Contains(name.Name));
+    }
+
+    [Fact]
+    public void Kernels_know_no_sequence_and_no_policy() =>
+        Types().That().ResideInAssembly(Kernels).Should().NotHaveNameMatching("^Kv(Sequence|Policy|Cache|Batch)$").Check(All);
+
+    [Fact]
+    public void Policies_know_no_device() =>
+        Types().That().HaveNameEndingWith("Policy").And().ResideInAssembly(Engine).Should()
+            .NotDependOnAny(Types().That().HaveNameMatching("^(KernelTier|KernelBatch|KvDevice|PagePool)$"))
+            .Check(All);
+
+    [Fact]
+    public void Public_types_lie_in_one_flat_namespace_per_assembly()
+    {
+        foreach ((Assembly assembly, string space) in new[] { (Kernels, "KvCacheGpu.Kernels"), (Engine, "KvCacheGpu"), (Llama, "KvCacheGpu.Llama") })
+        {
+            Assert.All(assembly.GetExportedTypes(), type => Assert.Equal(space, type.Namespace));
+        }
+    }
+
+    private static Assembly Find(string name) => new[] { Kernels, Engine, Llama, Cli }.Single(a => a.GetName().Name == name);
+}

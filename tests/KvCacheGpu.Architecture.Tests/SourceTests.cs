@@ -1,0 +1,61 @@
+using System.Text.RegularExpressions;
+
+namespace KvCacheGpu.Architecture.Tests;
+
+/// <summary>What the source promises of itself: small files, honest names, nothing unfinished.</summary>
+public partial class SourceTests
+{
+    private static readonly string Root = FindRoot();
+
+    private static readonly string[] Files =
+    [
+        .. new[] { "src", "kernels", "tests", "bench", "tools" }
+            .SelectMany(room => Directory.EnumerateFiles(Path.Combine(Root, room), "*.cs", SearchOption.AllDirectories))
+            .Where(file => !file.Contains($"{Path.DirectorySeparatorChar}obj{Path.DirectorySeparatorChar}", StringComparison.Ordinal)
+                && !file.Contains($"{Path.DirectorySeparatorChar}bin{Path.DirectorySeparatorChar}", StringComparison.Ordinal)),
+    ];
+
+    [Fact]
+    public void No_file_has_more_than_400_lines_and_the_median_is_below_120()
+    {
+        int[] lines = [.. Files.Select(file => File.ReadLines(file).Count()).Order()];
+        Assert.InRange(lines.Length, 100, int.MaxValue);
+        Assert.InRange(lines[^1], 1, 400);
+        Assert.InRange(lines[lines.Length / 2], 1, 119);
+    }
+
+    [Fact]
+    public void No_type_is_named_for_nothing() =>
+        Assert.All(Files, file => Assert.DoesNotMatch(EmptyName(), File.ReadAllText(file)));
+
+    [Fact]
+    public void Nothing_is_left_unfinished() =>
+        Assert.All(Files.Where(f => Path.GetFileName(f) != "SourceTests.cs"), file => Assert.DoesNotMatch(Unfinished(), File.ReadAllText(file)));
+
+    [Fact]
+    public void Every_project_is_in_the_solution()
+    {
+        string solution = File.ReadAllText(Path.Combine(Root, "KvCacheGpu.sln"));
+        foreach (string project in Directory.EnumerateFiles(Root, "*.csproj", SearchOption.AllDirectories))
+        {
+            Assert.Contains(Path.GetFileName(project), solution, StringComparison.Ordinal);
+        }
+    }
+
+    [GeneratedRegex(@"\b(class|struct|record|interface)\s+\w*(Manager|Helper|Utils?|Service)\b")]
+    private static partial Regex EmptyName();
+
+    [GeneratedRegex(@"NotImplementedException|\bTODO\b|\bFIXME\b|\bHACK\b|Skip\s*=\s*""")]
+    private static partial Regex Unfinished();
+
+    private static string FindRoot()
+    {
+        var directory = new DirectoryInfo(AppContext.BaseDirectory);
+        while (!File.Exists(Path.Combine(directory!.FullName, "KvCacheGpu.sln")))
+        {
+            directory = directory.Parent;
+        }
+
+        return directory.FullName;
+    }
+}

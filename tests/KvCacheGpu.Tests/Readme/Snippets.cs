@@ -1,0 +1,56 @@
+#pragma warning disable IDE0005 // A reader copies the usings too.
+// <quick-start>
+using KvCacheGpu;
+using KvCacheGpu.Kernels;
+
+// </quick-start>
+#pragma warning restore IDE0005
+namespace KvCacheGpu.Tests.Readme;
+
+/// <summary>The README's code, compiled and run. <see cref="ReadmeTests"/> holds the README to it, line by line.</summary>
+internal static class Snippets
+{
+    public static int QuickStart(Model model, int[] tokenIds)
+    {
+        // <quick-start>
+        var geometry = new KvGeometry(layers: 4, queryHeads: 4, kvHeads: 2, keyWidth: 64);
+        using var cache = new KvCache(geometry, new KvCacheConfig { KeyFormat = PageFormat.I8, ValueFormat = PageFormat.I8 });
+        using KvSequence sequence = cache.CreateSequence();
+        using KvStep step = sequence.Begin(tokenIds);             // room in every layer, or nothing changes
+        for (int layer = 0; layer < geometry.Layers; layer++)
+        {
+            step.Append(layer, model.Keys, model.Values);         // float or Half, [tokens][heads][width]
+            step.Attend(layer, model.Queries, model.Output);      // causal, over the pages where they lie
+        }
+        step.Commit();                                            // or Dispose alone: no trace
+        // </quick-start>
+        return sequence.Length;
+    }
+
+    public static int ForkAndRollBack(KvSequence sequence)
+    {
+        // <sharing>
+        using KvSequence fork = sequence.Fork();                  // shares every page; copies on write
+        KvTruncation cut = fork.Truncate(sequence.Length - 2);    // exact; up to a page back nothing is encoded twice
+        // </sharing>
+        return cut.Length;
+    }
+
+    public static KvCacheConfig Budget()
+    {
+        // <budget>
+        var config = new KvCacheConfig
+        {
+            MaxTokens = 32_768,
+            MemoryBudgetPercent = 25,                             // of what a dense F16 cache of MaxTokens takes
+            KeyFormat = PageFormat.I8,
+            ValueFormat = PageFormat.I8,
+            Policy = new WindowPolicy(sinkTokens: 4, windowTokens: 8_192),
+        };
+        // </budget>
+        return config;
+    }
+
+    /// <summary>Stands for the model in the snippets.</summary>
+    internal sealed record Model(float[] Keys, float[] Values, float[] Queries, float[] Output);
+}
