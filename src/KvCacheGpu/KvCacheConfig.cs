@@ -1,0 +1,54 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>What a cache is made with. Read once, when the cache is created; later changes have no effect on it.</summary>
+public sealed class KvCacheConfig
+{
+    /// <summary>Where pages live: auto, cuda[:i], opencl[:i], cpu, ilgpu-cpu. The default value is "auto".</summary>
+    public string Device { get; set; } = "auto";
+
+    /// <summary>
+    /// Tokens that the cache is made for, over all its sequences; also the most that one sequence may reach, evicted tokens counted.
+    /// The default value is 4096.
+    /// </summary>
+    public int MaxTokens { get; set; } = 4096;
+
+    /// <summary>Sequences that live at once, forks counted. Each has its own table rows. The default value is 8.</summary>
+    public int MaxSequences { get; set; } = 8;
+
+    /// <summary>Tokens of one step at most, over all its sequences. The default value is 512.</summary>
+    public int MaxBatchTokens { get; set; } = 512;
+
+    /// <summary>Format of sealed keys. The default value is <see cref="PageFormat.F16"/>.</summary>
+    public PageFormat KeyFormat { get; set; } = PageFormat.F16;
+
+    /// <summary>Format of sealed values. The default value is <see cref="PageFormat.F16"/>.</summary>
+    public PageFormat ValueFormat { get; set; } = PageFormat.F16;
+
+    /// <summary>
+    /// Format of open pages where the sealed format is not itself full precision: F32, F16 or BF16. The default value is
+    /// <see cref="PageFormat.F16"/>.
+    /// </summary>
+    public PageFormat FullPrecision { get; set; } = PageFormat.F16;
+
+    /// <summary>
+    /// Bytes that tables, pages, bookkeeping and working memory may take together. The default value is null: what
+    /// <see cref="MaxTokens"/> take.
+    /// </summary>
+    public long? MemoryBudgetBytes { get; set; }
+
+    /// <summary>
+    /// The same in percent of the dense F16 bytes of <see cref="MaxTokens"/>, above 0. The default value is null. Excludes
+    /// <see cref="MemoryBudgetBytes"/>.
+    /// </summary>
+    public double? MemoryBudgetPercent { get; set; }
+
+    /// <summary>Seed of the rotation's signs; pages of different seeds do not mix. The default value is 0.</summary>
+    public ulong RotationSeed { get; set; }
+
+    /// <summary>What is dropped, after each step. The default value is null: nothing.</summary>
+    public KvPolicy? Policy { get; set; }
+
+    internal KvCacheConfig Copy() => (KvCacheConfig)MemberwiseClone();
+}

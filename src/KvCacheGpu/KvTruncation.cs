@@ -1,0 +1,12 @@
+namespace KvCacheGpu;
+
+/// <summary>What a truncation left.</summary>
+/// <param name="Length">
+/// Tokens now in the sequence: what was asked, or less where that would end inside a page that a policy dropped; then it
+/// ends at that page's start.
+/// </param>
+/// <param name="ReencodedPages">
+/// Pages over all layers and heads whose tokens will be encoded a second time as the sequence grows again: 0 for a rollback of up to
+/// a page of tokens, and for sealed formats in full precision.
+/// </param>
+public readonly record struct KvTruncation(int Length, int ReencodedPages);

@@ -1,0 +1,11 @@
+namespace KvCacheGpu.Llama.Tests;
+
+/// <summary>A directory that goes when the test does.</summary>
+internal sealed class TempFolder : IDisposable
+{
+    public string Path { get; } = Directory.CreateTempSubdirectory("kvcache-test-").FullName;
+
+    public void Write(string name, string text) => File.WriteAllText(System.IO.Path.Combine(Path, name), text);
+
+    public void Dispose() => Directory.Delete(Path, recursive: true);
+}

@@ -1,0 +1,156 @@
+using System.Text.Json.Nodes;
+
+namespace KvCacheGpu.Llama.Tests;
+
+/// <summary>Text to tokens and back, from both kinds of files.</summary>
+public sealed class TokenizerTests
+{
+    private static readonly LlamaConfig DemoConfig = LlamaConfig.Load(Path.Combine(DemoModel.Directory, "config.json"));
+
+    [Fact]
+    public void The_held_out_document_is_37500_tokens_and_comes_back_exactly()
+    {
+        LlamaTokenizer tokenizer = LlamaTokenizer.Load(DemoModel.Directory, DemoConfig)!;
+        string text = DemoModel.ReadDocument();
+        int[] ids = tokenizer.Encode(text, start: false);
+        Assert.Equal(37_500, ids.Length);
+        Assert.Equal(text, tokenizer.Decode(ids));
+    }
+
+    [Fact]
+    public void Any_text_comes_back_after_the_token_that_starts_it()
+    {
+        LlamaTokenizer tokenizer = LlamaTokenizer.Load(DemoModel.Directory, DemoConfig)!;
+        const string Text = " Grüße, 世界 🙂\r\n\tx  42 _ end ";
+        int[] ids = tokenizer.Encode(Text);
+        Assert.Equal(0, ids[0]);
+        Assert.Equal(Text, tokenizer.Decode(ids));
+        Assert.Equal("<bos>" + Text, tokenizer.Decode(ids, includeSpecial: true));
+        Assert.Equal([0], tokenizer.Encode(string.Empty));
+        Assert.Equal([0, 1], tokenizer.Encode("<eos>"));
+        Assert.Throws<ArgumentOutOfRangeException>(() => tokenizer.Decode([1024]));
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Tokenizer_json_gives_the_same_tokens_in_both_forms_of_merges(bool pairs)
+    {
+        string text = DemoModel.ReadDocument()[..20_000];
+        int[] expected = LlamaTokenizer.Load(DemoModel.Directory, DemoConfig)!.Encode(text);
+        using TempFolder folder = new();
+        folder.Write("tokenizer.json", DemoTokenizerJson(pairs).ToJsonString());
+        LlamaTokenizer tokenizer = LlamaTokenizer.Load(folder.Path, DemoConfig)!;
+        int[] ids = tokenizer.Encode(text);
+        Assert.Equal(expected, ids);
+        Assert.Equal(text, tokenizer.Decode(ids));
+        Assert.Equal([0, 1], tokenizer.Encode("<eos>"));
+    }
+
+    [Fact]
+    public void Byte_level_splits_as_gpt2_does_where_the_file_says_nothing_else()
+    {
+        JsonObject json = DemoTokenizerJson(pairs: false);
+        json["pre_tokenizer"] = new JsonObject { ["type"] = "ByteLevel", ["add_prefix_space"] = true, ["use_regex"] = true };
+        using TempFolder folder = new();
+        folder.Write("tokenizer.json", json.ToJsonString());
+        LlamaTokenizer tokenizer = LlamaTokenizer.Load(folder.Path, DemoConfig)!;
+        Assert.Equal(" And the LORD", tokenizer.Decode(tokenizer.Encode("And the LORD")));
+        Assert.Equal(tokenizer.Encode(" And the LORD"), tokenizer.Encode("And the LORD"));
+    }
+
+    [Fact]
+    public void Added_tokens_beyond_the_vocabulary_are_found_in_text_longest_first()
+    {
+        JsonObject json = DemoTokenizerJson(pairs: false);
+        json["model"]!["vocab"]!.AsObject().Remove("<eos>");
+        json["added_tokens"] = new JsonArray(
+            new JsonObject { ["id"] = 1, ["content"] = "<e>", ["special"] = true }, new JsonObject { ["id"] = 1024, ["content"] = "<e><e>", ["special"] = false });
+        using TempFolder folder = new();
+        folder.Write("tokenizer.json", json.ToJsonString());
+        using TinyCheckpoint shape = new(vocabulary: 1025);
+        shape.Write();
+        LlamaTokenizer tokenizer = LlamaTokenizer.Load(folder.Path, LlamaConfig.Load(Path.Combine(shape.Path, "config.json")))!;
+        int[] ids = tokenizer.Encode("the<e><e><e>", start: false);
+        Assert.Equal([1024, 1], ids[^2..]);
+        Assert.Equal("the<e><e>", tokenizer.Decode(ids));
+    }
+
+    [Fact]
+    public void A_byte_that_the_vocabulary_lacks_is_refused_rather_than_lost()
+    {
+        using TempFolder folder = new();
+        folder.Write("vocab.json", """{"a":2,"b":3,"ab":4}""");
+        folder.Write("merges.txt", "#version: 0.2\na b\n");
+        LlamaTokenizer tokenizer = LlamaTokenizer.Load(folder.Path, DemoConfig)!;
+        Assert.Equal([4, 2], tokenizer.Encode("aba", start: false));
+        Assert.Contains("0x63", Assert.Throws<ArgumentException>(() => tokenizer.Encode("abc")).Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("model", """{"type":"Unigram","vocab":{},"merges":[]}""", "E009")]
+    [InlineData("model", """{"type":"BPE","byte_fallback":true,"vocab":{"a":0},"merges":[]}""", "E009")]
+    [InlineData("model", """{"type":"BPE","vocab":{"a":0},"merges":["a b"]}""", "E004")]
+    [InlineData("model", """{"type":"BPE","vocab":{"a":0,"b":0},"merges":[]}""", "E004")]
+    [InlineData("model", """{"type":"BPE","vocab":{"a":0,"a":1},"merges":[]}""", "E004")]
+    [InlineData("model", """{"type":"BPE","vocab":{"a":1024},"merges":[]}""", "E004")]
+    [InlineData("model", """{"type":"BPE","vocab":{"a":0},"merges":[["a"]]}""", "E004")]
+    [InlineData("model", "7", "E004")]
+    [InlineData("normalizer", """{"type":"NFC"}""", "E009")]
+    [InlineData("pre_tokenizer", """{"type":"Metaspace"}""", "E009")]
+    [InlineData("pre_tokenizer", """{"type":"Split","pattern":{"Regex":"(("},"behavior":"Isolated"}""", "E004")]
+    [InlineData("pre_tokenizer", """{"type":"Split","pattern":{"Regex":"a"},"behavior":"MergedWithNext"}""", "E009")]
+    [InlineData("pre_tokenizer", """{"type":"Sequence","pretokenizers":[3]}""", "E004")]
+    [InlineData("added_tokens", """[{"id":5,"content":"<x>"}]""", "E004")]
+    [InlineData("added_tokens", """[5]""", "E004")]
+    public void Other_or_malformed_tokenizers_are_refused_in_one_line(string key, string value, string code)
+    {
+        string json = $"{{\"{key}\":{value},{string.Join(',', DemoTokenizerJson(false).Where(p => p.Key != key).Select(p => $"\"{p.Key}\":{p.Value?.ToJsonString() ?? "null"}"))}}}";
+        using TempFolder folder = new();
+        folder.Write("tokenizer.json", json);
+        LlamaFormatException error = Assert.Throws<LlamaFormatException>(() => LlamaTokenizer.Load(folder.Path, DemoConfig));
+        Assert.Equal(code, error.Code);
+        Assert.DoesNotContain('\n', error.Message);
+    }
+
+    [Fact]
+    public void Half_a_pair_of_files_is_refused_and_none_is_no_tokenizer()
+    {
+        using TempFolder folder = new();
+        Assert.Null(LlamaTokenizer.Load(folder.Path, DemoConfig));
+        folder.Write("vocab.json", """{"a":0}""");
+        Assert.Equal("E002", Assert.Throws<LlamaFormatException>(() => LlamaTokenizer.Load(folder.Path, DemoConfig)).Code);
+    }
+
+    private static JsonObject DemoTokenizerJson(bool pairs)
+    {
+        IEnumerable<string> merges = File.ReadLines(Path.Combine(DemoModel.Directory, "merges.txt")).Skip(1);
+        JsonArray list = [.. merges.Select(m => pairs ? new JsonArray([.. m.Split(' ').Select(p => (JsonNode)p)]) : (JsonNode)JsonValue.Create(m))];
+        return new JsonObject
+        {
+            ["version"] = "1.0",
+            ["added_tokens"] = new JsonArray(
+                new JsonObject { ["id"] = 0, ["content"] = "<bos>", ["special"] = true }, new JsonObject { ["id"] = 1, ["content"] = "<eos>", ["special"] = true }),
+            ["normalizer"] = null,
+            ["pre_tokenizer"] = new JsonObject
+            {
+                ["type"] = "Sequence",
+                ["pretokenizers"] = new JsonArray(
+                    new JsonObject
+                    {
+                        ["type"] = "Split",
+                        ["pattern"] = new JsonObject { ["Regex"] = """ ?[A-Za-z]+| ?[0-9]| ?[^\sA-Za-z0-9]|\s+""" },
+                        ["behavior"] = "Isolated",
+                        ["invert"] = false,
+                    },
+                    new JsonObject { ["type"] = "ByteLevel", ["add_prefix_space"] = false, ["use_regex"] = false }),
+            },
+            ["model"] = new JsonObject
+            {
+                ["type"] = "BPE",
+                ["vocab"] = JsonNode.Parse(File.ReadAllText(Path.Combine(DemoModel.Directory, "vocab.json"))),
+                ["merges"] = list,
+            },
+        };
+    }
+}

@@ -1,0 +1,212 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.Llama;
+
+/// <summary>
+/// The forward pass of a <see cref="LlamaModel"/> whose every attention goes through a cache. Owns its working memory: a forward
+/// pass allocates nothing. One thread at a time.
+/// </summary>
+public sealed unsafe partial class LlamaDecoder : IDisposable
+{
+    private readonly DecoderBuffers _buffers;
+    private readonly MatrixProduct _product;
+    private readonly TokenWork _tokens;
+    private bool _disposed;
+
+    /// <summary>Takes working memory.</summary>
+    /// <param name="model">The model; must outlive the decoder.</param>
+    /// <param name="maxBatchTokens">Tokens of one forward pass at most. The default value is 512.</param>
+    /// <param name="level">Which vectors linear layers compute with. The default value is the widest that this processor accelerates.</param>
+    public LlamaDecoder(LlamaModel model, int maxBatchTokens = 512, SimdLevel level = SimdLevel.Auto)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentOutOfRangeException.ThrowIfLessThan(maxBatchTokens, 1);
+        (Model, MaxBatchTokens) = (model, maxBatchTokens);
+        _buffers = new DecoderBuffers(model, maxBatchTokens);
+        _product = new MatrixProduct(level);
+        _tokens = new TokenWork(_buffers, model.Config);
+    }
+
+    /// <summary>The model.</summary>
+    public LlamaModel Model { get; }
+
+    /// <summary>Tokens of one forward pass at most.</summary>
+    public int MaxBatchTokens { get; }
+
+    private LlamaConfig Config => Model.Config;
+
+    /// <summary>Runs tokens at the end of a sequence, as one step, and commits it. Where anything fails the sequence is as before.</summary>
+    /// <param name="sequence">The sequence; its cache has this model's geometry.</param>
+    /// <param name="tokenIds">The tokens, 1 to <see cref="MaxBatchTokens"/>.</param>
+    /// <param name="logits">Takes the last token's logits <c>[vocabulary]</c>, or those of all <c>[tokens][vocabulary]</c>, or none where empty.</param>
+    /// <exception cref="ArgumentException">A token is not in the vocabulary, too many tokens, or logits of another length.</exception>
+    /// <exception cref="KvCacheException">The cache refuses the step.</exception>
+    public void Forward(KvSequence sequence, ReadOnlySpan<int> tokenIds, Span<float> logits)
+    {
+        ArgumentNullException.ThrowIfNull(sequence);
+        CheckTokens(sequence.Cache, tokenIds);
+        ReadOnlySpan<int> counts = [tokenIds.Length];
+        CheckLogits(logits, tokenIds.Length, 1);
+        int start = sequence.Length;
+        using KvStep step = sequence.Begin(tokenIds);
+        for (int t = 0; t < tokenIds.Length; t++)
+        {
+            _tokens.SetPosition(t, start + t);
+        }
+
+        RunLayers(step, tokenIds);
+        WriteLogits(counts, logits);
+        step.Commit();
+    }
+
+    /// <summary>Runs tokens at the ends of several sequences, as one step, and commits it.</summary>
+    /// <param name="batch">The sequences.</param>
+    /// <param name="tokenIds">Their tokens, one sequence after the other, <see cref="MaxBatchTokens"/> in all at most.</param>
+    /// <param name="tokensPerSequence">How many belong to each, at least 1.</param>
+    /// <param name="logits">Takes logits of each sequence's last token <c>[sequences][vocabulary]</c>, or of all tokens, or none where empty.</param>
+    /// <exception cref="ArgumentException">A token is not in the vocabulary, counts that do not add up, or logits of another length.</exception>
+    /// <exception cref="KvCacheException">The cache refuses the step.</exception>
+    public void Forward(KvBatch batch, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, Span<float> logits)
+    {
+        ArgumentNullException.ThrowIfNull(batch);
+        if (tokensPerSequence.Length != batch.Sequences.Count || batch.Sequences.Count == 0)
+        {
+            throw new ArgumentException($"expected {batch.Sequences.Count} counts, one per sequence, got {tokensPerSequence.Length}", nameof(tokensPerSequence));
+        }
+
+        CheckTokens(batch.Sequences[0].Cache, tokenIds);
+        CheckLogits(logits, tokenIds.Length, tokensPerSequence.Length);
+        using KvStep step = batch.Begin(tokenIds, tokensPerSequence);
+        int token = 0;
+        for (int s = 0; s < tokensPerSequence.Length; s++)
+        {
+            int start = batch.Sequences[s].Length;
+            for (int i = 0; i < tokensPerSequence[s]; i++)
+            {
+                _tokens.SetPosition(token++, start + i);
+            }
+        }
+
+        RunLayers(step, tokenIds);
+        WriteLogits(tokensPerSequence, logits);
+        step.Commit();
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _disposed = true;
+        _buffers.Dispose();
+    }
+
+    private void RunLayers(KvStep step, ReadOnlySpan<int> tokenIds)
+    {
+        int tokens = tokenIds.Length;
+        for (int t = 0; t < tokens; t++)
+        {
+            Model.Embedding.ReadRow(tokenIds[t], new Span<float>(_buffers.Residual + ((nint)t * _buffers.Hidden), _buffers.Hidden));
+        }
+
+        ReadOnlySpan<LlamaLayer> layers = Model.Layers;
+        for (int layer = 0; layer < layers.Length; layer++)
+        {
+            LlamaLayer weights = layers[layer];
+            _tokens.Normalize(weights.AttentionNorm, addDelta: layer > 0, tokens);
+            _product.Run(weights.QueryKeyValue, _buffers.Normed, _buffers.Hidden, _buffers.Qkv, _buffers.QkvStride, tokens);
+            _tokens.Rotate(tokens);
+            step.Append(layer, Heads(Config.QueryHeads, Config.KvHeads, tokens), Heads(Config.QueryHeads + Config.KvHeads, Config.KvHeads, tokens));
+            step.Attend(layer, Heads(0, Config.QueryHeads, tokens), new Span<float>(_buffers.Attended, tokens * _buffers.AttendedStride));
+            _product.Run(weights.Output, _buffers.Attended, _buffers.AttendedStride, _buffers.Delta, _buffers.DeltaStride, tokens);
+            _tokens.Normalize(weights.FeedForwardNorm, addDelta: true, tokens);
+            _product.Run(weights.GateUp, _buffers.Normed, _buffers.Hidden, _buffers.Gate, _buffers.GateStride, tokens);
+            _tokens.Gate(tokens);
+            _product.Run(weights.Down, _buffers.Gate, _buffers.GateStride, _buffers.Delta, _buffers.DeltaStride, tokens);
+        }
+
+        _tokens.Normalize(Model.Norm, addDelta: true, tokens);
+    }
+
+    // Heads of the fused rows, where they lie: the strides step over the others.
+    private KvTensor Heads(int first, int count, int tokens)
+    {
+        int width = Config.HeadWidth;
+        ReadOnlySpan<float> elements = new(_buffers.Qkv + (first * width), ((tokens - 1) * _buffers.QkvStride) + (count * width));
+        return KvTensor.FromHost(elements, _buffers.QkvStride, width);
+    }
+
+    private void WriteLogits(ReadOnlySpan<int> counts, Span<float> logits)
+    {
+        if (logits.IsEmpty)
+        {
+            return;
+        }
+
+        int tokens = 0;
+        foreach (int count in counts)
+        {
+            tokens += count;
+        }
+
+        bool all = logits.Length == (long)tokens * Config.VocabularySize;
+        if (!all)
+        {
+            // The last tokens move to the front; the stream itself is no longer needed.
+            tokens = 0;
+            for (int s = 0; s < counts.Length; s++)
+            {
+                tokens += counts[s];
+                new Span<float>(Row(tokens - 1), _buffers.Hidden).CopyTo(new Span<float>(Row(s), _buffers.Hidden));
+            }
+
+            tokens = counts.Length;
+        }
+
+        for (int first = 0; first < tokens; first += DecoderBuffers.LogitTokens)
+        {
+            int count = Math.Min(DecoderBuffers.LogitTokens, tokens - first);
+            _product.Run(Model.Head, Row(first), _buffers.Hidden, _buffers.Logits, _buffers.LogitStride, count);
+            for (int t = 0; t < count; t++)
+            {
+                new Span<float>(_buffers.Logits + ((nint)t * _buffers.LogitStride), Config.VocabularySize)
+                    .CopyTo(logits.Slice((first + t) * Config.VocabularySize, Config.VocabularySize));
+            }
+        }
+    }
+
+    private float* Row(int token) => _buffers.Normed + ((nint)token * _buffers.Hidden);
+
+    private void CheckTokens(KvCache cache, ReadOnlySpan<int> tokenIds)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        KvGeometry geometry = cache.Geometry;
+        if (geometry.Layers != Config.Layers || geometry.QueryHeads != Config.QueryHeads || geometry.KvHeads != Config.KvHeads
+            || geometry.KeyWidth != Config.HeadWidth || geometry.ValueWidth != Config.HeadWidth)
+        {
+            throw new ArgumentException(
+                $"expected a cache of {Config.Layers} layers, {Config.QueryHeads} query heads, {Config.KvHeads} KV heads of width {Config.HeadWidth}, "
+                + $"got {geometry.Layers}, {geometry.QueryHeads}, {geometry.KvHeads} of {geometry.KeyWidth} and {geometry.ValueWidth}");
+        }
+
+        if (tokenIds.IsEmpty || tokenIds.Length > MaxBatchTokens)
+        {
+            throw new ArgumentException($"expected 1..{MaxBatchTokens} tokens in a forward pass, got {tokenIds.Length}", nameof(tokenIds));
+        }
+
+        foreach (int id in tokenIds)
+        {
+            if ((uint)id >= (uint)Config.VocabularySize)
+            {
+                throw new ArgumentOutOfRangeException(nameof(tokenIds), id, $"expected tokens of 0..{Config.VocabularySize - 1}");
+            }
+        }
+    }
+
+    private void CheckLogits(Span<float> logits, int tokens, int sequences)
+    {
+        long width = Config.VocabularySize;
+        if (!logits.IsEmpty && logits.Length != sequences * width && logits.Length != tokens * width)
+        {
+            throw new ArgumentException($"expected room for 0, {sequences} or {tokens} times {width} logits, got {logits.Length}", nameof(logits));
+        }
+    }
+}

@@ -1,0 +1,84 @@
+namespace KvCacheGpu.Llama;
+
+/// <summary>The parts of a layer that treat each token by itself, on all cores.</summary>
+internal sealed unsafe class TokenWork(DecoderBuffers buffers, LlamaConfig config) : ParallelWork
+{
+    private const int ItemTokens = 16;
+
+    private readonly double[] _frequencies = config.RopeScaling.Frequencies(config.RopeTheta, config.HeadWidth);
+    private Stage _stage;
+    private float[] _scales = [];
+    private bool _addDelta;
+    private int _tokens;
+
+    private enum Stage
+    {
+        Normalize,
+        Rotate,
+        Gate,
+    }
+
+    /// <summary>Adds what the block before left, and norms the stream for the next.</summary>
+    public void Normalize(float[] scales, bool addDelta, int tokens)
+    {
+        (_scales, _addDelta) = (scales, addDelta);
+        Run(Stage.Normalize, tokens);
+    }
+
+    /// <summary>Turns queries and keys to their positions.</summary>
+    public void Rotate(int tokens) => Run(Stage.Rotate, tokens);
+
+    /// <summary>Gates.</summary>
+    public void Gate(int tokens) => Run(Stage.Gate, tokens);
+
+    /// <summary>Writes the angles of one token, for every layer to use; in binary64, as positions times frequencies grow large.</summary>
+    public void SetPosition(int token, int position)
+    {
+        float* cosines = buffers.Angles + ((nint)token * config.HeadWidth);
+        for (int i = 0; i < _frequencies.Length; i++)
+        {
+            (double sine, double cosine) = Math.SinCos(position * _frequencies[i]);
+            cosines[i] = (float)cosine;
+            cosines[_frequencies.Length + i] = (float)sine;
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Execute(int item)
+    {
+        int end = Math.Min((item + 1) * ItemTokens, _tokens);
+        for (nint t = item * ItemTokens; t < end; t++)
+        {
+            switch (_stage)
+            {
+                case Stage.Normalize:
+                    float* residual = buffers.Residual + (t * buffers.Hidden);
+                    if (_addDelta)
+                    {
+                        TokenMath.Add(residual, buffers.Delta + (t * buffers.DeltaStride), buffers.Hidden);
+                    }
+
+                    TokenMath.Normalize(residual, _scales, config.NormEpsilon, buffers.Normed + (t * buffers.Hidden));
+                    break;
+                case Stage.Rotate:
+                    // Key heads follow the query heads in the row.
+                    TokenMath.Rotate(
+                        buffers.Qkv + (t * buffers.QkvStride),
+                        config.QueryHeads + config.KvHeads,
+                        config.HeadWidth,
+                        buffers.Angles + (t * config.HeadWidth));
+                    break;
+                default:
+                    float* gate = buffers.Gate + (t * buffers.GateStride);
+                    TokenMath.Gate(gate, gate + config.IntermediateSize, config.IntermediateSize);
+                    break;
+            }
+        }
+    }
+
+    private void Run(Stage stage, int tokens)
+    {
+        (_stage, _tokens) = (stage, tokens);
+        Run((tokens + ItemTokens - 1) / ItemTokens);
+    }
+}

@@ -1,0 +1,118 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.Llama;
+
+/// <summary>
+/// A checkpoint of Llama architecture in memory: shape, weights, tokenizer. Immutable; any number of decoders, on any threads, may
+/// use one.
+/// </summary>
+public sealed class LlamaModel : IDisposable
+{
+    private readonly LlamaLayer[] _layers;
+    private bool _disposed;
+
+    private LlamaModel(string directory, LlamaConfig config, LlamaTokenizer? tokenizer, PackedMatrix embedding, PackedMatrix head, float[] norm, LlamaLayer[] layers)
+    {
+        (Directory, Config, Tokenizer) = (directory, config, tokenizer);
+        (Embedding, Head, Norm, _layers) = (embedding, head, norm, layers);
+    }
+
+    /// <summary>Where it was loaded from.</summary>
+    public string Directory { get; }
+
+    /// <summary>The directory's own name.</summary>
+    public string Name => Path.GetFileName(Path.TrimEndingDirectorySeparator(Directory));
+
+    /// <summary>Its shape.</summary>
+    public LlamaConfig Config { get; }
+
+    /// <summary>Its tokenizer; null where the directory has none, so that prompts must come as token ids.</summary>
+    public LlamaTokenizer? Tokenizer { get; }
+
+    /// <summary>Bytes of its matrices in memory.</summary>
+    public long WeightBytes => Embedding.Bytes + (ReferenceEquals(Head, Embedding) ? 0 : Head.Bytes) + _layers.Sum(l => l.Bytes);
+
+    internal PackedMatrix Embedding { get; }
+
+    internal PackedMatrix Head { get; }
+
+    internal float[] Norm { get; }
+
+    internal ReadOnlySpan<LlamaLayer> Layers
+    {
+        get
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            return _layers;
+        }
+    }
+
+    /// <summary>Loads a directory in Hugging Face layout: config.json, model.safetensors, and a tokenizer if there is one.</summary>
+    /// <param name="directory">The directory.</param>
+    /// <exception cref="LlamaFormatException">
+    /// A file is missing (E002), truncated, self-contradicting or not finite (E004), or of an architecture or tokenizer not served (E009).
+    /// </exception>
+    public static LlamaModel Load(string directory)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(directory);
+        if (!System.IO.Directory.Exists(directory))
+        {
+            LlamaFormatException.ThrowMissing(directory, "a model directory");
+        }
+
+        LlamaConfig config = LlamaConfig.Load(Path.Combine(directory, "config.json"));
+        LlamaTokenizer? tokenizer = LlamaTokenizer.Load(directory, config);
+        using SafetensorsFile file = SafetensorsFile.Open(Path.Combine(directory, "model.safetensors"));
+        RefuseBiases(file);
+        List<IDisposable> loaded = [];
+        try
+        {
+            PackedMatrix embedding = Keep(PackedMatrix.Load(file, config.HiddenSize, ("model.embed_tokens.weight", config.VocabularySize)));
+            PackedMatrix head = config.TieWordEmbeddings
+                ? embedding
+                : Keep(PackedMatrix.Load(file, config.HiddenSize, ("lm_head.weight", config.VocabularySize)));
+            float[] norm = WeightReader.Vector(file, "model.norm.weight", config.HiddenSize);
+            LlamaLayer[] layers = new LlamaLayer[config.Layers];
+            for (int i = 0; i < layers.Length; i++)
+            {
+                layers[i] = Keep(LlamaLayer.Load(file, config, i));
+            }
+
+            return new LlamaModel(Path.GetFullPath(directory), config, tokenizer, embedding, head, norm, layers);
+        }
+        catch
+        {
+            loaded.ForEach(l => l.Dispose());
+            throw;
+        }
+
+        T Keep<T>(T resource)
+            where T : IDisposable
+        {
+            loaded.Add(resource);
+            return resource;
+        }
+    }
+
+    /// <summary>The shape of this model's keys and values: what a cache for it is made with.</summary>
+    /// <param name="pageTokens">Tokens in a page, 1..1024. The default value is 64.</param>
+    public KvGeometry Geometry(int pageTokens = 64) => Config.Geometry(pageTokens);
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _disposed = true;
+        Embedding.Dispose();
+        Head.Dispose();
+        Array.ForEach(_layers, l => l.Dispose());
+    }
+
+    // A bias that is skipped gives text that is wrong and looks right.
+    private static void RefuseBiases(SafetensorsFile file)
+    {
+        if (file.Tensors.FirstOrDefault(t => t.Name.EndsWith(".bias", StringComparison.Ordinal)) is { } bias)
+        {
+            LlamaFormatException.ThrowUnsupported(file.Name, "tensors", "layers without biases", bias.Name);
+        }
+    }
+}

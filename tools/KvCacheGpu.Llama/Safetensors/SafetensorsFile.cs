@@ -1,0 +1,129 @@
+using System.Buffers.Binary;
+using Microsoft.Win32.SafeHandles;
+
+namespace KvCacheGpu.Llama;
+
+/// <summary>
+/// A safetensors file, open for reading. The header is checked whole before a tensor is; elements are read from the file where
+/// they are asked for, so that a model is never twice in memory.
+/// </summary>
+public sealed class SafetensorsFile : IDisposable
+{
+    private readonly SafeFileHandle _handle;
+    private readonly Dictionary<string, TensorEntry> _entries;
+
+    private SafetensorsFile(SafeFileHandle handle, string name, Dictionary<string, TensorEntry> entries) =>
+        (_handle, Name, _entries) = (handle, name, entries);
+
+    /// <summary>The file, as errors name it.</summary>
+    public string Name { get; }
+
+    /// <summary>The tensors, in the header's order.</summary>
+    public IReadOnlyCollection<TensorEntry> Tensors => _entries.Values;
+
+    /// <summary>Opens a file and checks its header.</summary>
+    /// <param name="path">The file.</param>
+    /// <exception cref="LlamaFormatException">Missing (E002); truncated, or a header that lies about offsets, shapes or types (E004).</exception>
+    public static SafetensorsFile Open(string path)
+    {
+        ArgumentNullException.ThrowIfNull(path);
+        if (!File.Exists(path))
+        {
+            LlamaFormatException.ThrowMissing(path, "a safetensors file");
+        }
+
+        SafeFileHandle handle = File.OpenHandle(path, options: FileOptions.RandomAccess);
+        try
+        {
+            string name = Path.GetFileName(path);
+            return new SafetensorsFile(handle, name, ReadHeader(handle, name));
+        }
+        catch
+        {
+            handle.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Whether the file has a tensor of this name.</summary>
+    public bool Contains(string tensor) => _entries.ContainsKey(tensor);
+
+    /// <summary>A tensor of a given shape, in a type that weights come in.</summary>
+    /// <param name="tensor">Its name.</param>
+    /// <param name="shape">The dimensions it must have.</param>
+    /// <exception cref="LlamaFormatException">Missing, of another shape (E004), or of a type that is no weight's (E009).</exception>
+    public TensorEntry Require(string tensor, params ReadOnlySpan<long> shape)
+    {
+        string expected = $"[{string.Join(", ", shape.ToArray())}]";
+        if (!_entries.TryGetValue(tensor, out TensorEntry? entry))
+        {
+            LlamaFormatException.ThrowCorrupt(Name, tensor, $"a tensor {expected}", "no such tensor");
+        }
+
+        if (!shape.SequenceEqual([.. entry.Shape]))
+        {
+            LlamaFormatException.ThrowCorrupt(Name, tensor, $"shape {expected} as config.json implies", entry.ShapeText);
+        }
+
+        if (entry.WeightType is null)
+        {
+            LlamaFormatException.ThrowUnsupported(Name, tensor, "F32, F16 or BF16", entry.Type);
+        }
+
+        return entry;
+    }
+
+    /// <summary>Reads bytes of a tensor.</summary>
+    /// <param name="entry">The tensor.</param>
+    /// <param name="start">First byte, counted from the tensor's start.</param>
+    /// <param name="target">Filled whole.</param>
+    /// <exception cref="LlamaFormatException">The file has become shorter since it was opened.</exception>
+    public void Read(TensorEntry entry, long start, Span<byte> target)
+    {
+        ArgumentNullException.ThrowIfNull(entry);
+        ArgumentOutOfRangeException.ThrowIfNegative(start);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(start + target.Length, entry.Bytes, nameof(target));
+        ReadWhole(_handle, Name, entry.Name, entry.Offset + start, target);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _handle.Dispose();
+
+    private static Dictionary<string, TensorEntry> ReadHeader(SafeFileHandle handle, string name)
+    {
+        long fileBytes = RandomAccess.GetLength(handle);
+        if (fileBytes < SafetensorsHeader.PrefixBytes)
+        {
+            LlamaFormatException.ThrowCorrupt(name, "size", "8 bytes of header length at least", $"{fileBytes}");
+        }
+
+        Span<byte> prefix = stackalloc byte[SafetensorsHeader.PrefixBytes];
+        ReadWhole(handle, name, "header", 0, prefix);
+        ulong headerBytes = BinaryPrimitives.ReadUInt64LittleEndian(prefix);
+        long limit = Math.Min(SafetensorsHeader.MaxBytes, fileBytes - SafetensorsHeader.PrefixBytes);
+        if (headerBytes < 2 || headerBytes > (ulong)limit)
+        {
+            LlamaFormatException.ThrowCorrupt(name, "header length", $"2..{limit} bytes in a file of {fileBytes}", $"{headerBytes}");
+        }
+
+        byte[] json = new byte[headerBytes];
+        ReadWhole(handle, name, "header", SafetensorsHeader.PrefixBytes, json);
+        return SafetensorsHeader.Parse(name, json, fileBytes - SafetensorsHeader.PrefixBytes - json.Length);
+    }
+
+    private static void ReadWhole(SafeFileHandle handle, string name, string what, long offset, Span<byte> target)
+    {
+        int wanted = target.Length;
+        while (target.Length > 0)
+        {
+            int read = RandomAccess.Read(handle, target, offset);
+            if (read == 0)
+            {
+                LlamaFormatException.ThrowCorrupt(name, what, $"{wanted} bytes", $"the file's end {target.Length} bytes early");
+            }
+
+            target = target[read..];
+            offset += read;
+        }
+    }
+}

@@ -1,0 +1,68 @@
+using System.Runtime.InteropServices;
+
+namespace KvCacheGpu.Llama;
+
+/// <summary>Reads small tensors whole, and refuses weights that no forward pass survives.</summary>
+internal static unsafe class WeightReader
+{
+    /// <summary>A vector as binary32.</summary>
+    public static float[] Vector(SafetensorsFile file, string name, int length)
+    {
+        TensorEntry entry = file.Require(name, length);
+        byte[] bytes = new byte[entry.Bytes];
+        file.Read(entry, 0, bytes);
+        ThrowIfNotFinite(file.Name, entry, bytes);
+        float[] values = new float[length];
+        fixed (byte* source = bytes)
+        {
+            for (int i = 0; i < length; i++)
+            {
+                values[i] = entry.WeightType switch
+                {
+                    WeightType.F16 => F16Bits.Load(source + (2 * i)),
+                    WeightType.BF16 => BF16Bits.Load(source + (2 * i)),
+                    _ => F32Bits.Load(source + (4 * i)),
+                };
+            }
+        }
+
+        return values;
+    }
+
+    /// <summary>Refuses a NaN or an infinity: an exponent of ones.</summary>
+    public static void ThrowIfNotFinite(string file, TensorEntry entry, ReadOnlySpan<byte> bytes)
+    {
+        bool finite = entry.WeightType switch
+        {
+            WeightType.F32 => AllBelow(MemoryMarshal.Cast<byte, uint>(bytes), 0x7f800000),
+            WeightType.F16 => AllBelow(MemoryMarshal.Cast<byte, ushort>(bytes), 0x7c00),
+            _ => AllBelow(MemoryMarshal.Cast<byte, ushort>(bytes), 0x7f80),
+        };
+        if (!finite)
+        {
+            LlamaFormatException.ThrowCorrupt(file, entry.Name, "finite weights", "a NaN or an infinity");
+        }
+    }
+
+    private static bool AllBelow(ReadOnlySpan<uint> bits, uint exponent)
+    {
+        bool all = true;
+        foreach (uint value in bits)
+        {
+            all &= (value & 0x7fffffff) < exponent;
+        }
+
+        return all;
+    }
+
+    private static bool AllBelow(ReadOnlySpan<ushort> bits, ushort exponent)
+    {
+        bool all = true;
+        foreach (ushort value in bits)
+        {
+            all &= (value & 0x7fff) < exponent;
+        }
+
+        return all;
+    }
+}

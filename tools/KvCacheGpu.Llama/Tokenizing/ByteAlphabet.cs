@@ -1,0 +1,44 @@
+using System.Text;
+
+namespace KvCacheGpu.Llama;
+
+/// <summary>
+/// How byte-level vocabularies write bytes as letters (GPT-2): printable Latin-1 stands for itself, the others, in order, for
+/// U+0100 and up. So a space is <c>Ġ</c>.
+/// </summary>
+internal static class ByteAlphabet
+{
+    private static readonly char[] Letters = MakeLetters();
+    private static readonly Dictionary<char, byte> Bytes = Letters.Select((c, i) => (c, i)).ToDictionary(p => p.c, p => (byte)p.i);
+
+    /// <summary>The letter of a byte.</summary>
+    public static char Letter(byte value) => Letters[value];
+
+    /// <summary>The bytes that a token stands for; a token that is not in the alphabet (an added one) stands for its own text.</summary>
+    public static byte[] Decode(string token)
+    {
+        byte[] bytes = new byte[token.Length];
+        for (int i = 0; i < bytes.Length; i++)
+        {
+            if (!Bytes.TryGetValue(token[i], out bytes[i]))
+            {
+                return Encoding.UTF8.GetBytes(token);
+            }
+        }
+
+        return bytes;
+    }
+
+    private static char[] MakeLetters()
+    {
+        char[] letters = new char[256];
+        char next = '\u0100';
+        for (int value = 0; value < letters.Length; value++)
+        {
+            bool printable = value is (> 0x20 and < 0x7f) or (> 0xa0 and not 0xad);
+            letters[value] = printable ? (char)value : next++;
+        }
+
+        return letters;
+    }
+}
