@@ -1,0 +1,92 @@
+using ILGPU;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>Writes a batch's keys and values into open pages. One group per (token, head).</summary>
+internal static class AppendKernel
+{
+    /// <summary>keys[tokens][heads][key width], values[tokens][heads][value width] at any strides -> the tail pages of a layer.</summary>
+    public static void Append<TKey, TValue>(
+        ArrayView<int> arena,
+        ArrayView<int> batch,
+        ArrayView<float> keys,
+        ArrayView<float> values,
+        int keyTokenStride,
+        int keyHeadStride,
+        int valueTokenStride,
+        int valueHeadStride,
+        int layer,
+        KernelDims dims)
+        where TKey : struct, IPortableCodec
+        where TValue : struct, IPortableCodec
+    {
+        int token = Grid.IdxX / dims.KvHeads;
+        int head = Grid.IdxX - (token * dims.KvHeads);
+        int sequence = batch[dims.Owners + token];
+        if (sequence < 0)
+        {
+            return;
+        }
+
+        int owner = dims.Sequences + (sequence * KernelDims.SequenceWords);
+        int length = batch[owner + 3];
+        int position = length - batch[owner + 2] + token - batch[owner + 1];
+
+        int row = dims.Row(batch[owner], layer, head);
+        int entry = arena[row] - 1 - (((length - 1) / dims.PageTokens) - (position / dims.PageTokens));
+        ArrayView<int> page = Page(arena, arena[dims.Slots + (row * dims.Capacity) + entry]);
+        int t = position % dims.PageTokens;
+
+        int keyWords = dims.KeyWidth / default(TKey).PerWord;
+        int valueWords = dims.ValueWidth / default(TValue).PerWord;
+        bool keyRefused = Store<TKey>(
+            page, t, dims.PageTokens, keyWords, keys, ((long)token * keyTokenStride) + ((long)head * keyHeadStride));
+        bool valueRefused = Store<TValue>(
+            page,
+            (keyWords * dims.PageTokens) + (t * valueWords),
+            1,
+            valueWords,
+            values,
+            ((long)token * valueTokenStride) + ((long)head * valueHeadStride));
+
+        // The least code is the first in (layer, token, head) order, whatever order groups run in.
+        int code = ((((layer * dims.MaxTokens) + token) * dims.KvHeads) + head) * 2;
+        if (keyRefused)
+        {
+            Atomic.Min(ref batch[0], code);
+        }
+
+        if (valueRefused)
+        {
+            Atomic.Min(ref batch[0], code + 1);
+        }
+    }
+
+    /// <summary>The words of a slot and all behind it.</summary>
+    public static ArrayView<int> Page(ArrayView<int> arena, int slot)
+    {
+        long first = (long)slot * PageLayout.UnitWords;
+        return arena.SubView(first, arena.Length - first);
+    }
+
+    private static bool Store<TCodec>(
+        ArrayView<int> page, int first, int wordStride, int words, ArrayView<float> source, long at)
+        where TCodec : struct, IPortableCodec
+    {
+        bool refused = false;
+        for (int w = Group.IdxX; w < words; w += Group.DimX)
+        {
+            uint word = 0;
+            for (int j = 0; j < default(TCodec).PerWord; j++)
+            {
+                uint bits = default(TCodec).Encode(source[at + (w * default(TCodec).PerWord) + j], 1f);
+                refused |= !default(TCodec).IsFinite(bits);
+                word |= bits << (32 / default(TCodec).PerWord * j);
+            }
+
+            page[first + (w * wordStride)] = (int)word;
+        }
+
+        return refused;
+    }
+}

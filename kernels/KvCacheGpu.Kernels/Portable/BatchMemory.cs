@@ -1,0 +1,113 @@
+using ILGPU;
+using ILGPU.Runtime;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>The memory of one batch, allocated once: on the device, and pinned on the host where tensors pass through.</summary>
+/// <remarks>
+/// <code>
+/// integers       int32[BatchWords]                    see KernelDims
+/// input          f32[tokens][...]                     keys and values, later queries; the stream's order keeps them apart
+/// rotated        f32[tokens][query heads][wK]         queries in the rotated basis, where a class needs them
+/// output         f32[tokens][query heads][wV], then log-sum-exp f32[tokens][query heads]
+/// partials       f32[launches][slots][4][wV], then (max, sum) f32[launches][slots][4][2]
+/// </code>
+/// A slot is a (block, head, segment). Their number is bounded whatever the lengths: larger batches are worked off in waves.
+/// </remarks>
+internal sealed class BatchMemory : IDisposable
+{
+    /// <summary>Rows of a block, at most.</summary>
+    public const int BlockRows = 4;
+
+    private const long GpuPartialFloats = 1 << 23;
+    private const long CpuPartialFloats = 1 << 18;
+
+    private readonly DeviceLink _link;
+    private readonly MemoryBuffer1D<int, Stride1D.Dense> _integers;
+    private readonly MemoryBuffer1D<float, Stride1D.Dense> _floats;
+
+    public BatchMemory(DeviceLink link, KernelShape shape, KernelDims dims, int launches, bool rotates, int maxBlocks)
+    {
+        _link = link;
+        KvGeometry g = shape.Geometry;
+        checked
+        {
+            KeyFloats = dims.MaxTokens * g.KvHeads * g.KeyWidth;
+            int values = dims.MaxTokens * g.KvHeads * g.ValueWidth;
+            int queries = dims.MaxTokens * g.QueryHeads * g.KeyWidth;
+            OutputFloats = dims.MaxTokens * g.QueryHeads * g.ValueWidth;
+            int sums = dims.MaxTokens * g.QueryHeads;
+            int slotFloats = BlockRows * (g.ValueWidth + 2);
+            bool isCpu = link.Accelerator.AcceleratorType == AcceleratorType.CPU;
+            long wanted = (isCpu ? CpuPartialFloats : GpuPartialFloats) / launches / slotFloats;
+            int blockSlots = g.KvHeads * Segments.Max;
+            Slots = (int)Math.Clamp(wanted, blockSlots, Math.Max(blockSlots, (long)maxBlocks * blockSlots));
+
+            long inputAt = 0;
+            long rotatedAt = inputAt + Math.Max(KeyFloats + values, queries);
+            long outputAt = rotatedAt + (rotates ? queries : 0);
+            long sumsAt = outputAt + OutputFloats;
+            long partialsAt = sumsAt + sums;
+            long statsAt = partialsAt + ((long)launches * Slots * BlockRows * g.ValueWidth);
+            long end = statsAt + ((long)launches * Slots * BlockRows * 2);
+            _floats = link.Allocate<float>(AllocationKind.Scratch, end);
+            _integers = link.Allocate<int>(AllocationKind.Scratch, dims.BatchWords);
+            ArrayView<float> all = _floats.View.AsContiguous();
+            Input = all.SubView(inputAt, rotatedAt - inputAt);
+            Rotated = all.SubView(rotatedAt, outputAt - rotatedAt);
+            Output = all.SubView(outputAt, OutputFloats);
+            LogSumExp = all.SubView(sumsAt, sums);
+            Partials = all.SubView(partialsAt, statsAt - partialsAt);
+            PartialStats = all.SubView(statsAt, end - statsAt);
+            Integers = _integers.View.AsContiguous();
+            PinnedIntegers = link.Pin<int>(dims.BatchWords);
+            PinnedPairs = link.Pin<float>(KeyFloats + values);
+            PinnedQueries = link.Pin<float>(queries);
+            PinnedOutput = link.Pin<float>(OutputFloats + sums);
+        }
+    }
+
+    /// <summary>Floats of a full batch's keys: where its values begin.</summary>
+    public int KeyFloats { get; }
+
+    /// <summary>Floats of a full batch's output: where its log-sum-exps begin in pinned memory.</summary>
+    public int OutputFloats { get; }
+
+    /// <summary>(block, head, segment)s whose partial results fit at once.</summary>
+    public int Slots { get; }
+
+    public ArrayView<int> Integers { get; }
+
+    public ArrayView<float> Input { get; }
+
+    public ArrayView<float> Rotated { get; }
+
+    public ArrayView<float> Output { get; }
+
+    public ArrayView<float> LogSumExp { get; }
+
+    public ArrayView<float> Partials { get; }
+
+    public ArrayView<float> PartialStats { get; }
+
+    public PageLockedArray1D<int> PinnedIntegers { get; }
+
+    public PageLockedArray1D<float> PinnedPairs { get; }
+
+    public PageLockedArray1D<float> PinnedQueries { get; }
+
+    public PageLockedArray1D<float> PinnedOutput { get; }
+
+    /// <summary>Bytes on the device.</summary>
+    public long DeviceBytes => _floats.LengthInBytes + _integers.LengthInBytes;
+
+    public void Dispose()
+    {
+        PinnedIntegers.Dispose();
+        PinnedPairs.Dispose();
+        PinnedQueries.Dispose();
+        PinnedOutput.Dispose();
+        _link.Release(AllocationKind.Scratch, _floats);
+        _link.Release(AllocationKind.Scratch, _integers);
+    }
+}

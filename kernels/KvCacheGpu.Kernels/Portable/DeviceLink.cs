@@ -1,0 +1,104 @@
+using ILGPU;
+using ILGPU.Runtime;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>
+/// The one stream that a tier's work is enqueued on, and the copies between pinned host memory and the device on it. Epochs count copies, so that
+/// host memory is not written again while a copy still reads it.
+/// </summary>
+internal sealed class DeviceLink : IDisposable
+{
+    private readonly AllocationObserver? _observer;
+    private long _enqueued;
+    private long _completed;
+
+    public DeviceLink(Accelerator accelerator, AllocationObserver? observer)
+    {
+        (Accelerator, _observer) = (accelerator, observer);
+        accelerator.Bind();
+        Stream = accelerator.CreateStream();
+    }
+
+    public Accelerator Accelerator { get; }
+
+    public AcceleratorStream Stream { get; }
+
+    /// <summary>Allocates on the device and tells the observer.</summary>
+    public MemoryBuffer1D<T, Stride1D.Dense> Allocate<T>(AllocationKind kind, long length)
+        where T : unmanaged
+    {
+        MemoryBuffer1D<T, Stride1D.Dense> buffer = Accelerator.Allocate1D<T>(Math.Max(1, length));
+        _observer?.Invoke(kind, buffer.LengthInBytes);
+        return buffer;
+    }
+
+    /// <summary>Releases what <see cref="Allocate"/> gave.</summary>
+    public void Release<T>(AllocationKind kind, MemoryBuffer1D<T, Stride1D.Dense> buffer)
+        where T : unmanaged
+    {
+        long bytes = buffer.LengthInBytes;
+        buffer.Dispose();
+        _observer?.Invoke(kind, -bytes);
+    }
+
+    /// <summary>Host memory that the device copies from and to without a detour.</summary>
+    public PageLockedArray1D<T> Pin<T>(long length)
+        where T : unmanaged => Accelerator.AllocatePageLocked1D<T>(Math.Max(1, length));
+
+    /// <summary>Enqueues a copy to the device; the epoch returned is what <see cref="WaitFor"/> takes.</summary>
+    public long Upload<T>(PageLockedArray1D<T> source, long from, ArrayView<T> target, long count)
+        where T : unmanaged
+    {
+        if (Accelerator.AcceleratorType == AcceleratorType.OpenCL)
+        {
+            // ILGPU 1.5.3 copies as many bytes as the whole host buffer has, whatever the view: only an exact wrapper is safe.
+            target.SubView(0, count).CopyFromCPUUnsafeAsync(Stream, ref source.Span[(int)from], count);
+        }
+        else
+        {
+            target.SubView(0, count).CopyFrom(Stream, source.ArrayView.SubView(from, count));
+        }
+
+        return ++_enqueued;
+    }
+
+    /// <summary>Enqueues a copy to the host; read it after <see cref="Synchronize"/>.</summary>
+    public void Download<T>(ArrayView<T> source, PageLockedArray1D<T> target, long to, long count)
+        where T : unmanaged
+    {
+        if (Accelerator.AcceleratorType == AcceleratorType.OpenCL)
+        {
+            source.SubView(0, count).CopyToCPUUnsafeAsync(Stream, ref target.Span[(int)to], count);
+        }
+        else
+        {
+            source.SubView(0, count).CopyTo(Stream, target.ArrayView.SubView(to, count));
+        }
+    }
+
+    /// <summary>Waits until the copy of an epoch is through.</summary>
+    public void WaitFor(long epoch)
+    {
+        if (epoch > Volatile.Read(ref _completed))
+        {
+            Synchronize();
+        }
+    }
+
+    /// <summary>Waits for all that was enqueued.</summary>
+    public void Synchronize()
+    {
+        long enqueued = Volatile.Read(ref _enqueued);
+        Accelerator.Bind();
+        Stream.Synchronize();
+        long completed = Volatile.Read(ref _completed);
+        while (enqueued > completed)
+        {
+            long seen = Interlocked.CompareExchange(ref _completed, enqueued, completed);
+            completed = seen == completed ? enqueued : seen;
+        }
+    }
+
+    public void Dispose() => Stream.Dispose();
+}

@@ -1,0 +1,121 @@
+using ILGPU;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>How a wave's partial results lie. Only 32-bit integers, passed by value.</summary>
+/// <param name="rows">Rows of a block.</param>
+/// <param name="firstBlock">First row block of the wave.</param>
+/// <param name="segments">Segments of each (block, head).</param>
+/// <param name="launchStride">(block, head, segment)s from one launch's results to the next's.</param>
+/// <param name="launches">Launches whose results are combined.</param>
+/// <param name="rotated">The launch whose values lie in the rotated basis, or -1.</param>
+internal readonly struct MergeDims(int rows, int firstBlock, int segments, int launchStride, int launches, int rotated)
+{
+    public readonly int Rows = rows;
+    public readonly int FirstBlock = firstBlock;
+    public readonly int Segments = segments;
+    public readonly int LaunchStride = launchStride;
+    public readonly int Launches = launches;
+    public readonly int Rotated = rotated;
+}
+
+/// <summary>Combines the partial results of a row's segments and page classes. One group per (block, head, row).</summary>
+internal static class MergeKernel
+{
+    /// <summary>
+    /// output[tokens][query heads][wV] and logSumExp[tokens][query heads]. What lies in the rotated basis is summed apart and
+    /// un-rotated once. Shared: rotated[wV], plain[wV].
+    /// </summary>
+    /// <remarks>
+    /// partials[launch][item][segment][R][wV] where a launch is one page class. The order of the sum is fixed: launches, then segments.
+    /// </remarks>
+    public static void Merge(
+        ArrayView<int> arena,
+        ArrayView<int> batch,
+        ArrayView<float> partials,
+        ArrayView<float> partialStats,
+        ArrayView<float> output,
+        ArrayView<float> logSumExp,
+        ArrayView<float> signs,
+        float norm,
+        int layer,
+        MergeDims merge,
+        KernelDims dims)
+    {
+        int rows = merge.Rows;
+        int segments = merge.Segments;
+        int item = Grid.IdxX / rows;
+        int r = Grid.IdxX - (item * rows);
+        int block = KernelDims.Blocks + ((merge.FirstBlock + (item / dims.KvHeads)) * 2);
+        int head = item % dims.KvHeads;
+        int owner = dims.Sequences + (batch[block] * KernelDims.SequenceWords);
+        int row = batch[block + 1] + r;
+        int token = row / dims.GroupSize;
+        if (token >= batch[owner + 2])
+        {
+            return;
+        }
+
+        ArrayView<float> shared = SharedMemory.GetDynamic<float>();
+        ArrayView<float> turned = shared.SubView(0, dims.ValueWidth);
+        ArrayView<float> plain = shared.SubView(dims.ValueWidth, dims.ValueWidth);
+        for (int d = Group.IdxX; d < dims.ValueWidth; d += Group.DimX)
+        {
+            turned[d] = 0f;
+            plain[d] = 0f;
+        }
+
+        float largest = float.NegativeInfinity;
+        for (int launch = 0; launch < merge.Launches; launch++)
+        {
+            for (int s = 0; s < segments; s++)
+            {
+                long at = ((((long)launch * merge.LaunchStride) + ((long)item * segments) + s) * rows) + r;
+                largest = partialStats[2 * at] > largest ? partialStats[2 * at] : largest;
+            }
+        }
+
+        float sum = 0f;
+        for (int launch = 0; launch < merge.Launches; launch++)
+        {
+            for (int s = 0; s < segments; s++)
+            {
+                long at = ((((long)launch * merge.LaunchStride) + ((long)item * segments) + s) * rows) + r;
+                if (partialStats[(2 * at) + 1] > 0f)
+                {
+                    float weight = PortableMath.Exp(partialStats[2 * at] - largest);
+                    sum += weight * partialStats[(2 * at) + 1];
+                    for (int d = Group.IdxX; d < dims.ValueWidth; d += Group.DimX)
+                    {
+                        float part = weight * partials[(at * dims.ValueWidth) + d];
+                        turned[d] = launch == merge.Rotated ? turned[d] + part : turned[d];
+                        plain[d] = launch == merge.Rotated ? plain[d] : plain[d] + part;
+                    }
+                }
+            }
+        }
+
+        Group.Barrier();
+        if (merge.Rotated >= 0)
+        {
+            SharedVector.Undo(turned, dims.ValueWidth, signs, norm);
+        }
+
+        int group = row - (token * dims.GroupSize);
+        long vector = ((long)(batch[owner + 1] + token) * dims.KvHeads * dims.GroupSize) + (head * dims.GroupSize) + group;
+        for (int d = Group.IdxX; d < dims.ValueWidth; d += Group.DimX)
+        {
+            output[(vector * dims.ValueWidth) + d] = (plain[d] + turned[d]) / sum;
+        }
+
+        if (Group.IdxX == 0)
+        {
+            float lse = largest + PortableMath.Log(sum);
+            logSumExp[vector] = lse;
+            if (token == batch[owner + 2] - 1)
+            {
+                arena[dims.LogSumExp + (dims.Row(batch[owner], layer, head) * dims.GroupSize) + group] = (int)Interop.FloatAsInt(lse);
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+using ILGPU;
+using ILGPU.Runtime;
+
+namespace KvCacheGpu.Kernels;
+
+internal delegate void ScatterLauncher(AcceleratorStream stream, KernelConfig config, ArrayView<int> arena, ArrayView<int> patches, int count);
+
+internal delegate void WidenLauncher(
+    AcceleratorStream stream,
+    KernelConfig config,
+    ArrayView<ushort> source,
+    ArrayView<float> target,
+    int isHalf,
+    int tokenStride,
+    int headStride,
+    int heads,
+    int width,
+    int count);
+
+internal delegate void RotateLauncher(
+    AcceleratorStream stream,
+    KernelConfig config,
+    ArrayView<float> queries,
+    ArrayView<float> target,
+    int tokenStride,
+    int headStride,
+    int heads,
+    int width,
+    float scale,
+    ArrayView<float> signs,
+    float norm);
+
+internal delegate void AppendLauncher(
+    AcceleratorStream stream,
+    KernelConfig config,
+    ArrayView<int> arena,
+    ArrayView<int> batch,
+    ArrayView<float> keys,
+    ArrayView<float> values,
+    int keyTokenStride,
+    int keyHeadStride,
+    int valueTokenStride,
+    int valueHeadStride,
+    int layer,
+    KernelDims dims);
+
+internal delegate void AttendLauncher(
+    AcceleratorStream stream,
+    KernelConfig config,
+    ArrayView<int> arena,
+    ArrayView<int> batch,
+    ArrayView<float> queries,
+    ArrayView<float> partials,
+    ArrayView<float> partialStats,
+    int layer,
+    int classMask,
+    int firstBlock,
+    int segments,
+    int tokenStride,
+    int headStride,
+    float scale,
+    KernelDims dims);
+
+internal delegate void MergeLauncher(
+    AcceleratorStream stream,
+    KernelConfig config,
+    ArrayView<int> arena,
+    ArrayView<int> batch,
+    ArrayView<float> partials,
+    ArrayView<float> partialStats,
+    ArrayView<float> output,
+    ArrayView<float> logSumExp,
+    ArrayView<float> signs,
+    float norm,
+    int layer,
+    MergeDims merge,
+    KernelDims dims);
+
+internal delegate void CopyLauncher(
+    AcceleratorStream stream, KernelConfig config, ArrayView<int> arena, ArrayView<int> moves, int pair, PartDims from, PartDims to, int scaleWords);
+
+internal delegate void TranscodeLauncher(
+    AcceleratorStream stream,
+    KernelConfig config,
+    ArrayView<int> arena,
+    ArrayView<int> moves,
+    int pair,
+    PartDims from,
+    PartDims to,
+    ArrayView<float> signs,
+    float norm);
+
+internal delegate void MaterializeLauncher(
+    AcceleratorStream stream,
+    KernelConfig config,
+    ArrayView<int> arena,
+    ArrayView<int> reads,
+    int classMask,
+    PartDims part,
+    ArrayView<float> signs,
+    float norm,
+    ArrayView<float> output);

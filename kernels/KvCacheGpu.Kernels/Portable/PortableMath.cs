@@ -1,0 +1,56 @@
+using ILGPU;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>
+/// Elementary functions in plain arithmetic. Device intrinsics are approximations that differ between backends
+/// (ex2.approx loses 5e-6 at -80); these hold 2e-7 everywhere.
+/// </summary>
+internal static class PortableMath
+{
+    /// <summary>e^x for x &lt;= 0; 0 below -87, where binary32 ends.</summary>
+    /// <remarks>Cody and Waite's reduction, x = n ln2 + r, and the Taylor polynomial of degree 7 on |r| &lt;= ln2/2 (its remainder is below 6e-9).</remarks>
+    public static float Exp(float x)
+    {
+        float clamped = x < -87f ? -87f : x;
+        float shifted = (clamped * 1.44269504f) + 12582912f;
+        float n = shifted - 12582912f;
+        float r = clamped - (n * 0.693359375f);
+        r -= n * -2.12194440e-4f;
+        float p = 1f / 5040f;
+        p = (p * r) + (1f / 720f);
+        p = (p * r) + (1f / 120f);
+        p = (p * r) + (1f / 24f);
+        p = (p * r) + (1f / 6f);
+        p = (p * r) + 0.5f;
+        p = (p * r * r) + r + 1f;
+        uint power = (Interop.FloatAsInt(shifted) - 0x4B400000 + 127) << 23;
+        return x < -87f ? 0f : p * Interop.IntAsFloat(power);
+    }
+
+    /// <summary>ln x for finite normal x &gt; 0.</summary>
+    /// <remarks>x = 2^e m with m in [sqrt(1/2), sqrt(2)); ln m = 2 artanh((m - 1) / (m + 1)).</remarks>
+    public static float Log(float x)
+    {
+        uint bits = Interop.FloatAsInt(x);
+        int e = (int)((bits - 0x3F3504F3) >> 23);
+        e = e > 255 ? e - 512 : e;
+        float m = Interop.IntAsFloat(bits - ((uint)e << 23));
+        float s = (m - 1f) / (m + 1f);
+        float z = s * s;
+        float p = 1f / 9f;
+        p = (p * z) + (1f / 7f);
+        p = (p * z) + (1f / 5f);
+        p = (p * z) + (1f / 3f);
+        p = (p * z) + 1f;
+        return (e * 0.693359375f) + ((e * -2.12194440e-4f) + (2f * s * p));
+    }
+
+    /// <summary>Nearest integer, half to even, within -127..127: adding 1.5 * 2^23 leaves the integer in the low bits.</summary>
+    public static int RoundToInt7(float x)
+    {
+        float clamped = x > 127f ? 127f : x;
+        clamped = clamped < -127f ? -127f : clamped;
+        return (int)(Interop.FloatAsInt(clamped + 12582912f) - 0x4B400000);
+    }
+}

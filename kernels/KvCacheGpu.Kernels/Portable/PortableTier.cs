@@ -1,0 +1,189 @@
+using ILGPU;
+using ILGPU.Runtime;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>
+/// The tier of ILGPU kernels: CUDA, OpenCL, and ILGPU's CPU emulator (a correctness oracle, not a fallback). Shared memory and barriers only.
+/// </summary>
+/// <remarks>
+/// Everything goes through one stream in order, so that a freed slot is never written before what still reads it. Device tensors passed in must
+/// stay unchanged until <see cref="Synchronize"/> or the batch's <see cref="KernelBatch.End"/>. Device memory beside the arena (table patches,
+/// lists of moves, signs) is told to the observer as <see cref="AllocationKind.Scratch"/>, the host's table copy as
+/// <see cref="AllocationKind.Bookkeeping"/>.
+/// </remarks>
+public sealed unsafe class PortableTier : KernelTier
+{
+    private const int MaxGpuGroup = 128;
+
+    private readonly MemoryBuffer1D<int, Stride1D.Dense> _arena;
+    private readonly TablePatches _patches;
+    private readonly PageTranscoder _transcoder;
+    private readonly Signs _keySigns;
+    private readonly Signs _valueSigns;
+    private bool _disposed;
+
+    /// <summary>Reserves the arena on an accelerator and compiles the kernels of the shape's formats for it.</summary>
+    /// <param name="accelerator">The device. Borrowed: the caller disposes it after the tier.</param>
+    /// <param name="shape">Geometry, formats and table sizes.</param>
+    /// <param name="arenaBytes">Bytes of tables and page slots.</param>
+    /// <param name="groupSize">Threads of a group; 0 chooses: 1 on the CPU emulator, else a page's tokens in whole warps, 128 at most.</param>
+    /// <param name="observer">Told of every allocation and release, or null.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The device does not run groups of that size, or the arena does not hold the tables.</exception>
+    public PortableTier(Accelerator accelerator, KernelShape shape, long arenaBytes, int groupSize = 0, AllocationObserver? observer = null)
+        : base(shape, arenaBytes)
+    {
+        ArgumentNullException.ThrowIfNull(accelerator);
+        ArgumentOutOfRangeException.ThrowIfNegative(groupSize);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(groupSize, accelerator.MaxNumThreadsPerGroup);
+        GroupSize = groupSize == 0 ? DefaultGroup(accelerator, shape.Geometry.PageTokens) : groupSize;
+        KvGeometry g = shape.Geometry;
+        long shared = sizeof(float) * (long)AttendKernel.SharedFloats(BatchMemory.BlockRows, g.KeyWidth, g.ValueWidth, g.PageTokens, GroupSize);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(shared, accelerator.MaxSharedMemoryPerGroup, nameof(groupSize));
+        Link = new DeviceLink(accelerator, observer);
+        _arena = Link.Allocate<int>(AllocationKind.Arena, arenaBytes / sizeof(int));
+        _arena.View.AsContiguous().SubView(0, Map.Bytes / sizeof(int)).MemSetToZero(Link.Stream);
+        _patches = new TablePatches(Link, Map.TableWords, GroupSize, observer);
+        _keySigns = new Signs(Link, shape.Geometry.KeyWidth, shape.RotationSeed);
+        _valueSigns = new Signs(Link, shape.Geometry.ValueWidth, shape.RotationSeed);
+        _transcoder = new PageTranscoder(Link, shape, _keySigns, _valueSigns, GroupSize);
+        Launchers = new BatchLaunchers(accelerator, shape);
+        Link.Synchronize();
+    }
+
+    /// <inheritdoc/>
+    public override string Name => Link.Accelerator.AcceleratorType switch
+    {
+        AcceleratorType.CPU => "portable (ilgpu-cpu)",
+        AcceleratorType.Cuda => "portable (cuda)",
+        _ => "portable (opencl)",
+    };
+
+    /// <inheritdoc/>
+    public override int* Tables => _patches.Tables;
+
+    /// <summary>Tokens of a segment, the least work that attention gives a group: smaller ones split more, larger ones merge less.</summary>
+    internal int SegmentTokens { get; init; } = 256;
+
+    /// <summary>Disposed after the tier: the accelerator and context of a tier that owns them.</summary>
+    internal IDisposable? Owned { get; init; }
+
+    internal int GroupSize { get; }
+
+    internal DeviceLink Link { get; }
+
+    internal BatchLaunchers Launchers { get; }
+
+    internal Signs KeySigns => _keySigns;
+
+    internal Signs ValueSigns => _valueSigns;
+
+    internal ArrayView<int> Arena => _arena.View.AsContiguous();
+
+    /// <summary>Held while work is enqueued: streams take one thread at a time.</summary>
+    internal Lock Gate { get; } = new();
+
+    /// <inheritdoc/>
+    public override void Write(int word, int value)
+    {
+        lock (Gate)
+        {
+            Link.Accelerator.Bind();
+            _patches.Write(word, value, Arena);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override KernelBatch CreateBatch(int maxSequences, int maxTokens)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(maxSequences, 1);
+        ArgumentOutOfRangeException.ThrowIfLessThan(maxTokens, 1);
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        lock (Gate)
+        {
+            Link.Accelerator.Bind();
+            return new PortableBatch(this, maxSequences, maxTokens);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Transcode(ReadOnlySpan<PageMove> moves)
+    {
+        lock (Gate)
+        {
+            Link.Accelerator.Bind();
+            _transcoder.Transcode(Arena, moves);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values)
+    {
+        lock (Gate)
+        {
+            Link.Accelerator.Bind();
+            _transcoder.Materialize(Arena, reads, keys, values);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Read(long word, Span<int> target)
+    {
+        lock (Gate)
+        {
+            Enter();
+            _transcoder.Copy(Arena, word, target);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Load(long word, ReadOnlySpan<int> source)
+    {
+        lock (Gate)
+        {
+            Enter();
+            _transcoder.Load(Arena, word, source);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Synchronize() => Link.Synchronize();
+
+    /// <inheritdoc/>
+    public override void Dispose()
+    {
+        lock (Gate)
+        {
+            if (_disposed)
+            {
+                return;
+            }
+
+            _disposed = true;
+            Link.Synchronize();
+            _transcoder.Dispose();
+            _keySigns.Dispose();
+            _valueSigns.Dispose();
+            _patches.Dispose();
+            Link.Release(AllocationKind.Arena, _arena);
+            Link.Dispose();
+        }
+
+        Owned?.Dispose();
+    }
+
+    /// <summary>What every launch does first, under <see cref="Gate"/>: this thread's device, and tables up to date.</summary>
+    internal void Enter()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        Link.Accelerator.Bind();
+        _patches.Flush(Arena);
+    }
+
+    private static int DefaultGroup(Accelerator accelerator, int pageTokens)
+    {
+        int warp = accelerator.AcceleratorType == AcceleratorType.CPU ? 1 : Math.Max(32, accelerator.WarpSize);
+        int wanted = accelerator.AcceleratorType == AcceleratorType.CPU ? 1 : (pageTokens + warp - 1) / warp * warp;
+        return Math.Min(Math.Min(wanted, MaxGpuGroup), accelerator.MaxNumThreadsPerGroup);
+    }
+}

@@ -1,0 +1,25 @@
+namespace KvCacheGpu.Kernels;
+
+/// <summary>
+/// How a row's pages are split over groups: by the row's own page count alone, so that its result does not depend on what else
+/// is in the batch.
+/// </summary>
+internal static class Segments
+{
+    /// <summary>Segments of a row, at most: what bounds scratch whatever the length.</summary>
+    public const int Max = 64;
+
+    /// <summary>Pages of one segment in a row of <paramref name="pages"/>.</summary>
+    public static int Pages(int pages, int minimum)
+    {
+        int share = (pages + Max - 1) / Max;
+        return share > minimum ? share : minimum;
+    }
+
+    /// <summary>Segments of a row of <paramref name="pages"/>.</summary>
+    public static int Count(int pages, int minimum)
+    {
+        int share = Pages(pages, minimum);
+        return (pages + share - 1) / share;
+    }
+}

@@ -1,0 +1,108 @@
+using ILGPU;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>What a group of threads does together on vectors in shared memory. Every thread of the group calls.</summary>
+internal static class SharedVector
+{
+    /// <summary>x' = H D x, equal bit for bit to <see cref="Rotation.Apply"/>; <paramref name="norm"/> is <see cref="Rotation.Norm"/>.</summary>
+    public static void Rotate(ArrayView<float> x, int width, ArrayView<float> signs, float norm)
+    {
+        for (int i = Group.IdxX; i < width; i += Group.DimX)
+        {
+            x[i] = x[i] * signs[i];
+        }
+
+        Group.Barrier();
+        Transform(x, width, norm);
+    }
+
+    /// <summary>x = D H x'.</summary>
+    public static void Undo(ArrayView<float> x, int width, ArrayView<float> signs, float norm)
+    {
+        Transform(x, width, norm);
+        for (int i = Group.IdxX; i < width; i += Group.DimX)
+        {
+            x[i] = x[i] * signs[i];
+        }
+
+        Group.Barrier();
+    }
+
+    /// <summary>Leaves in <c>red[r * DimX]</c> the largest of each row's values; <c>red[rows][DimX]</c>.</summary>
+    public static void Largest(ArrayView<float> red, int rows)
+    {
+        Group.Barrier();
+        for (int stride = HalfOf(Group.DimX); stride > 0; stride >>= 1)
+        {
+            if (Group.IdxX < stride && Group.IdxX + stride < Group.DimX)
+            {
+                for (int r = 0; r < rows; r++)
+                {
+                    int at = (r * Group.DimX) + Group.IdxX;
+                    float other = red[at + stride];
+                    red[at] = other > red[at] ? other : red[at];
+                }
+            }
+
+            Group.Barrier();
+        }
+    }
+
+    /// <summary>Leaves in <c>red[r * DimX]</c> the sum of each row's values; <c>red[rows][DimX]</c>.</summary>
+    public static void Sum(ArrayView<float> red, int rows)
+    {
+        Group.Barrier();
+        for (int stride = HalfOf(Group.DimX); stride > 0; stride >>= 1)
+        {
+            if (Group.IdxX < stride && Group.IdxX + stride < Group.DimX)
+            {
+                for (int r = 0; r < rows; r++)
+                {
+                    int at = (r * Group.DimX) + Group.IdxX;
+                    red[at] = red[at] + red[at + stride];
+                }
+            }
+
+            Group.Barrier();
+        }
+    }
+
+    // Pairs (i, i + half) for all i whose bit `half` is clear, numbered densely so that threads share them evenly.
+    private static void Transform(ArrayView<float> x, int width, float norm)
+    {
+        int block = width & -width;
+        for (int half = 1; half < block; half <<= 1)
+        {
+            for (int pair = Group.IdxX; pair < width >> 1; pair += Group.DimX)
+            {
+                int i = ((pair & ~(half - 1)) << 1) | (pair & (half - 1));
+                float a = x[i];
+                float b = x[i + half];
+                x[i] = a + b;
+                x[i + half] = a - b;
+            }
+
+            Group.Barrier();
+        }
+
+        for (int i = Group.IdxX; i < width; i += Group.DimX)
+        {
+            x[i] = x[i] * norm;
+        }
+
+        Group.Barrier();
+    }
+
+    // The power of two at or above half of n; 0 for a group of one.
+    private static int HalfOf(int n)
+    {
+        int half = 1;
+        while (half * 2 < n)
+        {
+            half *= 2;
+        }
+
+        return n > 1 ? half : 0;
+    }
+}
