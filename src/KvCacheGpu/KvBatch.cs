@@ -1,20 +1,67 @@
+using System.Diagnostics.CodeAnalysis;
+
 namespace KvCacheGpu;
 
-/// <summary>Sequences that step together, one launch per layer.</summary>
+/// <summary>Sequences that step together: one launch per layer for all of them. Owns no sequence.</summary>
 public sealed class KvBatch : IDisposable
 {
-    /// <summary>The sequences, in the order of their tokens.</summary>
-    public IReadOnlyList<KvSequence> Sequences => throw new NotImplementedException();
+    private readonly KvCache _cache;
+    private readonly KvSequence[] _sequences;
+    private readonly KvStep _step;
+    private bool _disposed;
 
-    /// <summary>Whether Begin would succeed.</summary>
-    public bool CanAppend(ReadOnlySpan<int> tokensPerSequence) => throw new NotImplementedException();
+    internal KvBatch(KvCache cache, KvSequence[] sequences)
+    {
+        (_cache, _sequences) = (cache, sequences);
+        _step = new KvStep(cache, sequences);
+    }
 
-    /// <summary>Begins a step.</summary>
-    public KvStep Begin(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence) => throw new NotImplementedException();
+    /// <summary>The sequences, in the order of their tokens in a step.</summary>
+    public IReadOnlyList<KvSequence> Sequences => _sequences;
 
-    /// <summary>Begins a step where there is room.</summary>
-    public bool TryBegin(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, [System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out KvStep? step) => throw new NotImplementedException();
+    /// <summary>Whether a step could begin now, as far as memory goes. False where a sequence has 0 tokens.</summary>
+    /// <param name="tokensPerSequence">Tokens of each sequence.</param>
+    /// <exception cref="ArgumentException">Not one count per sequence.</exception>
+    /// <exception cref="KvConcurrencyException">E006: one of the sequences is in use.</exception>
+    public bool CanAppend(ReadOnlySpan<int> tokensPerSequence)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        KvStep.ThrowIfNotOneEach(tokensPerSequence.Length, _sequences.Length);
+        foreach (KvSequence sequence in _sequences)
+        {
+            sequence.ThrowIfInUse();
+        }
 
-    /// <inheritdoc/>
-    public void Dispose() => throw new NotImplementedException();
+        return _cache.CanAppend(_sequences, tokensPerSequence);
+    }
+
+    /// <summary>Begins a step over all sequences, and reserves all that it takes.</summary>
+    /// <param name="tokenIds">Ids of the tokens, the first sequence's first; <see cref="KvCacheConfig.MaxBatchTokens"/> at most.</param>
+    /// <param name="tokensPerSequence">Tokens of each sequence, at least 1 each.</param>
+    /// <returns>The step; the same object each time, valid until it is committed or disposed.</returns>
+    /// <exception cref="KvOutOfMemoryException">E001: no room for all; nothing has changed in any sequence.</exception>
+    /// <exception cref="KvConcurrencyException">E006: one of the sequences is in use.</exception>
+    /// <exception cref="ArgumentException">The counts do not fit the sequences or the ids, or are too many for one step.</exception>
+    public KvStep Begin(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        _step.Open(tokenIds, tokensPerSequence, mayRefuse: false);
+        return _step;
+    }
+
+    /// <summary>Begins a step where there is room for it. See <see cref="Begin"/>.</summary>
+    /// <returns>False where <see cref="Begin"/> would throw <see cref="KvOutOfMemoryException"/>.</returns>
+    public bool TryBegin(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, [NotNullWhen(true)] out KvStep? step)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        step = _step.Open(tokenIds, tokensPerSequence, mayRefuse: true) ? _step : null;
+        return step is not null;
+    }
+
+    /// <summary>Ends the batch; a step under way is abandoned. The sequences live on.</summary>
+    public void Dispose()
+    {
+        _step.Dispose();
+        _disposed = true;
+    }
 }

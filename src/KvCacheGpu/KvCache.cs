@@ -2,45 +2,203 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 
-/// <summary>The keys and values of many sequences on one device, in pages.</summary>
-public sealed class KvCache : IDisposable, IAsyncDisposable
+/// <summary>
+/// The keys and values of many sequences on one device, in pages. Makes sequences; owns the arena that their pages lie in.
+/// </summary>
+/// <remarks>
+/// Members may be called from any thread. Every member but <see cref="Dispose"/> throws <see cref="ObjectDisposedException"/> after disposal.
+/// </remarks>
+public sealed partial class KvCache : IDisposable, IAsyncDisposable
 {
-    /// <summary>Makes a cache and reserves its memory.</summary>
-    public KvCache(KvGeometry geometry, KvCacheConfig? config = null) => throw new NotImplementedException();
+    private readonly KvSequence?[] _sequences;
+    private readonly Stack<StepMemory> _idleSteps = new();
+    private readonly BudgetPlan _plan;
+    private readonly MemoryLedger _ledger;
+    private readonly long _stepBytes;
+    private long _budget;
+    private bool _disposed;
+
+    internal KvCache(KvGeometry geometry, KvCacheConfig? config, TierFactory createTier, AllocationObserver? observer = null)
+    {
+        ArgumentNullException.ThrowIfNull(geometry);
+        Settings = (config ?? new KvCacheConfig()).Copy();
+        Geometry = geometry;
+        KernelShape shape = Settings.ShapeFor(geometry);
+        _plan = new BudgetPlan(shape, Settings);
+        _sequences = new KvSequence?[Settings.MaxSequences];
+        _ledger = new MemoryLedger(observer);
+        int slabs = _plan.Configured is { } budget
+            ? _plan.SlabsWithin(budget, TierBytes(shape, createTier))
+            : _plan.Addressable(_plan.SlabsForMaxTokens());
+        try
+        {
+            Tier = createTier(shape, _plan.Map.Bytes + (slabs * _plan.Slabs.Bytes), _ledger.Add);
+        }
+        catch (OutOfMemoryException e)
+        {
+            throw new KvOutOfMemoryException("arena", $"{_plan.Map.Bytes + (slabs * _plan.Slabs.Bytes)} bytes of device memory", "less", e);
+        }
+
+        try
+        {
+            _ledger.Add(AllocationKind.Bookkeeping, _plan.Map.Bytes);
+            Pool = new PagePool(_plan.Slabs, _plan.Map.FirstPageUnit, slabs, _ledger);
+            long before = _ledger.Live;
+            _idleSteps.Push(NewStepMemory());
+            _stepBytes = _ledger.Live - before;
+        }
+        catch
+        {
+            Pool?.Dispose();
+            Tier.Dispose();
+            throw;
+        }
+
+        _budget = _plan.Configured ?? (_ledger.Live + (slabs * _plan.Slabs.Bytes) + (Settings.MaxSequences * _plan.SequenceBytes()));
+    }
 
     /// <summary>The model's shape.</summary>
-    public KvGeometry Geometry => throw new NotImplementedException();
+    public KvGeometry Geometry { get; }
 
-    /// <summary>What the cache was made with.</summary>
-    public KvCacheConfig Config => throw new NotImplementedException();
+    /// <summary>A copy of what the cache was made with; changing it has no effect.</summary>
+    public KvCacheConfig Config => Settings.Copy();
 
-    /// <summary>The kernels' name: "simd-512".</summary>
-    public string TierName => throw new NotImplementedException();
+    /// <summary>The name of the kernels at work, as reports print it: "simd-512".</summary>
+    public string TierName => Tier.Name;
 
-    /// <summary>The device's name.</summary>
-    public string DeviceName => throw new NotImplementedException();
+    /// <summary>Bytes of the arena, reserved when the cache was made: tables and page slots.</summary>
+    public long ReservedBytes => _ledger.Reserved;
 
-    /// <summary>Bytes of the arena.</summary>
-    public long ReservedBytes => throw new NotImplementedException();
+    /// <summary>Bytes in use: live pages, tables, bookkeeping and the working memory of steps. Never above <see cref="BudgetBytes"/>.</summary>
+    public long AllocatedBytes => _ledger.Live;
 
-    /// <summary>Live bytes.</summary>
-    public long AllocatedBytes => throw new NotImplementedException();
+    /// <summary>
+    /// What <see cref="AllocatedBytes"/> may reach. Without a configured budget, all pages in use; steps at once beyond the first then
+    /// add their working memory.
+    /// </summary>
+    public long BudgetBytes => Interlocked.Read(ref _budget);
 
-    /// <summary>Bytes that may be live.</summary>
-    public long BudgetBytes => throw new NotImplementedException();
+    internal KvCacheConfig Settings { get; }
+
+    internal KernelTier Tier { get; }
+
+    internal PagePool Pool { get; }
+
+    /// <summary>Held around reads and rewrites of pages outside of launches.</summary>
+    internal Lock DeviceGate { get; } = new();
 
     /// <summary>Makes an empty sequence.</summary>
-    public KvSequence CreateSequence() => throw new NotImplementedException();
+    /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheConfig.MaxSequences"/> live already, or no room for its bookkeeping.</exception>
+    public KvSequence CreateSequence()
+    {
+        lock (Pool.Gate)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            int slot = Array.IndexOf(_sequences, null);
+            if (slot < 0)
+            {
+                throw new KvOutOfMemoryException("sequence", $"at most {_sequences.Length} live", "one more");
+            }
 
-    /// <summary>Makes a batch.</summary>
-    public KvBatch CreateBatch(params ReadOnlySpan<KvSequence> sequences) => throw new NotImplementedException();
+            if (_ledger.Live + _plan.SequenceBytes() > _budget)
+            {
+                throw new Refusal("bookkeeping of a sequence", _budget - _ledger.Live, _plan.SequenceBytes(), "bytes").ToException();
+            }
 
-    /// <summary>Counts pages.</summary>
-    public KvPageCounts GetPageCounts() => throw new NotImplementedException();
+            var tokens = new NativeInts(Settings.MaxTokens, _ledger);
+            PageMassMap? massMap = Settings.Policy is null ? null : new PageMassMap(Tier.Shape, _ledger);
+            return _sequences[slot] = new KvSequence(this, new PageTable(Tier, Pool, slot), tokens, massMap);
+        }
+    }
 
-    /// <inheritdoc/>
-    public void Dispose() => throw new NotImplementedException();
+    /// <summary>Makes a batch of sequences that step together.</summary>
+    /// <param name="sequences">Live sequences of this cache, each once; at least one.</param>
+    /// <exception cref="ArgumentException">No sequence, one twice, or one of another cache.</exception>
+    public KvBatch CreateBatch(params ReadOnlySpan<KvSequence> sequences)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        if (sequences.IsEmpty)
+        {
+            throw new ArgumentException("expected at least 1 sequence, got 0", nameof(sequences));
+        }
 
-    /// <inheritdoc/>
-    public ValueTask DisposeAsync() => throw new NotImplementedException();
+        for (int i = 0; i < sequences.Length; i++)
+        {
+            ArgumentNullException.ThrowIfNull(sequences[i], nameof(sequences));
+            sequences[i].ThrowIfDisposed();
+            if (sequences[i].Cache != this)
+            {
+                throw new ArgumentException($"expected sequences of this cache, got one of another at {i}", nameof(sequences));
+            }
+
+            if (sequences[..i].Contains(sequences[i]))
+            {
+                throw new ArgumentException($"expected each sequence once, got one again at {i}", nameof(sequences));
+            }
+        }
+
+        return new KvBatch(this, sequences.ToArray());
+    }
+
+    /// <summary>Counts live pages.</summary>
+    public KvPageCounts GetPageCounts()
+    {
+        lock (Pool.Gate)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            return new KvPageCounts(Pool.OpenSlots, Pool.SealedSlots);
+        }
+    }
+
+    /// <summary>Disposes every sequence and gives the memory back. Steps under way are abandoned.</summary>
+    /// <exception cref="KvConcurrencyException">Another thread is inside a sequence or step; nothing after it was disposed.</exception>
+    public void Dispose()
+    {
+        if (_disposed)
+        {
+            return;
+        }
+
+        foreach (KvSequence? sequence in _sequences)
+        {
+            sequence?.Dispose();
+        }
+
+        lock (Pool.Gate)
+        {
+            _disposed = true;
+            foreach (StepMemory memory in _idleSteps)
+            {
+                memory.Dispose();
+            }
+
+            _idleSteps.Clear();
+            _ledger.Add(AllocationKind.Bookkeeping, -_plan.Map.Bytes);
+            Pool.Dispose();
+            Tier.Dispose();
+        }
+    }
+
+    /// <inheritdoc cref="Dispose"/>
+    public ValueTask DisposeAsync()
+    {
+        Dispose();
+        return ValueTask.CompletedTask;
+    }
+
+    internal static void ThrowIfOutside(int index, int count, string name)
+    {
+        if ((uint)index >= (uint)count)
+        {
+            throw new ArgumentOutOfRangeException(name, index, $"expected 0..{count - 1}, got {index}");
+        }
+    }
+
+    internal static void ThrowIfShorter(long length, long needed, string name)
+    {
+        if (length < needed)
+        {
+            throw new ArgumentException($"{name}: expected at least {needed} elements, got {length}", name);
+        }
+    }
 }

@@ -3,7 +3,7 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>What a cache is made with. Read once, when the cache is created; later changes have no effect on it.</summary>
-public sealed class KvCacheConfig
+public sealed partial class KvCacheConfig
 {
     /// <summary>Where pages live: auto, cuda[:i], opencl[:i], cpu, ilgpu-cpu. The default value is "auto".</summary>
     public string Device { get; set; } = "auto";

@@ -1,53 +1,197 @@
+using System.Diagnostics.CodeAnalysis;
+
 namespace KvCacheGpu;
 
-/// <summary>One sequence of tokens and its pages.</summary>
-public sealed class KvSequence : IDisposable
+/// <summary>
+/// One sequence of tokens and the pages that hold its keys and values. Used by one thread at a time; different sequences may be used by
+/// different threads at once.
+/// </summary>
+/// <remarks>
+/// Every member but <see cref="Dispose"/> throws <see cref="ObjectDisposedException"/> after disposal; members that read or change pages
+/// throw <see cref="KvConcurrencyException"/> while a step is under way or another thread is inside.
+/// </remarks>
+public sealed partial class KvSequence : IDisposable
 {
-    /// <summary>The cache it lives in.</summary>
-    public KvCache Cache => throw new NotImplementedException();
+    private readonly NativeInts _tokens;
+    private readonly PageMassMap? _massMap;
+    private SequenceGate _gate;
+    private KvStep? _ownStep;
 
-    /// <summary>Tokens.</summary>
-    public int Length => throw new NotImplementedException();
+    internal KvSequence(KvCache cache, PageTable table, NativeInts tokens, PageMassMap? massMap) =>
+        (Cache, Table, _tokens, _massMap, _attended) = (cache, table, tokens, massMap, new LayerSet(cache.Geometry.Layers));
 
-    /// <summary>Token ids.</summary>
-    public ReadOnlySpan<int> TokenIds => throw new NotImplementedException();
+    /// <summary>The cache that the sequence lives in.</summary>
+    public KvCache Cache { get; }
 
-    /// <summary>Mean of evicted tokens over layers and heads.</summary>
-    public double EvictedTokens => throw new NotImplementedException();
+    /// <summary>Tokens, dropped ones counted; without those of a step that has not been committed.</summary>
+    public int Length
+    {
+        get
+        {
+            ThrowIfDisposed();
+            return Table.Length;
+        }
+    }
 
-    /// <summary>Bytes of its pages.</summary>
-    public long AllocatedBytes => throw new NotImplementedException();
+    /// <summary>Ids of the tokens, <see cref="Length"/> of them. Valid until the next step or truncation.</summary>
+    public ReadOnlySpan<int> TokenIds
+    {
+        get
+        {
+            ThrowIfDisposed();
+            return _tokens.Span[..Table.Length];
+        }
+    }
 
-    /// <summary>Whether Begin would succeed.</summary>
-    public bool CanAppend(int tokens) => throw new NotImplementedException();
+    internal PageTable Table { get; }
 
-    /// <summary>Begins a step.</summary>
-    public KvStep Begin(ReadOnlySpan<int> tokenIds) => throw new NotImplementedException();
+    /// <summary>The step that holds the sequence, if one does.</summary>
+    internal KvStep? Step { get; set; }
 
-    /// <summary>Begins a step where there is room.</summary>
-    public bool TryBegin(ReadOnlySpan<int> tokenIds, [System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out KvStep? step) => throw new NotImplementedException();
+    /// <summary>Whether a step of this many tokens could begin now, as far as memory goes. False for 0 tokens.</summary>
+    public bool CanAppend(int tokens)
+    {
+        using Call call = new(this);
+        return Cache.CanAppend([this], [tokens]);
+    }
 
-    /// <summary>Shares all pages with a new sequence.</summary>
-    public KvSequence Fork() => throw new NotImplementedException();
+    /// <summary>Begins a step that appends tokens, and reserves all that it takes.</summary>
+    /// <param name="tokenIds">Ids of the tokens, 1 to <see cref="KvCacheConfig.MaxBatchTokens"/> of them.</param>
+    /// <returns>The step; the same object each time, valid until it is committed or disposed.</returns>
+    /// <exception cref="KvOutOfMemoryException">E001: no room; nothing has changed.</exception>
+    /// <exception cref="ArgumentException">No tokens, or too many for one step.</exception>
+    public KvStep Begin(ReadOnlySpan<int> tokenIds)
+    {
+        KvStep step = OwnStep();
+        step.Open(tokenIds, [tokenIds.Length], mayRefuse: false);
+        return step;
+    }
 
-    /// <summary>Cuts to a length.</summary>
-    public KvTruncation Truncate(int length) => throw new NotImplementedException();
+    /// <summary>Begins a step where there is room for it. See <see cref="Begin"/>.</summary>
+    /// <returns>False where <see cref="Begin"/> would throw <see cref="KvOutOfMemoryException"/>.</returns>
+    public bool TryBegin(ReadOnlySpan<int> tokenIds, [NotNullWhen(true)] out KvStep? step)
+    {
+        KvStep own = OwnStep();
+        step = own.Open(tokenIds, [tokenIds.Length], mayRefuse: true) ? own : null;
+        return step is not null;
+    }
 
-    /// <summary>Decodes a layer's resident tokens <c>[tokens][KV heads][width]</c>.</summary>
-    public int Materialize(int layer, Span<float> keys, Span<float> values) => throw new NotImplementedException();
+    /// <summary>
+    /// Makes a sequence of the same tokens that shares every page; a page is copied when one of the sharers writes on in it.
+    /// </summary>
+    /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheConfig.MaxSequences"/> live already.</exception>
+    public KvSequence Fork()
+    {
+        using Call call = new(this);
+        KvSequence fork = Cache.CreateSequence();
+        _tokens.Span[..Table.Length].CopyTo(fork._tokens.Span);
+        lock (Cache.Pool.Gate)
+        {
+            fork.Table.ShareWith(Table);
+        }
 
-    /// <summary>Decodes one head's resident tokens <c>[tokens][width]</c>.</summary>
-    public int Materialize(int layer, int head, Span<float> keys, Span<float> values) => throw new NotImplementedException();
+        return fork;
+    }
 
-    /// <summary>Tokens resident.</summary>
-    public int ResidentTokens(int layer, int head) => throw new NotImplementedException();
+    /// <summary>Takes tokens off the end.</summary>
+    /// <param name="length">Tokens to keep, 0 to <see cref="Length"/>.</param>
+    /// <remarks>
+    /// Exact for up to a page of tokens below the longest length reached: what follows is what it would have been without them. Deeper
+    /// cuts never write into sealed pages; the page cut is copied when the sequence grows, and encoded again when it is full.
+    /// </remarks>
+    public KvTruncation Truncate(int length)
+    {
+        using Call call = new(this);
+        ArgumentOutOfRangeException.ThrowIfNegative(length);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, Table.Length);
+        if (length == Table.Length)
+        {
+            return new KvTruncation(length, 0);
+        }
 
-    /// <summary>Their positions.</summary>
-    public int ResidentPositions(int layer, int head, Span<int> positions) => throw new NotImplementedException();
+        int cut = Table.CuttableLength(length);
+        int reencoded = Table.ReencodedPagesAt(cut);
+        lock (Cache.Pool.Gate)
+        {
+            Table.CutTo(cut);
+        }
 
-    /// <summary>Attention mass per resident page.</summary>
-    public int PageMass(int layer, int queryHead, Span<float> mass) => throw new NotImplementedException();
+        _attended.Clear();
+        return new KvTruncation(cut, reencoded);
+    }
 
-    /// <inheritdoc/>
-    public void Dispose() => throw new NotImplementedException();
+    /// <summary>Gives back every page and the table rows. A step under way is abandoned first.</summary>
+    /// <exception cref="KvConcurrencyException">Another thread is inside the sequence or its step.</exception>
+    public void Dispose()
+    {
+        Step?.Dispose();
+        if (!_gate.TryEnterDisposal())
+        {
+            return;
+        }
+
+        lock (Cache.Pool.Gate)
+        {
+            Table.CutTo(0);
+            Cache.Forget(this);
+        }
+
+        _tokens.Dispose();
+        _massMap?.Dispose();
+    }
+
+    internal void EnterStep(KvStep step)
+    {
+        _gate.EnterStep();
+        Step = step;
+    }
+
+    internal void LeaveStep()
+    {
+        Step = null;
+        _gate.Leave();
+    }
+
+    internal void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(_gate.IsDisposed, this);
+
+    internal void ThrowIfInUse()
+    {
+        using Call call = new(this);
+    }
+
+    /// <summary>Keeps the ids of a step beyond the sequence's end, where no one sees them before Commit.</summary>
+    internal void HoldTokens(ReadOnlySpan<int> tokenIds) => tokenIds.CopyTo(_tokens.Span[Table.Length..]);
+
+    /// <summary>Says what the committed step attended to, and forgets where statistics were moved before.</summary>
+    internal void Attended(LayerSet layers)
+    {
+        _attended.CopyFrom(layers);
+        for (int row = 0; _massMap is not null && row < Table.Rows; row++)
+        {
+            _massMap.Reset(row);
+        }
+    }
+
+    /// <summary>Says that the tables' statistics are of a step that left no trace.</summary>
+    internal void ForgetAttended() => _attended.Clear();
+
+    private KvStep OwnStep()
+    {
+        ThrowIfDisposed();
+        return _ownStep ??= new KvStep(Cache, [this]);
+    }
+
+    /// <summary>One call that reads or changes pages: no step and no other thread meanwhile.</summary>
+    private readonly ref struct Call
+    {
+        private readonly KvSequence _sequence;
+
+        public Call(KvSequence sequence)
+        {
+            sequence._gate.EnterCall();
+            _sequence = sequence;
+        }
+
+        public void Dispose() => _sequence._gate.Leave();
+    }
 }

@@ -3,24 +3,158 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 
-/// <summary>One forward pass.</summary>
-public sealed class KvStep : IDisposable
+/// <summary>
+/// One forward pass over a batch of sequences: per layer an append and its attention, then <see cref="Commit"/>. Disposed without it, the
+/// step leaves no trace. Used by one thread at a time.
+/// </summary>
+/// <remarks>
+/// Tensors hold the tokens of all sequences, the first sequence's first. Members throw <see cref="ObjectDisposedException"/> once the step
+/// has ended and <see cref="KvConcurrencyException"/> while another thread is inside.
+/// </remarks>
+public sealed partial class KvStep : IDisposable
 {
+    private readonly KvCache _cache;
+    private readonly KvSequence[] _sequences;
+    private readonly RaggedSequence[] _ragged;
+    private readonly LayerSet _attended;
+    private StepMemory? _memory;
+    private int _appended;
+    private int _inUse;
+
+    internal KvStep(KvCache cache, KvSequence[] sequences)
+    {
+        (_cache, _sequences) = (cache, sequences);
+        _ragged = new RaggedSequence[sequences.Length];
+        _attended = new LayerSet(cache.Geometry.Layers);
+    }
+
     /// <summary>Tokens of the step, over all its sequences.</summary>
-    public int Tokens => throw new NotImplementedException();
+    public int Tokens { get; private set; }
 
-    /// <summary>Writes keys <c>[tokens][KV heads][key width]</c> and values of the next layer.</summary>
-    public void Append(int layer, KvTensor keys, KvTensor values) => throw new NotImplementedException();
+    /// <summary>Writes a layer's keys and values into the open pages. Layers come in order, each once.</summary>
+    /// <param name="layer">Layer, 0 first.</param>
+    /// <param name="keys"><c>[tokens][KV heads][key width]</c>.</param>
+    /// <param name="values"><c>[tokens][KV heads][value width]</c>.</param>
+    /// <exception cref="KvStepOrderException">E009: not the layer's turn.</exception>
+    /// <exception cref="ArgumentException">No such layer, or a tensor of another shape.</exception>
+    /// <exception cref="KvUnsupportedException">E009: a device tensor where pages live in host memory.</exception>
+    public void Append(int layer, KvTensor keys, KvTensor values)
+    {
+        using Call call = new(this);
+        KvGeometry geometry = _cache.Geometry;
+        KvCache.ThrowIfOutside(layer, geometry.Layers, nameof(layer));
+        if (layer != _appended)
+        {
+            string expected = _appended < geometry.Layers ? $"layer {_appended}" : "Commit, all layers being there";
+            throw new KvStepOrderException("Append", expected, $"layer {layer}");
+        }
 
-    /// <summary>Attention of queries <c>[tokens][query heads][key width]</c>.</summary>
-    public void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp = default) => throw new NotImplementedException();
+        keys.ThrowIfNotShaped(Tokens, geometry.KvHeads, geometry.KeyWidth, nameof(keys));
+        values.ThrowIfNotShaped(Tokens, geometry.KvHeads, geometry.ValueWidth, nameof(values));
+        try
+        {
+            call.Memory.Batch.Append(layer, keys, values);
+        }
+        catch (NotSupportedException e)
+        {
+            throw Unsupported("Append", e);
+        }
 
-    /// <summary>The same with the output left on the device.</summary>
-    public void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp = default) => throw new NotImplementedException();
+        _appended++;
+    }
 
-    /// <summary>Publishes the step.</summary>
-    public void Commit() => throw new NotImplementedException();
+    /// <summary>Causal attention over everything resident in a layer and the step's own tokens. May be called any number of times.</summary>
+    /// <param name="layer">A layer that this step has appended.</param>
+    /// <param name="queries"><c>[tokens][query heads][key width]</c>; scaled by 1/sqrt(key width) inside.</param>
+    /// <param name="output">Receives <c>[tokens][query heads][value width]</c>.</param>
+    /// <param name="logSumExp">Receives the natural log-sum-exp of each <c>[token][query head]</c>; empty leaves it out.</param>
+    /// <exception cref="KvStepOrderException">E009: the layer has not been appended.</exception>
+    /// <exception cref="ArgumentException">No such layer, or a tensor or target of another shape.</exception>
+    /// <exception cref="KvUnsupportedException">E009: a device tensor where pages live in host memory.</exception>
+    public void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp = default)
+    {
+        using Call call = new(this);
+        ThrowIfNotAttendable(layer, queries);
+        int rows = Tokens * _cache.Geometry.QueryHeads;
+        KvCache.ThrowIfShorter(output.Length, (long)rows * _cache.Geometry.ValueWidth, nameof(output));
+        if (!logSumExp.IsEmpty)
+        {
+            KvCache.ThrowIfShorter(logSumExp.Length, rows, nameof(logSumExp));
+            logSumExp = logSumExp[..rows];
+        }
 
-    /// <inheritdoc/>
-    public void Dispose() => throw new NotImplementedException();
+        try
+        {
+            call.Memory.Batch.Attend(layer, queries, output[..(rows * _cache.Geometry.ValueWidth)], logSumExp);
+        }
+        catch (NotSupportedException e)
+        {
+            throw Unsupported("Attend", e);
+        }
+
+        _attended.Add(layer);
+    }
+
+    /// <summary>The same with the output left on the device. See <see cref="Attend(int, KvTensor, Span{float}, Span{float})"/>.</summary>
+    public void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp = default)
+    {
+        using Call call = new(this);
+        ThrowIfNotAttendable(layer, queries);
+        int rows = Tokens * _cache.Geometry.QueryHeads;
+        KvCache.ThrowIfShorter(output.Length, (long)rows * _cache.Geometry.ValueWidth, nameof(output));
+        if (logSumExp.Length > 0)
+        {
+            KvCache.ThrowIfShorter(logSumExp.Length, rows, nameof(logSumExp));
+        }
+
+        try
+        {
+            call.Memory.Batch.Attend(layer, queries, output, logSumExp);
+        }
+        catch (NotSupportedException e)
+        {
+            throw Unsupported("Attend", e);
+        }
+
+        _attended.Add(layer);
+    }
+
+    private void ThrowIfNotAttendable(int layer, KvTensor queries)
+    {
+        KvGeometry geometry = _cache.Geometry;
+        KvCache.ThrowIfOutside(layer, geometry.Layers, nameof(layer));
+        if (layer >= _appended)
+        {
+            throw new KvStepOrderException(
+                "Attend", _appended == 0 ? "Append of layer 0 first" : $"a layer up to {_appended - 1}, as appended", $"layer {layer}");
+        }
+
+        queries.ThrowIfNotShaped(Tokens, geometry.QueryHeads, geometry.KeyWidth, nameof(queries));
+    }
+
+    private KvUnsupportedException Unsupported(string what, NotSupportedException inner) =>
+        new($"{what} on {_cache.TierName}", "memory that the device reads", inner.Message, inner);
+
+    /// <summary>One call on a step that is under way: no other thread meanwhile.</summary>
+    private readonly ref struct Call
+    {
+        private readonly KvStep _step;
+
+        public Call(KvStep step)
+        {
+            step.Enter();
+            _step = step;
+            if (step._memory is null)
+            {
+                step.Leave();
+                throw new ObjectDisposedException(nameof(KvStep), "expected a step under way, got one that was committed or disposed");
+            }
+
+            Memory = step._memory;
+        }
+
+        public StepMemory Memory { get; }
+
+        public void Dispose() => _step.Leave();
+    }
 }

@@ -1,0 +1,103 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <content>Whether a step fits, and the working memory that steps borrow. The pool's gate is held where not said otherwise.</content>
+public sealed partial class KvCache
+{
+    /// <summary>Whether a step could begin. Takes the gate itself.</summary>
+    internal bool CanAppend(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokensPerSequence)
+    {
+        long sum = 0;
+        foreach (int tokens in tokensPerSequence)
+        {
+            if (tokens < 1)
+            {
+                return false;
+            }
+
+            sum += tokens;
+        }
+
+        lock (Pool.Gate)
+        {
+            return sum <= Settings.MaxBatchTokens && WhyNot(sequences, tokensPerSequence, out _) is null;
+        }
+    }
+
+    /// <summary>What a step would lack, or null; and the slots that it takes.</summary>
+    internal Refusal? WhyNot(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokensPerSequence, out SlotCounts need)
+    {
+        need = default;
+        for (int i = 0; i < sequences.Length; i++)
+        {
+            PageTable table = sequences[i].Table;
+            long length = (long)table.Length + tokensPerSequence[i];
+            if (length > Settings.MaxTokens)
+            {
+                return new Refusal("sequence", Settings.MaxTokens, length, "tokens");
+            }
+
+            need += table.NeedFor(tokensPerSequence[i]);
+        }
+
+        long free = BudgetBytes - _ledger.Live;
+        long memory = _idleSteps.Count > 0 || _plan.Configured is null ? 0 : _stepBytes;
+        if (memory > free)
+        {
+            return new Refusal("working memory of one more step at once", free, memory, "bytes");
+        }
+
+        long bytes = Pool.BytesOf(need);
+        if (bytes > free - memory)
+        {
+            return new Refusal("pages of the step", free - memory, bytes, "bytes");
+        }
+
+        return Pool.Holds(need)
+            ? null
+            : new Refusal("pages of the step", (long)Pool.FreeSlabs * _plan.Slabs.Bytes, bytes, "bytes in free slabs");
+    }
+
+    /// <summary>Lends a step its working memory; <see cref="WhyNot"/> has said that there is room for it.</summary>
+    internal StepMemory RentStepMemory()
+    {
+        if (_idleSteps.TryPop(out StepMemory? memory))
+        {
+            return memory;
+        }
+
+        memory = NewStepMemory();
+        if (_plan.Configured is null)
+        {
+            Interlocked.Add(ref _budget, _stepBytes);
+        }
+
+        return memory;
+    }
+
+    internal void ReturnStepMemory(StepMemory memory) => _idleSteps.Push(memory);
+
+    internal void Forget(KvSequence sequence) => _sequences[sequence.Table.Sequence] = null;
+
+    // What a tier takes beside its arena is only known once it was there: a tier of tables alone tells.
+    private long TierBytes(KernelShape shape, TierFactory createTier)
+    {
+        var probe = new MemoryLedger(null);
+        using KernelTier tier = createTier(shape, _plan.Map.Bytes, probe.Add);
+        using KernelBatch batch = tier.CreateBatch(Settings.MaxSequences, Settings.MaxBatchTokens);
+        return probe.Live;
+    }
+
+    private StepMemory NewStepMemory()
+    {
+        try
+        {
+            return new StepMemory(Tier, DeviceGate, Settings.MaxSequences, Settings.MaxBatchTokens, _ledger);
+        }
+        catch (OutOfMemoryException e)
+        {
+            throw new KvOutOfMemoryException("working memory of a step", $"{_stepBytes} bytes", "less", e);
+        }
+    }
+}

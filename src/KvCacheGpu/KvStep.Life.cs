@@ -1,0 +1,259 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <content>How a step begins and ends.</content>
+public sealed partial class KvStep
+{
+    /// <summary>Publishes the step: its tokens become part of the sequences; pages left a page behind are sealed; the policy drops.</summary>
+    /// <exception cref="KvNonFiniteException">E004: keys or values were not finite; the step is rolled back and has ended.</exception>
+    /// <exception cref="KvStepOrderException">E009: layers are missing; the step goes on.</exception>
+    public void Commit()
+    {
+        using Call call = new(this);
+        StepMemory memory = call.Memory;
+        if (_appended != _cache.Geometry.Layers)
+        {
+            throw new KvStepOrderException("Commit", $"{_cache.Geometry.Layers} layers appended", $"{_appended}");
+        }
+
+        bool published = false;
+        try
+        {
+            if (memory.Batch.End() is { } refused)
+            {
+                PageLayout open = _cache.Tier.Shape.Classes[KernelShape.Open];
+                throw new KvNonFiniteException(
+                    refused.Layer, refused.Token, refused.Head, refused.IsValue, $"{(refused.IsValue ? open.ValueFormat : open.KeyFormat)}");
+            }
+
+            foreach (KvSequence sequence in _sequences)
+            {
+                sequence.Table.EncodeSeals(memory);
+            }
+
+            memory.CarryOut();
+            memory.RewindSealed();
+            Publish(memory);
+            published = true;
+            foreach (KvSequence sequence in _sequences)
+            {
+                sequence.Evict();
+            }
+        }
+        finally
+        {
+            if (!published)
+            {
+                Undo(memory, _sequences.Length);
+            }
+
+            End(memory);
+        }
+    }
+
+    /// <summary>Ends the step; if it was not committed, every sequence is as before it began.</summary>
+    /// <exception cref="KvConcurrencyException">Another thread is inside the step.</exception>
+    public void Dispose()
+    {
+        Enter();
+        try
+        {
+            if (_memory is { } memory)
+            {
+                try
+                {
+                    // Launches may still write into the pages that are given back.
+                    _ = memory.Batch.End();
+                }
+                finally
+                {
+                    Undo(memory, _sequences.Length);
+                    End(memory);
+                }
+            }
+        }
+        finally
+        {
+            Leave();
+        }
+    }
+
+    internal static void ThrowIfNotOneEach(int tokensPerSequence, int sequences)
+    {
+        if (tokensPerSequence != sequences)
+        {
+            throw new ArgumentException($"expected one token count for each of {sequences} sequences, got {tokensPerSequence}", nameof(tokensPerSequence));
+        }
+    }
+
+    /// <summary>Reserves, or refuses and changes nothing.</summary>
+    /// <returns>False where there is no room and <paramref name="mayRefuse"/> is set.</returns>
+    internal bool Open(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, bool mayRefuse)
+    {
+        ThrowIfNotStepped(tokenIds, tokensPerSequence);
+        EnterSequences();
+        StepMemory? memory = null;
+        try
+        {
+            memory = Reserve(tokensPerSequence, mayRefuse);
+            if (memory is null)
+            {
+                LeaveSequences(_sequences.Length);
+                return false;
+            }
+        }
+        catch
+        {
+            LeaveSequences(_sequences.Length);
+            throw;
+        }
+
+        try
+        {
+            memory.CopyReplaced();
+            int first = 0;
+            for (int i = 0; i < _sequences.Length; i++)
+            {
+                (PageTable table, int tokens) = (_sequences[i].Table, tokensPerSequence[i]);
+                _ragged[i] = new RaggedSequence(table.Sequence, first, tokens, table.Length + tokens);
+                _sequences[i].HoldTokens(tokenIds.Slice(first, tokens));
+                first += tokens;
+            }
+
+            memory.Batch.Begin(_ragged);
+        }
+        catch
+        {
+            Undo(memory, _sequences.Length);
+            End(memory);
+            throw;
+        }
+
+        (Tokens, _appended) = (tokenIds.Length, 0);
+        _attended.Clear();
+        _memory = memory;
+        return true;
+    }
+
+    private StepMemory? Reserve(ReadOnlySpan<int> tokensPerSequence, bool mayRefuse)
+    {
+        lock (_cache.Pool.Gate)
+        {
+            if (_cache.WhyNot(_sequences, tokensPerSequence, out SlotCounts need) is { } refusal)
+            {
+                return mayRefuse ? null : throw refusal.ToException();
+            }
+
+            StepMemory memory = _cache.RentStepMemory();
+            memory.TryTake(_cache.Pool, need);
+            for (int i = 0; i < _sequences.Length; i++)
+            {
+                _sequences[i].Table.Grow(tokensPerSequence[i], memory);
+            }
+
+            return memory;
+        }
+    }
+
+    private void Publish(StepMemory memory)
+    {
+        lock (_cache.Pool.Gate)
+        {
+            memory.ReleaseReplaced(_cache.Pool);
+            foreach (KvSequence sequence in _sequences)
+            {
+                sequence.Table.Publish(memory);
+                sequence.Attended(_attended);
+            }
+        }
+    }
+
+    private void Undo(StepMemory memory, int grown)
+    {
+        lock (_cache.Pool.Gate)
+        {
+            for (int i = 0; i < grown; i++)
+            {
+                _sequences[i].Table.Shrink();
+                _sequences[i].ForgetAttended();
+            }
+
+            memory.Restore();
+            _cache.Pool.Release(memory.Open);
+            _cache.Pool.Release(memory.Sealed);
+        }
+    }
+
+    private void End(StepMemory memory)
+    {
+        memory.Clear();
+        _memory = null;
+        lock (_cache.Pool.Gate)
+        {
+            _cache.ReturnStepMemory(memory);
+        }
+
+        LeaveSequences(_sequences.Length);
+    }
+
+    private void EnterSequences()
+    {
+        int entered = 0;
+        try
+        {
+            for (; entered < _sequences.Length; entered++)
+            {
+                _sequences[entered].EnterStep(this);
+            }
+        }
+        catch
+        {
+            LeaveSequences(entered);
+            throw;
+        }
+    }
+
+    private void LeaveSequences(int entered)
+    {
+        for (int i = 0; i < entered; i++)
+        {
+            _sequences[i].LeaveStep();
+        }
+    }
+
+    private void ThrowIfNotStepped(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence)
+    {
+        ThrowIfNotOneEach(tokensPerSequence.Length, _sequences.Length);
+        long sum = 0;
+        foreach (int tokens in tokensPerSequence)
+        {
+            if (tokens < 1)
+            {
+                throw new ArgumentException($"expected at least 1 token for each sequence, got {tokens}", nameof(tokensPerSequence));
+            }
+
+            sum += tokens;
+        }
+
+        if (sum != tokenIds.Length)
+        {
+            throw new ArgumentException($"expected {sum} token ids, as the sequences' counts add up to, got {tokenIds.Length}", nameof(tokenIds));
+        }
+
+        if (sum > _cache.Settings.MaxBatchTokens)
+        {
+            throw new ArgumentException($"expected at most {_cache.Settings.MaxBatchTokens} tokens in one step, got {sum}", nameof(tokenIds));
+        }
+    }
+
+    private void Enter()
+    {
+        if (Interlocked.CompareExchange(ref _inUse, 1, 0) != 0)
+        {
+            throw new KvConcurrencyException("step in use", "one thread at a time", "a call on another thread");
+        }
+    }
+
+    private void Leave() => Volatile.Write(ref _inUse, 0);
+}

@@ -1,0 +1,39 @@
+using System.Runtime.InteropServices;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>Zeroed native integers of a fixed count, told to the ledger as bookkeeping.</summary>
+internal sealed unsafe class NativeInts : IDisposable
+{
+    private readonly MemoryLedger _ledger;
+    private int* _pointer;
+
+    public NativeInts(long count, MemoryLedger ledger)
+    {
+        (Count, _ledger) = (count, ledger);
+        _pointer = (int*)NativeMemory.AllocZeroed((nuint)Math.Max(count, 1), sizeof(int));
+        ledger.Add(AllocationKind.Bookkeeping, Bytes);
+    }
+
+    ~NativeInts() => NativeMemory.Free(_pointer);
+
+    public long Count { get; }
+
+    public int* Pointer => _pointer;
+
+    public Span<int> Span => new(_pointer, (int)Count);
+
+    private long Bytes => Count * sizeof(int);
+
+    public void Dispose()
+    {
+        if (_pointer != null)
+        {
+            NativeMemory.Free(_pointer);
+            _pointer = null;
+            _ledger.Add(AllocationKind.Bookkeeping, -Bytes);
+            GC.SuppressFinalize(this);
+        }
+    }
+}

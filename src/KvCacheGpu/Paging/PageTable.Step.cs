@@ -1,0 +1,129 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <content>The rows' part in a step: what it needs, how they grow, how they return to what they were, what is sealed.</content>
+internal sealed unsafe partial class PageTable
+{
+    /// <summary>Slots that a step of this many tokens needs. The gate is held.</summary>
+    public SlotCounts NeedFor(int tokens)
+    {
+        int pages = (PagesFor(Length + tokens) - PagesFor(Length)) * Rows;
+        int seals = _sealsInPlace ? 0 : Math.Max(0, SealedPagesAt(Length + tokens) - FirstOpenOfStep()) * Rows;
+        return new SlotCounts(pages + TailsToReplace(), seals);
+    }
+
+    /// <summary>Lists pages for the step's tokens; a last page that others see, or that is sealed, is replaced by one to copy into. The gate is held.</summary>
+    public void Grow(int tokens, StepMemory memory)
+    {
+        _pendingFirstOpen = FirstOpenOfStep();
+        _pendingTokens = tokens;
+        int firstNew = PagesFor(Length);
+        int endNew = PagesFor(Length + tokens);
+        for (int row = 0; row < Rows; row++)
+        {
+            int count = Count(row);
+            if (MustReplaceTail(row))
+            {
+                int entry = count - 1;
+                memory.NoteReplaced(_map.SlotWord(_firstRow + row, entry), _map.TagWord(_firstRow + row, entry), TailTokens);
+                Set(row, entry, memory.NextOpen(), TableMap.Tag(KernelShape.Open, PageIndex(row, entry)));
+            }
+
+            for (int page = firstNew; page < endNew; page++)
+            {
+                Set(row, count++, memory.NextOpen(), TableMap.Tag(KernelShape.Open, page));
+            }
+
+            SetCount(row, count);
+        }
+    }
+
+    /// <summary>Takes the step's pages out of the rows; replaced entries are the step's to restore.</summary>
+    public void Shrink()
+    {
+        int added = PagesFor(Length + _pendingTokens) - PagesFor(Length);
+        for (int row = 0; row < Rows; row++)
+        {
+            SetCount(row, Count(row) - added);
+        }
+
+        _pendingTokens = 0;
+    }
+
+    /// <summary>Writes the sealed form of the pages that the step's tokens leave a page behind, beside the rows.</summary>
+    public void EncodeSeals(StepMemory memory)
+    {
+        if (_sealsInPlace)
+        {
+            return;
+        }
+
+        int end = SealedPagesAt(Length + _pendingTokens);
+        for (int row = 0; row < Rows; row++)
+        {
+            for (int page = _pendingFirstOpen; page < end; page++)
+            {
+                memory.Move(new PageMove(
+                    Slot(row, PendingEntryOf(row, page)), KernelShape.Open, memory.NextSealed(), KernelShape.Sealed, _pageTokens));
+            }
+        }
+    }
+
+    /// <summary>Makes the step's tokens part of the sequence and swaps sealed pages in. The gate is held.</summary>
+    public void Publish(StepMemory memory)
+    {
+        int end = SealedPagesAt(Length + _pendingTokens);
+        for (int row = 0; row < Rows; row++)
+        {
+            for (int page = _pendingFirstOpen; page < end; page++)
+            {
+                int entry = PendingEntryOf(row, page);
+                int slot = Slot(row, entry);
+                if (!_sealsInPlace)
+                {
+                    _pool.Release(slot);
+                    slot = memory.NextSealed();
+                }
+
+                _pool.Seal(slot);
+                Set(row, entry, slot, TableMap.Tag(KernelShape.Sealed, page));
+            }
+        }
+
+        Length += _pendingTokens;
+        _firstOpen = Math.Max(_pendingFirstOpen, end);
+        _pendingTokens = 0;
+    }
+
+    // One page of lag: page i is sealed once the sequence holds the whole of page i + 1.
+    private int SealedPagesAt(int length) => Math.Max(0, (length / _pageTokens) - 1);
+
+    // A sealed last page that is only partly kept is reopened by the step that writes on.
+    private int FirstOpenOfStep() => TailTokens == 0 ? _firstOpen : Math.Min(_firstOpen, Length / _pageTokens);
+
+    private int TailsToReplace()
+    {
+        int tails = 0;
+        for (int row = 0; row < Rows; row++)
+        {
+            tails += MustReplaceTail(row) ? 1 : 0;
+        }
+
+        return tails;
+    }
+
+    private bool MustReplaceTail(int row)
+    {
+        if (TailTokens == 0)
+        {
+            return false;
+        }
+
+        int entry = Count(row) - 1;
+        return PageClass(row, entry) != KernelShape.Open || !_pool.IsWritable(Slot(row, entry));
+    }
+
+    // Open pages are contiguous at the end of a row.
+    private int PendingEntryOf(int row, int page) => Count(row) - PagesFor(Length + _pendingTokens) + page;
+}

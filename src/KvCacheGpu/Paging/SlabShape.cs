@@ -1,0 +1,84 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>
+/// How the arena is cut: equal slabs, each holding slots of one size. Page classes of equal size share their slabs.
+/// </summary>
+internal sealed class SlabShape
+{
+    private const int MostSlots = 64;
+    private const double TolerableWaste = 0.015;
+
+    private readonly int[] _sizeOfClass;
+
+    public SlabShape(KernelShape shape)
+    {
+        int open = shape.Classes[KernelShape.Open].Units;
+        int sealedUnits = shape.Classes[KernelShape.Sealed].Units;
+        Sizes = open == sealedUnits ? [open] : [open, sealedUnits];
+        _sizeOfClass = [0, Sizes.Count - 1];
+        Units = FewestUnits(Sizes);
+        SlotsPerSlab = [.. Sizes.Select(size => Units / size)];
+        MostSlotsPerSlab = SlotsPerSlab.Max();
+    }
+
+    /// <summary>Distinct slot sizes, in units.</summary>
+    public IReadOnlyList<int> Sizes { get; }
+
+    /// <summary>Slots in a slab of each size.</summary>
+    public IReadOnlyList<int> SlotsPerSlab { get; }
+
+    /// <summary>The largest of <see cref="SlotsPerSlab"/>.</summary>
+    public int MostSlotsPerSlab { get; }
+
+    /// <summary>Units of a slab.</summary>
+    public int Units { get; }
+
+    /// <summary>Bytes of a slab.</summary>
+    public long Bytes => (long)Units * PageLayout.UnitBytes;
+
+    /// <summary>Bytes that a slab takes in the arena and in the pool's bookkeeping.</summary>
+    public long BytesWithBookkeeping => Bytes + PagePool.BookkeepingBytes(this, 1);
+
+    /// <summary>The size of a page class's slots.</summary>
+    public int SizeOf(int pageClass) => _sizeOfClass[pageClass];
+
+    /// <summary>Slabs that hold the given slots, however they were taken and released before.</summary>
+    /// <remarks>A slab is opened only when all of its size are full, so that past peaks bound the slabs in use.</remarks>
+    public long SlabsFor(long open, long sealedSlots)
+    {
+        if (Sizes.Count == 1)
+        {
+            return Slabs(open + sealedSlots, SlotsPerSlab[0]);
+        }
+
+        return Slabs(open, SlotsPerSlab[0]) + Slabs(sealedSlots, SlotsPerSlab[1]);
+    }
+
+    private static long Slabs(long slots, int perSlab) => (slots + perSlab - 1) / perSlab;
+
+    // The smallest slab that wastes little for every size: small slabs change size sooner.
+    private static int FewestUnits(IReadOnlyList<int> sizes)
+    {
+        int largest = sizes.Max();
+        int best = largest;
+        for (int slots = 1; slots <= MostSlots; slots++)
+        {
+            int units = checked(largest * slots);
+            if (Waste(units, sizes) < Waste(best, sizes))
+            {
+                best = units;
+            }
+
+            if (Waste(best, sizes) <= TolerableWaste)
+            {
+                break;
+            }
+        }
+
+        return best;
+    }
+
+    private static double Waste(int units, IReadOnlyList<int> sizes) => sizes.Max(size => (double)(units % size) / units);
+}
