@@ -44,7 +44,7 @@ public readonly record struct PageRead(int Slot, int PageClass, int Tokens, int 
 /// <param name="Length">Its length in tokens once they are appended: the last of them has position Length - 1.</param>
 public readonly record struct RaggedSequence(int Sequence, int FirstToken, int Tokens, int Length);
 
-/// <summary>Where an element was refused that no page format holds: a NaN, an infinity, or a value beyond the open page's format.</summary>
+/// <summary>Where an element was refused that no page format holds: a NaN, an infinity, or a value beyond a page format (<see cref="KernelShape.KeyRefusedFrom"/>).</summary>
 /// <param name="Layer">Layer.</param>
 /// <param name="Token">Token in the launch's tensors.</param>
 /// <param name="Head">KV head.</param>
@@ -96,7 +96,10 @@ public abstract unsafe class KernelTier : IDisposable
     /// <param name="maxTokens">Tokens in one launch over all sequences, at most.</param>
     public abstract KernelBatch CreateBatch(int maxSequences, int maxTokens);
 
-    /// <summary>Writes pages from pages. Sources and targets are disjoint.</summary>
+    /// <summary>
+    /// Writes pages from pages. Sources and targets are disjoint; what the target holds beyond a move's tokens is unspecified. A decoded
+    /// element beyond the target's largest number (a rounding error's width, since append refuses more) becomes that number.
+    /// </summary>
     public abstract void Transcode(ReadOnlySpan<PageMove> moves);
 
     /// <summary>Decodes pages, back in the plain basis: keys as vectors of the key width, values of the value width. Either target may be empty.</summary>

@@ -30,6 +30,8 @@ public sealed record KernelShape
 
         (Geometry, RotationSeed, Sequences, TableCapacity) = (geometry, rotationSeed, sequences, tableCapacity);
         Classes = [open, sealedLayout];
+        KeyRefusedFrom = Math.Min(open.KeyFormat.RefusedFrom(), sealedLayout.KeyFormat.RefusedFrom());
+        ValueRefusedFrom = Math.Min(open.ValueFormat.RefusedFrom(), sealedLayout.ValueFormat.RefusedFrom());
     }
 
     /// <summary>The model's shape.</summary>
@@ -37,6 +39,12 @@ public sealed record KernelShape
 
     /// <summary>Layouts by page class: <see cref="Open"/>, <see cref="Sealed"/>.</summary>
     public IReadOnlyList<PageLayout> Classes { get; }
+
+    /// <summary>The smallest magnitude of a key's element that append refuses, as binary32 bits: what any page class cannot hold.</summary>
+    public uint KeyRefusedFrom { get; }
+
+    /// <summary>The smallest magnitude of a value's element that append refuses, as binary32 bits.</summary>
+    public uint ValueRefusedFrom { get; }
 
     /// <summary>Seed of the rotation's signs.</summary>
     public ulong RotationSeed { get; }

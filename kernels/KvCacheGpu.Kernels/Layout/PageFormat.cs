@@ -43,6 +43,17 @@ public static class PageFormats
     /// <summary>Whether the format can hold an open page: written token by token, read back exactly as rounded.</summary>
     public static bool IsFullPrecision(this PageFormat format) => format != PageFormat.I8;
 
+    /// <summary>
+    /// The smallest magnitude that the format refuses, as binary32 bits: half a step beyond its largest number. I8 takes what F16
+    /// takes, so that its scales, and a reopened page, stay finite.
+    /// </summary>
+    public static uint RefusedFrom(this PageFormat format) => format switch
+    {
+        PageFormat.F32 => 0x7F800000,
+        PageFormat.BF16 => 0x7F7F8000,
+        _ => 0x477FF000, // 65520
+    };
+
     /// <summary>Whether vectors of <paramref name="width"/> elements fill whole words of this format.</summary>
     public static bool Takes(this PageFormat format, int width) =>
         width is >= KvGeometry.MinWidth and <= KvGeometry.MaxWidth && width % format.ElementsPerWord() == 0;

@@ -19,9 +19,10 @@ public static class Rotation
     public static float[] Signs(int width, ulong seed)
     {
         var signs = new float[width];
+        ulong stream = Mix(seed);
         for (int i = 0; i < width; i++)
         {
-            signs[i] = (Mix(seed + (ulong)i) & 1) == 0 ? 1f : -1f;
+            signs[i] = (Mix(stream + (ulong)i) & 1) == 0 ? 1f : -1f;
         }
 
         return signs;

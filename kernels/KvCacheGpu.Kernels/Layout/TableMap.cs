@@ -84,6 +84,9 @@ public sealed class TableMap
     /// <summary>First word of a row's entry in the statistics.</summary>
     public int StatsWord(int row, int entry) => Stats + (((row * _shape.TableCapacity) + entry) * _shape.Geometry.GroupSize * 2);
 
+    /// <summary>Word of a row's log-sum-exp for one query head of its group.</summary>
+    public int LogSumExpWord(int row, int member) => LogSumExp + (row * _shape.Geometry.GroupSize) + member;
+
     /// <summary>Packs a tag.</summary>
     public static int Tag(int pageClass, int pageIndex) => (pageClass << ClassShift) | pageIndex;
 

@@ -4,16 +4,11 @@ namespace KvCacheGpu.Kernels;
 internal static unsafe class PageVector
 {
     /// <summary>
-    /// Writes a vector in full precision. Word w goes to <c>words[w * step]</c>. False where an element is not finite, or not in this format.
+    /// Writes a vector in full precision. Word w goes to <c>words[w * step]</c>. False where an element's magnitude, as bits, reaches
+    /// <paramref name="refusedFrom"/>.
     /// </summary>
-    public static bool Write(PageFormat format, float* elements, int width, int* words, int step)
+    public static bool Write(PageFormat format, float* elements, int width, int* words, int step, uint refusedFrom)
     {
-        uint limit = format switch
-        {
-            PageFormat.F16 => 0x477FF000u,  // 65520, the first that rounds to infinity
-            PageFormat.BF16 => 0x7F7F8000u, // half a step beyond the largest
-            _ => 0x7F800000u,
-        };
         var bits = (uint*)elements;
         uint largest = 0;
         for (int i = 0; i < width; i++)
@@ -46,7 +41,22 @@ internal static unsafe class PageVector
                 break;
         }
 
-        return largest < limit;
+        return largest < refusedFrom;
+    }
+
+    /// <summary>Brings what decoding put a rounding error beyond the format's largest number back to it.</summary>
+    public static void Saturate(PageFormat format, float* elements, int width)
+    {
+        float largest = BitConverter.UInt32BitsToSingle(format switch
+        {
+            PageFormat.F16 => 0x477FE000u,
+            PageFormat.BF16 => 0x7F7F0000u,
+            _ => 0x7F7FFFFFu,
+        });
+        for (int i = 0; i < width; i++)
+        {
+            elements[i] = Math.Clamp(elements[i], -largest, largest);
+        }
     }
 
     /// <summary>Reads a vector as it lies, scale included, rotated where the format is. Word w is at <c>words[w * step]</c>.</summary>

@@ -31,13 +31,14 @@ internal sealed unsafe class SimdAppend : ParallelWork
             int entry = _tier.Tables[row] - 1 - (lastPage - pageIndex);
             int* page = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, entry)]);
             Keys.Read(sequence.FirstToken + i, head, g.KeyWidth, vector);
-            if (!PageVector.Write(layout.KeyFormat, vector, g.KeyWidth, page + token, g.PageTokens))
+            if (!PageVector.Write(layout.KeyFormat, vector, g.KeyWidth, page + token, g.PageTokens, _tier.Shape.KeyRefusedFrom))
             {
                 _batch.Refuse(new NonFinite(Layer, sequence.FirstToken + i, head, IsValue: false));
             }
 
             Values.Read(sequence.FirstToken + i, head, g.ValueWidth, vector);
-            if (!PageVector.Write(layout.ValueFormat, vector, g.ValueWidth, page + layout.ValueOffset + (token * layout.ValueWords), 1))
+            if (!PageVector.Write(
+                layout.ValueFormat, vector, g.ValueWidth, page + layout.ValueOffset + (token * layout.ValueWords), 1, _tier.Shape.ValueRefusedFrom))
             {
                 _batch.Refuse(new NonFinite(Layer, sequence.FirstToken + i, head, IsValue: true));
             }

@@ -235,7 +235,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
 
         if (token == work.Sequence.Tokens - 1)
         {
-            ((float*)_tier.Tables)[_tier.Map.LogSumExp + (row * _g.GroupSize) + member] = logSumExp;
+            ((float*)_tier.Tables)[_tier.Map.LogSumExpWord(row, member)] = logSumExp;
         }
     }
 

@@ -59,7 +59,8 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
             }
             else
             {
-                PageVector.Write(to.KeyFormat, vector, width, target + t, to.PageTokens);
+                PageVector.Saturate(to.KeyFormat, vector, width);
+                PageVector.Write(to.KeyFormat, vector, width, target + t, to.PageTokens, uint.MaxValue);
             }
         }
 
@@ -98,7 +99,8 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
             }
             else
             {
-                PageVector.Write(to.ValueFormat, vector, width, values + (t * to.ValueWords), 1);
+                PageVector.Saturate(to.ValueFormat, vector, width);
+                PageVector.Write(to.ValueFormat, vector, width, values + (t * to.ValueWords), 1, uint.MaxValue);
             }
         }
 

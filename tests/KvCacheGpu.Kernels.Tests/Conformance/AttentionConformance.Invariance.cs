@@ -108,6 +108,33 @@ public abstract partial class AttentionConformance<TTier>
         Assert.Equal(before, harness.ScratchBytes);
     }
 
+    [Fact]
+    public async Task Batches_of_different_sequences_give_the_same_bits_from_two_threads_at_once()
+    {
+        var geometry = new KvGeometry(1, 4, 2, 64, 48, pageTokens: 5);
+        using var harness = new TierHarness(TTier.Create, Shapes.Encoded(geometry, PageFormat.F16), 200);
+        HarnessSequence[] sequences = [.. new[] { 43, 61 }.Select((tokens, i) => harness.Add(new SequenceData(geometry, tokens, 30 + i)))];
+        Array.ForEach(sequences, s => harness.Fill(s, s.Data.Tokens));
+        using KernelBatch one = harness.Tier.CreateBatch(1, 2);
+        using KernelBatch two = harness.Tier.CreateBatch(1, 2);
+        float[][] expected = [AttendLast(one, sequences[0]), AttendLast(two, sequences[1])];
+        var threads = new[] { (one, sequences[0], expected[0]), (two, sequences[1], expected[1]) }
+            .Select(work => Task.Factory.StartNew(
+                () => Enumerable.Range(0, 10).All(_ => AttendLast(work.Item1, work.Item2).SequenceEqual(work.Item3)), TaskCreationOptions.LongRunning))
+            .ToArray();
+        Assert.All(await Task.WhenAll(threads), Assert.True);
+    }
+
+    // The last two tokens of a sequence, asked again.
+    private static float[] AttendLast(KernelBatch batch, HarnessSequence sequence)
+    {
+        var output = new float[2 * 4 * 48];
+        batch.Begin([new RaggedSequence(sequence.Slot, 0, 2, sequence.Length)]);
+        batch.Attend(0, sequence.Data.Queries[0].AsSpan(^(2 * 4 * 64)), output, []);
+        batch.End();
+        return output;
+    }
+
     private static Attention RunInChunks(KernelShape shape, SequenceData data, IEnumerable<int> chunks)
     {
         using var harness = new TierHarness(TTier.Create, shape, 100);

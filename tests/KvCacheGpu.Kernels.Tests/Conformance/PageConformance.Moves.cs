@@ -108,6 +108,34 @@ public abstract partial class PageConformance<TTier>
         }
     }
 
+    [Theory]
+    [InlineData(PageFormat.F32)]
+    [InlineData(PageFormat.F16)]
+    public void A_page_of_the_largest_numbers_is_finite_once_reopened(PageFormat open)
+    {
+        var geometry = new KvGeometry(1, 1, 1, 64, pageTokens: 4);
+        using var harness = new TierHarness(TTier.Create, Shapes.Encoded(geometry, open), 20);
+        HarnessSequence sequence = harness.Add(new SequenceData(geometry, 1, 1));
+        var extremes = new float[4 * 64];
+        for (int i = 0; i < extremes.Length; i++)
+        {
+            extremes[i] = i % 3 == 0 ? 65504f : -65504f;
+        }
+
+        harness.Begin((sequence, 4));
+        harness.Append(0, extremes, extremes);
+        Assert.Null(harness.End());
+        (int source, int closed, int back) = (sequence.Rows[0, 0][0].Slot, harness.TakeSlot(), harness.TakeSlot());
+        harness.Tier.Transcode([new PageMove(source, KernelShape.Open, closed, KernelShape.Sealed, 4)]);
+        harness.Tier.Transcode([new PageMove(closed, KernelShape.Sealed, back, KernelShape.Open, 4)]);
+        DecodedPage page = harness.Decode(back, KernelShape.Open, 4);
+        for (int t = 0; t < 4; t++)
+        {
+            Expect.Near([.. extremes.AsSpan(t * 64, 64).ToArray().Select(x => (double)x)], Singles(page.Keys[t]), 0.02, $"key {t}");
+            Expect.Near([.. extremes.AsSpan(t * 64, 64).ToArray().Select(x => (double)x)], Singles(page.Values[t]), 0.02, $"value {t}");
+        }
+    }
+
     [Fact]
     public void Words_loaded_are_read_back()
     {

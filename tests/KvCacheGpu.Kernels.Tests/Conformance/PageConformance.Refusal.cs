@@ -46,6 +46,19 @@ public abstract partial class PageConformance<TTier>
         Assert.Null(harness.End());
     }
 
+    [Theory]
+    [InlineData(PageFormat.F32)]
+    [InlineData(PageFormat.BF16)]
+    public void What_the_sealed_format_cannot_hold_is_refused_while_it_is_open(PageFormat open)
+    {
+        using TierHarness harness = Harness(open, out HarnessSequence sequence, PageFormat.I8);
+        (float[] keys, float[] values) = Ordinary(2);
+        values[100] = -65536f;
+        harness.Begin((sequence, 2));
+        harness.Append(0, keys, values);
+        Assert.Equal(new NonFinite(0, 0, 1, true), harness.End());
+    }
+
     [Fact]
     public void Of_several_the_first_is_named_by_layer_then_token_then_head_then_key_before_value()
     {
@@ -107,10 +120,10 @@ public abstract partial class PageConformance<TTier>
         Assert.Equal(new NonFinite(0, 1, 0, true), harness.End());
     }
 
-    private static TierHarness Harness(PageFormat format, out HarnessSequence sequence)
+    private static TierHarness Harness(PageFormat format, out HarnessSequence sequence, PageFormat? sealedFormat = null)
     {
         var geometry = new KvGeometry(2, 3, 3, 48, 80, pageTokens: 5);
-        var harness = new TierHarness(TTier.Create, Shapes.Plain(geometry, format, format), 150);
+        var harness = new TierHarness(TTier.Create, Shapes.Mixed(geometry, format, format, sealedFormat ?? format, sealedFormat ?? format), 150);
         sequence = harness.Add(new SequenceData(geometry, 1, 1));
         return harness;
     }

@@ -66,12 +66,27 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
                     int slot = SlotOf(s, _tier.Map.Row(s.Sequence, layer, head), position / _geometry.PageTokens);
                     int token = position % _geometry.PageTokens;
                     Copy(keys, s.FirstToken + i, head, _geometry.KvHeads, key);
-                    Note(_tier.Keys(slot, KernelShape.Open).Write(token, key), new NonFinite(layer, s.FirstToken + i, head, false));
+                    Note(Held(key, _tier.Shape.KeyRefusedFrom), new NonFinite(layer, s.FirstToken + i, head, false));
+                    _tier.Keys(slot, KernelShape.Open).Write(token, key);
                     Copy(values, s.FirstToken + i, head, _geometry.KvHeads, value);
-                    Note(_tier.Values(slot, KernelShape.Open).Write(token, value), new NonFinite(layer, s.FirstToken + i, head, true));
+                    Note(Held(value, _tier.Shape.ValueRefusedFrom), new NonFinite(layer, s.FirstToken + i, head, true));
+                    _tier.Values(slot, KernelShape.Open).Write(token, value);
                 }
             }
         }
+    }
+
+    private static bool Held(ReadOnlySpan<float> vector, uint refusedFrom)
+    {
+        foreach (float x in vector)
+        {
+            if (!(MathF.Abs(x) < BitConverter.UInt32BitsToSingle(refusedFrom)))
+            {
+                return false;
+            }
+        }
+
+        return true;
     }
 
     /// <inheritdoc/>

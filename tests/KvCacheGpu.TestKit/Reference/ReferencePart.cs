@@ -28,8 +28,16 @@ internal readonly unsafe struct ReferencePart
     public static ReferencePart Values(int* page, PageLayout layout, int width, float[] signs) =>
         new(page + layout.ValueOffset, page + layout.ValueScaleOffset, 1, layout.ValueWords, width, layout.ValueFormat, signs);
 
-    /// <summary>Stores a vector of the plain basis (changed on the way); false where an element is not finite once stored.</summary>
-    public bool Write(int token, Span<float> vector)
+    /// <summary>The largest number of a full-precision format.</summary>
+    private double Largest => Format switch
+    {
+        PageFormat.F16 => (double)Half.MaxValue,
+        PageFormat.BF16 => BitConverter.UInt32BitsToSingle(0x7F7F0000),
+        _ => float.MaxValue,
+    };
+
+    /// <summary>Stores a vector of the plain basis (changed on the way).</summary>
+    public void Write(int token, Span<float> vector)
     {
         float scale = 1;
         if (Format == PageFormat.I8)
@@ -46,31 +54,34 @@ internal readonly unsafe struct ReferencePart
             scale = (float)_scales[token];
         }
 
-        bool finite = true;
         for (int e = 0; e < _width; e++)
         {
             switch (Format)
             {
                 case PageFormat.F32:
                     *(float*)At(token, e, 4) = vector[e];
-                    finite &= float.IsFinite(vector[e]);
                     break;
                 case PageFormat.F16:
                     *(Half*)At(token, e, 2) = (Half)vector[e];
-                    finite &= Half.IsFinite((Half)vector[e]);
                     break;
                 case PageFormat.BF16:
                     uint brain = Bits16.BFloat16FromSingleBits(BitConverter.SingleToUInt32Bits(vector[e]));
                     *(ushort*)At(token, e, 2) = (ushort)brain;
-                    finite &= (brain & 0x7F80) != 0x7F80;
                     break;
                 default:
                     *(sbyte*)At(token, e, 1) = (sbyte)Math.Clamp(MathF.Round(vector[e] / scale), -127f, 127f);
                     break;
             }
         }
+    }
 
-        return finite;
+    /// <summary>Brings elements beyond the format's largest number back to it.</summary>
+    public void Saturate(Span<float> vector)
+    {
+        foreach (ref float x in vector)
+        {
+            x = (float)Math.Clamp(x, -Largest, Largest);
+        }
     }
 
     /// <summary>Reads a vector in the basis it is stored in.</summary>

@@ -128,6 +128,7 @@ public sealed unsafe class ReferenceTier : KernelTier
             }
 
             source.ReadPlain(t, vector);
+            target.Saturate(vector);
             target.Write(t, vector);
         }
     }
