@@ -85,7 +85,7 @@ public sealed partial class KvCache
     {
         var probe = new MemoryLedger(null);
         using KernelTier tier = createTier(shape, _plan.Map.Bytes, probe.Add);
-        using KernelBatch batch = tier.CreateBatch(Settings.MaxSequences, Settings.MaxBatchTokens);
+        using KernelBatch batch = tier.CreateBatch(Settings.MostBatched, Settings.MaxBatchTokens);
         return probe.Live;
     }
 
@@ -93,7 +93,7 @@ public sealed partial class KvCache
     {
         try
         {
-            return new StepMemory(Tier, DeviceGate, Settings.MaxSequences, Settings.MaxBatchTokens, _ledger);
+            return new StepMemory(Tier, DeviceGate, Settings.MostBatched, Settings.MaxBatchTokens, _ledger);
         }
         catch (OutOfMemoryException e)
         {

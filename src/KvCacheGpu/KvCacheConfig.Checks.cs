@@ -5,6 +5,9 @@ namespace KvCacheGpu;
 /// <content>What makes a configuration one that a cache can be made of.</content>
 public sealed partial class KvCacheConfig
 {
+    /// <summary>Sequences of one step at most: each has a token at least.</summary>
+    internal int MostBatched => Math.Min(MaxSequences, MaxBatchTokens);
+
     /// <summary>Checks everything that needs no device, and shapes the tier.</summary>
     /// <exception cref="KvConfigurationException">A setting is out of its range or does not fit the geometry.</exception>
     internal KernelShape ShapeFor(KvGeometry geometry)
@@ -31,7 +34,7 @@ public sealed partial class KvCacheConfig
             var sealedLayout = new PageLayout(geometry, KeyFormat, ValueFormat);
             var shape = new KernelShape(geometry, open, sealedLayout, RotationSeed, MaxSequences, geometry.PagesFor(MaxTokens));
             _ = new TableMap(shape);
-            _ = StepMemory.BookkeepingBytes(shape, MaxSequences, MaxBatchTokens);
+            _ = StepMemory.BookkeepingBytes(shape, MostBatched, MaxBatchTokens);
             return shape;
         }
         catch (OverflowException e)

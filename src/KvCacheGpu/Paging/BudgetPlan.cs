@@ -30,7 +30,7 @@ internal sealed class BudgetPlan
     /// <summary>Bytes beside the slabs: tables, a step's memory, and every sequence's own bookkeeping.</summary>
     public long FixedBytes(long tierBytes) =>
         Map.Bytes + tierBytes
-        + StepMemory.BookkeepingBytes(_shape, _config.MaxSequences, _config.MaxBatchTokens)
+        + StepMemory.BookkeepingBytes(_shape, _config.MostBatched, _config.MaxBatchTokens)
         + (_config.MaxSequences * SequenceBytes());
 
     /// <summary>Bytes of bookkeeping of one sequence.</summary>
