@@ -1,3 +1,5 @@
+using KvCacheGpu.Kernels;
+
 namespace KvCacheGpu.Llama.Tests;
 
 /// <summary>Linear layers against a double loop, at sizes that fill no panel, no block and no vector.</summary>
@@ -43,7 +45,7 @@ public sealed unsafe class LinearTests
             float[] y = new float[tokens * yStride];
             fixed (float* px = x, py = y)
             {
-                new MatrixProduct(level).Run(matrix, px, xStride, py, yStride, tokens);
+                new MatrixProduct(level).Multiply(matrix, px, xStride, py, yStride, tokens);
             }
 
             first ??= y;

@@ -112,15 +112,15 @@ public sealed unsafe partial class LlamaDecoder : IDisposable
         {
             LlamaLayer weights = layers[layer];
             _tokens.Normalize(weights.AttentionNorm, addDelta: layer > 0, tokens);
-            _product.Run(weights.QueryKeyValue, _buffers.Normed, _buffers.Hidden, _buffers.Qkv, _buffers.QkvStride, tokens);
+            _product.Multiply(weights.QueryKeyValue, _buffers.Normed, _buffers.Hidden, _buffers.Qkv, _buffers.QkvStride, tokens);
             _tokens.Rotate(tokens);
             step.Append(layer, Heads(Config.QueryHeads, Config.KvHeads, tokens), Heads(Config.QueryHeads + Config.KvHeads, Config.KvHeads, tokens));
             step.Attend(layer, Heads(0, Config.QueryHeads, tokens), new Span<float>(_buffers.Attended, tokens * _buffers.AttendedStride));
-            _product.Run(weights.Output, _buffers.Attended, _buffers.AttendedStride, _buffers.Delta, _buffers.DeltaStride, tokens);
+            _product.Multiply(weights.Output, _buffers.Attended, _buffers.AttendedStride, _buffers.Delta, _buffers.DeltaStride, tokens);
             _tokens.Normalize(weights.FeedForwardNorm, addDelta: true, tokens);
-            _product.Run(weights.GateUp, _buffers.Normed, _buffers.Hidden, _buffers.Gate, _buffers.GateStride, tokens);
+            _product.Multiply(weights.GateUp, _buffers.Normed, _buffers.Hidden, _buffers.Gate, _buffers.GateStride, tokens);
             _tokens.Gate(tokens);
-            _product.Run(weights.Down, _buffers.Gate, _buffers.GateStride, _buffers.Delta, _buffers.DeltaStride, tokens);
+            _product.Multiply(weights.Down, _buffers.Gate, _buffers.GateStride, _buffers.Delta, _buffers.DeltaStride, tokens);
         }
 
         _tokens.Normalize(Model.Norm, addDelta: true, tokens);
@@ -164,7 +164,7 @@ public sealed unsafe partial class LlamaDecoder : IDisposable
         for (int first = 0; first < tokens; first += DecoderBuffers.LogitTokens)
         {
             int count = Math.Min(DecoderBuffers.LogitTokens, tokens - first);
-            _product.Run(Model.Head, Row(first), _buffers.Hidden, _buffers.Logits, _buffers.LogitStride, count);
+            _product.Multiply(Model.Head, Row(first), _buffers.Hidden, _buffers.Logits, _buffers.LogitStride, count);
             for (int t = 0; t < count; t++)
             {
                 new Span<float>(_buffers.Logits + ((nint)t * _buffers.LogitStride), Config.VocabularySize)

@@ -1,3 +1,5 @@
+using KvCacheGpu.Kernels;
+
 namespace KvCacheGpu.Llama;
 
 /// <summary>The parts of a layer that treat each token by itself, on all cores.</summary>
@@ -44,7 +46,7 @@ internal sealed unsafe class TokenWork(DecoderBuffers buffers, LlamaConfig confi
     }
 
     /// <inheritdoc/>
-    protected override void Execute(int item)
+    public override void Do(int item, int worker)
     {
         int end = Math.Min((item + 1) * ItemTokens, _tokens);
         for (nint t = item * ItemTokens; t < end; t++)
@@ -79,6 +81,6 @@ internal sealed unsafe class TokenWork(DecoderBuffers buffers, LlamaConfig confi
     private void Run(Stage stage, int tokens)
     {
         (_stage, _tokens) = (stage, tokens);
-        Run((tokens + ItemTokens - 1) / ItemTokens);
+        WorkerPool.Shared.Run(this, (tokens + ItemTokens - 1) / ItemTokens);
     }
 }

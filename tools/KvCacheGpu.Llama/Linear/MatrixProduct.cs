@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Llama;
 
@@ -29,16 +30,16 @@ internal sealed unsafe class MatrixProduct(SimdLevel level = SimdLevel.Auto) : P
     /// <param name="y">Outputs <c>[tokens][yStride]</c>.</param>
     /// <param name="yStride">Elements from one token's outputs to the next.</param>
     /// <param name="tokens">Tokens, at least 1.</param>
-    public void Run(PackedMatrix matrix, float* x, int xStride, float* y, int yStride, int tokens)
+    public void Multiply(PackedMatrix matrix, float* x, int xStride, float* y, int yStride, int tokens)
     {
         _x = x;
         _y = y;
         (_matrix, _xStride, _yStride, _tokens) = (matrix, xStride, yStride, tokens);
-        Run(matrix.Panels * (tokens < FewTokens ? 1 : (tokens + BlockTokens - 1) / BlockTokens));
+        WorkerPool.Shared.Run(this, matrix.Panels * (tokens < FewTokens ? 1 : (tokens + BlockTokens - 1) / BlockTokens));
     }
 
     /// <inheritdoc/>
-    protected override void Execute(int item)
+    public override void Do(int item, int worker)
     {
         PackedMatrix matrix = _matrix!;
         int panel = item % matrix.Panels;
