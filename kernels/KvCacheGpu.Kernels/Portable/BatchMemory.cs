@@ -19,14 +19,11 @@ internal sealed class BatchMemory : IDisposable
     /// <summary>Rows of a block, at most.</summary>
     public const int BlockRows = 4;
 
-    private const long GpuPartialFloats = 1 << 23;
-    private const long CpuPartialFloats = 1 << 18;
-
     private readonly DeviceLink _link;
     private readonly MemoryBuffer1D<int, Stride1D.Dense> _integers;
     private readonly MemoryBuffer1D<float, Stride1D.Dense> _floats;
 
-    public BatchMemory(DeviceLink link, KernelShape shape, KernelDims dims, int launches, bool rotates, int maxBlocks)
+    public BatchMemory(DeviceLink link, KernelShape shape, KernelDims dims, int launches, bool rotates, int maxBlocks, long partialFloats)
     {
         _link = link;
         KvGeometry g = shape.Geometry;
@@ -38,10 +35,8 @@ internal sealed class BatchMemory : IDisposable
             OutputFloats = dims.MaxTokens * g.QueryHeads * g.ValueWidth;
             int sums = dims.MaxTokens * g.QueryHeads;
             int slotFloats = BlockRows * (g.ValueWidth + 2);
-            bool isCpu = link.Accelerator.AcceleratorType == AcceleratorType.CPU;
-            long wanted = (isCpu ? CpuPartialFloats : GpuPartialFloats) / launches / slotFloats;
             int blockSlots = g.KvHeads * Segments.Max;
-            Slots = (int)Math.Clamp(wanted, blockSlots, Math.Max(blockSlots, (long)maxBlocks * blockSlots));
+            Slots = (int)Math.Clamp(partialFloats / launches / slotFloats, blockSlots, (long)maxBlocks * blockSlots);
 
             long inputAt = 0;
             long rotatedAt = inputAt + Math.Max(KeyFloats + values, queries);

@@ -35,7 +35,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         _rotatedLaunch = last.ValueFormat.IsRotated() ? launches - 1 : -1;
         _sequences = new RaggedSequence[maxSequences];
         int maxBlocks = KernelDims.MaxBlocks(maxSequences, maxTokens, _geometry.GroupSize);
-        _memory = new BatchMemory(tier.Link, tier.Shape, _dims, launches, _rotatesKeys, maxBlocks);
+        _memory = new BatchMemory(tier.Link, tier.Shape, _dims, launches, _rotatesKeys, maxBlocks, tier.PartialFloats);
     }
 
     /// <inheritdoc/>
@@ -45,6 +45,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
     public override void Begin(ReadOnlySpan<RaggedSequence> sequences)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
+        ArgumentOutOfRangeException.ThrowIfZero(sequences.Length, nameof(sequences));
         ArgumentOutOfRangeException.ThrowIfGreaterThan(sequences.Length, _sequences.Length, nameof(sequences));
         int tokens = 0;
         bool isSingleRow = _geometry.GroupSize == 1;
@@ -340,6 +341,11 @@ internal sealed unsafe class PortableBatch : KernelBatch
     private void ThrowIfNotALayer(int layer)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
+        if (_count == 0)
+        {
+            throw new InvalidOperationException("expected Begin before a launch, got none");
+        }
+
         ArgumentOutOfRangeException.ThrowIfNegative(layer);
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(layer, _geometry.Layers);
     }

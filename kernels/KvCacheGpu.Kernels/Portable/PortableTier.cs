@@ -15,6 +15,8 @@ namespace KvCacheGpu.Kernels;
 public sealed unsafe class PortableTier : KernelTier
 {
     private const int MaxGpuGroup = 128;
+    private const long GpuPartialFloats = 1 << 23;
+    private const long CpuPartialFloats = 1 << 18;
 
     private readonly MemoryBuffer1D<int, Stride1D.Dense> _arena;
     private readonly TablePatches _patches;
@@ -40,6 +42,7 @@ public sealed unsafe class PortableTier : KernelTier
         KvGeometry g = shape.Geometry;
         long shared = sizeof(float) * (long)AttendKernel.SharedFloats(BatchMemory.BlockRows, g.KeyWidth, g.ValueWidth, g.PageTokens, GroupSize);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(shared, accelerator.MaxSharedMemoryPerGroup, nameof(groupSize));
+        PartialFloats = accelerator.AcceleratorType == AcceleratorType.CPU ? CpuPartialFloats : GpuPartialFloats;
         Link = new DeviceLink(accelerator, observer);
         _arena = Link.Allocate<int>(AllocationKind.Arena, arenaBytes / sizeof(int));
         _arena.View.AsContiguous().SubView(0, Map.Bytes / sizeof(int)).MemSetToZero(Link.Stream);
@@ -64,6 +67,9 @@ public sealed unsafe class PortableTier : KernelTier
 
     /// <summary>Tokens of a segment, the least work that attention gives a group: smaller ones split more, larger ones merge less.</summary>
     internal int SegmentTokens { get; init; } = 256;
+
+    /// <summary>Floats of partial results that a batch keeps; a batch that makes more is worked off in waves.</summary>
+    internal long PartialFloats { get; init; }
 
     /// <summary>Disposed after the tier: the accelerator and context of a tier that owns them.</summary>
     internal IDisposable? Owned { get; init; }

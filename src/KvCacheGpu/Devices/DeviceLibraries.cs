@@ -1,0 +1,61 @@
+using System.Reflection;
+using System.Runtime.InteropServices;
+using ILGPU;
+using ILGPU.Runtime.Cuda;
+using ILGPU.Runtime.OpenCL;
+using ILGPU.Runtime.CPU;
+
+namespace KvCacheGpu;
+
+/// <summary>ILGPU's view of this machine's devices: made once, after the drivers' names are mapped.</summary>
+internal static class DeviceLibraries
+{
+    private static readonly Lazy<Context> _context = new(CreateContext);
+
+    /// <summary>
+    /// One context for the process; accelerators belong to tiers. Under WSL every further context with CUDA would throw, because ILGPU 1.5.3
+    /// sets its own resolver each time.
+    /// </summary>
+    public static Context Context => _context.Value;
+
+    private static Context CreateContext()
+    {
+        MapDriverNames();
+        return Context.Create(builder => builder
+            .Cuda(_ => true)
+            .OpenCL(_ => true)
+            .CPU(new CPUDevice(2, 1, Math.Max(1, Environment.ProcessorCount)))
+            .Optimize(OptimizationLevel.O2));
+    }
+
+    // Runtime packages install libcuda.so.1 and libOpenCL.so.1 only; ILGPU asks for "cuda" and "OpenCL" and, not finding them, lists nothing.
+    private static void MapDriverNames()
+    {
+        if (!OperatingSystem.IsLinux() || IsWsl())
+        {
+            return;
+        }
+
+        try
+        {
+            NativeLibrary.SetDllImportResolver(typeof(Context).Assembly, Resolve);
+        }
+        catch (InvalidOperationException)
+        {
+            // The host application has its own resolver for ILGPU; names are its business then.
+        }
+    }
+
+    private static bool IsWsl() => File.Exists("/proc/sys/fs/binfmt_misc/WSLInterop") || Directory.Exists("/usr/lib/wsl/lib");
+
+    private static IntPtr Resolve(string name, Assembly assembly, DllImportSearchPath? path)
+    {
+        string? versioned = name switch
+        {
+            "cuda" => "libcuda.so.1",
+            "OpenCL" => "libOpenCL.so.1",
+            _ => null,
+        };
+        return versioned is not null && NativeLibrary.TryLoad(versioned, assembly, path, out IntPtr handle) ? handle : IntPtr.Zero;
+    }
+}

@@ -1,0 +1,171 @@
+using System.Globalization;
+using ILGPU;
+using ILGPU.Runtime;
+using ILGPU.Runtime.CPU;
+using ILGPU.Runtime.Cuda;
+using ILGPU.Runtime.OpenCL;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>The devices of this machine, and the kernel tiers that run on them.</summary>
+public static class KvDevice
+{
+    private const string Ids = "auto, cpu, cuda[:index], opencl[:index] or ilgpu-cpu";
+
+    /// <summary>Every device found, usable or not: GPUs first, then the host's own. Never throws for a missing driver.</summary>
+    public static IReadOnlyList<KvDeviceInfo> List()
+    {
+        Context context = DeviceLibraries.Context;
+        long hostBytes = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+        return
+        [
+            .. context.Devices.OfType<CudaDevice>().Select(Describe),
+            .. context.Devices.OfType<CLDevice>().Select(Describe),
+            new KvDeviceInfo("cpu", KvDeviceKind.Cpu, $"SIMD on {Environment.ProcessorCount} logical cores", hostBytes, true, string.Empty),
+            new KvDeviceInfo("ilgpu-cpu", KvDeviceKind.Emulator, "ILGPU's CPU accelerator", hostBytes, true, "an emulator, for tests of the device code"),
+        ];
+    }
+
+    /// <summary>The device that an id means here; "auto" takes CUDA, then an OpenCL GPU, then the host's SIMD.</summary>
+    /// <param name="id">auto, cpu, cuda[:index], opencl[:index] or ilgpu-cpu; index 0 where none is given.</param>
+    /// <exception cref="KvConfigurationException">E003: the id is none of these.</exception>
+    /// <exception cref="KvUnsupportedException">E009: this machine has no such device, or it cannot run the kernels.</exception>
+    public static KvDeviceInfo Resolve(string id)
+    {
+        ArgumentNullException.ThrowIfNull(id);
+        return Choose(id == "cpu" ? [] : List(), id);
+    }
+
+    /// <summary>Reserves an arena on a device and makes its kernels ready. The tier owns what it runs on.</summary>
+    /// <param name="device">A usable device.</param>
+    /// <param name="shape">Geometry, formats and table sizes.</param>
+    /// <param name="arenaBytes">Bytes of tables and page slots.</param>
+    /// <param name="observer">Told of every allocation and release, or null.</param>
+    /// <exception cref="KvUnsupportedException">E009: the device is not usable, or gone.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: the device does not give the arena.</exception>
+    public static KernelTier CreateTier(KvDeviceInfo device, KernelShape shape, long arenaBytes, AllocationObserver? observer = null)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        ThrowIfNotUsable(device);
+        if (device.Kind == KvDeviceKind.Cpu)
+        {
+            return new SimdTier(shape, arenaBytes, SimdLevel.Auto, threads: 0, observer);
+        }
+
+        Accelerator? accelerator = null;
+        try
+        {
+            accelerator = Find(device).CreateAccelerator(DeviceLibraries.Context);
+            return new PortableTier(accelerator, shape, arenaBytes, groupSize: 0, observer) { Owned = accelerator };
+        }
+        catch (Exception e) when (IsOutOfMemory(e))
+        {
+            accelerator?.Dispose();
+            throw new KvOutOfMemoryException(
+                $"arena on {device.Id}", Bytes(arenaBytes), $"{Bytes(device.MemoryBytes)} in all, and less free", e);
+        }
+        catch
+        {
+            accelerator?.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The same on the device of an id.</summary>
+    public static KernelTier CreateTier(string id, KernelShape shape, long arenaBytes, AllocationObserver? observer = null) =>
+        CreateTier(Resolve(id), shape, arenaBytes, observer);
+
+    /// <summary><see cref="Resolve"/> among given devices.</summary>
+    internal static KvDeviceInfo Choose(IReadOnlyList<KvDeviceInfo> devices, string id)
+    {
+        if (id == "auto")
+        {
+            return devices.FirstOrDefault(d => d.Usable && d.Kind == KvDeviceKind.Cuda)
+                ?? devices.FirstOrDefault(d => d.Usable && d.Kind == KvDeviceKind.OpenCl && d.IsGpu)
+                ?? devices.First(d => d.Kind == KvDeviceKind.Cpu);
+        }
+
+        if (id == "cpu")
+        {
+            return devices.FirstOrDefault(d => d.Kind == KvDeviceKind.Cpu)
+                ?? new KvDeviceInfo(
+                    "cpu",
+                    KvDeviceKind.Cpu,
+                    $"SIMD on {Environment.ProcessorCount} logical cores",
+                    GC.GetGCMemoryInfo().TotalAvailableMemoryBytes,
+                    true,
+                    string.Empty);
+        }
+
+        string full = id is "cuda" or "opencl" ? id + ":0" : id;
+        if (full != "ilgpu-cpu" && !IsIndexed(full))
+        {
+            throw new KvConfigurationException("device", Ids, $"\"{id}\"");
+        }
+
+        KvDeviceInfo found = devices.FirstOrDefault(d => d.Id == full)
+            ?? throw new KvUnsupportedException(
+                $"device {id}", $"one of {string.Join(", ", devices.Where(d => d.Usable).Select(d => d.Id))}", "no such device");
+        ThrowIfNotUsable(found);
+        return found;
+    }
+
+    private static bool IsIndexed(string id)
+    {
+        int colon = id.IndexOf(':', StringComparison.Ordinal);
+        return colon > 0
+            && id[..colon] is "cuda" or "opencl"
+            && int.TryParse(id.AsSpan(colon + 1), NumberStyles.None, CultureInfo.InvariantCulture, out _);
+    }
+
+    private static void ThrowIfNotUsable(KvDeviceInfo device)
+    {
+        if (!device.Usable)
+        {
+            throw new KvUnsupportedException($"device {device.Id} ({device.Name})", "a device that runs the kernels", device.Reason);
+        }
+    }
+
+    private static KvDeviceInfo Describe(CudaDevice device, int index)
+    {
+        bool usable = device.Architecture.HasValue && device.InstructionSet.HasValue;
+        return new KvDeviceInfo(
+            $"cuda:{index}", KvDeviceKind.Cuda, device.Name, device.MemorySize, usable, usable ? string.Empty : "its architecture or driver is unknown to ILGPU")
+        {
+            IsGpu = true,
+        };
+    }
+
+    private static KvDeviceInfo Describe(CLDevice device, int index)
+    {
+        bool isGpu = (device.DeviceType & CLDeviceType.CL_DEVICE_TYPE_GPU) != 0;
+        bool usable = device.Capabilities.GenericAddressSpace;
+        string note = isGpu ? string.Empty : "not a GPU: taken only when asked for";
+        return new KvDeviceInfo(
+            $"opencl:{index}", KvDeviceKind.OpenCl, device.Name, device.MemorySize, usable, usable ? note : "lacks OpenCL's generic address space")
+        {
+            IsGpu = isGpu,
+        };
+    }
+
+    private static Device Find(KvDeviceInfo info)
+    {
+        Context context = DeviceLibraries.Context;
+        IEnumerable<Device> devices = info.Kind switch
+        {
+            KvDeviceKind.Cuda => context.Devices.OfType<CudaDevice>(),
+            KvDeviceKind.OpenCl => context.Devices.OfType<CLDevice>(),
+            _ => context.Devices.OfType<CPUDevice>(),
+        };
+        int index = info.Kind == KvDeviceKind.Emulator ? 0 : int.Parse(info.Id.AsSpan(info.Id.IndexOf(':', StringComparison.Ordinal) + 1), CultureInfo.InvariantCulture);
+        return devices.ElementAtOrDefault(index)
+            ?? throw new KvUnsupportedException($"device {info.Id}", "a device of this machine", "no such device");
+    }
+
+    private static bool IsOutOfMemory(Exception e) => e is OutOfMemoryException
+        or CudaException { Error: nameof(CudaError.CUDA_ERROR_OUT_OF_MEMORY) }
+        or CLException { Error: CLError.CL_MEM_OBJECT_ALLOCATION_FAILURE or CLError.CL_OUT_OF_RESOURCES or CLError.CL_INVALID_BUFFER_SIZE };
+
+    private static string Bytes(long bytes) => $"{bytes.ToString(CultureInfo.InvariantCulture)} bytes";
+}
