@@ -39,7 +39,7 @@ internal static class CommandLine
         if (parsed.Action is not HelpAction && parsed.Errors is [ParseError first, ..])
         {
             string command = parsed.CommandResult.Command == root ? string.Empty : parsed.CommandResult.Command.Name + " ";
-            string message = first.Message.StartsWith("E00", StringComparison.Ordinal) ? first.Message : $"E003: {first.Message}";
+            string message = first.Message.StartsWith("E00", StringComparison.Ordinal) ? first.Message : $"E003: {first.Message.TrimEnd('.')}";
             return Refuse(error, $"{message}; see kvcache {command}--help", Wrong);
         }
 

@@ -8,6 +8,7 @@ internal sealed class Terminal
 {
     // Wide enough for every table: a file or a pipe has no right margin to wrap at.
     private const int PlainWidth = 160;
+    private const int RoomyWidth = 112;
 
     private static readonly JsonSerializerOptions _json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
 
@@ -32,15 +33,21 @@ internal sealed class Terminal
     /// <summary>Writes a table, or anything else that Spectre draws.</summary>
     public void Write(Spectre.Console.Rendering.IRenderable drawing) => CreateConsole().Write(drawing);
 
-    /// <summary>A table in the style of all commands.</summary>
+    /// <summary>A table in the style of all commands. A column named "#..." holds numbers: right, never wrapped.</summary>
     public Table NewTable(params ReadOnlySpan<string> columns)
     {
-        // Lines of ASCII survive any file, pipe and log.
-        Table table = new() { Border = _isConsole ? TableBorder.Rounded : TableBorder.Ascii };
+        // Lines of ASCII survive any file, pipe and log; in a narrow window the space goes to what is said.
+        bool isNarrow = _isConsole && AnsiConsole.Profile.Width < RoomyWidth;
+        Table table = new() { Border = !_isConsole ? TableBorder.Ascii : isNarrow ? TableBorder.Horizontal : TableBorder.Rounded };
         foreach (string column in columns)
         {
             bool isNumber = column.StartsWith('#');
-            table.AddColumn(new TableColumn(Markup.Escape(column.TrimStart('#'))) { Alignment = isNumber ? Justify.Right : Justify.Left, NoWrap = isNumber });
+            table.AddColumn(new TableColumn(Markup.Escape(column.TrimStart('#')))
+            {
+                Alignment = isNumber ? Justify.Right : Justify.Left,
+                NoWrap = isNumber,
+                Padding = isNarrow ? new Padding(0, 0, 1, 0) : new Padding(1, 0, 1, 0),
+            });
         }
 
         return table;

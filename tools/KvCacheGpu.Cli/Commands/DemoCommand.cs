@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Diagnostics;
+using System.Globalization;
 using KvCacheGpu.Llama;
 using Spectre.Console;
 
@@ -37,12 +38,15 @@ internal static class DemoCommand
         string device = KvDevice.Resolve("auto").Id;
         using LlamaModel model = DemoModel.Load();
         DemoText text = DemoText.Create(model.Tokenizer!, DemoModel.ReadDocument());
-        List<DemoCacheReport> caches = [];
-        foreach (DemoSetup setup in DemoSetup.All)
+        DemoTrial[] trials = [.. DemoSetup.All.Select(setup => new DemoTrial(model, text, setup, device))];
+        IProgress<int> warmed = stages.Begin("warming up", trials.Length);
+        foreach ((int i, DemoTrial trial) in trials.Index())
         {
-            caches.Add(new DemoTrial(model, text, setup, device).Run(stages));
+            trial.WarmUp();
+            warmed.Report(i + 1);
         }
 
+        DemoCacheReport[] caches = [.. trials.Select(trial => trial.Run(stages))];
         return new DemoReport(
             model.Name,
             device,
@@ -58,17 +62,16 @@ internal static class DemoCommand
     private static void Print(Terminal terminal, DemoReport report)
     {
         terminal.Output.WriteLine();
-        Table table = terminal.NewTable("cache", "#recall", "#perplexity", "#allocated", "#dense F16", "#ratio", "#evicted", "#prefill tokens/s", "#decode tokens/s");
+        Table table = terminal.NewTable("cache", "#recall", "#perplexity", "#bytes\nallocated", "#bytes\ndense F16", "#ratio", "#prefill\ntokens/s", "#decode\ntokens/s");
         foreach (DemoCacheReport c in report.Caches)
         {
             table.AddRow(
                 Markup.Escape(c.Name),
                 $"{c.Right}/{c.Asked}",
-                Readable.Decimal(c.Perplexity),
+                c.Perplexity.ToString("F3", CultureInfo.InvariantCulture),
                 Readable.Bytes(c.AllocatedBytes),
                 Readable.Bytes(report.FullPrecisionBytes),
                 Readable.Percent(c.Ratio),
-                $"{Readable.Count(c.EvictedTokens)} tokens",
                 Readable.Count(c.PrefillTokensPerSecond),
                 Readable.Count(c.DecodeTokensPerSecond));
         }
@@ -80,7 +83,13 @@ internal static class DemoCommand
         terminal.Output.WriteLine(
             $"perplexity: of the {report.PerplexityTokens - 1} tokens of held-out text after the document, each predicted as it is decoded through the cache.");
         terminal.Output.WriteLine(
-            "allocated: pages, tables, bookkeeping and working memory once the document was read. A window forgets the facts outside of it.");
+            "bytes allocated: pages, tables, bookkeeping and working memory, once the document was read.");
+        foreach (DemoCacheReport c in report.Caches.Where(c => c.WindowTokens is not null))
+        {
+            terminal.Output.WriteLine(
+                $"{c.Name}: keeps the newest {c.WindowTokens} tokens and 4 sinks; it dropped {Readable.Count(c.EvictedTokens)} tokens, and the facts in them.");
+        }
+
         terminal.Output.WriteLine($"{Readable.Decimal(report.Seconds)} seconds in all.");
     }
 }

@@ -40,7 +40,7 @@ internal static class DoctorCommand
         FormatReport[] formats = [.. Enum.GetValues<PageFormat>().Select(f => new FormatReport(
             f.Name(), f.BitsPerElement(), f.ScaleBytes(), f.IsFullPrecision(), f.IsRotated(), f.ElementsPerWord()))];
         string[] names = [.. formats.Select(f => f.Name)];
-        string version = typeof(KvCache).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "unknown";
+        string version = typeof(KvCache).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? "unknown";
         return new DoctorReport(
             version,
             RuntimeInformation.FrameworkDescription,
@@ -79,7 +79,7 @@ internal static class DoctorCommand
         }
 
         terminal.Write(devices);
-        Table formats = terminal.NewTable("format", "#bits/element", "#scale bytes/token", "open pages", "rotated", "head widths");
+        Table formats = terminal.NewTable("format", "#bits/\nelement", "#scale bytes/\ntoken", "open pages", "rotated", "head widths");
         foreach (FormatReport f in report.Formats)
         {
             formats.AddRow(

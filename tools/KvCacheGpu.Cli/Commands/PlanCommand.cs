@@ -15,8 +15,8 @@ internal static class PlanCommand
     public static Command Create(Terminal terminal)
     {
         Option<string?> model = Choice.Text("--model", "DIR", "A model in Hugging Face layout; only its config.json is read.");
-        Option<int[]?> geometry = Choice.Parsed<int[]?>(
-            "--geometry", "L,H,D", "Layers, KV heads, head width.", "three whole numbers above 0, layers,heads,width: \"32,8,128\"", TryReadGeometry);
+        Option<GeometryText?> geometry = Choice.Parsed<GeometryText?>(
+            "--geometry", "L,H,D", "Layers, KV heads, head width.", GeometryText.Expected, GeometryText.TryParse);
         Option<int?> context = Choice.Number("--context", "Tokens of the sequence.", 1);
         Option<int?> pageTokens = Choice.Number("--page-tokens", $"Tokens in a page. Default: {DefaultPageTokens}.", 1);
         Option<MemoryBudget?> budget = Choice.Budget();
@@ -54,9 +54,9 @@ internal static class PlanCommand
         return command;
     }
 
-    private static KvGeometry Shape(string? model, int[]? geometry, int pageTokens)
+    private static KvGeometry Shape(string? model, GeometryText? geometry, int pageTokens)
     {
-        if (model is null == geometry is null)
+        if (model is null == (geometry is null))
         {
             throw new UsageException("plan", "one of --model DIR and --geometry L,H,D", model is null ? "neither" : "both");
         }
@@ -64,7 +64,7 @@ internal static class PlanCommand
         try
         {
             return model is null
-                ? new KvGeometry(geometry![0], geometry[1], geometry[1], geometry[2], pageTokens: pageTokens)
+                ? new KvGeometry(geometry!.Layers, geometry.Heads, geometry.Heads, geometry.Width, pageTokens: pageTokens)
                 : LlamaConfig.Load(Path.Combine(model, "config.json")).Geometry(pageTokens);
         }
         catch (ArgumentOutOfRangeException e)
@@ -116,12 +116,12 @@ internal static class PlanCommand
         terminal.Output.WriteLine(
             $"{g.Layers} layers, {g.QueryHeads} query heads, {g.KvHeads} KV heads of width {g.KeyWidth}; {Readable.Count(report.ContextTokens)} tokens in pages of {g.PageTokens}");
         terminal.Output.WriteLine($"dense F16 cache: {Readable.Bytes(report.DenseF16Bytes)}");
-        Table table = terminal.NewTable("keys", "values", "#bytes/token", "#pages", "#tables", "#in all", "#of dense F16");
+        Table table = report.BudgetBytes is null
+            ? terminal.NewTable("keys", "values", "#bytes/\ntoken", "#pages", "#tables", "#in all", "#of dense\nF16")
+            : terminal.NewTable("keys", "values", "#bytes/\ntoken", "#pages", "#tables", "#in all", "#of dense\nF16", "fits", "#tokens\nthat fit");
         if (report.BudgetBytes is { } budget)
         {
             terminal.Output.WriteLine($"budget: {Readable.Bytes(budget)}");
-            table.AddColumn(new TableColumn("fits"));
-            table.AddColumn(new TableColumn("tokens that fit") { Alignment = Justify.Right });
         }
 
         foreach (FormatPlanReport f in report.Formats)
@@ -147,14 +147,5 @@ internal static class PlanCommand
         }
 
         terminal.Output.WriteLine("The working memory of steps and the bookkeeping of the pool come on top.");
-    }
-
-    private static bool TryReadGeometry(string text, out int[]? value)
-    {
-        string[] parts = text.Split(',', StringSplitOptions.TrimEntries);
-        int[] numbers = new int[3];
-        value = numbers;
-        return parts.Length == numbers.Length
-            && parts.Index().All(p => int.TryParse(p.Item, NumberStyles.None, CultureInfo.InvariantCulture, out numbers[p.Index]) && numbers[p.Index] > 0);
     }
 }

@@ -19,7 +19,7 @@ internal sealed record DemoSetup(string Name, PageFormat Format, int? WindowToke
     [
         new("f16", PageFormat.F16, null),
         new("i8", PageFormat.I8, null),
-        new("f16, window 25 %", PageFormat.F16, DemoText.DocumentTokens / 4),
+        new("f16 window 25 %", PageFormat.F16, DemoText.DocumentTokens / 4),
     ];
 
     /// <summary>The cache: for the document with what is written after it, and one fork of it at a time.</summary>

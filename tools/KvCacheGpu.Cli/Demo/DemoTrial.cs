@@ -12,6 +12,17 @@ internal sealed class DemoTrial(LlamaModel model, DemoText text, DemoSetup setup
 {
     private readonly float[] _logits = new float[model.Config.VocabularySize];
 
+    /// <summary>Runs every kernel for a moment, so that the times are not those of the compiler.</summary>
+    public void WarmUp()
+    {
+        KvCacheConfig config = setup.Config(device);
+        using KvCache cache = new(model.Geometry(DemoSetup.PageTokens), config);
+        using KvSequence sequence = cache.CreateSequence();
+        using LlamaDecoder decoder = new(model, config.MaxBatchTokens);
+        decoder.Prefill(sequence, text.Document.AsSpan(0, text.Document.Length / 4), default);
+        Write(decoder, sequence, new Direct(_ => { }));
+    }
+
     /// <summary>Reads, asks, writes.</summary>
     public DemoCacheReport Run(IStages stages)
     {
