@@ -18,11 +18,11 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
     private long _budget;
     private bool _disposed;
 
-    internal KvCache(KvGeometry geometry, KvCacheConfig? config, TierFactory createTier, AllocationObserver? observer = null)
+    internal KvCache(KvGeometry geometry, KvCacheConfig? config, TierFactory createTier, AllocationObserver? observer = null, KvDeviceInfo? device = null)
     {
         ArgumentNullException.ThrowIfNull(geometry);
         Settings = (config ?? new KvCacheConfig()).Copy();
-        Geometry = geometry;
+        (Geometry, Device) = (geometry, device ?? KvDevice.Resolve("cpu"));
         KernelShape shape = Settings.ShapeFor(geometry);
         _plan = new BudgetPlan(shape, Settings);
         _sequences = new KvSequence?[Settings.MaxSequences];

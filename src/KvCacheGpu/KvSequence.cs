@@ -96,8 +96,9 @@ public sealed partial class KvSequence : IDisposable
     /// <summary>Takes tokens off the end.</summary>
     /// <param name="length">Tokens to keep, 0 to <see cref="Length"/>.</param>
     /// <remarks>
-    /// Exact for up to a page of tokens below the longest length reached: what follows is what it would have been without them. Deeper
-    /// cuts never write into sealed pages; the page cut is copied when the sequence grows, and encoded again when it is full.
+    /// Exact for up to a page of tokens below the longest length reached: no kept token is encoded a second time, and on pages in full
+    /// precision what follows is, bit for bit, what it would have been. Deeper cuts never write into sealed pages; the page cut
+    /// is copied when the sequence grows, and encoded again when it is full. Sealed pages stay sealed.
     /// </remarks>
     public KvTruncation Truncate(int length)
     {

@@ -40,14 +40,15 @@ internal static class AppendKernel
         int keyWords = dims.KeyWidth / default(TKey).PerWord;
         int valueWords = dims.ValueWidth / default(TValue).PerWord;
         bool keyRefused = Store<TKey>(
-            page, t, dims.PageTokens, keyWords, keys, ((long)token * keyTokenStride) + ((long)head * keyHeadStride));
+            page, t, dims.PageTokens, keyWords, keys, ((long)token * keyTokenStride) + ((long)head * keyHeadStride), dims.KeyRefusedFrom);
         bool valueRefused = Store<TValue>(
             page,
             (keyWords * dims.PageTokens) + (t * valueWords),
             1,
             valueWords,
             values,
-            ((long)token * valueTokenStride) + ((long)head * valueHeadStride));
+            ((long)token * valueTokenStride) + ((long)head * valueHeadStride),
+            dims.ValueRefusedFrom);
 
         // The least code is the first in (layer, token, head) order, whatever order groups run in.
         int code = ((((layer * dims.MaxTokens) + token) * dims.KvHeads) + head) * 2;
@@ -70,7 +71,7 @@ internal static class AppendKernel
     }
 
     private static bool Store<TCodec>(
-        ArrayView<int> page, int first, int wordStride, int words, ArrayView<float> source, long at)
+        ArrayView<int> page, int first, int wordStride, int words, ArrayView<float> source, long at, int refusedFrom)
         where TCodec : struct, IPortableCodec
     {
         bool refused = false;
@@ -79,9 +80,9 @@ internal static class AppendKernel
             uint word = 0;
             for (int j = 0; j < default(TCodec).PerWord; j++)
             {
-                uint bits = default(TCodec).Encode(source[at + (w * default(TCodec).PerWord) + j], 1f);
-                refused |= !default(TCodec).IsFinite(bits);
-                word |= bits << (32 / default(TCodec).PerWord * j);
+                float x = source[at + (w * default(TCodec).PerWord) + j];
+                refused |= (int)(Interop.FloatAsInt(x) & 0x7FFFFFFF) >= refusedFrom;
+                word |= default(TCodec).Encode(x, 1f) << (32 / default(TCodec).PerWord * j);
             }
 
             page[first + (w * wordStride)] = (int)word;

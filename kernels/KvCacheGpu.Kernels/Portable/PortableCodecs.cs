@@ -20,8 +20,8 @@ internal interface IPortableCodec
     /// <summary>The element's bits, in the low end of a word. Scaled formats divide by <paramref name="scale"/>.</summary>
     uint Encode(float x, float scale);
 
-    /// <summary>Whether encoded bits are a finite number.</summary>
-    bool IsFinite(uint bits);
+    /// <summary>The largest number that the format holds, as binary32 bits.</summary>
+    uint Largest { get; }
 }
 
 /// <summary>binary32.</summary>
@@ -35,7 +35,7 @@ internal readonly struct F32Codec : IPortableCodec
 
     public uint Encode(float x, float scale) => Interop.FloatAsInt(x);
 
-    public bool IsFinite(uint bits) => (bits & 0x7F800000) != 0x7F800000;
+    public uint Largest => 0x7F7FFFFF;
 }
 
 /// <summary>binary16.</summary>
@@ -50,7 +50,7 @@ internal readonly struct F16Codec : IPortableCodec
 
     public uint Encode(float x, float scale) => Bits16.HalfFromSingleBits(Interop.FloatAsInt(x));
 
-    public bool IsFinite(uint bits) => (bits & 0x7C00) != 0x7C00;
+    public uint Largest => 0x477FE000; // 65504
 }
 
 /// <summary>bfloat16.</summary>
@@ -65,7 +65,7 @@ internal readonly struct BF16Codec : IPortableCodec
 
     public uint Encode(float x, float scale) => Bits16.BFloat16FromSingleBits(Interop.FloatAsInt(x));
 
-    public bool IsFinite(uint bits) => (bits & 0x7F80) != 0x7F80;
+    public uint Largest => 0x7F7F0000;
 }
 
 /// <summary>8-bit codes with a binary16 scale per vector, rotated.</summary>
@@ -79,5 +79,5 @@ internal readonly struct I8Codec : IPortableCodec
 
     public uint Encode(float x, float scale) => (uint)PortableMath.RoundToInt7(x / scale) & 0xFF;
 
-    public bool IsFinite(uint bits) => true;
+    public uint Largest => 0x7F7FFFFF;
 }

@@ -156,7 +156,14 @@ internal static class TranscodeKernels
             uint word = 0;
             for (int j = 0; j < default(TCodec).PerWord; j++)
             {
-                uint bits = default(TCodec).Encode(x[(w * default(TCodec).PerWord) + j], scale);
+                float element = x[(w * default(TCodec).PerWord) + j];
+                if (!default(TCodec).IsScaled && (Interop.FloatAsInt(element) & 0x7FFFFFFF) > default(TCodec).Largest)
+                {
+                    // A rounding error beyond what the format holds: append refused anything larger.
+                    element = Interop.IntAsFloat((Interop.FloatAsInt(element) & 0x80000000) | default(TCodec).Largest);
+                }
+
+                uint bits = default(TCodec).Encode(element, scale);
                 word |= bits << (32 / default(TCodec).PerWord * j);
             }
 

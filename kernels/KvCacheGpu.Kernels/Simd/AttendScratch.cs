@@ -9,6 +9,7 @@ namespace KvCacheGpu.Kernels;
 ///   turned     [valueWidth][4]                      four outputs on their way back to the plain basis
 ///   logits     [4][logitStride]
 ///   scales     [2][logitStride]                     the page's key and value scales
+///   rows       [tileRows/4]                         running softmaxes
 /// </code>
 /// </summary>
 internal sealed unsafe class AttendScratch
@@ -30,8 +31,7 @@ internal sealed unsafe class AttendScratch
         Turned = Outputs + (2 * tileRows * OutputStride);
         Logits = Turned + (4 * g.ValueWidth);
         Scales = Logits + (4 * LogitStride);
-        Rows = new RowState[tileRows];
-        Keep = Scales + (2 * LogitStride);
+        Rows = (SoftmaxRows*)(Scales + (2 * LogitStride));
     }
 
     public int TileRows { get; }
@@ -52,9 +52,7 @@ internal sealed unsafe class AttendScratch
 
     public float* Scales { get; }
 
-    public float* Keep { get; }
-
-    public RowState[] Rows { get; }
+    public SoftmaxRows* Rows { get; }
 
     public static int StrideOf(int elements) => (elements + 31) & ~31;
 
@@ -62,7 +60,7 @@ internal sealed unsafe class AttendScratch
     {
         KvGeometry g = shape.Geometry;
         long floats = 2L * tileRows * (g.KeyWidth + 1 + StrideOf(g.ValueWidth));
-        floats += (4L * g.ValueWidth) + (6L * StrideOf(g.PageTokens)) + 16;
+        floats += (4L * g.ValueWidth) + (6L * StrideOf(g.PageTokens)) + (tileRows / 4 * sizeof(SoftmaxRows) / sizeof(float));
         return (floats + 31) & ~31L;
     }
 

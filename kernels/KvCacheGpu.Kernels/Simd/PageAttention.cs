@@ -122,78 +122,6 @@ internal static unsafe class PageAttention<S, F, I>
         }
     }
 
-    /// <summary>
-    /// One row's online softmax over a page: turns logits into weights against the largest logit so far, in powers of two.
-    /// </summary>
-    /// <param name="logits">In: raw logits. Out: weights * valueFactor * valueScale, 0 beyond <paramref name="count"/>.</param>
-    /// <param name="count">Tokens that the row sees.</param>
-    /// <param name="padded">Tokens to write weights for, a multiple of the lanes.</param>
-    /// <param name="factor">What a raw logit is multiplied by to be in units of log2.</param>
-    /// <param name="keyScales">f32[padded], or null.</param>
-    /// <param name="valueScales">f32[padded], or null.</param>
-    /// <param name="valueFactor">The value codec's factor.</param>
-    /// <param name="state">The row's running maximum and sum; updated.</param>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static PageSoftmax Softmax(
-        float* logits, int count, int padded, float factor, float* keyScales, float* valueScales, float valueFactor, ref RowState state)
-    {
-        F largest = S.All(float.NegativeInfinity);
-        F f = S.All(factor);
-        for (int t = 0; t < padded; t += S.Lanes)
-        {
-            F s = S.Multiply(S.Load(logits + t), f);
-            if (keyScales != null)
-            {
-                s = S.Multiply(s, S.Load(keyScales + t));
-            }
-
-            if (t + S.Lanes > count)
-            {
-                s = S.IfLess(S.Add(S.Index(), S.All(t)), S.All(count), s, S.All(float.NegativeInfinity));
-            }
-
-            S.Store(logits + t, s);
-            largest = S.Max(largest, s);
-        }
-
-        float pageMaximum = S.MaxOf(largest);
-        float maximum = pageMaximum > state.Maximum ? pageMaximum : state.Maximum;
-        float keep = Power(state.Maximum, maximum);
-        float share = Power(pageMaximum, maximum);
-
-        // A row that sees nothing of this page has no maximum to subtract: -inf - 0 stays -inf and weighs 0.
-        F shift = S.All(pageMaximum == float.NegativeInfinity ? 0f : pageMaximum);
-        F sum = S.All(0f);
-        F v = S.All(valueFactor * share);
-        for (int t = 0; t < padded; t += S.Lanes)
-        {
-            F p = Exp2<S, F, I>.Of(S.Subtract(S.Load(logits + t), shift));
-            sum = S.Add(sum, p);
-            p = S.Multiply(p, v);
-            if (valueScales != null)
-            {
-                p = S.Multiply(p, S.Load(valueScales + t));
-            }
-
-            if (t + S.Lanes > count)
-            {
-                // Scales beyond the count are whatever lies there, NaN perhaps.
-                p = S.IfLess(S.Add(S.Index(), S.All(t)), S.All(count), p, S.All(0f));
-            }
-
-            S.Store(logits + t, p);
-        }
-
-        float pageSum = S.Sum(sum);
-        state = new RowState(maximum, (state.Sum * keep) + (pageSum * share));
-        return new PageSoftmax(pageMaximum, pageSum, keep);
-    }
-
-    /// <summary>2^(x - maximum), x at most the maximum.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static float Power(float x, float maximum) =>
-        x == maximum ? 1f : S.MaxOf(Exp2<S, F, I>.Of(S.All(x - maximum)));
-
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Step(
         F e, F f, float* q, ref F a0, ref F a1, ref F a2, ref F a3, ref F b0, ref F b1, ref F b2, ref F b3)
@@ -230,14 +158,3 @@ internal static unsafe class PageAttention<S, F, I>
         S.Store(to + S.Lanes, b);
     }
 }
-
-/// <summary>A query row's running softmax, in units of log2.</summary>
-/// <param name="Maximum">Largest logit so far.</param>
-/// <param name="Sum">Sum of 2^(logit - maximum) so far.</param>
-internal readonly record struct RowState(float Maximum, float Sum);
-
-/// <summary>What one page did to a row's softmax, in units of log2.</summary>
-/// <param name="PageMaximum">The page's largest logit.</param>
-/// <param name="PageSum">Sum of 2^(logit - PageMaximum) over the page.</param>
-/// <param name="Keep">What earlier sums and outputs are multiplied by.</param>
-internal readonly record struct PageSoftmax(float PageMaximum, float PageSum, float Keep);

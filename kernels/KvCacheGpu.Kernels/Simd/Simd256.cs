@@ -104,6 +104,6 @@ internal unsafe struct Simd256 : ISimd<F, I>
     {
         Vector128<float> c = Vector128.MaxNative(a.GetLower(), a.GetUpper());
         c = Vector128.MaxNative(c, Vector128.Shuffle(c, Vector128.Create(2, 3, 0, 1)));
-        return MathF.Max(c[0], c[1]);
+        return c[0] > c[1] ? c[0] : c[1];
     }
 }

@@ -105,6 +105,6 @@ internal unsafe struct Simd512 : ISimd<F, I>
         Vector256<float> b = Vector256.MaxNative(a.GetLower(), a.GetUpper());
         Vector128<float> c = Vector128.MaxNative(b.GetLower(), b.GetUpper());
         c = Vector128.MaxNative(c, Vector128.Shuffle(c, Vector128.Create(2, 3, 0, 1)));
-        return MathF.Max(c[0], c[1]);
+        return c[0] > c[1] ? c[0] : c[1];
     }
 }

@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
@@ -52,7 +54,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
         {
             for (int r = 0; r < rows; r++)
             {
-                Finish(work, row, firstRow + r, scratch.OutputRow(0, r), scratch.Rows[r]);
+                Finish(work, row, firstRow + r, scratch.OutputRow(0, r), StateOf(scratch, r));
             }
         }
         else
@@ -60,7 +62,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
             SplitRows split = _batch.SplitOf(work.SequenceIndex, work.Head);
             for (int r = 0; r < rows; r++)
             {
-                split.Put(work.Segment, firstRow + r, scratch.Rows[r], scratch.OutputRow(0, r), _g.ValueWidth);
+                split.Put(work.Segment, firstRow + r, StateOf(scratch, r), scratch.OutputRow(0, r), _g.ValueWidth);
             }
 
             if (split.Arrive() == segments * _batch.TilesOf(work.Sequence))
@@ -77,10 +79,11 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
     private void Prepare(AttendScratch scratch, in ItemOf work, int firstRow, int rows)
     {
         int blocks = (rows + 3) / 4;
-        new Span<float>(scratch.Outputs, 2 * scratch.TileRows * scratch.OutputStride).Clear();
-        scratch.Rows.AsSpan().Fill(new RowState(float.NegativeInfinity, 0));
-        for (int block = 0; block < blocks; block++)
+        new Span<float>(scratch.OutputRow(0, 0), 4 * blocks * scratch.OutputStride).Clear();
+        new Span<float>(scratch.OutputRow(1, 0), _tier.RotatesValues ? 4 * blocks * scratch.OutputStride : 0).Clear();
+                for (int block = 0; block < blocks; block++)
         {
+            scratch.Rows[block].Clear();
             float* plain = scratch.QueryBlock(KernelShape.Open, block);
             for (int r = 0; r < 4; r++)
             {
@@ -107,22 +110,23 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
     {
         float* q = scratch.QueryBlock(pageClass, block);
         float factor = SimdFormats.Factor(_tier.Shape.Classes[pageClass].KeyFormat);
+        Vector128<float> largest = default;
+        for (int i = 0; i < 4 * _g.KeyWidth; i += 4)
+        {
+            largest = Vector128.Max(largest, Vector128.Abs(Vector128.Load(q + i)));
+        }
+
+        Vector128<float> scales = default;
         for (int r = 0; r < 4; r++)
         {
-            float largest = 0;
-            for (int i = 0; i < _g.KeyWidth; i++)
-            {
-                largest = MathF.Max(largest, MathF.Abs(q[(4 * i) + r]));
-            }
-
-            int exponent = largest > 0 && float.IsFinite(largest) ? MathF.ILogB(largest) + 1 : 0;
-            float scale = MathF.ScaleB(1f, -exponent) * factor;
-            for (int i = 0; i < _g.KeyWidth; i++)
-            {
-                q[(4 * i) + r] *= scale;
-            }
-
+            int exponent = largest[r] > 0 && float.IsFinite(largest[r]) ? MathF.ILogB(largest[r]) + 1 : 0;
+            scales = scales.WithElement(r, MathF.ScaleB(1f, -exponent) * factor);
             scratch.Factors[(pageClass * scratch.TileRows) + (4 * block) + r] = MathF.ScaleB(_logitFactor, exponent);
+        }
+
+        for (int i = 0; i < 4 * _g.KeyWidth; i += 4)
+        {
+            (Vector128.Load(q + i) * scales).Store(q + i);
         }
     }
 
@@ -134,8 +138,8 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
         int* page = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, entry)]);
         int* ahead = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, nextEntry)]);
         int firstPosition = work.Sequence.Length - work.Sequence.Tokens - (TableMap.PageIndexOf(tag) * _g.PageTokens) + 1;
-        float* keyScales = SimdFormats.ReadScales(layout.KeyFormat, page + layout.KeyScaleOffset, _g.PageTokens, scratch.Scales);
-        float* valueScales = SimdFormats.ReadScales(
+        float* keyScales = SimdFormats.ReadScales<S, F, I>(layout.KeyFormat, page + layout.KeyScaleOffset, _g.PageTokens, scratch.Scales);
+        float* valueScales = SimdFormats.ReadScales<S, F, I>(
             layout.ValueFormat, page + layout.ValueScaleOffset, _g.PageTokens, scratch.Scales + scratch.LogitStride);
         float valueFactor = SimdFormats.Factor(layout.ValueFormat);
         int rotated = layout.ValueFormat.IsRotated() ? 1 : 0;
@@ -148,40 +152,38 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
                 SimdFormats.Logits<S, F, I>(layout, page, ahead, scratch.QueryBlock(pageClass, block), seen, scratch.Logits, scratch.LogitStride);
             }
 
+            SoftmaxRows* state = scratch.Rows + block;
+            for (int r = 0; r < 4; r++)
+            {
+                int query = firstRow + Math.Min((4 * block) + r, rows - 1);
+                state->Count[r] = Math.Clamp(firstPosition + (query / _g.GroupSize), 0, _g.PageTokens);
+                state->Factor[r] = scratch.Factors[(pageClass * scratch.TileRows) + (4 * block) + r];
+            }
+
             int padded = (seen + S.Lanes - 1) / S.Lanes * S.Lanes;
+            PageSoftmax<S, F, I>.Update(scratch.Logits, scratch.LogitStride, padded, keyScales, valueScales, valueFactor, state);
             for (int r = 0; r < 4; r++)
             {
                 int local = (4 * block) + r;
-                int query = firstRow + Math.Min(local, rows - 1);
-                int count = Math.Clamp(firstPosition + (query / _g.GroupSize), 0, _g.PageTokens);
-                float factor = scratch.Factors[(pageClass * scratch.TileRows) + local];
-                PageSoftmax done = PageAttention<S, F, I>.Softmax(
-                    scratch.Logits + (r * scratch.LogitStride), count, padded, factor, keyScales, valueScales, valueFactor, ref scratch.Rows[local]);
-                scratch.Keep[r] = done.Keep;
-                if (done.Keep != 1f && _tier.RotatesValues)
+                if (_tier.RotatesValues && state->Keep[r] != 1f)
                 {
-                    Multiply(scratch.OutputRow(1 - rotated, local), done.Keep, _g.ValueWidth);
+                    Multiply(scratch.OutputRow(1 - rotated, local), state->Keep[r], _g.ValueWidth);
                 }
 
+                int query = firstRow + local;
                 if (local < rows && query / _g.GroupSize == work.Sequence.Tokens - 1)
                 {
-                    PutStats(row, entry, query % _g.GroupSize, done);
+                    float* stats = (float*)_tier.Tables + _tier.Map.StatsWord(row, entry) + (2 * (query % _g.GroupSize));
+                    (stats[0], stats[1]) = (state->PageMaximum[r] * Ln2, state->PageSum[r]);
                 }
             }
 
             if (seen > 0)
             {
                 SimdFormats.Accumulate<S, F, I>(
-                    layout, page, ahead, scratch.Logits, scratch.LogitStride, seen, scratch.OutputRow(rotated, 4 * block), scratch.OutputStride, _g.ValueWidth, scratch.Keep);
+                    layout, page, ahead, scratch.Logits, scratch.LogitStride, seen, scratch.OutputRow(rotated, 4 * block), scratch.OutputStride, _g.ValueWidth, state->Keep);
             }
         }
-    }
-
-    private void PutStats(int row, int entry, int member, in PageSoftmax page)
-    {
-        float* stats = (float*)_tier.Tables + _tier.Map.StatsWord(row, entry) + (2 * member);
-        stats[0] = page.PageMaximum * Ln2;
-        stats[1] = page.PageSum;
     }
 
     /// <summary>Brings the rotated half of each output back to the plain basis and adds it.</summary>
@@ -238,6 +240,9 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
             ((float*)_tier.Tables)[_tier.Map.LogSumExpWord(row, member)] = logSumExp;
         }
     }
+
+    private static RowState StateOf(AttendScratch scratch, int row) =>
+        new(scratch.Rows[row / 4].Maximum[row % 4], scratch.Rows[row / 4].Sum[row % 4]);
 
     private static void Multiply(float* row, float factor, int width)
     {

@@ -6,17 +6,20 @@ internal static unsafe class SimdFormats
     public static float Factor(PageFormat format) => format == PageFormat.F16 ? SimdF16.Factor : 1f;
 
     /// <summary>The page's scales as floats in <paramref name="target"/>, or null where the format has none.</summary>
-    public static float* ReadScales(PageFormat format, int* words, int tokens, float* target)
+    public static float* ReadScales<S, F, I>(PageFormat format, int* words, int tokens, float* target)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct
     {
         if (format.ScaleBytes() == 0)
         {
             return null;
         }
 
-        var halves = (ushort*)words;
-        for (int t = 0; t < tokens; t++)
+        F factor = S.All(SimdF16.Factor);
+        for (int t = 0; t < tokens; t += S.Lanes)
         {
-            target[t] = BitConverter.UInt32BitsToSingle(Bits16.SingleBitsFromHalf(halves[t]));
+            S.Store(target + t, S.Multiply(SimdF16.Elements<S, F, I>(words, t), factor));
         }
 
         return target;

@@ -1,5 +1,10 @@
 namespace KvCacheGpu.Kernels;
 
+/// <summary>A query row's softmax over some of its pages.</summary>
+/// <param name="Maximum">Largest logit, in units of log2.</param>
+/// <param name="Sum">Sum of 2^(logit - maximum).</param>
+internal readonly record struct RowState(float Maximum, float Sum);
+
 /// <summary>The partial results of one (sequence, KV head) whose pages are split: f32[segments][rows][2 + stride].</summary>
 internal readonly unsafe struct SplitRows(float* memory, int* arrivals, int rows, int stride)
 {

@@ -1,0 +1,140 @@
+using System.Runtime.CompilerServices;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>The running softmax of four query rows and what the last page did to it. Logits are in units of log2.</summary>
+internal unsafe struct SoftmaxRows
+{
+    /// <summary>Largest logit so far.</summary>
+    public fixed float Maximum[4];
+
+    /// <summary>Sum of 2^(logit - Maximum) so far.</summary>
+    public fixed float Sum[4];
+
+    /// <summary>The page's largest logit.</summary>
+    public fixed float PageMaximum[4];
+
+    /// <summary>Sum of 2^(logit - PageMaximum) over the page.</summary>
+    public fixed float PageSum[4];
+
+    /// <summary>What earlier outputs are multiplied by.</summary>
+    public fixed float Keep[4];
+
+    /// <summary>What a raw logit is multiplied by to be in units of log2.</summary>
+    public fixed float Factor[4];
+
+    /// <summary>Tokens of the page that the row sees.</summary>
+    public fixed int Count[4];
+
+    /// <summary>Rows that have seen nothing.</summary>
+    public void Clear()
+    {
+        for (int r = 0; r < 4; r++)
+        {
+            (Maximum[r], Sum[r]) = (float.NegativeInfinity, 0);
+        }
+    }
+}
+
+/// <summary>Online softmax (Milakov and Gimelshein 2018) of four rows over one page.</summary>
+internal static unsafe class PageSoftmax<S, F, I>
+    where S : struct, ISimd<F, I>
+    where F : struct
+    where I : struct
+{
+    /// <summary>Turns raw logits f32[4][stride] into weights: 2^(logit - largest so far) * valueFactor * valueScale; 0 where a row sees nothing.</summary>
+    /// <param name="logits">In: raw logits. Out: weights.</param>
+    /// <param name="stride">From one row to the next.</param>
+    /// <param name="padded">Tokens to write weights for, a multiple of the lanes.</param>
+    /// <param name="keyScales">f32[padded], or null.</param>
+    /// <param name="valueScales">f32[padded], or null.</param>
+    /// <param name="valueFactor">The value codec's factor.</param>
+    /// <param name="rows">The rows' running softmax; updated.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Update(float* logits, int stride, int padded, float* keyScales, float* valueScales, float valueFactor, SoftmaxRows* rows)
+    {
+        float* powers = stackalloc float[16];
+        for (int r = 0; r < 4; r++)
+        {
+            float page = Largest(logits + (r * stride), rows->Count[r], padded, rows->Factor[r], keyScales);
+            float before = rows->Maximum[r];
+            float maximum = page > before ? page : before;
+            rows->PageMaximum[r] = page;
+            rows->Maximum[r] = maximum;
+
+            // Equal, -inf included, is a power of 0: a row that has seen nothing keeps its nothing.
+            powers[r] = before == maximum ? 0f : before - maximum;
+            powers[4 + r] = page == maximum ? 0f : page - maximum;
+        }
+
+        for (int i = 0; i < 8; i += S.Lanes)
+        {
+            S.Store(powers + i, Exp2<S, F, I>.Of(S.Load(powers + i)));
+        }
+
+        for (int r = 0; r < 4; r++)
+        {
+            float share = powers[4 + r];
+            float sum = Weigh(logits + (r * stride), rows->Count[r], padded, rows->PageMaximum[r], valueFactor * share, valueScales);
+            rows->PageSum[r] = sum;
+            rows->Keep[r] = powers[r];
+            rows->Sum[r] = (rows->Sum[r] * powers[r]) + (sum * share);
+        }
+    }
+
+    /// <summary>Scales a row's logits, hides what it does not see, and returns the largest.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static float Largest(float* logits, int count, int padded, float factor, float* keyScales)
+    {
+        F largest = S.All(float.NegativeInfinity);
+        F f = S.All(factor);
+        for (int t = 0; t < padded; t += S.Lanes)
+        {
+            F s = S.Multiply(S.Load(logits + t), f);
+            if (keyScales != null)
+            {
+                s = S.Multiply(s, S.Load(keyScales + t));
+            }
+
+            if (t + S.Lanes > count)
+            {
+                s = S.IfLess(S.Add(S.Index(), S.All(t)), S.All(count), s, S.All(float.NegativeInfinity));
+            }
+
+            S.Store(logits + t, s);
+            largest = S.Max(largest, s);
+        }
+
+        return S.MaxOf(largest);
+    }
+
+    /// <summary>Turns a row's logits into weights and returns the sum of their powers.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static float Weigh(float* logits, int count, int padded, float pageMaximum, float factor, float* valueScales)
+    {
+        // A row that sees nothing of this page has no maximum to subtract: -inf - 0 stays -inf and weighs 0.
+        F shift = S.All(pageMaximum == float.NegativeInfinity ? 0f : pageMaximum);
+        F sum = S.All(0f);
+        F f = S.All(factor);
+        for (int t = 0; t < padded; t += S.Lanes)
+        {
+            F p = Exp2<S, F, I>.Of(S.Subtract(S.Load(logits + t), shift));
+            sum = S.Add(sum, p);
+            p = S.Multiply(p, f);
+            if (valueScales != null)
+            {
+                p = S.Multiply(p, S.Load(valueScales + t));
+            }
+
+            if (t + S.Lanes > count)
+            {
+                // Scales beyond the count are whatever lies there, NaN perhaps.
+                p = S.IfLess(S.Add(S.Index(), S.All(t)), S.All(count), p, S.All(0f));
+            }
+
+            S.Store(logits + t, p);
+        }
+
+        return S.Sum(sum);
+    }
+}

@@ -1,0 +1,179 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.Tests;
+
+/// <summary>What must not grow while a sequence does: managed memory, working memory; and what threads must not break.</summary>
+public sealed class SteadyStateTests
+{
+    private static readonly KvGeometry G = TestCaches.Tiny;
+
+    [Theory]
+    [InlineData(PageFormat.F16, false)]
+    [InlineData(PageFormat.I8, false)]
+    [InlineData(PageFormat.I8, true)]
+    public void A_thousand_decode_steps_allocate_no_managed_memory(PageFormat format, bool window)
+    {
+        KvCacheConfig config = TestCaches.Config(format, maxTokens: 2048);
+        config.Policy = window ? new WindowPolicy(16) : null;
+        using KvCache cache = TestCaches.Simd(G, config);
+        using KvSequence sequence = cache.CreateSequence();
+        using KvSequence second = cache.CreateSequence();
+        using KvBatch batch = cache.CreateBatch(sequence, second);
+        float[] keys = TokenContent.Keys(G, 0, [1, 2]);
+        float[] queries = TokenContent.Queries(G, 0, [1, 2]);
+        var output = new float[2 * G.QueryHeads * G.ValueWidth];
+        Steps(100);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        Steps(900);
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+
+        void Steps(int count)
+        {
+            for (int i = 0; i < count; i++)
+            {
+                using KvStep step = batch.Begin([i, i], [1, 1]);
+                for (int layer = 0; layer < G.Layers; layer++)
+                {
+                    step.Append(layer, keys, keys);
+                    step.Attend(layer, queries, output);
+                }
+
+                step.Commit();
+            }
+        }
+    }
+
+    [Theory]
+    [InlineData(PageFormat.F32)]
+    [InlineData(PageFormat.I8)]
+    public void Sequences_on_four_threads_do_not_meet(PageFormat format)
+    {
+        using KvCache cache = TestCaches.Reference(G, TestCaches.Config(format, maxTokens: 400, maxSequences: 16));
+        KvSequence prompt = cache.CreateSequence();
+        prompt.FeedMany(1, 10);
+        KvSequence[] roots = [.. Enumerable.Range(0, 4).Select(_ => prompt.Fork())];
+        var failures = new Exception?[4];
+        Thread[] threads = [.. Enumerable.Range(0, 4).Select(i => new Thread(() => failures[i] = Record.Exception(() => Live(roots[i], i))))];
+        Array.ForEach(threads, t => t.Start());
+        Array.ForEach(threads, t => t.Join());
+        Assert.All(failures, Assert.Null);
+        Array.ForEach(roots, r => r.Dispose());
+        prompt.Dispose();
+        Assert.Equal(default, cache.GetPageCounts());
+        Assert.Equal(cache.Pool.SlabCount, cache.Pool.FreeSlabs);
+    }
+
+    [Fact]
+    public void Two_threads_in_one_sequence_are_detected()
+    {
+        var gate = new Rendezvous();
+        KvCacheConfig config = TestCaches.Config();
+        config.Policy = gate;
+        using KvCache cache = TestCaches.Reference(G, config);
+        using KvSequence sequence = cache.CreateSequence();
+        KvStep step = sequence.Begin([1]);
+        TestCaches.AppendAll(step, G, [1]);
+        var committing = new Thread(step.Commit);
+        committing.Start();
+        gate.Inside.Wait();
+        KvConcurrencyException inStep = Assert.Throws<KvConcurrencyException>(() => step.Append(0, new float[16], new float[16]));
+        Assert.Equal(("E006", "a call on another thread"), (inStep.Code, inStep.Actual));
+        Assert.Throws<KvConcurrencyException>(step.Dispose);
+        Assert.Throws<KvConcurrencyException>(sequence.Fork);
+        Assert.Throws<KvConcurrencyException>(sequence.Dispose);
+        gate.Leave.Set();
+        committing.Join();
+        Assert.Equal(1, sequence.Length);
+        sequence.Feed(2);
+    }
+
+    [Fact]
+    public void Page_mass_is_each_pages_share_and_sums_to_one()
+    {
+        using KvCache cache = TestCaches.Simd(G, TestCaches.Config());
+        using KvSequence sequence = cache.CreateSequence();
+        sequence.FeedMany(1, 13);
+        Span<float> mass = new float[8];
+        Assert.Equal(0, sequence.PageMass(0, 0, mass));
+        sequence.Decode(14);
+        for (int head = 0; head < G.QueryHeads; head++)
+        {
+            Assert.Equal(4, sequence.PageMass(1, head, mass));
+            Assert.Equal(1, mass[0] + mass[1] + mass[2] + mass[3], 1e-5);
+            Assert.Equal(MassOfPage(1, head, 2), mass[2], 1e-5);
+        }
+
+        using (sequence.Begin([15]))
+        {
+        }
+
+        Assert.Equal(0, sequence.PageMass(1, 0, mass));
+    }
+
+    [Fact]
+    public void Page_mass_follows_its_page_when_others_are_dropped()
+    {
+        KvCacheConfig config = TestCaches.Config();
+        using KvCache whole = TestCaches.Simd(G, config);
+        config.Policy = new WindowPolicy(1, 3);
+        using KvCache windowed = TestCaches.Simd(G, config);
+        using KvSequence a = whole.CreateSequence();
+        using KvSequence b = windowed.CreateSequence();
+        a.FeedMany(1, 14);
+        b.FeedMany(1, 14);
+        a.Decode(15);
+        b.Decode(15);
+        Span<float> all = new float[8];
+        Span<float> some = new float[8];
+        Assert.Equal(4, a.PageMass(0, 3, all));
+        Assert.Equal(3, b.PageMass(0, 3, some));
+        Assert.Equal([all[0], all[2], all[3]], some[..3].ToArray());
+        Assert.Equal(4, b.EvictedTokens);
+    }
+
+    private static double MassOfPage(int layer, int head, int page)
+    {
+        float[] query = TokenContent.Queries(G, layer, [14]);
+        double[] weights = [.. Enumerable.Range(1, 14).Select(id => Math.Exp(Enumerable.Range(0, 8).Sum(
+            e => (double)query[(head * 8) + e] * TokenContent.Keys(G, layer, [id])[(head / 2 * 8) + e]) / Math.Sqrt(8)))];
+        return weights.Skip(page * 4).Take(4).Sum() / weights.Sum();
+    }
+
+    private static void Live(KvSequence root, int thread)
+    {
+        var random = new Random(thread);
+        for (int round = 0; round < 150; round++)
+        {
+            using KvSequence fork = root.Fork();
+            int first = (thread * 100_000) + (round * 10);
+            fork.FeedMany(first, 1 + random.Next(14), chunk: 5);
+            using (KvStep abandoned = fork.Begin([7]))
+            {
+                abandoned.Append(0, TokenContent.Keys(G, 0, [7]), TokenContent.Values(G, 0, [7]));
+            }
+
+            float[] keys = fork.Materialized(1).Keys;
+            Assert.Equal(TokenContent.Keys(G, 1, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])[(8 * 16)..], keys[(8 * 16)..(10 * 16)], Close);
+            Assert.Equal(fork.Length * 16, keys.Length);
+            Assert.Equal(TokenContent.Keys(G, 1, fork.TokenIds), keys, Close);
+        }
+    }
+
+    private static bool Close(float a, float b) => Math.Abs(a - b) < 0.2f;
+
+    /// <summary>Stops the thread that commits, so that another can meet it there.</summary>
+    private sealed class Rendezvous : KvPolicy
+    {
+        public ManualResetEventSlim Inside { get; } = new();
+
+        public ManualResetEventSlim Leave { get; } = new();
+
+        public override void Plan(in KvRow row, Span<bool> drops)
+        {
+            Inside.Set();
+            Assert.True(Leave.Wait(TimeSpan.FromSeconds(20)));
+        }
+
+        public override int MostKeptPages(int pageTokens) => int.MaxValue;
+    }
+}

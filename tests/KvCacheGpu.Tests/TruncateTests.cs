@@ -1,0 +1,97 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.Tests;
+
+public sealed class TruncateTests
+{
+    private static readonly KvGeometry G = TestCaches.Tiny;
+
+    public static TheoryData<PageFormat, int> Cuts()
+    {
+        var data = new TheoryData<PageFormat, int>();
+        foreach (PageFormat format in Enum.GetValues<PageFormat>())
+        {
+            for (int length = 1; length <= 14; length++)
+            {
+                data.Add(format, length);
+            }
+        }
+
+        return data;
+    }
+
+    [Theory]
+    [MemberData(nameof(Cuts))]
+    public void A_rollback_of_up_to_a_page_is_exact(PageFormat format, int length)
+    {
+        for (int back = 1; back <= Math.Min(G.PageTokens, length); back++)
+        {
+            using KvCache cache = TestCaches.Reference(G, TestCaches.Config(format));
+            using KvSequence rolled = cache.CreateSequence();
+            using KvSequence straight = cache.CreateSequence();
+            rolled.FeedMany(1, length);
+            Assert.Equal(new KvTruncation(length - back, 0), rolled.Truncate(length - back));
+            straight.FeedMany(1, length - back);
+            for (int id = 100; id < 112; id++)
+            {
+                (float[] expected, float[] actual) = (straight.Decode(id), rolled.Decode(id));
+
+                // A sealed page stays sealed, so that until the straight run has sealed it too, they read other formats.
+                if (format.IsFullPrecision() || straight.Table.FirstOpen == rolled.Table.FirstOpen && straight.Length % 4 != 0 && straight.Length > length)
+                {
+                    Assert.Equal(expected, actual);
+                }
+            }
+
+            Assert.Equal(straight.Materialized(1).Keys, rolled.Materialized(1).Keys);
+        }
+    }
+
+    [Fact]
+    public void A_deep_cut_copies_the_sealed_page_and_reports_that_it_will_be_encoded_again()
+    {
+        using KvCache cache = TestCaches.Reference(G, TestCaches.Config(PageFormat.I8));
+        using KvSequence sequence = cache.CreateSequence();
+        sequence.FeedMany(1, 24);
+        using KvSequence witness = sequence.Fork();
+        float[] before = witness.Materialized(0).Keys;
+        Assert.Equal(new KvTruncation(6, 4), sequence.Truncate(6));
+        sequence.FeedMany(200, 10);
+        Assert.Equal(before, witness.Materialized(0).Keys);
+        Assert.Equal(before[..(4 * 16)], sequence.Materialized(0).Keys[..(4 * 16)]);
+    }
+
+    [Fact]
+    public void A_deep_cut_of_full_precision_pages_is_exact_and_writes_into_no_sealed_page()
+    {
+        using KvCache cache = TestCaches.Reference(G, TestCaches.Config(PageFormat.F16));
+        using KvSequence sequence = cache.CreateSequence();
+        sequence.FeedMany(1, 24);
+        int slot = sequence.Table.Slot(0, 1);
+        var before = new int[cache.Tier.Shape.Classes[1].Bytes / 4];
+        cache.Tier.Read((long)slot * PageLayout.UnitWords, before);
+        Assert.Equal(new KvTruncation(6, 0), sequence.Truncate(6));
+        using KvStep step = sequence.Begin([50]);
+        TestCaches.AppendAll(step, G, [50]);
+        var during = new int[before.Length];
+        cache.Tier.Read((long)slot * PageLayout.UnitWords, during);
+        Assert.Equal(before, during);
+        step.Commit();
+        Assert.NotEqual(slot, sequence.Table.Slot(0, 1));
+        Assert.Equal(TokenContent.Keys(G, 0, [1, 2, 3, 4, 5, 6, 50]), sequence.Materialized(0).Keys);
+    }
+
+    [Fact]
+    public void A_cut_inside_a_dropped_page_ends_at_its_start()
+    {
+        KvCacheConfig config = TestCaches.Config();
+        config.Policy = new WindowPolicy(4, 4);
+        using KvCache cache = TestCaches.Reference(G, config);
+        using KvSequence sequence = cache.CreateSequence();
+        sequence.FeedMany(1, 40);
+        Assert.Equal(new KvTruncation(12, 0), sequence.Truncate(14));
+        Assert.Equal((12, 8.0), (sequence.Length, sequence.EvictedTokens));
+        sequence.FeedMany(60, 3);
+        Assert.Equal(TokenContent.Keys(G, 0, [1, 2, 3, 4, 60, 61, 62]), sequence.Materialized(0).Keys);
+    }
+}
