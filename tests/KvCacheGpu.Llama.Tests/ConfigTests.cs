@@ -44,11 +44,12 @@ public sealed class ConfigTests
     [InlineData("bos_token_id", "50")]
     [InlineData("eos_token_id", "[1,\"x\"]")]
     [InlineData("model_type", "3")]
+    [InlineData("rope_scaling", "{\"type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,\"high_freq_factor\":4,\"original_max_position_embeddings\":9}")]
     public void Values_that_are_missing_or_senseless_are_refused_by_name(string key, string? value)
     {
         LlamaFormatException error = Refused(key, value);
         Assert.Equal("E004", error.Code);
-        Assert.StartsWith($"E004: config.json: {(value?.Contains("linear", StringComparison.Ordinal) == true && value[0] == '{' ? "factor" : key)}", error.Message, StringComparison.Ordinal);
+        Assert.StartsWith($"E004: config.json: {(value?.Contains("llama3", StringComparison.Ordinal) == true ? "high_freq_factor" : value?.StartsWith('{') == true ? "factor" : key)}", error.Message, StringComparison.Ordinal);
     }
 
     [Theory]

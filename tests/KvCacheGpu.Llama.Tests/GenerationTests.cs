@@ -14,6 +14,15 @@ public sealed class GenerationTests(DemoFixture demo) : IClassFixture<DemoFixtur
     }
 
     [Fact]
+    public void Portable_kernels_choose_the_same_tokens_as_simd()
+    {
+        int[] prompt = demo.Ids[..20];
+        using KvCache portable = DemoFixture.NewCache(demo.Model, "ilgpu-cpu");
+        Assert.DoesNotContain("simd", portable.TierName, StringComparison.OrdinalIgnoreCase);
+        Assert.Equal(Generate("cpu", prompt, 24), Generate("ilgpu-cpu", prompt, 24));
+    }
+
+    [Fact]
     public void Facts_of_a_document_are_all_remembered()
     {
         DemoFacts facts = DemoFacts.Create(demo.Model.Tokenizer!, demo.Text, 450, 8, seed: 1);

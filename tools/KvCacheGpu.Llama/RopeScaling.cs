@@ -33,6 +33,12 @@ public sealed record RopeScaling(string Kind, double Factor, double LowFrequency
             case "linear":
                 return new RopeScaling(kind, scaling.Positive("factor"), 0, 0, 0);
             case "llama3":
+                if (scaling.Positive("high_freq_factor") <= scaling.Positive("low_freq_factor"))
+                {
+                    LlamaFormatException.ThrowCorrupt(
+                        scaling.Name, "high_freq_factor", "more than low_freq_factor", $"{scaling.Positive("high_freq_factor")}");
+                }
+
                 return new RopeScaling(
                     kind,
                     scaling.Positive("factor"),
