@@ -1,4 +1,5 @@
 using System.Text.Json;
+using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Cli.Tests;
 
@@ -34,4 +35,10 @@ internal static class Schema
     public static double Double(this JsonElement element, string key) => element.GetProperty(key).GetDouble();
 
     public static string? Text(this JsonElement element, string key) => element.GetProperty(key).GetString();
+
+    public static PageFormat Format(this JsonElement element, string key)
+    {
+        Assert.True(PageFormats.TryParse(element.Text(key), out PageFormat format));
+        return format;
+    }
 }

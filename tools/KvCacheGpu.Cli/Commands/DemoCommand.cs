@@ -62,7 +62,7 @@ internal static class DemoCommand
     private static void Print(Terminal terminal, DemoReport report)
     {
         terminal.Output.WriteLine();
-        Table table = terminal.NewTable("cache", "#recall", "#perplexity", "#bytes\nallocated", "#bytes\ndense F16", "#ratio", "#prefill\ntokens/s", "#decode\ntokens/s");
+        Table table = terminal.NewTable("cache", "#recall", "#perplexity", "#bytes\nin use", "#dense\nF16", "#ratio", "#prefill\ntokens/s", "#decode\ntokens/s");
         foreach (DemoCacheReport c in report.Caches)
         {
             table.AddRow(
@@ -83,7 +83,7 @@ internal static class DemoCommand
         terminal.Output.WriteLine(
             $"perplexity: of the {report.PerplexityTokens - 1} tokens of held-out text after the document, each predicted as it is decoded through the cache.");
         terminal.Output.WriteLine(
-            "bytes allocated: pages, tables, bookkeeping and working memory, once the document was read.");
+            "bytes in use: pages, tables, bookkeeping and working memory, once the document was read.");
         foreach (DemoCacheReport c in report.Caches.Where(c => c.WindowTokens is not null))
         {
             terminal.Output.WriteLine(

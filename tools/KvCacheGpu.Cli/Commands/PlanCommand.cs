@@ -117,8 +117,8 @@ internal static class PlanCommand
             $"{g.Layers} layers, {g.QueryHeads} query heads, {g.KvHeads} KV heads of width {g.KeyWidth}; {Readable.Count(report.ContextTokens)} tokens in pages of {g.PageTokens}");
         terminal.Output.WriteLine($"dense F16 cache: {Readable.Bytes(report.DenseF16Bytes)}");
         Table table = report.BudgetBytes is null
-            ? terminal.NewTable("keys", "values", "#bytes/\ntoken", "#pages", "#tables", "#in all", "#of dense\nF16")
-            : terminal.NewTable("keys", "values", "#bytes/\ntoken", "#pages", "#tables", "#in all", "#of dense\nF16", "fits", "#tokens\nthat fit");
+            ? terminal.NewTable("keys", "values", "#bytes/\ntoken", "#bytes", "#of dense\nF16")
+            : terminal.NewTable("keys", "values", "#bytes/\ntoken", "#bytes", "#of dense\nF16", "fits", "#tokens\nthat fit");
         if (report.BudgetBytes is { } budget)
         {
             terminal.Output.WriteLine($"budget: {Readable.Bytes(budget)}");
@@ -129,7 +129,7 @@ internal static class PlanCommand
             List<string> cells =
             [
                 f.KeyFormat, f.ValueFormat, f.BytesPerToken.ToString("#,0.##", CultureInfo.InvariantCulture),
-                Readable.Bytes(f.ContextPageBytes), Readable.Bytes(f.ContextTableBytes), Readable.Bytes(f.ContextBytes), Readable.Percent(f.Ratio),
+                Readable.Bytes(f.ContextBytes), Readable.Percent(f.Ratio),
             ];
             if (f.Fits is { } fits)
             {
@@ -146,6 +146,6 @@ internal static class PlanCommand
             terminal.Output.WriteLine($"not for these widths: {string.Join(", ", report.RefusedFormats)}");
         }
 
-        terminal.Output.WriteLine("The working memory of steps and the bookkeeping of the pool come on top.");
+        terminal.Output.WriteLine("bytes: pages and page tables of one sequence; working memory of steps and bookkeeping come on top.");
     }
 }

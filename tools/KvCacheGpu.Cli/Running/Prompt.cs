@@ -77,8 +77,12 @@ internal sealed class Prompt
                 throw new UsageException("--prompt-file", $"at most {LargestFile} bytes", $"{file.Length}");
             }
 
-            using StreamReader reader = new(file, new UTF8Encoding(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true));
-            return reader.ReadToEnd();
+            // Read as what it is: a StreamReader would take other encodings by their first bytes.
+            byte[] bytes = new byte[file.Length];
+            file.ReadExactly(bytes);
+            ReadOnlySpan<byte> text = bytes;
+            ReadOnlySpan<byte> mark = Encoding.UTF8.Preamble;
+            return new UTF8Encoding(false, throwOnInvalidBytes: true).GetString(text.StartsWith(mark) ? text[mark.Length..] : text);
         }
         catch (DecoderFallbackException)
         {
