@@ -73,6 +73,47 @@ public sealed class RunTests
         Assert.Equal(text.Ints("tokens"), fromTokens.Ints("tokens"));
     }
 
+    [Fact]
+    public void A_file_may_begin_with_a_byte_order_mark()
+    {
+        string folder = Directory.CreateTempSubdirectory("kvcache-cli-").FullName;
+        string file = Path.Combine(folder, "prompt.txt");
+        File.WriteAllText(file, Beginning, System.Text.Encoding.UTF8);
+        int[] tokens = Tool.Json("run", "--prompt-file", file, "--max-new-tokens", "1").Ints("prompt_tokens");
+        Directory.Delete(folder, recursive: true);
+        using LlamaModel model = DemoModel.Load();
+        Assert.Equal(model.Tokenizer!.Encode(Beginning), tokens);
+    }
+
+    [Fact]
+    public void A_model_without_a_tokenizer_takes_tokens_and_gives_tokens()
+    {
+        string folder = Directory.CreateTempSubdirectory("kvcache-cli-").FullName;
+        foreach (string name in (string[])["config.json", "model.safetensors"])
+        {
+            File.Copy(Path.Combine(DemoModel.Directory, name), Path.Combine(folder, name));
+        }
+
+        JsonElement run = Tool.Json("run", "--model", folder, "--prompt-tokens", "0,75,112", "--max-new-tokens", "3");
+        Tool plain = Tool.Run("run", "--model", folder, "--prompt-tokens", "0,75,112", "--max-new-tokens", "3");
+        string refused = Tool.Refused(2, "E003", "run", "--model", folder, "--prompt", "text");
+        Directory.Delete(folder, recursive: true);
+
+        Assert.Equal((Path.GetFileName(folder), null), (run.Text("model"), run.Text("text")));
+        Assert.Equal(Tool.Json("run", "--prompt-tokens", "0,75,112", "--max-new-tokens", "3").Ints("tokens"), run.Ints("tokens"));
+        Assert.Equal(string.Join(' ', run.Ints("tokens")) + Environment.NewLine, plain.Output);
+        Assert.Contains("--prompt-tokens", refused, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Device_code_generates_what_SIMD_generates()
+    {
+        string[] args = ["run", "--prompt", Beginning, "--max-new-tokens", "8", "--key-format", "f32", "--value-format", "f32", "--device"];
+        JsonElement emulated = Tool.Json([.. args, "ilgpu-cpu"]);
+        Assert.Equal("ilgpu-cpu", emulated.Text("device"));
+        Assert.Equal(Tool.Json([.. args, "cpu"]).Ints("tokens"), emulated.Ints("tokens"));
+    }
+
     [Theory]
     [InlineData("@file")]
     [InlineData("-x")]

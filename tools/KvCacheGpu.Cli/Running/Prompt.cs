@@ -71,16 +71,8 @@ internal sealed class Prompt
     {
         try
         {
-            using FileStream file = new(path, FileMode.Open, FileAccess.Read);
-            if (file.Length > LargestFile)
-            {
-                throw new UsageException("--prompt-file", $"at most {LargestFile} bytes", $"{file.Length}");
-            }
-
             // Read as what it is: a StreamReader would take other encodings by their first bytes.
-            byte[] bytes = new byte[file.Length];
-            file.ReadExactly(bytes);
-            ReadOnlySpan<byte> text = bytes;
+            ReadOnlySpan<byte> text = ReadBytes(path);
             ReadOnlySpan<byte> mark = Encoding.UTF8.Preamble;
             return new UTF8Encoding(false, throwOnInvalidBytes: true).GetString(text.StartsWith(mark) ? text[mark.Length..] : text);
         }
@@ -92,6 +84,24 @@ internal sealed class Prompt
         {
             throw new UsageException("--prompt-file", "a file that can be read", e.Message, "E002");
         }
+    }
+
+    // A pipe has no length to ask for.
+    private static byte[] ReadBytes(string path)
+    {
+        using FileStream file = File.OpenRead(path);
+        using MemoryStream bytes = new();
+        byte[] buffer = new byte[1 << 16];
+        for (int read; (read = file.Read(buffer)) > 0;)
+        {
+            bytes.Write(buffer, 0, read);
+            if (bytes.Length > LargestFile)
+            {
+                throw new UsageException("--prompt-file", $"at most {LargestFile} bytes", "more");
+            }
+        }
+
+        return bytes.ToArray();
     }
 
     private static int[] ReadIds(string text)
