@@ -20,6 +20,11 @@ public sealed class WorkerPool : IDisposable
     // About 20 microseconds awake after work: a decode step's next loop comes within that time.
     private const int SpinsBeforeSleep = 200;
 
+    // A ticket holds the run's number, its items, and how many were claimed: one increment claims an item of one run and no other.
+    private const int ItemBits = 22;
+    private const int RunShift = 2 * ItemBits;
+    private const long ItemMask = (1L << ItemBits) - 1;
+
     private static readonly Lazy<WorkerPool> Machine = new(() => new WorkerPool(Environment.ProcessorCount));
 
     private readonly Lock _callers = new();
@@ -27,10 +32,8 @@ public sealed class WorkerPool : IDisposable
     private readonly Thread[] _threads;
     private ParallelWork? _work;
     private ExceptionDispatchInfo? _failure;
-    private int _generation;
-    private int _items;
-    private int _next;
-    private int _busy;
+    private long _ticket;
+    private int _done;
     private int _sleepers;
     private volatile bool _closed;
 
@@ -59,7 +62,7 @@ public sealed class WorkerPool : IDisposable
     public void Run(ParallelWork work, int items)
     {
         ArgumentNullException.ThrowIfNull(work);
-        if (items <= 1 || _threads.Length == 0 || !_callers.TryEnter())
+        if (items <= 1 || items > ItemMask / 2 || _threads.Length == 0 || !_callers.TryEnter())
         {
             for (int item = 0; item < items; item++)
             {
@@ -97,11 +100,10 @@ public sealed class WorkerPool : IDisposable
     private void Share(ParallelWork work, int items)
     {
         _work = work;
-        _items = items;
         _failure = null;
-        Volatile.Write(ref _next, 0);
-        Volatile.Write(ref _busy, _threads.Length);
-        Interlocked.Increment(ref _generation);
+        _done = 0;
+        long run = (_ticket >>> RunShift) + 1;
+        Interlocked.Exchange(ref _ticket, (run << RunShift) | ((long)items << ItemBits));
         if (Volatile.Read(ref _sleepers) > 0)
         {
             lock (_sleep)
@@ -110,9 +112,11 @@ public sealed class WorkerPool : IDisposable
             }
         }
 
-        DoItems(work, items, 0);
+        DoItems(0);
+
+        // Items are waited for, not workers: one that wakes late finds nothing left and holds nobody up.
         var wait = default(SpinWait);
-        while (Volatile.Read(ref _busy) > 0)
+        while (Volatile.Read(ref _done) < items)
         {
             wait.SpinOnce(sleep1Threshold: -1);
         }
@@ -121,40 +125,49 @@ public sealed class WorkerPool : IDisposable
         _failure?.Throw();
     }
 
-    private void DoItems(ParallelWork work, int items, int worker)
+    private void DoItems(int worker)
     {
-        try
+        while (true)
         {
-            for (int item; (item = Interlocked.Increment(ref _next) - 1) < items;)
+            long ticket = Interlocked.Increment(ref _ticket);
+            int item = (int)(ticket & ItemMask) - 1;
+            if (item >= (int)((ticket >>> ItemBits) & ItemMask))
             {
-                work.Do(item, worker);
+                return;
             }
-        }
+
+            // The claimed item is not done, so the run is not over and its work is still the pool's.
+            try
+            {
+                _work!.Do(item, worker);
+            }
 #pragma warning disable CA1031 // Whatever an item throws belongs to the caller of Run.
-        catch (Exception exception)
+            catch (Exception exception)
 #pragma warning restore CA1031
-        {
-            Interlocked.CompareExchange(ref _failure, ExceptionDispatchInfo.Capture(exception), null);
+            {
+                Interlocked.CompareExchange(ref _failure, ExceptionDispatchInfo.Capture(exception), null);
+            }
+
+            Interlocked.Increment(ref _done);
         }
     }
 
     private void Live(int worker)
     {
-        int seen = 0;
+        long seen = 0;
         while (WaitForWork(ref seen))
         {
-            DoItems(_work!, _items, worker);
-            Interlocked.Decrement(ref _busy);
+            DoItems(worker);
         }
     }
 
-    private bool WaitForWork(ref int seen)
+    private bool WaitForWork(ref long seen)
     {
         for (int spin = 0; spin < SpinsBeforeSleep; spin++)
         {
-            if (Volatile.Read(ref _generation) != seen)
+            if (RunNumber() != seen)
             {
-                seen = Volatile.Read(ref _generation);
+                seen = RunNumber();
                 return true;
             }
 
@@ -163,16 +176,18 @@ public sealed class WorkerPool : IDisposable
 
         lock (_sleep)
         {
-            // Counted before the generation is read again: a caller either sees the sleeper or is seen by it.
+            // Counted before the run is read again: a caller either sees the sleeper or is seen by it.
             Interlocked.Increment(ref _sleepers);
-            while (Volatile.Read(ref _generation) == seen && !_closed)
+            while (RunNumber() == seen && !_closed)
             {
                 Monitor.Wait(_sleep);
             }
 
             Interlocked.Decrement(ref _sleepers);
-            seen = Volatile.Read(ref _generation);
+            seen = RunNumber();
             return !_closed;
         }
     }
+
+    private long RunNumber() => Interlocked.Read(ref _ticket) >>> RunShift;
 }

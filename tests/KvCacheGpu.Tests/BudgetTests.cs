@@ -83,6 +83,35 @@ public sealed class BudgetTests
         a.Feed(1);
     }
 
+    [Fact]
+    public void Working_memory_of_steps_at_once_comes_out_of_the_same_budget()
+    {
+        KvCacheConfig config = TestCaches.Config(maxSequences: 3);
+        config.MemoryBudgetBytes = 1;
+        string expected = Assert.Throws<KvConfigurationException>(() => TestCaches.Reference(G, config)).Expected;
+        config.MemoryBudgetBytes = long.Parse(expected.Split(' ')[2], CultureInfo.InvariantCulture) + 9000;
+        using KvCache cache = TestCaches.Reference(G, config);
+        using KvSequence a = cache.CreateSequence();
+        using KvSequence b = cache.CreateSequence();
+        using KvSequence c = cache.CreateSequence();
+        long before = cache.AllocatedBytes;
+        using (a.Begin([1]))
+        {
+            using (b.Begin([1]))
+            {
+            }
+        }
+
+        Assert.True(cache.AllocatedBytes > before, "a second step at once has its own working memory");
+        while (c.CanAppend(1))
+        {
+            c.Feed(1);
+            Assert.InRange(cache.AllocatedBytes, 1, cache.BudgetBytes);
+        }
+
+        Assert.Contains("bytes", Assert.Throws<KvOutOfMemoryException>(() => c.Begin([1])).Actual, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData(PageFormat.F16)]
     [InlineData(PageFormat.I8)]

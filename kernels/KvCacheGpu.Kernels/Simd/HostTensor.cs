@@ -29,6 +29,12 @@ internal unsafe struct HostTensor
         switch (_type)
         {
             case TensorType.F32:
+                if (step == 1)
+                {
+                    new Span<float>(from, width).CopyTo(new Span<float>(target, width));
+                    break;
+                }
+
                 for (int i = 0; i < width; i++)
                 {
                     target[i * step] = ((float*)from)[i];

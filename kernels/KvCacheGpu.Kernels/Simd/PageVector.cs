@@ -3,19 +3,10 @@ namespace KvCacheGpu.Kernels;
 /// <summary>One vector of a page, element by element: the plain way in and out, for what is not a hot loop.</summary>
 internal static unsafe class PageVector
 {
-    /// <summary>
-    /// Writes a vector in full precision. Word w goes to <c>words[w * step]</c>. False where an element's magnitude, as bits, reaches
-    /// <paramref name="refusedFrom"/>.
-    /// </summary>
-    public static bool Write(PageFormat format, float* elements, int width, int* words, int step, uint refusedFrom)
+    /// <summary>Writes a vector in full precision. Word w goes to <c>words[w * step]</c>.</summary>
+    public static void Write(PageFormat format, float* elements, int width, int* words, int step)
     {
         var bits = (uint*)elements;
-        uint largest = 0;
-        for (int i = 0; i < width; i++)
-        {
-            largest = Math.Max(largest, bits[i] & 0x7FFFFFFF);
-        }
-
         switch (format)
         {
             case PageFormat.F32:
@@ -40,8 +31,6 @@ internal static unsafe class PageVector
 
                 break;
         }
-
-        return largest < refusedFrom;
     }
 
     /// <summary>Brings what decoding put a rounding error beyond the format's largest number back to it.</summary>

@@ -1,18 +1,15 @@
 namespace KvCacheGpu.Kernels;
 
 /// <summary>Writes a batch's keys and values into open pages: an item is (sequence, KV head).</summary>
-internal sealed unsafe class SimdAppend : ParallelWork
+internal sealed unsafe class SimdAppend<S, F, I> : SimdAppendWork
+    where S : struct, ISimd<F, I>
+    where F : struct
+    where I : struct
 {
     private readonly SimdTier _tier;
     private readonly SimdBatch _batch;
 
     public SimdAppend(SimdTier tier, SimdBatch batch) => (_tier, _batch) = (tier, batch);
-
-    public int Layer { get; set; }
-
-    public HostTensor Keys { get; set; }
-
-    public HostTensor Values { get; set; }
 
     /// <inheritdoc/>
     public override void Do(int item, int worker)
@@ -23,7 +20,10 @@ internal sealed unsafe class SimdAppend : ParallelWork
         RaggedSequence sequence = _batch.Sequences[index];
         int row = _tier.Map.Row(sequence.Sequence, Layer, head);
         int lastPage = (sequence.Length - 1) / g.PageTokens;
-        float* vector = stackalloc float[Math.Max(g.KeyWidth, g.ValueWidth)];
+        int padded = (Math.Max(g.KeyWidth, g.ValueWidth) + S.Lanes - 1) / S.Lanes * S.Lanes;
+        float* vector = stackalloc float[padded];
+        int* words = stackalloc int[padded];
+        new Span<float>(vector, padded).Clear();
         for (int i = 0; i < sequence.Tokens; i++)
         {
             int position = sequence.Length - sequence.Tokens + i;
@@ -31,17 +31,26 @@ internal sealed unsafe class SimdAppend : ParallelWork
             int entry = _tier.Tables[row] - 1 - (lastPage - pageIndex);
             int* page = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, entry)]);
             Keys.Read(sequence.FirstToken + i, head, g.KeyWidth, vector);
-            if (!PageVector.Write(layout.KeyFormat, vector, g.KeyWidth, page + token, g.PageTokens, _tier.Shape.KeyRefusedFrom))
+            if (PackVector<S, F, I>.Pack(layout.KeyFormat, vector, g.KeyWidth, words) >= _tier.Shape.KeyRefusedFrom)
             {
                 _batch.Refuse(new NonFinite(Layer, sequence.FirstToken + i, head, IsValue: false));
             }
 
+            for (int w = 0; w < layout.KeyWords; w++)
+            {
+                page[(w * g.PageTokens) + token] = words[w];
+            }
+
+            // A key's tail must not reach into a narrower value's last lanes.
+            new Span<float>(vector, padded).Clear();
             Values.Read(sequence.FirstToken + i, head, g.ValueWidth, vector);
-            if (!PageVector.Write(
-                layout.ValueFormat, vector, g.ValueWidth, page + layout.ValueOffset + (token * layout.ValueWords), 1, _tier.Shape.ValueRefusedFrom))
+            if (PackVector<S, F, I>.Pack(layout.ValueFormat, vector, g.ValueWidth, words) >= _tier.Shape.ValueRefusedFrom)
             {
                 _batch.Refuse(new NonFinite(Layer, sequence.FirstToken + i, head, IsValue: true));
             }
+
+            new Span<int>(words, layout.ValueWords).CopyTo(new Span<int>(page + layout.ValueOffset + (token * layout.ValueWords), layout.ValueWords));
+            new Span<float>(vector, padded).Clear();
         }
     }
 }

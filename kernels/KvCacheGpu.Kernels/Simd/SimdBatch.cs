@@ -25,7 +25,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
     private readonly int _maxTokens;
     private readonly RaggedSequence[] _sequences;
     private readonly int[] _firstItem;
-    private readonly SimdAppend _append;
+    private readonly SimdAppendWork _append;
     private readonly SimdAttendWork _attend;
     private readonly Lock _refusing = new();
     private NonFinite? _refused;
@@ -54,8 +54,8 @@ internal sealed unsafe class SimdBatch : KernelBatch
 
         _splits = memory;
         _arrivals = (int*)(memory + splits);
-        _append = new SimdAppend(tier, this);
-        _attend = tier.CreateAttend(this);
+        _append = SimdKernels.CreateAppend(tier, this);
+        _attend = SimdKernels.CreateAttend(tier, this);
     }
 
     public override long ScratchBytes => _memory.Bytes;

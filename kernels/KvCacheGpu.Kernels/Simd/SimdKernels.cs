@@ -21,6 +21,16 @@ internal abstract unsafe class SimdAttendWork : ParallelWork
     }
 }
 
+/// <summary>Append work whatever the vectors.</summary>
+internal abstract class SimdAppendWork : ParallelWork
+{
+    public int Layer { get; set; }
+
+    public HostTensor Keys { get; set; }
+
+    public HostTensor Values { get; set; }
+}
+
 /// <summary>Transcoding work whatever the vectors.</summary>
 internal abstract unsafe class SimdTranscodeWork : ParallelWork
 {
@@ -44,6 +54,13 @@ internal static class SimdKernels
         SimdLevel.Vector512 => new SimdAttend<Simd512, Vector512<float>, Vector512<int>>(tier, batch),
         SimdLevel.Vector256 => new SimdAttend<Simd256, Vector256<float>, Vector256<int>>(tier, batch),
         _ => new SimdAttend<SimdScalar, float, int>(tier, batch),
+    };
+
+    public static SimdAppendWork CreateAppend(SimdTier tier, SimdBatch batch) => tier.Level switch
+    {
+        SimdLevel.Vector512 => new SimdAppend<Simd512, Vector512<float>, Vector512<int>>(tier, batch),
+        SimdLevel.Vector256 => new SimdAppend<Simd256, Vector256<float>, Vector256<int>>(tier, batch),
+        _ => new SimdAppend<SimdScalar, float, int>(tier, batch),
     };
 
     public static SimdTranscodeWork CreateTranscode(SimdTier tier) => tier.Level switch

@@ -137,8 +137,6 @@ public sealed unsafe class SimdTier : KernelTier
 
     internal float* TranscodeScratch(int worker) => (float*)_transcode.Pointer + (worker * _transcodeFloats);
 
-    internal SimdAttendWork CreateAttend(SimdBatch batch) => SimdKernels.CreateAttend(this, batch);
-
     private Span<int> Words(long word, int count)
     {
         if (word < 0 || (word + count) * sizeof(int) > ArenaBytes)

@@ -49,23 +49,9 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
         }
 
         float* vector = scratch + ((long)width * _stride);
-        bool encode = !to.KeyFormat.IsFullPrecision();
-        for (int t = 0; t < tokens; t++)
+        if (!to.KeyFormat.IsFullPrecision())
         {
-            PageVector.ReadKey(from, source, t, width, _tier.KeySignArray, vector);
-            if (encode)
-            {
-                Scatter(vector, width, scratch, t);
-            }
-            else
-            {
-                PageVector.Saturate(to.KeyFormat, vector, width);
-                PageVector.Write(to.KeyFormat, vector, width, target + t, to.PageTokens, uint.MaxValue);
-            }
-        }
-
-        if (encode)
-        {
+            SpreadKeys(from, source, scratch);
             ClearTail(scratch, width, tokens);
             var words = (int*)vector;
             PageEncode<S, F, I>.ToI8(scratch, width, _stride, _tier.KeySigns, words, (ushort*)(target + to.KeyScaleOffset), tokens);
@@ -73,6 +59,15 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
             {
                 new Span<int>(words + (w * _stride), tokens).CopyTo(new Span<int>(target + (w * to.PageTokens), tokens));
             }
+
+            return;
+        }
+
+        for (int t = 0; t < tokens; t++)
+        {
+            PageVector.ReadKey(from, source, t, width, _tier.KeySignArray, vector);
+            PageVector.Saturate(to.KeyFormat, vector, width);
+            PageVector.Write(to.KeyFormat, vector, width, target + t, to.PageTokens);
         }
     }
 
@@ -89,41 +84,62 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
         }
 
         float* vector = scratch + ((long)width * _stride);
-        bool encode = !to.ValueFormat.IsFullPrecision();
-        for (int t = 0; t < tokens; t++)
+        if (!to.ValueFormat.IsFullPrecision())
         {
-            PageVector.ReadValue(from, source, t, width, _tier.ValueSignArray, vector);
-            if (encode)
-            {
-                Scatter(vector, width, scratch, t);
-            }
-            else
-            {
-                PageVector.Saturate(to.ValueFormat, vector, width);
-                PageVector.Write(to.ValueFormat, vector, width, values + (t * to.ValueWords), 1, uint.MaxValue);
-            }
-        }
-
-        if (encode)
-        {
+            SpreadValues(from, source, tokens, scratch, vector);
             ClearTail(scratch, width, tokens);
             var words = (int*)vector;
             PageEncode<S, F, I>.ToI8(scratch, width, _stride, _tier.ValueSigns, words, (ushort*)(target + to.ValueScaleOffset), tokens);
-            for (int t = 0; t < tokens; t++)
+            for (int t = 0; t < tokens; t++, values += to.ValueWords)
             {
                 for (int w = 0; w < to.ValueWords; w++)
                 {
-                    values[(t * to.ValueWords) + w] = words[(w * _stride) + t];
+                    values[w] = words[(w * _stride) + t];
                 }
             }
+
+            return;
+        }
+
+        for (int t = 0; t < tokens; t++)
+        {
+            PageVector.ReadValue(from, source, t, width, _tier.ValueSignArray, vector);
+            PageVector.Saturate(to.ValueFormat, vector, width);
+            PageVector.Write(to.ValueFormat, vector, width, values + (t * to.ValueWords), 1);
         }
     }
 
-    private void Scatter(float* vector, int width, float* part, int token)
+    private void SpreadKeys(PageLayout from, int* page, float* part)
     {
-        for (int i = 0; i < width; i++)
+        switch (from.KeyFormat)
         {
-            part[(i * _stride) + token] = vector[i];
+            case PageFormat.F32:
+                SpreadPart<S, F, I>.Keys<SimdF32>(page, from.PageTokens, from.KeyWords, part, _stride);
+                break;
+            case PageFormat.F16:
+                SpreadPart<S, F, I>.Keys<SimdF16>(page, from.PageTokens, from.KeyWords, part, _stride);
+                break;
+            default:
+                SpreadPart<S, F, I>.Keys<SimdBF16>(page, from.PageTokens, from.KeyWords, part, _stride);
+                break;
+        }
+    }
+
+    private void SpreadValues(PageLayout from, int* page, int tokens, float* part, float* row)
+    {
+        int* values = page + from.ValueOffset;
+        int width = _tier.Shape.Geometry.ValueWidth;
+        switch (from.ValueFormat)
+        {
+            case PageFormat.F32:
+                SpreadPart<S, F, I>.Values<SimdF32>(values, tokens, width, part, _stride, row);
+                break;
+            case PageFormat.F16:
+                SpreadPart<S, F, I>.Values<SimdF16>(values, tokens, width, part, _stride, row);
+                break;
+            default:
+                SpreadPart<S, F, I>.Values<SimdBF16>(values, tokens, width, part, _stride, row);
+                break;
         }
     }
 

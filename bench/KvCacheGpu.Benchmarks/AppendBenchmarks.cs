@@ -1,0 +1,56 @@
+using BenchmarkDotNet.Attributes;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.Benchmarks;
+
+/// <summary>Append of one layer with 8 KV heads of width 128: one token (decode) and a chunk of 512 (prefill).</summary>
+[MemoryDiagnoser]
+public class AppendBenchmarks
+{
+    private AppendCache? _cache;
+
+    [ParamsSource(nameof(Devices))]
+    public string Device { get; set; } = "cpu";
+
+    [Params(1, 512)]
+    public int Tokens { get; set; }
+
+    [Params(PageFormat.F16, PageFormat.F32)]
+    public PageFormat Open { get; set; }
+
+    public static IEnumerable<string> Devices => BenchDevices.All;
+
+    [GlobalSetup]
+    public void Fill() => _cache = new AppendCache(Device, Tokens, Open);
+
+    [GlobalCleanup]
+    public void Free() => _cache?.Dispose();
+
+    [Benchmark]
+    public void Append() => _cache!.Append();
+}
+
+/// <summary>Encode of full pages, as sealing does it: 8 KV heads x 8 pages of 64 tokens, width 128, F16 to I8.</summary>
+[MemoryDiagnoser]
+public class EncodeBenchmarks
+{
+    private AppendCache? _cache;
+
+    [ParamsSource(nameof(Devices))]
+    public string Device { get; set; } = "cpu";
+
+    public static IEnumerable<string> Devices => BenchDevices.All;
+
+    [GlobalSetup]
+    public void Fill()
+    {
+        _cache = new AppendCache(Device, 512, PageFormat.F16);
+        _cache.Append();
+    }
+
+    [GlobalCleanup]
+    public void Free() => _cache?.Dispose();
+
+    [Benchmark]
+    public void Encode() => _cache!.Encode();
+}

@@ -1,0 +1,78 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.Benchmarks;
+
+/// <summary>One sequence of one layer, whose pages are written again and again: for append and encode.</summary>
+internal sealed class AppendCache : IDisposable
+{
+    private const int KvHeads = 8;
+    private const int Width = 128;
+
+    private readonly KernelTier _tier;
+    private readonly KernelBatch _batch;
+    private readonly float[] _keys;
+    private readonly float[] _values;
+    private readonly PageMove[] _moves;
+
+    public AppendCache(string device, int tokens, PageFormat open)
+        : this((s, b) => BenchDevices.Create(device, s, b), tokens, open)
+    {
+    }
+
+    public AppendCache(Func<KernelShape, long, KernelTier> create, int tokens, PageFormat open)
+    {
+        var geometry = new KvGeometry(layers: 1, KvHeads, KvHeads, Width);
+        var openLayout = new PageLayout(geometry, open, open);
+        var closed = new PageLayout(geometry, PageFormat.I8, PageFormat.I8);
+        int pages = geometry.PagesFor(tokens);
+        var shape = new KernelShape(geometry, openLayout, closed, rotationSeed: 1, sequences: 1, tableCapacity: pages);
+        var map = new TableMap(shape);
+        _tier = create(shape, map.Bytes + ((long)KvHeads * pages * (openLayout.Bytes + closed.Bytes)));
+        _batch = _tier.CreateBatch(1, tokens);
+        _moves = new PageMove[KvHeads * pages];
+        int firstClosed = map.FirstPageUnit + (KvHeads * pages * openLayout.Units);
+        for (int i = 0; i < _moves.Length; i++)
+        {
+            (int head, int page) = Math.DivRem(i, pages);
+            int slot = map.FirstPageUnit + (i * openLayout.Units);
+            int row = map.Row(0, 0, head);
+            _tier.Write(row, pages);
+            _tier.Write(map.SlotWord(row, page), slot);
+            _tier.Write(map.TagWord(row, page), TableMap.Tag(KernelShape.Open, page));
+            _moves[i] = new PageMove(slot, KernelShape.Open, firstClosed + (i * closed.Units), KernelShape.Sealed, geometry.PageTokens);
+        }
+
+        var random = new Random(5);
+        _keys = FilledCache.Gaussian(random, tokens * KvHeads * Width);
+        _values = FilledCache.Gaussian(random, tokens * KvHeads * Width);
+        _batch.Begin([new RaggedSequence(0, 0, tokens, tokens)]);
+        AppendBytes = (long)tokens * KvHeads * Width * 2 * (sizeof(float) + (open == PageFormat.F32 ? 4 : 2));
+        EncodeBytes = (long)_moves.Length * (openLayout.Bytes + closed.Bytes);
+    }
+
+    public string TierName => _tier.Name;
+
+    /// <summary>Bytes that one append reads and writes.</summary>
+    public long AppendBytes { get; }
+
+    /// <summary>Bytes that one encode reads and writes.</summary>
+    public long EncodeBytes { get; }
+
+    public void Append()
+    {
+        _batch.Append(0, _keys, _values);
+        _batch.End();
+    }
+
+    public void Encode()
+    {
+        _tier.Transcode(_moves);
+        _tier.Synchronize();
+    }
+
+    public void Dispose()
+    {
+        _batch.Dispose();
+        _tier.Dispose();
+    }
+}

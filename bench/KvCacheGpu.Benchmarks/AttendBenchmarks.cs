@@ -1,0 +1,40 @@
+using BenchmarkDotNet.Attributes;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.Benchmarks;
+
+/// <summary>One decode step's attention of one layer with 8 KV heads, in the kernels alone: 0 B allocated.</summary>
+[MemoryDiagnoser]
+public class AttendBenchmarks
+{
+    private FilledCache? _cache;
+
+    /// <summary>Device, sequences x context, head width, query heads per KV head, page format.</summary>
+    [ParamsSource(nameof(Cases))]
+    public AttendCase Case { get; set; } = new("cpu", 1, 1024, 128, 4, PageFormat.F16);
+
+    public static IEnumerable<AttendCase> Cases =>
+        from device in BenchDevices.All
+        from width in new[] { 64, 128 }
+        from size in new[] { (1, 1024), (1, 8192), (1, 32768), (32, 1024) }
+        from sharing in new[] { 1, 4, 8 }
+        from format in new[] { PageFormat.F16, PageFormat.I8 }
+        where device != "ilgpu-cpu" || (size == (1, 1024) && width == 64 && sharing == 4)
+        select new AttendCase(device, size.Item1, size.Item2, width, sharing, format);
+
+    [GlobalSetup]
+    public void Fill() => _cache = new FilledCache(
+        new AttendShape(Case.Width, 8, Case.Group, Case.Sequences, Case.Context, Case.Format), (s, b) => BenchDevices.Create(Case.Device, s, b));
+
+    [GlobalCleanup]
+    public void Free() => _cache?.Dispose();
+
+    [Benchmark]
+    public void Attend() => _cache!.Attend();
+}
+
+/// <summary>A case of <see cref="AttendBenchmarks"/>.</summary>
+public sealed record AttendCase(string Device, int Sequences, int Context, int Width, int Group, PageFormat Format)
+{
+    public override string ToString() => $"{Device} {Sequences}x{Context} d{Width} GQA{Group} {Format}";
+}
