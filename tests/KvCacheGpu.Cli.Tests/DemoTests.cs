@@ -98,6 +98,19 @@ public sealed class DemoTests(DemoTests.Once once) : IClassFixture<DemoTests.Onc
     }
 
     [Fact]
+    public void Perplexity_token_by_token_is_that_of_chunks_in_full_precision()
+    {
+        using LlamaModel model = DemoModel.Load();
+        DemoText text = DemoText.Create(model.Tokenizer!, DemoModel.ReadDocument());
+        using KvCache cache = new(model.Geometry(), new KvCacheConfig { Device = "cpu", KeyFormat = PageFormat.F32, ValueFormat = PageFormat.F32 });
+        using KvSequence sequence = cache.CreateSequence();
+        using LlamaDecoder decoder = new(model);
+        decoder.Prefill(sequence, text.Document, default);
+        double expected = Math.Exp(-decoder.LogLikelihood(sequence, text.Continuation) / (text.Continuation.Length - 1));
+        Assert.InRange(Caches[0].Double("perplexity") / expected, 0.999, 1.001);
+    }
+
+    [Fact]
     public void People_get_one_table_and_how_it_was_measured()
     {
         Tool demo = Tool.Run("demo");

@@ -65,6 +65,15 @@ public sealed class PlanTests
     }
 
     [Fact]
+    public void A_budget_of_exactly_the_bytes_fits()
+    {
+        ContextPlan plan = new(new KvGeometry(4, 4, 2, 64), PageFormat.I8, PageFormat.F16);
+        long bytes = plan.Bytes(640);
+        Assert.Equal(640, plan.TokensIn(bytes));
+        Assert.Equal(576, plan.TokensIn(bytes - 1));
+    }
+
+    [Fact]
     public void Only_config_json_is_read_of_a_model()
     {
         string folder = Directory.CreateTempSubdirectory("kvcache-cli-").FullName;
