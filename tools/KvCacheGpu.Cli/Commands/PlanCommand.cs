@@ -93,7 +93,7 @@ internal static class PlanCommand
                 plan.TableBytes(tokens),
                 bytes,
                 (double)bytes / dense,
-                budget is null ? null : bytes <= budget,
+                budget is null ? null : plan.PeakBytes(tokens) <= budget,
                 budget is null ? null : plan.TokensIn(budget.Value)));
         }
 

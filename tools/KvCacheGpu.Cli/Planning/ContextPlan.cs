@@ -55,7 +55,17 @@ internal sealed class ContextPlan
     /// <summary>Both.</summary>
     public long Bytes(long tokens) => PageBytes(tokens) + TableBytes(tokens);
 
-    /// <summary>The most tokens whose bytes fit in <paramref name="budget"/>, up to what tables can list.</summary>
+    /// <summary>
+    /// The most that both take on the way to <paramref name="tokens"/>, one by one: until a page is full, it and the one before it are open.
+    /// </summary>
+    public long PeakBytes(long tokens)
+    {
+        long pages = (tokens + _geometry.PageTokens - 1) / _geometry.PageTokens;
+        long openPages = Math.Min(pages, 2);
+        return checked(Rows * (((pages - openPages) * _sealed.Bytes) + (openPages * _open.Bytes))) + TableBytes(tokens);
+    }
+
+    /// <summary>The most tokens that a sequence can grow to within <paramref name="budget"/>, up to what tables can list.</summary>
     public long TokensIn(long budget)
     {
         long fits = 0;
@@ -63,7 +73,7 @@ internal sealed class ContextPlan
         while (beyond - fits > 1)
         {
             long middle = fits + ((beyond - fits) / 2);
-            (fits, beyond) = Bytes(middle) <= budget ? (middle, beyond) : (fits, middle);
+            (fits, beyond) = PeakBytes(middle) <= budget ? (middle, beyond) : (fits, middle);
         }
 
         return fits;

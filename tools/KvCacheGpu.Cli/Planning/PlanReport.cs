@@ -27,8 +27,8 @@ internal sealed record GeometryReport(int Layers, int QueryHeads, int KvHeads, i
 /// <param name="ContextTableBytes">Bytes of its page tables.</param>
 /// <param name="ContextBytes">Both.</param>
 /// <param name="Ratio">Of the dense F16 bytes.</param>
-/// <param name="Fits">Whether they fit in the budget, or null.</param>
-/// <param name="FittingTokens">The most tokens that fit in the budget, or null.</param>
+/// <param name="Fits">Whether a sequence can grow to the context within the budget, or null.</param>
+/// <param name="FittingTokens">The most tokens that it can grow to within the budget, or null.</param>
 internal sealed record FormatPlanReport(
     string KeyFormat,
     string ValueFormat,
