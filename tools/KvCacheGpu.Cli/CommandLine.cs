@@ -1,0 +1,96 @@
+using System.CommandLine;
+using System.CommandLine.Help;
+using System.CommandLine.Parsing;
+using KvCacheGpu.Llama;
+
+namespace KvCacheGpu.Cli;
+
+/// <summary>The tool's entry: parses, runs a command, and turns whatever is refused into one line and an exit code.</summary>
+internal static class CommandLine
+{
+    /// <summary>It is done.</summary>
+    public const int Done = 0;
+
+    /// <summary>The operation failed: no memory (E001), no such device here (E009), and so on.</summary>
+    public const int Failed = 1;
+
+    /// <summary>The input or the usage is wrong.</summary>
+    public const int Wrong = 2;
+
+    // A prompt may begin with '@' and options may follow a text of dashes: no response files, no bundles.
+    private static readonly ParserConfiguration _parsing = new() { ResponseFileTokenReplacer = null, EnablePosixBundling = false };
+
+    /// <summary>Runs the tool.</summary>
+    /// <param name="args">The arguments, the program's name not among them.</param>
+    /// <param name="output">Takes results.</param>
+    /// <param name="error">Takes errors.</param>
+    /// <returns>0 done, 1 failed, 2 wrong input or usage.</returns>
+    public static int Invoke(string[] args, TextWriter output, TextWriter error)
+    {
+        Terminal terminal = new(output, error);
+        RootCommand root = new("A paged, compressed KV cache for LLM inference: generate through it, try it, plan it.")
+        {
+            RunCommand.Create(terminal),
+            DemoCommand.Create(terminal),
+            DoctorCommand.Create(terminal),
+            PlanCommand.Create(terminal),
+        };
+        ParseResult parsed = root.Parse(args, _parsing);
+        if (parsed.Action is not HelpAction && parsed.Errors is [ParseError first, ..])
+        {
+            string command = parsed.CommandResult.Command == root ? string.Empty : parsed.CommandResult.Command.Name + " ";
+            string message = first.Message.StartsWith("E00", StringComparison.Ordinal) ? first.Message : $"E003: {first.Message.TrimEnd('.')}";
+            return Refuse(error, $"{message}; see kvcache {command}--help", Wrong);
+        }
+
+        return Invoke(parsed, output, error);
+    }
+
+    private static int Invoke(ParseResult parsed, TextWriter output, TextWriter error)
+    {
+        try
+        {
+            return parsed.Invoke(new InvocationConfiguration { Output = output, Error = error, EnableDefaultExceptionHandler = false });
+        }
+        catch (UsageException e)
+        {
+            return Refuse(error, e.Message, Wrong);
+        }
+        catch (LlamaFormatException e)
+        {
+            return Refuse(error, e.Message, Wrong);
+        }
+        catch (KvConfigurationException e)
+        {
+            return Refuse(error, e.Message, Wrong);
+        }
+        catch (KvUnsupportedException e)
+        {
+            return Refuse(error, $"{e.Message}; kvcache doctor lists what works here", Failed);
+        }
+        catch (BudgetException e)
+        {
+            return Refuse(error, e.Message, Failed);
+        }
+        catch (KvCacheException e)
+        {
+            return Refuse(error, e.Message, Failed);
+        }
+        catch (OutOfMemoryException e)
+        {
+            return Refuse(error, $"E001: memory: {e.Message}", Failed);
+        }
+        catch (IOException e)
+        {
+            return Refuse(error, $"E005: {e.Message}", Failed);
+        }
+    }
+
+    private static int Refuse(TextWriter error, string message, int exit)
+    {
+        // Names that users and files give may hold anything; the line stays one line.
+        char[] line = [.. message.Select(c => char.IsControl(c) ? ' ' : c)];
+        error.WriteLine(line);
+        return exit;
+    }
+}

@@ -1,0 +1,96 @@
+using System.CommandLine;
+using System.Reflection;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.Arm;
+using System.Runtime.Intrinsics.X86;
+using KvCacheGpu.Kernels;
+using Spectre.Console;
+
+namespace KvCacheGpu.Cli;
+
+/// <summary><c>kvcache doctor</c>: what this machine can do.</summary>
+internal static class DoctorCommand
+{
+    /// <summary>Makes the command.</summary>
+    public static Command Create(Terminal terminal)
+    {
+        Option<bool> json = Choice.Json();
+        Command command = new("doctor", "Version, processor features, and devices with what each can do.") { json };
+        command.SetAction(parsed =>
+        {
+            DoctorReport report = Look();
+            if (parsed.GetValue(json))
+            {
+                terminal.WriteJson(report);
+            }
+            else
+            {
+                Print(terminal, report);
+            }
+
+            return CommandLine.Done;
+        });
+        return command;
+    }
+
+    private static DoctorReport Look()
+    {
+        // Every tier runs every format; widths are the formats' own limit.
+        FormatReport[] formats = [.. Enum.GetValues<PageFormat>().Select(f => new FormatReport(
+            f.Name(), f.BitsPerElement(), f.ScaleBytes(), f.IsFullPrecision(), f.IsRotated(), f.ElementsPerWord()))];
+        string[] names = [.. formats.Select(f => f.Name)];
+        string version = typeof(KvCache).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? "unknown";
+        return new DoctorReport(
+            version,
+            RuntimeInformation.FrameworkDescription,
+            RuntimeInformation.OSDescription,
+            new CpuReport(RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant(), Environment.ProcessorCount, Features(), SimdName()),
+            KvDevice.Resolve("auto").Id,
+            [.. KvDevice.List().Select(d => new DeviceReport(
+                d.Id, d.Kind.ToString().ToLowerInvariant(), d.Name, d.MemoryBytes, d.Usable, d.Reason is { Length: > 0 } reason ? reason : null, d.Usable ? names : []))],
+            formats);
+    }
+
+    private static string[] Features() =>
+    [
+        .. new (string Name, bool Has)[]
+        {
+            ("avx512", Avx512F.IsSupported), ("avx2", Avx2.IsSupported), ("fma", Fma.IsSupported), ("neon", AdvSimd.IsSupported),
+        }
+        .Where(f => f.Has).Select(f => f.Name),
+    ];
+
+    // The same choice as the SIMD tier's own.
+    private static string SimdName() =>
+        Vector512.IsHardwareAccelerated ? "simd-512" : Vector256.IsHardwareAccelerated ? "simd-256" : "simd-scalar";
+
+    private static void Print(Terminal terminal, DoctorReport report)
+    {
+        TextWriter output = terminal.Output;
+        output.WriteLine($"kvcache {report.Version} on {report.Runtime}, {report.Os}");
+        output.WriteLine($"processor: {report.Cpu.Architecture}, {report.Cpu.Cores} logical cores, {string.Join(' ', report.Cpu.Features)}; kernels {report.Cpu.Simd}");
+        output.WriteLine();
+        Table devices = terminal.NewTable("device", "name", "#memory", "usable", "formats", "remark");
+        foreach (DeviceReport d in report.Devices)
+        {
+            string usable = !d.Usable ? "no" : d.Id == report.AutoDevice ? "yes (auto)" : "yes";
+            devices.AddRow(d.Id, Markup.Escape(d.Name), Readable.Bytes(d.MemoryBytes), usable, string.Join(' ', d.Formats), Markup.Escape(d.Reason ?? string.Empty));
+        }
+
+        terminal.Write(devices);
+        Table formats = terminal.NewTable("format", "#bits/\nelement", "#scale bytes/\ntoken", "open pages", "rotated", "head widths");
+        foreach (FormatReport f in report.Formats)
+        {
+            formats.AddRow(
+                f.Name,
+                $"{f.BitsPerElement}",
+                $"{f.ScaleBytes}",
+                f.FullPrecision ? "yes" : "no",
+                f.Rotated ? "yes" : "no",
+                $"{KvGeometry.MinWidth}..{KvGeometry.MaxWidth}, multiples of {f.WidthMultiple}");
+        }
+
+        terminal.Write(formats);
+    }
+}

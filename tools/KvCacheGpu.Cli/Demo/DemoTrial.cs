@@ -1,0 +1,98 @@
+using System.Diagnostics;
+using KvCacheGpu.Kernels;
+using KvCacheGpu.Llama;
+
+namespace KvCacheGpu.Cli;
+
+/// <summary>
+/// What one cache makes of the document. It is read before any question is known; each question, and the held-out text that
+/// perplexity is measured on, goes to a fork of it.
+/// </summary>
+internal sealed class DemoTrial(LlamaModel model, DemoText text, DemoSetup setup, string device)
+{
+    private readonly float[] _logits = new float[model.Config.VocabularySize];
+
+    /// <summary>Runs every kernel for a moment, so that the times are not those of the compiler.</summary>
+    public void WarmUp()
+    {
+        KvCacheConfig config = setup.Config(device);
+        using KvCache cache = new(model.Geometry(DemoSetup.PageTokens), config);
+        using KvSequence sequence = cache.CreateSequence();
+        using LlamaDecoder decoder = new(model, config.MaxBatchTokens);
+        decoder.Prefill(sequence, text.Document.AsSpan(0, text.Document.Length / 4), default);
+        Write(decoder, sequence, new Direct(_ => { }));
+    }
+
+    /// <summary>Reads, asks, writes.</summary>
+    public DemoCacheReport Run(IStages stages)
+    {
+        KvCacheConfig config = setup.Config(device);
+        KvGeometry geometry = model.Geometry(DemoSetup.PageTokens);
+        using KvCache cache = new(geometry, config);
+        using KvSequence document = cache.CreateSequence();
+        using LlamaDecoder decoder = new(model, config.MaxBatchTokens);
+
+        long start = Stopwatch.GetTimestamp();
+        decoder.Prefill(document, text.Document, default, stages.Begin($"{setup.Name}: reading {text.Document.Length} tokens", text.Document.Length));
+        TimeSpan reading = Stopwatch.GetElapsedTime(start);
+        (long allocated, long pages, double evicted) = (cache.AllocatedBytes, document.AllocatedBytes, document.EvictedTokens);
+
+        int right = Ask(decoder, document, stages.Begin($"{setup.Name}: asking {text.Facts.Count} questions", text.Facts.Count));
+        (double perplexity, TimeSpan writing) =
+            Write(decoder, document, stages.Begin($"{setup.Name}: writing {text.Continuation.Length} tokens", text.Continuation.Length));
+        return new DemoCacheReport(
+            setup.Name,
+            setup.Format.Name(),
+            setup.Format.Name(),
+            setup.WindowTokens,
+            text.Facts.Count,
+            right,
+            (double)right / text.Facts.Count,
+            perplexity,
+            allocated,
+            pages,
+            (double)allocated / geometry.DenseF16Bytes(text.Document.Length),
+            evicted,
+            text.Document.Length / reading.TotalSeconds,
+            text.Continuation.Length / writing.TotalSeconds);
+    }
+
+    private int Ask(LlamaDecoder decoder, KvSequence document, IProgress<int> progress)
+    {
+        int right = 0;
+        for (int i = 0; i < text.Facts.Count; i++)
+        {
+            using KvSequence question = document.Fork();
+            decoder.Forward(question, [.. text.Facts[i].Question], _logits);
+            right += Sampler.Greedy(_logits) == text.Facts[i].Value ? 1 : 0;
+            progress.Report(i + 1);
+        }
+
+        return right;
+    }
+
+    // Token by token, as decoding does: each is predicted from what the cache still holds of all before it.
+    private (double Perplexity, TimeSpan Time) Write(LlamaDecoder decoder, KvSequence document, IProgress<int> progress)
+    {
+        using KvSequence continuation = document.Fork();
+        TimeSpan time = default;
+        double surprise = 0;
+        for (int i = 0; i < text.Continuation.Length; i++)
+        {
+            surprise += i > 0 ? Surprise(text.Continuation[i]) : 0;
+            long start = Stopwatch.GetTimestamp();
+            decoder.Forward(continuation, text.Continuation.AsSpan(i, 1), _logits);
+            time += Stopwatch.GetElapsedTime(start);
+            progress.Report(i + 1);
+        }
+
+        return (Math.Exp(surprise / (text.Continuation.Length - 1)), time);
+    }
+
+    // -log of the token's probability.
+    private double Surprise(int token)
+    {
+        double largest = _logits.Max();
+        return Math.Log(_logits.Sum(logit => Math.Exp(logit - largest))) + largest - _logits[token];
+    }
+}

@@ -1,0 +1,97 @@
+using System.Diagnostics;
+using KvCacheGpu.Llama;
+
+namespace KvCacheGpu.Cli;
+
+/// <summary>One run: a cache, a sequence, and the text as it appears.</summary>
+internal sealed class Generation(LlamaModel model, KvCacheConfig config, Terminal terminal)
+{
+    /// <summary>Reads a prompt and continues it.</summary>
+    /// <param name="prompt">The prompt's tokens.</param>
+    /// <param name="options">How to continue.</param>
+    /// <param name="streaming">Whether text is written as it is generated.</param>
+    /// <exception cref="BudgetException">The budget does not hold the tokens.</exception>
+    public RunReport Run(int[] prompt, GenerateOptions options, bool streaming)
+    {
+        using KvCache cache = new(model.Geometry(), config);
+        using KvSequence sequence = cache.CreateSequence();
+        using LlamaDecoder decoder = new(model, config.MaxBatchTokens);
+        RefuseWhatCannotFit(cache);
+        TokenText text = new(model.Tokenizer, streaming ? terminal.Output : TextWriter.Null);
+        List<int> tokens = [];
+        long start = Stopwatch.GetTimestamp();
+        TimeSpan first = default;
+        TimeSpan last = default;
+        try
+        {
+            foreach (int token in decoder.Generate(sequence, prompt, options))
+            {
+                last = Stopwatch.GetElapsedTime(start);
+                first = tokens.Count == 0 ? last : first;
+                tokens.Add(token);
+                text.Write(token);
+            }
+        }
+        catch (KvOutOfMemoryException e) when (Sufficient() is { } bytes)
+        {
+            text.End();
+            throw new BudgetException(Enough(bytes), $"{cache.BudgetBytes} bytes ({e.Message})");
+        }
+
+        text.End();
+        KvPageCounts pages = cache.GetPageCounts();
+        return new RunReport(
+            model.Name,
+            config.Device,
+            prompt,
+            tokens,
+            model.Tokenizer?.Decode([.. tokens]),
+            tokens.Count > 1 ? (tokens.Count - 1) / (last - first).TotalSeconds : tokens.Count / last.TotalSeconds,
+            new CacheReport(
+                sequence.Length,
+                cache.AllocatedBytes,
+                cache.Geometry.DenseF16Bytes(sequence.Length),
+                sequence.EvictedTokens,
+                new PagesReport(pages.Open, pages.Sealed)));
+    }
+
+    // Before the first token is written: what can be known not to fit must not fail halfway.
+    private void RefuseWhatCannotFit(KvCache cache)
+    {
+        if (config.Policy is not null)
+        {
+            return;
+        }
+
+        ContextPlan plan = new(cache.Geometry, config.KeyFormat, config.ValueFormat);
+        long least = cache.AllocatedBytes + plan.PageBytes(config.MaxTokens - 1);
+        if (least > cache.BudgetBytes && Sufficient() is { } bytes)
+        {
+            throw new BudgetException(Enough(bytes), $"{cache.BudgetBytes} bytes");
+        }
+    }
+
+    private string Enough(long bytes) => $"at least {bytes} bytes for {config.MaxTokens} tokens (or i8 formats, or --policy window)";
+
+    // What a cache takes that is not held to a budget; null where none was given, so that none can be too small.
+    private long? Sufficient()
+    {
+        if (config.MemoryBudgetBytes is null && config.MemoryBudgetPercent is null)
+        {
+            return null;
+        }
+
+        KvCacheConfig free = new()
+        {
+            Device = config.Device,
+            MaxTokens = config.MaxTokens,
+            MaxSequences = config.MaxSequences,
+            MaxBatchTokens = config.MaxBatchTokens,
+            KeyFormat = config.KeyFormat,
+            ValueFormat = config.ValueFormat,
+            Policy = config.Policy,
+        };
+        using KvCache cache = new(model.Geometry(), free);
+        return cache.BudgetBytes;
+    }
+}

@@ -1,0 +1,121 @@
+using System.Globalization;
+using System.Text;
+using KvCacheGpu.Llama;
+
+namespace KvCacheGpu.Cli;
+
+/// <summary>What a run continues: a text, token ids, or nothing but the token that starts every text.</summary>
+internal sealed class Prompt
+{
+    private const long LargestFile = 64 << 20;
+
+    private readonly string? _text;
+    private readonly int[]? _ids;
+
+    private Prompt(string? text, int[]? ids) => (_text, _ids) = (text, ids);
+
+    /// <summary>Takes the one that was given.</summary>
+    /// <exception cref="UsageException">More than one, an empty one, a file that cannot be read, ids that are not numbers.</exception>
+    public static Prompt Choose(string? text, string? file, string? ids)
+    {
+        string[] given = [.. new (string Name, string? Value)[] { ("--prompt", text), ("--prompt-file", file), ("--prompt-tokens", ids) }
+            .Where(o => o.Value is not null).Select(o => o.Name)];
+        if (given.Length > 1)
+        {
+            throw new UsageException("prompt", "one of --prompt, --prompt-file and --prompt-tokens", string.Join(" and ", given));
+        }
+
+        if (ids is not null)
+        {
+            return new Prompt(null, ReadIds(ids));
+        }
+
+        text = file is null ? text : ReadFile(file);
+        return text is not { Length: 0 } ? new Prompt(text, null) : throw new UsageException(given[0], "a text of one character or more", "an empty one");
+    }
+
+    /// <summary>Its tokens, at least one.</summary>
+    /// <exception cref="UsageException">The model cannot read it.</exception>
+    public int[] Tokens(LlamaModel model)
+    {
+        if (_ids is not null)
+        {
+            int vocabulary = model.Config.VocabularySize;
+            int stray = Array.FindIndex(_ids, id => id >= vocabulary);
+            return stray < 0 ? _ids : throw new UsageException("--prompt-tokens", $"token ids of 0..{vocabulary - 1}", $"{_ids[stray]}");
+        }
+
+        if (_text is null)
+        {
+            return model.Config.BosTokenId is { } bos
+                ? [bos]
+                : throw new UsageException("prompt", "one of --prompt, --prompt-file and --prompt-tokens (this model has no token that starts a text)", "none");
+        }
+
+        if (model.Tokenizer is not { } tokenizer)
+        {
+            throw new UsageException("prompt", "--prompt-tokens, as the model's directory has no tokenizer", "a text");
+        }
+
+        try
+        {
+            return tokenizer.Encode(_text);
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException("prompt", "text in the model's vocabulary", e.Message);
+        }
+    }
+
+    private static string ReadFile(string path)
+    {
+        try
+        {
+            // Read as what it is: a StreamReader would take other encodings by their first bytes.
+            ReadOnlySpan<byte> text = ReadBytes(path);
+            ReadOnlySpan<byte> mark = Encoding.UTF8.Preamble;
+            return new UTF8Encoding(false, throwOnInvalidBytes: true).GetString(text.StartsWith(mark) ? text[mark.Length..] : text);
+        }
+        catch (DecoderFallbackException)
+        {
+            throw new UsageException("--prompt-file", "UTF-8 text", $"other bytes in {path}");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
+        {
+            throw new UsageException("--prompt-file", "a file that can be read", e.Message, "E002");
+        }
+    }
+
+    // A pipe has no length to ask for.
+    private static byte[] ReadBytes(string path)
+    {
+        using FileStream file = File.OpenRead(path);
+        using MemoryStream bytes = new();
+        byte[] buffer = new byte[1 << 16];
+        for (int read; (read = file.Read(buffer)) > 0;)
+        {
+            bytes.Write(buffer, 0, read);
+            if (bytes.Length > LargestFile)
+            {
+                throw new UsageException("--prompt-file", $"at most {LargestFile} bytes", "more");
+            }
+        }
+
+        return bytes.ToArray();
+    }
+
+    private static int[] ReadIds(string text)
+    {
+        string[] parts = text.Split(',', StringSplitOptions.TrimEntries);
+        int[] ids = new int[parts.Length];
+        for (int i = 0; i < parts.Length; i++)
+        {
+            if (!int.TryParse(parts[i], NumberStyles.None, CultureInfo.InvariantCulture, out ids[i]))
+            {
+                throw new UsageException("--prompt-tokens", "token ids with commas between them, \"1,2,3\"", $"\"{parts[i]}\"");
+            }
+        }
+
+        return ids;
+    }
+}

@@ -1,0 +1,42 @@
+using Spectre.Console;
+
+namespace KvCacheGpu.Cli;
+
+/// <summary>Stages of long work, as the user sees them go by.</summary>
+internal interface IStages
+{
+    /// <summary>Begins a stage; what is returned takes the units done so far, out of <paramref name="units"/>.</summary>
+    IProgress<int> Begin(string name, int units);
+}
+
+/// <summary>A bar for each stage.</summary>
+internal sealed class BarStages(ProgressContext context) : IStages
+{
+    public IProgress<int> Begin(string name, int units)
+    {
+        ProgressTask task = context.AddTask(Markup.Escape(name), maxValue: units);
+        return new Direct(done => task.Value = done);
+    }
+}
+
+/// <summary>A line for each stage: what a log can hold.</summary>
+internal sealed class PlainStages(TextWriter output) : IStages
+{
+    public IProgress<int> Begin(string name, int units)
+    {
+        output.WriteLine($"{name} ...");
+        return new Direct(_ => { });
+    }
+}
+
+/// <summary>Nothing.</summary>
+internal sealed class QuietStages : IStages
+{
+    public IProgress<int> Begin(string name, int units) => new Direct(_ => { });
+}
+
+// Progress<T> posts to the thread pool, where reports overtake each other.
+internal sealed class Direct(Action<int> report) : IProgress<int>
+{
+    public void Report(int value) => report(value);
+}

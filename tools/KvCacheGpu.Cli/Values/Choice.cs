@@ -1,0 +1,65 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using System.Globalization;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.Cli;
+
+/// <summary>Reads an option's text; false where it is not one of its values.</summary>
+internal delegate bool TryRead<T>(string text, out T? value);
+
+/// <summary>The options that commands share, each with the error that names what it takes.</summary>
+internal static class Choice
+{
+    /// <summary>--json.</summary>
+    public static Option<bool> Json() => new("--json") { Description = "Print one JSON document on stdout and nothing else." };
+
+    /// <summary>A text.</summary>
+    public static Option<string?> Text(string name, string placeholder, string description) =>
+        new(name) { Description = description, HelpName = placeholder };
+
+    /// <summary>A whole number, <paramref name="least"/> or more.</summary>
+    public static Option<int?> Number(string name, string description, int least) => Parsed<int?>(
+        name,
+        "N",
+        description,
+        least == int.MinValue ? "a whole number" : $"a whole number of {least} or more",
+        (string text, out int? value) =>
+        {
+            value = int.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out int number) ? number : null;
+            return value >= least;
+        });
+
+    /// <summary>A page format.</summary>
+    public static Option<PageFormat?> Format(string name, string description) => Parsed<PageFormat?>(
+        name,
+        string.Join('|', Enum.GetValues<PageFormat>().Select(f => f.Name())),
+        description,
+        string.Join(", ", Enum.GetValues<PageFormat>().Select(f => f.Name())),
+        (string text, out PageFormat? value) =>
+        {
+            value = PageFormats.TryParse(text, out PageFormat format) ? format : null;
+            return value is not null;
+        });
+
+    /// <summary>--memory-budget.</summary>
+    public static Option<MemoryBudget?> Budget() => Parsed<MemoryBudget?>(
+        "--memory-budget", "BYTES|N%", "Bytes that the cache may take (64MiB, 1.5GB), or percent of a dense F16 cache.", MemoryBudget.Expected, MemoryBudget.TryParse);
+
+    /// <summary>An option read by a function.</summary>
+    public static Option<T?> Parsed<T>(string name, string placeholder, string description, string expected, TryRead<T> read) => new(name)
+    {
+        Description = description,
+        HelpName = placeholder,
+        CustomParser = (ArgumentResult result) =>
+        {
+            string text = result.Tokens is [Token token, ..] ? token.Value : string.Empty;
+            if (!read(text, out T? value))
+            {
+                result.AddError($"E003: {name}: expected {expected}, got \"{text}\"");
+            }
+
+            return value;
+        },
+    };
+}
