@@ -81,7 +81,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
         int blocks = (rows + 3) / 4;
         new Span<float>(scratch.OutputRow(0, 0), 4 * blocks * scratch.OutputStride).Clear();
         new Span<float>(scratch.OutputRow(1, 0), _tier.RotatesValues ? 4 * blocks * scratch.OutputStride : 0).Clear();
-                for (int block = 0; block < blocks; block++)
+        for (int block = 0; block < blocks; block++)
         {
             scratch.Rows[block].Clear();
             float* plain = scratch.QueryBlock(KernelShape.Open, block);
