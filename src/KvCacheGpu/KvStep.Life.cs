@@ -22,9 +22,10 @@ public sealed partial class KvStep
         {
             if (memory.Batch.End() is { } refused)
             {
-                PageLayout open = _cache.Tier.Shape.Classes[KernelShape.Open];
+                KernelShape shape = _cache.Tier.Shape;
+                uint refusedFrom = refused.IsValue ? shape.ValueRefusedFrom : shape.KeyRefusedFrom;
                 throw new KvNonFiniteException(
-                    refused.Layer, refused.Token, refused.Head, refused.IsValue, $"{(refused.IsValue ? open.ValueFormat : open.KeyFormat)}");
+                    refused.Layer, refused.Token, refused.Head, refused.IsValue, BitConverter.UInt32BitsToSingle(refusedFrom));
             }
 
             foreach (KvSequence sequence in _sequences)

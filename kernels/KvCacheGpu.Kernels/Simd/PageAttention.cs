@@ -33,6 +33,12 @@ internal static unsafe class PageAttention<S, F, I>
     {
         for (int t = 0; t < tokens; t += 2 * S.Lanes)
         {
+            if (tokens - t <= S.Lanes)
+            {
+                LastLogits<TKey>(keys + t, ahead, pageTokens, words, q, logits + t, stride);
+                return;
+            }
+
             F a0 = S.All(0), a1 = a0, a2 = a0, a3 = a0, b0 = a0, b1 = a0, b2 = a0, b3 = a0;
             int* k = keys + t;
             float* x = q;
@@ -63,6 +69,36 @@ internal static unsafe class PageAttention<S, F, I>
             Put(to + (2 * stride), a2, b2);
             Put(to + (3 * stride), a3, b3);
         }
+    }
+
+    /// <summary>The same for one lane group: pages of 16 tokens, and the end of an open page.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void LastLogits<TKey>(int* keys, byte* ahead, int pageTokens, int words, float* q, float* logits, int stride)
+        where TKey : struct, ISimdCodec
+    {
+        F a0 = S.All(0), a1 = a0, a2 = a0, a3 = a0;
+        for (int w = 0; w < words; w++, keys += pageTokens, q += TKey.PerWord * Rows)
+        {
+            I u = S.LoadInt(keys);
+            Prefetch(ahead);
+            ahead += S.Lanes * sizeof(int);
+            Step(TKey.Element<S, F, I>(u, 0), q, ref a0, ref a1, ref a2, ref a3);
+            if (TKey.PerWord >= 2)
+            {
+                Step(TKey.Element<S, F, I>(u, 1), q + Rows, ref a0, ref a1, ref a2, ref a3);
+            }
+
+            if (TKey.PerWord == 4)
+            {
+                Step(TKey.Element<S, F, I>(u, 2), q + (2 * Rows), ref a0, ref a1, ref a2, ref a3);
+                Step(TKey.Element<S, F, I>(u, 3), q + (3 * Rows), ref a0, ref a1, ref a2, ref a3);
+            }
+        }
+
+        S.Store(logits, a0);
+        S.Store(logits + stride, a1);
+        S.Store(logits + (2 * stride), a2);
+        S.Store(logits + (3 * stride), a3);
     }
 
     /// <summary>output[row][element] = output * keep[row] + sum over tokens of weights[row][token] * value[token][element].</summary>
@@ -138,6 +174,15 @@ internal static unsafe class PageAttention<S, F, I>
         x = S.All(q[3]);
         a3 = S.MultiplyAdd(e, x, a3);
         b3 = S.MultiplyAdd(f, x, b3);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Step(F e, float* q, ref F a0, ref F a1, ref F a2, ref F a3)
+    {
+        a0 = S.MultiplyAdd(e, S.All(q[0]), a0);
+        a1 = S.MultiplyAdd(e, S.All(q[1]), a1);
+        a2 = S.MultiplyAdd(e, S.All(q[2]), a2);
+        a3 = S.MultiplyAdd(e, S.All(q[3]), a3);
     }
 
     // Pages lie anywhere and are read in strides, which hardware prefetchers lose: the next one is fetched here, in address order,

@@ -42,7 +42,10 @@ internal static unsafe class PageSoftmax<S, F, I>
     where F : struct
     where I : struct
 {
-    /// <summary>Turns raw logits f32[4][stride] into weights: 2^(logit - largest so far) * valueFactor * valueScale; 0 where a row sees nothing.</summary>
+    /// <summary>
+    /// Turns raw logits f32[4][stride] into weights: 2^(logit - largest so far) * valueFactor * valueScale; 0 for a token that the row
+    /// does not see. Weights beyond the page's tokens mean nothing.
+    /// </summary>
     /// <param name="logits">In: raw logits. Out: weights.</param>
     /// <param name="stride">From one row to the next.</param>
     /// <param name="padded">Tokens to write weights for, a multiple of the lanes.</param>
@@ -75,7 +78,7 @@ internal static unsafe class PageSoftmax<S, F, I>
         for (int r = 0; r < 4; r++)
         {
             float share = powers[4 + r];
-            float sum = Weigh(logits + (r * stride), rows->Count[r], padded, rows->PageMaximum[r], valueFactor * share, valueScales);
+            float sum = Weigh(logits + (r * stride), padded, rows->PageMaximum[r], valueFactor * share, valueScales);
             rows->PageSum[r] = sum;
             rows->Keep[r] = powers[r];
             rows->Sum[r] = (rows->Sum[r] * powers[r]) + (sum * share);
@@ -110,7 +113,7 @@ internal static unsafe class PageSoftmax<S, F, I>
 
     /// <summary>Turns a row's logits into weights and returns the sum of their powers.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static float Weigh(float* logits, int count, int padded, float pageMaximum, float factor, float* valueScales)
+    private static float Weigh(float* logits, int padded, float pageMaximum, float factor, float* valueScales)
     {
         // A row that sees nothing of this page has no maximum to subtract: -inf - 0 stays -inf and weighs 0.
         F shift = S.All(pageMaximum == float.NegativeInfinity ? 0f : pageMaximum);
@@ -124,12 +127,6 @@ internal static unsafe class PageSoftmax<S, F, I>
             if (valueScales != null)
             {
                 p = S.Multiply(p, S.Load(valueScales + t));
-            }
-
-            if (t + S.Lanes > count)
-            {
-                // Scales beyond the count are whatever lies there, NaN perhaps.
-                p = S.IfLess(S.Add(S.Index(), S.All(t)), S.All(count), p, S.All(0f));
             }
 
             S.Store(logits + t, p);

@@ -106,7 +106,7 @@ public static class KvDevice
 
         KvDeviceInfo found = devices.FirstOrDefault(d => d.Id == full)
             ?? throw new KvUnsupportedException(
-                $"device {id}", $"one of {string.Join(", ", devices.Where(d => d.Usable).Select(d => d.Id))}", "no such device");
+                $"device {id}", $"one of {string.Join(", ", devices.Where(d => d.Usable).Select(d => d.Id))}", $"{full}, which is not here");
         ThrowIfNotUsable(found);
         return found;
     }

@@ -1,16 +1,18 @@
+using System.Globalization;
+
 namespace KvCacheGpu;
 
 /// <summary>
-/// E004: keys or values held a NaN, an infinity, or a number beyond the open page's format. The step was rolled back; the sequences
+/// E004: keys or values held a NaN, an infinity, or a number beyond what the page formats hold. The step was rolled back; the sequences
 /// are as before it began.
 /// </summary>
 public sealed class KvNonFiniteException : KvCacheException
 {
-    internal KvNonFiniteException(int layer, int token, int head, bool isValue, string format)
+    internal KvNonFiniteException(int layer, int token, int head, bool isValue, float largest)
         : base(
             "E004",
             $"{(isValue ? "value" : "key")} of layer {layer}, token {token}, KV head {head}",
-            $"finite numbers within {format}",
+            string.Create(CultureInfo.InvariantCulture, $"finite numbers below {largest:g9} in magnitude, as the page formats hold"),
             "a NaN, an infinity, or an overflow")
     {
         (Layer, Token, Head, IsValue) = (layer, token, head, isValue);
