@@ -43,6 +43,7 @@ public class SplitTests
             harness.Append(0);
             Attention got = harness.Attend(0);
             Expect.MatchesOracle(harness, 0, harness.Queries(0), got, sequence);
+            Assert.Equal(got.Output, harness.Attend(0).Output);
             return got;
         }
     }
