@@ -56,7 +56,7 @@ public static class KvDevice
         Accelerator? accelerator = null;
         try
         {
-            accelerator = Find(device).CreateAccelerator(DeviceLibraries.Context);
+            accelerator = CreateAccelerator(device);
             return new PortableTier(accelerator, shape, arenaBytes, groupSize: 0, observer) { Owned = accelerator };
         }
         catch (Exception e) when (IsOutOfMemory(e))
@@ -75,6 +75,9 @@ public static class KvDevice
     /// <summary>The same on the device of an id.</summary>
     public static KernelTier CreateTier(string id, KernelShape shape, long arenaBytes, AllocationObserver? observer = null) =>
         CreateTier(Resolve(id), shape, arenaBytes, observer);
+
+    /// <summary>The accelerator of a device other than the host, for tiers that share one.</summary>
+    internal static Accelerator CreateAccelerator(KvDeviceInfo device) => Find(device).CreateAccelerator(DeviceLibraries.Context);
 
     /// <summary><see cref="Resolve"/> among given devices.</summary>
     internal static KvDeviceInfo Choose(IReadOnlyList<KvDeviceInfo> devices, string id)
