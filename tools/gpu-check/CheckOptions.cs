@@ -4,11 +4,12 @@ namespace KvCacheGpu.GpuCheck;
 internal sealed record CheckOptions
 {
     public const string Usage = """
-        usage: gpu-check [--device ID]... [--out FILE] [--subset] [--no-bench]
+        usage: gpu-check [--device ID]... [--out FILE] [--only TEXT] [--subset] [--no-bench]
                gpu-check --ptx FOLDER
 
           --device ID   a device to check: cuda:0, opencl:0, cpu, ilgpu-cpu; default: every CUDA device, without one ilgpu-cpu
           --out FILE    where the report goes; default: gpu-check.json
+          --only TEXT   the checks whose names contain the text
           --subset      a few cases of each group instead of all; always so on ilgpu-cpu, an emulator
           --no-bench    no measurements
           --ptx FOLDER  writes the PTX of every portable kernel for sm_80 and sm_90 and stops
@@ -21,6 +22,9 @@ internal sealed record CheckOptions
 
     /// <summary>The report's file.</summary>
     public string Out { get; private init; } = "gpu-check.json";
+
+    /// <summary>Part of the names of the checks that run; empty for all.</summary>
+    public string Only { get; private init; } = string.Empty;
 
     /// <summary>Whether a few cases of each group are enough.</summary>
     public bool IsSubset { get; private init; }
@@ -49,6 +53,10 @@ internal sealed record CheckOptions
                     break;
                 case ["--ptx", string folder, ..]:
                     options = options with { PtxFolder = folder };
+                    args = args[2..];
+                    break;
+                case ["--only", string text, ..]:
+                    options = options with { Only = text };
                     args = args[2..];
                     break;
                 case ["--subset", ..]:

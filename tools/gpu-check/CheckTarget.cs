@@ -7,7 +7,11 @@ namespace KvCacheGpu.GpuCheck;
 /// <summary>A device with what makes its tiers. Tiers of one target share its accelerator, so that each kernel is compiled once.</summary>
 internal sealed class CheckTarget : IDisposable
 {
+    // Rows are split early, so that small cases merge many segments.
+    private const int SmallSegmentTokens = 24;
+
     private readonly Func<KernelShape, long, KernelTier> _create;
+    private readonly Func<KernelShape, long, KernelTier> _createForCases;
 
     /// <summary>Opens a device.</summary>
     public CheckTarget(KvDeviceInfo device)
@@ -16,17 +20,20 @@ internal sealed class CheckTarget : IDisposable
         if (device.Kind == KvDeviceKind.Cpu)
         {
             _create = (shape, bytes) => KvDevice.CreateTier(device, shape, bytes);
+            _createForCases = _create;
         }
         else
         {
             Accelerator accelerator = KvDevice.CreateAccelerator(device);
             Accelerator = accelerator;
             _create = (shape, bytes) => new PortableTier(accelerator, shape, bytes);
+            _createForCases = (shape, bytes) => new PortableTier(accelerator, shape, bytes) { SegmentTokens = SmallSegmentTokens };
         }
     }
 
     /// <summary>A tier of a test's own, named as a device.</summary>
-    public CheckTarget(KvDeviceInfo device, Func<KernelShape, long, KernelTier> create) => (Device, _create) = (device, create);
+    public CheckTarget(KvDeviceInfo device, Func<KernelShape, long, KernelTier> create) =>
+        (Device, _create, _createForCases) = (device, create, create);
 
     public KvDeviceInfo Device { get; }
 
@@ -45,7 +52,11 @@ internal sealed class CheckTarget : IDisposable
     /// <summary>The driver's own version where the system tells it, and the CUDA version that it speaks.</summary>
     public string Driver => Accelerator is CudaAccelerator cuda ? $"{KernelModule()}CUDA {cuda.DriverVersion.Major}.{cuda.DriverVersion.Minor}" : string.Empty;
 
+    /// <summary>A tier as hosts get it.</summary>
     public KernelTier CreateTier(KernelShape shape, long arenaBytes) => _create(shape, arenaBytes);
+
+    /// <summary>The same for conformance cases.</summary>
+    public KernelTier CreateTierForCases(KernelShape shape, long arenaBytes) => _createForCases(shape, arenaBytes);
 
     public void Dispose() => Accelerator?.Dispose();
 

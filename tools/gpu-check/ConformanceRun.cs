@@ -17,12 +17,15 @@ internal static class ConformanceRun
     private const int SubsetStride = 6;
 
     /// <summary>One group for each check of each suite.</summary>
-    public static IEnumerable<GroupResult> Run(CheckTarget target, bool isSubset)
+    public static IEnumerable<GroupResult> Run(CheckTarget target, string only, bool isSubset)
     {
         TargetUnderTest.Target = target;
         foreach (Type suite in new[] { typeof(AttentionSuite), typeof(PageSuite) })
         {
-            foreach (MethodInfo check in suite.GetMethods().Where(m => m.GetCustomAttribute<FactAttribute>() is not null).OrderBy(m => m.Name, StringComparer.Ordinal))
+            IEnumerable<MethodInfo> checks = suite.GetMethods()
+                .Where(m => m.GetCustomAttribute<FactAttribute>() is not null && m.Name.Contains(only, StringComparison.OrdinalIgnoreCase))
+                .OrderBy(m => m.Name, StringComparer.Ordinal);
+            foreach (MethodInfo check in checks)
             {
                 yield return RunGroup(suite, check, isSubset);
             }

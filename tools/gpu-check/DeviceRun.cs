@@ -39,11 +39,11 @@ internal static class DeviceRun
         string tier = TierName(target);
         console.WriteLine($"== {target.Device.Id}: {target.Device.Name}, {tier} {target.Driver}{(isSubset ? ", a subset of the cases" : string.Empty)}");
         var groups = new List<GroupResult>();
-        foreach (GroupResult group in ConformanceRun.Run(target, isSubset))
+        foreach (GroupResult group in ConformanceRun.Run(target, options.Only, isSubset))
         {
             groups.Add(group);
             string worst = group.Bound > 0
-                ? string.Create(CultureInfo.InvariantCulture, $", worst error {group.WorstError:e1} of {group.Bound:e0}")
+                ? string.Create(CultureInfo.InvariantCulture, $", worst error {group.WorstError:0.0e+0} of {group.Bound:0e+0}")
                 : string.Empty;
             console.WriteLine($"{(group.Failures.Count == 0 ? "ok  " : "FAIL")} {group.Name}: {group.Cases} cases{worst}");
             foreach (Failure failure in group.Failures)

@@ -18,7 +18,7 @@ public sealed class TargetUnderTest : ITierUnderTest
     }
 
     /// <inheritdoc/>
-    public static KernelTier Create(KernelShape shape, long arenaBytes) => Target.CreateTier(shape, arenaBytes);
+    public static KernelTier Create(KernelShape shape, long arenaBytes) => Target.CreateTierForCases(shape, arenaBytes);
 }
 
 /// <summary>Attention on the target.</summary>
