@@ -143,10 +143,11 @@ public static class KvDevice
     private static KvDeviceInfo Describe(CLDevice device, int index)
     {
         bool isGpu = (device.DeviceType & CLDeviceType.CL_DEVICE_TYPE_GPU) != 0;
-        bool usable = device.Capabilities.GenericAddressSpace;
+        string refusal = OpenClSupport.Refusal(
+            device.Capabilities.GenericAddressSpace, device.PlatformName, Environment.GetEnvironmentVariable(OpenClSupport.PoclFlagsVariable));
         string note = isGpu ? string.Empty : "not a GPU: taken only when asked for";
-        return new KvDeviceInfo(
-            $"opencl:{index}", KvDeviceKind.OpenCl, device.Name, device.MemorySize, usable, usable ? note : "lacks OpenCL's generic address space")
+        bool usable = refusal.Length == 0;
+        return new KvDeviceInfo($"opencl:{index}", KvDeviceKind.OpenCl, device.Name, device.MemorySize, usable, usable ? note : refusal)
         {
             IsGpu = isGpu,
         };

@@ -51,6 +51,19 @@ public sealed class KvDeviceTests
         Assert.Equal("too old", error.Actual);
     }
 
+    [Theory]
+    [InlineData(false, "Some GPU", null, "generic address space")]
+    [InlineData(true, "Some GPU", null, "")]
+    [InlineData(true, "Portable Computing Language", null, "POCL_EXTRA_BUILD_FLAGS=-cl-opt-disable")]
+    [InlineData(true, "Portable Computing Language", "-cl-mad-enable", "POCL_EXTRA_BUILD_FLAGS=-cl-opt-disable")]
+    [InlineData(true, "Portable Computing Language", "-g -cl-opt-disable", "")]
+    public void An_opencl_device_that_cannot_run_the_kernels_says_why(bool generic, string platform, string? flags, string expected)
+    {
+        string refusal = OpenClSupport.Refusal(generic, platform, flags);
+        Assert.Equal(expected.Length == 0, refusal.Length == 0);
+        Assert.Contains(expected, refusal, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void The_list_ends_with_the_hosts_own_devices_and_every_usable_one_resolves()
     {
