@@ -144,7 +144,11 @@ public static class KvDevice
     {
         bool isGpu = (device.DeviceType & CLDeviceType.CL_DEVICE_TYPE_GPU) != 0;
         string refusal = OpenClSupport.Refusal(
-            device.Capabilities.GenericAddressSpace, device.PlatformName, Environment.GetEnvironmentVariable(OpenClSupport.PoclFlagsVariable));
+            device.Capabilities.GenericAddressSpace,
+            isGpu,
+            device.NumMultiprocessors,
+            device.PlatformName,
+            Environment.GetEnvironmentVariable(OpenClSupport.PoclFlagsVariable));
         string note = isGpu ? string.Empty : "not a GPU: taken only when asked for";
         bool usable = refusal.Length == 0;
         return new KvDeviceInfo($"opencl:{index}", KvDeviceKind.OpenCl, device.Name, device.MemorySize, usable, usable ? note : refusal)

@@ -11,9 +11,11 @@ internal static class OpenClSupport
 
     /// <summary>Why a device cannot run the kernels; empty where it can.</summary>
     /// <param name="hasGenericAddressSpace">Whether it has what ILGPU's code needs.</param>
+    /// <param name="isGpu">Whether it is a GPU.</param>
+    /// <param name="computeUnits">Its compute units.</param>
     /// <param name="platform">Name of its platform.</param>
     /// <param name="poclFlags">What <see cref="PoclFlagsVariable"/> holds, or null.</param>
-    public static string Refusal(bool hasGenericAddressSpace, string platform, string? poclFlags)
+    public static string Refusal(bool hasGenericAddressSpace, bool isGpu, int computeUnits, string platform, string? poclFlags)
     {
         if (!hasGenericAddressSpace)
         {
@@ -21,7 +23,15 @@ internal static class OpenClSupport
         }
 
         // Seen with PoCL 6.0: optimized, the attention kernels end in a segmentation fault, which no host could catch.
-        bool isBroken = platform == Pocl && poclFlags?.Contains(WithoutOptimizer, StringComparison.Ordinal) != true;
-        return isBroken ? $"PoCL's optimizer breaks the attention kernels: set {PoclFlagsVariable}={WithoutOptimizer}" : string.Empty;
+        if (platform == Pocl && poclFlags?.Contains(WithoutOptimizer, StringComparison.Ordinal) != true)
+        {
+            return $"PoCL's optimizer breaks the attention kernels: set {PoclFlagsVariable}={WithoutOptimizer}";
+        }
+
+        // ILGPU 1.5.3 keeps the address of a group's local memory in a variable of the whole program. On a GPU that address is the same for all
+        // groups; on a CPU each thread has its own, so that groups running at once write over each other.
+        return !isGpu && computeUnits > 1
+            ? "groups share their memory wrongly where they run at once on a CPU: limit it to one compute unit (PoCL: POCL_CPU_MAX_CU_COUNT=1)"
+            : string.Empty;
     }
 }
