@@ -52,6 +52,15 @@ internal sealed class AppendCache : IDisposable
 
     public string TierName => _tier.Name;
 
+    /// <summary>The launches of the sequence's only step.</summary>
+    public KernelBatch Batch => _batch;
+
+    /// <summary>keys[tokens][heads][width] of the step.</summary>
+    public float[] Keys => _keys;
+
+    /// <summary>values[tokens][heads][width] of the step.</summary>
+    public float[] Values => _values;
+
     /// <summary>Bytes that one append reads and writes.</summary>
     public long AppendBytes { get; }
 
@@ -66,9 +75,14 @@ internal sealed class AppendCache : IDisposable
 
     public void Encode()
     {
-        _tier.Transcode(_moves);
-        _tier.Synchronize();
+        EnqueueEncode();
+        Wait();
     }
+
+    /// <summary>The same without waiting for the device.</summary>
+    public void EnqueueEncode() => _tier.Transcode(_moves);
+
+    public void Wait() => _tier.Synchronize();
 
     public void Dispose()
     {

@@ -56,7 +56,7 @@ public static class KvDevice
         Accelerator? accelerator = null;
         try
         {
-            accelerator = Find(device).CreateAccelerator(DeviceLibraries.Context);
+            accelerator = CreateAccelerator(device);
             return new PortableTier(accelerator, shape, arenaBytes, groupSize: 0, observer) { Owned = accelerator };
         }
         catch (Exception e) when (IsOutOfMemory(e))
@@ -75,6 +75,9 @@ public static class KvDevice
     /// <summary>The same on the device of an id.</summary>
     public static KernelTier CreateTier(string id, KernelShape shape, long arenaBytes, AllocationObserver? observer = null) =>
         CreateTier(Resolve(id), shape, arenaBytes, observer);
+
+    /// <summary>The accelerator of a device other than the host, for tiers that share one.</summary>
+    internal static Accelerator CreateAccelerator(KvDeviceInfo device) => Find(device).CreateAccelerator(DeviceLibraries.Context);
 
     /// <summary><see cref="Resolve"/> among given devices.</summary>
     internal static KvDeviceInfo Choose(IReadOnlyList<KvDeviceInfo> devices, string id)
@@ -140,10 +143,15 @@ public static class KvDevice
     private static KvDeviceInfo Describe(CLDevice device, int index)
     {
         bool isGpu = (device.DeviceType & CLDeviceType.CL_DEVICE_TYPE_GPU) != 0;
-        bool usable = device.Capabilities.GenericAddressSpace;
+        string refusal = OpenClSupport.Refusal(
+            device.Capabilities.GenericAddressSpace,
+            isGpu,
+            device.NumMultiprocessors,
+            device.PlatformName,
+            Environment.GetEnvironmentVariable(OpenClSupport.PoclFlagsVariable));
         string note = isGpu ? string.Empty : "not a GPU: taken only when asked for";
-        return new KvDeviceInfo(
-            $"opencl:{index}", KvDeviceKind.OpenCl, device.Name, device.MemorySize, usable, usable ? note : "lacks OpenCL's generic address space")
+        bool usable = refusal.Length == 0;
+        return new KvDeviceInfo($"opencl:{index}", KvDeviceKind.OpenCl, device.Name, device.MemorySize, usable, usable ? note : refusal)
         {
             IsGpu = isGpu,
         };

@@ -1,3 +1,5 @@
+using KvCacheGpu.TestKit;
+
 namespace KvCacheGpu.Kernels.Tests;
 
 public class AttentionGridTests

@@ -1,4 +1,5 @@
 using System.Runtime.Intrinsics;
+using KvCacheGpu.TestKit;
 
 namespace KvCacheGpu.Kernels.Tests;
 

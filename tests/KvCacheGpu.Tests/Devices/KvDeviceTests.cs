@@ -51,6 +51,23 @@ public sealed class KvDeviceTests
         Assert.Equal("too old", error.Actual);
     }
 
+    [Theory]
+    [InlineData(false, true, 80, "Some GPU", null, "generic address space")]
+    [InlineData(true, true, 80, "Some GPU", null, "")]
+    [InlineData(true, false, 8, "Some CPU", null, "one compute unit")]
+    [InlineData(true, false, 1, "Some CPU", null, "")]
+    [InlineData(true, false, 1, "Portable Computing Language", null, "POCL_EXTRA_BUILD_FLAGS=-cl-opt-disable")]
+    [InlineData(true, false, 1, "Portable Computing Language", "-cl-mad-enable", "POCL_EXTRA_BUILD_FLAGS=-cl-opt-disable")]
+    [InlineData(true, false, 2, "Portable Computing Language", "-cl-opt-disable", "POCL_CPU_MAX_CU_COUNT=1")]
+    [InlineData(true, false, 1, "Portable Computing Language", "-g -cl-opt-disable", "")]
+    public void An_opencl_device_that_cannot_run_the_kernels_says_why(
+        bool generic, bool isGpu, int computeUnits, string platform, string? flags, string expected)
+    {
+        string refusal = OpenClSupport.Refusal(generic, isGpu, computeUnits, platform, flags);
+        Assert.Equal(expected.Length == 0, refusal.Length == 0);
+        Assert.Contains(expected, refusal, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void The_list_ends_with_the_hosts_own_devices_and_every_usable_one_resolves()
     {

@@ -1,6 +1,7 @@
-using KvCacheGpu.TestKit;
+using KvCacheGpu.Kernels;
+using Xunit;
 
-namespace KvCacheGpu.Kernels.Tests;
+namespace KvCacheGpu.TestKit;
 
 /// <summary>Append writes the nearest bits where the layout draws them, and touches nothing else.</summary>
 public abstract partial class PageConformance<TTier>

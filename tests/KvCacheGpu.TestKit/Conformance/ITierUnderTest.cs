@@ -1,4 +1,6 @@
-namespace KvCacheGpu.Kernels.Tests;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.TestKit;
 
 /// <summary>A tier that the conformance suites run on. A new one is this interface and two empty subclasses.</summary>
 public interface ITierUnderTest

@@ -1,7 +1,9 @@
-namespace KvCacheGpu.Kernels.Tests;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.TestKit;
 
 /// <summary>Shapes by formats, for cases outside the grid.</summary>
-internal static class Shapes
+public static class Shapes
 {
     public static readonly PageFormat[] FullPrecision = [PageFormat.F32, PageFormat.F16, PageFormat.BF16];
 

@@ -1,7 +1,7 @@
-namespace KvCacheGpu.Kernels.Tests;
+namespace KvCacheGpu.TestKit;
 
 /// <summary>The same elements in the forms that hosts hold them in.</summary>
-internal static class Strided
+public static class Strided
 {
     /// <summary>Dense vectors spread to strides, NaN in the gaps: a kernel that reads one is refused or poisoned.</summary>
     public static float[] Spread(float[] dense, int heads, int width, int tokenStride, int headStride)

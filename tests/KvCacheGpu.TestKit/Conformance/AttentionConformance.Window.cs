@@ -1,6 +1,7 @@
-using KvCacheGpu.TestKit;
+using KvCacheGpu.Kernels;
+using Xunit;
 
-namespace KvCacheGpu.Kernels.Tests;
+namespace KvCacheGpu.TestKit;
 
 /// <summary>Attention that looks back only so far.</summary>
 public abstract partial class AttentionConformance<TTier>

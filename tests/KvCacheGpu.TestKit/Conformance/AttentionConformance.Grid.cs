@@ -1,6 +1,6 @@
-using KvCacheGpu.TestKit;
+using Xunit;
 
-namespace KvCacheGpu.Kernels.Tests;
+namespace KvCacheGpu.TestKit;
 
 /// <summary>Attention over the grid equals the oracle on the decoded pages.</summary>
 public abstract partial class AttentionConformance<TTier>

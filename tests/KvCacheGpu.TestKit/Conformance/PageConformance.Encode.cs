@@ -1,6 +1,7 @@
-using KvCacheGpu.TestKit;
+using KvCacheGpu.Kernels;
+using Xunit;
 
-namespace KvCacheGpu.Kernels.Tests;
+namespace KvCacheGpu.TestKit;
 
 /// <summary>I8: the same codes and scales on every tier, within half a step of the rotated vector.</summary>
 public abstract partial class PageConformance<TTier>

@@ -1,6 +1,7 @@
-using KvCacheGpu.TestKit;
+using KvCacheGpu.Kernels;
+using Xunit;
 
-namespace KvCacheGpu.Kernels.Tests;
+namespace KvCacheGpu.TestKit;
 
 /// <summary>Elements that no format holds are named; what a format still holds is not.</summary>
 public abstract partial class PageConformance<TTier>

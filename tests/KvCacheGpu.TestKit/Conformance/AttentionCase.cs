@@ -1,4 +1,6 @@
-namespace KvCacheGpu.Kernels.Tests;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.TestKit;
 
 /// <summary>A sequence of a case: what it holds before the attended step, and what the step adds.</summary>
 public readonly record struct CasePart(int History, int Tokens);

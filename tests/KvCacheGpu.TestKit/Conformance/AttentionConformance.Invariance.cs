@@ -1,6 +1,7 @@
-using KvCacheGpu.TestKit;
+using KvCacheGpu.Kernels;
+using Xunit;
 
-namespace KvCacheGpu.Kernels.Tests;
+namespace KvCacheGpu.TestKit;
 
 /// <summary>What attention must not depend on.</summary>
 public abstract partial class AttentionConformance<TTier>

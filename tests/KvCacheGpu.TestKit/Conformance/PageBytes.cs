@@ -1,10 +1,10 @@
 using System.Buffers.Binary;
-using KvCacheGpu.TestKit;
+using KvCacheGpu.Kernels;
 
-namespace KvCacheGpu.Kernels.Tests;
+namespace KvCacheGpu.TestKit;
 
 /// <summary>Writes the bytes that a page must hold, by the drawn layout and the runtime's own conversions.</summary>
-internal static class PageBytes
+public static class PageBytes
 {
     public static void PutKey(byte[] page, PageLayout layout, int token, ReadOnlySpan<float> key)
     {

@@ -1,9 +1,7 @@
-using KvCacheGpu.TestKit;
-
-namespace KvCacheGpu.Kernels.Tests;
+namespace KvCacheGpu.TestKit;
 
 /// <summary>Vectors that formats break on, among ordinary ones.</summary>
-internal static class HardVectors
+public static class HardVectors
 {
     /// <summary>[tokens][heads][width], a hard vector wherever the running number is even.</summary>
     public static float[] Rows(int tokens, int heads, int width, int seed)

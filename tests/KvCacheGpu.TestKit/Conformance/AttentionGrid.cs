@@ -1,4 +1,6 @@
-namespace KvCacheGpu.Kernels.Tests;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.TestKit;
 
 /// <summary>
 /// The generated grid: every pair of sealed formats with every pair of widths; head groupings, page sizes, layers and batches

@@ -1,6 +1,7 @@
-using KvCacheGpu.TestKit;
+using KvCacheGpu.Kernels;
+using Xunit;
 
-namespace KvCacheGpu.Kernels.Tests;
+namespace KvCacheGpu.TestKit;
 
 /// <summary>What an encoding costs the softmax, on keys as trained models make them.</summary>
 public abstract partial class PageConformance<TTier>

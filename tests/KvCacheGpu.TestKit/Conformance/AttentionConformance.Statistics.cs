@@ -1,6 +1,7 @@
-using KvCacheGpu.TestKit;
+using KvCacheGpu.Kernels;
+using Xunit;
 
-namespace KvCacheGpu.Kernels.Tests;
+namespace KvCacheGpu.TestKit;
 
 /// <summary>Page statistics, holes in a sequence, and logits at the edge of what exp takes.</summary>
 public abstract partial class AttentionConformance<TTier>

@@ -1,0 +1,90 @@
+using ILGPU;
+using KvCacheGpu.Kernels;
+using KvCacheGpu.TestKit;
+
+namespace KvCacheGpu.GpuCheck.Tests;
+
+/// <summary>What a broken tier does wrong.</summary>
+internal enum Perturbation
+{
+    /// <summary>Nothing: the control.</summary>
+    None,
+
+    /// <summary>The first element of each output is off by a ten-thousandth.</summary>
+    Output,
+
+    /// <summary>A transcoded page's last word has a bit turned.</summary>
+    Encoding,
+
+    /// <summary>An element that no format holds is not reported.</summary>
+    Silence,
+}
+
+/// <summary>The reference tier with a fault.</summary>
+internal sealed unsafe class PerturbedTier(KernelShape shape, long arenaBytes, Perturbation fault) : KernelTier(shape, arenaBytes)
+{
+    private readonly ReferenceTier _inner = new(shape, arenaBytes);
+
+    public override string Name => "perturbed";
+
+    public override int* Tables => _inner.Tables;
+
+    public override void Write(int word, int value) => _inner.Write(word, value);
+
+    public override KernelBatch CreateBatch(int maxSequences, int maxTokens) => new Batch(_inner.CreateBatch(maxSequences, maxTokens), fault);
+
+    public override void Transcode(ReadOnlySpan<PageMove> moves)
+    {
+        _inner.Transcode(moves);
+        if (fault == Perturbation.Encoding)
+        {
+            foreach (PageMove move in moves)
+            {
+                int[] word = [0];
+                long at = ((long)move.TargetSlot * PageLayout.UnitWords) + Shape.Classes[move.TargetClass].ValueOffset;
+                _inner.Read(at, word);
+                word[0] ^= 1;
+                _inner.Load(at, word);
+            }
+        }
+    }
+
+    public override void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values) => _inner.Materialize(reads, keys, values);
+
+    public override void Read(long word, Span<int> target) => _inner.Read(word, target);
+
+    public override void Load(long word, ReadOnlySpan<int> source) => _inner.Load(word, source);
+
+    public override void Synchronize() => _inner.Synchronize();
+
+    public override void Dispose() => _inner.Dispose();
+
+    private sealed class Batch(KernelBatch inner, Perturbation fault) : KernelBatch
+    {
+        public override long ScratchBytes => inner.ScratchBytes;
+
+        public override void Begin(ReadOnlySpan<RaggedSequence> sequences) => inner.Begin(sequences);
+
+        public override void Append(int layer, KvTensor keys, KvTensor values) => inner.Append(layer, keys, values);
+
+        public override void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp, int window = 0)
+        {
+            inner.Attend(layer, queries, output, logSumExp, window);
+            if (fault == Perturbation.Output)
+            {
+                output[0] += 1e-4f * (1 + MathF.Abs(output[0]));
+            }
+        }
+
+        public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp, int window = 0) =>
+            inner.Attend(layer, queries, output, logSumExp, window);
+
+        public override NonFinite? End()
+        {
+            NonFinite? refused = inner.End();
+            return fault == Perturbation.Silence ? null : refused;
+        }
+
+        public override void Dispose() => inner.Dispose();
+    }
+}

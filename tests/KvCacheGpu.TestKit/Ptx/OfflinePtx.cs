@@ -1,0 +1,42 @@
+using System.Reflection;
+using ILGPU;
+using ILGPU.Backends.EntryPoints;
+using ILGPU.Backends.PTX;
+using ILGPU.Runtime;
+using ILGPU.Runtime.Cuda;
+
+namespace KvCacheGpu.TestKit;
+
+/// <summary>Compiles kernels to PTX as the CUDA accelerator would, without a GPU.</summary>
+public sealed class OfflinePtx : IDisposable
+{
+    private readonly Context _context;
+    private readonly PTXBackend _backend;
+
+    /// <summary>A compiler for one of <see cref="Architectures"/>.</summary>
+    public OfflinePtx(string architecture)
+    {
+        CudaArchitecture target = architecture switch
+        {
+            "sm_80" => CudaArchitecture.SM_80,
+            "sm_90" => CudaArchitecture.SM_90,
+            _ => throw new ArgumentOutOfRangeException(nameof(architecture), architecture, "expected sm_80 or sm_90"),
+        };
+        _context = Context.Create(builder => builder.Cuda().Optimize(OptimizationLevel.O2));
+        _backend = new PTXBackend(_context, new CudaCapabilityContext(target), target, new CudaInstructionSet(8, 4), null);
+    }
+
+    /// <summary>Ampere and Hopper: what the kernels are held to.</summary>
+    public static IReadOnlyList<string> Architectures { get; } = ["sm_80", "sm_90"];
+
+    /// <summary>The PTX of a kernel.</summary>
+    public string Compile(MethodInfo kernel) => ((PTXCompiledKernel)_backend.Compile(
+        EntryPointDescription.FromExplicitlyGroupedKernel(kernel), default(KernelSpecialization))).PTXAssembly;
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _backend.Dispose();
+        _context.Dispose();
+    }
+}

@@ -1,0 +1,77 @@
+namespace KvCacheGpu.GpuCheck;
+
+/// <summary>What the command line asks for.</summary>
+internal sealed record CheckOptions
+{
+    public const string Usage = """
+        usage: gpu-check [--device ID]... [--out FILE] [--only TEXT] [--subset] [--no-bench]
+               gpu-check --ptx FOLDER
+
+          --device ID   a device to check: cuda:0, opencl:0, cpu, ilgpu-cpu; default: every CUDA device, without one ilgpu-cpu
+          --out FILE    where the report goes; default: gpu-check.json
+          --only TEXT   the checks whose names contain the text
+          --subset      a few cases of each group instead of all; always so on ilgpu-cpu, an emulator
+          --no-bench    no measurements
+          --ptx FOLDER  writes the PTX of every portable kernel for sm_80 and sm_90 and stops
+
+        exit codes: 0 all right, 1 a check failed, 2 usage or no such device
+        """;
+
+    /// <summary>Ids of devices; empty chooses.</summary>
+    public IReadOnlyList<string> Devices { get; private init; } = [];
+
+    /// <summary>The report's file.</summary>
+    public string Out { get; private init; } = "gpu-check.json";
+
+    /// <summary>Part of the names of the checks that run; empty for all.</summary>
+    public string Only { get; private init; } = string.Empty;
+
+    /// <summary>Whether a few cases of each group are enough.</summary>
+    public bool IsSubset { get; private init; }
+
+    /// <summary>Whether kernels are measured.</summary>
+    public bool IsMeasured { get; private init; } = true;
+
+    /// <summary>The folder for PTX, or null.</summary>
+    public string? PtxFolder { get; private init; }
+
+    /// <summary>Reads arguments; null where they are not understood.</summary>
+    public static CheckOptions? Parse(ReadOnlySpan<string> args)
+    {
+        var options = new CheckOptions();
+        while (args.Length > 0)
+        {
+            switch (args)
+            {
+                case ["--device", string id, ..]:
+                    options = options with { Devices = [.. options.Devices, id] };
+                    args = args[2..];
+                    break;
+                case ["--out", string file, ..]:
+                    options = options with { Out = file };
+                    args = args[2..];
+                    break;
+                case ["--ptx", string folder, ..]:
+                    options = options with { PtxFolder = folder };
+                    args = args[2..];
+                    break;
+                case ["--only", string text, ..]:
+                    options = options with { Only = text };
+                    args = args[2..];
+                    break;
+                case ["--subset", ..]:
+                    options = options with { IsSubset = true };
+                    args = args[1..];
+                    break;
+                case ["--no-bench", ..]:
+                    options = options with { IsMeasured = false };
+                    args = args[1..];
+                    break;
+                default:
+                    return null;
+            }
+        }
+
+        return options;
+    }
+}

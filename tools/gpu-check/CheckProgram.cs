@@ -1,0 +1,83 @@
+using System.Reflection;
+using KvCacheGpu.Kernels;
+using KvCacheGpu.TestKit;
+
+namespace KvCacheGpu.GpuCheck;
+
+/// <summary>The program: arguments in, exit code out.</summary>
+internal static class CheckProgram
+{
+    private const int Passed = 0;
+    private const int Failed = 1;
+    private const int Misused = 2;
+
+    /// <summary>Runs what the arguments ask for.</summary>
+    public static int Run(string[] args, TextWriter console, TextWriter errors)
+    {
+        if (CheckOptions.Parse(args) is not { } options)
+        {
+            errors.WriteLine(CheckOptions.Usage);
+            return Misused;
+        }
+
+        if (options.PtxFolder is { } folder)
+        {
+            WritePtx(folder, console);
+            return Passed;
+        }
+
+        CheckTarget[] targets = [];
+        try
+        {
+            targets = [.. Choose(options).Select(d => new CheckTarget(d))];
+            return Run(targets, options, console);
+        }
+        catch (KvCacheException e)
+        {
+            errors.WriteLine(e.Message);
+            return Misused;
+        }
+        finally
+        {
+            Array.ForEach(targets, t => t.Dispose());
+        }
+    }
+
+    /// <summary>Checks targets and writes the report.</summary>
+    public static int Run(IReadOnlyList<CheckTarget> targets, CheckOptions options, TextWriter console)
+    {
+        CheckReport report = DeviceRun.Check(targets, options, console);
+        File.WriteAllText(options.Out, report.ToJson());
+        console.WriteLine($"{(report.Passed ? "passed" : "FAILED")}; report in {options.Out}");
+        return report.Passed ? Passed : Failed;
+    }
+
+    private static IEnumerable<KvDeviceInfo> Choose(CheckOptions options)
+    {
+        if (options.Devices.Count > 0)
+        {
+            return options.Devices.Select(KvDevice.Resolve);
+        }
+
+        KvDeviceInfo[] gpus = [.. KvDevice.List().Where(d => d.Usable && d.Kind == KvDeviceKind.Cuda)];
+        return gpus.Length > 0 ? gpus : [KvDevice.Resolve("ilgpu-cpu")];
+    }
+
+    private static void WritePtx(string folder, TextWriter console)
+    {
+        foreach (string architecture in OfflinePtx.Architectures)
+        {
+            using var compiler = new OfflinePtx(architecture);
+            string target = Path.Combine(folder, architecture);
+            Directory.CreateDirectory(target);
+            int kernels = 0;
+            foreach ((string name, MethodInfo kernel) in PortableKernels.All())
+            {
+                File.WriteAllText(Path.Combine(target, name + ".ptx"), compiler.Compile(kernel));
+                kernels++;
+            }
+
+            console.WriteLine($"{kernels} kernels for {architecture} in {target}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace KvCacheGpu.GpuCheck;
+
+/// <summary>What a run found, as its JSON file holds it.</summary>
+/// <param name="Schema">Version of this record's shape: 1.</param>
+/// <param name="Utc">When the run began.</param>
+/// <param name="Machine">Operating system, runtime and logical cores.</param>
+/// <param name="HasGpu">Whether a device that was checked is a GPU.</param>
+/// <param name="Note">What a reader must know before anything else; empty where nothing.</param>
+/// <param name="Passed">Whether every check of every device held.</param>
+/// <param name="Devices">Every device of the machine.</param>
+/// <param name="Checks">One for each device checked.</param>
+internal sealed record CheckReport(
+    int Schema,
+    DateTime Utc,
+    string Machine,
+    bool HasGpu,
+    string Note,
+    bool Passed,
+    IReadOnlyList<ListedDevice> Devices,
+    IReadOnlyList<DeviceCheck> Checks)
+{
+    private static readonly JsonSerializerOptions _json = new()
+    {
+        PropertyNamingPolicy = JsonNamingPolicy.CamelCase,
+        WriteIndented = true,
+        // A kernel may answer NaN; the report must still be written.
+        NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
+    };
+
+    /// <summary>The report as its file holds it.</summary>
+    public string ToJson() => JsonSerializer.Serialize(this, _json);
+}
+
+/// <summary>A device of the machine.</summary>
+internal sealed record ListedDevice(string Id, string Name, long MemoryBytes, bool Usable, string Reason);
+
+/// <summary>What was found on one device.</summary>
+/// <param name="Id">Its id, "cuda:0".</param>
+/// <param name="Name">Its own name.</param>
+/// <param name="Tier">The kernel tier that ran there.</param>
+/// <param name="Driver">Its driver, or empty.</param>
+/// <param name="ComputeCapability">"9.0"; empty for other than CUDA devices.</param>
+/// <param name="Multiprocessors">Its multiprocessors; 0 on the host.</param>
+/// <param name="MemoryBytes">Its memory.</param>
+/// <param name="IsSubset">Whether only a few cases of each group ran.</param>
+/// <param name="Seconds">Time that the checks and measurements took.</param>
+/// <param name="CopyGBps">Device-to-device copy, bytes read and written, in 1e9 bytes/s; 0 where nothing was measured.</param>
+/// <param name="Groups">Conformance, by group.</param>
+/// <param name="Kernels">Measurements.</param>
+internal sealed record DeviceCheck(
+    string Id,
+    string Name,
+    string Tier,
+    string Driver,
+    string ComputeCapability,
+    int Multiprocessors,
+    long MemoryBytes,
+    bool IsSubset,
+    double Seconds,
+    double CopyGBps,
+    IReadOnlyList<GroupResult> Groups,
+    IReadOnlyList<KernelResult> Kernels);
+
+/// <summary>What a group of cases found.</summary>
+/// <param name="Name">Suite and check.</param>
+/// <param name="Cases">Cases run.</param>
+/// <param name="WorstError">Relative error of the worst comparison with the oracle; 0 for groups that compare bits.</param>
+/// <param name="Bound">That comparison's bound.</param>
+/// <param name="Failures">Cases that failed.</param>
+internal sealed record GroupResult(string Name, int Cases, double WorstError, double Bound, IReadOnlyList<Failure> Failures);
+
+/// <summary>A case that failed, and why.</summary>
+internal sealed record Failure(string Case, string Message);
+
+/// <summary>What a measurement found.</summary>
+/// <param name="Name">Kernel and size.</param>
+/// <param name="Milliseconds">Median time of one call, enqueued back to back.</param>
+/// <param name="Bytes">Bytes that one call must move.</param>
+/// <param name="GBps">The quotient, in 1e9 bytes/s.</param>
+/// <param name="OfCopy">GBps as a fraction of the device's measured copy.</param>
+internal sealed record KernelResult(string Name, double Milliseconds, long Bytes, double GBps, double OfCopy);

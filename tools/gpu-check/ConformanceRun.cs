@@ -1,0 +1,95 @@
+using System.Globalization;
+using System.Reflection;
+using KvCacheGpu.TestKit;
+using Xunit;
+using Xunit.Sdk;
+
+namespace KvCacheGpu.GpuCheck;
+
+/// <summary>
+/// Runs the suites that the test projects run, by their attributes and without xunit's runner, which does not work from a single file.
+/// </summary>
+internal static class ConformanceRun
+{
+    private const int MostFailures = 20;
+
+    // Of a theory's cases a subset takes the first and every sixth after it: strides of 2, 3 and 4 in the case lists all turn.
+    private const int SubsetStride = 6;
+
+    /// <summary>One group for each check of each suite.</summary>
+    public static IEnumerable<GroupResult> Run(CheckTarget target, string only, bool isSubset)
+    {
+        TargetUnderTest.Target = target;
+        foreach (Type suite in new[] { typeof(AttentionSuite), typeof(PageSuite) })
+        {
+            IEnumerable<MethodInfo> checks = suite.GetMethods()
+                .Where(m => m.GetCustomAttribute<FactAttribute>() is not null && m.Name.Contains(only, StringComparison.OrdinalIgnoreCase))
+                .OrderBy(m => m.Name, StringComparer.Ordinal);
+            foreach (MethodInfo check in checks)
+            {
+                yield return RunGroup(suite, check, isSubset);
+            }
+        }
+    }
+
+    private static GroupResult RunGroup(Type suite, MethodInfo check, bool isSubset)
+    {
+        var worst = new WorstError();
+        var failures = new List<Failure>();
+        int cases = 0;
+        foreach (object?[] arguments in Cases(check, isSubset))
+        {
+            cases++;
+            WorstError mine = WorstError.Collect();
+            string? message = RunCase(suite, check, arguments);
+            worst.Take(mine.Error, mine.Bound);
+            if (message is not null && failures.Count < MostFailures)
+            {
+                failures.Add(new Failure(Describe(arguments), message));
+            }
+        }
+
+        return new GroupResult($"{suite.Name}.{check.Name}", cases, worst.Error, worst.Bound, failures);
+    }
+
+    private static IEnumerable<object?[]> Cases(MethodInfo check, bool isSubset)
+    {
+        DataAttribute[] sources = [.. check.GetCustomAttributes<DataAttribute>()];
+        if (sources.Length == 0)
+        {
+            return [[]];
+        }
+
+        // An emulator's grid is chosen case by case already.
+        bool isChosen = TargetUnderTest.Target.IsEmulator && check.Name == nameof(AttentionSuite.Attention_equals_the_oracle_on_the_decoded_pages);
+        bool isThinned = isSubset && !isChosen;
+        return sources.SelectMany(s => s.GetData(check)).Where((_, i) => !isThinned || i % SubsetStride == 0);
+    }
+
+    // Null where the case holds.
+    private static string? RunCase(Type suite, MethodInfo check, object?[] arguments)
+    {
+        try
+        {
+            object instance = Activator.CreateInstance(suite)!;
+            (check.Invoke(instance, arguments) as Task)?.GetAwaiter().GetResult();
+            return null;
+        }
+        catch (TargetInvocationException e)
+        {
+            return Message(e.InnerException ?? e);
+        }
+#pragma warning disable CA1031 // Whatever a kernel or a driver throws is a finding, not the end of the run.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            return Message(e);
+        }
+    }
+
+    private static string Message(Exception e) =>
+        e is XunitException ? e.Message : $"{e.GetType().Name}: {e.Message}";
+
+    private static string Describe(object?[] arguments) =>
+        string.Join(", ", arguments.Select(a => Convert.ToString(a, CultureInfo.InvariantCulture)));
+}

@@ -1,0 +1,137 @@
+using System.Diagnostics;
+using System.Globalization;
+using ILGPU;
+using ILGPU.Runtime;
+using KvCacheGpu.Benchmarks;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.GpuCheck;
+
+/// <summary>
+/// Measures a target's kernels against its own copy, in the same run. Calls are enqueued back to back on tensors that lie on the device,
+/// so that a call's time is the kernels', or the launches' where those are longer.
+/// </summary>
+internal sealed class KernelBenches(CheckTarget target)
+{
+    private readonly int _rounds = target.IsEmulator ? 1 : 7;
+    private readonly double _roundSeconds = target.IsEmulator ? 0 : 0.02;
+
+    /// <summary>GB/s that the device copies, read and write counted.</summary>
+    public double CopyGBps { get; private set; }
+
+    /// <summary>Copy first, then attention, append and encode.</summary>
+    public IEnumerable<KernelResult> Run()
+    {
+        CopyGBps = MeasureCopy();
+        foreach (AttendShape shape in Shapes())
+        {
+            yield return Attend(shape);
+        }
+
+        foreach (int tokens in target.IsEmulator ? [1, 64] : new[] { 1, 512, 8192 })
+        {
+            using var cache = new AppendCache(target.CreateTier, tokens, PageFormat.F16);
+            yield return Append(cache, tokens);
+            if (tokens > 1)
+            {
+                string name = string.Create(CultureInfo.InvariantCulture, $"encode {tokens} tokens x 8 heads d128 F16 to I8");
+                yield return Result(name, cache.EncodeBytes, Seconds(cache.EnqueueEncode, cache.Wait));
+            }
+        }
+    }
+
+    private IEnumerable<AttendShape> Shapes() => target.IsEmulator
+        ? [new(64, 2, 4, 1, 1024, PageFormat.F16), new(64, 2, 4, 1, 1024, PageFormat.I8)]
+        : from format in new[] { PageFormat.F16, PageFormat.I8 }
+          from size in new[] { (1, 1024), (1, 4096), (1, 8192), (1, 32768), (32, 1024) }
+          from sharing in new[] { 1, 4, 8 }
+          where sharing == 4 || size.Item2 == 32768
+          select new AttendShape(128, 8, sharing, size.Item1, size.Item2, format);
+
+    private KernelResult Attend(AttendShape shape)
+    {
+        using var cache = new FilledCache(shape, target.CreateTier);
+        string name = $"attend {shape}";
+        KvGeometry g = shape.Geometry;
+        if (target.Accelerator is not { } accelerator)
+        {
+            return Result(name, cache.BytesRead, Seconds(cache.Attend, () => { }));
+        }
+
+        float[] source = FilledCache.Gaussian(new Random(7), shape.Sequences * g.QueryHeads * g.KeyWidth);
+        using MemoryBuffer1D<float, Stride1D.Dense> queries = accelerator.Allocate1D(source);
+        using MemoryBuffer1D<float, Stride1D.Dense> output = accelerator.Allocate1D<float>(shape.Sequences * g.QueryHeads * g.ValueWidth);
+        accelerator.Synchronize();
+        return Result(name, cache.BytesRead, Seconds(
+            () => cache.Batch.Attend(0, Tensor(queries), output.View.AsContiguous(), default), () => cache.Batch.End()));
+    }
+
+    private KernelResult Append(AppendCache cache, int tokens)
+    {
+        string name = string.Create(CultureInfo.InvariantCulture, $"append {tokens} tokens x 8 heads d128 F16");
+        if (target.Accelerator is not { } accelerator)
+        {
+            return Result(name, cache.AppendBytes, Seconds(cache.Append, () => { }));
+        }
+
+        using MemoryBuffer1D<float, Stride1D.Dense> keys = accelerator.Allocate1D(cache.Keys);
+        using MemoryBuffer1D<float, Stride1D.Dense> values = accelerator.Allocate1D(cache.Values);
+        accelerator.Synchronize();
+        return Result(name, cache.AppendBytes, Seconds(
+            () => cache.Batch.Append(0, Tensor(keys), Tensor(values)), () => cache.Batch.End()));
+    }
+
+    private double MeasureCopy()
+    {
+        if (target.Accelerator is not { } accelerator)
+        {
+            using var pool = new WorkerPool(Environment.ProcessorCount);
+            using var memory = new Bandwidth(pool);
+            long bytes = memory.Copy();
+            return bytes / Seconds(() => memory.Copy(), () => { }) / 1e9;
+        }
+
+        long size = target.IsGpu ? 1L << 30 : 1L << 26;
+        using MemoryBuffer1D<int, Stride1D.Dense> from = accelerator.Allocate1D<int>(size / sizeof(int));
+        using MemoryBuffer1D<int, Stride1D.Dense> to = accelerator.Allocate1D<int>(size / sizeof(int));
+        using AcceleratorStream stream = accelerator.CreateStream();
+        from.View.AsContiguous().MemSetToZero(stream);
+        return 2 * size / Seconds(() => to.View.AsContiguous().CopyFrom(stream, from.View.AsContiguous()), stream.Synchronize) / 1e9;
+    }
+
+    private KernelResult Result(string name, long bytes, double seconds)
+    {
+        double rate = bytes / seconds / 1e9;
+        return new KernelResult(name, seconds * 1e3, bytes, rate, rate / CopyGBps);
+    }
+
+    // The median over rounds of as many calls as take the round's time.
+    private double Seconds(Action call, Action wait)
+    {
+        call();
+        wait();
+        int calls = 1;
+        while (Round(call, wait, calls) is double seconds && seconds < _roundSeconds && calls < 1 << 14)
+        {
+            calls *= 2;
+        }
+
+        double[] rounds = [.. Enumerable.Range(0, _rounds).Select(_ => Round(call, wait, calls) / calls).Order()];
+        return rounds[rounds.Length / 2];
+    }
+
+    private static double Round(Action call, Action wait, int calls)
+    {
+        long start = Stopwatch.GetTimestamp();
+        for (int i = 0; i < calls; i++)
+        {
+            call();
+        }
+
+        wait();
+        return Stopwatch.GetElapsedTime(start).TotalSeconds;
+    }
+
+    private static KvTensor Tensor(MemoryBuffer1D<float, Stride1D.Dense> buffer) =>
+        KvTensor.FromDevice(buffer.View.AsContiguous().Cast<byte>(), TensorType.F32);
+}

@@ -1,0 +1,3 @@
+using KvCacheGpu.GpuCheck;
+
+return CheckProgram.Run(args, Console.Out, Console.Error);

@@ -1,0 +1,28 @@
+using KvCacheGpu.Kernels;
+using KvCacheGpu.TestKit;
+
+namespace KvCacheGpu.GpuCheck;
+
+/// <summary>The target at hand as the conformance suites know a tier: by type.</summary>
+public sealed class TargetUnderTest : ITierUnderTest
+{
+    private static readonly AsyncLocal<CheckTarget?> _target = new();
+
+    /// <summary>An emulator runs the cases with encoded pages that barriers are tested with.</summary>
+    public static IEnumerable<AttentionCase> Grid => Target.IsEmulator ? AttentionGrid.Few : AttentionGrid.All;
+
+    internal static CheckTarget Target
+    {
+        get => _target.Value ?? throw new InvalidOperationException("expected a target, got none");
+        set => _target.Value = value;
+    }
+
+    /// <inheritdoc/>
+    public static KernelTier Create(KernelShape shape, long arenaBytes) => Target.CreateTierForCases(shape, arenaBytes);
+}
+
+/// <summary>Attention on the target.</summary>
+public sealed class AttentionSuite : AttentionConformance<TargetUnderTest>;
+
+/// <summary>Append, encode, transcode, materialize and refusals on the target.</summary>
+public sealed class PageSuite : PageConformance<TargetUnderTest>;
