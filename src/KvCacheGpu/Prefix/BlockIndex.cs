@@ -88,7 +88,11 @@ internal sealed unsafe partial class BlockIndex : IDisposable
     public BlockHash ParentOf(int row) => _rows[row].Parent;
 
     /// <summary>The free rows in the order in which they are taken.</summary>
-    public int[] FreeOrder() => _free.InOrder();
+    public int[] FreeOrder()
+    {
+        Decay();
+        return _free.InOrder();
+    }
 
     /// <summary>Holds rows that were hit and takes new ones, or refuses and changes nothing.</summary>
     /// <param name="hits">Rows found by <see cref="Match"/>, each once; each gets a reference.</param>

@@ -48,12 +48,10 @@ public sealed class SharingScenarioTests
     {
         using BlockIndex index = Of(2, 16);
         index.Open(Range(0, 16)).Free();
-        IndexedTable b = new(index, Root);
-        index.TryAllocate([1], []);
-        Assert.True(b.TryOpen(Range(16, 16)));
+        IndexedTable b = index.Open(Range(16, 16));
         Assert.Equal([2], b.Rows);
-        index.Release([1]);
         b.Free();
+        Assert.Equal([1, 2], index.FreeOrder());
         IndexedTable c = index.Open(Range(0, 32));
         Assert.Equal(16, c.Hit);
         Assert.Equal([1, 2], c.Rows);
