@@ -45,7 +45,7 @@ public sealed partial class KvCache
         }
     }
 
-    private PrefixNamespace NamespaceOf(KvSequenceOptions options) => new()
+    internal PrefixNamespace NamespaceOf(KvSequenceOptions options) => new()
     {
         ModelFingerprint = Settings.ModelFingerprint,
         Adapter = options.Adapter,
