@@ -188,6 +188,11 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
             sequence?.Dispose();
         }
 
+        foreach (KvPrefixPin pin in _pins.ToArray())
+        {
+            pin.Dispose();
+        }
+
         lock (Pool.Gate)
         {
             _disposed = true;

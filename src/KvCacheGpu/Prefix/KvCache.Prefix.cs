@@ -6,6 +6,7 @@ public sealed partial class KvCache
     private const int MostOwnersKnown = 1 << 16;
 
     private readonly Dictionary<string, int> _owners = new(StringComparer.Ordinal);
+    private readonly HashSet<KvPrefixPin> _pins = [];
     private int _lastOwner = 1;
 
     /// <summary>
@@ -42,6 +43,34 @@ public sealed partial class KvCache
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
             return Prefixes?.Index.TryReset() ?? true;
+        }
+    }
+
+    /// <summary>Keeps what is resident of a prefix from being given up, as for a system prompt that must always be hit.</summary>
+    /// <param name="options">The namespace; retention is not looked at.</param>
+    /// <param name="ids">Token ids.</param>
+    /// <returns>The pin, of 0 tokens where nothing of the prefix is resident. Disposed with the cache at the latest.</returns>
+    /// <remarks>Pinned pages are not free for the asking: with too many, steps are refused.</remarks>
+    public KvPrefixPin PinPrefix(KvSequenceOptions options, ReadOnlySpan<int> ids)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        BlockHash root = NamespaceOf(options).ToHash();
+        lock (Pool.Gate)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            int[] rows = Prefixes?.Pin(root, ids) ?? [];
+            var pin = new KvPrefixPin(this, rows, rows.Length * Geometry.PageTokens);
+            _pins.Add(pin);
+            return pin;
+        }
+    }
+
+    internal void Unpin(KvPrefixPin pin, int[] rows)
+    {
+        lock (Pool.Gate)
+        {
+            _pins.Remove(pin);
+            Prefixes?.Unpin(rows);
         }
     }
 

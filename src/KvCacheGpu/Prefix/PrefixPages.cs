@@ -63,7 +63,36 @@ internal sealed unsafe class PrefixPages : IDisposable
         return row;
     }
 
-    /// <summary>Forgets every prefix, those in use too: the cache is going.</summary>
+    /// <summary>Pins the whole blocks of a resident prefix, and their pages.</summary>
+    public int[] Pin(in BlockHash root, ReadOnlySpan<int> ids)
+    {
+        var rows = new int[ids.Length / Index.PageTokens];
+        rows = rows[..Index.Match(root, ids, rows).Rows];
+        Index.Pin(rows);
+        foreach (int row in rows)
+        {
+            foreach (int slot in SlotsOf(row))
+            {
+                _pool.AddReference(slot);
+            }
+        }
+
+        return rows;
+    }
+
+    public void Unpin(ReadOnlySpan<int> rows)
+    {
+        Index.Unpin(rows);
+        foreach (int row in rows)
+        {
+            foreach (int slot in SlotsOf(row))
+            {
+                _pool.Release(slot);
+            }
+        }
+    }
+
+    /// <summary>Forgets every prefix; no sequence and no pin holds one any longer.</summary>
     public void Dispose()
     {
         while (Index.Evict() > 0)

@@ -280,6 +280,56 @@ public sealed class PrefixReuseTests
     }
 
     [Fact]
+    public void A_pinned_prefix_stays_whatever_comes()
+    {
+        long observed = 0;
+        KvCacheConfig config = Sharing(maxTokens: 64, maxSequences: 2);
+        KvCache cache = TestCaches.Reference(G, config, (kind, bytes) => observed += kind == AllocationKind.Arena ? 0 : bytes);
+        Feed(1000, 24);
+        long cached = cache.CachedBytes;
+        KvPrefixPin pin = cache.PinPrefix(new KvSequenceOptions(), Range(1000, 18));
+        KvPrefixPin again = cache.PinPrefix(new KvSequenceOptions(), Range(1000, 24));
+        Assert.Equal((16, 20, 0L), (pin.Tokens, again.Tokens, cache.CachedBytes));
+        Assert.Equal(0, cache.PinPrefix(new KvSequenceOptions { Salt = "x" }, Range(1000, 24)).Tokens);
+        Assert.False(cache.TryClearPrefixes());
+        again.Dispose();
+        again.Dispose();
+        Assert.Equal(cached / 5, cache.CachedBytes);
+        for (int i = 0; i < 10; i++)
+        {
+            Feed(2000 + (100 * i), 24);
+        }
+
+        using (KvSequence full = cache.CreateSequence())
+        {
+            while (full.CanAppend(1))
+            {
+                full.Feed(1);
+            }
+
+            Assert.InRange(full.Length, 24, 60);
+        }
+
+        using (KvSequence hit = cache.CreateSequence())
+        {
+            Assert.Equal(16, hit.Reuse(Range(1000, 24)));
+        }
+
+        pin.Dispose();
+        Feed(5000, 64);
+        KvPrefixPin left = cache.PinPrefix(new KvSequenceOptions(), Range(5000, 64));
+        cache.Dispose();
+        left.Dispose();
+        Assert.Equal(0, observed);
+
+        void Feed(int first, int count)
+        {
+            using KvSequence sequence = cache.CreateSequence();
+            sequence.FeedMany(first, count);
+        }
+    }
+
+    [Fact]
     public void A_thousand_steps_that_publish_allocate_no_managed_memory()
     {
         using KvCache cache = TestCaches.Simd(G, Sharing(PageFormat.I8, maxTokens: 2048));
