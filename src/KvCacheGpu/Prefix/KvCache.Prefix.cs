@@ -101,7 +101,7 @@ public sealed partial class KvCache
                 _owners.Clear();
             }
 
-            _owners[tenant] = owner = ++_lastOwner;
+            _owners[tenant] = owner = checked(++_lastOwner);
         }
 
         return owner;

@@ -155,6 +155,59 @@ public sealed class PrefixReuseTests
         }
     }
 
+    [Theory]
+    [InlineData(0, 1, 2)]
+    [InlineData(0, 2, 1)]
+    [InlineData(1, 0, 2)]
+    [InlineData(1, 2, 0)]
+    [InlineData(2, 0, 1)]
+    [InlineData(2, 1, 0)]
+    public void S25_a_fork_of_a_fork_may_go_in_every_order_and_its_prefix_is_still_hit(int first, int second, int third)
+    {
+        using KvCache cache = TestCaches.Reference(G, Sharing());
+        KvSequence parent = cache.CreateSequence();
+        parent.FeedMany(1, 22);
+        KvSequence child = parent.Fork();
+        KvSequence grandchild = child.Fork();
+        KvSequence[] family = [parent, child, grandchild];
+        for (int i = 0; i < 3; i++)
+        {
+            family[i].FeedMany(100 * (i + 1), 9);
+        }
+
+        foreach (int gone in (int[])[first, second, third])
+        {
+            family[gone].Dispose();
+            using KvSequence hit = cache.CreateSequence();
+            int[] prompt = [.. Range(1, 22), .. Range(100 * (gone + 1), 9)];
+            Assert.Equal(24, hit.Reuse(prompt));
+            Assert.Equal(TokenContent.Keys(G, 1, prompt.AsSpan(0, 24)), hit.Materialized(1).Keys);
+        }
+
+        Assert.Equal(cache.CachedBytes, cache.Pool.BytesOf(new SlotCounts(0, cache.GetPageCounts().Sealed)));
+    }
+
+    [Fact]
+    public void S25_cut_below_the_shared_prefix_a_sequence_copies_and_never_writes()
+    {
+        using KvCache cache = TestCaches.Reference(G, Sharing());
+        KvSequence parent = cache.CreateSequence();
+        parent.FeedMany(1, 24);
+        using KvSequence reusing = cache.CreateSequence();
+        Assert.Equal(20, reusing.Reuse(Range(1, 24)));
+        using KvSequence fork = parent.Fork();
+        parent.Dispose();
+        reusing.Truncate(6);
+        reusing.FeedMany(50, 9);
+        fork.Truncate(9);
+        fork.FeedMany(70, 9);
+        Assert.Equal(TokenContent.Keys(G, 0, [.. Range(1, 6), .. Range(50, 9)]), reusing.Materialized(0).Keys);
+        Assert.Equal(TokenContent.Keys(G, 0, [.. Range(1, 9), .. Range(70, 9)]), fork.Materialized(0).Keys);
+        using KvSequence hit = cache.CreateSequence();
+        Assert.Equal(20, hit.Reuse(Range(1, 24)));
+        Assert.Equal(TokenContent.Keys(G, 0, Range(1, 20)), hit.Materialized(0).Keys);
+    }
+
     [Fact]
     public void Same_text_under_another_tenant_adapter_or_salt_never_hits()
     {
