@@ -41,7 +41,7 @@ public sealed partial class KvCache
             need += table.NeedFor(tokensPerSequence[i]);
         }
 
-        long free = BudgetBytes - _ledger.Live;
+        long free = BudgetBytes - _ledger.Live + Pool.CachedBytes;
         long memory = _idleSteps.Count > 0 || _plan.Configured is null ? 0 : _stepBytes;
         if (memory > free)
         {
@@ -54,10 +54,22 @@ public sealed partial class KvCache
             return new Refusal("pages of the step", free - memory, bytes, "bytes");
         }
 
-        return Pool.Holds(need)
+        return Pool.HoldsWithoutCached(need)
             ? null
             : new Refusal("pages of the step", (long)Pool.FreeSlabs * _plan.Slabs.Bytes, bytes, "bytes in free slabs");
     }
+
+    /// <summary>Gives up pages that no sequence holds, least recently used first, until slots and bytes are there; <see cref="WhyNot"/> has said that they will be.</summary>
+    internal void MakeRoom(SlotCounts slots, long bytes)
+    {
+        while ((!Pool.Holds(slots) || _ledger.Live + Pool.BytesOf(slots) + bytes > BudgetBytes) && Prefixes?.Index.Evict() > 0)
+        {
+        }
+    }
+
+    /// <summary>Makes room for a step's slots and, if no idle working memory is there, for that.</summary>
+    internal void MakeRoomForStep(SlotCounts slots) =>
+        MakeRoom(slots, _idleSteps.Count > 0 || _plan.Configured is null ? 0 : _stepBytes);
 
     /// <summary>Lends a step its working memory; <see cref="WhyNot"/> has said that there is room for it.</summary>
     internal StepMemory RentStepMemory()

@@ -14,6 +14,7 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
     private readonly Stack<StepMemory> _idleSteps = new();
     private readonly BudgetPlan _plan;
     private readonly MemoryLedger _ledger;
+    private readonly PageScrub _scrub;
     private readonly long _stepBytes;
     private long _budget;
     private bool _disposed;
@@ -43,12 +44,15 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
         {
             _ledger.Add(AllocationKind.Bookkeeping, _plan.Map.Bytes);
             Pool = new PagePool(_plan.Slabs, _plan.Map.FirstPageUnit, slabs, _ledger);
+            _scrub = new PageScrub(Tier, DeviceGate, Pool, Settings.PoisonPages);
+            Prefixes = Settings.PrefixReuse ? new PrefixPages(_plan.BlockRows(slabs), shape, Pool, _ledger, Settings.PrefixEvents) : null;
             long before = _ledger.Live;
             _idleSteps.Push(NewStepMemory());
             _stepBytes = _ledger.Live - before;
         }
         catch
         {
+            Prefixes?.Dispose();
             Pool?.Dispose();
             Tier.Dispose();
             throw;
@@ -69,7 +73,10 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
     /// <summary>Bytes of the arena, reserved when the cache was made: tables and page slots.</summary>
     public long ReservedBytes => _ledger.Reserved;
 
-    /// <summary>Bytes in use: live pages, tables, bookkeeping and the working memory of steps. Never above <see cref="BudgetBytes"/>.</summary>
+    /// <summary>
+    /// Bytes in use: live pages, tables, bookkeeping and the working memory of steps. Never above <see cref="BudgetBytes"/>. With
+    /// <see cref="KvCacheConfig.PrefixReuse"/>, pages that no sequence holds any longer count until their slots are needed; see <see cref="CachedBytes"/>.
+    /// </summary>
     public long AllocatedBytes => _ledger.Live;
 
     /// <summary>
@@ -84,13 +91,25 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
 
     internal PagePool Pool { get; }
 
+    /// <summary>What can be hit; null without prefix reuse.</summary>
+    internal PrefixPages? Prefixes { get; }
+
     /// <summary>Held around reads and rewrites of pages outside of launches.</summary>
     internal Lock DeviceGate { get; } = new();
 
     /// <summary>Makes an empty sequence.</summary>
     /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheConfig.MaxSequences"/> live already, or no room for its bookkeeping.</exception>
-    public KvSequence CreateSequence()
+    public KvSequence CreateSequence() => CreateSequence(KvSequenceOptions.Default);
+
+    /// <summary>Makes an empty sequence of a tenant, with an adapter.</summary>
+    /// <param name="options">Whose it is, and what its prefixes are shared within.</param>
+    /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheConfig.MaxSequences"/> live already, or no room for its bookkeeping.</exception>
+    /// <exception cref="ArgumentException">Retention ranges overlap or are out of range.</exception>
+    public KvSequence CreateSequence(KvSequenceOptions options)
     {
+        ArgumentNullException.ThrowIfNull(options);
+        RetentionMap? retention = options.Retention is null ? null : new RetentionMap(options.Retention);
+        BlockHash root = Prefixes is null ? default : NamespaceOf(options).ToHash();
         lock (Pool.Gate)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
@@ -100,14 +119,19 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
                 throw new KvOutOfMemoryException("sequence", $"at most {_sequences.Length} live", "one more");
             }
 
-            if (_ledger.Live + _plan.SequenceBytes() > _budget)
+            long room = _budget - _ledger.Live + Pool.CachedBytes;
+            if (_plan.SequenceBytes() > room)
             {
-                throw new Refusal("bookkeeping of a sequence", _budget - _ledger.Live, _plan.SequenceBytes(), "bytes").ToException();
+                throw new Refusal("bookkeeping of a sequence", room, _plan.SequenceBytes(), "bytes").ToException();
             }
+
+            MakeRoom(default, _plan.SequenceBytes());
 
             var tokens = new NativeInts(Settings.MaxTokens, _ledger);
             PageMassMap? massMap = Settings.Policy is null ? null : new PageMassMap(Tier.Shape, _ledger);
-            return _sequences[slot] = new KvSequence(this, new PageTable(Tier, Pool, slot), tokens, massMap);
+            PrefixChain? chain = Prefixes is null ? null : new PrefixChain(Prefixes, Tier.Shape, root, retention, _ledger);
+            var table = new PageTable(Tier, Pool, _scrub, slot, OwnerOf(options.Tenant));
+            return _sequences[slot] = new KvSequence(this, options, table, tokens, massMap, chain);
         }
     }
 
@@ -140,7 +164,7 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
         return new KvBatch(this, sequences.ToArray());
     }
 
-    /// <summary>Counts live pages.</summary>
+    /// <summary>Counts live pages, those counted that only stay for prefix reuse.</summary>
     public KvPageCounts GetPageCounts()
     {
         lock (Pool.Gate)
@@ -164,6 +188,11 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
             sequence?.Dispose();
         }
 
+        foreach (KvPrefixPin pin in _pins.ToArray())
+        {
+            pin.Dispose();
+        }
+
         lock (Pool.Gate)
         {
             _disposed = true;
@@ -174,6 +203,7 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
 
             _idleSteps.Clear();
             _ledger.Add(AllocationKind.Bookkeeping, -_plan.Map.Bytes);
+            Prefixes?.Dispose();
             Pool.Dispose();
             Tier.Dispose();
         }

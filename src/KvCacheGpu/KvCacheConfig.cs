@@ -50,5 +50,23 @@ public sealed partial class KvCacheConfig
     /// <summary>What is dropped, after each step. The default value is null: nothing.</summary>
     public KvPolicy? Policy { get; set; }
 
+    /// <summary>
+    /// Whether sealed pages stay resident after their sequences, for sequences of the same prefix to begin with
+    /// (<see cref="KvSequence.Reuse"/>). The default value is false: who never reuses pays for no hashing, and
+    /// <see cref="KvCache.AllocatedBytes"/> falls when sequences go.
+    /// </summary>
+    public bool PrefixReuse { get; set; }
+
+    /// <summary>Whether stored and removed prefixes are noted until <see cref="KvCache.TakePrefixEvents"/>. The default value is false.</summary>
+    public bool PrefixEvents { get; set; }
+
+    /// <summary>What the keys and values are of; part of every prefix's name. The default value is null.</summary>
+    public string? ModelFingerprint { get; set; }
+
+    /// <summary>
+    /// For finding errors: fills freed pages with 0xDB and fresh ones with NaN, so that a stale read shows. The default value is false.
+    /// </summary>
+    public bool PoisonPages { get; set; }
+
     internal KvCacheConfig Copy() => (KvCacheConfig)MemberwiseClone();
 }

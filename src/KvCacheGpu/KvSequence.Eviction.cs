@@ -47,6 +47,15 @@ public sealed partial class KvSequence
         _massMap?.Drop(row, Table.Count(row), drops);
         lock (Cache.Pool.Gate)
         {
+            // Blocks first: a row that is held answers for all its pages.
+            for (int entry = drops.Length - 1; entry >= 0 && _chain is not null; entry--)
+            {
+                if (drops[entry])
+                {
+                    _chain.Drop(Table.PageIndex(row, entry));
+                }
+            }
+
             Table.Drop(row, drops);
         }
     }

@@ -17,8 +17,12 @@ public sealed partial class KvSequence : IDisposable
     private SequenceGate _gate;
     private KvStep? _ownStep;
 
-    internal KvSequence(KvCache cache, PageTable table, NativeInts tokens, PageMassMap? massMap) =>
-        (Cache, Table, _tokens, _massMap, _attended) = (cache, table, tokens, massMap, new LayerSet(cache.Geometry.Layers));
+    internal KvSequence(
+        KvCache cache, KvSequenceOptions options, PageTable table, NativeInts tokens, PageMassMap? massMap, PrefixChain? chain)
+    {
+        (Cache, Options, Table, _tokens, _massMap, _chain) = (cache, options, table, tokens, massMap, chain);
+        _attended = new LayerSet(cache.Geometry.Layers);
+    }
 
     /// <summary>The cache that the sequence lives in.</summary>
     public KvCache Cache { get; }
@@ -83,11 +87,12 @@ public sealed partial class KvSequence : IDisposable
     public KvSequence Fork()
     {
         using Call call = new(this);
-        KvSequence fork = Cache.CreateSequence();
+        KvSequence fork = Cache.CreateSequence(Options);
         _tokens.Span[..Table.Length].CopyTo(fork._tokens.Span);
         lock (Cache.Pool.Gate)
         {
             fork.Table.ShareWith(Table);
+            fork._chain?.ShareWith(_chain!);
         }
 
         return fork;
@@ -115,6 +120,7 @@ public sealed partial class KvSequence : IDisposable
         lock (Cache.Pool.Gate)
         {
             Table.CutTo(cut);
+            _chain?.CutTo(cut / Cache.Geometry.PageTokens);
         }
 
         _attended.Clear();
@@ -134,6 +140,7 @@ public sealed partial class KvSequence : IDisposable
         lock (Cache.Pool.Gate)
         {
             Table.CutTo(0);
+            _chain?.Dispose();
             Cache.Forget(this);
         }
 

@@ -146,6 +146,7 @@ public sealed partial class KvStep
                 return mayRefuse ? null : throw refusal.ToException();
             }
 
+            _cache.MakeRoomForStep(need);
             StepMemory memory = _cache.RentStepMemory();
             memory.TryTake(_cache.Pool, need);
             for (int i = 0; i < _sequences.Length; i++)
@@ -165,6 +166,7 @@ public sealed partial class KvStep
             foreach (KvSequence sequence in _sequences)
             {
                 sequence.Table.Publish(memory);
+                sequence.PublishBlocks();
                 sequence.Attended(_attended);
             }
         }

@@ -5,6 +5,9 @@ namespace KvCacheGpu;
 /// <summary>How many slabs a cache is made of, and what they and everything beside them cost.</summary>
 internal sealed class BudgetPlan
 {
+    // The null row, and one to take.
+    private const int FewestBlockRows = 2;
+
     private readonly KernelShape _shape;
     private readonly KvCacheConfig _config;
     private readonly SlabShape _slabs;
@@ -27,15 +30,25 @@ internal sealed class BudgetPlan
 
     private bool SealsInPlace => _shape.Classes[KernelShape.Open] == _shape.Classes[KernelShape.Sealed];
 
+    private long PagesPerSlab => _slabs.SlotsPerSlab[_slabs.SizeOf(KernelShape.Sealed)];
+
+    private long SlabBytes => _slabs.BytesWithBookkeeping
+        + (_config.PrefixReuse ? ((PagesPerSlab * PrefixPages.MostBytesOfRow(_shape)) + Rows - 1) / Rows : 0);
+
+    /// <summary>Rows that name every block that sealed pages could hold, and one to take before another is given up.</summary>
+    public int BlockRows(int slabs) => (int)Math.Min(int.MaxValue / 2, FewestBlockRows + (slabs * PagesPerSlab / Rows));
+
     /// <summary>Bytes beside the slabs: tables, a step's memory, and every sequence's own bookkeeping.</summary>
     public long FixedBytes(long tierBytes) =>
         Map.Bytes + tierBytes
+        + (_config.PrefixReuse ? FewestBlockRows * PrefixPages.MostBytesOfRow(_shape) : 0)
         + StepMemory.BookkeepingBytes(_shape, _config.MostBatched, _config.MaxBatchTokens)
         + (_config.MaxSequences * SequenceBytes());
 
     /// <summary>Bytes of bookkeeping of one sequence.</summary>
     public long SequenceBytes() =>
-        ((long)_config.MaxTokens * sizeof(int)) + (_config.Policy is null ? 0 : PageMassMap.BookkeepingBytes(_shape));
+        ((long)_config.MaxTokens * sizeof(int)) + (_config.Policy is null ? 0 : PageMassMap.BookkeepingBytes(_shape))
+        + (_config.PrefixReuse ? PrefixChain.BookkeepingBytes(_shape) : 0);
 
     /// <summary>Slabs with which one sequence steps token by token for ever, within what its policy keeps.</summary>
     public long FewestSlabs()
@@ -71,10 +84,10 @@ internal sealed class BudgetPlan
     public int SlabsWithin(long budget, long tierBytes)
     {
         long fewest = FewestSlabs();
-        long slabs = (budget - FixedBytes(tierBytes)) / _slabs.BytesWithBookkeeping;
+        long slabs = (budget - FixedBytes(tierBytes)) / SlabBytes;
         if (slabs < fewest)
         {
-            long minimum = FixedBytes(tierBytes) + (fewest * _slabs.BytesWithBookkeeping);
+            long minimum = FixedBytes(tierBytes) + (fewest * SlabBytes);
             throw new KvConfigurationException(
                 "memory budget", $"at least {minimum} bytes (tables, working memory, and the pages that one sequence always holds)", $"{budget} bytes");
         }

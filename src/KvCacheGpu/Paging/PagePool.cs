@@ -8,15 +8,18 @@ namespace KvCacheGpu;
 /// <remarks>
 /// <code>
 /// Per slab, int32 each:   size (index into SlabShape.Sizes, -1 free) | live slots | first free slot | previous | next
-/// Per slot, int32 each:   references, bit 30 set once the page is sealed | next free slot
+///                         | cached slots | owner of what the slab's bytes hold
+/// Per slot, int32 each:   references, bit 30 set once the page is sealed, bit 29 while a block row names it | next free slot | owner
 /// </code>
 /// </remarks>
-internal sealed unsafe class PagePool : IDisposable
+internal sealed unsafe partial class PagePool : IDisposable
 {
     private const int None = -1;
     private const int SealedBit = 1 << 30;
-    private const int WordsPerSlab = 5;
-    private const int WordsPerSlot = 2;
+    private const int IndexedBit = 1 << 29;
+    private const int CountMask = IndexedBit - 1;
+    private const int WordsPerSlab = 7;
+    private const int WordsPerSlot = 3;
 
     private readonly NativeInts _memory;
     private readonly MemoryLedger _ledger;
@@ -42,7 +45,13 @@ internal sealed unsafe class PagePool : IDisposable
         int* previous = _firstFree + slabCount;
         int* next = previous + slabCount;
         _references = next + slabCount;
-        _nextFree = _references + ((long)slabCount * slabs.MostSlotsPerSlab);
+        long slots = (long)slabCount * slabs.MostSlotsPerSlab;
+        _nextFree = _references + slots;
+        _owner = _nextFree + slots;
+        _cachedInSlab = (int*)(_owner + slots);
+        _slabOwner = _cachedInSlab + slabCount;
+        _cached = new int[slabs.Sizes.Count];
+        _emptiable = new int[slabs.Sizes.Count];
         _free = new SlabList(previous, next);
         _withRoom = [.. slabs.Sizes.Select(_ => new SlabList(previous, next))];
         _live = new int[slabs.Sizes.Count];
@@ -56,6 +65,9 @@ internal sealed unsafe class PagePool : IDisposable
 
     /// <summary>Held around every call.</summary>
     public Lock Gate { get; } = new();
+
+    /// <summary>Told of each slot and its units as it is freed, or null.</summary>
+    public Action<int, int>? Freed { get; set; }
 
     /// <summary>Slabs of the arena.</summary>
     public int SlabCount { get; }
@@ -109,12 +121,21 @@ internal sealed unsafe class PagePool : IDisposable
     }
 
     /// <summary>References to a live slot.</summary>
-    public int References(int slot) => _references[Index(slot)] & ~SealedBit;
+    public int References(int slot) => _references[Index(slot)] & CountMask;
 
     /// <summary>Whether only its one holder may see the slot change: not shared, not sealed.</summary>
     public bool IsWritable(int slot) => _references[Index(slot)] == 1;
 
-    public void AddReference(int slot) => _references[Index(slot)]++;
+    public void AddReference(int slot)
+    {
+        int index = Index(slot);
+        if (IsCached(index))
+        {
+            CountCached(SlabOf(slot), -1);
+        }
+
+        _references[index]++;
+    }
 
     /// <summary>Marks a page that never changes again, whoever else holds it.</summary>
     public void Seal(int slot)
@@ -130,10 +151,11 @@ internal sealed unsafe class PagePool : IDisposable
     /// <summary>Gives back one reference; the last frees the slot.</summary>
     public void Release(int slot)
     {
-        int slab = (slot - _firstUnit) / _slabs.Units;
+        int slab = SlabOf(slot);
         int index = Index(slot);
-        if ((--_references[index] & ~SealedBit) > 0)
+        if ((--_references[index] & CountMask) > 0)
         {
+            CountCached(slab, IsCached(index) ? 1 : 0);
             return;
         }
 
@@ -144,9 +166,11 @@ internal sealed unsafe class PagePool : IDisposable
 
         _references[index] = 0;
         int size = _size[slab];
+        Freed?.Invoke(slot, _slabs.Sizes[size]);
         _ledger.Add(AllocationKind.Slot, -(long)_slabs.Sizes[size] * PageLayout.UnitBytes);
         _live[size]--;
-        bool wasFull = _liveInSlab[slab]-- == _slabs.SlotsPerSlab[size];
+        bool wasFull = _liveInSlab[slab] == _slabs.SlotsPerSlab[size];
+        CountLive(slab, -1);
         _nextFree[index] = _firstFree[slab];
         _firstFree[slab] = index;
         if (_liveInSlab[slab] > 0)
@@ -164,6 +188,7 @@ internal sealed unsafe class PagePool : IDisposable
             _withRoom[size].Remove(slab);
         }
 
+        LeaveToNextOwner(slab);
         _size[slab] = None;
         _slabsInUse[size]--;
         _free.Push(slab);
@@ -178,6 +203,8 @@ internal sealed unsafe class PagePool : IDisposable
     }
 
     public void Dispose() => _memory.Dispose();
+
+    private int SlabOf(int slot) => (slot - _firstUnit) / _slabs.Units;
 
     private int SlabsToOpen(int size, int slots)
     {
@@ -199,7 +226,8 @@ internal sealed unsafe class PagePool : IDisposable
             int index = _firstFree[slab];
             _firstFree[slab] = _nextFree[index];
             _references[index] = 1;
-            if (++_liveInSlab[slab] == _slabs.SlotsPerSlab[size])
+            CountLive(slab, 1);
+            if (_liveInSlab[slab] == _slabs.SlotsPerSlab[size])
             {
                 _withRoom[size].Remove(slab);
             }
@@ -225,6 +253,7 @@ internal sealed unsafe class PagePool : IDisposable
         }
 
         _firstFree[slab] = first;
+        InheritOwner(slab);
         _withRoom[size].Push(slab);
         return slab;
     }

@@ -27,12 +27,12 @@ internal sealed unsafe partial class PageTable
             {
                 int entry = count - 1;
                 memory.NoteReplaced(_map.SlotWord(_firstRow + row, entry), _map.TagWord(_firstRow + row, entry), TailTokens);
-                Set(row, entry, memory.NextOpen(), TableMap.Tag(KernelShape.Open, PageIndex(row, entry)));
+                Set(row, entry, Fresh(memory.NextOpen(), KernelShape.Open), TableMap.Tag(KernelShape.Open, PageIndex(row, entry)));
             }
 
             for (int page = firstNew; page < endNew; page++)
             {
-                Set(row, count++, memory.NextOpen(), TableMap.Tag(KernelShape.Open, page));
+                Set(row, count++, Fresh(memory.NextOpen(), KernelShape.Open), TableMap.Tag(KernelShape.Open, page));
             }
 
             SetCount(row, count);
@@ -64,8 +64,9 @@ internal sealed unsafe partial class PageTable
         {
             for (int page = _pendingFirstOpen; page < end; page++)
             {
+                int target = Fresh(memory.NextSealed(), KernelShape.Sealed);
                 memory.Move(new PageMove(
-                    Slot(row, PendingEntryOf(row, page)), KernelShape.Open, memory.NextSealed(), KernelShape.Sealed, _pageTokens));
+                    Slot(row, PendingEntryOf(row, page)), KernelShape.Open, target, KernelShape.Sealed, _pageTokens));
             }
         }
     }
@@ -94,6 +95,12 @@ internal sealed unsafe partial class PageTable
         Length += _pendingTokens;
         _firstOpen = Math.Max(_pendingFirstOpen, end);
         _pendingTokens = 0;
+    }
+
+    private int Fresh(int slot, int pageClass)
+    {
+        _scrub.Prepare(slot, pageClass, _owner);
+        return slot;
     }
 
     // One page of lag: page i is sealed once the sequence holds the whole of page i + 1.

@@ -18,6 +18,8 @@ internal sealed unsafe partial class PageTable
     private readonly KernelTier _tier;
     private readonly TableMap _map;
     private readonly PagePool _pool;
+    private readonly PageScrub _scrub;
+    private readonly int _owner;
     private readonly int _firstRow;
     private readonly int _pageTokens;
     private readonly bool _sealsInPlace;
@@ -25,9 +27,9 @@ internal sealed unsafe partial class PageTable
     private int _pendingTokens;
     private int _pendingFirstOpen;
 
-    public PageTable(KernelTier tier, PagePool pool, int sequence)
+    public PageTable(KernelTier tier, PagePool pool, PageScrub scrub, int sequence, int owner)
     {
-        (_tier, _map, _pool, Sequence) = (tier, tier.Map, pool, sequence);
+        (_tier, _map, _pool, _scrub, Sequence, _owner) = (tier, tier.Map, pool, scrub, sequence, owner);
         KvGeometry geometry = tier.Shape.Geometry;
         Rows = geometry.Layers * geometry.KvHeads;
         _firstRow = _map.Row(sequence, 0, 0);

@@ -1,0 +1,51 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>Sees to what a page holds before its first write: nothing of another owner and, for finding errors, poison.</summary>
+internal sealed class PageScrub
+{
+    /// <summary>A NaN in every format, and for I8 in its scales.</summary>
+    public const int FreshWord = 0x7FC07FC0;
+
+    /// <summary>What freed pages are filled with.</summary>
+    public const int FreedWord = unchecked((int)0xDBDBDBDB);
+
+    private readonly KernelTier _tier;
+    private readonly Lock _deviceGate;
+    private readonly PagePool _pool;
+    private readonly int[] _zeros;
+    private readonly int[]? _fresh;
+
+    public PageScrub(KernelTier tier, Lock deviceGate, PagePool pool, bool poison)
+    {
+        (_tier, _deviceGate, _pool) = (tier, deviceGate, pool);
+        int most = tier.Shape.Classes.Max(layout => layout.Units) * PageLayout.UnitWords;
+        _zeros = new int[most];
+        if (poison)
+        {
+            (_fresh, int[] freed) = (new int[most], new int[most]);
+            Array.Fill(_fresh, FreshWord);
+            Array.Fill(freed, FreedWord);
+            pool.Freed = (slot, units) => Fill(slot, units, freed);
+        }
+    }
+
+    /// <summary>Readies a slot that was taken for an owner's page.</summary>
+    public void Prepare(int slot, int pageClass, int owner)
+    {
+        bool isOthers = _pool.Claim(slot, owner);
+        if (_fresh is not null || isOthers)
+        {
+            Fill(slot, _tier.Shape.Classes[pageClass].Units, _fresh ?? _zeros);
+        }
+    }
+
+    private void Fill(int slot, int units, int[] words)
+    {
+        lock (_deviceGate)
+        {
+            _tier.Load((long)slot * PageLayout.UnitWords, words.AsSpan(0, units * PageLayout.UnitWords));
+        }
+    }
+}

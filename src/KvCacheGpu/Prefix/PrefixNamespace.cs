@@ -1,0 +1,74 @@
+using System.Buffers;
+using System.Buffers.Binary;
+using System.Text;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>
+/// Within what prefixes are shared: only sequences that agree in every field ever meet in each other's pages. Null and "" differ, and
+/// equal texts in different fields never give the same hash.
+/// </summary>
+/// <remarks>
+/// <code>
+/// "KvCacheGpu prefix 1" | per text:   tag, 1 byte | 0 for null, 1 for a text | UTF-8 bytes, int32 | UTF-8
+///                       | per number: tag, 1 byte | int64                                      little end first
+/// </code>
+/// </remarks>
+public sealed record PrefixNamespace
+{
+    /// <summary>What the keys and values are of: weights and everything that changes them. The default value is null.</summary>
+    public string? ModelFingerprint { get; init; }
+
+    /// <summary>The adapter (LoRA) in use, or null.</summary>
+    public string? Adapter { get; init; }
+
+    /// <summary>Whose tokens they are, or null.</summary>
+    public string? Tenant { get; init; }
+
+    /// <summary>What else keeps prefixes apart, or null: a secret salt hides from others whether a prefix is resident.</summary>
+    public string? Salt { get; init; }
+
+    /// <summary>Format of sealed keys.</summary>
+    public PageFormat KeyFormat { get; init; }
+
+    /// <summary>Format of sealed values.</summary>
+    public PageFormat ValueFormat { get; init; }
+
+    /// <summary>Seed of the rotation's signs.</summary>
+    public ulong RotationSeed { get; init; }
+
+    /// <summary>Tokens in a page.</summary>
+    public int PageTokens { get; init; }
+
+    /// <summary>The parent of every first block.</summary>
+    public BlockHash ToHash()
+    {
+        var content = new ArrayBufferWriter<byte>();
+        content.Write("KvCacheGpu prefix 1"u8);
+        Write(content, 'M', ModelFingerprint);
+        Write(content, 'A', Adapter);
+        Write(content, 'T', Tenant);
+        Write(content, 'S', Salt);
+        Write(content, 'K', (long)KeyFormat);
+        Write(content, 'V', (long)ValueFormat);
+        Write(content, 'R', (long)RotationSeed);
+        Write(content, 'P', PageTokens);
+        return BlockHash.Of(content.WrittenSpan);
+    }
+
+    private static void Write(ArrayBufferWriter<byte> content, char tag, string? text)
+    {
+        content.Write([(byte)tag, (byte)(text is null ? 0 : 1)]);
+        BinaryPrimitives.WriteInt32LittleEndian(content.GetSpan(sizeof(int)), Encoding.UTF8.GetByteCount(text ?? ""));
+        content.Advance(sizeof(int));
+        Encoding.UTF8.GetBytes(text ?? "", content);
+    }
+
+    private static void Write(ArrayBufferWriter<byte> content, char tag, long number)
+    {
+        content.Write([(byte)tag]);
+        BinaryPrimitives.WriteInt64LittleEndian(content.GetSpan(sizeof(long)), number);
+        content.Advance(sizeof(long));
+    }
+}

@@ -1,0 +1,72 @@
+using ILGPU;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.Tests;
+
+/// <summary>A tier that counts what it is asked to do.</summary>
+internal sealed unsafe class CountingTier(KernelTier inner) : KernelTier(inner.Shape, inner.ArenaBytes)
+{
+    /// <summary>Tokens appended and attended from, over all layers; pages moved.</summary>
+    public (long Appended, long Attended, long Moved) Work { get; set; }
+
+    public override string Name => inner.Name;
+
+    public override int* Tables => inner.Tables;
+
+    public override void Write(int word, int value) => inner.Write(word, value);
+
+    public override KernelBatch CreateBatch(int maxSequences, int maxTokens) => new Batch(this, inner.CreateBatch(maxSequences, maxTokens));
+
+    public override void Transcode(ReadOnlySpan<PageMove> moves)
+    {
+        Work = Work with { Moved = Work.Moved + moves.Length };
+        inner.Transcode(moves);
+    }
+
+    public override void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values) => inner.Materialize(reads, keys, values);
+
+    public override void Read(long word, Span<int> target) => inner.Read(word, target);
+
+    public override void Load(long word, ReadOnlySpan<int> source) => inner.Load(word, source);
+
+    public override void Synchronize() => inner.Synchronize();
+
+    public override void Dispose() => inner.Dispose();
+
+    private sealed class Batch(CountingTier tier, KernelBatch inner) : KernelBatch
+    {
+        private int _tokens;
+
+        public override long ScratchBytes => inner.ScratchBytes;
+
+        public override void Begin(ReadOnlySpan<RaggedSequence> sequences)
+        {
+            _tokens = 0;
+            foreach (RaggedSequence sequence in sequences)
+            {
+                _tokens += sequence.Tokens;
+            }
+
+            inner.Begin(sequences);
+        }
+
+        public override void Append(int layer, KvTensor keys, KvTensor values)
+        {
+            tier.Work = tier.Work with { Appended = tier.Work.Appended + _tokens };
+            inner.Append(layer, keys, values);
+        }
+
+        public override void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp)
+        {
+            tier.Work = tier.Work with { Attended = tier.Work.Attended + _tokens };
+            inner.Attend(layer, queries, output, logSumExp);
+        }
+
+        public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp) =>
+            inner.Attend(layer, queries, output, logSumExp);
+
+        public override NonFinite? End() => inner.End();
+
+        public override void Dispose() => inner.Dispose();
+    }
+}
