@@ -142,11 +142,12 @@ public abstract class KernelBatch : IDisposable
     /// <param name="queries">Queries.</param>
     /// <param name="output">Output, dense.</param>
     /// <param name="logSumExp">Natural log-sum-exp of each <c>[token][query head]</c>, or empty.</param>
-    public abstract void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp);
+    /// <param name="window">A token sees itself and the <c>window - 1</c> positions before it. The default value is 0: all before it.</param>
+    public abstract void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp, int window = 0);
 
     /// <summary>The same with the output left on the device.</summary>
     /// <exception cref="NotSupportedException">The tier works in host memory.</exception>
-    public abstract void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp);
+    public abstract void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp, int window = 0);
 
     /// <summary>Waits for the launches since <see cref="Begin"/> and tells of the first element refused, if any.</summary>
     public abstract NonFinite? End();

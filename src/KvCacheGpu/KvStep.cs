@@ -68,12 +68,14 @@ public sealed partial class KvStep : IDisposable
     /// <param name="queries"><c>[tokens][query heads][key width]</c>; scaled by 1/sqrt(key width) inside.</param>
     /// <param name="output">Receives <c>[tokens][query heads][value width]</c>.</param>
     /// <param name="logSumExp">Receives the natural log-sum-exp of each <c>[token][query head]</c>; empty leaves it out.</param>
+    /// <param name="window">A token sees itself and the <c>window - 1</c> positions before it; pages before all windows are not read. The default value is 0: all before it.</param>
     /// <exception cref="KvStepOrderException">E009: the layer has not been appended.</exception>
     /// <exception cref="ArgumentException">No such layer, or a tensor or target of another shape.</exception>
     /// <exception cref="KvUnsupportedException">E009: a device tensor where pages live in host memory.</exception>
-    public void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp = default)
+    public void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp = default, int window = 0)
     {
         using Call call = new(this);
+        ArgumentOutOfRangeException.ThrowIfNegative(window);
         ThrowIfNotAttendable(layer, queries);
         int rows = Tokens * _cache.Geometry.QueryHeads;
         KvCache.ThrowIfShorter(output.Length, (long)rows * _cache.Geometry.ValueWidth, nameof(output));
@@ -85,7 +87,7 @@ public sealed partial class KvStep : IDisposable
 
         try
         {
-            call.Memory.Batch.Attend(layer, queries, output[..(rows * _cache.Geometry.ValueWidth)], logSumExp);
+            call.Memory.Batch.Attend(layer, queries, output[..(rows * _cache.Geometry.ValueWidth)], logSumExp, window);
         }
         catch (NotSupportedException e)
         {
@@ -95,10 +97,11 @@ public sealed partial class KvStep : IDisposable
         _attended.Add(layer);
     }
 
-    /// <summary>The same with the output left on the device. See <see cref="Attend(int, KvTensor, Span{float}, Span{float})"/>.</summary>
-    public void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp = default)
+    /// <summary>The same with the output left on the device. See <see cref="Attend(int, KvTensor, Span{float}, Span{float}, int)"/>.</summary>
+    public void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp = default, int window = 0)
     {
         using Call call = new(this);
+        ArgumentOutOfRangeException.ThrowIfNegative(window);
         ThrowIfNotAttendable(layer, queries);
         int rows = Tokens * _cache.Geometry.QueryHeads;
         KvCache.ThrowIfShorter(output.Length, (long)rows * _cache.Geometry.ValueWidth, nameof(output));
@@ -109,7 +112,7 @@ public sealed partial class KvStep : IDisposable
 
         try
         {
-            call.Memory.Batch.Attend(layer, queries, output, logSumExp);
+            call.Memory.Batch.Attend(layer, queries, output, logSumExp, window);
         }
         catch (NotSupportedException e)
         {

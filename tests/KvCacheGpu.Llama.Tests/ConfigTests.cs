@@ -6,7 +6,7 @@ namespace KvCacheGpu.Llama.Tests;
 public sealed class ConfigTests
 {
     [Theory]
-    [InlineData("architectures", "[\"MistralForCausalLM\"]")]
+    [InlineData("architectures", "[\"MixtralForCausalLM\"]")]
     [InlineData("architectures", "[\"LlamaForCausalLM\",\"Other\"]")]
     [InlineData("architectures", "[]")]
     [InlineData("architectures", "\"LlamaForCausalLM\"")]
@@ -17,6 +17,10 @@ public sealed class ConfigTests
     [InlineData("quantization_config", "{\"bits\":4}")]
     [InlineData("rope_scaling", "{\"rope_type\":\"yarn\",\"factor\":4}")]
     [InlineData("rope_scaling", "{\"factor\":4}")]
+    [InlineData("rope_scaling", "{\"rope_type\":\"dynamic\",\"factor\":4}")]
+    [InlineData("rope_scaling", "{\"type\":\"default\",\"mrope_section\":[1,1,2]}")]
+    [InlineData("partial_rotary_factor", "0.5")]
+    [InlineData("rope_parameters", "{\"rope_type\":\"default\",\"partial_rotary_factor\":0.25}")]
     [InlineData("head_dim", "7")]
     [InlineData("head_dim", "1024")]
     public void Other_architectures_are_not_served(string key, string value) => Assert.Equal("E009", Refused(key, value).Code);

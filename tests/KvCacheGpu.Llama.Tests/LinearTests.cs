@@ -30,7 +30,7 @@ public sealed unsafe class LinearTests
         checkpoint.Add("first", type, rows, columns);
         checkpoint.Add("second", type, 5, columns);
         checkpoint.Write();
-        using SafetensorsFile file = SafetensorsFile.Open(checkpoint.WeightsPath);
+        using WeightFiles file = WeightFiles.Open(checkpoint.Path);
         using PackedMatrix matrix = PackedMatrix.Load(file, columns, ("first", rows), ("second", 5));
         double[] weights = [.. Decode(checkpoint.Tensors["first"]), .. Decode(checkpoint.Tensors["second"])];
         Assert.Equal(rows + 5, matrix.Rows);
@@ -96,7 +96,7 @@ public sealed unsafe class LinearTests
     {
         using TinyCheckpoint checkpoint = new(type: "BF16");
         checkpoint.Write();
-        using SafetensorsFile file = SafetensorsFile.Open(checkpoint.WeightsPath);
+        using WeightFiles file = WeightFiles.Open(checkpoint.Path);
         using PackedMatrix matrix = PackedMatrix.Load(file, 24, ("model.embed_tokens.weight", 50));
         double[] weights = Decode(checkpoint.Tensors["model.embed_tokens.weight"]);
         float[] row = new float[24];
@@ -115,7 +115,7 @@ public sealed unsafe class LinearTests
         checkpoint.Add("b", "BF16", 30, 11);
         checkpoint.Add("c", "F32", 2, 11);
         checkpoint.Write();
-        using SafetensorsFile file = SafetensorsFile.Open(checkpoint.WeightsPath);
+        using WeightFiles file = WeightFiles.Open(checkpoint.Path);
         using PackedMatrix matrix = PackedMatrix.Load(file, 11, ("a", 9), ("b", 30), ("c", 2));
         double[] weights = [.. new[] { "a", "b", "c" }.SelectMany(n => Decode(checkpoint.Tensors[n]))];
         float[] row = new float[11];

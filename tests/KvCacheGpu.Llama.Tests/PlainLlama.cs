@@ -4,7 +4,7 @@ using System.Text.Json;
 namespace KvCacheGpu.Llama.Tests;
 
 /// <summary>
-/// The oracle: a Llama forward pass in binary64 with loops, from the files alone. Shares no code with the library, keeps no cache,
+/// The oracle: the forward pass of Llama and its kin in binary64 with loops, from the files alone. Shares no code with the library, keeps no cache,
 /// and writes attention as the textbook has it.
 /// </summary>
 internal sealed class PlainLlama
@@ -15,7 +15,14 @@ internal sealed class PlainLlama
     public PlainLlama(string directory)
     {
         _config = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(directory, "config.json"))).RootElement;
-        byte[] file = File.ReadAllBytes(Path.Combine(directory, "model.safetensors"));
+        foreach (string path in Directory.GetFiles(directory, "*.safetensors"))
+        {
+            ReadTensors(File.ReadAllBytes(path));
+        }
+    }
+
+    private void ReadTensors(byte[] file)
+    {
         int header = (int)BinaryPrimitives.ReadUInt64LittleEndian(file);
         foreach (JsonProperty tensor in JsonDocument.Parse(file.AsMemory(8, header)).RootElement.EnumerateObject())
         {
@@ -55,9 +62,11 @@ internal sealed class PlainLlama
             double[][] h = Norm(x, p + "input_layernorm.weight");
             double[][] q = Times(p + "self_attn.q_proj.weight", h), k = Times(p + "self_attn.k_proj.weight", h);
             double[][] v = Times(p + "self_attn.v_proj.weight", h);
+            (q, k, v) = (Biased(q, p + "self_attn.q_proj.bias"), Biased(k, p + "self_attn.k_proj.bias"), Biased(v, p + "self_attn.v_proj.bias"));
+            (q, k) = (NormHeads(q, p + "self_attn.q_norm.weight"), NormHeads(k, p + "self_attn.k_norm.weight"));
             Turn(q);
             Turn(k);
-            x = Sum(x, Times(p + "self_attn.o_proj.weight", Attention(q, k, v)));
+            x = Sum(x, Times(p + "self_attn.o_proj.weight", Attention(q, k, v, Window(layer))));
             h = Norm(x, p + "post_attention_layernorm.weight");
             double[][] gate = Times(p + "mlp.gate_proj.weight", h), up = Times(p + "mlp.up_proj.weight", h);
             double[][] inner = [.. gate.Zip(up, (g, u) => g.Zip(u, (a, b) => a / (1 + Math.Exp(-a)) * b).ToArray())];
@@ -101,6 +110,48 @@ internal sealed class PlainLlama
         })];
     }
 
+    private double[][] Biased(double[][] rows, string name) =>
+        _tensors.TryGetValue(name, out double[]? bias) ? [.. rows.Select(r => r.Zip(bias, (v, b) => v + b).ToArray())] : rows;
+
+    private double[][] NormHeads(double[][] rows, string name) =>
+        _tensors.ContainsKey(name) ? [.. rows.Select(r => r.Chunk(Width).SelectMany(head => Norm([head], name)[0]).ToArray())] : rows;
+
+    // Mistral windows every layer, Qwen those from max_window_layers on, or by their types.
+    private int Window(int layer)
+    {
+        string type = _config.GetProperty("model_type").GetString()!;
+        if (!_config.TryGetProperty("sliding_window", out JsonElement window) || window.ValueKind == JsonValueKind.Null)
+        {
+            return int.MaxValue;
+        }
+
+        bool qwen = type.StartsWith("qwen", StringComparison.Ordinal) && _config.TryGetProperty("use_sliding_window", out JsonElement used) && used.GetBoolean()
+            && (_config.TryGetProperty("layer_types", out JsonElement types) ? types[layer].GetString() == "sliding_attention" : layer >= Int("max_window_layers"));
+        return type == "mistral" || qwen ? window.GetInt32() : int.MaxValue;
+    }
+
+    // Transformers' words: wavelengths, and a smooth factor between two of them.
+    private double Frequency(int i)
+    {
+        double frequency = 1 / Math.Pow(Theta, 2.0 * i / Width);
+        if (!_config.TryGetProperty("rope_scaling", out JsonElement scaling))
+        {
+            return frequency;
+        }
+
+        double Of(string key) => scaling.GetProperty(key).GetDouble();
+        if (scaling.GetProperty("rope_type").GetString() == "linear")
+        {
+            return frequency / Of("factor");
+        }
+
+        double context = Of("original_max_position_embeddings"), wavelength = 2 * Math.PI / frequency;
+        double smooth = ((context / wavelength) - Of("low_freq_factor")) / (Of("high_freq_factor") - Of("low_freq_factor"));
+        return wavelength < context / Of("high_freq_factor") ? frequency
+            : wavelength > context / Of("low_freq_factor") ? frequency / Of("factor")
+            : ((1 - smooth) * frequency / Of("factor")) + (smooth * frequency);
+    }
+
     private double[][] Times(string name, double[][] rows)
     {
         double[] w = _tensors[name];
@@ -132,7 +183,7 @@ internal sealed class PlainLlama
             {
                 for (int i = 0; i < half; i++)
                 {
-                    double angle = t / Math.Pow(Theta, 2.0 * i / Width);
+                    double angle = t * Frequency(i);
                     double a = rows[t][start + i], b = rows[t][start + half + i];
                     rows[t][start + i] = (a * Math.Cos(angle)) - (b * Math.Sin(angle));
                     rows[t][start + half + i] = (b * Math.Cos(angle)) + (a * Math.Sin(angle));
@@ -141,7 +192,7 @@ internal sealed class PlainLlama
         }
     }
 
-    private double[][] Attention(double[][] q, double[][] k, double[][] v)
+    private double[][] Attention(double[][] q, double[][] k, double[][] v, int window)
     {
         double[][] output = [.. q.Select(_ => new double[Heads * Width])];
         for (int t = 0; t < q.Length; t++)
@@ -149,7 +200,7 @@ internal sealed class PlainLlama
             for (int head = 0; head < Heads; head++)
             {
                 int own = head * Width, shared = head / (Heads / KvHeads) * Width;
-                double[] weights = [.. Enumerable.Range(0, t + 1).Select(s =>
+                double[] weights = [.. Enumerable.Range(0, t + 1).Select(s => s <= t - window ? 0 :
                     Math.Exp(Enumerable.Range(0, Width).Sum(i => q[t][own + i] * k[s][shared + i]) / Math.Sqrt(Width)))];
                 double total = weights.Sum();
                 for (int s = 0; s <= t; s++)

@@ -9,18 +9,18 @@ internal sealed class TinyCheckpoint : IDisposable
 {
     private readonly Random _random;
 
-    public TinyCheckpoint(int seed = 1, string type = "F32", int heads = 4, int? kvHeads = 2, int? headWidth = 8, bool tied = true, int hidden = 24, int inner = 40, int vocabulary = 50)
+    public TinyCheckpoint(int seed = 1, string type = "F32", int heads = 4, int? kvHeads = 2, int? headWidth = 8, bool tied = true, int hidden = 24, int inner = 40, int vocabulary = 50, string architecture = "LlamaForCausalLM", int layers = 2)
     {
         _random = new Random(seed);
         Path = Directory.CreateTempSubdirectory("kvcache-tiny-").FullName;
         int width = headWidth ?? hidden / heads;
         Config = new JsonObject
         {
-            ["architectures"] = new JsonArray("LlamaForCausalLM"),
-            ["model_type"] = "llama",
+            ["architectures"] = new JsonArray(architecture),
+            ["model_type"] = architecture.Replace("ForCausalLM", string.Empty, StringComparison.Ordinal).ToLowerInvariant(),
             ["vocab_size"] = vocabulary,
             ["hidden_size"] = hidden,
-            ["num_hidden_layers"] = 2,
+            ["num_hidden_layers"] = layers,
             ["num_attention_heads"] = heads,
             ["intermediate_size"] = inner,
             ["rms_norm_eps"] = 1e-6,
@@ -41,7 +41,7 @@ internal sealed class TinyCheckpoint : IDisposable
 
         Add("model.embed_tokens.weight", type, vocabulary, hidden);
         Add("model.norm.weight", type, hidden);
-        for (int layer = 0; layer < 2; layer++)
+        for (int layer = 0; layer < layers; layer++)
         {
             string p = $"model.layers.{layer}.";
             int keys = (kvHeads ?? heads) * width;
@@ -51,6 +51,19 @@ internal sealed class TinyCheckpoint : IDisposable
             Add(p + "self_attn.k_proj.weight", type, keys, hidden);
             Add(p + "self_attn.v_proj.weight", type, keys, hidden);
             Add(p + "self_attn.o_proj.weight", type, hidden, heads * width);
+            if (architecture == "Qwen2ForCausalLM")
+            {
+                Add(p + "self_attn.q_proj.bias", type, heads * width);
+                Add(p + "self_attn.k_proj.bias", type, keys);
+                Add(p + "self_attn.v_proj.bias", type, keys);
+            }
+
+            if (architecture == "Qwen3ForCausalLM")
+            {
+                Add(p + "self_attn.q_norm.weight", type, width);
+                Add(p + "self_attn.k_norm.weight", type, width);
+            }
+
             Add(p + "mlp.gate_proj.weight", type, inner, hidden);
             Add(p + "mlp.up_proj.weight", type, inner, hidden);
             Add(p + "mlp.down_proj.weight", type, hidden, inner);
@@ -99,33 +112,35 @@ internal sealed class TinyCheckpoint : IDisposable
     /// <summary>Writes both files; <paramref name="bend"/> may change the safetensors header before it is written.</summary>
     public TinyCheckpoint Write(Action<JsonObject>? bend = null)
     {
-        JsonObject header = new() { ["__metadata__"] = new JsonObject { ["format"] = "pt" } };
-        int offset = 0;
-        foreach ((string name, (string type, int[] shape, byte[] bytes)) in Tensors)
-        {
-            header[name] = new JsonObject
-            {
-                ["dtype"] = type,
-                ["shape"] = new JsonArray([.. shape.Select(d => (JsonNode)d)]),
-                ["data_offsets"] = new JsonArray(offset, offset + bytes.Length),
-            };
-            offset += bytes.Length;
-        }
-
+        JsonObject header = Header(Tensors);
         bend?.Invoke(header);
         WriteRaw(header.ToJsonString());
-        File.WriteAllText(System.IO.Path.Combine(Path, "config.json"), Config.ToJsonString());
+        WriteText("config.json", Config.ToJsonString());
         return this;
     }
 
-    /// <summary>Writes the safetensors file with a header of the caller's making.</summary>
-    public void WriteRaw(string header)
+    /// <summary>Writes the checkpoint in shards, tensors dealt out in their order, with the index that Hugging Face writes; <paramref name="bend"/> may change its map.</summary>
+    public TinyCheckpoint WriteShards(int shards, Action<JsonObject>? bend = null)
     {
-        byte[] json = Encoding.UTF8.GetBytes(header);
-        byte[] prefix = new byte[8];
-        BinaryPrimitives.WriteUInt64LittleEndian(prefix, (ulong)json.Length);
-        File.WriteAllBytes(WeightsPath, [.. prefix, .. json, .. Tensors.Values.SelectMany(t => t.Bytes)]);
+        JsonObject map = [];
+        foreach (var (tensors, i) in Tensors.Chunk((Tensors.Count + shards - 1) / shards).Select((t, i) => (t, i)))
+        {
+            string name = ShardName(i, shards);
+            WriteFile(System.IO.Path.Combine(Path, name), Header(tensors).ToJsonString(), tensors.SelectMany(t => t.Value.Bytes));
+            Array.ForEach(tensors, t => map[t.Key] = name);
+        }
+
+        bend?.Invoke(map);
+        JsonObject index = new() { ["metadata"] = new JsonObject { ["total_size"] = Tensors.Values.Sum(t => t.Bytes.Length) }, ["weight_map"] = map };
+        WriteText("model.safetensors.index.json", index.ToJsonString());
+        WriteText("config.json", Config.ToJsonString());
+        return this;
     }
+
+    public static string ShardName(int index, int shards) => $"model-{index + 1:d5}-of-{shards:d5}.safetensors";
+
+    /// <summary>Writes the safetensors file with a header of the caller's making.</summary>
+    public void WriteRaw(string header) => WriteFile(WeightsPath, header, Tensors.Values.SelectMany(t => t.Bytes));
 
     public void WriteText(string name, string text) => File.WriteAllText(System.IO.Path.Combine(Path, name), text);
 
@@ -140,4 +155,30 @@ internal sealed class TinyCheckpoint : IDisposable
     }
 
     public void Dispose() => Directory.Delete(Path, recursive: true);
+
+    private static JsonObject Header(IEnumerable<KeyValuePair<string, (string Type, int[] Shape, byte[] Bytes)>> tensors)
+    {
+        JsonObject header = new() { ["__metadata__"] = new JsonObject { ["format"] = "pt" } };
+        int offset = 0;
+        foreach ((string name, (string type, int[] shape, byte[] bytes)) in tensors)
+        {
+            header[name] = new JsonObject
+            {
+                ["dtype"] = type,
+                ["shape"] = new JsonArray([.. shape.Select(d => (JsonNode)d)]),
+                ["data_offsets"] = new JsonArray(offset, offset + bytes.Length),
+            };
+            offset += bytes.Length;
+        }
+
+        return header;
+    }
+
+    private static void WriteFile(string path, string header, IEnumerable<byte> data)
+    {
+        byte[] json = Encoding.UTF8.GetBytes(header);
+        byte[] prefix = new byte[8];
+        BinaryPrimitives.WriteUInt64LittleEndian(prefix, (ulong)json.Length);
+        File.WriteAllBytes(path, [.. prefix, .. json, .. data]);
+    }
 }

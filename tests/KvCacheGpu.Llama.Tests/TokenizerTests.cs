@@ -96,7 +96,7 @@ public sealed class TokenizerTests
     [InlineData("model", """{"type":"BPE","vocab":{"a":1024},"merges":[]}""", "E004")]
     [InlineData("model", """{"type":"BPE","vocab":{"a":0},"merges":[["a"]]}""", "E004")]
     [InlineData("model", "7", "E004")]
-    [InlineData("normalizer", """{"type":"NFC"}""", "E009")]
+    [InlineData("normalizer", """{"type":"NFKC"}""", "E009")]
     [InlineData("pre_tokenizer", """{"type":"Metaspace"}""", "E009")]
     [InlineData("pre_tokenizer", """{"type":"Split","pattern":{"Regex":"(("},"behavior":"Isolated"}""", "E004")]
     [InlineData("pre_tokenizer", """{"type":"Split","pattern":{"Regex":"a"},"behavior":"MergedWithNext"}""", "E009")]
@@ -111,6 +111,66 @@ public sealed class TokenizerTests
         LlamaFormatException error = Assert.Throws<LlamaFormatException>(() => LlamaTokenizer.Load(folder.Path, DemoConfig));
         Assert.Equal(code, error.Code);
         Assert.DoesNotContain('\n', error.Message);
+    }
+
+    [Fact]
+    public void Words_that_are_tokens_need_no_merges_where_the_file_ignores_them()
+    {
+        JsonObject json = DemoTokenizerJson(pairs: false);
+        JsonObject model = json["model"]!.AsObject();
+        model["vocab"]!["Ġthequick"] = 1024;
+        using TinyCheckpoint shape = new(vocabulary: 1025);
+        LlamaConfig config = LlamaConfig.Load(Path.Combine(shape.Write().Path, "config.json"));
+        string text = DemoModel.ReadDocument()[..5000] + " thequick thequicker 世";
+        int[] merged = Encode();
+        Assert.DoesNotContain(1024, merged);
+        model["ignore_merges"] = true;
+        int[] whole = Encode();
+        Assert.Single(whole, id => id == 1024);
+        Assert.Equal(merged[..100], whole[..100]);
+
+        int[] Encode()
+        {
+            using TempFolder folder = new();
+            folder.Write("tokenizer.json", json.ToJsonString());
+            LlamaTokenizer tokenizer = LlamaTokenizer.Load(folder.Path, config)!;
+            int[] ids = tokenizer.Encode(text);
+            Assert.Equal(text, tokenizer.Decode(ids));
+            return ids;
+        }
+    }
+
+    [Fact]
+    public void Text_that_is_not_composed_is_composed_or_refused_where_the_file_says_so()
+    {
+        JsonObject json = DemoTokenizerJson(pairs: false);
+        json["normalizer"] = new JsonObject { ["type"] = "NFC" };
+        using TempFolder folder = new();
+        folder.Write("tokenizer.json", json.ToJsonString());
+        LlamaTokenizer tokenizer = LlamaTokenizer.Load(folder.Path, DemoConfig)!;
+        const string Composed = "caf\u00e9 \u4e16\u754c \u09ac\u09be\u0982\u09b2\u09be \ud55c";
+        Assert.Equal(Composed, tokenizer.Decode(tokenizer.Encode(Composed)));
+        foreach (string text in new[] { "cafe\u0301", "\u212b", "\u1112\u1161", "\u09c7\u09be", "\u304b\u3099" })
+        {
+            // Tests run without ICU; a program with it composes.
+            Assert.Contains("form C", Assert.Throws<ArgumentException>(() => tokenizer.Encode(text)).Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void Whether_texts_start_with_a_token_is_the_tokenizer_s_word_or_the_architecture_s()
+    {
+        using TempFolder folder = new();
+        folder.Write("vocab.json", """{"a":3}""");
+        folder.Write("merges.txt", "#version: 0.2\n");
+        using TinyCheckpoint qwen = new(architecture: "Qwen2ForCausalLM");
+        LlamaConfig config = LlamaConfig.Load(Path.Combine(qwen.Write().Path, "config.json"));
+        Assert.Equal([0, 3], LlamaTokenizer.Load(folder.Path, DemoConfig)!.Encode("a"));
+        Assert.Equal([3], LlamaTokenizer.Load(folder.Path, config)!.Encode("a"));
+        folder.Write("tokenizer_config.json", """{"add_bos_token":true}""");
+        Assert.Equal([0, 3], LlamaTokenizer.Load(folder.Path, config)!.Encode("a"));
+        folder.Write("tokenizer_config.json", """{"add_bos_token":false}""");
+        Assert.Equal([3], LlamaTokenizer.Load(folder.Path, DemoConfig)!.Encode("a"));
     }
 
     [Fact]

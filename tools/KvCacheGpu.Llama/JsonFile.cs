@@ -60,6 +60,18 @@ internal readonly struct JsonFile
     public JsonElement? Find(string key) =>
         _object.TryGetProperty(key, out JsonElement value) && value.ValueKind != JsonValueKind.Null ? value : null;
 
+    /// <summary>Whether a key is there and is JSON's null: "none", where absence is a default.</summary>
+    public bool IsNull(string key) => _object.TryGetProperty(key, out JsonElement value) && value.ValueKind == JsonValueKind.Null;
+
+    /// <summary>Refuses a value that is sound but not served.</summary>
+    public void Support(bool met, string key, string expected)
+    {
+        if (!met)
+        {
+            LlamaFormatException.ThrowUnsupported(Name, key, expected, Find(key)?.GetRawText() ?? "nothing");
+        }
+    }
+
     /// <summary>A whole number in a range.</summary>
     public int Int(string key, int min, int max, int? absent = null)
     {

@@ -3,7 +3,7 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>The shape of a Llama-architecture checkpoint, as its config.json states it.</summary>
+/// <summary>The shape of a checkpoint of Llama's kind, as its config.json states it.</summary>
 public sealed record LlamaConfig
 {
     private const int MaxWidth = 1 << 20;
@@ -11,6 +11,9 @@ public sealed record LlamaConfig
     private LlamaConfig()
     {
     }
+
+    /// <summary>Which decoder it is.</summary>
+    public required Architecture Architecture { get; init; }
 
     /// <summary>Tokens in the vocabulary.</summary>
     public required int VocabularySize { get; init; }
@@ -27,13 +30,13 @@ public sealed record LlamaConfig
     /// <summary>Query heads.</summary>
     public required int QueryHeads { get; init; }
 
-    /// <summary>Key and value heads; absent in the file means as many as query heads.</summary>
+    /// <summary>Key and value heads; null in the file means as many as query heads.</summary>
     public required int KvHeads { get; init; }
 
-    /// <summary>Elements of a head; absent in the file means hidden size / query heads.</summary>
+    /// <summary>Elements of a head; null in the file means hidden size / query heads.</summary>
     public required int HeadWidth { get; init; }
 
-    /// <summary>The context that the checkpoint was trained for, tokens. The default value is 2048.</summary>
+    /// <summary>The context that the checkpoint was trained for, tokens.</summary>
     public required int MaxPositions { get; init; }
 
     /// <summary>What is added to a mean square before its root.</summary>
@@ -51,8 +54,11 @@ public sealed record LlamaConfig
     /// <summary>The token that starts every text; null where the checkpoint has none.</summary>
     public required int? BosTokenId { get; init; }
 
-    /// <summary>Tokens that end a text.</summary>
+    /// <summary>Tokens that end a text, those of generation_config.json among them.</summary>
     public required IReadOnlyList<int> EosTokenIds { get; init; }
+
+    /// <summary>For each layer, the positions that a token sees, itself included; 0 is all before it.</summary>
+    public required IReadOnlyList<int> Windows { get; init; }
 
     /// <summary>Reads config.json; refuses every architecture whose forward pass would differ.</summary>
     /// <param name="path">The file.</param>
@@ -66,10 +72,10 @@ public sealed record LlamaConfig
         }
 
         JsonFile file = JsonFile.Open(path);
-        RefuseOtherArchitectures(file);
+        Architecture architecture = Architecture.Read(file);
         int hidden = file.Int("hidden_size", 1, MaxWidth);
         int heads = file.Int("num_attention_heads", 1, MaxWidth);
-        int kvHeads = file.Int("num_key_value_heads", 1, heads, heads);
+        int kvHeads = file.Int("num_key_value_heads", 1, heads, file.IsNull("num_key_value_heads") ? heads : architecture.KvHeads ?? heads);
         if (heads % kvHeads != 0)
         {
             LlamaFormatException.ThrowCorrupt(file.Name, "num_key_value_heads", $"a divisor of the {heads} query heads", $"{kvHeads}");
@@ -77,22 +83,25 @@ public sealed record LlamaConfig
 
         int vocabulary = file.Int("vocab_size", 1, int.MaxValue);
         (double theta, RopeScaling scaling) = ReadRope(file);
+        int layers = file.Int("num_hidden_layers", 1, 10_000);
         return new LlamaConfig
         {
+            Architecture = architecture,
             VocabularySize = vocabulary,
             HiddenSize = hidden,
             IntermediateSize = file.Int("intermediate_size", 1, MaxWidth),
-            Layers = file.Int("num_hidden_layers", 1, 10_000),
+            Layers = layers,
             QueryHeads = heads,
             KvHeads = kvHeads,
-            HeadWidth = ReadHeadWidth(file, hidden, heads),
-            MaxPositions = file.Int("max_position_embeddings", 1, int.MaxValue, 2048),
+            HeadWidth = ReadHeadWidth(file, architecture, hidden, heads),
+            MaxPositions = file.Int("max_position_embeddings", 1, int.MaxValue, architecture.MaxPositions),
             NormEpsilon = file.Positive("rms_norm_eps"),
             RopeTheta = theta,
             RopeScaling = scaling,
             TieWordEmbeddings = file.Bool("tie_word_embeddings", false),
             BosTokenId = ReadTokens(file, "bos_token_id", vocabulary) is [int first, ..] ? first : null,
-            EosTokenIds = ReadTokens(file, "eos_token_id", vocabulary),
+            EosTokenIds = ReadEnds(file, path, vocabulary),
+            Windows = AttentionWindows.Read(file, architecture, layers),
         };
     }
 
@@ -100,35 +109,15 @@ public sealed record LlamaConfig
     /// <param name="pageTokens">Tokens in a page, 1..1024. The default value is 64.</param>
     public KvGeometry Geometry(int pageTokens = 64) => new(Layers, QueryHeads, KvHeads, HeadWidth, pageTokens: pageTokens);
 
-    private static void RefuseOtherArchitectures(JsonFile file)
+    private static int ReadHeadWidth(JsonFile file, Architecture architecture, int hidden, int heads)
     {
-        JsonElement? names = file.Find("architectures");
-        string? type = file.Text("model_type");
-        if (names is null && type is null)
-        {
-            LlamaFormatException.ThrowCorrupt(file.Name, "architectures", "[\"LlamaForCausalLM\"]", "no such key");
-        }
-
-        bool named = names is null
-            || (names.Value.ValueKind == JsonValueKind.Array && names.Value.GetArrayLength() == 1
-                && names.Value[0].ValueKind == JsonValueKind.String && names.Value[0].ValueEquals("LlamaForCausalLM"));
-        Require(file, named, "architectures", "[\"LlamaForCausalLM\"]", names?.GetRawText());
-        Require(file, type is null or "llama", "model_type", "llama", type);
-        string activation = file.Text("hidden_act") ?? "silu";
-        Require(file, activation is "silu" or "swish", "hidden_act", "silu", activation);
-        Require(file, !file.Bool("attention_bias", false), "attention_bias", "false", "true");
-        Require(file, !file.Bool("mlp_bias", false), "mlp_bias", "false", "true");
-        Require(file, file.Find("quantization_config") is null, "quantization_config", "a checkpoint in F32, F16 or BF16", "one");
-    }
-
-    private static int ReadHeadWidth(JsonFile file, int hidden, int heads)
-    {
-        if (file.Find("head_dim") is null && hidden % heads != 0)
+        int? absent = file.IsNull("head_dim") ? null : architecture.HeadWidth;
+        if (file.Find("head_dim") is null && absent is null && hidden % heads != 0)
         {
             LlamaFormatException.ThrowCorrupt(file.Name, "hidden_size", $"a multiple of the {heads} heads, as there is no head_dim", $"{hidden}");
         }
 
-        int width = file.Int("head_dim", 1, MaxWidth, hidden / heads);
+        int width = file.Int("head_dim", 1, MaxWidth, absent ?? (hidden / heads));
         if (width % 2 != 0 || width is < KvGeometry.MinWidth or > KvGeometry.MaxWidth)
         {
             LlamaFormatException.ThrowUnsupported(
@@ -148,8 +137,23 @@ public sealed record LlamaConfig
             LlamaFormatException.ThrowCorrupt(file.Name, "rope_scaling", "an object", scaling.Value.GetRawText());
         }
 
+        JsonFile rope = scaling is null ? file : file.At(scaling.Value);
+        foreach (JsonFile part in new[] { file, rope })
+        {
+            part.Support(part.Find("partial_rotary_factor") is null || part.Positive("partial_rotary_factor") == 1, "partial_rotary_factor", "1");
+            part.Support(part.Find("mrope_section") is null, "mrope_section", "one angle for all of a position");
+        }
+
         double theta = file.Positive("rope_theta", parameters is null ? 10_000 : file.At(parameters.Value).Positive("rope_theta", 10_000));
         return (theta, scaling is null ? RopeScaling.None : RopeScaling.Read(file.At(scaling.Value)));
+    }
+
+    // Chat checkpoints list the end of a turn only where generation is configured.
+    private static int[] ReadEnds(JsonFile file, string path, int vocabulary)
+    {
+        string generation = Path.Combine(Path.GetDirectoryName(path)!, "generation_config.json");
+        int[] ends = ReadTokens(file, "eos_token_id", vocabulary);
+        return File.Exists(generation) ? [.. ends.Union(ReadTokens(JsonFile.Open(generation), "eos_token_id", vocabulary))] : ends;
     }
 
     private static int[] ReadTokens(JsonFile file, string key, int vocabulary)
@@ -170,13 +174,5 @@ public sealed record LlamaConfig
         }
 
         return tokens;
-    }
-
-    private static void Require(JsonFile file, bool met, string key, string expected, string? actual)
-    {
-        if (!met)
-        {
-            LlamaFormatException.ThrowUnsupported(file.Name, key, expected, actual ?? "nothing");
-        }
     }
 }

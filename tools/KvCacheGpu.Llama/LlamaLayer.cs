@@ -3,23 +3,29 @@ namespace KvCacheGpu.Llama;
 /// <summary>One decoder layer's weights. Matrices with the same input lie in one, below each other.</summary>
 internal sealed class LlamaLayer : IDisposable
 {
-    private LlamaLayer(float[] attentionNorm, PackedMatrix queryKeyValue, PackedMatrix output, float[] feedForwardNorm, PackedMatrix gateUp, PackedMatrix down)
-    {
-        (AttentionNorm, QueryKeyValue, Output) = (attentionNorm, queryKeyValue, output);
-        (FeedForwardNorm, GateUp, Down) = (feedForwardNorm, gateUp, down);
-    }
+    private LlamaLayer(PackedMatrix queryKeyValue, PackedMatrix output, PackedMatrix gateUp, PackedMatrix down) =>
+        (QueryKeyValue, Output, GateUp, Down) = (queryKeyValue, output, gateUp, down);
 
     /// <summary>Scales of the norm before attention.</summary>
-    public float[] AttentionNorm { get; }
+    public required float[] AttentionNorm { get; init; }
 
     /// <summary>Rows: all query heads, all key heads, all value heads.</summary>
     public PackedMatrix QueryKeyValue { get; }
+
+    /// <summary>Added to all of them; null where the architecture has no biases.</summary>
+    public float[]? QueryKeyValueBias { get; private init; }
+
+    /// <summary>Scales of each query head's norm; null where the architecture has none.</summary>
+    public float[]? QueryNorm { get; private init; }
+
+    /// <summary>Scales of each key head's norm; null where the architecture has none.</summary>
+    public float[]? KeyNorm { get; private init; }
 
     /// <summary>From the attention's output back to the residual stream.</summary>
     public PackedMatrix Output { get; }
 
     /// <summary>Scales of the norm before the feed-forward block.</summary>
-    public float[] FeedForwardNorm { get; }
+    public required float[] FeedForwardNorm { get; init; }
 
     /// <summary>Rows: the gate, then what it gates.</summary>
     public PackedMatrix GateUp { get; }
@@ -31,26 +37,32 @@ internal sealed class LlamaLayer : IDisposable
     public long Bytes => QueryKeyValue.Bytes + Output.Bytes + GateUp.Bytes + Down.Bytes;
 
     /// <summary>Reads layer <paramref name="index"/> under its Hugging Face names.</summary>
-    public static LlamaLayer Load(SafetensorsFile file, LlamaConfig config, int index)
+    public static LlamaLayer Load(WeightFiles files, LlamaConfig config, int index)
     {
         string prefix = $"model.layers.{index}.";
-        int hidden = config.HiddenSize;
-        int queries = config.QueryHeads * config.HeadWidth;
-        int keys = config.KvHeads * config.HeadWidth;
-        int inner = config.IntermediateSize;
+        string attention = prefix + "self_attn.";
+        string feedForward = prefix + "mlp.";
+        (int hidden, int inner, int width) = (config.HiddenSize, config.IntermediateSize, config.HeadWidth);
+        (int queries, int keys) = (config.QueryHeads * width, config.KvHeads * width);
+        float[] Vector(string name, int length) => WeightReader.Vector(files, name, length);
         List<PackedMatrix> loaded = [];
         try
         {
-            float[] attentionNorm = WeightReader.Vector(file, prefix + "input_layernorm.weight", hidden);
-            float[] feedForwardNorm = WeightReader.Vector(file, prefix + "post_attention_layernorm.weight", hidden);
-            string attention = prefix + "self_attn.";
-            string feedForward = prefix + "mlp.";
             loaded.Add(PackedMatrix.Load(
-                file, hidden, (attention + "q_proj.weight", queries), (attention + "k_proj.weight", keys), (attention + "v_proj.weight", keys)));
-            loaded.Add(PackedMatrix.Load(file, queries, (attention + "o_proj.weight", hidden)));
-            loaded.Add(PackedMatrix.Load(file, hidden, (feedForward + "gate_proj.weight", inner), (feedForward + "up_proj.weight", inner)));
-            loaded.Add(PackedMatrix.Load(file, inner, (feedForward + "down_proj.weight", hidden)));
-            return new LlamaLayer(attentionNorm, loaded[0], loaded[1], feedForwardNorm, loaded[2], loaded[3]);
+                files, hidden, (attention + "q_proj.weight", queries), (attention + "k_proj.weight", keys), (attention + "v_proj.weight", keys)));
+            loaded.Add(PackedMatrix.Load(files, queries, (attention + "o_proj.weight", hidden)));
+            loaded.Add(PackedMatrix.Load(files, hidden, (feedForward + "gate_proj.weight", inner), (feedForward + "up_proj.weight", inner)));
+            loaded.Add(PackedMatrix.Load(files, inner, (feedForward + "down_proj.weight", hidden)));
+            return new LlamaLayer(loaded[0], loaded[1], loaded[2], loaded[3])
+            {
+                AttentionNorm = Vector(prefix + "input_layernorm.weight", hidden),
+                FeedForwardNorm = Vector(prefix + "post_attention_layernorm.weight", hidden),
+                QueryKeyValueBias = config.Architecture.QueryKeyValueBias
+                    ? [.. Vector(attention + "q_proj.bias", queries), .. Vector(attention + "k_proj.bias", keys), .. Vector(attention + "v_proj.bias", keys)]
+                    : null,
+                QueryNorm = config.Architecture.QueryKeyNorm ? Vector(attention + "q_norm.weight", width) : null,
+                KeyNorm = config.Architecture.QueryKeyNorm ? Vector(attention + "k_norm.weight", width) : null,
+            };
         }
         catch
         {

@@ -3,7 +3,7 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu.Llama;
 
 /// <summary>
-/// A checkpoint of Llama architecture in memory: shape, weights, tokenizer. Immutable; any number of decoders, on any threads, may
+/// A checkpoint of Llama's kind (<see cref="Architecture.Known"/>) in memory: shape, weights, tokenizer. Immutable; any number of decoders, on any threads, may
 /// use one.
 /// </summary>
 public sealed class LlamaModel : IDisposable
@@ -47,7 +47,7 @@ public sealed class LlamaModel : IDisposable
         }
     }
 
-    /// <summary>Loads a directory in Hugging Face layout: config.json, model.safetensors, and a tokenizer if there is one.</summary>
+    /// <summary>Loads a directory in Hugging Face layout: config.json, model.safetensors or the shards of model.safetensors.index.json, and a tokenizer if there is one.</summary>
     /// <param name="directory">The directory.</param>
     /// <exception cref="LlamaFormatException">
     /// A file is missing (E002), truncated, self-contradicting or not finite (E004), or of an architecture or tokenizer not served (E009).
@@ -62,22 +62,22 @@ public sealed class LlamaModel : IDisposable
 
         LlamaConfig config = LlamaConfig.Load(Path.Combine(directory, "config.json"));
         LlamaTokenizer? tokenizer = LlamaTokenizer.Load(directory, config);
-        using SafetensorsFile file = SafetensorsFile.Open(Path.Combine(directory, "model.safetensors"));
-        RefuseBiases(file);
+        using WeightFiles files = WeightFiles.Open(directory);
         List<IDisposable> loaded = [];
         try
         {
-            PackedMatrix embedding = Keep(PackedMatrix.Load(file, config.HiddenSize, ("model.embed_tokens.weight", config.VocabularySize)));
+            PackedMatrix embedding = Keep(PackedMatrix.Load(files, config.HiddenSize, ("model.embed_tokens.weight", config.VocabularySize)));
             PackedMatrix head = config.TieWordEmbeddings
                 ? embedding
-                : Keep(PackedMatrix.Load(file, config.HiddenSize, ("lm_head.weight", config.VocabularySize)));
-            float[] norm = WeightReader.Vector(file, "model.norm.weight", config.HiddenSize);
+                : Keep(PackedMatrix.Load(files, config.HiddenSize, ("lm_head.weight", config.VocabularySize)));
+            float[] norm = WeightReader.Vector(files, "model.norm.weight", config.HiddenSize);
             LlamaLayer[] layers = new LlamaLayer[config.Layers];
             for (int i = 0; i < layers.Length; i++)
             {
-                layers[i] = Keep(LlamaLayer.Load(file, config, i));
+                layers[i] = Keep(LlamaLayer.Load(files, config, i));
             }
 
+            files.RefuseUnread(config.Architecture.Name);
             return new LlamaModel(Path.GetFullPath(directory), config, tokenizer, embedding, head, norm, layers);
         }
         catch
@@ -105,14 +105,5 @@ public sealed class LlamaModel : IDisposable
         Embedding.Dispose();
         Head.Dispose();
         Array.ForEach(_layers, l => l.Dispose());
-    }
-
-    // A bias that is skipped gives text that is wrong and looks right.
-    private static void RefuseBiases(SafetensorsFile file)
-    {
-        if (file.Tensors.FirstOrDefault(t => t.Name.EndsWith(".bias", StringComparison.Ordinal)) is { } bias)
-        {
-            LlamaFormatException.ThrowUnsupported(file.Name, "tensors", "layers without biases", bias.Name);
-        }
     }
 }

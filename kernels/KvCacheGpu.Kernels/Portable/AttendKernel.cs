@@ -29,16 +29,17 @@ internal readonly struct FourRows : IRowCount
 /// value elements for the weighted sum, so that neither needs a sum across threads; sums over a page's tokens are taken by a tree.
 /// <code>
 /// shared   q[R][wK]  acc[R][wV]  scores[R][P]  largest[R][DimX]  sums[R][DimX]  state[R][4] = running max, running sum, alpha, beta
-///          rows[R][4] (int)      = first entry, end entry, position, visible tokens of the page at hand
+///          rows[R][5] (int)      = first entry, end entry, position, and of the page at hand: end of the tokens seen, first one seen
 /// </code>
 /// </remarks>
 internal static class AttendKernel
 {
     private const int StateWords = 4;
+    private const int RangeWords = 5;
 
     /// <summary>Shared floats that a group of <paramref name="threads"/> needs.</summary>
     public static int SharedFloats(int rows, int keyWidth, int valueWidth, int pageTokens, int threads) =>
-        rows * (keyWidth + valueWidth + pageTokens + (2 * threads) + (2 * StateWords));
+        rows * (keyWidth + valueWidth + pageTokens + (2 * threads) + StateWords + RangeWords);
 
     /// <summary>
     /// One group per (block, head, segment): partials[item][segment][R][wV] (sums, not normalized) and
@@ -57,6 +58,7 @@ internal static class AttendKernel
         int tokenStride,
         int headStride,
         float scale,
+        int window,
         KernelDims dims)
         where TKey : struct, IPortableCodec
         where TValue : struct, IPortableCodec
@@ -85,7 +87,7 @@ internal static class AttendKernel
         at += rows * Group.DimX;
         ArrayView<float> state = shared.SubView(at, rows * StateWords);
         at += rows * StateWords;
-        ArrayView<int> range = shared.SubView(at, rows * StateWords).Cast<int>();
+        ArrayView<int> range = shared.SubView(at, rows * RangeWords).Cast<int>();
 
         for (int r = Group.IdxX; r < rows; r += Group.DimX)
         {
@@ -95,9 +97,9 @@ internal static class AttendKernel
             int pages = Segments.Pages(visible, dims.SegmentPages);
             int end = (segment + 1) * pages < visible ? (segment + 1) * pages : visible;
             bool isRow = token < batch[owner + 2] && segment * pages < visible;
-            range[(r * StateWords) + 0] = isRow ? segment * pages : int.MaxValue;
-            range[(r * StateWords) + 1] = isRow ? end : 0;
-            range[(r * StateWords) + 2] = position;
+            range[(r * RangeWords) + 0] = isRow ? segment * pages : int.MaxValue;
+            range[(r * RangeWords) + 1] = isRow ? end : 0;
+            range[(r * RangeWords) + 2] = position;
             state[(r * StateWords) + 0] = float.NegativeInfinity;
             state[(r * StateWords) + 1] = 0f;
         }
@@ -113,29 +115,40 @@ internal static class AttendKernel
         int last = 0;
         for (int r = 0; r < rows; r++)
         {
-            first = range[r * StateWords] < first ? range[r * StateWords] : first;
-            last = range[(r * StateWords) + 1] > last ? range[(r * StateWords) + 1] : last;
+            first = range[r * RangeWords] < first ? range[r * RangeWords] : first;
+            last = range[(r * RangeWords) + 1] > last ? range[(r * RangeWords) + 1] : last;
         }
 
         for (int entry = first; entry < last; entry++)
         {
             int tag = arena[dims.Tags + (tableRow * dims.Capacity) + entry];
-            if (((classMask >> TableMap.ClassOf(tag)) & 1) != 0)
+            bool isOurs = ((classMask >> TableMap.ClassOf(tag)) & 1) != 0;
+
+            // The block's first row looks back the farthest: a page before its window is not read.
+            if (isOurs && (TableMap.PageIndexOf(tag) + 1) * dims.PageTokens <= range[2] + 1 - window)
+            {
+                for (int r = Group.IdxX; r < rows; r += Group.DimX)
+                {
+                    int own = r * RangeWords;
+                    if (range[own + 2] == length - 1 && entry >= range[own] && entry < range[own + 1])
+                    {
+                        WriteStatistic(arena, dims, tableRow, entry, firstRow + r, float.NegativeInfinity, 0f);
+                    }
+                }
+            }
+            else if (isOurs)
             {
                 ArrayView<int> page = AppendKernel.Page(arena, arena[dims.Slots + (tableRow * dims.Capacity) + entry]);
-                int seen = See(range, rows, entry, TableMap.PageIndexOf(tag) * dims.PageTokens, dims.PageTokens);
+                int seen = See(range, rows, entry, TableMap.PageIndexOf(tag) * dims.PageTokens, dims.PageTokens, window);
                 Logits<TKey, TValue, TRows>(page, q, scores, range, seen, dims);
                 Weigh<TKey, TValue>(page, scores, largest, sums, range, rows, seen, dims);
                 for (int r = Group.IdxX; r < rows; r += Group.DimX)
                 {
-                    Advance(state, r, largest[r * Group.DimX], sums[r * Group.DimX], range[(r * StateWords) + 3]);
-                    bool isLast = range[(r * StateWords) + 2] == length - 1 && range[(r * StateWords) + 3] > 0;
-                    if (isLast)
+                    int end = range[(r * RangeWords) + 3];
+                    Advance(state, r, largest[r * Group.DimX], sums[r * Group.DimX], range[(r * RangeWords) + 4] < end);
+                    if (range[(r * RangeWords) + 2] == length - 1 && end > 0)
                     {
-                        int entryStats = (((tableRow * dims.Capacity) + entry) * dims.GroupSize) + ((firstRow + r) % dims.GroupSize);
-                        int stats = dims.Stats + (2 * entryStats);
-                        arena[stats] = (int)Interop.FloatAsInt(largest[r * Group.DimX]);
-                        arena[stats + 1] = (int)Interop.FloatAsInt(sums[r * Group.DimX]);
+                        WriteStatistic(arena, dims, tableRow, entry, firstRow + r, largest[r * Group.DimX], sums[r * Group.DimX]);
                     }
                 }
 
@@ -156,6 +169,13 @@ internal static class AttendKernel
         {
             partials[((long)Grid.IdxX * rows * dims.ValueWidth) + i] = acc[i];
         }
+    }
+
+    private static void WriteStatistic(ArrayView<int> arena, KernelDims dims, int tableRow, int entry, int row, float largest, float sum)
+    {
+        int stats = dims.Stats + (2 * ((((tableRow * dims.Capacity) + entry) * dims.GroupSize) + (row % dims.GroupSize)));
+        arena[stats] = (int)Interop.FloatAsInt(largest);
+        arena[stats + 1] = (int)Interop.FloatAsInt(sum);
     }
 
     private static void LoadQueries(
@@ -181,23 +201,25 @@ internal static class AttendKernel
         }
     }
 
-    // How many of the page's tokens each row sees; returns the most that any does.
-    private static int See(ArrayView<int> range, int rows, int entry, int firstPosition, int pageTokens)
+    // Which of the page's tokens each row sees; returns where the last row's end.
+    private static int See(ArrayView<int> range, int rows, int entry, int firstPosition, int pageTokens, int window)
     {
         for (int r = Group.IdxX; r < rows; r += Group.DimX)
         {
-            int visible = range[(r * StateWords) + 2] - firstPosition + 1;
-            visible = visible > pageTokens ? pageTokens : visible;
-            visible = visible < 0 ? 0 : visible;
-            bool isInside = entry >= range[r * StateWords] && entry < range[(r * StateWords) + 1];
-            range[(r * StateWords) + 3] = isInside ? visible : 0;
+            int end = range[(r * RangeWords) + 2] - firstPosition + 1;
+            int begin = end > window ? end - window : 0;
+            end = end > pageTokens ? pageTokens : end;
+            end = end < 0 ? 0 : end;
+            bool isInside = entry >= range[r * RangeWords] && entry < range[(r * RangeWords) + 1];
+            range[(r * RangeWords) + 3] = isInside ? end : 0;
+            range[(r * RangeWords) + 4] = begin;
         }
 
         Group.Barrier();
         int seen = 0;
         for (int r = 0; r < rows; r++)
         {
-            seen = range[(r * StateWords) + 3] > seen ? range[(r * StateWords) + 3] : seen;
+            seen = range[(r * RangeWords) + 3] > seen ? range[(r * RangeWords) + 3] : seen;
         }
 
         return seen;
@@ -264,9 +286,10 @@ internal static class AttendKernel
         for (int r = 0; r < rows; r++)
         {
             float most = float.NegativeInfinity;
-            for (int t = Group.IdxX; t < range[(r * StateWords) + 3]; t += Group.DimX)
+            int begin = range[(r * RangeWords) + 4];
+            for (int t = Group.IdxX; t < range[(r * RangeWords) + 3]; t += Group.DimX)
             {
-                float score = scores[(r * dims.PageTokens) + t];
+                float score = t >= begin ? scores[(r * dims.PageTokens) + t] : float.NegativeInfinity;
                 most = score > most ? score : most;
             }
 
@@ -280,7 +303,8 @@ internal static class AttendKernel
             float sum = 0f;
             for (int t = Group.IdxX; t < seen; t += Group.DimX)
             {
-                float p = t < range[(r * StateWords) + 3] ? PortableMath.Exp(scores[(r * dims.PageTokens) + t] - most) : 0f;
+                bool isSeen = t >= range[(r * RangeWords) + 4] && t < range[(r * RangeWords) + 3];
+                float p = isSeen ? PortableMath.Exp(scores[(r * dims.PageTokens) + t] - most) : 0f;
                 sum += p;
                 scores[(r * dims.PageTokens) + t] = default(TValue).IsScaled ? p * TranscodeKernels.Scale(page, scales, t) : p;
             }
@@ -292,13 +316,13 @@ internal static class AttendKernel
     }
 
     // Online softmax: what is there times alpha, the page times beta.
-    private static void Advance(ArrayView<float> state, int r, float largest, float sum, int visible)
+    private static void Advance(ArrayView<float> state, int r, float largest, float sum, bool isSeen)
     {
         int at = r * StateWords;
         float before = state[at];
         float after = largest > before ? largest : before;
         float alpha = before == float.NegativeInfinity ? 0f : PortableMath.Exp(before - after);
-        float beta = visible > 0 ? PortableMath.Exp(largest - after) : 0f;
+        float beta = isSeen ? PortableMath.Exp(largest - after) : 0f;
         state[at] = after;
         state[at + 1] = (state[at + 1] * alpha) + (sum * beta);
         state[at + 2] = alpha;

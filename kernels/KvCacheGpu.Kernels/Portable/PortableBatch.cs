@@ -110,12 +110,12 @@ internal sealed unsafe class PortableBatch : KernelBatch
     }
 
     /// <inheritdoc/>
-    public override void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp)
+    public override void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp, int window = 0)
     {
         int rows = _tokens * _geometry.QueryHeads;
         ThrowIfShorter(output.Length, rows * _geometry.ValueWidth, nameof(output));
         ThrowIfShorter(logSumExp.IsEmpty ? rows : logSumExp.Length, rows, nameof(logSumExp));
-        Enqueue(layer, queries, _memory.Output, _memory.LogSumExp);
+        Enqueue(layer, queries, _memory.Output, _memory.LogSumExp, window);
         lock (_tier.Gate)
         {
             _tier.Link.Accelerator.Bind();
@@ -136,13 +136,13 @@ internal sealed unsafe class PortableBatch : KernelBatch
     }
 
     /// <inheritdoc/>
-    public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp)
+    public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp, int window = 0)
     {
         int rows = _tokens * _geometry.QueryHeads;
         ThrowIfShorter(output.Length, (long)rows * _geometry.ValueWidth, nameof(output));
         bool isWanted = logSumExp.IsValid && logSumExp.Length > 0;
         ThrowIfShorter(isWanted ? logSumExp.Length : rows, rows, nameof(logSumExp));
-        Enqueue(layer, queries, output, isWanted ? logSumExp : _memory.LogSumExp);
+        Enqueue(layer, queries, output, isWanted ? logSumExp : _memory.LogSumExp, window);
     }
 
     /// <inheritdoc/>
@@ -202,8 +202,9 @@ internal sealed unsafe class PortableBatch : KernelBatch
         }
     }
 
-    private void Enqueue(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp)
+    private void Enqueue(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp, int window)
     {
+        ArgumentOutOfRangeException.ThrowIfNegative(window);
         ThrowIfNotALayer(layer);
         KvGeometry g = _geometry;
         queries.ThrowIfNotShaped(_tokens, g.QueryHeads, g.KeyWidth, nameof(queries));
@@ -236,13 +237,13 @@ internal sealed unsafe class PortableBatch : KernelBatch
             for (int block = 0; block < _blocks; block += wave)
             {
                 int items = Math.Min(wave, _blocks - block) * g.KvHeads;
-                Split(layer, q, scale, block, items, segments);
+                Split(layer, q, scale, block, items, segments, window == 0 ? int.MaxValue : window);
                 Merge(layer, block, items, segments, output, logSumExp);
             }
         }
     }
 
-    private void Split(int layer, Input q, float scale, int block, int items, int segments)
+    private void Split(int layer, Input q, float scale, int block, int items, int segments, int window)
     {
         KvGeometry g = _geometry;
         AttendLauncher[] launchers = _rows == 1 ? _tier.Launchers.AttendOne : _tier.Launchers.AttendFour;
@@ -268,6 +269,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
                 isRotated ? g.QueryHeads * g.KeyWidth : q.TokenStride,
                 isRotated ? g.KeyWidth : q.HeadStride,
                 isRotated ? 1f : scale,
+                window,
                 _dims);
         }
     }

@@ -59,6 +59,7 @@ internal delegate void AttendLauncher(
     int tokenStride,
     int headStride,
     float scale,
+    int window,
     KernelDims dims);
 
 internal delegate void MergeLauncher(

@@ -23,7 +23,10 @@ internal unsafe struct SoftmaxRows
     /// <summary>What a raw logit is multiplied by to be in units of log2.</summary>
     public fixed float Factor[4];
 
-    /// <summary>Tokens of the page that the row sees.</summary>
+    /// <summary>The page's first token that the row sees; at or beyond the count where it sees none.</summary>
+    public fixed int First[4];
+
+    /// <summary>The page's first token that the row does not see yet.</summary>
     public fixed int Count[4];
 
     /// <summary>Rows that have seen nothing.</summary>
@@ -59,7 +62,7 @@ internal static unsafe class PageSoftmax<S, F, I>
         float* powers = stackalloc float[16];
         for (int r = 0; r < 4; r++)
         {
-            float page = Largest(logits + (r * stride), rows->Count[r], padded, rows->Factor[r], keyScales);
+            float page = Largest(logits + (r * stride), rows->First[r], rows->Count[r], padded, rows->Factor[r], keyScales);
             float before = rows->Maximum[r];
             float maximum = page > before ? page : before;
             rows->PageMaximum[r] = page;
@@ -87,7 +90,7 @@ internal static unsafe class PageSoftmax<S, F, I>
 
     /// <summary>Scales a row's logits, hides what it does not see, and returns the largest.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static float Largest(float* logits, int count, int padded, float factor, float* keyScales)
+    private static float Largest(float* logits, int first, int count, int padded, float factor, float* keyScales)
     {
         F largest = S.All(float.NegativeInfinity);
         F f = S.All(factor);
@@ -102,6 +105,11 @@ internal static unsafe class PageSoftmax<S, F, I>
             if (t + S.Lanes > count)
             {
                 s = S.IfLess(S.Add(S.Index(), S.All(t)), S.All(count), s, S.All(float.NegativeInfinity));
+            }
+
+            if (t < first)
+            {
+                s = S.IfLess(S.Add(S.Index(), S.All(t)), S.All(first), S.All(float.NegativeInfinity), s);
             }
 
             S.Store(logits + t, s);

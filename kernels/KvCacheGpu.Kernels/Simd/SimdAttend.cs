@@ -44,8 +44,15 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
         Prepare(scratch, work, firstRow, rows);
         int from = (int)((long)entries * work.Segment / segments);
         int to = (int)((long)entries * (work.Segment + 1) / segments);
+        long seenFrom = (long)work.Sequence.Length - work.Sequence.Tokens + (firstRow / _g.GroupSize) - Window + 1;
         for (int entry = from; entry < to; entry++)
         {
+            if ((TableMap.PageIndexOf(_tier.Tables[_tier.Map.TagWord(row, entry)]) + 1L) * _g.PageTokens <= seenFrom)
+            {
+                Skip(work, row, entry, firstRow, rows);
+                continue;
+            }
+
             Visit(scratch, work, row, entry, entry + 1 < to ? entry + 1 : entry, firstRow, rows);
         }
 
@@ -130,6 +137,17 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
         }
     }
 
+    // No row of the tile sees the page: its bytes are not read.
+    private void Skip(in ItemOf work, int row, int entry, int firstRow, int rows)
+    {
+        int last = (work.Sequence.Tokens - 1) * _g.GroupSize;
+        for (int query = Math.Max(firstRow, last); query < firstRow + rows; query++)
+        {
+            float* stats = (float*)_tier.Tables + _tier.Map.StatsWord(row, entry) + (2 * (query - last));
+            (stats[0], stats[1]) = (float.NegativeInfinity, 0f);
+        }
+    }
+
     private void Visit(AttendScratch scratch, in ItemOf work, int row, int entry, int nextEntry, int firstRow, int rows)
     {
         int tag = _tier.Tables[_tier.Map.TagWord(row, entry)];
@@ -147,6 +165,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
         {
             int last = firstRow + Math.Min((4 * block) + 3, rows - 1);
             int seen = Math.Clamp(firstPosition + (last / _g.GroupSize), 0, _g.PageTokens);
+            seen = firstPosition + ((firstRow + (4L * block)) / _g.GroupSize) - Window < _g.PageTokens ? seen : 0;
             if (seen > 0)
             {
                 SimdFormats.Logits<S, F, I>(layout, page, ahead, scratch.QueryBlock(pageClass, block), seen, scratch.Logits, scratch.LogitStride);
@@ -156,7 +175,9 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
             for (int r = 0; r < 4; r++)
             {
                 int query = firstRow + Math.Min((4 * block) + r, rows - 1);
-                state->Count[r] = Math.Clamp(firstPosition + (query / _g.GroupSize), 0, _g.PageTokens);
+                int end = firstPosition + (query / _g.GroupSize);
+                state->First[r] = end > Window ? end - Window : 0;
+                state->Count[r] = Math.Clamp(end, 0, _g.PageTokens);
                 state->Factor[r] = scratch.Factors[(pageClass * scratch.TileRows) + (4 * block) + r];
             }
 

@@ -95,8 +95,9 @@ internal sealed unsafe class SimdBatch : KernelBatch
         }
     }
 
-    public override void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp)
+    public override void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp, int window = 0)
     {
+        ArgumentOutOfRangeException.ThrowIfNegative(window);
         ThrowIfOnDevice(queries.IsOnDevice);
         queries.ThrowIfNotShaped(_tokens, _g.QueryHeads, _g.KeyWidth, nameof(queries));
         long rows = (long)_tokens * _g.QueryHeads;
@@ -110,12 +111,12 @@ internal sealed unsafe class SimdBatch : KernelBatch
         fixed (byte* q = queries.Host)
         fixed (float* o = output, l = logSumExp)
         {
-            _attend.Set(layer, HostTensor.Pin(q, queries, _g.QueryHeads, _g.KeyWidth), o, l);
+            _attend.Set(layer, HostTensor.Pin(q, queries, _g.QueryHeads, _g.KeyWidth), o, l, window);
             Run(_attend, _firstItem[_count], long.MaxValue);
         }
     }
 
-    public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp) =>
+    public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp, int window = 0) =>
         ThrowIfOnDevice(onDevice: true);
 
     public override NonFinite? End() => _refused;

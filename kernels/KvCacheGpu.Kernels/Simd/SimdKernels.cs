@@ -13,9 +13,12 @@ internal abstract unsafe class SimdAttendWork : ParallelWork
 
     public float* LogSumExp { get; private set; }
 
-    public void Set(int layer, HostTensor queries, float* output, float* logSumExp)
+    /// <summary>Positions that a row sees at most, its own the last.</summary>
+    public int Window { get; private set; }
+
+    public void Set(int layer, HostTensor queries, float* output, float* logSumExp, int window)
     {
-        (Layer, Queries) = (layer, queries);
+        (Layer, Queries, Window) = (layer, queries, window == 0 ? int.MaxValue : window);
         Output = output;
         LogSumExp = logSumExp;
     }

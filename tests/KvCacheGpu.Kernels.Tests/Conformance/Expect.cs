@@ -13,7 +13,12 @@ internal static class Expect
 
     /// <summary>The same within another bound.</summary>
     public static void MatchesOracle(
-        TierHarness harness, int layer, float[] queries, Attention got, double bound, params HarnessSequence[] sequences)
+        TierHarness harness, int layer, float[] queries, Attention got, double bound, params HarnessSequence[] sequences) =>
+        MatchesOracle(harness, layer, queries, got, bound, window: 0, sequences);
+
+    /// <summary>The same through a window.</summary>
+    public static void MatchesOracle(
+        TierHarness harness, int layer, float[] queries, Attention got, double bound, int window, params HarnessSequence[] sequences)
     {
         KvGeometry g = harness.Shape.Geometry;
         foreach (RaggedSequence part in harness.Ragged)
@@ -30,7 +35,7 @@ internal static class Expect
                     {
                         int at = ((part.FirstToken + i) * g.QueryHeads) + (head * g.GroupSize) + member;
                         QueryAttention expected = AttentionOracle.Attend(
-                            queries.AsSpan(at * g.KeyWidth, g.KeyWidth), part.Length - part.Tokens + i, pages, g.PageTokens, g.ValueWidth);
+                            queries.AsSpan(at * g.KeyWidth, g.KeyWidth), part.Length - part.Tokens + i, pages, g.PageTokens, g.ValueWidth, window);
                         string where = $"layer {layer} sequence {part.Sequence} token {i} KV head {head} query head {member} of its group";
                         Near(expected.Output, got.Output.AsSpan(at * g.ValueWidth, g.ValueWidth), bound, where);
                         Near(expected.LogSumExp, got.LogSumExp[at], bound, $"log-sum-exp of {where}");
@@ -59,7 +64,7 @@ internal static class Expect
     }
 
     private static void Near(double expected, float got, double bound, string where) =>
-        Assert.True(Math.Abs(got - expected) <= bound * Math.Max(1, Math.Abs(expected)), $"{where}: expected {expected}, got {got}");
+        Assert.True(expected == got || Math.Abs(got - expected) <= bound * Math.Max(1, Math.Abs(expected)), $"{where}: expected {expected}, got {got}");
 
     private static void Near(PageStatistic[] expected, PageStatistic[] got, double bound, string where)
     {

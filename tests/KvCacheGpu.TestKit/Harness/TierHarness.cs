@@ -86,16 +86,16 @@ public sealed class TierHarness : IDisposable
     public float[] Values(int layer) => Gather(d => d.Values[layer], ValueRow);
 
     /// <summary>Attends the step's queries.</summary>
-    public Attention Attend(int layer) => Attend(layer, Queries(layer));
+    public Attention Attend(int layer, int window = 0) => Attend(layer, Queries(layer), window);
 
     /// <summary>Attends other queries than the sequences' own.</summary>
-    public Attention Attend(int layer, KvTensor queries)
+    public Attention Attend(int layer, KvTensor queries, int window = 0)
     {
         int rows = _parts.Sum(p => p.Tokens) * Shape.Geometry.QueryHeads;
         var result = new Attention(new float[rows * Shape.Geometry.ValueWidth], new float[rows]);
         Array.Fill(result.Output, float.NaN);
         Array.Fill(result.LogSumExp, float.NaN);
-        _batch.Attend(layer, queries, result.Output, result.LogSumExp);
+        _batch.Attend(layer, queries, result.Output, result.LogSumExp, window);
         return result;
     }
 

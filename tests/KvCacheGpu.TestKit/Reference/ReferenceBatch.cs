@@ -90,8 +90,9 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
     }
 
     /// <inheritdoc/>
-    public override void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp)
+    public override void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp, int window = 0)
     {
+        ArgumentOutOfRangeException.ThrowIfNegative(window);
         (int heads, int width) = (_geometry.QueryHeads, _geometry.ValueWidth);
         queries.ThrowIfNotShaped(Tokens(), heads, _geometry.KeyWidth, nameof(queries));
         ThrowIfNotLength(output.Length, Tokens() * heads * width, nameof(output));
@@ -105,7 +106,7 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
                     int row = _tier.Map.Row(s.Sequence, layer, head / _geometry.GroupSize);
                     Copy(queries, s.FirstToken + i, head, heads, _query);
                     int at = ((s.FirstToken + i) * heads) + head;
-                    float lse = AttendOne(row, head % _geometry.GroupSize, s.Length - s.Tokens + i, i == s.Tokens - 1);
+                    float lse = AttendOne(row, head % _geometry.GroupSize, s.Length - s.Tokens + i, i == s.Tokens - 1, window);
                     _output.CopyTo(output.Slice(at * width, width));
                     if (!logSumExp.IsEmpty)
                     {
@@ -117,7 +118,7 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
     }
 
     /// <inheritdoc/>
-    public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp) =>
+    public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp, int window = 0) =>
         throw new NotSupportedException("the reference tier works in host memory");
 
     /// <inheritdoc/>
@@ -138,7 +139,7 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
         }
     }
 
-    private float AttendOne(int row, int member, int position, bool isLast)
+    private float AttendOne(int row, int member, int position, bool isLast, int window)
     {
         float scale = 1f / MathF.Sqrt(_geometry.KeyWidth);
         for (int e = 0; e < _query.Length; e++)
@@ -157,14 +158,15 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
             int tag = _tier.Arena[_tier.Map.TagWord(row, entry)];
             int first = TableMap.PageIndexOf(tag) * _geometry.PageTokens;
             int count = Math.Clamp(position - first + 1, 0, _geometry.PageTokens);
-            double pageLargest = Score(_tier.Keys(slot, TableMap.ClassOf(tag)), count);
+            int from = window == 0 ? 0 : Math.Clamp(position - window + 1 - first, 0, count);
+            double pageLargest = Score(_tier.Keys(slot, TableMap.ClassOf(tag)), from, count);
             double rise = Math.Max(largest, pageLargest);
             double shrink = largest == rise ? 1 : Math.Exp(largest - rise);
-            total = (total * shrink) + AddValues(_tier.Values(slot, TableMap.ClassOf(tag)), count, rise, shrink);
+            total = (total * shrink) + AddValues(_tier.Values(slot, TableMap.ClassOf(tag)), from, count, rise, shrink);
             largest = rise;
             if (isLast)
             {
-                WriteStatistic((float*)(_tier.Arena + _tier.Map.StatsWord(row, entry)) + (2 * member), pageLargest, count);
+                WriteStatistic((float*)(_tier.Arena + _tier.Map.StatsWord(row, entry)) + (2 * member), pageLargest, from, count);
             }
         }
 
@@ -188,12 +190,12 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
         return lse;
     }
 
-    // Logits of a page's first tokens; returns the largest.
-    private double Score(ReferencePart keys, int count)
+    // Logits of a page's tokens from..count; returns the largest.
+    private double Score(ReferencePart keys, int from, int count)
     {
         float[] query = keys.Format.IsRotated() ? _rotatedQuery : _query;
         double largest = double.NegativeInfinity;
-        for (int t = 0; t < count; t++)
+        for (int t = from; t < count; t++)
         {
             keys.Read(t, _vector);
             double sum = 0;
@@ -209,7 +211,7 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
         return largest;
     }
 
-    private double AddValues(ReferencePart values, int count, double largest, double shrink)
+    private double AddValues(ReferencePart values, int from, int count, double largest, double shrink)
     {
         for (int e = 0; e < _plain.Length; e++)
         {
@@ -219,7 +221,7 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
 
         double[] target = values.Format.IsRotated() ? _rotated : _plain;
         double total = 0;
-        for (int t = 0; t < count; t++)
+        for (int t = from; t < count; t++)
         {
             double weight = Math.Exp(_logits[t] - largest);
             values.Read(t, _vector);
@@ -233,10 +235,10 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
         return total;
     }
 
-    private void WriteStatistic(float* target, double largest, int count)
+    private void WriteStatistic(float* target, double largest, int from, int count)
     {
         double sum = 0;
-        foreach (double logit in _logits.AsSpan(0, count))
+        foreach (double logit in _logits.AsSpan(from, count - from))
         {
             sum += Math.Exp(logit - largest);
         }

@@ -113,9 +113,10 @@ public sealed unsafe partial class LlamaDecoder : IDisposable
             LlamaLayer weights = layers[layer];
             _tokens.Normalize(weights.AttentionNorm, addDelta: layer > 0, tokens);
             _product.Multiply(weights.QueryKeyValue, _buffers.Normed, _buffers.Hidden, _buffers.Qkv, _buffers.QkvStride, tokens);
-            _tokens.Rotate(tokens);
+            _tokens.Turn(weights, tokens);
             step.Append(layer, Heads(Config.QueryHeads, Config.KvHeads, tokens), Heads(Config.QueryHeads + Config.KvHeads, Config.KvHeads, tokens));
-            step.Attend(layer, Heads(0, Config.QueryHeads, tokens), new Span<float>(_buffers.Attended, tokens * _buffers.AttendedStride));
+            Span<float> attended = new(_buffers.Attended, tokens * _buffers.AttendedStride);
+            step.Attend(layer, Heads(0, Config.QueryHeads, tokens), attended, window: Config.Windows[layer]);
             _product.Multiply(weights.Output, _buffers.Attended, _buffers.AttendedStride, _buffers.Delta, _buffers.DeltaStride, tokens);
             _tokens.Normalize(weights.FeedForwardNorm, addDelta: true, tokens);
             _product.Multiply(weights.GateUp, _buffers.Normed, _buffers.Hidden, _buffers.Gate, _buffers.GateStride, tokens);

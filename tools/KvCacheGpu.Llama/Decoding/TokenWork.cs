@@ -10,13 +10,14 @@ internal sealed unsafe class TokenWork(DecoderBuffers buffers, LlamaConfig confi
     private readonly double[] _frequencies = config.RopeScaling.Frequencies(config.RopeTheta, config.HeadWidth);
     private Stage _stage;
     private float[] _scales = [];
+    private LlamaLayer? _layer;
     private bool _addDelta;
     private int _tokens;
 
     private enum Stage
     {
         Normalize,
-        Rotate,
+        Turn,
         Gate,
     }
 
@@ -27,8 +28,12 @@ internal sealed unsafe class TokenWork(DecoderBuffers buffers, LlamaConfig confi
         Run(Stage.Normalize, tokens);
     }
 
-    /// <summary>Turns queries and keys to their positions.</summary>
-    public void Rotate(int tokens) => Run(Stage.Rotate, tokens);
+    /// <summary>Adds the layer's biases, norms its query and key heads where it does, and turns them to their positions.</summary>
+    public void Turn(LlamaLayer layer, int tokens)
+    {
+        _layer = layer;
+        Run(Stage.Turn, tokens);
+    }
 
     /// <summary>Gates.</summary>
     public void Gate(int tokens) => Run(Stage.Gate, tokens);
@@ -62,13 +67,8 @@ internal sealed unsafe class TokenWork(DecoderBuffers buffers, LlamaConfig confi
 
                     TokenMath.Normalize(residual, _scales, config.NormEpsilon, buffers.Normed + (t * buffers.Hidden));
                     break;
-                case Stage.Rotate:
-                    // Key heads follow the query heads in the row.
-                    TokenMath.Rotate(
-                        buffers.Qkv + (t * buffers.QkvStride),
-                        config.QueryHeads + config.KvHeads,
-                        config.HeadWidth,
-                        buffers.Angles + (t * config.HeadWidth));
+                case Stage.Turn:
+                    Turn(_layer!, buffers.Qkv + (t * buffers.QkvStride), buffers.Angles + (t * config.HeadWidth));
                     break;
                 default:
                     float* gate = buffers.Gate + (t * buffers.GateStride);
@@ -76,6 +76,29 @@ internal sealed unsafe class TokenWork(DecoderBuffers buffers, LlamaConfig confi
                     break;
             }
         }
+    }
+
+    // Key heads follow the query heads in the row, value heads the key heads.
+    private void Turn(LlamaLayer layer, float* row, float* angles)
+    {
+        if (layer.QueryKeyValueBias is { } biases)
+        {
+            fixed (float* bias = biases)
+            {
+                TokenMath.Add(row, bias, biases.Length);
+            }
+        }
+
+        if (layer.QueryNorm is { } queries && layer.KeyNorm is { } keys)
+        {
+            float* head = row;
+            for (int i = 0; i < config.QueryHeads + config.KvHeads; i++, head += config.HeadWidth)
+            {
+                TokenMath.Normalize(head, i < config.QueryHeads ? queries : keys, config.NormEpsilon, head);
+            }
+        }
+
+        TokenMath.Rotate(row, config.QueryHeads + config.KvHeads, config.HeadWidth, angles);
     }
 
     private void Run(Stage stage, int tokens)

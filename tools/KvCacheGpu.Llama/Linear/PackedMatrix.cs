@@ -45,13 +45,13 @@ internal sealed unsafe class PackedMatrix : IDisposable
 
     /// <summary>Reads matrices of equal width and stacks them.</summary>
     /// <exception cref="LlamaFormatException">A tensor is missing, of another shape, or holds a NaN or an infinity.</exception>
-    public static PackedMatrix Load(SafetensorsFile file, int columns, params ReadOnlySpan<(string Name, int Rows)> tensors)
+    public static PackedMatrix Load(WeightFiles files, int columns, params ReadOnlySpan<(string Name, int Rows)> tensors)
     {
         TensorEntry[] entries = new TensorEntry[tensors.Length];
         int rows = 0;
         for (int i = 0; i < entries.Length; i++)
         {
-            entries[i] = file.Require(tensors[i].Name, tensors[i].Rows, columns);
+            entries[i] = files.Holding(tensors[i].Name).Require(tensors[i].Name, tensors[i].Rows, columns);
             rows = checked(rows + tensors[i].Rows);
         }
 
@@ -63,7 +63,7 @@ internal sealed unsafe class PackedMatrix : IDisposable
             int first = 0;
             foreach (TensorEntry entry in entries)
             {
-                matrix.Fill(file, entry, first);
+                matrix.Fill(files.Holding(entry.Name), entry, first);
                 first += (int)entry.Shape[0];
             }
 

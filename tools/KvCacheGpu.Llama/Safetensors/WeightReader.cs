@@ -6,8 +6,9 @@ namespace KvCacheGpu.Llama;
 internal static unsafe class WeightReader
 {
     /// <summary>A vector as binary32.</summary>
-    public static float[] Vector(SafetensorsFile file, string name, int length)
+    public static float[] Vector(WeightFiles files, string name, int length)
     {
+        SafetensorsFile file = files.Holding(name);
         TensorEntry entry = file.Require(name, length);
         byte[] bytes = new byte[entry.Bytes];
         file.Read(entry, 0, bytes);

@@ -1,65 +1,44 @@
 using System.Text;
 using System.Text.RegularExpressions;
-using Microsoft.ML.Tokenizers;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>A checkpoint's byte-level BPE tokenizer: text to token ids and back.</summary>
+/// <summary>A checkpoint's tokenizer, byte-level BPE or SentencePiece BPE: text to token ids and back.</summary>
 public sealed class LlamaTokenizer
 {
-    private readonly BpeTokenizer _bpe;
+    private readonly TextModel _model;
     private readonly byte[]?[] _bytes;
-    private readonly Dictionary<string, int> _vocabulary;
     private readonly Dictionary<string, int> _added;
     private readonly HashSet<int> _special;
     private readonly Regex? _addedPattern;
-    private readonly bool[] _known = new bool[256];
-    private readonly bool _prefixSpace;
 
-    private LlamaTokenizer(TokenizerFiles files, LlamaConfig config)
+    private LlamaTokenizer(string file, TextModel model, Dictionary<string, int> added, HashSet<int> special, int? start, int size)
     {
-        (_vocabulary, _added, _special, _prefixSpace) = (files.Vocabulary, files.Added, files.Special, files.PrefixSpace);
-        BosTokenId = config.BosTokenId;
-        try
+        (_model, _added, _special, BosTokenId) = (model, added, special, start);
+        _bytes = new byte[]?[size];
+        foreach ((string token, int id) in model.Vocabulary)
         {
-            _bpe = BpeTokenizer.Create(new BpeOptions(files.Vocabulary)
-            {
-                Merges = files.Merges,
-                ByteLevel = true,
-                PreTokenizer = new WordSplitter(files.Splits),
-            });
-        }
-        catch (Exception error) when (error is ArgumentException or InvalidOperationException or FormatException)
-        {
-            LlamaFormatException.ThrowCorrupt(files.File, "tokenizer", "a byte-level BPE vocabulary", error.Message, error);
-        }
-
-        _bytes = new byte[]?[config.VocabularySize];
-        foreach ((string token, int id) in files.Vocabulary)
-        {
-            _bytes[id] = _added.ContainsKey(token) ? Encoding.UTF8.GetBytes(token) : ByteAlphabet.Decode(token);
-        }
-
-        for (int value = 0; value < _known.Length; value++)
-        {
-            _known[value] = files.Vocabulary.ContainsKey(ByteAlphabet.Letter((byte)value).ToString());
+            _bytes[id] = model.Decode(token, id);
         }
 
         if (_added.Count > 0)
         {
             // Longest first: one added token may begin another.
             IEnumerable<string> patterns = _added.Keys.OrderByDescending(t => t.Length).ThenBy(t => t, StringComparer.Ordinal).Select(Regex.Escape);
-            _addedPattern = TokenizerFiles.Pattern(files.File, string.Join('|', patterns));
+            _addedPattern = TokenizerFiles.Pattern(file, string.Join('|', patterns));
         }
     }
 
-    /// <summary>The token that starts every text; null where the model has none.</summary>
+    /// <summary>The token that starts every text; null where texts start without one.</summary>
     public int? BosTokenId { get; }
 
-    /// <summary>Ids by token, in the letters of byte-level vocabularies (a space is <c>Ġ</c>).</summary>
-    public IReadOnlyDictionary<string, int> Vocabulary => _vocabulary;
+    /// <summary>Ids by token, in the vocabulary's letters (a space is <c>Ġ</c> in byte-level ones, <c>▁</c> in SentencePiece's).</summary>
+    public IReadOnlyDictionary<string, int> Vocabulary => _model.Vocabulary;
 
-    /// <summary>Reads tokenizer.json, or vocab.json and merges.txt; null where a directory has neither.</summary>
+    /// <summary>
+    /// Reads tokenizer.json, or vocab.json and merges.txt, or tokenizer.model; null where a directory has none of them. A tokenizer.model
+    /// goes before a tokenizer.json that was made from it.
+    /// </summary>
     /// <param name="directory">The model directory.</param>
     /// <param name="config">Its configuration: sizes and the tokens that start and end texts.</param>
     /// <exception cref="LlamaFormatException">One of the pair is missing (E002), a file is malformed (E004), or another kind of tokenizer (E009).</exception>
@@ -68,16 +47,18 @@ public sealed class LlamaTokenizer
         ArgumentNullException.ThrowIfNull(directory);
         ArgumentNullException.ThrowIfNull(config);
         string whole = Path.Combine(directory, "tokenizer.json");
-        if (File.Exists(whole))
+        string pieces = Path.Combine(directory, "tokenizer.model");
+        int? start = TokenizerStart.Read(directory, config);
+        if (File.Exists(whole) && !(File.Exists(pieces) && TokenizerFiles.IsFromSentencePiece(whole)))
         {
-            return new LlamaTokenizer(TokenizerFiles.ReadTokenizerJson(whole, config), config);
+            return Create(TokenizerFiles.ReadTokenizerJson(whole, config));
         }
 
         string vocabulary = Path.Combine(directory, "vocab.json");
         string merges = Path.Combine(directory, "merges.txt");
         if (!File.Exists(vocabulary) && !File.Exists(merges))
         {
-            return null;
+            return File.Exists(pieces) ? CreateFromPieces(pieces, start, config) : null;
         }
 
         if (!File.Exists(vocabulary) || !File.Exists(merges))
@@ -85,7 +66,10 @@ public sealed class LlamaTokenizer
             LlamaFormatException.ThrowMissing(File.Exists(merges) ? vocabulary : merges, "vocab.json and merges.txt together");
         }
 
-        return new LlamaTokenizer(TokenizerFiles.ReadPair(vocabulary, merges, config), config);
+        return Create(TokenizerFiles.ReadPair(vocabulary, merges, config));
+
+        LlamaTokenizer Create(TokenizerFiles files) =>
+            new(files.File, new ByteLevelModel(files), files.Added, files.Special, start, config.VocabularySize);
     }
 
     /// <summary>The tokens of a text.</summary>
@@ -104,12 +88,12 @@ public sealed class LlamaTokenizer
         int next = 0;
         for (Match? match = _addedPattern?.Match(text); match is { Success: true }; match = match.NextMatch())
         {
-            EncodePlain(text[next..match.Index], ids);
+            EncodePlain(text[next..match.Index], next == 0, ids);
             ids.Add(_added[match.Value]);
             next = match.Index + match.Length;
         }
 
-        EncodePlain(text[next..], ids);
+        EncodePlain(text[next..], next == 0, ids);
         return [.. ids];
     }
 
@@ -127,7 +111,8 @@ public sealed class LlamaTokenizer
             }
         }
 
-        return Encoding.UTF8.GetString([.. bytes]);
+        bool isPadded = _model.AddsSpace && bytes.Count > 0 && bytes[0] == ' ';
+        return Encoding.UTF8.GetString(isPadded ? [.. bytes[1..]] : [.. bytes]);
     }
 
     /// <summary>The bytes of one token, for text that appears as it is generated; a character may span several tokens.</summary>
@@ -142,21 +127,34 @@ public sealed class LlamaTokenizer
     /// <summary>Whether a token starts or ends texts rather than standing for text.</summary>
     public bool IsSpecial(int id) => _special.Contains(id);
 
-    private void EncodePlain(string text, List<int> ids)
+    private static LlamaTokenizer CreateFromPieces(string path, int? start, LlamaConfig config)
     {
-        if (text.Length == 0)
+        SentencePieceFile file = SentencePieceFile.Read(path, config);
+        Dictionary<string, int> added = new(StringComparer.Ordinal);
+        HashSet<int> special = [];
+        for (int id = 0; id < file.Pieces.Count; id++)
         {
-            return;
-        }
-
-        foreach (byte value in Encoding.UTF8.GetBytes(text))
-        {
-            if (!_known[value])
+            (string text, PieceKind kind) = file.Pieces[id];
+            if (kind is PieceKind.Control or PieceKind.UserDefined)
             {
-                throw new ArgumentException($"the vocabulary has no token for byte 0x{value:x2}", nameof(text));
+                added.Add(text.Replace('\u2581', ' '), id);
+            }
+
+            if (kind is PieceKind.Control or PieceKind.Unknown or PieceKind.Unused)
+            {
+                special.Add(id);
             }
         }
 
-        ids.AddRange(_bpe.EncodeToIds(_prefixSpace && text[0] != ' ' ? ' ' + text : text));
+        AddedTokens.Read(Path.Combine(Path.GetDirectoryName(path)!, "added_tokens.json"), file, config, added);
+        return new LlamaTokenizer(file.Name, new SentencePieceModel(file, added), added, special, start, config.VocabularySize);
+    }
+
+    private void EncodePlain(string text, bool first, List<int> ids)
+    {
+        if (text.Length > 0)
+        {
+            ids.AddRange(_model.Encode(text, first));
+        }
     }
 }

@@ -11,6 +11,8 @@ namespace KvCacheGpu.Llama;
 /// <param name="Special">Those of them that decoding leaves out.</param>
 /// <param name="Splits">Patterns that cut text into words, one after the other.</param>
 /// <param name="PrefixSpace">Whether a text that does not start with a space gets one.</param>
+/// <param name="IgnoresMerges">Whether a word that is in the vocabulary is that token, whatever the merges say (Llama 3).</param>
+/// <param name="Composes">Whether text is brought to Unicode's form C first (Qwen).</param>
 internal sealed record TokenizerFiles(
     string File,
     Dictionary<string, int> Vocabulary,
@@ -18,7 +20,9 @@ internal sealed record TokenizerFiles(
     Dictionary<string, int> Added,
     HashSet<int> Special,
     List<Regex> Splits,
-    bool PrefixSpace)
+    bool PrefixSpace,
+    bool IgnoresMerges = false,
+    bool Composes = false)
 {
     // Words, single digits, single marks, white space: what the demo model was trained with.
     private const string PlainSplit = """ ?[A-Za-z]+| ?[0-9]| ?[^\sA-Za-z0-9]|\s+""";
@@ -59,7 +63,7 @@ internal sealed record TokenizerFiles(
         }
 
         JsonFile model = file.At(element);
-        RefuseOtherModels(file, model);
+        bool composes = RefuseOtherModels(file, model);
         if (model.Find("vocab") is not { ValueKind: JsonValueKind.Object } words || model.Find("merges") is not { ValueKind: JsonValueKind.Array } pairs)
         {
             LlamaFormatException.ThrowCorrupt(file.Name, "model", "an object vocab and an array merges", "something else");
@@ -70,8 +74,12 @@ internal sealed record TokenizerFiles(
         List<string> merges = [.. pairs.EnumerateArray().Select(m => CheckMerge(file.Name, ReadMerge(file.Name, m), vocabulary))];
         (Dictionary<string, int> added, HashSet<int> special) = ReadAdded(file, vocabulary, config.VocabularySize);
         (List<Regex> splits, bool prefixSpace) = PreTokenizerReader.Read(file);
-        return new TokenizerFiles(file.Name, vocabulary, merges, added, special, splits, prefixSpace);
+        return new TokenizerFiles(file.Name, vocabulary, merges, added, special, splits, prefixSpace, model.Bool("ignore_merges", false), composes);
     }
+
+    /// <summary>Whether a tokenizer.json was made from a tokenizer.model: characters are its letters, not bytes.</summary>
+    public static bool IsFromSentencePiece(string path) =>
+        JsonFile.Open(path) is var file && file.Find("model") is { ValueKind: JsonValueKind.Object } model && file.At(model).Bool("byte_fallback", false);
 
     /// <summary>A pattern of a file: compiled, and bounded in time as it is not ours.</summary>
     public static Regex Pattern(string file, string pattern)
@@ -87,7 +95,8 @@ internal sealed record TokenizerFiles(
         }
     }
 
-    private static void RefuseOtherModels(JsonFile file, JsonFile model)
+    // Returns whether text is composed first.
+    private static bool RefuseOtherModels(JsonFile file, JsonFile model)
     {
         string type = model.Text("type") ?? "BPE";
         if (type != "BPE")
@@ -100,10 +109,14 @@ internal sealed record TokenizerFiles(
             LlamaFormatException.ThrowUnsupported(file.Name, "model.byte_fallback", "byte-level BPE", "byte fallback");
         }
 
-        if (file.Find("normalizer") is { } normalizer)
+        JsonElement? normalizer = file.Find("normalizer");
+        bool composes = normalizer is { ValueKind: JsonValueKind.Object } form && file.At(form).Text("type") == "NFC";
+        if (normalizer is { } other && !composes)
         {
-            LlamaFormatException.ThrowUnsupported(file.Name, "normalizer", "null", normalizer.GetRawText());
+            LlamaFormatException.ThrowUnsupported(file.Name, "normalizer", "null or NFC", other.GetRawText());
         }
+
+        return composes;
     }
 
     private static Dictionary<string, int> ReadVocabulary(JsonFile file, JsonElement words, int size)

@@ -1,0 +1,107 @@
+namespace KvCacheGpu.Llama;
+
+/// <summary>A checkpoint's tensors, in one safetensors file or in the shards that an index lists.</summary>
+internal sealed class WeightFiles : IDisposable
+{
+    private const string SingleName = "model.safetensors";
+
+    private readonly string _name;
+    private readonly Dictionary<string, SafetensorsFile> _holders = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _read = new(StringComparer.Ordinal);
+    private readonly List<SafetensorsFile> _files = [];
+
+    private WeightFiles(string name) => _name = name;
+
+    /// <summary>Opens model.safetensors, or what model.safetensors.index.json lists where there is no such file.</summary>
+    /// <exception cref="LlamaFormatException">A file is missing (E002), or lies about itself or the others (E004).</exception>
+    public static WeightFiles Open(string directory)
+    {
+        string index = Path.Combine(directory, SingleName + ".index.json");
+        string single = Path.Combine(directory, SingleName);
+        bool isSharded = !File.Exists(single) && File.Exists(index);
+        WeightFiles files = new(isSharded ? Path.GetFileName(index) : SingleName);
+        try
+        {
+            if (isSharded)
+            {
+                files.OpenShards(directory, ShardIndex.Read(index));
+            }
+            else
+            {
+                files.Add(SafetensorsFile.Open(single));
+            }
+
+            return files;
+        }
+        catch
+        {
+            files.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The file that holds a tensor; counts the tensor as read.</summary>
+    /// <exception cref="LlamaFormatException">No file does (E004).</exception>
+    public SafetensorsFile Holding(string tensor)
+    {
+        if (!_holders.TryGetValue(tensor, out SafetensorsFile? file))
+        {
+            LlamaFormatException.ThrowCorrupt(_name, tensor, "a tensor of this name", "no such tensor");
+        }
+
+        _read.Add(tensor);
+        return file;
+    }
+
+    /// <summary>Refuses a tensor that nothing has asked for: a weight that is skipped gives text that is wrong and looks right.</summary>
+    public void RefuseUnread(string architecture)
+    {
+        foreach ((string tensor, SafetensorsFile file) in _holders)
+        {
+            // Old exports store the frequencies, and tied ones the embedding twice.
+            bool isHarmless = tensor == "lm_head.weight" || tensor.EndsWith(".rotary_emb.inv_freq", StringComparison.Ordinal);
+            if (!isHarmless && !_read.Contains(tensor))
+            {
+                LlamaFormatException.ThrowUnsupported(file.Name, "tensors", $"what {architecture} is made of", tensor);
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _files.ForEach(f => f.Dispose());
+
+    private void OpenShards(string directory, IReadOnlyDictionary<string, string> map)
+    {
+        foreach (string shard in map.Values.Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal))
+        {
+            SafetensorsFile file = Add(SafetensorsFile.Open(Path.Combine(directory, shard)));
+            foreach (TensorEntry tensor in file.Tensors)
+            {
+                string? listed = map.GetValueOrDefault(tensor.Name);
+                if (listed != shard)
+                {
+                    LlamaFormatException.ThrowCorrupt(shard, tensor.Name, $"to be where {_name} lists it", listed is null ? "not listed" : $"listed in {listed}");
+                }
+            }
+        }
+
+        foreach ((string tensor, string shard) in map)
+        {
+            if (!_holders.ContainsKey(tensor))
+            {
+                LlamaFormatException.ThrowCorrupt(_name, tensor, $"to be in {shard}", "no such tensor there");
+            }
+        }
+    }
+
+    private SafetensorsFile Add(SafetensorsFile file)
+    {
+        _files.Add(file);
+        foreach (TensorEntry tensor in file.Tensors)
+        {
+            _holders.TryAdd(tensor.Name, file);
+        }
+
+        return file;
+    }
+}
