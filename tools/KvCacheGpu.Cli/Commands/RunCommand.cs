@@ -9,12 +9,14 @@ namespace KvCacheGpu.Cli;
 internal static class RunCommand
 {
     private const int DefaultNewTokens = 64;
+    private const int LongestStep = Prompt.Most;
+    private const int LabelLength = 72;
 
     /// <summary>Makes the command.</summary>
     public static Command Create(Terminal terminal)
     {
         Option<string?> model = Choice.Text("--model", "DIR", "A Llama model in Hugging Face layout. Default: the bundled demo model.");
-        Option<string?> prompt = Choice.Text("--prompt", "TEXT", "The text to continue.");
+        Option<string[]?> prompt = Choice.Texts("--prompt", "TEXT", "The text to continue. Given several times, all texts are continued at once.");
         Option<string?> promptFile = Choice.Text("--prompt-file", "F", "A UTF-8 file with the text to continue.");
         Option<string?> promptTokens = Choice.Text("--prompt-tokens", "1,2,3", "Token ids to continue, taken as they are; the model then needs no tokenizer.");
         Option<int?> newTokens = Choice.Number("--max-new-tokens", $"Tokens to generate at most. Default: {DefaultNewTokens}, within the model's context.", 1);
@@ -35,39 +37,42 @@ internal static class RunCommand
         command.SetAction(parsed =>
         {
             // Cheap mistakes first: a model may take minutes to load.
-            Prompt asked = Prompt.Choose(parsed.GetValue(prompt), parsed.GetValue(promptFile), parsed.GetValue(promptTokens));
+            Prompt[] asked = Prompt.Choose(parsed.GetValue(prompt) ?? [], parsed.GetValue(promptFile), parsed.GetValue(promptTokens));
             string deviceId = KvDevice.Resolve(parsed.GetValue(device) ?? "auto").Id;
             using LlamaModel loaded = parsed.GetValue(model) is { } directory ? LlamaModel.Load(RequireText("--model", directory)) : DemoModel.Load();
-            int[] tokens = asked.Tokens(loaded);
+            int[][] tokens = [.. asked.Select(p => p.Tokens(loaded))];
+            int[] counts = [.. tokens.Select(t => NewTokens(t.Length, parsed.GetValue(newTokens), loaded.Config.MaxPositions))];
             MemoryBudget? memory = parsed.GetValue(budget);
-            int count = NewTokens(tokens.Length, parsed.GetValue(newTokens), loaded.Config.MaxPositions);
             KvCacheConfig config = new()
             {
                 Device = deviceId,
-                MaxTokens = tokens.Length + count,
-                MaxSequences = 1,
-                MaxBatchTokens = Math.Min(tokens.Length, 512),
+                MaxSequences = asked.Length,
                 KeyFormat = parsed.GetValue(keyFormat) ?? PageFormat.F16,
                 ValueFormat = parsed.GetValue(valueFormat) ?? PageFormat.F16,
                 MemoryBudgetBytes = memory?.Bytes,
                 MemoryBudgetPercent = memory?.Percent,
                 Policy = parsed.GetValue(policy)?.Create(),
             };
-            GenerateOptions options = new()
+            SharedPrefixes prompts = new(tokens, SharedMultiple(config));
+            config.MaxTokens = MostTokens(prompts.Room(counts, loaded.Geometry().PageTokens));
+            config.MaxBatchTokens = prompts.StepTokens(LongestStep);
+            (double heat, int draws) = (parsed.GetValue(temperature) ?? 0, parsed.GetValue(seed) ?? 0);
+            if (asked.Length > 1)
             {
-                MaxNewTokens = count,
-                Temperature = parsed.GetValue(temperature) ?? 0,
-                Seed = parsed.GetValue(seed) ?? 0,
-            };
+                Write(terminal, loaded, asked, new BatchGeneration(loaded, config).Run(prompts, counts, heat, draws), parsed.GetValue(json));
+                return CommandLine.Done;
+            }
+
+            GenerateOptions options = new() { MaxNewTokens = counts[0], Temperature = heat, Seed = draws };
             Generation generation = new(loaded, config, terminal);
             if (parsed.GetValue(json))
             {
-                terminal.WriteJson(generation.Run(tokens, options, streaming: false));
+                terminal.WriteJson(generation.Run(tokens[0], options, streaming: false));
             }
             else
             {
-                RunReport report = generation.Run(tokens, options, streaming: true);
-                terminal.Error.WriteLine(Summary(report));
+                RunReport report = generation.Run(tokens[0], options, streaming: true);
+                terminal.Error.WriteLine(Summary($"{report.Tokens.Count} tokens", report.TokensPerSecond, report.Device, report.Cache));
             }
 
             return CommandLine.Done;
@@ -75,10 +80,50 @@ internal static class RunCommand
         return command;
     }
 
-    private static string Summary(RunReport report) => string.Create(
+    // Texts that grow at the same time cannot be streamed to one place: each is written whole, under its prompt.
+    private static void Write(Terminal terminal, LlamaModel model, Prompt[] prompts, BatchReport report, bool json)
+    {
+        if (json)
+        {
+            terminal.WriteJson(report);
+            return;
+        }
+
+        for (int i = 0; i < prompts.Length; i++)
+        {
+            terminal.Output.WriteLine(Label(i + 1, prompts[i].Text!));
+            TokenText text = new(model.Tokenizer, terminal.Output);
+            foreach (int token in report.Runs[i].Tokens)
+            {
+                text.Write(token);
+            }
+
+            text.End();
+        }
+
+        int tokens = report.Runs.Sum(r => r.Tokens.Count);
+        terminal.Error.WriteLine(Summary($"{prompts.Length} prompts, {tokens} tokens", report.TokensPerSecond, report.Device, report.Cache));
+    }
+
+    private static string Label(int number, string prompt)
+    {
+        string line = string.Concat(prompt.Select(c => char.IsControl(c) ? ' ' : c));
+        int end = Math.Min(line.Length, LabelLength);
+        end -= end < line.Length && char.IsHighSurrogate(line[end - 1]) ? 1 : 0;
+        return $"[{number}] {line[..end]}{(end < line.Length ? "..." : string.Empty)}";
+    }
+
+    private static string Summary(string what, double speed, string device, CacheReport cache) => string.Create(
         CultureInfo.InvariantCulture,
-        $"[{report.Tokens.Count} tokens, {report.TokensPerSecond:F1} tokens/s on {report.Device}; cache of {report.Cache.Tokens} tokens: "
-        + $"{Readable.Bytes(report.Cache.AllocatedBytes)} allocated, dense F16 {Readable.Bytes(report.Cache.FullPrecisionBytes)}]");
+        $"[{what}, {speed:F1} tokens/s on {device}; cache of {cache.Tokens} tokens: "
+        + $"{Readable.Bytes(cache.AllocatedBytes)} allocated, dense F16 {Readable.Bytes(cache.FullPrecisionBytes)}]");
+
+    // What is compressed or dropped when a step ends depends on where steps end: there, prompts part only where each alone would end one.
+    private static int SharedMultiple(KvCacheConfig config) =>
+        config.Policy is null && config.KeyFormat.IsFullPrecision() && config.ValueFormat.IsFullPrecision() ? 1 : LongestStep;
+
+    private static int MostTokens(long room) =>
+        room <= int.MaxValue ? (int)room : throw new UsageException("--prompt", $"prompts and continuations of at most {int.MaxValue} tokens in all", $"{room}");
 
     private static int NewTokens(int prompt, int? asked, int context)
     {

@@ -16,7 +16,8 @@ internal sealed class Generation(LlamaModel model, KvCacheConfig config, Termina
         using KvCache cache = new(model.Geometry(), config);
         using KvSequence sequence = cache.CreateSequence();
         using LlamaDecoder decoder = new(model, config.MaxBatchTokens);
-        RefuseWhatCannotFit(cache);
+        CacheBudget budget = new(model, config);
+        budget.RefuseWhatCannotFit(cache, new ContextPlan(cache.Geometry, config.KeyFormat, config.ValueFormat).PageBytes(config.MaxTokens - 1));
         TokenText text = new(model.Tokenizer, streaming ? terminal.Output : TextWriter.Null);
         List<int> tokens = [];
         long start = Stopwatch.GetTimestamp();
@@ -32,10 +33,10 @@ internal sealed class Generation(LlamaModel model, KvCacheConfig config, Termina
                 text.Write(token);
             }
         }
-        catch (KvOutOfMemoryException e) when (Sufficient() is { } bytes)
+        catch (KvOutOfMemoryException e) when (budget.Explain(cache, e) is { } refusal)
         {
             text.End();
-            throw new BudgetException(Enough(bytes), $"{cache.BudgetBytes} bytes ({e.Message})");
+            throw refusal;
         }
 
         text.End();
@@ -53,45 +54,5 @@ internal sealed class Generation(LlamaModel model, KvCacheConfig config, Termina
                 cache.Geometry.DenseF16Bytes(sequence.Length),
                 sequence.EvictedTokens,
                 new PagesReport(pages.Open, pages.Sealed)));
-    }
-
-    // Before the first token is written: what can be known not to fit must not fail halfway.
-    private void RefuseWhatCannotFit(KvCache cache)
-    {
-        if (config.Policy is not null)
-        {
-            return;
-        }
-
-        ContextPlan plan = new(cache.Geometry, config.KeyFormat, config.ValueFormat);
-        long least = cache.AllocatedBytes + plan.PageBytes(config.MaxTokens - 1);
-        if (least > cache.BudgetBytes && Sufficient() is { } bytes)
-        {
-            throw new BudgetException(Enough(bytes), $"{cache.BudgetBytes} bytes");
-        }
-    }
-
-    private string Enough(long bytes) => $"at least {bytes} bytes for {config.MaxTokens} tokens (or i8 formats, or --policy window)";
-
-    // What a cache takes that is not held to a budget; null where none was given, so that none can be too small.
-    private long? Sufficient()
-    {
-        if (config.MemoryBudgetBytes is null && config.MemoryBudgetPercent is null)
-        {
-            return null;
-        }
-
-        KvCacheConfig free = new()
-        {
-            Device = config.Device,
-            MaxTokens = config.MaxTokens,
-            MaxSequences = config.MaxSequences,
-            MaxBatchTokens = config.MaxBatchTokens,
-            KeyFormat = config.KeyFormat,
-            ValueFormat = config.ValueFormat,
-            Policy = config.Policy,
-        };
-        using KvCache cache = new(model.Geometry(), free);
-        return cache.BudgetBytes;
     }
 }

@@ -7,6 +7,9 @@ namespace KvCacheGpu.Cli;
 /// <summary>What a run continues: a text, token ids, or nothing but the token that starts every text.</summary>
 internal sealed class Prompt
 {
+    /// <summary>Prompts at once, at most: each takes a token of a step, and a step is that long.</summary>
+    public const int Most = 512;
+
     private const long LargestFile = 64 << 20;
 
     private readonly string? _text;
@@ -14,24 +17,37 @@ internal sealed class Prompt
 
     private Prompt(string? text, int[]? ids) => (_text, _ids) = (text, ids);
 
-    /// <summary>Takes the one that was given.</summary>
-    /// <exception cref="UsageException">More than one, an empty one, a file that cannot be read, ids that are not numbers.</exception>
-    public static Prompt Choose(string? text, string? file, string? ids)
+    /// <summary>The text; null where it is token ids or nothing.</summary>
+    public string? Text => _text;
+
+    /// <summary>Takes what was given: texts, or a file, or ids; the prompt of no text where nothing was.</summary>
+    /// <param name="texts">Texts, any number.</param>
+    /// <param name="file">A file with a text, or null.</param>
+    /// <param name="ids">Token ids, or null.</param>
+    /// <exception cref="UsageException">Several kinds, too many, an empty one, a file that cannot be read, ids that are not numbers.</exception>
+    public static Prompt[] Choose(string[] texts, string? file, string? ids)
     {
-        string[] given = [.. new (string Name, string? Value)[] { ("--prompt", text), ("--prompt-file", file), ("--prompt-tokens", ids) }
-            .Where(o => o.Value is not null).Select(o => o.Name)];
+        string[] given = [.. new (string Name, bool IsGiven)[] { ("--prompt", texts.Length > 0), ("--prompt-file", file is not null), ("--prompt-tokens", ids is not null) }
+            .Where(o => o.IsGiven).Select(o => o.Name)];
         if (given.Length > 1)
         {
             throw new UsageException("prompt", "one of --prompt, --prompt-file and --prompt-tokens", string.Join(" and ", given));
         }
 
-        if (ids is not null)
+        if (texts.Length > Most)
         {
-            return new Prompt(null, ReadIds(ids));
+            throw new UsageException("--prompt", $"at most {Most} at once", $"{texts.Length}");
         }
 
-        text = file is null ? text : ReadFile(file);
-        return text is not { Length: 0 } ? new Prompt(text, null) : throw new UsageException(given[0], "a text of one character or more", "an empty one");
+        if (ids is not null)
+        {
+            return [new Prompt(null, ReadIds(ids))];
+        }
+
+        texts = file is null ? texts : [ReadFile(file)];
+        return !texts.Contains(string.Empty)
+            ? texts.Length > 0 ? [.. texts.Select(t => new Prompt(t, null))] : [new Prompt(null, null)]
+            : throw new UsageException(given[0], "a text of one character or more", "an empty one");
     }
 
     /// <summary>Its tokens, at least one.</summary>

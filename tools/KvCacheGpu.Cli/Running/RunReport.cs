@@ -23,7 +23,7 @@ internal sealed record RunReport(
 /// <param name="FullPrecisionBytes">Bytes of a dense F16 cache of the same tokens.</param>
 /// <param name="EvictedTokens">Tokens dropped, mean over layers and heads.</param>
 /// <param name="Pages">Live pages.</param>
-internal sealed record CacheReport(int Tokens, long AllocatedBytes, long FullPrecisionBytes, double EvictedTokens, PagesReport Pages);
+internal sealed record CacheReport(long Tokens, long AllocatedBytes, long FullPrecisionBytes, double EvictedTokens, PagesReport Pages);
 
 /// <summary>Live pages over all layers and KV heads.</summary>
 /// <param name="Open">Still written, in full precision.</param>

@@ -18,6 +18,10 @@ internal static class Choice
     public static Option<string?> Text(string name, string placeholder, string description) =>
         new(name) { Description = description, HelpName = placeholder };
 
+    /// <summary>A text that may be given again and again.</summary>
+    public static Option<string[]?> Texts(string name, string placeholder, string description) =>
+        new(name) { Description = description, HelpName = placeholder, Arity = ArgumentArity.OneOrMore };
+
     /// <summary>A whole number, <paramref name="least"/> or more.</summary>
     public static Option<int?> Number(string name, string description, int least) => Parsed<int?>(
         name,

@@ -1,0 +1,144 @@
+using System.Diagnostics;
+using KvCacheGpu.Llama;
+
+namespace KvCacheGpu.Cli;
+
+/// <summary>
+/// Several prompts at once in one cache. What they begin with alike is read once and shared; then all step together, and those that
+/// are done leave. Each is continued as if it ran alone.
+/// </summary>
+internal sealed class BatchGeneration(LlamaModel model, KvCacheConfig config)
+{
+    private readonly int _vocabulary = model.Config.VocabularySize;
+
+    /// <summary>Reads prompts and continues them.</summary>
+    /// <param name="prompts">The prompts.</param>
+    /// <param name="newTokens">Tokens to generate at most, for each.</param>
+    /// <param name="temperature">0 is greedy.</param>
+    /// <param name="seed">Seed of the draws of each.</param>
+    /// <exception cref="BudgetException">The budget does not hold the tokens.</exception>
+    public BatchReport Run(SharedPrefixes prompts, IReadOnlyList<int> newTokens, double temperature, int seed)
+    {
+        using KvCache cache = new(model.Geometry(), config);
+        using LlamaDecoder decoder = new(model, config.MaxBatchTokens);
+        CacheBudget budget = new(model, config);
+        ContextPlan plan = new(cache.Geometry, config.KeyFormat, config.ValueFormat);
+        budget.RefuseWhatCannotFit(cache, prompts.LeastPageBytes(newTokens, plan, cache.Geometry.PageTokens));
+        Continuation[] all =
+        [
+            .. Enumerable.Range(0, prompts.Count)
+                .Select(i => new Continuation(prompts.Prompt(i), newTokens[i], new Sampler(temperature, seed), model.Config.EosTokenIds)),
+        ];
+        float[] logits = new float[all.Length * _vocabulary];
+        long start = Stopwatch.GetTimestamp();
+        try
+        {
+            ReadShared(cache, decoder, prompts, all);
+            ReadOwn(cache, decoder, all, logits);
+            TimeSpan first = Stopwatch.GetElapsedTime(start);
+            Continue(cache, decoder, all, logits);
+            return Report(cache, all, first, Stopwatch.GetElapsedTime(start));
+        }
+        catch (KvOutOfMemoryException e) when (budget.Explain(cache, e) is { } refusal)
+        {
+            throw refusal;
+        }
+    }
+
+    // Whoever begins alike leaves where the prompts part, before the elder reads on.
+    private static void ReadShared(KvCache cache, LlamaDecoder decoder, SharedPrefixes prompts, Continuation[] all)
+    {
+        for (int i = 0; i < all.Length; i++)
+        {
+            KvSequence sequence = all[i].Sequence ??= cache.CreateSequence();
+            foreach (int heir in prompts.Heirs(i))
+            {
+                int unread = prompts.Tokens(heir) - sequence.Length;
+                if (unread > 0)
+                {
+                    decoder.Prefill(sequence, all[i].Unread[..unread], default);
+                }
+
+                all[heir].Sequence = sequence.Fork();
+            }
+        }
+    }
+
+    // As many to a step as it takes; a prompt too long for one goes alone.
+    private void ReadOwn(KvCache cache, LlamaDecoder decoder, Continuation[] all, float[] logits)
+    {
+        for (int first = 0, count; first < all.Length; first += count)
+        {
+            int tokens = 0;
+            for (count = 0; first + count < all.Length && tokens + all[first + count].Unread.Length <= config.MaxBatchTokens; count++)
+            {
+                tokens += all[first + count].Unread.Length;
+            }
+
+            if (count == 0)
+            {
+                count = 1;
+                Span<float> last = logits.AsSpan(0, _vocabulary);
+                decoder.Prefill(all[first].Sequence!, all[first].Unread, last);
+                all[first].Take(last);
+            }
+            else
+            {
+                Continuation[] group = all[first..(first + count)];
+                using KvBatch batch = BatchOf(cache, group);
+                Step(decoder, batch, group, [.. group.SelectMany(c => c.Unread.ToArray())], [.. group.Select(c => c.Unread.Length)], logits);
+            }
+        }
+    }
+
+    private void Continue(KvCache cache, LlamaDecoder decoder, Continuation[] all, float[] logits)
+    {
+        for (Continuation[] live = Live(all); live.Length > 0; live = Live(live))
+        {
+            using KvBatch batch = BatchOf(cache, live);
+            int[] next = new int[live.Length];
+            int[] ones = [.. Enumerable.Repeat(1, live.Length)];
+            do
+            {
+                for (int i = 0; i < live.Length; i++)
+                {
+                    next[i] = live[i].Tokens[^1];
+                }
+
+                Step(decoder, batch, live, next, ones, logits);
+            }
+            while (!Array.Exists(live, c => c.IsDone));
+        }
+    }
+
+    private void Step(LlamaDecoder decoder, KvBatch batch, Continuation[] live, int[] tokens, int[] counts, float[] logits)
+    {
+        decoder.Forward(batch, tokens, counts, logits.AsSpan(0, live.Length * _vocabulary));
+        for (int i = 0; i < live.Length; i++)
+        {
+            live[i].Take(logits.AsSpan(i * _vocabulary, _vocabulary));
+        }
+    }
+
+    private static Continuation[] Live(Continuation[] all) => [.. all.Where(c => !c.IsDone)];
+
+    private static KvBatch BatchOf(KvCache cache, Continuation[] all) => cache.CreateBatch([.. all.Select(c => c.Sequence!)]);
+
+    private BatchReport Report(KvCache cache, Continuation[] all, TimeSpan first, TimeSpan last)
+    {
+        int generated = all.Sum(c => c.Tokens.Count);
+        long held = all.Sum(c => (long)c.Sequence!.Length);
+        KvPageCounts pages = cache.GetPageCounts();
+        return new BatchReport(
+            model.Name,
+            config.Device,
+            [.. all.Select(c => new BatchRunReport(c.Prompt, c.Tokens, model.Tokenizer?.Decode([.. c.Tokens])))],
+            generated > all.Length ? (generated - all.Length) / (last - first).TotalSeconds : generated / last.TotalSeconds,
+            new CacheReport(
+                held,
+                cache.AllocatedBytes,
+                all.Sum(c => cache.Geometry.DenseF16Bytes(c.Sequence!.Length)),
+                all.Sum(c => c.Sequence!.EvictedTokens),
+                new PagesReport(pages.Open, pages.Sealed)));
+    }
+}

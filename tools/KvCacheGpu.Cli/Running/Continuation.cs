@@ -1,0 +1,31 @@
+using KvCacheGpu.Llama;
+
+namespace KvCacheGpu.Cli;
+
+/// <summary>One prompt of several and what has been generated after it.</summary>
+/// <param name="prompt">The prompt.</param>
+/// <param name="newTokens">Tokens to generate at most.</param>
+/// <param name="sampler">Its own draws: the same as when it runs alone.</param>
+/// <param name="stops">Tokens that end the text.</param>
+internal sealed class Continuation(int[] prompt, int newTokens, Sampler sampler, IReadOnlyList<int> stops)
+{
+    private readonly List<int> _tokens = [];
+
+    /// <summary>The prompt.</summary>
+    public int[] Prompt => prompt;
+
+    /// <summary>What follows it, so far.</summary>
+    public IReadOnlyList<int> Tokens => _tokens;
+
+    /// <summary>Where it is held; null until a sequence was made or forked for it.</summary>
+    public KvSequence? Sequence { get; set; }
+
+    /// <summary>Whether nothing follows any more.</summary>
+    public bool IsDone => _tokens.Count == newTokens || (_tokens.Count > 0 && stops.Contains(_tokens[^1]));
+
+    /// <summary>The prompt's tokens that are not in the cache yet.</summary>
+    public ReadOnlySpan<int> Unread => prompt.AsSpan(Sequence?.Length ?? 0);
+
+    /// <summary>Chooses the next token.</summary>
+    public void Take(ReadOnlySpan<float> logits) => _tokens.Add(sampler.Next(logits));
+}
