@@ -56,14 +56,14 @@ internal sealed unsafe class CountingTier(KernelTier inner) : KernelTier(inner.S
             inner.Append(layer, keys, values);
         }
 
-        public override void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp)
+        public override void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp, int window = 0)
         {
             tier.Work = tier.Work with { Attended = tier.Work.Attended + _tokens };
-            inner.Attend(layer, queries, output, logSumExp);
+            inner.Attend(layer, queries, output, logSumExp, window);
         }
 
-        public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp) =>
-            inner.Attend(layer, queries, output, logSumExp);
+        public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp, int window = 0) =>
+            inner.Attend(layer, queries, output, logSumExp, window);
 
         public override NonFinite? End() => inner.End();
 
