@@ -43,8 +43,7 @@ internal sealed class SharedPrefixes
     /// <param name="newTokens">Tokens that follow each prompt.</param>
     /// <param name="pageTokens">Tokens in a page.</param>
     public long Room(IReadOnlyList<int> newTokens, int pageTokens) =>
-        // The page where two part is copied; the full one before it may still be open, and is then sealed by each for itself.
-        Enumerable.Range(0, Count).Sum(i => (long)_prompts[i].Length + newTokens[i] - Math.Max(0, ((_tokens[i] / pageTokens) - 1) * pageTokens));
+        Enumerable.Range(0, Count).Sum(i => (long)_prompts[i].Length + newTokens[i] - SurelyShared(_tokens[i], pageTokens));
 
     /// <summary>Bytes that pages take at least when every prompt has been continued, but for the last token of each.</summary>
     public long LeastPageBytes(IReadOnlyList<int> newTokens, ContextPlan plan, int pageTokens) =>
@@ -53,4 +52,8 @@ internal sealed class SharedPrefixes
     /// <summary>Tokens of one step: the longest prompt, and what all of them read of their own where it is more.</summary>
     public int StepTokens(int most) =>
         (int)Math.Min(most, Math.Max(_prompts.Max(p => p.Length), Enumerable.Range(0, Count).Sum(i => (long)_prompts[i].Length - _tokens[i])));
+
+    // The page where two part is copied by both while it is still there, and the full one before it may be open and then sealed by
+    // each for itself: a page more than what differs, which makes a negative number of less than a page of shared tokens.
+    private static int SurelyShared(int tokens, int pageTokens) => tokens == 0 ? 0 : ((tokens / pageTokens) - 1) * pageTokens;
 }

@@ -19,8 +19,19 @@ internal static class Choice
         new(name) { Description = description, HelpName = placeholder };
 
     /// <summary>A text that may be given again and again.</summary>
-    public static Option<string[]?> Texts(string name, string placeholder, string description) =>
-        new(name) { Description = description, HelpName = placeholder, Arity = ArgumentArity.OneOrMore };
+    public static Option<string[]?> Texts(string name, string placeholder, string description)
+    {
+        Option<string[]?> option = new(name) { Description = description, HelpName = placeholder, Arity = ArgumentArity.OneOrMore };
+        option.Validators.Add(result =>
+        {
+            // The parser is content with one text for all the times that the option was named.
+            if (result.Tokens.Count < result.IdentifierTokenCount)
+            {
+                result.AddError($"E003: {name}: expected a text each time, got {result.Tokens.Count} for {result.IdentifierTokenCount}");
+            }
+        });
+        return option;
+    }
 
     /// <summary>A whole number, <paramref name="least"/> or more.</summary>
     public static Option<int?> Number(string name, string description, int least) => Parsed<int?>(
