@@ -53,6 +53,8 @@ public sealed class PrefixReuseTests
         int[] others = new int[slots.Length];
         Assert.True(first.Table.TrySlotsOf(5, slots) && second.Table.TrySlotsOf(5, others));
         Assert.Equal(slots, others);
+        using KvSequence branch = cache.CreateSequence();
+        Assert.Equal(20, branch.Reuse([.. prompt[..22], 900, 901]));
         second.Read(prompt.AsSpan(24));
         Assert.Equal(first.Materialized(1).Keys, second.Materialized(1).Keys);
     }

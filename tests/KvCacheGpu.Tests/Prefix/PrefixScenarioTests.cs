@@ -111,6 +111,28 @@ public sealed class PrefixScenarioTests
     }
 
     [Fact]
+    public void S13_the_namespace_is_hashed_as_it_is_drawn()
+    {
+        byte[] content =
+        [
+            .. "KvCacheGpu prefix 1"u8, (byte)'M', 1, 1, 0, 0, 0, (byte)'m', (byte)'A', 0, 0, 0, 0, 0, (byte)'T', 1, 0, 0, 0, 0,
+            (byte)'S', 1, 2, 0, 0, 0, 0xC3, 0xA9, (byte)'K', 3, 0, 0, 0, 0, 0, 0, 0, (byte)'V', 1, 0, 0, 0, 0, 0, 0, 0,
+            (byte)'R', 0, 1, 0, 0, 0, 0, 0, 0, (byte)'P', 64, 0, 0, 0, 0, 0, 0, 0,
+        ];
+        var drawn = new PrefixNamespace
+        {
+            ModelFingerprint = "m",
+            Tenant = "",
+            Salt = "\u00e9",
+            KeyFormat = PageFormat.I8,
+            ValueFormat = PageFormat.F16,
+            RotationSeed = 256,
+            PageTokens = 64,
+        };
+        Assert.Equal(Convert.ToHexStringLower(System.Security.Cryptography.SHA256.HashData(content)), drawn.ToHash().ToString());
+    }
+
+    [Fact]
     public void S14_equal_tokens_at_other_places_hash_differently()
     {
         using BlockIndex index = Of(10, 4);
