@@ -9,6 +9,7 @@ public class ReadmeTests
     [InlineData("quick-start")]
     [InlineData("sharing")]
     [InlineData("budget")]
+    [InlineData("prefix")]
     public void The_readme_shows_the_code_that_is_compiled_here(string name)
     {
         string[] source = File.ReadAllLines(Path.Combine(Root(), "tests", "KvCacheGpu.Tests", "Readme", "Snippets.cs"));
@@ -51,6 +52,7 @@ public class ReadmeTests
         }
 
         Assert.Equal(3, Snippets.ForkAndRollBack(sequence));
+        Assert.Equal(0, Snippets.Prefix(cache.Geometry, ids));
     }
 
     private static string Root()

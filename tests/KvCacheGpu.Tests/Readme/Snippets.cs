@@ -51,6 +51,16 @@ internal static class Snippets
         return config;
     }
 
+    public static int Prefix(KvGeometry geometry, int[] promptIds)
+    {
+        // <prefix>
+        using var cache = new KvCache(geometry, new KvCacheConfig { PrefixReuse = true });
+        using KvSequence sequence = cache.CreateSequence(new KvSequenceOptions { Tenant = "acme" });
+        int known = sequence.Reuse(promptIds);                    // tokens that this tenant computed before: no work for them
+        // </prefix>
+        return known;
+    }
+
     /// <summary>Stands for the model in the snippets.</summary>
     internal sealed record Model(float[] Keys, float[] Values, float[] Queries, float[] Output);
 }
