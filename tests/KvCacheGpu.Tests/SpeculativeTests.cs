@@ -21,7 +21,7 @@ public sealed class SpeculativeTests
         var random = new Random(seed);
         KvSequence straight = plain.CreateSequence();
         KvSequence rolled = cache.CreateSequence();
-        for (int i = 0; i < Rollbacks; i++)
+        for (int i = 0, rollbacks = 0; rollbacks < Rollbacks; i++)
         {
             if (rolled.Length > 480)
             {
@@ -35,6 +35,7 @@ public sealed class SpeculativeTests
             int[] draft = [.. Enumerable.Range(0, 1 + random.Next(G.PageTokens)).Select(_ => random.Next(ToyModel.Vocabulary))];
             rolled.Feed(draft);
             int back = random.Next(draft.Length + 1);
+            rollbacks += back > 0 ? 1 : 0;
             Assert.Equal(0, rolled.Truncate(rolled.Length - back).ReencodedPages);
             for (int kept = 0; kept < draft.Length - back; kept++)
             {
