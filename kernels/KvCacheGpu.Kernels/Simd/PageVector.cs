@@ -85,24 +85,24 @@ internal static unsafe class PageVector
     }
 
     /// <summary>Reads token <paramref name="token"/>'s key in the plain basis.</summary>
-    public static void ReadKey(PageLayout layout, int* page, int token, int width, float[] signs, float* elements)
+    public static void ReadKey(PageLayout layout, int* page, int token, int width, float* signs, float* elements)
     {
         float scale = Scale(layout.KeyFormat, page + layout.KeyScaleOffset, token);
         Read(layout.KeyFormat, page + token, layout.PageTokens, width, scale, elements);
         if (layout.KeyFormat.IsRotated())
         {
-            Rotation.Undo(new Span<float>(elements, width), signs);
+            Rotation.Undo(new Span<float>(elements, width), new ReadOnlySpan<float>(signs, width));
         }
     }
 
     /// <summary>Reads token <paramref name="token"/>'s value in the plain basis.</summary>
-    public static void ReadValue(PageLayout layout, int* page, int token, int width, float[] signs, float* elements)
+    public static void ReadValue(PageLayout layout, int* page, int token, int width, float* signs, float* elements)
     {
         float scale = Scale(layout.ValueFormat, page + layout.ValueScaleOffset, token);
         Read(layout.ValueFormat, page + layout.ValueOffset + (token * layout.ValueWords), 1, width, scale, elements);
         if (layout.ValueFormat.IsRotated())
         {
-            Rotation.Undo(new Span<float>(elements, width), signs);
+            Rotation.Undo(new Span<float>(elements, width), new ReadOnlySpan<float>(signs, width));
         }
     }
 

@@ -20,10 +20,15 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
     private readonly KvGeometry _g;
     private readonly float _logitFactor;
 
+    // Where open and sealed keys have one format, they are read with the same queries.
+    private readonly int _sealedQueries;
+
     public SimdAttend(SimdTier tier, SimdBatch batch)
     {
         (_tier, _batch, _g) = (tier, batch, tier.Shape.Geometry);
         _logitFactor = Log2E / MathF.Sqrt(_g.KeyWidth);
+        IReadOnlyList<PageLayout> classes = tier.Shape.Classes;
+        _sealedQueries = classes[KernelShape.Sealed].KeyFormat == classes[KernelShape.Open].KeyFormat ? KernelShape.Open : KernelShape.Sealed;
     }
 
     /// <inheritdoc/>
@@ -100,15 +105,19 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
                 Queries.Read(work.Sequence.FirstToken + token, (work.Head * _g.GroupSize) + member, _g.KeyWidth, plain + r, 4);
             }
 
-            float* other = scratch.QueryBlock(KernelShape.Sealed, block);
-            new Span<float>(plain, 4 * _g.KeyWidth).CopyTo(new Span<float>(other, 4 * _g.KeyWidth));
-            Normalize(scratch, KernelShape.Open, block);
-            if (_tier.Shape.Classes[KernelShape.Sealed].KeyFormat.IsRotated())
+            if (_sealedQueries == KernelShape.Sealed)
             {
-                RotateRows.Apply(other, _g.KeyWidth, _tier.KeySigns);
+                float* other = scratch.QueryBlock(KernelShape.Sealed, block);
+                new Span<float>(plain, 4 * _g.KeyWidth).CopyTo(new Span<float>(other, 4 * _g.KeyWidth));
+                if (_tier.Shape.Classes[KernelShape.Sealed].KeyFormat.IsRotated())
+                {
+                    RotateRows.Apply(other, _g.KeyWidth, _tier.KeySigns);
+                }
+
+                Normalize(scratch, KernelShape.Sealed, block);
             }
 
-            Normalize(scratch, KernelShape.Sealed, block);
+            Normalize(scratch, KernelShape.Open, block);
         }
     }
 
@@ -153,6 +162,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
         int tag = _tier.Tables[_tier.Map.TagWord(row, entry)];
         int pageClass = TableMap.ClassOf(tag);
         PageLayout layout = _tier.Shape.Classes[pageClass];
+        int queries = pageClass == KernelShape.Sealed ? _sealedQueries : KernelShape.Open;
         int* page = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, entry)]);
         int* ahead = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, nextEntry)]);
         int firstPosition = work.Sequence.Length - work.Sequence.Tokens - (TableMap.PageIndexOf(tag) * _g.PageTokens) + 1;
@@ -168,7 +178,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
             seen = firstPosition + ((firstRow + (4L * block)) / _g.GroupSize) - Window < _g.PageTokens ? seen : 0;
             if (seen > 0)
             {
-                SimdFormats.Logits<S, F, I>(layout, page, ahead, scratch.QueryBlock(pageClass, block), seen, scratch.Logits, scratch.LogitStride);
+                SimdFormats.Logits<S, F, I>(layout, page, ahead, scratch.QueryBlock(queries, block), seen, scratch.Logits, scratch.LogitStride);
             }
 
             SoftmaxRows* state = scratch.Rows + block;
@@ -178,7 +188,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
                 int end = firstPosition + (query / _g.GroupSize);
                 state->First[r] = end > Window ? end - Window : 0;
                 state->Count[r] = Math.Clamp(end, 0, _g.PageTokens);
-                state->Factor[r] = scratch.Factors[(pageClass * scratch.TileRows) + (4 * block) + r];
+                state->Factor[r] = scratch.Factors[(queries * scratch.TileRows) + (4 * block) + r];
             }
 
             int padded = (seen + S.Lanes - 1) / S.Lanes * S.Lanes;

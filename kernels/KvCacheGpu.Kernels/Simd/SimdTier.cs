@@ -25,13 +25,12 @@ public sealed unsafe class SimdTier : KernelTier
         _ownPool = threads == 0 ? null : new WorkerPool(threads);
         Pool = _ownPool ?? WorkerPool.Shared;
         _arena = new NativeBlock(arenaBytes, AllocationKind.Arena, observer);
-        KeySignArray = Rotation.Signs(shape.Geometry.KeyWidth, shape.RotationSeed);
-        ValueSignArray = Rotation.Signs(shape.Geometry.ValueWidth, shape.RotationSeed);
-        _constants = new NativeBlock((KeySignArray.Length + ValueSignArray.Length) * sizeof(float), AllocationKind.Bookkeeping, observer);
+        (int keyWidth, int valueWidth) = (shape.Geometry.KeyWidth, shape.Geometry.ValueWidth);
+        _constants = new NativeBlock((keyWidth + valueWidth) * sizeof(float), AllocationKind.Bookkeeping, observer);
         KeySigns = (float*)_constants.Pointer;
-        ValueSigns = KeySigns + KeySignArray.Length;
-        KeySignArray.CopyTo(new Span<float>(KeySigns, KeySignArray.Length));
-        ValueSignArray.CopyTo(new Span<float>(ValueSigns, ValueSignArray.Length));
+        ValueSigns = KeySigns + keyWidth;
+        Rotation.Signs(keyWidth, shape.RotationSeed).CopyTo(new Span<float>(KeySigns, keyWidth));
+        Rotation.Signs(valueWidth, shape.RotationSeed).CopyTo(new Span<float>(ValueSigns, valueWidth));
         RotatesValues = shape.Classes.Any(c => c.ValueFormat.IsRotated());
         _moves = SimdKernels.CreateTranscode(this);
         _transcodeFloats = _moves.Floats;
@@ -59,10 +58,6 @@ public sealed unsafe class SimdTier : KernelTier
     internal float* KeySigns { get; }
 
     internal float* ValueSigns { get; }
-
-    internal float[] KeySignArray { get; }
-
-    internal float[] ValueSignArray { get; }
 
     internal bool RotatesValues { get; }
 
@@ -99,13 +94,13 @@ public sealed unsafe class SimdTier : KernelTier
                     if (k != null)
                     {
                         ThrowIfOutside(keys.Length, vector, g.KeyWidth);
-                        PageVector.ReadKey(layout, Page(read.Slot), t, g.KeyWidth, KeySignArray, k + (vector * g.KeyWidth));
+                        PageVector.ReadKey(layout, Page(read.Slot), t, g.KeyWidth, KeySigns, k + (vector * g.KeyWidth));
                     }
 
                     if (v != null)
                     {
                         ThrowIfOutside(values.Length, vector, g.ValueWidth);
-                        PageVector.ReadValue(layout, Page(read.Slot), t, g.ValueWidth, ValueSignArray, v + (vector * g.ValueWidth));
+                        PageVector.ReadValue(layout, Page(read.Slot), t, g.ValueWidth, ValueSigns, v + (vector * g.ValueWidth));
                     }
                 }
             }

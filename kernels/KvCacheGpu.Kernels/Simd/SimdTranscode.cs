@@ -65,7 +65,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
 
         for (int t = 0; t < tokens; t++)
         {
-            PageVector.ReadKey(from, source, t, width, _tier.KeySignArray, vector);
+            PageVector.ReadKey(from, source, t, width, _tier.KeySigns, vector);
             PageVector.Saturate(to.KeyFormat, vector, width);
             PageVector.Write(to.KeyFormat, vector, width, target + t, to.PageTokens);
         }
@@ -103,7 +103,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
 
         for (int t = 0; t < tokens; t++)
         {
-            PageVector.ReadValue(from, source, t, width, _tier.ValueSignArray, vector);
+            PageVector.ReadValue(from, source, t, width, _tier.ValueSigns, vector);
             PageVector.Saturate(to.ValueFormat, vector, width);
             PageVector.Write(to.ValueFormat, vector, width, values + (t * to.ValueWords), 1);
         }
