@@ -97,10 +97,17 @@ public abstract unsafe class KernelTier : IDisposable
     public abstract KernelBatch CreateBatch(int maxSequences, int maxTokens);
 
     /// <summary>
-    /// Writes pages from pages. Sources and targets are disjoint; what the target holds beyond a move's tokens is unspecified. A decoded
-    /// element beyond the target's largest number (a rounding error's width, since append refuses more) becomes that number.
+    /// Writes pages from pages. Sources and targets are disjoint, or equal where both classes have one layout: such a page is sealed
+    /// where it lies. What the target holds beyond a move's tokens is unspecified. A decoded element beyond the target's largest number
+    /// (a rounding error's width, since append refuses more) becomes that number. A target that has a digest gets that of the source's keys;
+    /// pages of one layout that are sealed already keep theirs, bit for bit.
     /// </summary>
-    public abstract void Transcode(ReadOnlySpan<PageMove> moves);
+    /// <param name="moves">The pages.</param>
+    /// <param name="kept">
+    /// Set for each move whose target cannot hold the page (an element that is no finite number, a scale beyond binary16): its target
+    /// is unspecified, its source stays as it is. Asking waits for the device. The default value is empty: not asked.
+    /// </param>
+    public abstract void Transcode(ReadOnlySpan<PageMove> moves, Span<bool> kept = default);
 
     /// <summary>Decodes pages, back in the plain basis: keys as vectors of the key width, values of the value width. Either target may be empty.</summary>
     public abstract void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values);

@@ -57,8 +57,8 @@ public sealed partial class KvCacheConfig
     private void RequireFormat(PageFormat format, int width, string setting, string part)
     {
         Require(Enum.IsDefined(format), setting, "a page format", format);
-        Require(format.Takes(width), setting, $"a {part} width that is a multiple of {format.ElementsPerWord()} for {format}", $"a width of {width}");
+        Require(format.Takes(width), setting, $"a {part} width that is a multiple of {format.WidthMultiple()} for {format}", $"a width of {width}");
         PageFormat open = OpenFormat(format);
-        Require(open.Takes(width), nameof(FullPrecision), $"a {part} width that is a multiple of {open.ElementsPerWord()} for {open}", $"a width of {width}");
+        Require(open.Takes(width), nameof(FullPrecision), $"a {part} width that is a multiple of {open.WidthMultiple()} for {open}", $"a width of {width}");
     }
 }

@@ -31,7 +31,7 @@ public sealed class DoctorTests
         {
             Schema.Check(format, "name string, bits_per_element number, scale_bytes number, full_precision bool, rotated bool, width_multiple number");
             Assert.True(PageFormats.TryParse(format.Text("name"), out PageFormat f));
-            Assert.Equal((f.BitsPerElement(), f.ScaleBytes()), ((int)format.Long("bits_per_element"), (int)format.Long("scale_bytes")));
+            Assert.Equal((f.BitsPerElement(), f.ScaleBytes(128)), ((int)format.Long("bits_per_element"), (int)format.Long("scale_bytes")));
             int multiple = (int)format.Long("width_multiple");
             Assert.True(f.Takes(multiple * 8) && (multiple == 1 || !f.Takes((multiple * 8) + 1)));
         }

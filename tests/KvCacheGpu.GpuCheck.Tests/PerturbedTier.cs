@@ -33,7 +33,7 @@ internal sealed unsafe class PerturbedTier(KernelShape shape, long arenaBytes, P
 
     public override KernelBatch CreateBatch(int maxSequences, int maxTokens) => new Batch(_inner.CreateBatch(maxSequences, maxTokens), fault);
 
-    public override void Transcode(ReadOnlySpan<PageMove> moves)
+    public override void Transcode(ReadOnlySpan<PageMove> moves, Span<bool> kept = default)
     {
         _inner.Transcode(moves);
         if (fault == Perturbation.Encoding)

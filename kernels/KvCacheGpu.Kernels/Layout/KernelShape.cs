@@ -6,10 +6,13 @@ public sealed record KernelShape
     /// <summary>Page class of open pages: full precision, still written.</summary>
     public const int Open = 0;
 
-    /// <summary>Page class of sealed pages: never written again.</summary>
+    /// <summary>The first page class of sealed pages, which are never written again; the only one where all layers have the same formats.</summary>
     public const int Sealed = 1;
 
-    /// <summary>Describes a tier.</summary>
+    /// <summary>Page classes at most.</summary>
+    public const int MaxClasses = 16;
+
+    /// <summary>Describes a tier whose sealed pages have one layout.</summary>
     /// <param name="geometry">The model's shape.</param>
     /// <param name="open">Layout of open pages; both formats in full precision.</param>
     /// <param name="sealedLayout">Layout of sealed pages.</param>
@@ -17,28 +20,69 @@ public sealed record KernelShape
     /// <param name="sequences">Sequences that live at once, each with its own table rows.</param>
     /// <param name="tableCapacity">Pages that one table row can list.</param>
     public KernelShape(KvGeometry geometry, PageLayout open, PageLayout sealedLayout, ulong rotationSeed, int sequences, int tableCapacity)
+        : this(geometry, [open, sealedLayout], rotationSeed, sequences, tableCapacity)
+    {
+    }
+
+    /// <summary>Describes a tier.</summary>
+    /// <param name="geometry">The model's shape.</param>
+    /// <param name="classes">Layouts by page class: <see cref="Open"/>, then those of sealed pages, 2..16 of them.</param>
+    /// <param name="rotationSeed">Seed of the signs that rotated formats use; part of the stored format.</param>
+    /// <param name="sequences">Sequences that live at once, each with its own table rows.</param>
+    /// <param name="tableCapacity">Pages that one table row can list.</param>
+    /// <param name="layerClasses">For each layer the classes that its pages may have, bit c for class c; null, the default, means all.</param>
+    /// <param name="keepsNonFinite">
+    /// Whether append takes NaN, infinities and what a format cannot hold: the page then stays open (<see cref="KernelTier.Transcode"/>).
+    /// The default value is false: <see cref="KernelBatch.End"/> reports them.
+    /// </param>
+    public KernelShape(
+        KvGeometry geometry,
+        IReadOnlyList<PageLayout> classes,
+        ulong rotationSeed,
+        int sequences,
+        int tableCapacity,
+        IReadOnlyList<int>? layerClasses = null,
+        bool keepsNonFinite = false)
     {
         ArgumentNullException.ThrowIfNull(geometry);
-        ArgumentNullException.ThrowIfNull(open);
-        ArgumentNullException.ThrowIfNull(sealedLayout);
+        ArgumentNullException.ThrowIfNull(classes);
         ArgumentOutOfRangeException.ThrowIfLessThan(sequences, 1);
         ArgumentOutOfRangeException.ThrowIfLessThan(tableCapacity, 1);
+        if (classes.Count is < 2 or > MaxClasses)
+        {
+            throw new ArgumentException($"expected 2..{MaxClasses} page classes, got {classes.Count}", nameof(classes));
+        }
+
+        PageLayout open = classes[Open];
         if (!open.KeyFormat.IsFullPrecision() || !open.ValueFormat.IsFullPrecision())
         {
-            throw new ArgumentException($"open pages are written token by token: expected full-precision formats, got {open}", nameof(open));
+            throw new ArgumentException($"open pages are written token by token: expected full-precision formats, got {open}", nameof(classes));
         }
 
         (Geometry, RotationSeed, Sequences, TableCapacity) = (geometry, rotationSeed, sequences, tableCapacity);
-        Classes = [open, sealedLayout];
-        KeyRefusedFrom = Math.Min(open.KeyFormat.RefusedFrom(), sealedLayout.KeyFormat.RefusedFrom());
-        ValueRefusedFrom = Math.Min(open.ValueFormat.RefusedFrom(), sealedLayout.ValueFormat.RefusedFrom());
+        Classes = [.. classes];
+        LayerClasses = layerClasses is null ? [.. Enumerable.Repeat((1 << classes.Count) - 1, geometry.Layers)] : [.. layerClasses];
+        if (LayerClasses.Count != geometry.Layers)
+        {
+            throw new ArgumentException($"expected classes for {geometry.Layers} layers, got {LayerClasses.Count}", nameof(layerClasses));
+        }
+
+        KeepsNonFinite = keepsNonFinite;
+        KeyRefusedFrom = keepsNonFinite ? uint.MaxValue : Classes.Min(c => c.KeyFormat.RefusedFrom());
+        ValueRefusedFrom = keepsNonFinite ? uint.MaxValue : Classes.Min(c => c.ValueFormat.RefusedFrom());
     }
 
     /// <summary>The model's shape.</summary>
     public KvGeometry Geometry { get; }
 
-    /// <summary>Layouts by page class: <see cref="Open"/>, <see cref="Sealed"/>.</summary>
+    /// <summary>Layouts by page class: <see cref="Open"/>, then those of sealed pages.</summary>
     public IReadOnlyList<PageLayout> Classes { get; }
+
+    /// <summary>For each layer the classes that its pages may have, bit c for class c. Open is always among what is meant.</summary>
+    public IReadOnlyList<int> LayerClasses { get; }
+
+    /// <summary>Whether append takes what is no finite number.</summary>
+    public bool KeepsNonFinite { get; }
 
     /// <summary>The smallest magnitude of a key's element that append refuses, as binary32 bits: what any page class cannot hold.</summary>
     public uint KeyRefusedFrom { get; }

@@ -141,7 +141,7 @@ internal sealed class PageTranscoder : IDisposable
         }
         else
         {
-            int scaleWords = Format(part, pair / 2).ScaleBytes() == 0 ? 0 : (from.PageTokens + 1) / 2;
+            int scaleWords = !Format(part, pair / 2).IsRotated() ? 0 : (from.PageTokens + 1) / 2;
             _copy(_link.Stream, new KernelConfig(moves, _groupSize), arena, View(_lists), pair, from, to, scaleWords);
         }
     }

@@ -113,7 +113,7 @@ public sealed unsafe class PortableTier : KernelTier
     }
 
     /// <inheritdoc/>
-    public override void Transcode(ReadOnlySpan<PageMove> moves)
+    public override void Transcode(ReadOnlySpan<PageMove> moves, Span<bool> kept = default)
     {
         lock (Gate)
         {

@@ -106,7 +106,7 @@ internal static unsafe class PageVector
         }
     }
 
-    private static float Scale(PageFormat format, int* words, int token) => format.ScaleBytes() == 0
+    private static float Scale(PageFormat format, int* words, int token) => format.ScalePlanes(32) == 0
         ? 1f
         : BitConverter.UInt32BitsToSingle(Bits16.SingleBitsFromHalf(((ushort*)words)[token]));
 

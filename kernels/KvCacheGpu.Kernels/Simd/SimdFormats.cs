@@ -11,7 +11,7 @@ internal static unsafe class SimdFormats
         where F : struct
         where I : struct
     {
-        if (format.ScaleBytes() == 0)
+        if (format.ScalePlanes(32) == 0)
         {
             return null;
         }

@@ -68,7 +68,7 @@ public sealed unsafe class SimdTier : KernelTier
     public override KernelBatch CreateBatch(int maxSequences, int maxTokens) => new SimdBatch(this, maxSequences, maxTokens);
 
     /// <inheritdoc/>
-    public override void Transcode(ReadOnlySpan<PageMove> moves)
+    public override void Transcode(ReadOnlySpan<PageMove> moves, Span<bool> kept = default)
     {
         lock (_transcoding)
         {

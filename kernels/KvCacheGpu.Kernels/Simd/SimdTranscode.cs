@@ -154,7 +154,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
 
     private void CopyScales(int* source, int* target, PageFormat format)
     {
-        int bytes = format.ScaleBytes() * _tier.Shape.Geometry.PageTokens;
+        int bytes = 2 * _tier.Shape.Geometry.PageTokens;
         Buffer.MemoryCopy(source, target, bytes, bytes);
     }
 }

@@ -112,12 +112,12 @@ internal readonly unsafe struct ReferencePart
     /// <summary>Takes a vector over from a part of the same format, bit for bit.</summary>
     public void Copy(int token, ReferencePart source)
     {
-        for (int w = 0; w < _width / Format.ElementsPerWord(); w++)
+        for (int w = 0; w < Format.Words(_width); w++)
         {
             _words[(w * _wordStride) + (token * _tokenStride)] = source._words[(w * source._wordStride) + (token * source._tokenStride)];
         }
 
-        if (Format.ScaleBytes() > 0)
+        if (Format == PageFormat.I8)
         {
             _scales[token] = source._scales[token];
         }

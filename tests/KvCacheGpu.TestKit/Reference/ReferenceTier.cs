@@ -55,7 +55,7 @@ public sealed unsafe class ReferenceTier : KernelTier
     public override KernelBatch CreateBatch(int maxSequences, int maxTokens) => new ReferenceBatch(this, maxSequences, maxTokens);
 
     /// <inheritdoc/>
-    public override void Transcode(ReadOnlySpan<PageMove> moves)
+    public override void Transcode(ReadOnlySpan<PageMove> moves, Span<bool> kept = default)
     {
         var vector = new float[Math.Max(Shape.Geometry.KeyWidth, Shape.Geometry.ValueWidth)];
         foreach (PageMove move in moves)

@@ -17,7 +17,7 @@ internal sealed unsafe class CountingTier(KernelTier inner) : KernelTier(inner.S
 
     public override KernelBatch CreateBatch(int maxSequences, int maxTokens) => new Batch(this, inner.CreateBatch(maxSequences, maxTokens));
 
-    public override void Transcode(ReadOnlySpan<PageMove> moves)
+    public override void Transcode(ReadOnlySpan<PageMove> moves, Span<bool> kept = default)
     {
         Work = Work with { Moved = Work.Moved + moves.Length };
         inner.Transcode(moves);

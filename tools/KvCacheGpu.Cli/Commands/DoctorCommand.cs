@@ -38,7 +38,7 @@ internal static class DoctorCommand
     {
         // Every tier runs every format; widths are the formats' own limit.
         FormatReport[] formats = [.. Enum.GetValues<PageFormat>().Select(f => new FormatReport(
-            f.Name(), f.BitsPerElement(), f.ScaleBytes(), f.IsFullPrecision(), f.IsRotated(), f.ElementsPerWord()))];
+            f.Name(), f.BitsPerElement(), f.ScaleBytes(128), f.IsFullPrecision(), f.IsRotated(), f.WidthMultiple()))];
         string[] names = [.. formats.Select(f => f.Name)];
         string version = typeof(KvCache).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? "unknown";
         return new DoctorReport(

@@ -1,5 +1,4 @@
 using System.Globalization;
-using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Cli;
 
@@ -28,7 +27,4 @@ internal static class Readable
 
     /// <summary>"25.68".</summary>
     public static string Decimal(double number) => number.ToString("F2", CultureInfo.InvariantCulture);
-
-    /// <summary>"i8": formats as the command line names them.</summary>
-    public static string Name(this PageFormat format) => format.ToString().ToLowerInvariant();
 }
