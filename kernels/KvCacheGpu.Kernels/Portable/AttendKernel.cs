@@ -30,8 +30,8 @@ internal readonly struct FourRows : IRowCount
 /// <code>
 /// shared   q[R][wK]  acc[R][wV]  scores[R][P]  largest[R][DimX]  sums[R][DimX]  state[R][4] = running max, running sum, alpha, beta
 ///          rows[R][5] (int)      = first entry, end entry, position, and of the page at hand: end of the tokens seen, first one seen
-///          levels[2][16]         of the key's and the value's codes
-///          staged[planes][tokens] scales of values with more than one each, for as many tokens as fit
+///          staged[planes][tokens] = scales of values with more than one each, for as many tokens as fit
+///          levels[2][16]         = those of the key's and the value's codes
 /// </code>
 /// What scales a whole vector is taken out of the sum over its elements: a key's scale after it, a value's joins the token's weight. The mean
 /// of T keys is taken out too: its product with each row comes once per page.
@@ -95,9 +95,10 @@ internal static class AttendKernel
         at += rows * StateWords;
         ArrayView<int> range = shared.SubView(at, rows * RangeWords).Cast<int>();
         at += rows * RangeWords;
+        ArrayView<float> staged = shared.SubView(at, map.StagedPlanes * map.StagedTokens);
+        at += map.StagedPlanes * map.StagedTokens;
         ArrayView<float> keyLevels = shared.SubView(at, LevelTable.Size);
         ArrayView<float> valueLevels = shared.SubView(at + LevelTable.Size, LevelTable.Size);
-        ArrayView<float> staged = shared.SubView(at + (2 * LevelTable.Size), map.StagedPlanes * map.StagedTokens);
         if (default(TKey).LevelBits > 0)
         {
             LevelTable.Fill(keyLevels, default(TKey).LevelBits);

@@ -30,11 +30,11 @@ internal readonly struct TokenScratch
         int at = 4 * width;
         Red = shared.SubView(at, Group.DimX);
         at += Group.DimX;
+        Scales = shared.SubView(at, planes).Cast<int>();
+        at += planes;
         SourceLevels = shared.SubView(at, LevelTable.Size);
         TargetLevels = shared.SubView(at + LevelTable.Size, LevelTable.Size);
         Boundaries = shared.SubView(at + (2 * LevelTable.Size), LevelTable.Size);
-        at += 3 * LevelTable.Size;
-        Scales = shared.SubView(at, planes).Cast<int>();
     }
 
     /// <summary>Shared floats that a group of <paramref name="threads"/> needs.</summary>
