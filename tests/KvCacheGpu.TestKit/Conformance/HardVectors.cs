@@ -3,6 +3,9 @@ namespace KvCacheGpu.TestKit;
 /// <summary>Vectors that formats break on, among ordinary ones.</summary>
 public static class HardVectors
 {
+    /// <summary>Kinds of hard vectors.</summary>
+    public const int Kinds = 12;
+
     /// <summary>[tokens][heads][width], a hard vector wherever the running number is even.</summary>
     public static float[] Rows(int tokens, int heads, int width, int seed)
     {
@@ -11,7 +14,8 @@ public static class HardVectors
         return [.. Enumerable.Range(0, tokens * heads).SelectMany(i => i % 2 == 1 ? ordinary[i] : Hard(i / 2, width, ordinary[i]))];
     }
 
-    private static float[] Hard(int kind, int width, float[] ordinary) => (kind % 12) switch
+    /// <summary>One of the twelve kinds: two of them are an ordinary vector, scaled.</summary>
+    public static float[] Hard(int kind, int width, float[] ordinary) => (kind % Kinds) switch
     {
         0 => new float[width],
         1 => Fill(width, _ => 0.7f),
