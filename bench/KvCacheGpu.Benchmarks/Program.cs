@@ -1,9 +1,16 @@
 using BenchmarkDotNet.Running;
 using KvCacheGpu.Benchmarks;
+using KvCacheGpu.TestKit;
 
 if (args is ["roofline", .. string[] options])
 {
     return Roofline.Run(options);
+}
+
+if (args is ["errors"])
+{
+    Console.Write(ErrorTable.Markdown());
+    return 0;
 }
 
 BenchmarkSwitcher.FromAssembly(typeof(Program).Assembly).Run(args);

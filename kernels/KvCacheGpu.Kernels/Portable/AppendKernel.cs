@@ -37,8 +37,8 @@ internal static class AppendKernel
         ArrayView<int> page = Page(arena, arena[dims.Slots + (row * dims.Capacity) + entry]);
         int t = position % dims.PageTokens;
 
-        int keyWords = dims.KeyWidth / default(TKey).PerWord;
-        int valueWords = dims.ValueWidth / default(TValue).PerWord;
+        int keyWords = dims.KeyWidth / default(TKey).ElementsPerChunk;
+        int valueWords = dims.ValueWidth / default(TValue).ElementsPerChunk;
         bool keyRefused = Store<TKey>(
             page, t, dims.PageTokens, keyWords, keys, ((long)token * keyTokenStride) + ((long)head * keyHeadStride), dims.KeyRefusedFrom);
         bool valueRefused = Store<TValue>(
@@ -71,18 +71,18 @@ internal static class AppendKernel
     }
 
     private static bool Store<TCodec>(
-        ArrayView<int> page, int first, int wordStride, int words, ArrayView<float> source, long at, int refusedFrom)
+        ArrayView<int> page, int first, int wordStride, int words, ArrayView<float> source, long at, uint refusedFrom)
         where TCodec : struct, IPortableCodec
     {
         bool refused = false;
         for (int w = Group.IdxX; w < words; w += Group.DimX)
         {
             uint word = 0;
-            for (int j = 0; j < default(TCodec).PerWord; j++)
+            for (int j = 0; j < default(TCodec).ElementsPerChunk; j++)
             {
-                float x = source[at + (w * default(TCodec).PerWord) + j];
-                refused |= (int)(Interop.FloatAsInt(x) & 0x7FFFFFFF) >= refusedFrom;
-                word |= default(TCodec).Encode(x, 1f) << (32 / default(TCodec).PerWord * j);
+                float x = source[at + (w * default(TCodec).ElementsPerChunk) + j];
+                refused |= (Interop.FloatAsInt(x) & 0x7FFFFFFF) >= refusedFrom;
+                word |= default(TCodec).Place(default(TCodec).Code(x, 0f, 1f, source), j, 0);
             }
 
             page[first + (w * wordStride)] = (int)word;

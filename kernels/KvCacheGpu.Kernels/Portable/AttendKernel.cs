@@ -30,7 +30,11 @@ internal readonly struct FourRows : IRowCount
 /// <code>
 /// shared   q[R][wK]  acc[R][wV]  scores[R][P]  largest[R][DimX]  sums[R][DimX]  state[R][4] = running max, running sum, alpha, beta
 ///          rows[R][5] (int)      = first entry, end entry, position, and of the page at hand: end of the tokens seen, first one seen
+///          staged[planes][tokens] = scales of values with more than one each, for as many tokens as fit
+///          levels[2][16]         = those of the key's and the value's codes
 /// </code>
+/// What scales a whole vector is taken out of the sum over its elements: a key's scale after it, a value's joins the token's weight. The mean
+/// of T keys is taken out too: its product with each row comes once per page.
 /// </remarks>
 internal static class AttendKernel
 {
@@ -38,8 +42,9 @@ internal static class AttendKernel
     private const int RangeWords = 5;
 
     /// <summary>Shared floats that a group of <paramref name="threads"/> needs.</summary>
-    public static int SharedFloats(int rows, int keyWidth, int valueWidth, int pageTokens, int threads) =>
-        rows * (keyWidth + valueWidth + pageTokens + (2 * threads) + StateWords + RangeWords);
+    public static int SharedFloats(int rows, KvGeometry geometry, PageDims page, int threads) =>
+        (rows * (page.KeyStride + geometry.ValueWidth + geometry.PageTokens + (2 * threads) + StateWords + RangeWords))
+        + (2 * LevelTable.Size) + (page.StagedPlanes * page.StagedTokens);
 
     /// <summary>
     /// One group per (block, head, segment): partials[item][segment][R][wV] (sums, not normalized) and
@@ -59,6 +64,7 @@ internal static class AttendKernel
         int headStride,
         float scale,
         int window,
+        PageDims map,
         KernelDims dims)
         where TKey : struct, IPortableCodec
         where TValue : struct, IPortableCodec
@@ -75,8 +81,8 @@ internal static class AttendKernel
         int tableRow = dims.Row(batch[owner], layer, head);
 
         ArrayView<float> shared = SharedMemory.GetDynamic<float>();
-        ArrayView<float> q = shared.SubView(0, rows * dims.KeyWidth);
-        int at = rows * dims.KeyWidth;
+        ArrayView<float> q = shared.SubView(0, rows * map.KeyStride);
+        int at = rows * map.KeyStride;
         ArrayView<float> acc = shared.SubView(at, rows * dims.ValueWidth);
         at += rows * dims.ValueWidth;
         ArrayView<float> scores = shared.SubView(at, rows * dims.PageTokens);
@@ -88,6 +94,20 @@ internal static class AttendKernel
         ArrayView<float> state = shared.SubView(at, rows * StateWords);
         at += rows * StateWords;
         ArrayView<int> range = shared.SubView(at, rows * RangeWords).Cast<int>();
+        at += rows * RangeWords;
+        ArrayView<float> staged = shared.SubView(at, map.StagedPlanes * map.StagedTokens);
+        at += map.StagedPlanes * map.StagedTokens;
+        ArrayView<float> keyLevels = shared.SubView(at, LevelTable.Size);
+        ArrayView<float> valueLevels = shared.SubView(at + LevelTable.Size, LevelTable.Size);
+        if (default(TKey).LevelBits > 0)
+        {
+            LevelTable.Fill(keyLevels, default(TKey).LevelBits);
+        }
+
+        if (default(TValue).LevelBits > 0)
+        {
+            LevelTable.Fill(valueLevels, default(TValue).LevelBits);
+        }
 
         for (int r = Group.IdxX; r < rows; r += Group.DimX)
         {
@@ -104,7 +124,7 @@ internal static class AttendKernel
             state[(r * StateWords) + 1] = 0f;
         }
 
-        LoadQueries(q, queries, rows, firstRow, batch[owner + 1], batch[owner + 2], head, tokenStride, headStride, scale, dims);
+        LoadQueries(q, queries, rows, firstRow, batch[owner + 1], batch[owner + 2], head, tokenStride, headStride, scale, map.KeyStride, dims);
         for (int i = Group.IdxX; i < rows * dims.ValueWidth; i += Group.DimX)
         {
             acc[i] = 0f;
@@ -140,8 +160,13 @@ internal static class AttendKernel
             {
                 ArrayView<int> page = AppendKernel.Page(arena, arena[dims.Slots + (tableRow * dims.Capacity) + entry]);
                 int seen = See(range, rows, entry, TableMap.PageIndexOf(tag) * dims.PageTokens, dims.PageTokens, window);
-                Logits<TKey, TValue, TRows>(page, q, scores, range, seen, dims);
-                Weigh<TKey, TValue>(page, scores, largest, sums, range, rows, seen, dims);
+                if (default(TKey).Scales == Scaling.Gain)
+                {
+                    ProjectMean<TRows>(page, q, sums, map, dims.KeyWidth);
+                }
+
+                Logits<TKey, TRows>(page, q, scores, sums, keyLevels, seen, map, dims.PageTokens);
+                Weigh<TValue>(page, scores, largest, sums, range, rows, seen, map.ValueScales, dims.PageTokens);
                 for (int r = Group.IdxX; r < rows; r += Group.DimX)
                 {
                     int end = range[(r * RangeWords) + 3];
@@ -153,7 +178,20 @@ internal static class AttendKernel
                 }
 
                 Group.Barrier();
-                Accumulate<TKey, TValue, TRows>(page, acc, scores, state, seen, dims);
+                if (default(TValue).Scales == Scaling.Group || default(TValue).Scales == Scaling.Block)
+                {
+                    for (int t = 0; t < seen; t += map.StagedTokens)
+                    {
+                        int next = t + map.StagedTokens < seen ? t + map.StagedTokens : seen;
+                        Stage(page, staged, map, t, next);
+                        Accumulate<TValue, TRows>(page, acc, scores, state, valueLevels, staged, t, next, map, dims);
+                    }
+                }
+                else
+                {
+                    Accumulate<TValue, TRows>(page, acc, scores, state, valueLevels, staged, 0, seen, map, dims);
+                }
+
                 Group.Barrier();
             }
         }
@@ -189,15 +227,17 @@ internal static class AttendKernel
         int tokenStride,
         int headStride,
         float scale,
+        int stride,
         KernelDims dims)
     {
-        for (int i = Group.IdxX; i < rows * dims.KeyWidth; i += Group.DimX)
+        for (int i = Group.IdxX; i < rows * stride; i += Group.DimX)
         {
-            int r = i / dims.KeyWidth;
+            int r = i / stride;
+            int d = i - (r * stride);
             int token = (firstRow + r) / dims.GroupSize;
             int queryHead = (head * dims.GroupSize) + (firstRow + r - (token * dims.GroupSize));
             long vector = ((long)(firstToken + token) * tokenStride) + ((long)queryHead * headStride);
-            q[i] = token < tokens ? queries[vector + i - (r * dims.KeyWidth)] * scale : 0f;
+            q[i] = token < tokens && d < dims.KeyWidth ? queries[vector + d] * scale : 0f;
         }
     }
 
@@ -225,51 +265,118 @@ internal static class AttendKernel
         return seen;
     }
 
-    // scores[r][t] = q[r] . k[t]; neighbours in t read neighbouring words.
-    private static void Logits<TKey, TValue, TRows>(
-        ArrayView<int> page, ArrayView<float> q, ArrayView<float> scores, ArrayView<int> range, int seen, KernelDims dims)
-        where TKey : struct, IPortableCodec
-        where TValue : struct, IPortableCodec
+    // sums[r * DimX] = q[r] . mean, where Weigh needs the room only after the logits are through.
+    private static void ProjectMean<TRows>(ArrayView<int> page, ArrayView<float> q, ArrayView<float> sums, PageDims map, int width)
         where TRows : struct, IRowCount
     {
-        int words = dims.KeyWidth / default(TKey).PerWord;
-        int scales = (words + (dims.ValueWidth / default(TValue).PerWord)) * dims.PageTokens;
+        float s0 = 0f;
+        float s1 = 0f;
+        float s2 = 0f;
+        float s3 = 0f;
+        for (int d = Group.IdxX; d < width; d += Group.DimX)
+        {
+            float mean = Chunk.Half(page, map.Mean, d);
+            s0 += mean * q[d];
+            if (default(TRows).Count > 1)
+            {
+                s1 += mean * q[map.KeyStride + d];
+                s2 += mean * q[(2 * map.KeyStride) + d];
+                s3 += mean * q[(3 * map.KeyStride) + d];
+            }
+        }
+
+        sums[Group.IdxX] = s0;
+        if (default(TRows).Count > 1)
+        {
+            sums[Group.DimX + Group.IdxX] = s1;
+            sums[(2 * Group.DimX) + Group.IdxX] = s2;
+            sums[(3 * Group.DimX) + Group.IdxX] = s3;
+        }
+
+        SharedVector.Sum(sums, default(TRows).Count);
+    }
+
+    // scores[r][t] = q[r] . k[t]; neighbours in t read neighbouring words.
+    private static void Logits<TKey, TRows>(
+        ArrayView<int> page,
+        ArrayView<float> q,
+        ArrayView<float> scores,
+        ArrayView<float> means,
+        ArrayView<float> levels,
+        int seen,
+        PageDims map,
+        int pageTokens)
+        where TKey : struct, IPortableCodec
+        where TRows : struct, IRowCount
+    {
+        int chunks = map.KeyStride / default(TKey).ElementsPerChunk;
         for (int t = Group.IdxX; t < seen; t += Group.DimX)
         {
             float s0 = 0f;
             float s1 = 0f;
             float s2 = 0f;
             float s3 = 0f;
-            for (int w = 0; w < words; w++)
+            float scale = 1f;
+            for (int c = 0; c < chunks; c++)
             {
-                int word = page[(w * dims.PageTokens) + t];
-                for (int j = 0; j < default(TKey).PerWord; j++)
+                int first = (c * default(TKey).WordsPerChunk * pageTokens) + t;
+                int word0 = page[first];
+                int word1 = default(TKey).WordsPerChunk > 1 ? page[first + pageTokens] : 0;
+                int word2 = default(TKey).WordsPerChunk > 2 ? page[first + (2 * pageTokens)] : 0;
+                if (default(TKey).Scales == Scaling.Block && c % (32 / default(TKey).ElementsPerChunk) == 0)
                 {
-                    float k = default(TKey).Decode(word, j);
-                    int d = (w * default(TKey).PerWord) + j;
+                    scale = Chunk.Half(page, map.KeyScales + (c / (32 / default(TKey).ElementsPerChunk) * map.PlaneWords), t);
+                }
+
+                for (int j = 0; j < default(TKey).ElementsPerChunk; j++)
+                {
+                    float k = default(TKey).Decode(default(TKey).LowWord(j) == 0 ? word0 : word1, word2, j, levels);
+                    k = default(TKey).Scales == Scaling.Block ? k * scale : k;
+                    int d = Chunk.Element<TKey>(c, j);
                     s0 += k * q[d];
                     if (default(TRows).Count > 1)
                     {
-                        s1 += k * q[dims.KeyWidth + d];
-                        s2 += k * q[(2 * dims.KeyWidth) + d];
-                        s3 += k * q[(3 * dims.KeyWidth) + d];
+                        s1 += k * q[map.KeyStride + d];
+                        s2 += k * q[(2 * map.KeyStride) + d];
+                        s3 += k * q[(3 * map.KeyStride) + d];
                     }
                 }
             }
 
-            float scale = default(TKey).IsScaled ? TranscodeKernels.Scale(page, scales, t) : 1f;
-            scores[t] = s0 * scale;
+            if (default(TKey).Scales == Scaling.Vector)
+            {
+                scale = Chunk.Half(page, map.KeyScales, t);
+                s0 *= scale;
+                s1 *= scale;
+                s2 *= scale;
+                s3 *= scale;
+            }
+
+            if (default(TKey).Scales == Scaling.Gain)
+            {
+                scale = Chunk.Half(page, map.KeyScales, t);
+                float gain = Chunk.Half(page, map.KeyScales + map.PlaneWords, t);
+                s0 = scale * ((gain * s0) + means[0]);
+                if (default(TRows).Count > 1)
+                {
+                    s1 = scale * ((gain * s1) + means[Group.DimX]);
+                    s2 = scale * ((gain * s2) + means[2 * Group.DimX]);
+                    s3 = scale * ((gain * s3) + means[3 * Group.DimX]);
+                }
+            }
+
+            scores[t] = s0;
             if (default(TRows).Count > 1)
             {
-                scores[dims.PageTokens + t] = s1 * scale;
-                scores[(2 * dims.PageTokens) + t] = s2 * scale;
-                scores[(3 * dims.PageTokens) + t] = s3 * scale;
+                scores[pageTokens + t] = s1;
+                scores[(2 * pageTokens) + t] = s2;
+                scores[(3 * pageTokens) + t] = s3;
             }
         }
     }
 
     // scores -> exp(score - the page's largest), times the value's scale; leaves each row's largest and sum. A thread reads only scores it wrote.
-    private static void Weigh<TKey, TValue>(
+    private static void Weigh<TValue>(
         ArrayView<int> page,
         ArrayView<float> scores,
         ArrayView<float> largest,
@@ -277,19 +384,17 @@ internal static class AttendKernel
         ArrayView<int> range,
         int rows,
         int seen,
-        KernelDims dims)
-        where TKey : struct, IPortableCodec
+        int scales,
+        int pageTokens)
         where TValue : struct, IPortableCodec
     {
-        int words = (dims.KeyWidth / default(TKey).PerWord) + (dims.ValueWidth / default(TValue).PerWord);
-        int scales = (words * dims.PageTokens) + (default(TKey).IsScaled ? (dims.PageTokens + 1) / 2 : 0);
         for (int r = 0; r < rows; r++)
         {
             float most = float.NegativeInfinity;
             int begin = range[(r * RangeWords) + 4];
             for (int t = Group.IdxX; t < range[(r * RangeWords) + 3]; t += Group.DimX)
             {
-                float score = t >= begin ? scores[(r * dims.PageTokens) + t] : float.NegativeInfinity;
+                float score = t >= begin ? scores[(r * pageTokens) + t] : float.NegativeInfinity;
                 most = score > most ? score : most;
             }
 
@@ -304,9 +409,9 @@ internal static class AttendKernel
             for (int t = Group.IdxX; t < seen; t += Group.DimX)
             {
                 bool isSeen = t >= range[(r * RangeWords) + 4] && t < range[(r * RangeWords) + 3];
-                float p = isSeen ? PortableMath.Exp(scores[(r * dims.PageTokens) + t] - most) : 0f;
+                float p = isSeen ? PortableMath.Exp(scores[(r * pageTokens) + t] - most) : 0f;
                 sum += p;
-                scores[(r * dims.PageTokens) + t] = default(TValue).IsScaled ? p * TranscodeKernels.Scale(page, scales, t) : p;
+                scores[(r * pageTokens) + t] = default(TValue).Scales == Scaling.Vector ? p * Chunk.Half(page, scales, t) : p;
             }
 
             sums[(r * Group.DimX) + Group.IdxX] = sum;
@@ -329,26 +434,63 @@ internal static class AttendKernel
         state[at + 3] = beta;
     }
 
-    // acc[r][d] = alpha acc[r][d] + beta sum_t scores[r][t] v[t][d]; a thread keeps to its own elements.
-    private static void Accumulate<TKey, TValue, TRows>(
-        ArrayView<int> page, ArrayView<float> acc, ArrayView<float> scores, ArrayView<float> state, int seen, KernelDims dims)
-        where TKey : struct, IPortableCodec
+    // staged[plane][t - from] = the values' scales; what was there is not read any more.
+    private static void Stage(ArrayView<int> page, ArrayView<float> staged, PageDims map, int from, int to)
+    {
+        if (from > 0)
+        {
+            Group.Barrier();
+        }
+
+        for (int i = Group.IdxX; i < map.StagedPlanes * map.StagedTokens; i += Group.DimX)
+        {
+            int plane = i / map.StagedTokens;
+            int t = from + i - (plane * map.StagedTokens);
+            staged[i] = t < to ? Chunk.Half(page, map.ValueScales + (plane * map.PlaneWords), t) : 0f;
+        }
+
+        Group.Barrier();
+    }
+
+    // acc[r][d] = alpha acc[r][d] + beta sum_t scores[r][t] v[t][d] over tokens from..to; a thread keeps to its own elements.
+    private static void Accumulate<TValue, TRows>(
+        ArrayView<int> page,
+        ArrayView<float> acc,
+        ArrayView<float> scores,
+        ArrayView<float> state,
+        ArrayView<float> levels,
+        ArrayView<float> staged,
+        int from,
+        int to,
+        PageDims map,
+        KernelDims dims)
         where TValue : struct, IPortableCodec
         where TRows : struct, IRowCount
     {
-        int first = dims.KeyWidth / default(TKey).PerWord * dims.PageTokens;
-        int words = dims.ValueWidth / default(TValue).PerWord;
         for (int d = Group.IdxX; d < dims.ValueWidth; d += Group.DimX)
         {
-            int w = d / default(TValue).PerWord;
-            int j = d - (w * default(TValue).PerWord);
+            int j = Chunk.Index<TValue>(d);
+            int chunk = map.ValueFirst + (Chunk.Of<TValue>(d) * default(TValue).WordsPerChunk);
+            int scale = default(TValue).Scales == Scaling.Group ? d / map.ValueGroup * 2 * map.StagedTokens : (d >> 5) * map.StagedTokens;
             float o0 = 0f;
             float o1 = 0f;
             float o2 = 0f;
             float o3 = 0f;
-            for (int t = 0; t < seen; t++)
+            for (int t = from; t < to; t++)
             {
-                float v = default(TValue).Decode(page[first + (t * words) + w], j);
+                int low = page[chunk + (t * map.ValueWords) + default(TValue).LowWord(j)];
+                int high = default(TValue).WordsPerChunk > 2 ? page[chunk + (t * map.ValueWords) + 2] : 0;
+                float v = default(TValue).Decode(low, high, j, levels);
+                if (default(TValue).Scales == Scaling.Group)
+                {
+                    v = (staged[scale + t - from] * v) + staged[scale + map.StagedTokens + t - from];
+                }
+
+                if (default(TValue).Scales == Scaling.Block)
+                {
+                    v *= staged[scale + t - from];
+                }
+
                 o0 += v * scores[t];
                 if (default(TRows).Count > 1)
                 {
@@ -358,16 +500,22 @@ internal static class AttendKernel
                 }
             }
 
-            Fold(acc, d, o0, state, 0);
+            Fold<TValue>(acc, d, o0, state, 0, from);
             if (default(TRows).Count > 1)
             {
-                Fold(acc, dims.ValueWidth + d, o1, state, StateWords);
-                Fold(acc, (2 * dims.ValueWidth) + d, o2, state, 2 * StateWords);
-                Fold(acc, (3 * dims.ValueWidth) + d, o3, state, 3 * StateWords);
+                Fold<TValue>(acc, dims.ValueWidth + d, o1, state, StateWords, from);
+                Fold<TValue>(acc, (2 * dims.ValueWidth) + d, o2, state, 2 * StateWords, from);
+                Fold<TValue>(acc, (3 * dims.ValueWidth) + d, o3, state, 3 * StateWords, from);
             }
         }
     }
 
-    private static void Fold(ArrayView<float> acc, int at, float sum, ArrayView<float> state, int row) =>
-        acc[at] = (acc[at] * state[row + 2]) + (sum * state[row + 3]);
+    // Tokens behind a page's first stage find what was there scaled already.
+    private static void Fold<TValue>(ArrayView<float> acc, int at, float sum, ArrayView<float> state, int row, int from)
+        where TValue : struct, IPortableCodec
+    {
+        bool isStaged = default(TValue).Scales == Scaling.Group || default(TValue).Scales == Scaling.Block;
+        float alpha = isStaged && from > 0 ? 1f : state[row + 2];
+        acc[at] = (acc[at] * alpha) + (sum * state[row + 3]);
+    }
 }

@@ -5,22 +5,25 @@ namespace KvCacheGpu.Kernels;
 /// <summary>The compiled kernels of a step, for one shape's formats.</summary>
 internal sealed class BatchLaunchers
 {
+    private readonly AttendForm[][] _layers;
+
     public BatchLaunchers(Accelerator accelerator, KernelShape shape)
     {
         PageLayout open = shape.Classes[KernelShape.Open];
-        PageLayout @sealed = shape.Classes[KernelShape.Sealed];
         Append = accelerator.LoadKernel<AppendLauncher>(PortableKernels.Append(open.KeyFormat, open.ValueFormat));
         Widen = accelerator.LoadKernel<WidenLauncher>(PortableKernels.Widen);
         Rotate = accelerator.LoadKernel<RotateLauncher>(PortableKernels.RotateQueries);
         Merge = accelerator.LoadKernel<MergeLauncher>(PortableKernels.Merge);
 
-        // Classes with the same bytes are walked by one launch.
-        PageLayout[] walked = open == @sealed ? [open] : [open, @sealed];
-        bool canDecodeAlone = shape.Geometry.GroupSize == 1;
-        AttendFour = [.. walked.Select(l => accelerator.LoadKernel<AttendLauncher>(PortableKernels.Attend(l.KeyFormat, l.ValueFormat, 4)))];
-        AttendOne = canDecodeAlone
-            ? [.. walked.Select(l => accelerator.LoadKernel<AttendLauncher>(PortableKernels.Attend(l.KeyFormat, l.ValueFormat, 1)))]
-            : AttendFour;
+        // Classes of one pair of formats are walked by one launch: a digest lies behind all that attention reads.
+        AttendForm[] forms =
+        [
+            .. shape.Classes.Select((layout, c) => (layout, c)).GroupBy(x => (x.layout.KeyFormat, x.layout.ValueFormat), x => x.c)
+                .Select(classes => new AttendForm(accelerator, shape, [.. classes])),
+        ];
+        _layers = [.. shape.LayerClasses.Select(mask => forms.Where(f => (f.Classes & (mask | (1 << KernelShape.Open))) != 0).ToArray())];
+        MaxForms = _layers.Max(l => l.Length);
+        RotatesKeys = forms.Any(f => f.RotatesKeys);
     }
 
     public AppendLauncher Append { get; }
@@ -31,9 +34,42 @@ internal sealed class BatchLaunchers
 
     public MergeLauncher Merge { get; }
 
-    /// <summary>By launch: one for all classes, or one for each.</summary>
-    public AttendLauncher[] AttendFour { get; }
+    /// <summary>Attention launches of a layer, at most.</summary>
+    public int MaxForms { get; }
 
-    /// <summary>The same for batches whose sequences have a single row each.</summary>
-    public AttendLauncher[] AttendOne { get; }
+    /// <summary>Whether a layer's attention takes rotated queries.</summary>
+    public bool RotatesKeys { get; }
+
+    /// <summary>The attention launches of a layer.</summary>
+    public ReadOnlySpan<AttendForm> Of(int layer) => _layers[layer];
+}
+
+/// <summary>Attention over the pages of one pair of formats.</summary>
+internal sealed class AttendForm
+{
+    public AttendForm(Accelerator accelerator, KernelShape shape, int[] classes)
+    {
+        PageLayout layout = shape.Classes[classes[0]];
+        Classes = classes.Aggregate(0, (mask, c) => mask | (1 << c));
+        Map = new PageDims(shape.Geometry, layout);
+        (RotatesKeys, RotatesValues) = (layout.KeyFormat.IsRotated(), layout.ValueFormat.IsRotated());
+        Four = accelerator.LoadKernel<AttendLauncher>(PortableKernels.Attend(layout.KeyFormat, layout.ValueFormat, 4));
+        One = shape.Geometry.GroupSize > 1
+            ? Four
+            : accelerator.LoadKernel<AttendLauncher>(PortableKernels.Attend(layout.KeyFormat, layout.ValueFormat, 1));
+    }
+
+    /// <summary>Bit c for each page class c.</summary>
+    public int Classes { get; }
+
+    public PageDims Map { get; }
+
+    public bool RotatesKeys { get; }
+
+    public bool RotatesValues { get; }
+
+    public AttendLauncher Four { get; }
+
+    /// <summary>For batches whose sequences have a single row each.</summary>
+    public AttendLauncher One { get; }
 }

@@ -26,8 +26,8 @@ internal readonly struct KernelDims
     public readonly int MaxTokens;
     public readonly int Sequences;
     public readonly int Owners;
-    public readonly int KeyRefusedFrom;
-    public readonly int ValueRefusedFrom;
+    public readonly uint KeyRefusedFrom;
+    public readonly uint ValueRefusedFrom;
 
     /// <summary>Lays out the batch's integers: refusal, blocks, sequences, then the sequence that owns each token.</summary>
     public KernelDims(KernelShape shape, TableMap map, int segmentPages, int maxSequences, int maxTokens)
@@ -36,7 +36,7 @@ internal readonly struct KernelDims
         (Layers, KvHeads, GroupSize, Capacity) = (g.Layers, g.KvHeads, g.GroupSize, shape.TableCapacity);
         (PageTokens, KeyWidth, ValueWidth) = (g.PageTokens, g.KeyWidth, g.ValueWidth);
         (Slots, Tags, Stats, LogSumExp) = (map.Slots, map.Tags, map.Stats, map.LogSumExp);
-        (KeyRefusedFrom, ValueRefusedFrom) = ((int)shape.KeyRefusedFrom, (int)shape.ValueRefusedFrom);
+        (KeyRefusedFrom, ValueRefusedFrom) = (shape.KeyRefusedFrom, shape.ValueRefusedFrom);
         (SegmentPages, MaxTokens) = (segmentPages, maxTokens);
         Sequences = checked(Blocks + (2 * MaxBlocks(maxSequences, maxTokens, g.GroupSize)));
         Owners = checked(Sequences + (SequenceWords * maxSequences));

@@ -8,7 +8,7 @@ namespace KvCacheGpu.Kernels;
 /// <param name="segments">Segments of each (block, head).</param>
 /// <param name="launchStride">(block, head, segment)s from one launch's results to the next's.</param>
 /// <param name="launches">Launches whose results are combined.</param>
-/// <param name="rotated">The launch whose values lie in the rotated basis, or -1.</param>
+/// <param name="rotated">The launches whose values lie in the rotated basis, bit n for launch n.</param>
 internal readonly struct MergeDims(int rows, int firstBlock, int segments, int launchStride, int launches, int rotated)
 {
     public readonly int Rows = rows;
@@ -27,7 +27,7 @@ internal static class MergeKernel
     /// un-rotated once. Shared: rotated[wV], plain[wV].
     /// </summary>
     /// <remarks>
-    /// partials[launch][item][segment][R][wV] where a launch is one page class. The order of the sum is fixed: launches, then segments.
+    /// partials[launch][item][segment][R][wV] where a launch is one pair of formats. The order of the sum is fixed: launches, then segments.
     /// </remarks>
     public static void Merge(
         ArrayView<int> arena,
@@ -83,20 +83,21 @@ internal static class MergeKernel
                 long at = ((((long)launch * merge.LaunchStride) + ((long)item * segments) + s) * rows) + r;
                 if (partialStats[(2 * at) + 1] > 0f)
                 {
+                    bool isTurned = ((merge.Rotated >> launch) & 1) != 0;
                     float weight = PortableMath.Exp(partialStats[2 * at] - largest);
                     sum += weight * partialStats[(2 * at) + 1];
                     for (int d = Group.IdxX; d < dims.ValueWidth; d += Group.DimX)
                     {
                         float part = weight * partials[(at * dims.ValueWidth) + d];
-                        turned[d] = launch == merge.Rotated ? turned[d] + part : turned[d];
-                        plain[d] = launch == merge.Rotated ? plain[d] : plain[d] + part;
+                        turned[d] = isTurned ? turned[d] + part : turned[d];
+                        plain[d] = isTurned ? plain[d] : plain[d] + part;
                     }
                 }
             }
         }
 
         Group.Barrier();
-        if (merge.Rotated >= 0)
+        if (merge.Rotated != 0)
         {
             SharedVector.Undo(turned, dims.ValueWidth, signs, norm);
         }

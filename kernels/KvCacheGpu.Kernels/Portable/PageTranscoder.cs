@@ -8,15 +8,14 @@ internal sealed class PageTranscoder : IDisposable
 {
     private const int MaxMoves = 1024;
     private const int OutputFloats = 1 << 16;
-    private const int ClassPairs = 4;
 
     private readonly DeviceLink _link;
     private readonly KernelShape _shape;
     private readonly int _groupSize;
-    private readonly CopyLauncher _copy;
-    private readonly TranscodeLauncher?[] _transcode = new TranscodeLauncher?[2 * ClassPairs];
-    private readonly MaterializeLauncher[] _materialize = new MaterializeLauncher[4];
-    private readonly PartDims[] _parts = new PartDims[4];
+    private readonly PartMoves[] _moves;
+    private readonly bool[] _occurs = new bool[KernelShape.MaxClasses * KernelShape.MaxClasses];
+    private readonly MaterializeLauncher[][] _materialize;
+    private readonly PartDims[][] _parts;
     private readonly MemoryBuffer1D<int, Stride1D.Dense> _lists;
     private readonly PageLockedArray1D<int> _pinnedLists;
     private readonly MemoryBuffer1D<float, Stride1D.Dense> _output;
@@ -28,22 +27,13 @@ internal sealed class PageTranscoder : IDisposable
     {
         (_link, _shape, _groupSize, _signs) = (link, shape, groupSize, [keySigns, valueSigns]);
         KvGeometry g = shape.Geometry;
-        _copy = link.Accelerator.LoadKernel<CopyLauncher>(PortableKernels.Copy);
-        for (int part = 0; part < 2; part++)
-        {
-            for (int c = 0; c < 2; c++)
-            {
-                _parts[(part * 2) + c] = new PartDims(g, shape.Classes[c], part == 1);
-                _materialize[(part * 2) + c] = link.Accelerator.LoadKernel<MaterializeLauncher>(PortableKernels.Materialize(Format(part, c)));
-                for (int target = 0; target < 2; target++)
-                {
-                    _transcode[(((part * 2) + c) * 2) + target] = Format(part, c) == Format(part, target)
-                        ? null
-                        : link.Accelerator.LoadKernel<TranscodeLauncher>(PortableKernels.Transcode(Format(part, c), Format(part, target)));
-                }
-            }
-        }
-
+        _parts = [.. new[] { false, true }.Select(isValue => shape.Classes.Select(c => new PartDims(g, c, isValue)).ToArray())];
+        _moves = [.. new[] { keySigns, valueSigns }.Select((signs, part) => new PartMoves(link, shape, _parts[part], part == 1, signs, groupSize))];
+        _materialize =
+        [
+            [.. shape.Classes.Select(c => Load(link, c.KeyFormat))],
+            [.. shape.Classes.Select(c => Load(link, c.ValueFormat))],
+        ];
         _lists = link.Allocate<int>(AllocationKind.Scratch, MaxMoves * TranscodeKernels.MoveWords);
         _pinnedLists = link.Pin<int>(_lists.Length);
         _output = link.Allocate<float>(AllocationKind.Scratch, Math.Max(OutputFloats, g.PageTokens * Math.Max(g.KeyWidth, g.ValueWidth)));
@@ -53,32 +43,49 @@ internal sealed class PageTranscoder : IDisposable
     /// <summary>Bytes on the device.</summary>
     public long DeviceBytes => _lists.LengthInBytes + _output.LengthInBytes;
 
-    /// <summary>Enqueues page moves: per 1024 of them one launch for each part and class pair that occurs.</summary>
-    public void Transcode(ArrayView<int> arena, ReadOnlySpan<PageMove> moves)
+    /// <summary>Enqueues page moves: per 1024 of them a few launches for each class pair that occurs. Waits where <paramref name="kept"/> is asked for.</summary>
+    public void Transcode(ArrayView<int> arena, ReadOnlySpan<PageMove> moves, Span<bool> kept)
     {
+        foreach (PageMove move in moves)
+        {
+            ThrowIfRefused(move);
+        }
+
         while (moves.Length > 0)
         {
             ReadOnlySpan<PageMove> chunk = moves[..Math.Min(MaxMoves, moves.Length)];
             moves = moves[chunk.Length..];
             _link.WaitFor(_epoch);
             Span<int> lists = _pinnedLists.Span;
-            int pairs = 0;
+            Array.Clear(_occurs);
             for (int i = 0; i < chunk.Length; i++)
             {
                 PageMove move = chunk[i];
-                int pair = (move.SourceClass * 2) + move.TargetClass;
-                pairs |= 1 << pair;
+                int pair = TranscodeKernels.Pair(move.SourceClass, move.TargetClass);
+                _occurs[pair] = true;
                 int at = i * TranscodeKernels.MoveWords;
                 (lists[at], lists[at + 1], lists[at + 2], lists[at + 3]) = (move.SourceSlot, move.TargetSlot, move.Tokens, pair);
+                lists[at + TranscodeKernels.Kept] = 0;
             }
 
-            _epoch = _link.Upload(_pinnedLists, 0, View(_lists), (long)chunk.Length * TranscodeKernels.MoveWords);
-            for (int launch = 0; launch < 2 * ClassPairs; launch++)
+            long words = (long)chunk.Length * TranscodeKernels.MoveWords;
+            _epoch = _link.Upload(_pinnedLists, 0, View(_lists), words);
+            for (int pair = Array.IndexOf(_occurs, true); pair >= 0; pair = Array.IndexOf(_occurs, true, pair + 1))
             {
-                if (((pairs >> (launch % ClassPairs)) & 1) != 0)
+                _moves[0].Enqueue(arena, View(_lists), pair, chunk.Length);
+                _moves[1].Enqueue(arena, View(_lists), pair, chunk.Length);
+            }
+
+            if (!kept.IsEmpty)
+            {
+                _link.Download(View(_lists), _pinnedLists, 0, words);
+                _link.Synchronize();
+                for (int i = 0; i < chunk.Length; i++)
                 {
-                    Launch(arena, launch / ClassPairs, launch % ClassPairs, chunk.Length);
+                    kept[i] = _pinnedLists.Span[(i * TranscodeKernels.MoveWords) + TranscodeKernels.Kept] != 0;
                 }
+
+                kept = kept[chunk.Length..];
             }
         }
     }
@@ -126,29 +133,22 @@ internal sealed class PageTranscoder : IDisposable
     private static ArrayView<T> View<T>(MemoryBuffer1D<T, Stride1D.Dense> buffer)
         where T : unmanaged => buffer.View.AsContiguous();
 
-    private PageFormat Format(int part, int pageClass) =>
-        part == 0 ? _shape.Classes[pageClass].KeyFormat : _shape.Classes[pageClass].ValueFormat;
+    private static MaterializeLauncher Load(DeviceLink link, PageFormat format) =>
+        link.Accelerator.LoadKernel<MaterializeLauncher>(PortableKernels.Materialize(format));
 
-    private void Launch(ArrayView<int> arena, int part, int pair, int moves)
+    private void ThrowIfRefused(PageMove move)
     {
-        PartDims from = _parts[(part * 2) + (pair / 2)];
-        PartDims to = _parts[(part * 2) + (pair % 2)];
-        if (_transcode[(part * ClassPairs) + pair] is { } transcode)
+        bool isClass = (uint)move.SourceClass < (uint)_shape.Classes.Count && (uint)move.TargetClass < (uint)_shape.Classes.Count;
+        if (!isClass || !PageMoves.IsAllowed(_shape, move.SourceClass, move.TargetClass))
         {
-            int groups = moves * ((from.PageTokens + 1) / 2);
-            var config = new KernelConfig(groups, _groupSize, SharedMemoryConfig.RequestDynamic<float>(from.Width + _groupSize));
-            transcode(_link.Stream, config, arena, View(_lists), pair, from, to, _signs[part].View, _signs[part].Norm);
-        }
-        else
-        {
-            int scaleWords = !Format(part, pair / 2).IsRotated() ? 0 : (from.PageTokens + 1) / 2;
-            _copy(_link.Stream, new KernelConfig(moves, _groupSize), arena, View(_lists), pair, from, to, scaleWords);
+            string what = isClass ? $", {_shape.Classes[move.SourceClass]} to {_shape.Classes[move.TargetClass]}" : string.Empty;
+            throw new ArgumentException($"expected page classes that are sealed, reopened or demoted into each other, got {move}{what}", nameof(move));
         }
     }
 
     private void MaterializePart(ArrayView<int> arena, ReadOnlySpan<PageRead> reads, Span<float> target, int part)
     {
-        PartDims dims = _parts[part * 2];
+        PartDims dims = _parts[part][KernelShape.Open];
         int atOnce = Math.Min((int)_output.Length / (dims.PageTokens * dims.Width), MaxMoves);
         while (target.Length > 0 && reads.Length > 0)
         {
@@ -156,23 +156,23 @@ internal sealed class PageTranscoder : IDisposable
             reads = reads[chunk.Length..];
             _link.WaitFor(_epoch);
             Span<int> lists = _pinnedLists.Span;
-            int classes = 0;
+            Array.Clear(_occurs);
             for (int i = 0; i < chunk.Length; i++)
             {
                 int at = i * TranscodeKernels.ReadWords;
                 (lists[at], lists[at + 1], lists[at + 2]) = (chunk[i].Slot, chunk[i].Tokens, chunk[i].PageClass);
-                classes |= 1 << chunk[i].PageClass;
+                _occurs[chunk[i].PageClass] = true;
             }
 
             _epoch = _link.Upload(_pinnedLists, 0, View(_lists), (long)chunk.Length * TranscodeKernels.ReadWords);
             int groups = chunk.Length * dims.PageTokens;
-            var config = new KernelConfig(groups, _groupSize, SharedMemoryConfig.RequestDynamic<float>(dims.Width));
-            for (int c = 0; c < 2; c++)
+            var config = new KernelConfig(groups, _groupSize, SharedMemoryConfig.RequestDynamic<float>(dims.Width + LevelTable.Size));
+            for (int c = 0; c < _shape.Classes.Count; c++)
             {
-                if (((classes >> c) & 1) != 0)
+                if (_occurs[c])
                 {
-                    _materialize[(part * 2) + c](
-                        _link.Stream, config, arena, View(_lists), 1 << c, _parts[(part * 2) + c], _signs[part].View, _signs[part].Norm, View(_output));
+                    _materialize[part][c](
+                        _link.Stream, config, arena, View(_lists), c, _parts[part][c], _signs[part].View, _signs[part].Norm, View(_output));
                 }
             }
 

@@ -3,7 +3,7 @@ using ILGPU.Runtime;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary>The launches of one step on a <see cref="PortableTier"/>. Per layer: one append, then one launch for each page class and a merge.</summary>
+/// <summary>The launches of one step on a <see cref="PortableTier"/>. Per layer: one append, then one launch for each pair of formats and a merge.</summary>
 internal sealed unsafe class PortableBatch : KernelBatch
 {
     private readonly PortableTier _tier;
@@ -11,8 +11,6 @@ internal sealed unsafe class PortableBatch : KernelBatch
     private readonly KernelDims _dims;
     private readonly BatchMemory _memory;
     private readonly RaggedSequence[] _sequences;
-    private readonly bool _rotatesKeys;
-    private readonly int _rotatedLaunch;
     private int _count;
     private int _tokens;
     private int _blocks;
@@ -29,13 +27,10 @@ internal sealed unsafe class PortableBatch : KernelBatch
         _ = checked(_geometry.Layers * maxTokens * _geometry.KvHeads * 2);
         int segmentPages = Math.Max(1, tier.SegmentTokens / _geometry.PageTokens);
         _dims = new KernelDims(tier.Shape, tier.Map, segmentPages, maxSequences, maxTokens);
-        int launches = tier.Launchers.AttendFour.Length;
-        PageLayout last = tier.Shape.Classes[launches - 1];
-        _rotatesKeys = last.KeyFormat.IsRotated();
-        _rotatedLaunch = last.ValueFormat.IsRotated() ? launches - 1 : -1;
         _sequences = new RaggedSequence[maxSequences];
         int maxBlocks = KernelDims.MaxBlocks(maxSequences, maxTokens, _geometry.GroupSize);
-        _memory = new BatchMemory(tier.Link, tier.Shape, _dims, launches, _rotatesKeys, maxBlocks, tier.PartialFloats);
+        _memory = new BatchMemory(
+            tier.Link, tier.Shape, _dims, tier.Launchers.MaxForms, tier.Launchers.RotatesKeys, maxBlocks, tier.PartialFloats);
     }
 
     /// <inheritdoc/>
@@ -216,7 +211,13 @@ internal sealed unsafe class PortableBatch : KernelBatch
             _tier.Enter();
             AcceleratorStream stream = _tier.Link.Stream;
             Input q = Bring(queries, g.QueryHeads, g.KeyWidth, _memory.PinnedQueries, 0, _memory.Input, ref _queriesEpoch);
-            if (_rotatesKeys)
+            bool rotates = false;
+            foreach (AttendForm form in _tier.Launchers.Of(layer))
+            {
+                rotates |= form.RotatesKeys;
+            }
+
+            if (rotates)
             {
                 var config = new KernelConfig(_tokens * g.QueryHeads, _tier.GroupSize, SharedMemoryConfig.RequestDynamic<float>(g.KeyWidth));
                 _tier.Launchers.Rotate(
@@ -246,15 +247,17 @@ internal sealed unsafe class PortableBatch : KernelBatch
     private void Split(int layer, Input q, float scale, int block, int items, int segments, int window)
     {
         KvGeometry g = _geometry;
-        AttendLauncher[] launchers = _rows == 1 ? _tier.Launchers.AttendOne : _tier.Launchers.AttendFour;
-        int shared = AttendKernel.SharedFloats(_rows, g.KeyWidth, g.ValueWidth, g.PageTokens, _tier.GroupSize);
-        var config = new KernelConfig(items * segments, _tier.GroupSize, SharedMemoryConfig.RequestDynamic<float>(shared));
-        for (int launch = 0; launch < launchers.Length; launch++)
+        ReadOnlySpan<AttendForm> forms = _tier.Launchers.Of(layer);
+        for (int launch = 0; launch < forms.Length; launch++)
         {
-            bool isRotated = launchers.Length > 1 && launch == launchers.Length - 1 && _rotatesKeys;
+            AttendForm form = forms[launch];
+            int shared = AttendKernel.SharedFloats(_rows, g, form.Map, _tier.GroupSize);
+            var config = new KernelConfig(items * segments, _tier.GroupSize, SharedMemoryConfig.RequestDynamic<float>(shared));
+            bool isRotated = form.RotatesKeys;
             long vectors = (long)launch * items * segments * _rows;
             long count = (long)items * segments * _rows;
-            launchers[launch](
+            AttendLauncher attend = _rows == 1 ? form.One : form.Four;
+            attend(
                 _tier.Link.Stream,
                 config,
                 _tier.Arena,
@@ -263,20 +266,28 @@ internal sealed unsafe class PortableBatch : KernelBatch
                 _memory.Partials.SubView(vectors * g.ValueWidth, count * g.ValueWidth),
                 _memory.PartialStats.SubView(vectors * 2, count * 2),
                 layer,
-                launchers.Length == 1 ? 3 : 1 << launch,
+                form.Classes,
                 block,
                 segments,
                 isRotated ? g.QueryHeads * g.KeyWidth : q.TokenStride,
                 isRotated ? g.KeyWidth : q.HeadStride,
                 isRotated ? 1f : scale,
                 window,
+                form.Map,
                 _dims);
         }
     }
 
     private void Merge(int layer, int block, int items, int segments, ArrayView<float> output, ArrayView<float> logSumExp)
     {
-        var merge = new MergeDims(_rows, block, segments, items * segments, _tier.Launchers.AttendFour.Length, _rotatedLaunch);
+        ReadOnlySpan<AttendForm> forms = _tier.Launchers.Of(layer);
+        int rotated = 0;
+        for (int launch = 0; launch < forms.Length; launch++)
+        {
+            rotated |= forms[launch].RotatesValues ? 1 << launch : 0;
+        }
+
+        var merge = new MergeDims(_rows, block, segments, items * segments, forms.Length, rotated);
         var config = new KernelConfig(
             items * _rows, _tier.GroupSize, SharedMemoryConfig.RequestDynamic<float>(2 * _geometry.ValueWidth));
         _tier.Launchers.Merge(

@@ -20,21 +20,35 @@ internal static class PortableKernels
         yield return ("rotate-queries", RotateQueries);
         yield return ("copy", Copy);
         yield return ("merge", Merge);
-        foreach (PageFormat key in _formats)
+        foreach (PageFormat source in _formats)
         {
-            yield return ($"materialize-{key}", Materialize(key));
-            foreach (PageFormat value in _formats)
+            yield return ($"materialize-{source}", Materialize(source));
+            if (source.IsFullPrecision())
             {
-                yield return ($"attend1-{key}-{value}", Attend(key, value, 1));
-                yield return ($"attend4-{key}-{value}", Attend(key, value, 4));
-                if (key != value)
+                yield return ($"append-{source}-{source}", Append(source, source));
+            }
+
+            if (PageMoves.HasDigestOfItsOwn(source))
+            {
+                yield return ($"digest-{source}", Digest(source));
+            }
+
+            foreach (PageFormat target in _formats)
+            {
+                if (PageFormats.IsPair(source, target))
                 {
-                    yield return ($"transcode-{key}-{value}", Transcode(key, value));
+                    yield return ($"attend1-{source}-{target}", Attend(source, target, 1));
+                    yield return ($"attend4-{source}-{target}", Attend(source, target, 4));
                 }
 
-                if (key.IsFullPrecision() && value.IsFullPrecision())
+                if (PageMoves.IsTranscoded(source, target))
                 {
-                    yield return ($"append-{key}-{value}", Append(key, value));
+                    yield return ($"transcode-{source}-{target}", Transcode(source, target));
+                }
+
+                if (PageMoves.IsEncodedByPage(source, target))
+                {
+                    yield return ($"keys-{source}-{target}", EncodeKeys(source, target));
                 }
             }
         }
@@ -60,6 +74,12 @@ internal static class PortableKernels
     public static MethodInfo Transcode(PageFormat source, PageFormat target) =>
         Of(typeof(TranscodeKernels), nameof(TranscodeKernels.Transcode)).MakeGenericMethod(Codec(source), Codec(target));
 
+    public static MethodInfo EncodeKeys(PageFormat source, PageFormat target) =>
+        Of(typeof(KeyKernels), nameof(KeyKernels.Encode)).MakeGenericMethod(Codec(source), Codec(target));
+
+    public static MethodInfo Digest(PageFormat format) =>
+        Of(typeof(KeyKernels), nameof(KeyKernels.Digest)).MakeGenericMethod(Codec(format));
+
     public static MethodInfo Materialize(PageFormat format) =>
         Of(typeof(TranscodeKernels), nameof(TranscodeKernels.Materialize)).MakeGenericMethod(Codec(format));
 
@@ -72,6 +92,15 @@ internal static class PortableKernels
         PageFormat.F16 => typeof(F16Codec),
         PageFormat.BF16 => typeof(BF16Codec),
         PageFormat.I8 => typeof(I8Codec),
+        PageFormat.T4 => typeof(T4Codec),
+        PageFormat.T3 => typeof(ThreeBitCodec<ByGain>),
+        PageFormat.T2 => typeof(TwoBitCodec<ByGain>),
+        PageFormat.V4 => typeof(V4Codec),
+        PageFormat.V3 => typeof(ThreeBitCodec<ByVector>),
+        PageFormat.V2 => typeof(TwoBitCodec<ByVector>),
+        PageFormat.FP8 => typeof(Fp8Codec),
+        PageFormat.Q8 => typeof(Q8Codec),
+        PageFormat.Q4 => typeof(Q4Codec),
         _ => throw new ArgumentOutOfRangeException(nameof(format), format, "unknown page format"),
     };
 }

@@ -60,6 +60,7 @@ internal delegate void AttendLauncher(
     int headStride,
     float scale,
     int window,
+    PageDims map,
     KernelDims dims);
 
 internal delegate void MergeLauncher(
@@ -78,7 +79,16 @@ internal delegate void MergeLauncher(
     KernelDims dims);
 
 internal delegate void CopyLauncher(
-    AcceleratorStream stream, KernelConfig config, ArrayView<int> arena, ArrayView<int> moves, int pair, PartDims from, PartDims to, int scaleWords);
+    AcceleratorStream stream,
+    KernelConfig config,
+    ArrayView<int> arena,
+    ArrayView<int> moves,
+    int pair,
+    int digestWords,
+    int lowExponent,
+    int highExponent,
+    PartDims from,
+    PartDims to);
 
 internal delegate void TranscodeLauncher(
     AcceleratorStream stream,
@@ -96,7 +106,7 @@ internal delegate void MaterializeLauncher(
     KernelConfig config,
     ArrayView<int> arena,
     ArrayView<int> reads,
-    int classMask,
+    int pageClass,
     PartDims part,
     ArrayView<float> signs,
     float norm,

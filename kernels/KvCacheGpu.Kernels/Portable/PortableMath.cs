@@ -53,4 +53,51 @@ internal static class PortableMath
         clamped = clamped < -127f ? -127f : clamped;
         return (int)(Interop.FloatAsInt(clamped + 12582912f) - 0x4B400000);
     }
+
+    /// <summary>Nearest integer, half to even, within 0..15.</summary>
+    public static uint RoundToNibble(float x)
+    {
+        float clamped = x > 15f ? 15f : x;
+        clamped = clamped < 0f ? 0f : clamped;
+        return Interop.FloatAsInt(clamped + 12582912f) - 0x4B400000;
+    }
+
+    /// <summary>Nearest integer, half away from zero, for |x| up to 127 and rounding errors beyond (C's roundf, as ggml's q8_0).</summary>
+    public static int RoundAway(float x)
+    {
+        float magnitude = x < 0f ? -x : x;
+        magnitude = magnitude > 127f ? 127f : magnitude;
+        int whole = (int)magnitude;
+        whole += magnitude - whole >= 0.5f ? 1 : 0;
+        return x < 0f ? -whole : whole;
+    }
+
+    /// <summary>ggml's q4_0 code: x + 8.5 toward zero, 15 at most.</summary>
+    public static uint GgmlNibble(float x)
+    {
+        int code = (int)(Apart(x) + 8.5f);
+        return (uint)(code > 15 ? 15 : code);
+    }
+
+    /// <summary>
+    /// A finite product as it is, on its way to an addition: the comparison keeps compilers from fusing the two, which would round once
+    /// instead of twice and give other bits than other tiers have.
+    /// </summary>
+    public static float Apart(float product) => product > float.MaxValue ? float.MaxValue : product;
+
+    /// <summary>binary16 bits, rounded to nearest even.</summary>
+    public static uint Half(float x) => Bits16.HalfFromSingleBits(Interop.FloatAsInt(x));
+
+    /// <summary>binary16 bits, rounded to nearest even, 65504 at most.</summary>
+    public static uint SaturatedHalf(float x)
+    {
+        uint bits = Half(x);
+        return (bits & 0x7FFF) > 0x7BFF ? (bits & 0x8000) | 0x7BFF : bits;
+    }
+
+    /// <summary>binary16 bits to the number, exactly.</summary>
+    public static float Single(uint half) => Interop.IntAsFloat(Bits16.SingleBitsFromHalf(half));
+
+    /// <summary>Whether a number is an infinity or NaN.</summary>
+    public static bool IsNotFinite(float x) => (Interop.FloatAsInt(x) & 0x7FFFFFFF) >= 0x7F800000;
 }

@@ -40,7 +40,8 @@ public sealed unsafe class PortableTier : KernelTier
         ArgumentOutOfRangeException.ThrowIfGreaterThan(groupSize, accelerator.MaxNumThreadsPerGroup);
         GroupSize = groupSize == 0 ? DefaultGroup(accelerator, shape.Geometry.PageTokens) : groupSize;
         KvGeometry g = shape.Geometry;
-        long shared = sizeof(float) * (long)AttendKernel.SharedFloats(BatchMemory.BlockRows, g.KeyWidth, g.ValueWidth, g.PageTokens, GroupSize);
+        long shared = sizeof(float) * (long)shape.Classes.Max(
+            c => AttendKernel.SharedFloats(BatchMemory.BlockRows, g, new PageDims(g, c), GroupSize));
         ArgumentOutOfRangeException.ThrowIfGreaterThan(shared, accelerator.MaxSharedMemoryPerGroup, nameof(groupSize));
         PartialFloats = accelerator.AcceleratorType == AcceleratorType.CPU ? CpuPartialFloats : GpuPartialFloats;
         Link = new DeviceLink(accelerator, observer);
@@ -115,10 +116,15 @@ public sealed unsafe class PortableTier : KernelTier
     /// <inheritdoc/>
     public override void Transcode(ReadOnlySpan<PageMove> moves, Span<bool> kept = default)
     {
+        if (kept.Length > 0 && kept.Length < moves.Length)
+        {
+            throw new ArgumentException($"expected room for {moves.Length} moves or none, got {kept.Length}", nameof(kept));
+        }
+
         lock (Gate)
         {
             Link.Accelerator.Bind();
-            _transcoder.Transcode(Arena, moves);
+            _transcoder.Transcode(Arena, moves, kept);
         }
     }
 

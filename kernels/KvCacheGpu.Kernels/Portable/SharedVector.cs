@@ -68,6 +68,33 @@ internal static class SharedVector
         }
     }
 
+    /// <summary>
+    /// The sum of x's squares, equal bit for bit to <see cref="Levels.SquareSum"/>: its padding adds zeros, which change nothing.
+    /// Overwrites <c>squares[width]</c>; x may be written again afterwards.
+    /// </summary>
+    public static float SquareSum(ArrayView<float> x, ArrayView<float> squares, int width)
+    {
+        for (int i = Group.IdxX; i < width; i += Group.DimX)
+        {
+            squares[i] = x[i] * x[i];
+        }
+
+        Group.Barrier();
+        for (int half = HalfOf(width); half > 0; half >>= 1)
+        {
+            for (int i = Group.IdxX; i < half && i + half < width; i += Group.DimX)
+            {
+                squares[i] = squares[i] + squares[i + half];
+            }
+
+            Group.Barrier();
+        }
+
+        float sum = squares[0];
+        Group.Barrier();
+        return sum;
+    }
+
     // Pairs (i, i + half) for all i whose bit `half` is clear, numbered densely so that threads share them evenly.
     private static void Transform(ArrayView<float> x, int width, float norm)
     {
@@ -94,8 +121,8 @@ internal static class SharedVector
         Group.Barrier();
     }
 
-    // The power of two at or above half of n; 0 for a group of one.
-    private static int HalfOf(int n)
+    /// <summary>The power of two at or above half of n; 0 for one.</summary>
+    public static int HalfOf(int n)
     {
         int half = 1;
         while (half * 2 < n)

@@ -2,19 +2,25 @@ using ILGPU;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary>Pages written from pages, one part (keys or values) a launch. One group per (move, two tokens).</summary>
+/// <summary>Pages written from pages, one part (keys or values) a launch, and pages read back.</summary>
 internal static class TranscodeKernels
 {
-    /// <summary>Words that describe one move: source slot, target slot, tokens, and the class pair source * 256 + target.</summary>
-    public const int MoveWords = 4;
+    /// <summary>Words that describe one move: source slot, target slot, tokens, class pair, and whether its page is kept.</summary>
+    public const int MoveWords = 5;
+
+    /// <summary>Of those the last: set by whichever thread finds that the target cannot hold the page.</summary>
+    public const int Kept = 4;
 
     /// <summary>Words that describe one read: slot, tokens, class.</summary>
     public const int ReadWords = 3;
 
+    /// <summary>A move's class pair, in one number.</summary>
+    public static int Pair(int source, int target) => (source * KernelShape.MaxClasses) + target;
+
     /// <summary>
-    /// Decodes, changes basis where the formats differ in it, and encodes. A group takes two tokens because their scales share a word.
+    /// Decodes, changes basis where the formats differ in it, and encodes: values, and keys that need nothing of their page's other
+    /// tokens. One group per (move, two tokens), because the scales of two tokens share a word. Shared: <see cref="TokenScratch"/>.
     /// </summary>
-    /// <remarks>I8 (reference/quantization.md): s = max(2^-24, amax/127 rounded up to binary16), code = rint(y / s). Shared: x[width], red[DimX].</remarks>
     public static void Transcode<TSource, TTarget>(
         ArrayView<int> arena,
         ArrayView<int> moves,
@@ -37,47 +43,38 @@ internal static class TranscodeKernels
 
         ArrayView<int> source = AppendKernel.Page(arena, moves[move]);
         ArrayView<int> target = AppendKernel.Page(arena, moves[move + 1]);
-        ArrayView<float> shared = SharedMemory.GetDynamic<float>();
-        ArrayView<float> x = shared.SubView(0, from.Width);
-        ArrayView<float> red = shared.SubView(from.Width, Group.DimX);
-        uint scales = 0;
-        for (int k = 0; k < 2; k++)
+        var s = new TokenScratch(SharedMemory.GetDynamic<float>(), from.Width, to.Planes);
+        s.Fill<TSource, TTarget>();
+        Group.Barrier();
+        int end = first + 2 < tokens ? first + 2 : tokens;
+        for (int t = first; t < end; t++)
         {
-            int t = first + k;
-            if (t < tokens)
+            TokenCodec.Load<TSource>(source, from, t, s.X, s.SourceLevels);
+            TokenCodec.ChangeBasis<TSource, TTarget>(s.X, from.Width, signs, norm);
+            bool isKept = TokenCodec.IsRefused<TSource, TTarget>(s.X, from.Width);
+            isKept |= !TokenCodec.Store<TTarget>(target, to, t, s);
+            if (isKept)
             {
-                Load<TSource>(source, from, t, x);
-                if (default(TSource).IsScaled && !default(TTarget).IsScaled)
-                {
-                    SharedVector.Undo(x, from.Width, signs, norm);
-                }
-
-                if (default(TTarget).IsScaled && !default(TSource).IsScaled)
-                {
-                    SharedVector.Rotate(x, from.Width, signs, norm);
-                }
-
-                float scale = 1f;
-                if (default(TTarget).IsScaled)
-                {
-                    uint bits = Bits16.HalfRoundUpFromSingleBits(Interop.FloatAsInt(AbsoluteMax(x, from.Width, red) / 127f));
-                    scales |= bits << (16 * k);
-                    scale = Interop.IntAsFloat(Bits16.SingleBitsFromHalf(bits));
-                }
-
-                Store<TTarget>(target, to, t, x, scale);
-                Group.Barrier();
+                moves[move + Kept] = 1;
             }
         }
 
-        if (default(TTarget).IsScaled && Group.IdxX == 0)
-        {
-            target[to.Scales + (first / 2)] = (int)scales;
-        }
+        TokenCodec.StoreScales(target, to, first, s.Scales);
     }
 
-    /// <summary>Copies a part word by word: equal formats keep their bits. One group per move.</summary>
-    public static void Copy(ArrayView<int> arena, ArrayView<int> moves, int pair, PartDims from, PartDims to, int scaleWords)
+    /// <summary>
+    /// Copies a part word by word, with its scales: equal formats keep their bits. One group per move.
+    /// </summary>
+    /// <param name="arena">Arena.</param>
+    /// <param name="moves">Moves.</param>
+    /// <param name="pair">Class pair of the moves meant.</param>
+    /// <param name="digestWords">Words of the keys' digest that are copied too.</param>
+    /// <param name="lowExponent">Bits that are all set in what is no finite number, of a word's first element; 0 where all are finite.</param>
+    /// <param name="highExponent">The same of its last element.</param>
+    /// <param name="from">Source.</param>
+    /// <param name="to">Target; may lie in the same slot.</param>
+    public static void Copy(
+        ArrayView<int> arena, ArrayView<int> moves, int pair, int digestWords, int lowExponent, int highExponent, PartDims from, PartDims to)
     {
         int move = Grid.IdxX * MoveWords;
         if (moves[move + 3] != pair)
@@ -87,22 +84,37 @@ internal static class TranscodeKernels
 
         ArrayView<int> source = AppendKernel.Page(arena, moves[move]);
         ArrayView<int> target = AppendKernel.Page(arena, moves[move + 1]);
+        bool isKept = false;
         for (int i = Group.IdxX; i < from.Words * from.PageTokens; i += Group.DimX)
         {
-            target[to.First + i] = source[from.First + i];
+            int word = source[from.First + i];
+            target[to.First + i] = word;
+            int t = from.TokenStride == 1 ? i % from.PageTokens : i / from.Words;
+            bool isFinite = (word & lowExponent) != lowExponent && (word & highExponent) != highExponent;
+            isKept |= lowExponent != 0 && t < moves[move + 2] && !isFinite;
         }
 
-        for (int i = Group.IdxX; i < scaleWords; i += Group.DimX)
+        for (int i = Group.IdxX; i < from.Planes * from.PlaneWords; i += Group.DimX)
         {
             target[to.Scales + i] = source[from.Scales + i];
         }
+
+        for (int i = Group.IdxX; i < digestWords; i += Group.DimX)
+        {
+            target[to.Mean + i] = source[from.Mean + i];
+        }
+
+        if (isKept)
+        {
+            moves[move + Kept] = 1;
+        }
     }
 
-    /// <summary>Pages -> out[reads][P][width] in the plain basis. One group per (read, token). Shared: x[width].</summary>
+    /// <summary>Pages -> out[reads][P][width] in the plain basis. One group per (read, token). Shared: x[width], levels[16].</summary>
     public static void Materialize<TCodec>(
         ArrayView<int> arena,
         ArrayView<int> reads,
-        int classMask,
+        int pageClass,
         PartDims part,
         ArrayView<float> signs,
         float norm,
@@ -111,14 +123,22 @@ internal static class TranscodeKernels
     {
         int read = Grid.IdxX / part.PageTokens;
         int t = Grid.IdxX - (read * part.PageTokens);
-        if (((classMask >> reads[(read * ReadWords) + 2]) & 1) == 0 || t >= reads[(read * ReadWords) + 1])
+        if (reads[(read * ReadWords) + 2] != pageClass || t >= reads[(read * ReadWords) + 1])
         {
             return;
         }
 
-        ArrayView<float> x = SharedMemory.GetDynamic<float>().SubView(0, part.Width);
-        Load<TCodec>(AppendKernel.Page(arena, reads[read * ReadWords]), part, t, x);
-        if (default(TCodec).IsScaled)
+        ArrayView<float> shared = SharedMemory.GetDynamic<float>();
+        ArrayView<float> x = shared.SubView(0, part.Width);
+        ArrayView<float> levels = shared.SubView(part.Width, LevelTable.Size);
+        if (default(TCodec).LevelBits > 0)
+        {
+            LevelTable.Fill(levels, default(TCodec).LevelBits);
+            Group.Barrier();
+        }
+
+        TokenCodec.Load<TCodec>(AppendKernel.Page(arena, reads[read * ReadWords]), part, t, x, levels);
+        if (default(TCodec).IsRotated)
         {
             SharedVector.Undo(x, part.Width, signs, norm);
         }
@@ -128,60 +148,5 @@ internal static class TranscodeKernels
         {
             output[at + i] = x[i];
         }
-    }
-
-    /// <summary>A vector's scale out of its page.</summary>
-    public static float Scale(ArrayView<int> page, int scales, int t) =>
-        Interop.IntAsFloat(Bits16.SingleBitsFromHalf(((uint)page[scales + (t >> 1)] >> (16 * (t & 1))) & 0xFFFF));
-
-    private static void Load<TCodec>(ArrayView<int> page, PartDims part, int t, ArrayView<float> x)
-        where TCodec : struct, IPortableCodec
-    {
-        float scale = default(TCodec).IsScaled ? Scale(page, part.Scales, t) : 1f;
-        for (int i = Group.IdxX; i < part.Width; i += Group.DimX)
-        {
-            int w = i / default(TCodec).PerWord;
-            float element = default(TCodec).Decode(page[part.At(t, w)], i - (w * default(TCodec).PerWord));
-            x[i] = default(TCodec).IsScaled ? element * scale : element;
-        }
-
-        Group.Barrier();
-    }
-
-    private static void Store<TCodec>(ArrayView<int> page, PartDims part, int t, ArrayView<float> x, float scale)
-        where TCodec : struct, IPortableCodec
-    {
-        for (int w = Group.IdxX; w < part.Words; w += Group.DimX)
-        {
-            uint word = 0;
-            for (int j = 0; j < default(TCodec).PerWord; j++)
-            {
-                float element = x[(w * default(TCodec).PerWord) + j];
-                if (!default(TCodec).IsScaled && (Interop.FloatAsInt(element) & 0x7FFFFFFF) > default(TCodec).Largest)
-                {
-                    // A rounding error beyond what the format holds: append refused anything larger.
-                    element = Interop.IntAsFloat((Interop.FloatAsInt(element) & 0x80000000) | default(TCodec).Largest);
-                }
-
-                uint bits = default(TCodec).Encode(element, scale);
-                word |= bits << (32 / default(TCodec).PerWord * j);
-            }
-
-            page[part.At(t, w)] = (int)word;
-        }
-    }
-
-    private static float AbsoluteMax(ArrayView<float> x, int width, ArrayView<float> red)
-    {
-        float largest = 0f;
-        for (int i = Group.IdxX; i < width; i += Group.DimX)
-        {
-            float magnitude = x[i] < 0f ? -x[i] : x[i];
-            largest = magnitude > largest ? magnitude : largest;
-        }
-
-        red[Group.IdxX] = largest;
-        SharedVector.Largest(red, 1);
-        return red[0];
     }
 }

@@ -8,6 +8,9 @@ public enum KeyKind
 
     /// <summary>O: four channels carry a bias and a wider spread, as trained keys do.</summary>
     Outliers,
+
+    /// <summary>OT: O with each token's keys scaled by exp(.4 N).</summary>
+    OutliersOfVaryingScale,
 }
 
 /// <summary>Keys and values as trained models make them: never zeros, never independent from token to token.</summary>
@@ -23,7 +26,7 @@ public static class KeyGenerator
     public static float[][] Keys(int tokens, int width, KeyKind kind, Gaussian gaussian)
     {
         var bias = new double[width];
-        foreach ((int channel, double value) in kind == KeyKind.Outliers ? Outliers : [])
+        foreach ((int channel, double value) in kind == KeyKind.Plain ? [] : Outliers)
         {
             bias[channel * width / 128] = value;
         }
@@ -40,7 +43,8 @@ public static class KeyGenerator
                 key[e] = bias[e] + ((bias[e] == 0 ? 1 : 1.5) * z[e]);
             }
 
-            keys[t] = Rope(key, t);
+            double tau = kind == KeyKind.OutliersOfVaryingScale ? Math.Exp(0.4 * gaussian.Next()) : 1;
+            keys[t] = Rope(key, t, tau);
         }
 
         return keys;
@@ -69,15 +73,15 @@ public static class KeyGenerator
     }
 
     // Half-split: element i turns with element i + width / 2.
-    private static float[] Rope(double[] x, int position)
+    private static float[] Rope(double[] x, int position, double gain)
     {
         int half = x.Length / 2;
         var turned = new float[x.Length];
         for (int i = 0; i < half; i++)
         {
             (double sin, double cos) = Math.SinCos(position * Math.Pow(RopeBase, -2.0 * i / x.Length));
-            turned[i] = (float)((x[i] * cos) - (x[i + half] * sin));
-            turned[i + half] = (float)((x[i] * sin) + (x[i + half] * cos));
+            turned[i] = (float)(gain * ((x[i] * cos) - (x[i + half] * sin)));
+            turned[i + half] = (float)(gain * ((x[i] * sin) + (x[i + half] * cos)));
         }
 
         return turned;
