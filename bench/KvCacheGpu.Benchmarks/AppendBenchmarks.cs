@@ -30,7 +30,7 @@ public class AppendBenchmarks
     public void Append() => _cache!.Append();
 }
 
-/// <summary>Encode of full pages, as sealing does it: 8 KV heads x 8 pages of 64 tokens, width 128, F16 to I8.</summary>
+/// <summary>Encode of full pages, as sealing does it: 8 KV heads x 8 pages of 64 tokens, width 128, from F16.</summary>
 [MemoryDiagnoser]
 public class EncodeBenchmarks
 {
@@ -39,12 +39,21 @@ public class EncodeBenchmarks
     [ParamsSource(nameof(Devices))]
     public string Device { get; set; } = "cpu";
 
+    [ParamsSource(nameof(KeyFormats))]
+    public PageFormat Key { get; set; } = PageFormat.I8;
+
     public static IEnumerable<string> Devices => BenchDevices.All;
+
+    public static IEnumerable<PageFormat> KeyFormats => Pairs.Select(p => p.Key);
+
+    /// <summary>The pairs that encoding is measured for.</summary>
+    public static (PageFormat Key, PageFormat Value)[] Pairs { get; } =
+        [(PageFormat.I8, PageFormat.I8), (PageFormat.T4, PageFormat.V4), (PageFormat.T2, PageFormat.V2)];
 
     [GlobalSetup]
     public void Fill()
     {
-        _cache = new AppendCache(Device, 512, PageFormat.F16);
+        _cache = new AppendCache(Device, 512, PageFormat.F16, Key, Pairs.First(p => p.Key == Key).Value);
         _cache.Append();
     }
 

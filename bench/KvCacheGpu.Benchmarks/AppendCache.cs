@@ -14,16 +14,17 @@ internal sealed class AppendCache : IDisposable
     private readonly float[] _values;
     private readonly PageMove[] _moves;
 
-    public AppendCache(string device, int tokens, PageFormat open)
-        : this((s, b) => BenchDevices.Create(device, s, b), tokens, open)
+    public AppendCache(string device, int tokens, PageFormat open, PageFormat key = PageFormat.I8, PageFormat value = PageFormat.I8)
+        : this((s, b) => BenchDevices.Create(device, s, b), tokens, open, key, value)
     {
     }
 
-    public AppendCache(Func<KernelShape, long, KernelTier> create, int tokens, PageFormat open)
+    public AppendCache(
+        Func<KernelShape, long, KernelTier> create, int tokens, PageFormat open, PageFormat key = PageFormat.I8, PageFormat value = PageFormat.I8)
     {
         var geometry = new KvGeometry(layers: 1, KvHeads, KvHeads, Width);
-        var openLayout = new PageLayout(geometry, open, open);
-        var closed = new PageLayout(geometry, PageFormat.I8, PageFormat.I8);
+        var openLayout = new PageLayout(geometry, open, open, hasDigest: false);
+        var closed = new PageLayout(geometry, key, value);
         int pages = geometry.PagesFor(tokens);
         var shape = new KernelShape(geometry, openLayout, closed, rotationSeed: 1, sequences: 1, tableCapacity: pages);
         var map = new TableMap(shape);

@@ -14,26 +14,32 @@ internal static class Roofline
 
     public static int Run(string[] options)
     {
+        bool isWriting = options is ["--writes", ..];
+        options = isWriting ? options[1..] : options;
         int[] threadCounts = options is ["--threads", string list]
             ? [.. list.Split(',').Select(t => int.Parse(t, CultureInfo.InvariantCulture))]
             : [.. new[] { 1, Environment.ProcessorCount }.Distinct()];
         if (options.Length is not (0 or 2))
         {
-            Console.Error.WriteLine("usage: roofline [--threads 1,2]");
+            Console.Error.WriteLine("usage: roofline [--writes] [--threads 1,2]");
             return 2;
         }
 
         Print($"{Environment.ProcessorCount} logical cores, tier {new SimdTierName()}, .NET {Environment.Version}, {Rounds} rounds, medians");
         foreach (int threads in threadCounts)
         {
-            Measure(threads);
+            Measure(threads, isWriting);
         }
 
-        Scaling(threadCounts);
+        if (!isWriting)
+        {
+            Scaling(threadCounts);
+        }
+
         return 0;
     }
 
-    private static void Measure(int threads)
+    private static void Measure(int threads, bool isWriting)
     {
         using var pool = new WorkerPool(threads);
         using var memory = new Bandwidth(pool);
@@ -41,6 +47,16 @@ internal static class Roofline
         Print(string.Empty);
         Print($"## {threads} thread{(threads == 1 ? string.Empty : "s")}: read {read:f1} GB/s, copy (read + write) {copy:f1} GB/s");
         Print(string.Empty);
+        if (!isWriting)
+        {
+            Attention(threads, memory);
+        }
+
+        Writes(threads, memory);
+    }
+
+    private static void Attention(int threads, Bandwidth memory)
+    {
         Print("| kernel | ms | GB/s | of read | ns per token and KV head |");
         Print("|---|---|---|---|---|");
         foreach (AttendShape shape in Shapes())
@@ -53,16 +69,23 @@ internal static class Roofline
         }
 
         Print(string.Empty);
+    }
+
+    private static void Writes(int threads, Bandwidth memory)
+    {
         Print("| kernel | us | GB/s (read + write) | of copy |");
         Print("|---|---|---|---|");
         foreach (int tokens in new[] { 1, 512 })
         {
             using var cache = new AppendCache((s, b) => new SimdTier(s, b, SimdLevel.Auto, threads), tokens, PageFormat.F16);
             Row($"append {tokens} x 8 heads d128 F16", cache.Append, cache.AppendBytes, memory);
-            if (tokens > 1)
-            {
-                Row("encode 64 pages d128 F16 to I8", cache.Encode, cache.EncodeBytes, memory);
-            }
+        }
+
+        foreach ((PageFormat key, PageFormat value) in EncodeBenchmarks.Pairs)
+        {
+            using var cache = new AppendCache((s, b) => new SimdTier(s, b, SimdLevel.Auto, threads), 512, PageFormat.F16, key, value);
+            cache.Append();
+            Row($"encode 64 pages d128 F16 to {key}/{value}", cache.Encode, cache.EncodeBytes, memory);
         }
     }
 

@@ -31,7 +31,7 @@ public static class GgmlBlocks
     });
 
     /// <summary>Bytes of a row of <paramref name="width"/> elements, a multiple of 32.</summary>
-    public static int RowBytes(PageFormat format, int width) => format.Takes(width) || width % Elements == 0
+    public static int RowBytes(PageFormat format, int width) => width % Elements == 0
         ? width / Elements * BlockBytes(format)
         : throw new ArgumentException($"width: expected a multiple of {Elements}, got {width}", nameof(width));
 

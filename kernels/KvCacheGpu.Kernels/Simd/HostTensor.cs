@@ -22,6 +22,10 @@ internal unsafe struct HostTensor
         };
     }
 
+    /// <summary>One vector where it lies, if it lies in floats; else null.</summary>
+    public readonly float* Floats(int token, int head) =>
+        _type == TensorType.F32 ? (float*)_elements + (token * _tokenStride) + (head * _headStride) : null;
+
     /// <summary>Copies one vector, widened, to <paramref name="target"/>; <paramref name="step"/> floats from element to element.</summary>
     public readonly void Read(int token, int head, int width, float* target, int step = 1)
     {

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics.X86;
 
@@ -15,6 +16,7 @@ internal static unsafe class PackCodes
     public static int BytesFor(int width) => (width + 31) & ~31;
 
     /// <summary>Packs; the codes between width and <see cref="BytesFor"/> are zeros.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Pack(PageFormat format, byte* codes, int width, int* words)
     {
         switch (format)
@@ -27,7 +29,7 @@ internal static unsafe class PackCodes
 
                 break;
             case PageFormat.T2 or PageFormat.V2:
-                for (int i = 0; i < format.Words(width) * 2; i++)
+                for (int i = 0, count = format.Words(width) * 2; i < count; i++)
                 {
                     ((ushort*)words)[i] = (ushort)Gather(((ulong*)codes)[i], Pairs);
                 }
@@ -80,7 +82,7 @@ internal static unsafe class PackCodes
 
                 break;
             case PageFormat.T2 or PageFormat.V2:
-                for (int i = 0; i < format.Words(width) * 2; i++)
+                for (int i = 0, count = format.Words(width) * 2; i < count; i++)
                 {
                     ((ulong*)codes)[i] = Scatter(((ushort*)words)[i], Pairs);
                 }
@@ -124,6 +126,7 @@ internal static unsafe class PackCodes
     }
 
     // The bits under the mask, side by side.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static uint Gather(ulong bytes, ulong mask)
     {
         if (Bmi2.X64.IsSupported)
@@ -140,6 +143,7 @@ internal static unsafe class PackCodes
         return packed;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static ulong Scatter(uint packed, ulong mask)
     {
         if (Bmi2.X64.IsSupported)

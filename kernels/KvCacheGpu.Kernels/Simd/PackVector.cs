@@ -65,8 +65,9 @@ internal static unsafe class PackVector<S, F, I>
         }
     }
 
+    /// <summary>binary16 bits, nearest even; not for what is beyond 65536.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static I Half(I bits, I magnitude)
+    public static I Half(I bits, I magnitude)
     {
         // Round to nearest even: half a step less one, plus the lowest bit kept; the exponent moves from bias 127 to 15.
         I odd = S.And(S.ShiftRight(magnitude, 13), S.AllInt(1));

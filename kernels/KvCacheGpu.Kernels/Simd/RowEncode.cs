@@ -26,34 +26,23 @@ internal static unsafe class RowEncode<S, F, I>
         }
 
         RowFold<S, F, I>.Lanes<MaxFold>(parts, scratch.Turned);
-        uint worst = 0;
-        for (int t = 0; t < tokens; t++)
+        I scales = HalfLanes<S, F, I>.Up(S.Divide(S.Load(parts), S.All(127f)));
+        S.Store(scratch.Factors, S.Divide(S.All(1f), HalfLanes<S, F, I>.Widen(scales)));
+        bool holds = HalfLanes<S, F, I>.AreFinite(parts, tokens) & HalfLanes<S, F, I>.Write(scales, to.Scales + token, tokens);
+        if (to.IsKeys || to.Width % S.Lanes == 0)
         {
-            uint half = Bits16.HalfRoundUpFromSingleBits(BitConverter.SingleToUInt32Bits(parts[t] / 127f));
-            to.Scales[token + t] = (ushort)half;
-            scratch.Factors[t] = 1f / PagePart.Single((ushort)half);
-            worst = Math.Max(worst, half);
+            var codes = (byte*)Target(scratch, to, token, 0);
+            Round(rows, stride, to.Width, scratch.Factors, codes, sizeof(int) * TargetStride(to), tokens);
+            return holds;
         }
 
-        F bias = S.All(RoundingBias);
-        bool isDirect = !to.IsKeys && to.Width % S.Lanes == 0;
         for (int t = 0; t < tokens; t++)
         {
-            float* row = rows + (t * stride);
-            F inverse = S.All(scratch.Factors[t]);
-            byte* codes = isDirect ? (byte*)Target(scratch, to, token, t) : scratch.Codes;
-            for (int i = 0; i < stride; i += S.Lanes)
-            {
-                S.StoreBytes(codes + i, S.AsInt(S.Add(S.Multiply(S.Load(row + i), inverse), bias)));
-            }
-
-            if (!isDirect)
-            {
-                PackCodes.Pack(PageFormat.I8, codes, to.Width, Target(scratch, to, token, t));
-            }
+            Round(rows + (t * stride), stride, to.Width, scratch.Factors + t, scratch.Codes, 0, 1);
+            PackCodes.Pack(PageFormat.I8, scratch.Codes, to.Width, Target(scratch, to, token, t));
         }
 
-        return worst < HalfInfinity;
+        return holds;
     }
 
     /// <summary>r of each row to the part's first plane; its reciprocal, or 0, to the factors.</summary>
@@ -61,16 +50,12 @@ internal static unsafe class RowEncode<S, F, I>
     public static bool Rms(in EncodeScratch scratch, float* rows, int stride, in PagePart to, int token, int tokens)
     {
         SquareSums(scratch, rows, stride, tokens);
-        uint worst = 0;
-        for (int t = 0; t < tokens; t++)
-        {
-            uint half = Bits16.HalfFromSingleBits(BitConverter.SingleToUInt32Bits(MathF.Sqrt(scratch.Parts[t] / to.Width)));
-            to.Scales[token + t] = (ushort)half;
-            scratch.Factors[t] = half == 0 ? 0 : 1f / PagePart.Single((ushort)half);
-            worst = Math.Max(worst, half);
-        }
-
-        return worst < HalfInfinity;
+        F squares = S.Load(scratch.Parts);
+        I r = HalfLanes<S, F, I>.Nearest(S.Sqrt(S.Divide(squares, S.All(to.Width))));
+        F wide = HalfLanes<S, F, I>.Widen(r);
+        F zero = S.All(0f);
+        S.Store(scratch.Factors, S.IfLess(zero, wide, S.Divide(S.All(1f), wide), zero));
+        return HalfLanes<S, F, I>.AreFinite(scratch.Parts, tokens) & HalfLanes<S, F, I>.Write(r, to.Scales + token, tokens);
     }
 
     /// <summary>Rows times their factors.</summary>
@@ -90,27 +75,17 @@ internal static unsafe class RowEncode<S, F, I>
     /// <summary>T formats' codes and gains g of rows that are divided by r, less the mean.</summary>
     public static bool ToGained(in EncodeScratch scratch, float* rows, int stride, in PagePart to, int token, int tokens)
     {
-        float* norms = scratch.Offsets;
         SquareSums(scratch, rows, stride, tokens);
-        float root = MathF.Sqrt(to.Width);
-        for (int t = 0; t < tokens; t++)
-        {
-            norms[t] = MathF.Sqrt(scratch.Parts[t]);
-            scratch.Factors[t] = scratch.Parts[t] > 0 ? root / norms[t] : 0;
-        }
-
+        F squares = S.Load(scratch.Parts);
+        F zero = S.All(0f);
+        F norm = S.Sqrt(squares);
+        S.Store(scratch.Factors, S.IfLess(zero, squares, S.Divide(S.All(MathF.Sqrt(to.Width)), norm), zero));
+        S.Store(scratch.Offsets, norm);
         ToLevels(scratch, rows, stride, to, token, tokens, sumsLevels: true);
         RowFold<S, F, I>.Lanes<AddFold>(scratch.Parts, scratch.Turned);
-        uint worst = 0;
-        for (int t = 0; t < tokens; t++)
-        {
-            float gain = norms[t] > 0 ? norms[t] / MathF.Sqrt(scratch.Parts[t]) : 0;
-            uint half = Bits16.HalfFromSingleBits(BitConverter.SingleToUInt32Bits(gain));
-            to.Scales[to.ScaleStride + token + t] = (ushort)half;
-            worst = Math.Max(worst, half);
-        }
-
-        return worst < HalfInfinity;
+        norm = S.Load(scratch.Offsets);
+        F gain = S.IfLess(zero, norm, S.Divide(norm, S.Sqrt(S.Load(scratch.Parts))), zero);
+        return HalfLanes<S, F, I>.Write(HalfLanes<S, F, I>.Nearest(gain), to.Scales + to.ScaleStride + token, tokens);
     }
 
     /// <summary>Lloyd-Max codes of rows times their factors; where wanted, the sums of the levels' squares, not yet over lanes.</summary>
@@ -158,31 +133,20 @@ internal static unsafe class RowEncode<S, F, I>
     public static bool ToGroups(in EncodeScratch scratch, float* rows, int stride, in PagePart to, int token, int tokens)
     {
         int group = PageFormat.V4.ScaleGroup(to.Width);
-        uint worst = 0;
+        bool holds = true;
         var packed = (byte*)scratch.Packed;
         int codeStride = stride * sizeof(int);
-        F bias = S.All(RoundingBias);
         for (int plane = 0, start = 0; start < to.Width; plane += 2, start += group)
         {
-            Extremes(scratch, rows + start, stride, group, tokens);
+            holds &= Extremes(scratch, rows + start, stride, group, tokens);
+            I least = HalfLanes<S, F, I>.Down(S.Load(scratch.Parts));
+            F minimum = HalfLanes<S, F, I>.Widen(least);
+            I step = HalfLanes<S, F, I>.Up(S.Divide(S.Subtract(S.Load(scratch.Fold), minimum), S.All(15f)));
+            S.Store(scratch.Offsets, minimum);
+            S.Store(scratch.Factors, S.Divide(S.All(1f), HalfLanes<S, F, I>.Widen(step)));
             ushort* scales = to.Scales + (plane * to.ScaleStride) + token;
-            for (int t = 0; t < tokens; t++)
-            {
-                uint least = Bits16.HalfFloorFromSingleBits(BitConverter.SingleToUInt32Bits(scratch.Parts[t]));
-                float minimum = PagePart.Single((ushort)least);
-                uint step = Bits16.HalfRoundUpFromSingleBits(BitConverter.SingleToUInt32Bits((scratch.Fold[t] - minimum) / 15f));
-                scales[t] = (ushort)step;
-                scales[to.ScaleStride + t] = (ushort)least;
-                worst = Math.Max(worst, Math.Max(step, least & 0x7FFF));
-                F m = S.All(minimum), inverse = S.All(1f / PagePart.Single((ushort)step));
-                float* row = rows + start + (t * stride);
-                for (int i = 0; i < group; i += S.Lanes)
-                {
-                    // Neither end of the definition's clamp binds: the minimum is rounded down, the step up.
-                    F code = S.Multiply(S.Subtract(S.Load(row + i), m), inverse);
-                    S.StoreBytes(packed + (t * codeStride) + start + i, S.AsInt(S.Add(code, bias)));
-                }
-            }
+            holds &= HalfLanes<S, F, I>.Write(step, scales, tokens) & HalfLanes<S, F, I>.Write(least, scales + to.ScaleStride, tokens);
+            RoundGroup(rows + start, stride, group, scratch.Offsets, scratch.Factors, packed + start, codeStride, tokens);
         }
 
         int padding = PackCodes.BytesFor(to.Width) - to.Width;
@@ -193,7 +157,7 @@ internal static unsafe class RowEncode<S, F, I>
             PackCodes.Pack(PageFormat.V4, codes, to.Width, to.Words + ((long)(token + t) * to.RowWords));
         }
 
-        return worst < HalfInfinity;
+        return holds;
     }
 
     /// <summary>FP8, q8_0 and q4_0, element by element: formats of exchange.</summary>
@@ -237,6 +201,50 @@ internal static unsafe class RowEncode<S, F, I>
             new Span<int>(scratch.Packed, to.RowWords).CopyTo(new Span<int>(Target(scratch, to, token, t), to.RowWords));
         }
     }
+
+    // Codes of I8, lanes by lanes: no more registers than the processor has, and no call.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Round(float* rows, int stride, int width, float* factors, byte* codes, int codeStride, int tokens)
+    {
+        F bias = S.All(RoundingBias);
+        for (int t = 0; t < tokens; t++, rows += stride, codes += codeStride)
+        {
+            F inverse = S.All(factors[t]);
+            int i = 0;
+            for (; i + (4 * S.Lanes) <= width; i += 4 * S.Lanes)
+            {
+                float* x = rows + i;
+                byte* c = codes + i;
+                S.StoreBytes(c, S.AsInt(S.Add(S.Multiply(S.Load(x), inverse), bias)));
+                S.StoreBytes(c + S.Lanes, S.AsInt(S.Add(S.Multiply(S.Load(x + S.Lanes), inverse), bias)));
+                S.StoreBytes(c + (2 * S.Lanes), S.AsInt(S.Add(S.Multiply(S.Load(x + (2 * S.Lanes)), inverse), bias)));
+                S.StoreBytes(c + (3 * S.Lanes), S.AsInt(S.Add(S.Multiply(S.Load(x + (3 * S.Lanes)), inverse), bias)));
+            }
+
+            for (; i < width; i += S.Lanes)
+            {
+                S.StoreBytes(codes + i, S.AsInt(S.Add(S.Multiply(S.Load(rows + i), inverse), bias)));
+            }
+        }
+    }
+
+    // Codes of V4. Neither end of the definition's clamp binds: the minimum is rounded down, the step up.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void RoundGroup(float* rows, int stride, int group, float* minima, float* factors, byte* codes, int codeStride, int tokens)
+    {
+        F bias = S.All(RoundingBias);
+        for (int t = 0; t < tokens; t++, rows += stride, codes += codeStride)
+        {
+            F minimum = S.All(minima[t]), inverse = S.All(factors[t]);
+            for (int i = 0; i < group; i += S.Lanes)
+            {
+                F code = S.Multiply(S.Subtract(S.Load(rows + i), minimum), inverse);
+                S.StoreBytes(codes + i, S.AsInt(S.Add(code, bias)));
+            }
+        }
+    }
+
+    private static int TargetStride(in PagePart to) => to.IsKeys ? WordRows<S, F, I>.StrideOf(to.RowWords) : to.RowWords;
 
     // Values go where they belong; keys wait to be transposed.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -291,12 +299,13 @@ internal static unsafe class RowEncode<S, F, I>
         }
     }
 
-    // The least of each row's group in the parts, the largest in the fold.
+    // The least of each row's group in the parts, the largest in the fold; whether all are finite, since NaN compares with nothing.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Extremes(in EncodeScratch scratch, float* rows, int stride, int group, int tokens)
+    private static bool Extremes(in EncodeScratch scratch, float* rows, int stride, int group, int tokens)
     {
         float* least = scratch.Parts, most = scratch.Fold;
         F rest = S.All(group % S.Lanes);
+        I largest = S.AllInt(0), magnitude = S.AllInt(int.MaxValue);
         for (int t = 0; t < tokens; t++, rows += stride)
         {
             F lowest = S.All(float.PositiveInfinity), highest = S.All(float.NegativeInfinity);
@@ -305,11 +314,13 @@ internal static unsafe class RowEncode<S, F, I>
             {
                 F x = S.Load(rows + i);
                 (lowest, highest) = (S.Min(lowest, x), S.Max(highest, x));
+                largest = S.MaxInt(largest, S.And(S.AsInt(x), magnitude));
             }
 
             if (i < group)
             {
                 F x = S.Load(rows + i);
+                largest = S.MaxInt(largest, S.And(S.AsInt(x), magnitude));
                 lowest = S.Min(lowest, S.IfLess(S.Index(), rest, x, lowest));
                 highest = S.Max(highest, S.IfLess(S.Index(), rest, x, highest));
             }
@@ -320,5 +331,14 @@ internal static unsafe class RowEncode<S, F, I>
 
         RowFold<S, F, I>.Lanes<LowestFold>(least, scratch.Turned);
         RowFold<S, F, I>.Lanes<HighestFold>(most, scratch.Turned);
+        float* lanes = scratch.Turned;
+        S.Store(lanes, S.AsFloat(largest));
+        bool isFinite = true;
+        for (int lane = 0; lane < S.Lanes; lane++)
+        {
+            isFinite &= float.IsFinite(lanes[lane]);
+        }
+
+        return isFinite;
     }
 }

@@ -1,6 +1,9 @@
 namespace KvCacheGpu.Kernels;
 
-/// <summary>Writes a batch's keys and values into open pages: an item is (sequence, KV head).</summary>
+/// <summary>
+/// Writes a batch's keys and values into open pages: an item is (sequence, KV head). Keys are packed in rows and transposed into their page,
+/// as many tokens at a time as there are lanes.
+/// </summary>
 internal sealed unsafe class SimdAppend<S, F, I> : SimdAppendWork
     where S : struct, ISimd<F, I>
     where F : struct
@@ -20,37 +23,55 @@ internal sealed unsafe class SimdAppend<S, F, I> : SimdAppendWork
         RaggedSequence sequence = _batch.Sequences[index];
         int row = _tier.Map.Row(sequence.Sequence, Layer, head);
         int lastPage = (sequence.Length - 1) / g.PageTokens;
+        int keyStride = WordRows<S, F, I>.StrideOf(layout.KeyWords);
         int padded = (Math.Max(g.KeyWidth, g.ValueWidth) + S.Lanes - 1) / S.Lanes * S.Lanes;
         float* vector = stackalloc float[padded];
-        int* words = stackalloc int[padded];
-        new Span<float>(vector, padded).Clear();
-        for (int i = 0; i < sequence.Tokens; i++)
+        int* words = stackalloc int[Math.Max(padded, keyStride * Math.Min(S.Lanes, sequence.Tokens))];
+        for (int i = 0; i < sequence.Tokens;)
         {
             int position = sequence.Length - sequence.Tokens + i;
             (int pageIndex, int token) = Math.DivRem(position, g.PageTokens);
             int entry = _tier.Tables[row] - 1 - (lastPage - pageIndex);
             int* page = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, entry)]);
-            Keys.Read(sequence.FirstToken + i, head, g.KeyWidth, vector);
-            if (PackVector<S, F, I>.Pack(layout.KeyFormat, vector, g.KeyWidth, words) >= _tier.Shape.KeyRefusedFrom)
+
+            // Whole squares from the second on: a chunk may start anywhere in its page.
+            int some = Math.Min(Math.Min(sequence.Tokens - i, g.PageTokens - token), S.Lanes - (token % S.Lanes));
+            for (int t = 0; t < some; t++)
             {
-                _batch.Refuse(new NonFinite(Layer, sequence.FirstToken + i, head, IsValue: false));
+                Pack(Keys, sequence.FirstToken + i + t, head, g.KeyWidth, layout.KeyFormat, vector, words + (t * keyStride), isValue: false);
             }
 
-            for (int w = 0; w < layout.KeyWords; w++)
+            WordRows<S, F, I>.WriteKeys(words, layout.KeyWords, page, g.PageTokens, token, some);
+            int* values = page + layout.ValueOffset + (token * layout.ValueWords);
+            bool isDirect = g.ValueWidth % S.Lanes == 0;
+            for (int t = 0; t < some; t++, values += layout.ValueWords)
             {
-                page[(w * g.PageTokens) + token] = words[w];
+                Pack(Values, sequence.FirstToken + i + t, head, g.ValueWidth, layout.ValueFormat, vector, isDirect ? values : words, isValue: true);
+                if (!isDirect)
+                {
+                    new Span<int>(words, layout.ValueWords).CopyTo(new Span<int>(values, layout.ValueWords));
+                }
             }
 
-            // A key's tail must not reach into a narrower value's last lanes.
-            new Span<float>(vector, padded).Clear();
-            Values.Read(sequence.FirstToken + i, head, g.ValueWidth, vector);
-            if (PackVector<S, F, I>.Pack(layout.ValueFormat, vector, g.ValueWidth, words) >= _tier.Shape.ValueRefusedFrom)
-            {
-                _batch.Refuse(new NonFinite(Layer, sequence.FirstToken + i, head, IsValue: true));
-            }
+            i += some;
+        }
+    }
 
-            new Span<int>(words, layout.ValueWords).CopyTo(new Span<int>(page + layout.ValueOffset + (token * layout.ValueWords), layout.ValueWords));
-            new Span<float>(vector, padded).Clear();
+    private void Pack(in HostTensor tensor, int token, int head, int width, PageFormat format, float* vector, int* words, bool isValue)
+    {
+        float* elements = width % S.Lanes == 0 ? tensor.Floats(token, head) : null;
+        if (elements == null)
+        {
+            // What the last lanes read must be no refused number.
+            int whole = (width + S.Lanes - 1) / S.Lanes * S.Lanes;
+            new Span<float>(vector + width, whole - width).Clear();
+            tensor.Read(token, head, width, vector);
+            elements = vector;
+        }
+
+        if (PackVector<S, F, I>.Pack(format, elements, width, words) >= (isValue ? _tier.Shape.ValueRefusedFrom : _tier.Shape.KeyRefusedFrom))
+        {
+            _batch.Refuse(new NonFinite(Layer, token, head, isValue));
         }
     }
 }

@@ -51,7 +51,9 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
 
     private static bool Write(in PagePart from, in PagePart to, RowPlan plan, int tokens, bool isOpen, in EncodeScratch scratch)
     {
-        if (from.Format.IsFullPrecision() && WordRows<S, F, I>.Exceeds(from, tokens, to.Format.RefusedFrom()))
+        // What append takes is within 65536 as BF16 rounds it; F16 brings that back to its largest number and holds nothing beyond.
+        uint limit = to.Format == PageFormat.F16 ? 0x47800001u : 0x7F800000;
+        if (from.Format.IsFullPrecision() && WordRows<S, F, I>.Exceeds(from, tokens, limit))
         {
             return false;
         }

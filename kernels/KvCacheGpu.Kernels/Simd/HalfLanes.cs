@@ -1,0 +1,85 @@
+using System.Runtime.CompilerServices;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary><see cref="Bits16"/> for the scales of as many tokens as there are lanes. What is beyond 65504 becomes infinity; numbers only.</summary>
+internal static unsafe class HalfLanes<S, F, I>
+    where S : struct, ISimd<F, I>
+    where F : struct
+    where I : struct
+{
+    // Rounds to infinity, and is still within what rounding handles.
+    private const float Beyond = 65520f;
+
+    /// <summary>Nearest even, of what is not negative; -0 is 0.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I Nearest(F x)
+    {
+        F within = S.Min(S.Abs(x), S.All(Beyond));
+        return PackVector<S, F, I>.Half(S.AsInt(within), S.AsInt(within));
+    }
+
+    /// <summary>Upwards and never below 2^-24, of what is not negative.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I Up(F x)
+    {
+        I nearest = Nearest(x);
+        F above = S.IfLess(Widen(nearest), S.Min(S.Abs(x), S.All(Beyond)), S.AsFloat(S.AllInt(1)), S.AsFloat(S.AllInt(0)));
+        return S.MaxInt(S.AddInt(nearest, S.AsInt(above)), S.AllInt(1));
+    }
+
+    /// <summary>Downwards; zeros of either sign give +0, and infinity comes of the negative alone.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I Down(F x)
+    {
+        F zero = S.All(0f);
+        F within = S.Min(S.Abs(x), S.All(Beyond));
+        I nearest = Nearest(x);
+        F wide = Widen(nearest);
+        F none = S.AsFloat(S.AllInt(0));
+        I outwards = S.AddInt(nearest, S.AsInt(S.IfLess(wide, within, S.AsFloat(S.AllInt(1)), none)));
+        I inwards = S.AddInt(nearest, S.AsInt(S.IfLess(within, wide, S.AsFloat(S.AllInt(-1)), none)));
+
+        // 65520 rounds up to infinity and comes back; beyond it nothing is wider.
+        F capped = S.IfLess(S.All(65504f), within, S.AsFloat(S.AllInt(0x7BFF)), S.AsFloat(inwards));
+        F negative = S.AsFloat(S.Or(outwards, S.AllInt(0x8000)));
+        return S.AsInt(S.IfLess(x, zero, negative, capped));
+    }
+
+    /// <summary>The numbers, exactly; infinity as 65536.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Widen(I halves)
+    {
+        I sign = S.ShiftLeft(S.And(halves, S.AllInt(0x8000)), 16);
+        I magnitude = S.ShiftLeft(S.And(halves, S.AllInt(0x7FFF)), 13);
+        return S.Multiply(S.AsFloat(S.Or(sign, magnitude)), S.All(SimdF16.Factor));
+    }
+
+    /// <summary>Writes the first tokens' halves, and tells whether they are finite.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static bool Write(I halves, ushort* target, int tokens)
+    {
+        ushort* lanes = stackalloc ushort[S.Lanes];
+        S.StoreShorts(lanes, halves);
+        bool isFinite = true;
+        for (int t = 0; t < tokens; t++)
+        {
+            target[t] = lanes[t];
+            isFinite &= (lanes[t] & 0x7C00) != 0x7C00;
+        }
+
+        return isFinite;
+    }
+
+    /// <summary>Whether the first of some floats are finite.</summary>
+    public static bool AreFinite(float* x, int tokens)
+    {
+        bool isFinite = true;
+        for (int t = 0; t < tokens; t++)
+        {
+            isFinite &= (((int*)x)[t] & int.MaxValue) < 0x7F800000;
+        }
+
+        return isFinite;
+    }
+}
