@@ -111,6 +111,34 @@ internal unsafe struct Whole<TCodec> : IKeyCodec, IValueCodec
         where I : struct => TCodec.Elements<S, F, I>((int*)row, element);
 }
 
+/// <summary>
+/// Bytes of a word. A byte in the fraction of a number with a fitting unit is that number plus the byte: for the lower two a logic operation
+/// and a subtraction do, which run on pipes that shifts and products leave free.
+/// </summary>
+internal unsafe struct KeysI8 : IKeyCodec
+{
+    public static int PerWord => 4;
+
+    public static int LevelBits => 0;
+
+    public static bool HasThirds => false;
+
+    public static float Factor => 1f;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => j switch
+        {
+            // A unit of 1 at 2^23, of 2^-8 at 2^15; 128 more, since the byte's top bit is flipped.
+            0 => S.Subtract(S.AsFloat(S.AndXor(words, S.AllInt(0xFF), S.AllInt(0x4B000080))), S.All(8388736f)),
+            1 => S.Subtract(S.AsFloat(S.AndXor(words, S.AllInt(0xFF00), S.AllInt(0x47008000))), S.All(32896f)),
+            2 => S.ToFloat(S.ShiftRight(S.ShiftLeft(words, 8), 24)),
+            _ => S.ToFloat(S.ShiftRight(words, 24)),
+        };
+}
+
 /// <summary>Levels of 4-bit codes.</summary>
 internal unsafe struct KeysT4 : IKeyCodec
 {

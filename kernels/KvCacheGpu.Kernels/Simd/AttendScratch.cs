@@ -76,6 +76,9 @@ internal sealed unsafe class AttendScratch
 
     public SoftmaxRows* Rows { get; }
 
+    /// <summary>Whether a tile's plain, and its rotated, outputs hold anything yet.</summary>
+    public bool[] IsTouched { get; } = new bool[2];
+
     public static int StrideOf(int elements) => RoundUp(elements, 64);
 
     public static long FloatsFor(KernelShape shape, int variants, int tileRows)

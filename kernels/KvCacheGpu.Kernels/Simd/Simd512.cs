@@ -119,7 +119,7 @@ internal unsafe partial struct Simd512 : ISimd<F, I>
     public static I ShiftRightEach(I a, I counts) => Avx512F.IsSupported ? Avx512F.ShiftRightLogicalVariable(a, counts.AsUInt32()) : Each(a, counts);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static I AndXor(I a, I mask, I flip) => (a & mask) ^ flip;
+    public static I AndXor(I a, I mask, I flip) => Avx512F.IsSupported ? Avx512F.TernaryLogic(a, mask, flip, 0x6A) : (a & mask) ^ flip;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static I Select(I mask, I a, I b) => Vector512.ConditionalSelect(mask, a, b);

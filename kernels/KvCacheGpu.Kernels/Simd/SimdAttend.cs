@@ -95,6 +95,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
     private void Prepare(AttendScratch scratch, in ItemOf work, int firstRow, int rows)
     {
         int blocks = (rows + 3) / 4;
+        Array.Clear(scratch.IsTouched);
         new Span<float>(scratch.OutputRow(0, 0), 4 * blocks * scratch.OutputStride).Clear();
         new Span<float>(scratch.OutputRow(1, 0), _tier.RotatesValues ? 4 * blocks * scratch.OutputStride : 0).Clear();
         for (int block = 0; block < blocks; block++)
@@ -199,7 +200,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
             for (int r = 0; r < 4; r++)
             {
                 int local = (4 * block) + r;
-                if (_tier.RotatesValues && state->Keep[r] != 1f)
+                if (scratch.IsTouched[1 - view.Rotated] && state->Keep[r] != 1f)
                 {
                     Multiply(scratch.OutputRow(1 - view.Rotated, local), state->Keep[r], _g.ValueWidth);
                 }
@@ -214,6 +215,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
 
             if (seen > 0)
             {
+                scratch.IsTouched[view.Rotated] = true;
                 view.Accumulate(scratch.OutputRow(view.Rotated, 4 * block), seen, state);
             }
         }
@@ -222,7 +224,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
     /// <summary>Brings the rotated half of each output back to the plain basis and adds it.</summary>
     private void Gather(AttendScratch scratch, int rows)
     {
-        if (!_tier.RotatesValues)
+        if (!scratch.IsTouched[1])
         {
             return;
         }

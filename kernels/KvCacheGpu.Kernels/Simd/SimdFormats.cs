@@ -64,7 +64,7 @@ internal static unsafe class SimdFormats
                 PageLogits<S, F, I>.Compute<Whole<SimdBF16>>(keys, ahead, pageTokens, words, q, tokens, logits, stride);
                 break;
             case PageFormat.I8:
-                PageLogits<S, F, I>.Compute<Whole<SimdI8>>(keys, ahead, pageTokens, words, q, tokens, logits, stride);
+                PageLogits<S, F, I>.Compute<KeysI8>(keys, ahead, pageTokens, words, q, tokens, logits, stride);
                 break;
             case PageFormat.FP8:
                 PageLogits<S, F, I>.Compute<Whole<SimdFP8>>(keys, ahead, pageTokens, words, q, tokens, logits, stride);
