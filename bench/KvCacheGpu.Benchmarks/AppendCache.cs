@@ -19,11 +19,11 @@ internal sealed class AppendCache : IDisposable
     {
     }
 
-    public AppendCache(Func<KernelShape, long, KernelTier> create, int tokens, PageFormat open)
+    public AppendCache(Func<KernelShape, long, KernelTier> create, int tokens, PageFormat open, PageFormat sealedKeys = PageFormat.I8)
     {
         var geometry = new KvGeometry(layers: 1, KvHeads, KvHeads, Width);
         var openLayout = new PageLayout(geometry, open, open);
-        var closed = new PageLayout(geometry, PageFormat.I8, PageFormat.I8);
+        var closed = new PageLayout(geometry, sealedKeys, AttendShape.ValuesBeside(sealedKeys));
         int pages = geometry.PagesFor(tokens);
         var shape = new KernelShape(geometry, openLayout, closed, rotationSeed: 1, sequences: 1, tableCapacity: pages);
         var map = new TableMap(shape);
