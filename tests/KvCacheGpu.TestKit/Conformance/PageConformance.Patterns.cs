@@ -45,13 +45,15 @@ public abstract partial class PageConformance<TTier>
         using TierHarness harness = PatternHarness(key, value, isBrain, keeps: false, out HarnessSequence sequence);
         float[] patterns = Patterns(isBrain), zeros = new float[65536];
         int first = Array.FindIndex(patterns, x => !IsTaken(harness.Shape.KeyRefusedFrom, x)) / PatternWidth;
-        harness.Begin((sequence, PatternTokens));
-        harness.Append(0, patterns, zeros);
-        Assert.Equal(new NonFinite(0, first, 0, false), harness.End());
-        harness.Append(0, zeros, patterns);
-        Assert.Equal(new NonFinite(0, first, 0, true), harness.End());
+        foreach (bool isValue in new[] { false, true })
+        {
+            harness.Begin((isValue ? harness.Add(sequence.Data) : sequence, PatternTokens));
+            harness.Append(0, isValue ? zeros : patterns, isValue ? patterns : zeros);
+            Assert.Equal(new NonFinite(0, first, 0, isValue), harness.End());
+        }
 
-        float[] taken = [.. Enumerable.Range(0, 65536).Select(i => patterns[(i * 40503) & 0xFFFF]).Select(x => IsTaken(harness.Shape.KeyRefusedFrom, x) ? x : 0)];
+        float[] taken = [.. Enumerable.Range(0, 65536).Select(i => patterns[(i * 40503) & 0xFFFF])
+            .Select(x => IsTaken(harness.Shape.KeyRefusedFrom, x) ? x : 0)];
         HarnessSequence ordinary = harness.Add(new SequenceData(harness.Shape.Geometry, 1, 2));
         float[] padded = [.. taken, .. new float[4096]];
         harness.Begin((ordinary, PatternTokens + 64));

@@ -26,7 +26,7 @@ public static class ErrorTable
         text.Append("\n| Lloyd-Max levels of N(0, 1) | mean squared error |\n|---|---|\n");
         foreach (int bits in new[] { 2, 3, 4 })
         {
-            text.Append(CultureInfo.InvariantCulture, $"| {bits} bits | {Number(LloydMax.Solve(bits).Error)} |\n");
+            text.Append(CultureInfo.InvariantCulture, $"| {bits} bits | {LloydMax.Solve(bits).Error:0.0000} |\n");
         }
 
         return text.ToString();
