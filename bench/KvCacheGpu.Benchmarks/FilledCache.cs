@@ -7,7 +7,14 @@ internal sealed record AttendShape(int Width, int KvHeads, int GroupSize, int Se
 {
     public KvGeometry Geometry => new(layers: 1, KvHeads * GroupSize, KvHeads, Width, pageTokens: PageTokens);
 
-    public override string ToString() => $"{Sequences} x {Context / 1024}k d{Width} GQA {GroupSize} {Format}";
+    /// <summary>Format of the values: that of as many bits where <see cref="Format"/> is for keys alone.</summary>
+    public PageFormat ValueFormat => ValuesBeside(Format);
+
+    /// <summary>The format of values that goes with one of keys: V4 with T4.</summary>
+    public static PageFormat ValuesBeside(PageFormat key) => key.IsCentered() ? key - PageFormat.T4 + PageFormat.V4 : key;
+
+    public override string ToString() =>
+        $"{Sequences} x {Context / 1024}k d{Width} GQA {GroupSize} {(ValueFormat == Format ? $"{Format}" : $"{Format}+{ValueFormat}")}";
 }
 
 /// <summary>A tier whose pages hold Gaussian keys and values, sealed but for the last two pages of each sequence, in shuffled slots.</summary>
@@ -22,7 +29,7 @@ internal sealed unsafe class FilledCache : IDisposable
         KvGeometry g = shape.Geometry;
         PageFormat openFormat = shape.Format.IsFullPrecision() ? shape.Format : PageFormat.F16;
         var open = new PageLayout(g, openFormat, openFormat);
-        var closed = new PageLayout(g, shape.Format, shape.Format);
+        var closed = new PageLayout(g, shape.Format, shape.ValueFormat);
         int pages = g.PagesFor(shape.Context);
         var kernels = new KernelShape(g, open, closed, rotationSeed: 1, shape.Sequences, pages);
         var map = new TableMap(kernels);

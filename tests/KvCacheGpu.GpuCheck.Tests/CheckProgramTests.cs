@@ -42,7 +42,7 @@ public sealed class CheckProgramTests : IDisposable
 
     [Theory]
     [InlineData((int)Perturbation.Output, "Attention_equals_the_oracle_on_the_decoded_pages")]
-    [InlineData((int)Perturbation.Encoding, "Codes_and_scales_are_the_oracles_bit_for_bit")]
+    [InlineData((int)Perturbation.Encoding, "Codes_scales_and_digests_are_the_oracles_bit_for_bit")]
     [InlineData((int)Perturbation.Silence, "An_element_that_is_not_finite_once_stored_is_named")]
     public void A_broken_kernel_makes_it_fail_and_the_report_names_the_check(int fault, string check)
     {

@@ -35,7 +35,7 @@ internal sealed unsafe class PerturbedTier(KernelShape shape, long arenaBytes, P
 
     public override void Transcode(ReadOnlySpan<PageMove> moves, Span<bool> kept = default)
     {
-        _inner.Transcode(moves);
+        _inner.Transcode(moves, kept);
         if (fault == Perturbation.Encoding)
         {
             foreach (PageMove move in moves)

@@ -32,17 +32,24 @@ internal sealed class KernelBenches(CheckTarget target)
         {
             using var cache = new AppendCache(target.CreateTier, tokens, PageFormat.F16);
             yield return Append(cache, tokens);
-            if (tokens > 1)
+        }
+
+        foreach (int tokens in target.IsEmulator ? [64] : new[] { 512, 8192, 32768 })
+        {
+            foreach (PageFormat keys in new[] { PageFormat.I8, PageFormat.T4, PageFormat.T2 })
             {
-                string name = string.Create(CultureInfo.InvariantCulture, $"encode {tokens} tokens x 8 heads d128 F16 to I8");
+                PageFormat values = AttendShape.ValuesBeside(keys);
+                using var cache = new AppendCache(target.CreateTier, tokens, PageFormat.F16, keys, values);
+                string pair = keys == values ? $"{keys}" : $"{keys}+{values}";
+                string name = string.Create(CultureInfo.InvariantCulture, $"encode {tokens} tokens x 8 heads d128 F16 to {pair}");
                 yield return Result(name, cache.EncodeBytes, Seconds(cache.EnqueueEncode, cache.Wait));
             }
         }
     }
 
     private IEnumerable<AttendShape> Shapes() => target.IsEmulator
-        ? [new(64, 2, 4, 1, 1024, PageFormat.F16), new(64, 2, 4, 1, 1024, PageFormat.I8)]
-        : from format in new[] { PageFormat.F16, PageFormat.I8 }
+        ? [.. new[] { PageFormat.F16, PageFormat.I8, PageFormat.T4, PageFormat.T2 }.Select(f => new AttendShape(64, 2, 4, 1, 1024, f))]
+        : from format in new[] { PageFormat.F16, PageFormat.I8, PageFormat.T4, PageFormat.T2 }
           from size in new[] { (1, 1024), (1, 4096), (1, 8192), (1, 32768), (32, 1024) }
           from sharing in new[] { 1, 4, 8 }
           where sharing == 4 || size.Item2 == 32768

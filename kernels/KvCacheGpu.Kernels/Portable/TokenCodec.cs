@@ -37,7 +37,7 @@ internal static class TokenCodec
             if (default(TCodec).Scales == Scaling.Group)
             {
                 int plane = part.Scales + (i / part.ScaleGroup * 2 * part.PlaneWords);
-                element = (Chunk.Half(page, plane, t) * element) + Chunk.Half(page, plane + part.PlaneWords, t);
+                element = PortableMath.Apart(Chunk.Half(page, plane, t) * element) + Chunk.Half(page, plane + part.PlaneWords, t);
             }
 
             if (default(TCodec).Scales == Scaling.Block)

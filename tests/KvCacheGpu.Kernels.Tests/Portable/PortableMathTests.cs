@@ -41,6 +41,38 @@ public sealed class PortableMathTests
     public void Rounding_takes_half_to_even_and_stays_within_the_codes(float x, int expected) =>
         Assert.Equal(expected, PortableMath.RoundToInt7(x));
 
+    [Theory]
+    [InlineData(0.5f, 1)]
+    [InlineData(-0.5f, -1)]
+    [InlineData(0.49999997f, 0)]
+    [InlineData(2.5f, 3)]
+    [InlineData(-126.5f, -127)]
+    [InlineData(127.00001f, 127)]
+    public void Rounding_away_from_zero_is_that_of_c(float x, int expected) => Assert.Equal(expected, PortableMath.RoundAway(x));
+
+    [Theory]
+    [InlineData(-0.1f, 0u)]
+    [InlineData(0.5f, 0u)]
+    [InlineData(1.5f, 2u)]
+    [InlineData(14.6f, 15u)]
+    [InlineData(99f, 15u)]
+    public void Nibbles_are_rounded_half_to_even_and_clamped(float x, uint expected) => Assert.Equal(expected, PortableMath.RoundToNibble(x));
+
+    [Theory]
+    [InlineData(-8f, 0u)]
+    [InlineData(-0.6f, 7u)]
+    [InlineData(0f, 8u)]
+    [InlineData(0.5f, 9u)]
+    [InlineData(8f, 15u)]
+    public void Codes_of_q4_0_are_those_of_ggml(float x, uint expected) => Assert.Equal(expected, PortableMath.GgmlNibble(x));
+
+    [Theory]
+    [InlineData(1e9f, 65504f)]
+    [InlineData(-1e9f, -65504f)]
+    [InlineData(float.PositiveInfinity, 65504f)]
+    [InlineData(0.1f, 0.099975586f)]
+    public void Digests_saturate(float x, float expected) => Assert.Equal(expected, PortableMath.Single(PortableMath.SaturatedHalf(x)));
+
     [Fact]
     public void Segments_cover_every_page_once_and_are_never_more_than_the_bound()
     {
