@@ -62,7 +62,7 @@ public sealed class PortableTierTests(ITestOutputHelper output)
     {
         var geometry = new KvGeometry(1, 2, 1, 8, pageTokens: 1);
         KernelShape shape = Shapes.Mixed(
-            geometry, PageFormat.F32, PageFormat.F32, PageFormat.I8, PageFormat.F32, capacity: 256);
+            geometry, PageFormat.F32, PageFormat.I8, PageFormat.F32, capacity: 256);
         using var harness = new TierHarness(
             (s, bytes) => new PortableTier(Emulated.For(2), s, bytes, 1) { SegmentTokens = 1 }, shape, 500);
         HarnessSequence sequence = harness.Add(new SequenceData(geometry, 202, seed: 4));
@@ -80,7 +80,7 @@ public sealed class PortableTierTests(ITestOutputHelper output)
     [Fact]
     public void More_patches_than_the_log_holds_reach_the_device_and_the_last_value_wins()
     {
-        KernelShape shape = Shapes.Plain(Small, PageFormat.F16, PageFormat.F16, sequences: 8, capacity: 2000);
+        KernelShape shape = Shapes.Plain(Small, PageFormat.F16, sequences: 8, capacity: 2000);
         var map = new TableMap(shape);
         using PortableTier tier = Emulated.Tier(shape, map.Bytes, 2);
         for (int pass = 0; pass < 2; pass++)

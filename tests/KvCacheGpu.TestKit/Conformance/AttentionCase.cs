@@ -7,18 +7,17 @@ public readonly record struct CasePart(int History, int Tokens);
 
 /// <summary>One point of the grid.</summary>
 public sealed record AttentionCase(
-    int Index, KvGeometry Geometry, PageFormat OpenKey, PageFormat OpenValue, PageFormat SealedKey, PageFormat SealedValue, CasePart[] Parts)
+    int Index, KvGeometry Geometry, PageFormat Open, PageFormat SealedKey, PageFormat SealedValue, CasePart[] Parts)
 {
     public const ulong RotationSeed = 0x5EED;
 
     /// <summary>The name a test result shows.</summary>
     public string Name =>
-        $"{Index:000} open {OpenKey}/{OpenValue} sealed {SealedKey}/{SealedValue} width {Geometry.KeyWidth}/{Geometry.ValueWidth} "
+        $"{Index:000} open {Open} sealed {SealedKey}/{SealedValue} width {Geometry.KeyWidth}/{Geometry.ValueWidth} "
         + $"heads {Geometry.QueryHeads}/{Geometry.KvHeads} layers {Geometry.Layers} page {Geometry.PageTokens} "
         + $"batch {string.Join(' ', Parts.Select(p => $"{p.History}+{p.Tokens}"))}";
 
-    public KernelShape Shape => new(
-        Geometry, new PageLayout(Geometry, OpenKey, OpenValue), new PageLayout(Geometry, SealedKey, SealedValue), RotationSeed, Parts.Length, Pages);
+    public KernelShape Shape => Shapes.Mixed(Geometry, Open, SealedKey, SealedValue, Parts.Length, Pages);
 
     /// <summary>Slots that the case takes, and room for one row's pages in flight while they are sealed.</summary>
     public int Slots => Parts.Sum(p => 2 * Geometry.PagesFor(p.History + p.Tokens)) * Geometry.Layers * Geometry.KvHeads;

@@ -16,8 +16,8 @@ public abstract partial class AttentionConformance<TTier>
     {
         var geometry = new KvGeometry(1, 4, 2, 64, 48, pageTokens: 5);
         var data = new SequenceData(geometry, 23, seed: 7);
-        Attention single = RunInChunks(Shapes.Plain(geometry, format, format), data, Enumerable.Repeat(1, 23));
-        Attention chunked = RunInChunks(Shapes.Plain(geometry, format, format), data, chunks.Split(' ').Select(int.Parse));
+        Attention single = RunInChunks(Shapes.Plain(geometry, format), data, Enumerable.Repeat(1, 23));
+        Attention chunked = RunInChunks(Shapes.Plain(geometry, format), data, chunks.Split(' ').Select(int.Parse));
         for (int row = 0; row < single.LogSumExp.Length; row++)
         {
             double[] expected = [.. single.Output.Skip(row * 48).Take(48).Select(x => (double)x)];

@@ -37,7 +37,7 @@ public abstract partial class AttentionConformance<TTier>
     public void Dropped_pages_are_as_if_their_tokens_were_masked(PageFormat format, string dropped)
     {
         var geometry = new KvGeometry(1, 4, 2, 64, pageTokens: 5);
-        KernelShape shape = format == PageFormat.I8 ? Shapes.Encoded(geometry, PageFormat.F16) : Shapes.Plain(geometry, format, format);
+        KernelShape shape = format == PageFormat.I8 ? Shapes.Encoded(geometry, PageFormat.F16) : Shapes.Plain(geometry, format);
         int[] holes = [.. dropped.Split(' ').Select(int.Parse)];
         using var harness = new TierHarness(TTier.Create, shape, 100);
         HarnessSequence sequence = harness.Add(new SequenceData(geometry, 42, 12));
@@ -61,7 +61,7 @@ public abstract partial class AttentionConformance<TTier>
     public void Logits_of_eighty_either_way_neither_overflow_nor_vanish(PageFormat format)
     {
         var geometry = new KvGeometry(1, 2, 1, 64, pageTokens: 5);
-        KernelShape shape = format == PageFormat.I8 ? Shapes.Encoded(geometry, PageFormat.F32) : Shapes.Plain(geometry, format, format);
+        KernelShape shape = format == PageFormat.I8 ? Shapes.Encoded(geometry, PageFormat.F32) : Shapes.Plain(geometry, format);
         using var harness = new TierHarness(TTier.Create, shape, 100);
         HarnessSequence sequence = harness.Add(new SequenceData(geometry, 28, 13, KeyKind.Plain));
         harness.Fill(sequence, 24);
@@ -80,7 +80,7 @@ public abstract partial class AttentionConformance<TTier>
     public void Logits_of_thousands_leave_the_winner_and_nothing_else()
     {
         var geometry = new KvGeometry(1, 1, 1, 64, pageTokens: 5);
-        using var harness = new TierHarness(TTier.Create, Shapes.Plain(geometry, PageFormat.F32, PageFormat.F32), 100);
+        using var harness = new TierHarness(TTier.Create, Shapes.Plain(geometry, PageFormat.F32), 100);
         HarnessSequence sequence = harness.Add(new SequenceData(geometry, 17, 14));
         harness.Fill(sequence, 16);
         harness.Begin((sequence, 1));

@@ -17,7 +17,7 @@ public abstract partial class AttentionConformance<TTier>
     public void A_window_hides_what_lies_before_it(int window, PageFormat format)
     {
         var geometry = new KvGeometry(1, 6, 2, 64, 48, pageTokens: 5);
-        KernelShape shape = format == PageFormat.I8 ? Shapes.Encoded(geometry, PageFormat.F16) : Shapes.Plain(geometry, format, format);
+        KernelShape shape = format == PageFormat.I8 ? Shapes.Encoded(geometry, PageFormat.F16) : Shapes.Plain(geometry, format);
         using var harness = new TierHarness(TTier.Create, shape, 200);
         HarnessSequence[] sequences = [.. new[] { 44, 29 }.Select((tokens, i) => harness.Add(new SequenceData(geometry, tokens, 50 + i)))];
         Array.ForEach(sequences, s => harness.Fill(s, s.Data.Tokens - 16));
@@ -50,7 +50,7 @@ public abstract partial class AttentionConformance<TTier>
     public void Pages_before_every_window_are_not_read(int tokens)
     {
         var geometry = new KvGeometry(1, 2, 1, 32, pageTokens: 16);
-        using var harness = new TierHarness(TTier.Create, Shapes.Plain(geometry, PageFormat.F32, PageFormat.F32, capacity: 160), 200);
+        using var harness = new TierHarness(TTier.Create, Shapes.Plain(geometry, PageFormat.F32, capacity: 160), 200);
         HarnessSequence sequence = harness.Add(new SequenceData(geometry, 2200, 22));
         harness.Fill(sequence, 1000);
         harness.Fill(sequence, 1000);

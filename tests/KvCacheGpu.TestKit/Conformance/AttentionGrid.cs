@@ -3,15 +3,11 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu.TestKit;
 
 /// <summary>
-/// The generated grid: every pair of sealed formats with every pair of widths; head groupings, page sizes, layers and batches
-/// turn along at strides coprime to them, so that each meets each.
+/// The generated grid: every natural pair of sealed formats with every pair of widths that it takes, I8 beside another format with
+/// half of them; head groupings, page sizes, layers and batches turn along at strides coprime to them, so that each meets each.
 /// </summary>
 public static class AttentionGrid
 {
-    private static readonly PageFormat[] Formats = [PageFormat.F32, PageFormat.F16, PageFormat.BF16, PageFormat.I8];
-
-    private static readonly PageFormat[] FullPrecision = [PageFormat.F16, PageFormat.F32, PageFormat.BF16];
-
     private static readonly (int Key, int Value)[] Widths =
     [
         (8, 8), (48, 48), (64, 64), (80, 80), (96, 96), (128, 128), (192, 192), (256, 256), (576, 576),
@@ -37,19 +33,21 @@ public static class AttentionGrid
     private static IEnumerable<AttentionCase> Generate()
     {
         int index = 0;
-        foreach (PageFormat key in Formats)
+        for (int pair = 0; pair < FormatPairs.All.Length; pair++)
         {
-            foreach (PageFormat value in Formats)
+            (PageFormat key, PageFormat value) = FormatPairs.All[pair];
+            for (int i = 0; i < Widths.Length; i++)
             {
-                foreach ((int keyWidth, int valueWidth) in Widths)
+                bool isChosen = pair < FormatPairs.Natural.Length || (pair + i) % 2 == 0;
+                if (isChosen && key.Takes(Widths[i].Key) && value.Takes(Widths[i].Value))
                 {
-                    yield return Case(index++, key, value, keyWidth, valueWidth);
+                    yield return Case(index++, (key, value), Widths[i].Key, Widths[i].Value);
                 }
             }
         }
     }
 
-    private static AttentionCase Case(int index, PageFormat key, PageFormat value, int keyWidth, int valueWidth)
+    private static AttentionCase Case(int index, (PageFormat Key, PageFormat Value) pair, int keyWidth, int valueWidth)
     {
         // 14 widths in a row: the row number shifts each axis, so that a width meets every value of it.
         int turn = index + (index / Widths.Length);
@@ -57,9 +55,8 @@ public static class AttentionGrid
         pageTokens = keyWidth >= 192 && pageTokens > 64 ? 64 : pageTokens;
         (int query, int kv) = Heads[(turn * 3) % Heads.Length];
         var geometry = new KvGeometry(1 + (turn % 2), query, kv, keyWidth, valueWidth, pageTokens);
-        PageFormat openKey = key.IsFullPrecision() ? key : FullPrecision[turn % 3];
-        PageFormat openValue = value.IsFullPrecision() ? value : FullPrecision[turn / 3 % 3];
-        return new AttentionCase(index, geometry, openKey, openValue, key, value, Batch((turn + (turn / 8)) % 8, pageTokens));
+        PageFormat open = FormatPairs.OpenFor(pair, turn);
+        return new AttentionCase(index, geometry, open, pair.Key, pair.Value, Batch((turn + (turn / 8)) % 8, pageTokens));
     }
 
     // Lengths 1, P-1, P, P+1 and several pages with an odd rest; decode alone, chunks alone, and both in one launch.

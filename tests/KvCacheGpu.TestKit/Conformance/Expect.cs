@@ -4,7 +4,7 @@ using Xunit;
 namespace KvCacheGpu.TestKit;
 
 /// <summary>Compares what a tier left with the oracle on the decoded pages.</summary>
-public static class Expect
+public static partial class Expect
 {
     public const double Bound = 1e-5;
 

@@ -124,7 +124,7 @@ public abstract partial class PageConformance<TTier>
     private static TierHarness Harness(PageFormat format, out HarnessSequence sequence, PageFormat? sealedFormat = null)
     {
         var geometry = new KvGeometry(2, 3, 3, 48, 80, pageTokens: 5);
-        var harness = new TierHarness(TTier.Create, Shapes.Mixed(geometry, format, format, sealedFormat ?? format, sealedFormat ?? format), 150);
+        var harness = new TierHarness(TTier.Create, Shapes.Mixed(geometry, format, sealedFormat ?? format, sealedFormat ?? format), 150);
         sequence = harness.Add(new SequenceData(geometry, 1, 1));
         return harness;
     }

@@ -32,4 +32,13 @@ public sealed class HarnessSequence
 
     /// <summary>Entries by [layer, KV head], ascending by page index.</summary>
     public List<PageEntry>[,] Rows { get; }
+
+    /// <summary>Slots of open pages that no sealed class holds.</summary>
+    public HashSet<int> Kept { get; } = [];
+
+    /// <summary>The rows, each with its layer.</summary>
+    public IEnumerable<(int Layer, List<PageEntry> Row)> LayerRows =>
+        from layer in Enumerable.Range(0, Rows.GetLength(0))
+        from head in Enumerable.Range(0, Rows.GetLength(1))
+        select (layer, Rows[layer, head]);
 }

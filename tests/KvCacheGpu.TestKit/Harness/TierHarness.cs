@@ -118,38 +118,66 @@ public sealed class TierHarness : IDisposable
         }
     }
 
-    /// <summary>Seals what the lag allows: page i once the sequence is (i + 2) * P long.</summary>
+    /// <summary>
+    /// Seals what the lag allows, page i once the sequence is (i + 2) * P long: each layer in its class, in place where the layout
+    /// stays. What a class cannot hold stays open for good.
+    /// </summary>
     public void Seal(HarnessSequence sequence)
     {
-        var moves = new List<PageMove>();
-        var released = new List<int>();
-        int pageTokens = Shape.Geometry.PageTokens;
-        bool recode = Shape.Classes[KernelShape.Open] != Shape.Classes[KernelShape.Sealed];
-        foreach (List<PageEntry> row in sequence.Rows)
+        var due = new List<(List<PageEntry> Row, int Entry, PageMove Move)>();
+        foreach ((int layer, List<PageEntry> row) in sequence.LayerRows)
         {
+            int target = SealedClass(layer);
             for (int i = 0; i < row.Count; i++)
             {
                 PageEntry entry = row[i];
-                if (entry.PageClass != KernelShape.Open || (entry.PageIndex + 2) * pageTokens > sequence.Length)
+                bool isFull = (entry.PageIndex + 2) * Shape.Geometry.PageTokens <= sequence.Length;
+                if (entry.PageClass == KernelShape.Open && isFull && !sequence.Kept.Contains(entry.Slot))
                 {
-                    continue;
-                }
-
-                int slot = recode ? _pool.Take() : entry.Slot;
-                row[i] = entry with { PageClass = KernelShape.Sealed, Slot = slot };
-                if (recode)
-                {
-                    moves.Add(new PageMove(entry.Slot, KernelShape.Open, slot, KernelShape.Sealed, pageTokens));
-                    released.Add(entry.Slot);
+                    int slot = Shape.Classes[KernelShape.Open] == Shape.Classes[target] ? entry.Slot : _pool.Take();
+                    due.Add((row, i, new PageMove(entry.Slot, KernelShape.Open, slot, target, Shape.Geometry.PageTokens)));
                 }
             }
         }
 
-        Tier.Transcode(CollectionsMarshal.AsSpan(moves));
-        Tier.Synchronize();
-        released.ForEach(_pool.Release);
+        var kept = new bool[due.Count];
+        Tier.Transcode([.. due.Select(d => d.Move)], kept);
+        for (int i = 0; i < kept.Length; i++)
+        {
+            (List<PageEntry> row, int entry, PageMove move) = due[i];
+            if (kept[i])
+            {
+                sequence.Kept.Add(move.SourceSlot);
+            }
+            else
+            {
+                row[entry] = row[entry] with { PageClass = move.TargetClass, Slot = move.TargetSlot };
+            }
+
+            if (move.SourceSlot != move.TargetSlot)
+            {
+                _pool.Release(kept[i] ? move.TargetSlot : move.SourceSlot);
+            }
+        }
+
         WriteTables(sequence);
     }
+
+    /// <summary>Writes a page anew in another class, and swaps it in.</summary>
+    public void Demote(HarnessSequence sequence, int layer, int head, int entry, int pageClass)
+    {
+        PageEntry old = sequence.Rows[layer, head][entry];
+        int slot = _pool.Take();
+        Tier.Transcode([new PageMove(old.Slot, old.PageClass, slot, pageClass, Shape.Geometry.PageTokens)]);
+        Tier.Synchronize();
+        sequence.Rows[layer, head][entry] = old with { Slot = slot, PageClass = pageClass };
+        _pool.Release(old.Slot);
+        WriteTables(sequence);
+    }
+
+    /// <summary>The class that a layer's pages are sealed in: the first of its own.</summary>
+    public int SealedClass(int layer) =>
+        Enumerable.Range(KernelShape.Sealed, Shape.Classes.Count - 1).First(c => ((Shape.LayerClasses[layer] >> c) & 1) != 0);
 
     /// <summary>Drops a page of every row; the rows close up.</summary>
     public void Drop(HarnessSequence sequence, int pageIndex)

@@ -1,4 +1,4 @@
-using System.Buffers.Binary;
+using System.Runtime.InteropServices;
 using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.TestKit;
@@ -9,19 +9,14 @@ namespace KvCacheGpu.TestKit;
 /// </summary>
 public sealed class DecodedPage
 {
-    private readonly byte[] _bytes;
-    private readonly PageLayout _layout;
-
     /// <summary>Decodes the first <paramref name="tokens"/> tokens of a slot's bytes.</summary>
     public DecodedPage(byte[] bytes, PageLayout layout, KvGeometry geometry, ulong rotationSeed, int tokens)
     {
-        (_bytes, _layout) = (bytes, layout);
-        float[] keySigns = Rotation.Signs(geometry.KeyWidth, rotationSeed);
-        float[] valueSigns = Rotation.Signs(geometry.ValueWidth, rotationSeed);
-        StoredKeys = [.. Enumerable.Range(0, tokens).Select(t => StoredKey(t, geometry.KeyWidth))];
-        StoredValues = [.. Enumerable.Range(0, tokens).Select(t => StoredValue(t, geometry.ValueWidth))];
-        Keys = layout.KeyFormat.IsRotated() ? [.. StoredKeys.Select(k => HadamardMatrix.Undo(k, keySigns))] : StoredKeys;
-        Values = layout.ValueFormat.IsRotated() ? [.. StoredValues.Select(v => HadamardMatrix.Undo(v, valueSigns))] : StoredValues;
+        ReadOnlySpan<int> words = MemoryMarshal.Cast<byte, int>(bytes);
+        KeyCodes = PartCodes.Read(words, new PartPlace(layout, geometry, isValue: false), tokens);
+        ValueCodes = PartCodes.Read(words, new PartPlace(layout, geometry, isValue: true), tokens);
+        (StoredKeys, StoredValues) = (Decode(KeyCodes), Decode(ValueCodes));
+        (Keys, Values) = (Plain(KeyCodes.Format, StoredKeys, rotationSeed), Plain(ValueCodes.Format, StoredValues, rotationSeed));
     }
 
     /// <summary>Keys in the plain basis, one vector per token.</summary>
@@ -36,44 +31,67 @@ public sealed class DecodedPage
     /// <summary>Values in the basis they are stored in.</summary>
     public double[][] StoredValues { get; }
 
-    /// <summary>The scale of a token's key: 1 where the format has none.</summary>
-    public double KeyScale(int token) =>
-        _layout.KeyFormat == PageFormat.I8 ? Half16(_layout.KeyScaleOffset * 4 + token * 2) : 1;
+    /// <summary>The keys as stored: codes, scales, digest.</summary>
+    public PartCodes KeyCodes { get; }
 
-    /// <summary>The scale of a token's value.</summary>
-    public double ValueScale(int token) =>
-        _layout.ValueFormat == PageFormat.I8 ? Half16(_layout.ValueScaleOffset * 4 + token * 2) : 1;
+    /// <summary>The values as stored.</summary>
+    public PartCodes ValueCodes { get; }
 
-    /// <summary>Element e of token t's key: in word e / n of [wK][P].</summary>
-    public static int KeyByte(PageLayout layout, int token, int element)
+    /// <summary>Decodes a part in the basis it is stored in.</summary>
+    public static double[][] Decode(PartCodes part)
     {
-        int size = layout.KeyFormat.BitsPerElement() / 8;
-        int word = element * size / 4;
-        return ((word * layout.PageTokens) + token) * 4 + (element * size % 4);
+        var vectors = new double[part.Codes.Length][];
+        double[] mean = [.. part.Mean.Select(Half16)];
+        for (int t = 0; t < vectors.Length; t++)
+        {
+            uint[] codes = part.Codes[t];
+            double[] scales = [.. part.Scales[t].Select(Half16)];
+            int group = part.Format.ScaleGroup(codes.Length);
+            vectors[t] = new double[codes.Length];
+            for (int e = 0; e < codes.Length; e++)
+            {
+                vectors[t][e] = part.Format switch
+                {
+                    PageFormat.T4 or PageFormat.T3 or PageFormat.T2 => scales[0] * (mean[e] + (scales[1] * Level(part.Format, codes[e]))),
+                    PageFormat.V4 => scales[(2 * (e / group)) + 1] + (scales[2 * (e / group)] * codes[e]),
+                    PageFormat.I8 or PageFormat.V3 or PageFormat.V2 => scales[0] * Number(part.Format, codes[e]),
+                    PageFormat.Q8 or PageFormat.Q4 => scales[e / group] * Number(part.Format, codes[e]),
+                    _ => Number(part.Format, codes[e]),
+                };
+            }
+        }
+
+        return vectors;
     }
 
-    /// <summary>Element e of token t's value: vectors side by side.</summary>
-    public static int ValueByte(PageLayout layout, int token, int element) =>
-        ((layout.ValueOffset + (token * layout.ValueWords)) * 4) + (element * layout.ValueFormat.BitsPerElement() / 8);
-
-    private double[] StoredKey(int token, int width) =>
-        [.. Enumerable.Range(0, width).Select(e => Element(_layout.KeyFormat, KeyByte(_layout, token, e)) * KeyScale(token))];
-
-    private double[] StoredValue(int token, int width) =>
-        [.. Enumerable.Range(0, width).Select(e => Element(_layout.ValueFormat, ValueByte(_layout, token, e)) * ValueScale(token))];
-
-    private double Element(PageFormat format, int at) => format switch
+    private static double[][] Plain(PageFormat format, double[][] stored, ulong seed)
     {
-        PageFormat.F32 => BinaryPrimitives.ReadSingleLittleEndian(_bytes.AsSpan(at)),
-        PageFormat.F16 => Half16(at),
-        PageFormat.BF16 => Brain16(at),
-        PageFormat.I8 => (sbyte)_bytes[at],
-        _ => throw new ArgumentOutOfRangeException(nameof(format)),
+        if (!format.IsRotated() || stored.Length == 0)
+        {
+            return stored;
+        }
+
+        float[] signs = Rotation.Signs(stored[0].Length, seed);
+        return [.. stored.Select(v => HadamardMatrix.Undo(v, signs))];
+    }
+
+    private static double Number(PageFormat format, uint code) => format switch
+    {
+        PageFormat.F32 => BitConverter.UInt32BitsToSingle(code),
+        PageFormat.F16 => Half16(BitConverter.UInt16BitsToHalf((ushort)code)),
+        PageFormat.BF16 => Brain16(code),
+        PageFormat.I8 or PageFormat.Q8 => (sbyte)code,
+        PageFormat.Q4 => (int)code - 8,
+        PageFormat.FP8 => Fp8Oracle.Decode(code),
+        PageFormat.V3 or PageFormat.V2 => Level(format, code),
+        _ => throw new ArgumentOutOfRangeException(nameof(format), format, "not a number by itself"),
     };
 
-    private double Half16(int at)
+    private static double Level(PageFormat format, uint code) => Levels.Of(format.BitsPerElement())[(int)code];
+
+    private static double Half16(Half half)
     {
-        int bits = _bytes[at] | (_bytes[at + 1] << 8);
+        ushort bits = BitConverter.HalfToUInt16Bits(half);
         (int exponent, int fraction) = ((bits >> 10) & 31, bits & 1023);
         double magnitude = exponent switch
         {
@@ -84,10 +102,9 @@ public sealed class DecodedPage
         return (bits & 0x8000) == 0 ? magnitude : -magnitude;
     }
 
-    private double Brain16(int at)
+    private static double Brain16(uint bits)
     {
-        int bits = _bytes[at] | (_bytes[at + 1] << 8);
-        (int exponent, int fraction) = ((bits >> 7) & 255, bits & 127);
+        (int exponent, int fraction) = ((int)(bits >> 7) & 255, (int)bits & 127);
         double magnitude = exponent switch
         {
             0 => Math.ScaleB(fraction, -133),

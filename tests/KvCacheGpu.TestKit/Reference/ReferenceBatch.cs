@@ -80,7 +80,7 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
     {
         foreach (float x in vector)
         {
-            if (!(MathF.Abs(x) < BitConverter.UInt32BitsToSingle(refusedFrom)))
+            if ((BitConverter.SingleToUInt32Bits(x) & 0x7FFFFFFF) >= refusedFrom)
             {
                 return false;
             }
@@ -106,7 +106,7 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
                     int row = _tier.Map.Row(s.Sequence, layer, head / _geometry.GroupSize);
                     Copy(queries, s.FirstToken + i, head, heads, _query);
                     int at = ((s.FirstToken + i) * heads) + head;
-                    float lse = AttendOne(row, head % _geometry.GroupSize, s.Length - s.Tokens + i, i == s.Tokens - 1, window);
+                    float lse = AttendOne(layer, row, head % _geometry.GroupSize, s.Length - s.Tokens + i, i == s.Tokens - 1, window);
                     _output.CopyTo(output.Slice(at * width, width));
                     if (!logSumExp.IsEmpty)
                     {
@@ -139,7 +139,7 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
         }
     }
 
-    private float AttendOne(int row, int member, int position, bool isLast, int window)
+    private float AttendOne(int layer, int row, int member, int position, bool isLast, int window)
     {
         float scale = 1f / MathF.Sqrt(_geometry.KeyWidth);
         for (int e = 0; e < _query.Length; e++)
@@ -156,6 +156,7 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
         {
             int slot = _tier.Arena[_tier.Map.SlotWord(row, entry)];
             int tag = _tier.Arena[_tier.Map.TagWord(row, entry)];
+            ThrowIfForeign(layer, TableMap.ClassOf(tag));
             int first = TableMap.PageIndexOf(tag) * _geometry.PageTokens;
             int count = Math.Clamp(position - first + 1, 0, _geometry.PageTokens);
             int from = window == 0 ? 0 : Math.Clamp(position - window + 1 - first, 0, count);
@@ -285,6 +286,15 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
                 TensorType.F16 => (float)MemoryMarshal.Cast<byte, Half>(source)[e],
                 _ => BitConverter.UInt32BitsToSingle((uint)MemoryMarshal.Cast<byte, ushort>(source)[e] << 16),
             };
+        }
+    }
+
+    // A kernel prepares queries for the classes of its layer and no others.
+    private void ThrowIfForeign(int layer, int pageClass)
+    {
+        if (pageClass != KernelShape.Open && ((_tier.Shape.LayerClasses[layer] >> pageClass) & 1) == 0)
+        {
+            throw new InvalidOperationException($"layer {layer} lists a page of class {pageClass}, which is not among its classes");
         }
     }
 

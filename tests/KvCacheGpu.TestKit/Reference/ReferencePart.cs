@@ -2,99 +2,52 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>The keys or the values of one page in memory, read and written a vector at a time.</summary>
-internal readonly unsafe struct ReferencePart
+/// <summary>The keys or the values of one page in memory.</summary>
+internal readonly unsafe struct ReferencePart(int* page, int words, PartPlace place, ulong rotationSeed)
 {
-    private readonly int* _words;
-    private readonly Half* _scales;
-    private readonly int _wordStride;
-    private readonly int _tokenStride;
-    private readonly int _width;
-    private readonly float[] _signs;
+    public PartPlace Place { get; } = place;
 
-    private ReferencePart(int* words, int* scales, int wordStride, int tokenStride, int width, PageFormat format, float[] signs)
+    public PageFormat Format => Place.Format;
+
+    public Span<int> Page => new(page, words);
+
+    /// <summary>Stores a vector in full precision.</summary>
+    public void Write(int token, ReadOnlySpan<float> vector)
     {
-        _words = words;
-        _scales = (Half*)scales;
-        (_wordStride, _tokenStride) = (wordStride, tokenStride);
-        (_width, Format, _signs) = (width, format, signs);
-    }
-
-    public PageFormat Format { get; }
-
-    public static ReferencePart Keys(int* page, PageLayout layout, int width, float[] signs) =>
-        new(page, page + layout.KeyScaleOffset, layout.PageTokens, 1, width, layout.KeyFormat, signs);
-
-    public static ReferencePart Values(int* page, PageLayout layout, int width, float[] signs) =>
-        new(page + layout.ValueOffset, page + layout.ValueScaleOffset, 1, layout.ValueWords, width, layout.ValueFormat, signs);
-
-    /// <summary>The largest number of a full-precision format.</summary>
-    private double Largest => Format switch
-    {
-        PageFormat.F16 => (double)Half.MaxValue,
-        PageFormat.BF16 => BitConverter.UInt32BitsToSingle(0x7F7F0000),
-        _ => float.MaxValue,
-    };
-
-    /// <summary>Stores a vector of the plain basis (changed on the way).</summary>
-    public void Write(int token, Span<float> vector)
-    {
-        float scale = 1;
-        if (Format == PageFormat.I8)
+        Span<int> target = Page[Place.FirstWord(token)..];
+        for (int e = 0; e < vector.Length; e++)
         {
-            Rotation.Apply(vector, _signs);
-            float largest = 0;
-            foreach (float x in vector)
+            uint code = Format switch
             {
-                largest = MathF.Max(largest, MathF.Abs(x));
-            }
-
-            uint bits = Bits16.HalfRoundUpFromSingleBits(BitConverter.SingleToUInt32Bits(largest / 127f));
-            _scales[token] = BitConverter.UInt16BitsToHalf((ushort)bits);
-            scale = (float)_scales[token];
-        }
-
-        for (int e = 0; e < _width; e++)
-        {
-            switch (Format)
-            {
-                case PageFormat.F32:
-                    *(float*)At(token, e, 4) = vector[e];
-                    break;
-                case PageFormat.F16:
-                    *(Half*)At(token, e, 2) = (Half)vector[e];
-                    break;
-                case PageFormat.BF16:
-                    uint brain = Bits16.BFloat16FromSingleBits(BitConverter.SingleToUInt32Bits(vector[e]));
-                    *(ushort*)At(token, e, 2) = (ushort)brain;
-                    break;
-                default:
-                    *(sbyte*)At(token, e, 1) = (sbyte)Math.Clamp(MathF.Round(vector[e] / scale), -127f, 127f);
-                    break;
-            }
-        }
-    }
-
-    /// <summary>Brings elements beyond the format's largest number back to it.</summary>
-    public void Saturate(Span<float> vector)
-    {
-        foreach (ref float x in vector)
-        {
-            x = (float)Math.Clamp(x, -Largest, Largest);
+                PageFormat.F32 => BitConverter.SingleToUInt32Bits(vector[e]),
+                PageFormat.F16 => BitConverter.HalfToUInt16Bits((Half)vector[e]),
+                PageFormat.BF16 => Round16.BFloat16(vector[e]),
+                _ => throw new InvalidOperationException($"{Format.Name()} pages are not written token by token"),
+            };
+            CodeMap.Write(Format, target, Place.WordStride, e, code);
         }
     }
 
     /// <summary>Reads a vector in the basis it is stored in.</summary>
     public void Read(int token, Span<float> vector)
     {
-        for (int e = 0; e < _width; e++)
+        if (!Format.IsFullPrecision() && Format != PageFormat.I8)
         {
+            PartOracle.Decode(PartCodes.Read(Page, Place, 1, token), 0).CopyTo(vector);
+            return;
+        }
+
+        ReadOnlySpan<int> source = Page[Place.FirstWord(token)..];
+        float scale = Format == PageFormat.I8 ? (float)PartPlace.ReadHalf(Page, Place.ScaleHalf(token, 0)) : 1;
+        for (int e = 0; e < Place.Width; e++)
+        {
+            uint code = CodeMap.Read(Format, source, Place.WordStride, e);
             vector[e] = Format switch
             {
-                PageFormat.F32 => *(float*)At(token, e, 4),
-                PageFormat.F16 => (float)*(Half*)At(token, e, 2),
-                PageFormat.BF16 => BitConverter.UInt32BitsToSingle((uint)*(ushort*)At(token, e, 2) << 16),
-                _ => *(sbyte*)At(token, e, 1) * (float)_scales[token],
+                PageFormat.F32 => BitConverter.UInt32BitsToSingle(code),
+                PageFormat.F16 => (float)BitConverter.UInt16BitsToHalf((ushort)code),
+                PageFormat.BF16 => BitConverter.UInt32BitsToSingle(code << 16),
+                _ => (sbyte)code * scale,
             };
         }
     }
@@ -102,27 +55,46 @@ internal readonly unsafe struct ReferencePart
     /// <summary>Reads a vector in the plain basis.</summary>
     public void ReadPlain(int token, Span<float> vector)
     {
+        vector = vector[..Place.Width];
         Read(token, vector);
         if (Format.IsRotated())
         {
-            Rotation.Undo(vector, _signs);
+            RotationOracle.Undo(vector, rotationSeed).CopyTo(vector);
         }
     }
 
-    /// <summary>Takes a vector over from a part of the same format, bit for bit.</summary>
-    public void Copy(int token, ReferencePart source)
+    /// <summary>Encodes from another part, or takes it over where the formats are equal; tells whether this format can hold it.</summary>
+    public bool Encode(ReferencePart source, int tokens, bool isFirstSealing)
     {
-        for (int w = 0; w < Format.Words(_width); w++)
+        var vectors = new float[tokens][];
+        for (int t = 0; t < tokens; t++)
         {
-            _words[(w * _wordStride) + (token * _tokenStride)] = source._words[(w * source._wordStride) + (token * source._tokenStride)];
+            source.Read(t, vectors[t] = new float[Place.Width]);
         }
 
-        if (Format == PageFormat.I8)
+        if (!IsTaken(source.Format, vectors))
         {
-            _scales[token] = source._scales[token];
+            return false;
         }
+
+        PartCodes codes = source.Format == Format ? PartCodes.Read(source.Page, source.Place, tokens) : Encoded(source.Format, vectors);
+        if (source.Format == Format && Place.HasDigest && (isFirstSealing || !source.Place.HasDigest))
+        {
+            PartCodes fresh = Encoded(source.Format, vectors);
+            codes = codes with { Mean = fresh.Mean, Deviation = fresh.Deviation };
+        }
+
+        codes.Write(Page, Place);
+        return codes.IsHeld;
     }
 
-    private byte* At(int token, int element, int size) =>
-        (byte*)(_words + (element * size / 4 * _wordStride) + (token * _tokenStride)) + (element * size % 4);
+    private PartCodes Encoded(PageFormat source, float[][] vectors) =>
+        PartOracle.Encode(Format, vectors, source.IsRotated(), rotationSeed, Place.HasDigest);
+
+    // A number, and in full precision no further beyond the largest than rounding takes it.
+    private bool IsTaken(PageFormat source, float[][] vectors)
+    {
+        bool isRounded = source.IsFullPrecision() && Format == PageFormat.F16;
+        return vectors.All(v => v.All(x => float.IsFinite(x) && (!isRounded || MathF.Abs(x) <= 65536f)));
+    }
 }

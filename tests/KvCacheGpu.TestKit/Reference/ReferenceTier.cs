@@ -10,6 +10,8 @@ namespace KvCacheGpu.TestKit;
 public sealed unsafe class ReferenceTier : KernelTier
 {
     private readonly AllocationObserver? _observer;
+    private readonly PartPlace[] _keys;
+    private readonly PartPlace[] _values;
     private int* _arena;
 
     /// <summary>Takes its arena.</summary>
@@ -20,6 +22,8 @@ public sealed unsafe class ReferenceTier : KernelTier
         _arena = (int*)NativeMemory.AlignedAlloc((nuint)arenaBytes, PageLayout.UnitBytes);
         NativeMemory.Clear(_arena, (nuint)arenaBytes);
         Observe(AllocationKind.Arena, arenaBytes);
+        _keys = [.. shape.Classes.Select(layout => new PartPlace(layout, shape.Geometry, isValue: false))];
+        _values = [.. shape.Classes.Select(layout => new PartPlace(layout, shape.Geometry, isValue: true))];
         KeySigns = Rotation.Signs(shape.Geometry.KeyWidth, shape.RotationSeed);
         ValueSigns = Rotation.Signs(shape.Geometry.ValueWidth, shape.RotationSeed);
     }
@@ -57,11 +61,13 @@ public sealed unsafe class ReferenceTier : KernelTier
     /// <inheritdoc/>
     public override void Transcode(ReadOnlySpan<PageMove> moves, Span<bool> kept = default)
     {
-        var vector = new float[Math.Max(Shape.Geometry.KeyWidth, Shape.Geometry.ValueWidth)];
-        foreach (PageMove move in moves)
+        for (int i = 0; i < moves.Length; i++)
         {
-            Move(Keys(move.SourceSlot, move.SourceClass), Keys(move.TargetSlot, move.TargetClass), move.Tokens, vector.AsSpan(0, Shape.Geometry.KeyWidth));
-            Move(Values(move.SourceSlot, move.SourceClass), Values(move.TargetSlot, move.TargetClass), move.Tokens, vector.AsSpan(0, Shape.Geometry.ValueWidth));
+            bool isHeld = PageTranscript.Write(this, moves[i]);
+            if (!kept.IsEmpty)
+            {
+                kept[i] = !isHeld;
+            }
         }
     }
 
@@ -111,29 +117,12 @@ public sealed unsafe class ReferenceTier : KernelTier
 
     internal void Observe(AllocationKind kind, long bytes) => _observer?.Invoke(kind, bytes);
 
-    internal ReferencePart Keys(int slot, int pageClass) =>
-        ReferencePart.Keys(Page(slot), Shape.Classes[pageClass], Shape.Geometry.KeyWidth, KeySigns);
+    internal ReferencePart Keys(int slot, int pageClass) => Part(slot, pageClass, _keys[pageClass]);
 
-    internal ReferencePart Values(int slot, int pageClass) =>
-        ReferencePart.Values(Page(slot), Shape.Classes[pageClass], Shape.Geometry.ValueWidth, ValueSigns);
+    internal ReferencePart Values(int slot, int pageClass) => Part(slot, pageClass, _values[pageClass]);
 
-    private static void Move(ReferencePart source, ReferencePart target, int tokens, Span<float> vector)
-    {
-        for (int t = 0; t < tokens; t++)
-        {
-            if (source.Format == target.Format)
-            {
-                target.Copy(t, source);
-                continue;
-            }
-
-            source.ReadPlain(t, vector);
-            target.Saturate(vector);
-            target.Write(t, vector);
-        }
-    }
-
-    private int* Page(int slot) => Arena + ((long)slot * PageLayout.UnitWords);
+    private ReferencePart Part(int slot, int pageClass, PartPlace place) => new(
+        Arena + ((long)slot * PageLayout.UnitWords), Shape.Classes[pageClass].Units * PageLayout.UnitWords, place, Shape.RotationSeed);
 
     private Span<int> Words(long word, int count)
     {
