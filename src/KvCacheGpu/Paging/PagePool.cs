@@ -181,16 +181,19 @@ internal sealed unsafe partial class PagePool : IDisposable
         int index = Index(slot);
         if ((_references[index] & SealedBit) == 0)
         {
-            _references[index] |= SealedBit;
             SealedSlots++;
             _openPages[_nextFree[index] & ClassMask]--;
             _sealedPages[pageClass]++;
             _nextFree[index] = (_nextFree[index] & ~ClassMask) | pageClass;
+            Volatile.Write(ref _references[index], _references[index] | SealedBit);
         }
     }
 
     /// <summary>Whether a page was sealed. Of a slot that the caller holds, also without the gate.</summary>
     public bool IsSealed(int slot) => (Volatile.Read(ref _references[Index(slot)]) & SealedBit) != 0;
+
+    /// <summary>The class of a live page: that of its slot, or the one of the same size that it was sealed in. Of a sealed page that the caller holds, also without the gate.</summary>
+    public int ClassOf(int slot) => _nextFree[Index(slot)] & ClassMask;
 
     /// <summary>What a live page went through.</summary>
     public Encodings EncodingsOf(int slot) => Encodings.Of(_nextFree[Index(slot)] >> EncodingsShift);

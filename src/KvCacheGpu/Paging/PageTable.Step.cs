@@ -79,7 +79,7 @@ internal sealed unsafe partial class PageTable
                 // once write the same bits, one after the other.
                 if (_pool.IsSealed(slot))
                 {
-                    memory.NoteSeal(target, kept: !inPlace);
+                    memory.NoteSeal(target, _pool.ClassOf(slot) == KernelShape.Open);
                 }
                 else
                 {
