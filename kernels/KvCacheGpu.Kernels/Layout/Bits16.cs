@@ -53,6 +53,23 @@ public static class Bits16
         return f >= 0x47800000 ? 0x7C00 : rounded;
     }
 
+    /// <summary>
+    /// The largest binary16 not above a finite binary32: the minimum that a quantizer subtracts. Below -65504 -infinity, above 65504
+    /// 65504. Zeros of either sign give +0, so that the order in which a minimum was found does not show.
+    /// </summary>
+    public static uint HalfFloorFromSingleBits(uint f)
+    {
+        uint magnitude = f & 0x7FFFFFFF;
+        uint away = f >> 31; // towards -infinity is away from zero for negatives
+        uint normal = (magnitude - 0x38000000 + (away * 0x1FFF)) >> 13;
+        int shift = SubnormalShift(magnitude);
+        uint mantissa = (magnitude & 0x7FFFFF) | 0x800000;
+        uint subnormal = (mantissa + (away * ((1u << shift) - 1))) >> shift;
+        uint rounded = magnitude < 0x38800000 ? subnormal : normal;
+        rounded = magnitude >= 0x47800000 ? 0x7BFF + away : rounded;
+        return magnitude == 0 ? 0 : rounded | (away << 15);
+    }
+
     // Bits to drop so that the mantissa counts units of 2^-24; the clamps keep shifts defined where the result is not used.
     private static int SubnormalShift(uint magnitude)
     {

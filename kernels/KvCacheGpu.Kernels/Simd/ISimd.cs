@@ -4,7 +4,7 @@ namespace KvCacheGpu.Kernels;
 /// One vector width, so that each kernel is written once: <typeparamref name="F"/> holds floats, <typeparamref name="I"/> as many ints.
 /// The vectors are type parameters rather than wrapped, since the JIT keeps bare vectors in registers more reliably.
 /// </summary>
-internal unsafe interface ISimd<F, I>
+internal unsafe partial interface ISimd<F, I>
     where F : struct
     where I : struct
 {

@@ -12,7 +12,10 @@ internal static unsafe class PackVector<S, F, I>
     private const int SmallestNormalHalf = 0x38800000;
     private const int OneHalf = 0x3F000000;
 
-    /// <summary>Packs the elements. Those that are refused leave bits without meaning.</summary>
+    // 65536, beyond what a half's exponent holds.
+    private const int BeyondHalf = 0x47800000;
+
+    /// <summary>Packs the elements.</summary>
     /// <param name="format">F32, F16 or BF16.</param>
     /// <param name="elements">The vector; readable to a multiple of the lanes.</param>
     /// <param name="width">Elements of the vector.</param>
@@ -27,17 +30,14 @@ internal static unsafe class PackVector<S, F, I>
             I bits = S.AsInt(S.Load(elements + i));
             I magnitude = S.And(bits, S.AllInt(int.MaxValue));
             largest = S.MaxInt(largest, magnitude);
-            S.StoreInt(words + i, format switch
+            if (format == PageFormat.F32)
             {
-                PageFormat.F16 => Half(bits, magnitude),
-                PageFormat.BF16 => BFloat16(bits),
-                _ => bits,
-            });
-        }
-
-        if (format != PageFormat.F32)
-        {
-            Narrow((ulong*)words, words, width / 2);
+                S.StoreInt(words + i, bits);
+            }
+            else
+            {
+                S.StoreShorts((ushort*)words + i, format == PageFormat.F16 ? Half(bits, magnitude) : BFloat16(bits));
+            }
         }
 
         int* lanes = stackalloc int[S.Lanes];
@@ -48,7 +48,21 @@ internal static unsafe class PackVector<S, F, I>
             all = Math.Max(all, lanes[lane]);
         }
 
+        if (format != PageFormat.F32 && all >= BeyondHalf)
+        {
+            PackSlowly(format, (uint*)elements, width, (ushort*)words);
+        }
+
         return (uint)all;
+    }
+
+    // Infinities and NaN, which the vector code takes for numbers.
+    private static void PackSlowly(PageFormat format, uint* elements, int width, ushort* halves)
+    {
+        for (int i = 0; i < width; i++)
+        {
+            halves[i] = (ushort)(format == PageFormat.F16 ? Bits16.HalfFromSingleBits(elements[i]) : Bits16.BFloat16FromSingleBits(elements[i]));
+        }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -68,15 +82,5 @@ internal static unsafe class PackVector<S, F, I>
     {
         I odd = S.And(S.ShiftRight(bits, 16), S.AllInt(1));
         return S.And(S.ShiftRight(S.AddInt(S.AddInt(bits, S.AllInt(0x7FFF)), odd), 16), S.AllInt(0xFFFF));
-    }
-
-    // Two 16-bit elements in 64 bits become one word; the target runs behind the source in the same memory.
-    private static void Narrow(ulong* pairs, int* words, int count)
-    {
-        for (int w = 0; w < count; w++)
-        {
-            ulong pair = pairs[w];
-            words[w] = (int)((uint)(pair & 0xFFFF) | (uint)(pair >> 16));
-        }
     }
 }

@@ -5,7 +5,7 @@ using I = System.Runtime.Intrinsics.Vector512<int>;
 
 namespace KvCacheGpu.Kernels;
 
-internal unsafe struct Simd512 : ISimd<F, I>
+internal unsafe partial struct Simd512 : ISimd<F, I>
 {
     // 1.5 * 2^23: adding it leaves the rounded integer in the low bits of the sum.
     private const float RoundingBias = 12582912f;

@@ -37,16 +37,20 @@ internal abstract class SimdAppendWork : ParallelWork
 /// <summary>Transcoding work whatever the vectors.</summary>
 internal abstract unsafe class SimdTranscodeWork : ParallelWork
 {
-    /// <summary>Floats of scratch that each worker needs.</summary>
-    public abstract long Floats { get; }
-
     protected PageMove* Moves { get; private set; }
 
-    public void Run(WorkerPool pool, PageMove* moves, int count)
+    /// <summary>Set for each move whose target cannot hold the page; or null.</summary>
+    protected bool* Kept { get; private set; }
+
+    public void Run(WorkerPool pool, PageMove* moves, int count, bool* kept)
     {
         Moves = moves;
+        Kept = kept;
         pool.Run(this, count);
     }
+
+    /// <summary>Decodes tokens to vectors in the plain basis, <paramref name="stride"/> floats apart.</summary>
+    public abstract void Decode(PagePart part, RowPlan plan, int token, int tokens, float* vectors, long stride);
 }
 
 /// <summary>Picks the kernels compiled for the tier's vectors.</summary>

@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 
 namespace KvCacheGpu.Kernels;
 
-internal unsafe struct SimdScalar : ISimd<float, int>
+internal unsafe partial struct SimdScalar : ISimd<float, int>
 {
     private const float RoundingBias = 12582912f;
 

@@ -26,14 +26,13 @@ public sealed unsafe class SimdTier : KernelTier
         Pool = _ownPool ?? WorkerPool.Shared;
         _arena = new NativeBlock(arenaBytes, AllocationKind.Arena, observer);
         (int keyWidth, int valueWidth) = (shape.Geometry.KeyWidth, shape.Geometry.ValueWidth);
-        _constants = new NativeBlock((keyWidth + valueWidth) * sizeof(float), AllocationKind.Bookkeeping, observer);
-        KeySigns = (float*)_constants.Pointer;
-        ValueSigns = KeySigns + keyWidth;
-        Rotation.Signs(keyWidth, shape.RotationSeed).CopyTo(new Span<float>(KeySigns, keyWidth));
-        Rotation.Signs(valueWidth, shape.RotationSeed).CopyTo(new Span<float>(ValueSigns, valueWidth));
+        int keyFloats = RowPlan.FloatsFor(keyWidth);
+        _constants = new NativeBlock((keyFloats + RowPlan.FloatsFor(valueWidth)) * sizeof(float), AllocationKind.Bookkeeping, observer);
+        KeyRows = new RowPlan(keyWidth, shape.RotationSeed, (float*)_constants.Pointer);
+        ValueRows = new RowPlan(valueWidth, shape.RotationSeed, (float*)_constants.Pointer + keyFloats);
         RotatesValues = shape.Classes.Any(c => c.ValueFormat.IsRotated());
         _moves = SimdKernels.CreateTranscode(this);
-        _transcodeFloats = _moves.Floats;
+        _transcodeFloats = (EncodeScratch.FloatsFor(shape) + 15) & ~15L;
         _transcode = new NativeBlock(_transcodeFloats * Pool.Workers * sizeof(float), AllocationKind.Scratch, observer);
     }
 
@@ -55,9 +54,13 @@ public sealed unsafe class SimdTier : KernelTier
 
     internal WorkerPool Pool { get; }
 
-    internal float* KeySigns { get; }
+    internal RowPlan KeyRows { get; }
 
-    internal float* ValueSigns { get; }
+    internal RowPlan ValueRows { get; }
+
+    internal float* KeySigns => KeyRows.Signs;
+
+    internal float* ValueSigns => ValueRows.Signs;
 
     internal bool RotatesValues { get; }
 
@@ -73,8 +76,9 @@ public sealed unsafe class SimdTier : KernelTier
         lock (_transcoding)
         {
             fixed (PageMove* m = moves)
+            fixed (bool* k = kept)
             {
-                _moves.Run(Pool, m, moves.Length);
+                _moves.Run(Pool, m, moves.Length, k);
             }
         }
     }
@@ -83,24 +87,21 @@ public sealed unsafe class SimdTier : KernelTier
     public override void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values)
     {
         KvGeometry g = Shape.Geometry;
-        fixed (float* k = keys, v = values)
+        lock (_transcoding)
         {
-            foreach (PageRead read in reads)
+            fixed (float* k = keys, v = values)
             {
-                PageLayout layout = Shape.Classes[read.PageClass];
-                for (int t = 0; t < read.Tokens; t++)
+                foreach (PageRead read in reads)
                 {
-                    long vector = read.TargetVector + ((long)t * read.TargetStride);
+                    PageLayout layout = Shape.Classes[read.PageClass];
                     if (k != null)
                     {
-                        ThrowIfOutside(keys.Length, vector, g.KeyWidth);
-                        PageVector.ReadKey(layout, Page(read.Slot), t, g.KeyWidth, KeySigns, k + (vector * g.KeyWidth));
+                        Decode(PagePart.Keys(layout, Page(read.Slot), g.KeyWidth), KeyRows, read, k, keys.Length);
                     }
 
                     if (v != null)
                     {
-                        ThrowIfOutside(values.Length, vector, g.ValueWidth);
-                        PageVector.ReadValue(layout, Page(read.Slot), t, g.ValueWidth, ValueSigns, v + (vector * g.ValueWidth));
+                        Decode(PagePart.Values(layout, Page(read.Slot), g.ValueWidth), ValueRows, read, v, values.Length);
                     }
                 }
             }
@@ -142,11 +143,14 @@ public sealed unsafe class SimdTier : KernelTier
         return new Span<int>(Tables + word, count);
     }
 
-    private static void ThrowIfOutside(int length, long vector, int width)
+    private void Decode(in PagePart part, RowPlan plan, in PageRead read, float* target, int length)
     {
-        if ((vector + 1) * width > length)
+        long last = read.TargetVector + ((long)(read.Tokens - 1) * read.TargetStride);
+        if ((Math.Max(last, read.TargetVector) + 1) * plan.Width > length)
         {
-            throw new ArgumentException($"target: expected room for vector {vector} of width {width}, got {length} elements");
+            throw new ArgumentException($"target: expected room for vector {last} of width {plan.Width}, got {length} elements");
         }
+
+        _moves.Decode(part, plan, 0, read.Tokens, target + ((long)read.TargetVector * plan.Width), (long)read.TargetStride * plan.Width);
     }
 }

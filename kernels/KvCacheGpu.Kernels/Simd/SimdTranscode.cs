@@ -1,23 +1,14 @@
 namespace KvCacheGpu.Kernels;
 
-/// <summary>Writes pages from pages: an item is one page.</summary>
+/// <summary>Writes pages from pages: an item is one page, taken as many tokens at a time as there are lanes.</summary>
 internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
     where S : struct, ISimd<F, I>
     where F : struct
     where I : struct
 {
     private readonly SimdTier _tier;
-    private readonly int _stride;
 
-    public SimdTranscode(SimdTier tier)
-    {
-        _tier = tier;
-        _stride = (tier.Shape.Geometry.PageTokens + 15) & ~15;
-    }
-
-    /// <inheritdoc/>
-    public override long Floats =>
-        (long)Math.Max(_tier.Shape.Geometry.KeyWidth, _tier.Shape.Geometry.ValueWidth) * _stride * 2;
+    public SimdTranscode(SimdTier tier) => _tier = tier;
 
     /// <inheritdoc/>
     public override void Do(int item, int worker)
@@ -27,134 +18,232 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
         PageLayout to = _tier.Shape.Classes[move.TargetClass];
         int* source = _tier.Page(move.SourceSlot);
         int* target = _tier.Page(move.TargetSlot);
-        if (from == to)
+        var scratch = new EncodeScratch(_tier.Shape, _tier.TranscodeScratch(worker));
+        KvGeometry g = _tier.Shape.Geometry;
+        bool isOpen = move.SourceClass == KernelShape.Open;
+        bool holds = Write(PagePart.Keys(from, source, g.KeyWidth), PagePart.Keys(to, target, g.KeyWidth), _tier.KeyRows, move.Tokens, isOpen, scratch);
+        if (holds)
         {
-            Buffer.MemoryCopy(source, target, to.Bytes, from.Bytes);
-            return;
+            holds = Write(
+                PagePart.Values(from, source, g.ValueWidth), PagePart.Values(to, target, g.ValueWidth), _tier.ValueRows, move.Tokens, isOpen, scratch);
         }
 
-        float* scratch = _tier.TranscodeScratch(worker);
-        Keys(from, to, source, target, move.Tokens, scratch);
-        Values(from, to, source, target, move.Tokens, scratch);
+        if (Kept != null)
+        {
+            Kept[item] = !holds;
+        }
     }
 
-    private void Keys(PageLayout from, PageLayout to, int* source, int* target, int tokens, float* scratch)
+    /// <inheritdoc/>
+    public override void Decode(PagePart part, RowPlan plan, int token, int tokens, float* vectors, long stride)
     {
-        int width = _tier.Shape.Geometry.KeyWidth;
-        if (from.KeyFormat == to.KeyFormat)
+        var scratch = new EncodeScratch(_tier.Shape, _tier.TranscodeScratch(0));
+        for (int t = 0; t < tokens; t += S.Lanes)
         {
-            new Span<int>(source, from.ValueOffset).CopyTo(new Span<int>(target, to.ValueOffset));
-            CopyScales(source + from.KeyScaleOffset, target + to.KeyScaleOffset, to.KeyFormat);
-            return;
+            int some = Math.Min(S.Lanes, tokens - t);
+            ToBasis(part, plan, token + t, some, isRotated: false, scratch.Rows, scratch);
+            for (int row = 0; row < some; row++)
+            {
+                new Span<float>(scratch.Rows + (row * plan.Stride), plan.Width).CopyTo(new Span<float>(vectors + ((t + row) * stride), plan.Width));
+            }
+        }
+    }
+
+    private static bool Write(in PagePart from, in PagePart to, RowPlan plan, int tokens, bool isOpen, in EncodeScratch scratch)
+    {
+        if (from.Format.IsFullPrecision() && WordRows<S, F, I>.Exceeds(from, tokens, to.Format.RefusedFrom()))
+        {
+            return false;
         }
 
-        float* vector = scratch + ((long)width * _stride);
-        if (!to.KeyFormat.IsFullPrecision())
+        bool keepsDigest = from.Format == to.Format && from.Mean != null && !isOpen;
+        if (from.Format == to.Format)
         {
-            SpreadKeys(from, source, scratch);
-            ClearTail(scratch, width, tokens);
-            var words = (int*)vector;
-            PageEncode<S, F, I>.ToI8(scratch, width, _stride, _tier.KeySigns, words, (ushort*)(target + to.KeyScaleOffset), tokens);
-            for (int w = 0; w < to.KeyWords; w++)
+            Copy(from, to, tokens, keepsDigest);
+            return to.Mean == null || keepsDigest || Digest(from, to, plan, tokens, scratch);
+        }
+
+        return to.Format.IsCentered() ? Center(from, to, plan, tokens, scratch) : Encode(from, to, plan, tokens, scratch);
+    }
+
+    // Keys whose digest is wanted stay as rows until the mean is known; all others are done with group by group.
+    private static bool Encode(in PagePart from, in PagePart to, RowPlan plan, int tokens, in EncodeScratch scratch)
+    {
+        int stride = plan.Stride;
+        bool holds = true;
+        ClearSums(scratch, stride);
+        for (int t = 0; t < tokens && holds; t += S.Lanes)
+        {
+            int some = Math.Min(S.Lanes, tokens - t);
+            float* rows = scratch.Rows + (to.Mean == null ? 0 : (long)t * stride);
+            ToBasis(from, plan, t, some, to.Format.IsRotated(), rows, scratch);
+            Saturate(to.Format, from.Format.IsRotated(), rows, some * stride);
+            if (to.Mean != null)
             {
-                new Span<int>(words + (w * _stride), tokens).CopyTo(new Span<int>(target + (w * to.PageTokens), tokens));
+                PageDigest<S, F, I>.Add(rows, some, stride, scratch.Sums);
             }
 
-            return;
+            holds = Group(to, rows, stride, t, some, scratch);
+            WriteKeys(to, t, some, scratch);
         }
 
-        for (int t = 0; t < tokens; t++)
+        return holds && (to.Mean == null || Finish(to, plan, tokens, scratch, center: false));
+    }
+
+    private static bool Group(in PagePart to, float* rows, int stride, int token, int tokens, in EncodeScratch scratch)
+    {
+        switch (to.Format)
         {
-            PageVector.ReadKey(from, source, t, width, _tier.KeySigns, vector);
-            PageVector.Saturate(to.KeyFormat, vector, width);
-            PageVector.Write(to.KeyFormat, vector, width, target + t, to.PageTokens);
+            case PageFormat.I8:
+                return RowEncode<S, F, I>.ToI8(scratch, rows, stride, to, token, tokens);
+            case PageFormat.V4:
+                return RowEncode<S, F, I>.ToGroups(scratch, rows, stride, to, token, tokens);
+            case PageFormat.V3 or PageFormat.V2:
+                bool holds = RowEncode<S, F, I>.Rms(scratch, rows, stride, to, token, tokens);
+                RowEncode<S, F, I>.ToLevels(scratch, rows, stride, to, token, tokens, sumsLevels: false);
+                return holds;
+            case PageFormat.F32 or PageFormat.F16 or PageFormat.BF16:
+                RowEncode<S, F, I>.ToFull(scratch, rows, stride, to, token, tokens);
+                return true;
+            default:
+                return RowEncode<S, F, I>.ToExchange(scratch, rows, stride, to, token, tokens);
         }
     }
 
-    private void Values(PageLayout from, PageLayout to, int* source, int* target, int tokens, float* scratch)
+    // T formats: every key divided by its r gives the mean, without which no code is known.
+    private static bool Center(in PagePart from, in PagePart to, RowPlan plan, int tokens, in EncodeScratch scratch)
     {
-        int width = _tier.Shape.Geometry.ValueWidth;
-        int* values = target + to.ValueOffset;
-        if (from.ValueFormat == to.ValueFormat)
+        int stride = plan.Stride;
+        bool holds = true;
+        ClearSums(scratch, stride);
+        for (int t = 0; t < tokens; t += S.Lanes)
         {
-            int words = from.ValueWords * tokens;
-            new Span<int>(source + from.ValueOffset, words).CopyTo(new Span<int>(values, words));
-            CopyScales(source + from.ValueScaleOffset, target + to.ValueScaleOffset, to.ValueFormat);
-            return;
+            int some = Math.Min(S.Lanes, tokens - t);
+            float* rows = scratch.Rows + ((long)t * stride);
+            ToBasis(from, plan, t, some, isRotated: true, rows, scratch);
+            holds &= RowEncode<S, F, I>.Rms(scratch, rows, stride, to, t, some);
+            RowEncode<S, F, I>.Scale(scratch, rows, stride, some);
+            PageDigest<S, F, I>.Add(rows, some, stride, scratch.Sums);
         }
 
-        float* vector = scratch + ((long)width * _stride);
-        if (!to.ValueFormat.IsFullPrecision())
+        Finish(to, plan, tokens, scratch, center: true);
+        for (int t = 0; t < tokens && holds; t += S.Lanes)
         {
-            SpreadValues(from, source, tokens, scratch, vector);
-            ClearTail(scratch, width, tokens);
-            var words = (int*)vector;
-            PageEncode<S, F, I>.ToI8(scratch, width, _stride, _tier.ValueSigns, words, (ushort*)(target + to.ValueScaleOffset), tokens);
-            for (int t = 0; t < tokens; t++, values += to.ValueWords)
+            int some = Math.Min(S.Lanes, tokens - t);
+            holds = RowEncode<S, F, I>.ToGained(scratch, scratch.Rows + ((long)t * stride), stride, to, t, some);
+            WriteKeys(to, t, some, scratch);
+        }
+
+        return holds;
+    }
+
+    private static bool Digest(in PagePart from, in PagePart to, RowPlan plan, int tokens, in EncodeScratch scratch)
+    {
+        ClearSums(scratch, plan.Stride);
+        for (int t = 0; t < tokens; t += S.Lanes)
+        {
+            int some = Math.Min(S.Lanes, tokens - t);
+            float* rows = scratch.Rows + ((long)t * plan.Stride);
+            ToBasis(from, plan, t, some, to.Format.IsRotated(), rows, scratch);
+            PageDigest<S, F, I>.Add(rows, some, plan.Stride, scratch.Sums);
+        }
+
+        return Finish(to, plan, tokens, scratch, center: false);
+    }
+
+    private static bool Finish(in PagePart to, RowPlan plan, int tokens, in EncodeScratch scratch, bool center)
+    {
+        PageDigest<S, F, I>.Mean(scratch.Sums, tokens, plan.Width, plan.Stride, scratch.Mean, to.Mean, scratch.Packed);
+        PageDigest<S, F, I>.AddSquares(scratch.Rows, tokens, plan.Stride, scratch.Mean, scratch.Squares, center);
+        PageDigest<S, F, I>.Deviation(scratch.Squares, tokens, plan.Width, plan.Stride, to.Deviation, scratch.Packed);
+        return true;
+    }
+
+    // Some tokens of a part as rows in the basis that is wanted; what reads without gaps is rotated as it is read.
+    private static void ToBasis(in PagePart from, RowPlan plan, int token, int tokens, bool isRotated, float* rows, in EncodeScratch scratch)
+    {
+        int* words = WordRows<S, F, I>.Read(from, token, tokens, scratch.Words, out int wordStride);
+        int count = tokens * plan.Stride;
+        bool turnsForth = isRotated && !from.Format.IsRotated();
+        if (turnsForth && plan.Width == plan.Stride && wordStride == from.RowWords)
+        {
+            switch (from.Format)
             {
-                for (int w = 0; w < to.ValueWords; w++)
-                {
-                    values[w] = words[(w * _stride) + t];
-                }
+                case PageFormat.F32:
+                    RowRotation<S, F, I>.Transform<SimdF32, Forth>(words, rows, count, plan, plan.Signs);
+                    return;
+                case PageFormat.F16:
+                    RowRotation<S, F, I>.Transform<SimdF16, Forth>(words, rows, count, plan, plan.Scaled);
+                    return;
+                case PageFormat.BF16:
+                    RowRotation<S, F, I>.Transform<SimdBF16, Forth>(words, rows, count, plan, plan.Signs);
+                    return;
+                default:
+                    break;
             }
+        }
 
+        RowDecode<S, F, I>.Rows(from, words, wordStride, token, tokens, rows, plan.Stride, scratch.Codes);
+        if (turnsForth)
+        {
+            RowRotation<S, F, I>.Transform<SimdF32, Forth>((int*)rows, rows, count, plan, plan.Signs);
+        }
+        else if (!isRotated && from.Format.IsRotated())
+        {
+            RowRotation<S, F, I>.Transform<SimdF32, Back>((int*)rows, rows, count, plan, plan.Normed);
+        }
+    }
+
+    // Decoding may leave a rounding error beyond a full-precision format's largest number.
+    private static void Saturate(PageFormat format, bool isDecoded, float* rows, int count)
+    {
+        if (!format.IsFullPrecision())
+        {
             return;
         }
 
-        for (int t = 0; t < tokens; t++)
+        F largest = S.All(BitConverter.UInt32BitsToSingle(format switch
         {
-            PageVector.ReadValue(from, source, t, width, _tier.ValueSigns, vector);
-            PageVector.Saturate(to.ValueFormat, vector, width);
-            PageVector.Write(to.ValueFormat, vector, width, values + (t * to.ValueWords), 1);
+            PageFormat.F16 => 0x477FE000u,
+            PageFormat.BF16 => 0x7F7F0000u,
+            _ => 0x7F7FFFFFu,
+        }));
+        F least = S.Subtract(S.All(0f), largest);
+        for (int i = 0; i < count; i += S.Lanes)
+        {
+            S.Store(rows + i, S.Max(least, S.Min(largest, S.Load(rows + i))));
         }
     }
 
-    private void SpreadKeys(PageLayout from, int* page, float* part)
+    private static void WriteKeys(in PagePart to, int token, int tokens, in EncodeScratch scratch)
     {
-        switch (from.KeyFormat)
+        if (to.IsKeys)
         {
-            case PageFormat.F32:
-                SpreadPart<S, F, I>.Keys<SimdF32>(page, from.PageTokens, from.KeyWords, part, _stride);
-                break;
-            case PageFormat.F16:
-                SpreadPart<S, F, I>.Keys<SimdF16>(page, from.PageTokens, from.KeyWords, part, _stride);
-                break;
-            default:
-                SpreadPart<S, F, I>.Keys<SimdBF16>(page, from.PageTokens, from.KeyWords, part, _stride);
-                break;
+            WordRows<S, F, I>.WriteKeys(scratch.Packed, to.RowWords, to.Words, to.PageTokens, token, tokens);
         }
     }
 
-    private void SpreadValues(PageLayout from, int* page, int tokens, float* part, float* row)
+    private static void Copy(in PagePart from, in PagePart to, int tokens, bool withDigest)
     {
-        int* values = page + from.ValueOffset;
-        int width = _tier.Shape.Geometry.ValueWidth;
-        switch (from.ValueFormat)
+        if (from.Words == to.Words)
         {
-            case PageFormat.F32:
-                SpreadPart<S, F, I>.Values<SimdF32>(values, tokens, width, part, _stride, row);
-                break;
-            case PageFormat.F16:
-                SpreadPart<S, F, I>.Values<SimdF16>(values, tokens, width, part, _stride, row);
-                break;
-            default:
-                SpreadPart<S, F, I>.Values<SimdBF16>(values, tokens, width, part, _stride, row);
-                break;
+            return;
+        }
+
+        int words = from.RowWords * (from.IsKeys ? from.PageTokens : tokens);
+        new Span<int>(from.Words, words).CopyTo(new Span<int>(to.Words, words));
+        int halves = from.Planes * from.ScaleStride;
+        new Span<ushort>(from.Scales, halves).CopyTo(new Span<ushort>(to.Scales, halves));
+        if (withDigest && to.Mean != null)
+        {
+            new Span<ushort>(from.Mean, from.Width).CopyTo(new Span<ushort>(to.Mean, to.Width));
+            new Span<ushort>(from.Deviation, from.Width).CopyTo(new Span<ushort>(to.Deviation, to.Width));
         }
     }
 
-    // Lanes beyond the page's tokens are computed too: zeros there raise no slow denormals or NaNs.
-    private void ClearTail(float* part, int width, int tokens)
+    private static void ClearSums(in EncodeScratch scratch, int stride)
     {
-        for (int i = 0; tokens < _stride && i < width; i++)
-        {
-            new Span<float>(part + (i * _stride) + tokens, _stride - tokens).Clear();
-        }
-    }
-
-    private void CopyScales(int* source, int* target, PageFormat format)
-    {
-        int bytes = 2 * _tier.Shape.Geometry.PageTokens;
-        Buffer.MemoryCopy(source, target, bytes, bytes);
+        new Span<float>(scratch.Sums, stride).Clear();
+        new Span<float>(scratch.Squares, stride).Clear();
     }
 }

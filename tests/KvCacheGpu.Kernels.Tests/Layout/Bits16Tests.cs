@@ -63,6 +63,19 @@ public class Bits16Tests
         Array.ForEach(Edges, edge => AssertRoundsUp(MathF.Abs(edge)));
     }
 
+    [Fact]
+    public void A_minimum_rounds_down_to_the_next_half()
+    {
+        var random = new Random(3);
+        for (int i = 0; i < 1_000_000; i++)
+        {
+            AssertRoundsDown(Sample(random, i));
+        }
+
+        Array.ForEach(Edges, AssertRoundsDown);
+        Array.ForEach(Edges, edge => AssertRoundsDown(-edge));
+    }
+
     // Half of the samples lie around the range of binary16, the others anywhere.
     private static float Sample(Random random, int i)
     {
@@ -113,5 +126,20 @@ public class Bits16Tests
         Assert.InRange(bits, 1u, 0x7C00u);
         Assert.True((float)BitConverter.UInt16BitsToHalf((ushort)bits) >= x);
         Assert.True(bits == 1 || (float)BitConverter.UInt16BitsToHalf((ushort)(bits - 1)) < x);
+    }
+
+    private static void AssertRoundsDown(float x)
+    {
+        if (!float.IsFinite(x))
+        {
+            return;
+        }
+
+        uint bits = Bits16.HalfFloorFromSingleBits(BitConverter.SingleToUInt32Bits(x));
+        Half below = BitConverter.UInt16BitsToHalf((ushort)bits);
+        Assert.True((float)below <= x);
+        Half next = below == Half.NegativeInfinity ? Half.MinValue : Half.BitIncrement(below);
+        Assert.True(below == Half.MaxValue || (float)next > x);
+        Assert.True(x != 0 || bits == 0);
     }
 }

@@ -24,8 +24,14 @@ public static class AttentionGrid
     /// <summary>What an emulator runs in a minute: the cheap two fifths, which still hold every format, width, grouping and batch.</summary>
     public static IEnumerable<AttentionCase> Emulated => All.Where(c => c.Index % 5 is 1 or 4 && c.Cost < 12_000_000);
 
-    /// <summary>A few small cases that attend encoded pages, for groups with barriers.</summary>
-    public static IEnumerable<AttentionCase> Few => new[] { 45, 111, 183, 197, 206, 209, 215, 217 }.Select(i => All[i]);
+    /// <summary>The cheapest case of each natural pair of encoded formats that attends sealed pages, for groups with barriers.</summary>
+    public static IEnumerable<AttentionCase> Few { get; } =
+    [
+        .. from pair in FormatPairs.Natural
+           where !pair.Key.IsFullPrecision()
+           select All.Where(c => (c.SealedKey, c.SealedValue) == pair && c.Parts.Any(p => p.History >= 2 * c.Geometry.PageTokens))
+               .MinBy(c => c.Cost * (c.Geometry.PageTokens == 1 ? 100 : 1)),
+    ];
 
     /// <summary>The case of a name.</summary>
     public static AttentionCase Find(string name) => All.Single(c => c.Name == name);

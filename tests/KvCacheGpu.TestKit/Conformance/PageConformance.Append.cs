@@ -100,24 +100,38 @@ public abstract partial class PageConformance<TTier>
         }
     }
 
-    [Fact]
-    public void Sealed_pages_keep_every_byte_while_the_sequence_grows()
+    public static TheoryData<PageFormat, PageFormat> NaturalPairs()
     {
-        var geometry = new KvGeometry(1, 4, 2, 64, pageTokens: 5);
-        using var harness = new TierHarness(TTier.Create, Shapes.Encoded(geometry, PageFormat.F16), 200);
-        HarnessSequence sequence = harness.Add(new SequenceData(geometry, 90, 70));
-        harness.Fill(sequence, 16);
-        PageEntry[] pages = [.. sequence.Rows[0, 1].Where(e => e.PageClass == KernelShape.Sealed)];
+        var cases = new TheoryData<PageFormat, PageFormat>();
+        Array.ForEach(FormatPairs.Natural, pair => cases.Add(pair.Key, pair.Value));
+        return cases;
+    }
+
+    [Theory]
+    [MemberData(nameof(NaturalPairs))]
+    public void Sealed_pages_keep_every_byte_while_a_thousand_tokens_follow(PageFormat key, PageFormat value)
+    {
+        var geometry = new KvGeometry(1, 1, 1, 32, pageTokens: 16);
+        PageFormat open = FormatPairs.OpenFor((key, value), 1);
+        using var harness = new TierHarness(TTier.Create, Shapes.Mixed(geometry, open, key, value, capacity: 80), 140);
+        HarnessSequence sequence = harness.Add(new SequenceData(geometry, 1050, 70));
+        harness.Fill(sequence, 50);
+        PageEntry[] pages = [.. sequence.Rows[0, 0].Where(e => e.PageClass == KernelShape.Sealed)];
         byte[][] before = [.. pages.Select(e => harness.ReadBytes(e.Slot, KernelShape.Sealed))];
-        foreach (int tokens in new[] { 1, 1, 30, 40 })
+        foreach (int tokens in new[] { 1, 1, 30, 68, 400, 500 })
         {
             harness.Begin((sequence, tokens));
             harness.Append(0);
-            harness.Attend(0);
+            if (tokens <= 30)
+            {
+                harness.Attend(0);
+            }
+
             harness.Seal(sequence);
         }
 
         Assert.Equal(2, pages.Length);
+        Assert.Equal(1050, sequence.Length);
         Assert.Equal(before, pages.Select(e => harness.ReadBytes(e.Slot, KernelShape.Sealed)));
     }
 

@@ -1,0 +1,74 @@
+namespace KvCacheGpu.Kernels;
+
+/// <summary>
+/// One worker's memory for pages being written, in floats; L are the lanes, W the wider of key and value:
+/// <code>
+///   rows     [P][stride W]    keys of a page, or the values of L tokens, as floats
+///   words    [L][stride W]    keys' words, transposed
+///   packed   [L][stride W]    words on their way out
+///   sums     [3][stride W]    over tokens: the digest's sum, mean and squares
+///   fold     [2 * 1024]       a row being added up
+///   parts    [2][L][L]        what folding left of L rows
+///   factors  [2][L]           of L tokens
+///   codes    [1024 bytes]     of one vector
+/// </code>
+/// </summary>
+internal readonly unsafe struct EncodeScratch
+{
+    private const int MaxLanes = 16;
+    private const int FoldFloats = 2048;
+    private const int CodeFloats = 256;
+
+    // Transforms write eight vectors at a time.
+    private const int Slack = 128;
+
+    public EncodeScratch(KernelShape shape, float* memory)
+    {
+        (long stride, int rows) = Dimensions(shape);
+        Rows = memory;
+        Words = (int*)(Rows + (rows * stride) + Slack);
+        Packed = Words + (MaxLanes * stride);
+        Sums = (float*)(Packed + (MaxLanes * stride));
+        Mean = Sums + stride;
+        Squares = Mean + stride;
+        Fold = Squares + stride;
+        Parts = Fold + FoldFloats;
+        Turned = Parts + (MaxLanes * MaxLanes);
+        Factors = Turned + (MaxLanes * MaxLanes);
+        Offsets = Factors + MaxLanes;
+        Codes = (byte*)(Offsets + MaxLanes);
+    }
+
+    public float* Rows { get; }
+
+    public int* Words { get; }
+
+    public int* Packed { get; }
+
+    public float* Sums { get; }
+
+    public float* Mean { get; }
+
+    public float* Squares { get; }
+
+    public float* Fold { get; }
+
+    public float* Parts { get; }
+
+    public float* Turned { get; }
+
+    public float* Factors { get; }
+
+    public float* Offsets { get; }
+
+    public byte* Codes { get; }
+
+    public static long FloatsFor(KernelShape shape)
+    {
+        (long stride, int rows) = Dimensions(shape);
+        return ((rows + (2 * MaxLanes) + 3) * stride) + Slack + FoldFloats + (2 * MaxLanes * MaxLanes) + (2 * MaxLanes) + CodeFloats;
+    }
+
+    private static (long Stride, int Rows) Dimensions(KernelShape shape) =>
+        (RowPlan.StrideOf(Math.Max(shape.Geometry.KeyWidth, shape.Geometry.ValueWidth)), (shape.Geometry.PageTokens + MaxLanes - 1) & -MaxLanes);
+}

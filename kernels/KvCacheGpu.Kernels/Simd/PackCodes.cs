@@ -1,0 +1,158 @@
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics.X86;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>Codes of a vector, one to a byte, in and out of the words that <see cref="PageLayout"/> draws.</summary>
+internal static unsafe class PackCodes
+{
+    private const ulong Nibbles = 0x0F0F0F0F0F0F0F0F;
+    private const ulong EvenNibbles = 0x000F000F000F000F;
+    private const ulong Pairs = 0x0303030303030303;
+    private const ulong Thirds = 0x0404040404040404;
+
+    /// <summary>Bytes that a vector's codes take: padded to what the formats pack at once.</summary>
+    public static int BytesFor(int width) => (width + 31) & ~31;
+
+    /// <summary>Packs; the codes between width and <see cref="BytesFor"/> are zeros.</summary>
+    public static void Pack(PageFormat format, byte* codes, int width, int* words)
+    {
+        switch (format)
+        {
+            case PageFormat.T4:
+                for (int w = 0; w < width / 8; w++)
+                {
+                    words[w] = (int)Gather(((ulong*)codes)[w], Nibbles);
+                }
+
+                break;
+            case PageFormat.T2 or PageFormat.V2:
+                for (int i = 0; i < format.Words(width) * 2; i++)
+                {
+                    ((ushort*)words)[i] = (ushort)Gather(((ulong*)codes)[i], Pairs);
+                }
+
+                break;
+            case PageFormat.T3 or PageFormat.V3:
+                for (int i = 0; i < width; i += 32, codes += 32, words += 3)
+                {
+                    for (int k = 0; k < 4; k++)
+                    {
+                        ((ushort*)words)[k] = (ushort)Gather(((ulong*)codes)[k], Pairs);
+                        ((byte*)words)[8 + k] = (byte)Gather(((ulong*)codes)[k], Thirds);
+                    }
+                }
+
+                break;
+            case PageFormat.V4:
+                for (int i = 0; i < width; i += 16, codes += 16, words += 2)
+                {
+                    (ulong low, ulong high) = (((ulong*)codes)[0], ((ulong*)codes)[1]);
+                    words[0] = (int)(Gather(low, EvenNibbles) | (Gather(high, EvenNibbles) << 16));
+                    words[1] = (int)(Gather(low >> 8, EvenNibbles) | (Gather(high >> 8, EvenNibbles) << 16));
+                }
+
+                break;
+            case PageFormat.Q4:
+                for (int i = 0; i < width; i += 32, codes += 32, words += 4)
+                {
+                    ((ulong*)words)[0] = ((ulong*)codes)[0] | (((ulong*)codes)[2] << 4);
+                    ((ulong*)words)[1] = ((ulong*)codes)[1] | (((ulong*)codes)[3] << 4);
+                }
+
+                break;
+            default:
+                NativeMemory.Copy(codes, words, (nuint)width);
+                break;
+        }
+    }
+
+    /// <summary>Unpacks; room for <see cref="BytesFor"/>.</summary>
+    public static void Unpack(PageFormat format, int* words, int width, byte* codes)
+    {
+        switch (format)
+        {
+            case PageFormat.T4:
+                for (int w = 0; w < width / 8; w++)
+                {
+                    ((ulong*)codes)[w] = Scatter((uint)words[w], Nibbles);
+                }
+
+                break;
+            case PageFormat.T2 or PageFormat.V2:
+                for (int i = 0; i < format.Words(width) * 2; i++)
+                {
+                    ((ulong*)codes)[i] = Scatter(((ushort*)words)[i], Pairs);
+                }
+
+                break;
+            case PageFormat.T3 or PageFormat.V3:
+                for (int i = 0; i < width; i += 32, codes += 32, words += 3)
+                {
+                    for (int k = 0; k < 4; k++)
+                    {
+                        ((ulong*)codes)[k] = Scatter(((ushort*)words)[k], Pairs) | Scatter(((byte*)words)[8 + k], Thirds);
+                    }
+                }
+
+                break;
+            case PageFormat.V4:
+                for (int i = 0; i < width; i += 16, codes += 16, words += 2)
+                {
+                    var halves = (ushort*)words;
+                    ((ulong*)codes)[0] = Scatter(halves[0], EvenNibbles) | (Scatter(halves[2], EvenNibbles) << 8);
+                    ((ulong*)codes)[1] = Scatter(halves[1], EvenNibbles) | (Scatter(halves[3], EvenNibbles) << 8);
+                }
+
+                break;
+            case PageFormat.Q4:
+                for (int i = 0; i < width; i += 32, codes += 32, words += 4)
+                {
+                    for (int k = 0; k < 2; k++)
+                    {
+                        ulong both = ((ulong*)words)[k];
+                        ((ulong*)codes)[k] = both & Nibbles;
+                        ((ulong*)codes)[k + 2] = (both >> 4) & Nibbles;
+                    }
+                }
+
+                break;
+            default:
+                NativeMemory.Copy(words, codes, (nuint)width);
+                break;
+        }
+    }
+
+    // The bits under the mask, side by side.
+    private static uint Gather(ulong bytes, ulong mask)
+    {
+        if (Bmi2.X64.IsSupported)
+        {
+            return (uint)Bmi2.X64.ParallelBitExtract(bytes, mask);
+        }
+
+        uint packed = 0;
+        for (int bit = 0; mask != 0; bit++, mask &= mask - 1)
+        {
+            packed |= (uint)((bytes >> System.Numerics.BitOperations.TrailingZeroCount(mask)) & 1) << bit;
+        }
+
+        return packed;
+    }
+
+    private static ulong Scatter(uint packed, ulong mask)
+    {
+        if (Bmi2.X64.IsSupported)
+        {
+            return Bmi2.X64.ParallelBitDeposit(packed, mask);
+        }
+
+        ulong bytes = 0;
+        for (; mask != 0; packed >>= 1, mask &= mask - 1)
+        {
+            bytes |= (ulong)(packed & 1) << System.Numerics.BitOperations.TrailingZeroCount(mask);
+        }
+
+        return bytes;
+    }
+}

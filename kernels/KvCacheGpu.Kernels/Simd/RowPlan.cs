@@ -1,0 +1,57 @@
+namespace KvCacheGpu.Kernels;
+
+/// <summary>
+/// What rotating rows of one width needs. A row is a vector padded with zeros to 16 elements, so that rows one after another are a
+/// sequence of whole Hadamard blocks; tables repeat with a period that whole vectors divide:
+/// <code>
+///   signs      f32[period]   +-1, 1 in the padding
+///   scaled     f32[period]   signs * 2^112: widens F16 in the same multiplication
+///   normed     f32[period]   signs * norm: the last step of the way back
+/// </code>
+/// </summary>
+internal sealed unsafe class RowPlan
+{
+    private const int Lanes = 16;
+    private const int Chunk = 128;
+
+    public RowPlan(int width, ulong seed, float* memory)
+    {
+        (Width, Stride, Block, Norm, Period) = (width, StrideOf(width), Rotation.BlockSize(width), Rotation.Norm(width), PeriodOf(width));
+        Signs = memory;
+        Scaled = Signs + Period;
+        Normed = Scaled + Period;
+        float[] signs = Rotation.Signs(width, seed);
+        for (int i = 0; i < Period; i++)
+        {
+            int element = i % Stride;
+            Signs[i] = element < width ? signs[element] : 1f;
+            Scaled[i] = Signs[i] * SimdF16.Factor;
+            Normed[i] = Signs[i] * Norm;
+        }
+    }
+
+    public int Width { get; }
+
+    /// <summary>Floats from row to row.</summary>
+    public int Stride { get; }
+
+    /// <summary>Elements of a Hadamard block.</summary>
+    public int Block { get; }
+
+    public float Norm { get; }
+
+    public int Period { get; }
+
+    public float* Signs { get; }
+
+    public float* Scaled { get; }
+
+    public float* Normed { get; }
+
+    public static int StrideOf(int width) => (width + Lanes - 1) & -Lanes;
+
+    public static int FloatsFor(int width) => 3 * PeriodOf(width);
+
+    // The least common multiple of the stride, a multiple of 16, and the chunk, a power of two.
+    private static int PeriodOf(int width) => StrideOf(width) * Chunk / Math.Min(Chunk, StrideOf(width) & -StrideOf(width));
+}

@@ -1,0 +1,133 @@
+using System.Runtime.CompilerServices;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>The words of some tokens as rows, in and out of a page: values lie so, keys are transposed, a square of registers at a time.</summary>
+internal static unsafe class WordRows<S, F, I>
+    where S : struct, ISimd<F, I>
+    where F : struct
+    where I : struct
+{
+    /// <summary>Words from row to row once keys are transposed.</summary>
+    public static int StrideOf(int rowWords) => (rowWords + S.Lanes - 1) / S.Lanes * S.Lanes;
+
+    /// <summary>Rows of up to as many tokens as there are lanes: where they lie, or transposed into <paramref name="scratch"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static int* Read(in PagePart part, int token, int tokens, int* scratch, out int stride)
+    {
+        if (!part.IsKeys)
+        {
+            stride = part.RowWords;
+            return part.Words + ((long)token * stride);
+        }
+
+        stride = StrideOf(part.RowWords);
+        int* from = part.Words + token;
+        int w = 0;
+        for (; w + S.Lanes <= part.RowWords; w += S.Lanes)
+        {
+            S.Transpose(from + ((long)w * part.PageTokens), part.PageTokens, scratch + w, stride);
+        }
+
+        for (; w < part.RowWords; w++)
+        {
+            for (int t = 0; t < tokens; t++)
+            {
+                scratch[(t * stride) + w] = from[((long)w * part.PageTokens) + t];
+            }
+        }
+
+        return scratch;
+    }
+
+    /// <summary>Writes rows, whose stride is <see cref="StrideOf"/>, to a page's keys; nothing but these tokens is touched.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void WriteKeys(int* rows, int rowWords, int* keys, int pageTokens, int token, int tokens)
+    {
+        int stride = StrideOf(rowWords);
+        int* to = keys + token;
+        if (tokens < S.Lanes)
+        {
+            for (int w = 0; w < rowWords; w++, to += pageTokens)
+            {
+                for (int t = 0; t < tokens; t++)
+                {
+                    to[t] = rows[(t * stride) + w];
+                }
+            }
+
+            return;
+        }
+
+        int done = 0;
+        for (; done + S.Lanes <= rowWords; done += S.Lanes)
+        {
+            S.Transpose(rows + done, stride, to + ((long)done * pageTokens), pageTokens);
+        }
+
+        if (done < rowWords)
+        {
+            int* square = stackalloc int[S.Lanes * S.Lanes];
+            S.Transpose(rows + done, stride, square, S.Lanes);
+            for (int w = done; w < rowWords; w++, square += S.Lanes)
+            {
+                S.StoreInt(to + ((long)w * pageTokens), S.LoadInt(square));
+            }
+        }
+    }
+
+    /// <summary>Whether a full-precision part has an element that is refused from <paramref name="limit"/> on, as binary32 bits: NaN is above infinity.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static bool Exceeds(in PagePart part, int tokens, uint limit)
+    {
+        // A magnitude plus what the limit lacks to the sign bit carries into that bit from the limit on; a half's carry stays in its half.
+        (int mask, int add, int sign) = part.Format switch
+        {
+            PageFormat.F32 => (int.MaxValue, (int)(0x80000000 - limit), int.MinValue),
+            PageFormat.F16 => (0x7FFF7FFF, 0x04000400, unchecked((int)0x80008000)),
+            _ => (0x7FFF7FFF, (int)(0x8000 - ((limit + 0xFFFF) >> 16)) * 0x10001, unchecked((int)0x80008000)),
+        };
+        int found = 0;
+        if (!part.IsKeys || tokens == part.PageTokens)
+        {
+            return (Carries(part.Words, part.RowWords * tokens, mask, add) & sign) != 0;
+        }
+
+        for (int w = 0; w < part.RowWords; w++)
+        {
+            found |= Carries(part.Words + ((long)w * part.PageTokens), tokens, mask, add);
+        }
+
+        return (found & sign) != 0;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static int Carries(int* words, int count, int mask, int add)
+    {
+        I keep = S.AllInt(mask), lack = S.AllInt(add);
+        I a = S.AllInt(0), b = S.AllInt(0), c = S.AllInt(0), d = S.AllInt(0);
+        int i = 0;
+        for (; i + (4 * S.Lanes) <= count; i += 4 * S.Lanes)
+        {
+            a = S.Or(a, S.AddInt(S.And(S.LoadInt(words + i), keep), lack));
+            b = S.Or(b, S.AddInt(S.And(S.LoadInt(words + i + S.Lanes), keep), lack));
+            c = S.Or(c, S.AddInt(S.And(S.LoadInt(words + i + (2 * S.Lanes)), keep), lack));
+            d = S.Or(d, S.AddInt(S.And(S.LoadInt(words + i + (3 * S.Lanes)), keep), lack));
+        }
+
+        int* lanes = stackalloc int[S.Lanes];
+        S.StoreInt(lanes, S.Or(S.Or(a, b), S.Or(c, d)));
+        int found = 0;
+        for (int lane = 0; lane < S.Lanes; lane++)
+        {
+            found |= lanes[lane];
+        }
+
+        for (; i < count; i++)
+        {
+            found |= (words[i] & mask) + add;
+        }
+
+        return found;
+    }
+}
