@@ -3,35 +3,47 @@ namespace KvCacheGpu.Kernels;
 /// <summary>
 /// One worker's memory for a tile of query rows, in floats:
 /// <code>
-///   queries    [classes][tileRows/4][keyWidth][4]   plain, and rotated where sealed keys are
-///   factors    [classes][tileRows]                  raw logit to units of log2
-///   outputs    [bases][tileRows][outputStride]      plain, and rotated where sealed values are
-///   turned     [valueWidth][4]                      four outputs on their way back to the plain basis
+///   queries    [variants][tileRows/4][queryStride][4]   per (basis, factor) that a page class reads with; zero from the key width on
+///   factors    [variants][tileRows]                     raw logit to units of log2
+///   outputs    [bases][tileRows][outputStride]          plain, and rotated where sealed values are
+///   turned     [valueWidth][4]                          four outputs on their way back to the plain basis
 ///   logits     [4][logitStride]
-///   scales     [2][logitStride]                     the page's key and value scales
-///   rows       [tileRows/4]                         running softmaxes
+///   weights    [4][logitStride]                         of one group of elements, where groups have scales
+///   scales     [planes][logitStride]                    the page's key scales, then its value scales
+///   mean       [queryStride]                            the page's
+///   keys       [queryStride][logitStride]               a page's, expanded; where a class is read so
+///   values     [pageTokens][outputStride]               the same
+///   rows       [tileRows/4]                             running softmaxes
 /// </code>
 /// </summary>
 internal sealed unsafe class AttendScratch
 {
     public const int MaxTileRows = 32;
 
-    private readonly int _keyWidth;
+    // Words of three-bit formats hold 32 elements, the last of them padded.
+    private const int QueryMultiple = 32;
 
-    public AttendScratch(KernelShape shape, int tileRows, float* memory)
+    private readonly int _queryStride;
+
+    public AttendScratch(KernelShape shape, int variants, int tileRows, float* memory)
     {
         KvGeometry g = shape.Geometry;
-        _keyWidth = g.KeyWidth;
+        _queryStride = RoundUp(g.KeyWidth, QueryMultiple);
         TileRows = tileRows;
         OutputStride = StrideOf(g.ValueWidth);
         LogitStride = StrideOf(g.PageTokens);
         Queries = memory;
-        Factors = Queries + (2 * tileRows * g.KeyWidth);
-        Outputs = Factors + (2 * tileRows);
+        Factors = Queries + (variants * tileRows * _queryStride);
+        Outputs = Factors + (variants * tileRows);
         Turned = Outputs + (2 * tileRows * OutputStride);
         Logits = Turned + (4 * g.ValueWidth);
-        Scales = Logits + (4 * LogitStride);
-        Rows = (SoftmaxRows*)(Scales + (2 * LogitStride));
+        Weights = Logits + (4 * LogitStride);
+        KeyScales = Weights + (4 * LogitStride);
+        ValueScales = KeyScales + (KeyPlanes(shape) * LogitStride);
+        Mean = ValueScales + (ValuePlanes(shape) * LogitStride);
+        Keys = Mean + StrideOf(g.KeyWidth);
+        Values = Keys + (IsExpanding(shape) ? (long)_queryStride * LogitStride : 0);
+        Rows = (SoftmaxRows*)(Values + (IsExpanding(shape) ? (long)g.PageTokens * OutputStride : 0));
     }
 
     public int TileRows { get; }
@@ -50,21 +62,43 @@ internal sealed unsafe class AttendScratch
 
     public float* Logits { get; }
 
-    public float* Scales { get; }
+    public float* Weights { get; }
+
+    public float* KeyScales { get; }
+
+    public float* ValueScales { get; }
+
+    public float* Mean { get; }
+
+    public float* Keys { get; }
+
+    public float* Values { get; }
 
     public SoftmaxRows* Rows { get; }
 
-    public static int StrideOf(int elements) => (elements + 31) & ~31;
+    public static int StrideOf(int elements) => RoundUp(elements, 64);
 
-    public static long FloatsFor(KernelShape shape, int tileRows)
+    public static long FloatsFor(KernelShape shape, int variants, int tileRows)
     {
         KvGeometry g = shape.Geometry;
-        long floats = 2L * tileRows * (g.KeyWidth + 1 + StrideOf(g.ValueWidth));
-        floats += (4L * g.ValueWidth) + (6L * StrideOf(g.PageTokens)) + (tileRows / 4 * sizeof(SoftmaxRows) / sizeof(float));
+        int queryStride = RoundUp(g.KeyWidth, QueryMultiple);
+        long floats = (long)tileRows * ((variants * (queryStride + 1)) + (2 * StrideOf(g.ValueWidth)));
+        floats += (4L * g.ValueWidth) + ((8L + KeyPlanes(shape) + ValuePlanes(shape)) * StrideOf(g.PageTokens)) + StrideOf(g.KeyWidth);
+        floats += IsExpanding(shape) ? ((long)queryStride * StrideOf(g.PageTokens)) + ((long)g.PageTokens * StrideOf(g.ValueWidth)) : 0;
+        floats += tileRows / 4 * sizeof(SoftmaxRows) / sizeof(float);
         return (floats + 31) & ~31L;
     }
 
-    public float* QueryBlock(int pageClass, int block) => Queries + (((pageClass * TileRows) + (4 * block)) * _keyWidth);
+    public float* QueryBlock(int variant, int block) => Queries + (((variant * TileRows) + (4 * block)) * _queryStride);
 
     public float* OutputRow(int rotated, int row) => Outputs + (((rotated * TileRows) + row) * OutputStride);
+
+    private static int KeyPlanes(KernelShape shape) => shape.Classes.Max(c => c.KeyScalePlanes);
+
+    private static int ValuePlanes(KernelShape shape) => shape.Classes.Max(c => c.ValueScalePlanes);
+
+    private static bool IsExpanding(KernelShape shape) => shape.Classes.Any(c =>
+        c.KeyFormat is not (<= PageFormat.I8 or PageFormat.FP8) || c.ValueFormat is not (<= PageFormat.I8 or PageFormat.FP8));
+
+    private static int RoundUp(int elements, int multiple) => (elements + multiple - 1) / multiple * multiple;
 }

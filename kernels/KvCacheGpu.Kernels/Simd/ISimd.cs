@@ -72,4 +72,31 @@ internal unsafe partial interface ISimd<F, I>
     static abstract float Sum(F a);
 
     static abstract float MaxOf(F a);
+
+    // What attention adds.
+
+    /// <summary>As many ints as there are lanes, from 0.</summary>
+    static abstract I Indices();
+
+    /// <summary>The 64 bits at p in every pair of lanes, the low word in the even one.</summary>
+    static abstract I RepeatPair(byte* p);
+
+    static abstract I ShiftRightEach(I a, I counts);
+
+    /// <summary>(a and mask) xor flip.</summary>
+    static abstract I AndXor(I a, I mask, I flip);
+
+    /// <summary>Bits of a where the mask has ones, of b elsewhere.</summary>
+    static abstract I Select(I mask, I a, I b);
+
+    static abstract F UnsignedToFloat(I a);
+
+    /// <summary>
+    /// table[index mod 16]. The caller keeps the table in registers: its first lanes in <paramref name="low"/>, the next in
+    /// <paramref name="high"/>; which of the three is read depends on the width.
+    /// </summary>
+    static abstract F Lookup(float* table, F low, F high, I index);
+
+    /// <summary>2^n * a for |n| below 2^15, to zero below the smallest float; n is a whole number.</summary>
+    static abstract F Scale(F a, F n);
 }

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 using F = System.Runtime.Intrinsics.Vector256<float>;
 using I = System.Runtime.Intrinsics.Vector256<int>;
 
@@ -105,5 +106,60 @@ internal unsafe partial struct Simd256 : ISimd<F, I>
         Vector128<float> c = Vector128.MaxNative(a.GetLower(), a.GetUpper());
         c = Vector128.MaxNative(c, Vector128.Shuffle(c, Vector128.Create(2, 3, 0, 1)));
         return c[0] > c[1] ? c[0] : c[1];
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I Indices() => Vector256<int>.Indices;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I RepeatPair(byte* p) => Vector256.Create(*(long*)p).AsInt32();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I ShiftRightEach(I a, I counts) => Avx2.IsSupported ? Avx2.ShiftRightLogicalVariable(a, counts.AsUInt32()) : Each(a, counts);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I AndXor(I a, I mask, I flip) => (a & mask) ^ flip;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I Select(I mask, I a, I b) => Vector256.ConditionalSelect(mask, a, b);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F UnsignedToFloat(I a) => Vector256.ConvertToSingle(a);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Lookup(float* table, F low, F high, I index)
+    {
+        if (Avx2.IsSupported)
+        {
+            // Permutes read three bits of the index; the fourth, moved into the sign, picks the half.
+            F upper = Avx2.PermuteVar8x32(high, index);
+            return Avx.BlendVariable(Avx2.PermuteVar8x32(low, index), upper, (index << 28).AsSingle());
+        }
+
+        F found = default;
+        for (int lane = 0; lane < Lanes; lane++)
+        {
+            found = found.WithElement(lane, table[index[lane] & 15]);
+        }
+
+        return found;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Scale(F a, F n)
+    {
+        F power = ((Vector256.ConvertToInt32Native(Vector256.MaxNative(n, Vector256.Create(-127f))) + Vector256.Create(127)) << 23).AsSingle();
+        return a * power;
+    }
+
+    private static I Each(I a, I counts)
+    {
+        I shifted = default;
+        for (int lane = 0; lane < Lanes; lane++)
+        {
+            shifted = shifted.WithElement(lane, a[lane] >>> counts[lane]);
+        }
+
+        return shifted;
     }
 }

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 using F = System.Runtime.Intrinsics.Vector512<float>;
 using I = System.Runtime.Intrinsics.Vector512<int>;
 
@@ -106,5 +107,46 @@ internal unsafe partial struct Simd512 : ISimd<F, I>
         Vector128<float> c = Vector128.MaxNative(b.GetLower(), b.GetUpper());
         c = Vector128.MaxNative(c, Vector128.Shuffle(c, Vector128.Create(2, 3, 0, 1)));
         return c[0] > c[1] ? c[0] : c[1];
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I Indices() => Vector512<int>.Indices;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I RepeatPair(byte* p) => Vector512.Create(*(long*)p).AsInt32();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I ShiftRightEach(I a, I counts) => Avx512F.IsSupported ? Avx512F.ShiftRightLogicalVariable(a, counts.AsUInt32()) : Each(a, counts);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I AndXor(I a, I mask, I flip) => (a & mask) ^ flip;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I Select(I mask, I a, I b) => Vector512.ConditionalSelect(mask, a, b);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F UnsignedToFloat(I a) => Vector512.ConvertToSingle(a.AsUInt32());
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Lookup(float* table, F low, F high, I index) => Avx512F.IsSupported ? Avx512F.PermuteVar16x32(low, index) : Vector512.Shuffle(low, index & Vector512.Create(15));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Scale(F a, F n) => Avx512F.IsSupported ? Avx512F.Scale(a, n) : Power(a, n);
+
+    private static I Each(I a, I counts)
+    {
+        I shifted = default;
+        for (int lane = 0; lane < Lanes; lane++)
+        {
+            shifted = shifted.WithElement(lane, a[lane] >>> counts[lane]);
+        }
+
+        return shifted;
+    }
+
+    private static F Power(F a, F n)
+    {
+        F power = ((Vector512.ConvertToInt32(Vector512.Max(n, Vector512.Create(-127f))) + Vector512.Create(127)) << 23).AsSingle();
+        return a * power;
     }
 }

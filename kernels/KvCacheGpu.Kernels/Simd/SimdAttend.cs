@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 
 namespace KvCacheGpu.Kernels;
@@ -15,20 +16,23 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
     private const float Log2E = 1.442695041f;
     private const float Ln2 = 0.6931471806f;
 
+    // A page read by more rows than this is expanded once, not once for every four of them.
+    private const int ChunkRows = 8;
+
     private readonly SimdTier _tier;
     private readonly SimdBatch _batch;
     private readonly KvGeometry _g;
+    private readonly QueryVariants _variants;
     private readonly float _logitFactor;
-
-    // Where open and sealed keys have one format, they are read with the same queries.
-    private readonly int _sealedQueries;
 
     public SimdAttend(SimdTier tier, SimdBatch batch)
     {
         (_tier, _batch, _g) = (tier, batch, tier.Shape.Geometry);
         _logitFactor = Log2E / MathF.Sqrt(_g.KeyWidth);
-        IReadOnlyList<PageLayout> classes = tier.Shape.Classes;
-        _sealedQueries = classes[KernelShape.Sealed].KeyFormat == classes[KernelShape.Open].KeyFormat ? KernelShape.Open : KernelShape.Sealed;
+        _variants = batch.Variants;
+
+        // Kernels compiled before the tables exist would check for them, and spill every accumulator for the sake of that call.
+        RuntimeHelpers.RunClassConstructor(typeof(LevelTables).TypeHandle);
     }
 
     /// <inheritdoc/>
@@ -96,7 +100,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
         for (int block = 0; block < blocks; block++)
         {
             scratch.Rows[block].Clear();
-            float* plain = scratch.QueryBlock(KernelShape.Open, block);
+            float* plain = scratch.QueryBlock(_variants.Of(KernelShape.Open), block);
             for (int r = 0; r < 4; r++)
             {
                 // Rows that fill up the last block repeat the last real one; their results go nowhere.
@@ -105,27 +109,30 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
                 Queries.Read(work.Sequence.FirstToken + token, (work.Head * _g.GroupSize) + member, _g.KeyWidth, plain + r, 4);
             }
 
-            if (_sealedQueries == KernelShape.Sealed)
+            for (int variant = 1; variant < _variants.Count; variant++)
             {
-                float* other = scratch.QueryBlock(KernelShape.Sealed, block);
-                new Span<float>(plain, 4 * _g.KeyWidth).CopyTo(new Span<float>(other, 4 * _g.KeyWidth));
-                if (_tier.Shape.Classes[KernelShape.Sealed].KeyFormat.IsRotated())
+                if (_variants.IsUsed(Layer, variant))
                 {
-                    RotateRows.Apply(other, _g.KeyWidth, _tier.KeySigns);
-                }
+                    float* other = scratch.QueryBlock(variant, block);
+                    new Span<float>(plain, 4 * _g.KeyWidth).CopyTo(new Span<float>(other, 4 * _g.KeyWidth));
+                    if (_variants.IsRotated(variant))
+                    {
+                        RotateRows.Apply(other, _g.KeyWidth, _tier.KeySigns);
+                    }
 
-                Normalize(scratch, KernelShape.Sealed, block);
+                    Normalize(scratch, variant, block);
+                }
             }
 
-            Normalize(scratch, KernelShape.Open, block);
+            Normalize(scratch, _variants.Of(KernelShape.Open), block);
         }
     }
 
     /// <summary>Brings each query below 1 by a power of two and folds in the key format's factor, so that no product overflows.</summary>
-    private void Normalize(AttendScratch scratch, int pageClass, int block)
+    private void Normalize(AttendScratch scratch, int variant, int block)
     {
-        float* q = scratch.QueryBlock(pageClass, block);
-        float factor = SimdFormats.Factor(_tier.Shape.Classes[pageClass].KeyFormat);
+        float* q = scratch.QueryBlock(variant, block);
+        float factor = _variants.Factor(variant);
         Vector128<float> largest = default;
         for (int i = 0; i < 4 * _g.KeyWidth; i += 4)
         {
@@ -137,7 +144,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
         {
             int exponent = largest[r] > 0 && float.IsFinite(largest[r]) ? MathF.ILogB(largest[r]) + 1 : 0;
             scales = scales.WithElement(r, MathF.ScaleB(1f, -exponent) * factor);
-            scratch.Factors[(pageClass * scratch.TileRows) + (4 * block) + r] = MathF.ScaleB(_logitFactor, exponent);
+            scratch.Factors[(variant * scratch.TileRows) + (4 * block) + r] = MathF.ScaleB(_logitFactor, exponent);
         }
 
         for (int i = 0; i < 4 * _g.KeyWidth; i += 4)
@@ -161,26 +168,18 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
     {
         int tag = _tier.Tables[_tier.Map.TagWord(row, entry)];
         int pageClass = TableMap.ClassOf(tag);
-        PageLayout layout = _tier.Shape.Classes[pageClass];
-        int queries = pageClass == KernelShape.Sealed ? _sealedQueries : KernelShape.Open;
         int* page = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, entry)]);
         int* ahead = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, nextEntry)]);
         int firstPosition = work.Sequence.Length - work.Sequence.Tokens - (TableMap.PageIndexOf(tag) * _g.PageTokens) + 1;
-        float* keyScales = SimdFormats.ReadScales<S, F, I>(layout.KeyFormat, page + layout.KeyScaleOffset, _g.PageTokens, scratch.Scales);
-        float* valueScales = SimdFormats.ReadScales<S, F, I>(
-            layout.ValueFormat, page + layout.ValueScaleOffset, _g.PageTokens, scratch.Scales + scratch.LogitStride);
-        float valueFactor = SimdFormats.Factor(layout.ValueFormat);
-        int rotated = layout.ValueFormat.IsRotated() ? 1 : 0;
+        int most = Math.Clamp(firstPosition + ((firstRow + rows - 1) / _g.GroupSize), 0, _g.PageTokens);
+        bool isChunk = (long)work.Sequence.Tokens * _g.GroupSize > ChunkRows;
+        var view = new PageView<S, F, I>(_tier.Shape.Classes[pageClass], page, ahead, _g, scratch, most, isChunk);
+        int variant = _variants.Of(pageClass);
         for (int block = 0; 4 * block < rows; block++)
         {
             int last = firstRow + Math.Min((4 * block) + 3, rows - 1);
             int seen = Math.Clamp(firstPosition + (last / _g.GroupSize), 0, _g.PageTokens);
             seen = firstPosition + ((firstRow + (4L * block)) / _g.GroupSize) - Window < _g.PageTokens ? seen : 0;
-            if (seen > 0)
-            {
-                SimdFormats.Logits<S, F, I>(layout, page, ahead, scratch.QueryBlock(queries, block), seen, scratch.Logits, scratch.LogitStride);
-            }
-
             SoftmaxRows* state = scratch.Rows + block;
             for (int r = 0; r < 4; r++)
             {
@@ -188,17 +187,21 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
                 int end = firstPosition + (query / _g.GroupSize);
                 state->First[r] = end > Window ? end - Window : 0;
                 state->Count[r] = Math.Clamp(end, 0, _g.PageTokens);
-                state->Factor[r] = scratch.Factors[(queries * scratch.TileRows) + (4 * block) + r];
+                state->Factor[r] = scratch.Factors[(variant * scratch.TileRows) + (4 * block) + r];
             }
 
-            int padded = (seen + S.Lanes - 1) / S.Lanes * S.Lanes;
-            PageSoftmax<S, F, I>.Update(scratch.Logits, scratch.LogitStride, padded, keyScales, valueScales, valueFactor, state);
+            if (seen > 0)
+            {
+                view.Logits(scratch.QueryBlock(variant, block), seen, state);
+            }
+
+            view.Weigh(seen, state);
             for (int r = 0; r < 4; r++)
             {
                 int local = (4 * block) + r;
                 if (_tier.RotatesValues && state->Keep[r] != 1f)
                 {
-                    Multiply(scratch.OutputRow(1 - rotated, local), state->Keep[r], _g.ValueWidth);
+                    Multiply(scratch.OutputRow(1 - view.Rotated, local), state->Keep[r], _g.ValueWidth);
                 }
 
                 int query = firstRow + local;
@@ -211,8 +214,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
 
             if (seen > 0)
             {
-                SimdFormats.Accumulate<S, F, I>(
-                    layout, page, ahead, scratch.Logits, scratch.LogitStride, seen, scratch.OutputRow(rotated, 4 * block), scratch.OutputStride, _g.ValueWidth, state->Keep);
+                view.Accumulate(scratch.OutputRow(view.Rotated, 4 * block), seen, state);
             }
         }
     }

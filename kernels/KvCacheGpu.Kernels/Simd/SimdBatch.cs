@@ -40,7 +40,8 @@ internal sealed unsafe class SimdBatch : KernelBatch
         _tileRows = (int)Math.Min(AttendScratch.MaxTileRows, (((long)maxTokens * _g.GroupSize) + 3) & ~3L);
         _sequences = new RaggedSequence[maxSequences];
         _firstItem = new int[maxSequences + 1];
-        long worker = AttendScratch.FloatsFor(tier.Shape, _tileRows);
+        Variants = new QueryVariants(tier.Shape);
+        long worker = AttendScratch.FloatsFor(tier.Shape, Variants.Count, _tileRows);
         long splits = (long)maxSequences * _g.QueryHeads * MaxSegments * SplitRows.FloatsPerRow(_g.ValueWidth);
         int workers = tier.Pool.Workers;
         _memory = new NativeBlock(
@@ -49,7 +50,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
         _scratch = new AttendScratch[workers];
         for (int i = 0; i < workers; i++, memory += worker)
         {
-            _scratch[i] = new AttendScratch(tier.Shape, _tileRows, memory);
+            _scratch[i] = new AttendScratch(tier.Shape, Variants.Count, _tileRows, memory);
         }
 
         _splits = memory;
@@ -59,6 +60,8 @@ internal sealed unsafe class SimdBatch : KernelBatch
     }
 
     public override long ScratchBytes => _memory.Bytes;
+
+    public QueryVariants Variants { get; }
 
     public ReadOnlySpan<RaggedSequence> Sequences => _sequences.AsSpan(0, _count);
 

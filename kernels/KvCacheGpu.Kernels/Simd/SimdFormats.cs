@@ -1,74 +1,186 @@
+using System.Runtime.CompilerServices;
+
 namespace KvCacheGpu.Kernels;
 
 /// <summary>From a format known at run time to the kernels compiled for it: the one switch of this tier.</summary>
 internal static unsafe class SimdFormats
 {
-    public static float Factor(PageFormat format) => format == PageFormat.F16 ? SimdF16.Factor : 1f;
+    public static float Factor(PageFormat format) => format switch
+    {
+        PageFormat.F16 => SimdF16.Factor,
+        PageFormat.FP8 => SimdFP8.Factor,
+        _ => 1f,
+    };
 
-    /// <summary>The page's scales as floats in <paramref name="target"/>, or null where the format has none.</summary>
-    public static float* ReadScales<S, F, I>(PageFormat format, int* words, int tokens, float* target)
+    /// <summary>Whether keys are read by way of <see cref="PageExpand{S, F, I}"/>.</summary>
+    /// <param name="format">The keys' format.</param>
+    /// <param name="isChunk">Whether many rows attend to the page.</param>
+    public static bool ExpandsKeys(PageFormat format, bool isChunk) =>
+        format is PageFormat.Q8 or PageFormat.Q4 || (isChunk && format.IsCentered());
+
+    /// <summary>The same of values; V4 needs groups that tiles of two lane groups divide.</summary>
+    public static bool ExpandsValues<S, F, I>(PageFormat format, int width, bool isChunk)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => format switch
+        {
+            PageFormat.Q8 or PageFormat.Q4 => true,
+            PageFormat.V4 => isChunk || format.ScaleGroup(width) % (2 * S.Lanes) != 0,
+            PageFormat.V3 or PageFormat.V2 => isChunk,
+            _ => false,
+        };
+
+    /// <summary>Planes of scales as floats, f32[planes][stride].</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void ReadScales<S, F, I>(int* words, int planes, int scaleStride, int tokens, float* target, int stride)
         where S : struct, ISimd<F, I>
         where F : struct
         where I : struct
     {
-        if (format.ScalePlanes(32) == 0)
-        {
-            return null;
-        }
-
         F factor = S.All(SimdF16.Factor);
-        for (int t = 0; t < tokens; t += S.Lanes)
+        for (int plane = 0; plane < planes; plane++, words += scaleStride / 2, target += stride)
         {
-            S.Store(target + t, S.Multiply(SimdF16.Elements<S, F, I>(words, t), factor));
+            for (int t = 0; t < tokens; t += S.Lanes)
+            {
+                S.Store(target + t, S.Multiply(SimdF16.Elements<S, F, I>(words, t), factor));
+            }
         }
-
-        return target;
     }
 
-    public static void Logits<S, F, I>(PageLayout layout, int* page, int* ahead, float* q, int tokens, float* logits, int stride)
+    public static void Logits<S, F, I>(PageFormat format, int* keys, byte* ahead, int pageTokens, int words, float* q, int tokens, float* logits, int stride)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct
+    {
+        switch (format)
+        {
+            case PageFormat.F32:
+                PageLogits<S, F, I>.Compute<Whole<SimdF32>>(keys, ahead, pageTokens, words, q, tokens, logits, stride);
+                break;
+            case PageFormat.F16:
+                PageLogits<S, F, I>.Compute<Whole<SimdF16>>(keys, ahead, pageTokens, words, q, tokens, logits, stride);
+                break;
+            case PageFormat.BF16:
+                PageLogits<S, F, I>.Compute<Whole<SimdBF16>>(keys, ahead, pageTokens, words, q, tokens, logits, stride);
+                break;
+            case PageFormat.I8:
+                PageLogits<S, F, I>.Compute<Whole<SimdI8>>(keys, ahead, pageTokens, words, q, tokens, logits, stride);
+                break;
+            case PageFormat.FP8:
+                PageLogits<S, F, I>.Compute<Whole<SimdFP8>>(keys, ahead, pageTokens, words, q, tokens, logits, stride);
+                break;
+            case PageFormat.T4:
+                PageLogits<S, F, I>.Compute<KeysT4>(keys, ahead, pageTokens, words, q, tokens, logits, stride);
+                break;
+            case PageFormat.T3:
+                PageLogits<S, F, I>.Compute<KeysT3>(keys, ahead, pageTokens, words, q, tokens, logits, stride);
+                break;
+            case PageFormat.T2:
+                PageLogits<S, F, I>.Compute<KeysT2>(keys, ahead, pageTokens, words, q, tokens, logits, stride);
+                break;
+            default:
+                throw new ArgumentOutOfRangeException(nameof(format), format, "expected a format whose keys are read in place");
+        }
+    }
+
+    public static void ExpandKeys<S, F, I>(PageLayout layout, int* page, int tokens, float* scales, float* part, int stride)
         where S : struct, ISimd<F, I>
         where F : struct
         where I : struct
     {
         switch (layout.KeyFormat)
         {
-            case PageFormat.F32:
-                PageAttention<S, F, I>.Logits<SimdF32>(page, (byte*)ahead, layout.PageTokens, layout.KeyWords, q, tokens, logits, stride);
+            case PageFormat.Q8:
+                PageExpand<S, F, I>.KeysQ8(page, layout.PageTokens, layout.KeyWords, tokens, scales, stride, part, stride);
                 break;
-            case PageFormat.F16:
-                PageAttention<S, F, I>.Logits<SimdF16>(page, (byte*)ahead, layout.PageTokens, layout.KeyWords, q, tokens, logits, stride);
+            case PageFormat.Q4:
+                PageExpand<S, F, I>.KeysQ4(page, layout.PageTokens, layout.KeyWords, tokens, scales, stride, part, stride);
                 break;
-            case PageFormat.BF16:
-                PageAttention<S, F, I>.Logits<SimdBF16>(page, (byte*)ahead, layout.PageTokens, layout.KeyWords, q, tokens, logits, stride);
+            case PageFormat.T4:
+                PageExpand<S, F, I>.Keys<KeysT4>(page, layout.PageTokens, layout.KeyWords, tokens, part, stride);
+                break;
+            case PageFormat.T3:
+                PageExpand<S, F, I>.Keys<KeysT3>(page, layout.PageTokens, layout.KeyWords, tokens, part, stride);
                 break;
             default:
-                PageAttention<S, F, I>.Logits<SimdI8>(page, (byte*)ahead, layout.PageTokens, layout.KeyWords, q, tokens, logits, stride);
+                PageExpand<S, F, I>.Keys<KeysT2>(page, layout.PageTokens, layout.KeyWords, tokens, part, stride);
+                break;
+        }
+    }
+
+    public static void ExpandValues<S, F, I>(PageLayout layout, int* page, int width, int tokens, float* scales, int scaleStride, float* rows, int stride)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct
+    {
+        var values = (byte*)(page + layout.ValueOffset);
+        int rowBytes = layout.ValueWords * sizeof(int);
+        switch (layout.ValueFormat)
+        {
+            case PageFormat.Q8:
+                PageExpand<S, F, I>.ValuesQ8(values, rowBytes, width, tokens, scales, scaleStride, rows, stride);
+                break;
+            case PageFormat.Q4:
+                PageExpand<S, F, I>.ValuesQ4(values, rowBytes, width, tokens, scales, scaleStride, rows, stride);
+                break;
+            case PageFormat.V4:
+                PageExpand<S, F, I>.ValuesV4(values, rowBytes, width, tokens, PageFormat.V4.ScaleGroup(width), scales, scaleStride, rows, stride);
+                break;
+            case PageFormat.V3:
+                PageExpand<S, F, I>.Values<ValuesV3>(values, rowBytes, width, tokens, rows, stride);
+                break;
+            default:
+                PageExpand<S, F, I>.Values<ValuesV2>(values, rowBytes, width, tokens, rows, stride);
                 break;
         }
     }
 
     public static void Accumulate<S, F, I>(
-        PageLayout layout, int* page, int* ahead, float* weights, int stride, int tokens, float* output, int outputStride, int width, float* keep)
+        PageFormat format,
+        byte* values,
+        int rowBytes,
+        byte* ahead,
+        float* weights,
+        int stride,
+        int tokens,
+        float* output,
+        int outputStride,
+        int from,
+        int to,
+        float* keep,
+        float* bias)
         where S : struct, ISimd<F, I>
         where F : struct
         where I : struct
     {
-        int* values = page + layout.ValueOffset;
-        int words = layout.ValueWords;
-        switch (layout.ValueFormat)
+        switch (format)
         {
             case PageFormat.F32:
-                PageAttention<S, F, I>.Accumulate<SimdF32>(values, (byte*)(ahead + layout.ValueOffset), words, weights, stride, tokens, output, outputStride, width, keep);
+                PageOutput<S, F, I>.Accumulate<Whole<SimdF32>>(values, rowBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
                 break;
             case PageFormat.F16:
-                PageAttention<S, F, I>.Accumulate<SimdF16>(values, (byte*)(ahead + layout.ValueOffset), words, weights, stride, tokens, output, outputStride, width, keep);
+                PageOutput<S, F, I>.Accumulate<Whole<SimdF16>>(values, rowBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
                 break;
             case PageFormat.BF16:
-                PageAttention<S, F, I>.Accumulate<SimdBF16>(values, (byte*)(ahead + layout.ValueOffset), words, weights, stride, tokens, output, outputStride, width, keep);
+                PageOutput<S, F, I>.Accumulate<Whole<SimdBF16>>(values, rowBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
+                break;
+            case PageFormat.I8:
+                PageOutput<S, F, I>.Accumulate<Whole<SimdI8>>(values, rowBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
+                break;
+            case PageFormat.FP8:
+                PageOutput<S, F, I>.Accumulate<Whole<SimdFP8>>(values, rowBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
+                break;
+            case PageFormat.V4:
+                PageOutput<S, F, I>.Accumulate<ValuesV4>(values, rowBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
+                break;
+            case PageFormat.V3:
+                PageOutput<S, F, I>.Accumulate<ValuesV3>(values, rowBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
+                break;
+            case PageFormat.V2:
+                PageOutput<S, F, I>.Accumulate<ValuesV2>(values, rowBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
                 break;
             default:
-                PageAttention<S, F, I>.Accumulate<SimdI8>(values, (byte*)(ahead + layout.ValueOffset), words, weights, stride, tokens, output, outputStride, width, keep);
-                break;
+                throw new ArgumentOutOfRangeException(nameof(format), format, "expected a format whose values are read in place");
         }
     }
 }

@@ -75,4 +75,22 @@ internal unsafe partial struct SimdScalar : ISimd<float, int>
     public static float Sum(float a) => a;
 
     public static float MaxOf(float a) => a;
+
+    public static int Indices() => 0;
+
+    public static int RepeatPair(byte* p) => *(int*)p;
+
+    public static int ShiftRightEach(int a, int counts) => a >>> counts;
+
+    public static int AndXor(int a, int mask, int flip) => (a & mask) ^ flip;
+
+    public static int Select(int mask, int a, int b) => (a & mask) | (b & ~mask);
+
+    public static float UnsignedToFloat(int a) => (uint)a;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float Lookup(float* table, float low, float high, int index) => table[index & 15];
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float Scale(float a, float n) => a * BitConverter.Int32BitsToSingle(((int)Max(n, -127f) + 127) << 23);
 }

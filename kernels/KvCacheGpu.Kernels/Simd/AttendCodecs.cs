@@ -1,0 +1,310 @@
+using System.Runtime.CompilerServices;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>
+/// How attention reads keys: word-major, lanes are tokens. A unit is one word a token, or three where third bits lie apart: two words of
+/// bit pairs and one that serves both. Constants are loaded once a call and handed in, so that they stay in registers.
+/// </summary>
+internal unsafe interface IKeyCodec
+{
+    /// <summary>Elements of a word: 1, 2 or a multiple of 4.</summary>
+    static abstract int PerWord { get; }
+
+    /// <summary>Bits of a code that is looked up in <see cref="LevelTables"/>; 0 where none is.</summary>
+    static abstract int LevelBits { get; }
+
+    /// <summary>Whether a unit is two words of bit pairs and one of third bits.</summary>
+    static abstract bool HasThirds { get; }
+
+    /// <summary>What the decoded elements must be multiplied by.</summary>
+    static abstract float Factor { get; }
+
+    /// <summary>Element j, 0..3 and constant at every call, of words that were shifted right by the elements before.</summary>
+    static abstract F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct;
+}
+
+/// <summary>How attention reads values: token-major, lanes are elements.</summary>
+internal unsafe interface IValueCodec
+{
+    /// <summary>Bits of an element.</summary>
+    static abstract int Bits { get; }
+
+    /// <summary>As <see cref="IKeyCodec.LevelBits"/>.</summary>
+    static abstract int LevelBits { get; }
+
+    /// <summary>Whether lanes come out scaled by <see cref="LaneScales"/> inverted, which is undone once a page.</summary>
+    static abstract bool ScalesLanes { get; }
+
+    /// <summary>What the decoded elements must be multiplied by.</summary>
+    static abstract float Factor { get; }
+
+    /// <summary>The constants of <see cref="Elements"/>, by lane.</summary>
+    static abstract (I Lanes, I Thirds) Constants<S, F, I>()
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct;
+
+    /// <summary>What undoes the lanes' scaling.</summary>
+    static abstract F LaneScales<S, F, I>()
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct;
+
+    /// <summary>Where an element's bits and its third bit begin, in bytes from the start of its vector; for elements that begin a byte.</summary>
+    static abstract (int Row, int Third) BytesTo(int element);
+
+    /// <summary>
+    /// Consecutive elements of one vector from <paramref name="element"/>, a multiple of the lanes and constant at every call, counted from
+    /// the element that both pointers were advanced to. Scalar code leaves them at the vector's start and counts from there.
+    /// </summary>
+    static abstract F Elements<S, F, I>(byte* row, byte* third, int element, float* table, F low, F high, I lanes, I thirds)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct;
+}
+
+/// <summary>Formats whose elements are whole bytes.</summary>
+internal unsafe struct Whole<TCodec> : IKeyCodec, IValueCodec
+    where TCodec : struct, ISimdCodec
+{
+    public static int PerWord => TCodec.PerWord;
+
+    public static int Bits => 32 / TCodec.PerWord;
+
+    public static int LevelBits => 0;
+
+    public static bool HasThirds => false;
+
+    public static bool ScalesLanes => false;
+
+    public static float Factor => TCodec.Factor;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => TCodec.Element<S, F, I>(words, j);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static (I Lanes, I Thirds) Constants<S, F, I>()
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => default;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F LaneScales<S, F, I>()
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => default;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static (int Row, int Third) BytesTo(int element) => (element * sizeof(int) / TCodec.PerWord, 0);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Elements<S, F, I>(byte* row, byte* third, int element, float* table, F low, F high, I lanes, I thirds)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => TCodec.Elements<S, F, I>((int*)row, element);
+}
+
+/// <summary>Levels of 4-bit codes.</summary>
+internal unsafe struct KeysT4 : IKeyCodec
+{
+    public static int PerWord => 8;
+
+    public static int LevelBits => 4;
+
+    public static bool HasThirds => false;
+
+    public static float Factor => 1f;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => S.Lookup(table, low, high, j == 0 ? words : S.ShiftRight(words, 4 * j));
+}
+
+/// <summary>Levels of 2-bit codes.</summary>
+internal unsafe struct KeysT2 : IKeyCodec
+{
+    public static int PerWord => 16;
+
+    public static int LevelBits => 2;
+
+    public static bool HasThirds => false;
+
+    public static float Factor => 1f;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => S.Lookup(table, low, high, j == 0 ? words : S.ShiftRight(words, 2 * j));
+}
+
+/// <summary>Levels of 3-bit codes: bit pairs, and third bits that belong above them.</summary>
+internal unsafe struct KeysT3 : IKeyCodec
+{
+    public static int PerWord => 16;
+
+    public static int LevelBits => 3;
+
+    public static bool HasThirds => true;
+
+    public static float Factor => 1f;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct
+    {
+        I pair = j == 0 ? words : S.ShiftRight(words, 2 * j);
+        I third = j == 3 ? S.ShiftRight(thirds, 1) : j == 2 ? thirds : S.ShiftLeft(thirds, 2 - j);
+        return S.Lookup(table, low, high, S.Select(S.AllInt(3), pair, third));
+    }
+}
+
+/// <summary>
+/// Codes of 4 bits. Lane pairs hold the two words of 16 elements: element e is nibble e/2 of word e%2, so that a nibble masked where it
+/// lies is its code times 16^(lane/2), which the accumulator keeps until the page is done: no shift in the loop.
+/// </summary>
+internal unsafe struct ValuesV4 : IValueCodec
+{
+    public static int Bits => 4;
+
+    public static int LevelBits => 0;
+
+    public static bool ScalesLanes => true;
+
+    public static float Factor => 1f;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static (I Lanes, I Thirds) Constants<S, F, I>()
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => (S.LoadInt(LevelTables.NibbleMasks), default);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F LaneScales<S, F, I>()
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => S.Load(LevelTables.NibbleScales);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static (int Row, int Third) BytesTo(int element) => ((element / 16 * 8) + (element % 16 / 4), 0);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Elements<S, F, I>(byte* row, byte* third, int element, float* table, F low, F high, I lanes, I thirds)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct
+    {
+        if (S.Lanes == 1)
+        {
+            int word = ((int*)row)[(element / 16 * 2) + (element % 2)];
+            return S.ToFloat(S.AllInt((word >> (4 * (element % 16 / 2))) & 15));
+        }
+
+        // Eight elements on, nibbles lie two bytes on in both words.
+        return S.UnsignedToFloat(S.And(S.RepeatPair(row + BytesTo(element).Row), lanes));
+    }
+}
+
+/// <summary>Levels of 2-bit codes: each lane shifts its code down.</summary>
+internal unsafe struct ValuesV2 : IValueCodec
+{
+    public static int Bits => 2;
+
+    public static int LevelBits => 2;
+
+    public static bool ScalesLanes => false;
+
+    public static float Factor => 1f;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static (I Lanes, I Thirds) Constants<S, F, I>()
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => (S.ShiftLeft(S.Indices(), 1), default);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F LaneScales<S, F, I>()
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => default;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static (int Row, int Third) BytesTo(int element) => (element / 4, 0);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Elements<S, F, I>(byte* row, byte* third, int element, float* table, F low, F high, I lanes, I thirds)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct
+    {
+        if (S.Lanes == 1)
+        {
+            return S.Lookup(table, low, high, S.AllInt(((int*)row)[element / 16] >> (2 * (element % 16))));
+        }
+
+        return S.Lookup(table, low, high, S.ShiftRightEach(S.AllInt(*(int*)(row + BytesTo(element).Row)), lanes));
+    }
+}
+
+/// <summary>Levels of 3-bit codes. 32 elements are three words: bit pairs of the first 16, of the others, and third bits.</summary>
+internal unsafe struct ValuesV3 : IValueCodec
+{
+    private const int BlockBytes = 12;
+    private const int ThirdsByte = 8;
+
+    public static int Bits => 3;
+
+    public static int LevelBits => 3;
+
+    public static bool ScalesLanes => false;
+
+    public static float Factor => 1f;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static (I Lanes, I Thirds) Constants<S, F, I>()
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => (S.ShiftLeft(S.Indices(), 1), S.Indices());
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F LaneScales<S, F, I>()
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => default;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static (int Row, int Third) BytesTo(int element) => ((element / 32 * BlockBytes) + (element % 32 / 4), (element / 32 * BlockBytes) + ThirdsByte + (element % 32 / 8));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Elements<S, F, I>(byte* row, byte* third, int element, float* table, F low, F high, I lanes, I thirds)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct
+    {
+        I pair, high3;
+        if (S.Lanes == 1)
+        {
+            var block = (int*)(row + (element / 32 * BlockBytes));
+            pair = S.AllInt(block[element % 32 / 16] >> (2 * (element % 16)));
+            high3 = S.AllInt(block[2] >> (element % 32));
+        }
+        else
+        {
+            pair = S.ShiftRightEach(S.AllInt(*(int*)(row + BytesTo(element).Row)), lanes);
+            high3 = S.ShiftRightEach(S.AllInt(*(int*)(third + BytesTo(element).Third - ThirdsByte)), thirds);
+        }
+
+        return S.Lookup(table, low, high, S.Select(S.AllInt(3), pair, S.ShiftLeft(high3, 2)));
+    }
+}

@@ -1,0 +1,171 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>
+/// One page's elements as f32 in a worker's scratch, for the loops of F32 pages: formats with scales inside a vector, and chunks of queries,
+/// whose many rows would each expand the page anew.
+/// </summary>
+internal static unsafe class PageExpand<S, F, I>
+    where S : struct, ISimd<F, I>
+    where F : struct
+    where I : struct
+{
+    private const int GgmlBlock = 32;
+
+    /// <summary>Keys as f32[width][stride], the codec's factor left out.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Keys<TKey>(int* keys, int pageTokens, int words, int tokens, float* part, int stride)
+        where TKey : struct, IKeyCodec
+    {
+        float* table = LevelTables.Of(TKey.LevelBits);
+        F low = S.Load(table);
+        F high = S.Lanes == 8 ? S.Load(table + S.Lanes) : low;
+        int unit = TKey.HasThirds ? 3 : 1;
+        for (int w = 0; w < words; w += unit, keys += unit * pageTokens)
+        {
+            for (int t = 0; t < tokens; t += S.Lanes)
+            {
+                float* to = part + t;
+                for (int half = 0; half < (TKey.HasThirds ? 2 : 1); half++)
+                {
+                    I word = S.LoadInt(keys + (half * pageTokens) + t);
+                    I third = TKey.HasThirds ? S.ShiftRightEach(S.LoadInt(keys + (2 * pageTokens) + t), S.AllInt(16 * half)) : word;
+                    for (int e = 0; e < TKey.PerWord; e += 4, to += 4 * stride)
+                    {
+                        S.Store(to, TKey.Element<S, F, I>(word, third, 0, table, low, high));
+                        S.Store(to + stride, TKey.Element<S, F, I>(word, third, 1, table, low, high));
+                        S.Store(to + (2 * stride), TKey.Element<S, F, I>(word, third, 2, table, low, high));
+                        S.Store(to + (3 * stride), TKey.Element<S, F, I>(word, third, 3, table, low, high));
+                        word = S.ShiftRight(word, TKey.PerWord > 4 ? 128 / TKey.PerWord : 0);
+                        third = S.ShiftRight(third, 4);
+                    }
+                }
+            }
+
+            part += (TKey.HasThirds ? 2 : 1) * TKey.PerWord * stride;
+        }
+    }
+
+    /// <summary>Keys of blocks of bytes, each times its token's scale for the block.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void KeysQ8(int* keys, int pageTokens, int words, int tokens, float* scales, int scaleStride, float* part, int stride)
+    {
+        for (int w = 0; w < words; w++, keys += pageTokens, part += 4 * stride)
+        {
+            float* d = scales + (4 * w / GgmlBlock * scaleStride);
+            for (int t = 0; t < tokens; t += S.Lanes)
+            {
+                I word = S.LoadInt(keys + t);
+                F scale = S.Load(d + t);
+                S.Store(part + t, S.Multiply(SimdI8.Element<S, F, I>(word, 0), scale));
+                S.Store(part + stride + t, S.Multiply(SimdI8.Element<S, F, I>(word, 1), scale));
+                S.Store(part + (2 * stride) + t, S.Multiply(SimdI8.Element<S, F, I>(word, 2), scale));
+                S.Store(part + (3 * stride) + t, S.Multiply(SimdI8.Element<S, F, I>(word, 3), scale));
+            }
+        }
+    }
+
+    /// <summary>Keys of blocks of nibbles: a byte holds the elements e and e + 16 of its block.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void KeysQ4(int* keys, int pageTokens, int words, int tokens, float* scales, int scaleStride, float* part, int stride)
+    {
+        for (int w = 0; w < words; w++, keys += pageTokens)
+        {
+            float* to = part + (((w / 4 * GgmlBlock) + (w % 4 * 4)) * stride);
+            float* d = scales + (w / 4 * scaleStride);
+            for (int t = 0; t < tokens; t += S.Lanes)
+            {
+                I word = S.LoadInt(keys + t);
+                F scale = S.Load(d + t);
+                float* x = to + t;
+                for (int j = 0; j < 4; j++, x += stride)
+                {
+                    S.Store(x, S.Multiply(Nibble(word), scale));
+                    S.Store(x + (16 * stride), S.Multiply(Nibble(S.ShiftRight(word, 4)), scale));
+                    word = S.ShiftRight(word, 8);
+                }
+            }
+        }
+    }
+
+    /// <summary>Values as f32[tokens][stride], scales left out.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Values<TValue>(byte* values, int rowBytes, int width, int tokens, float* rows, int stride)
+        where TValue : struct, IValueCodec
+    {
+        float* table = LevelTables.Of(TValue.LevelBits);
+        F low = S.Load(table);
+        F high = S.Lanes == 8 ? S.Load(table + S.Lanes) : low;
+        (I lanes, I thirds) = TValue.Constants<S, F, I>();
+        F scales = TValue.LaneScales<S, F, I>();
+        for (int t = 0; t < tokens; t++, values += rowBytes, rows += stride)
+        {
+            for (int e = 0; e < width; e += S.Lanes)
+            {
+                (int row, int third) = TValue.BytesTo(e);
+                F x = S.Lanes == 1
+                    ? TValue.Elements<S, F, I>(values, values, e, table, low, high, lanes, thirds)
+                    : TValue.Elements<S, F, I>(values + row, values + third, 0, table, low, high, lanes, thirds);
+                S.Store(rows + e, TValue.ScalesLanes ? S.Multiply(x, scales) : x);
+            }
+        }
+    }
+
+    /// <summary>Values of V4 with their scales and minima: groups of any multiple of eight.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void ValuesV4(byte* values, int rowBytes, int width, int tokens, int group, float* scales, int scaleStride, float* rows, int stride)
+    {
+        Values<ValuesV4>(values, rowBytes, width, tokens, rows, stride);
+        for (int t = 0; t < tokens; t++, rows += stride)
+        {
+            float* s = scales + t;
+            for (int e = 0; e < width; s += 2 * scaleStride)
+            {
+                Vector256<float> scale = Vector256.Create(s[0]), minimum = Vector256.Create(s[scaleStride]);
+                for (int end = e + group; e < end; e += 8)
+                {
+                    ((Vector256.Load(rows + e) * scale) + minimum).Store(rows + e);
+                }
+            }
+        }
+    }
+
+    /// <summary>Values of blocks of bytes.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void ValuesQ8(byte* values, int rowBytes, int width, int tokens, float* scales, int scaleStride, float* rows, int stride)
+    {
+        for (int t = 0; t < tokens; t++, values += rowBytes, rows += stride)
+        {
+            for (int e = 0; e < width; e += S.Lanes)
+            {
+                F scale = S.All(scales[(e / GgmlBlock * scaleStride) + t]);
+                S.Store(rows + e, S.Multiply(S.ToFloat(S.WidenInt8((sbyte*)values + e)), scale));
+            }
+        }
+    }
+
+    /// <summary>Values of blocks of nibbles.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void ValuesQ4(byte* values, int rowBytes, int width, int tokens, float* scales, int scaleStride, float* rows, int stride)
+    {
+        for (int t = 0; t < tokens; t++, values += rowBytes, rows += stride)
+        {
+            for (int block = 0; block < width / GgmlBlock; block++)
+            {
+                F scale = S.All(scales[(block * scaleStride) + t]);
+                float* to = rows + (block * GgmlBlock);
+                for (int i = 0; i < 16; i += S.Lanes)
+                {
+                    I bytes = S.WidenInt8((sbyte*)values + (16 * block) + i);
+                    S.Store(to + i, S.Multiply(Nibble(bytes), scale));
+                    S.Store(to + 16 + i, S.Multiply(Nibble(S.ShiftRight(bytes, 4)), scale));
+                }
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static F Nibble(I word) => S.ToFloat(S.AddInt(S.And(word, S.AllInt(15)), S.AllInt(-8)));
+}

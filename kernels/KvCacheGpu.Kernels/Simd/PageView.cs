@@ -1,0 +1,178 @@
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>
+/// One page as attention reads it: its scales as floats, its mean, and, where it is read so, its elements expanded. Made once a page; then
+/// four query rows at a time.
+/// </summary>
+internal readonly unsafe struct PageView<S, F, I>
+    where S : struct, ISimd<F, I>
+    where F : struct
+    where I : struct
+{
+    private const int LineBytes = 64;
+
+    private readonly AttendScratch _scratch;
+    private readonly PageLayout _layout;
+    private readonly KvGeometry _g;
+    private readonly int* _page;
+    private readonly int* _ahead;
+    private readonly float* _keyScales;
+    private readonly float* _keyOffsets;
+    private readonly float* _valueScales;
+    private readonly bool _expandsKeys;
+    private readonly bool _expandsValues;
+
+    /// <param name="layout">The page's layout.</param>
+    /// <param name="page">The page.</param>
+    /// <param name="ahead">The page that is read next.</param>
+    /// <param name="g">The shape.</param>
+    /// <param name="scratch">The worker's.</param>
+    /// <param name="tokens">Tokens of the page that any row sees.</param>
+    /// <param name="isChunk">Whether many rows attend to the page.</param>
+    public PageView(PageLayout layout, int* page, int* ahead, KvGeometry g, AttendScratch scratch, int tokens, bool isChunk)
+    {
+        (_layout, _g, _scratch) = (layout, g, scratch);
+        _page = page;
+        _ahead = ahead;
+        Rotated = layout.ValueFormat.IsRotated() ? 1 : 0;
+        _expandsKeys = SimdFormats.ExpandsKeys(layout.KeyFormat, isChunk);
+        _expandsValues = SimdFormats.ExpandsValues<S, F, I>(layout.ValueFormat, g.ValueWidth, isChunk);
+        FetchScales();
+        int stride = scratch.LogitStride;
+        if (layout.KeyScalePlanes > 0)
+        {
+            SimdFormats.ReadScales<S, F, I>(page + layout.KeyScaleOffset, layout.KeyScalePlanes, layout.ScaleStride, tokens, scratch.KeyScales, stride);
+            _keyScales = scratch.KeyScales;
+        }
+
+        if (layout.KeyFormat.IsCentered())
+        {
+            _keyOffsets = scratch.KeyScales;
+            _keyScales = scratch.KeyScales + stride;
+            for (int t = 0; t < tokens; t += S.Lanes)
+            {
+                S.Store(_keyScales + t, S.Multiply(S.Load(_keyScales + t), S.Load(_keyOffsets + t)));
+            }
+
+            SimdFormats.ReadScales<S, F, I>(page + layout.DigestOffset, 1, 0, g.KeyWidth, scratch.Mean, 0);
+        }
+
+        if (layout.ValueScalePlanes > 0)
+        {
+            SimdFormats.ReadScales<S, F, I>(page + layout.ValueScaleOffset, layout.ValueScalePlanes, layout.ScaleStride, tokens, scratch.ValueScales, stride);
+        }
+
+        if (_expandsKeys)
+        {
+            SimdFormats.ExpandKeys<S, F, I>(layout, page, tokens, scratch.KeyScales, scratch.Keys, stride);
+            _keyScales = layout.KeyFormat.IsCentered() ? _keyScales : null;
+        }
+
+        if (_expandsValues)
+        {
+            SimdFormats.ExpandValues<S, F, I>(layout, page, g.ValueWidth, tokens, scratch.ValueScales, stride, scratch.Values, scratch.OutputStride);
+        }
+
+        _valueScales = layout.ValueFormat is PageFormat.I8 or PageFormat.V3 or PageFormat.V2 ? scratch.ValueScales : null;
+    }
+
+    /// <summary>1 where values lie in the rotated basis, else 0.</summary>
+    public int Rotated { get; }
+
+    /// <summary>Raw logits of four rows, and their products with the page's mean.</summary>
+    public void Logits(float* q, int tokens, SoftmaxRows* state)
+    {
+        int stride = _scratch.LogitStride;
+        if (_keyOffsets != null)
+        {
+            Vector128<float> mean = TimesMean(q);
+            for (int r = 0; r < 4; r++)
+            {
+                state->Mean[r] = state->Factor[r] * mean[r];
+            }
+        }
+
+        if (_expandsKeys)
+        {
+            // What is read next lies in the scratch itself.
+            SimdFormats.Logits<S, F, I>(
+                PageFormat.F32, (int*)_scratch.Keys, (byte*)_scratch.Keys, stride, _g.KeyWidth, q, tokens, _scratch.Logits, stride);
+            return;
+        }
+
+        SimdFormats.Logits<S, F, I>(
+            _layout.KeyFormat, _page, (byte*)_ahead, _layout.PageTokens, _layout.KeyWords, q, tokens, _scratch.Logits, stride);
+    }
+
+    /// <summary>Turns the raw logits into weights.</summary>
+    public void Weigh(int tokens, SoftmaxRows* state)
+    {
+        int padded = (tokens + S.Lanes - 1) / S.Lanes * S.Lanes;
+        float factor = SimdFormats.Factor(_layout.ValueFormat);
+        PageSoftmax<S, F, I>.Update(_scratch.Logits, _scratch.LogitStride, padded, _keyScales, _keyOffsets, _valueScales, factor, state);
+    }
+
+    /// <summary>Adds the weighted values to four rows of output.</summary>
+    public void Accumulate(float* output, int tokens, SoftmaxRows* state)
+    {
+        int stride = _scratch.LogitStride, outputStride = _scratch.OutputStride, width = _g.ValueWidth;
+        if (_expandsValues)
+        {
+            var rows = (byte*)_scratch.Values;
+            SimdFormats.Accumulate<S, F, I>(
+                PageFormat.F32, rows, outputStride * sizeof(float), rows, _scratch.Logits, stride, tokens, output, outputStride, 0, width, state->Keep, state->Nothing);
+            return;
+        }
+
+        var values = (byte*)(_page + _layout.ValueOffset);
+        var ahead = (byte*)(_ahead + _layout.ValueOffset);
+        int rowBytes = _layout.ValueWords * sizeof(int);
+        if (_layout.ValueFormat != PageFormat.V4)
+        {
+            SimdFormats.Accumulate<S, F, I>(
+                _layout.ValueFormat, values, rowBytes, ahead, _scratch.Logits, stride, tokens, output, outputStride, 0, width, state->Keep, state->Nothing);
+            return;
+        }
+
+        int group = PageFormat.V4.ScaleGroup(width);
+        float* scales = _scratch.ValueScales;
+        for (int from = 0; from < width; from += group, scales += 2 * stride)
+        {
+            PageSoftmax<S, F, I>.WeighGroup(_scratch.Logits, stride, tokens, scales, scales + stride, _scratch.Weights, state);
+            SimdFormats.Accumulate<S, F, I>(
+                PageFormat.V4, values, rowBytes, ahead, _scratch.Weights, stride, tokens, output, outputStride, from, from + group, state->Keep, state->Bias);
+        }
+    }
+
+    // q . mu of four rows; four sums hide the additions' latency.
+    private Vector128<float> TimesMean(float* q)
+    {
+        float* mean = _scratch.Mean;
+        Vector128<float> a = default, b = default, c = default, d = default;
+        for (int i = 0; i < _g.KeyWidth; i += 4, q += 16)
+        {
+            a = Vector128.MultiplyAddEstimate(Vector128.Load(q), Vector128.Create(mean[i]), a);
+            b = Vector128.MultiplyAddEstimate(Vector128.Load(q + 4), Vector128.Create(mean[i + 1]), b);
+            c = Vector128.MultiplyAddEstimate(Vector128.Load(q + 8), Vector128.Create(mean[i + 2]), c);
+            d = Vector128.MultiplyAddEstimate(Vector128.Load(q + 12), Vector128.Create(mean[i + 3]), d);
+        }
+
+        return (a + b) + (c + d);
+    }
+
+    // Scales and mean of the page that is read next; its elements are fetched by the loops over this one's.
+    private void FetchScales()
+    {
+        if (S.Lanes > 1 && Sse.IsSupported)
+        {
+            var end = (byte*)(_ahead + _layout.DigestOffset + (_layout.KeyFormat.IsCentered() ? _layout.DigestStride / 2 : 0));
+            for (var line = (byte*)(_ahead + _layout.KeyScaleOffset); line < end; line += LineBytes)
+            {
+                Sse.Prefetch1(line);
+            }
+        }
+    }
+}
