@@ -89,7 +89,8 @@ public sealed partial class KvCacheConfig
     /// </summary>
     public bool PoisonPages { get; set; }
 
-    internal KvCacheConfig Copy()
+    /// <summary>A copy that changes apart from this one.</summary>
+    public KvCacheConfig Copy()
     {
         var copy = (KvCacheConfig)MemberwiseClone();
         copy.LayerFormats = LayerFormats is null ? null : new Dictionary<int, KvFormats>(LayerFormats);
