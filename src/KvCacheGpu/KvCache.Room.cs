@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu;
 
 /// <content>Whether a step fits, and the working memory that steps borrow. The pool's gate is held where not said otherwise.</content>
@@ -48,28 +46,42 @@ public sealed partial class KvCache
             return new Refusal("working memory of one more step at once", free, memory, "bytes");
         }
 
-        long bytes = Pool.BytesOf(need);
+        SlotCounts slots = need + _plan.Spare;
+        long bytes = Pool.BytesOf(slots);
         if (bytes > free - memory)
         {
             return new Refusal("pages of the step", free - memory, bytes, "bytes");
         }
 
-        return Pool.HoldsWithoutCached(need)
+        return Pool.HoldsWithoutCached(slots)
             ? null
             : new Refusal("pages of the step", (long)Pool.FreeSlabs * _plan.Slabs.Bytes, bytes, "bytes in free slabs");
     }
 
     /// <summary>Gives up pages that no sequence holds, least recently used first, until slots and bytes are there; <see cref="WhyNot"/> has said that they will be.</summary>
-    internal void MakeRoom(SlotCounts slots, long bytes)
+    internal void MakeRoom(in SlotCounts slots, long bytes)
     {
         while ((!Pool.Holds(slots) || _ledger.Live + Pool.BytesOf(slots) + bytes > BudgetBytes) && Prefixes?.Index.Evict() > 0)
         {
         }
     }
 
+    /// <summary>Takes slots outside of steps, of those that steps leave free too.</summary>
+    /// <returns>False, and nothing was taken, where they are not there.</returns>
+    internal bool TryTake(in SlotCounts counts, Span<int> slots)
+    {
+        if (Pool.BytesOf(counts) > BudgetBytes - _ledger.Live + Pool.CachedBytes || !Pool.HoldsWithoutCached(counts))
+        {
+            return false;
+        }
+
+        MakeRoom(counts, 0);
+        return Pool.TryTake(counts, slots);
+    }
+
     /// <summary>Makes room for a step's slots and, if no idle working memory is there, for that.</summary>
-    internal void MakeRoomForStep(SlotCounts slots) =>
-        MakeRoom(slots, _idleSteps.Count > 0 || _plan.Configured is null ? 0 : _stepBytes);
+    internal void MakeRoomForStep(in SlotCounts slots) =>
+        MakeRoom(slots + _plan.Spare, _idleSteps.Count > 0 || _plan.Configured is null ? 0 : _stepBytes);
 
     /// <summary>Lends a step its working memory; <see cref="WhyNot"/> has said that there is room for it.</summary>
     internal StepMemory RentStepMemory()
@@ -91,15 +103,6 @@ public sealed partial class KvCache
     internal void ReturnStepMemory(StepMemory memory) => _idleSteps.Push(memory);
 
     internal void Forget(KvSequence sequence) => _sequences[sequence.Table.Sequence] = null;
-
-    // What a tier takes beside its arena is only known once it was there: a tier of tables alone tells.
-    private long TierBytes(KernelShape shape, TierFactory createTier)
-    {
-        var probe = new MemoryLedger(null);
-        using KernelTier tier = createTier(shape, _plan.Map.Bytes, probe.Add);
-        using KernelBatch batch = tier.CreateBatch(Settings.MostBatched, Settings.MaxBatchTokens);
-        return probe.Live;
-    }
 
     private StepMemory NewStepMemory()
     {

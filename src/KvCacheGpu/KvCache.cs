@@ -16,6 +16,7 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
     private readonly MemoryLedger _ledger;
     private readonly PageScrub _scrub;
     private readonly long _stepBytes;
+    private readonly string? _layerFormats;
     private long _budget;
     private bool _disposed;
 
@@ -24,12 +25,14 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
         ArgumentNullException.ThrowIfNull(geometry);
         Settings = (config ?? new KvCacheConfig()).Copy();
         (Geometry, Device) = (geometry, device ?? KvDevice.Resolve("cpu"));
-        KernelShape shape = Settings.ShapeFor(geometry);
-        _plan = new BudgetPlan(shape, Settings);
+        Classes = Settings.ClassesFor(geometry);
+        KernelShape shape = Classes.Shape;
+        _plan = new BudgetPlan(Classes, Settings);
+        _layerFormats = Settings.LayerFormatsText(geometry);
         _sequences = new KvSequence?[Settings.MaxSequences];
         _ledger = new MemoryLedger(observer);
         int slabs = _plan.Configured is { } budget
-            ? _plan.SlabsWithin(budget, TierBytes(shape, createTier))
+            ? _plan.SlabsWithin(budget, TierBytes(_plan, Settings, shape, createTier))
             : _plan.Addressable(_plan.SlabsForMaxTokens());
         try
         {
@@ -45,7 +48,7 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
             _ledger.Add(AllocationKind.Bookkeeping, _plan.Map.Bytes);
             Pool = new PagePool(_plan.Slabs, _plan.Map.FirstPageUnit, slabs, _ledger);
             _scrub = new PageScrub(Tier, DeviceGate, Pool, Settings.PoisonPages);
-            Prefixes = Settings.PrefixReuse ? new PrefixPages(_plan.BlockRows(slabs), shape, Pool, _ledger, Settings.PrefixEvents) : null;
+            Prefixes = Settings.PrefixReuse ? new PrefixPages(_plan.BlockRows(slabs), shape, Pool, _ledger, Settings.PrefixEvents, Classes.IsExact) : null;
             long before = _ledger.Live;
             _idleSteps.Push(NewStepMemory());
             _stepBytes = _ledger.Live - before;
@@ -58,7 +61,7 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
             throw;
         }
 
-        _budget = _plan.Configured ?? (_ledger.Live + (slabs * _plan.Slabs.Bytes) + (Settings.MaxSequences * _plan.SequenceBytes()));
+        _budget = _plan.Configured ?? _plan.Unbudgeted(slabs, _ledger.Live);
     }
 
     /// <summary>The model's shape.</summary>
@@ -87,9 +90,14 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
 
     internal KvCacheConfig Settings { get; }
 
+    internal PageClasses Classes { get; }
+
     internal KernelTier Tier { get; }
 
     internal PagePool Pool { get; }
+
+    /// <summary>Signs of the keys' rotation.</summary>
+    internal float[] KeySigns => field ??= Rotation.Signs(Geometry.KeyWidth, Settings.RotationSeed);
 
     /// <summary>What can be hit; null without prefix reuse.</summary>
     internal PrefixPages? Prefixes { get; }
@@ -130,7 +138,7 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
             var tokens = new NativeInts(Settings.MaxTokens, _ledger);
             PageMassMap? massMap = Settings.Policy is null ? null : new PageMassMap(Tier.Shape, _ledger);
             PrefixChain? chain = Prefixes is null ? null : new PrefixChain(Prefixes, Tier.Shape, root, retention, _ledger);
-            var table = new PageTable(Tier, Pool, _scrub, slot, OwnerOf(options.Tenant));
+            var table = new PageTable(Tier, Classes, Pool, _scrub, slot, OwnerOf(options.Tenant));
             return _sequences[slot] = new KvSequence(this, options, table, tokens, massMap, chain);
         }
     }
@@ -170,7 +178,7 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
         lock (Pool.Gate)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
-            return new KvPageCounts(Pool.OpenSlots, Pool.SealedSlots);
+            return CountPages();
         }
     }
 

@@ -5,12 +5,14 @@ namespace KvCacheGpu;
 /// <content>What makes a configuration one that a cache can be made of.</content>
 public sealed partial class KvCacheConfig
 {
+    private static readonly Dictionary<int, KvFormats> NoLayerFormats = [];
+
     /// <summary>Sequences of one step at most: each has a token at least.</summary>
     internal int MostBatched => Math.Min(MaxSequences, MaxBatchTokens);
 
-    /// <summary>Checks everything that needs no device, and shapes the tier.</summary>
+    /// <summary>Checks everything that needs no device, and lays out the pages.</summary>
     /// <exception cref="KvConfigurationException">A setting is out of its range or does not fit the geometry.</exception>
-    internal KernelShape ShapeFor(KvGeometry geometry)
+    internal PageClasses ClassesFor(KvGeometry geometry)
     {
         Require(MaxTokens >= 1 && MaxTokens <= TableMap.MaxPageIndex, nameof(MaxTokens), $"1..{TableMap.MaxPageIndex}", MaxTokens);
         Require(MaxSequences >= 1, nameof(MaxSequences), "at least 1", MaxSequences);
@@ -26,16 +28,29 @@ public sealed partial class KvCacheConfig
         Require(
             Enum.IsDefined(FullPrecision) && FullPrecision.IsFullPrecision(),
             nameof(FullPrecision), "F32, F16 or BF16", FullPrecision);
-        RequireFormat(KeyFormat, geometry.KeyWidth, nameof(KeyFormat), "key");
-        RequireFormat(ValueFormat, geometry.ValueWidth, nameof(ValueFormat), "value");
+        Require(EdgeLayers >= 0, nameof(EdgeLayers), "at least 0", EdgeLayers);
+        Require(Enum.IsDefined(NonFinite), nameof(NonFinite), "Reject or Keep", NonFinite);
+        RequirePair(new KvFormats(KeyFormat, ValueFormat), geometry, nameof(KeyFormat), nameof(ValueFormat));
+        foreach ((int layer, KvFormats formats) in LayerFormats ?? NoLayerFormats)
+        {
+            string setting = $"{nameof(LayerFormats)}[{layer}]";
+            Require(layer >= 0 && layer < geometry.Layers, setting, $"layers 0..{geometry.Layers - 1}", $"layer {layer}");
+            RequirePair(formats, geometry, $"{setting}.{nameof(formats.Key)}", $"{setting}.{nameof(formats.Value)}");
+        }
+
+        Require(DemotionFormats is not null, nameof(DemotionFormats), "a list", "null");
+        for (int i = 0; i < DemotionFormats!.Count; i++)
+        {
+            string setting = $"{nameof(DemotionFormats)}[{i}]";
+            RequirePair(DemotionFormats[i], geometry, $"{setting}.{nameof(KvFormats.Key)}", $"{setting}.{nameof(KvFormats.Value)}");
+        }
+
         try
         {
-            var open = new PageLayout(geometry, OpenFormat(KeyFormat), OpenFormat(ValueFormat));
-            var sealedLayout = new PageLayout(geometry, KeyFormat, ValueFormat);
-            var shape = new KernelShape(geometry, open, sealedLayout, RotationSeed, MaxSequences, geometry.PagesFor(MaxTokens));
-            _ = new TableMap(shape);
-            _ = StepMemory.BookkeepingBytes(shape, MostBatched, MaxBatchTokens);
-            return shape;
+            PageClasses classes = ClassesOf(geometry);
+            _ = new TableMap(classes.Shape);
+            _ = StepMemory.BookkeepingBytes(classes.Shape, MostBatched, MaxBatchTokens);
+            return classes;
         }
         catch (OverflowException e)
         {
@@ -52,13 +67,20 @@ public sealed partial class KvCacheConfig
         }
     }
 
-    private PageFormat OpenFormat(PageFormat format) => format.IsFullPrecision() ? format : FullPrecision;
+    private static void RequirePair(KvFormats formats, KvGeometry geometry, string keySetting, string valueSetting)
+    {
+        RequireFormat(formats.Key, geometry.KeyWidth, keySetting, "key");
+        RequireFormat(formats.Value, geometry.ValueWidth, valueSetting, "value");
+        Require(PageFormats.IsPair(formats.Key, formats.Value), $"{keySetting}, {valueSetting}", KvFormats.ExpectedPair, formats);
+    }
 
-    private void RequireFormat(PageFormat format, int width, string setting, string part)
+    private static void RequireFormat(PageFormat format, int width, string setting, string part)
     {
         Require(Enum.IsDefined(format), setting, "a page format", format);
-        Require(format.Takes(width), setting, $"a {part} width that is a multiple of {format.WidthMultiple()} for {format}", $"a width of {width}");
-        PageFormat open = OpenFormat(format);
-        Require(open.Takes(width), nameof(FullPrecision), $"a {part} width that is a multiple of {open.WidthMultiple()} for {open}", $"a width of {width}");
+        Require(part == "key" ? format.IsForKeys() : format.IsForValues(), setting, $"a format of {part}s", format.Name());
+        RequireWidth(format, width, setting, part);
     }
+
+    private static void RequireWidth(PageFormat format, int width, string setting, string part) =>
+        Require(format.Takes(width), setting, $"a {part} width that is a multiple of {format.WidthMultiple()} for {format}", $"a width of {width}");
 }

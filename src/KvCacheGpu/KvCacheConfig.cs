@@ -20,15 +20,36 @@ public sealed partial class KvCacheConfig
     /// <summary>Tokens of one step at most, over all its sequences. The default value is 512.</summary>
     public int MaxBatchTokens { get; set; } = 512;
 
-    /// <summary>Format of sealed keys. The default value is <see cref="PageFormat.F16"/>.</summary>
+    /// <summary>
+    /// Format of sealed keys. The default value is <see cref="PageFormat.F16"/>. With <see cref="ValueFormat"/> a pair that attention reads:
+    /// a format with itself, T4 with V4, T3 with V3, T2 with V2, or I8 with any.
+    /// </summary>
     public PageFormat KeyFormat { get; set; } = PageFormat.F16;
 
     /// <summary>Format of sealed values. The default value is <see cref="PageFormat.F16"/>.</summary>
     public PageFormat ValueFormat { get; set; } = PageFormat.F16;
 
+    /// <summary>Formats of single layers, in place of <see cref="KeyFormat"/> and <see cref="ValueFormat"/>. The default value is null: none.</summary>
+    public IReadOnlyDictionary<int, KvFormats>? LayerFormats { get; set; }
+
     /// <summary>
-    /// Format of open pages where the sealed format is not itself full precision: F32, F16 or BF16. The default value is
-    /// <see cref="PageFormat.F16"/>.
+    /// Layers at each end whose keys and values stay in I8 where they would have 4 bits or fewer, in models of 8 layers and more; 0 treats all
+    /// layers alike, and layers of <see cref="LayerFormats"/> are as said there. The default value is 2.
+    /// </summary>
+    public int EdgeLayers { get; set; } = 2;
+
+    /// <summary>
+    /// What sealed pages may be demoted to (<see cref="KvSequence.Demote(int, int, int, KvFormats)"/>). For each, steps leave a page's room free. The default value is
+    /// empty: nothing.
+    /// </summary>
+    public IReadOnlyList<KvFormats> DemotionFormats { get; set; } = [];
+
+    /// <summary>What becomes of keys and values that are no finite number. The default value is <see cref="NonFinitePolicy.Reject"/>.</summary>
+    public NonFinitePolicy NonFinite { get; set; } = NonFinitePolicy.Reject;
+
+    /// <summary>
+    /// Format of open pages where no sealed format is full precision: F32, F16 or BF16. Where one is, it is that of open pages too, of all
+    /// layers; where several are, open pages are F32. The default value is <see cref="PageFormat.F16"/>.
     /// </summary>
     public PageFormat FullPrecision { get; set; } = PageFormat.F16;
 
@@ -68,5 +89,12 @@ public sealed partial class KvCacheConfig
     /// </summary>
     public bool PoisonPages { get; set; }
 
-    internal KvCacheConfig Copy() => (KvCacheConfig)MemberwiseClone();
+    /// <summary>A copy that changes apart from this one.</summary>
+    public KvCacheConfig Copy()
+    {
+        var copy = (KvCacheConfig)MemberwiseClone();
+        copy.LayerFormats = LayerFormats is null ? null : new Dictionary<int, KvFormats>(LayerFormats);
+        copy.DemotionFormats = DemotionFormats is null ? null! : [.. DemotionFormats];
+        return copy;
+    }
 }

@@ -34,7 +34,6 @@ public sealed partial class KvStep
             }
 
             memory.CarryOut();
-            memory.RewindSealed();
             Publish(memory);
             published = true;
             foreach (KvSequence sequence in _sequences)
@@ -183,8 +182,7 @@ public sealed partial class KvStep
             }
 
             memory.Restore();
-            _cache.Pool.Release(memory.Open);
-            _cache.Pool.Release(memory.Sealed);
+            _cache.Pool.Release(memory.Taken);
         }
     }
 

@@ -18,7 +18,7 @@ public sealed partial class BatchTests
         Schema.Check(run, "model string, device string, runs array, tokens_per_second number, cache object");
         JsonElement cache = Schema.Check(
             run.GetProperty("cache"), "tokens number, allocated_bytes number, full_precision_bytes number, evicted_tokens number, pages object");
-        Schema.Check(cache.GetProperty("pages"), "open number, sealed number");
+        Schema.Check(cache.GetProperty("pages"), "open number, sealed number, formats array");
         using LlamaModel model = DemoModel.Load();
         Assert.Equal(("demo-model", "cpu", 3), (run.Text("model"), run.Text("device"), Runs(run).Length));
         foreach ((JsonElement one, string prompt) in Runs(run).Zip(_prompts))

@@ -14,13 +14,15 @@ public sealed class DemoTests(DemoTests.Once once) : IClassFixture<DemoTests.Onc
 
     private JsonElement[] Caches => [.. once.Report.GetProperty("caches").EnumerateArray()];
 
+    private JsonElement Window => Caches[^1];
+
     [Fact]
     public void Json_names_everything_in_the_table()
     {
         Schema.Check(
             once.Report,
             "model string, device string, document_tokens number, facts number, perplexity_tokens number, page_tokens number, full_precision_bytes number, seconds number, caches array");
-        Assert.Equal(3, Caches.Length);
+        Assert.Equal(6, Caches.Length);
         foreach (JsonElement cache in Caches)
         {
             Schema.Check(
@@ -41,9 +43,9 @@ public sealed class DemoTests(DemoTests.Once once) : IClassFixture<DemoTests.Onc
         Assert.Equal(16, once.Report.Long("page_tokens"));
         Assert.Equal(once.Report.Long("document_tokens") * 2048, once.Report.Long("full_precision_bytes"));
         Assert.InRange(once.Report.Double("seconds"), 0, 60);
-        Assert.Equal(["f16", "i8", "f16"], Caches.Select(c => c.Text("key_format")!));
-        Assert.Equal(["f16", "i8", "f16"], Caches.Select(c => c.Text("value_format")!));
-        Assert.Equal(once.Report.Long("document_tokens") / 4, Caches[2].Long("window_tokens"));
+        Assert.Equal(["f16", "i8", "t4", "t3", "t2", "f16"], Caches.Select(c => c.Text("key_format")!));
+        Assert.Equal(["f16", "i8", "v4", "v3", "v2", "f16"], Caches.Select(c => c.Text("value_format")!));
+        Assert.Equal(once.Report.Long("document_tokens") / 4, Window.Long("window_tokens"));
         Assert.All(Caches, c => Assert.Equal(once.Report.Long("facts"), c.Long("asked")));
     }
 
@@ -60,28 +62,41 @@ public sealed class DemoTests(DemoTests.Once once) : IClassFixture<DemoTests.Onc
     }
 
     [Fact]
+    public void Four_bits_in_every_layer_cost_no_recall_and_less_than_a_percent_of_perplexity()
+    {
+        (JsonElement f16, JsonElement t4) = (Caches[0], Caches[2]);
+        Assert.True(t4.Long("right") >= f16.Long("right"));
+        Assert.InRange(t4.Double("perplexity") / f16.Double("perplexity"), 0.99, 1.01);
+
+        // What the README says of fewer bits.
+        Assert.InRange(Caches[3].Double("perplexity") / f16.Double("perplexity"), 0.98, 1.02);
+        Assert.InRange(Caches[4].Double("perplexity") / f16.Double("perplexity"), 0.98, 1.04);
+        Assert.True(Caches[4].Long("right") >= f16.Long("right") - 5);
+        Assert.Equal(Caches[..5].OrderByDescending(c => c.Long("page_bytes")), Caches[..5]);
+    }
+
+    [Fact]
     public void A_window_allocates_less_and_forgets_what_it_dropped()
     {
-        Assert.True(Caches[2].Long("allocated_bytes") < 0.5 * Caches[0].Long("allocated_bytes"));
-        Assert.True(Caches[2].Double("recall") <= Caches[0].Double("recall"));
-        Assert.InRange(Caches[2].Double("evicted_tokens"), 1, once.Report.Long("document_tokens") - (once.Report.Long("document_tokens") / 4));
-        Assert.Equal([0, 0], Caches[..2].Select(c => c.Double("evicted_tokens")));
+        Assert.True(Window.Long("allocated_bytes") < 0.5 * Caches[0].Long("allocated_bytes"));
+        Assert.True(Window.Double("recall") <= Caches[0].Double("recall"));
+        Assert.InRange(Window.Double("evicted_tokens"), 1, once.Report.Long("document_tokens") - (once.Report.Long("document_tokens") / 4));
+        Assert.Equal([0, 0, 0, 0, 0], Caches[..^1].Select(c => c.Double("evicted_tokens")));
 
         // It is not by luck that it forgets: what it may still know are the facts in its window.
         using LlamaModel model = DemoModel.Load();
         DemoText text = DemoText.Create(model.Tokenizer!, DemoModel.ReadDocument());
-        int kept = text.Facts.Count(f => f.Position >= Caches[2].Double("evicted_tokens"));
-        Assert.InRange(Caches[2].Long("right"), kept - 3, kept + 3);
+        int kept = text.Facts.Count(f => f.Position >= Window.Double("evicted_tokens"));
+        Assert.InRange(Window.Long("right"), kept - 3, kept + 3);
     }
 
     [Fact]
     public void Pages_take_what_the_plan_says()
     {
         KvGeometry g = new(4, 4, 2, 64, pageTokens: 16);
-        foreach (JsonElement cache in Caches[..2])
+        foreach (JsonElement cache in Caches[..^1])
         {
-            PageFormat format = cache.Format("key_format");
-            Assert.Equal(new ContextPlan(g, format, format).PageBytes(once.Report.Long("document_tokens")), cache.Long("page_bytes"));
+            Assert.Equal(new ContextPlan(g, cache.Format("key_format"), cache.Format("value_format")).PageBytes(once.Report.Long("document_tokens")), cache.Long("page_bytes"));
         }
     }
 
@@ -115,8 +130,8 @@ public sealed class DemoTests(DemoTests.Once once) : IClassFixture<DemoTests.Onc
     {
         Tool demo = Tool.Run("demo");
         Assert.Equal((0, string.Empty), (demo.Exit, demo.Error));
-        string[] rows = [.. demo.Output.Split('\n').Where(l => l.StartsWith("| f16", StringComparison.Ordinal) || l.StartsWith("| i8", StringComparison.Ordinal))];
-        Assert.Equal(3, rows.Length);
+        string[] rows = [.. demo.Output.Split('\n').Where(l => Caches.Any(c => l.StartsWith($"| {c.Text("name")} ", StringComparison.Ordinal)))];
+        Assert.Equal(Caches.Length, rows.Length);
         // Recall and perplexity are reproducible; times are not.
         Assert.All(rows.Zip(Caches), r => Assert.Contains($"{r.Second.Long("right")}/{r.Second.Long("asked")} ", r.First, StringComparison.Ordinal));
         Assert.Contains("held-out text", demo.Output, StringComparison.Ordinal);

@@ -29,9 +29,16 @@ public sealed class DoctorTests
     {
         foreach (JsonElement format in Tool.Json("doctor").GetProperty("formats").EnumerateArray())
         {
-            Schema.Check(format, "name string, bits_per_element number, scale_bytes number, full_precision bool, rotated bool, width_multiple number");
+            Schema.Check(format, "name string, bits_per_element number, scale_bytes number, keys bool, values bool, partners array, full_precision bool, rotated bool, width_multiple number");
             Assert.True(PageFormats.TryParse(format.Text("name"), out PageFormat f));
             Assert.Equal((f.BitsPerElement(), f.ScaleBytes(128)), ((int)format.Long("bits_per_element"), (int)format.Long("scale_bytes")));
+            Assert.Equal((f.IsForKeys(), f.IsForValues()), (format.GetProperty("keys").GetBoolean(), format.GetProperty("values").GetBoolean()));
+            foreach (JsonElement partner in format.GetProperty("partners").EnumerateArray())
+            {
+                Assert.True(PageFormats.TryParse(partner.GetString(), out PageFormat other));
+                Assert.True(PageFormats.IsPair(f, other) || PageFormats.IsPair(other, f));
+            }
+
             int multiple = (int)format.Long("width_multiple");
             Assert.True(f.Takes(multiple * 8) && (multiple == 1 || !f.Takes((multiple * 8) + 1)));
         }

@@ -7,8 +7,12 @@ namespace KvCacheGpu.Cli.Tests;
 public sealed class PlanTests
 {
     private const string FormatKeys =
-        "key_format string, value_format string, page_bytes number, bytes_per_token number, context_page_bytes number, context_table_bytes number, "
+        "key_format string, value_format string, layers array, page_bytes number, bytes_per_token number, element_bytes_per_token number, "
+        + "scale_bytes_per_token number, mean_bytes_per_token number, deviation_bytes_per_token number, padding_bytes_per_token number, "
+        + "table_bytes_per_token number, context_page_bytes number, context_table_bytes number, "
         + "context_bytes number, ratio number, fits bool?, fitting_tokens number?";
+
+    private static readonly string[] Parts = ["element", "scale", "mean", "deviation"];
 
     [Fact]
     public void Bytes_are_those_of_the_layouts_and_tables()
@@ -21,18 +25,27 @@ public sealed class PlanTests
         KvGeometry g = new(32, 8, 8, 128);
         PageLayout f16 = new(g, PageFormat.F16, PageFormat.F16);
         Assert.Equal(g.DenseF16Bytes(8200), plan.Long("dense_f16_bytes"));
-        Assert.Equal(16, plan.GetProperty("formats").GetArrayLength());
+        Assert.Equal(28, plan.GetProperty("formats").GetArrayLength());
         foreach (JsonElement format in plan.GetProperty("formats").EnumerateArray())
         {
             Schema.Check(format, FormatKeys);
-            PageFormat key = format.Format("key_format");
-            PageFormat value = format.Format("value_format");
-            PageLayout sealedPage = new(g, key, value);
-            PageLayout open = new(g, key == PageFormat.I8 ? PageFormat.F16 : key, value == PageFormat.I8 ? PageFormat.F16 : value);
+            KvFormats pair = new(format.Format("key_format"), format.Format("value_format"));
+            PageLayout sealedPage = new(g, pair.Key, pair.Value);
+            PageLayout edge = new(g, AtEdge(pair.Key), AtEdge(pair.Value));
+            PageLayout open = new(g, OpenOf(pair), OpenOf(pair), pair == new KvFormats(OpenOf(pair), OpenOf(pair)));
             Assert.Equal(sealedPage.Bytes, format.Long("page_bytes"));
-            Assert.Equal(sealedPage.Bytes * 256 / 64.0, format.Double("bytes_per_token"));
+
+            // 32 layers of 8 heads, of which 2 at each end are edges.
+            long block = (28L * 8 * sealedPage.Bytes) + (4L * 8 * edge.Bytes);
+            Assert.Equal(block / 64.0, format.Double("bytes_per_token"));
+            Assert.Equal(
+                format.Double("bytes_per_token"),
+                Parts.Sum(part => format.Double(part + "_bytes_per_token")) + format.Double("padding_bytes_per_token"));
+            Assert.InRange(format.Double("padding_bytes_per_token"), 0, 256);
+            Assert.Equal(256 * 128 * 2 / 64, format.Double("mean_bytes_per_token"));
+
             // 8,200 tokens: 128 full pages, of which the last lags behind, and 8 tokens in one more.
-            Assert.Equal(256L * ((127L * sealedPage.Bytes) + (2L * open.Bytes)), format.Long("context_page_bytes"));
+            Assert.Equal((127L * block) + (256L * 2 * open.Bytes), format.Long("context_page_bytes"));
             Assert.Equal(new TableMap(new KernelShape(g, open, sealedPage, 0, 1, 129)).Bytes, format.Long("context_table_bytes"));
             Assert.Equal(format.Long("context_page_bytes") + format.Long("context_table_bytes"), format.Long("context_bytes"));
             Assert.Equal((double)format.Long("context_bytes") / g.DenseF16Bytes(8200), format.Double("ratio"), 12);
@@ -90,8 +103,8 @@ public sealed class PlanTests
     public void Formats_that_refuse_the_width_are_named()
     {
         JsonElement plan = Tool.Json("plan", "--geometry", "1,2,10", "--context", "5");
-        Assert.Equal(9, plan.GetProperty("formats").GetArrayLength());
-        Assert.Equal("""["i8"]""", plan.GetProperty("refused_formats").GetRawText());
+        Assert.Equal(3, plan.GetProperty("formats").GetArrayLength());
+        Assert.Equal("""["i8","t4","t3","t2","v4","v3","v2","fp8","q8_0","q4_0"]""", plan.GetProperty("refused_formats").GetRawText());
     }
 
     [Fact]
@@ -99,7 +112,7 @@ public sealed class PlanTests
     {
         Tool plan = Tool.Run("plan", "--geometry", "32,8,128", "--context", "8192", "--memory-budget", "768MiB");
         Assert.Equal((0, string.Empty), (plan.Exit, plan.Error));
-        Assert.Contains("| i8   | i8     |  66,560 | ", plan.Output, StringComparison.Ordinal);
+        Assert.Contains("| i8   | i8     |  68,608 | ", plan.Output, StringComparison.Ordinal);
         Assert.Contains("dense F16 cache: 1 GiB", plan.Output, StringComparison.Ordinal);
     }
 
@@ -111,4 +124,26 @@ public sealed class PlanTests
         Assert.True(plan.Bytes(most) > 0);
         Assert.Throws<OverflowException>(() => plan.Bytes(most + 64));
     }
+
+    [Fact]
+    public void Layers_at_the_edges_are_counted_in_what_they_are_held_in()
+    {
+        JsonElement Planned(string geometry, string key) => Tool.Json("plan", "--geometry", geometry, "--context", "4096")
+            .GetProperty("formats").EnumerateArray().First(f => f.Text("key_format") == key && f.Text("value_format") != "i8");
+
+        Assert.Equal(
+            """[{"key_format":"i8","value_format":"i8","layers":4},{"key_format":"t4","value_format":"v4","layers":28}]""",
+            Planned("32,8,128", "t4").GetProperty("layers").GetRawText());
+        Assert.Equal("""[{"key_format":"t4","value_format":"v4","layers":7}]""", Planned("7,8,128", "t4").GetProperty("layers").GetRawText());
+        Assert.Equal("""[{"key_format":"f16","value_format":"f16","layers":32}]""", Planned("32,8,128", "f16").GetProperty("layers").GetRawText());
+        Assert.Contains("2 layers at each end stay in i8", Tool.Run("plan", "--geometry", "32,8,128", "--context", "4096").Output, StringComparison.Ordinal);
+
+        // 148 bytes a token and head: 2 * 64 of codes, 12 of scales, 4 of mean, 4 of deviation.
+        Assert.Equal(148 * 7 * 8, Planned("7,8,128", "t4").Double("bytes_per_token"));
+    }
+
+    private static PageFormat AtEdge(PageFormat format) => format.BitsPerElement() <= 4 ? PageFormat.I8 : format;
+
+    private static PageFormat OpenOf(KvFormats pair) =>
+        pair.Key.IsFullPrecision() ? pair.Key : pair.Value.IsFullPrecision() ? pair.Value : PageFormat.F16;
 }

@@ -16,7 +16,7 @@ public sealed class RunTests
         Schema.Check(run, "model string, device string, prompt_tokens array, tokens array, text string, tokens_per_second number, cache object");
         JsonElement cache = Schema.Check(
             run.GetProperty("cache"), "tokens number, allocated_bytes number, full_precision_bytes number, evicted_tokens number, pages object");
-        JsonElement pages = Schema.Check(cache.GetProperty("pages"), "open number, sealed number");
+        JsonElement pages = Schema.Check(cache.GetProperty("pages"), "open number, sealed number, formats array");
         using LlamaModel model = DemoModel.Load();
         Assert.Equal(("demo-model", "cpu"), (run.Text("model"), run.Text("device")));
         Assert.Equal(model.Tokenizer!.Encode(Beginning), run.Ints("prompt_tokens"));
@@ -167,11 +167,36 @@ public sealed class RunTests
         using LlamaModel model = DemoModel.Load();
         foreach (PageFormat format in Enum.GetValues<PageFormat>())
         {
-            using KvCache cache = new(model.Geometry(), new KvCacheConfig { Device = "cpu", MaxTokens = 512, KeyFormat = format, ValueFormat = format });
+            KvFormats pair = format.IsForKeys() ? FormatPair.Of(format, null) : FormatPair.Of(null, format);
+            using KvCache cache = new(model.Geometry(), new KvCacheConfig { Device = "cpu", MaxTokens = 512, KeyFormat = pair.Key, ValueFormat = pair.Value });
             using KvSequence sequence = cache.CreateSequence();
             using LlamaDecoder decoder = new(model);
             decoder.Prefill(sequence, [.. tokens.Split(',').Select(t => int.Parse(t, System.Globalization.CultureInfo.InvariantCulture))], default);
-            Assert.Equal(sequence.AllocatedBytes, new ContextPlan(model.Geometry(), format, format).PageBytes(500));
+            Assert.Equal(sequence.AllocatedBytes, new ContextPlan(model.Geometry(), pair.Key, pair.Value).PageBytes(500));
         }
+    }
+
+    [Fact]
+    public void A_format_given_alone_takes_its_partner_and_pages_are_told_by_format()
+    {
+        string tokens = string.Join(',', Enumerable.Repeat("75,112,260,808", 100));
+        foreach ((string option, string format, string key, string value) in ((string, string, string, string)[])
+            [
+                ("--key-format", "t4", "t4", "v4"), ("--value-format", "v3", "t3", "v3"), ("--value-format", "v2", "t2", "v2"), ("--key-format", "q8_0", "q8_0", "q8_0"),
+                ("--key-format", "i8", "i8", "f16"), ("--value-format", "fp8", "fp8", "fp8"),
+            ])
+        {
+            JsonElement run = Tool.Json("run", "--prompt-tokens", tokens, "--max-new-tokens", "2", option, format);
+            JsonElement[] formats = [.. run.GetProperty("cache").GetProperty("pages").GetProperty("formats").EnumerateArray()];
+            Assert.Equal(2, formats.Length);
+            Schema.Check(formats[0], "key_format string, value_format string, open number, sealed number, bytes number");
+            Assert.Equal(("f16", "f16", 16L, 0L), (formats[0].Text("key_format"), formats[0].Text("value_format"), formats[0].Long("open"), formats[0].Long("sealed")));
+
+            // 401 tokens: 7 pages of each of 8 tables, of which 5 are sealed.
+            Assert.Equal((key, value, 0L, 40L), (formats[1].Text("key_format"), formats[1].Text("value_format"), formats[1].Long("open"), formats[1].Long("sealed")));
+        }
+
+        Assert.Contains("t4 with v4", Tool.Refused(2, "E003", "run", "--key-format", "t4", "--value-format", "f16"), StringComparison.Ordinal);
+        Assert.Contains("got v4/v4", Tool.Refused(2, "E003", "run", "--key-format", "v4", "--value-format", "v4"), StringComparison.Ordinal);
     }
 }

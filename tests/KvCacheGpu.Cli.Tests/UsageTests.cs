@@ -27,6 +27,7 @@ public sealed class UsageTests
     [InlineData("run", "--seed", "x")]
     [InlineData("run", "--seed", "1", "--seed", "2")]
     [InlineData("run", "--key-format", "q4")]
+    [InlineData("run", "--key-format", "v4", "--value-format", "t4")]
     [InlineData("run", "--value-format", "1")]
     [InlineData("run", "--device", "tpu")]
     [InlineData("run", "--device", "cuda:x")]
@@ -52,7 +53,7 @@ public sealed class UsageTests
     public void Errors_name_the_option_what_it_takes_and_what_it_got()
     {
         Assert.Equal(
-            "E003: --key-format: expected f32, f16, bf16, i8, got \"q4\"; see kvcache run --help", Tool.Refused(2, "E003", "run", "--key-format", "q4"));
+            "E003: --key-format: expected f32, f16, bf16, i8, t4, t3, t2, v4, v3, v2, fp8, q8_0, q4_0, got \"q4\"; see kvcache run --help", Tool.Refused(2, "E003", "run", "--key-format", "q4"));
         Assert.Contains("'--save'", Tool.Refused(2, "E003", "run", "--save", "x"), StringComparison.Ordinal);
         Assert.Contains("at most 4095", Tool.Refused(2, "E003", "run", "--max-new-tokens", "5000"), StringComparison.Ordinal);
         string longPrompt = string.Join(',', Enumerable.Repeat("5", 4096));

@@ -14,6 +14,22 @@ internal static class TestCaches
     public static KvCache Simd(KvGeometry geometry, KvCacheConfig? config = null, AllocationObserver? observer = null) =>
         new(geometry, config, (shape, bytes, seen) => new SimdTier(shape, bytes, SimdLevel.Auto, 1, seen), observer);
 
+    /// <summary>Each format with itself or, T, with its V.</summary>
+    public static IReadOnlyList<KvFormats> NaturalPairs { get; } =
+    [
+        .. from key in Enum.GetValues<PageFormat>()
+           from value in Enum.GetValues<PageFormat>()
+           where PageFormats.IsPair(key, value) && (key == value || key.IsCentered()) && value != PageFormat.I8 | key == value
+           select new KvFormats(key, value),
+    ];
+
+    public static KvCacheConfig Config(KvFormats formats)
+    {
+        KvCacheConfig config = Config(formats.Key);
+        config.ValueFormat = formats.Value;
+        return config;
+    }
+
     public static KvCacheConfig Config(PageFormat format = PageFormat.F32, int maxTokens = 256, int maxSequences = 4, int maxBatchTokens = 32) => new()
     {
         Device = "cpu",

@@ -6,14 +6,16 @@ public sealed class TruncateTests
 {
     private static readonly KvGeometry G = TestCaches.Tiny;
 
-    public static TheoryData<PageFormat, int> Cuts()
+    private static readonly KvGeometry Wide = new(layers: 2, queryHeads: 2, kvHeads: 2, keyWidth: 32, pageTokens: 4);
+
+    public static TheoryData<PageFormat, PageFormat, int> Cuts()
     {
-        var data = new TheoryData<PageFormat, int>();
-        foreach (PageFormat format in Enum.GetValues<PageFormat>())
+        var data = new TheoryData<PageFormat, PageFormat, int>();
+        foreach (KvFormats formats in TestCaches.NaturalPairs)
         {
             for (int length = 1; length <= 14; length++)
             {
-                data.Add(format, length);
+                data.Add(formats.Key, formats.Value, length);
             }
         }
 
@@ -22,11 +24,12 @@ public sealed class TruncateTests
 
     [Theory]
     [MemberData(nameof(Cuts))]
-    public void A_rollback_of_up_to_a_page_is_exact(PageFormat format, int length)
+    public void A_rollback_of_up_to_a_page_is_exact(PageFormat key, PageFormat value, int length)
     {
+        KvGeometry geometry = key.Takes(G.KeyWidth) ? G : Wide;
         for (int back = 1; back <= Math.Min(G.PageTokens, length); back++)
         {
-            using KvCache cache = TestCaches.Reference(G, TestCaches.Config(format));
+            using KvCache cache = TestCaches.Reference(geometry, TestCaches.Config(new KvFormats(key, value)));
             using KvSequence rolled = cache.CreateSequence();
             using KvSequence straight = cache.CreateSequence();
             rolled.FeedMany(1, length);
@@ -37,7 +40,7 @@ public sealed class TruncateTests
                 (float[] expected, float[] actual) = (straight.Decode(id), rolled.Decode(id));
 
                 // A sealed page stays sealed, so that until the straight run has sealed it too, they read other formats.
-                if (format.IsFullPrecision() || straight.Table.FirstOpen == rolled.Table.FirstOpen && straight.Length % 4 != 0 && straight.Length > length)
+                if (key.IsFullPrecision() || straight.Table.FirstOpen == rolled.Table.FirstOpen && straight.Length % 4 != 0 && straight.Length > length)
                 {
                     Assert.Equal(expected, actual);
                 }

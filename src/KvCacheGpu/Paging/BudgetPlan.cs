@@ -8,19 +8,36 @@ internal sealed class BudgetPlan
     // The null row, and one to take.
     private const int FewestBlockRows = 2;
 
+    private readonly PageClasses _classes;
     private readonly KernelShape _shape;
     private readonly KvCacheConfig _config;
     private readonly SlabShape _slabs;
+    private readonly long _blockUnits;
 
-    public BudgetPlan(KernelShape shape, KvCacheConfig config)
+    public BudgetPlan(PageClasses classes, KvCacheConfig config)
     {
-        (_shape, _config, _slabs) = (shape, config, new SlabShape(shape));
-        Map = new TableMap(shape);
+        (_classes, _shape, _config, _slabs) = (classes, classes.Shape, config, new SlabShape(classes.Shape));
+        Map = new TableMap(_shape);
+        for (int layer = 0; layer < _shape.Geometry.Layers; layer++)
+        {
+            _blockUnits += (long)_shape.Classes[classes.SealedIn(layer)].Units * _shape.Geometry.KvHeads;
+        }
+
+        SlotCounts spare = default;
+        for (int c = 1; c < classes.Count; c++)
+        {
+            spare[c] = (classes.Targets >> c) & 1;
+        }
+
+        Spare = spare;
     }
 
     public TableMap Map { get; }
 
     public SlabShape Slabs => _slabs;
+
+    /// <summary>Slots that steps leave free, one of each class that pages may be demoted to: there is always room to make room.</summary>
+    public SlotCounts Spare { get; }
 
     /// <summary>The budget that the configuration sets, or null.</summary>
     public long? Configured => _config.MemoryBudgetBytes
@@ -28,15 +45,11 @@ internal sealed class BudgetPlan
 
     private long Rows => (long)_shape.Geometry.Layers * _shape.Geometry.KvHeads;
 
-    private bool SealsInPlace => _shape.Classes[KernelShape.Open] == _shape.Classes[KernelShape.Sealed];
-
-    private long PagesPerSlab => _slabs.SlotsPerSlab[_slabs.SizeOf(KernelShape.Sealed)];
-
     private long SlabBytes => _slabs.BytesWithBookkeeping
-        + (_config.PrefixReuse ? ((PagesPerSlab * PrefixPages.MostBytesOfRow(_shape)) + Rows - 1) / Rows : 0);
+        + (_config.PrefixReuse ? ((_slabs.Units * PrefixPages.MostBytesOfRow(_shape)) + _blockUnits - 1) / _blockUnits : 0);
 
     /// <summary>Rows that name every block that sealed pages could hold, and one to take before another is given up.</summary>
-    public int BlockRows(int slabs) => (int)Math.Min(int.MaxValue / 2, FewestBlockRows + (slabs * PagesPerSlab / Rows));
+    public int BlockRows(int slabs) => (int)Math.Min(int.MaxValue / 2, FewestBlockRows + ((long)slabs * _slabs.Units / _blockUnits));
 
     /// <summary>Bytes beside the slabs: tables, a step's memory, and every sequence's own bookkeeping.</summary>
     public long FixedBytes(long tierBytes) =>
@@ -53,9 +66,12 @@ internal sealed class BudgetPlan
     /// <summary>Slabs with which one sequence steps token by token for ever, within what its policy keeps.</summary>
     public long FewestSlabs()
     {
-        long kept = _config.Policy?.MostKeptPages(_shape.Geometry.PageTokens) ?? 0;
         long longest = _config.MaxTokens / _shape.Geometry.PageTokens;
-        return _slabs.SlabsFor(2 * Rows, (Math.Min(kept, longest) + (SealsInPlace ? 0 : 1)) * Rows);
+        long kept = Math.Min(_config.Policy?.MostKeptPages(_shape.Geometry.PageTokens) ?? 0, longest);
+        long[] slots = SpareSlots();
+        slots[KernelShape.Open] += 2 * Rows;
+        _classes.AddSealed(slots, inPlace => kept + (inPlace ? 0 : 1));
+        return _slabs.SlabsFor(slots);
     }
 
     /// <summary>Slabs with which MaxTokens tokens fit, however they are spread over MaxSequences sequences and steps.</summary>
@@ -63,21 +79,34 @@ internal sealed class BudgetPlan
     {
         long full = _config.MaxTokens / _shape.Geometry.PageTokens;
         long all = full + _config.MaxSequences;
-        if (SealsInPlace)
+        long open = Math.Min(all, (3L * _config.MaxSequences) + (_config.MaxBatchTokens / _shape.Geometry.PageTokens));
+        long[] slots = SpareSlots();
+        for (int layer = 0; layer < _shape.Geometry.Layers; layer++)
         {
-            return _slabs.SlabsFor(all * Rows, 0);
+            slots[KernelShape.Open] += (_classes.SealsInPlace(layer) ? all : open) * _shape.Geometry.KvHeads;
         }
 
-        long open = (3L * _config.MaxSequences) + (_config.MaxBatchTokens / _shape.Geometry.PageTokens);
-        return _slabs.SlabsFor(Math.Min(open, all) * Rows, full * Rows);
+        _classes.AddSealed(slots, inPlace => inPlace ? 0 : full);
+        return _slabs.SlabsFor(slots);
     }
 
     /// <summary>Slabs beyond which no table could list more.</summary>
     public long MostSlabs()
     {
         long pages = ((long)_shape.TableCapacity + 2) * _config.MaxSequences * Rows;
-        return _slabs.SlabsFor(pages, SealsInPlace ? 0 : pages);
+        long[] slots = new long[_classes.Count];
+        slots[KernelShape.Open] = pages;
+        _classes.AddSealed(slots, inPlace => inPlace ? 0 : pages / _shape.Geometry.Layers / _shape.Geometry.KvHeads);
+        for (int c = 1; c < _classes.Count; c++)
+        {
+            slots[c] += Spare[c] * pages;
+        }
+
+        return _slabs.SlabsFor(slots);
     }
+
+    /// <summary>The least budget that a cache can be made with.</summary>
+    public long MinimumBytes(long tierBytes) => FixedBytes(tierBytes) + (FewestSlabs() * SlabBytes);
 
     /// <summary>Slabs that the budget holds beside everything else.</summary>
     /// <exception cref="KvConfigurationException">Fewer than the least; names the budget that suffices.</exception>
@@ -87,13 +116,22 @@ internal sealed class BudgetPlan
         long slabs = (budget - FixedBytes(tierBytes)) / SlabBytes;
         if (slabs < fewest)
         {
-            long minimum = FixedBytes(tierBytes) + (fewest * SlabBytes);
             throw new KvConfigurationException(
-                "memory budget", $"at least {minimum} bytes (tables, working memory, and the pages that one sequence always holds)", $"{budget} bytes");
+                "memory budget", $"at least {MinimumBytes(tierBytes)} bytes (tables, working memory, and the pages that one sequence always holds)", $"{budget} bytes");
         }
 
         return Addressable(Math.Min(slabs, Math.Max(MostSlabs(), fewest)));
     }
+
+    /// <summary>Bytes in use once a cache of so many slabs was made.</summary>
+    public long CreatedBytes(int slabs, long tierBytes) =>
+        Map.Bytes + tierBytes + PagePool.BookkeepingBytes(_slabs, slabs)
+        + (_config.PrefixReuse ? PrefixPages.BookkeepingBytes(BlockRows(slabs), _shape) : 0)
+        + StepMemory.BookkeepingBytes(_shape, _config.MostBatched, _config.MaxBatchTokens);
+
+    /// <summary>What a cache without a budget may come to.</summary>
+    public long Unbudgeted(int slabs, long createdBytes) =>
+        createdBytes + (slabs * _slabs.Bytes) + (_config.MaxSequences * SequenceBytes());
 
     /// <summary>Refuses more slabs than slot numbers can name.</summary>
     public int Addressable(long slabs)
@@ -106,5 +144,16 @@ internal sealed class BudgetPlan
         }
 
         return (int)slabs;
+    }
+
+    private long[] SpareSlots()
+    {
+        long[] slots = new long[_classes.Count];
+        for (int c = 0; c < slots.Length; c++)
+        {
+            slots[c] = Spare[c];
+        }
+
+        return slots;
     }
 }

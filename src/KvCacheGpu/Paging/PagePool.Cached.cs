@@ -27,18 +27,19 @@ internal sealed unsafe partial class PagePool
         }
     }
 
-    /// <summary>Whether slots of both classes would be there together without any cached page.</summary>
-    public bool HoldsWithoutCached(SlotCounts slots)
+    /// <summary>Whether slots of all classes would be there together without any cached page.</summary>
+    public bool HoldsWithoutCached(in SlotCounts slots)
     {
+        SlotCounts sizes = _slabs.BySize(slots);
         int free = _free.Count;
-        foreach (int slabs in _emptiable)
+        int needed = 0;
+        for (int size = 0; size < _slabs.Sizes.Count; size++)
         {
-            free += slabs;
+            free += _emptiable[size];
+            needed += SlabsToOpenWithoutCached(size, sizes[size]);
         }
 
-        return _slabs.Sizes.Count == 1
-            ? SlabsToOpenWithoutCached(0, slots.Open + slots.Sealed) <= free
-            : SlabsToOpenWithoutCached(0, slots.Open) + SlabsToOpenWithoutCached(1, slots.Sealed) <= free;
+        return needed <= free;
     }
 
     /// <summary>Whether a block row names the slot.</summary>

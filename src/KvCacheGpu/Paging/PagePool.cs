@@ -9,7 +9,8 @@ namespace KvCacheGpu;
 /// <code>
 /// Per slab, int32 each:   size (index into SlabShape.Sizes, -1 free) | live slots | first free slot | previous | next
 ///                         | cached slots | owner of what the slab's bytes hold
-/// Per slot, int32 each:   references, bit 30 set once the page is sealed, bit 29 while a block row names it | next free slot | owner
+/// Per slot, int32 each:   references, bit 30 set once the page is sealed, bit 29 while a block row names it
+///                         | next free slot; of a live one its page class, and above 8 bits its encodings | owner
 /// </code>
 /// </remarks>
 internal sealed unsafe partial class PagePool : IDisposable
@@ -20,6 +21,8 @@ internal sealed unsafe partial class PagePool : IDisposable
     private const int CountMask = IndexedBit - 1;
     private const int WordsPerSlab = 7;
     private const int WordsPerSlot = 3;
+    private const int EncodingsShift = 8;
+    private const int ClassMask = (1 << EncodingsShift) - 1;
 
     private readonly NativeInts _memory;
     private readonly MemoryLedger _ledger;
@@ -27,6 +30,8 @@ internal sealed unsafe partial class PagePool : IDisposable
     private readonly int _firstUnit;
     private readonly int[] _live;
     private readonly int[] _slabsInUse;
+    private readonly int[] _openPages = new int[KernelShape.MaxClasses];
+    private readonly int[] _sealedPages = new int[KernelShape.MaxClasses];
     private readonly SlabList[] _withRoom;
     private readonly int* _size;
     private readonly int* _liveInSlab;
@@ -96,27 +101,58 @@ internal sealed unsafe partial class PagePool : IDisposable
     public static long BookkeepingBytes(SlabShape slabs, long slabCount) =>
         slabCount * (WordsPerSlab + (WordsPerSlot * (long)slabs.MostSlotsPerSlab)) * sizeof(int);
 
-    /// <summary>Bytes that slots of both classes take.</summary>
-    public long BytesOf(SlotCounts slots) =>
-        ((slots.Open * (long)_slabs.Sizes[_slabs.SizeOf(KernelShape.Open)])
-        + (slots.Sealed * (long)_slabs.Sizes[_slabs.SizeOf(KernelShape.Sealed)])) * PageLayout.UnitBytes;
+    /// <summary>Live pages of a class that were not sealed.</summary>
+    public int OpenPages(int pageClass) => _openPages[pageClass];
 
-    /// <summary>Whether slots of both classes are there together.</summary>
-    public bool Holds(SlotCounts slots) => _slabs.Sizes.Count == 1
-        ? SlabsToOpen(0, slots.Open + slots.Sealed) <= _free.Count
-        : SlabsToOpen(0, slots.Open) + SlabsToOpen(1, slots.Sealed) <= _free.Count;
+    /// <summary>Live pages of a class that were.</summary>
+    public int SealedPages(int pageClass) => _sealedPages[pageClass];
+
+    /// <summary>Bytes that slots take.</summary>
+    public long BytesOf(in SlotCounts slots)
+    {
+        SlotCounts sizes = _slabs.BySize(slots);
+        long units = 0;
+        for (int size = 0; size < _slabs.Sizes.Count; size++)
+        {
+            units += sizes[size] * (long)_slabs.Sizes[size];
+        }
+
+        return units * PageLayout.UnitBytes;
+    }
+
+    /// <summary>Whether slots of all classes are there together.</summary>
+    public bool Holds(in SlotCounts slots)
+    {
+        SlotCounts sizes = _slabs.BySize(slots);
+        int slabs = 0;
+        for (int size = 0; size < _slabs.Sizes.Count; size++)
+        {
+            slabs += SlabsToOpen(size, sizes[size]);
+        }
+
+        return slabs <= _free.Count;
+    }
 
     /// <summary>Takes slots, each with one reference, or takes none.</summary>
-    public bool TryTake(Span<int> open, Span<int> sealedSlots)
+    /// <param name="counts">How many of each class.</param>
+    /// <param name="slots">Receives them, class after class; as many as counted.</param>
+    public bool TryTake(in SlotCounts counts, Span<int> slots)
     {
-        if (!Holds(new SlotCounts(open.Length, sealedSlots.Length)))
+        if (!Holds(counts))
         {
             return false;
         }
 
-        Take(_slabs.SizeOf(KernelShape.Open), open);
-        Take(_slabs.SizeOf(KernelShape.Sealed), sealedSlots);
-        _ledger.Add(AllocationKind.Slot, BytesOf(new SlotCounts(open.Length, sealedSlots.Length)));
+        for (int c = 0; c < KernelShape.MaxClasses; c++)
+        {
+            if (counts[c] > 0)
+            {
+                Take(c, slots[..counts[c]]);
+                slots = slots[counts[c]..];
+            }
+        }
+
+        _ledger.Add(AllocationKind.Slot, BytesOf(counts));
         return true;
     }
 
@@ -138,14 +174,35 @@ internal sealed unsafe partial class PagePool : IDisposable
     }
 
     /// <summary>Marks a page that never changes again, whoever else holds it.</summary>
-    public void Seal(int slot)
+    /// <param name="slot">The slot.</param>
+    /// <param name="pageClass">What the page is from now on: one of the slot's size.</param>
+    public void Seal(int slot, int pageClass)
     {
-        int* references = _references + Index(slot);
-        if ((*references & SealedBit) == 0)
+        int index = Index(slot);
+        if ((_references[index] & SealedBit) == 0)
         {
-            *references |= SealedBit;
             SealedSlots++;
+            _openPages[_nextFree[index] & ClassMask]--;
+            _sealedPages[pageClass]++;
+            _nextFree[index] = (_nextFree[index] & ~ClassMask) | pageClass;
+            Volatile.Write(ref _references[index], _references[index] | SealedBit);
         }
+    }
+
+    /// <summary>Whether a page was sealed. Of a slot that the caller holds, also without the gate.</summary>
+    public bool IsSealed(int slot) => (Volatile.Read(ref _references[Index(slot)]) & SealedBit) != 0;
+
+    /// <summary>The class of a live page: that of its slot, or the one of the same size that it was sealed in. Of a sealed page that the caller holds, also without the gate.</summary>
+    public int ClassOf(int slot) => _nextFree[Index(slot)] & ClassMask;
+
+    /// <summary>What a live page went through.</summary>
+    public Encodings EncodingsOf(int slot) => Encodings.Of(_nextFree[Index(slot)] >> EncodingsShift);
+
+    /// <summary>Notes what a page went through that its holder has written from another.</summary>
+    public void SetEncodings(int slot, Encodings encodings)
+    {
+        ref int state = ref _nextFree[Index(slot)];
+        state = (state & ClassMask) | (encodings.Packed << EncodingsShift);
     }
 
     /// <summary>Gives back one reference; the last frees the slot.</summary>
@@ -162,6 +219,11 @@ internal sealed unsafe partial class PagePool : IDisposable
         if ((_references[index] & SealedBit) != 0)
         {
             SealedSlots--;
+            _sealedPages[_nextFree[index] & ClassMask]--;
+        }
+        else
+        {
+            _openPages[_nextFree[index] & ClassMask]--;
         }
 
         _references[index] = 0;
@@ -213,8 +275,9 @@ internal sealed unsafe partial class PagePool : IDisposable
         return slots <= room ? 0 : (slots - room + perSlab - 1) / perSlab;
     }
 
-    private void Take(int size, Span<int> slots)
+    private void Take(int pageClass, Span<int> slots)
     {
+        int size = _slabs.SizeOf(pageClass);
         for (int i = 0; i < slots.Length; i++)
         {
             int slab = _withRoom[size].First;
@@ -226,6 +289,7 @@ internal sealed unsafe partial class PagePool : IDisposable
             int index = _firstFree[slab];
             _firstFree[slab] = _nextFree[index];
             _references[index] = 1;
+            _nextFree[index] = pageClass;
             CountLive(slab, 1);
             if (_liveInSlab[slab] == _slabs.SlotsPerSlab[size])
             {
@@ -236,9 +300,10 @@ internal sealed unsafe partial class PagePool : IDisposable
         }
 
         _live[size] += slots.Length;
+        _openPages[pageClass] += slots.Length;
     }
 
-    // An empty slab takes the size that is asked for: this is how memory moves from one class to the other.
+    // An empty slab takes the size that is asked for: this is how memory moves from one class to another.
     private int Open(int size)
     {
         int slab = _free.First;
@@ -264,10 +329,4 @@ internal sealed unsafe partial class PagePool : IDisposable
         int slab = offset / _slabs.Units;
         return (slab * _slabs.MostSlotsPerSlab) + ((offset % _slabs.Units) / _slabs.Sizes[_size[slab]]);
     }
-}
-
-/// <summary>Slots of both page classes.</summary>
-internal readonly record struct SlotCounts(int Open, int Sealed)
-{
-    public static SlotCounts operator +(SlotCounts a, SlotCounts b) => new(a.Open + b.Open, a.Sealed + b.Sealed);
 }

@@ -6,13 +6,13 @@ namespace KvCacheGpu;
 internal sealed unsafe partial class PageTable
 {
     /// <summary>Reads the slots of a page over all rows.</summary>
-    /// <returns>False where a row has dropped it.</returns>
+    /// <returns>False where a row has dropped it, or does not hold it in the formats that its layer seals in.</returns>
     public bool TrySlotsOf(int page, Span<int> slots)
     {
         for (int row = 0; row < Rows; row++)
         {
             int entry = EntryOf(row, page);
-            if (entry < 0)
+            if (entry < 0 || PageClass(row, entry) != SealedIn(row))
             {
                 return false;
             }
@@ -33,7 +33,7 @@ internal sealed unsafe partial class PageTable
         {
             int entry = Count(row);
             _pool.AddReference(slots[row]);
-            Set(row, entry, slots[row], TableMap.Tag(KernelShape.Sealed, page));
+            Set(row, entry, slots[row], TableMap.Tag(SealedIn(row), page));
             SetCount(row, entry + 1);
         }
 

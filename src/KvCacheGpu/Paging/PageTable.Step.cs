@@ -9,8 +9,14 @@ internal sealed unsafe partial class PageTable
     public SlotCounts NeedFor(int tokens)
     {
         int pages = (PagesFor(Length + tokens) - PagesFor(Length)) * Rows;
-        int seals = _sealsInPlace ? 0 : Math.Max(0, SealedPagesAt(Length + tokens) - FirstOpenOfStep()) * Rows;
-        return new SlotCounts(pages + TailsToReplace(), seals);
+        int seals = Math.Max(0, SealedPagesAt(Length + tokens) - FirstOpenOfStep());
+        SlotCounts need = SlotCounts.Of(KernelShape.Open, pages + TailsToReplace());
+        for (int layer = 0; seals > 0 && layer < Rows / _heads; layer++)
+        {
+            need[_classes.SealedIn(layer)] += _classes.SealsInPlace(layer) ? 0 : seals * _heads;
+        }
+
+        return need;
     }
 
     /// <summary>Lists pages for the step's tokens; a last page that others see, or that is sealed, is replaced by one to copy into. The gate is held.</summary>
@@ -27,12 +33,14 @@ internal sealed unsafe partial class PageTable
             {
                 int entry = count - 1;
                 memory.NoteReplaced(_map.SlotWord(_firstRow + row, entry), _map.TagWord(_firstRow + row, entry), TailTokens);
-                Set(row, entry, Fresh(memory.NextOpen(), KernelShape.Open), TableMap.Tag(KernelShape.Open, PageIndex(row, entry)));
+                int copy = Fresh(memory.NextSlot(KernelShape.Open), KernelShape.Open);
+                _pool.SetEncodings(copy, EncodingsAs(KernelShape.Open, row, entry));
+                Set(row, entry, copy, TableMap.Tag(KernelShape.Open, PageIndex(row, entry)));
             }
 
             for (int page = firstNew; page < endNew; page++)
             {
-                Set(row, count++, Fresh(memory.NextOpen(), KernelShape.Open), TableMap.Tag(KernelShape.Open, page));
+                Set(row, count++, Fresh(memory.NextSlot(KernelShape.Open), KernelShape.Open), TableMap.Tag(KernelShape.Open, page));
             }
 
             SetCount(row, count);
@@ -51,22 +59,32 @@ internal sealed unsafe partial class PageTable
         _pendingTokens = 0;
     }
 
-    /// <summary>Writes the sealed form of the pages that the step's tokens leave a page behind, beside the rows.</summary>
+    /// <summary>
+    /// Writes the sealed form of the pages that the step's tokens leave a page behind: beside the rows, or, where it has the layout of
+    /// open pages, only the digest into the page.
+    /// </summary>
     public void EncodeSeals(StepMemory memory)
     {
-        if (_sealsInPlace)
-        {
-            return;
-        }
-
         int end = SealedPagesAt(Length + _pendingTokens);
         for (int row = 0; row < Rows; row++)
         {
+            int pageClass = SealedIn(row);
+            bool inPlace = _classes.SealsInPlace(row / _heads);
             for (int page = _pendingFirstOpen; page < end; page++)
             {
-                int target = Fresh(memory.NextSealed(), KernelShape.Sealed);
-                memory.Move(new PageMove(
-                    Slot(row, PendingEntryOf(row, page)), KernelShape.Open, target, KernelShape.Sealed, _pageTokens));
+                int slot = Slot(row, PendingEntryOf(row, page));
+                int target = inPlace ? slot : Fresh(memory.NextSlot(pageClass), pageClass);
+
+                // A fork that shares the page and was first: sealed in place there, or kept since no other format holds it. Two at
+                // once write the same bits, one after the other.
+                if (_pool.IsSealed(slot))
+                {
+                    memory.NoteSeal(target, _pool.ClassOf(slot) == KernelShape.Open);
+                }
+                else
+                {
+                    memory.Seal(new PageMove(slot, KernelShape.Open, target, pageClass, _pageTokens));
+                }
             }
         }
     }
@@ -79,22 +97,30 @@ internal sealed unsafe partial class PageTable
         {
             for (int page = _pendingFirstOpen; page < end; page++)
             {
-                int entry = PendingEntryOf(row, page);
-                int slot = Slot(row, entry);
-                if (!_sealsInPlace)
-                {
-                    _pool.Release(slot);
-                    slot = memory.NextSealed();
-                }
-
-                _pool.Seal(slot);
-                Set(row, entry, slot, TableMap.Tag(KernelShape.Sealed, page));
+                PublishSeal(row, PendingEntryOf(row, page), memory.NextSeal());
             }
         }
 
         Length += _pendingTokens;
         _firstOpen = Math.Max(_pendingFirstOpen, end);
         _pendingTokens = 0;
+    }
+
+    private void PublishSeal(int row, int entry, int outcome)
+    {
+        int slot = Slot(row, entry);
+        if (outcome >= 0)
+        {
+            Swap(row, entry, outcome, SealedIn(row));
+            return;
+        }
+
+        // Kept: sealed as it is, in full precision.
+        _pool.Seal(slot, KernelShape.Open);
+        if (~outcome != slot)
+        {
+            _pool.Release(~outcome);
+        }
     }
 
     private int Fresh(int slot, int pageClass)

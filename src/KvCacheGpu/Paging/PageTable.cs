@@ -22,19 +22,20 @@ internal sealed unsafe partial class PageTable
     private readonly int _owner;
     private readonly int _firstRow;
     private readonly int _pageTokens;
-    private readonly bool _sealsInPlace;
+    private readonly int _heads;
+    private readonly PageClasses _classes;
     private int _firstOpen;
     private int _pendingTokens;
     private int _pendingFirstOpen;
 
-    public PageTable(KernelTier tier, PagePool pool, PageScrub scrub, int sequence, int owner)
+    public PageTable(KernelTier tier, PageClasses classes, PagePool pool, PageScrub scrub, int sequence, int owner)
     {
-        (_tier, _map, _pool, _scrub, Sequence, _owner) = (tier, tier.Map, pool, scrub, sequence, owner);
+        (_tier, _map, _classes, _pool, _scrub, Sequence, _owner) = (tier, tier.Map, classes, pool, scrub, sequence, owner);
         KvGeometry geometry = tier.Shape.Geometry;
         Rows = geometry.Layers * geometry.KvHeads;
         _firstRow = _map.Row(sequence, 0, 0);
         _pageTokens = geometry.PageTokens;
-        _sealsInPlace = tier.Shape.Classes[KernelShape.Open] == tier.Shape.Classes[KernelShape.Sealed];
+        _heads = geometry.KvHeads;
         for (int row = 0; row < Rows; row++)
         {
             SetCount(row, 0);
@@ -75,12 +76,12 @@ internal sealed unsafe partial class PageTable
     /// <summary>Pages over all rows, by class.</summary>
     public SlotCounts ListedPages()
     {
-        var pages = default(SlotCounts);
+        SlotCounts pages = default;
         for (int row = 0; row < Rows; row++)
         {
             for (int entry = 0; entry < Count(row); entry++)
             {
-                pages += PageClass(row, entry) == KernelShape.Open ? new SlotCounts(1, 0) : new SlotCounts(0, 1);
+                pages[PageClass(row, entry)]++;
             }
         }
 
@@ -159,8 +160,17 @@ internal sealed unsafe partial class PageTable
     }
 
     /// <summary>Pages that must be encoded again once the sequence, cut to a length, grows over its last page.</summary>
-    public int ReencodedPagesAt(int length) =>
-        !_sealsInPlace && length % _pageTokens != 0 && length / _pageTokens < _firstOpen ? Rows : 0;
+    public int ReencodedPagesAt(int length)
+    {
+        int page = length / _pageTokens;
+        int reencoded = 0;
+        for (int row = 0; length % _pageTokens != 0 && page < _firstOpen && row < Rows; row++)
+        {
+            reencoded += _classes.IsReencoded(PageClass(row, EntryOf(row, page)), row / _heads) ? 1 : 0;
+        }
+
+        return reencoded;
+    }
 
     /// <summary>Writes the indices of a row's pages that a policy may drop: sealed, and followed by a whole page.</summary>
     /// <returns>How many; they are the row's first entries.</returns>
@@ -201,10 +211,9 @@ internal sealed unsafe partial class PageTable
         SetCount(row, kept);
     }
 
-    private int PagesFor(int tokens) => (int)(((long)tokens + _pageTokens - 1) / _pageTokens);
-
-    // Rows ascend by page index and only lose entries, so that a page lies at its index or before.
-    private int EntryOf(int row, int pageIndex)
+    /// <summary>The entry of a page, or -1 where the row does not list it.</summary>
+    /// <remarks>Rows ascend by page index and only lose entries, so that a page lies at its index or before.</remarks>
+    public int EntryOf(int row, int pageIndex)
     {
         for (int entry = Math.Min(pageIndex, Count(row) - 1); entry >= 0; entry--)
         {
@@ -218,11 +227,33 @@ internal sealed unsafe partial class PageTable
         return -1;
     }
 
+    private int PagesFor(int tokens) => (int)(((long)tokens + _pageTokens - 1) / _pageTokens);
+
     private void SetCount(int row, int count) => _tier.Write(_firstRow + row, count);
 
     private void Set(int row, int entry, int slot, int tag)
     {
         _tier.Write(_map.SlotWord(_firstRow + row, entry), slot);
         _tier.Write(_map.TagWord(_firstRow + row, entry), tag);
+    }
+
+    private int SealedIn(int row) => _classes.SealedIn(row / _heads);
+
+    // What a page has gone through once it is written from an entry into a class.
+    private Encodings EncodingsAs(int pageClass, int row, int entry) =>
+        _pool.EncodingsOf(Slot(row, entry)).After(_classes.Shape.Classes[PageClass(row, entry)], _classes.Shape.Classes[pageClass]);
+
+    // A sealed page takes the place of what it was written from, which may be itself.
+    private void Swap(int row, int entry, int slot, int pageClass)
+    {
+        int before = Slot(row, entry);
+        if (slot != before)
+        {
+            _pool.SetEncodings(slot, EncodingsAs(pageClass, row, entry));
+            _pool.Release(before);
+        }
+
+        _pool.Seal(slot, pageClass);
+        Set(row, entry, slot, TableMap.Tag(pageClass, PageIndex(row, entry)));
     }
 }

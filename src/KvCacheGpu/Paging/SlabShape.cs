@@ -14,10 +14,9 @@ internal sealed class SlabShape
 
     public SlabShape(KernelShape shape)
     {
-        int open = shape.Classes[KernelShape.Open].Units;
-        int sealedUnits = shape.Classes[KernelShape.Sealed].Units;
-        Sizes = open == sealedUnits ? [open] : [open, sealedUnits];
-        _sizeOfClass = [0, Sizes.Count - 1];
+        int[] units = [.. shape.Classes.Select(layout => layout.Units)];
+        int[] sizes = [.. units.Distinct()];
+        (Sizes, _sizeOfClass) = (sizes, [.. units.Select(u => Array.IndexOf(sizes, u))]);
         Units = FewestUnits(Sizes);
         SlotsPerSlab = [.. Sizes.Select(size => Units / size)];
         MostSlotsPerSlab = SlotsPerSlab.Max();
@@ -44,19 +43,37 @@ internal sealed class SlabShape
     /// <summary>The size of a page class's slots.</summary>
     public int SizeOf(int pageClass) => _sizeOfClass[pageClass];
 
-    /// <summary>Slabs that hold the given slots, however they were taken and released before.</summary>
+    /// <summary>Slabs that hold so many slots of each class, however they were taken and released before.</summary>
     /// <remarks>A slab is opened only when all of its size are full, so that past peaks bound the slabs in use.</remarks>
-    public long SlabsFor(long open, long sealedSlots)
+    public long SlabsFor(ReadOnlySpan<long> slots)
     {
-        if (Sizes.Count == 1)
+        Span<long> bySize = stackalloc long[Sizes.Count];
+        bySize.Clear();
+        for (int c = 0; c < slots.Length; c++)
         {
-            return Slabs(open + sealedSlots, SlotsPerSlab[0]);
+            bySize[_sizeOfClass[c]] += slots[c];
         }
 
-        return Slabs(open, SlotsPerSlab[0]) + Slabs(sealedSlots, SlotsPerSlab[1]);
+        long slabs = 0;
+        for (int size = 0; size < Sizes.Count; size++)
+        {
+            slabs += (bySize[size] + SlotsPerSlab[size] - 1) / SlotsPerSlab[size];
+        }
+
+        return slabs;
     }
 
-    private static long Slabs(long slots, int perSlab) => (slots + perSlab - 1) / perSlab;
+    /// <summary>Slots by size of slots by class.</summary>
+    public SlotCounts BySize(in SlotCounts slots)
+    {
+        SlotCounts sizes = default;
+        for (int c = 0; c < _sizeOfClass.Length; c++)
+        {
+            sizes[_sizeOfClass[c]] += slots[c];
+        }
+
+        return sizes;
+    }
 
     // The smallest slab that wastes little for every size: small slabs change size sooner.
     private static int FewestUnits(IReadOnlyList<int> sizes)

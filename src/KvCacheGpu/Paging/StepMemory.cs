@@ -7,15 +7,19 @@ internal sealed unsafe class StepMemory : IDisposable
 {
     private const int WordsPerReplaced = 5;
     private const int MovesAtOnce = 256;
+    private const int NoSeal = -1;
 
     private readonly KernelTier _tier;
     private readonly Lock _deviceGate;
     private readonly NativeInts _ints;
     private readonly PageMove[] _moves = new PageMove[MovesAtOnce];
+    private readonly int[] _sealOfMove = new int[MovesAtOnce];
+    private readonly bool[] _kept = new bool[MovesAtOnce];
     private readonly int _mostSlots;
-    private SlotCounts _taken;
-    private int _openUsed;
-    private int _sealedUsed;
+    private SlotCounts _next;
+    private int _taken;
+    private int _seals;
+    private int _sealsRead;
     private int _replaced;
     private int _pendingMoves;
 
@@ -37,32 +41,49 @@ internal sealed unsafe class StepMemory : IDisposable
 
     public KernelBatch Batch { get; }
 
-    /// <summary>Slots for pages that are written.</summary>
-    public Span<int> Open => _ints.Span[.._taken.Open];
+    /// <summary>Slots that the step took: for pages that are written, and for those that Commit seals.</summary>
+    public Span<int> Taken => _ints.Span[.._taken];
 
-    /// <summary>Slots for pages that Commit seals.</summary>
-    public Span<int> Sealed => _ints.Span.Slice(_mostSlots, _taken.Sealed);
+    private Span<int> Seals => _ints.Span.Slice(2 * _mostSlots, _mostSlots);
 
     public static long BookkeepingBytes(KernelShape shape, int maxSequences, int maxTokens) =>
         Ints(shape, maxSequences, maxTokens) * sizeof(int);
 
-    public bool TryTake(PagePool pool, SlotCounts slots)
+    public bool TryTake(PagePool pool, in SlotCounts slots)
     {
-        (_taken, _openUsed, _sealedUsed, _replaced) = (slots, 0, 0, 0);
-        if (!pool.TryTake(Open, Sealed))
+        Clear();
+        int taken = slots.Total;
+        if (!pool.TryTake(slots, _ints.Span[..taken]))
         {
-            _taken = default;
             return false;
         }
 
+        for (int c = 1; c < KernelShape.MaxClasses; c++)
+        {
+            _next[c] = _next[c - 1] + slots[c - 1];
+        }
+
+        _taken = taken;
         return true;
     }
 
-    public int NextOpen() => Open[_openUsed++];
+    /// <summary>The next of the slots taken for a class.</summary>
+    public int NextSlot(int pageClass) => _ints.Pointer[_next[pageClass]++];
 
-    public int NextSealed() => Sealed[_sealedUsed++];
+    /// <summary>Adds a page to write in its sealed form.</summary>
+    public void Seal(in PageMove move)
+    {
+        NoteSeal(move.TargetSlot, false);
+        Move(move, _seals - 1);
+    }
 
-    public void RewindSealed() => _sealedUsed = 0;
+    /// <summary>Notes a page to seal that needs no writing.</summary>
+    /// <param name="slot">Where it lies sealed; where it is kept, the slot that was reserved for it.</param>
+    /// <param name="kept">Whether it stays as it is, in full precision.</param>
+    public void NoteSeal(int slot, bool kept) => Seals[_seals++] = kept ? ~slot : slot;
+
+    /// <summary>Where the next page that was sealed lies now, in the order in which they were added; ~slot where it was kept instead and that slot is left over.</summary>
+    public int NextSeal() => Seals[_sealsRead++];
 
     /// <summary>Notes what an entry held before the step gave it a page of its own.</summary>
     public void NoteReplaced(int slotWord, int tagWord, int tokens)
@@ -77,7 +98,7 @@ internal sealed unsafe class StepMemory : IDisposable
         for (int i = 0; i < _replaced; i++)
         {
             Span<int> note = Replaced(i);
-            Move(new PageMove(note[2], TableMap.ClassOf(note[3]), _tier.Tables[note[0]], KernelShape.Open, note[4]));
+            Move(new PageMove(note[2], TableMap.ClassOf(note[3]), _tier.Tables[note[0]], KernelShape.Open, note[4]), NoSeal);
         }
 
         CarryOut();
@@ -103,32 +124,34 @@ internal sealed unsafe class StepMemory : IDisposable
         }
     }
 
-    /// <summary>Adds a page to write from a page; moves are carried out many at a time, and have ended when the call returns.</summary>
-    public void Move(in PageMove move)
-    {
-        _moves[_pendingMoves++] = move;
-        if (_pendingMoves == _moves.Length)
-        {
-            CarryOut();
-        }
-    }
-
-    /// <summary>Carries out what <see cref="Move"/> has gathered.</summary>
+    /// <summary>Carries out what was added and not yet carried out; it has ended when the call returns.</summary>
     public void CarryOut()
     {
         int count = _pendingMoves;
         _pendingMoves = 0;
-        if (count > 0)
+        if (count == 0)
         {
-            lock (_deviceGate)
+            return;
+        }
+
+        Span<bool> kept = _kept.AsSpan(0, count);
+        kept.Clear();
+        lock (_deviceGate)
+        {
+            _tier.Transcode(_moves.AsSpan(0, count), kept);
+            _tier.Synchronize();
+        }
+
+        for (int i = 0; i < count; i++)
+        {
+            if (kept[i] && _sealOfMove[i] != NoSeal)
             {
-                _tier.Transcode(_moves.AsSpan(0, count));
-                _tier.Synchronize();
+                Seals[_sealOfMove[i]] = ~_moves[i].TargetSlot;
             }
         }
     }
 
-    public void Clear() => (_taken, _openUsed, _sealedUsed, _replaced, _pendingMoves) = (default, 0, 0, 0, 0);
+    public void Clear() => (_next, _taken, _seals, _sealsRead, _replaced, _pendingMoves) = (default, 0, 0, 0, 0, 0);
 
     public void Dispose()
     {
@@ -136,13 +159,22 @@ internal sealed unsafe class StepMemory : IDisposable
         _ints.Dispose();
     }
 
+    private void Move(in PageMove move, int seal)
+    {
+        (_moves[_pendingMoves], _sealOfMove[_pendingMoves]) = (move, seal);
+        if (++_pendingMoves == _moves.Length)
+        {
+            CarryOut();
+        }
+    }
+
     // Each sequence may need a page more than its tokens fill, and a copy of its last page.
     private static int MostSlots(KernelShape shape, int maxSequences, int maxTokens) =>
         checked(shape.Geometry.Layers * shape.Geometry.KvHeads * ((maxTokens / shape.Geometry.PageTokens) + (2 * maxSequences)));
 
     private static long Ints(KernelShape shape, int maxSequences, int maxTokens) =>
-        (2L * MostSlots(shape, maxSequences, maxTokens))
+        (3L * MostSlots(shape, maxSequences, maxTokens))
         + ((long)WordsPerReplaced * maxSequences * shape.Geometry.Layers * shape.Geometry.KvHeads);
 
-    private Span<int> Replaced(int index) => _ints.Span.Slice((2 * _mostSlots) + (index * WordsPerReplaced), WordsPerReplaced);
+    private Span<int> Replaced(int index) => _ints.Span.Slice((3 * _mostSlots) + (index * WordsPerReplaced), WordsPerReplaced);
 }

@@ -82,6 +82,7 @@ public sealed partial class KvCache
         Salt = options.Salt,
         KeyFormat = Settings.KeyFormat,
         ValueFormat = Settings.ValueFormat,
+        LayerFormats = _layerFormats,
         RotationSeed = Settings.RotationSeed,
         PageTokens = Geometry.PageTokens,
     };

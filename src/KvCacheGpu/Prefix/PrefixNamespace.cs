@@ -13,6 +13,7 @@ namespace KvCacheGpu;
 /// <code>
 /// "KvCacheGpu prefix 1" | per text:   tag, 1 byte | 0 for null, 1 for a text | UTF-8 bytes, int32 | UTF-8
 ///                       | per number: tag, 1 byte | int64                                      little end first
+/// The layers' formats are there only where they are not all alike.
 /// </code>
 /// </remarks>
 public sealed record PrefixNamespace
@@ -35,6 +36,9 @@ public sealed record PrefixNamespace
     /// <summary>Format of sealed values.</summary>
     public PageFormat ValueFormat { get; init; }
 
+    /// <summary>Formats by layer, "i8/i8 t4/v4 ..", where layers differ from each other; else null.</summary>
+    public string? LayerFormats { get; init; }
+
     /// <summary>Seed of the rotation's signs.</summary>
     public ulong RotationSeed { get; init; }
 
@@ -54,6 +58,11 @@ public sealed record PrefixNamespace
         Write(content, 'V', (long)ValueFormat);
         Write(content, 'R', (long)RotationSeed);
         Write(content, 'P', PageTokens);
+        if (LayerFormats is not null)
+        {
+            Write(content, 'L', LayerFormats);
+        }
+
         return BlockHash.Of(content.WrittenSpan);
     }
 

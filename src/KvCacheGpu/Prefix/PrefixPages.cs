@@ -18,10 +18,9 @@ internal sealed unsafe class PrefixPages : IDisposable
     private readonly NativeInts _slots;
     private readonly int _pagesPerBlock;
 
-    public PrefixPages(int rows, KernelShape shape, PagePool pool, MemoryLedger ledger, bool events)
+    public PrefixPages(int rows, KernelShape shape, PagePool pool, MemoryLedger ledger, bool events, bool hitsInPart = false)
     {
-        (_pool, _pagesPerBlock) = (pool, PagesPerBlock(shape));
-        HitsInPart = shape.Classes[KernelShape.Open] == shape.Classes[KernelShape.Sealed];
+        (_pool, _pagesPerBlock, HitsInPart) = (pool, PagesPerBlock(shape), hitsInPart);
         _slots = new NativeInts((long)rows * _pagesPerBlock, ledger);
         Index = new BlockIndex(rows, shape.Geometry.PageTokens, ledger, events: events, evicted: GiveUp);
     }
@@ -34,6 +33,10 @@ internal sealed unsafe class PrefixPages : IDisposable
     /// <summary>Bytes that a row takes, hash buckets counted.</summary>
     public static long MostBytesOfRow(KernelShape shape) =>
         Unsafe.SizeOf<BlockRow>() + ((shape.Geometry.PageTokens + PagesPerBlock(shape) + 4L) * sizeof(int));
+
+    /// <summary>Bytes that so many rows take.</summary>
+    public static long BookkeepingBytes(int rows, KernelShape shape) =>
+        BlockIndex.BookkeepingBytes(rows, shape.Geometry.PageTokens) + ((long)rows * PagesPerBlock(shape) * sizeof(int));
 
     /// <summary>The slots of a row's pages, one per (layer, KV head).</summary>
     public Span<int> SlotsOf(int row) => new(_slots.Pointer + ((long)row * _pagesPerBlock), _pagesPerBlock);

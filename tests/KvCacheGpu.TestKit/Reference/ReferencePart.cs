@@ -74,6 +74,12 @@ internal readonly unsafe struct ReferencePart(int* page, int words, PartPlace pl
 
         if (!IsTaken(source.Format, vectors))
         {
+            // A copy is a copy, whatever it holds: a page that was kept must survive a fork that writes on.
+            if (source.Format == Format)
+            {
+                PartCodes.Read(source.Page, source.Place, tokens).Write(Page, Place);
+            }
+
             return false;
         }
 

@@ -3,14 +3,18 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu.Tests;
 
 /// <summary>What holds between a cache's tables and its pool after every operation.</summary>
-internal sealed class PoolInvariants(KvCache cache)
+internal sealed class PoolInvariants
 {
+    private readonly KvCache _cache;
     private readonly Dictionary<int, ulong> _sealedHashes = [];
     private readonly Dictionary<int, int> _references = [];
     private readonly Dictionary<int, int> _classes = [];
-    private readonly List<int> _gone = [];
 
-    private bool SealsInPlace => cache.Tier.Shape.Classes[KernelShape.Open] == cache.Tier.Shape.Classes[KernelShape.Sealed];
+    public PoolInvariants(KvCache cache)
+    {
+        _cache = cache;
+        cache.Pool.Freed = (slot, _) => _sealedHashes.Remove(slot);
+    }
 
     public int SealedSeen { get; private set; }
 
@@ -24,35 +28,23 @@ internal sealed class PoolInvariants(KvCache cache)
             CountReferences(model.Sequence.Table);
         }
 
-        // A page that one fork sealed in place stays sealed, whatever another still calls it.
-        foreach (int slot in _sealedHashes.Keys)
-        {
-            if (_references.ContainsKey(slot))
-            {
-                Assert.True(_classes[slot] == KernelShape.Sealed || SealsInPlace, "a sealed page is never open again");
-                _classes[slot] = KernelShape.Sealed;
-            }
-        }
-
-        KvPageCounts counts = cache.GetPageCounts();
+        KvPageCounts counts = _cache.GetPageCounts();
         Assert.Equal(_references.Count, counts.Open + counts.Sealed);
-        int listedSealed = _classes.Values.Count(c => c == KernelShape.Sealed);
-        if (SealsInPlace)
+        Assert.Equal(_classes.Keys.Count(_cache.Pool.IsSealed), counts.Sealed);
+        foreach (IGrouping<KvFormats, int> slots in _classes.GroupBy(c => _cache.Classes.FormatsOf(c.Value), c => c.Key))
         {
-            // A fork may have sealed a shared page and dropped it in one commit.
-            Assert.InRange(counts.Sealed, listedSealed, _classes.Count);
-        }
-        else
-        {
-            Assert.Equal(listedSealed, counts.Sealed);
+            int open = slots.Count(slot => !_cache.Pool.IsSealed(slot));
+            PageLayout layout = _cache.Tier.Shape.Classes[_classes[slots.First()]];
+            Assert.Contains(new KvFormatPages(slots.Key, open, slots.Count() - open, (long)slots.Count() * layout.Bytes), counts.ByFormats);
         }
 
+        Assert.Equal(_references.Count, counts.ByFormats.Sum(f => f.Open + f.Sealed));
         foreach ((int slot, int references) in _references)
         {
-            Assert.Equal(references, cache.Pool.References(slot));
+            Assert.Equal(references, _cache.Pool.References(slot));
         }
 
-        Assert.True(cache.AllocatedBytes <= cache.BudgetBytes, "over budget");
+        Assert.True(_cache.AllocatedBytes <= _cache.BudgetBytes, "over budget");
         CheckSealed(everyPage, random);
     }
 
@@ -66,51 +58,47 @@ internal sealed class PoolInvariants(KvCache cache)
                 int slot = table.Slot(row, entry);
                 Assert.True(table.PageIndex(row, entry) > last, "rows ascend");
                 last = table.PageIndex(row, entry);
+                Assert.True(!table.IsSealed(row, entry) || _cache.Pool.IsSealed(slot), "what the table calls sealed is");
                 _references[slot] = _references.GetValueOrDefault(slot) + 1;
-                _classes[slot] = Math.Max(table.PageClass(row, entry), _classes.GetValueOrDefault(slot));
+
+                // A page that one fork sealed in place stays open in another's table, in the same layout.
+                int pageClass = table.PageClass(row, entry);
+                Assert.Equal(_cache.Tier.Shape.Classes[pageClass].Bytes, _cache.Tier.Shape.Classes[_classes.GetValueOrDefault(slot, pageClass)].Bytes);
+                _classes[slot] = Math.Max(pageClass, _classes.GetValueOrDefault(slot));
             }
         }
     }
 
     private void CheckSealed(bool everyPage, Random random)
     {
-        _gone.Clear();
         foreach (int slot in _sealedHashes.Keys)
         {
-            if (_classes.GetValueOrDefault(slot, -1) != KernelShape.Sealed)
-            {
-                _gone.Add(slot);
-            }
-        }
-
-        foreach (int slot in _gone)
-        {
-            _sealedHashes.Remove(slot);
+            Assert.True(!_classes.ContainsKey(slot) || _cache.Pool.IsSealed(slot), "a sealed page is never open again");
         }
 
         foreach ((int slot, int pageClass) in _classes)
         {
-            if (pageClass != KernelShape.Sealed)
+            if (!_cache.Pool.IsSealed(slot))
             {
                 continue;
             }
 
             if (!_sealedHashes.TryGetValue(slot, out ulong hash))
             {
-                _sealedHashes[slot] = Hash(slot);
+                _sealedHashes[slot] = Hash(slot, pageClass);
                 SealedSeen++;
             }
             else if (everyPage || random.Next(16) == 0)
             {
-                Assert.Equal(hash, Hash(slot));
+                Assert.Equal(hash, Hash(slot, pageClass));
             }
         }
     }
 
-    private ulong Hash(int slot)
+    private ulong Hash(int slot, int pageClass)
     {
-        Span<int> words = stackalloc int[cache.Tier.Shape.Classes[KernelShape.Sealed].Units * PageLayout.UnitWords];
-        cache.Tier.Read((long)slot * PageLayout.UnitWords, words);
+        Span<int> words = stackalloc int[_cache.Tier.Shape.Classes[pageClass].Units * PageLayout.UnitWords];
+        _cache.Tier.Read((long)slot * PageLayout.UnitWords, words);
         ulong hash = 14695981039346656037;
         foreach (int word in words)
         {

@@ -54,26 +54,28 @@ internal sealed partial class RandomOperations
         for (int layer = 0; layer < stop; layer++)
         {
             float[] keys = TokenContent.Keys(_geometry, layer, all);
-            float[] values = TokenContent.Values(_geometry, layer, all);
-            if (end == End.NonFinite && layer == _geometry.Layers - 1)
+            float[] values = Values(layer, all);
+            if (end == End.NonFinite && !_run.Keeps && layer == _geometry.Layers - 1)
             {
                 values[_random.Next(values.Length)] = float.NaN;
             }
 
             step.Append(layer, keys, values);
-            if (attends && end != End.NonFinite)
+            // NaN beside NaN: there is nothing to compare.
+            if (attends && !_run.Keeps && end != End.NonFinite)
             {
                 CheckAttention(step, layer, models, ids, all);
             }
         }
 
+        end = end == End.NonFinite && _run.Keeps ? End.Commit : end;
         switch (end)
         {
             case End.Commit:
                 step.Commit();
                 for (int i = 0; i < models.Length; i++)
                 {
-                    models[i].Append(ids[i], P, _policy);
+                    models[i].Append(ids[i], _policy, IsKept);
                 }
 
                 models.ToList().ForEach(CheckShape);

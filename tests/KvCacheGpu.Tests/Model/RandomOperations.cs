@@ -1,4 +1,5 @@
 using KvCacheGpu.Kernels;
+using KvCacheGpu.TestKit;
 
 namespace KvCacheGpu.Tests;
 
@@ -11,20 +12,15 @@ internal sealed partial class RandomOperations : IDisposable
     private readonly Random _random;
     private readonly PoolInvariants _invariants;
     private readonly List<ModelSequence> _live = [];
-    private readonly bool _exact;
+    private readonly ModelRun _run;
     private int _nextId = 1;
 
-    public RandomOperations(PageFormat key, PageFormat value, WindowPolicy? policy, long slabBudget, int seed)
+    public RandomOperations(ModelRun run, int seed)
     {
-        KvCacheConfig config = TestCaches.Config(key, maxTokens: 64, maxSequences: 6, maxBatchTokens: 24);
-        (config.ValueFormat, config.Policy) = (value, policy);
-        using (KvCache roomy = TestCaches.Reference(_geometry, config))
-        {
-            config.MemoryBudgetBytes = roomy.BudgetBytes * slabBudget / 100;
-        }
-
+        KvCacheConfig config = run.Config();
+        config.MemoryBudgetBytes = KvCache.BytesFor(_geometry, config, ReferenceTier).BudgetBytes * run.BudgetPercent / 100;
         _cache = TestCaches.Reference(_geometry, config, Observe);
-        (_policy, _random, _exact) = (policy, new Random(seed), key.IsFullPrecision() && value.IsFullPrecision());
+        (_run, _policy, _random) = (run, (WindowPolicy?)config.Policy, new Random(seed));
         _invariants = new PoolInvariants(_cache);
     }
 
@@ -35,8 +31,6 @@ internal sealed partial class RandomOperations : IDisposable
     private long Observed { get; set; }
 
     private int P => _geometry.PageTokens;
-
-    private int Rows => _geometry.Layers * _geometry.KvHeads;
 
     public void Run(int operations)
     {
@@ -86,6 +80,7 @@ internal sealed partial class RandomOperations : IDisposable
         return _random.Next(100) switch
         {
             < 4 => Create(),
+            < 14 when _run.Demotions.Length > 0 => Demote(),
             < 46 => Step(End.Commit),
             < 56 => Step(End.Abandon),
             < 59 => Step(End.NonFinite),
@@ -139,7 +134,7 @@ internal sealed partial class RandomOperations : IDisposable
         int length = model.Tokens.Count;
         int target = _random.Next(3) == 0 ? _random.Next(length + 1) : Math.Max(0, length - _random.Next(P + 1));
         bool exact = target >= length - P && length / P - 1 == model.SealedPages;
-        KvTruncation expected = model.Cut(target, P, Rows, !_exact);
+        KvTruncation expected = model.Cut(target);
         Assert.Equal(expected, model.Sequence.Truncate(target));
         if (exact)
         {
@@ -160,28 +155,14 @@ internal sealed partial class RandomOperations : IDisposable
             for (int entry = 0; entry < model.Pages.Count; entry++)
             {
                 Assert.Equal(model.Pages[entry], table.PageIndex(row, entry));
-                Assert.Equal(model.Pages[entry] < model.SealedPages ? KernelShape.Sealed : KernelShape.Open, table.PageClass(row, entry));
+                ModelPage page = model.States[(row, model.Pages[entry])];
+                Assert.True(
+                    page.Class == table.PageClass(row, entry),
+                    $"row {row}, page {model.Pages[entry]} of {model.Tokens.Count} tokens: class {table.PageClass(row, entry)}, expected {page}; ids {string.Join(' ', model.TokensOf(model.Pages[entry]))}");
+                Assert.Equal(model.Pages[entry] < model.SealedPages, table.IsSealed(row, entry));
             }
         }
     }
 
-    private void CheckContent(ModelSequence model)
-    {
-        int layer = _random.Next(_geometry.Layers);
-        int[] ids = model.ResidentIds(P);
-        (float[] keys, float[] values) = model.Sequence.Materialized(layer);
-        Compare(TokenContent.Keys(_geometry, layer, ids), keys);
-        Compare(TokenContent.Values(_geometry, layer, ids), values);
-        Assert.Equal(model.Tokens.Count - ids.Length, model.Sequence.EvictedTokens);
-    }
-
-    // An I8 vector of width 8 and norm below 6 is off by half a step, 6 / 254, and some more each time that it is encoded again.
-    private void Compare(float[] expected, float[] actual)
-    {
-        Assert.Equal(expected.Length, actual.Length);
-        for (int i = 0; i < expected.Length; i++)
-        {
-            Assert.True(_exact ? expected[i] == actual[i] : Math.Abs(expected[i] - actual[i]) < 0.4f, $"element {i}: {expected[i]} became {actual[i]}");
-        }
-    }
+    private static ReferenceTier ReferenceTier(KernelShape shape, long bytes, AllocationObserver? observer) => new(shape, bytes, observer);
 }

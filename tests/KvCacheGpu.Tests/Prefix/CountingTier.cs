@@ -19,8 +19,13 @@ internal sealed unsafe class CountingTier(KernelTier inner) : KernelTier(inner.S
 
     public override void Transcode(ReadOnlySpan<PageMove> moves, Span<bool> kept = default)
     {
-        Work = Work with { Moved = Work.Moved + moves.Length };
-        inner.Transcode(moves);
+        foreach (PageMove move in moves)
+        {
+            // A digest written into a page where it lies moves none.
+            Work = Work with { Moved = Work.Moved + (move.SourceSlot == move.TargetSlot ? 0 : 1) };
+        }
+
+        inner.Transcode(moves, kept);
     }
 
     public override void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values) => inner.Materialize(reads, keys, values);

@@ -35,7 +35,7 @@ public sealed partial class PrefixReuseTests
             Assert.Equal(TokenContent.Keys(G, 1, prompt.AsSpan(0, 24)), hit.Materialized(1).Keys);
         }
 
-        Assert.Equal(cache.CachedBytes, cache.Pool.BytesOf(new SlotCounts(0, cache.GetPageCounts().Sealed)));
+        Assert.Equal(cache.CachedBytes, cache.Pool.BytesOf(SlotCounts.Of(KernelShape.Sealed, cache.GetPageCounts().Sealed)));
     }
 
     [Fact]

@@ -38,7 +38,7 @@ internal static class DoctorCommand
     {
         // Every tier runs every format; widths are the formats' own limit.
         FormatReport[] formats = [.. Enum.GetValues<PageFormat>().Select(f => new FormatReport(
-            f.Name(), f.BitsPerElement(), f.ScaleBytes(128), f.IsFullPrecision(), f.IsRotated(), f.WidthMultiple()))];
+            f.Name(), f.BitsPerElement(), f.ScaleBytes(128), f.IsForKeys(), f.IsForValues(), PartnersOf(f), f.IsFullPrecision(), f.IsRotated(), f.WidthMultiple()))];
         string[] names = [.. formats.Select(f => f.Name)];
         string version = typeof(KvCache).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? "unknown";
         return new DoctorReport(
@@ -51,6 +51,13 @@ internal static class DoctorCommand
                 d.Id, d.Kind.ToString().ToLowerInvariant(), d.Name, d.MemoryBytes, d.Usable, d.Reason is { Length: > 0 } reason ? reason : null, d.Usable ? names : []))],
             formats);
     }
+
+    private static string[] PartnersOf(PageFormat format) =>
+    [
+        .. Enum.GetValues<PageFormat>()
+            .Where(other => format.IsForKeys() ? PageFormats.IsPair(format, other) : PageFormats.IsPair(other, format))
+            .Select(other => other.Name()),
+    ];
 
     private static string[] Features() =>
     [
@@ -79,13 +86,15 @@ internal static class DoctorCommand
         }
 
         terminal.Write(devices);
-        Table formats = terminal.NewTable("format", "#bits/\nelement", "#scale bytes/\ntoken", "open pages", "rotated", "head widths");
+        Table formats = terminal.NewTable("format", "#bits/\nelement", "#scale bytes/\ntoken", "of", "goes with", "open pages", "rotated", "head widths");
         foreach (FormatReport f in report.Formats)
         {
             formats.AddRow(
                 f.Name,
                 $"{f.BitsPerElement}",
                 $"{f.ScaleBytes}",
+                f.Keys && f.Values ? "both" : f.Keys ? "keys" : "values",
+                f.Name == PageFormat.I8.Name() ? "all" : string.Join(' ', f.Partners),
                 f.FullPrecision ? "yes" : "no",
                 f.Rotated ? "yes" : "no",
                 $"{KvGeometry.MinWidth}..{KvGeometry.MaxWidth}, multiples of {f.WidthMultiple}");

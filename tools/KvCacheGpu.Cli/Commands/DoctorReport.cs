@@ -18,7 +18,10 @@ internal sealed record DeviceReport(string Id, string Kind, string Name, long Me
 /// <param name="Name">Its name.</param>
 /// <param name="BitsPerElement">Bits of an element.</param>
 /// <param name="ScaleBytes">Bytes of scale per token and head.</param>
+/// <param name="Keys">Whether keys may have it.</param>
+/// <param name="Values">Whether values may have it.</param>
+/// <param name="Partners">What goes with it in the other part: of a format that is for both, with it as keys.</param>
 /// <param name="FullPrecision">Whether open pages may have it.</param>
 /// <param name="Rotated">Whether vectors are rotated before they are stored.</param>
 /// <param name="WidthMultiple">Head widths that it takes are multiples of this.</param>
-internal sealed record FormatReport(string Name, int BitsPerElement, int ScaleBytes, bool FullPrecision, bool Rotated, int WidthMultiple);
+internal sealed record FormatReport(string Name, int BitsPerElement, int ScaleBytes, bool Keys, bool Values, IReadOnlyList<string> Partners, bool FullPrecision, bool Rotated, int WidthMultiple);

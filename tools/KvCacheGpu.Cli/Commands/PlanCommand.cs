@@ -79,36 +79,48 @@ internal static class PlanCommand
     private static PlanReport Plan(KvGeometry g, int tokens, long? budget)
     {
         long dense = g.DenseF16Bytes(tokens);
-        PageFormat[] taken = [.. Enum.GetValues<PageFormat>().Where(f => f.Takes(g.KeyWidth) && f.Takes(g.ValueWidth) && OpenTakes(f, g))];
-        List<FormatPlanReport> formats = [];
-        foreach (ContextPlan plan in taken.SelectMany(k => taken.Select(v => new ContextPlan(g, k, v))))
-        {
-            long bytes = plan.Bytes(tokens);
-            formats.Add(new FormatPlanReport(
-                plan.KeyFormat.Name(),
-                plan.ValueFormat.Name(),
-                plan.SealedPageBytes,
-                plan.BytesPerToken,
-                plan.PageBytes(tokens),
-                plan.TableBytes(tokens),
-                bytes,
-                (double)bytes / dense,
-                budget is null ? null : plan.PeakBytes(tokens) <= budget,
-                budget is null ? null : plan.TokensIn(budget.Value)));
-        }
-
+        KvFormats[] pairs = [.. from key in Enum.GetValues<PageFormat>()
+                                from value in Enum.GetValues<PageFormat>()
+                                where PageFormats.IsPair(key, value) && key.Takes(g.KeyWidth) && value.Takes(g.ValueWidth) && OpenTakes(key, value, g)
+                                select new KvFormats(key, value)];
         return new PlanReport(
             new GeometryReport(g.Layers, g.QueryHeads, g.KvHeads, g.KeyWidth, g.ValueWidth, g.PageTokens),
             tokens,
             dense,
             budget,
-            formats,
-            [.. Enum.GetValues<PageFormat>().Except(taken).Select(f => f.Name())]);
+            [.. pairs.Select(pair => PlanOf(new ContextPlan(g, pair.Key, pair.Value), tokens, dense, budget))],
+            [.. Enum.GetValues<PageFormat>().Where(f => !Array.Exists(pairs, p => p.Key == f || p.Value == f)).Select(f => f.Name())]);
     }
 
-    // Pages are written in full precision first: F16 unless the format is itself full precision.
-    private static bool OpenTakes(PageFormat format, KvGeometry g) =>
-        format.IsFullPrecision() || (PageFormat.F16.Takes(g.KeyWidth) && PageFormat.F16.Takes(g.ValueWidth));
+    private static FormatPlanReport PlanOf(ContextPlan plan, int tokens, long dense, long? budget)
+    {
+        long bytes = plan.Bytes(tokens);
+        return new FormatPlanReport(
+            plan.Formats.Key.Name(),
+            plan.Formats.Value.Name(),
+            [.. plan.Layers.GroupBy(l => (l.KeyFormat, l.ValueFormat)).Select(l => new LayersReport(l.Key.KeyFormat.Name(), l.Key.ValueFormat.Name(), l.Count()))],
+            plan.SealedPageBytes,
+            plan.BytesPerToken,
+            plan.ElementBytesPerToken,
+            plan.ScaleBytesPerToken,
+            plan.MeanBytesPerToken,
+            plan.DeviationBytesPerToken,
+            plan.PaddingBytesPerToken,
+            (double)plan.TableBytes(tokens) / tokens,
+            plan.PageBytes(tokens),
+            plan.TableBytes(tokens),
+            bytes,
+            (double)bytes / dense,
+            budget is null ? null : plan.PeakBytes(tokens) <= budget,
+            budget is null ? null : plan.TokensIn(budget.Value));
+    }
+
+    // Pages are written in full precision first: F16 unless one of the formats is itself full precision.
+    private static bool OpenTakes(PageFormat key, PageFormat value, KvGeometry g)
+    {
+        PageFormat open = key.IsFullPrecision() ? key : value.IsFullPrecision() ? value : PageFormat.F16;
+        return open.Takes(g.KeyWidth) && open.Takes(g.ValueWidth);
+    }
 
     private static void Print(Terminal terminal, PlanReport report)
     {
@@ -116,9 +128,8 @@ internal static class PlanCommand
         terminal.Output.WriteLine(
             $"{g.Layers} layers, {g.QueryHeads} query heads, {g.KvHeads} KV heads of width {g.KeyWidth}; {Readable.Count(report.ContextTokens)} tokens in pages of {g.PageTokens}");
         terminal.Output.WriteLine($"dense F16 cache: {Readable.Bytes(report.DenseF16Bytes)}");
-        Table table = report.BudgetBytes is null
-            ? terminal.NewTable("keys", "values", "#bytes/\ntoken", "#bytes", "#of dense\nF16")
-            : terminal.NewTable("keys", "values", "#bytes/\ntoken", "#bytes", "#of dense\nF16", "fits", "#tokens\nthat fit");
+        string[] columns = ["keys", "values", "#bytes/\ntoken", "#elements", "#scales", "#means", "#devia-\ntions", "#tables", "#bytes", "#of dense\nF16"];
+        Table table = terminal.NewTable(report.BudgetBytes is null ? columns : [.. columns, "fits", "#tokens\nthat fit"]);
         if (report.BudgetBytes is { } budget)
         {
             terminal.Output.WriteLine($"budget: {Readable.Bytes(budget)}");
@@ -128,7 +139,9 @@ internal static class PlanCommand
         {
             List<string> cells =
             [
-                f.KeyFormat, f.ValueFormat, f.BytesPerToken.ToString("#,0.##", CultureInfo.InvariantCulture),
+                f.KeyFormat, f.ValueFormat,
+                .. new[] { f.BytesPerToken, f.ElementBytesPerToken, f.ScaleBytesPerToken, f.MeanBytesPerToken, f.DeviationBytesPerToken, f.TableBytesPerToken }
+                    .Select(b => b.ToString("#,0.##", CultureInfo.InvariantCulture)),
                 Readable.Bytes(f.ContextBytes), Readable.Percent(f.Ratio),
             ];
             if (f.Fits is { } fits)
@@ -146,6 +159,13 @@ internal static class PlanCommand
             terminal.Output.WriteLine($"not for these widths: {string.Join(", ", report.RefusedFormats)}");
         }
 
-        terminal.Output.WriteLine("bytes: pages and page tables of one sequence; working memory of steps and bookkeeping come on top.");
+        if (report.Formats.FirstOrDefault(f => f.Layers.Count > 1) is { } mixed)
+        {
+            int edges = mixed.Layers.Where(l => (l.KeyFormat, l.ValueFormat) != (mixed.KeyFormat, mixed.ValueFormat)).Sum(l => l.Layers);
+            terminal.Output.WriteLine($"4 bits and fewer: {edges / 2} layers at each end stay in i8, and are counted so.");
+        }
+
+        terminal.Output.WriteLine("bytes/token: pages over all layers and heads: elements, scales, mean and deviation of each page's keys, padding; tables on top.");
+        terminal.Output.WriteLine("bytes: pages, the last of them open, and page tables of one sequence; working memory of steps and bookkeeping come on top.");
     }
 }

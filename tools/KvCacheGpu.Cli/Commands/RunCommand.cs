@@ -24,8 +24,8 @@ internal static class RunCommand
             "--temperature", "T", "0 (default) is greedy and reproducible; above, tokens are drawn.", "a number of 0 or more", TryReadTemperature);
         Option<int?> seed = Choice.Number("--seed", "Seed of the draws. Default: 0.", int.MinValue);
         Option<string?> device = Choice.Text("--device", "auto|cuda[:i]|opencl[:i]|cpu|ilgpu-cpu", "Where the cache lives. Default: auto.");
-        Option<PageFormat?> keyFormat = Choice.Format("--key-format", "Format of sealed keys. Default: f16.");
-        Option<PageFormat?> valueFormat = Choice.Format("--value-format", "Format of sealed values. Default: f16.");
+        Option<PageFormat?> keyFormat = Choice.Format("--key-format", "Format of sealed keys. Default: what goes with --value-format, else f16.");
+        Option<PageFormat?> valueFormat = Choice.Format("--value-format", "Format of sealed values. Default: what goes with --key-format, else f16.");
         Option<MemoryBudget?> budget = Choice.Budget();
         Option<PolicyName?> policy = Choice.Parsed<PolicyName?>(
             "--policy", "none|window[:tokens]", $"What is dropped. Default: none; window keeps {PolicyName.DefaultWindow} tokens and 4 sinks.", PolicyName.Expected, PolicyName.TryParse);
@@ -37,6 +37,7 @@ internal static class RunCommand
         command.SetAction(parsed =>
         {
             // Cheap mistakes first: a model may take minutes to load.
+            KvFormats formats = FormatPair.Of(parsed.GetValue(keyFormat), parsed.GetValue(valueFormat));
             Prompt[] asked = Prompt.Choose(parsed.GetValue(prompt) ?? [], parsed.GetValue(promptFile), parsed.GetValue(promptTokens));
             string deviceId = KvDevice.Resolve(parsed.GetValue(device) ?? "auto").Id;
             using LlamaModel loaded = parsed.GetValue(model) is { } directory ? LlamaModel.Load(RequireText("--model", directory)) : DemoModel.Load();
@@ -47,8 +48,8 @@ internal static class RunCommand
             {
                 Device = deviceId,
                 MaxSequences = asked.Length,
-                KeyFormat = parsed.GetValue(keyFormat) ?? PageFormat.F16,
-                ValueFormat = parsed.GetValue(valueFormat) ?? PageFormat.F16,
+                KeyFormat = formats.Key,
+                ValueFormat = formats.Value,
                 MemoryBudgetBytes = memory?.Bytes,
                 MemoryBudgetPercent = memory?.Percent,
                 Policy = parsed.GetValue(policy)?.Create(),

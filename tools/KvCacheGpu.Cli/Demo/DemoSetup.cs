@@ -4,9 +4,9 @@ namespace KvCacheGpu.Cli;
 
 /// <summary>One of the caches that the demo compares.</summary>
 /// <param name="Name">Its name in the table.</param>
-/// <param name="Format">Format of sealed keys and values.</param>
+/// <param name="Formats">Formats of sealed pages, in every layer.</param>
 /// <param name="WindowTokens">Newest tokens that stay, or null: all.</param>
-internal sealed record DemoSetup(string Name, PageFormat Format, int? WindowTokens)
+internal sealed record DemoSetup(string Name, KvFormats Formats, int? WindowTokens)
 {
     /// <summary>Tokens in a page: small, so that a window of few tokens is whole pages.</summary>
     public const int PageTokens = 16;
@@ -14,12 +14,15 @@ internal sealed record DemoSetup(string Name, PageFormat Format, int? WindowToke
     // Tokens of one step: small, so that the working memory of steps does not hide what pages take.
     private const int StepTokens = 64;
 
-    /// <summary>Full precision, compressed, and evicted to a window of a quarter of the document.</summary>
+    /// <summary>Full precision, compressed more and more, and evicted to a window of a quarter of the document.</summary>
     public static IReadOnlyList<DemoSetup> All { get; } =
     [
-        new("f16", PageFormat.F16, null),
-        new("i8", PageFormat.I8, null),
-        new("f16 window 25 %", PageFormat.F16, DemoText.DocumentTokens / 4),
+        new("f16", new KvFormats(PageFormat.F16, PageFormat.F16), null),
+        new("i8", new KvFormats(PageFormat.I8, PageFormat.I8), null),
+        new("t4 + v4", new KvFormats(PageFormat.T4, PageFormat.V4), null),
+        new("t3 + v3", new KvFormats(PageFormat.T3, PageFormat.V3), null),
+        new("t2 + v2", new KvFormats(PageFormat.T2, PageFormat.V2), null),
+        new("f16 window 25 %", new KvFormats(PageFormat.F16, PageFormat.F16), DemoText.DocumentTokens / 4),
     ];
 
     /// <summary>The cache: for the document with what is written after it, and one fork of it at a time.</summary>
@@ -29,8 +32,9 @@ internal sealed record DemoSetup(string Name, PageFormat Format, int? WindowToke
         MaxTokens = DemoText.DocumentTokens + DemoText.ContinuationTokens,
         MaxSequences = 2,
         MaxBatchTokens = StepTokens,
-        KeyFormat = Format,
-        ValueFormat = Format,
+        KeyFormat = Formats.Key,
+        ValueFormat = Formats.Value,
+        EdgeLayers = 0,
         Policy = WindowTokens is { } window ? new WindowPolicy(window) : null,
     };
 }

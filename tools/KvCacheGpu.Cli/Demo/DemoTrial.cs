@@ -42,8 +42,8 @@ internal sealed class DemoTrial(LlamaModel model, DemoText text, DemoSetup setup
             Write(decoder, document, stages.Begin($"{setup.Name}: writing {text.Continuation.Length} tokens", text.Continuation.Length));
         return new DemoCacheReport(
             setup.Name,
-            setup.Format.Name(),
-            setup.Format.Name(),
+            setup.Formats.Key.Name(),
+            setup.Formats.Value.Name(),
             setup.WindowTokens,
             text.Facts.Count,
             right,

@@ -22,7 +22,7 @@ internal sealed class BatchGeneration(LlamaModel model, KvCacheConfig config)
         using KvCache cache = new(model.Geometry(), config);
         using LlamaDecoder decoder = new(model, config.MaxBatchTokens);
         CacheBudget budget = new(model, config);
-        ContextPlan plan = new(cache.Geometry, config.KeyFormat, config.ValueFormat);
+        ContextPlan plan = new(cache.Geometry, config);
         budget.RefuseWhatCannotFit(cache, prompts.LeastPageBytes(newTokens, plan, cache.Geometry.PageTokens));
         Continuation[] all =
         [
@@ -128,7 +128,6 @@ internal sealed class BatchGeneration(LlamaModel model, KvCacheConfig config)
     {
         int generated = all.Sum(c => c.Tokens.Count);
         long held = all.Sum(c => (long)c.Sequence!.Length);
-        KvPageCounts pages = cache.GetPageCounts();
         return new BatchReport(
             model.Name,
             config.Device,
@@ -139,6 +138,6 @@ internal sealed class BatchGeneration(LlamaModel model, KvCacheConfig config)
                 cache.AllocatedBytes,
                 all.Sum(c => cache.Geometry.DenseF16Bytes(c.Sequence!.Length)),
                 all.Sum(c => c.Sequence!.EvictedTokens),
-                new PagesReport(pages.Open, pages.Sealed)));
+                PagesReport.Of(cache)));
     }
 }

@@ -21,9 +21,9 @@ internal sealed class CacheBudget(LlamaModel model, KvCacheConfig config)
     public BudgetException? Explain(KvCache cache, KvOutOfMemoryException full) =>
         Sufficient() is { } bytes ? new BudgetException(Enough(bytes), $"{cache.BudgetBytes} bytes ({full.Message})") : null;
 
-    private string Enough(long bytes) => $"at least {bytes} bytes for {config.MaxTokens} tokens (or i8 formats, or --policy window)";
+    private string Enough(long bytes) => $"at least {bytes} bytes for {config.MaxTokens} tokens (or smaller formats, or --policy window)";
 
-    // What a cache takes that is not held to a budget.
+    // What the cache takes that is not held to a budget.
     private long? Sufficient()
     {
         if (config.MemoryBudgetBytes is null && config.MemoryBudgetPercent is null)
@@ -31,17 +31,8 @@ internal sealed class CacheBudget(LlamaModel model, KvCacheConfig config)
             return null;
         }
 
-        KvCacheConfig free = new()
-        {
-            Device = config.Device,
-            MaxTokens = config.MaxTokens,
-            MaxSequences = config.MaxSequences,
-            MaxBatchTokens = config.MaxBatchTokens,
-            KeyFormat = config.KeyFormat,
-            ValueFormat = config.ValueFormat,
-            Policy = config.Policy,
-        };
-        using KvCache cache = new(model.Geometry(), free);
-        return cache.BudgetBytes;
+        KvCacheConfig free = config.Copy();
+        (free.MemoryBudgetBytes, free.MemoryBudgetPercent) = (null, null);
+        return KvCache.BytesFor(model.Geometry(), free).BudgetBytes;
     }
 }

@@ -17,7 +17,7 @@ internal sealed class Generation(LlamaModel model, KvCacheConfig config, Termina
         using KvSequence sequence = cache.CreateSequence();
         using LlamaDecoder decoder = new(model, config.MaxBatchTokens);
         CacheBudget budget = new(model, config);
-        budget.RefuseWhatCannotFit(cache, new ContextPlan(cache.Geometry, config.KeyFormat, config.ValueFormat).PageBytes(config.MaxTokens - 1));
+        budget.RefuseWhatCannotFit(cache, new ContextPlan(cache.Geometry, config).PageBytes(config.MaxTokens - 1));
         TokenText text = new(model.Tokenizer, streaming ? terminal.Output : TextWriter.Null);
         List<int> tokens = [];
         long start = Stopwatch.GetTimestamp();
@@ -40,7 +40,6 @@ internal sealed class Generation(LlamaModel model, KvCacheConfig config, Termina
         }
 
         text.End();
-        KvPageCounts pages = cache.GetPageCounts();
         return new RunReport(
             model.Name,
             config.Device,
@@ -53,6 +52,6 @@ internal sealed class Generation(LlamaModel model, KvCacheConfig config, Termina
                 cache.AllocatedBytes,
                 cache.Geometry.DenseF16Bytes(sequence.Length),
                 sequence.EvictedTokens,
-                new PagesReport(pages.Open, pages.Sealed)));
+                PagesReport.Of(cache)));
     }
 }

@@ -1,3 +1,5 @@
+using KvCacheGpu.Kernels;
+
 namespace KvCacheGpu.Cli;
 
 /// <summary>The document of <c>kvcache run --json</c>.</summary>
@@ -28,4 +30,24 @@ internal sealed record CacheReport(long Tokens, long AllocatedBytes, long FullPr
 /// <summary>Live pages over all layers and KV heads.</summary>
 /// <param name="Open">Still written, in full precision.</param>
 /// <param name="Sealed">Never written again.</param>
-internal sealed record PagesReport(int Open, int Sealed);
+/// <param name="Formats">The same by formats.</param>
+internal sealed record PagesReport(int Open, int Sealed, IReadOnlyList<FormatPagesReport> Formats)
+{
+    /// <summary>What a cache counts.</summary>
+    public static PagesReport Of(KvCache cache)
+    {
+        KvPageCounts pages = cache.GetPageCounts();
+        return new PagesReport(
+            pages.Open,
+            pages.Sealed,
+            [.. pages.ByFormats.Select(f => new FormatPagesReport(f.Formats.Key.Name(), f.Formats.Value.Name(), f.Open, f.Sealed, f.Bytes))]);
+    }
+}
+
+/// <summary>Live pages in one pair of formats.</summary>
+/// <param name="KeyFormat">Format of the keys.</param>
+/// <param name="ValueFormat">Format of the values.</param>
+/// <param name="Open">Still written.</param>
+/// <param name="Sealed">Never written again.</param>
+/// <param name="Bytes">Bytes of them all.</param>
+internal sealed record FormatPagesReport(string KeyFormat, string ValueFormat, int Open, int Sealed, long Bytes);

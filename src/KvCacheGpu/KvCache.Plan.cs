@@ -1,0 +1,81 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <content>What a cache would be, before it is made; and what its pages are.</content>
+public sealed partial class KvCache
+{
+    /// <summary>What a cache takes, to the byte, without reserving its arena. Asks the device for what its kernels take beside it.</summary>
+    /// <param name="geometry">The model's shape.</param>
+    /// <param name="config">Settings; null takes the defaults.</param>
+    /// <exception cref="KvConfigurationException">E003: as on creation; a budget below the minimum names it.</exception>
+    /// <exception cref="KvUnsupportedException">E009: this machine has no such device, or it cannot run the kernels.</exception>
+    public static KvCacheBytes BytesFor(KvGeometry geometry, KvCacheConfig? config = null)
+    {
+        KvDeviceInfo device = DeviceOf(config);
+        return BytesFor(geometry, config, (shape, arenaBytes, observer) => KvDevice.CreateTier(device, shape, arenaBytes, observer));
+    }
+
+    /// <summary>How the pages of a cache are laid out.</summary>
+    /// <param name="geometry">The model's shape.</param>
+    /// <param name="config">Settings; null takes the defaults.</param>
+    /// <exception cref="KvConfigurationException">E003: a setting is out of range or does not fit the geometry.</exception>
+    public static KvLayouts LayoutsFor(KvGeometry geometry, KvCacheConfig? config = null)
+    {
+        ArgumentNullException.ThrowIfNull(geometry);
+        PageClasses classes = (config ?? new KvCacheConfig()).ClassesFor(geometry);
+        return new KvLayouts(
+            classes.Shape.Classes[KernelShape.Open],
+            [.. Enumerable.Range(0, geometry.Layers).Select(layer => classes.Shape.Classes[classes.SealedIn(layer)])]);
+    }
+
+    internal static KvCacheBytes BytesFor(KvGeometry geometry, KvCacheConfig? config, TierFactory createTier)
+    {
+        ArgumentNullException.ThrowIfNull(geometry);
+        config ??= new KvCacheConfig();
+        var plan = new BudgetPlan(config.ClassesFor(geometry), config);
+        long tierBytes = TierBytes(plan, config, config.ClassesFor(geometry).Shape, createTier);
+        int slabs = plan.Configured is { } budget ? plan.SlabsWithin(budget, tierBytes) : plan.Addressable(plan.SlabsForMaxTokens());
+        long created = plan.CreatedBytes(slabs, tierBytes);
+        return new KvCacheBytes(
+            plan.Map.Bytes + (slabs * plan.Slabs.Bytes), created, plan.Configured ?? plan.Unbudgeted(slabs, created), plan.MinimumBytes(tierBytes));
+    }
+
+    // What a tier takes beside its arena is only known once it was there: a tier of tables alone tells.
+    private static long TierBytes(BudgetPlan plan, KvCacheConfig config, KernelShape shape, TierFactory createTier)
+    {
+        var probe = new MemoryLedger(null);
+        using KernelTier tier = createTier(shape, plan.Map.Bytes, probe.Add);
+        using KernelBatch batch = tier.CreateBatch(config.MostBatched, config.MaxBatchTokens);
+        return probe.Live;
+    }
+
+    private KvPageCounts CountPages()
+    {
+        var found = new List<KvFormatPages>();
+        for (int c = 0; c < Classes.Count; c++)
+        {
+            (int open, int sealedPages) = (Pool.OpenPages(c), Pool.SealedPages(c));
+            if (open + sealedPages == 0)
+            {
+                continue;
+            }
+
+            // Open pages, and those sealed where they lie, may have one pair of formats.
+            long bytes = (long)(open + sealedPages) * Classes.Shape.Classes[c].Bytes;
+            int same = found.FindIndex(f => f.Formats == Classes.FormatsOf(c));
+            KvFormatPages before = same < 0 ? new KvFormatPages(Classes.FormatsOf(c), 0, 0, 0) : found[same];
+            KvFormatPages sum = before with { Open = before.Open + open, Sealed = before.Sealed + sealedPages, Bytes = before.Bytes + bytes };
+            if (same < 0)
+            {
+                found.Add(sum);
+            }
+            else
+            {
+                found[same] = sum;
+            }
+        }
+
+        return new KvPageCounts(Pool.OpenSlots, Pool.SealedSlots, [.. found]);
+    }
+}

@@ -1,0 +1,17 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>The formats that sealed pages lie in: a pair that attention reads (<see cref="PageFormats.IsPair"/>).</summary>
+/// <param name="Key">Format of the keys.</param>
+/// <param name="Value">Format of the values.</param>
+public readonly record struct KvFormats(PageFormat Key, PageFormat Value)
+{
+    /// <summary>What <see cref="PageFormats.IsPair"/> takes, for error texts.</summary>
+    internal const string ExpectedPair = "a format with itself, t4/v4, t3/v3, t2/v2, or i8 with any";
+
+    /// <summary>As people read it, "t4/v4".</summary>
+    public override string ToString() => $"{Name(Key)}/{Name(Value)}";
+
+    private static string Name(PageFormat format) => Enum.IsDefined(format) ? format.Name() : $"{(int)format}";
+}

@@ -1,0 +1,79 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>
+/// Which layouts a cache's pages have, numbered as kernels see them: 0 open, then those of the layers, then what pages may be
+/// demoted to.
+/// </summary>
+internal sealed class PageClasses
+{
+    private readonly int[] _ofLayer;
+    private readonly bool[] _sealsInPlace;
+
+    /// <param name="shape">Geometry and layouts.</param>
+    /// <param name="ofLayer">By layer: the class that its pages are sealed in.</param>
+    /// <param name="targets">Classes that pages may be demoted to, bit c for class c.</param>
+    public PageClasses(KernelShape shape, int[] ofLayer, int targets)
+    {
+        (Shape, _ofLayer, Targets) = (shape, ofLayer, targets);
+        _sealsInPlace = [.. ofLayer.Select(c => shape.Classes[c] == shape.Classes[KernelShape.Open])];
+        IsExact = ofLayer.All(c => shape.Classes[c].KeyFormat.IsFullPrecision() && shape.Classes[c].ValueFormat.IsFullPrecision());
+    }
+
+    public KernelShape Shape { get; }
+
+    /// <summary>Classes that pages may be demoted to, bit c for class c.</summary>
+    public int Targets { get; }
+
+    /// <summary>Whether all layers seal in full precision: reopened, a page is what it was.</summary>
+    public bool IsExact { get; }
+
+    public int Count => Shape.Classes.Count;
+
+    private KvGeometry Geometry => Shape.Geometry;
+
+    /// <summary>The class that a layer's pages are sealed in.</summary>
+    public int SealedIn(int layer) => _ofLayer[layer];
+
+    /// <summary>Whether a layer's pages are sealed where they lie.</summary>
+    public bool SealsInPlace(int layer) => _sealsInPlace[layer];
+
+    /// <summary>Whether a layer's sealed pages may come to a class by demotion.</summary>
+    public bool MayBecome(int layer, int pageClass) => (Targets & Shape.LayerClasses[layer] & (1 << pageClass)) != 0;
+
+    /// <summary>The class of a pair of formats that pages may be demoted to, or -1.</summary>
+    public int TargetOf(KvFormats formats)
+    {
+        for (int c = 1; c < Count; c++)
+        {
+            if ((Targets & (1 << c)) != 0 && FormatsOf(c) == formats)
+            {
+                return c;
+            }
+        }
+
+        return -1;
+    }
+
+    public KvFormats FormatsOf(int pageClass) => new(Shape.Classes[pageClass].KeyFormat, Shape.Classes[pageClass].ValueFormat);
+
+    /// <summary>Whether a page of a class, cut and grown over again by its layer, loses precision a second time.</summary>
+    public bool IsReencoded(int pageClass, int layer)
+    {
+        (PageLayout now, PageLayout then) = (Shape.Classes[pageClass], Shape.Classes[_ofLayer[layer]]);
+        return (!now.KeyFormat.IsFullPrecision() && !then.KeyFormat.IsFullPrecision())
+            || (!now.ValueFormat.IsFullPrecision() && !then.ValueFormat.IsFullPrecision());
+    }
+
+    /// <summary>Slots by class: so many for each KV head of every layer, in the class that it seals in.</summary>
+    /// <param name="slots">Added to.</param>
+    /// <param name="pages">Pages of one (layer, KV head), by whether the layer seals in place.</param>
+    public void AddSealed(long[] slots, Func<bool, long> pages)
+    {
+        for (int layer = 0; layer < Geometry.Layers; layer++)
+        {
+            slots[_ofLayer[layer]] += pages(_sealsInPlace[layer]) * Geometry.KvHeads;
+        }
+    }
+}

@@ -1,0 +1,43 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>A page to write anew in another class.</summary>
+/// <param name="Row">Row of the sequence: layer * KV heads + head.</param>
+/// <param name="Page">Page index.</param>
+/// <param name="Target">Page class that it shall be.</param>
+internal readonly record struct PageDemotion(int Row, int Page, int Target);
+
+/// <content>The rows' part in demotion.</content>
+internal sealed unsafe partial class PageTable
+{
+    /// <summary>Whether an entry's page never changes again.</summary>
+    public bool IsSealed(int row, int entry) => PageIndex(row, entry) < _firstOpen;
+
+    /// <summary>Whether a sealed page may be demoted to a class: the layer allows it, and so does what it went through.</summary>
+    public bool MayDemote(int row, int entry, int target) =>
+        IsSealed(row, entry)
+        && _classes.MayBecome(row / _heads, target)
+        && Ladder.Allows(_classes.Shape.Classes[PageClass(row, entry)], _classes.Shape.Classes[target], _pool.EncodingsOf(Slot(row, entry)));
+
+    /// <summary>The move that writes a page's new form into a slot just taken.</summary>
+    public PageMove DemotionOf(in PageDemotion page, int slot)
+    {
+        int entry = EntryOf(page.Row, page.Page);
+        return new PageMove(
+            Slot(page.Row, entry), PageClass(page.Row, entry), Fresh(slot, page.Target), page.Target, TokensIn(page.Row, entry));
+    }
+
+    /// <summary>Lists a page's new form, or gives its slot back where the page stays as it is. The gate is held.</summary>
+    public void PublishDemoted(in PageDemotion page, int slot, bool kept)
+    {
+        if (kept)
+        {
+            _pool.Release(slot);
+        }
+        else
+        {
+            Swap(page.Row, EntryOf(page.Row, page.Page), slot, page.Target);
+        }
+    }
+}

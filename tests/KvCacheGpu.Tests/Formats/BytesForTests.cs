@@ -1,0 +1,44 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.Tests;
+
+public sealed class BytesForTests
+{
+    private static readonly KvGeometry G = new(layers: 9, queryHeads: 4, kvHeads: 2, keyWidth: 32, pageTokens: 16);
+
+    [Fact]
+    public void Bytes_known_before_are_those_of_the_cache_to_the_byte()
+    {
+        foreach (KvFormats formats in TestCaches.NaturalPairs)
+        {
+            foreach (int variant in Enumerable.Range(0, 4))
+            {
+                var config = new KvCacheConfig
+                {
+                    Device = "cpu",
+                    MaxTokens = 1000 + variant,
+                    MaxSequences = 1 + variant,
+                    MaxBatchTokens = 64,
+                    KeyFormat = formats.Key,
+                    ValueFormat = formats.Value,
+                    PrefixReuse = variant % 2 == 1,
+                    Policy = variant == 2 ? new WindowPolicy(64) : null,
+                    DemotionFormats = variant == 3 ? [new(PageFormat.T2, PageFormat.V2)] : [],
+                };
+                KvCacheBytes bytes = KvCache.BytesFor(G, config);
+                Check(bytes, config);
+                config.MemoryBudgetBytes = bytes.MinimumBytes;
+                Check(KvCache.BytesFor(G, config), config);
+                config.MemoryBudgetBytes--;
+                Assert.Throws<KvConfigurationException>(() => new KvCache(G, config));
+                Assert.Throws<KvConfigurationException>(() => KvCache.BytesFor(G, config));
+            }
+        }
+    }
+
+    private static void Check(KvCacheBytes bytes, KvCacheConfig config)
+    {
+        using var cache = new KvCache(G, config);
+        Assert.Equal((bytes.ReservedBytes, bytes.CreatedBytes, bytes.BudgetBytes), (cache.ReservedBytes, cache.AllocatedBytes, cache.BudgetBytes));
+    }
+}
