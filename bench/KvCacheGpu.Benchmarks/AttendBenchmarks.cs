@@ -9,22 +9,30 @@ public class AttendBenchmarks
 {
     private FilledCache? _cache;
 
-    /// <summary>Device, sequences x context, head width, query heads per KV head, page format.</summary>
+    /// <summary>Device, sequences x context, head width, query heads per KV head, formats of keys and values.</summary>
     [ParamsSource(nameof(Cases))]
-    public AttendCase Case { get; set; } = new("cpu", 1, 1024, 128, 4, PageFormat.F16);
+    public AttendCase Case { get; set; } = new("cpu", 1, 1024, 128, 4, PageFormat.F16, PageFormat.F16);
 
     public static IEnumerable<AttendCase> Cases =>
         from device in BenchDevices.All
         from width in new[] { 64, 128 }
         from size in new[] { (1, 1024), (1, 8192), (1, 32768), (32, 1024) }
         from sharing in new[] { 1, 4, 8 }
-        from format in new[] { PageFormat.F16, PageFormat.I8 }
+        from pair in Pairs
         where device != "ilgpu-cpu" || (size == (1, 1024) && width == 64 && sharing == 4)
-        select new AttendCase(device, size.Item1, size.Item2, width, sharing, format);
+        where pair.Key is PageFormat.F16 or PageFormat.I8 || (sharing == 4 && size.Item1 == 1)
+        select new AttendCase(device, size.Item1, size.Item2, width, sharing, pair.Key, pair.Value);
+
+    private static IEnumerable<(PageFormat Key, PageFormat Value)> Pairs =>
+    [
+        (PageFormat.F16, PageFormat.F16), (PageFormat.I8, PageFormat.I8), (PageFormat.I8, PageFormat.V4), (PageFormat.T4, PageFormat.V4),
+        (PageFormat.T3, PageFormat.V3), (PageFormat.T2, PageFormat.V2), (PageFormat.FP8, PageFormat.FP8), (PageFormat.Q8, PageFormat.Q8),
+        (PageFormat.Q4, PageFormat.Q4),
+    ];
 
     [GlobalSetup]
     public void Fill() => _cache = new FilledCache(
-        new AttendShape(Case.Width, 8, Case.Group, Case.Sequences, Case.Context, Case.Format), (s, b) => BenchDevices.Create(Case.Device, s, b));
+        new AttendShape(Case.Width, 8, Case.Group, Case.Sequences, Case.Context, Case.Key, Case.Value), (s, b) => BenchDevices.Create(Case.Device, s, b));
 
     [GlobalCleanup]
     public void Free() => _cache?.Dispose();
@@ -34,7 +42,7 @@ public class AttendBenchmarks
 }
 
 /// <summary>A case of <see cref="AttendBenchmarks"/>.</summary>
-public sealed record AttendCase(string Device, int Sequences, int Context, int Width, int Group, PageFormat Format)
+public sealed record AttendCase(string Device, int Sequences, int Context, int Width, int Group, PageFormat Key, PageFormat Value)
 {
-    public override string ToString() => $"{Device} {Sequences}x{Context} d{Width} GQA{Group} {Format}";
+    public override string ToString() => $"{Device} {Sequences}x{Context} d{Width} GQA{Group} {Key}/{Value}";
 }

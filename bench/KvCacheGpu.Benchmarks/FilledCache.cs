@@ -3,18 +3,18 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu.Benchmarks;
 
 /// <summary>What a measurement attends to: one layer, <see cref="Sequences"/> x <see cref="Context"/> tokens.</summary>
-internal sealed record AttendShape(int Width, int KvHeads, int GroupSize, int Sequences, int Context, PageFormat Format, int PageTokens = 64)
+internal sealed record AttendShape(
+    int Width, int KvHeads, int GroupSize, int Sequences, int Context, PageFormat Key, PageFormat Value, int PageTokens = 64)
 {
+    /// <summary>Keys and values in one format.</summary>
+    public AttendShape(int width, int kvHeads, int groupSize, int sequences, int context, PageFormat format)
+        : this(width, kvHeads, groupSize, sequences, context, format, format)
+    {
+    }
+
     public KvGeometry Geometry => new(layers: 1, KvHeads * GroupSize, KvHeads, Width, pageTokens: PageTokens);
 
-    /// <summary>Format of the values: that of as many bits where <see cref="Format"/> is for keys alone.</summary>
-    public PageFormat ValueFormat => ValuesBeside(Format);
-
-    /// <summary>The format of values that goes with one of keys: V4 with T4.</summary>
-    public static PageFormat ValuesBeside(PageFormat key) => key.IsCentered() ? key - PageFormat.T4 + PageFormat.V4 : key;
-
-    public override string ToString() =>
-        $"{Sequences} x {Context / 1024}k d{Width} GQA {GroupSize} {(ValueFormat == Format ? $"{Format}" : $"{Format}+{ValueFormat}")}";
+    public override string ToString() => $"{Sequences} x {Context / 1024}k d{Width} GQA {GroupSize} {(Key == Value ? $"{Key}" : $"{Key}/{Value}")}";
 }
 
 /// <summary>A tier whose pages hold Gaussian keys and values, sealed but for the last two pages of each sequence, in shuffled slots.</summary>
@@ -27,9 +27,9 @@ internal sealed unsafe class FilledCache : IDisposable
     {
         Shape = shape;
         KvGeometry g = shape.Geometry;
-        PageFormat openFormat = shape.Format.IsFullPrecision() ? shape.Format : PageFormat.F16;
+        PageFormat openFormat = shape.Key.IsFullPrecision() ? shape.Key : PageFormat.F16;
         var open = new PageLayout(g, openFormat, openFormat);
-        var closed = new PageLayout(g, shape.Format, shape.ValueFormat);
+        var closed = new PageLayout(g, shape.Key, shape.Value);
         int pages = g.PagesFor(shape.Context);
         var kernels = new KernelShape(g, open, closed, rotationSeed: 1, shape.Sequences, pages);
         var map = new TableMap(kernels);

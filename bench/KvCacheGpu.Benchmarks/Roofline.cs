@@ -59,7 +59,7 @@ internal static class Roofline
     {
         Print("| kernel | ms | GB/s | of read | ns per token and KV head |");
         Print("|---|---|---|---|---|");
-        foreach (AttendShape shape in Shapes())
+        foreach (AttendShape shape in Shapes().Concat(Compressed()))
         {
             using var cache = new FilledCache(shape, (s, b) => new SimdTier(s, b, SimdLevel.Auto, threads));
             (double seconds, double limit) = InTurns(cache.Attend, memory.Read);
@@ -97,6 +97,15 @@ internal static class Roofline
         where format is PageFormat.F16 or PageFormat.I8 || (width == 128 && sharing == 4 && size.Item2 == 32768)
         where size.Item2 == 32768 || sharing == 4
         select new AttendShape(width, 8, sharing, size.Item1, size.Item2, format);
+
+    /// <summary>Compressed pairs, at the shape that targets are stated for.</summary>
+    private static IEnumerable<AttendShape> Compressed() =>
+        from pair in new[]
+        {
+            (PageFormat.T4, PageFormat.V4), (PageFormat.I8, PageFormat.V4), (PageFormat.T3, PageFormat.V3), (PageFormat.T2, PageFormat.V2),
+            (PageFormat.FP8, PageFormat.FP8), (PageFormat.Q8, PageFormat.Q8), (PageFormat.Q4, PageFormat.Q4),
+        }
+        select new AttendShape(128, 8, 4, 1, 32768, pair.Item1, pair.Item2);
 
     /// <summary>Time of one thread over that of more, at the shape that targets are stated for, measured in turns.</summary>
     private static void Scaling(int[] threadCounts)

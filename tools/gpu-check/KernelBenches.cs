@@ -38,7 +38,7 @@ internal sealed class KernelBenches(CheckTarget target)
         {
             foreach (PageFormat keys in new[] { PageFormat.I8, PageFormat.T4, PageFormat.T2 })
             {
-                PageFormat values = AttendShape.ValuesBeside(keys);
+                PageFormat values = ValuesBeside(keys);
                 using var cache = new AppendCache(target.CreateTier, tokens, PageFormat.F16, keys, values);
                 string pair = keys == values ? $"{keys}" : $"{keys}+{values}";
                 string name = string.Create(CultureInfo.InvariantCulture, $"encode {tokens} tokens x 8 heads d128 F16 to {pair}");
@@ -48,12 +48,15 @@ internal sealed class KernelBenches(CheckTarget target)
     }
 
     private IEnumerable<AttendShape> Shapes() => target.IsEmulator
-        ? [.. new[] { PageFormat.F16, PageFormat.I8, PageFormat.T4, PageFormat.T2 }.Select(f => new AttendShape(64, 2, 4, 1, 1024, f))]
+        ? [.. new[] { PageFormat.F16, PageFormat.I8, PageFormat.T4, PageFormat.T2 }.Select(f => new AttendShape(64, 2, 4, 1, 1024, f, ValuesBeside(f)))]
         : from format in new[] { PageFormat.F16, PageFormat.I8, PageFormat.T4, PageFormat.T2 }
           from size in new[] { (1, 1024), (1, 4096), (1, 8192), (1, 32768), (32, 1024) }
           from sharing in new[] { 1, 4, 8 }
           where sharing == 4 || size.Item2 == 32768
-          select new AttendShape(128, 8, sharing, size.Item1, size.Item2, format);
+          select new AttendShape(128, 8, sharing, size.Item1, size.Item2, format, ValuesBeside(format));
+
+    // V4 with T4; every other format with itself.
+    private static PageFormat ValuesBeside(PageFormat key) => key.IsCentered() ? key - PageFormat.T4 + PageFormat.V4 : key;
 
     private KernelResult Attend(AttendShape shape)
     {
