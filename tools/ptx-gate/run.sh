@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Compiles every portable kernel to machine code for sm_80 and sm_90 without a GPU, and holds it to tools/ptx-gate/limits.txt:
-# no spills, no stack frame, no static shared memory, no more registers than its limit.
+# no spills, no stack frame, no static shared memory, no more registers than its limit, and where codes are made no fused multiply-add.
 #
 # usage: run.sh [--require]
 # ptxas is taken from PTXAS, the cache in artifacts/, the PATH, or Debian trixie's package by this machine's own apt mirror. Where it cannot be had
@@ -43,24 +43,33 @@ rm -rf "$ptx"
 dotnet run --project "$root/tools/gpu-check/KvCacheGpu.GpuCheck.csproj" --configuration Release -- --ptx "$ptx"
 "$ptxas" --version | tail -n 2
 
-# One line of figures for each kernel: architecture, name, registers, static shared memory, stack frame, spill stores and loads, all but registers in bytes.
+# One line of figures for each kernel: architecture, name, registers, static shared memory, stack frame, spill stores and loads, all but registers in bytes;
+# then whether a product is fused with an addition: fusing rounds once instead of twice, and codes are the same bits on every tier.
 measure() {
-    local file=$1 architecture name figures
+    local file=$1 architecture name figures code fused=0
     architecture=$(basename "$(dirname "$file")")
     name=$(basename "$file" .ptx)
-    if ! figures=$("$ptxas" "-arch=$architecture" -v --output-file /dev/null "$file" 2>&1); then
+    code=$(mktemp -d)
+    if ! figures=$("$ptxas" "-arch=$architecture" -v --output-file "$code/fused" "$file" 2>&1); then
         echo "$architecture $name does not assemble: $figures" >&2
         return 1
     fi
 
-    awk -v architecture="$architecture" -v name="$name" '
+    case $name in
+        keys-* | digest-* | transcode-*)
+            "$ptxas" "-arch=$architecture" --fmad false --output-file "$code/apart" "$file"
+            cmp --silent "$code/fused" "$code/apart" || fused=1
+            ;;
+    esac
+    rm -r "$code"
+    awk -v architecture="$architecture" -v name="$name" -v fused="$fused" '
         { for (i = 2; i <= NF; i++) {
             if ($i ~ /^registers/) registers = $(i - 1)
             if ($i == "bytes" && $(i + 1) ~ /^smem/) shared = $(i - 1)
             if ($i == "bytes" && $(i + 1) == "stack") stack += $(i - 1)
             if ($i == "bytes" && $(i + 1) == "spill") spills += $(i - 1)
         } }
-        END { print architecture, name, registers, shared + 0, stack + 0, spills + 0 }' <<<"$figures"
+        END { print architecture, name, registers, shared + 0, stack + 0, spills + 0, fused }' <<<"$figures"
 }
 
 export ptxas
@@ -92,6 +101,7 @@ awk '
         if ($4 > 0) verdict = verdict " STATIC SHARED MEMORY"
         if ($5 > 0) verdict = verdict " STACK FRAME"
         if ($6 > 0) verdict = verdict " SPILLS"
+        if ($7 > 0) verdict = verdict " FUSED"
         printf "%-24s %-6s %9d %6d %7d %6d %7d%s\n", $2, $1, $3, limit, $4, $5, $6, verdict
         if (verdict != "") failures++
         if ($3 > largest) largest = $3
