@@ -124,12 +124,13 @@ public sealed class DemotionTests
     [InlineData(20)]
     public void However_full_a_cache_is_one_page_can_make_room(int more)
     {
+        var wide = new KvGeometry(layers: 2, queryHeads: 2, kvHeads: 2, keyWidth: 64, pageTokens: 4);
         KvCacheConfig config = TestCaches.Config(I8);
         config.DemotionFormats = [T4, T2];
         config.MemoryBudgetBytes = 1;
-        string expected = Assert.Throws<KvConfigurationException>(() => TestCaches.Reference(G, config)).Expected;
-        config.MemoryBudgetBytes = long.Parse(expected.Split(' ')[2], CultureInfo.InvariantCulture) + (more * 2000);
-        using KvCache cache = TestCaches.Reference(G, config);
+        string expected = Assert.Throws<KvConfigurationException>(() => TestCaches.Reference(wide, config)).Expected;
+        config.MemoryBudgetBytes = long.Parse(expected.Split(' ')[2], CultureInfo.InvariantCulture) + (more * 5000);
+        using KvCache cache = TestCaches.Reference(wide, config);
         using KvSequence sequence = cache.CreateSequence();
         SlotCounts both = SlotCounts.Of(cache.Classes.TargetOf(T4), 1) + SlotCounts.Of(cache.Classes.TargetOf(T2), 1);
         for (int id = 1; sequence.CanAppend(1); id++)
