@@ -8,12 +8,16 @@ public sealed class SteadyStateTests
     private static readonly KvGeometry G = TestCaches.Tiny;
 
     [Theory]
-    [InlineData(PageFormat.F16, false)]
-    [InlineData(PageFormat.I8, false)]
-    [InlineData(PageFormat.I8, true)]
-    public void A_thousand_decode_steps_allocate_no_managed_memory(PageFormat format, bool window)
+    [InlineData(PageFormat.F16, PageFormat.F16, false)]
+    [InlineData(PageFormat.I8, PageFormat.I8, false)]
+    [InlineData(PageFormat.I8, PageFormat.I8, true)]
+    [InlineData(PageFormat.T4, PageFormat.V4, false)]
+    [InlineData(PageFormat.T2, PageFormat.V2, true)]
+    public void A_thousand_decode_steps_allocate_no_managed_memory(PageFormat key, PageFormat value, bool window)
     {
-        KvCacheConfig config = TestCaches.Config(format, maxTokens: 2048);
+        KvCacheConfig config = TestCaches.Config(key, maxTokens: 2048);
+        config.ValueFormat = value;
+        config.LayerFormats = new Dictionary<int, KvFormats> { [1] = new(PageFormat.I8, PageFormat.F16) };
         config.Policy = window ? new WindowPolicy(16) : null;
         using KvCache cache = TestCaches.Simd(G, config);
         using KvSequence sequence = cache.CreateSequence();

@@ -10,6 +10,8 @@ public class ReadmeTests
     [InlineData("sharing")]
     [InlineData("budget")]
     [InlineData("prefix")]
+    [InlineData("formats")]
+    [InlineData("demotion")]
     public void The_readme_shows_the_code_that_is_compiled_here(string name)
     {
         string[] source = File.ReadAllLines(Path.Combine(Root(), "tests", "KvCacheGpu.Tests", "Readme", "Snippets.cs"));
@@ -53,6 +55,22 @@ public class ReadmeTests
 
         Assert.Equal(3, Snippets.ForkAndRollBack(sequence));
         Assert.Equal(0, Snippets.Prefix(cache.Geometry, ids));
+        var deep = new KvGeometry(layers: 8, queryHeads: 1, kvHeads: 1, keyWidth: 128);
+        Assert.True(Snippets.Formats(deep, read => read.FeedMany(1, 128, chunk: 128)));
+        Assert.Equal((148 * 64, 520 * 64), (new PageLayout(deep, PageFormat.T4, PageFormat.V4).Bytes, new PageLayout(deep, PageFormat.F16, PageFormat.F16).Bytes));
+    }
+
+    [Fact]
+    public void The_readme_names_the_bytes_of_every_format()
+    {
+        var geometry = new KvGeometry(layers: 1, queryHeads: 1, kvHeads: 1, keyWidth: 128);
+        string readme = File.ReadAllText(Path.Combine(Root(), "README.md"));
+        foreach (KvFormats formats in TestCaches.NaturalPairs)
+        {
+            double bytes = new PageLayout(geometry, formats.Key, formats.Value).Bytes / 64.0;
+            string name = formats.Key == formats.Value ? formats.Key.Name() : $"{formats.Key.Name()} + {formats.Value.Name()}";
+            Assert.Contains(FormattableString.Invariant($"| `{name}` | {bytes} | "), readme, StringComparison.Ordinal);
+        }
     }
 
     private static string Root()

@@ -51,6 +51,26 @@ internal static class Snippets
         return config;
     }
 
+    public static bool Formats(KvGeometry geometry, Action<KvSequence> read)
+    {
+        // <formats>
+        var config = new KvCacheConfig
+        {
+            KeyFormat = PageFormat.T4,                            // 148 bytes a token and head of width 128, where F16 takes 520;
+            ValueFormat = PageFormat.V4,                          // from 8 layers up, the two at each end stay in I8 (EdgeLayers)
+            LayerFormats = new Dictionary<int, KvFormats> { [5] = new(PageFormat.I8, PageFormat.V4) },
+            DemotionFormats = [new(PageFormat.T2, PageFormat.V2)],
+        };
+        using var cache = new KvCache(geometry, config);
+        using KvSequence sequence = cache.CreateSequence();
+        // </formats>
+        read(sequence);
+        // <demotion>
+        bool done = sequence.Demote(layer: 5, head: 0, page: 0, new KvFormats(PageFormat.T2, PageFormat.V2));
+        // </demotion>
+        return done;
+    }
+
     public static int Prefix(KvGeometry geometry, int[] promptIds)
     {
         // <prefix>
