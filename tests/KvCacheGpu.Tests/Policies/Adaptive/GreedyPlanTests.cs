@@ -58,8 +58,8 @@ public sealed class GreedyPlanTests
     {
         TestPages pages = TestPages.Full(1, 2);
         pages.Ladder = [new(100, 0, 0, 0b10), new(40, 1e-3f, 1e-3f, 0)];
-        (pages.Samples, pages.Mass, pages.Peak) = (50, [5, 5], [0.13f, 0.03f]);
-        Assert.Equal([KvTransition.Keep, KvTransition.DemoteTo(1)], pages.Plan(ByMass, 60));
+        (pages.Samples, pages.Mass, pages.Peak) = (50, [5, 5], [0.03f, 0.13f]);
+        Assert.Equal([KvTransition.DemoteTo(1), KvTransition.Keep], pages.Plan(ByMass, 60));
     }
 
     [Fact]

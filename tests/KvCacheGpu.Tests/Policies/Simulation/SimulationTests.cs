@@ -6,7 +6,7 @@ namespace KvCacheGpu.Tests.Simulation;
 /// <summary>Policies against known attention, without an engine.</summary>
 public sealed class SimulationTests(ITestOutputHelper output)
 {
-    // Beyond the best single policy: the spread of seeds at the budget where it is widest.
+    // Beyond the best single policy, whichever that is. Over eight seeds adaptive is at most 0.4 % behind it; two seeds spread more.
     private const double Tolerance = 0.02;
     private const double Least = 0.0005;
 
