@@ -1,6 +1,3 @@
-using System.Buffers;
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu;
 
 /// <content>What a policy does to a sequence after a step.</content>
@@ -14,26 +11,29 @@ public sealed partial class KvSequence
             return;
         }
 
-        KvGeometry geometry = Cache.Geometry;
         int most = Cache.Tier.Shape.TableCapacity;
-        int[] pages = ArrayPool<int>.Shared.Rent(most);
-        bool[] drops = ArrayPool<bool>.Shared.Rent(most);
-        try
+        using var pages = new Pooled<int>(Table.Rows * most);
+        using var starts = new Pooled<int>(Table.Rows + 1);
+        int count = 0;
+        for (int row = 0; row < Table.Rows; row++)
         {
-            for (int row = 0; row < Table.Rows; row++)
-            {
-                int count = Table.DroppablePages(row, pages);
-                drops.AsSpan(0, count).Clear();
-                var seen = new KvRow(
-                    row / geometry.KvHeads, row % geometry.KvHeads, Table.Length, geometry.PageTokens, pages.AsSpan(0, count));
-                policy.Plan(seen, drops.AsSpan(0, count));
-                Drop(row, drops.AsSpan(0, count));
-            }
+            starts.Span[row] = count;
+            count += Table.DroppablePages(row, pages.Span[count..]);
         }
-        finally
+
+        starts.Span[Table.Rows] = count;
+        using var plan = new Pooled<KvTransition>(count);
+        using var drops = new Pooled<bool>(most);
+        policy.Plan(new KvPages(Cache.Geometry, Table.Length, starts.Span, pages.Span[..count]), 0, plan.Span, null);
+        for (int row = 0; row < Table.Rows; row++)
         {
-            ArrayPool<int>.Shared.Return(pages);
-            ArrayPool<bool>.Shared.Return(drops);
+            ReadOnlySpan<KvTransition> planned = plan.Span[starts.Span[row]..starts.Span[row + 1]];
+            for (int entry = 0; entry < planned.Length; entry++)
+            {
+                drops.Span[entry] = planned[entry].Kind == KvTransitionKind.Drop;
+            }
+
+            Drop(row, drops.Span[..planned.Length]);
         }
     }
 

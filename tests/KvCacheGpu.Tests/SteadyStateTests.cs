@@ -172,8 +172,9 @@ public sealed class SteadyStateTests
 
         public ManualResetEventSlim Leave { get; } = new();
 
-        public override void Plan(in KvRow row, Span<bool> drops)
+        public override void Plan(in KvPages pages, long bytesToFree, Span<KvTransition> plan, object? state)
         {
+            plan.Clear();
             Inside.Set();
             Assert.True(Leave.Wait(TimeSpan.FromSeconds(20)));
         }

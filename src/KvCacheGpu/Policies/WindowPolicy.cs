@@ -1,13 +1,14 @@
 namespace KvCacheGpu;
 
 /// <summary>
-/// Keeps the first tokens (attention sinks) and a sliding window of the newest, and drops pages that lie wholly between them.
+/// Keeps the first tokens (attention sinks) and a sliding window of the newest, and drops pages that lie wholly between them, whether
+/// bytes are asked for or not.
 /// </summary>
 /// <remarks>
 /// Source: StreamingLLM (Xiao et al. 2024), by pages and with the original positions. One page of lag keeps a rollback of up to a
-/// page exact: what the window then covers again is still there.
+/// page exact: what the window then covers again is still there. Where the window itself exceeds the budget, the oldest unfixed pages go.
 /// </remarks>
-public sealed class WindowPolicy : KvPolicy
+public sealed class WindowPolicy : RankedPolicy
 {
     /// <summary>Sets what stays.</summary>
     /// <param name="sinkTokens">First tokens that always stay, 0 or more.</param>
@@ -26,21 +27,28 @@ public sealed class WindowPolicy : KvPolicy
     {
     }
 
-    /// <summary>First tokens that always stay.</summary>
-    public int SinkTokens { get; }
-
-    /// <summary>Newest tokens that always stay.</summary>
-    public int WindowTokens { get; }
+    /// <inheritdoc/>
+    public override void Score(in KvPages pages, Span<float> scores)
+    {
+        for (int page = 0; page < pages.Count; page++)
+        {
+            scores[page] = pages.PageIndex[page];
+        }
+    }
 
     /// <inheritdoc/>
-    public override void Plan(in KvRow row, Span<bool> drops)
+    public override void Plan(in KvPages pages, long bytesToFree, Span<KvTransition> plan, object? state)
     {
-        long p = row.PageTokens;
-        for (int i = 0; i < row.Pages.Length; i++)
+        int p = pages.Geometry.PageTokens;
+        for (int page = 0; page < pages.Count; page++)
         {
-            long start = row.Pages[i] * p;
-            drops[i] = start >= SinkTokens && start + p <= (long)row.Length - WindowTokens - p;
+            long start = pages.FirstPosition(page);
+            bool goes = start >= SinkTokens && start + p <= (long)pages.Length - WindowTokens - p && !pages.IsFixed(page);
+            plan[page] = goes ? KvTransition.Drop : KvTransition.Keep;
+            bytesToFree -= goes && !pages.Bytes.IsEmpty ? pages.Bytes[page] : 0;
         }
+
+        PlanRest(pages, bytesToFree, plan);
     }
 
     /// <inheritdoc/>

@@ -5,6 +5,7 @@ namespace KvCacheGpu.Tests;
 public sealed class WindowPolicyTests
 {
     private static readonly KvGeometry G = TestCaches.Tiny;
+    private static readonly KvGeometry OneRow = new(layers: 1, queryHeads: 1, kvHeads: 1, keyWidth: 8, pageTokens: 4);
 
     [Fact]
     public void Eviction_is_a_mask_over_the_dropped_tokens()
@@ -38,12 +39,12 @@ public sealed class WindowPolicyTests
         for (int length = 1; length < 200; length++)
         {
             int[] pages = [.. Enumerable.Range(0, length / 4)];
-            var drops = new bool[pages.Length];
-            policy.Plan(new KvRow(0, 0, length, 4, pages), drops);
+            var plan = new KvTransition[pages.Length];
+            policy.Plan(new KvPages(OneRow, length, [0, pages.Length], pages), 0, plan, null);
             foreach (int page in pages)
             {
                 bool wanted = page * 4 < 5 || (page + 1) * 4 > length - 9 - 4;
-                Assert.Equal(!wanted, drops[page]);
+                Assert.Equal(wanted ? KvTransition.Keep : KvTransition.Drop, plan[page]);
             }
         }
 
@@ -100,7 +101,13 @@ public sealed class WindowPolicyTests
 
     private sealed class FirstHeadOnly : KvPolicy
     {
-        public override void Plan(in KvRow row, Span<bool> drops) => drops.Fill(row.Head == 0);
+        public override void Plan(in KvPages pages, long bytesToFree, Span<KvTransition> plan, object? state)
+        {
+            for (int row = 0; row < pages.Rows; row++)
+            {
+                plan[pages.RowStarts[row]..pages.RowStarts[row + 1]].Fill(row % 2 == 0 ? KvTransition.Drop : KvTransition.Keep);
+            }
+        }
 
         public override int MostKeptPages(int pageTokens) => int.MaxValue;
     }

@@ -1,0 +1,182 @@
+namespace KvCacheGpu;
+
+/// <summary>
+/// What the adaptive policy remembers of one sequence: how far it trusts each expert in each row, learned from ghosts (pages that an expert
+/// would have dropped next, but which stayed), and what each row has lost.
+/// </summary>
+/// <remarks>
+/// Exponentiated gradient (Kivinen and Warmuth 1997) with a fixed share (Herbster and Warmuth 1998), so that an expert can come back. An
+/// expert's loss is the part of the attention that its ghosts received since, known exactly, for they were resident: its regret
+/// bound concerns that loss. Pages dropped since count for nobody.
+/// </remarks>
+internal sealed class GhostExperts
+{
+    private const ushort Candidate = 1 << 15;
+    private const float FirstTrust = 0.75f;
+
+    private readonly int _experts;
+    private readonly float[] _weights;
+    private readonly float[] _lost;
+    private readonly int[] _rowStarts;
+    private int[] _index = [];
+    private float[] _mass = [];
+    private ushort[] _ghosts = [];
+    private long _time;
+
+    public GhostExperts(int rows, int experts)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(experts, MostExperts);
+        (_experts, _lost, _rowStarts) = (experts, new float[rows], new int[rows + 1]);
+        _weights = new float[rows * experts];
+        for (int row = 0; row < rows; row++)
+        {
+            Believe(_weights.AsSpan(row * experts, experts));
+        }
+    }
+
+    /// <summary>As many as the bits beside the candidate's.</summary>
+    public static int MostExperts => 15;
+
+    /// <summary>[rows][experts] trust, 1 per row.</summary>
+    public ReadOnlySpan<float> Weights => _weights;
+
+    /// <summary>[rows] share of attention that what was dropped would receive, as expected when it was dropped.</summary>
+    public Span<float> Lost => _lost;
+
+    /// <summary>Trust before anything is known, which the first cut of a long prompt hangs on: most of it in the first expert, the rest in all alike.</summary>
+    public static void Believe(Span<float> weights)
+    {
+        weights.Fill((1 - FirstTrust) / weights.Length);
+        weights[0] += FirstTrust;
+    }
+
+    private static long TimeOf(in KvPages pages) => pages.Samples > 0 ? pages.Samples : pages.Step;
+
+    /// <summary>Judges the ghosts by what they received since they were named.</summary>
+    public void Observe(in KvPages pages, float decay, float rate, float share)
+    {
+        long steps = TimeOf(pages) - _time;
+        if (steps <= 0)
+        {
+            return;
+        }
+
+        float faded = MathF.Pow(decay, steps);
+        Span<float> losses = stackalloc float[_experts];
+        for (int row = 0; row < pages.Rows; row++)
+        {
+            float received = Received(pages, row, faded, losses, out float trend);
+            _lost[row] *= Math.Min(1, trend);
+            if (received > 0)
+            {
+                Reweigh(_weights.AsSpan(row * _experts, _experts), losses, rate / received, share);
+            }
+        }
+    }
+
+    /// <summary>Names the ghosts: of the pages that stay, those that each expert would drop next.</summary>
+    /// <param name="pages">The pages.</param>
+    /// <param name="opinions">The experts' orders.</param>
+    /// <param name="plan">What is about to happen.</param>
+    /// <param name="part">Part of a row's unfixed pages.</param>
+    public void Haunt(in KvPages pages, in Opinions opinions, ReadOnlySpan<KvTransition> plan, float part)
+    {
+        Reserve(pages.Count);
+        _time = TimeOf(pages);
+        pages.RowStarts.CopyTo(_rowStarts);
+        pages.PageIndex.CopyTo(_index);
+        pages.Mass.CopyTo(_mass);
+        _ghosts.AsSpan(0, pages.Count).Clear();
+        for (int row = 0; row < pages.Rows; row++)
+        {
+            int stay = 0;
+            foreach (ulong key in opinions.Of(0, row))
+            {
+                bool stays = plan[Order.Page(key)].Kind != KvTransitionKind.Drop;
+                stay += stays ? 1 : 0;
+                _ghosts[Order.Page(key)] = stays ? Candidate : (ushort)0;
+            }
+
+            for (int expert = 0; expert < _experts; expert++)
+            {
+                int left = (int)Math.Ceiling(stay * part);
+                foreach (ulong key in opinions.Of(expert, row))
+                {
+                    ref ushort ghost = ref _ghosts[Order.Page(key)];
+                    if (left > 0 && (ghost & Candidate) != 0)
+                    {
+                        ghost |= (ushort)(1 << expert);
+                        left--;
+                    }
+                }
+            }
+        }
+    }
+
+    private float Received(in KvPages pages, int row, float faded, Span<float> losses, out float trend)
+    {
+        losses.Clear();
+        float total = 0, before = 0, after = 0;
+        int then = _rowStarts[row];
+        for (int page = pages.RowStarts[row]; page < pages.RowStarts[row + 1]; page++)
+        {
+            while (then < _rowStarts[row + 1] && _index[then] < pages.PageIndex[page])
+            {
+                then++;
+            }
+
+            if (then == _rowStarts[row + 1] || _index[then] != pages.PageIndex[page] || _ghosts[then] == 0)
+            {
+                continue;
+            }
+
+            before += _mass[then];
+            after += pages.Mass[page];
+            float mass = pages.Mass[page] - (faded * _mass[then]);
+            if (mass > 0)
+            {
+                total += mass;
+                for (int expert = 0; expert < losses.Length; expert++)
+                {
+                    losses[expert] += (_ghosts[then] >> expert & 1) * mass;
+                }
+            }
+        }
+
+        // Old pages fade as newer tokens come; what was dropped is taken to have faded as what stayed.
+        trend = before > 0 ? after / before : 1;
+        return total;
+    }
+
+    private static void Reweigh(Span<float> weights, ReadOnlySpan<float> losses, float rate, float share)
+    {
+        float least = float.PositiveInfinity;
+        foreach (float loss in losses)
+        {
+            least = Math.Min(least, loss);
+        }
+
+        float sum = 0;
+        for (int i = 0; i < weights.Length; i++)
+        {
+            weights[i] *= MathF.Exp(-rate * (losses[i] - least));
+            sum += weights[i];
+        }
+
+        for (int i = 0; i < weights.Length; i++)
+        {
+            float first = ((1 - FirstTrust) / weights.Length) + (i == 0 ? FirstTrust : 0);
+            weights[i] = ((1 - share) * weights[i] / sum) + (share * first);
+        }
+    }
+
+    // The only memory a plan may take: as the sequence grows, doubling.
+    private void Reserve(int pages)
+    {
+        if (_index.Length < pages)
+        {
+            int room = Math.Max(pages, 2 * _index.Length);
+            (_index, _mass, _ghosts) = (new int[room], new float[room], new ushort[room]);
+        }
+    }
+}

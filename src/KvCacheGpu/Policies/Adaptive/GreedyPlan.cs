@@ -1,0 +1,146 @@
+namespace KvCacheGpu;
+
+/// <summary>
+/// Takes the step of least error per byte, over all pages, until enough is free. A page's steps lie on the lower hull of its choices (bytes
+/// saved, error): so each is dearer per byte than the one before, and the order is the exact greedy one.
+/// </summary>
+internal readonly ref struct GreedyPlan : IDisposable
+{
+    // Guard and floors; where they leave too little to free, floors alone; then neither.
+    private const int Levels = 3;
+
+    private readonly KvPages _pages;
+    private readonly ReadOnlySpan<float> _shares;
+    private readonly Floors _floors;
+    private readonly Span<float> _lost;
+    private readonly float _guard;
+    private readonly Span<KvTransition> _plan;
+    private readonly Pooled<int> _rowOf;
+
+    /// <param name="pages">The pages.</param>
+    /// <param name="shares">Each page's expected share of attention.</param>
+    /// <param name="floors">What rows and segments keep.</param>
+    /// <param name="lost">[rows] expected share of what each row has lost; dropped pages are added.</param>
+    /// <param name="guard">Lost share beyond which a row drops no more.</param>
+    /// <param name="plan">All kept; filled.</param>
+    public GreedyPlan(
+        in KvPages pages, ReadOnlySpan<float> shares, in Floors floors, Span<float> lost, float guard, Span<KvTransition> plan)
+    {
+        _pages = pages;
+        _floors = floors;
+        _guard = guard;
+        _shares = shares;
+        _lost = lost;
+        _plan = plan;
+        _rowOf = new Pooled<int>(pages.Count);
+        for (int row = 0; row < pages.Rows; row++)
+        {
+            _rowOf.Span[pages.RowStarts[row]..pages.RowStarts[row + 1]].Fill(row);
+        }
+    }
+
+    public void Fill(long bytesToFree)
+    {
+        using var keys = new Pooled<double>(_pages.Count);
+        using var ties = new Pooled<long>(_pages.Count);
+        for (int level = 0; level < Levels && bytesToFree > 0; level++)
+        {
+            var heap = new MinHeap(keys.Span, ties.Span);
+            for (int page = 0; page < _pages.Count; page++)
+            {
+                if (_pages.IsVictim(page) && Next(page, level, out Step step))
+                {
+                    // Equal costs: the newest page first, and of these the lowest row's.
+                    heap.Push(step.Slope, ((long)(int.MaxValue - _pages.PageIndex[page]) << 32) | (uint)page);
+                }
+            }
+
+            while (bytesToFree > 0 && heap.Count > 0)
+            {
+                int page = (int)heap.Tie;
+                if (!Next(page, level, out Step step))
+                {
+                    heap.Pop();
+                    continue;
+                }
+
+                // A drop that has become forbidden since leaves a dearer step, or none.
+                if (step.Slope <= heap.Key)
+                {
+                    Take(page, step);
+                    bytesToFree -= step.Bytes;
+                    if (!Next(page, level, out step))
+                    {
+                        heap.Pop();
+                        continue;
+                    }
+                }
+
+                heap.Replace(step.Slope, heap.Tie);
+            }
+        }
+    }
+
+    public void Dispose() => _rowOf.Dispose();
+
+    private void Take(int page, in Step step)
+    {
+        _plan[page] = step.To;
+        if (step.To.Kind == KvTransitionKind.Drop)
+        {
+            // Shares are of what is resident.
+            int row = _rowOf.Span[page];
+            _floors.Drop(row, page);
+            _lost[row] += (1 - _lost[row]) * Math.Clamp(_shares[page], 0, 1);
+        }
+    }
+
+    /// <summary>The step from where a page is now that costs least per byte; of equal ones the longest.</summary>
+    private bool Next(int page, int level, out Step best)
+    {
+        best = new Step(default, 0, double.PositiveInfinity);
+        KvTransition now = _plan[page];
+        if (now.Kind == KvTransitionKind.Drop)
+        {
+            return false;
+        }
+
+        (int saved, double error) = now.Kind == KvTransitionKind.Demote ? Demotion(page, now.Class) : (0, 0);
+        if (!_pages.Ladder.IsEmpty && (_pages.Demoted.IsEmpty || !_pages.Demoted[page]))
+        {
+            int targets = _pages.Ladder[_pages.Class.IsEmpty ? 0 : _pages.Class[page]].DemotesTo;
+            for (int target = 0; target < _pages.Ladder.Length; target++)
+            {
+                if ((targets >> target & 1) != 0)
+                {
+                    (int bytes, double cost) = Demotion(page, target);
+                    Offer(ref best, KvTransition.DemoteTo(target), bytes - saved, cost - error);
+                }
+            }
+        }
+
+        int row = _rowOf.Span[page];
+        if (level == Levels - 1 || (_floors.Allows(row, page) && (level > 0 || _lost[row] <= _guard)))
+        {
+            Offer(ref best, KvTransition.Drop, _pages.Bytes[page] - saved, OutputError.OfDrop(_pages, row, page, _shares[page]) - error);
+        }
+
+        return best.Bytes > 0;
+    }
+
+    private (int Bytes, double Error) Demotion(int page, int target) => (
+        _pages.Bytes[page] - _pages.Ladder[target].Bytes,
+        OutputError.OfDemotion(_pages, _rowOf.Span[page], page, _shares[page], _pages.Ladder[target]));
+
+    private static void Offer(ref Step best, KvTransition to, int bytes, double error)
+    {
+        // What is not a number costs most: it goes last, but it goes.
+        double slope = double.IsNaN(error) ? double.PositiveInfinity : error / bytes;
+        if (bytes > 0 && (slope < best.Slope || (slope == best.Slope && bytes > best.Bytes)))
+        {
+            best = new Step(to, bytes, slope);
+        }
+    }
+
+    private readonly record struct Step(KvTransition To, int Bytes, double Slope);
+}

@@ -1,0 +1,61 @@
+namespace KvCacheGpu;
+
+/// <summary>The one currency: the expected squared error of a head's attention output.</summary>
+/// <remarks>
+/// p is a page's share of attention. Dropping it moves the output by p / (1 - p) (v - o), v being the page's mean value (DropKV's identity,
+/// exact for one token). Demoting it adds the noise of its class: on logits |q|^2 |k|^2 eta_K / d^2, which moves the output by p (v - o) each,
+/// and on values eta_V |v|^2. Tokens' noises are independent, so that p^2 becomes the sum of their squared shares, at most p times the
+/// largest. |v - o|^2 is taken as |v|^2 + |o|^2. What was not gathered counts as 1 (|v|^2, |o|^2) or as the
+/// width d (|q|^2, |k|^2).
+/// </remarks>
+internal static class OutputError
+{
+    // 1 - p below which a page is all there is.
+    private const double Rest = 1e-3;
+
+    /// <summary>What the masses of a row would sum up to if nothing had been dropped or left out.</summary>
+    public static double WholeMass(in KvPages pages, float decay)
+    {
+        if (pages.Samples > 0)
+        {
+            return decay < 1 ? (1 - Math.Pow(decay, pages.Samples)) / (1 - decay) : pages.Samples;
+        }
+
+        double most = 0;
+        for (int row = 0; row < pages.Rows; row++)
+        {
+            double sum = 0;
+            for (int page = pages.RowStarts[row]; page < pages.RowStarts[row + 1]; page++)
+            {
+                sum += pages.Mass[page];
+            }
+
+            most = Math.Max(most, sum);
+        }
+
+        return most > 0 ? most : 1;
+    }
+
+    /// <summary>Error of dropping a page of share <paramref name="p"/>.</summary>
+    public static double OfDrop(in KvPages pages, int row, int page, double p)
+    {
+        double odds = p / Math.Max(1 - p, Rest);
+        return odds * odds * Distance(pages, row, page);
+    }
+
+    /// <summary>Error of writing it anew in class <paramref name="rung"/>.</summary>
+    public static double OfDemotion(in KvPages pages, int row, int page, double p, in KvRung rung)
+    {
+        double d = pages.Geometry.KeyWidth;
+        double q = pages.QuerySquare.IsEmpty ? d : pages.QuerySquare[row];
+        double k = pages.KeySquare.IsEmpty ? d : pages.KeySquare[page];
+        double logits = q * k * rung.KeyError / (d * d);
+        double largest = pages.Peak.IsEmpty ? p : Math.Clamp(pages.Peak[page], p / pages.Geometry.PageTokens, p);
+        return p * largest * ((Distance(pages, row, page) * logits) + (rung.ValueError * ValueSquare(pages, page)));
+    }
+
+    private static double Distance(in KvPages pages, int row, int page) =>
+        ValueSquare(pages, page) + (pages.OutputSquare.IsEmpty ? 1 : pages.OutputSquare[row]);
+
+    private static double ValueSquare(in KvPages pages, int page) => pages.ValueSquare.IsEmpty ? 1 : pages.ValueSquare[page];
+}

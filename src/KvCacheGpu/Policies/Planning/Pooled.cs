@@ -1,0 +1,16 @@
+using System.Buffers;
+
+namespace KvCacheGpu;
+
+/// <summary>Working memory of a plan, from the shared pool and back.</summary>
+internal readonly ref struct Pooled<T>(int length)
+    where T : unmanaged
+{
+    private readonly T[] _array = ArrayPool<T>.Shared.Rent(length);
+
+    public Span<T> Span => _array.AsSpan(0, Length);
+
+    public int Length { get; } = length;
+
+    public void Dispose() => ArrayPool<T>.Shared.Return(_array);
+}

@@ -1,0 +1,59 @@
+namespace KvCacheGpu;
+
+/// <summary>
+/// Keeps the pages that future queries are expected to attend to: softmax over the row of (mu.k / sqrt(d) + sum sigma^2 k^2 / 2d), times
+/// |v|; k is the page's mean key, |v| the root of its mean |v|^2.
+/// </summary>
+/// <remarks>
+/// Source: Expected Attention (Devoto et al. 2025), with a diagonal covariance. Needs <see cref="KvPages.FutureQueryMean"/> and
+/// <see cref="KvPages.FutureQueryVariance"/>, which exist only where the model's rope is known; refuses without them.
+/// </remarks>
+public sealed class ExpectedAttentionPolicy : RankedPolicy
+{
+    /// <inheritdoc/>
+    public override KvStatistics Needs => KvStatistics.KeyMeans | KvStatistics.Queries | KvStatistics.FutureQueries;
+
+    /// <inheritdoc/>
+    public override void Score(in KvPages pages, Span<float> scores)
+    {
+        int width = pages.Geometry.KeyWidth;
+        KvPages.Require(pages.KeyMean, pages.Count * width, "expected-attention");
+        KvPages.Require(pages.ValueSquare, pages.Count, "expected-attention");
+        KvPages.Require(pages.FutureQueryMean, pages.Rows * width, "expected-attention");
+        KvPages.Require(pages.FutureQueryVariance, pages.Rows * width, "expected-attention");
+        for (int row = 0; row < pages.Rows; row++)
+        {
+            ReadOnlySpan<float> mean = pages.FutureQueryMean.Slice(row * width, width);
+            ReadOnlySpan<float> variance = pages.FutureQueryVariance.Slice(row * width, width);
+            float most = float.NegativeInfinity;
+            for (int page = pages.RowStarts[row]; page < pages.RowStarts[row + 1]; page++)
+            {
+                scores[page] = Logit(pages.KeyMean.Slice(page * width, width), mean, variance);
+                most = Math.Max(most, scores[page]);
+            }
+
+            float total = 0;
+            for (int page = pages.RowStarts[row]; page < pages.RowStarts[row + 1]; page++)
+            {
+                scores[page] = MathF.Exp(scores[page] - most);
+                total += scores[page];
+            }
+
+            for (int page = pages.RowStarts[row]; page < pages.RowStarts[row + 1]; page++)
+            {
+                scores[page] *= MathF.Sqrt(pages.ValueSquare[page]) / total;
+            }
+        }
+    }
+
+    private static float Logit(ReadOnlySpan<float> key, ReadOnlySpan<float> mean, ReadOnlySpan<float> variance)
+    {
+        float spread = 0;
+        for (int i = 0; i < key.Length; i++)
+        {
+            spread += variance[i] * key[i] * key[i];
+        }
+
+        return (Vectors.Dot(key, mean) / MathF.Sqrt(key.Length)) + (spread / (2 * key.Length));
+    }
+}

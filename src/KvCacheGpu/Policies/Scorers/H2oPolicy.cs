@@ -1,0 +1,42 @@
+namespace KvCacheGpu;
+
+/// <summary>Keeps the heavy hitters: the pages of most accumulated attention, older attention fading.</summary>
+/// <remarks>
+/// Source: H2O (Zhang et al. 2023), with a decay and a grace for new tokens: without them new ones go at once, and old ones never.
+/// </remarks>
+public sealed class H2oPolicy : RankedPolicy
+{
+    private readonly float _decay;
+
+    /// <summary>Sets how fast attention fades.</summary>
+    /// <param name="decay">What a step leaves of the attention before it, above 0 and at most 1 (the paper's). The default value is 0.98.</param>
+    /// <param name="graceTokens">Newest tokens whose pages go last, 0 or more. The default value is 16.</param>
+    public H2oPolicy(float decay = 0.98f, int graceTokens = 16)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(decay);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(decay, 1f);
+        ArgumentOutOfRangeException.ThrowIfNegative(graceTokens);
+        (_decay, GraceTokens) = (decay, graceTokens);
+    }
+
+    /// <summary>Newest tokens whose pages go last.</summary>
+    public int GraceTokens { get; }
+
+    /// <inheritdoc/>
+    public override KvStatistics Needs => KvStatistics.Mass;
+
+    /// <inheritdoc/>
+    public override float Decay => _decay;
+
+    /// <inheritdoc/>
+    public override void Score(in KvPages pages, Span<float> scores)
+    {
+        KvPages.Require(pages.Mass, pages.Count, "h2o");
+        long grace = (long)pages.Length - GraceTokens;
+        for (int page = 0; page < pages.Count; page++)
+        {
+            bool isNew = pages.FirstPosition(page) + pages.Geometry.PageTokens > grace;
+            scores[page] = isNew ? float.PositiveInfinity : pages.Mass[page];
+        }
+    }
+}

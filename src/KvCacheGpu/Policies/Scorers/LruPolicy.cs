@@ -1,0 +1,20 @@
+namespace KvCacheGpu;
+
+/// <summary>Keeps the pages that were attended to most recently: those whose last step with at least a fair share of attention is newest.</summary>
+/// <remarks>Source: least recently used, with "used" as in <see cref="KvPages.LastUsed"/>.</remarks>
+public sealed class LruPolicy : RankedPolicy
+{
+    /// <inheritdoc/>
+    public override KvStatistics Needs => KvStatistics.Mass;
+
+    /// <inheritdoc/>
+    public override void Score(in KvPages pages, Span<float> scores)
+    {
+        KvPages.Require(pages.LastUsed, pages.Count, "lru");
+        for (int page = 0; page < pages.Count; page++)
+        {
+            // Counted back from now: a step's number outgrows the 24 bits of a score.
+            scores[page] = pages.LastUsed[page] - pages.Step;
+        }
+    }
+}

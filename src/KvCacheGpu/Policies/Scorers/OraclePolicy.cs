@@ -1,0 +1,25 @@
+namespace KvCacheGpu;
+
+/// <summary>The attention that a page is going to receive.</summary>
+/// <param name="row">Row: layer * KV heads + head.</param>
+/// <param name="pageIndex">First position / page tokens.</param>
+public delegate float KvFutureMass(int row, int pageIndex);
+
+/// <summary>Keeps the pages of most future attention: the bound that a policy is measured by. For evaluation alone.</summary>
+/// <param name="future">Knows what comes.</param>
+public sealed class OraclePolicy(KvFutureMass future) : RankedPolicy
+{
+    private readonly KvFutureMass _future = future ?? throw new ArgumentNullException(nameof(future));
+
+    /// <inheritdoc/>
+    public override void Score(in KvPages pages, Span<float> scores)
+    {
+        for (int row = 0; row < pages.Rows; row++)
+        {
+            for (int page = pages.RowStarts[row]; page < pages.RowStarts[row + 1]; page++)
+            {
+                scores[page] = _future(row, pages.PageIndex[page]);
+            }
+        }
+    }
+}
