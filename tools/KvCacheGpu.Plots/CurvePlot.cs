@@ -15,7 +15,8 @@ public sealed record CurvePlot(string Title, string XLabel, string YLabel, IRead
     /// <summary>Height of the picture in pixels.</summary>
     public const int Height = 620;
 
-    private const float MarkerSize = 8;
+    private const float PointSize = 8;
+    private const float MarkSize = 13;
     private const double Margin = .06;
 
     /// <summary>Draws the picture.</summary>
@@ -26,7 +27,9 @@ public sealed record CurvePlot(string Title, string XLabel, string YLabel, IRead
         plot.Title(Title);
         plot.XLabel(XLabel);
         plot.YLabel(YLabel);
-        foreach (Curve curve in Curves)
+
+        // Marks last and larger: a curve that ends in one does not hide it.
+        foreach (Curve curve in Curves.OrderBy(c => c.Points.Count == 1))
         {
             Add(plot, curve);
         }
@@ -41,8 +44,8 @@ public sealed record CurvePlot(string Title, string XLabel, string YLabel, IRead
         CurvePoint[] points = [.. curve.Points.OrderBy(p => p.X)];
         var line = plot.Add.Scatter(points.Select(p => p.X).ToArray(), points.Select(p => p.Y).ToArray());
         line.LegendText = curve.Name;
-        line.MarkerSize = MarkerSize;
-        line.MarkerShape = points.Length == 1 ? MarkerShape.FilledDiamond : MarkerShape.FilledCircle;
+        line.MarkerSize = points.Length == 1 ? MarkSize : PointSize;
+        line.MarkerShape = points.Length == 1 ? MarkerShape.OpenDiamond : MarkerShape.FilledCircle;
         foreach (CurvePoint p in points.Where(p => p.High > p.Low))
         {
             plot.Add.Line(p.X, p.Low, p.X, p.High).Color = line.Color;

@@ -49,7 +49,7 @@ public sealed class EvalRun
     public EvalTable Run(ResultsFile results, IProgress<EvalProgress>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(results);
-        EvalTask gate = EvalTask.All[0];
+        EvalTask gate = EvalTask.Gate;
         FullTrial[] recall = Full(gate, results, progress, cancellationToken);
         double right = recall.Average(f => f.Cell.Accuracy);
         if (right < LeastRecall)

@@ -17,10 +17,10 @@ public sealed record EvalScale(string Name, int Tokens, int Facts, IReadOnlyList
     public const int StepTokens = 32;
 
     /// <summary>What reports are made with.</summary>
-    public static EvalScale Full { get; } = new("full", 1_920, 24, [512, 1_024, 1_920], 16, 1_024, 256);
+    public static EvalScale Full { get; } = new("full", 1_920, 24, [1_024, 1_472, 1_920], 16, 1_664, 256);
 
     /// <summary>What shows in seconds that everything works.</summary>
-    public static EvalScale Quick { get; } = new("quick", 448, 8, [256, 448], 6, 256, 32);
+    public static EvalScale Quick { get; } = new("quick", 960, 8, [640, 960], 8, 896, 64);
 
     /// <summary>The most tokens that a sequence of any task reaches, about.</summary>
     public int MostTokens => Math.Max(Math.Max(Tokens, Lengths.Max()), Context + Written) + (2 * PageTokens);

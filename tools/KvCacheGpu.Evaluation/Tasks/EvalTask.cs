@@ -14,6 +14,9 @@ public abstract class EvalTask
         new RecallTask(), new AwareRecallTask(), new NeedleTask(), new CopyTask(), new TwoTurnTask(), new InstructionTask(), new PerplexityTask(),
     ];
 
+    /// <summary>The task that a model must do through the full cache for a run to say anything.</summary>
+    public static EvalTask Gate => All[0];
+
     /// <summary>Its name: "recall".</summary>
     public abstract string Name { get; }
 

@@ -6,8 +6,13 @@ namespace KvCacheGpu.Evaluation;
 public sealed class EvalText
 {
     private readonly int[] _ids;
+    private readonly int[] _distinct;
 
-    private EvalText(int[] ids, FactLanguage language) => (_ids, Language) = (ids, language);
+    private EvalText(int[] ids, FactLanguage language)
+    {
+        (_ids, Language) = (ids, language);
+        _distinct = [.. ids.Distinct().Order()];
+    }
 
     /// <summary>How facts are said.</summary>
     public FactLanguage Language { get; }
@@ -38,6 +43,13 @@ public sealed class EvalText
 
         int start = random.Next(_ids.Length - tokens + 1);
         return _ids[start..(start + tokens)];
+    }
+
+    /// <summary>Tokens of the text without its order: each as likely as any other.</summary>
+    public int[] Scatter(Random random, int tokens)
+    {
+        ArgumentNullException.ThrowIfNull(random);
+        return random.GetItems(_distinct, tokens);
     }
 
     /// <summary>Keys of facts, each another, and what they say.</summary>
