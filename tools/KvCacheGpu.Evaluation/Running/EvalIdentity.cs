@@ -7,7 +7,7 @@ namespace KvCacheGpu.Evaluation;
 /// <summary>What a result is of: model, text, device, scale, task, seed and setting. Two results of the same identity are the same result.</summary>
 public sealed class EvalIdentity
 {
-    // Rises with every change to prompts, scores or runs.
+    // Rises with every change to prompts, scores or runs, so that old results are not taken for new ones.
     private const int Version = 1;
     private const int IdLength = 24;
 

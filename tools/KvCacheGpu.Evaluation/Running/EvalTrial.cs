@@ -66,8 +66,11 @@ internal sealed class EvalTrial(LlamaModel model, EvalConfigure configure, strin
         KvPageCounts pages = cache.GetPageCounts();
         result.AllocatedBytes += most;
         result.PageBytes += sequence.AllocatedBytes;
-        result.BudgetBytes += setting.Budget is null ? 0 : cache.BudgetBytes;
-        result.DenseBytes += _geometry.DenseF16Bytes(prompt.MostTokens);
+        long dense = _geometry.DenseF16Bytes(prompt.MostTokens);
+        result.DenseBytes += dense;
+
+        // What was asked for, not what the cache made of it.
+        result.BudgetBytes += (long)((setting.Budget ?? 0) * dense);
         result.EvictedTokens += sequence.EvictedTokens;
         result.OpenPages += pages.Open;
         result.SealedPages += pages.Sealed;

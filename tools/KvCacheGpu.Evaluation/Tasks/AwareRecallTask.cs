@@ -3,7 +3,7 @@ namespace KvCacheGpu.Evaluation;
 /// <summary>The same, with the questions known first: they stand before the document, so that attention can mark what answers them.</summary>
 internal sealed class AwareRecallTask : EvalTask
 {
-    private const int AskedShare = 4;
+    private const int AskedShare = 2;
 
     public override string Name => "recall-aware";
 
@@ -13,7 +13,7 @@ internal sealed class AwareRecallTask : EvalTask
     {
         (int Key, int Value)[] facts = text.Facts(random, scale.Facts);
         (int Key, int Value)[] asked = facts[..(facts.Length / AskedShare)];
-        int[] opening = [.. asked.SelectMany(fact => text.Language.Question(fact.Key))];
+        int[] opening = [.. asked.SelectMany(fact => (int[])[.. text.Language.Question(fact.Key), .. text.Language.Stop])];
         int[] document = text.Document(random, EvalScale.Quiet(scale.Tokens), opening, Strew(text, random, facts));
         return [new EvalPrompt([new EvalPart(EvalAct.Read, document), .. asked.Select(fact => Ask(text, fact))])];
     }

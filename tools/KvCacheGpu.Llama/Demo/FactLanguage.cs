@@ -31,6 +31,9 @@ public sealed class FactLanguage
     /// <summary>Words that facts say, one token each.</summary>
     public ReadOnlySpan<int> Values => _words.AsSpan(FirstValueWord);
 
+    /// <summary>What ends a sentence.</summary>
+    public ReadOnlySpan<int> Stop => _stop;
+
     /// <summary>Where in a sentence its key stands.</summary>
     public int KeyOffset => _say.Length;
 
