@@ -6,13 +6,9 @@ namespace KvCacheGpu.Evaluation;
 public sealed class EvalText
 {
     private readonly int[] _ids;
-    private readonly int[] _distinct;
+    private readonly int[] _vocabulary;
 
-    private EvalText(int[] ids, FactLanguage language)
-    {
-        (_ids, Language) = (ids, language);
-        _distinct = [.. ids.Distinct().Order()];
-    }
+    private EvalText(int[] ids, int[] vocabulary, FactLanguage language) => (_ids, _vocabulary, Language) = (ids, vocabulary, language);
 
     /// <summary>How facts are said.</summary>
     public FactLanguage Language { get; }
@@ -28,7 +24,8 @@ public sealed class EvalText
     {
         ArgumentNullException.ThrowIfNull(tokenizer);
         int[] ids = tokenizer.Encode(text, start: false);
-        return new EvalText(ids, FactLanguage.Create(tokenizer, ids));
+        int[] vocabulary = [.. tokenizer.Vocabulary.Values.Where(id => !tokenizer.IsSpecial(id)).Order()];
+        return new EvalText(ids, vocabulary, FactLanguage.Create(tokenizer, ids));
     }
 
     /// <summary>Some passage of the text.</summary>
@@ -45,11 +42,11 @@ public sealed class EvalText
         return _ids[start..(start + tokens)];
     }
 
-    /// <summary>Tokens of the text without its order: each as likely as any other.</summary>
+    /// <summary>Tokens of the vocabulary, each as likely as any other: no text.</summary>
     public int[] Scatter(Random random, int tokens)
     {
         ArgumentNullException.ThrowIfNull(random);
-        return random.GetItems(_distinct, tokens);
+        return random.GetItems(_vocabulary, tokens);
     }
 
     /// <summary>Keys of facts, each another, and what they say.</summary>
