@@ -33,6 +33,7 @@ internal static class CommandLine
             RunCommand.Create(terminal),
             DemoCommand.Create(terminal),
             DoctorCommand.Create(terminal),
+            EvalCommand.Create(terminal),
             PlanCommand.Create(terminal),
         };
         ParseResult parsed = root.Parse(args, _parsing);

@@ -13,10 +13,6 @@ public sealed record DemoFact(int Key, int Value, int Position, IReadOnlyList<in
 /// </summary>
 public sealed class DemoFacts
 {
-    // The model was trained on keys out of the rarest words, and values out of all but the very rarest.
-    private const int KeyWords = 128;
-    private const int FirstValueWord = 64;
-
     private DemoFacts(int[] document, DemoFact[] facts) => (Document, Facts) = (document, facts);
 
     /// <summary>The tokens, the one that starts every text first.</summary>
@@ -36,55 +32,33 @@ public sealed class DemoFacts
     {
         ArgumentNullException.ThrowIfNull(tokenizer);
         ArgumentOutOfRangeException.ThrowIfNegative(facts);
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(facts, KeyWords);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(facts, FactLanguage.KeyWords);
         int[] textIds = tokenizer.Encode(text, start: false);
-        int[] words = RarestWordsFirst(tokenizer, textIds);
-        int[] say = tokenizer.Encode(" Now the word", start: false);
-        int[] ask = tokenizer.Encode(" What word", start: false);
-        int[] stop = tokenizer.Encode(".", start: false);
-        if (words.Length < KeyWords || tokenizer.BosTokenId is not { } bos)
-        {
-            throw new ArgumentException($"expected the demo model's tokenizer with {KeyWords} words of one token, got {words.Length}", nameof(tokenizer));
-        }
-
-        int filler = tokens - 1 - (facts * (say.Length + 2 + stop.Length));
+        FactLanguage language = FactLanguage.Create(tokenizer, textIds);
+        int filler = tokens - 1 - (facts * language.SentenceTokens);
         if (filler < 0 || filler > textIds.Length)
         {
             throw new ArgumentException($"expected {tokens} tokens to hold {facts} facts and at most {textIds.Length} tokens of text", nameof(tokens));
         }
 
         Random random = new(seed);
-        int[] keys = words[..KeyWords];
+        int[] keys = language.Keys.ToArray();
         random.Shuffle(keys);
         int[] places = [.. Enumerable.Range(0, facts).Select(_ => random.Next(filler + 1)).Order()];
         int start = random.Next(textIds.Length - filler + 1);
-        List<int> document = [bos];
+        List<int> document = [language.Bos];
         DemoFact[] made = new DemoFact[facts];
         int taken = 0;
         for (int i = 0; i < facts; i++)
         {
             document.AddRange(textIds.AsSpan(start + taken, places[i] - taken));
             taken = places[i];
-            int value = words[random.Next(FirstValueWord, words.Length)];
-            made[i] = new DemoFact(keys[i], value, document.Count + say.Length, [.. ask, keys[i]]);
-            document.AddRange([.. say, keys[i], value, .. stop]);
+            int value = language.Values[random.Next(language.Values.Length)];
+            made[i] = new DemoFact(keys[i], value, document.Count + language.KeyOffset, language.Question(keys[i]));
+            document.AddRange(language.Sentence(keys[i], value));
         }
 
         document.AddRange(textIds.AsSpan(start + taken, filler - taken));
         return new DemoFacts([.. document], made);
-    }
-
-    // A space and at least three lower-case letters that are one token; equally rare ones: the later merge, the higher id, is the rarer.
-    private static int[] RarestWordsFirst(LlamaTokenizer tokenizer, int[] textIds)
-    {
-        Dictionary<int, int> counts = textIds.CountBy(id => id).ToDictionary();
-        return
-        [
-            .. tokenizer.Vocabulary
-                .Where(w => w.Key.Length >= 4 && w.Key[0] == 'Ġ' && w.Key.AsSpan(1).IndexOfAnyExceptInRange('a', 'z') < 0)
-                .Select(w => w.Value)
-                .OrderBy(id => counts.GetValueOrDefault(id))
-                .ThenByDescending(id => id),
-        ];
     }
 }

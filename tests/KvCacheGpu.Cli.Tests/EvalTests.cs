@@ -1,0 +1,127 @@
+using System.Buffers.Binary;
+using System.Text.Json;
+using KvCacheGpu.Evaluation;
+
+namespace KvCacheGpu.Cli.Tests;
+
+public sealed class EvalTests
+{
+    private static readonly string[] Small = ["eval", "--quick", "--seeds", "1", "--tasks", "recall,needle,perplexity", "--formats", "f16,i8"];
+
+    [Fact]
+    public void Json_names_everything_and_files_hold_it()
+    {
+        using Folder folder = new();
+        JsonElement report = Tool.Json([.. Small, "--out", folder.Path]);
+        Schema.Check(
+            report,
+            "model string, model_fingerprint string, device string, scale string, page_tokens number, step_tokens number, seeds number, full_recall number, "
+            + "seconds number, rows array, refused_caches array, refused_tasks array, files array");
+        Assert.Equal(("demo-model", "quick", 1.0), (report.Text("model"), report.Text("scale"), report.Double("full_recall")));
+        Assert.InRange(report.Double("seconds"), 0, 60);
+        JsonElement[] rows = [.. report.GetProperty("rows").EnumerateArray()];
+        Assert.Equal(12, rows.Length);
+        foreach (JsonElement row in rows)
+        {
+            Schema.Check(
+                row,
+                "task string, format string, policy string, budget number?, scored number, accuracy object, delta_nll object, perplexity number, kl number, agreement number, "
+                + "allocated_bytes number, page_bytes number, dense_f16_bytes number, ratio number, evicted_tokens number, read_tokens_per_second number, "
+                + "write_tokens_per_second number?, labels array");
+            Schema.Check(row.GetProperty("accuracy"), "mean number, low number, high number");
+            Assert.Equal(row.Text("task") == "perplexity", row.GetProperty("write_tokens_per_second").ValueKind == JsonValueKind.Number);
+            Assert.True(row.Text("policy") == "none" || row.Double("ratio") <= row.Double("budget"));
+            Assert.True(row.Text("policy") == "none" || row.Double("evicted_tokens") > 0);
+        }
+
+        Assert.All(rows.Where(r => r.Text("task") == "needle"), r => Schema.Check(r.GetProperty("labels")[0], "label string, accuracy number"));
+        string[] files = [.. report.GetProperty("files").EnumerateArray().Select(f => f.GetString()!)];
+        Assert.Equal(["results.jsonl", "eval.csv", "recall.png", "needle.png", "perplexity.png"], files.Select(Path.GetFileName));
+        Assert.Equal(files.Order(), Directory.GetFiles(folder.Path).Order());
+        Assert.Equal(1 + rows.Length, File.ReadAllLines(files[1]).Length);
+        foreach (string png in files[2..])
+        {
+            byte[] bytes = File.ReadAllBytes(png);
+            Assert.Equal("PNG"u8, bytes.AsSpan(1, 3));
+            Assert.Equal((1000, 620), (BinaryPrimitives.ReadInt32BigEndian(bytes.AsSpan(16)), BinaryPrimitives.ReadInt32BigEndian(bytes.AsSpan(20))));
+        }
+
+        // Done once it is not done again, times and all; but only on demand.
+        JsonElement again = Tool.Json([.. Small, "--out", folder.Path, "--resume"]);
+        Assert.Equal(report.GetProperty("rows").GetRawText(), again.GetProperty("rows").GetRawText());
+        Assert.Contains("--resume", Tool.Refused(2, "E003", [.. Small, "--out", folder.Path]), StringComparison.Ordinal);
+        File.WriteAllText(files[0], "damaged\n");
+        Assert.Contains("line 1", Tool.Refused(2, "E004", [.. Small, "--json", "--out", folder.Path, "--resume"]), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void People_get_a_table_and_how_it_was_measured()
+    {
+        Tool tool = Tool.Run("eval", "--quick", "--seeds", "1", "--tasks", "recall,instruction", "--formats", "i8", "--budgets", ".5,.05");
+        Assert.Equal((0, string.Empty), (tool.Exit, tool.Error));
+        Assert.Contains("recall: 4 trials ...", tool.Output, StringComparison.Ordinal);
+        foreach (string cache in new[] { "f16 none", "i8 none", "i8 window 50 %" })
+        {
+            Assert.Single(tool.Output.Split('\n'), l => l.StartsWith("| recall", StringComparison.Ordinal) && l.Contains($"| {cache} ", StringComparison.Ordinal));
+        }
+
+        Assert.Contains("recall, i8 window 5 %: refused: E003: memory budget", tool.Output, StringComparison.Ordinal);
+        Assert.Contains("whose recall is 100.0 %", tool.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_model_that_does_not_recall_makes_the_run_void()
+    {
+        using BentModel bent = new(config => config["rope_theta"] = 100);
+        using Folder folder = new();
+        string line = Tool.Refused(1, "E009", [.. Small, "--json", "--model", bent.Path, "--out", folder.Path]);
+        Assert.Contains("full-cache recall of at least 98 %", line, StringComparison.Ordinal);
+        Assert.EndsWith("the run is void", line, StringComparison.Ordinal);
+        Assert.Equal("results.jsonl", Path.GetFileName(Assert.Single(Directory.GetFiles(folder.Path))));
+    }
+
+    [Fact]
+    public void A_model_that_cannot_be_asked_makes_the_run_void()
+    {
+        using BentModel mute = new(_ => { }, withTokenizer: false);
+        Assert.Contains("tokenizer", Tool.Refused(1, "E009", "eval", "--quick", "--json", "--model", mute.Path), StringComparison.Ordinal);
+        using BentModel brief = new(config => config["max_position_embeddings"] = 512);
+        Assert.Contains("got 512", Tool.Refused(1, "E009", "eval", "--quick", "--json", "--model", brief.Path), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("--formats", "f16,q5")]
+    [InlineData("--formats", "")]
+    [InlineData("--policies", "psychic")]
+    [InlineData("--policies", "window,")]
+    [InlineData("--budgets", "0")]
+    [InlineData("--budgets", "1.5")]
+    [InlineData("--budgets", "half")]
+    [InlineData("--seeds", "0")]
+    [InlineData("--tasks", "arithmetic")]
+    [InlineData("--device", "tpu")]
+    [InlineData("--out", "")]
+    [InlineData("--resume")]
+    [InlineData("--model", "")]
+    [InlineData("stray")]
+    public void What_is_wrong_is_one_line_with_E003_and_exit_2(params string[] args) => Tool.Refused(2, "E003", ["eval", "--json", .. args]);
+
+    [Fact]
+    public void What_is_not_there_is_E002() => Tool.Refused(2, "E002", "eval", "--json", "--model", "no-such-folder");
+
+    [Fact]
+    public void Help_names_what_there_is()
+    {
+        Tool help = Tool.Run("eval", "--help");
+        Assert.Equal((0, string.Empty), (help.Exit, help.Error));
+        Assert.All(EvalTask.All, task => Assert.Contains(task.Name, help.Output, StringComparison.Ordinal));
+        Assert.All(EvalCaches.Policies, policy => Assert.Contains(policy, help.Output, StringComparison.Ordinal));
+    }
+
+    private sealed class Folder : IDisposable
+    {
+        public string Path { get; } = Directory.CreateTempSubdirectory("kvcache-eval-").FullName;
+
+        public void Dispose() => Directory.Delete(Path, recursive: true);
+    }
+}

@@ -1,0 +1,201 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.Evaluation.Tests;
+
+public sealed class EvalRunTests(Demo demo) : IClassFixture<Demo>
+{
+    private static readonly EvalSetting Window = new("f16", "window", .9);
+
+    [Fact]
+    public void A_run_that_was_killed_goes_on_to_the_same_table()
+    {
+        using TempFolder folder = new();
+        EvalPlan plan = Plan(["recall", "perplexity"], new EvalSetting("i8", "none", null), Window);
+        EvalTable whole;
+        using (ResultsFile memory = ResultsFile.InMemory())
+        {
+            whole = Run(plan, memory);
+        }
+
+        using (ResultsFile file = ResultsFile.Open(folder.File("r")))
+        using (CancellationTokenSource stop = new())
+        {
+            int cells = 0;
+            Reports killer = new(_ =>
+            {
+                if (++cells == 5)
+                {
+                    stop.Cancel();
+                }
+            });
+            Assert.Throws<OperationCanceledException>(() => Runner(plan).Run(file, killer, stop.Token));
+        }
+
+        // The kill came while a line was written.
+        File.AppendAllText(folder.File("r"), "{\"id\":\"abc");
+        List<EvalSetting> measured = [];
+        using ResultsFile rest = ResultsFile.Open(folder.File("r"));
+        Assert.Equal(5, rest.Count);
+        EvalTable resumed = Run(plan, rest, (setting, geometry, tokens, device) =>
+        {
+            measured.Add(setting);
+            return EvalCaches.Config(setting, geometry, tokens, device);
+        });
+        Assert.Equal(WithoutTimes(whole), WithoutTimes(resumed));
+        Assert.Equal(12, rest.Count);
+
+        // Seven cells were missing, and the full cache is run again to compare the one that recall still missed.
+        Assert.InRange(measured.Count, 7, 9);
+        measured.Clear();
+        Assert.Equal(WithoutTimes(whole), WithoutTimes(Run(plan, rest, (setting, geometry, tokens, device) => throw new InvalidOperationException("nothing is left to run"))));
+    }
+
+    [Fact]
+    public void A_full_cache_that_does_not_recall_makes_the_run_void()
+    {
+        EvalVoidException e = Assert.Throws<EvalVoidException>(() => Run(Plan(["perplexity"]), ResultsFile.InMemory(), (setting, geometry, tokens, device) =>
+        {
+            KvCacheConfig config = EvalCaches.Config(setting, geometry, tokens, device);
+            config.Policy = new WindowPolicy(32);
+            return config;
+        }));
+        Assert.Contains("full-cache recall of at least 98 %", e.Message, StringComparison.Ordinal);
+        Assert.EndsWith("the run is void", e.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("i8", "none", null)]
+    [InlineData("f16", "window", .9)]
+    public void A_cache_that_did_not_compress_makes_the_run_void(string format, string policy, double? budget)
+    {
+        EvalSetting setting = new(format, policy, budget);
+        EvalVoidException e = Assert.Throws<EvalVoidException>(() => Run(Plan(["recall"], setting), ResultsFile.InMemory(), (_, geometry, tokens, device) =>
+        {
+            KvCacheConfig config = EvalCaches.Config(EvalSetting.Full, geometry, tokens, device);
+            config.MemoryBudgetBytes = budget is null ? null : geometry.DenseF16Bytes(tokens) * 2;
+            return config;
+        }));
+        Assert.Contains(setting.ToString(), e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_budget_that_no_cache_fits_is_refused_by_name_and_the_rest_goes_on()
+    {
+        EvalSetting least = new("f16", "window", .01);
+        EvalTable table = Run(Plan(["recall"], least, new EvalSetting("i8", "none", null)), ResultsFile.InMemory());
+        EvalRefusal refusal = Assert.Single(table.Refusals);
+        Assert.Equal(("recall", least), (refusal.Task, refusal.Setting));
+        Assert.StartsWith("E003: memory budget", refusal.Reason, StringComparison.Ordinal);
+        Assert.Equal([EvalSetting.Full, new EvalSetting("i8", "none", null)], table.Rows.Select(r => r.Setting));
+    }
+
+    [Fact]
+    public void A_task_that_the_model_does_not_do_is_refused_by_name()
+    {
+        EvalTable table = Run(Plan([], Window) with { Tasks = [new Impossible(), Demo.Task("perplexity")] }, ResultsFile.InMemory());
+        Assert.Equal(["impossible"], table.RefusedTasks.Keys);
+        Assert.Contains("0.0 %", table.RefusedTasks["impossible"], StringComparison.Ordinal);
+        Assert.All(table.Rows, r => Assert.Equal("perplexity", r.Task));
+    }
+
+    [Fact]
+    public void The_numbers_are_those_of_the_caches()
+    {
+        EvalTable table = Run(Plan(["recall", "needle"], Window), ResultsFile.InMemory());
+        KvGeometry geometry = demo.Model.Geometry(EvalScale.PageTokens);
+        foreach (EvalRow full in table.Rows.Where(r => r.Setting == EvalSetting.Full))
+        {
+            Assert.Equal((0.0, 0.0, 1.0, 0.0), (full.DeltaNll.Mean, full.Kl, full.Agreement, full.EvictedTokens));
+            EvalPrompt[] prompts = [.. Demo.Task(full.Task).Prompts(demo.Text, Demo.Tiny, 0)];
+            Assert.Equal(prompts.Sum(p => geometry.DenseF16Bytes(p.MostTokens)), full.DenseBytes);
+
+            // Pages hold what stays: a probe is taken back.
+            int pageBytes = new PageLayout(geometry, PageFormat.F16, PageFormat.F16).Bytes;
+            Assert.Equal(prompts.Sum(p => (long)geometry.PagesFor(p.Parts[0].Tokens.Count)) * geometry.Layers * geometry.KvHeads * pageBytes, full.PageBytes);
+            Assert.Equal(full.Scored, 2 * prompts.Sum(p => p.Scored));
+        }
+
+        EvalRow window = table.Rows.Single(r => r.Setting == Window && r.Task == "recall");
+        Assert.InRange(window.Ratio, .2, .9);
+        Assert.True(window.EvictedTokens > 0 && window.Accuracy.Mean < 1 && window.DeltaNll.Mean > 0 && window.Kl > 0 && window.Agreement < 1);
+        Assert.Equal(10, table.Rows[^1].Labels.Count);
+    }
+
+    [Fact]
+    public void Csv_has_a_field_for_every_column()
+    {
+        EvalTable table = Run(Plan(["perplexity"], Window), ResultsFile.InMemory());
+        string[] lines = EvalCsv.Write(table.Rows).TrimEnd('\n').Split('\n');
+        int columns = EvalCsv.Header.Split(',').Length;
+        Assert.Equal((EvalCsv.Header, 3), (lines[0], lines.Length));
+        Assert.All(lines, line => Assert.Equal(columns, line.Split(',').Length));
+        Assert.StartsWith("perplexity,f16,none,,2,32,", lines[1], StringComparison.Ordinal);
+        Assert.StartsWith("perplexity,f16,window,0.9,2,32,", lines[2], StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Identity_is_of_all_that_a_result_depends_on()
+    {
+        EvalTask task = Demo.Task("recall");
+        string[] ids =
+        [
+            demo.Identity.Of(task, 0, Window),
+            demo.Identity.Of(task, 1, Window),
+            demo.Identity.Of(Demo.Task("needle"), 0, Window),
+            demo.Identity.Of(task, 0, Window with { Budget = .8 }),
+            demo.Identity.Of(task, 0, Window with { Format = "i8" }),
+            demo.Identity.Of(task, 0, Window with { Policy = "none" }),
+            new EvalIdentity(demo.Model.Directory, "text", "cpu", EvalScale.Quick).Of(task, 0, Window),
+            new EvalIdentity(demo.Model.Directory, "other", "cpu", Demo.Tiny).Of(task, 0, Window),
+            new EvalIdentity(demo.Model.Directory, "text", "ilgpu-cpu", Demo.Tiny).Of(task, 0, Window),
+            Bent().Of(task, 0, Window),
+        ];
+        Assert.Equal(ids.Length, ids.Distinct().Count());
+        Assert.Equal(ids[0], new EvalIdentity(demo.Model.Directory, "text", "cpu", Demo.Tiny).Of(task, 0, Window));
+    }
+
+    [Fact]
+    public void Without_a_policy_there_is_one_cache_per_format() => Assert.Equal(
+        [new("f16", "none", null), new("f16", "window", 1), new("f16", "window", .5), new("i8", "none", null), new("i8", "window", 1), new("i8", "window", .5)],
+        EvalSetting.Grid(["f16", "i8"], ["none", "window"], [1, .5]));
+
+    private EvalIdentity Bent()
+    {
+        using TempFolder folder = new();
+        foreach (string file in Directory.GetFiles(demo.Model.Directory))
+        {
+            File.Copy(file, folder.File(Path.GetFileName(file)));
+        }
+
+        File.AppendAllText(folder.File("config.json"), " ");
+        return new EvalIdentity(folder.Path, "text", "cpu", Demo.Tiny);
+    }
+
+    private static EvalPlan Plan(string[] tasks, params EvalSetting[] settings) => new([.. tasks.Select(Demo.Task)], settings, 2, Demo.Tiny, "cpu");
+
+    private EvalRun Runner(EvalPlan plan, EvalConfigure? configure = null) => new(demo.Model, demo.Text, demo.Identity, plan, configure);
+
+    private EvalTable Run(EvalPlan plan, ResultsFile results, EvalConfigure? configure = null) => Runner(plan, configure).Run(results);
+
+    private static string[] WithoutTimes(EvalTable table) =>
+        [.. EvalCsv.Write(table.Rows).Split('\n').Select(line => string.Join(',', line.Split(',').SkipLast(2))), .. table.Refusals.Select(r => r.ToString())];
+
+    private sealed class Reports(Action<EvalProgress> report) : IProgress<EvalProgress>
+    {
+        public void Report(EvalProgress value) => report(value);
+    }
+
+    /// <summary>Asks for what was never said.</summary>
+    private sealed class Impossible : EvalTask
+    {
+        public override string Name => "impossible";
+
+        public override string Summary => "what was never said";
+
+        private protected override IReadOnlyList<EvalPrompt> Build(EvalText text, EvalScale scale, Random random)
+        {
+            (int Key, int Value) fact = text.Facts(random, 1)[0];
+            return [new EvalPrompt([new EvalPart(EvalAct.Read, text.Document(random, 33, [])), Ask(text, fact)])];
+        }
+    }
+}

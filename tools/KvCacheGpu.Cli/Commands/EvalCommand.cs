@@ -1,0 +1,117 @@
+using System.CommandLine;
+using System.Diagnostics;
+using KvCacheGpu.Evaluation;
+using KvCacheGpu.Llama;
+
+namespace KvCacheGpu.Cli;
+
+/// <summary><c>kvcache eval</c>: what formats, policies and budgets cost in quality, by the bytes that they really take.</summary>
+internal static class EvalCommand
+{
+    /// <summary>Makes the command.</summary>
+    public static Command Create(Terminal terminal)
+    {
+        Option<string?> model = Choice.Text("--model", "DIR", "A Llama model in Hugging Face layout. Default: the bundled demo model.");
+        Option<string?> formats = Choice.Text("--formats", "F,..", $"Formats of sealed pages: {string.Join(", ", EvalCaches.Formats)}. Default: f16,i8.");
+        Option<string?> policies = Choice.Text("--policies", "P,..", $"What is dropped: {string.Join(", ", EvalCaches.Policies)}. Default: none,window.");
+        Option<string?> budgets = Choice.Text("--budgets", "B,..", "Shares of the dense F16 bytes. Default: 1,.75,.5,.25,.1.");
+        Option<int?> seeds = Choice.Number("--seeds", $"Prompts of each task. Default: {EvalChoices.DefaultSeeds}.", 1);
+        Option<string?> tasks = Choice.Text("--tasks", "T,..", $"Tasks: {string.Join(", ", EvalTask.All.Select(t => t.Name))}. Default: all.");
+        Option<string?> device = Choice.Text("--device", "auto|cuda[:i]|opencl[:i]|cpu|ilgpu-cpu", "Where caches live. Default: auto.");
+        Option<string?> folder = Choice.Text("--out", "DIR", "Where results, table and curves are written. Default: nowhere.");
+        Option<bool> resume = new("--resume") { Description = "Go on with the results in --out." };
+        Option<bool> quick = new("--quick") { Description = "Small prompts, few seeds and budgets: whether everything works, in seconds." };
+        Option<bool> json = Choice.Json();
+        Command command = new("eval", "Measure what formats, policies and budgets cost in quality.")
+        {
+            model, formats, policies, budgets, seeds, tasks, device, folder, resume, quick, json,
+        };
+        command.SetAction(parsed =>
+        {
+            EvalChoices choices = new(
+                parsed.GetValue(tasks), parsed.GetValue(formats), parsed.GetValue(policies), parsed.GetValue(budgets), parsed.GetValue(seeds), parsed.GetValue(quick));
+            EvalPlan plan = choices.Plan(KvDevice.Resolve(parsed.GetValue(device) ?? "auto").Id);
+            EvalFiles? files = parsed.GetValue(folder) is { } directory ? new EvalFiles(RequireText("--out", directory)) : null;
+            if (parsed.GetValue(resume) && files is null)
+            {
+                throw new UsageException("--resume", "--out with the folder to go on in", "none");
+            }
+
+            try
+            {
+                EvalReport report = terminal.WithProgress(
+                    parsed.GetValue(json), stages => Run(stages, plan, parsed.GetValue(model), files, parsed.GetValue(resume)));
+                Write(terminal, report, parsed.GetValue(json));
+                return CommandLine.Done;
+            }
+            catch (EvalVoidException e)
+            {
+                terminal.Error.WriteLine(e.Message);
+                return CommandLine.Failed;
+            }
+        });
+        return command;
+    }
+
+    private static EvalReport Run(IStages stages, EvalPlan plan, string? directory, EvalFiles? files, bool resume)
+    {
+        long start = Stopwatch.GetTimestamp();
+        using LlamaModel model = directory is null ? DemoModel.Load() : LlamaModel.Load(RequireText("--model", directory));
+        if (model.Config.MaxPositions < plan.Scale.MostTokens)
+        {
+            throw new EvalVoidException($"expected a model with a context of at least {plan.Scale.MostTokens} tokens, got {model.Config.MaxPositions}");
+        }
+
+        string held = DemoModel.ReadDocument();
+        EvalText text = Read(model, held);
+        EvalIdentity identity = new(model.Directory, held, plan.Device, plan.Scale);
+        using ResultsFile results = files?.OpenResults(resume) ?? ResultsFile.InMemory();
+        EvalTable table = new EvalRun(model, text, identity, plan).Run(results, new Bars(stages));
+        IReadOnlyList<string> written = files?.Write(table) ?? [];
+        return EvalReport.Of(table, plan, model.Name, identity.Fingerprint, Stopwatch.GetElapsedTime(start).TotalSeconds, written);
+    }
+
+    private static EvalText Read(LlamaModel model, string held)
+    {
+        LlamaTokenizer tokenizer = model.Tokenizer ?? throw new EvalVoidException("expected a model with a tokenizer, got one without");
+        try
+        {
+            return EvalText.Create(tokenizer, held);
+        }
+        catch (ArgumentException e)
+        {
+            throw new EvalVoidException($"recall cannot be asked for: {e.Message}");
+        }
+    }
+
+    private static void Write(Terminal terminal, EvalReport report, bool json)
+    {
+        if (json)
+        {
+            terminal.WriteJson(report);
+        }
+        else
+        {
+            EvalView.Print(terminal, report);
+        }
+    }
+
+    private static string RequireText(string option, string text) =>
+        text.Length > 0 ? text : throw new UsageException(option, "a directory", "an empty text");
+
+    /// <summary>A stage for each task.</summary>
+    private sealed class Bars(IStages stages) : IProgress<EvalProgress>
+    {
+        private readonly Dictionary<string, IProgress<int>> _bars = [];
+
+        public void Report(EvalProgress value)
+        {
+            if (!_bars.TryGetValue(value.Task, out IProgress<int>? bar))
+            {
+                bar = _bars[value.Task] = stages.Begin($"{value.Task}: {value.Total} trials", value.Total);
+            }
+
+            bar.Report(value.Done);
+        }
+    }
+}

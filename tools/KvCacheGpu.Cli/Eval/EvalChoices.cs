@@ -1,0 +1,59 @@
+using System.Globalization;
+using KvCacheGpu.Evaluation;
+
+namespace KvCacheGpu.Cli;
+
+/// <summary>What <c>kvcache eval</c> was asked to measure, its lists still texts.</summary>
+/// <param name="Tasks">--tasks.</param>
+/// <param name="Formats">--formats.</param>
+/// <param name="Policies">--policies.</param>
+/// <param name="Budgets">--budgets.</param>
+/// <param name="Seeds">--seeds.</param>
+/// <param name="Quick">--quick.</param>
+internal sealed record EvalChoices(string? Tasks, string? Formats, string? Policies, string? Budgets, int? Seeds, bool Quick)
+{
+    /// <summary>Seeds where none are given.</summary>
+    public const int DefaultSeeds = 5;
+
+    private const int QuickSeeds = 2;
+    private const string DefaultFormats = "f16,i8";
+    private const string DefaultPolicies = "none,window";
+    private const string DefaultBudgets = "1,.75,.5,.25,.1";
+    private const string QuickBudgets = ".5";
+
+    /// <summary>Reads the lists.</summary>
+    /// <exception cref="UsageException">A name or number is not one.</exception>
+    public EvalPlan Plan(string device)
+    {
+        string[] tasks = Names("--tasks", Tasks, string.Join(',', EvalTask.All.Select(t => t.Name)), [.. EvalTask.All.Select(t => t.Name)]);
+        string[] formats = Names("--formats", Formats, DefaultFormats, EvalCaches.Formats);
+        string[] policies = Names("--policies", Policies, DefaultPolicies, EvalCaches.Policies);
+        double[] budgets = [.. Split("--budgets", Budgets ?? (Quick ? QuickBudgets : DefaultBudgets), "shares of the dense F16 bytes").Select(Budget)];
+        return new EvalPlan(
+            [.. EvalTask.All.Where(t => tasks.Contains(t.Name))],
+            EvalSetting.Grid(formats, policies, budgets),
+            Seeds ?? (Quick ? QuickSeeds : DefaultSeeds),
+            Quick ? EvalScale.Quick : EvalScale.Full,
+            device);
+    }
+
+    private static string[] Names(string option, string? text, string standard, IReadOnlyCollection<string> known)
+    {
+        string expected = string.Join(", ", known);
+        string[] names = Split(option, text ?? standard, expected);
+        return Array.Find(names, name => !known.Contains(name)) is { } unknown
+            ? throw new UsageException(option, expected, $"\"{unknown}\"")
+            : names;
+    }
+
+    private static string[] Split(string option, string text, string expected)
+    {
+        string[] parts = [.. text.Split(',', StringSplitOptions.TrimEntries).Distinct()];
+        return parts.Contains(string.Empty) ? throw new UsageException(option, expected, $"\"{text}\"") : parts;
+    }
+
+    private static double Budget(string text) =>
+        double.TryParse(text, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double budget) && budget is > 0 and <= 1
+            ? budget
+            : throw new UsageException("--budgets", "shares of the dense F16 bytes, above 0 and at most 1", $"\"{text}\"");
+}

@@ -1,0 +1,32 @@
+using System.Globalization;
+using System.Text;
+
+namespace KvCacheGpu.Evaluation;
+
+/// <summary>Rows as comma-separated values: numbers with a point, shares as 0..1, an empty field where there is nothing.</summary>
+public static class EvalCsv
+{
+    /// <summary>The first line.</summary>
+    public const string Header =
+        "task,format,policy,budget,seeds,scored,accuracy,accuracy_low,accuracy_high,delta_nll,delta_nll_low,delta_nll_high,nll,kl,agreement,"
+        + "allocated_bytes,page_bytes,dense_f16_bytes,ratio,evicted_tokens,read_tokens_per_second,write_tokens_per_second";
+
+    /// <summary>The whole text.</summary>
+    public static string Write(IEnumerable<EvalRow> rows)
+    {
+        ArgumentNullException.ThrowIfNull(rows);
+        StringBuilder text = new(Header + "\n");
+        foreach (EvalRow r in rows)
+        {
+            object?[] fields =
+            [
+                r.Task, r.Format, r.Policy, r.Budget, r.Seeds, r.Scored, r.Accuracy.Mean, r.Accuracy.Low, r.Accuracy.High,
+                r.DeltaNll.Mean, r.DeltaNll.Low, r.DeltaNll.High, r.Nll, r.Kl, r.Agreement,
+                r.AllocatedBytes, r.PageBytes, r.DenseBytes, r.Ratio, r.EvictedTokens, r.ReadTokensPerSecond, r.WriteTokensPerSecond,
+            ];
+            text.AppendJoin(',', fields.Select(f => string.Create(CultureInfo.InvariantCulture, $"{f}"))).Append('\n');
+        }
+
+        return text.ToString();
+    }
+}

@@ -1,0 +1,42 @@
+using System.Globalization;
+
+namespace KvCacheGpu.Evaluation;
+
+/// <summary>Whether what claims to be compressed was: by the bytes and pages that were really there.</summary>
+public static class CompressionProof
+{
+    /// <summary>What is wrong with a cell; null where nothing is.</summary>
+    /// <param name="cell">The cell.</param>
+    /// <param name="full">The same task and seed through the full cache.</param>
+    public static string? Fault(EvalCell cell, EvalCell full)
+    {
+        ArgumentNullException.ThrowIfNull(cell);
+        ArgumentNullException.ThrowIfNull(full);
+        if (cell.Refused is not null)
+        {
+            return null;
+        }
+
+        string name = $"{cell.Task}, {cell.Setting}, seed {cell.Seed}";
+        bool compresses = EvalCaches.Compresses(cell.Format);
+        if (cell.BudgetBytes < cell.AllocatedBytes)
+        {
+            return Text($"{name}: expected at most the budget's {cell.BudgetBytes} bytes, got {cell.AllocatedBytes}");
+        }
+
+        if (compresses && cell.SealedPages == 0)
+        {
+            return Text($"{name}: expected pages in {cell.Format}, got none sealed");
+        }
+
+        bool binds = cell.BudgetBytes < full.AllocatedBytes;
+        if ((compresses || binds) && cell.PageBytes >= full.PageBytes)
+        {
+            return Text($"{name}: expected pages of less than the full cache's {full.PageBytes} bytes, got {cell.PageBytes} with {cell.EvictedTokens:F0} tokens dropped");
+        }
+
+        return null;
+    }
+
+    private static string Text(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
+}

@@ -1,0 +1,59 @@
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
+
+namespace KvCacheGpu.Evaluation;
+
+/// <summary>What a result is of: model, text, device, scale, task, seed and setting. Two results of the same identity are the same result.</summary>
+public sealed class EvalIdentity
+{
+    // Rises with every change to prompts, scores or runs, so that old results are not taken for new ones.
+    private const int Version = 1;
+    private const int IdLength = 24;
+
+    private readonly string _run;
+
+    /// <summary>Names a run.</summary>
+    /// <param name="modelDirectory">The model's directory, whose files are read.</param>
+    /// <param name="text">The text that prompts are made of.</param>
+    /// <param name="device">The device's id.</param>
+    /// <param name="scale">How large tasks are.</param>
+    public EvalIdentity(string modelDirectory, string text, string device, EvalScale scale)
+    {
+        ArgumentNullException.ThrowIfNull(scale);
+        Fingerprint = FingerprintOf(modelDirectory);
+        string sizes = string.Create(
+            CultureInfo.InvariantCulture,
+            $"{scale.Name} {scale.Tokens} {scale.Facts} {string.Join('/', scale.Lengths)} {scale.Segments} {scale.Context} {scale.Written}");
+        _run = $"{Version}|{Fingerprint}|{Hex(SHA256.HashData(Encoding.UTF8.GetBytes(text)))}|{device}|{sizes}|{EvalScale.PageTokens}|{EvalScale.StepTokens}";
+    }
+
+    /// <summary>SHA-256 over the model's configuration, weights and tokenizer, 24 digits of it.</summary>
+    public string Fingerprint { get; }
+
+    /// <summary>The name of one result.</summary>
+    public string Of(EvalTask task, int seed, EvalSetting setting)
+    {
+        ArgumentNullException.ThrowIfNull(task);
+        ArgumentNullException.ThrowIfNull(setting);
+        string budget = setting.Budget?.ToString("R", CultureInfo.InvariantCulture) ?? string.Empty;
+        return Hex(SHA256.HashData(Encoding.UTF8.GetBytes($"{_run}|{task.Name}|{seed}|{setting.Format}|{setting.Policy}|{budget}")));
+    }
+
+    private static string FingerprintOf(string directory)
+    {
+        using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        foreach (string file in Directory.GetFiles(directory).Where(IsOfModel).Order(StringComparer.Ordinal))
+        {
+            using FileStream stream = File.OpenRead(file);
+            hash.AppendData(Encoding.UTF8.GetBytes(Path.GetFileName(file)));
+            hash.AppendData(SHA256.HashData(stream));
+        }
+
+        return Hex(hash.GetHashAndReset());
+    }
+
+    private static bool IsOfModel(string file) => Path.GetExtension(file) is ".json" or ".safetensors" or ".model" || Path.GetFileName(file) == "merges.txt";
+
+    private static string Hex(byte[] hash) => Convert.ToHexStringLower(hash)[..IdLength];
+}

@@ -1,0 +1,162 @@
+using KvCacheGpu.Llama;
+
+namespace KvCacheGpu.Evaluation;
+
+/// <summary>What is to be measured.</summary>
+/// <param name="Tasks">The tasks.</param>
+/// <param name="Settings">The caches; the full cache is always among them.</param>
+/// <param name="Seeds">Prompts of each task.</param>
+/// <param name="Scale">How large the tasks are.</param>
+/// <param name="Device">Where caches live: a device's id.</param>
+public sealed record EvalPlan(IReadOnlyList<EvalTask> Tasks, IReadOnlyList<EvalSetting> Settings, int Seeds, EvalScale Scale, string Device);
+
+/// <summary>How far a run is.</summary>
+/// <param name="Task">The task under way.</param>
+/// <param name="Done">Its finished cells.</param>
+/// <param name="Total">Its cells.</param>
+public readonly record struct EvalProgress(string Task, int Done, int Total);
+
+/// <summary>Measures every cache on every task: the full cache first, then what is compared with it.</summary>
+public sealed class EvalRun
+{
+    /// <summary>Recall through the full cache below which a run is void.</summary>
+    public const double LeastRecall = .98;
+
+    private readonly EvalPlan _plan;
+    private readonly EvalText _text;
+    private readonly EvalIdentity _identity;
+    private readonly EvalTrial _trial;
+    private readonly EvalSetting[] _settings;
+
+    /// <summary>Prepares a run.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="text">What prompts are made of.</param>
+    /// <param name="identity">What results are of.</param>
+    /// <param name="plan">What to measure.</param>
+    /// <param name="configure">Makes caches of settings. The default value is null: <see cref="EvalCaches.Config"/>.</param>
+    public EvalRun(LlamaModel model, EvalText text, EvalIdentity identity, EvalPlan plan, EvalConfigure? configure = null)
+    {
+        (_text, _identity, _plan) = (text, identity, plan);
+        _trial = new EvalTrial(model, configure ?? EvalCaches.Config, plan.Device);
+        _settings = [EvalSetting.Full, .. plan.Settings.Where(s => s != EvalSetting.Full)];
+    }
+
+    /// <summary>Runs what the results do not hold yet.</summary>
+    /// <param name="results">Finished cells; new ones are added.</param>
+    /// <param name="progress">Told of each finished cell. The default value is null.</param>
+    /// <param name="cancellationToken">Looked at between steps; finished cells stay.</param>
+    /// <exception cref="EvalVoidException">The full cache does not recall, or a cache did not compress.</exception>
+    public EvalTable Run(ResultsFile results, IProgress<EvalProgress>? progress = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(results);
+        EvalTask gate = EvalTask.Gate;
+        FullTrial[] recall = Full(gate, results, progress, cancellationToken);
+        double right = recall.Average(f => f.Cell.Accuracy);
+        if (right < LeastRecall)
+        {
+            throw new EvalVoidException(Invariant($"expected a full-cache recall of at least {100 * LeastRecall:F0} %, got {100 * right:F1} %"));
+        }
+
+        List<EvalCell> cells = [];
+        Dictionary<string, string> refused = [];
+        foreach (EvalTask task in _plan.Tasks)
+        {
+            FullTrial[] full = task == gate ? recall : Full(task, results, progress, cancellationToken);
+            double accuracy = full.Average(f => f.Cell.Accuracy);
+            if (task.HasAnswers && accuracy < EvalTask.LeastAccuracy)
+            {
+                refused[task.Name] = Invariant(
+                    $"the model itself does not do it: full-cache accuracy {100 * accuracy:F1} %, at least {100 * EvalTask.LeastAccuracy:F0} % expected");
+                continue;
+            }
+
+            cells.AddRange(Compare(task, full, results, progress, cancellationToken));
+        }
+
+        return EvalTable.Of(cells, refused, right);
+    }
+
+    private FullTrial[] Full(EvalTask task, ResultsFile results, IProgress<EvalProgress>? progress, CancellationToken cancellationToken)
+    {
+        FullTrial[] trials = new FullTrial[_plan.Seeds];
+        for (int seed = 0; seed < trials.Length; seed++)
+        {
+            trials[seed] = new FullTrial(_trial, task.Prompts(_text, _plan.Scale, seed), cancellationToken);
+            EvalCell named = Named(task, seed, EvalSetting.Full);
+            trials[seed].Cell = results.Find(named.Id) ?? trials[seed].Result.Score(named, trials[seed].Result);
+            if (results.Find(named.Id) is null)
+            {
+                results.Add(trials[seed].Cell);
+            }
+
+            progress?.Report(new EvalProgress(task.Name, seed + 1, _plan.Seeds * _settings.Length));
+        }
+
+        return trials;
+    }
+
+    private List<EvalCell> Compare(
+        EvalTask task, FullTrial[] full, ResultsFile results, IProgress<EvalProgress>? progress, CancellationToken cancellationToken)
+    {
+        List<EvalCell> cells = [.. full.Select(f => f.Cell)];
+        foreach (EvalSetting setting in _settings.Skip(1))
+        {
+            for (int seed = 0; seed < full.Length; seed++)
+            {
+                EvalCell named = Named(task, seed, setting);
+                EvalCell? cell = results.Find(named.Id);
+                if (cell is null)
+                {
+                    cell = Measure(named, full[seed], cancellationToken);
+                    results.Add(cell);
+                }
+
+                cells.Add(cell);
+                if (CompressionProof.Fault(cell, full[seed].Cell) is { } fault)
+                {
+                    throw new EvalVoidException(fault);
+                }
+
+                progress?.Report(new EvalProgress(task.Name, cells.Count, _plan.Seeds * _settings.Length));
+            }
+        }
+
+        return cells;
+    }
+
+    private EvalCell Measure(EvalCell named, FullTrial full, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return _trial.Run(full.Prompts, named.Setting, cancellationToken).Score(named, full.Result);
+        }
+        catch (Exception e) when (e is KvConfigurationException or KvOutOfMemoryException or KvUnsupportedException)
+        {
+            return named with { Refused = e.Message };
+        }
+    }
+
+    private EvalCell Named(EvalTask task, int seed, EvalSetting setting) => new()
+    {
+        Id = _identity.Of(task, seed, setting),
+        Task = task.Name,
+        Seed = seed,
+        Format = setting.Format,
+        Policy = setting.Policy,
+        Budget = setting.Budget,
+    };
+
+    private static string Invariant(FormattableString text) => FormattableString.Invariant(text);
+
+    /// <summary>One task and seed through the full cache; run when first something is to be compared with it.</summary>
+    private sealed class FullTrial(EvalTrial trial, IReadOnlyList<EvalPrompt> prompts, CancellationToken cancellationToken)
+    {
+        private TrialResult? _result;
+
+        public IReadOnlyList<EvalPrompt> Prompts => prompts;
+
+        public TrialResult Result => _result ??= trial.Run(prompts, EvalSetting.Full, cancellationToken);
+
+        public EvalCell Cell { get; set; } = null!;
+    }
+}

@@ -1,0 +1,86 @@
+using KvCacheGpu.Llama;
+
+namespace KvCacheGpu.Evaluation;
+
+/// <summary>A text in a model's tokens, and the words to say facts with. What prompts are made of.</summary>
+public sealed class EvalText
+{
+    private readonly int[] _ids;
+    private readonly int[] _vocabulary;
+
+    private EvalText(int[] ids, int[] vocabulary, FactLanguage language) => (_ids, _vocabulary, Language) = (ids, vocabulary, language);
+
+    /// <summary>How facts are said.</summary>
+    public FactLanguage Language { get; }
+
+    /// <summary>Tokens of the text.</summary>
+    public int Length => _ids.Length;
+
+    /// <summary>Reads a text.</summary>
+    /// <param name="tokenizer">The model's tokenizer.</param>
+    /// <param name="text">Text held out from the model's training.</param>
+    /// <exception cref="ArgumentException">The tokenizer has too few words of one token.</exception>
+    public static EvalText Create(LlamaTokenizer tokenizer, string text)
+    {
+        ArgumentNullException.ThrowIfNull(tokenizer);
+        int[] ids = tokenizer.Encode(text, start: false);
+        int[] vocabulary = [.. tokenizer.Vocabulary.Values.Where(id => !tokenizer.IsSpecial(id)).Order()];
+        return new EvalText(ids, vocabulary, FactLanguage.Create(tokenizer, ids));
+    }
+
+    /// <summary>Some passage of the text.</summary>
+    /// <exception cref="ArgumentException">The text is shorter.</exception>
+    public int[] Passage(Random random, int tokens)
+    {
+        ArgumentNullException.ThrowIfNull(random);
+        if (tokens > _ids.Length || tokens < 0)
+        {
+            throw new ArgumentException($"expected 0..{_ids.Length} tokens of text, got {tokens}", nameof(tokens));
+        }
+
+        int start = random.Next(_ids.Length - tokens + 1);
+        return _ids[start..(start + tokens)];
+    }
+
+    /// <summary>Tokens of the vocabulary, each as likely as any other: no text.</summary>
+    public int[] Scatter(Random random, int tokens)
+    {
+        ArgumentNullException.ThrowIfNull(random);
+        return random.GetItems(_vocabulary, tokens);
+    }
+
+    /// <summary>Keys of facts, each another, and what they say.</summary>
+    public (int Key, int Value)[] Facts(Random random, int count)
+    {
+        ArgumentNullException.ThrowIfNull(random);
+        int[] keys = Language.Keys.ToArray();
+        random.Shuffle(keys);
+        int[] values = Language.Values.ToArray();
+        return [.. keys.Take(count).Select(key => (key, values[random.Next(values.Length)]))];
+    }
+
+    /// <summary>A document: the token that starts a text, an opening, then a passage with sentences strewn into it.</summary>
+    /// <param name="random">Chooses the passage.</param>
+    /// <param name="tokens">Tokens of the document.</param>
+    /// <param name="opening">What it begins with.</param>
+    /// <param name="strewn">Sentences and how deep each lies in the passage, 0..1.</param>
+    /// <exception cref="ArgumentException">The tokens do not hold the sentences, or the text does not fill the tokens.</exception>
+    public int[] Document(Random random, int tokens, IReadOnlyList<int> opening, params ReadOnlySpan<(double Depth, int[] Sentence)> strewn)
+    {
+        ArgumentNullException.ThrowIfNull(opening);
+        (double Depth, int[] Sentence)[] ordered = [.. strewn.ToArray().OrderBy(s => s.Depth)];
+        int[] passage = Passage(random, tokens - 1 - opening.Count - ordered.Sum(s => s.Sentence.Length));
+        List<int> document = [Language.Bos, .. opening];
+        int taken = 0;
+        foreach ((double depth, int[] sentence) in ordered)
+        {
+            int place = (int)Math.Round(depth * passage.Length);
+            document.AddRange(passage.AsSpan(taken, place - taken));
+            document.AddRange(sentence);
+            taken = place;
+        }
+
+        document.AddRange(passage.AsSpan(taken));
+        return [.. document];
+    }
+}

@@ -1,0 +1,24 @@
+namespace KvCacheGpu.Evaluation;
+
+/// <summary>Held-out text, written token by token after a long passage: how well each token was foreseen.</summary>
+internal sealed class PerplexityTask : EvalTask
+{
+    public override string Name => "perplexity";
+
+    public override string Summary => "held-out text, written token by token";
+
+    public override bool HasAnswers => false;
+
+    private protected override IReadOnlyList<EvalPrompt> Build(EvalText text, EvalScale scale, Random random)
+    {
+        int[] passage = text.Passage(random, scale.Context - 1 + scale.Written);
+        return
+        [
+            new EvalPrompt(
+            [
+                new EvalPart(EvalAct.Read, [text.Language.Bos, .. passage[..(scale.Context - 1)]]),
+                new EvalPart(EvalAct.Write, passage[(scale.Context - 1)..], scale.Written),
+            ]),
+        ];
+    }
+}

@@ -1,0 +1,54 @@
+using ScottPlot;
+
+namespace KvCacheGpu.Plots;
+
+/// <summary>Curves with their intervals, as a PNG.</summary>
+/// <param name="Title">What it shows.</param>
+/// <param name="XLabel">What the bottom axis counts.</param>
+/// <param name="YLabel">What the left axis counts.</param>
+/// <param name="Curves">The curves.</param>
+public sealed record CurvePlot(string Title, string XLabel, string YLabel, IReadOnlyList<Curve> Curves)
+{
+    /// <summary>Width of the picture in pixels.</summary>
+    public const int Width = 1_000;
+
+    /// <summary>Height of the picture in pixels.</summary>
+    public const int Height = 620;
+
+    private const float PointSize = 8;
+    private const float MarkSize = 13;
+    private const double Margin = .06;
+
+    /// <summary>Draws the picture.</summary>
+    /// <returns>The bytes of a PNG file.</returns>
+    public byte[] ToPng()
+    {
+        using Plot plot = new();
+        plot.Title(Title);
+        plot.XLabel(XLabel);
+        plot.YLabel(YLabel);
+
+        // Marks last and larger: a curve that ends in one does not hide it.
+        foreach (Curve curve in Curves.OrderBy(c => c.Points.Count == 1))
+        {
+            Add(plot, curve);
+        }
+
+        plot.Axes.Margins(Margin, Margin);
+        plot.ShowLegend(Edge.Right);
+        return plot.GetImage(Width, Height).GetImageBytes(ImageFormat.Png);
+    }
+
+    private static void Add(Plot plot, Curve curve)
+    {
+        CurvePoint[] points = [.. curve.Points.OrderBy(p => p.X)];
+        var line = plot.Add.Scatter(points.Select(p => p.X).ToArray(), points.Select(p => p.Y).ToArray());
+        line.LegendText = curve.Name;
+        line.MarkerSize = points.Length == 1 ? MarkSize : PointSize;
+        line.MarkerShape = points.Length == 1 ? MarkerShape.OpenDiamond : MarkerShape.FilledCircle;
+        foreach (CurvePoint p in points.Where(p => p.High > p.Low))
+        {
+            plot.Add.Line(p.X, p.Low, p.X, p.High).Color = line.Color;
+        }
+    }
+}
