@@ -34,6 +34,7 @@ internal static class Roofline
         if (!isWriting)
         {
             Scaling(threadCounts);
+            Compression(threadCounts);
         }
 
         return 0;
@@ -129,6 +130,27 @@ internal static class Roofline
         }
     }
 
+    /// <summary>Tokens a second of compressed pages over those of F16, at the same shape, measured in turns.</summary>
+    private static void Compression(int[] threadCounts)
+    {
+        foreach (int threads in threadCounts)
+        {
+            using FilledCache plain = Filled(PageFormat.F16, PageFormat.F16, threads);
+            foreach ((PageFormat key, PageFormat value) in new[] { (PageFormat.I8, PageFormat.I8), (PageFormat.T4, PageFormat.V4), (PageFormat.T2, PageFormat.V2) })
+            {
+                using FilledCache compressed = Filled(key, value, threads);
+                Warm(plain.Attend);
+                Warm(compressed.Attend);
+                List<double> ratios = [.. Enumerable.Range(0, Rounds).Select(_ => Seconds(plain.Attend) / Seconds(compressed.Attend))];
+                Print(string.Empty);
+                Print($"{compressed.Shape}, {threads} thread{(threads == 1 ? string.Empty : "s")}: {Median(ratios):f2} x the tokens a second of F16");
+            }
+        }
+    }
+
+    private static FilledCache Filled(PageFormat key, PageFormat value, int threads) =>
+        new(new AttendShape(128, 8, 4, 1, 32768, key, value), (s, b) => new SimdTier(s, b, SimdLevel.Auto, threads));
+
     private static void Row(string name, Action kernel, long bytes, Bandwidth memory)
     {
         (double seconds, double limit) = InTurns(kernel, memory.Copy);
@@ -139,7 +161,7 @@ internal static class Roofline
     /// <summary>Seconds of the kernel and GB/s of the memory, the medians of alternating rounds.</summary>
     private static (double Seconds, double Limit) InTurns(Action kernel, Func<long> memory)
     {
-        kernel();
+        Warm(kernel);
         var seconds = new List<double>();
         var limits = new List<double>();
         for (int round = 0; round < Rounds; round++)
@@ -149,6 +171,17 @@ internal static class Roofline
         }
 
         return (Median(seconds), Median(limits));
+    }
+
+    // The runtime compiles what turns out hot in the background: until then it takes twice as long.
+    private static void Warm(Action kernel)
+    {
+        long start = Stopwatch.GetTimestamp();
+        do
+        {
+            kernel();
+        }
+        while (Stopwatch.GetElapsedTime(start).TotalSeconds < 0.2);
     }
 
     private static double Seconds(Action work)
