@@ -74,6 +74,13 @@ internal sealed class DiskFile
         return survivor;
     }
 
+    /// <summary>Alters one bit, as a disk does that nobody wrote to.</summary>
+    public void Flip(long bit) => _seen[bit / 8] ^= (byte)(1 << (int)(bit % 8));
+
+    public void Replace(byte[] bytes) => _seen = bytes;
+
+    public byte[] ToArray() => [.. _seen];
+
     public DiskFile Copy() => new() { _durable = [.. _seen], _seen = [.. _seen] };
 
     private static void Put(ref byte[] target, ReadOnlySpan<byte> bytes, long offset)

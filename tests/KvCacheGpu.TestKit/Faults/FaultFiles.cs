@@ -33,7 +33,7 @@ internal sealed class FaultFiles(MemoryDisk disk) : IStoreFiles
 
     public Fault Fault { get; set; }
 
-    /// <summary>Faults that fired.</summary>
+    /// <summary>Faults that fired: bent bytes only where bytes went.</summary>
     public int Fired { get; private set; }
 
     /// <summary>Called before each operation.</summary>
@@ -194,8 +194,13 @@ internal sealed class FaultFiles(MemoryDisk disk) : IStoreFiles
             return false;
         }
 
-        Fired++;
-        return Fault is Fault.Short or Fault.BitFlip
+        bool isBent = Fault is Fault.Short or Fault.BitFlip;
+        if (!isBent || call is "read" or "write")
+        {
+            Fired++;
+        }
+
+        return isBent
             ? true
             : throw new FileCallException(call, name, Fault == Fault.NoSpace ? FileCallException.NoSpace : FileCallException.InputOutput);
     }

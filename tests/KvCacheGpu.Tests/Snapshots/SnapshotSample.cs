@@ -27,7 +27,7 @@ internal sealed class SnapshotSample
         SnapshotSequence first = Sequence(random, geometry, pages, "chat-1", "ten/ant", tokens, null);
         SnapshotSequence second = Sequence(random, geometry, pages, "chat-2", null, tokens + 2, first);
         SnapshotSequence third = Sequence(random, geometry, pages, "", "", 0, null);
-        second = second with { Metadata = new Dictionary<string, string> { ["title"] = "Ünïcode 🙂", ["pad"] = new string('x', padding) } };
+        second = second with { Metadata = new Dictionary<string, string> { ["title"] = "Ünïcode 🙂", ["pad"] = new string([.. Enumerable.Range(0, padding).Select(_ => (char)random.Next(33, 127))]) } };
         byte[] states = new byte[pages.Count];
         random.NextBytes(states);
         return new SnapshotSample(seed, new SnapshotContent

@@ -27,7 +27,7 @@ internal sealed class SaveWork(
         Salt = salt,
         IsEncrypted = isEncrypted,
         Name = name,
-        Created = created,
+        Created = DateTimeOffset.FromUnixTimeMilliseconds(created.ToUnixTimeMilliseconds()),
         Sequences = content.Sequences.Count,
         Tokens = content.Sequences.Sum(sequence => (long)sequence.Length),
         Pages = content.Pages,
@@ -40,7 +40,7 @@ internal sealed class SaveWork(
     {
         var records = new BlockRecord[_plan.Blocks];
         long offset = FileHeader.MostBytes;
-        using var ring = new BlockRing(workers, _plan.Blocks, _plan.LargestBlock, codec);
+        using var ring = new BlockRing(workers, _plan.Blocks, _plan.LargestBlock, _plan.LargestBlock + BlockCodec.TagBytes, codec);
         ring.Run(
             _plan.Blocks,
             (block, slot) => _plan.Fill(block, slot.Decoded, pages),

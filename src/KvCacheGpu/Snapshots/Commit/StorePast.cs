@@ -71,6 +71,7 @@ internal sealed class StorePast
     }
 
     /// <summary>The number after all that were ever seen here.</summary>
+    /// <exception cref="KvNewerVersionException">A manifest is of a later version: what it means is unknown, and stays untouched.</exception>
     public long NextGeneration()
     {
         foreach (long generation in _listing.Generations)

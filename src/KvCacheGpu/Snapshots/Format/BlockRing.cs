@@ -1,11 +1,11 @@
 namespace KvCacheGpu;
 
 /// <summary>One place in the ring: a block decoded and as it is stored, and the codec of whichever thread works on it.</summary>
-internal sealed class BlockSlot(int decodedBytes, BlockCodec codec) : IDisposable
+internal sealed class BlockSlot(int decodedBytes, int storedBytes, BlockCodec codec) : IDisposable
 {
     public byte[] Decoded { get; } = GC.AllocateUninitializedArray<byte>(decodedBytes);
 
-    public byte[] Stored { get; } = GC.AllocateUninitializedArray<byte>(decodedBytes + BlockCodec.TagBytes);
+    public byte[] Stored { get; } = GC.AllocateUninitializedArray<byte>(storedBytes);
 
     public BlockCodec Codec { get; } = codec;
 
@@ -25,12 +25,12 @@ internal sealed class BlockRing : IDisposable
     private readonly BlockSlot[] _slots;
     private readonly bool _isInline;
 
-    /// <summary>Takes room for blocks of at most <paramref name="blockBytes"/>; one worker is the caller's thread.</summary>
-    public BlockRing(int workers, int blocks, int blockBytes, Func<BlockCodec> codec)
+    /// <summary>Takes room for blocks of so many bytes at most; one worker is the caller's thread.</summary>
+    public BlockRing(int workers, int blocks, int decodedBytes, int storedBytes, Func<BlockCodec> codec)
     {
         _isInline = workers == 1 || blocks == 1;
         int slots = _isInline ? 1 : Math.Min(workers + 2, blocks);
-        _slots = [.. Enumerable.Range(0, slots).Select(_ => new BlockSlot(blockBytes, codec()))];
+        _slots = [.. Enumerable.Range(0, slots).Select(_ => new BlockSlot(decodedBytes, storedBytes, codec()))];
     }
 
     /// <summary>Sends blocks 0 .. count - 1 through; <paramref name="fill"/> and <paramref name="drain"/> run on the calling thread.</summary>

@@ -27,7 +27,7 @@ internal sealed class BlockReader(OpenFile file, SnapshotManifest manifest, Func
             return;
         }
 
-        using var ring = new BlockRing(workers, count, LargestOf(first, count), codec);
+        using var ring = new BlockRing(workers, count, Largest(first, count, block => block.Decoded), Largest(first, count, block => block.Stored), codec);
         ring.Run(
             count,
             (i, slot) => file.Read(slot.Stored.AsSpan(0, manifest.Blocks[first + i].Stored), manifest.Blocks[first + i].Offset),
@@ -60,12 +60,12 @@ internal sealed class BlockReader(OpenFile file, SnapshotManifest manifest, Func
         slot.Codec.Decode(slot.Stored.AsSpan(0, record.Stored), slot.Decoded.AsSpan(0, record.Decoded), record, block, manifest.Version);
     }
 
-    private int LargestOf(int first, int count)
+    private int Largest(int first, int count, Func<BlockRecord, int> bytes)
     {
         int largest = 0;
         for (int block = first; block < first + count; block++)
         {
-            largest = Math.Max(largest, manifest.Blocks[block].Decoded);
+            largest = Math.Max(largest, bytes(manifest.Blocks[block]));
         }
 
         return largest;
