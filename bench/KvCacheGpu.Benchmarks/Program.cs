@@ -6,5 +6,10 @@ if (args is ["roofline", .. string[] options])
     return Roofline.Run(options);
 }
 
+if (args is ["snapshots", .. string[] sizes])
+{
+    return SnapshotRates.Run(sizes);
+}
+
 BenchmarkSwitcher.FromAssembly(typeof(Program).Assembly).Run(args);
 return 0;

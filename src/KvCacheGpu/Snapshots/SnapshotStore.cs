@@ -108,7 +108,7 @@ public sealed partial class SnapshotStore
             // Without CURRENT there is no snapshot: this one step deletes it, the rest is tidying.
             folder.Directory.Files.Unlink(folder.Directory.Descriptor, names.Current);
             SyncLast(folder, $"deletion of snapshot '{name}'");
-            folder.Sweep(folder.List(names).All.Select(file => file.Name));
+            folder.Sweep(past.Everything());
             return 0;
         }, cancel);
     }

@@ -28,7 +28,9 @@ public class BitFlipTests(ITestOutputHelper output)
         }
 
         Finish(snapshot, $"bit flips, {errors} of them errors", flips, SmallSnapshot.Bytes * 8);
-        Assert.InRange(errors, (SmallSnapshot.Bytes - 96) * 8, flips);
+
+        // The generation is found without CURRENT too, and a run of equal bytes may be copied from another place of it.
+        Assert.InRange(errors, flips * 99 / 100, flips);
     }
 
     [Fact]

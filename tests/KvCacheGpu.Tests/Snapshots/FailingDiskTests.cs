@@ -30,9 +30,9 @@ public class FailingDiskTests(ITestOutputHelper output)
     public void Loading_through_a_failing_disk_is_right_or_an_error()
     {
         long fired = 0;
-        foreach (Fault fault in Enum.GetValues<Fault>())
+        foreach ((Scenario scenario, Fault fault) in Scenario.All.Where(one => one.Name.StartsWith('t') || one.Name == "deletion").SelectMany(_ => Enum.GetValues<Fault>(), (one, fault) => (one, fault)))
         {
-            MemoryDisk disk = Scenario.All[2].Prepare();
+            MemoryDisk disk = scenario.Prepare();
             string newest = SnapshotSample.Create(2).Fingerprint, before = SnapshotSample.Create(1).Fingerprint;
             for (int point = 1; ; point++)
             {

@@ -37,9 +37,9 @@ public sealed class RealProcessTests(ITestOutputHelper output) : IDisposable
         }
 
         string[] lines = [.. (await oneSaid).Split('\n', StringSplitOptions.RemoveEmptyEntries), .. (await otherSaid).Split('\n', StringSplitOptions.RemoveEmptyEntries)];
-        Assert.Equal(2 * Rounds, lines.Length);
         Assert.All(lines, line => Assert.Matches("^(acked|E006) ", line));
         int busy = lines.Count(line => line.StartsWith("E006", StringComparison.Ordinal));
+        Assert.Equal(2 * Rounds, lines.Length - busy);
         FaultTally.Report(output, $"saves refused as busy, {lines.Length - busy} done, {loads} loads beside them", busy, 1);
         Assert.All(new SnapshotStore(directory).Verify(SavingChild.Name, default), verdict => Assert.Null(verdict.Error));
     }
@@ -55,7 +55,11 @@ public sealed class RealProcessTests(ITestOutputHelper output) : IDisposable
         {
             using Process child = SavingChild.Start(directory, next, 100_000, Tokens);
             string? line = child.StandardOutput.ReadLine();
-            Assert.True(line is not null, child.StandardError.ReadToEnd());
+            if (line is null)
+            {
+                Assert.Fail($"the child saved nothing: {child.StandardError.ReadToEnd()}");
+            }
+
             int delay = random.Next(8_000);
             long until = Stopwatch.GetTimestamp() + (delay * Stopwatch.Frequency / 1_000_000);
             while (Stopwatch.GetTimestamp() < until)

@@ -19,6 +19,11 @@ public class ResealedFlipTests(ITestOutputHelper output)
         long flips = 0, loads = 0;
         for (int bit = 0; bit < (manifest.Length - 16) * 8; bit++)
         {
+            if (bit / 8 is >= 56 and < 64)
+            {
+                continue; // The header's own check, which is made to fit.
+            }
+
             byte[] altered = [.. manifest];
             altered[bit / 8] ^= (byte)(1 << (bit % 8));
             snapshot.Reseal(altered);
@@ -29,8 +34,8 @@ public class ResealedFlipTests(ITestOutputHelper output)
 
         snapshot.Manifest.Replace(manifest);
         snapshot.Current.Replace(current);
-        Finish(snapshot, $"bits of a resealed manifest, {loads} of which only the time of creation heeds", flips, 4_000);
-        Assert.InRange(loads, 30, 64);
+        Finish(snapshot, $"bits of a resealed manifest, {loads} of which only the time of creation heeds", flips, 3_000);
+        Assert.InRange(loads, 30, 64); // Bits of the time of creation.
     }
 
     [Fact]

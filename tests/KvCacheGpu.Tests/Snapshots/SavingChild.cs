@@ -23,7 +23,9 @@ internal static class SavingChild
             }
             catch (KvCacheException error)
             {
-                said = $"{error.Code} {seed} {(error is KvPersistenceException { OutcomeUnknown: true } ? "unknown " : "")}{error.Message}\n";
+                // Busy: the same again, until the other lets go.
+                seed -= error is KvStoreBusyException ? 1 : 0;
+                said = $"{error.Code} {(error is KvStoreBusyException ? seed + 1 : seed)} {(error is KvPersistenceException { OutcomeUnknown: true } ? "unknown " : "")}{error.Message}\n";
             }
 
             standard.Write(System.Text.Encoding.UTF8.GetBytes(said));

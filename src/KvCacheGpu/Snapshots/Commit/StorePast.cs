@@ -83,6 +83,9 @@ internal sealed class StorePast
         return highest < long.MaxValue ? highest + 1 : throw new KvCorruptionException(_names.Hash, "generations that end", $"{highest}");
     }
 
+    /// <summary>All generations' files that were there.</summary>
+    public IEnumerable<string> Everything() => _listing.All.Select(file => file.Name);
+
     /// <summary>After a commit: all that was there but the newest generation that is whole.</summary>
     public IEnumerable<string> Expired()
     {

@@ -24,6 +24,11 @@ internal static class ManifestCheck
                 throw new KvNewerVersionException($"section {section.Kind}", $"version {manifest.Version}", $"version {section.Version}");
             }
 
+            if (section.Version < manifest.Version)
+            {
+                throw Flaw($"section {section.Kind} of version {manifest.Version}", $"{section.Version}");
+            }
+
             CheckSection(manifest, section, next);
             next += section.Blocks;
         }
