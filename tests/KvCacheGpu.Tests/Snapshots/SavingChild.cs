@@ -23,13 +23,17 @@ internal static class SavingChild
             }
             catch (KvCacheException error)
             {
-                // Busy: the same again, until the other lets go.
-                seed -= error is KvStoreBusyException ? 1 : 0;
-                said = $"{error.Code} {(error is KvStoreBusyException ? seed + 1 : seed)} {(error is KvPersistenceException { OutcomeUnknown: true } ? "unknown " : "")}{error.Message}\n";
+                said = $"{error.Code} {seed} {(error is KvPersistenceException { OutcomeUnknown: true } ? "unknown " : "")}{error.Message}\n";
             }
 
             standard.Write(System.Text.Encoding.UTF8.GetBytes(said));
             standard.Flush();
+            if (said.StartsWith("E006", StringComparison.Ordinal))
+            {
+                // Busy: the same again, once the other lets go.
+                Thread.Sleep(1);
+                seed--;
+            }
         }
 
         return 0;
