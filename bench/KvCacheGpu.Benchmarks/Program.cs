@@ -13,5 +13,10 @@ if (args is ["errors"])
     return 0;
 }
 
+if (args is ["snapshots", .. string[] sizes])
+{
+    return SnapshotRates.Run(sizes);
+}
+
 BenchmarkSwitcher.FromAssembly(typeof(Program).Assembly).Run(args);
 return 0;

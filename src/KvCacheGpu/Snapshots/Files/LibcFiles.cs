@@ -1,0 +1,111 @@
+using System.Runtime.InteropServices;
+
+namespace KvCacheGpu;
+
+/// <summary>The real file system, by libc.</summary>
+internal sealed unsafe class LibcFiles : IStoreFiles
+{
+    private const int OwnerOnly = 0x180; // 0600
+    private const int OwnerEnters = 0x1C0; // 0700
+
+    private LibcFiles()
+    {
+    }
+
+    /// <summary>The one there is.</summary>
+    /// <exception cref="KvUnsupportedException">Not on Linux.</exception>
+    public static LibcFiles Instance => OperatingSystem.IsLinux()
+        ? field ??= new LibcFiles()
+        : throw new KvUnsupportedException("snapshots", "Linux, whose fsync reports errors", RuntimeInformation.OSDescription);
+
+    public int OpenDirectory(string path) =>
+        Checked("open", path, Libc.Open(path, Libc.ReadOnly | Libc.Directory | Libc.NoFollow | Libc.CloseOnExec, 0));
+
+    public void MakeDirectory(string path) => Checked("mkdir", path, Libc.MakeDirectory(path, OwnerEnters));
+
+    public int Open(int directory, string name, FileUse use)
+    {
+        // Without NonBlocking a pipe planted here would hold the caller for ever.
+        int flags = Libc.NoFollow | Libc.CloseOnExec | Libc.NonBlocking | use switch
+        {
+            FileUse.Read => Libc.ReadOnly,
+            FileUse.Create => Libc.ReadWrite | Libc.Create | Libc.Exclusive,
+            _ => Libc.ReadWrite | Libc.Create,
+        };
+        while (true)
+        {
+            int file = Libc.OpenAt(directory, name, flags, OwnerOnly);
+            if (file >= 0 || Marshal.GetLastPInvokeError() != Libc.Interrupted)
+            {
+                return Checked("open", name, file);
+            }
+        }
+    }
+
+    public IReadOnlyList<string> List(int directory)
+    {
+        try
+        {
+            return [.. Directory.EnumerateFileSystemEntries($"/proc/self/fd/{directory}").Select(path => Path.GetFileName(path))];
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            throw new FileCallException("readdir", "of the store", FileCallException.InputOutput);
+        }
+    }
+
+    public int Read(int file, Span<byte> bytes, long offset)
+    {
+        fixed (byte* start = bytes)
+        {
+            while (true)
+            {
+                nint count = Libc.Read(file, start, (nuint)bytes.Length, offset);
+                if (count >= 0 || Marshal.GetLastPInvokeError() != Libc.Interrupted)
+                {
+                    return Checked("read", $"at {offset}", (int)count);
+                }
+            }
+        }
+    }
+
+    public int Write(int file, ReadOnlySpan<byte> bytes, long offset)
+    {
+        fixed (byte* start = bytes)
+        {
+            while (true)
+            {
+                nint count = Libc.Write(file, start, (nuint)bytes.Length, offset);
+                if (count >= 0 || Marshal.GetLastPInvokeError() != Libc.Interrupted)
+                {
+                    return Checked("write", $"at {offset}", (int)count);
+                }
+            }
+        }
+    }
+
+    public long Length(int file)
+    {
+        long length = Libc.Seek(file, 0, Libc.SeekEnd);
+        return length >= 0 ? length : throw new FileCallException("lseek", "", FileCallException.InputOutput);
+    }
+
+    // Never tried again: the kernel forgets what it could not write, and would report success.
+    public void Sync(int file) => Checked("fsync", "", Libc.Sync(file));
+
+    public void Rename(int directory, string from, string to) => Checked("rename", to, Libc.Rename(directory, from, directory, to));
+
+    public void Unlink(int directory, string name) => Checked("unlink", name, Libc.Unlink(directory, name, 0));
+
+    public bool TryLock(int file)
+    {
+        int result = Libc.Lock(file, Libc.LockExclusive | Libc.LockNonBlocking);
+        return result >= 0 || (Marshal.GetLastPInvokeError() == Libc.WouldBlock ? false : Checked("flock", "LOCK", result) == 0);
+    }
+
+    // What had to survive was synced before: nothing hangs on what close says.
+    public void Close(int file) => Libc.Close(file);
+
+    private static int Checked(string call, string name, int result) =>
+        result >= 0 ? result : throw new FileCallException(call, name, Marshal.GetLastPInvokeError());
+}

@@ -1,0 +1,224 @@
+namespace KvCacheGpu.TestKit;
+
+/// <summary>What happens at the operation that fails.</summary>
+internal enum Fault
+{
+    /// <summary>The device fails once.</summary>
+    InputOutput,
+
+    /// <summary>The device fails, and fails from then on.</summary>
+    Dead,
+
+    /// <summary>No space: half of a write arrives, the rest does not.</summary>
+    NoSpace,
+
+    /// <summary>Fewer bytes are read or written than asked for, which is no error.</summary>
+    Short,
+
+    /// <summary>One bit of what is written or read is another.</summary>
+    BitFlip,
+}
+
+/// <summary>The file operations of a store on a <see cref="MemoryDisk"/>, counted; the one asked for fails.</summary>
+internal sealed class FaultFiles(MemoryDisk disk) : IStoreFiles
+{
+    private readonly Dictionary<int, object> _open = [];
+    private int _next = 3;
+
+    /// <summary>Operations so far. Closing is none: nothing hangs on it.</summary>
+    public int Operations { get; private set; }
+
+    /// <summary>Number of the operation that fails, from 1; 0 for none.</summary>
+    public int FailAt { get; set; }
+
+    public Fault Fault { get; set; }
+
+    /// <summary>Faults that fired: bent bytes only where bytes went.</summary>
+    public int Fired { get; private set; }
+
+    /// <summary>Called before each operation.</summary>
+    public Action? Before { get; set; }
+
+    /// <summary>Descriptors that were not closed.</summary>
+    public int OpenDescriptors => _open.Count;
+
+    public int OpenDirectory(string path)
+    {
+        Step("open", path);
+        return Add(disk.Find(path) ?? throw new FileCallException("open", path, FileCallException.NoEntry));
+    }
+
+    public void MakeDirectory(string path)
+    {
+        Step("mkdir", path);
+        disk.Make(path);
+    }
+
+    public int Open(int directory, string name, FileUse use)
+    {
+        Step("open", name);
+        DiskFile? file = Directory(directory).Find(name);
+        if (use == FileUse.Read && file is null)
+        {
+            throw new FileCallException("open", name, FileCallException.NoEntry);
+        }
+
+        if (use == FileUse.Create && file is not null)
+        {
+            throw new FileCallException("open", name, 17);
+        }
+
+        if (file is null)
+        {
+            file = new DiskFile();
+            Directory(directory).Set(name, file);
+        }
+
+        return Add(new Descriptor(file));
+    }
+
+    public IReadOnlyList<string> List(int directory)
+    {
+        Step("readdir", "");
+        return Directory(directory).Names;
+    }
+
+    public int Read(int file, Span<byte> bytes, long offset)
+    {
+        bool isBent = Step("read", "");
+        if (isBent && Fault == Fault.Short && bytes.Length > 1)
+        {
+            return File(file).Read(bytes[..(bytes.Length / 2)], offset);
+        }
+
+        int count = File(file).Read(bytes, offset);
+        if (isBent && Fault == Fault.BitFlip && count > 0)
+        {
+            bytes[count / 2] ^= 4;
+        }
+
+        return count;
+    }
+
+    public int Write(int file, ReadOnlySpan<byte> bytes, long offset)
+    {
+        bool isFull = Fires && Fault == Fault.NoSpace;
+        if (isFull)
+        {
+            File(file).Write(bytes[..(bytes.Length / 2)], offset);
+        }
+
+        bool isBent = Step("write", "");
+        if (isBent && Fault == Fault.Short && bytes.Length > 1)
+        {
+            File(file).Write(bytes[..(bytes.Length / 2)], offset);
+            return bytes.Length / 2;
+        }
+
+        byte[] written = bytes.ToArray();
+        if (isBent && Fault == Fault.BitFlip && written.Length > 0)
+        {
+            written[written.Length / 2] ^= 4;
+        }
+
+        File(file).Write(written, offset);
+        return bytes.Length;
+    }
+
+    public long Length(int file)
+    {
+        Step("lseek", "");
+        return File(file).Length;
+    }
+
+    public void Sync(int file)
+    {
+        if (Fires && Fault is not (Fault.Short or Fault.BitFlip) && _open[file] is Descriptor failing)
+        {
+            failing.File.Forget();
+        }
+
+        Step("fsync", "");
+        if (_open[file] is Descriptor descriptor)
+        {
+            descriptor.File.Sync();
+        }
+        else
+        {
+            disk.Sync(Directory(file));
+        }
+    }
+
+    public void Rename(int directory, string from, string to)
+    {
+        Step("rename", to);
+        DiskFile file = Directory(directory).Find(from) ?? throw new FileCallException("rename", from, FileCallException.NoEntry);
+        Directory(directory).Set(to, file);
+        Directory(directory).Set(from, null);
+    }
+
+    public void Unlink(int directory, string name)
+    {
+        Step("unlink", name);
+        _ = Directory(directory).Find(name) ?? throw new FileCallException("unlink", name, FileCallException.NoEntry);
+        Directory(directory).Set(name, null);
+    }
+
+    public bool TryLock(int file)
+    {
+        Step("flock", "");
+        var descriptor = (Descriptor)_open[file];
+        descriptor.HoldsLock = !descriptor.File.IsLocked;
+        descriptor.File.IsLocked = true;
+        return descriptor.HoldsLock;
+    }
+
+    public void Close(int file)
+    {
+        if (_open.Remove(file, out object? closed) && closed is Descriptor { HoldsLock: true } descriptor)
+        {
+            descriptor.File.IsLocked = false;
+        }
+    }
+
+    private bool Fires => FailAt > 0 && (Operations + 1 == FailAt || (Fault == Fault.Dead && Operations + 1 > FailAt));
+
+    // True where the operation goes on, but not as asked.
+    private bool Step(string call, string name)
+    {
+        Before?.Invoke();
+        bool fires = Fires;
+        Operations++;
+        if (!fires)
+        {
+            return false;
+        }
+
+        bool isBent = Fault is Fault.Short or Fault.BitFlip;
+        if (!isBent || call is "read" or "write")
+        {
+            Fired++;
+        }
+
+        return isBent
+            ? true
+            : throw new FileCallException(call, name, Fault == Fault.NoSpace ? FileCallException.NoSpace : FileCallException.InputOutput);
+    }
+
+    private int Add(object opened)
+    {
+        _open.Add(++_next, opened);
+        return _next;
+    }
+
+    private DiskFile File(int descriptor) => ((Descriptor)_open[descriptor]).File;
+
+    private DiskDirectory Directory(int descriptor) => (DiskDirectory)_open[descriptor];
+
+    private sealed class Descriptor(DiskFile file)
+    {
+        public DiskFile File { get; } = file;
+
+        public bool HoldsLock { get; set; }
+    }
+}
