@@ -6,7 +6,7 @@ namespace KvCacheGpu.Kernels;
 ///   queries    [variants][tileRows/4][queryStride][4]   per (basis, factor) that a page class reads with; zero from the key width on
 ///   factors    [variants][tileRows]                     raw logit to units of log2
 ///   outputs    [bases][tileRows][outputStride]          plain, and rotated where sealed values are
-///   turned     [valueWidth][4]                          four outputs on their way back to the plain basis
+///   turned     [4][outputStride]                        outputs on their way back to the plain basis
 ///   logits     [4][logitStride]
 ///   weights    [4][logitStride]                         of one group of elements, where groups have scales
 ///   scales     [planes][logitStride]                    the page's key scales, then its value scales
@@ -14,6 +14,7 @@ namespace KvCacheGpu.Kernels;
 ///   keys       [queryStride][logitStride]               a page's, expanded; where a class is read so
 ///   values     [pageTokens][outputStride]               the same
 ///   rows       [tileRows/4]                             running softmaxes
+///   tokens     [tileRows]                               whose rows they are
 /// </code>
 /// </summary>
 internal sealed unsafe class AttendScratch
@@ -36,7 +37,7 @@ internal sealed unsafe class AttendScratch
         Factors = Queries + (variants * tileRows * _queryStride);
         Outputs = Factors + (variants * tileRows);
         Turned = Outputs + (2 * tileRows * OutputStride);
-        Logits = Turned + (4 * g.ValueWidth);
+        Logits = Turned + (4 * OutputStride);
         Weights = Logits + (4 * LogitStride);
         KeyScales = Weights + (4 * LogitStride);
         ValueScales = KeyScales + (KeyPlanes(shape) * LogitStride);
@@ -44,6 +45,7 @@ internal sealed unsafe class AttendScratch
         Keys = Mean + StrideOf(g.KeyWidth);
         Values = Keys + (IsExpanding(shape) ? (long)_queryStride * LogitStride : 0);
         Rows = (SoftmaxRows*)(Values + (IsExpanding(shape) ? (long)g.PageTokens * OutputStride : 0));
+        TokenOf = (int*)(Rows + (tileRows / 4));
     }
 
     public int TileRows { get; }
@@ -76,6 +78,9 @@ internal sealed unsafe class AttendScratch
 
     public SoftmaxRows* Rows { get; }
 
+    /// <summary>The token, among the sequence's, that each row of the tile belongs to; the last real row's where rows fill up a block.</summary>
+    public int* TokenOf { get; }
+
     /// <summary>Whether a tile's plain, and its rotated, outputs hold anything yet.</summary>
     public bool[] IsTouched { get; } = new bool[2];
 
@@ -86,9 +91,9 @@ internal sealed unsafe class AttendScratch
         KvGeometry g = shape.Geometry;
         int queryStride = RoundUp(g.KeyWidth, QueryMultiple);
         long floats = (long)tileRows * ((variants * (queryStride + 1)) + (2 * StrideOf(g.ValueWidth)));
-        floats += (4L * g.ValueWidth) + ((8L + KeyPlanes(shape) + ValuePlanes(shape)) * StrideOf(g.PageTokens)) + StrideOf(g.KeyWidth);
+        floats += (4L * StrideOf(g.ValueWidth)) + ((8L + KeyPlanes(shape) + ValuePlanes(shape)) * StrideOf(g.PageTokens)) + StrideOf(g.KeyWidth);
         floats += IsExpanding(shape) ? ((long)queryStride * StrideOf(g.PageTokens)) + ((long)g.PageTokens * StrideOf(g.ValueWidth)) : 0;
-        floats += tileRows / 4 * sizeof(SoftmaxRows) / sizeof(float);
+        floats += (tileRows / 4 * sizeof(SoftmaxRows) / sizeof(float)) + tileRows;
         return (floats + 31) & ~31L;
     }
 

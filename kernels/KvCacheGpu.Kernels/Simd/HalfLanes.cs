@@ -59,16 +59,16 @@ internal static unsafe class HalfLanes<S, F, I>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static bool Write(I halves, ushort* target, int tokens)
     {
-        ushort* lanes = stackalloc ushort[S.Lanes];
-        S.StoreShorts(lanes, halves);
-        bool isFinite = true;
-        for (int t = 0; t < tokens; t++)
+        if (S.Lanes == 16 && tokens == S.Lanes)
         {
-            target[t] = lanes[t];
-            isFinite &= (lanes[t] & 0x7C00) != 0x7C00;
+            // A half's exponent carries into its sign bit where it is full.
+            S.StoreShorts(target, halves);
+            var words = (ulong*)target;
+            ulong carries = Carry(words[0]) | Carry(words[1]) | Carry(words[2]) | Carry(words[3]);
+            return (carries & 0x8000800080008000) == 0;
         }
 
-        return isFinite;
+        return WriteSome(halves, target, tokens);
     }
 
     /// <summary>Whether the first of some floats are finite.</summary>
@@ -78,6 +78,22 @@ internal static unsafe class HalfLanes<S, F, I>
         for (int t = 0; t < tokens; t++)
         {
             isFinite &= (((int*)x)[t] & int.MaxValue) < 0x7F800000;
+        }
+
+        return isFinite;
+    }
+
+    private static ulong Carry(ulong halves) => (halves & 0x7C007C007C007C00) + 0x0400040004000400;
+
+    private static bool WriteSome(I halves, ushort* target, int tokens)
+    {
+        ushort* lanes = stackalloc ushort[S.Lanes];
+        S.StoreShorts(lanes, halves);
+        bool isFinite = true;
+        for (int t = 0; t < tokens; t++)
+        {
+            target[t] = lanes[t];
+            isFinite &= (lanes[t] & 0x7C00) != 0x7C00;
         }
 
         return isFinite;

@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
@@ -69,9 +71,11 @@ internal unsafe partial interface ISimd<F, I>
 
     static abstract F Index();
 
-    static abstract float Sum(F a);
+    /// <summary>The sum over the lanes of each.</summary>
+    static abstract Vector128<float> SumsOf(F a, F b, F c, F d);
 
-    static abstract float MaxOf(F a);
+    /// <summary>The largest lane of each.</summary>
+    static abstract Vector128<float> LargestOf(F a, F b, F c, F d);
 
     // What attention adds.
 

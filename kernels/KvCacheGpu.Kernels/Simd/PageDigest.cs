@@ -14,7 +14,26 @@ internal static unsafe class PageDigest<S, F, I>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Add(float* rows, int tokens, int stride, float* sums)
     {
-        for (int i = 0; i < stride; i += S.Lanes)
+        int i = 0;
+        for (; i + (4 * S.Lanes) <= stride; i += 4 * S.Lanes)
+        {
+            // Tokens are added in their order: only sums of several elements at once hide the additions' latency.
+            F a = S.Load(sums + i), b = S.Load(sums + i + S.Lanes), c = S.Load(sums + i + (2 * S.Lanes)), d = S.Load(sums + i + (3 * S.Lanes));
+            for (float* x = rows + i, end = x + ((long)tokens * stride); x < end; x += stride)
+            {
+                a = S.Add(a, S.Load(x));
+                b = S.Add(b, S.Load(x + S.Lanes));
+                c = S.Add(c, S.Load(x + (2 * S.Lanes)));
+                d = S.Add(d, S.Load(x + (3 * S.Lanes)));
+            }
+
+            S.Store(sums + i, a);
+            S.Store(sums + i + S.Lanes, b);
+            S.Store(sums + i + (2 * S.Lanes), c);
+            S.Store(sums + i + (3 * S.Lanes), d);
+        }
+
+        for (; i < stride; i += S.Lanes)
         {
             F sum = S.Load(sums + i);
             for (float* x = rows + i, end = x + ((long)tokens * stride); x < end; x += stride)
@@ -30,19 +49,34 @@ internal static unsafe class PageDigest<S, F, I>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void AddSquares(float* rows, int tokens, int stride, float* mean, float* squares, bool center)
     {
-        for (int i = 0; i < stride; i += S.Lanes)
+        int i = 0;
+        for (; i + (4 * S.Lanes) <= stride; i += 4 * S.Lanes)
+        {
+            float* m = mean + i;
+            F ma = S.Load(m), mb = S.Load(m + S.Lanes), mc = S.Load(m + (2 * S.Lanes)), md = S.Load(m + (3 * S.Lanes));
+            float* to = squares + i;
+            F a = S.Load(to), b = S.Load(to + S.Lanes), c = S.Load(to + (2 * S.Lanes)), d = S.Load(to + (3 * S.Lanes));
+            for (float* x = rows + i, end = x + ((long)tokens * stride); x < end; x += stride)
+            {
+                a = AddSquare(x, ma, a, center);
+                b = AddSquare(x + S.Lanes, mb, b, center);
+                c = AddSquare(x + (2 * S.Lanes), mc, c, center);
+                d = AddSquare(x + (3 * S.Lanes), md, d, center);
+            }
+
+            S.Store(to, a);
+            S.Store(to + S.Lanes, b);
+            S.Store(to + (2 * S.Lanes), c);
+            S.Store(to + (3 * S.Lanes), d);
+        }
+
+        for (; i < stride; i += S.Lanes)
         {
             F m = S.Load(mean + i);
             F sum = S.Load(squares + i);
             for (float* x = rows + i, end = x + ((long)tokens * stride); x < end; x += stride)
             {
-                F e = S.Subtract(S.Load(x), m);
-                if (center)
-                {
-                    S.Store(x, e);
-                }
-
-                sum = S.Add(sum, S.Multiply(e, e));
+                sum = AddSquare(x, m, sum, center);
             }
 
             S.Store(squares + i, sum);
@@ -76,6 +110,18 @@ internal static unsafe class PageDigest<S, F, I>
         }
 
         Write(squares, width, stride, target, scratch);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static F AddSquare(float* x, F mean, F sum, bool center)
+    {
+        F e = S.Subtract(S.Load(x), mean);
+        if (center)
+        {
+            S.Store(x, e);
+        }
+
+        return S.Add(sum, S.Multiply(e, e));
     }
 
     private static void Write(float* row, int width, int stride, ushort* target, int* scratch)

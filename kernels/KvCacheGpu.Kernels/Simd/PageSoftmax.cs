@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 
 namespace KvCacheGpu.Kernels;
 
@@ -31,6 +32,9 @@ internal unsafe struct SoftmaxRows
 
     /// <summary>What is added to a group of outputs: the weights times the group's minimum.</summary>
     public fixed float Bias[4];
+
+    /// <summary>Room for the powers of what the page changes, as many as the widest vectors hold.</summary>
+    public fixed float Powers[16];
 
     /// <summary>The page's first token that the row sees; at or beyond the count where it sees none.</summary>
     public fixed int First[4];
@@ -66,37 +70,35 @@ internal static unsafe class PageSoftmax<S, F, I>
     /// <param name="valueScales">f32[padded], or null.</param>
     /// <param name="valueFactor">The value codec's factor.</param>
     /// <param name="rows">The rows' running softmax; updated.</param>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Update(
         float* logits, int stride, int padded, float* keyScales, float* keyOffsets, float* valueScales, float valueFactor, SoftmaxRows* rows)
     {
-        float* powers = stackalloc float[16];
-        for (int r = 0; r < 4; r++)
+        bool seesAll = Vector128.GreaterThanOrEqualAll(Vector128.Load(rows->Count), Vector128.Create(padded))
+            && Vector128.LessThanOrEqualAll(Vector128.Load(rows->First), Vector128<int>.Zero);
+        Scale(logits, stride, padded, keyScales, keyOffsets, rows);
+        if (!seesAll)
         {
-            float page = Largest(logits + (r * stride), rows->First[r], rows->Count[r], padded, rows->Factor[r], keyScales, rows->Mean[r], keyOffsets);
-            float before = rows->Maximum[r];
-            float maximum = page > before ? page : before;
-            rows->PageMaximum[r] = page;
-            rows->Maximum[r] = maximum;
-
-            // Equal, -inf included, is a power of 0: a row that has seen nothing keeps its nothing.
-            powers[r] = before == maximum ? 0f : before - maximum;
-            powers[4 + r] = page == maximum ? 0f : page - maximum;
+            Hide(logits, stride, padded, rows);
         }
 
+        Vector128<float> page = Vector128.Load(rows->PageMaximum), before = Vector128.Load(rows->Maximum);
+        Vector128<float> maximum = Vector128.ConditionalSelect(Vector128.GreaterThan(page, before), page, before);
+        maximum.Store(rows->Maximum);
+
+        // Equal, -inf included, is a power of 0: a row that has seen nothing keeps its nothing.
+        float* powers = rows->Powers;
+        Vector128.AndNot(before - maximum, Vector128.Equals(before, maximum)).Store(powers);
+        Vector128.AndNot(page - maximum, Vector128.Equals(page, maximum)).Store(powers + 4);
         for (int i = 0; i < 8; i += S.Lanes)
         {
             S.Store(powers + i, Exp2<S, F, I>.Of(S.Load(powers + i)));
         }
 
-        for (int r = 0; r < 4; r++)
-        {
-            float share = powers[4 + r];
-            float sum = Weigh(logits + (r * stride), padded, rows->PageMaximum[r], valueFactor * share, valueScales);
-            rows->PageSum[r] = sum;
-            rows->Keep[r] = powers[r];
-            rows->Sum[r] = (rows->Sum[r] * powers[r]) + (sum * share);
-        }
+        Vector128<float> keep = Vector128.Load(powers), share = Vector128.Load(powers + 4);
+        keep.Store(rows->Keep);
+        (share * valueFactor).Store(powers + 8);
+        Weigh(logits, stride, padded, valueScales, rows);
+        ((Vector128.Load(rows->Sum) * keep) + (Vector128.Load(rows->PageSum) * share)).Store(rows->Sum);
     }
 
     /// <summary>
@@ -131,7 +133,7 @@ internal static unsafe class PageSoftmax<S, F, I>
             d = Weigh(p + (3 * stride), w + (3 * stride), scale, minimum, d);
         }
 
-        (rows->Bias[0], rows->Bias[1], rows->Bias[2], rows->Bias[3]) = (S.Sum(a), S.Sum(b), S.Sum(c), S.Sum(d));
+        S.SumsOf(a, b, c, d).Store(rows->Bias);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -142,63 +144,118 @@ internal static unsafe class PageSoftmax<S, F, I>
         return S.MultiplyAdd(p, minimum, sum);
     }
 
-    /// <summary>Scales a row's logits, hides what it does not see, and returns the largest.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static float Largest(float* logits, int first, int count, int padded, float factor, float* keyScales, float mean, float* keyOffsets)
+    /// <summary>Scales logits and finds each row's largest.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Scale(float* logits, int stride, int padded, float* keyScales, float* keyOffsets, SoftmaxRows* rows)
     {
-        F largest = S.All(float.NegativeInfinity);
-        F f = S.All(factor), m = S.All(mean);
-        for (int t = 0; t < padded; t += S.Lanes)
+        F a = S.All(float.NegativeInfinity), b = a, c = a, d = a;
+        F fa = S.All(rows->Factor[0]), fb = S.All(rows->Factor[1]), fc = S.All(rows->Factor[2]), fd = S.All(rows->Factor[3]);
+        F scale = S.All(1f);
+        if (keyOffsets == null)
         {
-            F s = S.Multiply(S.Load(logits + t), f);
-            if (keyScales != null)
+            for (int t = 0; t < padded; t += S.Lanes)
             {
-                s = S.Multiply(s, S.Load(keyScales + t));
+                scale = keyScales != null ? S.Load(keyScales + t) : scale;
+                float* p = logits + t;
+                a = S.Max(a, Scale(p, fa, scale));
+                b = S.Max(b, Scale(p + stride, fb, scale));
+                c = S.Max(c, Scale(p + (2 * stride), fc, scale));
+                d = S.Max(d, Scale(p + (3 * stride), fd, scale));
             }
-
-            if (keyOffsets != null)
+        }
+        else
+        {
+            F ma = S.All(rows->Mean[0]), mb = S.All(rows->Mean[1]), mc = S.All(rows->Mean[2]), md = S.All(rows->Mean[3]);
+            for (int t = 0; t < padded; t += S.Lanes)
             {
-                s = S.MultiplyAdd(S.Load(keyOffsets + t), m, s);
+                scale = S.Load(keyScales + t);
+                F offset = S.Load(keyOffsets + t);
+                float* p = logits + t;
+                a = S.Max(a, Scale(p, fa, scale, ma, offset));
+                b = S.Max(b, Scale(p + stride, fb, scale, mb, offset));
+                c = S.Max(c, Scale(p + (2 * stride), fc, scale, mc, offset));
+                d = S.Max(d, Scale(p + (3 * stride), fd, scale, md, offset));
             }
-
-            if (t + S.Lanes > count)
-            {
-                s = S.IfLess(S.Add(S.Index(), S.All(t)), S.All(count), s, S.All(float.NegativeInfinity));
-            }
-
-            if (t < first)
-            {
-                s = S.IfLess(S.Add(S.Index(), S.All(t)), S.All(first), S.All(float.NegativeInfinity), s);
-            }
-
-            S.Store(logits + t, s);
-            largest = S.Max(largest, s);
         }
 
-        return S.MaxOf(largest);
+        S.LargestOf(a, b, c, d).Store(rows->PageMaximum);
     }
 
-    /// <summary>Turns a row's logits into weights and returns the sum of their powers.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static float Weigh(float* logits, int padded, float pageMaximum, float factor, float* valueScales)
+    private static F Scale(float* logits, F factor, F scale)
     {
-        // A row that sees nothing of this page has no maximum to subtract: -inf - 0 stays -inf and weighs 0.
-        F shift = S.All(pageMaximum == float.NegativeInfinity ? 0f : pageMaximum);
-        F sum = S.All(0f);
-        F f = S.All(factor);
+        F s = S.Multiply(S.Multiply(S.Load(logits), factor), scale);
+        S.Store(logits, s);
+        return s;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static F Scale(float* logits, F factor, F scale, F mean, F offset)
+    {
+        F s = S.MultiplyAdd(offset, mean, S.Multiply(S.Multiply(S.Load(logits), factor), scale));
+        S.Store(logits, s);
+        return s;
+    }
+
+    /// <summary>Hides what rows do not see, and finds each row's largest among the rest.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Hide(float* logits, int stride, int padded, SoftmaxRows* rows)
+    {
+        F none = S.All(float.NegativeInfinity);
+        F a = none, b = none, c = none, d = none;
         for (int t = 0; t < padded; t += S.Lanes)
         {
-            F p = Exp2<S, F, I>.Of(S.Subtract(S.Load(logits + t), shift));
-            sum = S.Add(sum, p);
-            p = S.Multiply(p, f);
-            if (valueScales != null)
-            {
-                p = S.Multiply(p, S.Load(valueScales + t));
-            }
-
-            S.Store(logits + t, p);
+            F index = S.Add(S.Index(), S.All(t));
+            float* p = logits + t;
+            a = S.Max(a, Hide(p, index, rows, 0));
+            b = S.Max(b, Hide(p + stride, index, rows, 1));
+            c = S.Max(c, Hide(p + (2 * stride), index, rows, 2));
+            d = S.Max(d, Hide(p + (3 * stride), index, rows, 3));
         }
 
-        return S.Sum(sum);
+        S.LargestOf(a, b, c, d).Store(rows->PageMaximum);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static F Hide(float* logits, F index, SoftmaxRows* rows, int row)
+    {
+        F none = S.All(float.NegativeInfinity);
+        F s = S.IfLess(index, S.All(rows->Count[row]), S.Load(logits), none);
+        s = S.IfLess(index, S.All(rows->First[row]), none, s);
+        S.Store(logits, s);
+        return s;
+    }
+
+    /// <summary>Turns logits into weights, and finds the sums of each row's powers.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Weigh(float* logits, int stride, int padded, float* valueScales, SoftmaxRows* rows)
+    {
+        // A row that sees nothing of this page has no maximum to subtract: -inf less any number stays -inf and weighs 0.
+        F least = S.All(float.MinValue);
+        F pa = S.Max(S.All(rows->PageMaximum[0]), least), pb = S.Max(S.All(rows->PageMaximum[1]), least);
+        F pc = S.Max(S.All(rows->PageMaximum[2]), least), pd = S.Max(S.All(rows->PageMaximum[3]), least);
+        float* factors = rows->Powers + 8;
+        F fa = S.All(factors[0]), fb = S.All(factors[1]), fc = S.All(factors[2]), fd = S.All(factors[3]);
+        F a = S.All(0), b = a, c = a, d = a;
+        F scale = S.All(1f);
+        for (int t = 0; t < padded; t += S.Lanes)
+        {
+            scale = valueScales != null ? S.Load(valueScales + t) : scale;
+            float* p = logits + t;
+            a = S.Add(a, Weigh(p, pa, S.Multiply(fa, scale)));
+            b = S.Add(b, Weigh(p + stride, pb, S.Multiply(fb, scale)));
+            c = S.Add(c, Weigh(p + (2 * stride), pc, S.Multiply(fc, scale)));
+            d = S.Add(d, Weigh(p + (3 * stride), pd, S.Multiply(fd, scale)));
+        }
+
+        S.SumsOf(a, b, c, d).Store(rows->PageSum);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static F Weigh(float* logits, F largest, F factor)
+    {
+        F p = Exp2<S, F, I>.Of(S.Subtract(S.Load(logits), largest));
+        S.Store(logits, S.Multiply(p, factor));
+        return p;
     }
 }

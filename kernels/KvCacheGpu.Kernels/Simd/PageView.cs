@@ -89,10 +89,7 @@ internal readonly unsafe struct PageView<S, F, I>
         if (_keyOffsets != null)
         {
             Vector128<float> mean = TimesMean(q);
-            for (int r = 0; r < 4; r++)
-            {
-                state->Mean[r] = state->Factor[r] * mean[r];
-            }
+            (Vector128.Load(state->Factor) * mean).Store(state->Mean);
         }
 
         if (_expandsKeys)
@@ -151,6 +148,11 @@ internal readonly unsafe struct PageView<S, F, I>
     private Vector128<float> TimesMean(float* q)
     {
         float* mean = _scratch.Mean;
+        if (S.Lanes == 16 && Avx512F.IsSupported)
+        {
+            return TimesMean512(q, mean, _g.KeyWidth);
+        }
+
         Vector128<float> a = default, b = default, c = default, d = default;
         for (int i = 0; i < _g.KeyWidth; i += 4, q += 16)
         {
@@ -161,6 +163,26 @@ internal readonly unsafe struct PageView<S, F, I>
         }
 
         return (a + b) + (c + d);
+    }
+
+    // The same, four elements a vector. Queries are zero from the width on, and what follows the mean is finite.
+    private static Vector128<float> TimesMean512(float* q, float* mean, int width)
+    {
+        var first = Vector512.Create(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+        Vector512<int> second = first + Vector512.Create(4), third = first + Vector512.Create(8), fourth = first + Vector512.Create(12);
+        Vector512<float> a = default, b = default, c = default, d = default;
+        for (int i = 0; i < width; i += 16, q += 64)
+        {
+            Vector512<float> m = Vector512.Load(mean + i);
+            a = Vector512.MultiplyAddEstimate(Vector512.Load(q), Avx512F.PermuteVar16x32(m, first), a);
+            b = Vector512.MultiplyAddEstimate(Vector512.Load(q + 16), Avx512F.PermuteVar16x32(m, second), b);
+            c = Vector512.MultiplyAddEstimate(Vector512.Load(q + 32), Avx512F.PermuteVar16x32(m, third), c);
+            d = Vector512.MultiplyAddEstimate(Vector512.Load(q + 48), Avx512F.PermuteVar16x32(m, fourth), d);
+        }
+
+        a = (a + b) + (c + d);
+        Vector256<float> half = a.GetLower() + a.GetUpper();
+        return half.GetLower() + half.GetUpper();
     }
 
     // Scales and mean of the page that is read next; its elements are fetched by the loops over this one's.

@@ -15,13 +15,6 @@ internal static unsafe class RotateRows
         Transform(rows, width);
     }
 
-    /// <summary>x = D H x'.</summary>
-    public static void Undo(float* rows, int width, float* signs)
-    {
-        Transform(rows, width);
-        Scale(rows, width, signs);
-    }
-
     private static void Scale(float* rows, int width, float* signs)
     {
         for (int i = 0; i < width; i++)

@@ -98,14 +98,22 @@ internal unsafe partial struct Simd256 : ISimd<F, I>
     public static F Index() => Vector256.ConvertToSingle(Vector256<int>.Indices);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static float Sum(F a) => Vector256.Sum(a);
+    public static Vector128<float> SumsOf(F a, F b, F c, F d)
+    {
+        (Vector128<float> x, Vector128<float> y, Vector128<float> z, Vector128<float> w) = Columns(
+            a.GetLower() + a.GetUpper(), b.GetLower() + b.GetUpper(), c.GetLower() + c.GetUpper(), d.GetLower() + d.GetUpper());
+        return (x + y) + (z + w);
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static float MaxOf(F a)
+    public static Vector128<float> LargestOf(F a, F b, F c, F d)
     {
-        Vector128<float> c = Vector128.MaxNative(a.GetLower(), a.GetUpper());
-        c = Vector128.MaxNative(c, Vector128.Shuffle(c, Vector128.Create(2, 3, 0, 1)));
-        return c[0] > c[1] ? c[0] : c[1];
+        (Vector128<float> x, Vector128<float> y, Vector128<float> z, Vector128<float> w) = Columns(
+            Vector128.MaxNative(a.GetLower(), a.GetUpper()),
+            Vector128.MaxNative(b.GetLower(), b.GetUpper()),
+            Vector128.MaxNative(c.GetLower(), c.GetUpper()),
+            Vector128.MaxNative(d.GetLower(), d.GetUpper()));
+        return Vector128.MaxNative(Vector128.MaxNative(x, y), Vector128.MaxNative(z, w));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -161,5 +169,21 @@ internal unsafe partial struct Simd256 : ISimd<F, I>
         }
 
         return shifted;
+    }
+
+    // Lane n of each of the four.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static (Vector128<float> X, Vector128<float> Y, Vector128<float> Z, Vector128<float> W) Columns(
+        Vector128<float> a, Vector128<float> b, Vector128<float> c, Vector128<float> d)
+    {
+        if (!Sse.IsSupported)
+        {
+            return (Vector128.Create(a[0], b[0], c[0], d[0]), Vector128.Create(a[1], b[1], c[1], d[1]),
+                Vector128.Create(a[2], b[2], c[2], d[2]), Vector128.Create(a[3], b[3], c[3], d[3]));
+        }
+
+        Vector128<float> lowAb = Sse.UnpackLow(a, b), lowCd = Sse.UnpackLow(c, d);
+        Vector128<float> highAb = Sse.UnpackHigh(a, b), highCd = Sse.UnpackHigh(c, d);
+        return (Sse.MoveLowToHigh(lowAb, lowCd), Sse.MoveHighToLow(lowCd, lowAb), Sse.MoveLowToHigh(highAb, highCd), Sse.MoveHighToLow(highCd, highAb));
     }
 }

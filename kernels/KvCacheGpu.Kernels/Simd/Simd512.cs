@@ -98,16 +98,15 @@ internal unsafe partial struct Simd512 : ISimd<F, I>
     public static F Index() => Vector512.ConvertToSingle(Vector512<int>.Indices);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static float Sum(F a) => Vector512.Sum(a);
+    public static Vector128<float> SumsOf(F a, F b, F c, F d) => Simd256.SumsOf(
+        a.GetLower() + a.GetUpper(), b.GetLower() + b.GetUpper(), c.GetLower() + c.GetUpper(), d.GetLower() + d.GetUpper());
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static float MaxOf(F a)
-    {
-        Vector256<float> b = Vector256.MaxNative(a.GetLower(), a.GetUpper());
-        Vector128<float> c = Vector128.MaxNative(b.GetLower(), b.GetUpper());
-        c = Vector128.MaxNative(c, Vector128.Shuffle(c, Vector128.Create(2, 3, 0, 1)));
-        return c[0] > c[1] ? c[0] : c[1];
-    }
+    public static Vector128<float> LargestOf(F a, F b, F c, F d) => Simd256.LargestOf(
+        Vector256.MaxNative(a.GetLower(), a.GetUpper()),
+        Vector256.MaxNative(b.GetLower(), b.GetUpper()),
+        Vector256.MaxNative(c.GetLower(), c.GetUpper()),
+        Vector256.MaxNative(d.GetLower(), d.GetUpper()));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static I Indices() => Vector512<int>.Indices;

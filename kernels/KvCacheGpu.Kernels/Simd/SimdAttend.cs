@@ -107,6 +107,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
                 // Rows that fill up the last block repeat the last real one; their results go nowhere.
                 int query = firstRow + Math.Min((4 * block) + r, rows - 1);
                 (int token, int member) = Math.DivRem(query, _g.GroupSize);
+                scratch.TokenOf[(4 * block) + r] = token;
                 Queries.Read(work.Sequence.FirstToken + token, (work.Head * _g.GroupSize) + member, _g.KeyWidth, plain + r, 4);
             }
 
@@ -134,11 +135,14 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
     {
         float* q = scratch.QueryBlock(variant, block);
         float factor = _variants.Factor(variant);
-        Vector128<float> largest = default;
+        Vector128<int> magnitudes = default;
         for (int i = 0; i < 4 * _g.KeyWidth; i += 4)
         {
-            largest = Vector128.Max(largest, Vector128.Abs(Vector128.Load(q + i)));
+            // As integers magnitudes are ordered alike, NaN on top, and compare in one instruction.
+            magnitudes = Vector128.Max(magnitudes, Vector128.Abs(Vector128.Load(q + i)).AsInt32());
         }
+
+        Vector128<float> largest = magnitudes.AsSingle();
 
         Vector128<float> scales = default;
         for (int r = 0; r < 4; r++)
@@ -172,20 +176,19 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
         int* page = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, entry)]);
         int* ahead = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, nextEntry)]);
         int firstPosition = work.Sequence.Length - work.Sequence.Tokens - (TableMap.PageIndexOf(tag) * _g.PageTokens) + 1;
-        int most = Math.Clamp(firstPosition + ((firstRow + rows - 1) / _g.GroupSize), 0, _g.PageTokens);
+        int* tokenOf = scratch.TokenOf;
+        int most = Math.Clamp(firstPosition + tokenOf[rows - 1], 0, _g.PageTokens);
         bool isChunk = (long)work.Sequence.Tokens * _g.GroupSize > ChunkRows;
         var view = new PageView<S, F, I>(_tier.Shape.Classes[pageClass], page, ahead, _g, scratch, most, isChunk);
         int variant = _variants.Of(pageClass);
         for (int block = 0; 4 * block < rows; block++)
         {
-            int last = firstRow + Math.Min((4 * block) + 3, rows - 1);
-            int seen = Math.Clamp(firstPosition + (last / _g.GroupSize), 0, _g.PageTokens);
-            seen = firstPosition + ((firstRow + (4L * block)) / _g.GroupSize) - Window < _g.PageTokens ? seen : 0;
+            int seen = Math.Clamp(firstPosition + tokenOf[(4 * block) + 3], 0, _g.PageTokens);
+            seen = (long)firstPosition + tokenOf[4 * block] - Window < _g.PageTokens ? seen : 0;
             SoftmaxRows* state = scratch.Rows + block;
             for (int r = 0; r < 4; r++)
             {
-                int query = firstRow + Math.Min((4 * block) + r, rows - 1);
-                int end = firstPosition + (query / _g.GroupSize);
+                int end = firstPosition + tokenOf[(4 * block) + r];
                 state->First[r] = end > Window ? end - Window : 0;
                 state->Count[r] = Math.Clamp(end, 0, _g.PageTokens);
                 state->Factor[r] = scratch.Factors[(variant * scratch.TileRows) + (4 * block) + r];
@@ -205,10 +208,10 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
                     Multiply(scratch.OutputRow(1 - view.Rotated, local), state->Keep[r], _g.ValueWidth);
                 }
 
-                int query = firstRow + local;
-                if (local < rows && query / _g.GroupSize == work.Sequence.Tokens - 1)
+                if (local < rows && tokenOf[local] == work.Sequence.Tokens - 1)
                 {
-                    float* stats = (float*)_tier.Tables + _tier.Map.StatsWord(row, entry) + (2 * (query % _g.GroupSize));
+                    int member = firstRow + local - (tokenOf[local] * _g.GroupSize);
+                    float* stats = (float*)_tier.Tables + _tier.Map.StatsWord(row, entry) + (2 * member);
                     (stats[0], stats[1]) = (state->PageMaximum[r] * Ln2, state->PageSum[r]);
                 }
             }
@@ -229,25 +232,22 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
             return;
         }
 
+        RowPlan plan = _tier.ValueRows;
         float* turned = scratch.Turned;
         for (int block = 0; 4 * block < rows; block++)
         {
             for (int r = 0; r < 4; r++)
             {
-                float* from = scratch.OutputRow(1, (4 * block) + r);
-                for (int i = 0; i < _g.ValueWidth; i++)
-                {
-                    turned[(4 * i) + r] = from[i];
-                }
+                new Span<float>(scratch.OutputRow(1, (4 * block) + r), plan.Stride).CopyTo(new Span<float>(turned + (r * plan.Stride), plan.Stride));
             }
 
-            RotateRows.Undo(turned, _g.ValueWidth, _tier.ValueSigns);
+            RowRotation<S, F, I>.Transform<SimdF32, Back>((int*)turned, turned, 4 * plan.Stride, plan, plan.Normed);
             for (int r = 0; r < 4; r++)
             {
                 float* plain = scratch.OutputRow(0, (4 * block) + r);
-                for (int i = 0; i < _g.ValueWidth; i++)
+                for (int i = 0; i < plan.Stride; i += S.Lanes)
                 {
-                    plain[i] += turned[(4 * i) + r];
+                    S.Store(plain + i, S.Add(S.Load(plain + i), S.Load(turned + (r * plan.Stride) + i)));
                 }
             }
         }

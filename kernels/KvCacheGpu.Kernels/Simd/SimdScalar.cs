@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 
 namespace KvCacheGpu.Kernels;
 
@@ -72,9 +73,9 @@ internal unsafe partial struct SimdScalar : ISimd<float, int>
 
     public static float Index() => 0;
 
-    public static float Sum(float a) => a;
+    public static Vector128<float> SumsOf(float a, float b, float c, float d) => Vector128.Create(a, b, c, d);
 
-    public static float MaxOf(float a) => a;
+    public static Vector128<float> LargestOf(float a, float b, float c, float d) => Vector128.Create(a, b, c, d);
 
     public static int Indices() => 0;
 

@@ -60,8 +60,6 @@ public sealed unsafe class SimdTier : KernelTier
 
     internal float* KeySigns => KeyRows.Signs;
 
-    internal float* ValueSigns => ValueRows.Signs;
-
     internal bool RotatesValues { get; }
 
     /// <inheritdoc/>

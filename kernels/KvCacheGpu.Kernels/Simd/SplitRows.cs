@@ -1,3 +1,5 @@
+using System.Numerics;
+
 namespace KvCacheGpu.Kernels;
 
 /// <summary>A query row's softmax over some of its pages.</summary>
@@ -36,13 +38,25 @@ internal readonly unsafe struct SplitRows(float* memory, int* arrivals, int rows
             float* part = Row(s, row);
             float share = MathF.Pow(2f, part[0] - maximum);
             sum += part[1] * share;
-            for (int i = 0; i < width; i++)
-            {
-                output[i] = (s == 0 ? 0f : output[i]) + (part[2 + i] * share);
-            }
+            Add(output, s > 0, part + 2, share, width);
         }
 
         return new RowState(maximum, sum);
+    }
+
+    // From times share, added to what is there or in its place; both may be one.
+    private static void Add(float* to, bool keeps, float* from, float share, int width)
+    {
+        int i = 0;
+        for (; i + Vector<float>.Count <= width; i += Vector<float>.Count)
+        {
+            ((keeps ? Vector.Load(to + i) : Vector<float>.Zero) + (Vector.Load(from + i) * share)).Store(to + i);
+        }
+
+        for (; i < width; i++)
+        {
+            to[i] = (keeps ? to[i] : 0f) + (from[i] * share);
+        }
     }
 
     private float* Row(int segment, int row) => memory + ((((long)segment * rows) + row) * FloatsPerRow(stride));
