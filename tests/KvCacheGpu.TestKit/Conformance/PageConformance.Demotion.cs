@@ -129,6 +129,31 @@ public abstract partial class PageConformance<TTier>
         }
     }
 
+    [Fact]
+    public void A_page_whose_scale_overflows_at_any_of_its_tokens_is_kept()
+    {
+        const int tokens = 21, width = 64;
+        var geometry = new KvGeometry(1, 1, 1, width, pageTokens: tokens);
+        using var harness = new TierHarness(TTier.Create, Shapes.Classes(geometry, PageFormat.F32, [(PageFormat.T4, PageFormat.V4)]), 60);
+        HarnessSequence sequence = harness.Add(new SequenceData(geometry, (tokens + 1) * tokens, 99));
+        harness.Begin((sequence, (tokens + 1) * tokens));
+        float[] values = [.. sequence.Data.Values[0]];
+        float[] signs = Rotation.Signs(width, AttentionCase.RotationSeed);
+        for (int page = 0; page < tokens; page++)
+        {
+            // Rotated, all of it lies in the first element: a minimum 8 times beyond what binary16 holds.
+            int token = (page * tokens) + page;
+            signs.Select(sign => -65504 * sign).ToArray().CopyTo(values, token * width);
+        }
+
+        harness.Append(0, harness.Keys(0), values);
+        harness.End();
+        PageMove[] moves = [.. sequence.Rows[0, 0].Select(e => new PageMove(e.Slot, KernelShape.Open, harness.TakeSlot(), KernelShape.Sealed, tokens))];
+        var kept = new bool[moves.Length];
+        harness.Tier.Transcode(moves, kept);
+        Assert.Equal([.. Enumerable.Repeat(true, tokens), false], kept);
+    }
+
     // One head's first page.
     private static float[][] Page(float[] rows, int tokens, int width, PageFormat open) =>
         [.. Enumerable.Range(0, tokens).Select(t => Row(rows, t, width, open))];
