@@ -152,7 +152,7 @@ internal static class AttendKernel
                     int own = r * RangeWords;
                     if (range[own + 2] == length - 1 && entry >= range[own] && entry < range[own + 1])
                     {
-                        WriteStatistic(arena, dims, tableRow, entry, firstRow + r, float.NegativeInfinity, 0f);
+                        WriteStatistic(arena, dims, tableRow, TableMap.PageIndexOf(tag), firstRow + r, float.NegativeInfinity, 0f);
                     }
                 }
             }
@@ -173,7 +173,7 @@ internal static class AttendKernel
                     Advance(state, r, largest[r * Group.DimX], sums[r * Group.DimX], range[(r * RangeWords) + 4] < end);
                     if (range[(r * RangeWords) + 2] == length - 1 && end > 0)
                     {
-                        WriteStatistic(arena, dims, tableRow, entry, firstRow + r, largest[r * Group.DimX], sums[r * Group.DimX]);
+                        WriteStatistic(arena, dims, tableRow, TableMap.PageIndexOf(tag), firstRow + r, largest[r * Group.DimX], sums[r * Group.DimX]);
                     }
                 }
 
@@ -209,14 +209,14 @@ internal static class AttendKernel
         }
     }
 
-    private static void WriteStatistic(ArrayView<int> arena, KernelDims dims, int tableRow, int entry, int row, float largest, float sum)
+    private static void WriteStatistic(ArrayView<int> arena, KernelDims dims, int tableRow, int page, int row, float largest, float sum)
     {
-        int stats = dims.Stats + (2 * ((((tableRow * dims.Capacity) + entry) * dims.GroupSize) + (row % dims.GroupSize)));
+        int stats = dims.Stats + (2 * ((((tableRow * dims.Capacity) + page) * dims.GroupSize) + (row % dims.GroupSize)));
         arena[stats] = (int)Interop.FloatAsInt(largest);
         arena[stats + 1] = (int)Interop.FloatAsInt(sum);
     }
 
-    private static void LoadQueries(
+    internal static void LoadQueries(
         ArrayView<float> q,
         ArrayView<float> queries,
         int rows,
@@ -266,7 +266,7 @@ internal static class AttendKernel
     }
 
     // sums[r * DimX] = q[r] . mean, where Weigh needs the room only after the logits are through.
-    private static void ProjectMean<TRows>(ArrayView<int> page, ArrayView<float> q, ArrayView<float> sums, PageDims map, int width)
+    internal static void ProjectMean<TRows>(ArrayView<int> page, ArrayView<float> q, ArrayView<float> sums, PageDims map, int width)
         where TRows : struct, IRowCount
     {
         float s0 = 0f;
@@ -297,7 +297,7 @@ internal static class AttendKernel
     }
 
     // scores[r][t] = q[r] . k[t]; neighbours in t read neighbouring words.
-    private static void Logits<TKey, TRows>(
+    internal static void Logits<TKey, TRows>(
         ArrayView<int> page,
         ArrayView<float> q,
         ArrayView<float> scores,

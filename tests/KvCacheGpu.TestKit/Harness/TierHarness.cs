@@ -218,9 +218,9 @@ public sealed class TierHarness : IDisposable
     {
         int row = Tier.Map.Row(sequence.Slot, layer, head);
         int group = Shape.Geometry.GroupSize;
-        float[] words = ReadFloats(Tier.Map.StatsWord(row, 0), sequence.Rows[layer, head].Count * group * 2);
-        return [.. Enumerable.Range(0, group).Select(g => Enumerable.Range(0, words.Length / (2 * group))
-            .Select(entry => new PageStatistic(words[((entry * group) + g) * 2], words[(((entry * group) + g) * 2) + 1])).ToArray())];
+        float[] words = ReadFloats(Tier.Map.StatsWord(row, 0), Shape.TableCapacity * group * 2);
+        return [.. Enumerable.Range(0, group).Select(g => sequence.Rows[layer, head]
+            .Select(entry => ((entry.PageIndex * group) + g) * 2).Select(at => new PageStatistic(words[at], words[at + 1])).ToArray())];
     }
 
     /// <summary>A row's log-sum-exps as the tables hold them, by query head of the group.</summary>
