@@ -46,6 +46,11 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
     public override void Begin(ReadOnlySpan<RaggedSequence> sequences)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(sequences.Length, _sequences.Length, nameof(sequences));
+        foreach (RaggedSequence s in sequences)
+        {
+            ArgumentOutOfRangeException.ThrowIfGreaterThan((s.Length - 1) / _geometry.PageTokens, _tier.Shape.TableCapacity - 1, nameof(sequences));
+        }
+
         sequences.CopyTo(_sequences);
         _count = sequences.Length;
         _refused = null;
