@@ -4,7 +4,7 @@ using ILGPU.Runtime;
 namespace KvCacheGpu.Kernels;
 
 /// <summary>The launches of one step on a <see cref="PortableTier"/>. Per layer: one append, then one launch for each pair of formats and a merge.</summary>
-internal sealed unsafe class PortableBatch : KernelBatch
+internal sealed unsafe partial class PortableBatch : KernelBatch
 {
     private readonly PortableTier _tier;
     private readonly KvGeometry _geometry;
@@ -148,60 +148,6 @@ internal sealed unsafe class PortableBatch : KernelBatch
                 _tier.Link.Accelerator.Bind();
                 _memory.LogSumExp.SubView(0, rows).CopyTo(_tier.Link.Stream, logSumExp.SubView(0, rows));
             }
-        }
-    }
-
-    /// <inheritdoc/>
-    public override void Observe(int layer, KvTensor queries, int last)
-    {
-        ThrowIfNotALayer(layer);
-        ThrowIfNotObservable(layer, _attended, last);
-        KvGeometry g = _geometry;
-        queries.ThrowIfNotShaped(_tokens, g.QueryHeads, g.KeyWidth, nameof(queries));
-        _tier.Link.WaitFor(_queriesEpoch);
-        int entries = MaxEntries(layer);
-        float scale = 1f / MathF.Sqrt(g.KeyWidth);
-        lock (_tier.Gate)
-        {
-            _tier.Enter();
-            Input q = Bring(queries, g.QueryHeads, g.KeyWidth, _memory.PinnedQueries, 0, _memory.Input, ref _queriesEpoch);
-            RotateFor(layer, q, scale);
-            foreach (AttendForm form in _tier.Launchers.Of(layer))
-            {
-                int shared = ObserveKernel.SharedFloats(g, form.Map, _tier.GroupSize);
-                var config = new KernelConfig(_count * g.KvHeads * entries, _tier.GroupSize, SharedMemoryConfig.RequestDynamic<float>(shared));
-                bool isRotated = form.RotatesKeys;
-                form.Observe(
-                    _tier.Link.Stream,
-                    config,
-                    _tier.Arena,
-                    _memory.Integers,
-                    isRotated ? _memory.Rotated : q.View,
-                    _memory.LogSumExp,
-                    layer,
-                    form.Classes,
-                    entries,
-                    last,
-                    isRotated ? g.QueryHeads * g.KeyWidth : q.TokenStride,
-                    isRotated ? g.KeyWidth : q.HeadStride,
-                    isRotated ? 1f : scale,
-                    _window,
-                    form.Map,
-                    _dims);
-            }
-        }
-    }
-
-    /// <inheritdoc/>
-    public override void Score(float decay, int step)
-    {
-        ThrowIfNotALayer(0);
-        lock (_tier.Gate)
-        {
-            _tier.Enter();
-            var config = new KernelConfig(
-                _count * _geometry.Layers * _geometry.KvHeads, _tier.GroupSize, SharedMemoryConfig.RequestDynamic<float>(_tier.GroupSize));
-            _tier.Launchers.Score(_tier.Link.Stream, config, _tier.Arena, _memory.Integers, decay, step, _dims);
         }
     }
 
