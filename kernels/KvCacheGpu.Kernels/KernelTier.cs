@@ -27,7 +27,11 @@ public delegate void AllocationObserver(AllocationKind kind, long bytes);
 /// <param name="TargetSlot">Slot written.</param>
 /// <param name="TargetClass">Its page class.</param>
 /// <param name="Tokens">Tokens that the page holds, from its first.</param>
-public readonly record struct PageMove(int SourceSlot, int SourceClass, int TargetSlot, int TargetClass, int Tokens);
+/// <param name="ScoreWord">
+/// First word of the page's scores, into which the mean square norms of the source's keys and values are written, also of a page that is
+/// kept; they are no finite numbers where its elements are none. The default value is 0: not written.
+/// </param>
+public readonly record struct PageMove(int SourceSlot, int SourceClass, int TargetSlot, int TargetClass, int Tokens, int ScoreWord = 0);
 
 /// <summary>One page to be decoded for <see cref="KernelTier.Materialize"/>.</summary>
 /// <param name="Slot">Slot read.</param>
@@ -113,6 +117,12 @@ public abstract unsafe class KernelTier : IDisposable
     /// <summary>Decodes pages, back in the plain basis: keys as vectors of the key width, values of the value width. Either target may be empty.</summary>
     public abstract void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values);
 
+    /// <summary>
+    /// Sets the scores of all pages of a sequence slot to 0. Appending a page's first token does so for that page; this is for a sequence
+    /// that begins with pages which it did not append.
+    /// </summary>
+    public abstract void ClearScores(int sequence);
+
     /// <summary>Copies words of the arena to the host.</summary>
     public abstract void Read(long word, Span<int> target);
 
@@ -129,6 +139,9 @@ public abstract unsafe class KernelTier : IDisposable
 /// <summary>The launches of one step: append and attend over a ragged batch, layer by layer. Used by one thread at a time.</summary>
 public abstract class KernelBatch : IDisposable
 {
+    /// <summary>Tokens of each sequence that <see cref="Observe"/> takes, at most.</summary>
+    public const int MaxObserved = 64;
+
     /// <summary>Bytes of working memory held; does not grow with the length of sequences.</summary>
     public abstract long ScratchBytes { get; }
 
@@ -157,9 +170,38 @@ public abstract class KernelBatch : IDisposable
     /// <exception cref="NotSupportedException">The tier works in host memory.</exception>
     public abstract void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp, int window = 0);
 
+    /// <summary>
+    /// Adds what the last tokens of each sequence attended to, page by page, to <see cref="TableMap.ScoreWindow"/>: each token's mass, the
+    /// mean over the query heads of the group. One pass over the keys. Follows the <see cref="Attend(int, KvTensor, Span{float}, Span{float}, int)"/>
+    /// of the same layer and queries, whose log-sum-exps and window it goes by.
+    /// </summary>
+    /// <param name="layer">Layer that was attended to last.</param>
+    /// <param name="queries">Its queries.</param>
+    /// <param name="last">Tokens of each sequence that count, from its last back; 1 to <see cref="MaxObserved"/>. Those of earlier steps do not.</param>
+    /// <exception cref="InvalidOperationException">Another layer was attended to last.</exception>
+    public abstract void Observe(int layer, KvTensor queries, int last);
+
+    /// <summary>
+    /// Brings the scores of all pages of the batch's sequences up to date with what each sequence's last query attended to, in the layers
+    /// that were attended to since <see cref="Begin"/>. Once a step, after its last Attend.
+    /// </summary>
+    /// <param name="decay">What mass and peak are multiplied by before the step's are taken in.</param>
+    /// <param name="step">The number of the step, for <see cref="TableMap.ScoreLastUsed"/>.</param>
+    public abstract void Score(float decay, int step);
+
     /// <summary>Waits for the launches since <see cref="Begin"/> and tells of the first element refused, if any.</summary>
     public abstract NonFinite? End();
 
     /// <inheritdoc/>
     public abstract void Dispose();
+
+    private protected static void ThrowIfNotObservable(int layer, int attended, int last)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(last, 1);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(last, MaxObserved);
+        if (layer != attended)
+        {
+            throw new InvalidOperationException($"expected layer {layer} to be attended to before it is observed, got layer {attended}");
+        }
+    }
 }

@@ -136,10 +136,9 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
             MakeRoom(default, _plan.SequenceBytes());
 
             var tokens = new NativeInts(Settings.MaxTokens, _ledger);
-            PageMassMap? massMap = Settings.Policy is null ? null : new PageMassMap(Tier.Shape, _ledger);
             PrefixChain? chain = Prefixes is null ? null : new PrefixChain(Prefixes, Tier.Shape, root, retention, _ledger);
             var table = new PageTable(Tier, Classes, Pool, _scrub, slot, OwnerOf(options.Tenant));
-            return _sequences[slot] = new KvSequence(this, options, table, tokens, massMap, chain);
+            return _sequences[slot] = new KvSequence(this, options, table, tokens, chain);
         }
     }
 

@@ -44,7 +44,6 @@ public sealed partial class KvSequence
             return;
         }
 
-        _massMap?.Drop(row, Table.Count(row), drops);
         lock (Cache.Pool.Gate)
         {
             // Blocks first: a row that is held answers for all its pages.

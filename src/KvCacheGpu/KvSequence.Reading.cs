@@ -134,8 +134,7 @@ public sealed partial class KvSequence
             float logSumExp = MemoryMarshal.Cast<int, float>(words)[0];
             for (int entry = 0; entry < pages; entry++)
             {
-                int attended = _massMap?.EntryAtAttend(row, entry) ?? entry;
-                Cache.Tier.Read(map.StatsWord(tableRow, attended) + (2 * inGroup), words);
+                Cache.Tier.Read(map.StatsWord(tableRow, Table.PageIndex(row, entry)) + (2 * inGroup), words);
                 ReadOnlySpan<float> stats = MemoryMarshal.Cast<int, float>(words);
                 mass[entry] = stats[1] == 0 ? 0 : stats[1] * MathF.Exp(stats[0] - logSumExp);
             }

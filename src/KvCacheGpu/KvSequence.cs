@@ -13,14 +13,13 @@ namespace KvCacheGpu;
 public sealed partial class KvSequence : IDisposable
 {
     private readonly NativeInts _tokens;
-    private readonly PageMassMap? _massMap;
     private SequenceGate _gate;
     private KvStep? _ownStep;
 
     internal KvSequence(
-        KvCache cache, KvSequenceOptions options, PageTable table, NativeInts tokens, PageMassMap? massMap, PrefixChain? chain)
+        KvCache cache, KvSequenceOptions options, PageTable table, NativeInts tokens, PrefixChain? chain)
     {
-        (Cache, Options, Table, _tokens, _massMap, _chain) = (cache, options, table, tokens, massMap, chain);
+        (Cache, Options, Table, _tokens, _chain) = (cache, options, table, tokens, chain);
         _attended = new LayerSet(cache.Geometry.Layers);
     }
 
@@ -145,7 +144,6 @@ public sealed partial class KvSequence : IDisposable
         }
 
         _tokens.Dispose();
-        _massMap?.Dispose();
     }
 
     internal void EnterStep(KvStep step)
@@ -170,15 +168,8 @@ public sealed partial class KvSequence : IDisposable
     /// <summary>Keeps the ids of a step beyond the sequence's end, where no one sees them before Commit.</summary>
     internal void HoldTokens(ReadOnlySpan<int> tokenIds) => tokenIds.CopyTo(_tokens.Span[Table.Length..]);
 
-    /// <summary>Says what the committed step attended to, and forgets where statistics were moved before.</summary>
-    internal void Attended(LayerSet layers)
-    {
-        _attended.CopyFrom(layers);
-        for (int row = 0; _massMap is not null && row < Table.Rows; row++)
-        {
-            _massMap.Reset(row);
-        }
-    }
+    /// <summary>Says what the committed step attended to.</summary>
+    internal void Attended(LayerSet layers) => _attended.CopyFrom(layers);
 
     /// <summary>Says that the tables' statistics are of a step that left no trace.</summary>
     internal void ForgetAttended() => _attended.Clear();

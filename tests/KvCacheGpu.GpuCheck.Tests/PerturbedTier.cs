@@ -51,6 +51,8 @@ internal sealed unsafe class PerturbedTier(KernelShape shape, long arenaBytes, P
 
     public override void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values) => _inner.Materialize(reads, keys, values);
 
+    public override void ClearScores(int sequence) => _inner.ClearScores(sequence);
+
     public override void Read(long word, Span<int> target) => _inner.Read(word, target);
 
     public override void Load(long word, ReadOnlySpan<int> source) => _inner.Load(word, source);
@@ -78,6 +80,10 @@ internal sealed unsafe class PerturbedTier(KernelShape shape, long arenaBytes, P
 
         public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp, int window = 0) =>
             inner.Attend(layer, queries, output, logSumExp, window);
+
+        public override void Observe(int layer, KvTensor queries, int last) => inner.Observe(layer, queries, last);
+
+        public override void Score(float decay, int step) => inner.Score(decay, step);
 
         public override NonFinite? End()
         {

@@ -36,6 +36,16 @@ internal static class AppendKernel
         int entry = arena[row] - 1 - (((length - 1) / dims.PageTokens) - (position / dims.PageTokens));
         ArrayView<int> page = Page(arena, arena[dims.Slots + (row * dims.Capacity) + entry]);
         int t = position % dims.PageTokens;
+        if (t == 0)
+        {
+            // A page begins without scores.
+            int scores = dims.Scores + (((row * dims.Capacity) + (position / dims.PageTokens)) * TableMap.ScoreWords);
+            for (int i = Group.IdxX; i < TableMap.ScoreWords; i += Group.DimX)
+            {
+                arena[scores + i] = 0;
+            }
+        }
+
 
         int keyWords = dims.KeyWidth / default(TKey).ElementsPerChunk;
         int valueWords = dims.ValueWidth / default(TValue).ElementsPerChunk;

@@ -6,7 +6,7 @@ namespace KvCacheGpu.Kernels;
 internal static partial class AttendKernel
 {
     // sums[r * DimX] = q[r] . mean, where Weigh needs the room only after the logits are through.
-    private static void ProjectMean<TRows>(ArrayView<int> page, ArrayView<float> q, ArrayView<float> sums, PageDims map, int width)
+    internal static void ProjectMean<TRows>(ArrayView<int> page, ArrayView<float> q, ArrayView<float> sums, PageDims map, int width)
         where TRows : struct, IRowCount
     {
         float s0 = 0f;
@@ -37,7 +37,7 @@ internal static partial class AttendKernel
     }
 
     // scores[r][t] = q[r] . k[t]; neighbours in t read neighbouring words.
-    private static void Logits<TKey, TRows>(
+    internal static void Logits<TKey, TRows>(
         ArrayView<int> page,
         ArrayView<float> q,
         ArrayView<float> scores,

@@ -152,7 +152,7 @@ internal static partial class AttendKernel
                     int own = r * RangeWords;
                     if (range[own + 2] == length - 1 && entry >= range[own] && entry < range[own + 1])
                     {
-                        WriteStatistic(arena, dims, tableRow, entry, firstRow + r, float.NegativeInfinity, 0f);
+                        WriteStatistic(arena, dims, tableRow, TableMap.PageIndexOf(tag), firstRow + r, float.NegativeInfinity, 0f);
                     }
                 }
             }
@@ -173,7 +173,7 @@ internal static partial class AttendKernel
                     Advance(state, r, largest[r * Group.DimX], sums[r * Group.DimX], range[(r * RangeWords) + 4] < end);
                     if (range[(r * RangeWords) + 2] == length - 1 && end > 0)
                     {
-                        WriteStatistic(arena, dims, tableRow, entry, firstRow + r, largest[r * Group.DimX], sums[r * Group.DimX]);
+                        WriteStatistic(arena, dims, tableRow, TableMap.PageIndexOf(tag), firstRow + r, largest[r * Group.DimX], sums[r * Group.DimX]);
                     }
                 }
 
@@ -209,14 +209,14 @@ internal static partial class AttendKernel
         }
     }
 
-    private static void WriteStatistic(ArrayView<int> arena, KernelDims dims, int tableRow, int entry, int row, float largest, float sum)
+    private static void WriteStatistic(ArrayView<int> arena, KernelDims dims, int tableRow, int page, int row, float largest, float sum)
     {
-        int stats = dims.Stats + (2 * ((((tableRow * dims.Capacity) + entry) * dims.GroupSize) + (row % dims.GroupSize)));
+        int stats = dims.Stats + (2 * ((((tableRow * dims.Capacity) + page) * dims.GroupSize) + (row % dims.GroupSize)));
         arena[stats] = (int)Interop.FloatAsInt(largest);
         arena[stats + 1] = (int)Interop.FloatAsInt(sum);
     }
 
-    private static void LoadQueries(
+    internal static void LoadQueries(
         ArrayView<float> q,
         ArrayView<float> queries,
         int rows,

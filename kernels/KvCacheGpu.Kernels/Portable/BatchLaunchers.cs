@@ -15,6 +15,8 @@ internal sealed class BatchLaunchers
         Rotate = accelerator.LoadKernel<RotateLauncher>(PortableKernels.RotateQueries);
         Merge = accelerator.LoadKernel<MergeLauncher>(PortableKernels.Merge);
 
+        Score = accelerator.LoadKernel<ScoreLauncher>(PortableKernels.Score);
+
         // Classes of one pair of formats are walked by one launch: a digest lies behind all that attention reads.
         AttendForm[] forms =
         [
@@ -33,6 +35,8 @@ internal sealed class BatchLaunchers
     public RotateLauncher Rotate { get; }
 
     public MergeLauncher Merge { get; }
+
+    public ScoreLauncher Score { get; }
 
     /// <summary>Attention launches of a layer, at most.</summary>
     public int MaxForms { get; }
@@ -53,6 +57,7 @@ internal sealed class AttendForm
         Classes = classes.Aggregate(0, (mask, c) => mask | (1 << c));
         Map = new PageDims(shape.Geometry, layout);
         (RotatesKeys, RotatesValues) = (layout.KeyFormat.IsRotated(), layout.ValueFormat.IsRotated());
+        Observe = accelerator.LoadKernel<ObserveLauncher>(PortableKernels.Observe(layout.KeyFormat));
         Four = accelerator.LoadKernel<AttendLauncher>(PortableKernels.Attend(layout.KeyFormat, layout.ValueFormat, 4));
         One = shape.Geometry.GroupSize > 1
             ? Four
@@ -69,6 +74,8 @@ internal sealed class AttendForm
     public bool RotatesValues { get; }
 
     public AttendLauncher Four { get; }
+
+    public ObserveLauncher Observe { get; }
 
     /// <summary>For batches whose sequences have a single row each.</summary>
     public AttendLauncher One { get; }

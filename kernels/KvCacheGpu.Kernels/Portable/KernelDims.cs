@@ -22,28 +22,34 @@ internal readonly struct KernelDims
     public readonly int Tags;
     public readonly int Stats;
     public readonly int LogSumExp;
+    public readonly int Scores;
     public readonly int SegmentPages;
     public readonly int MaxTokens;
     public readonly int Sequences;
     public readonly int Owners;
+
+    /// <summary>First word of the attention windows by layer; 0 where a layer was not attended to since the batch began.</summary>
+    public readonly int Windows;
+
     public readonly uint KeyRefusedFrom;
     public readonly uint ValueRefusedFrom;
 
-    /// <summary>Lays out the batch's integers: refusal, blocks, sequences, then the sequence that owns each token.</summary>
+    /// <summary>Lays out the batch's integers: refusal, blocks, sequences, then the sequence that owns each token, then windows.</summary>
     public KernelDims(KernelShape shape, TableMap map, int segmentPages, int maxSequences, int maxTokens)
     {
         KvGeometry g = shape.Geometry;
         (Layers, KvHeads, GroupSize, Capacity) = (g.Layers, g.KvHeads, g.GroupSize, shape.TableCapacity);
         (PageTokens, KeyWidth, ValueWidth) = (g.PageTokens, g.KeyWidth, g.ValueWidth);
-        (Slots, Tags, Stats, LogSumExp) = (map.Slots, map.Tags, map.Stats, map.LogSumExp);
+        (Slots, Tags, Stats, LogSumExp, Scores) = (map.Slots, map.Tags, map.Stats, map.LogSumExp, map.Scores);
         (KeyRefusedFrom, ValueRefusedFrom) = (shape.KeyRefusedFrom, shape.ValueRefusedFrom);
         (SegmentPages, MaxTokens) = (segmentPages, maxTokens);
         Sequences = checked(Blocks + (2 * MaxBlocks(maxSequences, maxTokens, g.GroupSize)));
         Owners = checked(Sequences + (SequenceWords * maxSequences));
+        Windows = checked(Owners + maxTokens);
     }
 
     /// <summary>Words of the batch's integers.</summary>
-    public int BatchWords => Owners + MaxTokens;
+    public int BatchWords => Windows + Layers;
 
     /// <summary>Row blocks that a batch has at most: each sequence's last may be partly filled, and blocks of one row are whole sequences.</summary>
     public static int MaxBlocks(int maxSequences, int maxTokens, int groupSize) =>

@@ -9,7 +9,8 @@ namespace KvCacheGpu.Kernels;
 /// <param name="launchStride">(block, head, segment)s from one launch's results to the next's.</param>
 /// <param name="launches">Launches whose results are combined.</param>
 /// <param name="rotated">The launches whose values lie in the rotated basis, bit n for launch n.</param>
-internal readonly struct MergeDims(int rows, int firstBlock, int segments, int launchStride, int launches, int rotated)
+/// <param name="window">Positions that a row sees at most, for the scores.</param>
+internal readonly struct MergeDims(int rows, int firstBlock, int segments, int launchStride, int launches, int rotated, int window)
 {
     public readonly int Rows = rows;
     public readonly int FirstBlock = firstBlock;
@@ -17,6 +18,7 @@ internal readonly struct MergeDims(int rows, int firstBlock, int segments, int l
     public readonly int LaunchStride = launchStride;
     public readonly int Launches = launches;
     public readonly int Rotated = rotated;
+    public readonly int Window = window;
 }
 
 /// <summary>Combines the partial results of a row's segments and page classes. One group per (block, head, row).</summary>
@@ -115,6 +117,7 @@ internal static class MergeKernel
             logSumExp[vector] = lse;
             if (token == batch[owner + 2] - 1)
             {
+                batch[dims.Windows + layer] = merge.Window;
                 arena[dims.LogSumExp + (dims.Row(batch[owner], layer, head) * dims.GroupSize) + group] = (int)Interop.FloatAsInt(lse);
             }
         }

@@ -13,6 +13,7 @@ internal sealed class PageTranscoder : IDisposable
     private readonly KernelShape _shape;
     private readonly int _groupSize;
     private readonly PartMoves[] _moves;
+    private readonly bool[] _isScored = new bool[KernelShape.MaxClasses * KernelShape.MaxClasses];
     private readonly bool[] _occurs = new bool[KernelShape.MaxClasses * KernelShape.MaxClasses];
     private readonly MaterializeLauncher[][] _materialize;
     private readonly PartDims[][] _parts;
@@ -58,6 +59,7 @@ internal sealed class PageTranscoder : IDisposable
             _link.WaitFor(_epoch);
             Span<int> lists = _pinnedLists.Span;
             Array.Clear(_occurs);
+            Array.Clear(_isScored);
             for (int i = 0; i < chunk.Length; i++)
             {
                 PageMove move = chunk[i];
@@ -66,12 +68,20 @@ internal sealed class PageTranscoder : IDisposable
                 int at = i * TranscodeKernels.MoveWords;
                 (lists[at], lists[at + 1], lists[at + 2], lists[at + 3]) = (move.SourceSlot, move.TargetSlot, move.Tokens, pair);
                 lists[at + TranscodeKernels.Kept] = 0;
+                lists[at + TranscodeKernels.Score] = move.ScoreWord;
+                _isScored[pair] |= move.ScoreWord != 0;
             }
 
             long words = (long)chunk.Length * TranscodeKernels.MoveWords;
             _epoch = _link.Upload(_pinnedLists, 0, View(_lists), words);
             for (int pair = Array.IndexOf(_occurs, true); pair >= 0; pair = Array.IndexOf(_occurs, true, pair + 1))
             {
+                if (_isScored[pair])
+                {
+                    _moves[0].EnqueueSquares(arena, View(_lists), pair, chunk.Length);
+                    _moves[1].EnqueueSquares(arena, View(_lists), pair, chunk.Length);
+                }
+
                 _moves[0].Enqueue(arena, View(_lists), pair, chunk.Length);
                 _moves[1].Enqueue(arena, View(_lists), pair, chunk.Length);
             }

@@ -13,6 +13,7 @@ internal sealed class PartMoves
     private readonly Signs _signs;
     private readonly int _groupSize;
     private readonly CopyLauncher _copy;
+    private readonly SquareLauncher[] _square;
 
     // By class pair: values, and keys without a digest; keys with one; the digest alone.
     private readonly TranscodeLauncher?[] _transcode = new TranscodeLauncher?[KernelShape.MaxClasses * KernelShape.MaxClasses];
@@ -23,6 +24,7 @@ internal sealed class PartMoves
     {
         (_link, _shape, _parts, _isValue, _signs, _groupSize) = (link, shape, parts, isValue, signs, groupSize);
         Accelerator accelerator = link.Accelerator;
+        _square = [.. Enumerable.Range(0, shape.Classes.Count).Select(c => accelerator.LoadKernel<SquareLauncher>(PortableKernels.Square(Format(c))))];
         _copy = accelerator.LoadKernel<CopyLauncher>(PortableKernels.Copy);
         for (int source = 0; source < shape.Classes.Count; source++)
         {
@@ -74,6 +76,15 @@ internal sealed class PartMoves
             _copy(_link.Stream, new KernelConfig(count, _groupSize), arena, moves, pair, digestWords, low, high, from, to);
             _digest[pair]?.Invoke(_link.Stream, Config(count, pageScratch), arena, moves, pair, from, to, _signs.View, _signs.Norm);
         }
+    }
+
+    /// <summary>Enqueues the launch that writes the mean square norms of one class pair's sources.</summary>
+    public void EnqueueSquares(ArrayView<int> arena, ArrayView<int> moves, int pair, int count)
+    {
+        int source = pair / KernelShape.MaxClasses;
+        int score = _isValue ? TableMap.ScoreValueSquare : TableMap.ScoreKeySquare;
+        int floats = SquareKernel.SharedFloats(_parts[source].Width, _groupSize);
+        _square[source](_link.Stream, Config(count, floats), arena, moves, pair, score, _parts[source]);
     }
 
     private PageFormat Format(int pageClass) => _isValue ? _shape.Classes[pageClass].ValueFormat : _shape.Classes[pageClass].KeyFormat;

@@ -4,7 +4,7 @@ using ILGPU.Runtime;
 namespace KvCacheGpu.Kernels;
 
 /// <summary>The launches of one step on a <see cref="PortableTier"/>. Per layer: one append, then one launch for each pair of formats and a merge.</summary>
-internal sealed unsafe class PortableBatch : KernelBatch
+internal sealed unsafe partial class PortableBatch : KernelBatch
 {
     private readonly PortableTier _tier;
     private readonly KvGeometry _geometry;
@@ -15,6 +15,8 @@ internal sealed unsafe class PortableBatch : KernelBatch
     private int _tokens;
     private int _blocks;
     private int _rows;
+    private int _window;
+    private int _attended = -1;
     private long _integersEpoch;
     private long _pairsEpoch;
     private long _queriesEpoch;
@@ -47,9 +49,10 @@ internal sealed unsafe class PortableBatch : KernelBatch
         foreach (RaggedSequence s in sequences)
         {
             bool isValid = (uint)s.Sequence < (uint)_tier.Shape.Sequences && s.Tokens >= 1 && s.Length >= s.Tokens && s.FirstToken >= 0;
+            isValid &= (s.Length - 1) / _geometry.PageTokens < _tier.Shape.TableCapacity;
             if (!isValid || (long)s.FirstToken + s.Tokens > _dims.MaxTokens)
             {
-                throw new ArgumentException($"expected a sequence slot below {_tier.Shape.Sequences} and tokens within {_dims.MaxTokens}, got {s}", nameof(sequences));
+                throw new ArgumentException($"expected a sequence slot below {_tier.Shape.Sequences} and tokens within {_dims.MaxTokens} and {_tier.Shape.TableCapacity} pages, got {s}", nameof(sequences));
             }
 
             tokens = Math.Max(tokens, s.FirstToken + s.Tokens);
@@ -110,7 +113,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         int rows = _tokens * _geometry.QueryHeads;
         ThrowIfShorter(output.Length, rows * _geometry.ValueWidth, nameof(output));
         ThrowIfShorter(logSumExp.IsEmpty ? rows : logSumExp.Length, rows, nameof(logSumExp));
-        Enqueue(layer, queries, _memory.Output, _memory.LogSumExp, window);
+        Enqueue(layer, queries, _memory.Output, window);
         lock (_tier.Gate)
         {
             _tier.Link.Accelerator.Bind();
@@ -137,7 +140,15 @@ internal sealed unsafe class PortableBatch : KernelBatch
         ThrowIfShorter(output.Length, (long)rows * _geometry.ValueWidth, nameof(output));
         bool isWanted = logSumExp.IsValid && logSumExp.Length > 0;
         ThrowIfShorter(isWanted ? logSumExp.Length : rows, rows, nameof(logSumExp));
-        Enqueue(layer, queries, output, isWanted ? logSumExp : _memory.LogSumExp, window);
+        Enqueue(layer, queries, output, window);
+        if (isWanted)
+        {
+            lock (_tier.Gate)
+            {
+                _tier.Link.Accelerator.Bind();
+                _memory.LogSumExp.SubView(0, rows).CopyTo(_tier.Link.Stream, logSumExp.SubView(0, rows));
+            }
+        }
     }
 
     /// <inheritdoc/>
@@ -182,6 +193,8 @@ internal sealed unsafe class PortableBatch : KernelBatch
         Span<int> words = _memory.PinnedIntegers.Span;
         words[0] = int.MaxValue;
         words.Slice(_dims.Owners, _tokens).Fill(-1);
+        words.Slice(_dims.Windows, _geometry.Layers).Clear();
+        _attended = -1;
         _blocks = 0;
         for (int i = 0; i < _count; i++)
         {
@@ -197,50 +210,55 @@ internal sealed unsafe class PortableBatch : KernelBatch
         }
     }
 
-    private void Enqueue(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp, int window)
+    private void Enqueue(int layer, KvTensor queries, ArrayView<float> output, int window)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(window);
         ThrowIfNotALayer(layer);
         KvGeometry g = _geometry;
         queries.ThrowIfNotShaped(_tokens, g.QueryHeads, g.KeyWidth, nameof(queries));
         _tier.Link.WaitFor(_queriesEpoch);
-        int segments = MaxSegments(layer);
+        int segments = Math.Min(Segments.Max, (MaxEntries(layer) + _dims.SegmentPages - 1) / _dims.SegmentPages);
+        (_attended, _window) = (layer, window == 0 ? int.MaxValue : window);
         float scale = 1f / MathF.Sqrt(g.KeyWidth);
         lock (_tier.Gate)
         {
             _tier.Enter();
-            AcceleratorStream stream = _tier.Link.Stream;
             Input q = Bring(queries, g.QueryHeads, g.KeyWidth, _memory.PinnedQueries, 0, _memory.Input, ref _queriesEpoch);
-            bool rotates = false;
-            foreach (AttendForm form in _tier.Launchers.Of(layer))
-            {
-                rotates |= form.RotatesKeys;
-            }
-
-            if (rotates)
-            {
-                var config = new KernelConfig(_tokens * g.QueryHeads, _tier.GroupSize, SharedMemoryConfig.RequestDynamic<float>(g.KeyWidth));
-                _tier.Launchers.Rotate(
-                    stream,
-                    config,
-                    q.View,
-                    _memory.Rotated,
-                    q.TokenStride,
-                    q.HeadStride,
-                    g.QueryHeads,
-                    g.KeyWidth,
-                    scale,
-                    _tier.KeySigns.View,
-                    _tier.KeySigns.Norm);
-            }
-
+            RotateFor(layer, q, scale);
             int wave = Math.Max(1, _memory.Slots / (g.KvHeads * segments));
             for (int block = 0; block < _blocks; block += wave)
             {
                 int items = Math.Min(wave, _blocks - block) * g.KvHeads;
-                Split(layer, q, scale, block, items, segments, window == 0 ? int.MaxValue : window);
-                Merge(layer, block, items, segments, output, logSumExp);
+                Split(layer, q, scale, block, items, segments, _window);
+                Merge(layer, block, items, segments, output, _memory.LogSumExp);
             }
+        }
+    }
+
+    private void RotateFor(int layer, Input q, float scale)
+    {
+        KvGeometry g = _geometry;
+        bool rotates = false;
+        foreach (AttendForm form in _tier.Launchers.Of(layer))
+        {
+            rotates |= form.RotatesKeys;
+        }
+
+        if (rotates)
+        {
+            var config = new KernelConfig(_tokens * g.QueryHeads, _tier.GroupSize, SharedMemoryConfig.RequestDynamic<float>(g.KeyWidth));
+            _tier.Launchers.Rotate(
+                _tier.Link.Stream,
+                config,
+                q.View,
+                _memory.Rotated,
+                q.TokenStride,
+                q.HeadStride,
+                g.QueryHeads,
+                g.KeyWidth,
+                scale,
+                _tier.KeySigns.View,
+                _tier.KeySigns.Norm);
         }
     }
 
@@ -287,7 +305,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
             rotated |= forms[launch].RotatesValues ? 1 << launch : 0;
         }
 
-        var merge = new MergeDims(_rows, block, segments, items * segments, forms.Length, rotated);
+        var merge = new MergeDims(_rows, block, segments, items * segments, forms.Length, rotated, _window);
         var config = new KernelConfig(
             items * _rows, _tier.GroupSize, SharedMemoryConfig.RequestDynamic<float>(2 * _geometry.ValueWidth));
         _tier.Launchers.Merge(
@@ -307,7 +325,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
     }
 
     // A bound for every row of the layer, also those that see only a part of the pages: segments grow with pages until there are Segments.Max.
-    private int MaxSegments(int layer)
+    private int MaxEntries(int layer)
     {
         int pages = 1;
         for (int i = 0; i < _count; i++)
@@ -318,7 +336,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
             }
         }
 
-        return Math.Min(Segments.Max, (pages + _dims.SegmentPages - 1) / _dims.SegmentPages);
+        return pages;
     }
 
     // Host tensors pass through pinned memory; device tensors of binary32 are read where they lie, 16-bit ones are widened.

@@ -20,9 +20,16 @@ internal static class PortableKernels
         yield return ("rotate-queries", RotateQueries);
         yield return ("copy", Copy);
         yield return ("merge", Merge);
+        yield return ("score", Score);
         foreach (PageFormat source in _formats)
         {
             yield return ($"materialize-{source}", Materialize(source));
+            yield return ($"square-{source}", Square(source));
+            if (source.IsForKeys())
+            {
+                yield return ($"observe-{source}", Observe(source));
+            }
+
             if (source.IsFullPrecision())
             {
                 yield return ($"append-{source}-{source}", Append(source, source));
@@ -64,12 +71,20 @@ internal static class PortableKernels
 
     public static MethodInfo Merge => Of(typeof(MergeKernel), nameof(MergeKernel.Merge));
 
+    public static MethodInfo Score => Of(typeof(ScoreKernel), nameof(ScoreKernel.Score));
+
     public static MethodInfo Append(PageFormat key, PageFormat value) =>
         Of(typeof(AppendKernel), nameof(AppendKernel.Append)).MakeGenericMethod(Codec(key), Codec(value));
 
     public static MethodInfo Attend(PageFormat key, PageFormat value, int rows) =>
         Of(typeof(AttendKernel), nameof(AttendKernel.Split)).MakeGenericMethod(
             Codec(key), Codec(value), rows == 1 ? typeof(OneRow) : typeof(FourRows));
+
+    public static MethodInfo Observe(PageFormat key) =>
+        Of(typeof(ObserveKernel), nameof(ObserveKernel.Observe)).MakeGenericMethod(Codec(key));
+
+    public static MethodInfo Square(PageFormat format) =>
+        Of(typeof(SquareKernel), nameof(SquareKernel.Square)).MakeGenericMethod(Codec(format));
 
     public static MethodInfo Transcode(PageFormat source, PageFormat target) =>
         Of(typeof(TranscodeKernels), nameof(TranscodeKernels.Transcode)).MakeGenericMethod(Codec(source), Codec(target));

@@ -78,6 +78,30 @@ internal delegate void MergeLauncher(
     MergeDims merge,
     KernelDims dims);
 
+internal delegate void ScoreLauncher(
+    AcceleratorStream stream, KernelConfig config, ArrayView<int> arena, ArrayView<int> batch, float decay, int step, KernelDims dims);
+
+internal delegate void ObserveLauncher(
+    AcceleratorStream stream,
+    KernelConfig config,
+    ArrayView<int> arena,
+    ArrayView<int> batch,
+    ArrayView<float> queries,
+    ArrayView<float> logSumExp,
+    int layer,
+    int classMask,
+    int entries,
+    int last,
+    int tokenStride,
+    int headStride,
+    float scale,
+    int window,
+    PageDims map,
+    KernelDims dims);
+
+internal delegate void SquareLauncher(
+    AcceleratorStream stream, KernelConfig config, ArrayView<int> arena, ArrayView<int> moves, int pair, int score, PartDims part);
+
 internal delegate void CopyLauncher(
     AcceleratorStream stream,
     KernelConfig config,

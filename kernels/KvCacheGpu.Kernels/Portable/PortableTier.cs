@@ -139,6 +139,16 @@ public sealed unsafe class PortableTier : KernelTier
     }
 
     /// <inheritdoc/>
+    public override void ClearScores(int sequence)
+    {
+        lock (Gate)
+        {
+            Enter();
+            Arena.SubView(Map.ScoreWord(Map.Row(sequence, 0, 0), 0), Map.ScoreWordsOfSequence).MemSetToZero(Link.Stream);
+        }
+    }
+
+    /// <inheritdoc/>
     public override void Read(long word, Span<int> target)
     {
         lock (Gate)

@@ -5,10 +5,13 @@ namespace KvCacheGpu.Kernels;
 /// <summary>Pages written from pages, one part (keys or values) a launch, and pages read back.</summary>
 internal static class TranscodeKernels
 {
-    /// <summary>Words that describe one move: source slot, target slot, tokens, class pair, and whether its page is kept.</summary>
-    public const int MoveWords = 5;
+    /// <summary>Words that describe one move: source slot, target slot, tokens, class pair, whether its page is kept, first word of its scores.</summary>
+    public const int MoveWords = 6;
 
-    /// <summary>Of those the last: set by whichever thread finds that the target cannot hold the page.</summary>
+    /// <summary>Of those the first word of the page's scores; 0 where none are written.</summary>
+    public const int Score = 5;
+
+    /// <summary>Of those what says that the page is kept: set by whichever thread finds that the target cannot hold the page.</summary>
     public const int Kept = 4;
 
     /// <summary>Words that describe one read: slot, tokens, class.</summary>

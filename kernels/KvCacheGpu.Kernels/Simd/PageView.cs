@@ -32,14 +32,15 @@ internal readonly unsafe struct PageView<S, F, I>
     /// <param name="scratch">The worker's.</param>
     /// <param name="tokens">Tokens of the page that any row sees.</param>
     /// <param name="isChunk">Whether many rows attend to the page.</param>
-    public PageView(PageLayout layout, int* page, int* ahead, KvGeometry g, AttendScratch scratch, int tokens, bool isChunk)
+    /// <param name="keysOnly">Whether values are not read.</param>
+    public PageView(PageLayout layout, int* page, int* ahead, KvGeometry g, AttendScratch scratch, int tokens, bool isChunk, bool keysOnly)
     {
         (_layout, _g, _scratch) = (layout, g, scratch);
         _page = page;
         _ahead = ahead;
         Rotated = layout.ValueFormat.IsRotated() ? 1 : 0;
         _expandsKeys = SimdFormats.ExpandsKeys(layout.KeyFormat, isChunk);
-        _expandsValues = SimdFormats.ExpandsValues<S, F, I>(layout.ValueFormat, g.ValueWidth, isChunk);
+        _expandsValues = !keysOnly && SimdFormats.ExpandsValues<S, F, I>(layout.ValueFormat, g.ValueWidth, isChunk);
         FetchScales();
         int stride = scratch.LogitStride;
         if (layout.KeyScalePlanes > 0)
@@ -60,7 +61,7 @@ internal readonly unsafe struct PageView<S, F, I>
             SimdFormats.ReadScales<S, F, I>(page + layout.DigestOffset, 1, 0, g.KeyWidth, scratch.Mean, 0);
         }
 
-        if (layout.ValueScalePlanes > 0)
+        if (layout.ValueScalePlanes > 0 && !keysOnly)
         {
             SimdFormats.ReadScales<S, F, I>(page + layout.ValueScaleOffset, layout.ValueScalePlanes, layout.ScaleStride, tokens, scratch.ValueScales, stride);
         }
@@ -76,8 +77,11 @@ internal readonly unsafe struct PageView<S, F, I>
             SimdFormats.ExpandValues<S, F, I>(layout, page, g.ValueWidth, tokens, scratch.ValueScales, stride, scratch.Values, scratch.OutputStride);
         }
 
-        _valueScales = layout.ValueFormat is PageFormat.I8 or PageFormat.V3 or PageFormat.V2 ? scratch.ValueScales : null;
+        _valueScales = !keysOnly && layout.ValueFormat is PageFormat.I8 or PageFormat.V3 or PageFormat.V2 ? scratch.ValueScales : null;
     }
+
+    /// <summary>The form of the queries that the page's class reads with.</summary>
+    public int Variant { get; init; }
 
     /// <summary>1 where values lie in the rotated basis, else 0.</summary>
     public int Rotated { get; }

@@ -36,6 +36,11 @@ internal sealed unsafe class SimdAppend<S, F, I> : SimdAppendWork
 
             // Whole squares from the second on: a chunk may start anywhere in its page.
             int some = Math.Min(Math.Min(sequence.Tokens - i, g.PageTokens - token), S.Lanes - (token % S.Lanes));
+            if (token == 0)
+            {
+                new Span<int>(_tier.Tables + _tier.Map.ScoreWord(row, pageIndex), TableMap.ScoreWords).Clear();
+            }
+
             for (int t = 0; t < some; t++)
             {
                 Pack(Keys, sequence.FirstToken + i + t, head, g.KeyWidth, layout.KeyFormat, vector, words + (t * keyStride), isValue: false);

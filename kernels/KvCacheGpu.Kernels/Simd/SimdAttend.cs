@@ -8,7 +8,7 @@ namespace KvCacheGpu.Kernels;
 /// walks its pages once with an online softmax (Milakov and Gimelshein 2018; tiled as FlashAttention-2, Dao 2023) and leaves a
 /// finished output or, where a row is split, a partial one that the row's last segment merges (Flash-Decoding, Dao et al. 2023).
 /// </summary>
-internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
+internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
     where S : struct, ISimd<F, I>
     where F : struct
     where I : struct
@@ -39,6 +39,12 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
     public override void Do(int item, int worker)
     {
         AttendScratch scratch = _batch.Scratch(worker);
+        if (Observed > 0)
+        {
+            Observe(item, scratch);
+            return;
+        }
+
         ItemOf work = _batch.Find(item);
         int row = _tier.Map.Row(work.Sequence.Sequence, Layer, work.Head);
         int entries = _tier.Tables[row];
@@ -56,9 +62,10 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
         long seenFrom = (long)work.Sequence.Length - work.Sequence.Tokens + (firstRow / _g.GroupSize) - Window + 1;
         for (int entry = from; entry < to; entry++)
         {
-            if ((TableMap.PageIndexOf(_tier.Tables[_tier.Map.TagWord(row, entry)]) + 1L) * _g.PageTokens <= seenFrom)
+            int page = TableMap.PageIndexOf(_tier.Tables[_tier.Map.TagWord(row, entry)]);
+            if ((page + 1L) * _g.PageTokens <= seenFrom)
             {
-                Skip(work, row, entry, firstRow, rows);
+                Skip(work, row, page, firstRow, rows);
                 continue;
             }
 
@@ -159,47 +166,24 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
     }
 
     // No row of the tile sees the page: its bytes are not read.
-    private void Skip(in ItemOf work, int row, int entry, int firstRow, int rows)
+    private void Skip(in ItemOf work, int row, int page, int firstRow, int rows)
     {
         int last = (work.Sequence.Tokens - 1) * _g.GroupSize;
         for (int query = Math.Max(firstRow, last); query < firstRow + rows; query++)
         {
-            float* stats = (float*)_tier.Tables + _tier.Map.StatsWord(row, entry) + (2 * (query - last));
+            float* stats = (float*)_tier.Tables + _tier.Map.StatsWord(row, page) + (2 * (query - last));
             (stats[0], stats[1]) = (float.NegativeInfinity, 0f);
         }
     }
 
     private void Visit(AttendScratch scratch, in ItemOf work, int row, int entry, int nextEntry, int firstRow, int rows)
     {
-        int tag = _tier.Tables[_tier.Map.TagWord(row, entry)];
-        int pageClass = TableMap.ClassOf(tag);
-        int* page = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, entry)]);
-        int* ahead = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, nextEntry)]);
-        int firstPosition = work.Sequence.Length - work.Sequence.Tokens - (TableMap.PageIndexOf(tag) * _g.PageTokens) + 1;
+        PageView<S, F, I> view = View(scratch, work, row, entry, nextEntry, rows, keysOnly: false, out int pageIndex);
         int* tokenOf = scratch.TokenOf;
-        int most = Math.Clamp(firstPosition + tokenOf[rows - 1], 0, _g.PageTokens);
-        bool isChunk = (long)work.Sequence.Tokens * _g.GroupSize > ChunkRows;
-        var view = new PageView<S, F, I>(_tier.Shape.Classes[pageClass], page, ahead, _g, scratch, most, isChunk);
-        int variant = _variants.Of(pageClass);
         for (int block = 0; 4 * block < rows; block++)
         {
-            int seen = Math.Clamp(firstPosition + tokenOf[(4 * block) + 3], 0, _g.PageTokens);
-            seen = (long)firstPosition + tokenOf[4 * block] - Window < _g.PageTokens ? seen : 0;
             SoftmaxRows* state = scratch.Rows + block;
-            for (int r = 0; r < 4; r++)
-            {
-                int end = firstPosition + tokenOf[(4 * block) + r];
-                state->First[r] = end > Window ? end - Window : 0;
-                state->Count[r] = Math.Clamp(end, 0, _g.PageTokens);
-                state->Factor[r] = scratch.Factors[(variant * scratch.TileRows) + (4 * block) + r];
-            }
-
-            if (seen > 0)
-            {
-                view.Logits(scratch.QueryBlock(variant, block), seen, state);
-            }
-
-            view.Weigh(seen, state);
+            int seen = Weigh(scratch, view, work, pageIndex, block);
             for (int r = 0; r < 4; r++)
             {
                 int local = (4 * block) + r;
@@ -211,7 +195,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
                 if (local < rows && tokenOf[local] == work.Sequence.Tokens - 1)
                 {
                     int member = firstRow + local - (tokenOf[local] * _g.GroupSize);
-                    float* stats = (float*)_tier.Tables + _tier.Map.StatsWord(row, entry) + (2 * member);
+                    float* stats = (float*)_tier.Tables + _tier.Map.StatsWord(row, pageIndex) + (2 * member);
                     (stats[0], stats[1]) = (state->PageMaximum[r] * Ln2, state->PageSum[r]);
                 }
             }
@@ -222,6 +206,51 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
                 view.Accumulate(scratch.OutputRow(view.Rotated, 4 * block), seen, state);
             }
         }
+    }
+
+    private PageView<S, F, I> View(
+        AttendScratch scratch, in ItemOf work, int row, int entry, int nextEntry, int rows, bool keysOnly, out int pageIndex)
+    {
+        int tag = _tier.Tables[_tier.Map.TagWord(row, entry)];
+        pageIndex = TableMap.PageIndexOf(tag);
+        int* page = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, entry)]);
+        int* ahead = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, nextEntry)]);
+        int most = Math.Clamp(FirstPosition(work, pageIndex) + scratch.TokenOf[rows - 1], 0, _g.PageTokens);
+        bool isChunk = (long)work.Sequence.Tokens * _g.GroupSize > ChunkRows;
+        int pageClass = TableMap.ClassOf(tag);
+        return new PageView<S, F, I>(_tier.Shape.Classes[pageClass], page, ahead, _g, scratch, most, isChunk, keysOnly)
+        {
+            Variant = _variants.Of(pageClass),
+        };
+    }
+
+    // Tokens of the page that the first token of the launch sees; below 1 where the page comes after it.
+    private int FirstPosition(in ItemOf work, int pageIndex) =>
+        work.Sequence.Length - work.Sequence.Tokens - (pageIndex * _g.PageTokens) + 1;
+
+    /// <summary>Leaves the weights of four rows on a page; returns the tokens of it that any of them sees.</summary>
+    private int Weigh(AttendScratch scratch, in PageView<S, F, I> view, in ItemOf work, int pageIndex, int block)
+    {
+        int firstPosition = FirstPosition(work, pageIndex);
+        int* tokenOf = scratch.TokenOf + (4 * block);
+        int seen = Math.Clamp(firstPosition + tokenOf[3], 0, _g.PageTokens);
+        seen = (long)firstPosition + tokenOf[0] - Window < _g.PageTokens ? seen : 0;
+        SoftmaxRows* state = scratch.Rows + block;
+        for (int r = 0; r < 4; r++)
+        {
+            int end = firstPosition + tokenOf[r];
+            state->First[r] = end > Window ? end - Window : 0;
+            state->Count[r] = Math.Clamp(end, 0, _g.PageTokens);
+            state->Factor[r] = scratch.Factors[(view.Variant * scratch.TileRows) + (4 * block) + r];
+        }
+
+        if (seen > 0)
+        {
+            view.Logits(scratch.QueryBlock(view.Variant, block), seen, state);
+        }
+
+        view.Weigh(seen, state);
+        return seen;
     }
 
     /// <summary>Brings the rotated half of each output back to the plain basis and adds it.</summary>
@@ -270,6 +299,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
             LogSumExp[index] = logSumExp;
         }
 
+        _batch.Keep(work.SequenceIndex, work.Sequence.Tokens - 1 - token, (work.Head * _g.GroupSize) + member, logSumExp);
         if (token == work.Sequence.Tokens - 1)
         {
             ((float*)_tier.Tables)[_tier.Map.LogSumExpWord(row, member)] = logSumExp;

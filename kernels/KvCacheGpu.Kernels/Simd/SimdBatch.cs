@@ -15,6 +15,9 @@ internal sealed unsafe class SimdBatch : KernelBatch
     // Below this many elements a loop is done before a second thread wakes.
     private const int ElementsWorthSharing = 8192;
 
+    // What a power and its update cost, in elements copied.
+    private const int ElementsPerPower = 8;
+
     private readonly SimdTier _tier;
     private readonly KvGeometry _g;
     private readonly NativeBlock _memory;
@@ -27,6 +30,11 @@ internal sealed unsafe class SimdBatch : KernelBatch
     private readonly int[] _firstItem;
     private readonly SimdAppendWork _append;
     private readonly SimdAttendWork _attend;
+    private readonly SimdScore _score;
+    private readonly float* _logSumExps;
+    private readonly int _keptTokens;
+    private readonly int[] _windows;
+    private int _attended = -1;
     private readonly Lock _refusing = new();
     private NonFinite? _refused;
     private int _count;
@@ -44,8 +52,10 @@ internal sealed unsafe class SimdBatch : KernelBatch
         long worker = AttendScratch.FloatsFor(tier.Shape, Variants.Count, _tileRows);
         long splits = (long)maxSequences * _g.QueryHeads * MaxSegments * SplitRows.FloatsPerRow(_g.ValueWidth);
         int workers = tier.Pool.Workers;
+        _keptTokens = Math.Min(MaxObserved, maxTokens);
+        long sums = (long)maxSequences * _keptTokens * _g.QueryHeads;
         _memory = new NativeBlock(
-            ((worker * workers) + splits + ((long)maxSequences * _g.KvHeads)) * sizeof(float), AllocationKind.Scratch, tier.Observer);
+            ((worker * workers) + splits + sums + ((long)maxSequences * _g.KvHeads)) * sizeof(float), AllocationKind.Scratch, tier.Observer);
         var memory = (float*)_memory.Pointer;
         _scratch = new AttendScratch[workers];
         for (int i = 0; i < workers; i++, memory += worker)
@@ -54,7 +64,10 @@ internal sealed unsafe class SimdBatch : KernelBatch
         }
 
         _splits = memory;
-        _arrivals = (int*)(memory + splits);
+        _logSumExps = memory + splits;
+        _arrivals = (int*)(_logSumExps + sums);
+        _windows = new int[_g.Layers];
+        _score = new SimdScore(tier, this);
         _append = SimdKernels.CreateAppend(tier, this);
         _attend = SimdKernels.CreateAttend(tier, this);
     }
@@ -72,7 +85,14 @@ internal sealed unsafe class SimdBatch : KernelBatch
     public override void Begin(ReadOnlySpan<RaggedSequence> sequences)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(sequences.Length, _sequences.Length, nameof(sequences));
+        foreach (RaggedSequence s in sequences)
+        {
+            ArgumentOutOfRangeException.ThrowIfGreaterThan((s.Length - 1) / _g.PageTokens, _tier.Shape.TableCapacity - 1, nameof(sequences));
+        }
+
         sequences.CopyTo(_sequences);
+        Array.Clear(_windows);
+        _attended = -1;
         (_count, _tokens, _refused) = (sequences.Length, 0, null);
         for (int i = 0; i < _count; i++)
         {
@@ -117,18 +137,67 @@ internal sealed unsafe class SimdBatch : KernelBatch
             _attend.Set(layer, HostTensor.Pin(q, queries, _g.QueryHeads, _g.KeyWidth), o, l, window);
             Run(_attend, _firstItem[_count], long.MaxValue);
         }
+
+        (_attended, _windows[layer]) = (layer, _attend.Window);
     }
 
     public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp, int window = 0) =>
         ThrowIfOnDevice(onDevice: true);
 
+    public override void Observe(int layer, KvTensor queries, int last)
+    {
+        ThrowIfNotObservable(layer, _attended, last);
+        ThrowIfOnDevice(queries.IsOnDevice);
+        queries.ThrowIfNotShaped(_tokens, _g.QueryHeads, _g.KeyWidth, nameof(queries));
+        fixed (byte* q = queries.Host)
+        {
+            _attend.SetObserved(HostTensor.Pin(q, queries, _g.QueryHeads, _g.KeyWidth), last);
+            Run(_attend, _count * _g.KvHeads * MaxSegments, long.MaxValue);
+        }
+    }
+
+    public override void Score(float decay, int step)
+    {
+        (_score.Decay, _score.Step) = (decay, step);
+        int rows = _g.Layers * _g.KvHeads;
+        long entries = 0;
+        for (int i = 0; i < _count; i++)
+        {
+            entries += (long)_tier.Tables[_tier.Map.Row(_sequences[i].Sequence, 0, 0)] * rows;
+        }
+
+        Run(_score, _count * rows, entries * _g.GroupSize * ElementsPerPower);
+    }
+
     public override NonFinite? End() => _refused;
 
     public override void Dispose() => _memory.Dispose();
 
+    /// <summary>The attention window of a layer, or 0 where the layer was not attended to since the batch began.</summary>
+    public int WindowOf(int layer) => _windows[layer];
+
+    /// <summary>Keeps a query's log-sum-exp, <paramref name="back"/> tokens from its sequence's last, as far as they can be asked for.</summary>
+    public void Keep(int sequence, int back, int queryHead, float logSumExp)
+    {
+        if (back < _keptTokens)
+        {
+            _logSumExps[(((sequence * _keptTokens) + back) * _g.QueryHeads) + queryHead] = logSumExp;
+        }
+    }
+
+    public float Kept(int sequence, int back, int queryHead) => _logSumExps[(((sequence * _keptTokens) + back) * _g.QueryHeads) + queryHead];
+
     public AttendScratch Scratch(int worker) => _scratch[worker];
 
     public int TilesOf(in RaggedSequence sequence) => (int)((((long)sequence.Tokens * _g.GroupSize) + _tileRows - 1) / _tileRows);
+
+    /// <summary>The place of an item that observes: (sequence, KV head, segment).</summary>
+    public ItemOf FindObserved(int item)
+    {
+        (int rest, int segment) = Math.DivRem(item, MaxSegments);
+        (int index, int head) = Math.DivRem(rest, _g.KvHeads);
+        return new ItemOf(_sequences[index], index, head, 0, segment);
+    }
 
     /// <summary>The item's place in the batch; a sequence's last tiles, which see the most, come first.</summary>
     public ItemOf Find(int item)

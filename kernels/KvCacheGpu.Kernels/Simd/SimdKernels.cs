@@ -16,12 +16,18 @@ internal abstract unsafe class SimdAttendWork : ParallelWork
     /// <summary>Positions that a row sees at most, its own the last.</summary>
     public int Window { get; private set; }
 
+    /// <summary>Tokens of each sequence to observe; 0 where the work is attention.</summary>
+    public int Observed { get; private set; }
+
     public void Set(int layer, HostTensor queries, float* output, float* logSumExp, int window)
     {
-        (Layer, Queries, Window) = (layer, queries, window == 0 ? int.MaxValue : window);
+        (Layer, Queries, Window, Observed) = (layer, queries, window == 0 ? int.MaxValue : window, 0);
         Output = output;
         LogSumExp = logSumExp;
     }
+
+    /// <summary>Looks at the layer that was attended to last once more.</summary>
+    public void SetObserved(HostTensor queries, int last) => (Queries, Observed) = (queries, last);
 }
 
 /// <summary>Append work whatever the vectors.</summary>

@@ -107,6 +107,10 @@ public sealed unsafe class SimdTier : KernelTier
     }
 
     /// <inheritdoc/>
+    public override void ClearScores(int sequence) =>
+        new Span<int>(Tables + Map.ScoreWord(Map.Row(sequence, 0, 0), 0), Map.ScoreWordsOfSequence).Clear();
+
+    /// <inheritdoc/>
     public override void Read(long word, Span<int> target) => Words(word, target.Length).CopyTo(target);
 
     /// <inheritdoc/>

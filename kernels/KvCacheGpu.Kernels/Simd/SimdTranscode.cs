@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace KvCacheGpu.Kernels;
 
 /// <summary>Writes pages from pages: an item is one page, taken as many tokens at a time as there are lanes.</summary>
@@ -21,6 +23,13 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
         var scratch = new EncodeScratch(_tier.Shape, _tier.TranscodeScratch(worker));
         KvGeometry g = _tier.Shape.Geometry;
         bool isOpen = move.SourceClass == KernelShape.Open;
+        if (move.ScoreWord != 0)
+        {
+            var scores = (float*)_tier.Tables + move.ScoreWord;
+            scores[TableMap.ScoreKeySquare] = MeanSquare(PagePart.Keys(from, source, g.KeyWidth), _tier.KeyRows, move.Tokens, scratch);
+            scores[TableMap.ScoreValueSquare] = MeanSquare(PagePart.Values(from, source, g.ValueWidth), _tier.ValueRows, move.Tokens, scratch);
+        }
+
         bool holds = Write(PagePart.Keys(from, source, g.KeyWidth), PagePart.Keys(to, target, g.KeyWidth), _tier.KeyRows, move.Tokens, isOpen, scratch);
         if (holds)
         {
@@ -47,6 +56,29 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
                 new Span<float>(scratch.Rows + (row * plan.Stride), plan.Width).CopyTo(new Span<float>(vectors + ((t + row) * stride), plan.Width));
             }
         }
+    }
+
+    // Rotations keep norms: each basis will do.
+    private static float MeanSquare(in PagePart part, RowPlan plan, int tokens, in EncodeScratch scratch)
+    {
+        float sum = 0f;
+        for (int t = 0; t < tokens; t += S.Lanes)
+        {
+            int some = Math.Min(S.Lanes, tokens - t);
+            int* words = WordRows<S, F, I>.Read(part, t, some, scratch.Words, out int wordStride);
+            RowDecode<S, F, I>.Rows(part, words, wordStride, t, some, scratch.Rows, plan.Stride, scratch.Codes);
+            F squares = S.All(0f);
+            for (int i = 0; i < some * plan.Stride; i += S.Lanes)
+            {
+                F x = S.Load(scratch.Rows + i);
+                squares = S.MultiplyAdd(x, x, squares);
+            }
+
+            F none = S.All(0f);
+            sum += S.SumsOf(squares, none, none, none).ToScalar();
+        }
+
+        return sum / tokens;
     }
 
     private static bool Write(in PagePart from, in PagePart to, RowPlan plan, int tokens, bool isOpen, in EncodeScratch scratch)

@@ -60,8 +60,7 @@ internal sealed class BudgetPlan
 
     /// <summary>Bytes of bookkeeping of one sequence.</summary>
     public long SequenceBytes() =>
-        ((long)_config.MaxTokens * sizeof(int)) + (_config.Policy is null ? 0 : PageMassMap.BookkeepingBytes(_shape))
-        + (_config.PrefixReuse ? PrefixChain.BookkeepingBytes(_shape) : 0);
+        ((long)_config.MaxTokens * sizeof(int)) + (_config.PrefixReuse ? PrefixChain.BookkeepingBytes(_shape) : 0);
 
     /// <summary>Slabs with which one sequence steps token by token for ever, within what its policy keeps.</summary>
     public long FewestSlabs()

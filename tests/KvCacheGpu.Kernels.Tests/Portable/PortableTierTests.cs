@@ -135,12 +135,13 @@ public sealed class PortableTierTests(ITestOutputHelper output)
             batch.Begin(harness.Ragged);
             batch.Append(0, keys, values);
             batch.Attend(0, queries, result, default);
+            batch.Score(1f, step);
             batch.End();
         }
 
         long bytes = (GC.GetAllocatedBytesForCurrentThread() - before) / Steps;
-        output.WriteLine($"{bytes} bytes for 5 launches, 3 uploads and 2 downloads");
-        Assert.InRange(bytes, 0, 5 * 400);
+        output.WriteLine($"{bytes} bytes for 6 launches, 3 uploads and 2 downloads");
+        Assert.InRange(bytes, 0, 6 * 400);
     }
 
     [Fact]

@@ -36,9 +36,9 @@ public sealed class HarnessSequence
     /// <summary>Slots of open pages that no sealed class holds.</summary>
     public HashSet<int> Kept { get; } = [];
 
-    /// <summary>The rows, each with its layer.</summary>
-    public IEnumerable<(int Layer, List<PageEntry> Row)> LayerRows =>
+    /// <summary>Every (layer, KV head).</summary>
+    public IEnumerable<(int Layer, int Head)> LayerHeads =>
         from layer in Enumerable.Range(0, Rows.GetLength(0))
         from head in Enumerable.Range(0, Rows.GetLength(1))
-        select (layer, Rows[layer, head]);
+        select (layer, head);
 }

@@ -99,6 +99,12 @@ public sealed class TierHarness : IDisposable
         return result;
     }
 
+    /// <summary>Observes the step's last queries, or others.</summary>
+    public void Observe(int layer, int last, float[]? queries = null) => _batch.Observe(layer, queries ?? Queries(layer), last);
+
+    /// <summary>Scores the step's pages.</summary>
+    public void Score(float decay, int step) => _batch.Score(decay, step);
+
     /// <summary>Ends the step; tells of an element refused.</summary>
     public NonFinite? End() => _batch.End();
 
@@ -125,8 +131,9 @@ public sealed class TierHarness : IDisposable
     public void Seal(HarnessSequence sequence)
     {
         var due = new List<(List<PageEntry> Row, int Entry, PageMove Move)>();
-        foreach ((int layer, List<PageEntry> row) in sequence.LayerRows)
+        foreach ((int layer, int head) in sequence.LayerHeads)
         {
+            List<PageEntry> row = sequence.Rows[layer, head];
             int target = SealedClass(layer);
             for (int i = 0; i < row.Count; i++)
             {
@@ -135,7 +142,7 @@ public sealed class TierHarness : IDisposable
                 if (entry.PageClass == KernelShape.Open && isFull && !sequence.Kept.Contains(entry.Slot))
                 {
                     int slot = Shape.Classes[KernelShape.Open] == Shape.Classes[target] ? entry.Slot : _pool.Take();
-                    due.Add((row, i, new PageMove(entry.Slot, KernelShape.Open, slot, target, Shape.Geometry.PageTokens)));
+                    due.Add((row, i, new PageMove(entry.Slot, KernelShape.Open, slot, target, Shape.Geometry.PageTokens, ScoreWord(sequence, layer, head, entry.PageIndex))));
                 }
             }
         }
@@ -218,10 +225,22 @@ public sealed class TierHarness : IDisposable
     {
         int row = Tier.Map.Row(sequence.Slot, layer, head);
         int group = Shape.Geometry.GroupSize;
-        float[] words = ReadFloats(Tier.Map.StatsWord(row, 0), sequence.Rows[layer, head].Count * group * 2);
-        return [.. Enumerable.Range(0, group).Select(g => Enumerable.Range(0, words.Length / (2 * group))
-            .Select(entry => new PageStatistic(words[((entry * group) + g) * 2], words[(((entry * group) + g) * 2) + 1])).ToArray())];
+        float[] words = ReadFloats(Tier.Map.StatsWord(row, 0), Shape.TableCapacity * group * 2);
+        return [.. Enumerable.Range(0, group).Select(g => sequence.Rows[layer, head]
+            .Select(entry => ((entry.PageIndex * group) + g) * 2).Select(at => new PageStatistic(words[at], words[at + 1])).ToArray())];
     }
+
+    /// <summary>A page's scores as the tables hold them.</summary>
+    public PageScores ReadScores(HarnessSequence sequence, int layer, int head, int page)
+    {
+        var words = new int[TableMap.ScoreWords];
+        Tier.Read(ScoreWord(sequence, layer, head, page), words);
+        return PageScores.Of(words);
+    }
+
+    /// <summary>First word of a page's scores.</summary>
+    public int ScoreWord(HarnessSequence sequence, int layer, int head, int page) =>
+        Tier.Map.ScoreWord(Tier.Map.Row(sequence.Slot, layer, head), page);
 
     /// <summary>A row's log-sum-exps as the tables hold them, by query head of the group.</summary>
     public float[] ReadLogSumExp(HarnessSequence sequence, int layer, int head) => ReadFloats(

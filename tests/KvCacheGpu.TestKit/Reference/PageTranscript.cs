@@ -3,7 +3,7 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu.TestKit;
 
 /// <summary>One page written from another, as <see cref="KernelTier.Transcode"/> fixes it.</summary>
-internal static class PageTranscript
+internal static unsafe class PageTranscript
 {
     /// <summary>Writes the target; tells whether its formats can hold the page.</summary>
     public static bool Write(ReferenceTier tier, PageMove move)
@@ -14,10 +14,30 @@ internal static class PageTranscript
             throw new ArgumentException($"{move}: only pages of one layout are sealed where they lie", nameof(move));
         }
 
+        if (move.ScoreWord != 0)
+        {
+            var scores = (float*)(tier.Arena + move.ScoreWord);
+            scores[TableMap.ScoreKeySquare] = MeanSquare(tier.Keys(move.SourceSlot, move.SourceClass), move.Tokens);
+            scores[TableMap.ScoreValueSquare] = MeanSquare(tier.Values(move.SourceSlot, move.SourceClass), move.Tokens);
+        }
+
         bool holdsKeys = tier.Keys(move.TargetSlot, move.TargetClass)
             .Encode(tier.Keys(move.SourceSlot, move.SourceClass), move.Tokens, isFirstSealing);
         bool holdsValues = tier.Values(move.TargetSlot, move.TargetClass)
             .Encode(tier.Values(move.SourceSlot, move.SourceClass), move.Tokens, isFirstSealing);
         return holdsKeys && holdsValues;
+    }
+
+    private static float MeanSquare(ReferencePart part, int tokens)
+    {
+        var vector = new float[part.Place.Width];
+        double sum = 0;
+        for (int t = 0; t < tokens; t++)
+        {
+            part.Read(t, vector);
+            sum += vector.Sum(x => (double)x * x);
+        }
+
+        return (float)(sum / tokens);
     }
 }

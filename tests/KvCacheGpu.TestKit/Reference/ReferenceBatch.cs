@@ -6,7 +6,7 @@ using Half = System.Half;
 namespace KvCacheGpu.TestKit;
 
 /// <summary>Append and attend, one vector after the other; softmax page by page in double.</summary>
-internal sealed unsafe class ReferenceBatch : KernelBatch
+internal sealed unsafe partial class ReferenceBatch : KernelBatch
 {
     private readonly ReferenceTier _tier;
     private readonly KvGeometry _geometry;
@@ -20,6 +20,8 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
     private readonly double[] _logits;
     private readonly float[] _output;
     private int _count;
+    private readonly int[] _windows;
+    private int _attended = -1;
     private NonFinite? _refused;
     private bool _disposed;
 
@@ -30,6 +32,7 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
         (_query, _rotatedQuery) = (new float[_geometry.KeyWidth], new float[_geometry.KeyWidth]);
         _vector = new float[Math.Max(_geometry.KeyWidth, _geometry.ValueWidth)];
         (_plain, _rotated, _output) = (new double[_geometry.ValueWidth], new double[_geometry.ValueWidth], new float[_geometry.ValueWidth]);
+        _windows = new int[_geometry.Layers];
         _logits = new double[_geometry.PageTokens];
         tier.Observe(AllocationKind.Scratch, ScratchBytes);
     }
@@ -37,15 +40,22 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
     /// <inheritdoc/>
     public override long ScratchBytes =>
         (4L * (_query.Length + _rotatedQuery.Length + _vector.Length + _output.Length))
-        + (8L * (_plain.Length + _rotated.Length + _logits.Length)) + ((long)sizeof(RaggedSequence) * _sequences.Length);
+        + (8L * (_plain.Length + _rotated.Length + _logits.Length)) + (4L * _windows.Length) + ((long)sizeof(RaggedSequence) * _sequences.Length);
 
     /// <inheritdoc/>
     public override void Begin(ReadOnlySpan<RaggedSequence> sequences)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(sequences.Length, _sequences.Length, nameof(sequences));
+        foreach (RaggedSequence s in sequences)
+        {
+            ArgumentOutOfRangeException.ThrowIfGreaterThan((s.Length - 1) / _geometry.PageTokens, _tier.Shape.TableCapacity - 1, nameof(sequences));
+        }
+
         sequences.CopyTo(_sequences);
         _count = sequences.Length;
         _refused = null;
+        Array.Clear(_windows);
+        _attended = -1;
         ArgumentOutOfRangeException.ThrowIfGreaterThan(Tokens(), _maxTokens, nameof(sequences));
     }
 
@@ -65,6 +75,12 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
                 {
                     int slot = SlotOf(s, _tier.Map.Row(s.Sequence, layer, head), position / _geometry.PageTokens);
                     int token = position % _geometry.PageTokens;
+                    if (token == 0)
+                    {
+                        int scores = _tier.Map.ScoreWord(_tier.Map.Row(s.Sequence, layer, head), position / _geometry.PageTokens);
+                        new Span<int>(_tier.Arena + scores, TableMap.ScoreWords).Clear();
+                    }
+
                     Copy(keys, s.FirstToken + i, head, _geometry.KvHeads, key);
                     Note(Held(key, _tier.Shape.KeyRefusedFrom), new NonFinite(layer, s.FirstToken + i, head, false));
                     _tier.Keys(slot, KernelShape.Open).Write(token, key);
@@ -115,6 +131,8 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
                 }
             }
         }
+
+        (_attended, _windows[layer]) = (layer, window == 0 ? int.MaxValue : window);
     }
 
     /// <inheritdoc/>
@@ -141,14 +159,7 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
 
     private float AttendOne(int layer, int row, int member, int position, bool isLast, int window)
     {
-        float scale = 1f / MathF.Sqrt(_geometry.KeyWidth);
-        for (int e = 0; e < _query.Length; e++)
-        {
-            _query[e] *= scale;
-        }
-
-        _query.CopyTo(_rotatedQuery, 0);
-        Rotation.Apply(_rotatedQuery, _tier.KeySigns);
+        PrepareQuery();
         Array.Clear(_plain);
         Array.Clear(_rotated);
         (double largest, double total) = (double.NegativeInfinity, 0);
@@ -160,14 +171,14 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
             int first = TableMap.PageIndexOf(tag) * _geometry.PageTokens;
             int count = Math.Clamp(position - first + 1, 0, _geometry.PageTokens);
             int from = window == 0 ? 0 : Math.Clamp(position - window + 1 - first, 0, count);
-            double pageLargest = Score(_tier.Keys(slot, TableMap.ClassOf(tag)), from, count);
+            double pageLargest = Logits(_tier.Keys(slot, TableMap.ClassOf(tag)), from, count);
             double rise = Math.Max(largest, pageLargest);
             double shrink = largest == rise ? 1 : Math.Exp(largest - rise);
             total = (total * shrink) + AddValues(_tier.Values(slot, TableMap.ClassOf(tag)), from, count, rise, shrink);
             largest = rise;
             if (isLast)
             {
-                WriteStatistic((float*)(_tier.Arena + _tier.Map.StatsWord(row, entry)) + (2 * member), pageLargest, from, count);
+                WriteStatistic((float*)(_tier.Arena + _tier.Map.StatsWord(row, TableMap.PageIndexOf(tag))) + (2 * member), pageLargest, from, count);
             }
         }
 
@@ -191,8 +202,20 @@ internal sealed unsafe class ReferenceBatch : KernelBatch
         return lse;
     }
 
+    private void PrepareQuery()
+    {
+        float scale = 1f / MathF.Sqrt(_geometry.KeyWidth);
+        for (int e = 0; e < _query.Length; e++)
+        {
+            _query[e] *= scale;
+        }
+
+        _query.CopyTo(_rotatedQuery, 0);
+        Rotation.Apply(_rotatedQuery, _tier.KeySigns);
+    }
+
     // Logits of a page's tokens from..count; returns the largest.
-    private double Score(ReferencePart keys, int from, int count)
+    private double Logits(ReferencePart keys, int from, int count)
     {
         float[] query = keys.Format.IsRotated() ? _rotatedQuery : _query;
         double largest = double.NegativeInfinity;

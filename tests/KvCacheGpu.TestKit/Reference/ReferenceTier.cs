@@ -94,6 +94,9 @@ public sealed unsafe class ReferenceTier : KernelTier
     }
 
     /// <inheritdoc/>
+    public override void ClearScores(int sequence) => Words(Map.ScoreWord(Map.Row(sequence, 0, 0), 0), Map.ScoreWordsOfSequence).Clear();
+
+    /// <inheritdoc/>
     public override void Read(long word, Span<int> target) => Words(word, target.Length).CopyTo(target);
 
     /// <inheritdoc/>

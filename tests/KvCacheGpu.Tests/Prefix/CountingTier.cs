@@ -30,6 +30,8 @@ internal sealed unsafe class CountingTier(KernelTier inner) : KernelTier(inner.S
 
     public override void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values) => inner.Materialize(reads, keys, values);
 
+    public override void ClearScores(int sequence) => inner.ClearScores(sequence);
+
     public override void Read(long word, Span<int> target) => inner.Read(word, target);
 
     public override void Load(long word, ReadOnlySpan<int> source) => inner.Load(word, source);
@@ -69,6 +71,10 @@ internal sealed unsafe class CountingTier(KernelTier inner) : KernelTier(inner.S
 
         public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp, int window = 0) =>
             inner.Attend(layer, queries, output, logSumExp, window);
+
+        public override void Observe(int layer, KvTensor queries, int last) => inner.Observe(layer, queries, last);
+
+        public override void Score(float decay, int step) => inner.Score(decay, step);
 
         public override NonFinite? End() => inner.End();
 

@@ -1,0 +1,53 @@
+using ILGPU;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>Mean square norms of the pages that are written from, for the scores. One group per move, one part (keys or values) a launch.</summary>
+internal static class SquareKernel
+{
+    /// <summary>Shared floats that a group of <paramref name="threads"/> needs: x[width], levels[16], sums[DimX].</summary>
+    public static int SharedFloats(int width, int threads) => width + LevelTable.Size + threads;
+
+    /// <summary>Pages of a class pair -> word <paramref name="score"/> of their scores. Rotations keep norms: each basis will do.</summary>
+    public static void Square<TCodec>(ArrayView<int> arena, ArrayView<int> moves, int pair, int score, PartDims part)
+        where TCodec : struct, IPortableCodec
+    {
+        int move = Grid.IdxX * TranscodeKernels.MoveWords;
+        int word = moves[move + TranscodeKernels.Score];
+        if (moves[move + 3] != pair || word == 0)
+        {
+            return;
+        }
+
+        ArrayView<float> shared = SharedMemory.GetDynamic<float>();
+        ArrayView<float> x = shared.SubView(0, part.Width);
+        ArrayView<float> levels = shared.SubView(part.Width, LevelTable.Size);
+        ArrayView<float> sums = shared.SubView(part.Width + LevelTable.Size, Group.DimX);
+        if (default(TCodec).LevelBits > 0)
+        {
+            LevelTable.Fill(levels, default(TCodec).LevelBits);
+            Group.Barrier();
+        }
+
+        ArrayView<int> page = AppendKernel.Page(arena, moves[move]);
+        int tokens = moves[move + 2];
+        float sum = 0f;
+        for (int t = 0; t < tokens; t++)
+        {
+            TokenCodec.Load<TCodec>(page, part, t, x, levels);
+            for (int i = Group.IdxX; i < part.Width; i += Group.DimX)
+            {
+                sum += x[i] * x[i];
+            }
+
+            Group.Barrier();
+        }
+
+        sums[Group.IdxX] = sum;
+        SharedVector.Sum(sums, 1);
+        if (Group.IdxX == 0)
+        {
+            arena[word + score] = (int)Interop.FloatAsInt(sums[0] / tokens);
+        }
+    }
+}

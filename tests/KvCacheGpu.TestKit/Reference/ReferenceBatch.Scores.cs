@@ -1,0 +1,113 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.TestKit;
+
+/// <content>Scores, in the words of their definition.</content>
+internal sealed unsafe partial class ReferenceBatch
+{
+    /// <inheritdoc/>
+    public override void Observe(int layer, KvTensor queries, int last)
+    {
+        ThrowIfNotObservable(layer, _attended, last);
+        int heads = _geometry.QueryHeads;
+        queries.ThrowIfNotShaped(Tokens(), heads, _geometry.KeyWidth, nameof(queries));
+        foreach (ref readonly RaggedSequence s in _sequences.AsSpan(0, _count))
+        {
+            for (int i = Math.Max(0, s.Tokens - last); i < s.Tokens; i++)
+            {
+                for (int head = 0; head < heads; head++)
+                {
+                    Copy(queries, s.FirstToken + i, head, heads, _query);
+                    PrepareQuery();
+                    ObserveOne(_tier.Map.Row(s.Sequence, layer, head / _geometry.GroupSize), s.Length - s.Tokens + i, _windows[layer]);
+                }
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Score(float decay, int step)
+    {
+        foreach (ref readonly RaggedSequence s in _sequences.AsSpan(0, _count))
+        {
+            for (int layer = 0; layer < _geometry.Layers; layer++)
+            {
+                for (int head = 0; head < _geometry.KvHeads && _windows[layer] > 0; head++)
+                {
+                    ScoreRow(_tier.Map.Row(s.Sequence, layer, head), s.Length, _windows[layer], decay, step);
+                }
+            }
+        }
+    }
+
+    private void ScoreRow(int row, int length, int window, float decay, int step)
+    {
+        double all = 0;
+        for (int entry = 0; entry < _tier.Arena[row]; entry++)
+        {
+            (int from, int to) = SeenOf(row, entry, length - 1, window);
+            all += to - from;
+        }
+
+        for (int entry = 0; entry < _tier.Arena[row]; entry++)
+        {
+            int page = TableMap.PageIndexOf(_tier.Arena[_tier.Map.TagWord(row, entry)]);
+            (int from, int to) = SeenOf(row, entry, length - 1, window);
+            var stats = (float*)(_tier.Arena + _tier.Map.StatsWord(row, page));
+            (double mass, double peak) = (0, 0);
+            for (int member = 0; member < _geometry.GroupSize; member++)
+            {
+                double largest = Math.Exp(stats[2 * member] - ((float*)_tier.Arena)[_tier.Map.LogSumExpWord(row, member)]);
+                mass += stats[(2 * member) + 1] * largest / _geometry.GroupSize;
+                peak = Math.Max(peak, largest);
+            }
+
+            int* words = _tier.Arena + _tier.Map.ScoreWord(row, page);
+            var scores = (float*)words;
+            scores[TableMap.ScoreMass] = (float)((decay * scores[TableMap.ScoreMass]) + mass);
+            scores[TableMap.ScorePeak] = (float)Math.Max(decay * scores[TableMap.ScorePeak], peak);
+            scores[TableMap.ScoreLast] = (float)mass;
+            if (to > from && (float)mass >= (float)((to - from) / all))
+            {
+                words[TableMap.ScoreLastUsed] = step;
+                words[TableMap.ScoreUses]++;
+            }
+        }
+    }
+
+    private void ObserveOne(int row, int position, int window)
+    {
+        double total = 0;
+        for (int pass = 0; pass < 2; pass++)
+        {
+            for (int entry = 0; entry < _tier.Arena[row]; entry++)
+            {
+                int tag = _tier.Arena[_tier.Map.TagWord(row, entry)];
+                (int from, int to) = SeenOf(row, entry, position, window);
+                Logits(_tier.Keys(_tier.Arena[_tier.Map.SlotWord(row, entry)], TableMap.ClassOf(tag)), from, to);
+                double sum = 0;
+                for (int t = from; t < to; t++)
+                {
+                    sum += Math.Exp(_logits[t]);
+                }
+
+                if (pass == 0)
+                {
+                    total += sum;
+                }
+                else
+                {
+                    int word = _tier.Map.ScoreWord(row, TableMap.PageIndexOf(tag)) + TableMap.ScoreWindow;
+                    ((float*)_tier.Arena)[word] += (float)(sum / total / _geometry.GroupSize);
+                }
+            }
+        }
+    }
+
+    private (int From, int To) SeenOf(int row, int entry, int position, int window)
+    {
+        int first = TableMap.PageIndexOf(_tier.Arena[_tier.Map.TagWord(row, entry)]) * _geometry.PageTokens;
+        int to = Math.Clamp(position - first + 1, 0, _geometry.PageTokens);
+        return (Math.Clamp(position - window + 1 - first, 0, to), to);
+    }
+}
