@@ -32,14 +32,14 @@ public sealed class KvBatch : IDisposable
             sequence.ThrowIfInUse();
         }
 
-        return _cache.CanAppend(_sequences, tokensPerSequence);
+        return _cache.CanAppend(_sequences, tokensPerSequence, held: false);
     }
 
     /// <summary>Begins a step over all sequences, and reserves all that it takes.</summary>
     /// <param name="tokenIds">Ids of the tokens, the first sequence's first; <see cref="KvCacheConfig.MaxBatchTokens"/> at most.</param>
     /// <param name="tokensPerSequence">Tokens of each sequence, at least 1 each.</param>
     /// <returns>The step; the same object each time, valid until it is committed or disposed.</returns>
-    /// <exception cref="KvOutOfMemoryException">E001: no room for all; nothing has changed in any sequence.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: no room for all, also after the policy dropped what it may; the tokens have changed no sequence.</exception>
     /// <exception cref="KvConcurrencyException">E006: one of the sequences is in use.</exception>
     /// <exception cref="ArgumentException">The counts do not fit the sequences or the ids, or are too many for one step.</exception>
     public KvStep Begin(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence)

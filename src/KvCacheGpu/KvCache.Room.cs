@@ -3,8 +3,8 @@ namespace KvCacheGpu;
 /// <content>Whether a step fits, and the working memory that steps borrow. The pool's gate is held where not said otherwise.</content>
 public sealed partial class KvCache
 {
-    /// <summary>Whether a step could begin. Takes the gate itself.</summary>
-    internal bool CanAppend(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokensPerSequence)
+    /// <summary>Whether a step could begin, what the policy may drop counted. Takes the gate itself.</summary>
+    internal bool CanAppend(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokensPerSequence, bool held)
     {
         long sum = 0;
         foreach (int tokens in tokensPerSequence)
@@ -17,10 +17,13 @@ public sealed partial class KvCache
             sum += tokens;
         }
 
+        Refusal? refusal;
         lock (Pool.Gate)
         {
-            return sum <= Settings.MaxBatchTokens && WhyNot(sequences, tokensPerSequence, out _) is null;
+            refusal = WhyNot(sequences, tokensPerSequence, out _);
         }
+
+        return sum <= Settings.MaxBatchTokens && (refusal is not { } why || CouldMakeWay(sequences, why, held));
     }
 
     /// <summary>What a step would lack, or null; and the slots that it takes.</summary>

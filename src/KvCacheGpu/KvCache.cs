@@ -16,6 +16,7 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
     private readonly MemoryLedger _ledger;
     private readonly PageScrub _scrub;
     private readonly long _stepBytes;
+    private readonly long _slabBytesOfBudget = long.MaxValue;
     private readonly string? _layerFormats;
     private long _budget;
     private bool _disposed;
@@ -31,9 +32,18 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
         _layerFormats = Settings.LayerFormatsText(geometry);
         _sequences = new KvSequence?[Settings.MaxSequences];
         _ledger = new MemoryLedger(observer);
-        int slabs = _plan.Configured is { } budget
-            ? _plan.SlabsWithin(budget, TierBytes(_plan, Settings, shape, createTier))
-            : _plan.Addressable(_plan.SlabsForMaxTokens());
+        int slabs;
+        if (_plan.Configured is { } budget)
+        {
+            long tierBytes = TierBytes(_plan, Settings, shape, createTier);
+            slabs = _plan.SlabsWithin(budget, tierBytes);
+            _slabBytesOfBudget = _plan.SlabBytesWithin(budget, tierBytes);
+        }
+        else
+        {
+            slabs = _plan.Addressable(_plan.SlabsForMaxTokens());
+        }
+
         try
         {
             Tier = createTier(shape, _plan.Map.Bytes + (slabs * _plan.Slabs.Bytes), _ledger.Add);
@@ -47,6 +57,7 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
         {
             _ledger.Add(AllocationKind.Bookkeeping, _plan.Map.Bytes);
             Pool = new PagePool(_plan.Slabs, _plan.Map.FirstPageUnit, slabs, _ledger);
+            Eviction = Settings.Policy is { } policy ? new EvictionPlan(this, policy, _ledger) : null;
             _scrub = new PageScrub(Tier, DeviceGate, Pool, Settings.PoisonPages);
             Prefixes = Settings.PrefixReuse ? new PrefixPages(_plan.BlockRows(slabs), shape, Pool, _ledger, Settings.PrefixEvents, Classes.IsExact) : null;
             long before = _ledger.Live;
@@ -55,6 +66,7 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
         }
         catch
         {
+            Eviction?.Dispose();
             Prefixes?.Dispose();
             Pool?.Dispose();
             Tier.Dispose();
@@ -137,8 +149,9 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
 
             var tokens = new NativeInts(Settings.MaxTokens, _ledger);
             PrefixChain? chain = Prefixes is null ? null : new PrefixChain(Prefixes, Tier.Shape, root, retention, _ledger);
-            var table = new PageTable(Tier, Classes, Pool, _scrub, slot, OwnerOf(options.Tenant));
-            return _sequences[slot] = new KvSequence(this, options, table, tokens, chain);
+            var table = new PageTable(Tier, Classes, Pool, _scrub, slot, OwnerOf(options.Tenant)) { WritesSquares = Needs.Has(KvStatistics.Queries) };
+            SequenceScores? scores = Settings.Policy is { } policy ? new SequenceScores(Tier, policy, slot, _ledger) : null;
+            return _sequences[slot] = new KvSequence(this, options, table, tokens, chain, scores);
         }
     }
 
@@ -210,6 +223,7 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
 
             _idleSteps.Clear();
             _ledger.Add(AllocationKind.Bookkeeping, -_plan.Map.Bytes);
+            Eviction?.Dispose();
             Prefixes?.Dispose();
             Pool.Dispose();
             Tier.Dispose();

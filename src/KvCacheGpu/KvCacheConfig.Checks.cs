@@ -24,6 +24,14 @@ public sealed partial class KvCacheConfig
         Require(
             MemoryBudgetPercent is null || (double.IsFinite(MemoryBudgetPercent.Value) && MemoryBudgetPercent > 0),
             nameof(MemoryBudgetPercent), "a number above 0", MemoryBudgetPercent);
+        Require(Watermark is > 0 and <= 1, nameof(Watermark), "above 0, at most 1", Watermark);
+        Require(PlanEvery >= 1, nameof(PlanEvery), "at least 1", PlanEvery);
+        Require(ScoreEvery >= 1, nameof(ScoreEvery), "at least 1", ScoreEvery);
+        Require(
+            ObservedQueries is >= 1 and <= KernelBatch.MaxObserved, nameof(ObservedQueries), $"1..{KernelBatch.MaxObserved}", ObservedQueries);
+        Require(
+            Policy?.Needs.Has(KvStatistics.FutureQueries) != true,
+            nameof(Policy), "a policy that needs no rope, which a geometry does not tell of", Policy?.GetType().Name);
         Require(!string.IsNullOrWhiteSpace(Device), nameof(Device), "a device's name", $"'{Device}'");
         Require(
             Enum.IsDefined(FullPrecision) && FullPrecision.IsFullPrecision(),

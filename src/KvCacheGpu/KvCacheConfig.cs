@@ -68,8 +68,29 @@ public sealed partial class KvCacheConfig
     /// <summary>Seed of the rotation's signs; pages of different seeds do not mix. The default value is 0.</summary>
     public ulong RotationSeed { get; set; }
 
-    /// <summary>What is dropped, after each step. The default value is null: nothing.</summary>
+    /// <summary>
+    /// What goes and what shrinks where the budget binds. The default value is null: nothing; a step that does not fit is refused. With a policy,
+    /// the budget need not hold <see cref="MaxTokens"/>: only its sinks, its window and the open pages.
+    /// </summary>
     public KvPolicy? Policy { get; set; }
+
+    /// <summary>
+    /// Part of the pages' share of a configured budget that a plan brings them down to, above 0 and at most 1: what is free above it is for
+    /// steps to begin in. The default value is 0.9.
+    /// </summary>
+    public double Watermark { get; set; } = 0.9;
+
+    /// <summary>Steps from plan to plan, at least 1; a step that seals pages plans anyway. The default value is 16.</summary>
+    public int PlanEvery { get; set; } = 16;
+
+    /// <summary>Steps from one that pages are scored by to the next, at least 1. The default value is 1: all.</summary>
+    public int ScoreEvery { get; set; } = 1;
+
+    /// <summary>
+    /// Last tokens of a prompt whose attention <see cref="KvStatistics.WindowMass"/> sums up, 1..64. The default value is 64. A step of as many
+    /// tokens or more begins the sum anew, a shorter one of several adds to it.
+    /// </summary>
+    public int ObservedQueries { get; set; } = KernelBatch.MaxObserved;
 
     /// <summary>
     /// Whether sealed pages stay resident after their sequences, for sequences of the same prefix to begin with

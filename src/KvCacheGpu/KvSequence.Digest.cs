@@ -34,11 +34,18 @@ public sealed partial class KvSequence
             throw new ArgumentOutOfRangeException(nameof(page), page, $"expected a resident page of layer {layer}, head {head}, got {page}");
         }
 
+        return ReadDigest(row, entry, mean, deviation);
+    }
+
+    /// <summary>The same of a row's entry. The sequence is the caller's.</summary>
+    internal bool ReadDigest(int row, int entry, Span<float> mean, Span<float> deviation)
+    {
         if (Table.PageClass(row, entry) == KernelShape.Open)
         {
             return false;
         }
 
+        int width = Cache.Geometry.KeyWidth;
         PageLayout layout = Cache.Tier.Shape.Classes[Table.PageClass(row, entry)];
 
         long word = (long)Table.Slot(row, entry) * PageLayout.UnitWords;

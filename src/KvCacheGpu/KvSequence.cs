@@ -17,9 +17,10 @@ public sealed partial class KvSequence : IDisposable
     private KvStep? _ownStep;
 
     internal KvSequence(
-        KvCache cache, KvSequenceOptions options, PageTable table, NativeInts tokens, PrefixChain? chain)
+        KvCache cache, KvSequenceOptions options, PageTable table, NativeInts tokens, PrefixChain? chain, SequenceScores? scores)
     {
-        (Cache, Options, Table, _tokens, _chain) = (cache, options, table, tokens, chain);
+        (Cache, Options, Table, _tokens, _chain, Scores) = (cache, options, table, tokens, chain, scores);
+        LastStep = cache.Tick();
         _attended = new LayerSet(cache.Geometry.Layers);
     }
 
@@ -55,13 +56,13 @@ public sealed partial class KvSequence : IDisposable
     public bool CanAppend(int tokens)
     {
         using Call call = new(this);
-        return Cache.CanAppend([this], [tokens]);
+        return Cache.CanAppend([this], [tokens], held: true);
     }
 
     /// <summary>Begins a step that appends tokens, and reserves all that it takes.</summary>
     /// <param name="tokenIds">Ids of the tokens, 1 to <see cref="KvCacheConfig.MaxBatchTokens"/> of them.</param>
     /// <returns>The step; the same object each time, valid until it is committed or disposed.</returns>
-    /// <exception cref="KvOutOfMemoryException">E001: no room; nothing has changed.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: no room, also after the policy dropped what it may; the tokens have changed nothing.</exception>
     /// <exception cref="ArgumentException">No tokens, or too many for one step.</exception>
     public KvStep Begin(ReadOnlySpan<int> tokenIds)
     {
@@ -94,6 +95,8 @@ public sealed partial class KvSequence : IDisposable
             fork._chain?.ShareWith(_chain!);
         }
 
+        fork.ShareStanding(this);
+
         return fork;
     }
 
@@ -122,6 +125,7 @@ public sealed partial class KvSequence : IDisposable
             _chain?.CutTo(cut / Cache.Geometry.PageTokens);
         }
 
+        CutStanding(cut);
         _attended.Clear();
         return new KvTruncation(cut, reencoded);
     }
@@ -144,6 +148,7 @@ public sealed partial class KvSequence : IDisposable
         }
 
         _tokens.Dispose();
+        Scores?.Dispose();
     }
 
     internal void EnterStep(KvStep step)

@@ -20,8 +20,15 @@ public sealed partial class KvStep
         bool published = false;
         try
         {
+            bool isSample = _cache.IsSampled && _attended.Any;
+            if (isSample)
+            {
+                memory.Batch.Score(_cache.Settings.Policy!.Decay, (int)_cache.NextStep + 1);
+            }
+
             if (memory.Batch.End() is { } refused)
             {
+                RepairScores(isSample);
                 KernelShape shape = _cache.Tier.Shape;
                 uint refusedFrom = refused.IsValue ? shape.ValueRefusedFrom : shape.KeyRefusedFrom;
                 throw new KvNonFiniteException(
@@ -38,8 +45,10 @@ public sealed partial class KvStep
             published = true;
             foreach (KvSequence sequence in _sequences)
             {
-                sequence.Evict();
+                sequence.Scores?.Publish(isSample);
             }
+
+            _cache.AfterStep(_sequences, memory.HasSeals);
         }
         finally
         {
@@ -112,6 +121,7 @@ public sealed partial class KvStep
         try
         {
             memory.CopyReplaced();
+            BeginScores(tokensPerSequence);
             int first = 0;
             for (int i = 0; i < _sequences.Length; i++)
             {
@@ -138,22 +148,39 @@ public sealed partial class KvStep
 
     private StepMemory? Reserve(ReadOnlySpan<int> tokensPerSequence, bool mayRefuse)
     {
-        lock (_cache.Pool.Gate)
+        for (int round = 0; ; round++)
         {
-            if (_cache.WhyNot(_sequences, tokensPerSequence, out SlotCounts need) is { } refusal)
+            if (TryReserve(tokensPerSequence, out StepMemory? memory) is not { } refusal)
+            {
+                return memory;
+            }
+
+            if (!_cache.MakeWay(_sequences, refusal, round))
             {
                 return mayRefuse ? null : throw refusal.ToException();
             }
+        }
+    }
+
+    private Refusal? TryReserve(ReadOnlySpan<int> tokensPerSequence, out StepMemory? memory)
+    {
+        lock (_cache.Pool.Gate)
+        {
+            memory = null;
+            if (_cache.WhyNot(_sequences, tokensPerSequence, out SlotCounts need) is { } refusal)
+            {
+                return refusal;
+            }
 
             _cache.MakeRoomForStep(need);
-            StepMemory memory = _cache.RentStepMemory();
+            memory = _cache.RentStepMemory();
             memory.TryTake(_cache.Pool, need);
             for (int i = 0; i < _sequences.Length; i++)
             {
                 _sequences[i].Table.Grow(tokensPerSequence[i], memory);
             }
 
-            return memory;
+            return null;
         }
     }
 
@@ -179,6 +206,7 @@ public sealed partial class KvStep
             {
                 _sequences[i].Table.Shrink();
                 _sequences[i].ForgetAttended();
+                _sequences[i].Scores?.Forget();
             }
 
             memory.Restore();

@@ -88,6 +88,7 @@ public sealed partial class KvStep : IDisposable
         try
         {
             call.Memory.Batch.Attend(layer, queries, output[..(rows * _cache.Geometry.ValueWidth)], logSumExp, window);
+            SeeAttention(call.Memory, layer, queries, output);
         }
         catch (NotSupportedException e)
         {
@@ -113,6 +114,7 @@ public sealed partial class KvStep : IDisposable
         try
         {
             call.Memory.Batch.Attend(layer, queries, output, logSumExp, window);
+            SeeAttention(call.Memory, layer, queries, default);
         }
         catch (NotSupportedException e)
         {

@@ -7,6 +7,8 @@ internal sealed class LayerSet(int layers)
 
     public bool this[int layer] => _layers[layer];
 
+    public bool Any => Array.IndexOf(_layers, true) >= 0;
+
     public void Add(int layer) => _layers[layer] = true;
 
     public void Clear() => Array.Clear(_layers);

@@ -1,12 +1,13 @@
 namespace KvCacheGpu;
 
-/// <summary>Who uses a sequence: no one, one thread's call, a step, or no one ever again. Detects misuse; never waits.</summary>
+/// <summary>Who uses a sequence: no one, one thread's call, a step, or no one ever again. Detects misuse; waits for nothing but an eviction.</summary>
 internal struct SequenceGate
 {
     private const int Idle = 0;
     private const int InCall = 1;
     private const int InStep = 2;
     private const int Disposed = 3;
+    private const int Evicting = 4;
 
     private int _state;
 
@@ -18,10 +19,13 @@ internal struct SequenceGate
 
     public void EnterStep() => Enter(InStep);
 
+    /// <summary>Enters where the sequence is idle. Who else comes waits: it could not have known.</summary>
+    public bool TryEnterEviction() => Interlocked.CompareExchange(ref _state, Evicting, Idle) == Idle;
+
     /// <summary>Enters for good; false where that was done before.</summary>
     public bool TryEnterDisposal()
     {
-        int state = Interlocked.CompareExchange(ref _state, Disposed, Idle);
+        int state = Take(Disposed);
         if (state is InCall or InStep)
         {
             throw Busy(state);
@@ -34,12 +38,24 @@ internal struct SequenceGate
 
     private void Enter(int use)
     {
-        int state = Interlocked.CompareExchange(ref _state, use, Idle);
+        int state = Take(use);
         ObjectDisposedException.ThrowIf(state == Disposed, typeof(KvSequence));
         if (state != Idle)
         {
             throw Busy(state);
         }
+    }
+
+    private int Take(int use)
+    {
+        var wait = default(SpinWait);
+        int state;
+        while ((state = Interlocked.CompareExchange(ref _state, use, Idle)) == Evicting)
+        {
+            wait.SpinOnce();
+        }
+
+        return state;
     }
 
     private static KvConcurrencyException Busy(int state) =>

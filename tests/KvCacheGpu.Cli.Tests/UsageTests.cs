@@ -31,7 +31,7 @@ public sealed class UsageTests
     [InlineData("run", "--value-format", "1")]
     [InlineData("run", "--device", "tpu")]
     [InlineData("run", "--device", "cuda:x")]
-    [InlineData("run", "--policy", "lru")]
+    [InlineData("run", "--policy", "mru")]
     [InlineData("run", "--policy", "window:0")]
     [InlineData("run", "--policy", "window:")]
     [InlineData("run", "--memory-budget", "0")]

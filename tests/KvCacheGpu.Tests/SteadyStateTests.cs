@@ -172,6 +172,8 @@ public sealed class SteadyStateTests
 
         public ManualResetEventSlim Leave { get; } = new();
 
+        public override bool ActsUnasked => true;
+
         public override void Plan(in KvPages pages, long bytesToFree, Span<KvTransition> plan, object? state)
         {
             plan.Clear();

@@ -43,6 +43,10 @@ internal sealed class BudgetPlan
     public long? Configured => _config.MemoryBudgetBytes
         ?? (_config.MemoryBudgetPercent is { } percent ? (long)(_shape.Geometry.DenseF16Bytes(_config.MaxTokens) * (percent / 100)) : null);
 
+    private KvStatistics Needs => _config.Policy?.Needs ?? KvStatistics.None;
+
+    private long PlanBytes => _config.Policy is null ? 0 : PlanMemory.BookkeepingBytes(_shape, Needs);
+
     private long Rows => (long)_shape.Geometry.Layers * _shape.Geometry.KvHeads;
 
     private long SlabBytes => _slabs.BytesWithBookkeeping
@@ -56,11 +60,12 @@ internal sealed class BudgetPlan
         Map.Bytes + tierBytes
         + (_config.PrefixReuse ? FewestBlockRows * PrefixPages.MostBytesOfRow(_shape) : 0)
         + StepMemory.BookkeepingBytes(_shape, _config.MostBatched, _config.MaxBatchTokens)
-        + (_config.MaxSequences * SequenceBytes());
+        + PlanBytes + (_config.MaxSequences * SequenceBytes());
 
     /// <summary>Bytes of bookkeeping of one sequence.</summary>
     public long SequenceBytes() =>
-        ((long)_config.MaxTokens * sizeof(int)) + (_config.PrefixReuse ? PrefixChain.BookkeepingBytes(_shape) : 0);
+        ((long)_config.MaxTokens * sizeof(int)) + (_config.PrefixReuse ? PrefixChain.BookkeepingBytes(_shape) : 0)
+        + SequenceScores.BookkeepingBytes(_shape, Needs);
 
     /// <summary>Slabs with which one sequence steps token by token for ever, within what its policy keeps.</summary>
     public long FewestSlabs()
@@ -107,6 +112,9 @@ internal sealed class BudgetPlan
     /// <summary>The least budget that a cache can be made with.</summary>
     public long MinimumBytes(long tierBytes) => FixedBytes(tierBytes) + (FewestSlabs() * SlabBytes);
 
+    /// <summary>Bytes of slabs that the budget holds beside everything else, whether tables could list as many or not.</summary>
+    public long SlabBytesWithin(long budget, long tierBytes) => (budget - FixedBytes(tierBytes)) / SlabBytes * _slabs.Bytes;
+
     /// <summary>Slabs that the budget holds beside everything else.</summary>
     /// <exception cref="KvConfigurationException">Fewer than the least; names the budget that suffices.</exception>
     public int SlabsWithin(long budget, long tierBytes)
@@ -124,7 +132,7 @@ internal sealed class BudgetPlan
 
     /// <summary>Bytes in use once a cache of so many slabs was made.</summary>
     public long CreatedBytes(int slabs, long tierBytes) =>
-        Map.Bytes + tierBytes + PagePool.BookkeepingBytes(_slabs, slabs)
+        Map.Bytes + tierBytes + PlanBytes + PagePool.BookkeepingBytes(_slabs, slabs)
         + (_config.PrefixReuse ? PrefixPages.BookkeepingBytes(BlockRows(slabs), _shape) : 0)
         + StepMemory.BookkeepingBytes(_shape, _config.MostBatched, _config.MaxBatchTokens);
 

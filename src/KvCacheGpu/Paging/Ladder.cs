@@ -59,6 +59,9 @@ internal readonly record struct Encodings(int Key, int Value)
     /// <summary>Both in four bits.</summary>
     public int Packed => Key | (Value << 2);
 
+    /// <summary>What nothing more may be done to.</summary>
+    public static Encodings Full => new(Most, Most);
+
     public static Encodings Of(int packed) => new(packed & Most, (packed >> 2) & Most);
 
     /// <summary>What they are once the page was written from one layout to another.</summary>

@@ -45,6 +45,13 @@ internal sealed unsafe partial class PagePool
     /// <summary>Whether a block row names the slot.</summary>
     public bool IsIndexed(int slot) => (_references[Index(slot)] & IndexedBit) != 0;
 
+    /// <summary>Whether one sequence alone holds a slot, so that its letting go makes room; a block row's reference gives way.</summary>
+    public bool IsHeldOnce(int slot)
+    {
+        int references = _references[Index(slot)];
+        return (references & CountMask) - ((references & IndexedBit) != 0 ? 1 : 0) == 1;
+    }
+
     /// <summary>Adds the reference of a block row to a slot that a sequence holds and no row names.</summary>
     public void AddToIndex(int slot)
     {

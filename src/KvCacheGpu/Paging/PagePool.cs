@@ -98,6 +98,21 @@ internal sealed unsafe partial class PagePool : IDisposable
         }
     }
 
+    /// <summary>Bytes of live pages.</summary>
+    public long LiveBytes
+    {
+        get
+        {
+            long units = 0;
+            for (int size = 0; size < _live.Length; size++)
+            {
+                units += (long)_live[size] * _slabs.Sizes[size];
+            }
+
+            return units * PageLayout.UnitBytes;
+        }
+    }
+
     public static long BookkeepingBytes(SlabShape slabs, long slabCount) =>
         slabCount * (WordsPerSlab + (WordsPerSlot * (long)slabs.MostSlotsPerSlab)) * sizeof(int);
 

@@ -20,6 +20,23 @@ internal sealed unsafe partial class PageTable
         && _classes.MayBecome(row / _heads, target)
         && Ladder.Allows(_classes.Shape.Classes[PageClass(row, entry)], _classes.Shape.Classes[target], _pool.EncodingsOf(Slot(row, entry)));
 
+    /// <summary>Classes that a page may be demoted to, bit c for class c.</summary>
+    public int Targets(int row, int entry)
+    {
+        // Kept pages hold what no other class can.
+        int targets = PageClass(row, entry) == KernelShape.Open ? 0 : _classes.Targets;
+        for (int left = targets; left != 0; left &= left - 1)
+        {
+            int target = int.TrailingZeroCount(left);
+            targets &= MayDemote(row, entry, target) ? -1 : ~(1 << target);
+        }
+
+        return targets;
+    }
+
+    /// <summary>Says that no class holds a page but its own. The gate is held.</summary>
+    public void RefuseDemotion(int row, int entry) => _pool.SetEncodings(Slot(row, entry), Encodings.Full);
+
     /// <summary>The move that writes a page's new form into a slot just taken.</summary>
     public PageMove DemotionOf(in PageDemotion page, int slot)
     {

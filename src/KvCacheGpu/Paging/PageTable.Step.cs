@@ -83,7 +83,7 @@ internal sealed unsafe partial class PageTable
                 }
                 else
                 {
-                    memory.Seal(new PageMove(slot, KernelShape.Open, target, pageClass, _pageTokens));
+                    memory.Seal(new PageMove(slot, KernelShape.Open, target, pageClass, _pageTokens, WritesSquares ? ScoreWord(row, page) : 0));
                 }
             }
         }

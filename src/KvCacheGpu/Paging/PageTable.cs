@@ -48,6 +48,9 @@ internal sealed unsafe partial class PageTable
     /// <summary>Layers times KV heads.</summary>
     public int Rows { get; }
 
+    /// <summary>Whether seals leave the squared norms of keys and values among the scores.</summary>
+    public bool WritesSquares { get; init; }
+
     /// <summary>Tokens, without those of a step under way.</summary>
     public int Length { get; private set; }
 
@@ -172,20 +175,25 @@ internal sealed unsafe partial class PageTable
         return reencoded;
     }
 
-    /// <summary>Writes the indices of a row's pages that a policy may drop: sealed, and followed by a whole page.</summary>
-    /// <returns>How many; they are the row's first entries.</returns>
-    public int DroppablePages(int row, Span<int> pages)
+    /// <summary>How many pages of a row a policy may drop, its first entries: sealed, and followed by a whole page.</summary>
+    public int DroppablePages(int row)
     {
         int end = Math.Min(_firstOpen, SealedPagesAt(Length));
-        int count = 0;
-        while (count < Count(row) && PageIndex(row, count) < end)
+        int count = Count(row);
+        while (count > 0 && PageIndex(row, count - 1) >= end)
         {
-            pages[count] = PageIndex(row, count);
-            count++;
+            count--;
         }
 
         return count;
     }
+
+    /// <summary>Bytes that dropping an entry frees: none while another sequence holds its page. The gate is held.</summary>
+    public int FreedBy(int row, int entry) =>
+        _pool.IsHeldOnce(Slot(row, entry)) ? _classes.Shape.Classes[PageClass(row, entry)].Bytes : 0;
+
+    /// <summary>First word of a page's scores.</summary>
+    public int ScoreWord(int row, int page) => _map.ScoreWord(_firstRow + row, page);
 
     /// <summary>Drops a row's flagged pages and closes the gaps. The gate is held.</summary>
     public void Drop(int row, ReadOnlySpan<bool> drops)

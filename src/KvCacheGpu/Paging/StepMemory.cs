@@ -44,6 +44,9 @@ internal sealed unsafe class StepMemory : IDisposable
     /// <summary>Slots that the step took: for pages that are written, and for those that Commit seals.</summary>
     public Span<int> Taken => _ints.Span[.._taken];
 
+    /// <summary>Whether Commit seals pages.</summary>
+    public bool HasSeals => _seals > 0;
+
     private Span<int> Seals => _ints.Span.Slice(2 * _mostSlots, _mostSlots);
 
     public static long BookkeepingBytes(KernelShape shape, int maxSequences, int maxTokens) =>

@@ -36,6 +36,9 @@ public abstract class KvPolicy
         }
     } = 64;
 
+    /// <summary>Whether it drops pages after a step although no bytes are asked for. The default value is false.</summary>
+    public virtual bool ActsUnasked => false;
+
     /// <summary>
     /// Part of its even share that every segment (<see cref="KvPages.SegmentStarts"/>) keeps while others can give, 0..1. The default
     /// value is 0.2.
@@ -55,7 +58,7 @@ public abstract class KvPolicy
     /// beyond it; touches no fixed page, and none of 0 bytes.
     /// </summary>
     /// <param name="pages">The sequence's pages.</param>
-    /// <param name="bytesToFree">Bytes to free; 0 where nothing binds: then only a <see cref="WindowPolicy"/> acts.</param>
+    /// <param name="bytesToFree">Bytes to free; 0 where nothing binds: then only what <see cref="ActsUnasked"/> drops pages.</param>
     /// <param name="plan">One transition per page, overwritten.</param>
     /// <param name="state">What <see cref="CreateState"/> gave for this sequence; null plans without memory.</param>
     /// <exception cref="KvUnsupportedException">A statistic of <see cref="Needs"/> is missing.</exception>

@@ -27,6 +27,9 @@ public sealed class WindowPolicy : RankedPolicy
     {
     }
 
+    /// <summary>True: the window slides with every step.</summary>
+    public override bool ActsUnasked => true;
+
     /// <inheritdoc/>
     public override void Score(in KvPages pages, Span<float> scores)
     {

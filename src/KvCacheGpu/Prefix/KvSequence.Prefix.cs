@@ -42,6 +42,14 @@ public sealed partial class KvSequence
             tokens = _chain.Reuse(promptIds[..most], Table);
         }
 
+        if (Scores is not null)
+        {
+            lock (Cache.DeviceGate)
+            {
+                Cache.Tier.ClearScores(Table.Sequence);
+            }
+        }
+
         promptIds[..tokens].CopyTo(_tokens.Span);
         _attended.Clear();
         return tokens;

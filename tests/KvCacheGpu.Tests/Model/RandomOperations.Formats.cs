@@ -23,7 +23,7 @@ internal sealed record ModelRun(
         DemotionFormats = Demotions,
         FullPrecision = PageFormat.F32,
         NonFinite = Keeps ? NonFinitePolicy.Keep : NonFinitePolicy.Reject,
-        Policy = Window == 0 ? null : new WindowPolicy(5, Window),
+        Policy = Window == 0 ? null : new SlidingOnly(new WindowPolicy(5, Window)),
     };
 }
 

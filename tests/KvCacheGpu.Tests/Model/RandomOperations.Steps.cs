@@ -20,7 +20,8 @@ internal sealed partial class RandomOperations
         Trace before = TraceOf([model]);
         bool fits = model.Sequence.CanAppend(ids.Length);
         bool begun = model.Sequence.TryBegin(ids, out KvStep? step);
-        Assert.Equal(fits, begun);
+        Assert.True(fits || !begun, "what fits can begin");
+        Assert.True(begun || _policy is not null || !fits, "what begins fitted");
         return begun ? Finish(step!, [model], [ids], end, before) : Refused([model], before, () => model.Sequence.Begin(ids));
     }
 
@@ -34,7 +35,8 @@ internal sealed partial class RandomOperations
         Trace before = TraceOf(models);
         bool fits = batch.CanAppend(counts);
         bool begun = batch.TryBegin(all, counts, out KvStep? step);
-        Assert.Equal(fits, begun);
+        Assert.True(fits || !begun, "what fits can begin");
+        Assert.True(begun || _policy is not null || !fits, "what begins fitted");
         End end = _random.Next(4) == 0 ? End.Abandon : End.Commit;
         return "batch " + (begun ? Finish(step!, models, ids, end, before) : Refused(models, before, () => batch.Begin(all, counts)));
     }

@@ -20,7 +20,7 @@ internal sealed partial class RandomOperations : IDisposable
         KvCacheConfig config = run.Config();
         config.MemoryBudgetBytes = KvCache.BytesFor(_geometry, config, ReferenceTier).BudgetBytes * run.BudgetPercent / 100;
         _cache = TestCaches.Reference(_geometry, config, Observe);
-        (_run, _policy, _random) = (run, (WindowPolicy?)config.Policy, new Random(seed));
+        (_run, _policy, _random) = (run, (config.Policy as SlidingOnly)?.Window, new Random(seed));
         _invariants = new PoolInvariants(_cache);
     }
 

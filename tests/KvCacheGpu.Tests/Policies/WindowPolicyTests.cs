@@ -57,7 +57,7 @@ public sealed class WindowPolicyTests
     public void A_policy_may_drop_other_pages_in_other_heads()
     {
         KvCacheConfig config = TestCaches.Config();
-        config.Policy = new FirstHeadOnly();
+        config.Policy = new FirstHeadOnly { SinkTokens = 0, WindowTokens = 1 };
         using KvCache cache = TestCaches.Reference(G, config);
         using KvSequence sequence = cache.CreateSequence();
         sequence.FeedMany(1, 16);
@@ -101,6 +101,8 @@ public sealed class WindowPolicyTests
 
     private sealed class FirstHeadOnly : KvPolicy
     {
+        public override bool ActsUnasked => true;
+
         public override void Plan(in KvPages pages, long bytesToFree, Span<KvTransition> plan, object? state)
         {
             for (int row = 0; row < pages.Rows; row++)

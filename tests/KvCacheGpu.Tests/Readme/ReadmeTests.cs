@@ -9,6 +9,7 @@ public class ReadmeTests
     [InlineData("quick-start")]
     [InlineData("sharing")]
     [InlineData("budget")]
+    [InlineData("pins")]
     [InlineData("prefix")]
     [InlineData("formats")]
     [InlineData("demotion")]
@@ -56,7 +57,11 @@ public class ReadmeTests
         Assert.Equal(3, Snippets.ForkAndRollBack(sequence));
         Assert.Equal(0, Snippets.Prefix(cache.Geometry, ids));
         var deep = new KvGeometry(layers: 8, queryHeads: 1, kvHeads: 1, keyWidth: 128);
-        Assert.True(Snippets.Formats(deep, read => read.FeedMany(1, 128, chunk: 128)));
+        Assert.True(Snippets.Formats(deep, read =>
+        {
+            read.FeedMany(1, 128, chunk: 128);
+            Snippets.Pinned(read);
+        }));
         Assert.Equal((148 * 64, 520 * 64), (new PageLayout(deep, PageFormat.T4, PageFormat.V4).Bytes, new PageLayout(deep, PageFormat.F16, PageFormat.F16).Bytes));
     }
 

@@ -45,10 +45,19 @@ internal static class Snippets
             MemoryBudgetPercent = 25,                             // of what a dense F16 cache of MaxTokens takes
             KeyFormat = PageFormat.I8,
             ValueFormat = PageFormat.I8,
-            Policy = new WindowPolicy(sinkTokens: 4, windowTokens: 8_192),
+            DemotionFormats = [new(PageFormat.T2, PageFormat.V2)],
+            Policy = new AdaptivePolicy { SinkTokens = 4, WindowTokens = 256 },
         };
         // </budget>
         return config;
+    }
+
+    public static void Pinned(KvSequence sequence)
+    {
+        // <pins>
+        sequence.Pin(start: 0, length: 16);                       // never goes, never shrinks
+        sequence.MarkSegment();                                   // what follows is another segment: each keeps its share
+        // </pins>
     }
 
     public static bool Formats(KvGeometry geometry, Action<KvSequence> read)

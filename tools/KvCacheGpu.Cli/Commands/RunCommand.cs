@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using KvCacheGpu.Evaluation;
 using KvCacheGpu.Kernels;
 using KvCacheGpu.Llama;
 
@@ -28,7 +29,7 @@ internal static class RunCommand
         Option<PageFormat?> valueFormat = Choice.Format("--value-format", "Format of sealed values. Default: what goes with --key-format, else f16.");
         Option<MemoryBudget?> budget = Choice.Budget();
         Option<PolicyName?> policy = Choice.Parsed<PolicyName?>(
-            "--policy", "none|window[:tokens]", $"What is dropped. Default: none; window keeps {PolicyName.DefaultWindow} tokens and 4 sinks.", PolicyName.Expected, PolicyName.TryParse);
+            "--policy", "NAME", $"What goes and what shrinks where the budget binds: {PolicyName.Expected}. Default: none; window keeps {KvPolicies.WindowTokens} tokens and 4 sinks.", PolicyName.Expected, PolicyName.TryParse);
         Option<bool> json = Choice.Json();
         Command command = new("run", "Generate text through the cache.")
         {
@@ -54,6 +55,7 @@ internal static class RunCommand
                 MemoryBudgetPercent = memory?.Percent,
                 Policy = parsed.GetValue(policy)?.Create(),
             };
+            config.DemotionFormats = EvalCaches.DemotionsOf(config, loaded.Geometry());
             SharedPrefixes prompts = new(tokens, SharedMultiple(config));
             config.MaxTokens = MostTokens(prompts.Room(counts, loaded.Geometry().PageTokens));
             config.MaxBatchTokens = prompts.StepTokens(LongestStep);

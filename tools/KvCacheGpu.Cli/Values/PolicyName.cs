@@ -2,31 +2,34 @@ using System.Globalization;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>A policy as users write it: "none", "window", "window:512".</summary>
-/// <param name="WindowTokens">Newest tokens that stay, or null: everything stays.</param>
-internal sealed record PolicyName(int? WindowTokens)
+/// <summary>A policy as users write it: "none", "h2o", "adakv:snapkv", "window:512".</summary>
+/// <param name="Name">What <see cref="KvPolicies.TryParse"/> takes.</param>
+/// <param name="WindowTokens">Newest tokens that a window keeps where they are named, else null.</param>
+internal sealed record PolicyName(string Name, int? WindowTokens)
 {
-    /// <summary>What <see cref="TryParse"/> takes, for error texts.</summary>
-    public const string Expected = "none, window, or window:TOKENS";
+    private const string Window = "window:";
 
-    /// <summary>Tokens of "window" where it names none.</summary>
-    public const int DefaultWindow = 1024;
+    /// <summary>What <see cref="TryParse"/> takes, for error texts.</summary>
+    public static string Expected { get; } = $"{string.Join(", ", KvPolicies.Names)}, adakv:NAME, or window:TOKENS";
 
     /// <summary>Reads a policy's name.</summary>
     public static bool TryParse(string text, out PolicyName? policy)
     {
-        string[] parts = text.Split(':');
-        policy = parts switch
+        policy = null;
+        if (text.StartsWith(Window, StringComparison.Ordinal))
         {
-            ["none"] => new PolicyName((int?)null),
-            ["window"] => new PolicyName(DefaultWindow),
-            ["window", string tokens] when int.TryParse(tokens, NumberStyles.None, CultureInfo.InvariantCulture, out int window) && window > 0
-                => new PolicyName(window),
-            _ => null,
-        };
+            bool isCount = int.TryParse(text.AsSpan(Window.Length), NumberStyles.None, CultureInfo.InvariantCulture, out int tokens) && tokens > 0;
+            policy = isCount ? new PolicyName("window", tokens) : null;
+        }
+        else if (KvPolicies.TryParse(text, out _))
+        {
+            policy = new PolicyName(text.ToLowerInvariant(), null);
+        }
+
         return policy is not null;
     }
 
     /// <summary>The policy itself, or null: keep everything.</summary>
-    public KvPolicy? Create() => WindowTokens is { } window ? new WindowPolicy(window) : null;
+    public KvPolicy? Create() =>
+        WindowTokens is { } window ? new WindowPolicy(window) : KvPolicies.TryParse(Name, out KvPolicy? policy) ? policy : null;
 }

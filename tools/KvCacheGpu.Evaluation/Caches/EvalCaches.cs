@@ -8,26 +8,20 @@ public static class EvalCaches
     /// <summary>The policy that drops nothing.</summary>
     public const string NoPolicy = "none";
 
-    private static readonly Dictionary<string, (PageFormat Key, PageFormat Value)> _formats = new(StringComparer.Ordinal)
-    {
-        ["f32"] = (PageFormat.F32, PageFormat.F32),
-        ["f16"] = (PageFormat.F16, PageFormat.F16),
-        ["bf16"] = (PageFormat.BF16, PageFormat.BF16),
-        ["i8"] = (PageFormat.I8, PageFormat.I8),
-    };
+    private const string Window = "window";
 
-    // What a policy is for a geometry and the rest of a configuration, its budget among it.
-    private static readonly Dictionary<string, Func<KvGeometry, KvCacheConfig, KvPolicy?>> _policies = new(StringComparer.Ordinal)
-    {
-        [NoPolicy] = (_, _) => null,
-        ["window"] = (geometry, config) => new WindowPolicy(WindowSize.Within(geometry, config)),
-    };
+    // Keys' formats by name, with the values' that go with them.
+    private static readonly Dictionary<string, (PageFormat Key, PageFormat Value)> _formats =
+        Enum.GetValues<PageFormat>().Where(f => f.IsForKeys()).ToDictionary(f => f.Name(), f => (f, ValueWith(f)), StringComparer.Ordinal);
+
+    // Expected attention needs the model's rope, which no cache is told of.
+    private static readonly string[] _policies = [.. KvPolicies.Names.Where(name => name != "expected-attention")];
 
     /// <summary>Names of formats.</summary>
     public static IReadOnlyCollection<string> Formats => _formats.Keys;
 
     /// <summary>Names of policies.</summary>
-    public static IReadOnlyCollection<string> Policies => _policies.Keys;
+    public static IReadOnlyCollection<string> Policies => _policies;
 
     /// <summary>The configuration of a cache for one sequence.</summary>
     /// <param name="setting">What to measure; its names are known.</param>
@@ -49,9 +43,36 @@ public static class EvalCaches
             ValueFormat = value,
             MemoryBudgetBytes = setting.Budget is { } budget ? (long)(budget * geometry.DenseF16Bytes(tokens)) : null,
         };
-        config.Policy = _policies[setting.Policy](geometry, config);
+        config.Policy = setting.Policy == Window
+            ? new WindowPolicy(WindowSize.Within(geometry, config))
+            : KvPolicies.TryParse(setting.Policy, out KvPolicy? policy) ? policy : throw new ArgumentException($"expected a policy, got {setting.Policy}", nameof(setting));
+        config.DemotionFormats = DemotionsOf(config, geometry);
         return config;
     }
+
+    /// <summary>
+    /// What the adaptive policy may shrink pages to: T2 with V2, from every format that the ladder lets become that; nothing for other policies,
+    /// for which each target would only keep a page's room free.
+    /// </summary>
+    /// <param name="config">Its policy and formats.</param>
+    /// <param name="geometry">The model's shape.</param>
+    public static IReadOnlyList<KvFormats> DemotionsOf(KvCacheConfig config, KvGeometry geometry)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        ArgumentNullException.ThrowIfNull(geometry);
+        bool shrinks = config.KeyFormat.IsFullPrecision() || config.KeyFormat is PageFormat.I8 or PageFormat.T4 or PageFormat.T3;
+        return config.Policy is AdaptivePolicy && shrinks && PageFormat.T2.Takes(geometry.KeyWidth) && PageFormat.V2.Takes(geometry.ValueWidth)
+            ? [new KvFormats(PageFormat.T2, PageFormat.V2)]
+            : [];
+    }
+
+    private static PageFormat ValueWith(PageFormat key) => key switch
+    {
+        PageFormat.T4 => PageFormat.V4,
+        PageFormat.T3 => PageFormat.V3,
+        PageFormat.T2 => PageFormat.V2,
+        _ => key,
+    };
 
     /// <summary>Whether a format takes fewer bits than F16.</summary>
     public static bool Compresses(string format) => _formats[format].Key.BitsPerElement() + _formats[format].Value.BitsPerElement() < 32;

@@ -1,0 +1,93 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>
+/// What a sequence's plan is made in: struct of arrays for every page that its rows could list. One per cache, reserved with it and part of
+/// its budget; <see cref="Gate"/> is held around its use.
+/// </summary>
+/// <remarks>
+/// <code>
+/// n pages at most; int32 or f32 each where not said otherwise:
+///   row starts [rows + 1] | index [n] | bytes [n] | class, fixed: bytes [n] each, transitions: 2 bytes [n]
+///   of policies that ask for scores:   mass | peak | last | window | last used | uses | |k|^2 | |v|^2, [n] each
+///                                      |q|^2, |o|^2 [rows] each | scores of one row [C][8]
+///   of policies that ask for it:       mean keys f32[n][key width]
+/// </code>
+/// </remarks>
+internal sealed unsafe class PlanMemory : IDisposable
+{
+    private const int PlainColumns = 3;
+    private const int ScoreColumns = 8;
+
+    private readonly NativeInts _memory;
+    private readonly int _rows;
+    private readonly int _most;
+    private readonly int _scoreColumns;
+    private readonly int _capacity;
+
+    public PlanMemory(KernelShape shape, KvStatistics needs, MemoryLedger ledger)
+    {
+        _rows = shape.Geometry.Layers * shape.Geometry.KvHeads;
+        _capacity = shape.TableCapacity;
+        _most = _rows * _capacity;
+        _scoreColumns = HasScores(needs) ? ScoreColumns : 0;
+        _memory = new NativeInts(Words(shape, needs), ledger);
+    }
+
+    /// <summary>Held while a plan is made and carried out.</summary>
+    public Lock Gate { get; } = new();
+
+    /// <summary>Pages listed now.</summary>
+    public int Count { get; set; }
+
+    public Span<int> RowStarts => new(_memory.Pointer, _rows + 1);
+
+    public Span<int> Index => Ints(0);
+
+    public Span<int> Bytes => Ints(1);
+
+    public Span<byte> Class => new(Column(2), Count);
+
+    public Span<bool> Fixed => new((byte*)Column(2) + _most, Count);
+
+    public Span<KvTransition> Plan => new((byte*)Column(2) + (2L * _most), Count);
+
+    public Span<float> QuerySquare => new(Column(PlainColumns + _scoreColumns), _rows);
+
+    public Span<float> OutputSquare => new(Column(PlainColumns + _scoreColumns) + _rows, _rows);
+
+    /// <summary>The scores of one row's pages as the tables hold them.</summary>
+    public Span<int> RowScores => new(Column(PlainColumns + _scoreColumns) + (2L * _rows), _capacity * TableMap.ScoreWords);
+
+    public static long BookkeepingBytes(KernelShape shape, KvStatistics needs) => Words(shape, needs) * sizeof(int);
+
+    /// <summary>Whether anything that is asked for lies among the tables' scores.</summary>
+    public static bool HasScores(KvStatistics needs) =>
+        (needs & (KvStatistics.Mass | KvStatistics.WindowMass | KvStatistics.Queries)) != 0;
+
+    /// <summary>One of the tables' scores of all pages, by its word (<see cref="TableMap.ScoreMass"/>).</summary>
+    public Span<int> Score(int word) => Ints(PlainColumns + word);
+
+    /// <summary>The same as numbers; empty where no scores are kept.</summary>
+    public Span<float> Scores(int word) => _scoreColumns == 0 ? default : new(Column(PlainColumns + word), Count);
+
+    /// <summary>Mean keys, [pages][width].</summary>
+    public Span<float> KeyMeans(int width) =>
+        new(Column(PlainColumns + _scoreColumns) + (2L * _rows) + ((long)_capacity * TableMap.ScoreWords), Count * width);
+
+    public void Dispose() => _memory.Dispose();
+
+    private static long Words(KernelShape shape, KvStatistics needs)
+    {
+        long rows = (long)shape.Geometry.Layers * shape.Geometry.KvHeads;
+        long pages = rows * shape.TableCapacity;
+        return rows + 1 + (pages * (PlainColumns + (HasScores(needs) ? ScoreColumns : 0)))
+            + (2 * rows) + ((long)shape.TableCapacity * TableMap.ScoreWords)
+            + (needs.Has(KvStatistics.KeyMeans) ? pages * shape.Geometry.KeyWidth : 0);
+    }
+
+    private int* Column(int column) => _memory.Pointer + _rows + 1 + ((long)column * _most);
+
+    private Span<int> Ints(int column) => new(Column(column), Count);
+}

@@ -1,0 +1,132 @@
+using System.Numerics;
+using System.Runtime.InteropServices;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>
+/// Running means of |q|^2 and |o|^2 over a sequence's rows, of the last token of each step; a step's own join them once it is committed.
+/// Known as far as queries and outputs lie in host memory.
+/// </summary>
+/// <remarks>
+/// <code>
+/// f32[rows] each:   |q|^2 | |o|^2 | the step's |q|^2 | the step's |o|^2, negative: not seen
+/// </code>
+/// </remarks>
+internal sealed unsafe class RowMoments : IDisposable
+{
+    // How much of the mean the newest step is.
+    private const float Rate = 0.02f;
+    private const float Unseen = -1;
+
+    private readonly NativeInts _memory;
+    private readonly int _rows;
+
+    public RowMoments(KernelShape shape, MemoryLedger ledger)
+    {
+        _rows = shape.Geometry.Layers * shape.Geometry.KvHeads;
+        _memory = new NativeInts(BookkeepingBytes(shape) / sizeof(int), ledger);
+        All.Fill(Unseen);
+    }
+
+    /// <summary>Mean |q|^2 by row, negative where none was seen.</summary>
+    public Span<float> Query => All[.._rows];
+
+    /// <summary>Mean |o|^2 by row, negative where none was seen.</summary>
+    public Span<float> Output => All.Slice(_rows, _rows);
+
+    private Span<float> All => new(_memory.Pointer, 4 * _rows);
+
+    private Span<float> Pending => All[(2 * _rows)..];
+
+    public static long BookkeepingBytes(KernelShape shape) => 4L * shape.Geometry.Layers * shape.Geometry.KvHeads * sizeof(float);
+
+    /// <summary>Takes in what a step's token asked a layer and got.</summary>
+    /// <param name="geometry">The model's shape.</param>
+    /// <param name="layer">Layer.</param>
+    /// <param name="token">Token in the tensors.</param>
+    /// <param name="queries"><c>[tokens][query heads][key width]</c>.</param>
+    /// <param name="output"><c>[tokens][query heads][value width]</c>, or empty.</param>
+    public void See(KvGeometry geometry, int layer, int token, KvTensor queries, ReadOnlySpan<float> output)
+    {
+        int group = geometry.GroupSize;
+        for (int head = 0; head < geometry.KvHeads; head++)
+        {
+            (float query, float answer) = (0, 0);
+            for (int member = head * group; member < (head + 1) * group; member++)
+            {
+                query += queries.IsOnDevice ? 0 : Square(queries, token, member, geometry.QueryHeads, geometry.KeyWidth);
+                answer += output.IsEmpty
+                    ? 0
+                    : Square(output.Slice(((token * geometry.QueryHeads) + member) * geometry.ValueWidth, geometry.ValueWidth));
+            }
+
+            int row = (layer * geometry.KvHeads) + head;
+            Pending[row] = queries.IsOnDevice || !float.IsFinite(query) ? Unseen : query / group;
+            Pending[_rows + row] = output.IsEmpty || !float.IsFinite(answer) ? Unseen : answer / group;
+        }
+    }
+
+    /// <summary>Lets the step's part of the means.</summary>
+    public void Publish()
+    {
+        Span<float> pending = Pending;
+        Span<float> means = All[..(2 * _rows)];
+        for (int i = 0; i < pending.Length; i++)
+        {
+            if (pending[i] >= 0)
+            {
+                means[i] = means[i] < 0 ? pending[i] : means[i] + (Rate * (pending[i] - means[i]));
+            }
+        }
+
+        Forget();
+    }
+
+    public void Forget() => Pending.Fill(Unseen);
+
+    public void CopyFrom(RowMoments other) => other.All[..(2 * _rows)].CopyTo(All);
+
+    public void Dispose() => _memory.Dispose();
+
+    private static float Square(ReadOnlySpan<float> vector)
+    {
+        Vector<float> sums = Vector<float>.Zero;
+        int i = 0;
+        for (; i <= vector.Length - Vector<float>.Count; i += Vector<float>.Count)
+        {
+            var x = new Vector<float>(vector[i..]);
+            sums += x * x;
+        }
+
+        float sum = Vector.Sum(sums);
+        for (; i < vector.Length; i++)
+        {
+            sum += vector[i] * vector[i];
+        }
+
+        return sum;
+    }
+
+    private static float Square(KvTensor tensor, int token, int head, int heads, int width)
+    {
+        int headStride = tensor.HeadStride == 0 ? width : tensor.HeadStride;
+        long tokenStride = tensor.TokenStride == 0 ? (long)heads * headStride : tensor.TokenStride;
+        ReadOnlySpan<byte> bytes = tensor.Host.Slice(
+            (int)(((token * tokenStride) + ((long)head * headStride)) * tensor.ElementBytes), width * tensor.ElementBytes);
+        if (tensor.Type == TensorType.F32)
+        {
+            return Square(MemoryMarshal.Cast<byte, float>(bytes));
+        }
+
+        ReadOnlySpan<ushort> bits = MemoryMarshal.Cast<byte, ushort>(bytes);
+        float sum = 0;
+        foreach (ushort b in bits)
+        {
+            float x = tensor.Type == TensorType.F16 ? (float)BitConverter.UInt16BitsToHalf(b) : BitConverter.UInt32BitsToSingle((uint)b << 16);
+            sum += x * x;
+        }
+
+        return sum;
+    }
+}

@@ -1,0 +1,86 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>What a sequence knows of its pages' worth beside what the tables hold: the policy's memory, and how much was seen.</summary>
+internal sealed class SequenceScores : IDisposable
+{
+    private readonly KernelTier _tier;
+    private readonly int _sequence;
+
+    public SequenceScores(KernelTier tier, KvPolicy policy, int sequence, MemoryLedger ledger)
+    {
+        (_tier, _sequence) = (tier, sequence);
+        State = policy.CreateState(tier.Shape.Geometry);
+        Moments = policy.Needs.Has(KvStatistics.Queries) ? new RowMoments(tier.Shape, ledger) : null;
+    }
+
+    /// <summary>What the policy remembers of the sequence.</summary>
+    public object? State { get; }
+
+    /// <summary>Squares of queries and outputs, where the policy asks for them.</summary>
+    public RowMoments? Moments { get; }
+
+    /// <summary>Steps that the masses sum up.</summary>
+    public long Samples { get; set; }
+
+    public static long BookkeepingBytes(KernelShape shape, KvStatistics needs) =>
+        needs.Has(KvStatistics.Queries) ? RowMoments.BookkeepingBytes(shape) : 0;
+
+    /// <summary>Takes over what is known of pages that are shared with another sequence; what its policy remembers stays its own.</summary>
+    /// <param name="other">The other's.</param>
+    /// <param name="pages">Pages from the first on, of every row.</param>
+    /// <param name="memory">Lent for the copy; its gate is held.</param>
+    public void ShareWith(SequenceScores other, int pages, PlanMemory memory)
+    {
+        Samples = other.Samples;
+        Moments?.CopyFrom(other.Moments!);
+        Rewrite(other._sequence, pages, memory, static _ => { });
+    }
+
+    /// <summary>Makes what a committed step saw the sequence's.</summary>
+    /// <param name="isSample">Whether masses took part of it.</param>
+    public void Publish(bool isSample)
+    {
+        Samples += isSample ? 1 : 0;
+        Moments?.Publish();
+    }
+
+    /// <summary>Forgets what an abandoned step saw.</summary>
+    public void Forget() => Moments?.Forget();
+
+    /// <summary>Takes what is no number, as a refused step leaves it behind, out of the scores.</summary>
+    public void Repair(int pages, PlanMemory memory) => Rewrite(_sequence, pages, memory, static words =>
+    {
+        for (int i = 0; i < words.Length; i++)
+        {
+            bool isNumber = i % TableMap.ScoreWords is TableMap.ScoreLastUsed or TableMap.ScoreUses;
+            words[i] = isNumber || float.IsFinite(BitConverter.Int32BitsToSingle(words[i])) ? words[i] : 0;
+        }
+    });
+
+    /// <summary>Forgets what earlier prompts' last queries attended to.</summary>
+    public void ClearWindow(int pages, PlanMemory memory) => Rewrite(_sequence, pages, memory, static words =>
+    {
+        for (int i = TableMap.ScoreWindow; i < words.Length; i += TableMap.ScoreWords)
+        {
+            words[i] = 0;
+        }
+    });
+
+    public void Dispose() => Moments?.Dispose();
+
+    private void Rewrite(int from, int pages, PlanMemory memory, Change change)
+    {
+        KvGeometry geometry = _tier.Shape.Geometry;
+        Span<int> words = memory.RowScores[..(pages * TableMap.ScoreWords)];
+        for (int row = 0; row < geometry.Layers * geometry.KvHeads && pages > 0; row++)
+        {
+            _tier.Read(_tier.Map.ScoreWord(_tier.Map.Row(from, 0, 0) + row, 0), words);
+            change(words);
+            _tier.Load(_tier.Map.ScoreWord(_tier.Map.Row(_sequence, 0, 0) + row, 0), words);
+        }
+    }
+
+    private delegate void Change(Span<int> words);
+}
