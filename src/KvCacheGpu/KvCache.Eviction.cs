@@ -80,7 +80,6 @@ public sealed partial class KvCache
     internal bool CouldMakeWay(ReadOnlySpan<KvSequence> sequences, in Refusal refusal, bool held) =>
         Eviction is not null && MissingBytes(refusal) is > 0 and long missing && EvictableBytes(sequences, held) >= missing;
 
-    // Where bytes are there but no slab of their size: some page must go, which one helps is not known.
     private static long MissingBytes(in Refusal refusal) => refusal.Unit == "tokens" ? 0 : Math.Max(refusal.Needed - refusal.Most, 1);
 
     private bool Free(ReadOnlySpan<KvSequence> sequences, long missing, bool mayDemote)

@@ -51,14 +51,13 @@ public sealed partial class KvCache
 
         SlotCounts slots = need + _plan.Spare;
         long bytes = Pool.BytesOf(slots);
+        long slabs = bytes - Pool.LackingWithoutCached(slots);
         if (bytes > free - memory)
         {
-            return new Refusal("pages of the step", free - memory, bytes, "bytes");
+            return new Refusal("pages of the step", Math.Min(free - memory, slabs), bytes, "bytes");
         }
 
-        return Pool.HoldsWithoutCached(slots)
-            ? null
-            : new Refusal("pages of the step", (long)Pool.FreeSlabs * _plan.Slabs.Bytes, bytes, "bytes in free slabs");
+        return slabs == bytes ? null : new Refusal("pages of the step", slabs, bytes, "bytes in slabs of their size");
     }
 
     /// <summary>Gives up pages that no sequence holds, least recently used first, until slots and bytes are there; <see cref="WhyNot"/> has said that they will be.</summary>

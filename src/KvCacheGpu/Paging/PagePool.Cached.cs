@@ -42,6 +42,28 @@ internal sealed unsafe partial class PagePool
         return needed <= free;
     }
 
+    /// <summary>Bytes of those among the slots for which there would be no slab without any cached page: 0 where it holds them all.</summary>
+    public long LackingWithoutCached(in SlotCounts slots)
+    {
+        SlotCounts sizes = _slabs.BySize(slots);
+        int free = _free.Count;
+        foreach (int slabs in _emptiable)
+        {
+            free += slabs;
+        }
+
+        long units = 0;
+        for (int size = 0; size < _slabs.Sizes.Count; size++)
+        {
+            int open = SlabsToOpenWithoutCached(size, sizes[size]);
+            int lacking = open <= free ? 0 : sizes[size] - RoomWithoutCached(size) - (free * _slabs.SlotsPerSlab[size]);
+            units += (long)lacking * _slabs.Sizes[size];
+            free -= Math.Min(open, free);
+        }
+
+        return units * PageLayout.UnitBytes;
+    }
+
     /// <summary>Whether a block row names the slot.</summary>
     public bool IsIndexed(int slot) => (_references[Index(slot)] & IndexedBit) != 0;
 
@@ -73,9 +95,12 @@ internal sealed unsafe partial class PagePool
     private int SlabsToOpenWithoutCached(int size, int slots)
     {
         int perSlab = _slabs.SlotsPerSlab[size];
-        int room = ((_slabsInUse[size] - _emptiable[size]) * perSlab) - (_live[size] - _cached[size]);
+        int room = RoomWithoutCached(size);
         return slots <= room ? 0 : (slots - room + perSlab - 1) / perSlab;
     }
+
+    private int RoomWithoutCached(int size) =>
+        ((_slabsInUse[size] - _emptiable[size]) * _slabs.SlotsPerSlab[size]) - (_live[size] - _cached[size]);
 
     private void CountCached(int slab, int change)
     {
