@@ -103,11 +103,11 @@ internal sealed class ContextPlan
         return fits;
     }
 
-    // Words of a table row's entry: slot, tag, and two numbers per query head; all tables lie within 2^31 words.
+    // Words of a table row's entry: slot, tag, scores, and two numbers per query head; all tables lie within 2^31 words.
     private long MostTokens()
     {
         long words = (Rows * (1 + _geometry.GroupSize)) + PageLayout.UnitWords;
-        long pages = (int.MaxValue - words) / (Rows * (2 + (2L * _geometry.GroupSize)));
+        long pages = (int.MaxValue - words) / (Rows * (2 + TableMap.ScoreWords + (2L * _geometry.GroupSize)));
         return Math.Min(pages, TableMap.MaxPageIndex) * _geometry.PageTokens;
     }
 

@@ -33,7 +33,15 @@ internal readonly struct StoreFolder : IDisposable
         {
             string parent = System.IO.Path.GetDirectoryName(path) ?? "/";
             using var above = new OpenFile(files, files.OpenDirectory(parent));
-            files.MakeDirectory(path);
+            try
+            {
+                files.MakeDirectory(path);
+            }
+            catch (FileCallException error) when (error.Error == FileCallException.Exists)
+            {
+                // Another writer was first: its store is ours too.
+            }
+
             above.Sync();
             return Open(files, path);
         }

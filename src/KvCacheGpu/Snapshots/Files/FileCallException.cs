@@ -5,6 +5,7 @@ internal sealed class FileCallException(string call, string name, int error) : I
 {
     public const int NoEntry = 2;
     public const int InputOutput = 5;
+    public const int Exists = 17;
     public const int NotADirectory = 20;
     public const int IsADirectory = 21;
     public const int NoSpace = 28;
