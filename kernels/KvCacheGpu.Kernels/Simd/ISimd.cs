@@ -59,9 +59,6 @@ internal unsafe partial interface ISimd<F, I>
 
     static abstract F ToFloat(I a);
 
-    /// <summary>To the nearest integer, ties to even; |a| below 2^22.</summary>
-    static abstract I Round(F a);
-
     static abstract F AsFloat(I a);
 
     static abstract I AsInt(F a);

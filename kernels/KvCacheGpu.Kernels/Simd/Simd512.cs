@@ -9,8 +9,6 @@ namespace KvCacheGpu.Kernels;
 internal unsafe partial struct Simd512 : ISimd<F, I>
 {
     // 1.5 * 2^23: adding it leaves the rounded integer in the low bits of the sum.
-    private const float RoundingBias = 12582912f;
-
     public static int Lanes => 512 / 32;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -81,9 +79,6 @@ internal unsafe partial struct Simd512 : ISimd<F, I>
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F ToFloat(I a) => Vector512.ConvertToSingle(a);
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static I Round(F a) => (a + Vector512.Create(RoundingBias)).AsInt32() - Vector512.Create(RoundingBias).AsInt32();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F AsFloat(I a) => a.AsSingle();

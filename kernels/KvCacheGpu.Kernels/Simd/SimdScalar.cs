@@ -5,8 +5,6 @@ namespace KvCacheGpu.Kernels;
 
 internal unsafe partial struct SimdScalar : ISimd<float, int>
 {
-    private const float RoundingBias = 12582912f;
-
     public static int Lanes => 1;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -62,9 +60,6 @@ internal unsafe partial struct SimdScalar : ISimd<float, int>
     public static float ToFloat(int a) => a;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static int Round(float a) =>
-        BitConverter.SingleToInt32Bits(a + RoundingBias) - BitConverter.SingleToInt32Bits(RoundingBias);
-
     public static float AsFloat(int a) => BitConverter.Int32BitsToSingle(a);
 
     public static int AsInt(float a) => BitConverter.SingleToInt32Bits(a);
