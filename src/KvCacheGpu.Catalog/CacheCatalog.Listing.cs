@@ -64,7 +64,7 @@ public sealed partial class CacheCatalog
         Equal("tenant", filter.Tenant);
         if (filter.Metadata is not null)
         {
-            where.Add(_dialect.Contains(command, filter.Metadata));
+            where.Add(_dialect.Contains(command, filter.Metadata, isFew: filter.Session is not null));
         }
 
         if (after is not null)

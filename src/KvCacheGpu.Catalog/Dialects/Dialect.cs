@@ -39,8 +39,8 @@ internal abstract class Dialect(CatalogOptions options)
     /// <summary>A transaction that writes.</summary>
     public abstract Task<DbTransaction> BeginWriteAsync(DbConnection connection, CancellationToken cancel);
 
-    /// <summary>The condition that metadata contain the value of @metadata.</summary>
-    public abstract string Contains(DbCommand command, string filter);
+    /// <summary>The condition that metadata contain <paramref name="metadata"/>; <paramref name="isFew"/> where another condition leaves few rows.</summary>
+    public abstract string Contains(DbCommand command, string metadata, bool isFew);
 
     /// <summary>A time as this database takes it.</summary>
     public abstract object Time(DateTimeOffset time);

@@ -70,9 +70,9 @@ internal sealed class PostgresDialect : Dialect
         return await connection.BeginTransactionAsync(cancel).ConfigureAwait(false);
     }
 
-    public override string Contains(DbCommand command, string filter)
+    public override string Contains(DbCommand command, string metadata, bool isFew)
     {
-        Add(command, "metadata", filter);
+        Add(command, "metadata", metadata);
         return "metadata @> @metadata::jsonb";
     }
 

@@ -63,10 +63,10 @@ internal sealed class SqliteDialect : Dialect
         return Task.FromResult<DbTransaction>(((SqliteConnection)connection).BeginTransaction(deferred: false));
     }
 
-    public override string Contains(DbCommand command, string filter)
+    public override string Contains(DbCommand command, string metadata, bool isFew)
     {
-        Add(command, "metadata", filter);
-        if (Json.FirstScalar(filter) is not (string name, object value))
+        Add(command, "metadata", metadata);
+        if (isFew || Json.FirstScalar(metadata) is not (string name, object value))
         {
             return "kv_contains(metadata, @metadata)";
         }
