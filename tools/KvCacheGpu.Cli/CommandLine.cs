@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Help;
 using System.CommandLine.Parsing;
+using KvCacheGpu.Catalog;
 using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Cli;
@@ -31,6 +32,7 @@ internal static class CommandLine
         RootCommand root = new("A paged, compressed KV cache for LLM inference: generate through it, try it, plan it.")
         {
             RunCommand.Create(terminal),
+            DbCommand.Create(terminal),
             DemoCommand.Create(terminal),
             DoctorCommand.Create(terminal),
             EvalCommand.Create(terminal),
@@ -72,6 +74,10 @@ internal static class CommandLine
         catch (BudgetException e)
         {
             return Refuse(error, e.Message, Failed);
+        }
+        catch (CatalogException e)
+        {
+            return Refuse(error, e.Message, e.Code == "E003" ? Wrong : Failed);
         }
         catch (KvCacheException e)
         {
