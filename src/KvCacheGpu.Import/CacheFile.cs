@@ -34,14 +34,23 @@ public sealed class CacheFile : IDisposable
         OpenFiles files = new();
         try
         {
-            FileBytes file = files.Open(path);
-            return Read(file, [.. (buffers ?? []).Select(files.Open)], limits ?? new ImportLimits(), files);
+            return Read(files.Open(path), [.. (buffers ?? []).Select(files.Open)], limits ?? new ImportLimits(), files);
         }
         catch
         {
             files.Dispose();
             throw;
         }
+    }
+
+    /// <summary>Reads a stream that can seek.</summary>
+    /// <param name="stream">The file, open as long as tensors are read; the caller's to close.</param>
+    /// <param name="limits">What it may ask of its reader; the defaults if null.</param>
+    /// <exception cref="ImportException">Corrupt or beyond a limit (E004), or of a kind that is not read here (E009).</exception>
+    public static CacheFile Read(Stream stream, ImportLimits? limits = null)
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        return Read(new StreamBytes(stream), [], limits ?? new ImportLimits(), null);
     }
 
     /// <summary>Reads what is in memory.</summary>
@@ -96,13 +105,14 @@ public sealed class CacheFile : IDisposable
 
     private sealed class OpenFiles : IDisposable
     {
-        private readonly List<FileBytes> _files = [];
+        private readonly List<FileStream> _files = [];
 
-        public FileBytes Open(string path)
+        public StreamBytes Open(string path)
         {
-            FileBytes file = new(path);
+            // Without a buffer of its own: what is read is read once, or through the cache above it.
+            FileStream file = new(path, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0);
             _files.Add(file);
-            return file;
+            return new StreamBytes(file);
         }
 
         public void Dispose() => _files.ForEach(file => file.Dispose());

@@ -1,24 +1,23 @@
-using Microsoft.Win32.SafeHandles;
-
 namespace KvCacheGpu.Import;
 
-/// <summary>A file, read by position. Short reads go through a small direct-mapped cache, so that a transposed view does not read a block per element.</summary>
-internal sealed class FileBytes : ByteSource, IDisposable
+/// <summary>
+/// A file, read by position. Short reads go through a small direct-mapped cache, so that a transposed view does not read a block per element.
+/// </summary>
+internal sealed class StreamBytes : ByteSource
 {
     private const int BlockBytes = 16 << 10;
     private const int Blocks = 256;
     private const int ShortRead = 4 << 10;
 
-    private readonly SafeFileHandle _handle;
+    private readonly Stream _stream;
     private readonly byte[]?[] _blocks = new byte[]?[Blocks];
     private readonly long[] _held = new long[Blocks];
     private readonly Lock _lock = new();
 
-    /// <summary>Opens a file for reading.</summary>
-    public FileBytes(string path)
+    /// <summary>Reads a stream that can seek. It is the caller's to close.</summary>
+    public StreamBytes(Stream stream)
     {
-        _handle = File.OpenHandle(path, options: FileOptions.RandomAccess);
-        Length = RandomAccess.GetLength(_handle);
+        (_stream, Length) = (stream, stream.Length);
         Array.Fill(_held, -1);
     }
 
@@ -28,14 +27,14 @@ internal sealed class FileBytes : ByteSource, IDisposable
     /// <inheritdoc/>
     public override void Read(long offset, Span<byte> target)
     {
-        if (target.Length > ShortRead)
-        {
-            ReadWhole(offset, target);
-            return;
-        }
-
         lock (_lock)
         {
+            if (target.Length > ShortRead)
+            {
+                ReadWhole(offset, target);
+                return;
+            }
+
             while (target.Length > 0)
             {
                 long block = offset / BlockBytes;
@@ -47,9 +46,6 @@ internal sealed class FileBytes : ByteSource, IDisposable
             }
         }
     }
-
-    /// <inheritdoc/>
-    public void Dispose() => _handle.Dispose();
 
     private byte[] Block(long block)
     {
@@ -67,16 +63,11 @@ internal sealed class FileBytes : ByteSource, IDisposable
 
     private void ReadWhole(long offset, Span<byte> target)
     {
-        while (target.Length > 0)
+        _stream.Position = offset;
+        int read = _stream.ReadAtLeast(target, target.Length, throwOnEndOfStream: false);
+        if (read < target.Length)
         {
-            int read = RandomAccess.Read(_handle, target, offset);
-            if (read == 0)
-            {
-                throw ImportException.Corrupt("file", offset, $"{Length} bytes, as when it was opened", $"its end {target.Length} bytes early");
-            }
-
-            target = target[read..];
-            offset += read;
+            throw ImportException.Corrupt("file", offset, $"{Length} bytes, as when it was opened", $"its end {target.Length - read} bytes early");
         }
     }
 }
