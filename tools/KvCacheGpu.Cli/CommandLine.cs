@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Help;
 using System.CommandLine.Parsing;
+using KvCacheGpu.Import;
 using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Cli;
@@ -31,6 +32,7 @@ internal static class CommandLine
         RootCommand root = new("A paged, compressed KV cache for LLM inference: generate through it, try it, plan it.")
         {
             RunCommand.Create(terminal),
+            DataCommand.Create(terminal),
             DemoCommand.Create(terminal),
             DoctorCommand.Create(terminal),
             EvalCommand.Create(terminal),
@@ -58,6 +60,10 @@ internal static class CommandLine
             return Refuse(error, e.Message, Wrong);
         }
         catch (LlamaFormatException e)
+        {
+            return Refuse(error, e.Message, Wrong);
+        }
+        catch (ImportException e)
         {
             return Refuse(error, e.Message, Wrong);
         }

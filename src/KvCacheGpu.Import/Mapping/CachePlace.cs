@@ -1,7 +1,7 @@
 namespace KvCacheGpu.Import;
 
-/// <summary>Where the key of an entry says that it belongs: a sequence, and in it a layer and a position, or -1 for all of them.</summary>
-internal readonly record struct CachePlace(string Sequence, Int128 Layer, Int128 Position)
+/// <summary>Where the key of an entry says that it belongs: a sequence, and in it a layer and a position, or null for all of them.</summary>
+internal readonly record struct CachePlace(string Sequence, Int128? Layer, Int128? Position)
 {
     /// <summary>What a sequence is called whose entries are keyed by their positions alone.</summary>
     public const string Positions = "positions";
@@ -11,14 +11,14 @@ internal readonly record struct CachePlace(string Sequence, Int128 Layer, Int128
     /// <param name="isToken">Whether the entry is one token of every layer.</param>
     public static CachePlace Of(PickleValue? key, bool isToken) => key switch
     {
-        null => new CachePlace("cache", -1, -1),
-        IntegerValue position => new CachePlace(Positions, -1, position.Value),
-        TextValue text => new CachePlace(text.Value, -1, -1),
+        null => new CachePlace("cache", null, null),
+        IntegerValue position => new CachePlace(Positions, null, position.Value),
+        TextValue text => new CachePlace(text.Value, null, null),
         TupleValue { Items: [TextValue session, IntegerValue number] } => isToken
-            ? new CachePlace(session.Value, -1, number.Value)
-            : new CachePlace(session.Value, number.Value, -1),
+            ? new CachePlace(session.Value, null, number.Value)
+            : new CachePlace(session.Value, number.Value, null),
         TupleValue { Items: [TextValue session, IntegerValue layer, IntegerValue position] } => new CachePlace(session.Value, layer.Value, position.Value),
         TupleValue { Items: [IntegerValue layer, IntegerValue position] } => new CachePlace(Positions, layer.Value, position.Value),
-        _ => new CachePlace(PickleKeys.Text(key), -1, -1),
+        _ => new CachePlace(PickleKeys.Text(key), null, null),
     };
 }

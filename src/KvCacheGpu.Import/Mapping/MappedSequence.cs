@@ -35,8 +35,8 @@ public sealed class MappedSequence
         TensorPair[] parts = _layers[layer];
         int keyRow = RowOf(parts[0].Keys);
         int valueRow = RowOf(parts[0].Values);
-        ArgumentOutOfRangeException.ThrowIfNotEqual(keys.Length, tokens * keyRow, nameof(keys));
-        ArgumentOutOfRangeException.ThrowIfNotEqual(values.Length, tokens * valueRow, nameof(values));
+        ArgumentOutOfRangeException.ThrowIfNotEqual(keys.Length, (long)tokens * keyRow, nameof(keys));
+        ArgumentOutOfRangeException.ThrowIfNotEqual(values.Length, (long)tokens * valueRow, nameof(values));
 
         // One tensor holds all tokens, or each holds one.
         (int part, int within) = parts.Length == 1 ? (0, firstToken) : (firstToken, 0);
@@ -48,6 +48,8 @@ public sealed class MappedSequence
             done += count;
         }
     }
+
+    internal MappedSequence Named(string name) => name == Name ? this : new MappedSequence(name, _layers);
 
     private static int RowOf(ImportTensor tensor) => (int)(tensor.Shape[1] * tensor.Shape[2]);
 }

@@ -17,9 +17,20 @@ internal sealed class SequenceAssembly(ImportGeometry geometry, List<CacheEntry>
         }
 
         List<MappedSequence> sequences = [];
+        HashSet<string> names = new(StringComparer.Ordinal);
         foreach ((string name, List<PlacedEntry> parts) in sessions)
         {
-            sequences.AddRange(SessionParts.Join(name, parts, geometry));
+            foreach (MappedSequence sequence in SessionParts.Join(name, parts, geometry))
+            {
+                // Rows of a batch take names of their own, which another entry may have.
+                string unique = sequence.Name;
+                while (!names.Add(unique))
+                {
+                    unique += "'";
+                }
+
+                sequences.Add(sequence.Named(unique));
+            }
         }
 
         return sequences;
@@ -75,11 +86,11 @@ internal sealed class SequenceAssembly(ImportGeometry geometry, List<CacheEntry>
         }
 
         CachePlace place = CachePlace.Of(entry.Key, isToken: pairs.Length == geometry.Layers && shape[0] == 1 && shape[1] == 1);
-        if (pairs.Length != (place.Layer < 0 ? geometry.Layers : 1))
+        if (pairs.Length != (place.Layer is null ? geometry.Layers : 1))
         {
             entry.Quarantine($"{pairs.Length} layers of {geometry.Layers}");
         }
-        else if (place.Position != -1 && (shape[0] != 1 || shape[1] != 1))
+        else if (place.Position is not null && (shape[0] != 1 || shape[1] != 1))
         {
             entry.Quarantine("more than a token at one position");
         }

@@ -9,8 +9,8 @@ internal static class SessionParts
     /// <summary>The sequence, one per row of a batch; none where parts are missing.</summary>
     public static IEnumerable<MappedSequence> Join(string name, List<PlacedEntry> parts, ImportGeometry geometry)
     {
-        bool isByPosition = parts[0].Place.Position != -1;
-        foreach (PlacedEntry other in parts.Where(p => p.Place.Position != -1 != isByPosition))
+        bool isByPosition = parts[0].Place.Position is not null;
+        foreach (PlacedEntry other in parts.Where(p => p.Place.Position is not null != isByPosition))
         {
             other.Entry.Quarantine("a position beside entries that are whole, or the other way round");
         }
@@ -49,9 +49,9 @@ internal static class SessionParts
         Dictionary<Int128, TensorPair?[]> positions = [];
         foreach (PlacedEntry part in parts)
         {
-            if (!positions.TryGetValue(part.Place.Position, out TensorPair?[]? layers))
+            if (!positions.TryGetValue(part.Place.Position!.Value, out TensorPair?[]? layers))
             {
-                positions.Add(part.Place.Position, layers = new TensorPair?[geometry.Layers]);
+                positions.Add(part.Place.Position.Value, layers = new TensorPair?[geometry.Layers]);
             }
 
             Fill(part, layers);
@@ -81,8 +81,8 @@ internal static class SessionParts
 
     private static void Fill(PlacedEntry part, TensorPair?[] layers)
     {
-        int first = part.Place.Layer < 0 ? 0 : (int)Int128.Min(part.Place.Layer, layers.Length);
-        if (part.Place.Layer < -1 || first + part.Pairs.Length > layers.Length || layers.AsSpan(first, part.Pairs.Length).ContainsAnyExcept((TensorPair?)null))
+        int first = (int)Int128.Clamp(part.Place.Layer ?? 0, -1, layers.Length);
+        if (first < 0 || first + part.Pairs.Length > layers.Length || layers.AsSpan(first, part.Pairs.Length).ContainsAnyExcept((TensorPair?)null))
         {
             part.Entry.Quarantine($"a layer of {layers.Length} that is there already, or none of them");
             return;
