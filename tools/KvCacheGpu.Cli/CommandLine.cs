@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Help;
 using System.CommandLine.Parsing;
 using KvCacheGpu.Catalog;
+using KvCacheGpu.Import;
 using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Cli;
@@ -33,6 +34,7 @@ internal static class CommandLine
         {
             RunCommand.Create(terminal),
             DbCommand.Create(terminal),
+            DataCommand.Create(terminal),
             DemoCommand.Create(terminal),
             DoctorCommand.Create(terminal),
             EvalCommand.Create(terminal),
@@ -60,6 +62,10 @@ internal static class CommandLine
             return Refuse(error, e.Message, Wrong);
         }
         catch (LlamaFormatException e)
+        {
+            return Refuse(error, e.Message, Wrong);
+        }
+        catch (ImportException e)
         {
             return Refuse(error, e.Message, Wrong);
         }

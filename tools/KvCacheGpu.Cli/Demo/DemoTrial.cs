@@ -20,7 +20,7 @@ internal sealed class DemoTrial(LlamaModel model, DemoText text, DemoSetup setup
         using KvSequence sequence = cache.CreateSequence();
         using LlamaDecoder decoder = new(model, config.MaxBatchTokens);
         decoder.Prefill(sequence, text.Document.AsSpan(0, text.Document.Length / 4), default);
-        Write(decoder, sequence, new Direct(_ => { }));
+        Write(decoder, sequence, new Direct<int>(_ => { }));
     }
 
     /// <summary>Reads, asks, writes.</summary>
