@@ -11,7 +11,7 @@ internal static class TextFile
     private static readonly UTF8Encoding _strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
     /// <exception cref="KvConfigurationException">No UTF-8, or no JSON or YAML, as its name says (E003).</exception>
-    public static IConfigText Parse(string path, byte[] bytes) => Path.GetExtension(path).ToLowerInvariant() == ".json"
+    public static IConfigText Parse(string path, byte[] bytes) => Path.GetExtension(path).Equals(".json", StringComparison.OrdinalIgnoreCase)
         ? JsonText.Parse(path, Decode(path, bytes))
         : YamlText.Parse(path, Decode(path, bytes));
 

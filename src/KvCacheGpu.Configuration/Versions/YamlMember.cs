@@ -70,13 +70,14 @@ internal sealed record YamlMember(
         MappingStart start = parser.Consume<MappingStart>();
         lastLine = (int)start.Start.Line;
         var members = new List<YamlMember>();
-        MappingEnd? close;
-        while (!parser.TryConsume(out close))
+        while (parser.Current is not MappingEnd)
         {
-            if (!parser.TryConsume(out Scalar? key))
+            if (parser.Current is not Scalar key)
             {
                 throw Refusal(path, parser.Current!.Start, "a plain key", "another");
             }
+
+            parser.MoveNext();
 
             Check(path, key);
             if (key.Value == "<<" || members.Exists(member => member.Name == key.Value))
@@ -89,6 +90,7 @@ internal sealed record YamlMember(
             lastLine = Math.Max(lastLine, member.LastLine);
         }
 
+        MappingEnd close = parser.Consume<MappingEnd>();
         end = (int)close.End.Index;
         lastLine = start.Style == MappingStyle.Flow ? (int)close.End.Line : lastLine;
         return members;
