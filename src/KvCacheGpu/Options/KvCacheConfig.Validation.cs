@@ -19,8 +19,22 @@ public sealed partial class KvCacheConfig
     /// <param name="geometry">The model's shape, or null for that of <see cref="Model"/>.</param>
     public KvConfigurationReport Validate(KvGeometry? geometry = null)
     {
-        List<KvConfigurationIssue> issues = [.. Issues(geometry is null)];
-        return new KvConfigurationReport(issues, [.. issues.Count > 0 ? [] : Warnings(geometry)]);
+        KvConfigurationIssue[] issues = [.. Issues(geometry is null)];
+        if (issues.Length > 0)
+        {
+            return new KvConfigurationReport(issues, []);
+        }
+
+        try
+        {
+            KvGeometry shape = geometry ?? Geometry();
+            _ = EngineSettings.Resolve(this, shape).ClassesFor(shape);
+            return new KvConfigurationReport([], [.. Warnings(geometry)]);
+        }
+        catch (KvConfigurationException e)
+        {
+            return new KvConfigurationReport([new KvConfigurationIssue(e.Setting, e.Expected, e.Actual)], []);
+        }
     }
 
     private IEnumerable<KvConfigurationIssue> Issues(bool ownShape)
