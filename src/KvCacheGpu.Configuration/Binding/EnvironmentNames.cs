@@ -5,6 +5,9 @@ internal static class EnvironmentNames
 {
     public const string Preset = "preset";
 
+    /// <summary>The size of version 1.</summary>
+    public const string OldSize = "KV_CACHE_SIZE";
+
     private static readonly Dictionary<string, string> _other = new(StringComparer.Ordinal)
     {
         ["STRATEGY"] = "cache_strategy",

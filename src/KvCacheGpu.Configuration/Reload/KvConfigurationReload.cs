@@ -17,7 +17,7 @@ public sealed class KvConfigurationReload : IDisposable
 
     /// <summary>Loads, and from then on watches the files (by polling, every four seconds, since not every file system tells).</summary>
     /// <param name="sources">Where the configuration is read from.</param>
-    /// <param name="apply">Gives a running cache the live values, <see cref="KvLiveSettings.Apply"/>.</param>
+    /// <param name="apply">Gives a running cache the live values, <see cref="UltraAdaptiveKvCacheEngine.Apply"/>.</param>
     /// <param name="changes">Tells of changes in place of the files' own watch; null watches them.</param>
     /// <exception cref="KvConfigurationException">E003: as <see cref="KvConfiguration.Load"/>.</exception>
     public KvConfigurationReload(KvConfigurationSources sources, Action<KvCacheConfig> apply, Func<IChangeToken?>? changes = null)

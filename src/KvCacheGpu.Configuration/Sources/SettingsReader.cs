@@ -40,21 +40,20 @@ internal sealed class SettingsReader
     {
         SourceText source = SourceText.Read(path);
         IReadOnlyList<EnvLine> lines = EnvVariables.Parse(source);
-        EnvText text = EnvText.Parse(path, source.Text);
         SettingsReader reader = new();
-        Dictionary<string, int> placed = lines.ToDictionary(line => EnvironmentNames.KeyOf(line.Name), line => line.Line);
-        if (ConfigMigration.VersionOf(path, text, under) == KvConfigVersion.V1)
+        Dictionary<string, int> placed = lines.ToDictionary(line => line.Name, line => line.Line);
+        if (lines.Any(line => EnvironmentNames.KeyOf(line.Name) == FirstVersion.Size))
         {
-            IConfigText migrated = ConfigMigration.Migrate(path, text, new StepChoice(under, Lossless: false, reader._warnings.Add));
+            IConfigText migrated = ConfigMigration.Migrate(path, EnvText.Parse(path, source.Text), new StepChoice(under, Lossless: false, reader._warnings.Add));
             reader._warnings.Add($"{path}: of version 1, read as its migration; kvcache config migrate writes it so");
             lines = EnvVariables.Parse(source with { Text = migrated.Text });
-            placed.TryAdd("max_tokens", placed[FirstVersion.Size]);
+            placed.TryAdd(EnvironmentNames.VariableOf("max_tokens"), placed[EnvironmentNames.OldSize]);
         }
 
         reader.AddVariables(
             lines.Select(line => (line.Name, line.Value)),
-            (name, key) => placed.TryGetValue(key, out int line) ? source.At(line, name) : $"{path}: {name}",
-            (_, key) => placed.TryGetValue(key, out int line) ? new(KvSettingSource.EnvFile, source.At(line)) : new(KvSettingSource.Migration, path));
+            name => placed.TryGetValue(name, out int line) ? source.At(line, name) : $"{path}: {name}",
+            name => placed.TryGetValue(name, out int line) ? new(KvSettingSource.EnvFile, source.At(line)) : new(KvSettingSource.Migration, path));
         return new SettingsSource(reader._entries, reader._warnings, UnknownMembers.None);
     }
 
@@ -64,8 +63,8 @@ internal sealed class SettingsReader
         SettingsReader reader = new();
         reader.AddVariables(
             variables.Where(v => v.Key.StartsWith(EnvVariables.Prefix, StringComparison.Ordinal)).OrderBy(v => v.Key, StringComparer.Ordinal).Select(v => (v.Key, v.Value)),
-            (name, _) => $"variable {name}",
-            (name, _) => new KvSettingOrigin(KvSettingSource.Environment, name));
+            name => $"variable {name}",
+            name => new KvSettingOrigin(KvSettingSource.Environment, name));
         return new SettingsSource(reader._entries, reader._warnings, UnknownMembers.None);
     }
 
@@ -148,13 +147,12 @@ internal sealed class SettingsReader
         }
     }
 
-    private void AddVariables(IEnumerable<(string Name, string Value)> variables, Func<string, string, string> where, Func<string, string, KvSettingOrigin> origin)
+    private void AddVariables(IEnumerable<(string Name, string Value)> variables, Func<string, string> where, Func<string, KvSettingOrigin> origin)
     {
-        HashSet<string> named = [];
         (string Name, string Value)[] all = [.. variables];
         foreach ((string name, string value) in all)
         {
-            string key = EnvironmentNames.KeyOf(name), place = where(name, key);
+            string key = EnvironmentNames.KeyOf(name), place = where(name);
             if (_versionKeys.Contains(key))
             {
                 CheckVersion(place, value);
@@ -163,12 +161,12 @@ internal sealed class SettingsReader
 
             if (key == EnvironmentNames.Preset)
             {
-                AddPreset(value, place, origin(name, key));
+                AddPreset(value, place, origin(name));
                 continue;
             }
 
-            bool isOld = FirstVersion.SuccessorOf(key) is not null;
-            if (KvConfigurationKeys.Find(FirstVersion.SuccessorOf(key) ?? key) is not { } known)
+            string? successor = FirstVersion.SuccessorOf(key);
+            if (KvConfigurationKeys.Find(successor ?? key) is not { } known)
             {
                 Warn(place, key);
                 continue;
@@ -176,15 +174,14 @@ internal sealed class SettingsReader
 
             // The variable that is named as its key wins over its other names.
             string? text = known.Canonical(NodeKind.Variable, value, place);
-            bool isOther = name != known.Variable;
-            if (isOther && all.Any(v => v.Name == known.Variable))
+            if (name != known.Variable && all.Any(v => v.Name == known.Variable))
             {
                 _warnings.Add($"{place}: inactive beside {known.Variable}");
             }
-            else if (named.Add(known.Name))
+            else
             {
-                _entries.Add(new SettingEntry(known.Name, text, origin(name, key)));
-                if (isOld)
+                _entries.Add(new SettingEntry(known.Name, text, origin(name)));
+                if (successor is not null)
                 {
                     _warnings.Add($"{place}: of version 1, read as {known.Variable}");
                 }
