@@ -42,7 +42,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisp
 
         geometry ??= _config.Geometry();
         KvCacheConfig settings = EngineSettings.Resolve(_config, geometry);
-        _report = report with { Warnings = [.. report.Warnings, .. RaiseBudget(settings, geometry)] };
+        _report = report with { Warnings = [.. report.Warnings, .. EngineSettings.RaiseBudget(settings, _config, geometry)] };
         Cache = new KvCache(geometry, settings);
         if (_config.Execution.EnableWarmup)
         {
@@ -73,22 +73,6 @@ public sealed partial class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisp
     {
         Dispose();
         return ValueTask.CompletedTask;
-    }
-
-    // A ratio that leaves no room for sinks, window and open pages is no reason to refuse.
-    private IEnumerable<KvConfigurationWarning> RaiseBudget(KvCacheConfig settings, KvGeometry geometry)
-    {
-        if (!EngineSettings.IsBudgetOfRatio(_config) || settings.MemoryBudgetBytes is not { } budget)
-        {
-            return [];
-        }
-
-        settings.MemoryBudgetBytes = null;
-        long minimum = KvCache.BytesFor(geometry, settings).MinimumBytes;
-        settings.MemoryBudgetBytes = Math.Max(budget, minimum);
-        return minimum <= budget
-            ? []
-            : [new KvConfigurationWarning("compression_ratio", $"not reached: {budget} bytes hold no sinks, window and open pages; {minimum} do and are taken")];
     }
 
     private int WarmUp(int samples)

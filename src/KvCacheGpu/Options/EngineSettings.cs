@@ -55,9 +55,26 @@ internal static class EngineSettings
         return settings;
     }
 
-    /// <summary>Whether the budget is only what a compression ratio asks for, so that it may be raised to what a cache needs at least.</summary>
-    public static bool IsBudgetOfRatio(KvCacheConfig config) =>
-        ShrinksWhenFull(config) && config.MemoryBudgetBytes is null && config.MemoryBudgetPercent is null;
+    /// <summary>
+    /// Raises a budget that only a compression ratio asks for to what a cache needs at least: a ratio that leaves no room for sinks, window
+    /// and open pages is no reason to refuse. Says so where it does.
+    /// </summary>
+    /// <exception cref="KvUnsupportedException">E009: this machine has no such device.</exception>
+    public static IReadOnlyList<KvConfigurationWarning> RaiseBudget(KvCacheConfig settings, KvCacheConfig config, KvGeometry geometry)
+    {
+        bool isOfRatio = ShrinksWhenFull(config) && config.MemoryBudgetBytes is null && config.MemoryBudgetPercent is null;
+        if (!isOfRatio || settings.MemoryBudgetBytes is not { } budget)
+        {
+            return [];
+        }
+
+        settings.MemoryBudgetBytes = null;
+        long minimum = KvCache.BytesFor(geometry, settings).MinimumBytes;
+        settings.MemoryBudgetBytes = Math.Max(budget, minimum);
+        return minimum <= budget
+            ? []
+            : [new KvConfigurationWarning("compression_ratio", $"not reached: {budget} bytes hold no sinks, window and open pages; {minimum} do and are taken")];
+    }
 
     /// <summary>What the formats cannot do.</summary>
     public static IEnumerable<KvConfigurationWarning> WarningsOf(KvCacheConfig config, KvGeometry geometry)
