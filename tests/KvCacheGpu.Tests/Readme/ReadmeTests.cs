@@ -78,7 +78,7 @@ public class ReadmeTests
         }
     }
 
-    private static string Root()
+    internal static string Root()
     {
         var directory = new DirectoryInfo(AppContext.BaseDirectory);
         while (!File.Exists(Path.Combine(directory!.FullName, "KvCacheGpu.sln")))
