@@ -133,5 +133,5 @@ public sealed partial class UltraAdaptiveKvCacheEngine
         ? _store ??= new SnapshotStore(path, StoreOptions())
         : throw new KvConfigurationException("enable_persistence", "true, for sessions to be saved and loaded", "false");
 
-    private SnapshotOptions StoreOptions() => new() { Workers = _config.Execution.EnableAsync ? _config.Execution.AsyncThreads : 1 };
+    internal SnapshotOptions StoreOptions() => new() { Workers = _config.Execution.EnableAsync ? _config.Execution.AsyncThreads : 1 };
 }

@@ -13,6 +13,7 @@ public class ReadmeTests
     [InlineData("prefix")]
     [InlineData("formats")]
     [InlineData("demotion")]
+    [InlineData("engine")]
     public void The_readme_shows_the_code_that_is_compiled_here(string name)
     {
         string[] source = File.ReadAllLines(Path.Combine(Root(), "tests", "KvCacheGpu.Tests", "Readme", "Snippets.cs"));
@@ -63,6 +64,24 @@ public class ReadmeTests
             Snippets.Pinned(read);
         }));
         Assert.Equal((148 * 64, 520 * 64), (new PageLayout(deep, PageFormat.T4, PageFormat.V4).Bytes, new PageLayout(deep, PageFormat.F16, PageFormat.F16).Bytes));
+    }
+
+    [Fact]
+    public async Task The_engine_snippet_attends_and_saves()
+    {
+        string path = Directory.CreateTempSubdirectory("kv-readme").FullName;
+        try
+        {
+            float[] output = new float[512];
+            float[] token = [.. Enumerable.Repeat(0.25f, 512)];
+            await Snippets.Engine(path, token, token, token, output);
+            Assert.All(output, x => Assert.Equal(0.25f, x, 1e-4f));
+            Assert.Single(await new SnapshotStore(path).ListAsync());
+        }
+        finally
+        {
+            Directory.Delete(path, recursive: true);
+        }
     }
 
     [Fact]
