@@ -29,6 +29,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine
             "paging",
             "sessions",
             "tenants",
+            .. OperatingSystem.IsLinux() ? ["persistence"] : Array.Empty<string>(),
             $"device:{Cache.Device.Id}",
             $"kernels:{Cache.TierName}",
             .. formats,

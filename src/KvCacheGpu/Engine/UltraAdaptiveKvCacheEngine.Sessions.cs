@@ -106,7 +106,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine
         {
             lock (_gate)
             {
-                long held = _sessions.Values.Where(session => session.Tenant == tenant).Sum(session => (long)session.Sequence.Length + session.Pending);
+                long held = HeldBy(tenant, except: null);
                 if (held + positions.Length > most)
                 {
                     throw new KvOutOfMemoryException($"quota of tenant '{tenant}'", $"at most {most} tokens", $"{held + positions.Length} tokens");
@@ -125,4 +125,8 @@ public sealed partial class UltraAdaptiveKvCacheEngine
             into.Pending = 0;
         }
     }
+
+    private long HeldBy(string tenant, KvSessionKey? except) => _sessions
+        .Where(pair => pair.Value.Tenant == tenant && pair.Key != except)
+        .Sum(pair => (long)pair.Value.Sequence.Length + pair.Value.Pending);
 }

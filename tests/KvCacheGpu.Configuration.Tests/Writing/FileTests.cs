@@ -1,3 +1,4 @@
+using System.Runtime.Versioning;
 using System.Text;
 using KvCacheGpu.TestKit;
 using Xunit.Abstractions;
@@ -5,6 +6,7 @@ using Xunit.Abstractions;
 namespace KvCacheGpu.Configuration.Tests;
 
 /// <summary>A configuration's file is the old or the new one, whatever fails.</summary>
+[SupportedOSPlatform("linux")]
 public sealed class FileTests(ITestOutputHelper output) : IDisposable
 {
     private readonly Folder _folder = new();
