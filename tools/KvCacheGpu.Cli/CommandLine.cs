@@ -36,10 +36,8 @@ internal static class CommandLine
             DoctorCommand.Create(terminal),
             EvalCommand.Create(terminal),
             PlanCommand.Create(terminal),
+            ConfigCommand.Create(terminal),
         };
-        Command config = new("config", "The configuration and its versions.");
-        Array.ForEach(ConfigVersions.Create(terminal), config.Add);
-        root.Add(config);
         Array.ForEach(MigrateCommand.Create(terminal), root.Add);
         ParseResult parsed = root.Parse(args, _parsing);
         if (parsed.Action is not HelpAction && parsed.Errors is [ParseError first, ..])

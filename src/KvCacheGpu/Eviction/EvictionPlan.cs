@@ -6,7 +6,7 @@ namespace KvCacheGpu;
 /// Asks the policy about one sequence and carries out what it says: shows it the sequence's pages and their scores, drops references, writes
 /// pages anew. One per cache; sequences come one at a time, each held by who calls.
 /// </summary>
-internal sealed class EvictionPlan : IDisposable
+internal sealed partial class EvictionPlan : IDisposable
 {
     private const int DemotedAtOnce = 64;
 

@@ -24,17 +24,17 @@ internal sealed class ConfigPlace
     public KvConfigLocation Locate(ParseResult parsed)
     {
         KvConfigLocation location = LocateBackups(parsed);
-        foreach ((Option<string?> option, string? named) in new[] { (_file, parsed.GetValue(_file)), (_env, parsed.GetValue(_env)) })
-        {
-            if (named is not null && !File.Exists(named))
-            {
-                throw new UsageException(option.Name, "a file", $"'{named}', which is not there", "E002");
-            }
-        }
-
+        RequireNamed(parsed);
         return File.Exists(Path.Combine(location.Root, location.File)) || File.Exists(Path.Combine(location.Root, location.Env))
             ? location
             : throw new UsageException("configuration", $"{location.File} or {location.Env} in {location.Root}", "neither", "E002");
+    }
+
+    /// <summary>What is read: files that are named are there; where none is, one need not be.</summary>
+    public KvConfigurationSources Sources(ParseResult parsed)
+    {
+        RequireNamed(parsed);
+        return KvConfigurationSources.Find(Named(parsed, _file), Named(parsed, _env));
     }
 
     /// <summary>Where the files were or are to be: their backups may be all that is there.</summary>
@@ -42,6 +42,15 @@ internal sealed class ConfigPlace
     {
         KvConfigLocation location = KvConfigLocation.Find(Named(parsed, _file), Named(parsed, _env));
         return Directory.Exists(location.Root) ? location : throw new UsageException("configuration", "a folder", $"'{location.Root}', which is not there", "E002");
+    }
+
+    /// <summary>Refuses a file that is named and not there.</summary>
+    public static void RequireThere(string option, string? file)
+    {
+        if (file is not null && !File.Exists(file))
+        {
+            throw new UsageException(option, "a file", $"'{file}', which is not there", "E002");
+        }
     }
 
     /// <summary>Runs a command; what is not there and what is too new are wrong input, exit 2.</summary>
@@ -60,6 +69,12 @@ internal sealed class ConfigPlace
         {
             throw new UsageException(error);
         }
+    }
+
+    private void RequireNamed(ParseResult parsed)
+    {
+        RequireThere(_file.Name, Named(parsed, _file));
+        RequireThere(_env.Name, Named(parsed, _env));
     }
 
     private static string? Named(ParseResult parsed, Option<string?> option) =>
