@@ -79,6 +79,17 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
     /// <summary>The model's shape.</summary>
     public KvGeometry Geometry { get; }
 
+    /// <summary>
+    /// Part of the pages' share of a configured budget that a plan brings them down to, above 0 and at most 1. Begins as
+    /// <see cref="KvCacheConfig.Watermark"/>; a new value holds from the next plan on.
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException">Not above 0, or above 1.</exception>
+    public double Watermark
+    {
+        get => Settings.Watermark;
+        set => Settings.Watermark = value is > 0 and <= 1 ? value : throw new ArgumentOutOfRangeException(nameof(value), value, "expected above 0, at most 1");
+    }
+
     /// <summary>A copy of what the cache was made with; changing it has no effect.</summary>
     public KvCacheConfig Config => Settings.Copy();
 

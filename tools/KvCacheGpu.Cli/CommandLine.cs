@@ -26,10 +26,11 @@ internal static class CommandLine
     /// <param name="args">The arguments, the program's name not among them.</param>
     /// <param name="output">Takes results.</param>
     /// <param name="error">Takes errors.</param>
+    /// <param name="input">Gives answers where a command asks. Default: the console's.</param>
     /// <returns>0 done, 1 failed, 2 wrong input or usage.</returns>
-    public static int Invoke(string[] args, TextWriter output, TextWriter error)
+    public static int Invoke(string[] args, TextWriter output, TextWriter error, TextReader? input = null)
     {
-        Terminal terminal = new(output, error);
+        Terminal terminal = new(output, error, input);
         RootCommand root = new("A paged, compressed KV cache for LLM inference: generate through it, try it, plan it.")
         {
             RunCommand.Create(terminal),
@@ -39,7 +40,9 @@ internal static class CommandLine
             DoctorCommand.Create(terminal),
             EvalCommand.Create(terminal),
             PlanCommand.Create(terminal),
+            ConfigCommand.Create(terminal),
         };
+        Array.ForEach(MigrateCommand.Create(terminal), root.Add);
         ParseResult parsed = root.Parse(args, _parsing);
         if (parsed.Action is not HelpAction && parsed.Errors is [ParseError first, ..])
         {

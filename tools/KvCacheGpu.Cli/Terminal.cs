@@ -15,14 +15,17 @@ internal sealed class Terminal
     private readonly bool _isConsole;
 
     /// <summary>Writes to the given writers; colours and moving bars only where the first is a console.</summary>
-    public Terminal(TextWriter output, TextWriter error)
+    public Terminal(TextWriter output, TextWriter error, TextReader? input = null)
     {
-        (Output, Error) = (output, error);
+        (Output, Error, Input) = (output, error, input ?? Console.In);
         _isConsole = ReferenceEquals(output, Console.Out) && !Console.IsOutputRedirected;
     }
 
     /// <summary>Results.</summary>
     public TextWriter Output { get; }
+
+    /// <summary>Answers to what a command asks.</summary>
+    public TextReader Input { get; }
 
     /// <summary>Errors and remarks.</summary>
     public TextWriter Error { get; }

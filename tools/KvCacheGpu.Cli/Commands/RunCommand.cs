@@ -1,6 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
-using KvCacheGpu.Evaluation;
+using KvCacheGpu.Configuration;
 using KvCacheGpu.Kernels;
 using KvCacheGpu.Llama;
 
@@ -30,35 +30,37 @@ internal static class RunCommand
         Option<MemoryBudget?> budget = Choice.Budget();
         Option<PolicyName?> policy = Choice.Parsed<PolicyName?>(
             "--policy", "NAME", $"What goes and what shrinks where the budget binds: {PolicyName.Expected}. Default: none; window keeps {KvPolicies.WindowTokens} tokens and 4 sinks.", PolicyName.Expected, PolicyName.TryParse);
+        Option<string?> configFile = Choice.Text("--config", "F", "A configuration, .yaml or .json, with .env and the environment over it; options win over all. Default: options alone.");
         Option<bool> json = Choice.Json();
         Command command = new("run", "Generate text through the cache.")
         {
-            model, prompt, promptFile, promptTokens, newTokens, temperature, seed, device, keyFormat, valueFormat, budget, policy, json,
+            model, prompt, promptFile, promptTokens, newTokens, temperature, seed, device, keyFormat, valueFormat, budget, policy, configFile, json,
         };
         command.SetAction(parsed =>
         {
             // Cheap mistakes first: a model may take minutes to load.
             KvFormats formats = FormatPair.Of(parsed.GetValue(keyFormat), parsed.GetValue(valueFormat));
+            KvConfiguration? configuration = RunSettings.Load(parsed.GetValue(configFile), terminal);
             Prompt[] asked = Prompt.Choose(parsed.GetValue(prompt) ?? [], parsed.GetValue(promptFile), parsed.GetValue(promptTokens));
             string deviceId = KvDevice.Resolve(parsed.GetValue(device) ?? "auto").Id;
             using LlamaModel loaded = parsed.GetValue(model) is { } directory ? LlamaModel.Load(RequireText("--model", directory)) : DemoModel.Load();
             int[][] tokens = [.. asked.Select(p => p.Tokens(loaded))];
             int[] counts = [.. tokens.Select(t => NewTokens(t.Length, parsed.GetValue(newTokens), loaded.Config.MaxPositions))];
             MemoryBudget? memory = parsed.GetValue(budget);
-            KvCacheConfig config = new()
+            RunSettings settings = new(configuration, loaded.Geometry(), chosen =>
             {
-                Device = deviceId,
-                MaxSequences = asked.Length,
-                KeyFormat = formats.Key,
-                ValueFormat = formats.Value,
-                MemoryBudgetBytes = memory?.Bytes,
-                MemoryBudgetPercent = memory?.Percent,
-                Policy = parsed.GetValue(policy)?.Create(),
-            };
-            config.DemotionFormats = EvalCaches.DemotionsOf(config, loaded.Geometry());
-            SharedPrefixes prompts = new(tokens, SharedMultiple(config));
-            config.MaxTokens = MostTokens(prompts.Room(counts, loaded.Geometry().PageTokens));
-            config.MaxBatchTokens = prompts.StepTokens(LongestStep);
+                (chosen.Device, chosen.MaxSequences) = (deviceId, asked.Length);
+                if (configuration is null || parsed.GetValue(keyFormat) is not null || parsed.GetValue(valueFormat) is not null)
+                {
+                    (chosen.KeyFormat, chosen.ValueFormat) = (formats.Key, formats.Value);
+                }
+
+                (chosen.MemoryBudgetBytes, chosen.MemoryBudgetPercent) = (memory?.Bytes, memory?.Percent);
+                chosen.Policy = parsed.GetValue(policy)?.Create();
+            });
+            SharedPrefixes prompts = new(tokens, SharedMultiple(settings.For(1)));
+            KvCacheConfig config = settings.For(MostTokens(prompts.Room(counts, loaded.Geometry().PageTokens)));
+            config.MaxBatchTokens = prompts.StepTokens(configuration is null ? LongestStep : config.MaxBatchTokens);
             (double heat, int draws) = (parsed.GetValue(temperature) ?? 0, parsed.GetValue(seed) ?? 0);
             if (asked.Length > 1)
             {
