@@ -18,7 +18,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisp
     private bool _disposed;
 
     /// <summary>Makes an engine of one layer, of the shape that <see cref="KvCacheConfig.Model"/> says.</summary>
-    /// <param name="config">Settings; null takes the defaults, which are lossy once the bytes run out (<see cref="KvCompressionOptions.CompressionRatio"/>).</param>
+    /// <param name="config">Settings; null takes the defaults, which are lossy (<see cref="KvCompressionOptions.CompressionRatio"/>).</param>
     /// <exception cref="KvConfigurationException">E003: a key is refused; all that are: <see cref="KvCacheConfig.Validate"/>.</exception>
     /// <exception cref="KvUnsupportedException">E009: this machine has no such device.</exception>
     /// <exception cref="KvOutOfMemoryException">E001: the device does not have the memory.</exception>
@@ -41,9 +41,8 @@ public sealed partial class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisp
         }
 
         geometry ??= _config.Geometry();
-        KvCacheConfig settings = EngineSettings.Resolve(_config, geometry);
-        _report = report with { Warnings = [.. report.Warnings, .. RaiseBudget(settings, geometry)] };
-        Cache = new KvCache(geometry, settings);
+        _report = report;
+        Cache = new KvCache(geometry, EngineSettings.Resolve(_config, geometry));
         if (_config.Execution.EnableWarmup)
         {
             _warmupTokens = WarmUp(Math.Min(_config.Execution.WarmupSamples, _config.MaxTokens));
@@ -73,22 +72,6 @@ public sealed partial class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisp
     {
         Dispose();
         return ValueTask.CompletedTask;
-    }
-
-    // A ratio that leaves no room for sinks, window and open pages is no reason to refuse.
-    private IEnumerable<KvConfigurationWarning> RaiseBudget(KvCacheConfig settings, KvGeometry geometry)
-    {
-        if (!EngineSettings.IsBudgetOfRatio(_config) || settings.MemoryBudgetBytes is not { } budget)
-        {
-            return [];
-        }
-
-        settings.MemoryBudgetBytes = null;
-        long minimum = KvCache.BytesFor(geometry, settings).MinimumBytes;
-        settings.MemoryBudgetBytes = Math.Max(budget, minimum);
-        return minimum <= budget
-            ? []
-            : [new KvConfigurationWarning("compression_ratio", $"not reached: {budget} bytes hold no sinks, window and open pages; {minimum} do and are taken")];
     }
 
     private int WarmUp(int samples)

@@ -8,7 +8,8 @@ namespace KvCacheGpu;
 /// key                                      setting
 ///   cache_strategy, cache_mode             Policy, its sinks and window; MaxBatchTokens
 ///   use_quantization, quantization_bits    KeyFormat, ValueFormat
-///   use_compression, _ratio, _method       KeyFormat, ValueFormat; where adaptive: full precision, MemoryBudgetBytes, DemotionFormats
+///   use_compression, _ratio, _method       KeyFormat, ValueFormat
+///   adaptive_compression, _quantization    DemotionFormats
 ///   dtype                                  FullPrecision
 ///   max_memory_mb                          MemoryBudgetBytes
 ///   enable_gc, gc_threshold                Watermark
@@ -49,22 +50,18 @@ internal static class EngineSettings
 
         if (config.MemoryBudgetBytes is null && config.MemoryBudgetPercent is null)
         {
-            settings.MemoryBudgetBytes = Budget(config, geometry);
+            settings.MemoryBudgetBytes = config.Memory.MaxMemoryMb * BytesPerMb;
         }
 
         return settings;
     }
-
-    /// <summary>Whether the budget is only what a compression ratio asks for, so that it may be raised to what a cache needs at least.</summary>
-    public static bool IsBudgetOfRatio(KvCacheConfig config) =>
-        ShrinksWhenFull(config) && config.MemoryBudgetBytes is null && config.MemoryBudgetPercent is null;
 
     /// <summary>What the formats cannot do.</summary>
     public static IEnumerable<KvConfigurationWarning> WarningsOf(KvCacheConfig config, KvGeometry geometry)
     {
         KvFormats formats = Formats(config, geometry);
         double kept = Fraction(config, geometry, formats);
-        if (Compresses(config) && !ShrinksWhenFull(config) && kept > config.Compression.CompressionRatio)
+        if (Compresses(config) && kept > config.Compression.CompressionRatio)
         {
             yield return new KvConfigurationWarning(
                 "compression_ratio", FormattableString.Invariant($"not reached: pages in {formats} keep {kept:0.00} of {config.Compression.CompressionRatio}"));
@@ -113,7 +110,7 @@ internal static class EngineSettings
             return Pair(method);
         }
 
-        if (ShrinksWhenFull(config) || config.Compression.CompressionRatio >= 1)
+        if (config.Compression.CompressionRatio >= 1)
         {
             return null;
         }
@@ -138,27 +135,6 @@ internal static class EngineSettings
                 && KvCacheGpu.Ladder.Allows(new PageLayout(geometry, formats.Key, formats.Value), new PageLayout(geometry, rung.Key, rung.Value), default)),
         ];
     }
-
-    private static long? Budget(KvCacheConfig config, KvGeometry geometry)
-    {
-        long? most = config.Memory.MaxMemoryMb * BytesPerMb;
-        if (!ShrinksWhenFull(config))
-        {
-            return most;
-        }
-
-        long full = (long)PageBytes(geometry, new KvFormats(Full(config), Full(config))) * geometry.PagesFor(config.MaxTokens) * geometry.Layers * geometry.KvHeads;
-        long asked = (long)(full * config.Compression.CompressionRatio);
-        return most is { } cap ? Math.Min(cap, asked) : asked;
-    }
-
-    // Precise while there is room: then the ratio is one of bytes, and what shrinks is the policy's choice.
-    private static bool ShrinksWhenFull(KvCacheConfig config) =>
-        config.CacheStrategy == KvCacheStrategy.Adaptive && config.CacheMode != KvCacheMode.Streaming
-        && config.Compression.AdaptiveCompression && Compresses(config) && !Quantizes(config)
-        && config.Compression.CompressionRatio < 1
-        && !PageFormats.TryParse(config.Compression.CompressionMethod, out _)
-        && config.ChosenKeyFormat is null && config.ChosenValueFormat is null;
 
     private static bool Quantizes(KvCacheConfig config) => config.Compression.UseQuantization || config.CacheStrategy == KvCacheStrategy.Quantized;
 
