@@ -14,7 +14,7 @@ internal static class Binding
         {
             KvSetting setting = Find(root, key) ?? (values?.GetValueOrDefault(key.Name) is { } value
                 ? new KvSetting(key.Name, value, new KvSettingOrigin(KvSettingSource.Preset, preset!))
-                : new KvSetting(key.Name, key.Default, default));
+                : new KvSetting(key.Name, key.Default, new KvSettingOrigin(KvSettingSource.Default, string.Empty)));
             key.Write(config, setting.Value);
             return setting;
         })];

@@ -13,15 +13,14 @@ public static class KvConfigurationBuilding
     {
         ArgumentNullException.ThrowIfNull(builder);
         ArgumentNullException.ThrowIfNull(sources);
-        IConfigText? file = null;
-        if (sources.File is { } path)
+        if (sources.File is { } file)
         {
-            builder.Add(SettingsReader.File(path, out file));
+            builder.Add(SettingsReader.File(file));
         }
 
         if (sources.EnvFile is { } env)
         {
-            builder.Add(SettingsReader.EnvFile(env, file));
+            builder.Add(SettingsReader.EnvFile(env, sources.File));
         }
 
         return builder.Add(SettingsReader.Environment(sources.Variables()));

@@ -13,20 +13,19 @@ internal sealed class SettingsReader
     }
 
     /// <summary>Reads a JSON or YAML file. One of version 1 is read as its migration.</summary>
-    public static SettingsSource File(string path, out IConfigText text)
+    public static SettingsSource File(string path)
     {
         SourceText source = SourceText.Read(path);
         ConfigNode root = Parse(source);
         CheckVersion(source, root);
-        text = TextFile.Parse(path, System.Text.Encoding.UTF8.GetBytes(source.Text));
         SettingsReader reader = new();
-        if (ConfigMigration.VersionOf(path, text, null) != KvConfigVersion.V1)
+        if (!root.Members.Any(member => FirstVersion.SuccessorOf(member.Name) is not null))
         {
             UnknownMembers unknown = reader.AddFile(source, root, line => new KvSettingOrigin(KvSettingSource.File, source.At(line)));
             return new SettingsSource(reader._entries, reader._warnings, unknown);
         }
 
-        text = ConfigMigration.Migrate(path, text, new StepChoice(null, Lossless: false, reader._warnings.Add));
+        IConfigText text = Migrated(source, reader._warnings.Add);
         reader._warnings.Add($"{path}: of version 1, read as its migration; kvcache config migrate writes it so");
         UnknownMembers kept = reader.AddFile(source with { Text = text.Text }, Parse(source with { Text = text.Text }), _ => new KvSettingOrigin(KvSettingSource.Migration, path));
         reader.PlaceOld(source, root);
@@ -35,8 +34,8 @@ internal sealed class SettingsReader
 
     /// <summary>Reads a .env file.</summary>
     /// <param name="path">The file.</param>
-    /// <param name="under">The file that its variables override; null where there is none.</param>
-    public static SettingsSource EnvFile(string path, IConfigText? under)
+    /// <param name="file">The file that its variables override; null where there is none.</param>
+    public static SettingsSource EnvFile(string path, string? file)
     {
         SourceText source = SourceText.Read(path);
         IReadOnlyList<EnvLine> lines = EnvVariables.Parse(source);
@@ -44,6 +43,7 @@ internal sealed class SettingsReader
         Dictionary<string, int> placed = lines.ToDictionary(line => line.Name, line => line.Line);
         if (lines.Any(line => EnvironmentNames.KeyOf(line.Name) == FirstVersion.Size))
         {
+            IConfigText? under = file is null ? null : Migrated(SourceText.Read(file), _ => { });
             IConfigText migrated = ConfigMigration.Migrate(path, EnvText.Parse(path, source.Text), new StepChoice(under, Lossless: false, reader._warnings.Add));
             reader._warnings.Add($"{path}: of version 1, read as its migration; kvcache config migrate writes it so");
             lines = EnvVariables.Parse(source with { Text = migrated.Text });
@@ -74,6 +74,12 @@ internal sealed class SettingsReader
         ".yaml" or ".yml" => YamlNodes.Parse(source),
         _ => throw new KvConfigurationException(source.Name, "a name ending in .json, .yaml or .yml", "another"),
     };
+
+    private static IConfigText Migrated(SourceText source, Action<string> warn)
+    {
+        IConfigText text = TextFile.Parse(source.Name, System.Text.Encoding.UTF8.GetBytes(source.Text));
+        return ConfigMigration.Migrate(source.Name, text, new StepChoice(null, Lossless: false, warn));
+    }
 
     private static void CheckVersion(SourceText source, ConfigNode root)
     {

@@ -39,7 +39,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine
         return [.. features.Order(StringComparer.Ordinal)];
     }
 
-    /// <summary>What the engine's configuration has to be warned of, with what only this device showed. An engine that exists has no issue.</summary>
+    /// <summary>What the engine's configuration has to be warned of. An engine that exists has no issue: ask <see cref="KvCacheConfig.Validate"/> before.</summary>
     public KvConfigurationReport ValidateConfiguration() => _report;
 
     /// <summary>What the engine holds and did so far.</summary>

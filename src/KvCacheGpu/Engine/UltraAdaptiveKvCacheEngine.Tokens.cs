@@ -138,7 +138,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine
 
     private static int[] PositionsFrom(int position, int tokens)
     {
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(position, int.MaxValue - tokens);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(position, int.MaxValue - tokens + 1);
         return [.. Enumerable.Range(position, tokens)];
     }
 

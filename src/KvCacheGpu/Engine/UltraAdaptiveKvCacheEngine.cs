@@ -18,7 +18,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisp
     private bool _disposed;
 
     /// <summary>Makes an engine of one layer, of the shape that <see cref="KvCacheConfig.Model"/> says.</summary>
-    /// <param name="config">Settings; null takes the defaults, which are lossy once the bytes run out (<see cref="KvCompressionOptions.CompressionRatio"/>).</param>
+    /// <param name="config">Settings; null takes the defaults, which are lossy (<see cref="KvCompressionOptions.CompressionRatio"/>).</param>
     /// <exception cref="KvConfigurationException">E003: a key is refused; all that are: <see cref="KvCacheConfig.Validate"/>.</exception>
     /// <exception cref="KvUnsupportedException">E009: this machine has no such device.</exception>
     /// <exception cref="KvOutOfMemoryException">E001: the device does not have the memory.</exception>
@@ -41,9 +41,8 @@ public sealed partial class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisp
         }
 
         geometry ??= _config.Geometry();
-        KvCacheConfig settings = EngineSettings.Resolve(_config, geometry);
-        _report = report with { Warnings = [.. report.Warnings, .. EngineSettings.RaiseBudget(settings, _config, geometry)] };
-        Cache = new KvCache(geometry, settings);
+        _report = report;
+        Cache = new KvCache(geometry, EngineSettings.Resolve(_config, geometry));
         if (_config.Execution.EnableWarmup)
         {
             _warmupTokens = WarmUp(Math.Min(_config.Execution.WarmupSamples, _config.MaxTokens));

@@ -8,7 +8,8 @@ namespace KvCacheGpu;
 /// key                                      setting
 ///   cache_strategy, cache_mode             Policy, its sinks and window; MaxBatchTokens
 ///   use_quantization, quantization_bits    KeyFormat, ValueFormat
-///   use_compression, _ratio, _method       KeyFormat, ValueFormat; where adaptive: full precision, MemoryBudgetBytes, DemotionFormats
+///   use_compression, _ratio, _method       KeyFormat, ValueFormat
+///   adaptive_compression, _quantization    DemotionFormats
 ///   dtype                                  FullPrecision
 ///   max_memory_mb                          MemoryBudgetBytes
 ///   enable_gc, gc_threshold                Watermark
@@ -49,31 +50,10 @@ internal static class EngineSettings
 
         if (config.MemoryBudgetBytes is null && config.MemoryBudgetPercent is null)
         {
-            settings.MemoryBudgetBytes = Budget(config, geometry);
+            settings.MemoryBudgetBytes = config.Memory.MaxMemoryMb * BytesPerMb;
         }
 
         return settings;
-    }
-
-    /// <summary>
-    /// Raises a budget that only a compression ratio asks for to what a cache needs at least: a ratio that leaves no room for sinks, window
-    /// and open pages is no reason to refuse. Says so where it does.
-    /// </summary>
-    /// <exception cref="KvUnsupportedException">E009: this machine has no such device.</exception>
-    public static IReadOnlyList<KvConfigurationWarning> RaiseBudget(KvCacheConfig settings, KvCacheConfig config, KvGeometry geometry)
-    {
-        bool isOfRatio = ShrinksWhenFull(config) && config.MemoryBudgetBytes is null && config.MemoryBudgetPercent is null;
-        if (!isOfRatio || settings.MemoryBudgetBytes is not { } budget)
-        {
-            return [];
-        }
-
-        settings.MemoryBudgetBytes = null;
-        long minimum = KvCache.BytesFor(geometry, settings).MinimumBytes;
-        settings.MemoryBudgetBytes = Math.Max(budget, minimum);
-        return minimum <= budget
-            ? []
-            : [new KvConfigurationWarning("compression_ratio", $"not reached: {budget} bytes hold no sinks, window and open pages; {minimum} do and are taken")];
     }
 
     /// <summary>What the formats cannot do.</summary>
@@ -81,7 +61,7 @@ internal static class EngineSettings
     {
         KvFormats formats = Formats(config, geometry);
         double kept = Fraction(config, geometry, formats);
-        if (Compresses(config) && !ShrinksWhenFull(config) && kept > config.Compression.CompressionRatio)
+        if (Compresses(config) && kept > config.Compression.CompressionRatio)
         {
             yield return new KvConfigurationWarning(
                 "compression_ratio", FormattableString.Invariant($"not reached: pages in {formats} keep {kept:0.00} of {config.Compression.CompressionRatio}"));
@@ -130,7 +110,7 @@ internal static class EngineSettings
             return Pair(method);
         }
 
-        if (ShrinksWhenFull(config) || config.Compression.CompressionRatio >= 1)
+        if (config.Compression.CompressionRatio >= 1)
         {
             return null;
         }
@@ -155,27 +135,6 @@ internal static class EngineSettings
                 && KvCacheGpu.Ladder.Allows(new PageLayout(geometry, formats.Key, formats.Value), new PageLayout(geometry, rung.Key, rung.Value), default)),
         ];
     }
-
-    private static long? Budget(KvCacheConfig config, KvGeometry geometry)
-    {
-        long? most = config.Memory.MaxMemoryMb * BytesPerMb;
-        if (!ShrinksWhenFull(config))
-        {
-            return most;
-        }
-
-        long full = (long)PageBytes(geometry, new KvFormats(Full(config), Full(config))) * geometry.PagesFor(config.MaxTokens) * geometry.Layers * geometry.KvHeads;
-        long asked = (long)(full * config.Compression.CompressionRatio);
-        return most is { } cap ? Math.Min(cap, asked) : asked;
-    }
-
-    // Precise while there is room: then the ratio is one of bytes, and what shrinks is the policy's choice.
-    private static bool ShrinksWhenFull(KvCacheConfig config) =>
-        config.CacheStrategy == KvCacheStrategy.Adaptive && config.CacheMode != KvCacheMode.Streaming
-        && config.Compression.AdaptiveCompression && Compresses(config) && !Quantizes(config)
-        && config.Compression.CompressionRatio < 1
-        && !PageFormats.TryParse(config.Compression.CompressionMethod, out _)
-        && config.ChosenKeyFormat is null && config.ChosenValueFormat is null;
 
     private static bool Quantizes(KvCacheConfig config) => config.Compression.UseQuantization || config.CacheStrategy == KvCacheStrategy.Quantized;
 

@@ -11,7 +11,6 @@ public sealed partial class KvCacheConfig
     /// </summary>
     /// <param name="geometry">The model's shape.</param>
     /// <exception cref="KvConfigurationException">E003: a key is refused.</exception>
-    /// <exception cref="KvUnsupportedException">E009: this machine has no such device.</exception>
     public KvCacheConfig Resolve(KvGeometry geometry)
     {
         ArgumentNullException.ThrowIfNull(geometry);
@@ -20,8 +19,6 @@ public sealed partial class KvCacheConfig
             throw new KvConfigurationException(first.Key, first.Expected, first.Actual);
         }
 
-        KvCacheConfig settings = EngineSettings.Resolve(this, geometry);
-        _ = EngineSettings.RaiseBudget(settings, this, geometry);
-        return settings;
+        return EngineSettings.Resolve(this, geometry);
     }
 }

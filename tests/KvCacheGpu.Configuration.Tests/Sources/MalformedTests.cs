@@ -10,7 +10,7 @@ public sealed class MalformedTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [Theory]
-    [InlineData("{\"kv_cache\": {\n\"max_tokens\" 1}}", "2: max_tokens: expected JSON, got ")]
+    [InlineData("{\"kv_cache\": {\n\"max_tokens\" 1}}", "2: kv_cache: expected JSON, got ")]
     [InlineData("{\"kv_cache\": {\"max_tokens\": 1}", "1: max_tokens: expected JSON, got ")]
     [InlineData("{\"kv_cache\": {}} {}", "1: kv_cache: expected JSON, got ")]
     [InlineData("", "1: expected JSON, got ")]

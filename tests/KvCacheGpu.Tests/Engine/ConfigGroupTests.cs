@@ -142,7 +142,7 @@ public class ConfigGroupTests
     }
 
     [Fact]
-    public void A_ratio_that_leaves_no_room_is_raised_with_a_warning()
+    public void A_ratio_that_no_format_reaches_warns()
     {
         using UltraAdaptiveKvCacheEngine engine = Engine(c => (c.Compression.UseCompression, c.MaxTokens, c.Compression.CompressionRatio) = (true, 128, 0.1));
         Assert.Contains(engine.ValidateConfiguration().Warnings, warning => warning.Key == "compression_ratio" && warning.Text.StartsWith("not reached", StringComparison.Ordinal));

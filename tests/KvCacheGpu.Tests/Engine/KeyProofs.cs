@@ -92,7 +92,7 @@ internal static class KeyProofs
         {
             using UltraAdaptiveKvCacheEngine engine = Engine(c => { Compress(c); c.Compression.CompressionRatio = ratio; });
             engine.PutMany(0, 200);
-            return engine.GetStats().Memory!.AllocatedBytes;
+            return engine.GetStats().Memory!.Pages.ByFormats.Sum(pages => pages.Bytes);
         }
     }
 
@@ -112,15 +112,33 @@ internal static class KeyProofs
         Refused("quantization_bits", c => c.Compression.QuantizationBits = 5);
     }
 
-    public static void AdaptiveCompressionShrinksOnlyWhenFull()
+    public static void AdaptiveCompressionShrinksBeforeItDrops()
     {
-        using UltraAdaptiveKvCacheEngine engine = Engine(c => (c.Compression.UseCompression, c.MaxTokens) = (true, 4096));
-        engine.PutMany(0, 48);
-        engine.AssertHolds(0, 0);
-        engine.PutMany(48, 1500);
-        KvEngineMemory memory = engine.GetStats().Memory!;
-        Assert.InRange(memory.AllocatedBytes, 0, memory.BudgetBytes);
-        Assert.Contains(memory.Pages.ByFormats, pages => !pages.Formats.Key.IsFullPrecision() && pages.Sealed > 0);
+        Assert.True(Small(adaptive: true) > 0);
+        Assert.Equal(0, Small(adaptive: false));
+
+        static int Small(bool adaptive)
+        {
+            Action<KvCacheConfig> change = c =>
+            {
+                (c.MaxTokens, c.Compression.UseCompression, c.Compression.CompressionRatio) = (2048, true, 0.6);
+                c.Compression.AdaptiveCompression = adaptive;
+            };
+            KvCacheConfig unbounded = EngineSettings.Resolve(Config(change), Config().Geometry());
+            long least = KvCache.BytesFor(Config().Geometry(), unbounded).MinimumBytes;
+            using UltraAdaptiveKvCacheEngine engine = Engine(c =>
+            {
+                change(c);
+                c.MemoryBudgetBytes = least + 60_000;
+            });
+            float[] output = new float[Token];
+            for (int position = 0; position < 600; position++)
+            {
+                engine.Forward(Numbers(position), Key(position), Value(position), output);
+            }
+
+            return engine.GetStats().Memory!.Pages.ByFormats.Where(pages => pages.Formats.Key.IsCentered()).Sum(pages => pages.Sealed);
+        }
     }
 
     public static void MonitoringTellsMemory()
