@@ -35,6 +35,12 @@ internal static class CommandLine
             DoctorCommand.Create(terminal),
             EvalCommand.Create(terminal),
             PlanCommand.Create(terminal),
+            SnapshotCommand.Create(terminal),
+            StatsCommand.Create(terminal),
+            CleanupCommand.CreateClear(terminal),
+            CleanupCommand.Create(terminal),
+            HealthCommand.Create(terminal),
+            MonitorCommand.Create(terminal),
         };
         ParseResult parsed = root.Parse(args, _parsing);
         if (parsed.Action is not HelpAction && parsed.Errors is [ParseError first, ..])
@@ -62,6 +68,10 @@ internal static class CommandLine
             return Refuse(error, e.Message, Wrong);
         }
         catch (KvConfigurationException e)
+        {
+            return Refuse(error, e.Message, Wrong);
+        }
+        catch (KvSnapshotNotFoundException e)
         {
             return Refuse(error, e.Message, Wrong);
         }
