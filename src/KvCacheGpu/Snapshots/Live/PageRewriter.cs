@@ -61,8 +61,8 @@ internal sealed class PageRewriter : IDisposable
         ThrowIfRefused(_wholeKeys.AsSpan(0, page.Tokens * geometry.KeyWidth), shape.KeyRefusedFrom, "key");
         ThrowIfRefused(_wholeValues.AsSpan(0, page.Tokens * geometry.ValueWidth), shape.ValueRefusedFrom, "value");
         Array.Clear(_words);
-        Pack(layout.KeyFormat, _wholeKeys, geometry.KeyWidth, layout.KeyWords, page.Tokens, _words);
-        Pack(layout.ValueFormat, _wholeValues, geometry.ValueWidth, layout.ValueWords, page.Tokens, _words.AsSpan(layout.ValueOffset));
+        Pack(layout.KeyFormat, _wholeKeys, geometry.KeyWidth, geometry.PageTokens, page.Tokens, _words);
+        Pack(layout.ValueFormat, _wholeValues, geometry.ValueWidth, geometry.PageTokens, page.Tokens, _words.AsSpan(layout.ValueOffset));
         lock (_cache.DeviceGate)
         {
             _cache.Tier.Load((long)(page.Class == KernelShape.Open ? slot : open) * PageLayout.UnitWords, _words);
@@ -93,22 +93,22 @@ internal sealed class PageRewriter : IDisposable
         }
     }
 
-    private static void Pack(PageFormat format, ReadOnlySpan<float> elements, int width, int stride, int tokens, Span<int> words)
+    // Word w of token t lies at w * page tokens + t: so that one word of all tokens is a row of vectors.
+    private static void Pack(PageFormat format, ReadOnlySpan<float> elements, int width, int pageTokens, int tokens, Span<int> words)
     {
         for (int token = 0; token < tokens; token++)
         {
             ReadOnlySpan<uint> vector = MemoryMarshal.Cast<float, uint>(elements.Slice(token * width, width));
-            Span<int> target = words.Slice(token * stride, stride);
-            if (format == PageFormat.F32)
-            {
-                MemoryMarshal.Cast<uint, int>(vector).CopyTo(target);
-                continue;
-            }
-
-            Span<ushort> halves = MemoryMarshal.Cast<int, ushort>(target);
             for (int e = 0; e < width; e++)
             {
-                halves[e] = (ushort)(format == PageFormat.F16 ? Bits16.HalfFromSingleBits(vector[e]) : Bits16.BFloat16FromSingleBits(vector[e]));
+                if (format == PageFormat.F32)
+                {
+                    words[(e * pageTokens) + token] = (int)vector[e];
+                    continue;
+                }
+
+                uint half = format == PageFormat.F16 ? Bits16.HalfFromSingleBits(vector[e]) : Bits16.BFloat16FromSingleBits(vector[e]);
+                words[(e / 2 * pageTokens) + token] |= (int)(half << (16 * (e % 2)));
             }
         }
     }

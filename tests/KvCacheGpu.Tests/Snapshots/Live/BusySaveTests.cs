@@ -12,7 +12,7 @@ public sealed class BusySaveTests
     [InlineData(true)]
     public void Threads_append_evict_fork_and_cut_while_all_is_saved(bool evicts)
     {
-        KvCacheConfig config = TestCaches.Config(PageFormat.I8, maxTokens: 256, maxSequences: 8);
+        KvCacheConfig config = TestCaches.Config(PageFormat.I8, maxTokens: 1024, maxSequences: 8);
         (config.PoisonPages, config.Policy) = (true, evicts ? new SlidingOnly(new WindowPolicy(6, 2)) : null);
         using KvCache cache = TestCaches.Simd(G, config);
         KvSequence[] walking = [cache.CreateSequence(), cache.CreateSequence()];
@@ -103,7 +103,7 @@ public sealed class BusySaveTests
         var random = new Random(seed);
         while (!stop.IsCancellationRequested)
         {
-            if (sequence.Length > 200)
+            if (sequence.Length > 80)
             {
                 sequence.Truncate(random.Next(8));
             }

@@ -145,7 +145,7 @@ public sealed class RefusedLoadTests(ITestOutputHelper output)
             }
         }
 
-        Assert.True(cancelled > 3, $"cancelled {cancelled} times");
+        Assert.True(cancelled > 1, $"cancelled {cancelled} times");
     }
 
     [Fact]
@@ -184,7 +184,7 @@ public sealed class RefusedLoadTests(ITestOutputHelper output)
 
     private static KvCacheConfig Config() => new()
     {
-        Device = "cpu", MaxTokens = 256, MaxSequences = 4, MaxBatchTokens = 32, KeyFormat = PageFormat.I8, ValueFormat = PageFormat.I8, ModelFingerprint = "this",
+        Device = "cpu", MaxTokens = 256, MaxSequences = 4, MaxBatchTokens = 32, KeyFormat = PageFormat.I8, ValueFormat = PageFormat.I8, ModelFingerprint = "this", PoisonPages = true,
     };
 
     private static KvCacheConfig Changed(KvCacheConfig config, string what)

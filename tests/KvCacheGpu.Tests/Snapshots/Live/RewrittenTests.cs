@@ -58,7 +58,7 @@ public sealed class RewrittenTests
         (float[] keys, float[] expected) = (after.Materialized(1).Keys, saved.Materialized(1).Keys);
         for (int i = 0; i < keys.Length; i++)
         {
-            Assert.Equal(expected[i], keys[i], to == PageFormat.I8 ? 0.05 : 0);
+            Assert.Equal(expected[i], keys[i], to == PageFormat.I8 || from == PageFormat.I8 ? 0.05 : 0);
         }
 
         for (int row = 0; row < after.Table.Rows; row++)

@@ -39,6 +39,7 @@ public sealed class RoundTripTests
     public void Eviction_after_a_restore_decides_as_without_it(string policy)
     {
         KvCacheConfig config = TightCaches.Config(policy, new KvFormats(PageFormat.I8, PageFormat.I8), maxSequences: 3);
+        config.PoisonPages = true;
         config.MemoryBudgetBytes = TightCaches.MinimumOf(config, (g, c) => TestCaches.Simd(g, c)) + 2048;
         using KvCache cache = TestCaches.Simd(G, config);
         using KvCache other = TestCaches.Simd(G, config);
