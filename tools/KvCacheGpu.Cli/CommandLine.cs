@@ -41,6 +41,12 @@ internal static class CommandLine
             EvalCommand.Create(terminal),
             PlanCommand.Create(terminal),
             ConfigCommand.Create(terminal),
+            SnapshotCommand.Create(terminal),
+            StatsCommand.Create(terminal),
+            CleanupCommand.CreateClear(terminal),
+            CleanupCommand.Create(terminal),
+            HealthCommand.Create(terminal),
+            MonitorCommand.Create(terminal),
         };
         Array.ForEach(MigrateCommand.Create(terminal), root.Add);
         ParseResult parsed = root.Parse(args, _parsing);
@@ -73,6 +79,10 @@ internal static class CommandLine
             return Refuse(error, e.Message, Wrong);
         }
         catch (KvConfigurationException e)
+        {
+            return Refuse(error, e.Message, Wrong);
+        }
+        catch (KvSnapshotNotFoundException e)
         {
             return Refuse(error, e.Message, Wrong);
         }

@@ -12,13 +12,11 @@ internal sealed class Terminal
 
     private static readonly JsonSerializerOptions _json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
 
-    private readonly bool _isConsole;
-
     /// <summary>Writes to the given writers; colours and moving bars only where the first is a console.</summary>
     public Terminal(TextWriter output, TextWriter error, TextReader? input = null)
     {
         (Output, Error, Input) = (output, error, input ?? Console.In);
-        _isConsole = ReferenceEquals(output, Console.Out) && !Console.IsOutputRedirected;
+        IsConsole = ReferenceEquals(output, Console.Out) && !Console.IsOutputRedirected;
     }
 
     /// <summary>Results.</summary>
@@ -30,6 +28,9 @@ internal sealed class Terminal
     /// <summary>Errors and remarks.</summary>
     public TextWriter Error { get; }
 
+    /// <summary>Whether results go to a console, where bars move.</summary>
+    public bool IsConsole { get; }
+
     /// <summary>Writes the one document of a command under --json, keys in snake_case.</summary>
     public void WriteJson<T>(T document) => Output.WriteLine(JsonSerializer.Serialize(document, _json));
 
@@ -40,8 +41,8 @@ internal sealed class Terminal
     public Table NewTable(params ReadOnlySpan<string> columns)
     {
         // Lines of ASCII survive any file, pipe and log; in a narrow window the space goes to what is said.
-        bool isNarrow = _isConsole && AnsiConsole.Profile.Width < RoomyWidth;
-        Table table = new() { Border = !_isConsole ? TableBorder.Ascii : isNarrow ? TableBorder.Horizontal : TableBorder.Rounded };
+        bool isNarrow = IsConsole && AnsiConsole.Profile.Width < RoomyWidth;
+        Table table = new() { Border = !IsConsole ? TableBorder.Ascii : isNarrow ? TableBorder.Horizontal : TableBorder.Rounded };
         foreach (string column in columns)
         {
             bool isNumber = column.StartsWith('#');
@@ -64,7 +65,7 @@ internal sealed class Terminal
             return work(new QuietStages());
         }
 
-        if (!_isConsole)
+        if (!IsConsole)
         {
             return work(new PlainStages(Output));
         }
@@ -76,7 +77,7 @@ internal sealed class Terminal
 
     private IAnsiConsole CreateConsole()
     {
-        if (_isConsole)
+        if (IsConsole)
         {
             return AnsiConsole.Console;
         }
