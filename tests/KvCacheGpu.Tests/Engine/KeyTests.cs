@@ -1,4 +1,3 @@
-using System.Reflection;
 using System.Text.RegularExpressions;
 using KvCacheGpu.Kernels;
 using static KvCacheGpu.Tests.EngineSamples;
