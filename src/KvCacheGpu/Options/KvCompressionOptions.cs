@@ -22,7 +22,7 @@ public sealed record KvCompressionOptions
     public int QuantizationBits { get; set; } = 8;
 
     /// <summary>
-    /// Whether the adaptive strategy may shrink compressed pages further where the bytes run out, before any goes (<c>adaptive_compression</c>). The
+    /// Whether the adaptive strategy may shrink compressed pages further where the bytes run out (<c>adaptive_compression</c>). The
     /// default value is true.
     /// </summary>
     public bool AdaptiveCompression { get; set; } = true;

@@ -112,35 +112,6 @@ internal static class KeyProofs
         Refused("quantization_bits", c => c.Compression.QuantizationBits = 5);
     }
 
-    public static void AdaptiveCompressionShrinksBeforeItDrops()
-    {
-        Assert.True(Small(adaptive: true) > 0);
-        Assert.Equal(0, Small(adaptive: false));
-
-        static int Small(bool adaptive)
-        {
-            Action<KvCacheConfig> change = c =>
-            {
-                (c.MaxTokens, c.Compression.UseCompression, c.Compression.CompressionRatio) = (2048, true, 0.6);
-                c.Compression.AdaptiveCompression = adaptive;
-            };
-            KvCacheConfig unbounded = EngineSettings.Resolve(Config(change), Config().Geometry());
-            long least = KvCache.BytesFor(Config().Geometry(), unbounded).MinimumBytes;
-            using UltraAdaptiveKvCacheEngine engine = Engine(c =>
-            {
-                change(c);
-                c.MemoryBudgetBytes = least + 60_000;
-            });
-            float[] output = new float[Token];
-            for (int position = 0; position < 600; position++)
-            {
-                engine.Forward(Numbers(position), Key(position), Value(position), output);
-            }
-
-            return engine.GetStats().Memory!.Pages.ByFormats.Where(pages => pages.Formats.Key.IsCentered()).Sum(pages => pages.Sealed);
-        }
-    }
-
     public static void MonitoringTellsMemory()
     {
         using UltraAdaptiveKvCacheEngine on = Engine();

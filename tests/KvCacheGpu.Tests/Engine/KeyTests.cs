@@ -1,4 +1,3 @@
-using System.Reflection;
 using System.Text.RegularExpressions;
 using KvCacheGpu.Kernels;
 using static KvCacheGpu.Tests.EngineSamples;
@@ -21,7 +20,8 @@ public partial class KeyTests
         ["compression_method"] = () => Sealed(c => { Compress(c); c.Compression.CompressionMethod = "t3"; }, PageFormat.T3, PageFormat.V3),
         ["use_quantization"] = () => Sealed(c => c.Compression.UseQuantization = true, PageFormat.I8, PageFormat.I8),
         ["quantization_bits"] = KeyProofs.BitsAreFormats,
-        ["adaptive_compression"] = KeyProofs.AdaptiveCompressionShrinksBeforeItDrops,
+        ["adaptive_compression"] = () => SettingFollows(
+            c => { Compress(c); c.Compression.CompressionRatio = 0.6; }, s => s.DemotionFormats.Count, 0, otherwise: 2, c => (c.Compression.UseCompression, c.Compression.CompressionRatio) = (true, 0.6)),
         ["adaptive_quantization"] = () => SettingFollows(
             c => { c.Compression.UseQuantization = true; c.Compression.AdaptiveQuantization = false; }, s => s.DemotionFormats.Count, 0, otherwise: 2, c => c.Compression.UseQuantization = true),
         ["dtype"] = () => SettingFollows(c => c.Compression.Dtype = KvDtype.Float32, s => s.FullPrecision, PageFormat.F32, PageFormat.F16),
