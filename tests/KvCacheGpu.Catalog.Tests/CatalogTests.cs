@@ -7,8 +7,19 @@ public sealed class CatalogTests
 
     private static readonly CatalogEntry Whole = new()
     {
-        Key = "k", Session = "s", Tenant = "t", Name = "n", Path = "/store/k", Checksum = "abc", FormatVersion = 1, Bytes = long.MaxValue, Layers = int.MaxValue,
-        Tokens = 3_000_000_000, Metadata = """{"a":{"b":[1,"x",null,true]},"n":1.5}""", Created = Noon.AddMicroseconds(1), Accessed = Noon.AddMicroseconds(2),
+        Key = "k",
+        Session = "s",
+        Tenant = "t",
+        Name = "n",
+        Path = "/store/k",
+        Checksum = "abc",
+        FormatVersion = 1,
+        Bytes = long.MaxValue,
+        Layers = int.MaxValue,
+        Tokens = 3_000_000_000,
+        Metadata = """{"a":{"b":[1,"x",null,true]},"n":1.5}""",
+        Created = Noon.AddMicroseconds(1),
+        Accessed = Noon.AddMicroseconds(2),
     };
 
     [Theory, OnSqlite, OnPostgres]

@@ -115,7 +115,14 @@ public sealed class HostileTextTests
 
     private static CatalogEntry Everywhere(string text) => new()
     {
-        Key = text, Session = text, Tenant = text, Name = text, Path = text, Checksum = text, Created = DateTimeOffset.UnixEpoch, Accessed = DateTimeOffset.UnixEpoch,
+        Key = text,
+        Session = text,
+        Tenant = text,
+        Name = text,
+        Path = text,
+        Checksum = text,
+        Created = DateTimeOffset.UnixEpoch,
+        Accessed = DateTimeOffset.UnixEpoch,
         Metadata = System.Text.Json.JsonSerializer.Serialize(new Dictionary<string, object> { ["t"] = text, [text + "."] = new[] { text } }),
     };
 }

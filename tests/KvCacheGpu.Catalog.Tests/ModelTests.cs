@@ -13,7 +13,14 @@ public sealed class ModelTests
     private static readonly Gen<CatalogEntry> Entries = Gen.Select(Keys, Ids, Ids, Metadatas, Times, Gen.Long[0, long.MaxValue]).Select(
         (key, session, tenant, metadata, time, bytes) => new CatalogEntry
         {
-            Key = key, Session = session, Tenant = tenant, Metadata = metadata, Created = time, Accessed = time, Bytes = bytes, Path = bytes % 2 == 0 ? "p" : null,
+            Key = key,
+            Session = session,
+            Tenant = tenant,
+            Metadata = metadata,
+            Created = time,
+            Accessed = time,
+            Bytes = bytes,
+            Path = bytes % 2 == 0 ? "p" : null,
         });
 
     private static readonly Gen<Operation> Operations = Gen.Select(Gen.Int[0, 6], Entries, Entries, Gen.Int[1, 4]).Select((o, e, f, n) => new Operation(o, e, f, n));

@@ -92,7 +92,8 @@ public sealed class DbTests(ITestOutputHelper output) : IDisposable
             string before = Sum();
             using (Process process = Process.Start(new ProcessStartInfo(
                 Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet",
-                ["exec", Path.Combine(AppContext.BaseDirectory, "kvcache.dll"), "db", "migrate", "--database", Address]) { RedirectStandardOutput = true, RedirectStandardError = true })!)
+                ["exec", Path.Combine(AppContext.BaseDirectory, "kvcache.dll"), "db", "migrate", "--database", Address])
+            { RedirectStandardOutput = true, RedirectStandardError = true })!)
             {
                 SpinWait.SpinUntil(() => process.HasExited || File.Exists(Path.Combine(_folder, "catalog.db-journal")));
                 await Task.Delay(random.Next(0, 60));
