@@ -39,8 +39,8 @@ public sealed class MalformedTests : IDisposable
 
     [Theory]
     [InlineData("kv_cache:\n  max_tokens: 1\n bad", "3: max_tokens: expected YAML, got ")]
-    [InlineData("kv_cache:\n\tmax_tokens: 1", "2: kv_cache: expected YAML, got ")]
-    [InlineData("kv_cache: {max_tokens: 1", "1: max_tokens: expected YAML, got ")]
+    [InlineData("kv_cache:\n\tmax_tokens: 1", "1: expected YAML, got While scanning a mapping, found invalid tab")]
+    [InlineData("kv_cache: {max_tokens: 1", "2: kv_cache: expected YAML, got ")]
     [InlineData("kv_cache: &a\n  max_tokens: 1", "1: kv_cache: expected plain YAML without anchors, aliases and tags, got an anchor")]
     [InlineData("kv_cache:\n  max_tokens: &a 1", "2: max_tokens: expected plain YAML without anchors, aliases and tags, got an anchor")]
     [InlineData("kv_cache:\n  max_tokens: *a", "2: max_tokens: expected plain YAML without anchors, aliases and tags, got an alias")]
