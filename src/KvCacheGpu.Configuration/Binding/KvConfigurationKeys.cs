@@ -32,7 +32,7 @@ public static class KvConfigurationKeys
         Switch("pin_memory", c => c.Memory.PinMemory, (c, v) => c.Memory.PinMemory = v, "whether staging memory is page-locked"),
         Switch("non_blocking", c => c.Memory.NonBlocking, (c, v) => c.Memory.NonBlocking = v, "whether copies to the device are asynchronous"),
         Choice("dtype", c => c.Compression.Dtype, (c, v) => c.Compression.Dtype = v, "what full precision is"),
-        Switch("adaptive_compression", c => c.Compression.AdaptiveCompression, (c, v) => c.Compression.AdaptiveCompression = v, "whether the adaptive strategy shrinks pages only where bytes run out"),
+        Switch("adaptive_compression", c => c.Compression.AdaptiveCompression, (c, v) => c.Compression.AdaptiveCompression = v, "whether the adaptive strategy may shrink compressed pages further where bytes run out"),
         Switch("adaptive_quantization", c => c.Compression.AdaptiveQuantization, (c, v) => c.Compression.AdaptiveQuantization = v, "whether the adaptive strategy may shrink quantized pages further"),
         Switch("monitor_memory", c => c.Memory.MonitorMemory, (c, v) => c.Memory.MonitorMemory = v, "whether statistics tell bytes and pages", isLive: true),
         Switch("enable_persistence", c => c.Persistence.EnablePersistence, (c, v) => c.Persistence.EnablePersistence = v, "whether sessions can be saved and loaded; needs persistence_path"),
