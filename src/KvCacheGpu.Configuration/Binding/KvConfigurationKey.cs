@@ -31,7 +31,8 @@ public sealed class KvConfigurationKey
     /// <summary>Whether a running engine takes a new value; else the next start does.</summary>
     public bool IsLive { get; internal init; }
 
-    internal bool IsText => _domain.IsText;
+    /// <summary>Whether its value is a text, which JSON writes in quotes.</summary>
+    public bool IsText => _domain.IsText;
 
     /// <summary>The value of a configuration, as files write it.</summary>
     public string? Read(KvCacheConfig config)

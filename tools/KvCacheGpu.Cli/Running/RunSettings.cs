@@ -1,5 +1,6 @@
 using KvCacheGpu.Configuration;
 using KvCacheGpu.Evaluation;
+using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Cli;
 
