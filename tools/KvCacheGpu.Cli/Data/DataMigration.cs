@@ -13,7 +13,7 @@ internal sealed class DataMigration(string file, string name, string directory, 
     /// <summary>Migrates, or says what would be done.</summary>
     public MigrationReport Run(bool dryRun, IStages stages)
     {
-        string digest = Digest();
+        string digest = DigestOf(file);
         using CacheFile old = CacheFile.Open(file);
         MappedCache mapped = MappedCache.Of(old, geometry);
         MigrationReport report = new(
@@ -48,7 +48,7 @@ internal sealed class DataMigration(string file, string name, string directory, 
         try
         {
             using OpenSnapshot there = new SnapshotStore(directory).InspectAsync(name).GetAwaiter().GetResult();
-            return there.Content.Sequences.All(s => s.Metadata.TryGetValue(SourceKey, out string? source) && source == digest)
+            return IsOf(there.Content, digest)
                 ? true
                 : throw new UsageException("--to", "a name that no other snapshot has", $"'{name}', saved {there.Info.Created:u}");
         }
@@ -144,7 +144,12 @@ internal sealed class DataMigration(string file, string name, string directory, 
 
     private static Direct<SnapshotProgress> Percent(IProgress<int> stage) => new(p => stage.Report(p.TotalBytes == 0 ? 100 : (int)(100 * p.Bytes / p.TotalBytes)));
 
-    private string Digest()
+    /// <summary>Whether a snapshot was made of the file with a digest.</summary>
+    public static bool IsOf(SnapshotContent content, string digest) =>
+        content.Sequences.All(s => s.Metadata.TryGetValue(SourceKey, out string? source) && source == digest);
+
+    /// <summary>SHA-256 of a file.</summary>
+    public static string DigestOf(string file)
     {
         using FileStream stream = File.OpenRead(file);
         return Convert.ToHexStringLower(SHA256.HashData(stream));
