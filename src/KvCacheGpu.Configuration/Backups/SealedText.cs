@@ -50,7 +50,7 @@ internal static class SealedText
             throw new KvNewerVersionException(path, $"version {Version}", $"{version}");
         }
 
-        if (hash != head[2])
+        if (version < 1 || hash != head[2])
         {
             throw new KvCorruptionException(path, $"SHA-256 {head[2]}", hash);
         }

@@ -23,9 +23,9 @@ internal sealed record YamlMember(
     /// <exception cref="KvConfigurationException">Other YAML, or what this library does not take: anchors, aliases, tags, a key twice (E003).</exception>
     public static List<YamlMember> Read(string path, string text)
     {
+        var parser = new Parser(new StringReader(text));
         try
         {
-            var parser = new Parser(new StringReader(text));
             parser.Consume<StreamStart>();
             if (parser.TryConsume<StreamEnd>(out _))
             {
@@ -40,6 +40,11 @@ internal sealed record YamlMember(
         catch (YamlException error)
         {
             throw new KvConfigurationException($"{path}:{error.Start.Line}", "YAML", error.Message.Split('\n')[0], error);
+        }
+        catch (InvalidOperationException error)
+        {
+            // The scanner's own slips on what is no YAML.
+            throw new KvConfigurationException($"{path}:{parser.Current?.End.Line ?? 1}", "YAML", "something else", error);
         }
     }
 

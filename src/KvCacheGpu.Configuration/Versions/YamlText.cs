@@ -6,13 +6,17 @@ internal sealed class YamlText : IConfigText
     private const string Section = "kv_cache";
 
     private readonly string _path;
+    private readonly string _mark;
+    private readonly string _body;
     private readonly List<YamlMember> _root;
     private readonly YamlMember? _section;
 
     private YamlText(string path, string text)
     {
-        (_path, Text) = (path, text);
-        _root = YamlMember.Read(path, text);
+        // The parser takes no byte order mark within a text.
+        _mark = text.StartsWith('\uFEFF') ? "\uFEFF" : string.Empty;
+        (_path, _body) = (path, text[_mark.Length..]);
+        _root = YamlMember.Read(path, _body);
         YamlMember? section = _root.Find(member => member.Name == Section);
         if (section is { Members: null, Value: not ("" or "~" or "null") })
         {
@@ -22,7 +26,7 @@ internal sealed class YamlText : IConfigText
         _section = section?.Members is null ? null : section;
     }
 
-    public string Text { get; }
+    public string Text => _mark + _body;
 
     public bool IsVariables => false;
 
@@ -46,15 +50,14 @@ internal sealed class YamlText : IConfigText
             throw new KvConfigurationException($"{_path}:{old[0].Line}: {old[0].Name}", "version 1's keys each on a line of its own, and no empty kv_cache", "another form");
         }
 
-        List<string> lines = TextFile.Lines(Text);
-        string newLine = TextFile.NewLineOf(Text);
+        List<string> lines = TextFile.Lines(_body);
+        string newLine = TextFile.NewLineOf(_body);
         List<string> block = [.. HasSection ? [] : settings.Select(setting => "  " + LineOf(setting, old))];
         foreach (YamlMember member in old.OrderByDescending(member => member.Line))
         {
             bool isFirst = !HasSection && member == old.MinBy(one => one.Line);
             string line = lines[member.Line - 1];
-            string mark = line.StartsWith('\uFEFF') ? "\uFEFF" : string.Empty;
-            string[] rest = isFirst ? [$"{mark}{Section}:", .. block] : HasSection && RemarkOf(member) is { } remark ? [mark + remark] : [];
+            string[] rest = isFirst ? [$"{Section}:", .. block] : HasSection && RemarkOf(member) is { } remark ? [remark] : [];
             string ending = line.EndsWith('\n') ? newLine : string.Empty;
             lines.RemoveAt(member.Line - 1);
             lines.InsertRange(member.Line - 1, rest.Select((one, i) => one + (i == rest.Length - 1 ? ending : newLine)));
@@ -76,10 +79,10 @@ internal sealed class YamlText : IConfigText
         {
             string list = string.Join(", ", settings.Select(setting => LineOf(setting, [])));
             int place = section.Members is [.., { } tail] ? tail.ValueEnd : section.ValueStart + 1;
-            return Checked(Text[..place] + (section.Members!.Count > 0 ? ", " : string.Empty) + list + Text[place..], [], settings);
+            return Checked(_body[..place] + (section.Members!.Count > 0 ? ", " : string.Empty) + list + _body[place..], [], settings);
         }
 
-        List<string> lines = TextFile.Lines(Text);
+        List<string> lines = TextFile.Lines(_body);
         YamlMember last = section.Members![^1];
         int end = Math.Max(last.Line, last.LastLine);
         for (int i = end; i < lines.Count && (string.IsNullOrWhiteSpace(lines[i]) || IndentOf(lines[i]) > last.Column || IsOwnRemark(lines[i], last.Column)); i++)
@@ -88,7 +91,7 @@ internal sealed class YamlText : IConfigText
         }
 
         string indent = new(' ', last.Column);
-        TextFile.InsertAfter(lines, end - 1, settings.Select(setting => indent + LineOf(setting, [])), TextFile.NewLineOf(Text));
+        TextFile.InsertAfter(lines, end - 1, settings.Select(setting => indent + LineOf(setting, [])), TextFile.NewLineOf(_body));
         return Checked(string.Concat(lines), [], settings);
     }
 
@@ -97,21 +100,21 @@ internal sealed class YamlText : IConfigText
     {
         string name = setting.Key == "max_tokens" ? "kv_cache_size" : setting.Key == "cache_strategy" ? "kv_cache_strategy" : string.Empty;
         return Array.Find(old, member => member.Name == name) is { } member
-            ? setting.Key + Text[member.NameEnd..EndOfLine(member.NameEnd)]
+            ? setting.Key + _body[member.NameEnd..EndOfLine(member.NameEnd)]
             : $"{setting.Key}: {setting.Value}";
     }
 
     private string? RemarkOf(YamlMember member)
     {
-        string rest = Text[member.ValueEnd..EndOfLine(member.ValueEnd)].Trim();
+        string rest = _body[member.ValueEnd..EndOfLine(member.ValueEnd)].Trim();
         return rest.StartsWith('#') ? rest : null;
     }
 
     private int EndOfLine(int place)
     {
-        int end = Text.IndexOf('\n', place);
-        end = end < 0 ? Text.Length : end;
-        return end > place && Text[end - 1] == '\r' ? end - 1 : end;
+        int end = _body.IndexOf('\n', place);
+        end = end < 0 ? _body.Length : end;
+        return end > place && _body[end - 1] == '\r' ? end - 1 : end;
     }
 
     private static bool IsOwnRemark(string line, int column) => line.TrimStart().StartsWith('#') && IndentOf(line) >= column;
@@ -123,7 +126,7 @@ internal sealed class YamlText : IConfigText
     // YAML has more forms than an edit by lines can know: what is read afterwards decides.
     private YamlText Checked(string text, string[] gone, IReadOnlyList<Setting> settings)
     {
-        var edited = new YamlText(_path, text);
+        var edited = new YamlText(_path, _mark + text);
         HashSet<(string, string)> after = [.. YamlMember.Leaves(edited._root)];
         bool isWhole = YamlMember.Leaves(_root).All(leaf => gone.Contains(leaf.Path) || after.Contains(leaf));
         return isWhole && settings.All(setting => edited.Find(setting.Key) == setting.Value)

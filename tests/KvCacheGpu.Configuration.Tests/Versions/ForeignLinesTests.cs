@@ -21,9 +21,10 @@ public class ForeignLinesTests
 
     [Fact]
     public void Of_variables() =>
-        Gen.Select(EnvLine.Array[0, 12], EnvLine.Array[0, 12], Ending, Gen.Int[1, 1 << 20], Gen.Bool).Sample((above, below, ending, tokens, isLast) =>
+        Gen.Select(EnvLine.Array[0, 12], EnvLine.Array[0, 12], Ending, Gen.Int[1, 1 << 20], Gen.Bool).Sample((above, below, ends, tokens, isLast) =>
         {
             string[] foreign = [.. above, .. below];
+            string ending = foreign.Length == 0 && !isLast ? "\n" : ends;
             string text = string.Join(ending, [.. above, $"KV_CACHE_SIZE={tokens}", .. below]) + (isLast ? ending : string.Empty);
             string[] after = Lines(Migrate(".env", EnvText.Parse(".env", text)), ending);
             Assert.Contains($"KV_CACHE_MAX_TOKENS={tokens}", after);
