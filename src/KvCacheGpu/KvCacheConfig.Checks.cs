@@ -30,8 +30,8 @@ public sealed partial class KvCacheConfig
         Require(
             ObservedQueries is >= 1 and <= KernelBatch.MaxObserved, nameof(ObservedQueries), $"1..{KernelBatch.MaxObserved}", ObservedQueries);
         Require(
-            Policy?.Needs.Has(KvStatistics.FutureQueries) != true,
-            nameof(Policy), "a policy that needs no rope, which a geometry does not tell of", Policy?.GetType().Name);
+            geometry.Rope is not null || Policy?.Needs.Has(KvStatistics.FutureQueries) != true,
+            nameof(Policy), $"a geometry with {nameof(KvGeometry.Rope)}, or a policy that foresees no queries", Policy?.GetType().Name);
         Require(!string.IsNullOrWhiteSpace(Device), nameof(Device), "a device's name", $"'{Device}'");
         Require(
             Enum.IsDefined(FullPrecision) && FullPrecision.IsFullPrecision(),

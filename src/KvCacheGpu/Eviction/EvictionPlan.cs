@@ -58,6 +58,7 @@ internal sealed class EvictionPlan : IDisposable
             List(sequence, mayDemote);
             ReadScores(sequence);
             ReadKeys(sequence);
+            sequence.Scores?.Future?.Foresee(sequence.Length, Memory.FutureMean, Memory.FutureVariance);
             Memory.Plan.Clear();
             _policy.Plan(PagesOf(sequence, step), bytesToFree, Memory.Plan, sequence.Scores?.State);
             return Drop(sequence) + Demote(sequence);
@@ -127,7 +128,9 @@ internal sealed class EvictionPlan : IDisposable
             ValueSquare = squares ? Memory.Scores(TableMap.ScoreValueSquare) : default,
             QuerySquare = squares ? Memory.QuerySquare : default,
             OutputSquare = squares ? Memory.OutputSquare : default,
-            KeyMean = needs.Has(KvStatistics.KeyMeans) ? Memory.KeyMeans(_cache.Geometry.KeyWidth) : default,
+            KeyMean = needs.Has(KvStatistics.KeyMeans) ? Memory.KeyMeans : default,
+            FutureQueryMean = needs.Has(KvStatistics.FutureQueries) ? Memory.FutureMean : default,
+            FutureQueryVariance = needs.Has(KvStatistics.FutureQueries) ? Memory.FutureVariance : default,
         };
     }
 
@@ -179,7 +182,7 @@ internal sealed class EvictionPlan : IDisposable
         }
 
         int width = _cache.Geometry.KeyWidth;
-        Span<float> means = Memory.KeyMeans(width);
+        Span<float> means = Memory.KeyMeans;
         using var deviation = new Pooled<float>(width);
         for (int row = 0; row < sequence.Table.Rows; row++)
         {

@@ -242,7 +242,17 @@ public sealed class BudgetBindsTests
         Refused(new KvCacheConfig { ScoreEvery = 0 });
         Refused(new KvCacheConfig { ObservedQueries = 0 });
         Refused(new KvCacheConfig { ObservedQueries = 65 });
-        Refused(new KvCacheConfig { Policy = new ExpectedAttentionPolicy() });
+    }
+
+    [Fact]
+    public void Expected_attention_is_refused_by_name_where_the_geometry_has_no_rope()
+    {
+        var config = new KvCacheConfig { Device = "cpu", Policy = new AdaptivePolicy(new H2oPolicy(), new ExpectedAttentionPolicy()) };
+        KvConfigurationException refused = Assert.Throws<KvConfigurationException>(() => Simd(G with { Rope = null }, config));
+        Assert.Equal("E003", refused.Code);
+        Assert.Contains("Rope", refused.Message, StringComparison.Ordinal);
+        Assert.Contains(nameof(AdaptivePolicy), refused.Message, StringComparison.Ordinal);
+        using KvCache cache = Simd(G, config);
     }
 
     private static KvCache Simd(KvGeometry geometry, KvCacheConfig config) => TestCaches.Simd(geometry, config);

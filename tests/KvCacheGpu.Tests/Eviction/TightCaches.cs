@@ -11,7 +11,7 @@ internal static class TightCaches
 
     /// <summary>Every policy that a cache can be made with, with sinks and windows of a few tokens.</summary>
     public static IReadOnlyList<string> Names { get; } =
-        [.. KvPolicies.Names.Where(name => name is not ("none" or "expected-attention")), "adakv:snapkv", "adakv:dropkv"];
+        [.. KvPolicies.Names.Where(name => name != "none"), "adakv:snapkv", "adakv:dropkv"];
 
     public static KvPolicy Policy(string name) => name switch
     {
@@ -22,6 +22,7 @@ internal static class TightCaches
         "tova" => new TovaPolicy { SinkTokens = 2, WindowTokens = 6 },
         "snapkv" => new SnapKvPolicy { SinkTokens = 2, WindowTokens = 6 },
         "keydiff" => new KeyDiffPolicy { SinkTokens = 2, WindowTokens = 6 },
+        "expected-attention" => new ExpectedAttentionPolicy { SinkTokens = 2, WindowTokens = 6 },
         "dropkv" => new DropKvPolicy { SinkTokens = 2, WindowTokens = 6 },
         "adakv" => new AdaKvPolicy(new H2oPolicy { SinkTokens = 2, WindowTokens = 6 }),
         "adakv:snapkv" => new AdaKvPolicy(new SnapKvPolicy { SinkTokens = 2, WindowTokens = 6 }),

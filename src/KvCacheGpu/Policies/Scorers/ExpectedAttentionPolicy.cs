@@ -6,7 +6,7 @@ namespace KvCacheGpu;
 /// </summary>
 /// <remarks>
 /// Source: Expected Attention (Devoto et al. 2025), with a diagonal covariance. Needs <see cref="KvPages.FutureQueryMean"/> and
-/// <see cref="KvPages.FutureQueryVariance"/>, which exist only where the model's rope is known; refuses without them.
+/// <see cref="KvPages.FutureQueryVariance"/>, which exist only where the geometry has its rope; refuses without them.
 /// </remarks>
 public sealed class ExpectedAttentionPolicy : RankedPolicy
 {
