@@ -80,8 +80,11 @@ public sealed partial class KvCacheConfig
     /// </summary>
     public double Watermark { get; set; } = 0.9;
 
-    /// <summary>Steps from plan to plan, at least 1; a step that seals pages plans anyway. The default value is 16.</summary>
-    public int PlanEvery { get; set; } = 16;
+    /// <summary>
+    /// Steps from plan to plan, at least 1; a step that seals pages plans anyway. The default value is 64: a plan takes less than what attention
+    /// to the same pages takes, so that one in 64 steps is a small part of decode.
+    /// </summary>
+    public int PlanEvery { get; set; } = 64;
 
     /// <summary>Steps from one that pages are scored by to the next, at least 1. The default value is 1: all.</summary>
     public int ScoreEvery { get; set; } = 1;
