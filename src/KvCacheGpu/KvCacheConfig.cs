@@ -81,6 +81,13 @@ public sealed partial class KvCacheConfig
     public double Watermark { get; set; } = 0.9;
 
     /// <summary>
+    /// Whether pages that a plan drops are merged with one beside them that it keeps: of all their tokens a page of the best stays, by the attention
+    /// that queries to come are expected to pay. Frees what dropping would. Takes a policy and <see cref="KvGeometry.Rope"/>, and queries in
+    /// host memory; layers that look back through a window are left alone. The default value is false.
+    /// </summary>
+    public bool MergePages { get; set; }
+
+    /// <summary>
     /// Steps from plan to plan, at least 1; a step that seals pages plans anyway. The default value is 64: a plan takes less than what attention
     /// to the same pages takes, so that one in 64 steps is a small part of decode.
     /// </summary>

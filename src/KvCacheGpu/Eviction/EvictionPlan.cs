@@ -13,11 +13,15 @@ internal sealed class EvictionPlan : IDisposable
     private readonly KvCache _cache;
     private readonly KvPolicy _policy;
     private readonly PlanRungs _rungs;
+    private readonly PageMerging? _merging;
+    private readonly Func<KvSequence, int, int, bool> _isNeighbour;
 
     public EvictionPlan(KvCache cache, KvPolicy policy, MemoryLedger ledger)
     {
         (_cache, _policy, _rungs) = (cache, policy, new PlanRungs(cache.Classes));
-        Memory = new PlanMemory(cache.Tier.Shape, policy.Needs, ledger);
+        Memory = new PlanMemory(cache.Tier.Shape, cache.Needs, ledger);
+        _merging = cache.Settings.MergePages ? new PageMerging(cache, Memory) : null;
+        _isNeighbour = IsNeighbour;
     }
 
     /// <summary>Where plans are made.</summary>
@@ -37,7 +41,7 @@ internal sealed class EvictionPlan : IDisposable
                 int pages = table.DroppablePages(row);
                 for (int entry = 0; entry < pages; entry++)
                 {
-                    bytes += IsFixed(sequence, table.PageIndex(row, entry)) ? 0 : table.FreedBy(row, entry);
+                    bytes += IsFixed(sequence, row, entry) ? 0 : table.FreedBy(row, entry);
                 }
             }
         }
@@ -65,10 +69,10 @@ internal sealed class EvictionPlan : IDisposable
         }
     }
 
-    private bool IsFixed(KvSequence sequence, int page)
+    private bool IsFixed(KvSequence sequence, int row, int entry)
     {
-        long start = (long)page * _cache.Geometry.PageTokens;
-        long end = start + _cache.Geometry.PageTokens;
+        long start = (long)sequence.Table.FirstPageOf(row, entry) * _cache.Geometry.PageTokens;
+        long end = ((long)sequence.Table.PageIndex(row, entry) + 1) * _cache.Geometry.PageTokens;
         return start < _policy.SinkTokens || end > (long)sequence.Length - _policy.WindowTokens || sequence.IsPinned(start, end);
     }
 
@@ -99,7 +103,7 @@ internal sealed class EvictionPlan : IDisposable
                     index[page] = table.PageIndex(row, entry);
                     bytes[page] = table.FreedBy(row, entry);
                     classes[page] = _rungs.Of(table.PageClass(row, entry), mayDemote ? table.Targets(row, entry) : 0);
-                    isFixed[page] = IsFixed(sequence, index[page]);
+                    isFixed[page] = IsFixed(sequence, row, entry);
                 }
             }
         }
@@ -107,7 +111,7 @@ internal sealed class EvictionPlan : IDisposable
 
     private KvPages PagesOf(KvSequence sequence, long step)
     {
-        KvStatistics needs = _policy.Needs;
+        KvStatistics needs = _cache.Needs;
         bool squares = needs.Has(KvStatistics.Queries);
         return new KvPages(_cache.Geometry, sequence.Length, Memory.RowStarts, Memory.Index)
         {
@@ -212,10 +216,25 @@ internal sealed class EvictionPlan : IDisposable
 
         for (int row = 0; row < sequence.Table.Rows; row++)
         {
-            sequence.Drop(row, drops[Memory.RowStarts[row]..Memory.RowStarts[row + 1]]);
+            Span<bool> ofRow = drops[Memory.RowStarts[row]..Memory.RowStarts[row + 1]];
+            if (_merging is { } merging && ofRow.Contains(true))
+            {
+                merging.Drop(sequence, row, ofRow, _isNeighbour);
+            }
+            else
+            {
+                sequence.Drop(row, ofRow);
+            }
         }
 
         return freed;
+    }
+
+    // What stays as it is, for nobody else, and may change.
+    private bool IsNeighbour(KvSequence sequence, int row, int entry)
+    {
+        int page = Memory.RowStarts[row] + entry;
+        return Memory.Plan[page].Kind == KvTransitionKind.Keep && Memory.Bytes[page] > 0 && !IsFixed(sequence, row, entry);
     }
 
     private long Demote(KvSequence sequence)
@@ -228,8 +247,8 @@ internal sealed class EvictionPlan : IDisposable
             for (int page = Memory.RowStarts[row]; page < Memory.RowStarts[row + 1]; page++)
             {
                 KvTransition to = Memory.Plan[page];
-                if (to.Kind == KvTransitionKind.Demote && !IsFixed(sequence, Memory.Index[page])
-                    && sequence.MayDemote(row, Memory.Index[page], to.Class))
+                if (to.Kind == KvTransitionKind.Demote && sequence.MayDemote(row, Memory.Index[page], to.Class)
+                    && !IsFixed(sequence, row, sequence.Table.EntryOf(row, Memory.Index[page])))
                 {
                     batch[pending++] = new PageDemotion(row, Memory.Index[page], to.Class);
                     if (pending == batch.Length)

@@ -8,12 +8,12 @@ internal sealed class SequenceScores : IDisposable
     private readonly KernelTier _tier;
     private readonly int _sequence;
 
-    public SequenceScores(KernelTier tier, KvPolicy policy, int sequence, MemoryLedger ledger)
+    public SequenceScores(KernelTier tier, KvPolicy policy, KvStatistics needs, int sequence, MemoryLedger ledger)
     {
         (_tier, _sequence) = (tier, sequence);
         State = policy.CreateState(tier.Shape.Geometry);
-        Moments = policy.Needs.Has(KvStatistics.Queries) ? new RowMoments(tier.Shape, ledger) : null;
-        Future = policy.Needs.Has(KvStatistics.FutureQueries) ? new FutureQueries(tier.Shape.Geometry, ledger) : null;
+        Moments = needs.Has(KvStatistics.Queries) ? new RowMoments(tier.Shape, ledger) : null;
+        Future = needs.Has(KvStatistics.FutureQueries) ? new FutureQueries(tier.Shape.Geometry, ledger) : null;
     }
 
     /// <summary>What the policy remembers of the sequence.</summary>
@@ -22,7 +22,7 @@ internal sealed class SequenceScores : IDisposable
     /// <summary>Squares of queries and outputs, where the policy asks for them.</summary>
     public RowMoments? Moments { get; }
 
-    /// <summary>What queries to come are expected to be, where the policy asks for it.</summary>
+    /// <summary>What queries to come are expected to be, where plans ask for it.</summary>
     public FutureQueries? Future { get; }
 
     /// <summary>Steps that the masses sum up.</summary>

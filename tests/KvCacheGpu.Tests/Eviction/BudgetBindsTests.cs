@@ -242,6 +242,8 @@ public sealed class BudgetBindsTests
         Refused(new KvCacheConfig { ScoreEvery = 0 });
         Refused(new KvCacheConfig { ObservedQueries = 0 });
         Refused(new KvCacheConfig { ObservedQueries = 65 });
+        Refused(new KvCacheConfig { MergePages = true });
+        Refused(new KvCacheConfig { MergePages = true, Policy = new H2oPolicy() }, G with { Rope = null });
     }
 
     [Fact]
@@ -257,8 +259,8 @@ public sealed class BudgetBindsTests
 
     private static KvCache Simd(KvGeometry geometry, KvCacheConfig config) => TestCaches.Simd(geometry, config);
 
-    private static void Refused(KvCacheConfig config) =>
-        Assert.Equal("E003", Assert.Throws<KvConfigurationException>(() => Simd(G, config)).Code);
+    private static void Refused(KvCacheConfig config, KvGeometry? geometry = null) =>
+        Assert.Equal("E003", Assert.Throws<KvConfigurationException>(() => Simd(geometry ?? G, config)).Code);
 
     private sealed class OldestFirst : RankedPolicy
     {

@@ -46,7 +46,8 @@ public sealed class ExpectedAttentionPolicy : RankedPolicy
         }
     }
 
-    private static float Logit(ReadOnlySpan<float> key, ReadOnlySpan<float> mean, ReadOnlySpan<float> variance)
+    /// <summary>What queries of a mean and a variance are expected to make of a key: the logarithm of their mean exp(q.k / sqrt(d)).</summary>
+    internal static float Logit(ReadOnlySpan<float> key, ReadOnlySpan<float> mean, ReadOnlySpan<float> variance)
     {
         float spread = 0;
         for (int i = 0; i < key.Length; i++)
