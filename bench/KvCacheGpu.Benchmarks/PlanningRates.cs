@@ -13,11 +13,12 @@ internal static class PlanningRates
 {
     private const int Context = 32_768;
     private const int Rounds = 5;
+    private const string Merged = ", merged";
 
     public static int Run(string[] options)
     {
         int layers = options is [string text] ? int.Parse(text, CultureInfo.InvariantCulture) : 8;
-        string[] names = ["none", "h2o", "expected-attention", "adaptive"];
+        string[] names = ["none", "h2o", "h2o" + Merged, "expected-attention", "adaptive"];
         var geometry = new KvGeometry(layers, queryHeads: 32, kvHeads: 8, keyWidth: 128) { Rope = new KvRope() };
         Print($"{layers} layers, 8 KV heads, GQA 4, d 128, I8, {Context / 1024}k tokens, {Environment.ProcessorCount} logical cores, .NET {Environment.Version}, {Rounds} rounds, medians");
         Decoding[] decodings = [.. names.Select(name => new Decoding(name, geometry, Context))];
@@ -84,8 +85,8 @@ internal static class PlanningRates
             _keys = FilledCache.Gaussian(random, 2 * Chunk * geometry.KvHeads * geometry.KeyWidth);
             _queries = FilledCache.Gaussian(random, Queries * geometry.QueryHeads * geometry.KeyWidth);
             _output = new float[geometry.QueryHeads * geometry.ValueWidth];
-            KvPolicy? policy = KvPolicies.TryParse(name, out KvPolicy? known) ? known : throw new ArgumentException($"expected a policy, got {name}", nameof(name));
-            _cache = new KvCache(geometry, Config(policy, geometry, context));
+            KvPolicy? policy = KvPolicies.TryParse(name.Replace(Merged, "", StringComparison.Ordinal), out KvPolicy? known) ? known : throw new ArgumentException($"expected a policy, got {name}", nameof(name));
+            _cache = new KvCache(geometry, Config(policy, geometry, context, name.EndsWith(Merged, StringComparison.Ordinal)));
             _sequence = _cache.CreateSequence();
             int[] ids = new int[Chunk];
             for (int done = 0; done < (policy is null ? context : context + Beyond); done += Chunk)
@@ -151,7 +152,7 @@ internal static class PlanningRates
         }
 
         // With a policy, as much below the watermark as the context takes.
-        private static KvCacheConfig Config(KvPolicy? policy, KvGeometry geometry, int context)
+        private static KvCacheConfig Config(KvPolicy? policy, KvGeometry geometry, int context, bool merges)
         {
             var config = new KvCacheConfig
             {
@@ -161,6 +162,7 @@ internal static class PlanningRates
                 KeyFormat = PageFormat.I8,
                 ValueFormat = PageFormat.I8,
                 Policy = policy,
+                MergePages = merges,
             };
             if (policy is not null)
             {

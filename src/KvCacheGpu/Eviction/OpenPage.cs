@@ -38,10 +38,10 @@ internal static class OpenPage
             return;
         }
 
+        // Formats of 16 bits take even widths alone.
         for (int e = 0; e < vector.Length; e += 2)
         {
-            uint high = e + 1 < vector.Length ? Bits(format, vector[e + 1]) : 0;
-            words[e / 2 * stride] = (int)(Bits(format, vector[e]) | (high << 16));
+            words[e / 2 * stride] = (int)(Bits(format, vector[e]) | (Bits(format, vector[e + 1]) << 16));
         }
     }
 

