@@ -79,6 +79,17 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
     /// <summary>The model's shape.</summary>
     public KvGeometry Geometry { get; }
 
+    /// <summary>
+    /// Part of the pages' share of a configured budget that a plan brings them down to, above 0 and at most 1. Begins as
+    /// <see cref="KvCacheConfig.Watermark"/>; a new value holds from the next plan on.
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException">Not above 0, or above 1.</exception>
+    public double Watermark
+    {
+        get => Settings.Watermark;
+        set => Settings.Watermark = value is > 0 and <= 1 ? value : throw new ArgumentOutOfRangeException(nameof(value), value, "expected above 0, at most 1");
+    }
+
     /// <summary>A copy of what the cache was made with; changing it has no effect.</summary>
     public KvCacheConfig Config => Settings.Copy();
 
@@ -125,7 +136,10 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
     /// <param name="options">Whose it is, and what its prefixes are shared within.</param>
     /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheConfig.MaxSequences"/> live already, or no room for its bookkeeping.</exception>
     /// <exception cref="ArgumentException">Retention ranges overlap or are out of range.</exception>
-    public KvSequence CreateSequence(KvSequenceOptions options)
+    public KvSequence CreateSequence(KvSequenceOptions options) => CreateSequence(options, isHeld: false);
+
+    /// <summary>The same; a held one is inside a call from its first moment on, so that no plan and no snapshot sees it half made.</summary>
+    internal KvSequence CreateSequence(KvSequenceOptions options, bool isHeld)
     {
         ArgumentNullException.ThrowIfNull(options);
         RetentionMap? retention = options.Retention is null ? null : new RetentionMap(options.Retention);
@@ -149,13 +163,13 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
 
             var tokens = new NativeInts(Settings.MaxTokens, _ledger);
             PrefixChain? chain = Prefixes is null ? null : new PrefixChain(Prefixes, Tier.Shape, root, retention, _ledger);
-            var table = new PageTable(Tier, Classes, Pool, _scrub, slot, OwnerOf(options.Tenant)) 
+            var table = new PageTable(Tier, Classes, Pool, _scrub, slot, OwnerOf(options.Tenant))
             {
                 WritesSquares = Needs.Has(KvStatistics.Queries),
                 Dead = Settings.MergePages ? new DeadTokens(Tier.Shape, _ledger) : null,
             };
             SequenceScores? scores = Settings.Policy is { } policy ? new SequenceScores(Tier, policy, Needs, slot, _ledger) : null;
-            return _sequences[slot] = new KvSequence(this, options, table, tokens, chain, scores);
+            return _sequences[slot] = new KvSequence(this, options, table, tokens, chain, scores, isHeld);
         }
     }
 
@@ -230,7 +244,11 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
             Eviction?.Dispose();
             Prefixes?.Dispose();
             Pool.Dispose();
-            Tier.Dispose();
+            lock (DeviceGate)
+            {
+                // A snapshot may still read pages.
+                Tier.Dispose();
+            }
         }
     }
 

@@ -18,16 +18,28 @@ public sealed partial class KvCacheConfig
     public int MaxSequences { get; set; } = 8;
 
     /// <summary>Tokens of one step at most, over all its sequences. The default value is 512.</summary>
-    public int MaxBatchTokens { get; set; } = 512;
+    public int MaxBatchTokens
+    {
+        get => ChosenBatchTokens ?? 512;
+        set => ChosenBatchTokens = value;
+    }
 
     /// <summary>
     /// Format of sealed keys. The default value is <see cref="PageFormat.F16"/>. With <see cref="ValueFormat"/> a pair that attention reads:
     /// a format with itself, T4 with V4, T3 with V3, T2 with V2, or I8 with any.
     /// </summary>
-    public PageFormat KeyFormat { get; set; } = PageFormat.F16;
+    public PageFormat KeyFormat
+    {
+        get => ChosenKeyFormat ?? PageFormat.F16;
+        set => ChosenKeyFormat = value;
+    }
 
     /// <summary>Format of sealed values. The default value is <see cref="PageFormat.F16"/>.</summary>
-    public PageFormat ValueFormat { get; set; } = PageFormat.F16;
+    public PageFormat ValueFormat
+    {
+        get => ChosenValueFormat ?? PageFormat.F16;
+        set => ChosenValueFormat = value;
+    }
 
     /// <summary>Formats of single layers, in place of <see cref="KeyFormat"/> and <see cref="ValueFormat"/>. The default value is null: none.</summary>
     public IReadOnlyDictionary<int, KvFormats>? LayerFormats { get; set; }
@@ -51,7 +63,11 @@ public sealed partial class KvCacheConfig
     /// Format of open pages where no sealed format is full precision: F32, F16 or BF16. Where one is, it is that of open pages too, of all
     /// layers; where several are, open pages are F32. The default value is <see cref="PageFormat.F16"/>.
     /// </summary>
-    public PageFormat FullPrecision { get; set; } = PageFormat.F16;
+    public PageFormat FullPrecision
+    {
+        get => ChosenFullPrecision ?? PageFormat.F16;
+        set => ChosenFullPrecision = value;
+    }
 
     /// <summary>
     /// Bytes that tables, pages, bookkeeping and working memory may take together. The default value is null: what
@@ -78,7 +94,11 @@ public sealed partial class KvCacheConfig
     /// Part of the pages' share of a configured budget that a plan brings them down to, above 0 and at most 1: what is free above it is for
     /// steps to begin in. The default value is 0.9.
     /// </summary>
-    public double Watermark { get; set; } = 0.9;
+    public double Watermark
+    {
+        get => ChosenWatermark ?? 0.9;
+        set => ChosenWatermark = value;
+    }
 
     /// <summary>
     /// Whether pages that a plan drops are merged with one beside them that it keeps: of all their tokens a page of the best stays, by the attention
@@ -126,6 +146,7 @@ public sealed partial class KvCacheConfig
         var copy = (KvCacheConfig)MemberwiseClone();
         copy.LayerFormats = LayerFormats is null ? null : new Dictionary<int, KvFormats>(LayerFormats);
         copy.DemotionFormats = DemotionFormats is null ? null! : [.. DemotionFormats];
+        copy.CopyGroups();
         return copy;
     }
 }

@@ -17,11 +17,15 @@ public sealed partial class KvSequence : IDisposable
     private KvStep? _ownStep;
 
     internal KvSequence(
-        KvCache cache, KvSequenceOptions options, PageTable table, NativeInts tokens, PrefixChain? chain, SequenceScores? scores)
+        KvCache cache, KvSequenceOptions options, PageTable table, NativeInts tokens, PrefixChain? chain, SequenceScores? scores, bool isHeld)
     {
         (Cache, Options, Table, _tokens, _chain, Scores) = (cache, options, table, tokens, chain, scores);
         LastStep = cache.Tick();
         _attended = new LayerSet(cache.Geometry.Layers);
+        if (isHeld)
+        {
+            _gate.EnterCall();
+        }
     }
 
     /// <summary>The cache that the sequence lives in.</summary>

@@ -7,7 +7,10 @@ using Assembly = System.Reflection.Assembly;
 
 namespace KvCacheGpu.Architecture.Tests;
 
-/// <summary>Which way dependencies point: Cli to everything, Llama to the engine, the engine to the kernels, and never back.</summary>
+/// <summary>
+/// Which way dependencies point: Cli to everything, Llama and Configuration to the engine, the engine to the kernels, and never back. Import and
+/// Catalog know nothing of ours.
+/// </summary>
 public class ArrowTests
 {
     private static readonly Assembly Kernels = typeof(KernelTier).Assembly;
@@ -16,13 +19,22 @@ public class ArrowTests
     private static readonly Assembly Cli = Assembly.Load("kvcache");
     private static readonly Assembly Evaluation = Assembly.Load("KvCacheGpu.Evaluation");
     private static readonly Assembly Plots = Assembly.Load("KvCacheGpu.Plots");
-    private static readonly Assembly[] Each = [Kernels, Engine, Llama, Evaluation, Plots, Cli];
+    private static readonly Assembly Configuration = Assembly.Load("KvCacheGpu.Configuration");
+    private static readonly Assembly Import = Assembly.Load("KvCacheGpu.Import");
+    private static readonly Assembly Catalog = Assembly.Load("KvCacheGpu.Catalog");
+    private static readonly Assembly[] Each = [Kernels, Engine, Configuration, Import, Catalog, Llama, Evaluation, Plots, Cli];
     private static readonly ArchUnitNET.Domain.Architecture All = new ArchLoader().LoadAssemblies(Each).Build();
+
+    private static readonly string[] Rooms = ["KvCacheGpu.Configuration", "KvCacheGpu.Import", "KvCacheGpu.Catalog"];
+    private static readonly string[] Hosts = ["KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "kvcache"];
 
     public static TheoryData<string, string[]> Forbidden => new()
     {
-        { "KvCacheGpu.Kernels", ["KvCacheGpu", "KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "kvcache"] },
-        { "KvCacheGpu", ["KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "kvcache"] },
+        { "KvCacheGpu.Kernels", ["KvCacheGpu", .. Rooms, .. Hosts] },
+        { "KvCacheGpu", [.. Rooms, .. Hosts] },
+        { "KvCacheGpu.Configuration", ["KvCacheGpu.Import", "KvCacheGpu.Catalog", .. Hosts] },
+        { "KvCacheGpu.Import", ["KvCacheGpu.Kernels", "KvCacheGpu", "KvCacheGpu.Configuration", "KvCacheGpu.Catalog", .. Hosts] },
+        { "KvCacheGpu.Catalog", ["KvCacheGpu.Kernels", "KvCacheGpu", "KvCacheGpu.Configuration", "KvCacheGpu.Import", .. Hosts] },
         { "KvCacheGpu.Llama", ["KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "kvcache"] },
         { "KvCacheGpu.Evaluation", ["KvCacheGpu.Plots", "kvcache"] },
         { "KvCacheGpu.Plots", ["KvCacheGpu.Kernels", "KvCacheGpu", "KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "kvcache"] },
@@ -45,7 +57,7 @@ public class ArrowTests
     public void Only_kernels_and_engine_see_ILGPU()
     {
         Assert.Contains(Kernels.GetReferencedAssemblies(), name => name.Name == "ILGPU");
-        foreach (Assembly host in new[] { Llama, Evaluation, Plots, Cli })
+        foreach (Assembly host in new[] { Configuration, Import, Catalog, Llama, Evaluation, Plots, Cli })
         {
             Assert.DoesNotContain(host.GetReferencedAssemblies(), name => name.Name!.StartsWith("ILGPU", StringComparison.Ordinal));
         }
@@ -70,7 +82,11 @@ public class ArrowTests
     [Fact]
     public void Public_types_lie_in_one_flat_namespace_per_assembly()
     {
-        foreach ((Assembly assembly, string space) in new[] { (Kernels, "KvCacheGpu.Kernels"), (Engine, "KvCacheGpu"), (Llama, "KvCacheGpu.Llama") })
+        foreach ((Assembly assembly, string space) in new[]
+        {
+            (Kernels, "KvCacheGpu.Kernels"), (Engine, "KvCacheGpu"), (Configuration, "KvCacheGpu.Configuration"), (Import, "KvCacheGpu.Import"),
+            (Catalog, "KvCacheGpu.Catalog"), (Llama, "KvCacheGpu.Llama"),
+        })
         {
             Assert.All(assembly.GetExportedTypes(), type => Assert.Equal(space, type.Namespace));
         }

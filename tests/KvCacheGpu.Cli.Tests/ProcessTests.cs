@@ -26,7 +26,7 @@ public sealed class ProcessTests
 
     private static (int Exit, string Output) Head((int Exit, string Output, string Error) result) => (result.Exit, result.Output);
 
-    private static async Task<(int Exit, string Output, string Error)> Start(params string[] args)
+    internal static async Task<(int Exit, string Output, string Error)> Start(params string[] args)
     {
         ProcessStartInfo info = new(Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet")
         {

@@ -5,11 +5,15 @@ namespace KvCacheGpu.Cli.Tests;
 /// <summary>The tool's real entry point, run in this process.</summary>
 internal sealed record Tool(int Exit, string Output, string Error)
 {
-    public static Tool Run(params string[] args)
+    public static Tool Run(params string[] args) => Answering(null, args);
+
+    /// <summary>Runs the tool with answers to what it asks.</summary>
+    public static Tool Answering(string? answers, params string[] args)
     {
+        using StringReader input = new(answers ?? string.Empty);
         using StringWriter output = new();
         using StringWriter error = new();
-        int exit = CommandLine.Invoke(args, output, error);
+        int exit = CommandLine.Invoke(args, output, error, input);
         return new Tool(exit, output.ToString(), error.ToString());
     }
 

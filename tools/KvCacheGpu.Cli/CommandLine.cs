@@ -1,6 +1,8 @@
 using System.CommandLine;
 using System.CommandLine.Help;
 using System.CommandLine.Parsing;
+using KvCacheGpu.Catalog;
+using KvCacheGpu.Import;
 using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Cli;
@@ -24,18 +26,29 @@ internal static class CommandLine
     /// <param name="args">The arguments, the program's name not among them.</param>
     /// <param name="output">Takes results.</param>
     /// <param name="error">Takes errors.</param>
+    /// <param name="input">Gives answers where a command asks. Default: the console's.</param>
     /// <returns>0 done, 1 failed, 2 wrong input or usage.</returns>
-    public static int Invoke(string[] args, TextWriter output, TextWriter error)
+    public static int Invoke(string[] args, TextWriter output, TextWriter error, TextReader? input = null)
     {
-        Terminal terminal = new(output, error);
+        Terminal terminal = new(output, error, input);
         RootCommand root = new("A paged, compressed KV cache for LLM inference: generate through it, try it, plan it.")
         {
             RunCommand.Create(terminal),
+            DbCommand.Create(terminal),
+            DataCommand.Create(terminal),
             DemoCommand.Create(terminal),
             DoctorCommand.Create(terminal),
             EvalCommand.Create(terminal),
             PlanCommand.Create(terminal),
+            ConfigCommand.Create(terminal),
+            SnapshotCommand.Create(terminal),
+            StatsCommand.Create(terminal),
+            CleanupCommand.CreateClear(terminal),
+            CleanupCommand.Create(terminal),
+            HealthCommand.Create(terminal),
+            MonitorCommand.Create(terminal),
         };
+        Array.ForEach(MigrateCommand.Create(terminal), root.Add);
         ParseResult parsed = root.Parse(args, _parsing);
         if (parsed.Action is not HelpAction && parsed.Errors is [ParseError first, ..])
         {
@@ -61,7 +74,15 @@ internal static class CommandLine
         {
             return Refuse(error, e.Message, Wrong);
         }
+        catch (ImportException e)
+        {
+            return Refuse(error, e.Message, Wrong);
+        }
         catch (KvConfigurationException e)
+        {
+            return Refuse(error, e.Message, Wrong);
+        }
+        catch (KvSnapshotNotFoundException e)
         {
             return Refuse(error, e.Message, Wrong);
         }
@@ -72,6 +93,10 @@ internal static class CommandLine
         catch (BudgetException e)
         {
             return Refuse(error, e.Message, Failed);
+        }
+        catch (CatalogException e)
+        {
+            return Refuse(error, e.Message, e.Code == "E003" ? Wrong : Failed);
         }
         catch (KvCacheException e)
         {

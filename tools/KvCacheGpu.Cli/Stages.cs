@@ -15,7 +15,7 @@ internal sealed class BarStages(ProgressContext context) : IStages
     public IProgress<int> Begin(string name, int units)
     {
         ProgressTask task = context.AddTask(Markup.Escape(name), maxValue: units);
-        return new Direct(done => task.Value = done);
+        return new Direct<int>(done => task.Value = done);
     }
 }
 
@@ -25,18 +25,18 @@ internal sealed class PlainStages(TextWriter output) : IStages
     public IProgress<int> Begin(string name, int units)
     {
         output.WriteLine($"{name} ...");
-        return new Direct(_ => { });
+        return new Direct<int>(_ => { });
     }
 }
 
 /// <summary>Nothing.</summary>
 internal sealed class QuietStages : IStages
 {
-    public IProgress<int> Begin(string name, int units) => new Direct(_ => { });
+    public IProgress<int> Begin(string name, int units) => new Direct<int>(_ => { });
 }
 
 // Progress<T> posts to the thread pool, where reports overtake each other.
-internal sealed class Direct(Action<int> report) : IProgress<int>
+internal sealed class Direct<T>(Action<T> report) : IProgress<T>
 {
-    public void Report(int value) => report(value);
+    public void Report(T value) => report(value);
 }

@@ -12,20 +12,24 @@ internal sealed class Terminal
 
     private static readonly JsonSerializerOptions _json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
 
-    private readonly bool _isConsole;
-
     /// <summary>Writes to the given writers; colours and moving bars only where the first is a console.</summary>
-    public Terminal(TextWriter output, TextWriter error)
+    public Terminal(TextWriter output, TextWriter error, TextReader? input = null)
     {
-        (Output, Error) = (output, error);
-        _isConsole = ReferenceEquals(output, Console.Out) && !Console.IsOutputRedirected;
+        (Output, Error, Input) = (output, error, input ?? Console.In);
+        IsConsole = ReferenceEquals(output, Console.Out) && !Console.IsOutputRedirected;
     }
 
     /// <summary>Results.</summary>
     public TextWriter Output { get; }
 
+    /// <summary>Answers to what a command asks.</summary>
+    public TextReader Input { get; }
+
     /// <summary>Errors and remarks.</summary>
     public TextWriter Error { get; }
+
+    /// <summary>Whether results go to a console, where bars move.</summary>
+    public bool IsConsole { get; }
 
     /// <summary>Writes the one document of a command under --json, keys in snake_case.</summary>
     public void WriteJson<T>(T document) => Output.WriteLine(JsonSerializer.Serialize(document, _json));
@@ -37,8 +41,8 @@ internal sealed class Terminal
     public Table NewTable(params ReadOnlySpan<string> columns)
     {
         // Lines of ASCII survive any file, pipe and log; in a narrow window the space goes to what is said.
-        bool isNarrow = _isConsole && AnsiConsole.Profile.Width < RoomyWidth;
-        Table table = new() { Border = !_isConsole ? TableBorder.Ascii : isNarrow ? TableBorder.Horizontal : TableBorder.Rounded };
+        bool isNarrow = IsConsole && AnsiConsole.Profile.Width < RoomyWidth;
+        Table table = new() { Border = !IsConsole ? TableBorder.Ascii : isNarrow ? TableBorder.Horizontal : TableBorder.Rounded };
         foreach (string column in columns)
         {
             bool isNumber = column.StartsWith('#');
@@ -61,7 +65,7 @@ internal sealed class Terminal
             return work(new QuietStages());
         }
 
-        if (!_isConsole)
+        if (!IsConsole)
         {
             return work(new PlainStages(Output));
         }
@@ -73,7 +77,7 @@ internal sealed class Terminal
 
     private IAnsiConsole CreateConsole()
     {
-        if (_isConsole)
+        if (IsConsole)
         {
             return AnsiConsole.Console;
         }

@@ -12,4 +12,10 @@ internal sealed class UsageException : Exception
         : base($"{code}: {what}: expected {expected}, got {actual}")
     {
     }
+
+    /// <summary>What the library refused, where it is the input that is wrong.</summary>
+    public UsageException(KvCacheException error)
+        : base(error.Message, error)
+    {
+    }
 }

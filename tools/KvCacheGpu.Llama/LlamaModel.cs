@@ -1,3 +1,5 @@
+using System.Security.Cryptography;
+using System.Text;
 using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Llama;
@@ -8,6 +10,8 @@ namespace KvCacheGpu.Llama;
 /// </summary>
 public sealed class LlamaModel : IDisposable
 {
+    private const int FingerprintDigits = 24;
+
     private readonly LlamaLayer[] _layers;
     private bool _disposed;
 
@@ -28,6 +32,21 @@ public sealed class LlamaModel : IDisposable
 
     /// <summary>Its tokenizer; null where the directory has none, so that prompts must come as token ids.</summary>
     public LlamaTokenizer? Tokenizer { get; }
+
+    /// <summary>SHA-256 over a model's configuration, weights and tokenizer, 24 hexadecimal digits of it. Reads all of the files.</summary>
+    /// <param name="directory">The directory.</param>
+    public static string FingerprintOf(string directory)
+    {
+        using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        foreach (string file in System.IO.Directory.GetFiles(directory).Where(IsOfModel).Order(StringComparer.Ordinal))
+        {
+            using FileStream stream = File.OpenRead(file);
+            hash.AppendData(Encoding.UTF8.GetBytes(Path.GetFileName(file)));
+            hash.AppendData(SHA256.HashData(stream));
+        }
+
+        return Convert.ToHexStringLower(hash.GetHashAndReset())[..FingerprintDigits];
+    }
 
     /// <summary>Bytes of its matrices in memory.</summary>
     public long WeightBytes => Embedding.Bytes + (ReferenceEquals(Head, Embedding) ? 0 : Head.Bytes) + _layers.Sum(l => l.Bytes);
@@ -106,4 +125,6 @@ public sealed class LlamaModel : IDisposable
         Head.Dispose();
         Array.ForEach(_layers, l => l.Dispose());
     }
+
+    private static bool IsOfModel(string file) => Path.GetExtension(file) is ".json" or ".safetensors" or ".model" || Path.GetFileName(file) == "merges.txt";
 }

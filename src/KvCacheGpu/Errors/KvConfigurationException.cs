@@ -4,7 +4,8 @@ namespace KvCacheGpu;
 public sealed class KvConfigurationException : KvCacheException
 {
     internal KvConfigurationException(string what, string expected, string actual, Exception? inner = null)
-        : base("E003", what, expected, actual, inner)
-    {
-    }
+        : base("E003", what, expected, actual, inner) => Setting = what;
+
+    /// <summary>The setting, "MaxTokens", or what else is meant.</summary>
+    public string Setting { get; }
 }

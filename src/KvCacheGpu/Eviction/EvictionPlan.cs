@@ -6,7 +6,7 @@ namespace KvCacheGpu;
 /// Asks the policy about one sequence and carries out what it says: shows it the sequence's pages and their scores, drops references, writes
 /// pages anew. One per cache; sequences come one at a time, each held by who calls.
 /// </summary>
-internal sealed class EvictionPlan : IDisposable
+internal sealed partial class EvictionPlan : IDisposable
 {
     private const int DemotedAtOnce = 64;
 
@@ -69,10 +69,13 @@ internal sealed class EvictionPlan : IDisposable
         }
     }
 
-    private bool IsFixed(KvSequence sequence, int row, int entry)
+    private bool IsFixed(KvSequence sequence, int row, int entry) =>
+        IsFixedSpan(sequence, sequence.Table.FirstPageOf(row, entry), sequence.Table.PageIndex(row, entry));
+
+    private bool IsFixedSpan(KvSequence sequence, int firstPage, int lastPage)
     {
-        long start = (long)sequence.Table.FirstPageOf(row, entry) * _cache.Geometry.PageTokens;
-        long end = ((long)sequence.Table.PageIndex(row, entry) + 1) * _cache.Geometry.PageTokens;
+        long start = (long)firstPage * _cache.Geometry.PageTokens;
+        long end = ((long)lastPage + 1) * _cache.Geometry.PageTokens;
         return start < _policy.SinkTokens || end > (long)sequence.Length - _policy.WindowTokens || sequence.IsPinned(start, end);
     }
 

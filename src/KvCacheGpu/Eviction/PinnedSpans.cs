@@ -5,6 +5,8 @@ internal sealed class PinnedSpans
 {
     private readonly List<(int Start, int End)> _spans = [];
 
+    public IReadOnlyList<(int Start, int End)> Spans => _spans;
+
     public void CopyFrom(PinnedSpans other)
     {
         _spans.Clear();

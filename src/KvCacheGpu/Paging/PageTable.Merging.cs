@@ -46,6 +46,39 @@ internal sealed unsafe partial class PageTable
         return tokens;
     }
 
+    /// <summary>Finds where a row holds a token: its entry, and the place in that page.</summary>
+    /// <returns>False where it is gone.</returns>
+    public bool TryFind(int row, int position, out int entry, out int token)
+    {
+        (int page, token) = Math.DivRem(position, _pageTokens);
+        entry = EntryOf(row, page);
+        if (entry >= 0 && !IsMerged(row, entry))
+        {
+            return true;
+        }
+
+        if (Dead is null)
+        {
+            return false;
+        }
+
+        // The first entry that reaches as far: it holds the token, or nothing does.
+        entry = 0;
+        while (entry < Count(row) && PageIndex(row, entry) < page)
+        {
+            entry++;
+        }
+
+        if (entry == Count(row) || !IsMerged(row, entry))
+        {
+            return false;
+        }
+
+        Span<int> positions = stackalloc int[_pageTokens];
+        token = positions[..PositionsOf(row, entry, positions)].IndexOf(position);
+        return token >= 0;
+    }
+
     /// <summary>
     /// What a page would have gone through that was merged of some entries, or null where they may not be: of other classes, kept open, or
     /// encoded too often. The gate is held.

@@ -75,7 +75,8 @@ internal sealed unsafe class PrefixChain : IDisposable
     /// <param name="table">The sequence's table.</param>
     public void Publish(ReadOnlySpan<int> ids, PageTable table)
     {
-        int end = table.FirstOpen;
+        // A sequence cut inside a sealed page, and then restored, ends with part of one.
+        int end = Math.Min(table.FirstOpen, table.Length / _pageTokens);
         if (_count >= end)
         {
             return;

@@ -61,7 +61,7 @@ public sealed partial class SnapshotStore
         var past = new StorePast(folder, names);
         if (past.IsEmpty)
         {
-            throw NotFound(name);
+            throw NotFound($"{name}");
         }
 
         return [.. past.Candidates.Select(generation => new SnapshotVerdict(generation, past.IsCurrent(generation), past.Flaw ?? ErrorOf(folder, names, past, generation, cancel)))];

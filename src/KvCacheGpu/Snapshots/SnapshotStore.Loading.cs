@@ -42,28 +42,31 @@ public sealed partial class SnapshotStore
     }
 
     internal SnapshotInfo Load(SnapshotName name, ISnapshotTarget target, IProgress<SnapshotProgress>? progress, CancellationToken cancel) =>
-        Newest(name, (names, reader, notice) =>
+        Load(name, (reader, _) =>
         {
-            using (reader)
+            target.Begin(reader.Content);
+            try
             {
-                target.Begin(reader.Content);
-                try
-                {
-                    reader.ReadPages(target.Write, progress, cancel);
-                    target.Complete();
-                }
-                catch
-                {
-                    target.Abandon();
-                    throw;
-                }
-
-                return InfoOf(names, reader.Manifest, notice);
+                reader.ReadPages(target.Write, progress, cancel);
+                target.Complete();
+            }
+            catch
+            {
+                target.Abandon();
+                throw;
             }
         }, cancel);
 
+    /// <summary>Shows the newest generation that <paramref name="take"/> gets through to it; after an exception it leaves no trace.</summary>
+    internal SnapshotInfo Load(SnapshotName name, Action<GenerationReader, SnapshotInfo> take, CancellationToken cancel) =>
+        Newest(NamesOf(name), $"{name}", Taking(take), cancel);
+
+    /// <summary>The same by the snapshot that a file belongs to.</summary>
+    internal SnapshotInfo Load(StoreNames names, Action<GenerationReader, SnapshotInfo> take, CancellationToken cancel) =>
+        Newest(names, names.Hash, Taking(take), cancel);
+
     internal OpenSnapshot Open(SnapshotName name, bool verify, IProgress<SnapshotProgress>? progress, CancellationToken cancel) =>
-        Newest(name, (names, reader, notice) =>
+        Newest(NamesOf(name), $"{name}", (names, reader, notice) =>
         {
             try
             {
@@ -81,10 +84,21 @@ public sealed partial class SnapshotStore
             }
         }, cancel);
 
-    /// <summary>Gives the newest generation that <paramref name="use"/> gets through, with what was wrong before it; it disposes the reader.</summary>
-    private T Newest<T>(SnapshotName name, Func<StoreNames, GenerationReader, string?, T> use, CancellationToken cancel) => Guarded(() =>
+    private static StoreNames NamesOf(SnapshotName name) => new(Convert.ToHexStringLower(name.ToHash()));
+
+    private static Func<StoreNames, GenerationReader, string?, SnapshotInfo> Taking(Action<GenerationReader, SnapshotInfo> take) => (names, reader, notice) =>
     {
-        var names = new StoreNames(Convert.ToHexStringLower(name.ToHash()));
+        using (reader)
+        {
+            SnapshotInfo info = InfoOf(names, reader.Manifest, notice);
+            take(reader, info);
+            return info;
+        }
+    };
+
+    /// <summary>Gives the newest generation that <paramref name="use"/> gets through, with what was wrong before it; it disposes the reader.</summary>
+    private T Newest<T>(StoreNames names, string name, Func<StoreNames, GenerationReader, string?, T> use, CancellationToken cancel) => Guarded(() =>
+    {
         using StoreFolder folder = StoreFolder.Open(_files, StorePath);
         for (int attempt = 1; ; attempt++)
         {

@@ -102,7 +102,7 @@ public sealed partial class SnapshotStore
             var past = new StorePast(folder, names);
             if (!past.HasCurrent)
             {
-                throw NotFound(name);
+                throw NotFound($"{name}");
             }
 
             // Without CURRENT there is no snapshot: this one step deletes it, the rest is tidying.
@@ -113,7 +113,7 @@ public sealed partial class SnapshotStore
         }, cancel);
     }
 
-    private KvSnapshotNotFoundException NotFound(SnapshotName name) => new($"snapshot '{name}'", $"it in {StorePath}", "none of that name");
+    private KvSnapshotNotFoundException NotFound(string name) => new($"snapshot '{name}'", $"it in {StorePath}", "none of that name");
 
     private static void SyncLast(in StoreFolder folder, string what)
     {

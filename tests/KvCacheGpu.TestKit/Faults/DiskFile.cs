@@ -11,6 +11,8 @@ internal sealed class DiskFile
 
     public long Length => _seen.Length;
 
+    public int Mode { get; set; } = 0x180;
+
     public bool IsLocked { get; set; }
 
     public bool HasUnsynced => _unsynced.Count > 0;
@@ -40,7 +42,7 @@ internal sealed class DiskFile
     /// <summary>The file after a power loss: what was synced, and of the rest some sectors, in any order, over zeros or over junk.</summary>
     public DiskFile AfterPowerLoss(Random random)
     {
-        var survivor = new DiskFile { _durable = [.. _durable] };
+        var survivor = new DiskFile { _durable = [.. _durable], Mode = Mode };
         if (HasUnsynced)
         {
             int luck = random.Next(4);
@@ -81,7 +83,7 @@ internal sealed class DiskFile
 
     public byte[] ToArray() => [.. _seen];
 
-    public DiskFile Copy() => new() { _durable = [.. _seen], _seen = [.. _seen] };
+    public DiskFile Copy() => new() { _durable = [.. _seen], _seen = [.. _seen], Mode = Mode };
 
     private static void Put(ref byte[] target, ReadOnlySpan<byte> bytes, long offset)
     {

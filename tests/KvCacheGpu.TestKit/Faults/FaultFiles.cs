@@ -131,6 +131,18 @@ internal sealed class FaultFiles(MemoryDisk disk) : IStoreFiles
         return File(file).Length;
     }
 
+    public int Mode(int file)
+    {
+        Step("fstat", "");
+        return File(file).Mode;
+    }
+
+    public void SetMode(int file, int mode)
+    {
+        Step("chmod", "");
+        File(file).Mode = mode;
+    }
+
     public void Sync(int file)
     {
         if (Fires && Fault is not (Fault.Short or Fault.BitFlip) && _open[file] is Descriptor failing)

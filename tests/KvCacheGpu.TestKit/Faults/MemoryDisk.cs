@@ -10,18 +10,27 @@ internal sealed class MemoryDisk
 
     public DiskDirectory? Find(string path) => _directories.GetValueOrDefault(path);
 
-    public void Make(string path) => _directories.Add(path, new DiskDirectory());
+    public void Make(string path)
+    {
+        if (!_directories.ContainsKey(Path.GetDirectoryName(path)!))
+        {
+            throw new FileCallException("mkdir", path, FileCallException.NoEntry);
+        }
 
-    /// <summary>Syncs a directory: its entries, and for the root which directories there are.</summary>
+        if (!_directories.TryAdd(path, new DiskDirectory()))
+        {
+            throw new FileCallException("mkdir", path, FileCallException.Exists);
+        }
+    }
+
+    /// <summary>Syncs a directory: its entries, and which directories there are in it.</summary>
     public void Sync(DiskDirectory directory)
     {
         directory.Sync();
-        if (directory == _directories["/"])
+        string path = _directories.Single(one => one.Value == directory).Key;
+        foreach ((string name, DiskDirectory one) in _directories)
         {
-            foreach (DiskDirectory one in _directories.Values)
-            {
-                one.IsDurable = true;
-            }
+            one.IsDurable |= Path.GetDirectoryName(name) == path;
         }
     }
 
@@ -39,7 +48,8 @@ internal sealed class MemoryDisk
         var copies = new Dictionary<DiskFile, DiskFile>();
         foreach ((string path, DiskDirectory directory) in _directories)
         {
-            if (stays(directory))
+            // One goes with what holds it; those that hold others were made before them.
+            if ((path == "/" || disk._directories.ContainsKey(Path.GetDirectoryName(path)!)) && stays(directory))
             {
                 disk._directories[path] = copy(directory, copies);
             }

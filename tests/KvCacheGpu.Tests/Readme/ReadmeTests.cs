@@ -13,6 +13,7 @@ public class ReadmeTests
     [InlineData("prefix")]
     [InlineData("formats")]
     [InlineData("demotion")]
+    [InlineData("engine")]
     public void The_readme_shows_the_code_that_is_compiled_here(string name)
     {
         string[] source = File.ReadAllLines(Path.Combine(Root(), "tests", "KvCacheGpu.Tests", "Readme", "Snippets.cs"));
@@ -66,6 +67,24 @@ public class ReadmeTests
     }
 
     [Fact]
+    public async Task The_engine_snippet_attends_and_saves()
+    {
+        string path = Directory.CreateTempSubdirectory("kv-readme").FullName;
+        try
+        {
+            float[] output = new float[512];
+            float[] token = [.. Enumerable.Repeat(0.25f, 512)];
+            await Snippets.Engine(path, token, token, token, output);
+            Assert.All(output, x => Assert.Equal(0.25f, x, 1e-4f));
+            Assert.Single(await new SnapshotStore(path).ListAsync());
+        }
+        finally
+        {
+            Directory.Delete(path, recursive: true);
+        }
+    }
+
+    [Fact]
     public void The_readme_names_the_bytes_of_every_format()
     {
         var geometry = new KvGeometry(layers: 1, queryHeads: 1, kvHeads: 1, keyWidth: 128);
@@ -78,7 +97,7 @@ public class ReadmeTests
         }
     }
 
-    private static string Root()
+    internal static string Root()
     {
         var directory = new DirectoryInfo(AppContext.BaseDirectory);
         while (!File.Exists(Path.Combine(directory!.FullName, "KvCacheGpu.sln")))

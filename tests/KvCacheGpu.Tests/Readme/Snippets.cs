@@ -90,6 +90,22 @@ internal static class Snippets
         return known;
     }
 
+    public static async Task Engine(string path, float[] key, float[] value, float[] query, float[] output)
+    {
+        // <engine>
+        var config = new KvCacheConfig
+        {
+            MaxTokens = 4096,
+            Model = { NumHeads = 8, HeadDim = 64 },
+            Persistence = { EnablePersistence = true, PersistencePath = path },
+        };
+        await using var engine = new UltraAdaptiveKvCacheEngine(config);
+        engine.Put(position: 0, key, value, "chat");              // [KV heads][width]; the session is made
+        engine.Forward(query, output, "chat");                    // attention over all that was put
+        await engine.SaveAsync("evening", "chat");
+        // </engine>
+    }
+
     /// <summary>Stands for the model in the snippets.</summary>
     internal sealed record Model(float[] Keys, float[] Values, float[] Queries, float[] Output);
 }

@@ -6,14 +6,14 @@ using Spectre.Console;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary><c>kvcache demo</c>: the main job on real input, under full precision, compressed and evicted.</summary>
+/// <summary><c>kvcache demo</c>: the main job on real input, under full precision, compressed, evicted and restored.</summary>
 internal static class DemoCommand
 {
     /// <summary>Makes the command.</summary>
     public static Command Create(Terminal terminal)
     {
         Option<bool> json = Choice.Json();
-        Command command = new("demo", "Read a document with facts through three caches, ask for the facts, and compare.") { json };
+        Command command = new("demo", "Read a document with facts through several caches, ask for the facts, and compare.") { json };
         command.SetAction(parsed =>
         {
             bool quiet = parsed.GetValue(json);
@@ -88,6 +88,12 @@ internal static class DemoCommand
         {
             terminal.Output.WriteLine(
                 $"{c.Name}: keeps the newest {c.WindowTokens} tokens and 4 sinks; it dropped {Readable.Count(c.EvictedTokens)} tokens, and the facts in them.");
+        }
+
+        foreach (DemoCacheReport c in report.Caches.Where(c => c.Restored is not null))
+        {
+            terminal.Output.WriteLine(
+                $"{c.Name}: saved to a store once the document was read, and restored into a new cache, {(c.Restored!.Exact ? "bit for bit" : string.Join("; ", c.Restored.Notes))}: {Readable.Count(c.Restored.ExactPages)} pages.");
         }
 
         terminal.Output.WriteLine($"{Readable.Decimal(report.Seconds)} seconds in all.");

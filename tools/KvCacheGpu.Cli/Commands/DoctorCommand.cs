@@ -4,6 +4,7 @@ using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.Arm;
 using System.Runtime.Intrinsics.X86;
+using KvCacheGpu.Configuration;
 using KvCacheGpu.Kernels;
 using Spectre.Console;
 
@@ -16,7 +17,7 @@ internal static class DoctorCommand
     public static Command Create(Terminal terminal)
     {
         Option<bool> json = Choice.Json();
-        Command command = new("doctor", "Version, processor features, and devices with what each can do.") { json };
+        Command command = new("doctor", "Version, processor features, devices with what each can do, and the configuration in force.") { json };
         command.SetAction(parsed =>
         {
             DoctorReport report = Look();
@@ -49,7 +50,8 @@ internal static class DoctorCommand
             KvDevice.Resolve("auto").Id,
             [.. KvDevice.List().Select(d => new DeviceReport(
                 d.Id, d.Kind.ToString().ToLowerInvariant(), d.Name, d.MemoryBytes, d.Usable, d.Reason is { Length: > 0 } reason ? reason : null, d.Usable ? names : []))],
-            formats);
+            formats,
+            ConfigurationReport.OfAny(KvConfigurationSources.Find()));
     }
 
     private static string[] PartnersOf(PageFormat format) =>
@@ -101,5 +103,10 @@ internal static class DoctorCommand
         }
 
         terminal.Write(formats);
+        output.WriteLine($"configuration: {report.Configuration.Summary()}");
+        foreach (string warning in report.Configuration.Warnings)
+        {
+            output.WriteLine($"  {warning}");
+        }
     }
 }

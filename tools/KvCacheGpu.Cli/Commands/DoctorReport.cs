@@ -2,7 +2,8 @@ namespace KvCacheGpu.Cli;
 
 /// <summary>The document of <c>kvcache doctor --json</c>.</summary>
 internal sealed record DoctorReport(
-    string Version, string Runtime, string Os, CpuReport Cpu, string AutoDevice, IReadOnlyList<DeviceReport> Devices, IReadOnlyList<FormatReport> Formats);
+    string Version, string Runtime, string Os, CpuReport Cpu, string AutoDevice, IReadOnlyList<DeviceReport> Devices, IReadOnlyList<FormatReport> Formats,
+    ConfigurationReport Configuration);
 
 /// <summary>The host's processor.</summary>
 /// <param name="Architecture">"x64", "arm64".</param>

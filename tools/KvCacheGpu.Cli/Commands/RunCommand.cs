@@ -1,6 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
-using KvCacheGpu.Evaluation;
+using KvCacheGpu.Configuration;
 using KvCacheGpu.Kernels;
 using KvCacheGpu.Llama;
 
@@ -30,35 +30,43 @@ internal static class RunCommand
         Option<MemoryBudget?> budget = Choice.Budget();
         Option<PolicyName?> policy = Choice.Parsed<PolicyName?>(
             "--policy", "NAME", $"What goes and what shrinks where the budget binds: {PolicyName.Expected}. Default: none; window keeps {KvPolicies.WindowTokens} tokens and 4 sinks.", PolicyName.Expected, PolicyName.TryParse);
+        Option<string?> configFile = Choice.Text("--config", "F", "A configuration, .yaml or .json, with .env and the environment over it; options win over all. Default: options alone.");
+        Option<string?> save = Choice.Text("--save", "NAME", "Leave a snapshot behind, for --load to go on from.");
+        Option<string?> load = Choice.Text("--load", "NAME", "Go on from a snapshot that --save left; a prompt, if any, follows on what it holds.");
+        Option<string?> store = StoreChoice.Store();
         Option<bool> json = Choice.Json();
         Command command = new("run", "Generate text through the cache.")
         {
-            model, prompt, promptFile, promptTokens, newTokens, temperature, seed, device, keyFormat, valueFormat, budget, policy, json,
+            model, prompt, promptFile, promptTokens, newTokens, temperature, seed, device, keyFormat, valueFormat, budget, policy, configFile,
+            save, load, store, json,
         };
         command.SetAction(parsed =>
         {
             // Cheap mistakes first: a model may take minutes to load.
             KvFormats formats = FormatPair.Of(parsed.GetValue(keyFormat), parsed.GetValue(valueFormat));
+            KvConfiguration? configuration = RunSettings.Load(parsed.GetValue(configFile), terminal);
             Prompt[] asked = Prompt.Choose(parsed.GetValue(prompt) ?? [], parsed.GetValue(promptFile), parsed.GetValue(promptTokens));
+            SavedRun saved = SavedRun.Of(parsed.GetValue(store), parsed.GetValue(load), parsed.GetValue(save), asked.Length);
             string deviceId = KvDevice.Resolve(parsed.GetValue(device) ?? "auto").Id;
             using LlamaModel loaded = parsed.GetValue(model) is { } directory ? LlamaModel.Load(RequireText("--model", directory)) : DemoModel.Load();
-            int[][] tokens = [.. asked.Select(p => p.Tokens(loaded))];
-            int[] counts = [.. tokens.Select(t => NewTokens(t.Length, parsed.GetValue(newTokens), loaded.Config.MaxPositions))];
+            int[][] tokens = [.. asked.Select(p => saved.Load is null ? p.Tokens(loaded) : [.. saved.Next, .. p.MoreTokens(loaded)])];
+            int[] counts = [.. tokens.Select(t => NewTokens(saved.Tokens + t.Length, parsed.GetValue(newTokens), loaded.Config.MaxPositions))];
             MemoryBudget? memory = parsed.GetValue(budget);
-            KvCacheConfig config = new()
+            RunSettings settings = new(configuration, loaded.Geometry(), chosen =>
             {
-                Device = deviceId,
-                MaxSequences = asked.Length,
-                KeyFormat = formats.Key,
-                ValueFormat = formats.Value,
-                MemoryBudgetBytes = memory?.Bytes,
-                MemoryBudgetPercent = memory?.Percent,
-                Policy = parsed.GetValue(policy)?.Create(),
-            };
-            config.DemotionFormats = EvalCaches.DemotionsOf(config, loaded.Geometry());
-            SharedPrefixes prompts = new(tokens, SharedMultiple(config));
-            config.MaxTokens = MostTokens(prompts.Room(counts, loaded.Geometry().PageTokens));
-            config.MaxBatchTokens = prompts.StepTokens(LongestStep);
+                (chosen.Device, chosen.MaxSequences) = (deviceId, asked.Length);
+                if (configuration is null || parsed.GetValue(keyFormat) is not null || parsed.GetValue(valueFormat) is not null)
+                {
+                    (chosen.KeyFormat, chosen.ValueFormat) = (formats.Key, formats.Value);
+                }
+
+                (chosen.MemoryBudgetBytes, chosen.MemoryBudgetPercent) = (memory?.Bytes, memory?.Percent);
+                chosen.Policy = parsed.GetValue(policy)?.Create();
+                chosen.ModelFingerprint = saved.Store is null ? null : LlamaModel.FingerprintOf(loaded.Directory);
+            });
+            SharedPrefixes prompts = new(tokens, SharedMultiple(settings.For(1)));
+            KvCacheConfig config = settings.For(MostTokens(saved.Tokens + prompts.Room(counts, loaded.Geometry().PageTokens)));
+            config.MaxBatchTokens = prompts.StepTokens(configuration is null ? LongestStep : config.MaxBatchTokens);
             (double heat, int draws) = (parsed.GetValue(temperature) ?? 0, parsed.GetValue(seed) ?? 0);
             if (asked.Length > 1)
             {
@@ -67,7 +75,7 @@ internal static class RunCommand
             }
 
             GenerateOptions options = new() { MaxNewTokens = counts[0], Temperature = heat, Seed = draws };
-            Generation generation = new(loaded, config, terminal);
+            Generation generation = new(loaded, config, terminal, saved);
             if (parsed.GetValue(json))
             {
                 terminal.WriteJson(generation.Run(tokens[0], options, streaming: false));
@@ -76,6 +84,7 @@ internal static class RunCommand
             {
                 RunReport report = generation.Run(tokens[0], options, streaming: true);
                 terminal.Error.WriteLine(Summary($"{report.Tokens.Count} tokens", report.TokensPerSecond, report.Device, report.Cache));
+                WriteRemarks(terminal, report);
             }
 
             return CommandLine.Done;
@@ -106,6 +115,20 @@ internal static class RunCommand
 
         int tokens = report.Runs.Sum(r => r.Tokens.Count);
         terminal.Error.WriteLine(Summary($"{prompts.Length} prompts, {tokens} tokens", report.TokensPerSecond, report.Device, report.Cache));
+    }
+
+    private static void WriteRemarks(Terminal terminal, RunReport report)
+    {
+        if (report.Restored is { } restored)
+        {
+            terminal.Error.WriteLine(Readable.Line(
+                $"[loaded {(restored.Exact ? "bit for bit" : $"with differences: {string.Join("; ", restored.Notes)}")}]"));
+        }
+
+        if (report.Saved is { } left)
+        {
+            terminal.Error.WriteLine(Readable.Line($"[saved {left.Name}, generation {left.Generation}: {Readable.Bytes(left.StoredBytes)} on disk]"));
+        }
     }
 
     private static string Label(int number, string prompt)

@@ -1,3 +1,5 @@
+using System.Text.Json.Serialization;
+
 namespace KvCacheGpu.Cli;
 
 /// <summary>The document of <c>kvcache demo --json</c>.</summary>
@@ -50,4 +52,9 @@ internal sealed record DemoCacheReport(
     double Ratio,
     double EvictedTokens,
     double PrefillTokensPerSecond,
-    double DecodeTokensPerSecond);
+    double DecodeTokensPerSecond)
+{
+    /// <summary>What the snapshot brought; null where the cache is the one that read the document.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public RestoredReport? Restored { get; init; }
+}

@@ -6,7 +6,8 @@ namespace KvCacheGpu.Cli;
 /// <param name="Name">Its name in the table.</param>
 /// <param name="Formats">Formats of sealed pages, in every layer.</param>
 /// <param name="WindowTokens">Newest tokens that stay, or null: all.</param>
-internal sealed record DemoSetup(string Name, KvFormats Formats, int? WindowTokens)
+/// <param name="IsRestored">Whether the document is saved once it was read, and goes on in another cache that it is restored into.</param>
+internal sealed record DemoSetup(string Name, KvFormats Formats, int? WindowTokens, bool IsRestored = false)
 {
     /// <summary>Tokens in a page: small, so that a window of few tokens is whole pages.</summary>
     public const int PageTokens = 16;
@@ -14,7 +15,7 @@ internal sealed record DemoSetup(string Name, KvFormats Formats, int? WindowToke
     // Tokens of one step: small, so that the working memory of steps does not hide what pages take.
     private const int StepTokens = 64;
 
-    /// <summary>Full precision, compressed more and more, and evicted to a window of a quarter of the document.</summary>
+    /// <summary>Full precision, compressed more and more, evicted to a window of a quarter of the document, and restored from a snapshot.</summary>
     public static IReadOnlyList<DemoSetup> All { get; } =
     [
         new("f16", new KvFormats(PageFormat.F16, PageFormat.F16), null),
@@ -23,6 +24,7 @@ internal sealed record DemoSetup(string Name, KvFormats Formats, int? WindowToke
         new("t3 + v3", new KvFormats(PageFormat.T3, PageFormat.V3), null),
         new("t2 + v2", new KvFormats(PageFormat.T2, PageFormat.V2), null),
         new("f16 window 25 %", new KvFormats(PageFormat.F16, PageFormat.F16), DemoText.DocumentTokens / 4),
+        new("t4 + v4 restored", new KvFormats(PageFormat.T4, PageFormat.V4), null, IsRestored: true),
     ];
 
     /// <summary>The cache: for the document with what is written after it, and one fork of it at a time.</summary>

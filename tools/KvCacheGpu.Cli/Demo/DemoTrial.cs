@@ -20,7 +20,7 @@ internal sealed class DemoTrial(LlamaModel model, DemoText text, DemoSetup setup
         using KvSequence sequence = cache.CreateSequence();
         using LlamaDecoder decoder = new(model, config.MaxBatchTokens);
         decoder.Prefill(sequence, text.Document.AsSpan(0, text.Document.Length / 4), default);
-        Write(decoder, sequence, new Direct(_ => { }));
+        Write(decoder, sequence, new Direct<int>(_ => { }));
     }
 
     /// <summary>Reads, asks, writes.</summary>
@@ -28,13 +28,17 @@ internal sealed class DemoTrial(LlamaModel model, DemoText text, DemoSetup setup
     {
         KvCacheConfig config = setup.Config(device);
         KvGeometry geometry = model.Geometry(DemoSetup.PageTokens);
-        using KvCache cache = new(geometry, config);
-        using KvSequence document = cache.CreateSequence();
+        using KvCache reading = new(geometry, config);
+        KvSequence document = reading.CreateSequence();
         using LlamaDecoder decoder = new(model, config.MaxBatchTokens);
 
         long start = Stopwatch.GetTimestamp();
         decoder.Prefill(document, text.Document, default, stages.Begin($"{setup.Name}: reading {text.Document.Length} tokens", text.Document.Length));
-        TimeSpan reading = Stopwatch.GetElapsedTime(start);
+        TimeSpan read = Stopwatch.GetElapsedTime(start);
+        using KvCache? other = setup.IsRestored ? new KvCache(geometry, config) : null;
+        KvRestored? restored = other is null ? null : Restore(document, other, stages);
+        document = restored?.Sequences[0] ?? document;
+        KvCache cache = document.Cache;
         (long allocated, long pages, double evicted) = (cache.AllocatedBytes, document.AllocatedBytes, document.EvictedTokens);
 
         int right = Ask(decoder, document, stages.Begin($"{setup.Name}: asking {text.Facts.Count} questions", text.Facts.Count));
@@ -53,8 +57,28 @@ internal sealed class DemoTrial(LlamaModel model, DemoText text, DemoSetup setup
             pages,
             (double)allocated / geometry.DenseF16Bytes(text.Document.Length),
             evicted,
-            text.Document.Length / reading.TotalSeconds,
-            text.Continuation.Length / writing.TotalSeconds);
+            text.Document.Length / read.TotalSeconds,
+            text.Continuation.Length / writing.TotalSeconds)
+        {
+            Restored = restored is null ? null : RestoredReport.Of(restored),
+        };
+    }
+
+    // Through a real store, in a folder that is gone afterwards.
+    private KvRestored Restore(KvSequence document, KvCache other, IStages stages)
+    {
+        string folder = Directory.CreateTempSubdirectory("kvcache-demo-").FullName;
+        try
+        {
+            SnapshotStore store = new(folder);
+            StoreChoice.Run(document.Cache.SaveAsync(store, "demo", [document], new StoreProgress(stages, $"{setup.Name}: saving")));
+            document.Cache.Dispose();
+            return StoreChoice.Run(other.LoadAsync(store, "demo", progress: new StoreProgress(stages, $"{setup.Name}: restoring")));
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
     }
 
     private int Ask(LlamaDecoder decoder, KvSequence document, IProgress<int> progress)

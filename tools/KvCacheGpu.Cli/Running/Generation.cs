@@ -4,7 +4,7 @@ using KvCacheGpu.Llama;
 namespace KvCacheGpu.Cli;
 
 /// <summary>One run: a cache, a sequence, and the text as it appears.</summary>
-internal sealed class Generation(LlamaModel model, KvCacheConfig config, Terminal terminal)
+internal sealed class Generation(LlamaModel model, KvCacheConfig config, Terminal terminal, SavedRun saved)
 {
     /// <summary>Reads a prompt and continues it.</summary>
     /// <param name="prompt">The prompt's tokens.</param>
@@ -14,7 +14,7 @@ internal sealed class Generation(LlamaModel model, KvCacheConfig config, Termina
     public RunReport Run(int[] prompt, GenerateOptions options, bool streaming)
     {
         using KvCache cache = new(model.Geometry(), config);
-        using KvSequence sequence = cache.CreateSequence();
+        (KvSequence sequence, KvRestored? restored) = terminal.WithProgress(!streaming || !terminal.IsConsole, stages => saved.Begin(cache, stages));
         using LlamaDecoder decoder = new(model, config.MaxBatchTokens);
         CacheBudget budget = new(model, config);
         budget.RefuseWhatCannotFit(cache, new ContextPlan(cache.Geometry, config).PageBytes(config.MaxTokens - 1));
@@ -40,6 +40,7 @@ internal sealed class Generation(LlamaModel model, KvCacheConfig config, Termina
         }
 
         text.End();
+        SnapshotInfo? left = terminal.WithProgress(!streaming || !terminal.IsConsole, stages => saved.End(sequence, tokens[^1], stages));
         return new RunReport(
             model.Name,
             config.Device,
@@ -52,6 +53,10 @@ internal sealed class Generation(LlamaModel model, KvCacheConfig config, Termina
                 cache.AllocatedBytes,
                 cache.Geometry.DenseF16Bytes(sequence.Length),
                 sequence.EvictedTokens,
-                PagesReport.Of(cache)));
+                PagesReport.Of(cache)))
+        {
+            Restored = restored is null ? null : RestoredReport.Of(restored),
+            Saved = left is null ? null : SnapshotReport.Of(left),
+        };
     }
 }

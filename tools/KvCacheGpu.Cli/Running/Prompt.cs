@@ -52,7 +52,13 @@ internal sealed class Prompt
 
     /// <summary>Its tokens, at least one.</summary>
     /// <exception cref="UsageException">The model cannot read it.</exception>
-    public int[] Tokens(LlamaModel model)
+    public int[] Tokens(LlamaModel model) => Tokens(model, isStart: true);
+
+    /// <summary>Its tokens as they follow on a text, none where nothing was asked.</summary>
+    /// <exception cref="UsageException">The model cannot read it.</exception>
+    public int[] MoreTokens(LlamaModel model) => _text is null && _ids is null ? [] : Tokens(model, isStart: false);
+
+    private int[] Tokens(LlamaModel model, bool isStart)
     {
         if (_ids is not null)
         {
@@ -75,7 +81,7 @@ internal sealed class Prompt
 
         try
         {
-            return tokenizer.Encode(_text);
+            return tokenizer.Encode(_text, isStart);
         }
         catch (ArgumentException e)
         {

@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Cli;
@@ -17,7 +18,33 @@ internal sealed record RunReport(
     IReadOnlyList<int> Tokens,
     string? Text,
     double TokensPerSecond,
-    CacheReport Cache);
+    CacheReport Cache)
+{
+    /// <summary>What --load brought; left out without it.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public RestoredReport? Restored { get; init; }
+
+    /// <summary>What --save left; left out without it.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public SnapshotReport? Saved { get; init; }
+}
+
+/// <summary>What was loaded, and how much of it is what was saved.</summary>
+/// <param name="Exact">Whether it goes on exactly as it would have.</param>
+/// <param name="ExactPages">Pages that are bit for bit what was saved.</param>
+/// <param name="ReencodedPages">Pages that were written anew.</param>
+/// <param name="EvictedPages">Pages that the policy dropped on the way in.</param>
+/// <param name="Notes">What differs, and why.</param>
+internal sealed record RestoredReport(bool Exact, long ExactPages, long ReencodedPages, long EvictedPages, IReadOnlyList<string> Notes)
+{
+    /// <summary>What a cache says of it.</summary>
+    public static RestoredReport Of(KvRestored restored) => new(
+        restored.IsExact,
+        restored.ExactPages,
+        restored.ReencodedPages,
+        restored.EvictedPages,
+        restored.Snapshot?.Notice is { } notice ? [notice, .. restored.Notes] : restored.Notes);
+}
 
 /// <summary>What a cache held.</summary>
 /// <param name="Tokens">Tokens run through it, evicted ones counted; the last one generated is not.</param>

@@ -27,4 +27,7 @@ internal static class Readable
 
     /// <summary>"25.68".</summary>
     public static string Decimal(double number) => number.ToString("F2", CultureInfo.InvariantCulture);
+
+    /// <summary>A text that files or users chose, on one line.</summary>
+    public static string Line(string text) => string.Concat(text.Select(c => char.IsControl(c) ? ' ' : c));
 }

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
+using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Evaluation;
 
@@ -21,7 +22,7 @@ public sealed class EvalIdentity
     public EvalIdentity(string modelDirectory, string text, string device, EvalScale scale)
     {
         ArgumentNullException.ThrowIfNull(scale);
-        Fingerprint = FingerprintOf(modelDirectory);
+        Fingerprint = LlamaModel.FingerprintOf(modelDirectory);
         string sizes = string.Create(
             CultureInfo.InvariantCulture,
             $"{scale.Name} {scale.Tokens} {scale.Facts} {string.Join('/', scale.Lengths)} {scale.Segments} {scale.Context} {scale.Written}");
@@ -39,21 +40,6 @@ public sealed class EvalIdentity
         string budget = setting.Budget?.ToString("R", CultureInfo.InvariantCulture) ?? string.Empty;
         return Hex(SHA256.HashData(Encoding.UTF8.GetBytes($"{_run}|{task.Name}|{seed}|{setting.Format}|{setting.Policy}|{budget}")));
     }
-
-    private static string FingerprintOf(string directory)
-    {
-        using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        foreach (string file in Directory.GetFiles(directory).Where(IsOfModel).Order(StringComparer.Ordinal))
-        {
-            using FileStream stream = File.OpenRead(file);
-            hash.AppendData(Encoding.UTF8.GetBytes(Path.GetFileName(file)));
-            hash.AppendData(SHA256.HashData(stream));
-        }
-
-        return Hex(hash.GetHashAndReset());
-    }
-
-    private static bool IsOfModel(string file) => Path.GetExtension(file) is ".json" or ".safetensors" or ".model" || Path.GetFileName(file) == "merges.txt";
 
     private static string Hex(byte[] hash) => Convert.ToHexStringLower(hash)[..IdLength];
 }

@@ -41,6 +41,9 @@ internal readonly record struct StoreNames(string Hash)
         return isCurrent && IsOurs(file) ? new StoreNames(file[..HashDigits]) : null;
     }
 
+    /// <summary>The snapshot that a file is of, or null.</summary>
+    public static StoreNames? OfFile(string file) => IsOurs(file) ? new StoreNames(file[..HashDigits]) : null;
+
     /// <summary>Whether a file is left from writing. Under the lock nobody writes it.</summary>
     public static bool IsTemporary(string file) => file.EndsWith(Temporary, StringComparison.Ordinal) && IsOurs(file);
 

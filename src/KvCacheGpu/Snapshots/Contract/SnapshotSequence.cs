@@ -1,3 +1,5 @@
+using KvCacheGpu.Kernels;
+
 namespace KvCacheGpu;
 
 /// <summary>One sequence of a snapshot: its tokens, and which pages each of its rows, (layer, KV head) in layer-major order, lists.</summary>
@@ -43,11 +45,28 @@ public sealed record SnapshotSequence
     /// <summary>What the host wants to find again. The default value is none.</summary>
     public IReadOnlyDictionary<string, string> Metadata { get; init; } = new Dictionary<string, string>();
 
+    /// <summary>What of <see cref="Metadata"/> the host set; the rest, under keys that begin with "kvcache.", is the engine's.</summary>
+    public IReadOnlyDictionary<string, string> HostMetadata => SequenceStanding.OfHost(Metadata);
+
     /// <summary>Tokens.</summary>
     public int Length => TokenIds.Length;
 
     /// <summary>Entries over all rows.</summary>
     public int Entries => PageIndexes.Length;
+
+    /// <summary>Tokens that a policy had dropped: the mean over layers and KV heads.</summary>
+    /// <param name="geometry">The snapshot's.</param>
+    public double EvictedTokens(KvGeometry geometry)
+    {
+        ArgumentNullException.ThrowIfNull(geometry);
+        long resident = 0;
+        foreach (int page in PageIndexes.Span)
+        {
+            resident += Math.Min(geometry.PageTokens, Length - ((long)page * geometry.PageTokens));
+        }
+
+        return Length - ((double)resident / (RowStarts.Length - 1));
+    }
 }
 
 /// <summary>A column of scores: one 32-bit number for each entry of a sequence, or for each row. The bits are kept, whatever they mean.</summary>

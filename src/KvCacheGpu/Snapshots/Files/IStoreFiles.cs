@@ -26,6 +26,12 @@ internal interface IStoreFiles
 
     long Length(int file);
 
+    /// <summary>A file's permission bits.</summary>
+    int Mode(int file);
+
+    /// <summary>Sets a file's permission bits, whatever the umask.</summary>
+    void SetMode(int file, int mode);
+
     /// <summary>Makes a file's bytes, or a directory's entries, survive a power loss. After a failure what they are is unknown for good.</summary>
     void Sync(int file);
 

@@ -1,4 +1,6 @@
 using System.Runtime.InteropServices;
+using System.Runtime.Versioning;
+using Microsoft.Win32.SafeHandles;
 
 namespace KvCacheGpu;
 
@@ -89,6 +91,16 @@ internal sealed unsafe class LibcFiles : IStoreFiles
         long length = Libc.Seek(file, 0, Libc.SeekEnd);
         return length >= 0 ? length : throw new FileCallException("lseek", "", FileCallException.InputOutput);
     }
+
+    [UnsupportedOSPlatform("windows")]
+    public int Mode(int file)
+    {
+        // fstat's layout differs between architectures: the runtime knows them.
+        using var handle = new SafeFileHandle(file, ownsHandle: false);
+        return (int)File.GetUnixFileMode(handle);
+    }
+
+    public void SetMode(int file, int mode) => Checked("chmod", "", Libc.ChangeMode(file, mode));
 
     // Never tried again: the kernel forgets what it could not write, and would report success.
     public void Sync(int file) => Checked("fsync", "", Libc.Sync(file));

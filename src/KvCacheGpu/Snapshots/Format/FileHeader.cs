@@ -35,6 +35,7 @@ internal sealed record FileHeader(int Version, FileKind Kind, bool IsEncrypted, 
     public const int MostBytes = 64;
 
     private const int OldBytes = 32;
+    private const int KindOffset = 10;
     private const int CheckOffset = 56;
 
     public static ReadOnlySpan<byte> Magic => [0x89, (byte)'K', (byte)'V', (byte)'S', (byte)'N', (byte)'A', (byte)'P', 0x0A];
@@ -83,6 +84,14 @@ internal sealed record FileHeader(int Version, FileKind Kind, bool IsEncrypted, 
         }
 
         return header;
+    }
+
+    /// <summary>Which snapshot a file belongs to that begins like one of ours.</summary>
+    public static StoreNames SnapshotOf(ReadOnlySpan<byte> first, long length, string file)
+    {
+        _ = Read(first, length, first.Length > KindOffset ? (FileKind)first[KindOffset] : default, file);
+        return StoreNames.OfFile(file)
+            ?? throw new KvUnsupportedException($"file {file}", "a snapshot's file in its store, under the name that the store gave it", "another name");
     }
 
     private static void ThrowIfAltered(ReadOnlySpan<byte> first, string file)

@@ -1,0 +1,23 @@
+namespace KvCacheGpu.Catalog;
+
+/// <summary>How patient a catalog is with its database.</summary>
+public sealed class CatalogOptions
+{
+    /// <summary>How often an operation is tried again after a fault that may pass: a restarted server, a locked file. The default value is 5.</summary>
+    public int Retries { get; init; } = 5;
+
+    /// <summary>The wait before the first retry; each later one waits twice as long. The default value is 50 milliseconds.</summary>
+    public TimeSpan RetryDelay { get; init; } = TimeSpan.FromMilliseconds(50);
+
+    /// <summary>How long a connection, and a lock that another process holds, are waited for. The default value is 10 seconds.</summary>
+    public TimeSpan Timeout { get; init; } = TimeSpan.FromSeconds(10);
+
+    internal CatalogOptions Check()
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(Retries);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(Retries, 20);
+        ArgumentOutOfRangeException.ThrowIfLessThan(RetryDelay, TimeSpan.Zero);
+        ArgumentOutOfRangeException.ThrowIfLessThan(Timeout, TimeSpan.FromSeconds(1));
+        return this;
+    }
+}

@@ -1,0 +1,38 @@
+using System.Data.Common;
+
+namespace KvCacheGpu.Catalog;
+
+/// <summary>Runs work on a connection: again, a bounded number of times, after a fault that may pass; as E008 where it does not.</summary>
+internal static class Attempts
+{
+    // A wait doubles up to this.
+    private static readonly TimeSpan _longest = TimeSpan.FromSeconds(2);
+
+    /// <summary>Runs <paramref name="work"/>, which must be safe to run twice: an answer can be lost after the database has done it.</summary>
+    public static async Task<T> RunAsync<T>(this Dialect dialect, Func<DbConnection, Task<T>> work, CancellationToken cancel)
+    {
+        TimeSpan delay = dialect.Options.RetryDelay;
+        for (int attempt = 0; ; attempt++)
+        {
+            try
+            {
+                await using DbConnection connection = await dialect.OpenAsync(cancel).ConfigureAwait(false);
+                return await work(connection).ConfigureAwait(false);
+            }
+            catch (Exception e) when (attempt < dialect.Options.Retries && dialect.IsTransient(e))
+            {
+                dialect.ForgetConnections();
+            }
+            catch (Exception e) when (e is DbException || dialect.IsTransient(e))
+            {
+                string times = attempt == 0 ? string.Empty : $" after {attempt + 1} attempts";
+                throw CatalogException.Unavailable(dialect.Address, $"{OneLine(e)}{times}", e);
+            }
+
+            await Task.Delay(delay, cancel).ConfigureAwait(false);
+            delay = delay * 2 < _longest ? delay * 2 : _longest;
+        }
+    }
+
+    private static string OneLine(Exception e) => e.Message.ReplaceLineEndings(" ");
+}

@@ -1,0 +1,122 @@
+using System.Data.Common;
+using System.Reflection;
+
+namespace KvCacheGpu.Catalog;
+
+/// <summary>What differs between databases: connections, locks, the shape of tables, and a handful of SQL texts. Everything else is written once.</summary>
+internal abstract class Dialect(CatalogOptions options)
+{
+    /// <summary>The part of step files' names that is this database's.</summary>
+    public abstract string Name { get; }
+
+    /// <summary>The address without what is secret.</summary>
+    public abstract string Address { get; }
+
+    /// <summary>Called with every statement before it runs; where tests fail.</summary>
+    public Action<string>? Before { get; set; }
+
+    /// <summary>The columns of an entry, in the order of <see cref="EntryRow"/>.</summary>
+    public abstract string Columns { get; }
+
+    /// <summary>Keys in the order of their UTF-8 bytes.</summary>
+    public abstract string KeyOrder { get; }
+
+    /// <summary>The parameter that holds metadata.</summary>
+    public abstract string MetadataValue { get; }
+
+    /// <summary>What a migration's transaction begins with, as a dry run prints it.</summary>
+    public abstract IReadOnlyList<string> Lock { get; }
+
+    /// <summary>How long, and how often, to wait.</summary>
+    public CatalogOptions Options { get; } = options;
+
+    /// <summary>An open connection, from the pool where one is there.</summary>
+    public abstract Task<DbConnection> OpenAsync(CancellationToken cancel);
+
+    /// <summary>A transaction that no other migration runs beside.</summary>
+    public abstract Task<DbTransaction> BeginLockedAsync(DbConnection connection, CancellationToken cancel);
+
+    /// <summary>A transaction that writes.</summary>
+    public abstract Task<DbTransaction> BeginWriteAsync(DbConnection connection, CancellationToken cancel);
+
+    /// <summary>The condition that metadata contain <paramref name="metadata"/>; <paramref name="isFew"/> where another condition leaves few rows.</summary>
+    public abstract string Contains(DbCommand command, string metadata, bool isFew);
+
+    /// <summary>A time as this database takes it.</summary>
+    public abstract object Time(DateTimeOffset time);
+
+    /// <summary>A time as it was read.</summary>
+    public abstract DateTimeOffset? ReadTime(object value);
+
+    /// <summary>Tables of ours, their columns with types, and their indexes.</summary>
+    public abstract Task<TableShape> ShapeAsync(DbConnection connection, CancellationToken cancel);
+
+    /// <summary>Whether an error may pass by itself.</summary>
+    public abstract bool IsTransient(Exception error);
+
+    /// <summary>Forgets connections that a dead server left behind.</summary>
+    public abstract void ForgetConnections();
+
+    /// <summary>Runs one statement; the number of rows it changed.</summary>
+    public async Task<int> ExecuteAsync(DbConnection connection, string sql, CancellationToken cancel, params (string Name, object? Value)[] values)
+    {
+        await using DbCommand command = Command(connection, sql, values);
+        return await command.ExecuteNonQueryAsync(cancel).ConfigureAwait(false);
+    }
+
+    /// <summary>Commits.</summary>
+    public async Task CommitAsync(DbTransaction transaction, CancellationToken cancel)
+    {
+        Before?.Invoke("COMMIT");
+        await transaction.CommitAsync(cancel).ConfigureAwait(false);
+        Before?.Invoke("committed");
+    }
+
+    /// <summary>A command; SQL is always text of this assembly, values are always parameters.</summary>
+    public DbCommand Command(DbConnection connection, string sql, params (string Name, object? Value)[] values)
+    {
+        Before?.Invoke(sql);
+        DbCommand command = connection.CreateCommand();
+#pragma warning disable CA2100 // No caller's text is in it.
+        command.CommandText = sql;
+#pragma warning restore CA2100
+        foreach ((string name, object? value) in values)
+        {
+            Add(command, name, value);
+        }
+
+        return command;
+    }
+
+    /// <summary>Adds a parameter.</summary>
+    public static void Add(DbCommand command, string name, object? value)
+    {
+        DbParameter parameter = command.CreateParameter();
+        parameter.ParameterName = name;
+        parameter.Value = value ?? DBNull.Value;
+        command.Parameters.Add(parameter);
+    }
+
+    /// <summary>The text of an embedded file of this dialect.</summary>
+    public string Resource(string step)
+    {
+        string name = $"{step}.{Name}.sql";
+        using Stream stream = Assembly.GetExecutingAssembly().GetManifestResourceStream(name) ?? throw new FileNotFoundException(name);
+        using StreamReader reader = new(stream);
+        return reader.ReadToEnd().ReplaceLineEndings("\n");
+    }
+
+    /// <summary>Rows of two texts.</summary>
+    protected async Task<Dictionary<string, string>> PairsAsync(DbConnection connection, string sql, CancellationToken cancel)
+    {
+        Dictionary<string, string> pairs = [];
+        await using DbCommand command = Command(connection, sql);
+        await using DbDataReader reader = await command.ExecuteReaderAsync(cancel).ConfigureAwait(false);
+        while (await reader.ReadAsync(cancel).ConfigureAwait(false))
+        {
+            pairs[reader.GetString(0)] = reader.GetString(1);
+        }
+
+        return pairs;
+    }
+}

@@ -1,0 +1,164 @@
+using System.Data.Common;
+
+namespace KvCacheGpu.Catalog;
+
+/// <summary>
+/// The schema of a catalog: version 1 of 1.x, 2 of 2.0 and 2.1, 3 ours, each step embedded SQL with a checksum, in one transaction, under a lock.
+/// </summary>
+/// <remarks>
+/// Own steps and not FluentMigrator: three steps of plain SQL per database can be read before they run, take over tables that no tool recorded,
+/// and need neither a second way of connecting nor a runner with dependency injection.
+/// </remarks>
+public sealed class CatalogSchema
+{
+    private const string CreateRecord =
+        "CREATE TABLE IF NOT EXISTS kvcache_schema (version INTEGER PRIMARY KEY, checksum TEXT NOT NULL, applied_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP)";
+
+    private const string AddRecord = "INSERT INTO kvcache_schema (version, checksum) VALUES (@version, @checksum)";
+    private const string RemoveRecord = "DELETE FROM kvcache_schema WHERE version = @version";
+
+    private readonly Dialect _dialect;
+
+    /// <summary>Reads an address; does not connect.</summary>
+    /// <param name="address"><c>sqlite:PATH</c> or <c>postgres://user:password@host:port/name</c>.</param>
+    /// <param name="options">How patient to be; the default where null.</param>
+    /// <exception cref="CatalogException">E003: the address is of no known kind.</exception>
+    public CatalogSchema(string address, CatalogOptions? options = null)
+        : this(CatalogAddress.Parse(address, (options ?? new CatalogOptions()).Check()))
+    {
+    }
+
+    internal CatalogSchema(Dialect dialect) => _dialect = dialect;
+
+    /// <summary>The address without what is secret.</summary>
+    public string Address => _dialect.Address;
+
+    /// <summary>Where the database stands. Changes nothing; an SQLite file that is not there is made, empty.</summary>
+    /// <exception cref="CatalogException">E007: the schema is of a later version. E008: the database does not answer.</exception>
+    public Task<SchemaStatus> StatusAsync(CancellationToken cancel = default) => _dialect.RunAsync(c => ReadAsync(c, cancel), cancel);
+
+    /// <summary>The steps that <see cref="MigrateAsync"/> or <see cref="RollbackAsync"/> would run, with their SQL.</summary>
+    /// <param name="to">The version to reach, 1 to the newest; null is the newest.</param>
+    /// <param name="cancel">Gives up.</param>
+    /// <exception cref="CatalogException">E003: altered by hand. E007: a later version. E008: no answer.</exception>
+    public async Task<IReadOnlyList<SchemaStep>> PlanAsync(int? to = null, CancellationToken cancel = default)
+    {
+        int target = Target(to ?? SchemaStep.Newest);
+        int version = Unaltered(await StatusAsync(cancel).ConfigureAwait(false)).Version;
+        return version <= target
+            ? [.. Enumerable.Range(version + 1, target - version).Select(v => SchemaStep.Read(_dialect, v, isUp: true))]
+            : [.. Enumerable.Range(target + 1, version - target).Reverse().Select(v => SchemaStep.Read(_dialect, v, isUp: false))];
+    }
+
+    /// <summary>Everything that a step runs, from its lock to its commit.</summary>
+    /// <param name="step">The step.</param>
+    public IReadOnlyList<string> Script(SchemaStep step)
+    {
+        ArgumentNullException.ThrowIfNull(step);
+        string record = step.IsUp
+            ? AddRecord.Replace("@version", $"{step.Version}", StringComparison.Ordinal).Replace("@checksum", $"'{step.Checksum}'", StringComparison.Ordinal)
+            : RemoveRecord.Replace("@version", $"{step.Version}", StringComparison.Ordinal);
+        return [_dialect is SqliteDialect ? "BEGIN IMMEDIATE" : "BEGIN", .. _dialect.Lock, .. step.Statements, CreateRecord, record, "COMMIT"];
+    }
+
+    /// <summary>Takes the schema up to the newest version. Running it again does nothing; two at once do it once.</summary>
+    /// <returns>The steps that this call ran.</returns>
+    /// <exception cref="CatalogException">E003: altered by hand. E007: a later version. E008: no answer. The steps before stay, the failed one left no trace.</exception>
+    public Task<IReadOnlyList<SchemaStep>> MigrateAsync(CancellationToken cancel = default) => MoveAsync(SchemaStep.Newest, isUp: true, cancel);
+
+    /// <summary>Takes the schema down. What older versions have no column for is kept aside, and comes back when it goes up again.</summary>
+    /// <param name="to">The version to reach, 1 or more; null is one below the present one.</param>
+    /// <param name="cancel">Gives up.</param>
+    /// <returns>The steps that this call ran.</returns>
+    /// <exception cref="CatalogException">As <see cref="MigrateAsync"/>.</exception>
+    public async Task<IReadOnlyList<SchemaStep>> RollbackAsync(int? to = null, CancellationToken cancel = default)
+    {
+        int target = to is int version ? Target(version) : Target((await StatusAsync(cancel).ConfigureAwait(false)).Version - 1);
+        return await MoveAsync(target, isUp: false, cancel).ConfigureAwait(false);
+    }
+
+    /// <summary>Refuses any schema but the newest, unaltered.</summary>
+    internal async Task RequireAsync(DbConnection connection, CancellationToken cancel)
+    {
+        SchemaStatus status = Unaltered(await ReadAsync(connection, cancel).ConfigureAwait(false));
+        if (status.Version != SchemaStep.Newest)
+        {
+            throw CatalogException.Invalid("catalog schema", $"version {SchemaStep.Newest}, which a migration makes", $"version {status.Version}");
+        }
+    }
+
+    private static int Target(int version) => version is >= SchemaStep.Oldest and <= SchemaStep.Newest
+        ? version
+        : throw CatalogException.Invalid("schema version", $"{SchemaStep.Oldest} to {SchemaStep.Newest}; below lies what is not ours to drop", $"{version}");
+
+    private static SchemaStatus Unaltered(SchemaStatus status) => status.Differences.Count == 0
+        ? status
+        : throw CatalogException.Invalid("catalog schema", $"version {status.Version} as its steps leave it", string.Join("; ", status.Differences));
+
+    private async Task<SchemaStatus> ReadAsync(DbConnection connection, CancellationToken cancel)
+    {
+        TableShape shape = await _dialect.ShapeAsync(connection, cancel).ConfigureAwait(false);
+        int version = shape.Recorded?.Keys.DefaultIfEmpty(0).Max() ?? ExpectedSchema.Infer(shape);
+        if (version > SchemaStep.Newest)
+        {
+            throw CatalogException.Newer(SchemaStep.Newest, version);
+        }
+
+        return new SchemaStatus(version, SchemaStep.Newest, shape.Recorded is not null,
+        [
+            .. ExpectedSchema.RecordDifferences(_dialect, shape.Recorded ?? new Dictionary<int, string>()),
+            .. ExpectedSchema.Differences(_dialect, shape, version),
+        ]);
+    }
+
+    private async Task<IReadOnlyList<SchemaStep>> MoveAsync(int target, bool isUp, CancellationToken cancel)
+    {
+        List<SchemaStep> done = [];
+        while (await _dialect.RunAsync(c => StepAsync(c, target, isUp, cancel), cancel).ConfigureAwait(false) is SchemaStep step)
+        {
+            done.Add(step);
+        }
+
+        return done;
+    }
+
+    // What stands is read under the lock: another process may have moved it since.
+    private async Task<SchemaStep?> StepAsync(DbConnection connection, int target, bool isUp, CancellationToken cancel)
+    {
+        await using DbTransaction transaction = await _dialect.BeginLockedAsync(connection, cancel).ConfigureAwait(false);
+        SchemaStatus status = Unaltered(await ReadAsync(connection, cancel).ConfigureAwait(false));
+        if (isUp ? status.Version >= target : status.Version <= target)
+        {
+            return null;
+        }
+
+        SchemaStep step = SchemaStep.Read(_dialect, isUp ? status.Version + 1 : status.Version, isUp);
+        foreach (string statement in step.Statements)
+        {
+            await _dialect.ExecuteAsync(connection, statement, cancel).ConfigureAwait(false);
+        }
+
+        await RecordAsync(connection, status, step, cancel).ConfigureAwait(false);
+        await _dialect.CommitAsync(transaction, cancel).ConfigureAwait(false);
+        return step;
+    }
+
+    private async Task RecordAsync(DbConnection connection, SchemaStatus status, SchemaStep step, CancellationToken cancel)
+    {
+        await _dialect.ExecuteAsync(connection, CreateRecord, cancel).ConfigureAwait(false);
+
+        // A table that came without a record gets one for the steps that its shape shows.
+        int first = status.IsRecorded ? status.Version + 1 : 1;
+        int last = step.IsUp ? step.Version : step.Version - 1;
+        for (int version = first; version <= last; version++)
+        {
+            string checksum = SchemaStep.Read(_dialect, version, isUp: true).Checksum;
+            await _dialect.ExecuteAsync(connection, AddRecord, cancel, ("version", version), ("checksum", checksum)).ConfigureAwait(false);
+        }
+
+        if (!step.IsUp)
+        {
+            await _dialect.ExecuteAsync(connection, RemoveRecord, cancel, ("version", step.Version)).ConfigureAwait(false);
+        }
+    }
+}

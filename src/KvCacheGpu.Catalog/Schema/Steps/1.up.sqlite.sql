@@ -1,0 +1,6 @@
+CREATE TABLE cache_entries (
+    key VARCHAR(255) PRIMARY KEY,
+    value BLOB,
+    created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP,
+    accessed_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP
+)

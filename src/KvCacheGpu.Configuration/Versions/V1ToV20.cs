@@ -1,0 +1,57 @@
+using System.Globalization;
+
+namespace KvCacheGpu.Configuration;
+
+/// <summary>1.x to 2.0, by the rule of the guide: the size and the strategy keep their values; persistence and compression come on.</summary>
+internal sealed class V1ToV20 : IConfigStep
+{
+    public const string LossWarning =
+        "lossy compression is on (use_compression, compression_ratio 0.3): a model's output may change; kvcache config migrate --lossless leaves it off";
+
+    private static readonly string[] _strategies = ["lru", "lfu", "adaptive", "paged", "compressed", "quantized"];
+
+    public KvConfigVersion To => KvConfigVersion.V20;
+
+    public bool IsNeeded(IConfigText text, IConfigText? under) => text.FindOld("kv_cache_size") is not null || text.FindOld("kv_cache_strategy") is not null;
+
+    public IConfigText Apply(string path, IConfigText text, StepChoice choice)
+    {
+        OldSetting? size = text.FindOld("kv_cache_size"), strategy = text.FindOld("kv_cache_strategy");
+        string tokens = Tokens(path, size), name = Strategy(path, strategy);
+        if (size is not null && text.Find("max_tokens") is { } newer && newer != tokens)
+        {
+            choice.Warn($"{path}:{size.Line}: the old size {tokens} goes, max_tokens {newer} was there beside it");
+        }
+
+        bool decidesLoss = text.Find("use_compression") is null && choice.Under?.Find("use_compression") is null;
+        if (decidesLoss && !choice.Lossless)
+        {
+            choice.Warn($"{path}: {LossWarning}");
+        }
+
+        var settings = new List<Setting> { new("enable_persistence", "true"), new("persistence_path", "/data/cache", IsText: true) };
+        if (text.IsVariables)
+        {
+            // On is what is so where nothing is said; variables say what differs.
+            return text.ReplaceOld([
+                .. text.Find("max_tokens") is null ? new[] { new Setting("max_tokens", tokens) } : [],
+                .. choice.Missing(text, [.. settings]),
+                .. decidesLoss && choice.Lossless ? new[] { new Setting("use_compression", "false") } : [],
+            ]);
+        }
+
+        Setting[] loss = choice.Lossless ? [new("use_compression", "false")] : [new("use_compression", "true"), new("compression_ratio", "0.3")];
+        return text.ReplaceOld(choice.Missing(
+            text, [new("max_tokens", tokens), new("cache_strategy", name, IsText: true), .. settings, .. decidesLoss ? loss : []]));
+    }
+
+    private static string Tokens(string path, OldSetting? size) =>
+        size is null ? "4096"
+        : int.TryParse(size.Value, NumberStyles.None, CultureInfo.InvariantCulture, out int tokens) && tokens >= 1 ? size.Value
+        : throw new KvConfigurationException($"{path}:{size.Line}: kv_cache_size", "a whole number of 1 or more", $"'{size.Value}'");
+
+    private static string Strategy(string path, OldSetting? strategy) =>
+        strategy is null ? "adaptive"
+        : _strategies.Contains(strategy.Value) ? strategy.Value
+        : throw new KvConfigurationException($"{path}:{strategy.Line}: kv_cache_strategy", string.Join(", ", _strategies), $"'{strategy.Value}'");
+}

@@ -1,0 +1,120 @@
+namespace KvCacheGpu.Import;
+
+/// <summary>
+/// An old cache, open for reading: a pickle (protocols 2 to 5) or a file of torch.save (zip, legacy or tar). The file is checked whole
+/// when it is opened; tensors stay in it until they are read. Nothing in it can run.
+/// </summary>
+public sealed class CacheFile : IDisposable
+{
+    private readonly IDisposable? _handle;
+
+    private CacheFile(IDisposable? handle, CacheFormat format, PickleValue root)
+    {
+        (_handle, Format, Root) = (handle, format, root);
+        Tensors = PickleWalk.Tensors(root);
+    }
+
+    /// <summary>What kind of file it is.</summary>
+    public CacheFormat Format { get; }
+
+    /// <summary>Every tensor and array with its path, in the file's order.</summary>
+    public IReadOnlyList<NamedTensor> Tensors { get; }
+
+    internal PickleValue Root { get; }
+
+    /// <summary>Opens a file.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="buffers">Files of the buffers that protocol 5 kept out of the stream, in order; none by default.</param>
+    /// <param name="limits">What it may ask of its reader; the defaults if null.</param>
+    /// <exception cref="ImportException">Corrupt or beyond a limit (E004), or of a kind that is not read here (E009).</exception>
+    /// <exception cref="IOException">The file is not there, or cannot be read.</exception>
+    public static CacheFile Open(string path, IReadOnlyList<string>? buffers = null, ImportLimits? limits = null)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        OpenFiles files = new();
+        try
+        {
+            return Read(files.Open(path), [.. (buffers ?? []).Select(files.Open)], limits ?? new ImportLimits(), files);
+        }
+        catch
+        {
+            files.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Reads a stream that can seek.</summary>
+    /// <param name="stream">The file, open as long as tensors are read; the caller's to close.</param>
+    /// <param name="limits">What it may ask of its reader; the defaults if null.</param>
+    /// <exception cref="ImportException">Corrupt or beyond a limit (E004), or of a kind that is not read here (E009).</exception>
+    public static CacheFile Read(Stream stream, ImportLimits? limits = null)
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        return Read(new StreamBytes(stream), [], limits ?? new ImportLimits(), null);
+    }
+
+    /// <summary>Reads what is in memory.</summary>
+    /// <param name="bytes">The file's bytes; they must not change while tensors are read.</param>
+    /// <param name="buffers">The buffers that protocol 5 kept out of the stream, in order; none by default.</param>
+    /// <param name="limits">What it may ask of its reader; the defaults if null.</param>
+    /// <exception cref="ImportException">Corrupt or beyond a limit (E004), or of a kind that is not read here (E009).</exception>
+    public static CacheFile Read(ReadOnlyMemory<byte> bytes, IReadOnlyList<ReadOnlyMemory<byte>>? buffers = null, ImportLimits? limits = null) =>
+        Read(new MemoryBytes(bytes), [.. (buffers ?? []).Select(b => new MemoryBytes(b))], limits ?? new ImportLimits(), null);
+
+    /// <summary>Whether a file begins as one of these formats does. It may still be refused when it is opened.</summary>
+    /// <param name="start">The first 512 bytes, or all if there are fewer.</param>
+    public static bool Recognises(ReadOnlySpan<byte> start) =>
+        start.StartsWith("PK\x03\x04"u8) || (start.Length >= 2 && start[0] == (byte)Opcode.PROTO && start[1] is >= 2 and <= 5)
+        || (start.Length >= 262 && start.Slice(257, 5).SequenceEqual("ustar"u8));
+
+    /// <inheritdoc/>
+    public void Dispose() => _handle?.Dispose();
+
+    private static CacheFile Read(ByteSource file, ByteSource[] buffers, ImportLimits limits, IDisposable? handle)
+    {
+        ReadBudget budget = new(limits);
+        Span<byte> start = stackalloc byte[4];
+        start.Clear();
+        file.Read(0, start[..(int)Math.Min(start.Length, file.Length)]);
+        if (start.SequenceEqual("PK\x03\x04"u8))
+        {
+            return new CacheFile(handle, CacheFormat.TorchZip, ZipTorch.Read(file, budget));
+        }
+
+        if (TarArchive.Is(file))
+        {
+            return new CacheFile(handle, CacheFormat.TorchTar, TarTorch.Read(file, budget));
+        }
+
+        PickleMachine machine = new(file, budget) { Buffers = buffers };
+        PickleValue root = machine.Run();
+        if (LegacyTorch.IsMagic(root))
+        {
+            return new CacheFile(handle, CacheFormat.TorchLegacy, LegacyTorch.Read(machine, file));
+        }
+
+        if (machine.Input.Remaining > 0)
+        {
+            throw ImportException.Corrupt("STOP", machine.Input.Offset, "the file's end", $"{machine.Input.Remaining} bytes more");
+        }
+
+        return machine.BuffersUsed == buffers.Length
+            ? new CacheFile(handle, CacheFormat.Pickle, root)
+            : throw ImportException.Corrupt("buffers", null, $"{machine.BuffersUsed}, as the stream asks for", $"{buffers.Length}");
+    }
+
+    private sealed class OpenFiles : IDisposable
+    {
+        private readonly List<FileStream> _files = [];
+
+        public StreamBytes Open(string path)
+        {
+            // Without a buffer of its own: what is read is read once, or through the cache above it.
+            FileStream file = new(path, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0);
+            _files.Add(file);
+            return new StreamBytes(file);
+        }
+
+        public void Dispose() => _files.ForEach(file => file.Dispose());
+    }
+}

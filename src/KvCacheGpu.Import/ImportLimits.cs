@@ -1,0 +1,41 @@
+namespace KvCacheGpu.Import;
+
+/// <summary>How much an old file may ask of its reader. Every length is also checked against the bytes that remain, before anything is allocated for it.</summary>
+public sealed record ImportLimits
+{
+    /// <summary>Bytes of pickle streams, without the payload of byte strings. Default: 64 MiB.</summary>
+    public long PickleBytes { get; init; } = 64L << 20;
+
+    /// <summary>Opcodes, nested streams included; no object may unfold to more values either. Default: 5,000,000.</summary>
+    public long Opcodes { get; init; } = 5_000_000;
+
+    /// <summary>Entries of a stream's memo, and the largest index. Default: 1,000,000.</summary>
+    public int MemoEntries { get; init; } = 1_000_000;
+
+    /// <summary>Values on a stream's stack. Default: 1,000,000.</summary>
+    public int StackValues { get; init; } = 1_000_000;
+
+    /// <summary>Marks on a stream's stack. Default: 256.</summary>
+    public int MarkDepth { get; init; } = 256;
+
+    /// <summary>Containers within containers. Default: 64.</summary>
+    public int Depth { get; init; } = 64;
+
+    /// <summary>Bytes of a text in UTF-8. Default: 1 MiB.</summary>
+    public int TextBytes { get; init; } = 1 << 20;
+
+    /// <summary>Bytes of an integer; 16 at most. Default: 16.</summary>
+    public int IntegerBytes { get; init; } = 16;
+
+    /// <summary>Bytes of a global's module, and of its name. Default: 256.</summary>
+    public int GlobalNameBytes { get; init; } = 256;
+
+    /// <summary>Tensors and arrays. Default: 100,000.</summary>
+    public int Tensors { get; init; } = 100_000;
+
+    /// <summary>Members of an archive. Default: 1,000,000.</summary>
+    public int Members { get; init; } = 1_000_000;
+
+    /// <summary>Bytes of all tensors as if each were copied out: what several share counts for each. Default: 64 GiB.</summary>
+    public long TensorBytes { get; init; } = 64L << 30;
+}

@@ -1,0 +1,35 @@
+namespace KvCacheGpu.Import;
+
+/// <summary>
+/// What an old cache is as keys and values of a model. Nothing is dropped silently: every entry is imported, quarantined with a reason, or
+/// refused as no entry of keys and values.
+/// </summary>
+public sealed class MappedCache
+{
+    internal MappedCache(ImportGeometry? geometry, IReadOnlyList<MappedEntry> entries, IReadOnlyList<MappedSequence> sequences) =>
+        (Geometry, Entries, Sequences) = (geometry, entries, sequences);
+
+    /// <summary>The model's shape, as it was declared or as most entries have it; null where no entry says.</summary>
+    public ImportGeometry? Geometry { get; }
+
+    /// <summary>Every entry, in the file's order.</summary>
+    public IReadOnlyList<MappedEntry> Entries { get; }
+
+    /// <summary>The sequences, in the order in which the file begins them. Names differ.</summary>
+    public IReadOnlyList<MappedSequence> Sequences { get; }
+
+    /// <summary>How many entries became this.</summary>
+    public int Count(EntryOutcome outcome) => Entries.Count(entry => entry.Outcome == outcome);
+
+    /// <summary>Maps a file.</summary>
+    /// <param name="file">The file, open as long as sequences are read.</param>
+    /// <param name="geometry">The model's shape; if null, what most entries have, read as [heads, width], [heads, tokens, width] or [batch, heads, tokens, width].</param>
+    public static MappedCache Of(CacheFile file, ImportGeometry? geometry = null)
+    {
+        ArgumentNullException.ThrowIfNull(file);
+        List<CacheEntry> entries = CacheEntry.Of(file.Root, geometry?.ValuesAreKeys ?? false);
+        geometry ??= GeometryGuess.Of(entries);
+        List<MappedSequence> sequences = geometry is null ? [] : new SequenceAssembly(geometry, entries).Run();
+        return new MappedCache(geometry, [.. entries.Select(e => new MappedEntry(e.Path, e.Outcome, e.Reason))], sequences);
+    }
+}

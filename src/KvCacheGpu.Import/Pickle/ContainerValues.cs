@@ -1,0 +1,93 @@
+namespace KvCacheGpu.Import;
+
+/// <summary>A value that holds others.</summary>
+internal abstract class ContainerValue : PickleValue
+{
+    protected ContainerValue() => Depth = 1;
+
+    /// <summary>Takes note of a value that is put in.</summary>
+    protected void Hold(PickleValue value, ReadBudget budget, long offset)
+    {
+        if (value is TensorValue { Tensor: null })
+        {
+            throw ImportException.Corrupt("array", offset, "its BUILD before it is used", "none");
+        }
+
+        if (IsHeld || ReferenceEquals(value, this))
+        {
+            throw ImportException.Corrupt("container", offset, "to be filled before another holds it", "a change after that, or a cycle");
+        }
+
+        value.IsHeld = true;
+        Depth = Math.Max(Depth, value.Depth + 1);
+        Weight += value.Weight;
+        budget.CheckShape(Depth, Weight, offset);
+    }
+}
+
+/// <summary>A tuple.</summary>
+internal sealed class TupleValue : ContainerValue
+{
+    public TupleValue(PickleValue[] items, ReadBudget budget, long offset)
+    {
+        foreach (PickleValue item in items)
+        {
+            Hold(item, budget, offset);
+        }
+
+        Items = items;
+    }
+
+    public PickleValue[] Items { get; }
+}
+
+/// <summary>A list.</summary>
+internal sealed class ListValue : ContainerValue
+{
+    public List<PickleValue> Items { get; } = [];
+
+    public void Add(PickleValue item, ReadBudget budget, long offset)
+    {
+        Hold(item, budget, offset);
+        Items.Add(item);
+    }
+}
+
+/// <summary>A dict, in the order in which it was filled. A key that comes twice is refused: nothing is dropped.</summary>
+internal sealed class DictValue : ContainerValue
+{
+    private readonly HashSet<PickleValue> _keys = new(PickleKeys.Comparer);
+
+    public List<KeyValuePair<PickleValue, PickleValue>> Items { get; } = [];
+
+    public void Add(PickleValue key, PickleValue value, ReadBudget budget, long offset)
+    {
+        if (!PickleKeys.IsKey(key))
+        {
+            throw ImportException.Unsupported("dict key", offset, "None, a number, a text, or a flat tuple of those", PickleKeys.Describe(key));
+        }
+
+        Hold(key, budget, offset);
+        Hold(value, budget, offset);
+        if (!_keys.Add(key))
+        {
+            throw ImportException.Corrupt("dict key", offset, "each key once", $"{PickleKeys.Text(key)} again");
+        }
+
+        Items.Add(new(key, value));
+    }
+
+    /// <summary>The value of a text key.</summary>
+    public PickleValue? Find(string key)
+    {
+        foreach ((PickleValue k, PickleValue v) in Items)
+        {
+            if (k is TextValue text && text.Value == key)
+            {
+                return v;
+            }
+        }
+
+        return null;
+    }
+}

@@ -1,0 +1,53 @@
+using System.Collections.Frozen;
+
+namespace KvCacheGpu.Import;
+
+/// <summary>The globals that are known, as exact pairs of module and name.</summary>
+internal static class PickleGlobals
+{
+    private static readonly FrozenDictionary<(string Module, string Name), GlobalValue> _known = Known().ToFrozenDictionary(
+        g => (g.Module, g.Name), g => new GlobalValue(g.Global, $"{g.Module}.{g.Name}", g.Type));
+
+    /// <summary>The token of a pair.</summary>
+    /// <exception cref="ImportException">E009: a pair that is not known.</exception>
+    public static GlobalValue Find(string module, string name, long offset) => _known.TryGetValue((module, name), out GlobalValue? global)
+        ? global
+        : throw ImportException.Unsupported($"global {module}.{name}", offset, "a global of numpy arrays or torch tensors", "one that is not known here");
+
+    private static IEnumerable<(string Module, string Name, PickleGlobal Global, ElementType? Type)> Known()
+    {
+        yield return ("collections", "OrderedDict", PickleGlobal.OrderedDict, null);
+        yield return ("_codecs", "encode", PickleGlobal.EncodeLatin1, null);
+
+        // Protocol 2 writes Python 3's builtins by the name that Python 2 gave them.
+        yield return ("builtins", "bytes", PickleGlobal.Bytes, null);
+        yield return ("__builtin__", "bytes", PickleGlobal.Bytes, null);
+        foreach (string core in new[] { "numpy.core", "numpy._core" })
+        {
+            yield return ($"{core}.multiarray", "_reconstruct", PickleGlobal.ArrayReconstruct, null);
+            yield return ($"{core}.multiarray", "scalar", PickleGlobal.ArrayScalar, null);
+            yield return ($"{core}.numeric", "_frombuffer", PickleGlobal.ArrayFromBuffer, null);
+        }
+
+        yield return ("numpy.numeric", "_frombuffer", PickleGlobal.ArrayFromBuffer, null);
+        yield return ("numpy", "ndarray", PickleGlobal.ArrayClass, null);
+        yield return ("numpy", "dtype", PickleGlobal.ArrayDtype, null);
+        yield return ("torch._utils", "_rebuild_tensor_v2", PickleGlobal.TensorRebuild, null);
+        yield return ("torch._utils", "_rebuild_parameter", PickleGlobal.ParameterRebuild, null);
+        yield return ("torch.storage", "_load_from_bytes", PickleGlobal.LoadFromBytes, null);
+        yield return ("torch.storage", "UntypedStorage", PickleGlobal.StorageClass, ElementType.UInt8);
+        yield return ("torch", "Size", PickleGlobal.SizeClass, null);
+        yield return ("torch", "device", PickleGlobal.DeviceClass, null);
+        foreach ((string name, ElementType type) in new[]
+        {
+            ("Half", ElementType.Float16), ("BFloat16", ElementType.BFloat16), ("Float", ElementType.Float32), ("Double", ElementType.Float64),
+            ("Char", ElementType.Int8), ("Byte", ElementType.UInt8), ("Short", ElementType.Int16), ("Int", ElementType.Int32),
+            ("Long", ElementType.Int64), ("Bool", ElementType.Bool),
+        })
+        {
+            yield return ("torch", name + "Storage", PickleGlobal.StorageClass, type);
+            yield return ("torch", name + "Tensor", PickleGlobal.TensorClass, type);
+            yield return ("torch", type.Name(), PickleGlobal.TorchDtype, type);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+namespace KvCacheGpu.Import;
+
+/// <content>REDUCE and BUILD: what each global makes of its arguments.</content>
+internal sealed partial class PickleMachine
+{
+    private PickleValue Reduce(PickleValue callable, PickleValue arguments)
+    {
+        GlobalValue global = callable as GlobalValue ?? throw Unexpected("REDUCE", "a global", callable);
+        PickleValue[] a = arguments is TupleValue tuple ? tuple.Items : throw Unexpected("REDUCE", "a tuple of arguments", arguments);
+        return (global.Global, a) switch
+        {
+            (PickleGlobal.OrderedDict, []) => new DictValue(),
+            (PickleGlobal.Bytes, []) => new BytesValue(new MemoryBytes(default)),
+            (PickleGlobal.EncodeLatin1, [TextValue { IsLatin1: true } text, TextValue { Value: "latin1" }]) => new BytesValue(new Latin1Bytes(text.Value)),
+            (PickleGlobal.ArrayReconstruct, [GlobalValue { Global: PickleGlobal.ArrayClass }, TupleValue { Items: [IntegerValue { Value: var zero }] }, BytesValue code])
+                when zero == 0 && IsByte(code, (byte)'b') => new TensorValue(null),
+            (PickleGlobal.ArrayScalar, [DtypeValue dtype, BytesValue bytes]) => NumpyArrays.Scalar(dtype, bytes, _at),
+            (PickleGlobal.ArrayFromBuffer, [BytesValue bytes, DtypeValue dtype, TupleValue shape, TextValue { Value: "C" or "F" } order]) =>
+                new TensorValue(NumpyArrays.Create(bytes, dtype, shape, order.Value == "F", budget, _at)),
+            (PickleGlobal.ArrayDtype, [TextValue code, var align, var copy]) when IsFlag(align, false) && IsFlag(copy, true) => NumpyArrays.Dtype(code.Value, _at),
+            (PickleGlobal.TensorRebuild, [StorageValue, _, TupleValue, TupleValue, _, DictValue, ..]) => TorchTensors.Rebuild(a, budget, _at),
+            (PickleGlobal.ParameterRebuild, [TensorValue tensor, BoolValue, DictValue { Items.Count: 0 }]) => tensor,
+            (PickleGlobal.SizeClass, [TupleValue size]) => size,
+            (PickleGlobal.DeviceClass, [TextValue] or [TextValue, IntegerValue]) => new DeviceValue(),
+            (PickleGlobal.LoadFromBytes, [BytesValue bytes]) => Nested(bytes),
+            _ => throw ImportException.Unsupported($"REDUCE of {global.Name}", _at, "the arguments that its library writes", $"{a.Length} others"),
+        };
+    }
+
+    // Every plainly pickled tensor of torch holds a whole file of torch's older form.
+    private PickleValue Nested(BytesValue bytes)
+    {
+        if (IsNested)
+        {
+            throw ImportException.Unsupported("REDUCE of torch.storage._load_from_bytes", _at, "one torch file within a pickle", "one within that");
+        }
+
+        PickleMachine machine = new(bytes.Bytes, budget) { IsNested = true };
+        return LegacyTorch.IsMagic(machine.Run())
+            ? LegacyTorch.Read(machine, bytes.Bytes)
+            : throw ImportException.Corrupt("torch.storage._load_from_bytes", _at, "the magic number of a torch file", "another value");
+    }
+
+    private void Build(PickleValue target, PickleValue state)
+    {
+        PickleValue[] s = state is TupleValue tuple ? tuple.Items : throw Unexpected("BUILD", "a tuple", state);
+        if (target.IsHeld)
+        {
+            throw ImportException.Corrupt("BUILD", _at, "a value that no container holds yet", "one that is held");
+        }
+
+        switch (target, s)
+        {
+            case (DtypeValue { IsBuilt: false } dtype, [IntegerValue { Value: var version }, TextValue { Value: "<" or ">" or "=" or "|" } order, NoneValue, NoneValue, NoneValue, ..]):
+                if (version != 3 || s.Length != 8 || !IsInteger(s[5], -1) || !IsInteger(s[6], -1) || !IsInteger(s[7], 0))
+                {
+                    goto default;
+                }
+
+                (dtype.IsBuilt, dtype.IsBigEndian) = (true, order.Value == ">");
+                break;
+            case (TensorValue { Tensor: null } array, [IntegerValue { Value: var version }, TupleValue shape, DtypeValue dtype, BoolValue fortran, BytesValue bytes]) when version == 1:
+                array.Tensor = NumpyArrays.Create(bytes, dtype, shape, fortran.Value, budget, _at);
+                break;
+            default:
+                throw ImportException.Unsupported("BUILD", _at, "the state of a numpy array or dtype of plain numbers", PickleKeys.Describe(target));
+        }
+    }
+
+    private static bool IsByte(BytesValue value, byte expected)
+    {
+        if (value.Bytes.Length != 1)
+        {
+            return false;
+        }
+
+        Span<byte> only = [0];
+        value.Bytes.Read(0, only);
+        return only[0] == expected;
+    }
+
+    private static bool IsFlag(PickleValue value, bool expected) => value is BoolValue flag ? flag.Value == expected : IsInteger(value, expected ? 1 : 0);
+
+    private static bool IsInteger(PickleValue value, int expected) => value is IntegerValue integer && integer.Value == expected;
+}

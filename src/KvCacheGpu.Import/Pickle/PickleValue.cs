@@ -1,0 +1,96 @@
+namespace KvCacheGpu.Import;
+
+/// <summary>A value that a stream made: one of the sealed types of this file and the next. How deep and how large it is is kept with it, so that no code must recurse to find out.</summary>
+internal abstract class PickleValue
+{
+    /// <summary>Containers from here to the deepest value within; 0 for a value that holds none.</summary>
+    public int Depth { get; protected set; }
+
+    /// <summary>Values within, each counted wherever it occurs, and itself.</summary>
+    public long Weight { get; protected set; } = 1;
+
+    /// <summary>Whether a container holds it: from then on it must not change, so that depth and weight stay true and no cycle can close.</summary>
+    public bool IsHeld { get; set; }
+}
+
+/// <summary>None.</summary>
+internal sealed class NoneValue : PickleValue;
+
+/// <summary>True or False.</summary>
+internal sealed class BoolValue(bool value) : PickleValue
+{
+    public bool Value { get; } = value;
+}
+
+/// <summary>An integer of up to 16 bytes.</summary>
+internal sealed class IntegerValue(Int128 value) : PickleValue
+{
+    public Int128 Value { get; } = value;
+}
+
+/// <summary>A binary64.</summary>
+internal sealed class FloatValue(double value) : PickleValue
+{
+    public double Value { get; } = value;
+}
+
+/// <summary>A text.</summary>
+internal sealed class TextValue(string value) : PickleValue
+{
+    private int? _hash;
+    private bool? _isLatin1;
+
+    public string Value { get; } = value;
+
+    /// <summary>Computed once: a stream may use one long text as a key a million times.</summary>
+    public int Hash => _hash ??= Value.GetHashCode(StringComparison.Ordinal);
+
+    /// <summary>Whether every character is a byte of Latin-1.</summary>
+    public bool IsLatin1 => _isLatin1 ??= !Value.AsSpan().ContainsAnyExceptInRange('\0', '\u00ff');
+}
+
+/// <summary>A byte string: where it lies, not what it is.</summary>
+internal sealed class BytesValue(ByteSource bytes) : PickleValue
+{
+    public ByteSource Bytes { get; } = bytes;
+}
+
+/// <summary>A global: its name's meaning, and an element type where it names one.</summary>
+internal sealed class GlobalValue(PickleGlobal global, string name, ElementType? type) : PickleValue
+{
+    public PickleGlobal Global { get; } = global;
+
+    public string Name { get; } = name;
+
+    public ElementType? Type { get; } = type;
+}
+
+/// <summary>A torch.device: where a tensor once was. It says nothing here.</summary>
+internal sealed class DeviceValue : PickleValue;
+
+/// <summary>numpy's dtype.</summary>
+internal sealed class DtypeValue(ElementType type) : PickleValue
+{
+    public ElementType Type { get; } = type;
+
+    public bool IsBigEndian { get; set; }
+
+    public bool IsBuilt { get; set; }
+}
+
+/// <summary>A storage of torch.</summary>
+internal sealed class StorageValue(Storage root, long offset, long elements) : PickleValue
+{
+    public Storage Root { get; } = root;
+
+    /// <summary>First element within the root.</summary>
+    public long Offset { get; } = offset;
+
+    public long Elements { get; } = elements;
+}
+
+/// <summary>A tensor of torch or an array of numpy; the latter has no content until its BUILD.</summary>
+internal sealed class TensorValue(ImportTensor? tensor) : PickleValue
+{
+    public ImportTensor? Tensor { get; set; } = tensor;
+}

@@ -1,0 +1,72 @@
+using System.Globalization;
+using System.Text;
+
+namespace KvCacheGpu.Import;
+
+/// <summary>Visits what a file holds, from the root down, without recursion.</summary>
+internal static class PickleWalk
+{
+    // Objects may share parts that each path then names anew: paths together stay within this.
+    private const long LongestPaths = 16 << 20;
+
+    /// <summary>The tensors with their paths.</summary>
+    public static List<NamedTensor> Tensors(PickleValue root)
+    {
+        List<NamedTensor> tensors = [];
+        long characters = 0;
+        foreach ((StringBuilder path, PickleValue leaf) in Leaves(root))
+        {
+            if (leaf is TensorValue value)
+            {
+                ReadBudget.Check("paths", characters += path.Length, LongestPaths, 0);
+                tensors.Add(new NamedTensor(path.ToString(), value.Tensor!));
+            }
+        }
+
+        return tensors;
+    }
+
+    /// <summary>Every value that is no list, tuple or dict. The path is that of this moment.</summary>
+    public static IEnumerable<(StringBuilder Path, PickleValue Leaf)> Leaves(PickleValue root)
+    {
+        StringBuilder path = new();
+        Stack<(IEnumerator<(string? Key, PickleValue Value)> Children, int Length)> open = new();
+        if (Children(root) is { } first)
+        {
+            open.Push((first, 0));
+        }
+        else
+        {
+            yield return (path, root);
+        }
+
+        while (open.TryPeek(out var level))
+        {
+            path.Length = level.Length;
+            if (!level.Children.MoveNext())
+            {
+                open.Pop();
+                continue;
+            }
+
+            (string? key, PickleValue value) = level.Children.Current;
+            path.Append('/').Append(key);
+            if (Children(value) is { } children)
+            {
+                open.Push((children, path.Length));
+            }
+            else
+            {
+                yield return (path, value);
+            }
+        }
+    }
+
+    private static IEnumerator<(string?, PickleValue)>? Children(PickleValue value) => value switch
+    {
+        DictValue dict => dict.Items.Select(item => ((string?)PickleKeys.Text(item.Key), item.Value)).GetEnumerator(),
+        ListValue list => list.Items.Select((item, i) => ((string?)i.ToString(CultureInfo.InvariantCulture), item)).GetEnumerator(),
+        TupleValue tuple => tuple.Items.Select((item, i) => ((string?)i.ToString(CultureInfo.InvariantCulture), item)).GetEnumerator(),
+        _ => null,
+    };
+}

@@ -1,0 +1,41 @@
+namespace KvCacheGpu.Import;
+
+/// <summary>What is left of the limits for one file, nested streams included.</summary>
+internal sealed class ReadBudget(ImportLimits limits)
+{
+    private long _pickleBytes;
+    private long _opcodes;
+    private int _tensors;
+    private Int128 _tensorBytes;
+
+    public ImportLimits Limits { get; } = limits;
+
+    /// <summary>Counts an opcode.</summary>
+    public void CountOpcode(long offset) => Check("opcodes", ++_opcodes, Limits.Opcodes, offset);
+
+    /// <summary>Counts bytes of a stream, other than payload.</summary>
+    public void CountPickle(long bytes, long offset) => Check("pickle bytes", _pickleBytes += bytes, Limits.PickleBytes, offset);
+
+    /// <summary>Counts a tensor and the bytes that it would take on its own.</summary>
+    public void CountTensor(Int128 bytes, long offset)
+    {
+        Check("tensors", ++_tensors, Limits.Tensors, offset);
+        Check("tensor bytes", _tensorBytes += bytes, Limits.TensorBytes, offset);
+    }
+
+    /// <summary>Checks how deep and how large a container has become.</summary>
+    public void CheckShape(int depth, long weight, long offset)
+    {
+        Check("depth", depth, Limits.Depth, offset);
+        Check("values of one object", weight, Limits.Opcodes, offset);
+    }
+
+    /// <summary>Refuses what is beyond a limit.</summary>
+    public static void Check(string what, Int128 actual, long limit, long offset)
+    {
+        if (actual > limit)
+        {
+            throw ImportException.Corrupt(what, offset, $"{limit} at most", $"{actual}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+using System.Buffers.Binary;
+using System.Text;
+
+namespace KvCacheGpu.Import;
+
+/// <summary>Writes the opcodes of protocol 2 that a dict of tensors needs.</summary>
+internal sealed class PickleOutput
+{
+    private readonly List<byte> _bytes = [];
+
+    public PickleOutput()
+    {
+        Write(Opcode.PROTO);
+        _bytes.Add(2);
+    }
+
+    public void Write(Opcode opcode) => _bytes.Add((byte)opcode);
+
+    public void Global(string module, string name)
+    {
+        Write(Opcode.GLOBAL);
+        _bytes.AddRange(Encoding.ASCII.GetBytes($"{module}\n{name}\n"));
+    }
+
+    public void Text(string text)
+    {
+        byte[] utf8 = Encoding.UTF8.GetBytes(text);
+        Write(Opcode.BINUNICODE);
+        Number(utf8.Length, sizeof(int));
+        _bytes.AddRange(utf8);
+    }
+
+    public void Integer(long value)
+    {
+        Write(Opcode.LONG1);
+        _bytes.Add(sizeof(long));
+        Number(value, sizeof(long));
+    }
+
+    public void Integers(params ReadOnlySpan<long> values)
+    {
+        Write(Opcode.MARK);
+        foreach (long value in values)
+        {
+            Integer(value);
+        }
+
+        Write(Opcode.TUPLE);
+    }
+
+    /// <summary>Ends the stream.</summary>
+    public byte[] Stop()
+    {
+        Write(Opcode.STOP);
+        return _bytes.ToArray();
+    }
+
+    private void Number(long value, int bytes)
+    {
+        Span<byte> number = stackalloc byte[sizeof(long)];
+        BinaryPrimitives.WriteInt64LittleEndian(number, value);
+        _bytes.AddRange(number[..bytes]);
+    }
+}

@@ -1,0 +1,16 @@
+namespace KvCacheGpu;
+
+/// <summary>Which session of an <see cref="UltraAdaptiveKvCacheEngine"/>. The default value is the one session that hosts without sessions use.</summary>
+/// <param name="Id">What the host calls it; null and "" are the default session.</param>
+/// <param name="Tenant">Whose it is: named exactly where <see cref="KvTenancyOptions.MultiTenant"/> is on.</param>
+public readonly record struct KvSessionKey(string? Id, string? Tenant = null)
+{
+    /// <summary>A session of no tenant.</summary>
+    public static implicit operator KvSessionKey(string id) => FromString(id);
+
+    /// <summary>A session of no tenant.</summary>
+    public static KvSessionKey FromString(string id) => new(id);
+
+    /// <summary>"id", or "tenant/id".</summary>
+    public override string ToString() => Tenant is null ? Id ?? string.Empty : $"{Tenant}/{Id}";
+}

@@ -1,0 +1,34 @@
+namespace KvCacheGpu;
+
+/// <content>What changes while the engine runs.</content>
+public sealed partial class UltraAdaptiveKvCacheEngine
+{
+    /// <summary>
+    /// Takes those keys of a configuration that a running engine can change, from the next plan or call on: <c>enable_gc</c>, <c>gc_threshold</c>,
+    /// <c>tenant_max_tokens</c>, <c>monitor_memory</c>, <c>enable_profiling</c>. Leaves all others alone. A
+    /// <see cref="KvCacheConfig.Watermark"/> that code has set stays.
+    /// </summary>
+    /// <exception cref="KvConfigurationException">E003: one of them is refused. Nothing has changed.</exception>
+    public void Apply(KvCacheConfig config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        KvCacheConfig wanted = _config.Copy();
+        Take(wanted, config);
+        if (wanted.Validate(Cache.Geometry).Issues is [KvConfigurationIssue first, ..])
+        {
+            throw new KvConfigurationException(first.Key, first.Expected, first.Actual);
+        }
+
+        Take(_config, config);
+        Cache.Watermark = EngineSettings.Resolve(_config, Cache.Geometry).Watermark;
+    }
+
+    private static void Take(KvCacheConfig to, KvCacheConfig from)
+    {
+        to.Memory.EnableGc = from.Memory.EnableGc;
+        to.Memory.GcThreshold = from.Memory.GcThreshold;
+        to.Memory.MonitorMemory = from.Memory.MonitorMemory;
+        to.Tenancy.TenantMaxTokens = from.Tenancy.TenantMaxTokens;
+        to.Execution.EnableProfiling = from.Execution.EnableProfiling;
+    }
+}

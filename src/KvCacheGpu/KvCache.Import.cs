@@ -1,0 +1,81 @@
+using Microsoft.Win32.SafeHandles;
+
+namespace KvCacheGpu;
+
+/// <content>Loading a file by what it holds.</content>
+public sealed partial class KvCache
+{
+    /// <summary>
+    /// Loads a file by its bytes, whatever it is called: any file of a snapshot in its store, or what an importer reads. Refused, it leaves no
+    /// trace, and the file is never written.
+    /// </summary>
+    /// <param name="path">The file; no symbolic link.</param>
+    /// <param name="importers">Readers of foreign files, asked in order. The default is none.</param>
+    /// <param name="options">How a snapshot's store is read: its key. The default value is null: as <see cref="SnapshotStore"/> has it.</param>
+    /// <param name="progress">Told how far it is: bytes of a snapshot, tokens of an import.</param>
+    /// <param name="cancellationToken">Leaves all as it was.</param>
+    /// <returns>The sequences; <see cref="KvRestored.ImportedBy"/> says who read a foreign file.</returns>
+    /// <remarks>An imported file is appended by steps, for which a policy makes way as for any other.</remarks>
+    /// <exception cref="KvUnsupportedException">Neither a snapshot nor anything that an importer reads (E009).</exception>
+    /// <exception cref="KvCorruptionException">It is not whole (E004).</exception>
+    /// <exception cref="KvNewerVersionException">A later version of this library saved it (E007); it is untouched.</exception>
+    /// <exception cref="KvConfigurationException">It is of another model (E003).</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: the budget does not hold it.</exception>
+    /// <exception cref="KvPersistenceException">It cannot be read (E005).</exception>
+    public Task<KvRestored> LoadFileAsync(
+        string path,
+        IReadOnlyList<ISnapshotImporter>? importers = null,
+        SnapshotOptions? options = null,
+        IProgress<SnapshotProgress>? progress = null,
+        CancellationToken cancellationToken = default)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        return Task.Run(() => LoadFile(Path.GetFullPath(path), importers ?? [], options, progress, cancellationToken), cancellationToken);
+    }
+
+    private KvRestored LoadFile(
+        string path, IReadOnlyList<ISnapshotImporter> importers, SnapshotOptions? options, IProgress<SnapshotProgress>? progress, CancellationToken cancel)
+    {
+        (string directory, string name) = (Path.GetDirectoryName(path) ?? "/", Path.GetFileName(path));
+        try
+        {
+            LibcFiles files = LibcFiles.Instance;
+            using var folder = new OpenFile(files, files.OpenDirectory(directory));
+            using OpenFile file = folder.Open(name, FileUse.Read);
+            byte[] first = new byte[Math.Min(file.Length, ISnapshotImporter.FirstBytes)];
+            file.Read(first, 0);
+            if (first.AsSpan().StartsWith(FileHeader.Magic))
+            {
+                StoreNames names = FileHeader.SnapshotOf(first, file.Length, name);
+                var store = new SnapshotStore(directory, options);
+                return Load(take => store.Load(names, take, cancel), null, progress, cancel);
+            }
+
+            ISnapshotImporter importer = importers.FirstOrDefault(one => one.CanRead(first)) ?? throw new KvUnsupportedException(
+                $"file {name}", $"a snapshot, or what one of the importers reads ({string.Join(", ", importers.Select(one => one.Name))})", "neither");
+            using var stream = new FileStream(new SafeFileHandle(file.Descriptor, ownsHandle: false), FileAccess.Read);
+            return Import(stream, importer, name, progress, cancel);
+        }
+        catch (FileCallException error) when (error.Error == FileCallException.NoEntry)
+        {
+            throw new KvSnapshotNotFoundException($"file {path}", "it to be there", "none", error);
+        }
+        catch (FileCallException error)
+        {
+            throw new KvPersistenceException($"file {path}", "that it can be read", error.Message, error);
+        }
+    }
+
+    private KvRestored Import(Stream file, ISnapshotImporter importer, string name, IProgress<SnapshotProgress>? progress, CancellationToken cancel)
+    {
+        try
+        {
+            return new FileImport(this, importer.Read(file, cancel), importer.Name).Run(progress, cancel);
+        }
+        catch (Exception error) when (error is not (KvCacheException or OperationCanceledException or ObjectDisposedException))
+        {
+            throw new KvCorruptionException($"file {name}", $"what {importer.Name} reads", error.Message, error);
+        }
+    }
+}

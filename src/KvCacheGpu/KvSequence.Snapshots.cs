@@ -1,0 +1,59 @@
+namespace KvCacheGpu;
+
+/// <content>What a snapshot keeps of a sequence beside its pages.</content>
+public sealed partial class KvSequence
+{
+    private static readonly Dictionary<string, string> Nothing = [];
+
+    /// <summary>
+    /// What snapshots call the sequence; with its tenant unique among those saved together. The default value is null: its place among them,
+    /// counted from 0. Forks do not inherit it.
+    /// </summary>
+    public string? Name { get; set; }
+
+    /// <summary>
+    /// What snapshots keep for the host, copied when it is set: at most 900 pieces of 64 KiB of UTF-8 each. Keys that begin with "kvcache." are
+    /// the engine's. The default value is none. Forks do not inherit it.
+    /// </summary>
+    /// <exception cref="ArgumentException">Too many, or a key of the engine's.</exception>
+    public IReadOnlyDictionary<string, string> Metadata
+    {
+        get;
+        set => field = SequenceStanding.Checked(value);
+    } = Nothing;
+
+    internal PinnedSpans Pins => _pins;
+
+    /// <summary>Enters for a snapshot, next after who is inside; false where the sequence was disposed.</summary>
+    internal bool EnterNext(CancellationToken cancel) => _gate.EnterNext(cancel);
+
+    /// <summary>Leaves what <see cref="EnterNext"/>, or making it held, has entered.</summary>
+    internal void LeaveHeld() => _gate.Leave();
+
+    /// <summary>Takes back what was saved beside the pages: the sequence is new, and held.</summary>
+    internal void RestoreStanding(SnapshotSequence saved)
+    {
+        Table.Begin(saved.Length, saved.FirstOpenPage);
+        saved.TokenIds.Span.CopyTo(_tokens.Span);
+        SequenceStanding.Restore(saved, _pins, _segments);
+        (Name, Metadata) = (saved.Id, SequenceStanding.OfHost(saved.Metadata));
+    }
+
+    /// <summary>The scores of a row's pages from the first up to the given one, as bits, eight words each.</summary>
+    internal void ReadScores(int row, Span<int> words)
+    {
+        lock (Cache.DeviceGate)
+        {
+            Cache.Tier.Read(Table.ScoreWord(row, 0), words);
+        }
+    }
+
+    /// <summary>Writes what <see cref="ReadScores"/> reads.</summary>
+    internal void LoadScores(int row, ReadOnlySpan<int> words)
+    {
+        lock (Cache.DeviceGate)
+        {
+            Cache.Tier.Load(Table.ScoreWord(row, 0), words);
+        }
+    }
+}

@@ -1,0 +1,53 @@
+namespace KvCacheGpu;
+
+/// <summary>What an <see cref="ISnapshotImporter"/> found in a file.</summary>
+public sealed record ImportedCache
+{
+    /// <summary>What the keys and values are of, or null where the file does not say.</summary>
+    public string? ModelFingerprint { get; init; }
+
+    /// <summary>Layers.</summary>
+    public required int Layers { get; init; }
+
+    /// <summary>KV heads of a layer.</summary>
+    public required int KvHeads { get; init; }
+
+    /// <summary>Elements of one key.</summary>
+    public required int KeyWidth { get; init; }
+
+    /// <summary>Elements of one value.</summary>
+    public required int ValueWidth { get; init; }
+
+    /// <summary>The sequences, each with its own id.</summary>
+    public required IReadOnlyList<ImportedSequence> Sequences { get; init; }
+}
+
+/// <summary>One sequence of an imported file.</summary>
+public sealed record ImportedSequence
+{
+    /// <summary>What it is called; becomes <see cref="KvSequence.Name"/>.</summary>
+    public required string Id { get; init; }
+
+    /// <summary>Whose it is, or null.</summary>
+    public string? Tenant { get; init; }
+
+    /// <summary>Tokens, at least 1.</summary>
+    public required int Tokens { get; init; }
+
+    /// <summary>Token ids, <see cref="Tokens"/> of them. Empty, the default: the file has none; they read as -1 then, and the sequence shares no prefix.</summary>
+    public ReadOnlyMemory<int> TokenIds { get; init; }
+
+    /// <summary>What else the file says of it; becomes <see cref="KvSequence.Metadata"/>. The default value is none.</summary>
+    public IReadOnlyDictionary<string, string> Metadata { get; init; } = new Dictionary<string, string>();
+
+    /// <summary>Reads the keys and values of a layer.</summary>
+    public required ImportedLayerReader ReadLayer { get; init; }
+}
+
+/// <summary>Reads keys and values of some tokens of a layer. Called by one thread at a time; for each run of tokens, layer by layer.</summary>
+/// <param name="layer">Layer.</param>
+/// <param name="firstToken">First token.</param>
+/// <param name="tokens">How many.</param>
+/// <param name="keys">Receives <c>[tokens][KV heads][key width]</c>, in the plain basis, as the model's attention takes them.</param>
+/// <param name="values">Receives <c>[tokens][KV heads][value width]</c>.</param>
+public delegate void ImportedLayerReader(int layer, int firstToken, int tokens, Span<float> keys, Span<float> values);

@@ -1,0 +1,184 @@
+using System.Runtime.InteropServices;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>
+/// Sequences as they were at one moment each. Sealed pages never change: they are held by reference until they were read. What is still
+/// written is copied at once.
+/// </summary>
+internal sealed class CacheCapture(KvCache cache) : IDisposable
+{
+    private readonly List<SnapshotSequence> _sequences = [];
+    private readonly List<byte> _classes = [];
+    private readonly List<byte> _states = [];
+
+    // By ordinal: the slot that is held, or ~index of a copy. 0 once it was given back.
+    private readonly List<int> _sources = [];
+    private readonly List<int[]> _copies = [];
+    private readonly Dictionary<int, int> _held = [];
+    private readonly Dictionary<int, List<int>> _copied = [];
+
+    /// <summary>What was captured.</summary>
+    public SnapshotContent Content => new()
+    {
+        Geometry = cache.Geometry,
+        Classes = cache.Tier.Shape.Classes,
+        LayerClasses = cache.Tier.Shape.LayerClasses,
+        RotationSeed = cache.Settings.RotationSeed,
+        ModelFingerprint = cache.Settings.ModelFingerprint,
+        Sequences = _sequences,
+        PageClasses = _classes.ToArray(),
+        PageStates = _states.ToArray(),
+    };
+
+    /// <summary>Captures a sequence, held by the caller.</summary>
+    public void Add(KvSequence sequence)
+    {
+        PageTable table = sequence.Table;
+        if (Enumerable.Range(0, cache.Geometry.Layers).Any(table.HasMerged))
+        {
+            // A snapshot tells pages by their index, which says nothing of a merged one's tokens.
+            throw new KvUnsupportedException("saving a sequence", "pages that were not merged", $"merged ones ({nameof(KvCacheConfig.MergePages)})");
+        }
+
+        int[] starts = new int[table.Rows + 1];
+        for (int row = 0; row < table.Rows; row++)
+        {
+            starts[row + 1] = starts[row] + table.Count(row);
+        }
+
+        int[] indexes = new int[starts[^1]];
+        int[] ordinals = new int[starts[^1]];
+        Hold(table, starts, indexes, ordinals);
+        for (int row = 0; row < table.Rows; row++)
+        {
+            for (int entry = starts[row]; entry < starts[row + 1]; entry++)
+            {
+                if (ordinals[entry] < 0)
+                {
+                    ordinals[entry] = Copy(table.Slot(row, entry - starts[row]));
+                }
+            }
+        }
+
+        _sequences.Add(new SnapshotSequence
+        {
+            Id = sequence.Name ?? $"{_sequences.Count}",
+            Tenant = sequence.Options.Tenant,
+            Adapter = sequence.Options.Adapter,
+            TokenIds = sequence.TokenIds.ToArray(),
+            Steps = cache.NextStep,
+            FirstOpenPage = table.FirstOpen,
+            RowStarts = starts,
+            PageIndexes = indexes,
+            Ordinals = ordinals,
+            Metadata = SequenceStanding.Of(sequence),
+            Scores = SequenceColumns.Of(sequence, starts, indexes),
+        });
+    }
+
+    /// <summary>Copies pages out and lets go of them: a <see cref="SnapshotPageReader"/>.</summary>
+    public void Read(int firstOrdinal, Span<byte> bytes)
+    {
+        Span<int> words = MemoryMarshal.Cast<byte, int>(bytes);
+        int ordinal = firstOrdinal;
+        for (; words.Length > 0; ordinal++)
+        {
+            int source = _sources[ordinal];
+            int length = cache.Tier.Shape.Classes[_classes[ordinal]].Bytes / sizeof(int);
+            if (source < 0)
+            {
+                _copies[~source].CopyTo(words);
+            }
+            else
+            {
+                cache.ReadPage(source, words[..length]);
+            }
+
+            words = words[length..];
+        }
+
+        LetGo(firstOrdinal, ordinal);
+    }
+
+    /// <summary>Lets go of what was not read.</summary>
+    public void Dispose() => LetGo(0, _sources.Count);
+
+    private void LetGo(int first, int end)
+    {
+        Span<int> sources = CollectionsMarshal.AsSpan(_sources)[first..end];
+        cache.ReleasePages(sources);
+        sources.Clear();
+    }
+
+    private void Hold(PageTable table, int[] starts, int[] indexes, int[] ordinals)
+    {
+        PagePool pool = cache.Pool;
+        lock (pool.Gate)
+        {
+            for (int row = 0; row < table.Rows; row++)
+            {
+                for (int entry = starts[row]; entry < starts[row + 1]; entry++)
+                {
+                    int slot = table.Slot(row, entry - starts[row]);
+                    indexes[entry] = table.PageIndex(row, entry - starts[row]);
+                    if (!pool.IsSealed(slot))
+                    {
+                        ordinals[entry] = -1;
+                    }
+                    else if (!_held.TryGetValue(slot, out ordinals[entry]))
+                    {
+                        pool.AddReference(slot);
+                        _held[slot] = ordinals[entry] = Note(slot, PageState.Sealed);
+                        _sources.Add(slot);
+                    }
+                }
+            }
+        }
+    }
+
+    // A page that forks share is copied once, if neither wrote on in it between their captures.
+    private int Copy(int slot)
+    {
+        int[] words = new int[cache.Tier.Shape.Classes[KernelShape.Open].Bytes / sizeof(int)];
+        cache.ReadPage(slot, words);
+        ref List<int>? seen = ref CollectionsMarshal.GetValueRefOrAddDefault(_copied, slot, out _);
+        seen ??= [];
+        foreach (int ordinal in seen)
+        {
+            if (_copies[~_sources[ordinal]].AsSpan().SequenceEqual(words))
+            {
+                return ordinal;
+            }
+        }
+
+        int added;
+        lock (cache.Pool.Gate)
+        {
+            added = Note(slot, 0);
+        }
+
+        _sources.Add(~_copies.Count);
+        _copies.Add(words);
+        seen.Add(added);
+        return added;
+    }
+
+    private int Note(int slot, int state)
+    {
+        _classes.Add((byte)cache.Pool.ClassOf(slot));
+        _states.Add((byte)(state | cache.Pool.EncodingsOf(slot).Packed));
+        return _classes.Count - 1;
+    }
+}
+
+/// <summary>What a snapshot keeps of each page: how often its keys and values were encoded with loss, 2 bits each, and whether it is sealed.</summary>
+internal static class PageState
+{
+    public const int Sealed = 1 << 4;
+
+    private const int EncodingsMask = Sealed - 1;
+
+    public static Encodings EncodingsOf(int state) => Encodings.Of(state & EncodingsMask);
+}

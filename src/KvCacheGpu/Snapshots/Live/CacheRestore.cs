@@ -1,0 +1,275 @@
+using System.Runtime.InteropServices;
+
+namespace KvCacheGpu;
+
+/// <summary>
+/// A snapshot on its way into a cache. Until <see cref="Complete"/> its pages are taken, but listed nowhere, and its sequences are held: no
+/// step, no plan and no other snapshot meets them.
+/// </summary>
+internal sealed class CacheRestore(KvCache cache, IReadOnlyCollection<string>? ids)
+{
+    private readonly List<KvSequence> _sequences = [];
+    private SnapshotContent _content = null!;
+    private RestorePlan _plan = null!;
+    private PageRewriter? _rewriter;
+    private int[] _slots = [];
+    private int[] _firstPageOf = [];
+    private int[] _nextPage = [];
+    private int _open;
+    private long _evicted;
+    private long _kept;
+
+    /// <summary>Checks the snapshot and takes all that it needs, or refuses and changes nothing.</summary>
+    public void Begin(SnapshotContent content)
+    {
+        _content = content;
+        RestoreCheck.Model(cache, content);
+        SnapshotSequence[] chosen = Choose(content);
+        foreach (SnapshotSequence saved in chosen)
+        {
+            if (saved.Length > cache.Settings.MaxTokens)
+            {
+                throw new Refusal($"sequence '{saved.Id}'", cache.Settings.MaxTokens, saved.Length, "tokens").ToException();
+            }
+
+            RestoreCheck.Sequence(content, saved);
+        }
+
+        try
+        {
+            foreach (SnapshotSequence saved in chosen)
+            {
+                KvSequence sequence = cache.CreateSequence(SequenceStanding.OptionsOf(saved), isHeld: true);
+                _sequences.Add(sequence);
+                sequence.RestoreStanding(saved);
+                if (content.Geometry.PageTokens == cache.Geometry.PageTokens)
+                {
+                    SequenceColumns.Restore(sequence, saved, cache.StepsLater(saved.Steps));
+                }
+            }
+
+            Take(chosen);
+            cache.ReadyPages(_plan, _slots, _sequences);
+        }
+        catch
+        {
+            Abandon();
+            throw;
+        }
+    }
+
+    /// <summary>Reads all pages and writes them where they belong.</summary>
+    public void ReadPages(GenerationReader reader, IProgress<SnapshotProgress>? progress, CancellationToken cancel)
+    {
+        if (_plan.SamePages)
+        {
+            reader.ReadPages(Write, progress, cancel);
+        }
+        else
+        {
+            Regroup(reader, progress, cancel);
+        }
+    }
+
+    /// <summary>Publishes the sequences.</summary>
+    public KvRestored Complete()
+    {
+        cache.Publish(_plan, _slots, _sequences);
+        DropTemporary();
+        foreach (KvSequence sequence in _sequences)
+        {
+            sequence.LeaveHeld();
+        }
+
+        long exact = _plan.Pages.Count(page => page.IsExact);
+        return new KvRestored
+        {
+            Sequences = _sequences,
+            ExactPages = exact,
+            ReencodedPages = _plan.Pages.Count - exact,
+            EvictedPages = _evicted,
+            Notes = [.. Notes()],
+        };
+    }
+
+    /// <summary>Gives everything back.</summary>
+    public void Abandon()
+    {
+        DropTemporary();
+        cache.ReleasePages(_slots);
+        _slots = [];
+        foreach (KvSequence sequence in _sequences)
+        {
+            sequence.LeaveHeld();
+            sequence.Dispose();
+        }
+
+        _sequences.Clear();
+    }
+
+    private SnapshotSequence[] Choose(SnapshotContent content)
+    {
+        SnapshotSequence[] chosen = [.. content.Sequences.Where(saved => ids is null || ids.Contains(saved.Id))];
+        foreach (string id in ids ?? [])
+        {
+            if (!chosen.Any(saved => saved.Id == id))
+            {
+                throw new KvSnapshotNotFoundException($"sequence '{id}'", "it in the snapshot", $"{content.Sequences.Count} others");
+            }
+        }
+
+        return chosen;
+    }
+
+    private void Take(SnapshotSequence[] chosen)
+    {
+        var plan = new RestorePlan(cache.Classes, _content, chosen);
+        var eviction = new RestoreEviction(cache);
+        for (int round = 0; cache.TryTakePages(plan, out _slots, out _open) is { } refusal; round++)
+        {
+            chosen = eviction.TryShrink(_sequences, plan, refusal, round) ?? throw refusal.ToException();
+            plan = new RestorePlan(cache.Classes, _content, chosen);
+        }
+
+        _plan = plan;
+        _evicted = eviction.Evicted;
+        _rewriter = _open == 0 ? null : new PageRewriter(cache, _content);
+        ListByOrdinal();
+    }
+
+    // Which planned pages begin with a saved one: a list threaded through the pages, by their first source.
+    private void ListByOrdinal()
+    {
+        _firstPageOf = new int[_content.Pages];
+        _nextPage = new int[_plan.Pages.Count];
+        Array.Fill(_firstPageOf, -1);
+        for (int page = _plan.Pages.Count - 1; page >= 0; page--)
+        {
+            ref int first = ref _firstPageOf[_plan.Pages[page].Sources[0]];
+            (_nextPage[page], first) = (first, page);
+        }
+    }
+
+    private void Write(int firstOrdinal, ReadOnlySpan<byte> bytes)
+    {
+        for (int ordinal = firstOrdinal; bytes.Length > 0; ordinal++)
+        {
+            int length = _content.BytesOf(ordinal);
+            for (int page = _firstPageOf[ordinal]; page >= 0; page = _nextPage[page])
+            {
+                Write(page, ordinal, bytes[..length]);
+            }
+
+            bytes = bytes[length..];
+        }
+    }
+
+    private void Write(int page, int ordinal, ReadOnlySpan<byte> bytes)
+    {
+        PlannedPage planned = _plan.Pages[page];
+        if (planned.IsExact)
+        {
+            // An open page may lie here without the room for a digest that it had there.
+            int length = Math.Min(bytes.Length, cache.Tier.Shape.Classes[planned.Class].Bytes);
+            cache.LoadPage(_slots[page], MemoryMarshal.Cast<byte, int>(bytes[..length]));
+            return;
+        }
+
+        _rewriter!.Decode(_content.PageClasses.Span[ordinal], bytes, 0, 0, planned.Tokens);
+        Rewrite(page);
+    }
+
+    private void Regroup(GenerationReader reader, IProgress<SnapshotProgress>? progress, CancellationToken cancel)
+    {
+        byte[] bytes = new byte[_content.Classes.Max(layout => layout.Bytes)];
+        int from = _content.Geometry.PageTokens;
+        for (int page = 0; page < _plan.Pages.Count; page++)
+        {
+            PlannedPage planned = _plan.Pages[page];
+            int at = 0;
+            int skipped = planned.Skipped;
+            foreach (int source in planned.Sources)
+            {
+                cancel.ThrowIfCancellationRequested();
+                Span<byte> saved = bytes.AsSpan(0, _content.BytesOf(source));
+                reader.ReadPages(source, saved, cancel);
+                int tokens = Math.Min(from - skipped, planned.Tokens - at);
+                _rewriter!.Decode(_content.PageClasses.Span[source], saved, skipped, at, tokens);
+                (at, skipped) = (at + tokens, 0);
+            }
+
+            Rewrite(page);
+            progress?.Report(new SnapshotProgress(page + 1, _plan.Pages.Count));
+        }
+    }
+
+    private void Rewrite(int page)
+    {
+        if (!_rewriter!.Write(_plan.Pages[page], _slots[page], _open))
+        {
+            // No format holds it: it stays in full precision, as a step would leave it.
+            int next = cache.TakeOpenPage();
+            (_slots[page], _open) = (_open, Swap(_slots[page], next));
+            _plan.Keep(page);
+            _kept++;
+        }
+    }
+
+    private int Swap(int released, int next)
+    {
+        cache.ReleasePages([released]);
+        return next;
+    }
+
+    private void DropTemporary()
+    {
+        _rewriter?.Dispose();
+        _rewriter = null;
+        if (_open != 0)
+        {
+            cache.ReleasePages([_open]);
+            _open = 0;
+        }
+    }
+
+    private IEnumerable<string> Notes()
+    {
+        KvCacheConfig here = cache.Settings;
+        if (!_plan.SamePages)
+        {
+            yield return $"pages of {_content.Geometry.PageTokens} tokens became pages of {cache.Geometry.PageTokens}; what was known of their worth begins anew";
+        }
+        else if (cache.Eviction is not null && _plan.Sequences.Any(sequence => !SequenceColumns.Has(sequence.Saved, cache.Needs)))
+        {
+            yield return "the snapshot does not say what the policy asks of pages: it begins with 0";
+        }
+
+        if (_content.RotationSeed != here.RotationSeed && _plan.Pages.Any(page => !page.IsExact))
+        {
+            yield return $"the rotation's seed was {_content.RotationSeed}, here it is {here.RotationSeed}";
+        }
+
+        foreach (string pair in _plan.Pages.Where(page => !page.IsExact).Select(FormatsOf).Distinct())
+        {
+            yield return $"pages were written anew: {pair}";
+        }
+
+        if (_kept > 0)
+        {
+            yield return $"{_kept} pages stay in full precision, since their format cannot hold them";
+        }
+
+        if (_content.ModelFingerprint != here.ModelFingerprint)
+        {
+            yield return $"the model was not compared: '{_content.ModelFingerprint ?? "not said"}' there, '{here.ModelFingerprint ?? "not said"}' here";
+        }
+
+        if (_evicted > 0)
+        {
+            yield return $"the policy dropped {_evicted} pages, since the budget does not hold all";
+        }
+    }
+
+    private string FormatsOf(PlannedPage page) =>
+        $"{_content.Classes[_content.PageClasses.Span[page.Sources[0]]]} to {cache.Tier.Shape.Classes[page.Class]}";
+}

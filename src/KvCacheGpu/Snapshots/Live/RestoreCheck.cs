@@ -1,0 +1,68 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>Whether a snapshot can become sequences of a cache, asked before anything is taken for it.</summary>
+internal static class RestoreCheck
+{
+    /// <exception cref="KvConfigurationException">It is of another model (E003).</exception>
+    /// <exception cref="KvUnsupportedException">Its pages cannot be read here (E009).</exception>
+    public static void Model(KvCache cache, SnapshotContent content)
+    {
+        (KvGeometry here, KvGeometry there) = (cache.Geometry, content.Geometry);
+        Require(here.Layers == there.Layers, "layers", here.Layers, there.Layers);
+        Require(here.QueryHeads == there.QueryHeads, "query heads", here.QueryHeads, there.QueryHeads);
+        Require(here.Heads == there.Heads, "KV heads", here.Heads, there.Heads);
+        Require(here.KeyWidth == there.KeyWidth, "key width", here.KeyWidth, there.KeyWidth);
+        Require(here.ValueWidth == there.ValueWidth, "value width", here.ValueWidth, there.ValueWidth);
+        (string? own, string? saved) = (cache.Settings.ModelFingerprint, content.ModelFingerprint);
+        Require(own is null || saved is null || own == saved, "model fingerprint", own, saved);
+        if (content.LevelsVersion != Levels.Version && content.Classes.Any(HasLevels))
+        {
+            throw new KvUnsupportedException("snapshot", $"tables of levels of version {Levels.Version}", $"version {content.LevelsVersion}");
+        }
+    }
+
+    /// <summary>What the tables of a sequence must be for kernels to work on them.</summary>
+    /// <exception cref="KvCorruptionException">They are not (E004).</exception>
+    public static void Sequence(SnapshotContent content, SnapshotSequence sequence)
+    {
+        SequenceStanding.Check(sequence);
+        KvGeometry geometry = content.Geometry;
+        int pages = geometry.PagesFor(sequence.Length);
+
+        // Written on in, or read to the end, by everyone: never dropped.
+        bool endsInPart = sequence.Length % geometry.PageTokens != 0;
+        int whole = Math.Min(sequence.FirstOpenPage, endsInPart ? pages - 1 : pages);
+        ReadOnlySpan<int> starts = sequence.RowStarts.Span, indexes = sequence.PageIndexes.Span;
+        for (int row = 0; row < starts.Length - 1; row++)
+        {
+            int last = starts[row + 1] - (pages - whole);
+            bool isThere = pages == whole || (last >= starts[row] && indexes[last] == whole);
+            if (!isThere)
+            {
+                throw new KvCorruptionException($"sequence '{sequence.Id}', row {row}", $"all pages from {whole} to its end at {pages}", "fewer");
+            }
+
+            for (int entry = Math.Max(starts[row], last); entry < starts[row + 1]; entry++)
+            {
+                PageLayout layout = content.Classes[content.PageClasses.Span[sequence.Ordinals.Span[entry]]];
+                if (indexes[entry] >= sequence.FirstOpenPage && !(layout.KeyFormat.IsFullPrecision() && layout.ValueFormat.IsFullPrecision()))
+                {
+                    throw new KvCorruptionException($"sequence '{sequence.Id}', row {row}", $"open pages in full precision, page {indexes[entry]} among them", $"{layout}");
+                }
+            }
+        }
+    }
+
+    private static bool HasLevels(PageLayout layout) =>
+        (layout.KeyFormat.IsRotated() && layout.KeyFormat != PageFormat.I8) || (layout.ValueFormat.IsRotated() && layout.ValueFormat != PageFormat.I8);
+
+    private static void Require<T>(bool holds, string what, T expected, T actual)
+    {
+        if (!holds)
+        {
+            throw new KvConfigurationException("snapshot", $"a {what} of {expected}, as the cache has", $"{actual}");
+        }
+    }
+}

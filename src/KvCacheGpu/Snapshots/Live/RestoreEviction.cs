@@ -1,0 +1,79 @@
+namespace KvCacheGpu;
+
+/// <summary>
+/// Lets the cache's policy drop pages of a snapshot that its budget does not hold, by the scores that were saved with them. Pages are not
+/// demoted on the way in, and live sequences give nothing.
+/// </summary>
+internal sealed class RestoreEviction(KvCache cache)
+{
+    private const int MostRounds = 8;
+
+    /// <summary>Entries dropped so far.</summary>
+    public long Evicted { get; private set; }
+
+    /// <summary>Drops what frees as many bytes as are missing, a little more from round to round.</summary>
+    /// <param name="sequences">The sequences, held; their scores are restored.</param>
+    /// <param name="plan">What does not fit; of pages as large as saved.</param>
+    /// <param name="refusal">What it lacks.</param>
+    /// <param name="round">How often that was tried before.</param>
+    /// <returns>What is left; null where there is no policy, or nothing more that it may drop.</returns>
+    public SnapshotSequence[]? TryShrink(IReadOnlyList<KvSequence> sequences, RestorePlan plan, in Refusal refusal, int round)
+    {
+        // Policies that read keys would have to read the pages first.
+        if (cache.Eviction is null || round == MostRounds || !plan.SamePages || cache.Needs.Has(KvStatistics.KeyMeans))
+        {
+            return null;
+        }
+
+        int[][] bytes = FreedBy(plan);
+        double missing = (refusal.Needed - refusal.Most) * (1 + (0.25 * round));
+        double all = bytes.Sum(entries => entries.Sum(b => (double)b));
+        long before = Evicted;
+        var left = new SnapshotSequence[sequences.Count];
+        for (int i = 0; i < left.Length; i++)
+        {
+            long share = (long)Math.Ceiling(missing * bytes[i].Sum(b => (double)b) / Math.Max(all, 1));
+            left[i] = Without(plan.Sequences[i], cache.Eviction.PlanRestored(sequences[i], plan.Sequences[i], bytes[i], share));
+        }
+
+        return Evicted > before ? left : null;
+    }
+
+    // By sequence and entry: a page that another entry lists, too, frees nothing.
+    private int[][] FreedBy(RestorePlan plan)
+    {
+        int[] listed = new int[plan.Pages.Count];
+        foreach (PlannedSequence sequence in plan.Sequences)
+        {
+            foreach (int page in sequence.Pages)
+            {
+                listed[page]++;
+            }
+        }
+
+        return [.. plan.Sequences.Select(sequence => sequence.Pages
+            .Select(page => listed[page] > 1 ? 0 : cache.Tier.Shape.Classes[plan.Pages[page].Class].Bytes).ToArray())];
+    }
+
+    // Scores stay whole: they are in the tables already, by page.
+    private SnapshotSequence Without(PlannedSequence sequence, bool[] drops)
+    {
+        SnapshotSequence saved = sequence.Saved;
+        int[] starts = new int[sequence.RowStarts.Length];
+        for (int row = 0; row < starts.Length - 1; row++)
+        {
+            (int first, int end) = (sequence.RowStarts[row], sequence.RowStarts[row + 1]);
+            starts[row + 1] = starts[row] + drops.AsSpan(first, end - first).Count(false);
+        }
+
+        Evicted += drops.AsSpan().Count(true);
+        return saved with
+        {
+            RowStarts = starts,
+            PageIndexes = Kept(saved.PageIndexes, drops),
+            Ordinals = Kept(saved.Ordinals, drops),
+        };
+    }
+
+    private static int[] Kept(ReadOnlyMemory<int> entries, bool[] drops) => [.. entries.ToArray().Where((_, entry) => !drops[entry])];
+}

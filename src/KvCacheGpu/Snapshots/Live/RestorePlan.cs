@@ -1,0 +1,236 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>A page that a restore makes.</summary>
+/// <param name="Layer">A layer that lists it.</param>
+/// <param name="Class">Class that it gets.</param>
+/// <param name="IsSealed">Whether it never changes again.</param>
+/// <param name="IsExact">Whether its bytes are those that were saved.</param>
+/// <param name="Encodings">What it will have gone through.</param>
+internal readonly record struct PlannedPage(int Layer, int Class, bool IsSealed, bool IsExact, Encodings Encodings)
+{
+    /// <summary>Tokens that it holds.</summary>
+    public int Tokens { get; init; }
+
+    /// <summary>The saved pages that it is made of, from the one that holds its first token on; one where page sizes agree.</summary>
+    public required int[] Sources { get; init; }
+
+    /// <summary>Its first token, counted from that of the first source.</summary>
+    public int Skipped { get; init; }
+}
+
+/// <summary>A sequence that a restore makes: its entries by row, as <see cref="SnapshotSequence"/> has them, of planned pages.</summary>
+internal sealed record PlannedSequence(SnapshotSequence Saved, int FirstOpen)
+{
+    public required int[] RowStarts { get; init; }
+
+    public required int[] PageIndexes { get; init; }
+
+    public required int[] Pages { get; init; }
+}
+
+/// <summary>Which pages of this cache a snapshot becomes: as they are where layouts agree, else written anew.</summary>
+internal sealed class RestorePlan
+{
+    private readonly PageClasses _classes;
+    private readonly SnapshotContent _content;
+    private readonly int[] _exactClass;
+    private readonly Dictionary<(int Ordinal, int Class), int> _pageOf = [];
+    private readonly Dictionary<string, int> _pageOfParts = new(StringComparer.Ordinal);
+    private readonly List<PlannedPage> _pages = [];
+
+    /// <summary>Plans the given sequences of a content that was checked (<see cref="RestoreCheck"/>).</summary>
+    public RestorePlan(PageClasses classes, SnapshotContent content, IReadOnlyList<SnapshotSequence> sequences)
+    {
+        (_classes, _content) = (classes, content);
+        _exactClass = [.. content.Classes.Select((layout, c) => ExactClass(layout, c))];
+        Sequences = [.. sequences.Select(saved => SamePages ? Plan(saved) : Regroup(saved))];
+    }
+
+    /// <summary>Whether both have pages of as many tokens.</summary>
+    public bool SamePages => _content.Geometry.PageTokens == Geometry.PageTokens;
+
+    public IReadOnlyList<PlannedPage> Pages => _pages;
+
+    /// <summary>Whether all pages come as they were saved.</summary>
+    public bool IsExact => _pages.TrueForAll(page => page.IsExact);
+
+    public IReadOnlyList<PlannedSequence> Sequences { get; }
+
+    /// <summary>Says that a page stays in full precision, since its class does not hold it.</summary>
+    public void Keep(int page) => _pages[page] = _pages[page] with { Class = KernelShape.Open };
+
+    /// <summary>Slots by class.</summary>
+    public SlotCounts Need
+    {
+        get
+        {
+            SlotCounts need = default;
+            foreach (PlannedPage page in _pages)
+            {
+                need[page.Class]++;
+            }
+
+            return need;
+        }
+    }
+
+    private KvGeometry Geometry => _classes.Shape.Geometry;
+
+    private PlannedSequence Plan(SnapshotSequence saved)
+    {
+        (int[] starts, int[] indexes) = (saved.RowStarts.ToArray(), saved.PageIndexes.ToArray());
+        int[] pages = new int[indexes.Length];
+        for (int row = 0; row < starts.Length - 1; row++)
+        {
+            for (int entry = starts[row]; entry < starts[row + 1]; entry++)
+            {
+                int tokens = Math.Min(Geometry.PageTokens, saved.Length - (indexes[entry] * Geometry.PageTokens));
+                pages[entry] = PageOf(saved.Ordinals.Span[entry], row / Geometry.KvHeads, indexes[entry] >= saved.FirstOpenPage, tokens);
+            }
+        }
+
+        return new PlannedSequence(saved, saved.FirstOpenPage) { RowStarts = starts, PageIndexes = indexes, Pages = pages };
+    }
+
+    // A page may be sealed for one sequence and still open for its fork, where it is sealed as it lies.
+    private int PageOf(int ordinal, int layer, bool isOpen, int tokens)
+    {
+        int from = _content.PageClasses.Span[ordinal];
+        int target = TargetOf(ordinal, layer, isOpen);
+        if (_pageOf.TryGetValue((ordinal, target), out int known))
+        {
+            _pages[known] = _pages[known] with { Tokens = Math.Max(_pages[known].Tokens, tokens), IsSealed = _pages[known].IsSealed || !isOpen };
+            return known;
+        }
+
+        PageLayout before = _content.Classes[from];
+        bool isSealed = !isOpen || IsSealed(ordinal);
+        bool isExact = _exactClass[from] >= 0 && (target == _exactClass[from] || HoldsSame(target, before));
+        Encodings encodings = Went(ordinal, before);
+        var page = new PlannedPage(layer, target, isSealed, isExact, isExact ? encodings : encodings.After(before, _classes.Shape.Classes[target]))
+        {
+            Sources = [ordinal],
+            Tokens = tokens,
+        };
+        return _pageOf[(ordinal, target)] = Add(page);
+    }
+
+    // What is sealed in a layout that the layer has here stays in it; what was kept in full precision, too.
+    private int TargetOf(int ordinal, int layer, bool isOpen)
+    {
+        int from = _content.PageClasses.Span[ordinal];
+        bool wasKept = from == KernelShape.Open && !isOpen;
+        if ((isOpen && !IsSealed(ordinal)) || wasKept)
+        {
+            return KernelShape.Open;
+        }
+
+        int target = _exactClass[from];
+        bool isHere = target > 0 && (_classes.Shape.LayerClasses[layer] & (1 << target)) != 0;
+        return isOpen ? isHere && HoldsSame(KernelShape.Open, _classes.Shape.Classes[target]) ? target : KernelShape.Open
+            : isHere ? target : _classes.SealedIn(layer);
+    }
+
+    // The class here whose pages have the same bits: layout and, where formats are rotated, its signs.
+    private int ExactClass(PageLayout layout, int from)
+    {
+        bool isRotated = layout.KeyFormat.IsRotated() || layout.ValueFormat.IsRotated();
+        if (!SamePages || (isRotated && _content.RotationSeed != _classes.Shape.RotationSeed))
+        {
+            return -1;
+        }
+
+        if (from == KernelShape.Open)
+        {
+            PageLayout open = _classes.Shape.Classes[KernelShape.Open];
+            return open.KeyFormat == layout.KeyFormat && open.ValueFormat == layout.ValueFormat ? KernelShape.Open : -1;
+        }
+
+        for (int c = 1; c < _classes.Count; c++)
+        {
+            if (_classes.Shape.Classes[c] == layout)
+            {
+                return c;
+            }
+        }
+
+        return -1;
+    }
+
+    private bool HoldsSame(int target, PageLayout layout) => _classes.Shape.Classes[target] == layout;
+
+    private bool IsSealed(int ordinal) => _content.PageStates.Length > 0 && (_content.PageStates.Span[ordinal] & PageState.Sealed) != 0;
+
+    // Who saved without states did not count; a page in a lossy format went through one encoding at least.
+    private Encodings Went(int ordinal, PageLayout layout)
+    {
+        Encodings said = _content.PageStates.Length == 0 ? default : PageState.EncodingsOf(_content.PageStates.Span[ordinal]);
+        return new Encodings(
+            Math.Max(said.Key, layout.KeyFormat.IsFullPrecision() ? 0 : 1), Math.Max(said.Value, layout.ValueFormat.IsFullPrecision() ? 0 : 1));
+    }
+
+    // Pages of another size: those stay whose tokens are all there.
+    private PlannedSequence Regroup(SnapshotSequence saved)
+    {
+        (int from, int to) = (_content.Geometry.PageTokens, Geometry.PageTokens);
+        int open = (int)((long)saved.FirstOpenPage * from / to);
+        var starts = new List<int> { 0 };
+        var indexes = new List<int>();
+        var pages = new List<int>();
+        ReadOnlySpan<int> rowStarts = saved.RowStarts.Span;
+        for (int row = 0; row < rowStarts.Length - 1; row++)
+        {
+            ReadOnlySpan<int> savedIndexes = saved.PageIndexes.Span[rowStarts[row]..rowStarts[row + 1]];
+            ReadOnlySpan<int> ordinals = saved.Ordinals.Span[rowStarts[row]..rowStarts[row + 1]];
+            for (int page = 0; page < Geometry.PagesFor(saved.Length); page++)
+            {
+                int first = page * to;
+                int end = Math.Min(saved.Length, first + to);
+                int entry = savedIndexes.BinarySearch(first / from);
+                int count = ((end - 1) / from) - (first / from) + 1;
+                if (entry >= 0 && entry + count <= savedIndexes.Length && savedIndexes[entry + count - 1] == (end - 1) / from)
+                {
+                    indexes.Add(page);
+                    pages.Add(PageOfParts(ordinals.Slice(entry, count), row / Geometry.KvHeads, first % from, end - first, page >= open));
+                }
+                else if (page >= open || end == saved.Length)
+                {
+                    throw new KvUnsupportedException(
+                        $"sequence '{saved.Id}'", $"pages of {from} tokens, or of a part of that: some of those before its end were evicted", $"pages of {to} tokens");
+                }
+            }
+
+            starts.Add(indexes.Count);
+        }
+
+        return new PlannedSequence(saved, open) { RowStarts = [.. starts], PageIndexes = [.. indexes], Pages = [.. pages] };
+    }
+
+    private int PageOfParts(ReadOnlySpan<int> sources, int layer, int skipped, int tokens, bool isOpen)
+    {
+        string key = $"{layer}:{skipped}:{tokens}:{isOpen}:{string.Join(',', sources.ToArray())}";
+        if (!_pageOfParts.TryGetValue(key, out int page))
+        {
+            int target = isOpen ? KernelShape.Open : _classes.SealedIn(layer);
+            Encodings most = default;
+            foreach (int source in sources)
+            {
+                PageLayout layout = _content.Classes[_content.PageClasses.Span[source]];
+                Encodings after = Went(source, layout).After(layout, _classes.Shape.Classes[target]);
+                most = new Encodings(Math.Max(most.Key, after.Key), Math.Max(most.Value, after.Value));
+            }
+
+            _pageOfParts[key] = page = Add(new PlannedPage(layer, target, !isOpen, false, most) { Sources = sources.ToArray(), Skipped = skipped, Tokens = tokens });
+        }
+
+        return page;
+    }
+
+    private int Add(in PlannedPage page)
+    {
+        _pages.Add(page);
+        return _pages.Count - 1;
+    }
+}

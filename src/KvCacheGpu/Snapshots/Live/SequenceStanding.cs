@@ -1,0 +1,171 @@
+using System.Globalization;
+
+namespace KvCacheGpu;
+
+/// <summary>
+/// What a snapshot keeps of a sequence among its metadata: pins, segments, salt, retention, how recently it was stepped. Keys of the
+/// engine begin with "kvcache.".
+/// </summary>
+/// <remarks>
+/// <code>
+/// kvcache.pins         start,end,start,end,...     split over kvcache.pins, kvcache.pins.1, ... of 5,000 numbers each
+/// kvcache.segments     start,start,...             the same
+/// kvcache.retention    first,end or -1,priority,milliseconds or -1,...
+/// kvcache.salt         as it is
+/// kvcache.samples      steps that the masses sum up
+/// kvcache.last-step    the cache's clock
+/// </code>
+/// </remarks>
+internal static class SequenceStanding
+{
+    public const string Salt = Prefix + "salt";
+    public const string Samples = Prefix + "samples";
+    public const string LastStep = Prefix + "last-step";
+
+    private const string Prefix = "kvcache.";
+    private const string Pins = Prefix + "pins";
+    private const string Segments = Prefix + "segments";
+    private const string Retention = Prefix + "retention";
+    private const int NumbersOfPiece = 5000;
+    private const int MostOfHost = 900;
+
+    /// <summary>A copy of what a host may set.</summary>
+    public static IReadOnlyDictionary<string, string> Checked(IReadOnlyDictionary<string, string> metadata)
+    {
+        ArgumentNullException.ThrowIfNull(metadata);
+        if (metadata.Count > MostOfHost)
+        {
+            throw new ArgumentException($"expected at most {MostOfHost} pieces of metadata, got {metadata.Count}", nameof(metadata));
+        }
+
+        foreach ((string key, string value) in metadata)
+        {
+            SnapshotLimits.CheckText(key, nameof(metadata));
+            SnapshotLimits.CheckText(value, nameof(metadata));
+            if (key.StartsWith(Prefix, StringComparison.Ordinal))
+            {
+                throw new ArgumentException($"expected keys that do not begin with '{Prefix}', got '{key}'", nameof(metadata));
+            }
+        }
+
+        return new Dictionary<string, string>(metadata);
+    }
+
+    /// <summary>The host's metadata and the engine's.</summary>
+    public static Dictionary<string, string> Of(KvSequence sequence)
+    {
+        var all = new Dictionary<string, string>(sequence.Metadata);
+        Write(all, Pins, [.. sequence.Pins.Spans.SelectMany(span => (long[])[span.Start, span.End])]);
+        long[] segments = new long[sequence.SegmentStarts.Length];
+        for (int i = 0; i < segments.Length; i++)
+        {
+            segments[i] = sequence.SegmentStarts[i];
+        }
+
+        Write(all, Segments, segments);
+        Write(all, Samples, [sequence.Scores?.Samples ?? 0]);
+        Write(all, LastStep, [sequence.LastStep]);
+        Write(all, Retention, [.. (sequence.Options.Retention ?? []).SelectMany(range =>
+            (long[])[range.FirstToken, range.EndToken ?? -1, range.Priority, (long)(range.Duration?.TotalMilliseconds ?? -1)])]);
+        if (sequence.Options.Salt is { } salt)
+        {
+            all[Salt] = salt;
+        }
+
+        return all;
+    }
+
+    /// <summary>The host's alone.</summary>
+    public static Dictionary<string, string> OfHost(IReadOnlyDictionary<string, string> metadata) =>
+        metadata.Where(pair => !pair.Key.StartsWith(Prefix, StringComparison.Ordinal)).ToDictionary(StringComparer.Ordinal);
+
+    /// <summary>Whose a saved sequence was.</summary>
+    public static KvSequenceOptions OptionsOf(SnapshotSequence saved)
+    {
+        long[] numbers = Read(saved, Retention);
+        Require(saved, numbers.Length % 4 == 0, Retention);
+        return new KvSequenceOptions
+        {
+            Tenant = saved.Tenant,
+            Adapter = saved.Adapter,
+            Salt = saved.Metadata.GetValueOrDefault(Salt),
+            Retention = numbers.Length == 0 ? null : [.. numbers.Chunk(4).Select(n => new KvRetentionRange(
+                Int(saved, n[0]), n[1] < 0 ? null : Int(saved, n[1]), Int(saved, n[2]), n[3] < 0 ? null : TimeSpan.FromMilliseconds(Int(saved, n[3]))))],
+        };
+    }
+
+    /// <summary>Takes back pins and segments.</summary>
+    public static void Restore(SnapshotSequence saved, PinnedSpans pins, List<int> segments)
+    {
+        foreach (long[] span in Read(saved, Pins).Chunk(2))
+        {
+            pins.Add((int)span[0], (int)span[1]);
+        }
+
+        segments.AddRange(Read(saved, Segments).Select(start => (int)start));
+    }
+
+    /// <summary>Refuses what no sequence can have been, before anything is taken for it.</summary>
+    public static void Check(SnapshotSequence saved)
+    {
+        long before = 0;
+        long[] pins = Read(saved, Pins);
+        Require(saved, pins.Length % 2 == 0, Pins);
+        foreach (long[] span in pins.Chunk(2))
+        {
+            Require(saved, span[0] >= before && span[0] < span[1] && span[1] <= saved.Length, Pins);
+            before = span[1];
+        }
+
+        before = 0;
+        foreach (long start in Read(saved, Segments))
+        {
+            Require(saved, start > before && start <= saved.Length, Segments);
+            before = start;
+        }
+
+        Require(saved, Number(saved, Samples) >= 0, Samples);
+    }
+
+    /// <summary>A single number, 0 where there is none.</summary>
+    public static long Number(SnapshotSequence saved, string key) => Read(saved, key) is [var number, ..] ? number : 0;
+
+    private static void Write(Dictionary<string, string> all, string key, long[] numbers)
+    {
+        int piece = 0;
+        foreach (long[] part in numbers.Chunk(NumbersOfPiece))
+        {
+            all[piece == 0 ? key : $"{key}.{piece}"] = string.Join(',', part.Select(n => n.ToString(CultureInfo.InvariantCulture)));
+            piece++;
+        }
+    }
+
+    private static long[] Read(SnapshotSequence saved, string key)
+    {
+        var numbers = new List<long>();
+        for (int piece = 0; saved.Metadata.TryGetValue(piece == 0 ? key : $"{key}.{piece}", out string? text); piece++)
+        {
+            foreach (string part in text.Split(','))
+            {
+                Require(saved, long.TryParse(part, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long number), key);
+                numbers.Add(number);
+            }
+        }
+
+        return [.. numbers];
+    }
+
+    private static int Int(SnapshotSequence saved, long number)
+    {
+        Require(saved, number is >= 0 and <= int.MaxValue, Retention);
+        return (int)number;
+    }
+
+    private static void Require(SnapshotSequence saved, bool holds, string key)
+    {
+        if (!holds)
+        {
+            throw new KvCorruptionException($"sequence '{saved.Id}'", $"numbers that the engine wrote under {key}", "others");
+        }
+    }
+}

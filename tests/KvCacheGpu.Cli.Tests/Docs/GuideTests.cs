@@ -1,0 +1,113 @@
+using System.Text.RegularExpressions;
+using KvCacheGpu.Configuration;
+
+namespace KvCacheGpu.Cli.Tests.Docs;
+
+/// <summary>Files, commands and results of the guides, run as they stand: a fresh folder for each chapter.</summary>
+public partial class GuideTests
+{
+    [Theory]
+    [InlineData("migration.md", 11)]
+    [InlineData("troubleshooting.md", 8)]
+    public void Every_command_of_a_guide_runs_and_gives_what_it_shows(string guide, int least)
+    {
+        string text = File.ReadAllText(Path.Combine(Root(), "docs", guide));
+        int ran = 0;
+        foreach (string chapter in text.Split("\n## "))
+        {
+            string folder = Directory.CreateTempSubdirectory("kvcache-guide-").FullName;
+            Directory.CreateDirectory(Path.Combine(folder, "config"));
+            foreach (Match block in Block().Matches(chapter))
+            {
+                (string kind, string name, string body) = (block.Groups["kind"].Value, block.Groups["name"].Value, block.Groups["body"].Value);
+                if (kind == "file")
+                {
+                    File.WriteAllText(Path.Combine(folder, name), body);
+                }
+                else if (kind == "result")
+                {
+                    Assert.Equal(body, File.ReadAllText(Path.Combine(folder, name)));
+                }
+                else
+                {
+                    foreach (string line in body.Split('\n', StringSplitOptions.RemoveEmptyEntries))
+                    {
+                        Run(folder, line);
+                        ran++;
+                    }
+                }
+            }
+
+            Directory.Delete(folder, recursive: true);
+        }
+
+        Assert.Equal(ran, Regex.Count(text, @"^(echo \d+ \| )?kvcache .*$", RegexOptions.Multiline));
+        Assert.InRange(ran, least, int.MaxValue);
+    }
+
+    [Fact]
+    public void The_guides_program_runs_as_it_is_printed()
+    {
+        string[] source = [.. File.ReadAllLines(Path.Combine(Root(), "tests", "KvCacheGpu.Cli.Tests", "Docs", "MigrationSnippet.cs")).Select(line => line.Trim())];
+        string[] code = source[(Array.IndexOf(source, "// <migration>") + 1)..Array.IndexOf(source, "// </migration>")];
+        string[] guide = [.. File.ReadAllLines(Path.Combine(Root(), "docs", "migration.md")).Select(line => line.Trim())];
+        Assert.Contains(string.Join('\n', code), string.Join('\n', guide), StringComparison.Ordinal);
+
+        string folder = Directory.CreateTempSubdirectory("kvcache-guide-").FullName;
+        File.WriteAllText(Path.Combine(folder, ".env"), "KV_CACHE_SIZE=5\n");
+        MigrationSnippet.Run(new KvConfigLocation(folder, "config/kv_cache.yaml", ".env"));
+        Assert.Equal("KV_CACHE_SIZE=5\n", File.ReadAllText(Path.Combine(folder, ".env")));
+        Directory.Delete(folder, recursive: true);
+    }
+
+    [Fact]
+    public void Every_error_code_is_explained()
+    {
+        string guide = File.ReadAllText(Path.Combine(Root(), "docs", "troubleshooting.md"));
+        Assert.All(Enumerable.Range(1, 9), code => Assert.Contains($"| E00{code} | ", guide, StringComparison.Ordinal));
+        string[] errors = [.. typeof(KvCacheException).Assembly.GetExportedTypes().Where(type => type.BaseType == typeof(KvCacheException)).Select(type => type.Name)];
+        Assert.All(errors, name => Assert.Contains($"`{name}`", guide, StringComparison.Ordinal));
+    }
+
+    // Tests share one current folder: paths that a reader would take from it are made whole.
+    private static void Run(string folder, string line)
+    {
+        Match match = Command().Match(line);
+        List<string> args = [.. match.Groups["args"].Value.Split(' ', StringSplitOptions.RemoveEmptyEntries)];
+        if (args[0] is "config" or "migrate" or "rollback")
+        {
+            int file = args.IndexOf("--file");
+            if (file >= 0)
+            {
+                args[file + 1] = Path.Combine(folder, args[file + 1]);
+            }
+
+            args.AddRange(["--env", Path.Combine(folder, ".env")]);
+            if (file >= 0 && !File.Exists(Path.Combine(folder, ".env")))
+            {
+                args.RemoveRange(args.Count - 2, 2);
+            }
+        }
+
+        Tool tool = Tool.Answering(match.Groups["answer"].Value, [.. args]);
+        Assert.True(tool.Exit == 0, $"{line}: {tool.Exit} {tool.Error}");
+        Assert.NotEqual(string.Empty, tool.Output);
+    }
+
+    private static string Root()
+    {
+        var directory = new DirectoryInfo(AppContext.BaseDirectory);
+        while (!File.Exists(Path.Combine(directory!.FullName, "KvCacheGpu.sln")))
+        {
+            directory = directory.Parent;
+        }
+
+        return directory.FullName;
+    }
+
+    [GeneratedRegex(@"^<!-- (?<kind>file|run|result)(: (?<name>\S+))? -->\n```\w+\n(?<body>.*?)^```$", RegexOptions.Singleline | RegexOptions.Multiline | RegexOptions.ExplicitCapture)]
+    private static partial Regex Block();
+
+    [GeneratedRegex(@"^(echo (?<answer>\d+) \| )?kvcache (?<args>.+)$", RegexOptions.ExplicitCapture)]
+    private static partial Regex Command();
+}

@@ -1,0 +1,117 @@
+using System.CommandLine;
+using KvCacheGpu.Catalog;
+
+namespace KvCacheGpu.Cli;
+
+/// <summary><c>kvcache db</c>: the catalog's schema, up and down.</summary>
+internal static class DbCommand
+{
+    /// <summary>Makes the command.</summary>
+    public static Command Create(Terminal terminal) => new("db", "The catalog's schema: where it stands, up, and down.")
+    {
+        Status(terminal), Migrate(terminal), Rollback(terminal),
+    };
+
+    private static Command Status(Terminal terminal)
+    {
+        (Option<string> database, Option<bool> json) = (Database(), Choice.Json());
+        Command command = new("status", "Its version, and what differs from it.") { database, json };
+        command.SetAction(async (parsed, cancel) =>
+        {
+            CatalogSchema schema = new(parsed.GetRequiredValue(database));
+            SchemaStatus status = await schema.StatusAsync(cancel).ConfigureAwait(false);
+            if (parsed.GetValue(json))
+            {
+                terminal.WriteJson(new DbStatusReport(schema.Address, status.Version, status.Newest, status.IsRecorded, status.Differences));
+                return CommandLine.Done;
+            }
+
+            string recorded = status.IsRecorded || status.Version == 0 ? string.Empty : ", told by its columns";
+            terminal.Output.WriteLine($"{schema.Address}: version {status.Version} of {status.Newest}{recorded}");
+            foreach (string difference in status.Differences)
+            {
+                terminal.Output.WriteLine($"differs: {difference}");
+            }
+
+            return CommandLine.Done;
+        });
+        return command;
+    }
+
+    private static Command Migrate(Terminal terminal)
+    {
+        (Option<string> database, Option<bool> json) = (Database(), Choice.Json());
+        Option<bool> dryRun = new("--dry-run") { Description = "Print the SQL; change nothing." };
+        Command command = new("migrate", "Takes the schema up to this version.") { database, dryRun, json };
+        command.SetAction(async (parsed, cancel) =>
+        {
+            CatalogSchema schema = new(parsed.GetRequiredValue(database));
+            bool isDry = parsed.GetValue(dryRun);
+            int from = (await schema.StatusAsync(cancel).ConfigureAwait(false)).Version;
+            IReadOnlyList<SchemaStep> steps = isDry ? await schema.PlanAsync(cancel: cancel).ConfigureAwait(false) : await schema.MigrateAsync(cancel).ConfigureAwait(false);
+            Print(terminal, schema, from, steps, isDry, parsed.GetValue(json));
+            return CommandLine.Done;
+        });
+        return command;
+    }
+
+    private static Command Rollback(Terminal terminal)
+    {
+        (Option<string> database, Option<bool> json) = (Database(), Choice.Json());
+        Option<int?> to = Choice.Number("--to", "The version to reach. Default: one below the present one.", 1);
+        Command command = new("rollback", "Takes the schema down; what an older version has no column for is kept aside.") { database, to, json };
+        command.SetAction(async (parsed, cancel) =>
+        {
+            CatalogSchema schema = new(parsed.GetRequiredValue(database));
+            int from = (await schema.StatusAsync(cancel).ConfigureAwait(false)).Version;
+            int target = parsed.GetValue(to) ?? from - 1;
+            if (target > from)
+            {
+                throw new UsageException("--to", $"at most the present version, {from}", $"{target}");
+            }
+
+            // What goes is said before it goes.
+            bool isJson = parsed.GetValue(json);
+            foreach (SchemaStep step in isJson ? [] : await schema.PlanAsync(target, cancel).ConfigureAwait(false))
+            {
+                terminal.Output.WriteLine($"step {step.Version} down: {step.Note}");
+            }
+
+            Print(terminal, schema, from, await schema.RollbackAsync(target, cancel).ConfigureAwait(false), isDry: false, isJson);
+            return CommandLine.Done;
+        });
+        return command;
+    }
+
+    private static Option<string> Database() => new("--database")
+    {
+        Description = "sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/NAME; PGPASSWORD holds a password too.",
+        HelpName = "URL",
+        Required = true,
+    };
+
+    private static void Print(Terminal terminal, CatalogSchema schema, int from, IReadOnlyList<SchemaStep> steps, bool isDry, bool json)
+    {
+        int version = steps is [.., SchemaStep last] ? last.IsUp ? last.Version : last.Version - 1 : from;
+        if (json)
+        {
+            terminal.WriteJson(new DbStepsReport(
+                schema.Address, isDry, from, version, [.. steps.Select(s => new DbStepReport(s.Version, s.IsUp ? "up" : "down", s.Checksum, s.Note, isDry ? schema.Script(s) : []))]));
+            return;
+        }
+
+        foreach (SchemaStep step in isDry ? steps : [])
+        {
+            terminal.Output.WriteLine($"-- step {step.Version} {(step.IsUp ? "up" : "down")}, checksum {step.Checksum}");
+            foreach (string statement in schema.Script(step))
+            {
+                terminal.Output.WriteLine(statement + ";");
+            }
+
+            terminal.Output.WriteLine();
+        }
+
+        string did = steps.Count == 0 ? $"at version {from}, nothing to do" : $"{(isDry ? "would go" : "went")} from version {from} to {version}";
+        terminal.Output.WriteLine($"{(isDry ? "-- " : string.Empty)}{schema.Address}: {did}");
+    }
+}

@@ -1,0 +1,52 @@
+using System.CommandLine;
+using KvCacheGpu.Configuration;
+
+namespace KvCacheGpu.Cli;
+
+/// <summary><c>kvcache migrate</c> and <c>kvcache rollback</c>: the whole upgrade as one journalled run, and its undoing.</summary>
+internal static class MigrateCommand
+{
+    /// <summary>Makes both commands.</summary>
+    public static Command[] Create(Terminal terminal) => [Migrate(terminal), Rollback(terminal)];
+
+    private static Command Migrate(Terminal terminal)
+    {
+        var place = new ConfigPlace();
+        Option<bool> lossless = ConfigPlace.Lossless();
+        Command command = place.On(new Command("migrate", "The whole upgrade as one run: checks, backup, configuration, environment, verification.") { lossless });
+        command.SetAction(parsed => ConfigPlace.Guarded(() =>
+        {
+            string phase = string.Empty;
+            var upgrade = new KvUpgrade(new KvCacheConfigManager(place.Locate(parsed)), parsed.GetValue(lossless));
+            var lines = new List<KvUpgradeLine>();
+            KvUpgradeRun? run = upgrade.Run(lines.Add, warning => terminal.Error.WriteLine($"warning: {warning}"));
+            foreach (KvUpgradeLine line in lines.OrderBy(line => line.Phase switch { "Before" => 0, "Migration" => 1, _ => 2 }))
+            {
+                if (line.Phase != phase)
+                {
+                    terminal.Output.WriteLine(line.Phase);
+                    phase = line.Phase;
+                }
+
+                terminal.Output.WriteLine($"  {line}");
+            }
+
+            terminal.Output.WriteLine(run is null ? "nothing to migrate" : $"run {run.Id} is done; kvcache rollback {run.Id} undoes it");
+        }));
+        return command;
+    }
+
+    private static Command Rollback(Terminal terminal)
+    {
+        var place = new ConfigPlace();
+        Argument<string?> id = new("RUN") { Description = "The run. Default: the newest that is not undone.", Arity = ArgumentArity.ZeroOrOne };
+        Command command = place.On(new Command("rollback", "Undo an upgrade, byte for byte.") { id });
+        command.SetAction(parsed => ConfigPlace.Guarded(() =>
+        {
+            var upgrade = new KvUpgrade(new KvCacheConfigManager(place.LocateBackups(parsed)));
+            KvUpgradeRun run = upgrade.Rollback(parsed.GetValue(id), warning => terminal.Error.WriteLine($"warning: {warning}"));
+            terminal.Output.WriteLine($"run {run.Id} is undone: {string.Join(", ", run.Steps.Where(step => step.Plan is not null).Select(step => step.Name))}");
+        }));
+        return command;
+    }
+}

@@ -1,0 +1,92 @@
+using KvCacheGpu.Import;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.Cli;
+
+/// <summary>The way back: a snapshot as a file that torch.load reads.</summary>
+internal static class DataExport
+{
+    /// <summary>Writes a snapshot to a file that is not there yet; half a file is never left.</summary>
+    public static ExportReport Run(string name, string directory, string file)
+    {
+        if (File.Exists(file))
+        {
+            throw new UsageException("--to", "a file that is not there yet", file);
+        }
+
+        SnapshotStore store = new(directory);
+        using OpenSnapshot snapshot = store.InspectAsync(name).GetAwaiter().GetResult();
+        KvGeometry shape = snapshot.Content.Geometry;
+        using KvCache cache = new(
+            shape,
+            new KvCacheConfig
+            {
+                Device = "cpu",
+                KeyFormat = PageFormat.F32,
+                ValueFormat = PageFormat.F32,
+                MaxTokens = checked((int)snapshot.Content.Sequences.Sum(s => (long)s.Length + shape.PageTokens)),
+            });
+        IReadOnlyList<KvSequence> sequences = cache.LoadAsync(store, name).GetAwaiter().GetResult().Sequences;
+        foreach (KvSequence sequence in sequences.Where(s => s.EvictedTokens > 0))
+        {
+            throw new UsageException("snapshot", "sequences with all their tokens", $"'{sequence.Name}', of which a policy dropped some");
+        }
+
+        ElementType type = TypeOf(snapshot.Content.Classes);
+        Write(file, new ImportGeometry(shape.Layers, shape.KvHeads, shape.KeyWidth, shape.ValueWidth), type, sequences);
+        return new ExportReport(name, file, sequences.Count, sequences.Sum(s => (long)s.Length), type.Name(), new FileInfo(file).Length);
+    }
+
+    private static void Write(string file, ImportGeometry shape, ElementType type, IReadOnlyList<KvSequence> sequences)
+    {
+        string unfinished = $"{file}.{Guid.NewGuid():n}.tmp";
+        try
+        {
+            using (FileStream stream = new(unfinished, FileMode.CreateNew))
+            {
+                TorchWriter.Write(stream, shape, type, [.. sequences.Select((s, i) => new TorchSequence(s.Name ?? $"{i}", s.Length, Rows(s, shape)))]);
+                stream.Flush(flushToDisk: true);
+            }
+
+            File.Move(unfinished, file);
+        }
+        catch
+        {
+            File.Delete(unfinished);
+            throw;
+        }
+    }
+
+    // A layer is decoded once and handed out in pieces.
+    private static TorchLayerReader Rows(KvSequence sequence, ImportGeometry shape)
+    {
+        int decoded = -1;
+        float[] allKeys = [];
+        float[] allValues = [];
+        return (layer, first, tokens, keys, values) =>
+        {
+            int rows = sequence.Length * shape.Heads;
+            if (decoded != layer)
+            {
+                (allKeys, allValues) = (new float[rows * shape.KeyWidth], new float[rows * shape.ValueWidth]);
+                sequence.Materialize(layer, allKeys, allValues);
+                decoded = layer;
+            }
+
+            allKeys.AsSpan(first * shape.Heads * shape.KeyWidth, keys.Length).CopyTo(keys);
+            allValues.AsSpan(first * shape.Heads * shape.ValueWidth, values.Length).CopyTo(values);
+        };
+    }
+
+    // Full precision goes back as it came; what is quantized is finer than binary16 nowhere, but may be larger.
+    private static ElementType TypeOf(IReadOnlyList<PageLayout> classes)
+    {
+        PageFormat[] formats = [.. classes.SelectMany(c => new[] { c.KeyFormat, c.ValueFormat }).Distinct()];
+        return formats switch
+        {
+            [PageFormat.F16] => ElementType.Float16,
+            [PageFormat.BF16] => ElementType.BFloat16,
+            _ => ElementType.Float32,
+        };
+    }
+}

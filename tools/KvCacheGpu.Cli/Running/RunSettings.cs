@@ -1,0 +1,53 @@
+using KvCacheGpu.Configuration;
+using KvCacheGpu.Evaluation;
+
+namespace KvCacheGpu.Cli;
+
+/// <summary>What a run's cache is made with: the options of the command line over the configuration that --config names, if any.</summary>
+/// <param name="configuration">The configuration; null, or one that is switched off, for the options alone.</param>
+/// <param name="geometry">The model's shape.</param>
+/// <param name="options">Sets what options say.</param>
+internal sealed class RunSettings(KvConfiguration? configuration, KvGeometry geometry, Action<KvCacheConfig> options)
+{
+    private readonly KvConfiguration? _active = configuration is { Enabled: true } ? configuration : null;
+
+    /// <summary>Loads what --config names, with .env and the environment over it; null where it names nothing.</summary>
+    public static KvConfiguration? Load(string? file, Terminal terminal)
+    {
+        if (file is null)
+        {
+            return null;
+        }
+
+        ConfigPlace.RequireThere("--config", file);
+        KvConfiguration? configuration = null;
+        ConfigPlace.Guarded(() => configuration = KvConfiguration.Load(KvConfigurationSources.Find(file)));
+        foreach (string warning in configuration!.Warnings)
+        {
+            terminal.Error.WriteLine($"warning: {warning}");
+        }
+
+        return configuration;
+    }
+
+    /// <summary>The settings for as many tokens.</summary>
+    /// <exception cref="UsageException">The configuration allows fewer.</exception>
+    public KvCacheConfig For(int tokens)
+    {
+        KvCacheConfig config = _active?.Config.Copy() ?? new KvCacheConfig();
+        if (_active?["max_tokens"].Origin is { Source: not KvSettingSource.Default } origin && config.MaxTokens < tokens)
+        {
+            throw new UsageException($"{origin}: max_tokens", $"at least the {tokens} of the prompt and its continuation", $"{config.MaxTokens}");
+        }
+
+        config.MaxTokens = tokens;
+        options(config);
+        if (_active is not null)
+        {
+            return config.Resolve(geometry);
+        }
+
+        config.DemotionFormats = EvalCaches.DemotionsOf(config, geometry);
+        return config;
+    }
+}

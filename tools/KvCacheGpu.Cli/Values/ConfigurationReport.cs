@@ -1,0 +1,44 @@
+using KvCacheGpu.Configuration;
+
+namespace KvCacheGpu.Cli;
+
+/// <summary>What a check of a configuration says.</summary>
+/// <param name="File">The file; null where there is none.</param>
+/// <param name="EnvFile">The .env file; null where there is none.</param>
+/// <param name="Preset">The preset; null where none is named.</param>
+/// <param name="Valid">Whether an engine can be made with it.</param>
+/// <param name="Error">Why not, in the line that other commands would end with; null where valid.</param>
+/// <param name="Warnings">Of the sources, then of the values.</param>
+internal sealed record ConfigurationReport(string? File, string? EnvFile, string? Preset, bool Valid, string? Error, IReadOnlyList<string> Warnings)
+{
+    /// <summary>Loads and tells.</summary>
+    /// <exception cref="KvConfigurationException">E003: it is malformed.</exception>
+    /// <exception cref="KvNewerVersionException">E007: it is of a newer schema.</exception>
+    public static ConfigurationReport Of(KvConfigurationSources sources)
+    {
+        KvConfiguration configuration = KvConfiguration.Load(sources);
+        return new ConfigurationReport(
+            sources.File, sources.EnvFile, configuration.Preset, Valid: true, null, [.. configuration.Warnings, .. configuration.Report.Warnings.Select(w => $"{w}")]);
+    }
+
+    /// <summary>The same, where it is malformed as well.</summary>
+    public static ConfigurationReport OfAny(KvConfigurationSources sources)
+    {
+        try
+        {
+            return Of(sources);
+        }
+        catch (Exception error) when (error is KvCacheException or IOException or UnauthorizedAccessException)
+        {
+            return new ConfigurationReport(sources.File, sources.EnvFile, null, Valid: false, error.Message, []);
+        }
+    }
+
+    /// <summary>"config/kv_cache.yaml, .env: valid, 2 warnings".</summary>
+    public string Summary()
+    {
+        string[] files = [.. new[] { File, EnvFile }.OfType<string>()];
+        string warnings = Warnings.Count == 1 ? "1 warning" : $"{Warnings.Count} warnings";
+        return $"{(files.Length > 0 ? string.Join(", ", files) : "no file: defaults and environment")}: {(Valid ? $"valid, {warnings}" : Error)}";
+    }
+}
