@@ -14,14 +14,11 @@ public static class EvalCaches
     private static readonly Dictionary<string, (PageFormat Key, PageFormat Value)> _formats =
         Enum.GetValues<PageFormat>().Where(f => f.IsForKeys()).ToDictionary(f => f.Name(), f => (f, ValueWith(f)), StringComparer.Ordinal);
 
-    // Expected attention needs the model's rope, which no cache is told of.
-    private static readonly string[] _policies = [.. KvPolicies.Names.Where(name => name != "expected-attention")];
-
     /// <summary>Names of formats.</summary>
     public static IReadOnlyCollection<string> Formats => _formats.Keys;
 
     /// <summary>Names of policies.</summary>
-    public static IReadOnlyCollection<string> Policies => _policies;
+    public static IReadOnlyCollection<string> Policies => KvPolicies.Names;
 
     /// <summary>The configuration of a cache for one sequence.</summary>
     /// <param name="setting">What to measure; its names are known.</param>
