@@ -146,6 +146,29 @@ public sealed class MergingTests
         Assert.True(Merged(sequence) > 0);
     }
 
+    [Fact]
+    public void Single_tokens_are_read_where_they_lie_and_a_snapshot_refuses_what_it_could_not_tell()
+    {
+        using KvCache cache = Tight("cpu", PageFormat.F32);
+        using KvSequence sequence = cache.CreateSequence();
+        for (int position = 0; position < 90; position++)
+        {
+            sequence.Decode(position);
+        }
+
+        float[] keys = new float[2 * 8], values = new float[2 * 16];
+        for (int position = 0; position < 90; position++)
+        {
+            bool isHeld = sequence.HoldsIn(0, position) && sequence.HoldsIn(1, position);
+            Assert.Equal(isHeld, sequence.TryRead(0, position, keys, values));
+            Assert.True(!isHeld || keys.AsSpan().SequenceEqual(TokenContent.Keys(G, 0, [position])));
+            Assert.True(!isHeld || values.AsSpan().SequenceEqual(TokenContent.Values(G, 0, [position])));
+        }
+
+        using var capture = new CacheCapture(cache);
+        Assert.Contains("merged", Assert.Throws<KvUnsupportedException>(() => capture.Add(sequence)).Message, StringComparison.Ordinal);
+    }
+
     private static KvCacheConfig Config(string device, PageFormat format)
     {
         KvCacheConfig config = TightCaches.Config("merge:h2o", new KvFormats(format, format));
