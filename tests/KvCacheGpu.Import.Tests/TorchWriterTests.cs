@@ -1,5 +1,3 @@
-using System.Diagnostics;
-
 namespace KvCacheGpu.Import.Tests;
 
 public sealed class TorchWriterTests
@@ -53,13 +51,12 @@ public sealed class TorchWriterTests
         Directory.Delete(Path.GetDirectoryName(path)!, recursive: true);
     }
 
-    [Theory]
+    [TorchTheory]
     [InlineData(ElementType.Float32)]
     [InlineData(ElementType.Float16)]
     [InlineData(ElementType.BFloat16)]
     public void PyTorch_loads_it_with_weights_only(ElementType type)
     {
-        const string Python = "/usr/bin/python3";
         const string Script = """
             import sys, torch, hashlib
             for name, layers in torch.load(sys.argv[1], weights_only=True).items():
@@ -69,15 +66,9 @@ public sealed class TorchWriterTests
                         raw = t.view(torch.int16) if t.dtype == torch.bfloat16 else t
                         print(str(t.dtype)[6:], list(t.shape), hashlib.sha256(raw.numpy().tobytes()).hexdigest())
             """;
-        if (!File.Exists(Python) || Run(Python, ["-c", "import torch"]).Exit != 0)
-        {
-            Console.WriteLine("PyTorch_loads_it_with_weights_only: not run, since /usr/bin/python3 has no torch (Debian: python3-torch)");
-            return;
-        }
-
         ImportGeometry shape = new(2, 2, 4, 8);
         string path = Write(shape, type, Sequence("a", 70, shape));
-        (int exit, string output, string error) = Run(Python, ["-c", Script, path]);
+        (int exit, string output, string error) = TorchTheoryAttribute.Run("-c", Script, path);
         Assert.Equal((0, string.Empty), (exit, error));
         using (CacheFile file = CacheFile.Open(path))
         {
@@ -147,14 +138,5 @@ public sealed class TorchWriterTests
             .. Fixture.Pickle("\u008a\u000al\u00fc\u009cF\u00f9 j\u00a8P\u0019.", 2), .. Fixture.Pickle("M\u00e9\u0003.", 2),
             .. Fixture.Pickle("}X\u000d\0\0\0little_endian\u0088s.", 2), .. root.Stop(), .. Fixture.Pickle("]X\u0001\0\0\u00000a.", 2),
         ];
-    }
-
-    private static (int Exit, string Output, string Error) Run(string program, string[] arguments)
-    {
-        using Process process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true })!;
-        string output = process.StandardOutput.ReadToEnd();
-        string error = process.StandardError.ReadToEnd();
-        process.WaitForExit();
-        return (process.ExitCode, output, error);
     }
 }

@@ -20,6 +20,18 @@ internal readonly record struct AxisOrder(int Batch, int Tokens, int Heads, int 
     /// <summary>Whether a tensor of this shape can be in this order.</summary>
     public bool Fits(IReadOnlyList<long> shape, int heads, int width) => shape[Heads] == heads && shape[Width] == width;
 
+    /// <summary>Whether two orders of its axes are this shape's: where heads are as many as tokens, or as they are wide.</summary>
+    public static bool IsAmbiguous(IReadOnlyList<long> shape, int heads, int width)
+    {
+        int fitting = 0;
+        foreach (AxisOrder order in Of(shape.Count))
+        {
+            fitting += order.Fits(shape, heads, width) ? 1 : 0;
+        }
+
+        return fitting > 1;
+    }
+
     /// <summary>The tensor as [batch][tokens][heads][width].</summary>
     public ImportTensor Apply(ImportTensor tensor) => tensor.Permute(Batch, Tokens, Heads, Width);
 

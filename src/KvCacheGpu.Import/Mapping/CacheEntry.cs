@@ -16,6 +16,9 @@ internal sealed class CacheEntry
     /// <summary>One pair per layer, or one with all of them.</summary>
     public TensorPair[] Pairs { get; set; } = [];
 
+    /// <summary>Whether a tensor that stands alone was taken for keys and values, one on the other.</summary>
+    public bool IsStacked { get; private set; }
+
     public EntryOutcome Outcome { get; private set; }
 
     public string? Reason { get; private set; }
@@ -39,11 +42,12 @@ internal sealed class CacheEntry
         CacheEntry entry = new(key);
         if (PairOf(value, valuesAreKeys) is { } pair)
         {
-            entry.Pairs = [pair];
+            (entry.Pairs, entry.IsStacked) = ([pair], value is TensorValue && !valuesAreKeys);
         }
         else if (Items(value) is { Count: > 0 } items && items.All(item => PairOf(item, valuesAreKeys) is not null))
         {
             entry.Pairs = [.. items.Select(item => PairOf(item, valuesAreKeys)!.Value)];
+            entry.IsStacked = items.Any(item => item is TensorValue) && !valuesAreKeys;
         }
         else if (PickleWalk.Leaves(value).Any(leaf => leaf.Leaf is TensorValue))
         {
@@ -80,7 +84,7 @@ internal sealed class CacheEntry
     {
         if (value is TensorValue { Tensor: { } only })
         {
-            // Stacked: [2] and what a pair's tensors are. A lone key tensor has no values, so that nothing else can be meant.
+            // Stacked: [2] and what a pair's tensors are. Only a declared shape can say that it is no axis of one of them.
             return valuesAreKeys ? new TensorPair(only, only)
                 : only.Shape.Count > 2 && only.Shape[0] == 2 ? new TensorPair(only.At(0), only.At(1)) : null;
         }

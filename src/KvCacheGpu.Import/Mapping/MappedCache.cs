@@ -23,13 +23,30 @@ public sealed class MappedCache
 
     /// <summary>Maps a file.</summary>
     /// <param name="file">The file, open as long as sequences are read.</param>
-    /// <param name="geometry">The model's shape; if null, what most entries have, read as [heads, width], [heads, tokens, width] or [batch, heads, tokens, width].</param>
+    /// <param name="geometry">
+    /// The model's shape; if null, what most entries have, read as [heads, width], [heads, tokens, width] or [batch, heads, tokens, width].
+    /// An entry that is one tensor, [2] and one of these, is imported only where it is declared.
+    /// </param>
     public static MappedCache Of(CacheFile file, ImportGeometry? geometry = null)
     {
         ArgumentNullException.ThrowIfNull(file);
         List<CacheEntry> entries = CacheEntry.Of(file.Root, geometry?.ValuesAreKeys ?? false);
-        geometry ??= GeometryGuess.Of(entries);
-        List<MappedSequence> sequences = geometry is null ? [] : new SequenceAssembly(geometry, entries).Run();
+        if (geometry is null)
+        {
+            entries.FindAll(e => e.IsStacked).ForEach(e => e.Quarantine("one tensor for keys and values, whose axes a declared geometry has to tell apart"));
+            geometry = GeometryGuess.Of(entries);
+        }
+
+        List<MappedSequence> sequences = [];
+        if (geometry is null)
+        {
+            entries.ForEach(e => e.Quarantine("axes that say nothing of heads and widths"));
+        }
+        else
+        {
+            sequences = new SequenceAssembly(geometry, entries).Run();
+        }
+
         return new MappedCache(geometry, [.. entries.Select(e => new MappedEntry(e.Path, e.Outcome, e.Reason))], sequences);
     }
 }

@@ -10,6 +10,7 @@ public sealed class MappedSequence
     {
         (Name, _layers) = (name, layers);
         Tokens = (int)layers[0].Sum(pair => pair.Keys.Shape[0]);
+        ElementTypes = [.. layers.SelectMany(parts => parts).SelectMany(pair => new[] { pair.Keys.Type, pair.Values.Type }).Distinct().Order()];
     }
 
     /// <summary>What the file calls it.</summary>
@@ -17,6 +18,9 @@ public sealed class MappedSequence
 
     /// <summary>Its tokens.</summary>
     public int Tokens { get; }
+
+    /// <summary>What its elements are in the file; several where parts differ.</summary>
+    public IReadOnlyList<ElementType> ElementTypes { get; }
 
     /// <summary>Reads keys and values of some tokens of a layer.</summary>
     /// <param name="layer">Layer.</param>

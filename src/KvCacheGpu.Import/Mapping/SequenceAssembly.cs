@@ -65,6 +65,12 @@ internal sealed class SequenceAssembly(ImportGeometry geometry, List<CacheEntry>
 
     private void Place(CacheEntry entry, Dictionary<string, List<PlacedEntry>> sessions)
     {
+        if (entry.IsStacked && entry.Pairs.Any(pair => AxisOrder.IsAmbiguous(pair.Keys.Shape, geometry.Heads, geometry.KeyWidth)))
+        {
+            entry.Quarantine("one tensor for keys and values, two of whose axes are of one size");
+            return;
+        }
+
         TensorPair[] pairs = new TensorPair[entry.Pairs.Length];
         for (int i = 0; i < pairs.Length; i++)
         {
