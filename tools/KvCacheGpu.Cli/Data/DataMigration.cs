@@ -104,7 +104,7 @@ internal sealed class DataMigration(string file, string name, string directory, 
             progress.Report(i + 1);
         }
 
-        if (!isEqual || Digest() != digest)
+        if (!isEqual || DigestOf(file) != digest)
         {
             throw new IOException(isEqual ? $"{file} changed while it was read; nothing was kept" : $"what was saved as '{name}' is not what {file} holds; it was taken back");
         }

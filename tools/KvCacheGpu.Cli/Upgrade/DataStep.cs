@@ -52,11 +52,11 @@ internal sealed class DataStep(string? file, string? name, string store) : IUpgr
         Planned planned = Read(plan);
         if (!planned.IsMade())
         {
-            throw new KvCorruptionException($"snapshot '{planned.Snapshot}'", $"one made of {planned.File}", "another, or none");
+            throw new IOException($"snapshot '{planned.Snapshot}': expected one made of {planned.File}, got another, or none");
         }
     }
 
-    private static Planned Read(string plan) => JsonSerializer.Deserialize<Planned>(plan) ?? throw new KvCorruptionException("an upgrade's step 'data'", "a plan", plan);
+    private static Planned Read(string plan) => JsonSerializer.Deserialize<Planned>(plan) ?? throw new IOException($"an upgrade's step 'data': expected a plan, got {plan}");
 
     private sealed record Planned(string File, string Sha256, string Snapshot, string Store)
     {

@@ -57,7 +57,7 @@ internal sealed class DatabaseStep(string? database) : IUpgradeStep
         SchemaStatus status = SchemaOf(Read(plan)).StatusAsync().GetAwaiter().GetResult();
         if (status.Version != status.Newest || status.Differences.Count > 0)
         {
-            throw new KvCorruptionException("the catalog's schema", $"version {status.Newest}, unaltered", $"version {status.Version} {string.Join("; ", status.Differences)}");
+            throw new IOException($"the catalog's schema: expected version {status.Newest}, unaltered, got version {status.Version} {string.Join("; ", status.Differences)}");
         }
     }
 
@@ -80,7 +80,7 @@ internal sealed class DatabaseStep(string? database) : IUpgradeStep
     private static string Whole(string address) =>
         address.StartsWith(Sqlite, StringComparison.Ordinal) && address.Length > Sqlite.Length ? Sqlite + Path.GetFullPath(address[Sqlite.Length..]) : address;
 
-    private static Planned Read(string plan) => JsonSerializer.Deserialize<Planned>(plan) ?? throw new KvCorruptionException("an upgrade's step 'database'", "a plan", plan);
+    private static Planned Read(string plan) => JsonSerializer.Deserialize<Planned>(plan) ?? throw new IOException($"an upgrade's step 'database': expected a plan, got {plan}");
 
     private sealed record Planned(string Address, int From);
 }
