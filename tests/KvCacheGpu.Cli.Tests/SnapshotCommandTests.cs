@@ -24,7 +24,8 @@ public sealed class SnapshotCommandTests : IDisposable
         Assert.Equal((0, string.Empty), (exit, error));
         JsonElement after = JsonDocument.Parse(second).RootElement;
         Assert.True(after.GetProperty("restored").GetProperty("exact").GetBoolean());
-        Assert.Equal(whole, [.. JsonDocument.Parse(first).RootElement.Ints("tokens"), .. after.Ints("tokens")]);
+        int[] both = [.. JsonDocument.Parse(first).RootElement.Ints("tokens"), .. after.Ints("tokens")];
+        Assert.Equal(whole, both);
     }
 
     [Fact]
