@@ -32,7 +32,7 @@ internal static class RunCommand
             "--policy", "NAME", $"What goes and what shrinks where the budget binds: {PolicyName.Expected}. Default: none; window keeps {KvPolicies.WindowTokens} tokens and 4 sinks.", PolicyName.Expected, PolicyName.TryParse);
         Option<string?> configFile = Choice.Text("--config", "F", "A configuration, .yaml or .json, with .env and the environment over it; options win over all. Default: options alone.");
         Option<string?> save = Choice.Text("--save", "NAME", "Leave a snapshot behind, for --load to go on from.");
-        Option<string?> load = Choice.Text("--load", "NAME", "Go on from a snapshot that --save left; a prompt, if any, follows on what it holds.");
+        Option<string?> load = Choice.Text("--load", "NAME", "Go on from a snapshot that --save left, or from an old cache file, .pt or .pkl; a prompt, if any, follows on what it holds.");
         Option<string?> store = StoreChoice.Store();
         Option<string?> database = CatalogRecord.Database();
         Option<bool> json = Choice.Json();
@@ -50,7 +50,8 @@ internal static class RunCommand
             SavedRun saved = SavedRun.Of(parsed.GetValue(store), parsed.GetValue(load), parsed.GetValue(save), asked.Length);
             string deviceId = KvDevice.Resolve(parsed.GetValue(device) ?? "auto").Id;
             using LlamaModel loaded = parsed.GetValue(model) is { } directory ? LlamaModel.Load(RequireText("--model", directory)) : DemoModel.Load();
-            int[][] tokens = [.. asked.Select(p => saved.Load is null ? p.Tokens(loaded) : [.. saved.Next, .. p.MoreTokens(loaded)])];
+            saved = saved.For(loaded.Geometry());
+            int[][] tokens = [.. asked.Select(p => saved.Load is null ? p.Tokens(loaded) : saved.Following(p.MoreTokens(loaded)))];
             int[] counts = [.. tokens.Select(t => NewTokens(saved.Tokens + t.Length, parsed.GetValue(newTokens), loaded.Config.MaxPositions))];
             MemoryBudget? memory = parsed.GetValue(budget);
             RunSettings settings = new(configuration, loaded.Geometry(), chosen =>

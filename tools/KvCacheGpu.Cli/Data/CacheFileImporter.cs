@@ -19,7 +19,11 @@ internal sealed class CacheFileImporter(ImportGeometry? geometry = null) : ISnap
     public ImportedCache Read(Stream file, CancellationToken cancellationToken)
     {
         Found = MappedCache.Of(CacheFile.Read(file), geometry);
-        ImportGeometry shape = Found.Geometry ?? throw new UsageException("file", "an entry of keys and values", $"{Found.Entries.Count} others");
+        if (Found is not { Geometry: { } shape, Sequences.Count: > 0 })
+        {
+            throw new UsageException("file", "an entry of keys and values", $"{Found.Entries.Count} others; see kvcache data inspect");
+        }
+
         return new ImportedCache
         {
             Layers = shape.Layers,
@@ -28,5 +32,14 @@ internal sealed class CacheFileImporter(ImportGeometry? geometry = null) : ISnap
             ValueWidth = shape.ValueWidth,
             Sequences = [.. Found.Sequences.Select(s => new ImportedSequence { Id = s.Name, Tokens = s.Tokens, ReadLayer = s.Read })],
         };
+    }
+
+    /// <summary>What was restored, with a word on the entries that are not in it.</summary>
+    public KvRestored Told(KvRestored restored)
+    {
+        (int quarantined, int refused) = (Found?.Count(EntryOutcome.Quarantined) ?? 0, Found?.Count(EntryOutcome.Refused) ?? 0);
+        return quarantined + refused == 0
+            ? restored
+            : restored with { Notes = [.. restored.Notes, $"of {Found!.Entries.Count} entries, {quarantined} are quarantined and {refused} refused: kvcache data inspect says why"] };
     }
 }

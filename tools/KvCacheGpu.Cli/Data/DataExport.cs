@@ -14,8 +14,8 @@ internal static class DataExport
             throw new UsageException("--to", "a file that is not there yet", file);
         }
 
-        SnapshotStore store = new(directory);
-        using OpenSnapshot snapshot = store.InspectAsync(name).GetAwaiter().GetResult();
+        SnapshotStore store = StoreChoice.Open(directory);
+        using OpenSnapshot snapshot = StoreChoice.Run(store.InspectAsync(name));
         KvGeometry shape = snapshot.Content.Geometry;
         using KvCache cache = new(
             shape,
@@ -26,7 +26,7 @@ internal static class DataExport
                 ValueFormat = PageFormat.F32,
                 MaxTokens = checked((int)snapshot.Content.Sequences.Sum(s => (long)s.Length + shape.PageTokens)),
             });
-        IReadOnlyList<KvSequence> sequences = cache.LoadAsync(store, name).GetAwaiter().GetResult().Sequences;
+        IReadOnlyList<KvSequence> sequences = StoreChoice.Run(cache.LoadAsync(store, name)).Sequences;
         foreach (KvSequence sequence in sequences.Where(s => s.EvictedTokens > 0))
         {
             throw new UsageException("snapshot", "sequences with all their tokens", $"'{sequence.Name}', of which a policy dropped some");

@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using System.Text;
 using KvCacheGpu.Import;
 using KvCacheGpu.Kernels;
 
@@ -10,20 +11,28 @@ internal sealed class DataMigration(string file, string name, string directory, 
     /// <summary>Where a snapshot says which file it came from.</summary>
     private const string SourceKey = "source_sha256";
 
+    private const int LongestName = 64 << 10;
+
+    // Names of a file are any text; a store keeps what UTF-8 can say.
+    private static readonly UTF8Encoding _strict = new(false, throwOnInvalidBytes: true);
+
     /// <summary>Migrates, or says what would be done.</summary>
     public MigrationReport Run(bool dryRun, IStages stages)
     {
         string digest = DigestOf(file);
         using CacheFile old = CacheFile.Open(file);
         MappedCache mapped = MappedCache.Of(old, geometry);
+        PageFormat format = FormatOf(mapped);
         MigrationReport report = new(
-            file, digest, name, dryRun, false, PageFormatOf(old).Name(), mapped.Entries.Count, mapped.Count(EntryOutcome.Imported),
+            file, digest, name, dryRun, false, format.Name(), mapped.Entries.Count, mapped.Count(EntryOutcome.Imported),
             EntryReport.Of(mapped, EntryOutcome.Quarantined), EntryReport.Of(mapped, EntryOutcome.Refused), mapped.Sequences.Count, mapped.Sequences.Sum(s => (long)s.Tokens));
         if (mapped.Sequences.Count == 0)
         {
             throw new UsageException(file, "an entry of keys and values", $"{report.Quarantined.Count} quarantined and {report.Refused.Count} refused; see kvcache data inspect");
         }
 
+        // What the engine will refuse is refused before a dry run says that it would be done.
+        (KvGeometry shape, int tokens) = Room(mapped);
         if (IsDone(digest))
         {
             return report with { AlreadyDone = true };
@@ -31,7 +40,8 @@ internal sealed class DataMigration(string file, string name, string directory, 
 
         if (!dryRun)
         {
-            Write(mapped, PageFormatOf(old), digest, stages);
+            KvCacheConfig config = new() { Device = "cpu", KeyFormat = format, ValueFormat = format, MaxTokens = tokens };
+            Write(mapped, () => new KvCache(shape, config), digest, stages);
         }
 
         return report;
@@ -47,7 +57,7 @@ internal sealed class DataMigration(string file, string name, string directory, 
 
         try
         {
-            using OpenSnapshot there = new SnapshotStore(directory).InspectAsync(name).GetAwaiter().GetResult();
+            using OpenSnapshot there = StoreChoice.Run(StoreChoice.Open(directory).InspectAsync(name));
             return IsOf(there.Content, digest)
                 ? true
                 : throw new UsageException("--to", "a name that no other snapshot has", $"'{name}', saved {there.Info.Created:u}");
@@ -58,36 +68,46 @@ internal sealed class DataMigration(string file, string name, string directory, 
         }
     }
 
-    private void Write(MappedCache mapped, PageFormat format, string digest, IStages stages)
+    // Beside the store until it is verified: what the store has under that name is never touched by a conversion that went wrong.
+    private void Write(MappedCache mapped, Func<KvCache> newCache, string digest, IStages stages)
     {
-        using KvCache cache = NewCache(mapped, format);
-        IProgress<int> appended = stages.Begin("converting", 100);
-        CacheFileImporter importer = new(mapped.Geometry);
-        KvRestored loaded = cache.LoadFileAsync(file, [importer], progress: Percent(appended)).GetAwaiter().GetResult();
-        foreach (KvSequence sequence in loaded.Sequences)
-        {
-            sequence.Metadata = new Dictionary<string, string> { [SourceKey] = digest };
-        }
-
-        SnapshotStore store = new(directory);
-        cache.SaveAsync(store, name, loaded.Sequences, Percent(stages.Begin("saving", 100))).GetAwaiter().GetResult();
+        string aside = $"{Path.TrimEndingDirectorySeparator(Path.GetFullPath(directory))}.unverified-{Guid.NewGuid():n}";
         try
         {
-            Verify(mapped, format, store, digest, stages.Begin("verifying", mapped.Sequences.Count));
+            SnapshotStore unverified = StoreChoice.Open(aside);
+            using (KvCache cache = newCache())
+            {
+                CacheFileImporter importer = new(mapped.Geometry);
+                KvRestored loaded = StoreChoice.Run(cache.LoadFileAsync(file, [importer], progress: new StoreProgress(stages, "converting")));
+                foreach (KvSequence sequence in loaded.Sequences)
+                {
+                    sequence.Metadata = new Dictionary<string, string> { [SourceKey] = digest };
+                }
+
+                StoreChoice.Run(cache.SaveAsync(unverified, name, loaded.Sequences, new StoreProgress(stages, "saving")));
+            }
+
+            using (KvCache cache = newCache())
+            {
+                Verify(mapped, cache, unverified, digest, stages.Begin("verifying", mapped.Sequences.Count));
+            }
+
+            StoreChoice.Run(StoreChoice.Open(directory).RestoreAsync(aside, new StoreProgress(stages, "keeping")));
         }
-        catch
+        finally
         {
-            store.DeleteAsync(name).GetAwaiter().GetResult();
-            throw;
+            if (Directory.Exists(aside))
+            {
+                Directory.Delete(aside, recursive: true);
+            }
         }
     }
 
     // What the store gives back is compared with what the file holds, element by element.
-    private void Verify(MappedCache mapped, PageFormat format, SnapshotStore store, string digest, IProgress<int> progress)
+    private void Verify(MappedCache mapped, KvCache cache, SnapshotStore store, string digest, IProgress<int> progress)
     {
-        using KvCache cache = NewCache(mapped, format);
         ImportGeometry shape = mapped.Geometry!;
-        IReadOnlyList<KvSequence> read = cache.LoadAsync(store, name).GetAwaiter().GetResult().Sequences;
+        IReadOnlyList<KvSequence> read = StoreChoice.Run(cache.LoadAsync(store, name)).Sequences;
         bool isEqual = read.Count == mapped.Sequences.Count;
         for (int i = 0; isEqual && i < read.Count; i++)
         {
@@ -106,47 +126,65 @@ internal sealed class DataMigration(string file, string name, string directory, 
 
         if (!isEqual || DigestOf(file) != digest)
         {
-            throw new IOException(isEqual ? $"{file} changed while it was read; nothing was kept" : $"what was saved as '{name}' is not what {file} holds; it was taken back");
+            throw new IOException(isEqual ? $"{file} changed while it was read; nothing was kept" : $"what was saved as '{name}' is not what {file} holds; nothing was kept");
         }
     }
 
-    private static KvCache NewCache(MappedCache mapped, PageFormat format)
+    // The shape, and the tokens with whole pages for each sequence.
+    private static (KvGeometry Shape, int Tokens) Room(MappedCache mapped)
     {
-        ImportGeometry shape = mapped.Geometry!;
+        ImportGeometry found = mapped.Geometry!;
+        foreach (int width in new[] { found.KeyWidth, found.ValueWidth })
+        {
+            Require(width is >= KvGeometry.MinWidth and <= KvGeometry.MaxWidth, "shape", $"head widths of {KvGeometry.MinWidth}..{KvGeometry.MaxWidth}", $"{width}");
+        }
+
+        KvGeometry shape = new(found.Layers, found.Heads, found.Heads, found.KeyWidth, found.ValueWidth);
+        long tokens = mapped.Sequences.Sum(s => (shape.PagesFor(s.Tokens) + 1L) * shape.PageTokens);
+        Require(tokens <= int.MaxValue, "file", $"at most {int.MaxValue} tokens in whole pages", $"{tokens}");
+        foreach (MappedSequence sequence in mapped.Sequences)
+        {
+            Require(IsName(sequence.Name), "key", $"a text of {LongestName} bytes of UTF-8 at most", $"one of {sequence.Name.Length} characters");
+        }
+
+        return (shape, (int)tokens);
+    }
+
+    private static bool IsName(string text)
+    {
         try
         {
-            return new KvCache(
-                new KvGeometry(shape.Layers, shape.Heads, shape.Heads, shape.KeyWidth, shape.ValueWidth),
-                new KvCacheConfig
-                {
-                    Device = "cpu",
-                    KeyFormat = format,
-                    ValueFormat = format,
-                    MaxTokens = checked((int)mapped.Sequences.Sum(s => (long)((s.Tokens + 63) / 64 * 64) + 64)),
-                });
+            return _strict.GetByteCount(text) <= LongestName;
         }
-        catch (ArgumentOutOfRangeException e)
+        catch (EncoderFallbackException)
         {
-            throw new UsageException("shape", $"head widths of {KvGeometry.MinWidth}..{KvGeometry.MaxWidth}", $"{e.ActualValue}");
+            return false;
         }
     }
 
-    private static PageFormat PageFormatOf(CacheFile old)
+    // Pages in the elements' own type change nothing; only what is imported has a say, and only formats that take these widths.
+    private static PageFormat FormatOf(MappedCache mapped)
     {
-        ElementType[] types = [.. old.Tensors.Select(t => t.Tensor.Type).Where(t => t.IsFloat()).Distinct()];
-        return types switch
+        PageFormat own = mapped.Sequences.SelectMany(s => s.ElementTypes).Distinct().ToArray() switch
         {
             [ElementType.Float16] => PageFormat.F16,
             [ElementType.BFloat16] => PageFormat.BF16,
             _ => PageFormat.F32,
         };
+        return mapped.Geometry is { } shape && own.Takes(shape.KeyWidth) && own.Takes(shape.ValueWidth) ? own : PageFormat.F32;
     }
 
-    private static Direct<SnapshotProgress> Percent(IProgress<int> stage) => new(p => stage.Report(p.TotalBytes == 0 ? 100 : (int)(100 * p.Bytes / p.TotalBytes)));
+    private static void Require(bool holds, string what, string expected, string actual)
+    {
+        if (!holds)
+        {
+            throw new UsageException(what, expected, actual);
+        }
+    }
 
     /// <summary>Whether a snapshot was made of the file with a digest.</summary>
     public static bool IsOf(SnapshotContent content, string digest) =>
-        content.Sequences.All(s => s.Metadata.TryGetValue(SourceKey, out string? source) && source == digest);
+        content.Sequences is { Count: > 0 } sequences && sequences.All(s => s.Metadata.TryGetValue(SourceKey, out string? source) && source == digest);
 
     /// <summary>SHA-256 of a file.</summary>
     public static string DigestOf(string file)

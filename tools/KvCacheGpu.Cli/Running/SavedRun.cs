@@ -1,17 +1,22 @@
 using System.Globalization;
+using KvCacheGpu.Import;
+using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>What a run begins with and what it leaves behind: snapshots of its one sequence.</summary>
-/// <param name="Store">The store; null where neither is asked for.</param>
-/// <param name="Load">The snapshot to go on from, or null.</param>
+/// <summary>What a run begins with and what it leaves behind: snapshots of its one sequence. It may begin with an old cache file too.</summary>
+/// <param name="Store">The store; null where none is needed.</param>
+/// <param name="Load">The snapshot or the file to go on from, or null.</param>
 /// <param name="Save">The snapshot to leave, or null.</param>
 internal sealed record SavedRun(SnapshotStore? Store, string? Load, string? Save)
 {
     // The last token that was written is not in the cache yet: the model reads it first when it goes on.
     private const string NextToken = "run.next-token";
 
-    /// <summary>Tokens of the snapshot to go on from.</summary>
+    /// <summary>How to read an old file; null where a snapshot is loaded, or nothing.</summary>
+    private CacheFileImporter? _importer;
+
+    /// <summary>Tokens of what is gone on from.</summary>
     public int Tokens { get; private init; }
 
     /// <summary>What was left behind, once it was.</summary>
@@ -38,13 +43,43 @@ internal sealed record SavedRun(SnapshotStore? Store, string? Load, string? Save
             throw new UsageException("--save, --load", "one prompt", $"{prompts}");
         }
 
-        SavedRun run = new(StoreChoice.Open(store), load, save);
+        bool isFileAlone = save is null && store is null && File.Exists(load);
+        SavedRun run = new(isFileAlone ? null : StoreChoice.Open(store), load, save);
         if (save is not null)
         {
             StoreChoice.Require("--save", save, "a snapshot's name");
         }
 
-        return load is null ? run : run.LookAt(StoreChoice.Require("--load", load, "a snapshot's name"));
+        return load is null ? run : isFileAlone ? run.LookAtFile(load) : run.LookAt(StoreChoice.Require("--load", load, "a snapshot's name"));
+    }
+
+    /// <summary>The same, after a look at what an old file has for a model.</summary>
+    /// <exception cref="UsageException">It has not one sequence of this model.</exception>
+    /// <exception cref="ImportException">It is corrupt, or more than keys and values.</exception>
+    public SavedRun For(KvGeometry model)
+    {
+        if (_importer is null)
+        {
+            return this;
+        }
+
+        ImportGeometry shape = new(model.Layers, model.KvHeads, model.KeyWidth, model.ValueWidth);
+        using CacheFile old = CacheFile.Open(Load!);
+        MappedCache mapped = MappedCache.Of(old, shape);
+        return mapped.Sequences is [var sequence]
+            ? this with { _importer = new CacheFileImporter(shape), Tokens = sequence.Tokens }
+            : throw new UsageException("--load", "one sequence of this model in the file", $"{mapped.Sequences.Count} in {mapped.Entries.Count} entries; see kvcache data inspect");
+    }
+
+    /// <summary>The tokens to read after what is loaded.</summary>
+    /// <param name="more">What was asked to follow.</param>
+    /// <exception cref="UsageException">None: an old file does not say how its text went on.</exception>
+    public int[] Following(int[] more)
+    {
+        int[] tokens = [.. Next, .. more];
+        return tokens.Length > 0
+            ? tokens
+            : throw new UsageException("prompt", "one of --prompt, --prompt-file and --prompt-tokens, to follow on what the file holds", "none");
     }
 
     /// <summary>The sequence to go on with: what was saved, or a new one.</summary>
@@ -57,7 +92,10 @@ internal sealed record SavedRun(SnapshotStore? Store, string? Load, string? Save
             return (cache.CreateSequence(), null);
         }
 
-        KvRestored restored = StoreChoice.Run(cache.LoadAsync(Store!, Load, progress: new StoreProgress(stages, $"loading {Load}")));
+        StoreProgress progress = new(stages, $"loading {Load}");
+        KvRestored restored = _importer is null
+            ? StoreChoice.Run(cache.LoadAsync(Store!, Load, progress: progress))
+            : _importer.Told(StoreChoice.Run(cache.LoadFileAsync(Load, [_importer], progress: progress)));
         return (restored.Sequences[0], restored);
     }
 
@@ -78,11 +116,33 @@ internal sealed record SavedRun(SnapshotStore? Store, string? Load, string? Save
 
     private SavedRun LookAt(string name)
     {
-        using OpenSnapshot open = StoreChoice.Run(Store!.InspectAsync(name));
+        OpenSnapshot snapshot;
+        try
+        {
+            snapshot = StoreChoice.Run(Store!.InspectAsync(name));
+        }
+        catch (KvSnapshotNotFoundException) when (File.Exists(name))
+        {
+            return LookAtFile(name);
+        }
+
+        using OpenSnapshot open = snapshot;
         return open.Content.Sequences is [var sequence]
             && sequence.Metadata.TryGetValue(NextToken, out string? text)
             && int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int token)
             ? this with { Tokens = sequence.Length, Next = [token] }
             : throw new UsageException("--load", "a snapshot that a run left behind", $"'{name}', of {open.Content.Sequences.Count} sequences");
+    }
+
+    // By its bytes, as loading does; its name may be anything.
+    private SavedRun LookAtFile(string path)
+    {
+        byte[] start = new byte[ISnapshotImporter.FirstBytes];
+        using FileStream file = File.OpenRead(path);
+        int read = file.ReadAtLeast(start, start.Length, throwOnEndOfStream: false);
+        CacheFileImporter importer = new();
+        return importer.CanRead(start.AsSpan(0, read))
+            ? this with { _importer = importer }
+            : throw new UsageException("--load", "a snapshot's name, or an old cache: a pickle, or a file of torch.save", $"'{path}', a file of another kind");
     }
 }
