@@ -125,7 +125,7 @@ internal readonly ref struct GreedyPlan : IDisposable
         int row = _rowOf.Span[page];
         if (level == Levels - 1 || (_floors.Allows(row, page) && (level > 0 || _lost[row] <= _guard)))
         {
-            double cost = OutputError.OfDrop(_pages, row, page, _shares[page], _surprises[row]);
+            double cost = OutputError.OfDrop(_pages, row, page, _shares[page], Surprise(row, page));
             Offer(ref best, KvTransition.Drop, _pages.Bytes[page] - saved, cost - error);
         }
 
@@ -135,9 +135,12 @@ internal readonly ref struct GreedyPlan : IDisposable
     private (int Bytes, double Error) Demotion(int page, int target)
     {
         int row = _rowOf.Span[page];
-        double error = OutputError.OfDemotion(_pages, row, page, _shares[page], _surprises[row], _pages.Ladder[target]);
+        double error = OutputError.OfDemotion(_pages, row, page, _shares[page], Surprise(row, page), _pages.Ladder[target]);
         return (_pages.Bytes[page] - _pages.Ladder[target].Bytes, error);
     }
+
+    // Half of what is unforeseen falls where attention fell before, half anywhere in the row.
+    private double Surprise(int row, int page) => _surprises[row] == 0 ? 0 : (_surprises[row] + Math.Clamp(_shares[page], 0, 1)) / 2;
 
     private static void Offer(ref Step best, KvTransition to, int bytes, double error)
     {

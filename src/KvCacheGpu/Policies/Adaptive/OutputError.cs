@@ -39,7 +39,12 @@ internal static class OutputError
         return most > 0 ? most : 1;
     }
 
-    /// <summary>Error of dropping a page of share <paramref name="p"/>, in a row whose pages come back with <paramref name="surprise"/>.</summary>
+    /// <summary>Error of dropping a page of share <paramref name="p"/>.</summary>
+    /// <param name="pages">The pages.</param>
+    /// <param name="row">The page's row.</param>
+    /// <param name="page">The page.</param>
+    /// <param name="p">Its expected share.</param>
+    /// <param name="surprise">Mean square of the share that it may receive against expectation (<see cref="Surprises"/>). The default value is 0.</param>
     public static double OfDrop(in KvPages pages, int row, int page, double p, double surprise = 0)
     {
         double odds = p / Math.Max(1 - p, Rest);
