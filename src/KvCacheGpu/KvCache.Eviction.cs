@@ -65,15 +65,16 @@ public sealed partial class KvCache
     /// <returns>Whether anything was freed, so that it is worth asking again.</returns>
     internal bool MakeWay(ReadOnlySpan<KvSequence> sequences, in Refusal refusal, int round)
     {
-        if (refusal.Unit == Refusal.InSlabs && Compact(sequences))
-        {
-            return true;
-        }
-
         long missing = MissingBytes(refusal);
         if (Eviction is null || missing <= 0 || (round == 0 && EvictableBytes(sequences, held: true) < missing))
         {
             return false;
+        }
+
+        // Only where evicting could do it too, so that CanAppend foresees it and a refusal leaves everything as it was.
+        if (refusal.Unit == Refusal.InSlabs && Compact(sequences))
+        {
+            return true;
         }
 
         // Bytes that lie in slabs of another size do not help: ask for more each time.
