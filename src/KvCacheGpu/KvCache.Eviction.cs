@@ -71,12 +71,6 @@ public sealed partial class KvCache
             return false;
         }
 
-        // Only where evicting could do it too, so that CanAppend foresees it and a refusal leaves everything as it was.
-        if (refusal.Unit == Refusal.InSlabs && Compact(sequences))
-        {
-            return true;
-        }
-
         // Bytes that lie in slabs of another size do not help: ask for more each time.
         missing = Math.Min(missing << Math.Min(round, 16), BudgetBytes);
         return Free(sequences, missing, mayDemote: true) || Free(sequences, missing, mayDemote: false);
@@ -87,19 +81,6 @@ public sealed partial class KvCache
         Eviction is not null && MissingBytes(refusal) is > 0 and long missing && EvictableBytes(sequences, held) >= missing;
 
     private static long MissingBytes(in Refusal refusal) => refusal.Unit == "tokens" ? 0 : Math.Max(refusal.Needed - refusal.Most, 1);
-
-    private static bool Compact(ReadOnlySpan<KvSequence> sequences)
-    {
-        foreach (KvSequence sequence in sequences)
-        {
-            if (sequence.Compact())
-            {
-                return true;
-            }
-        }
-
-        return false;
-    }
 
     private bool Free(ReadOnlySpan<KvSequence> sequences, long missing, bool mayDemote)
     {
