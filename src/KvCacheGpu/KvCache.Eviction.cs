@@ -72,11 +72,6 @@ public sealed partial class KvCache
     /// <returns>Whether anything was freed, so that it is worth asking again.</returns>
     internal bool MakeWay(ReadOnlySpan<KvSequence> sequences, in Refusal refusal, int round)
     {
-        if (refusal.Unit == Refusal.InSlabs && Compact(sequences))
-        {
-            return true;
-        }
-
         long missing = MissingBytes(refusal);
         if (Eviction is null || missing <= 0 || (round == 0 && EvictableBytes(sequences, held: true) < missing))
         {
@@ -93,19 +88,6 @@ public sealed partial class KvCache
         Eviction is not null && MissingBytes(refusal) is > 0 and long missing && EvictableBytes(sequences, held) >= missing;
 
     private static long MissingBytes(in Refusal refusal) => refusal.Unit == "tokens" ? 0 : Math.Max(refusal.Needed - refusal.Most, 1);
-
-    private static bool Compact(ReadOnlySpan<KvSequence> sequences)
-    {
-        foreach (KvSequence sequence in sequences)
-        {
-            if (sequence.Compact())
-            {
-                return true;
-            }
-        }
-
-        return false;
-    }
 
     private bool Free(ReadOnlySpan<KvSequence> sequences, long missing, bool mayDemote)
     {

@@ -57,7 +57,7 @@ public sealed partial class KvCache
             return new Refusal("pages of the step", Math.Min(free - memory, slabs), bytes, "bytes");
         }
 
-        return slabs == bytes ? null : new Refusal("pages of the step", slabs, bytes, Refusal.InSlabs);
+        return slabs == bytes ? null : new Refusal("pages of the step", slabs, bytes, "bytes in slabs of their size");
     }
 
     /// <summary>Gives up pages that no sequence holds, least recently used first, until slots and bytes are there; <see cref="WhyNot"/> has said that they will be.</summary>
