@@ -18,5 +18,10 @@ if (args is ["snapshots", .. string[] sizes])
     return SnapshotRates.Run(sizes);
 }
 
+if (args is ["planning", .. string[] layers])
+{
+    return PlanningRates.Run(layers);
+}
+
 BenchmarkSwitcher.FromAssembly(typeof(Program).Assembly).Run(args);
 return 0;

@@ -5,18 +5,25 @@ public sealed partial class KvCache
 {
     private long _steps;
     private long _clock;
+    private int[]? _windowed;
 
     /// <summary>Plans and what they are made in; null without a policy.</summary>
     internal EvictionPlan? Eviction { get; }
 
-    /// <summary>Statistics that the policy asks for.</summary>
-    internal KvStatistics Needs => Settings.Policy?.Needs ?? KvStatistics.None;
+    /// <summary>Statistics that plans ask for.</summary>
+    internal KvStatistics Needs => Settings.Needs;
 
     /// <summary>Number of the step that commits next.</summary>
     internal long NextStep => Interlocked.Read(ref _steps);
 
     /// <summary>Whether the step that commits next is one that pages are scored by.</summary>
     internal bool IsSampled => (Needs & (KvStatistics.Mass | KvStatistics.Queries)) != 0 && NextStep % Settings.ScoreEvery == 0;
+
+    /// <summary>Whether a layer was attended to through a window: there it matters which positions a page is of.</summary>
+    internal bool HasWindow(int layer) => _windowed is { } windowed && Volatile.Read(ref windowed[layer]) != 0;
+
+    /// <summary>Says that a layer is attended to through a window.</summary>
+    internal void NoteWindow(int layer) => Volatile.Write(ref LazyInitializer.EnsureInitialized(ref _windowed, () => new int[Geometry.Layers])[layer], 1);
 
     internal long Tick() => Interlocked.Increment(ref _clock);
 
@@ -65,6 +72,11 @@ public sealed partial class KvCache
     /// <returns>Whether anything was freed, so that it is worth asking again.</returns>
     internal bool MakeWay(ReadOnlySpan<KvSequence> sequences, in Refusal refusal, int round)
     {
+        if (refusal.Unit == Refusal.InSlabs && Compact(sequences))
+        {
+            return true;
+        }
+
         long missing = MissingBytes(refusal);
         if (Eviction is null || missing <= 0 || (round == 0 && EvictableBytes(sequences, held: true) < missing))
         {
@@ -81,6 +93,19 @@ public sealed partial class KvCache
         Eviction is not null && MissingBytes(refusal) is > 0 and long missing && EvictableBytes(sequences, held) >= missing;
 
     private static long MissingBytes(in Refusal refusal) => refusal.Unit == "tokens" ? 0 : Math.Max(refusal.Needed - refusal.Most, 1);
+
+    private static bool Compact(ReadOnlySpan<KvSequence> sequences)
+    {
+        foreach (KvSequence sequence in sequences)
+        {
+            if (sequence.Compact())
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
 
     private bool Free(ReadOnlySpan<KvSequence> sequences, long missing, bool mayDemote)
     {

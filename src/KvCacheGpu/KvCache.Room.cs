@@ -57,7 +57,7 @@ public sealed partial class KvCache
             return new Refusal("pages of the step", Math.Min(free - memory, slabs), bytes, "bytes");
         }
 
-        return slabs == bytes ? null : new Refusal("pages of the step", slabs, bytes, "bytes in slabs of their size");
+        return slabs == bytes ? null : new Refusal("pages of the step", slabs, bytes, Refusal.InSlabs);
     }
 
     /// <summary>Gives up pages that no sequence holds, least recently used first, until slots and bytes are there; <see cref="WhyNot"/> has said that they will be.</summary>
@@ -80,6 +80,9 @@ public sealed partial class KvCache
         MakeRoom(counts, 0);
         return Pool.TryTake(counts, slots);
     }
+
+    /// <summary>Whether the budget has bytes for one more page of a class.</summary>
+    internal bool HasBytesFor(int pageClass) => Pool.BytesOf(SlotCounts.Of(pageClass, 1)) <= BudgetBytes - _ledger.Live;
 
     /// <summary>Makes room for a step's slots and, if no idle working memory is there, for that.</summary>
     internal void MakeRoomForStep(in SlotCounts slots) =>

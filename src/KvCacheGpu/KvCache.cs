@@ -163,8 +163,12 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
 
             var tokens = new NativeInts(Settings.MaxTokens, _ledger);
             PrefixChain? chain = Prefixes is null ? null : new PrefixChain(Prefixes, Tier.Shape, root, retention, _ledger);
-            var table = new PageTable(Tier, Classes, Pool, _scrub, slot, OwnerOf(options.Tenant)) { WritesSquares = Needs.Has(KvStatistics.Queries) };
-            SequenceScores? scores = Settings.Policy is { } policy ? new SequenceScores(Tier, policy, slot, _ledger) : null;
+            var table = new PageTable(Tier, Classes, Pool, _scrub, slot, OwnerOf(options.Tenant))
+            {
+                WritesSquares = Needs.Has(KvStatistics.Queries),
+                Dead = Settings.MergePages ? new DeadTokens(Tier.Shape, _ledger) : null,
+            };
+            SequenceScores? scores = Settings.Policy is { } policy ? new SequenceScores(Tier, policy, Needs, slot, _ledger) : null;
             return _sequences[slot] = new KvSequence(this, options, table, tokens, chain, scores, isHeld);
         }
     }

@@ -10,6 +10,9 @@ public sealed partial class KvCacheConfig
     /// <summary>Sequences of one step at most: each has a token at least.</summary>
     internal int MostBatched => Math.Min(MaxSequences, MaxBatchTokens);
 
+    /// <summary>Statistics that the policy and merging ask for.</summary>
+    internal KvStatistics Needs => (Policy?.Needs ?? KvStatistics.None) | (MergePages ? KvStatistics.FutureQueries : KvStatistics.None);
+
     /// <summary>Checks everything that needs no device, and lays out the pages.</summary>
     /// <exception cref="KvConfigurationException">A setting is out of its range or does not fit the geometry.</exception>
     internal PageClasses ClassesFor(KvGeometry geometry)
@@ -29,9 +32,11 @@ public sealed partial class KvCacheConfig
         Require(ScoreEvery >= 1, nameof(ScoreEvery), "at least 1", ScoreEvery);
         Require(
             ObservedQueries is >= 1 and <= KernelBatch.MaxObserved, nameof(ObservedQueries), $"1..{KernelBatch.MaxObserved}", ObservedQueries);
+        Require(!MergePages || Policy is not null, nameof(MergePages), "a policy that drops pages", "none");
+        Require(!MergePages || geometry.Rope is not null, nameof(MergePages), $"a geometry with {nameof(KvGeometry.Rope)}", "none");
         Require(
-            Policy?.Needs.Has(KvStatistics.FutureQueries) != true,
-            nameof(Policy), "a policy that needs no rope, which a geometry does not tell of", Policy?.GetType().Name);
+            geometry.Rope is not null || Policy?.Needs.Has(KvStatistics.FutureQueries) != true,
+            nameof(Policy), $"a geometry with {nameof(KvGeometry.Rope)}, or a policy that foresees no queries", Policy?.GetType().Name);
         Require(!string.IsNullOrWhiteSpace(Device), nameof(Device), "a device's name", $"'{Device}'");
         Require(
             Enum.IsDefined(FullPrecision) && FullPrecision.IsFullPrecision(),

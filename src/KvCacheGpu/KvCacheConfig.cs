@@ -100,8 +100,18 @@ public sealed partial class KvCacheConfig
         set => ChosenWatermark = value;
     }
 
-    /// <summary>Steps from plan to plan, at least 1; a step that seals pages plans anyway. The default value is 16.</summary>
-    public int PlanEvery { get; set; } = 16;
+    /// <summary>
+    /// Whether pages that a plan drops are merged with one beside them that it keeps: of all their tokens a page of the best stays, by the attention
+    /// that queries to come are expected to pay. Frees what dropping would. Takes a policy and <see cref="KvGeometry.Rope"/>, and queries in
+    /// host memory; layers that look back through a window are left alone. The default value is false.
+    /// </summary>
+    public bool MergePages { get; set; }
+
+    /// <summary>
+    /// Steps from plan to plan, at least 1; a step that seals pages plans anyway. The default value is 64: a plan takes less than what attention
+    /// to the same pages takes, so that one in 64 steps is a small part of decode.
+    /// </summary>
+    public int PlanEvery { get; set; } = 64;
 
     /// <summary>Steps from one that pages are scored by to the next, at least 1. The default value is 1: all.</summary>
     public int ScoreEvery { get; set; } = 1;

@@ -75,7 +75,12 @@ public sealed partial class KvSequence
             int count = TakeFor(pages.Slice(done, Math.Min(DemotedAtOnce, pages.Length - done)), slots);
             if (count == 0)
             {
-                break;
+                if (!Cache.HasBytesFor(pages[done].Target) || !Compact())
+                {
+                    break;
+                }
+
+                continue;
             }
 
             ReadOnlySpan<PageDemotion> batch = pages.Slice(done, count);

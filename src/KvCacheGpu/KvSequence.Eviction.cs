@@ -93,6 +93,16 @@ public sealed partial class KvSequence
         return freed;
     }
 
+    /// <summary>Lists a merged page in place of an entry's; what can be reused of it is given up.</summary>
+    internal void PublishMerged(int row, int entry, int slot, Encodings encodings)
+    {
+        lock (Cache.Pool.Gate)
+        {
+            _chain?.Drop(Table.PageIndex(row, entry));
+            Table.PublishMerged(row, entry, slot, encodings);
+        }
+    }
+
     /// <summary>Drops a row's flagged first entries.</summary>
     internal void Drop(int row, ReadOnlySpan<bool> drops)
     {

@@ -57,11 +57,7 @@ public sealed partial class KvSequence
         int written = 0;
         for (int entry = 0; entry < Table.Count(row); entry++)
         {
-            int first = Table.PageIndex(row, entry) * Cache.Geometry.PageTokens;
-            for (int token = 0; token < Table.TokensIn(row, entry); token++)
-            {
-                positions[written++] = first + token;
-            }
+            written += Table.PositionsOf(row, entry, positions[written..]);
         }
 
         return tokens;

@@ -20,20 +20,21 @@ public sealed partial class KvSequence
         KvCache.ThrowIfOutside(position, Table.Length, nameof(position));
         KvCache.ThrowIfShorter(keys.Length, geometry.KvHeads * geometry.KeyWidth, nameof(keys));
         KvCache.ThrowIfShorter(values.Length, geometry.KvHeads * geometry.ValueWidth, nameof(values));
-        (int page, int token) = Math.DivRem(position, geometry.PageTokens);
-        using var pageKeys = new Pooled<float>((token + 1) * geometry.KeyWidth);
-        using var pageValues = new Pooled<float>((token + 1) * geometry.ValueWidth);
+        using var pageKeys = new Pooled<float>(geometry.PageTokens * geometry.KeyWidth);
+        using var pageValues = new Pooled<float>(geometry.PageTokens * geometry.ValueWidth);
         for (int head = 0; head < geometry.KvHeads; head++)
         {
             int row = firstRow + head;
-            if (Table.EntryOf(row, page) is var entry && entry < 0)
+            if (!Table.TryFind(row, position, out int entry, out int token))
             {
                 return false;
             }
 
             lock (Cache.DeviceGate)
             {
-                Cache.Tier.Materialize([new PageRead(Table.Slot(row, entry), Table.PageClass(row, entry), token + 1, 0, 1)], pageKeys.Span, pageValues.Span);
+                Cache.Tier.Materialize(
+                    [new PageRead(Table.Slot(row, entry), Table.PageClass(row, entry), token + 1, 0, 1)],
+                    pageKeys.Span[..((token + 1) * geometry.KeyWidth)], pageValues.Span[..((token + 1) * geometry.ValueWidth)]);
             }
 
             pageKeys.Span.Slice(token * geometry.KeyWidth, geometry.KeyWidth).CopyTo(keys[(head * geometry.KeyWidth)..]);

@@ -109,7 +109,8 @@ public sealed partial class KvSequence : IDisposable
     /// <remarks>
     /// Exact for up to a page of tokens below the longest length reached: no kept token is encoded a second time, and on pages in full
     /// precision what follows is, bit for bit, what it would have been. Deeper cuts never write into sealed pages; the page cut
-    /// is copied when the sequence grows, and encoded again when it is full. Sealed pages stay sealed.
+    /// is copied when the sequence grows, and encoded again when it is full. Sealed pages stay sealed. A merged page
+    /// (<see cref="KvCacheConfig.MergePages"/>) goes whole when the cut falls among its tokens.
     /// </remarks>
     public KvTruncation Truncate(int length)
     {
@@ -152,6 +153,7 @@ public sealed partial class KvSequence : IDisposable
         }
 
         _tokens.Dispose();
+        Table.Dead?.Dispose();
         Scores?.Dispose();
     }
 

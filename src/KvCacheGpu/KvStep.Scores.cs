@@ -33,7 +33,7 @@ public sealed partial class KvStep
 
         for (int i = 0; i < _sequences.Length; i++)
         {
-            _sequences[i].Scores?.Moments?.See(_cache.Geometry, layer, _ragged[i].FirstToken + _ragged[i].Tokens - 1, queries, output);
+            _sequences[i].Scores?.See(layer, _ragged[i], queries, output);
         }
     }
 

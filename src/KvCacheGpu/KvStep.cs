@@ -71,12 +71,12 @@ public sealed partial class KvStep : IDisposable
     /// <param name="window">A token sees itself and the <c>window - 1</c> positions before it; pages before all windows are not read. The default value is 0: all before it.</param>
     /// <exception cref="KvStepOrderException">E009: the layer has not been appended.</exception>
     /// <exception cref="ArgumentException">No such layer, or a tensor or target of another shape.</exception>
-    /// <exception cref="KvUnsupportedException">E009: a device tensor where pages live in host memory.</exception>
+    /// <exception cref="KvUnsupportedException">E009: a device tensor where pages live in host memory; a window over merged pages.</exception>
     public void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp = default, int window = 0)
     {
         using Call call = new(this);
         ArgumentOutOfRangeException.ThrowIfNegative(window);
-        ThrowIfNotAttendable(layer, queries);
+        ThrowIfNotAttendable(layer, queries, window);
         int rows = Tokens * _cache.Geometry.QueryHeads;
         KvCache.ThrowIfShorter(output.Length, (long)rows * _cache.Geometry.ValueWidth, nameof(output));
         if (!logSumExp.IsEmpty)
@@ -103,7 +103,7 @@ public sealed partial class KvStep : IDisposable
     {
         using Call call = new(this);
         ArgumentOutOfRangeException.ThrowIfNegative(window);
-        ThrowIfNotAttendable(layer, queries);
+        ThrowIfNotAttendable(layer, queries, window);
         int rows = Tokens * _cache.Geometry.QueryHeads;
         KvCache.ThrowIfShorter(output.Length, (long)rows * _cache.Geometry.ValueWidth, nameof(output));
         if (logSumExp.Length > 0)
@@ -124,7 +124,7 @@ public sealed partial class KvStep : IDisposable
         _attended.Add(layer);
     }
 
-    private void ThrowIfNotAttendable(int layer, KvTensor queries)
+    private void ThrowIfNotAttendable(int layer, KvTensor queries, int window)
     {
         KvGeometry geometry = _cache.Geometry;
         KvCache.ThrowIfOutside(layer, geometry.Layers, nameof(layer));
@@ -135,6 +135,25 @@ public sealed partial class KvStep : IDisposable
         }
 
         queries.ThrowIfNotShaped(Tokens, geometry.QueryHeads, geometry.KeyWidth, nameof(queries));
+        if (window > 0 && _cache.Settings.MergePages)
+        {
+            NoteWindow(layer);
+        }
+    }
+
+    // A merged page's tokens are of several pages: kernels know no positions by which a window could cut it.
+    private void NoteWindow(int layer)
+    {
+        foreach (KvSequence sequence in _sequences)
+        {
+            if (sequence.Table.HasMerged(layer))
+            {
+                throw new KvUnsupportedException(
+                    $"Attend to layer {layer} through a window", "pages that were not merged", $"merged ones ({nameof(KvCacheConfig.MergePages)})");
+            }
+        }
+
+        _cache.NoteWindow(layer);
     }
 
     private KvUnsupportedException Unsupported(string what, NotSupportedException inner) =>

@@ -12,7 +12,10 @@ public sealed class DemoTests(DemoTests.Once once) : IClassFixture<DemoTests.Onc
         public JsonElement Report { get; } = Tool.Json("demo");
     }
 
-    private JsonElement[] Caches => [.. once.Report.GetProperty("caches").EnumerateArray()];
+    private JsonElement[] All => [.. once.Report.GetProperty("caches").EnumerateArray()];
+
+    // Those that answer where they read.
+    private JsonElement[] Caches => All[..^1];
 
     private JsonElement Window => Caches[^1];
 
@@ -22,7 +25,7 @@ public sealed class DemoTests(DemoTests.Once once) : IClassFixture<DemoTests.Onc
         Schema.Check(
             once.Report,
             "model string, device string, document_tokens number, facts number, perplexity_tokens number, page_tokens number, full_precision_bytes number, seconds number, caches array");
-        Assert.Equal(6, Caches.Length);
+        Assert.Equal(7, All.Length);
         foreach (JsonElement cache in Caches)
         {
             Schema.Check(
@@ -91,6 +94,19 @@ public sealed class DemoTests(DemoTests.Once once) : IClassFixture<DemoTests.Onc
     }
 
     [Fact]
+    public void What_is_restored_answers_bit_for_bit_as_what_was_saved()
+    {
+        (JsonElement saved, JsonElement after) = (Caches[2], All[^1]);
+        JsonElement restored = Schema.Check(
+            after.GetProperty("restored"), "exact bool, exact_pages number, reencoded_pages number, evicted_pages number, notes array");
+        Assert.True(restored.GetProperty("exact").GetBoolean());
+        Assert.Equal(once.Report.Long("document_tokens") / 16 * 4 * 2, restored.Long("exact_pages"));
+        Assert.Equal(saved.Long("right"), after.Long("right"));
+        Assert.Equal(saved.Double("perplexity"), after.Double("perplexity"));
+        Assert.Equal(saved.Long("allocated_bytes"), after.Long("allocated_bytes"));
+    }
+
+    [Fact]
     public void Pages_take_what_the_plan_says()
     {
         KvGeometry g = new(4, 4, 2, 64, pageTokens: 16);
@@ -130,10 +146,10 @@ public sealed class DemoTests(DemoTests.Once once) : IClassFixture<DemoTests.Onc
     {
         Tool demo = Tool.Run("demo");
         Assert.Equal((0, string.Empty), (demo.Exit, demo.Error));
-        string[] rows = [.. demo.Output.Split('\n').Where(l => Caches.Any(c => l.StartsWith($"| {c.Text("name")} ", StringComparison.Ordinal)))];
-        Assert.Equal(Caches.Length, rows.Length);
+        string[] rows = [.. demo.Output.Split('\n').Where(l => All.Any(c => l.StartsWith($"| {c.Text("name")} ", StringComparison.Ordinal)))];
+        Assert.Equal(All.Length, rows.Length);
         // Recall and perplexity are reproducible; times are not.
-        Assert.All(rows.Zip(Caches), r => Assert.Contains($"{r.Second.Long("right")}/{r.Second.Long("asked")} ", r.First, StringComparison.Ordinal));
+        Assert.All(rows.Zip(All), r => Assert.Contains($"{r.Second.Long("right")}/{r.Second.Long("asked")} ", r.First, StringComparison.Ordinal));
         Assert.Contains("held-out text", demo.Output, StringComparison.Ordinal);
         Assert.Contains("reading 1920 tokens ...", demo.Output, StringComparison.Ordinal);
     }

@@ -55,6 +55,22 @@ public sealed class EvalTests
     }
 
     [Fact]
+    public void Synthetic_needs_no_model()
+    {
+        JsonElement report = Tool.Json(
+            "eval", "--synthetic", "--seeds", "1", "--model", "/nowhere", "--formats", "t4", "--policies", "none,window", "--budgets", ".5,.01");
+        Schema.Check(report, "device string, tokens number, written number, seeds number, rows array");
+        JsonElement[] rows = [.. report.GetProperty("rows").EnumerateArray()];
+        Assert.Equal(3, rows.Length);
+        Assert.All(rows, row => Schema.Check(
+            row,
+            "format string, policy string, budget number?, output_error number, mass_recall number, ratio number, evicted_tokens number, refused string?"));
+        Assert.InRange(rows[0].Double("output_error"), .01, .2);
+        Assert.True(rows[1].Double("ratio") <= .5 && rows[1].Double("mass_recall") < rows[0].Double("mass_recall"));
+        Assert.Contains("E003", rows[2].Text("refused"), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void People_get_a_table_and_how_it_was_measured()
     {
         Tool tool = Tool.Run("eval", "--quick", "--seeds", "1", "--tasks", "recall,instruction", "--formats", "i8", "--budgets", ".5,.05");

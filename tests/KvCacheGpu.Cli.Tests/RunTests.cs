@@ -158,6 +158,10 @@ public sealed class RunTests
         // 403 tokens: pages 1..3 end at least a page before the window; page 0 holds the sinks.
         Assert.Equal(192, window.Double("evicted_tokens"));
         Assert.True(window.Long("allocated_bytes") < f16.Long("allocated_bytes"));
+
+        // The model tells the cache of its rope.
+        JsonElement foreseen = Cache("--policy", "expected-attention", "--memory-budget", "150%");
+        Assert.True(foreseen.Double("evicted_tokens") > 0);
     }
 
     [Fact]

@@ -54,7 +54,7 @@ public sealed class UsageTests
     {
         Assert.Equal(
             "E003: --key-format: expected f32, f16, bf16, i8, t4, t3, t2, v4, v3, v2, fp8, q8_0, q4_0, got \"q4\"; see kvcache run --help", Tool.Refused(2, "E003", "run", "--key-format", "q4"));
-        Assert.Contains("'--save'", Tool.Refused(2, "E003", "run", "--save", "x"), StringComparison.Ordinal);
+        Assert.Contains("'--sieve'", Tool.Refused(2, "E003", "run", "--sieve", "x"), StringComparison.Ordinal);
         Assert.Contains("at most 4095", Tool.Refused(2, "E003", "run", "--max-new-tokens", "5000"), StringComparison.Ordinal);
         string longPrompt = string.Join(',', Enumerable.Repeat("5", 4096));
         Assert.Contains("context is 4096), got 4096", Tool.Refused(2, "E003", "run", "--prompt-tokens", longPrompt), StringComparison.Ordinal);

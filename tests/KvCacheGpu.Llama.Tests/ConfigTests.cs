@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Llama.Tests;
 
@@ -78,8 +79,8 @@ public sealed class ConfigTests
             """{"rope_type":"llama3","factor":8,"low_freq_factor":1,"high_freq_factor":4,"original_max_position_embeddings":8192}""");
         checkpoint.Write();
         LlamaConfig config = LlamaConfig.Load(Path.Combine(checkpoint.Path, "config.json"));
-        double[] plain = RopeScaling.None.Frequencies(500_000, 128);
-        double[] stretched = config.RopeScaling.Frequencies(config.RopeTheta, 128);
+        double[] plain = new KvRope { Theta = 500_000 }.Frequencies(128);
+        double[] stretched = config.Rope.Frequencies(128);
         for (int i = 0; i < plain.Length; i++)
         {
             double wavelength = 2 * Math.PI / plain[i];
@@ -96,8 +97,9 @@ public sealed class ConfigTests
         checkpoint.Config["rope_parameters"] = JsonNode.Parse("""{"rope_type":"linear","factor":2,"rope_theta":1000}""");
         checkpoint.Write();
         LlamaConfig config = LlamaConfig.Load(Path.Combine(checkpoint.Path, "config.json"));
-        Assert.Equal((1000, "linear"), (config.RopeTheta, config.RopeScaling.Kind));
-        Assert.Equal([0.5, 0.5 * Math.Pow(1000, -0.5)], config.RopeScaling.Frequencies(config.RopeTheta, 4));
+        Assert.Equal(new KvRope { Theta = 1000, Factor = 2 }, config.Rope);
+        Assert.Equal([0.5, 0.5 * Math.Pow(1000, -0.5)], config.Rope.Frequencies(4));
+        Assert.Equal(config.Rope, config.Geometry().Rope);
     }
 
     private static LlamaFormatException Refused(string key, string? value)

@@ -6,7 +6,7 @@ namespace KvCacheGpu.Tests;
 /// <summary>Small caches, and steps over them.</summary>
 internal static class TestCaches
 {
-    public static readonly KvGeometry Tiny = new(layers: 2, queryHeads: 4, kvHeads: 2, keyWidth: 8, pageTokens: 4);
+    public static readonly KvGeometry Tiny = new(layers: 2, queryHeads: 4, kvHeads: 2, keyWidth: 8, pageTokens: 4) { Rope = new KvRope { Theta = 100 } };
 
     public static KvCache Reference(KvGeometry geometry, KvCacheConfig? config = null, AllocationObserver? observer = null) =>
         new(geometry, config, (shape, bytes, seen) => new ReferenceTier(shape, bytes, seen), observer);

@@ -42,11 +42,8 @@ public sealed record LlamaConfig
     /// <summary>What is added to a mean square before its root.</summary>
     public required double NormEpsilon { get; init; }
 
-    /// <summary>Base of the rotary frequencies. The default value is 10000.</summary>
-    public required double RopeTheta { get; init; }
-
-    /// <summary>Stretching of the rotary frequencies.</summary>
-    public required RopeScaling RopeScaling { get; init; }
+    /// <summary>How queries and keys are turned by their positions.</summary>
+    public required KvRope Rope { get; init; }
 
     /// <summary>Whether the output layer is the embedding. The default value is false.</summary>
     public required bool TieWordEmbeddings { get; init; }
@@ -82,7 +79,6 @@ public sealed record LlamaConfig
         }
 
         int vocabulary = file.Int("vocab_size", 1, int.MaxValue);
-        (double theta, RopeScaling scaling) = ReadRope(file);
         int layers = file.Int("num_hidden_layers", 1, 10_000);
         return new LlamaConfig
         {
@@ -96,8 +92,7 @@ public sealed record LlamaConfig
             HeadWidth = ReadHeadWidth(file, architecture, hidden, heads),
             MaxPositions = file.Int("max_position_embeddings", 1, int.MaxValue, architecture.MaxPositions),
             NormEpsilon = file.Positive("rms_norm_eps"),
-            RopeTheta = theta,
-            RopeScaling = scaling,
+            Rope = RopeParameters.Read(file),
             TieWordEmbeddings = file.Bool("tie_word_embeddings", false),
             BosTokenId = ReadTokens(file, "bos_token_id", vocabulary) is [int first, ..] ? first : null,
             EosTokenIds = ReadEnds(file, path, vocabulary),
@@ -107,7 +102,7 @@ public sealed record LlamaConfig
 
     /// <summary>The shape of this model's keys and values.</summary>
     /// <param name="pageTokens">Tokens in a page, 1..1024. The default value is 64.</param>
-    public KvGeometry Geometry(int pageTokens = 64) => new(Layers, QueryHeads, KvHeads, HeadWidth, pageTokens: pageTokens);
+    public KvGeometry Geometry(int pageTokens = 64) => new(Layers, QueryHeads, KvHeads, HeadWidth, pageTokens: pageTokens) { Rope = Rope };
 
     private static int ReadHeadWidth(JsonFile file, Architecture architecture, int hidden, int heads)
     {
@@ -125,27 +120,6 @@ public sealed record LlamaConfig
         }
 
         return width;
-    }
-
-    // Checkpoints of 2025 on put theta and scaling together into rope_parameters.
-    private static (double Theta, RopeScaling Scaling) ReadRope(JsonFile file)
-    {
-        JsonElement? parameters = file.Find("rope_parameters");
-        JsonElement? scaling = parameters ?? file.Find("rope_scaling");
-        if (scaling is { ValueKind: not JsonValueKind.Object })
-        {
-            LlamaFormatException.ThrowCorrupt(file.Name, "rope_scaling", "an object", scaling.Value.GetRawText());
-        }
-
-        JsonFile rope = scaling is null ? file : file.At(scaling.Value);
-        foreach (JsonFile part in new[] { file, rope })
-        {
-            part.Support(part.Find("partial_rotary_factor") is null || part.Positive("partial_rotary_factor") == 1, "partial_rotary_factor", "1");
-            part.Support(part.Find("mrope_section") is null, "mrope_section", "one angle for all of a position");
-        }
-
-        double theta = file.Positive("rope_theta", parameters is null ? 10_000 : file.At(parameters.Value).Positive("rope_theta", 10_000));
-        return (theta, scaling is null ? RopeScaling.None : RopeScaling.Read(file.At(scaling.Value)));
     }
 
     // Chat checkpoints list the end of a turn only where generation is configured.

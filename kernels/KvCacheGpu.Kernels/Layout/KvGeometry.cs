@@ -64,6 +64,20 @@ public sealed record KvGeometry
     /// <summary>Tokens in a page.</summary>
     public int PageTokens { get; }
 
+    /// <summary>
+    /// How queries and keys are turned by their positions, for policies that foresee queries. The default value is null: not at all, or not told.
+    /// </summary>
+    /// <exception cref="ArgumentException">It turns more elements than a key has, or an odd key, or its stretch contradicts itself.</exception>
+    public KvRope? Rope
+    {
+        get;
+        init
+        {
+            value?.ThrowIfNotFor(KeyWidth);
+            field = value;
+        }
+    }
+
     /// <summary>Bytes that a dense F16 cache of <paramref name="tokens"/> tokens takes: what percentages and ratios refer to.</summary>
     public long DenseF16Bytes(long tokens) => checked(tokens * Layers * KvHeads * (KeyWidth + ValueWidth) * 2);
 

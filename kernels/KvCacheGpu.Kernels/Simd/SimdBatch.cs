@@ -30,7 +30,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
     private readonly int[] _firstItem;
     private readonly SimdAppendWork _append;
     private readonly SimdAttendWork _attend;
-    private readonly SimdScore _score;
+    private readonly SimdScoreWork _score;
     private readonly float* _logSumExps;
     private readonly int _keptTokens;
     private readonly int[] _windows;
@@ -67,7 +67,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
         _logSumExps = memory + splits;
         _arrivals = (int*)(_logSumExps + sums);
         _windows = new int[_g.Layers];
-        _score = new SimdScore(tier, this);
+        _score = SimdKernels.CreateScore(tier, this);
         _append = SimdKernels.CreateAppend(tier, this);
         _attend = SimdKernels.CreateAttend(tier, this);
     }

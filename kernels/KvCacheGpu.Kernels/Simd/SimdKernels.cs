@@ -40,6 +40,14 @@ internal abstract class SimdAppendWork : ParallelWork
     public HostTensor Values { get; set; }
 }
 
+/// <summary>Scoring work whatever the vectors.</summary>
+internal abstract class SimdScoreWork : ParallelWork
+{
+    public float Decay { get; set; }
+
+    public int Step { get; set; }
+}
+
 /// <summary>Transcoding work whatever the vectors.</summary>
 internal abstract unsafe class SimdTranscodeWork : ParallelWork
 {
@@ -74,6 +82,13 @@ internal static class SimdKernels
         SimdLevel.Vector512 => new SimdAppend<Simd512, Vector512<float>, Vector512<int>>(tier, batch),
         SimdLevel.Vector256 => new SimdAppend<Simd256, Vector256<float>, Vector256<int>>(tier, batch),
         _ => new SimdAppend<SimdScalar, float, int>(tier, batch),
+    };
+
+    public static SimdScoreWork CreateScore(SimdTier tier, SimdBatch batch) => tier.Level switch
+    {
+        SimdLevel.Vector512 => new SimdScore<Simd512, Vector512<float>, Vector512<int>>(tier, batch),
+        SimdLevel.Vector256 => new SimdScore<Simd256, Vector256<float>, Vector256<int>>(tier, batch),
+        _ => new SimdScore<SimdScalar, float, int>(tier, batch),
     };
 
     public static SimdTranscodeWork CreateTranscode(SimdTier tier) => tier.Level switch

@@ -1,11 +1,15 @@
 namespace KvCacheGpu.Kernels;
 
 /// <summary>Scores of the batch's pages: an item is one row of the tables.</summary>
-internal sealed unsafe class SimdScore(SimdTier tier, SimdBatch batch) : ParallelWork
+internal sealed unsafe class SimdScore<S, F, I>(SimdTier tier, SimdBatch batch) : SimdScoreWork
+    where S : struct, ISimd<F, I>
+    where F : struct
+    where I : struct
 {
-    public float Decay { get; set; }
+    private const float Log2E = 1.4426950408889634f;
 
-    public int Step { get; set; }
+    // Exponentials taken at once.
+    private const int Room = 256;
 
     /// <inheritdoc/>
     public override void Do(int item, int worker)
@@ -30,11 +34,19 @@ internal sealed unsafe class SimdScore(SimdTier tier, SimdBatch batch) : Paralle
         }
 
         float* sums = (float*)tier.Tables + map.LogSumExpWord(row, 0);
-        for (int entry = 0; entry < entries; entry++)
+        int tile = Math.Max(1, Room / g.GroupSize);
+        float* largest = stackalloc float[(tile * g.GroupSize) + S.Lanes];
+        for (int first = 0; first < entries; first += tile)
         {
-            int page = TableMap.PageIndexOf(tags[entry]);
-            int seen = Seen(page, sequence.Length, window, g.PageTokens);
-            Update((float*)tier.Tables + map.StatsWord(row, page), sums, g.GroupSize, (float)seen / all, tier.Tables + map.ScoreWord(row, page));
+            int count = Math.Min(tile, entries - first);
+            Weigh(tags + first, count, row, sums, largest);
+            for (int i = 0; i < count; i++)
+            {
+                int page = TableMap.PageIndexOf(tags[first + i]);
+                int seen = Seen(page, sequence.Length, window, g.PageTokens);
+                float* stats = (float*)tier.Tables + map.StatsWord(row, page);
+                Update(stats, largest + (i * g.GroupSize), g.GroupSize, (float)seen / all, tier.Tables + map.ScoreWord(row, page));
+            }
         }
     }
 
@@ -45,14 +57,33 @@ internal sealed unsafe class SimdScore(SimdTier tier, SimdBatch batch) : Paralle
         return Math.Max(0, Math.Min(end, pageTokens) - Math.Max(0, end - window));
     }
 
-    private void Update(float* stats, float* sums, int group, float share, int* words)
+    // The share of each page's heaviest token: exp(largest logit - log-sum-exp).
+    private void Weigh(int* tags, int pages, int row, float* sums, float* largest)
+    {
+        int group = tier.Shape.Geometry.GroupSize;
+        float* next = largest;
+        for (int i = 0; i < pages; i++)
+        {
+            float* stats = (float*)tier.Tables + tier.Map.StatsWord(row, TableMap.PageIndexOf(tags[i]));
+            for (int member = 0; member < group; member++)
+            {
+                *next++ = (stats[2 * member] - sums[member]) * Log2E;
+            }
+        }
+
+        for (float* at = largest; at < next; at += S.Lanes)
+        {
+            S.Store(at, Exp2<S, F, I>.Of(S.Load(at)));
+        }
+    }
+
+    private void Update(float* stats, float* largest, int group, float share, int* words)
     {
         (float mass, float peak) = (0f, 0f);
-        for (int member = 0; member < group; member++, stats += 2)
+        for (int member = 0; member < group; member++)
         {
-            float largest = MathF.Exp(stats[0] - sums[member]);
-            mass += stats[1] * largest;
-            peak = MathF.Max(peak, largest);
+            mass += stats[(2 * member) + 1] * largest[member];
+            peak = MathF.Max(peak, largest[member]);
         }
 
         mass /= group;

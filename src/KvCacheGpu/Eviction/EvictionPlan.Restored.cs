@@ -31,7 +31,7 @@ internal sealed partial class EvictionPlan
                 Memory.Index[page] = planned.PageIndexes[entry];
                 Memory.Bytes[page] = bytes[entry];
                 Memory.Class[page] = KernelShape.Open;
-                Memory.Fixed[page] = IsFixed(sequence, planned.PageIndexes[entry]);
+                Memory.Fixed[page] = IsFixedSpan(sequence, planned.PageIndexes[entry], planned.PageIndexes[entry]);
             }
 
             Memory.RowStarts[row..(sequence.Table.Rows + 1)].Fill(entries.Length);

@@ -13,11 +13,15 @@ internal sealed partial class EvictionPlan : IDisposable
     private readonly KvCache _cache;
     private readonly KvPolicy _policy;
     private readonly PlanRungs _rungs;
+    private readonly PageMerging? _merging;
+    private readonly Func<KvSequence, int, int, bool> _isNeighbour;
 
     public EvictionPlan(KvCache cache, KvPolicy policy, MemoryLedger ledger)
     {
         (_cache, _policy, _rungs) = (cache, policy, new PlanRungs(cache.Classes));
-        Memory = new PlanMemory(cache.Tier.Shape, policy.Needs, ledger);
+        Memory = new PlanMemory(cache.Tier.Shape, cache.Needs, ledger);
+        _merging = cache.Settings.MergePages ? new PageMerging(cache, Memory) : null;
+        _isNeighbour = IsNeighbour;
     }
 
     /// <summary>Where plans are made.</summary>
@@ -37,7 +41,7 @@ internal sealed partial class EvictionPlan : IDisposable
                 int pages = table.DroppablePages(row);
                 for (int entry = 0; entry < pages; entry++)
                 {
-                    bytes += IsFixed(sequence, table.PageIndex(row, entry)) ? 0 : table.FreedBy(row, entry);
+                    bytes += IsFixed(sequence, row, entry) ? 0 : table.FreedBy(row, entry);
                 }
             }
         }
@@ -58,16 +62,20 @@ internal sealed partial class EvictionPlan : IDisposable
             List(sequence, mayDemote);
             ReadScores(sequence);
             ReadKeys(sequence);
+            sequence.Scores?.Future?.Foresee(sequence.Length, Memory.FutureMean, Memory.FutureVariance);
             Memory.Plan.Clear();
             _policy.Plan(PagesOf(sequence, step), bytesToFree, Memory.Plan, sequence.Scores?.State);
             return Drop(sequence) + Demote(sequence);
         }
     }
 
-    private bool IsFixed(KvSequence sequence, int page)
+    private bool IsFixed(KvSequence sequence, int row, int entry) =>
+        IsFixedSpan(sequence, sequence.Table.FirstPageOf(row, entry), sequence.Table.PageIndex(row, entry));
+
+    private bool IsFixedSpan(KvSequence sequence, int firstPage, int lastPage)
     {
-        long start = (long)page * _cache.Geometry.PageTokens;
-        long end = start + _cache.Geometry.PageTokens;
+        long start = (long)firstPage * _cache.Geometry.PageTokens;
+        long end = ((long)lastPage + 1) * _cache.Geometry.PageTokens;
         return start < _policy.SinkTokens || end > (long)sequence.Length - _policy.WindowTokens || sequence.IsPinned(start, end);
     }
 
@@ -98,7 +106,7 @@ internal sealed partial class EvictionPlan : IDisposable
                     index[page] = table.PageIndex(row, entry);
                     bytes[page] = table.FreedBy(row, entry);
                     classes[page] = _rungs.Of(table.PageClass(row, entry), mayDemote ? table.Targets(row, entry) : 0);
-                    isFixed[page] = IsFixed(sequence, index[page]);
+                    isFixed[page] = IsFixed(sequence, row, entry);
                 }
             }
         }
@@ -106,7 +114,7 @@ internal sealed partial class EvictionPlan : IDisposable
 
     private KvPages PagesOf(KvSequence sequence, long step)
     {
-        KvStatistics needs = _policy.Needs;
+        KvStatistics needs = _cache.Needs;
         bool squares = needs.Has(KvStatistics.Queries);
         return new KvPages(_cache.Geometry, sequence.Length, Memory.RowStarts, Memory.Index)
         {
@@ -127,7 +135,9 @@ internal sealed partial class EvictionPlan : IDisposable
             ValueSquare = squares ? Memory.Scores(TableMap.ScoreValueSquare) : default,
             QuerySquare = squares ? Memory.QuerySquare : default,
             OutputSquare = squares ? Memory.OutputSquare : default,
-            KeyMean = needs.Has(KvStatistics.KeyMeans) ? Memory.KeyMeans(_cache.Geometry.KeyWidth) : default,
+            KeyMean = needs.Has(KvStatistics.KeyMeans) ? Memory.KeyMeans : default,
+            FutureQueryMean = needs.Has(KvStatistics.FutureQueries) ? Memory.FutureMean : default,
+            FutureQueryVariance = needs.Has(KvStatistics.FutureQueries) ? Memory.FutureVariance : default,
         };
     }
 
@@ -179,7 +189,7 @@ internal sealed partial class EvictionPlan : IDisposable
         }
 
         int width = _cache.Geometry.KeyWidth;
-        Span<float> means = Memory.KeyMeans(width);
+        Span<float> means = Memory.KeyMeans;
         using var deviation = new Pooled<float>(width);
         for (int row = 0; row < sequence.Table.Rows; row++)
         {
@@ -209,10 +219,25 @@ internal sealed partial class EvictionPlan : IDisposable
 
         for (int row = 0; row < sequence.Table.Rows; row++)
         {
-            sequence.Drop(row, drops[Memory.RowStarts[row]..Memory.RowStarts[row + 1]]);
+            Span<bool> ofRow = drops[Memory.RowStarts[row]..Memory.RowStarts[row + 1]];
+            if (_merging is { } merging && ofRow.Contains(true))
+            {
+                merging.Drop(sequence, row, ofRow, _isNeighbour);
+            }
+            else
+            {
+                sequence.Drop(row, ofRow);
+            }
         }
 
         return freed;
+    }
+
+    // What stays as it is, for nobody else, and may change.
+    private bool IsNeighbour(KvSequence sequence, int row, int entry)
+    {
+        int page = Memory.RowStarts[row] + entry;
+        return Memory.Plan[page].Kind == KvTransitionKind.Keep && Memory.Bytes[page] > 0 && !IsFixed(sequence, row, entry);
     }
 
     private long Demote(KvSequence sequence)
@@ -225,8 +250,8 @@ internal sealed partial class EvictionPlan : IDisposable
             for (int page = Memory.RowStarts[row]; page < Memory.RowStarts[row + 1]; page++)
             {
                 KvTransition to = Memory.Plan[page];
-                if (to.Kind == KvTransitionKind.Demote && !IsFixed(sequence, Memory.Index[page])
-                    && sequence.MayDemote(row, Memory.Index[page], to.Class))
+                if (to.Kind == KvTransitionKind.Demote && sequence.MayDemote(row, Memory.Index[page], to.Class)
+                    && !IsFixed(sequence, row, sequence.Table.EntryOf(row, Memory.Index[page])))
                 {
                     batch[pending++] = new PageDemotion(row, Memory.Index[page], to.Class);
                     if (pending == batch.Length)

@@ -13,6 +13,7 @@ namespace KvCacheGpu;
 ///   of policies that ask for scores:   mass | peak | last | window | last used | uses | |k|^2 | |v|^2, [n] each
 ///                                      |q|^2, |o|^2 [rows] each | scores of one row [C][8]
 ///   of policies that ask for it:       mean keys f32[n][key width]
+///                                      queries to come: mean, variance f32[rows][key width] each
 /// </code>
 /// </remarks>
 internal sealed unsafe class PlanMemory : IDisposable
@@ -25,6 +26,8 @@ internal sealed unsafe class PlanMemory : IDisposable
     private readonly int _most;
     private readonly int _scoreColumns;
     private readonly int _capacity;
+    private readonly int _width;
+    private readonly long _means;
 
     public PlanMemory(KernelShape shape, KvStatistics needs, MemoryLedger ledger)
     {
@@ -32,6 +35,8 @@ internal sealed unsafe class PlanMemory : IDisposable
         _capacity = shape.TableCapacity;
         _most = _rows * _capacity;
         _scoreColumns = HasScores(needs) ? ScoreColumns : 0;
+        _width = shape.Geometry.KeyWidth;
+        _means = needs.Has(KvStatistics.KeyMeans) ? (long)_most * _width : 0;
         _memory = new NativeInts(Words(shape, needs), ledger);
     }
 
@@ -72,9 +77,16 @@ internal sealed unsafe class PlanMemory : IDisposable
     /// <summary>The same as numbers; empty where no scores are kept.</summary>
     public Span<float> Scores(int word) => _scoreColumns == 0 ? default : new(Column(PlainColumns + word), Count);
 
-    /// <summary>Mean keys, [pages][width].</summary>
-    public Span<float> KeyMeans(int width) =>
-        new(Column(PlainColumns + _scoreColumns) + (2L * _rows) + ((long)_capacity * TableMap.ScoreWords), Count * width);
+    /// <summary>Mean keys, [pages][key width].</summary>
+    public Span<float> KeyMeans => new(Vectors, Count * _width);
+
+    /// <summary>Mean queries to come, [rows][key width].</summary>
+    public Span<float> FutureMean => new(Vectors + _means, _rows * _width);
+
+    /// <summary>Their variance, [rows][key width].</summary>
+    public Span<float> FutureVariance => new(Vectors + _means + ((long)_rows * _width), _rows * _width);
+
+    private int* Vectors => Column(PlainColumns + _scoreColumns) + (2L * _rows) + ((long)_capacity * TableMap.ScoreWords);
 
     public void Dispose() => _memory.Dispose();
 
@@ -84,7 +96,8 @@ internal sealed unsafe class PlanMemory : IDisposable
         long pages = rows * shape.TableCapacity;
         return rows + 1 + (pages * (PlainColumns + (HasScores(needs) ? ScoreColumns : 0)))
             + (2 * rows) + ((long)shape.TableCapacity * TableMap.ScoreWords)
-            + (needs.Has(KvStatistics.KeyMeans) ? pages * shape.Geometry.KeyWidth : 0);
+            + (needs.Has(KvStatistics.KeyMeans) ? pages * shape.Geometry.KeyWidth : 0)
+            + (needs.Has(KvStatistics.FutureQueries) ? 2 * rows * shape.Geometry.KeyWidth : 0);
     }
 
     private int* Column(int column) => _memory.Pointer + _rows + 1 + ((long)column * _most);

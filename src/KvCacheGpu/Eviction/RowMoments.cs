@@ -1,5 +1,3 @@
-using System.Numerics;
-using System.Runtime.InteropServices;
 using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
@@ -50,15 +48,16 @@ internal sealed unsafe class RowMoments : IDisposable
     public void See(KvGeometry geometry, int layer, int token, KvTensor queries, ReadOnlySpan<float> output)
     {
         int group = geometry.GroupSize;
+        Span<float> room = stackalloc float[geometry.KeyWidth];
         for (int head = 0; head < geometry.KvHeads; head++)
         {
             (float query, float answer) = (0, 0);
             for (int member = head * group; member < (head + 1) * group; member++)
             {
-                query += queries.IsOnDevice ? 0 : Square(queries, token, member, geometry.QueryHeads, geometry.KeyWidth);
+                query += queries.IsOnDevice ? 0 : Vectors.Square(queries.Row(token, member, geometry.QueryHeads, room));
                 answer += output.IsEmpty
                     ? 0
-                    : Square(output.Slice(((token * geometry.QueryHeads) + member) * geometry.ValueWidth, geometry.ValueWidth));
+                    : Vectors.Square(output.Slice(((token * geometry.QueryHeads) + member) * geometry.ValueWidth, geometry.ValueWidth));
             }
 
             int row = (layer * geometry.KvHeads) + head;
@@ -88,45 +87,4 @@ internal sealed unsafe class RowMoments : IDisposable
     public void CopyFrom(RowMoments other) => other.All[..(2 * _rows)].CopyTo(All);
 
     public void Dispose() => _memory.Dispose();
-
-    private static float Square(ReadOnlySpan<float> vector)
-    {
-        Vector<float> sums = Vector<float>.Zero;
-        int i = 0;
-        for (; i <= vector.Length - Vector<float>.Count; i += Vector<float>.Count)
-        {
-            var x = new Vector<float>(vector[i..]);
-            sums += x * x;
-        }
-
-        float sum = Vector.Sum(sums);
-        for (; i < vector.Length; i++)
-        {
-            sum += vector[i] * vector[i];
-        }
-
-        return sum;
-    }
-
-    private static float Square(KvTensor tensor, int token, int head, int heads, int width)
-    {
-        int headStride = tensor.HeadStride == 0 ? width : tensor.HeadStride;
-        long tokenStride = tensor.TokenStride == 0 ? (long)heads * headStride : tensor.TokenStride;
-        ReadOnlySpan<byte> bytes = tensor.Host.Slice(
-            (int)(((token * tokenStride) + ((long)head * headStride)) * tensor.ElementBytes), width * tensor.ElementBytes);
-        if (tensor.Type == TensorType.F32)
-        {
-            return Square(MemoryMarshal.Cast<byte, float>(bytes));
-        }
-
-        ReadOnlySpan<ushort> bits = MemoryMarshal.Cast<byte, ushort>(bytes);
-        float sum = 0;
-        foreach (ushort b in bits)
-        {
-            float x = tensor.Type == TensorType.F16 ? (float)BitConverter.UInt16BitsToHalf(b) : BitConverter.UInt32BitsToSingle((uint)b << 16);
-            sum += x * x;
-        }
-
-        return sum;
-    }
 }

@@ -8,11 +8,12 @@ internal sealed class SequenceScores : IDisposable
     private readonly KernelTier _tier;
     private readonly int _sequence;
 
-    public SequenceScores(KernelTier tier, KvPolicy policy, int sequence, MemoryLedger ledger)
+    public SequenceScores(KernelTier tier, KvPolicy policy, KvStatistics needs, int sequence, MemoryLedger ledger)
     {
         (_tier, _sequence) = (tier, sequence);
         State = policy.CreateState(tier.Shape.Geometry);
-        Moments = policy.Needs.Has(KvStatistics.Queries) ? new RowMoments(tier.Shape, ledger) : null;
+        Moments = needs.Has(KvStatistics.Queries) ? new RowMoments(tier.Shape, ledger) : null;
+        Future = needs.Has(KvStatistics.FutureQueries) ? new FutureQueries(tier.Shape.Geometry, ledger) : null;
     }
 
     /// <summary>What the policy remembers of the sequence.</summary>
@@ -21,11 +22,15 @@ internal sealed class SequenceScores : IDisposable
     /// <summary>Squares of queries and outputs, where the policy asks for them.</summary>
     public RowMoments? Moments { get; }
 
+    /// <summary>What queries to come are expected to be, where plans ask for it.</summary>
+    public FutureQueries? Future { get; }
+
     /// <summary>Steps that the masses sum up.</summary>
     public long Samples { get; set; }
 
     public static long BookkeepingBytes(KernelShape shape, KvStatistics needs) =>
-        needs.Has(KvStatistics.Queries) ? RowMoments.BookkeepingBytes(shape) : 0;
+        (needs.Has(KvStatistics.Queries) ? RowMoments.BookkeepingBytes(shape) : 0)
+        + (needs.Has(KvStatistics.FutureQueries) ? FutureQueries.BookkeepingBytes(shape.Geometry) : 0);
 
     /// <summary>Takes over what is known of pages that are shared with another sequence; what its policy remembers stays its own.</summary>
     /// <param name="other">The other's.</param>
@@ -35,6 +40,7 @@ internal sealed class SequenceScores : IDisposable
     {
         Samples = other.Samples;
         Moments?.CopyFrom(other.Moments!);
+        Future?.CopyFrom(other.Future!);
         Rewrite(other._sequence, pages, memory, static _ => { });
     }
 
@@ -44,10 +50,27 @@ internal sealed class SequenceScores : IDisposable
     {
         Samples += isSample ? 1 : 0;
         Moments?.Publish();
+        Future?.Publish(_tier.Shape.Geometry.GroupSize);
+    }
+
+    /// <summary>Takes in what the sequence's tokens of a step asked a layer and got.</summary>
+    /// <param name="layer">Layer.</param>
+    /// <param name="tokens">The sequence's part of the tensors.</param>
+    /// <param name="queries"><c>[tokens][query heads][key width]</c>.</param>
+    /// <param name="output"><c>[tokens][query heads][value width]</c>, or empty.</param>
+    public void See(int layer, in RaggedSequence tokens, KvTensor queries, ReadOnlySpan<float> output)
+    {
+        KvGeometry geometry = _tier.Shape.Geometry;
+        Moments?.See(geometry, layer, tokens.FirstToken + tokens.Tokens - 1, queries, output);
+        Future?.See(geometry, layer, tokens.FirstToken, tokens.Tokens, tokens.Length - tokens.Tokens, queries);
     }
 
     /// <summary>Forgets what an abandoned step saw.</summary>
-    public void Forget() => Moments?.Forget();
+    public void Forget()
+    {
+        Moments?.Forget();
+        Future?.Forget();
+    }
 
     /// <summary>Takes what is no number, as a refused step leaves it behind, out of the scores.</summary>
     public void Repair(int pages, PlanMemory memory) => Rewrite(_sequence, pages, memory, static words =>
@@ -68,7 +91,11 @@ internal sealed class SequenceScores : IDisposable
         }
     });
 
-    public void Dispose() => Moments?.Dispose();
+    public void Dispose()
+    {
+        Moments?.Dispose();
+        Future?.Dispose();
+    }
 
     private void Rewrite(int from, int pages, PlanMemory memory, Change change)
     {

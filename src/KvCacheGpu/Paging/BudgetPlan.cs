@@ -43,7 +43,7 @@ internal sealed class BudgetPlan
     public long? Configured => _config.MemoryBudgetBytes
         ?? (_config.MemoryBudgetPercent is { } percent ? (long)(_shape.Geometry.DenseF16Bytes(_config.MaxTokens) * (percent / 100)) : null);
 
-    private KvStatistics Needs => _config.Policy?.Needs ?? KvStatistics.None;
+    private KvStatistics Needs => _config.Needs;
 
     private long PlanBytes => _config.Policy is null ? 0 : PlanMemory.BookkeepingBytes(_shape, Needs);
 
@@ -65,7 +65,7 @@ internal sealed class BudgetPlan
     /// <summary>Bytes of bookkeeping of one sequence.</summary>
     public long SequenceBytes() =>
         ((long)_config.MaxTokens * sizeof(int)) + (_config.PrefixReuse ? PrefixChain.BookkeepingBytes(_shape) : 0)
-        + SequenceScores.BookkeepingBytes(_shape, Needs);
+        + SequenceScores.BookkeepingBytes(_shape, Needs) + (_config.MergePages ? DeadTokens.BookkeepingBytes(_shape) : 0);
 
     /// <summary>Slabs with which one sequence steps token by token for ever, within what its policy keeps.</summary>
     public long FewestSlabs()

@@ -12,7 +12,7 @@ internal sealed unsafe partial class PageTable
         for (int row = 0; row < Rows; row++)
         {
             int entry = EntryOf(row, page);
-            if (entry < 0 || PageClass(row, entry) != SealedIn(row))
+            if (entry < 0 || PageClass(row, entry) != SealedIn(row) || IsMerged(row, entry))
             {
                 return false;
             }

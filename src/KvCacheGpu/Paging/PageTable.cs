@@ -103,13 +103,14 @@ internal sealed unsafe partial class PageTable
             }
         }
 
-        return count == Count(other);
+        return count == Count(other) && Dead?.Same(row, other) != false;
     }
 
     /// <summary>Shares all pages of another sequence's rows. The gate is held.</summary>
     public void ShareWith(PageTable other)
     {
         (Length, _firstOpen) = (other.Length, other._firstOpen);
+        ShareDead(other);
         for (int row = 0; row < Rows; row++)
         {
             int count = other.Count(row);
@@ -135,14 +136,17 @@ internal sealed unsafe partial class PageTable
             int count = Count(row);
             while (count > 0 && PageIndex(row, count - 1) >= pages)
             {
+                // Merged, it goes whole: its tokens before the cut are lost.
+                Dead?.Kill(row, FirstPageOf(row, count - 1), PageIndex(row, count - 1));
                 _pool.Release(Slot(row, --count));
             }
 
             SetCount(row, count);
+            Dead?.CutTo(row, length);
         }
     }
 
-    /// <summary>The longest length up to the given one whose last page is whole or resident in every row.</summary>
+    /// <summary>The longest length up to the given one whose last page is whole, or resident in every row as it was written.</summary>
     public int CuttableLength(int length)
     {
         int tail = length / _pageTokens;
@@ -153,7 +157,7 @@ internal sealed unsafe partial class PageTable
 
         for (int row = 0; row < Rows; row++)
         {
-            if (EntryOf(row, tail) < 0)
+            if (EntryOf(row, tail) is var entry && (entry < 0 || IsMerged(row, entry)))
             {
                 return tail * _pageTokens;
             }
@@ -204,6 +208,7 @@ internal sealed unsafe partial class PageTable
         {
             if (entry < drops.Length && drops[entry])
             {
+                Dead?.Kill(row, FirstPageOf(row, entry), PageIndex(row, entry));
                 _pool.Release(Slot(row, entry));
                 continue;
             }

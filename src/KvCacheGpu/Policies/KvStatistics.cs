@@ -1,3 +1,5 @@
+using KvCacheGpu.Kernels;
+
 namespace KvCacheGpu;
 
 /// <summary>What a policy reads of pages beyond their places and bytes; the engine gathers nothing else.</summary>
@@ -19,6 +21,6 @@ public enum KvStatistics
     /// <summary>Squares: <see cref="KvPages.KeySquare"/>, <see cref="KvPages.ValueSquare"/>, <see cref="KvPages.QuerySquare"/>, <see cref="KvPages.OutputSquare"/>.</summary>
     Queries = 8,
 
-    /// <summary><see cref="KvPages.FutureQueryMean"/> and <see cref="KvPages.FutureQueryVariance"/>: only where the model's rope is known.</summary>
+    /// <summary><see cref="KvPages.FutureQueryMean"/> and <see cref="KvPages.FutureQueryVariance"/>: only where <see cref="KvGeometry.Rope"/> is told.</summary>
     FutureQueries = 16,
 }

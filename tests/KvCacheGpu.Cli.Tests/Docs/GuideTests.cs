@@ -1,5 +1,6 @@
 using System.Text.RegularExpressions;
 using KvCacheGpu.Configuration;
+using KvCacheGpu.Import;
 
 namespace KvCacheGpu.Cli.Tests.Docs;
 
@@ -7,7 +8,7 @@ namespace KvCacheGpu.Cli.Tests.Docs;
 public partial class GuideTests
 {
     [Theory]
-    [InlineData("migration.md", 11)]
+    [InlineData("migration.md", 16)]
     [InlineData("troubleshooting.md", 8)]
     [InlineData("import.md", 6)]
     public void Every_command_of_a_guide_runs_and_gives_what_it_shows(string guide, int least)
@@ -18,6 +19,11 @@ public partial class GuideTests
         {
             string folder = Directory.CreateTempSubdirectory("kvcache-guide-").FullName;
             Directory.CreateDirectory(Path.Combine(folder, "config"));
+            using (FileStream cache = File.Create(Path.Combine(folder, "old_cache.pt")))
+            {
+                TorchWriter.Write(cache, new ImportGeometry(1, 2, 16, 16), ElementType.Float32, [new TorchSequence("chat", 3, (_, _, _, keys, _) => keys.Fill(1))]);
+            }
+
             foreach (Match block in Block().Matches(chapter))
             {
                 (string kind, string name, string body) = (block.Groups["kind"].Value, block.Groups["name"].Value, block.Groups["body"].Value);
@@ -75,6 +81,16 @@ public partial class GuideTests
     {
         Match match = Command().Match(line);
         List<string> args = [.. match.Groups["args"].Value.Split(' ', StringSplitOptions.RemoveEmptyEntries)];
+        foreach (string option in new[] { "--data", "--store", "inspect" })
+        {
+            int at = args.IndexOf(option) + 1;
+            if (at > 0)
+            {
+                args[at] = Path.Combine(folder, args[at]);
+            }
+        }
+
+        args = [.. args.Select(arg => arg.Replace("sqlite:", $"sqlite:{folder}/", StringComparison.Ordinal))];
         if (args[0] is "config" or "migrate" or "rollback")
         {
             int file = args.IndexOf("--file");

@@ -1,3 +1,4 @@
+using System.Text;
 using Microsoft.Extensions.Configuration;
 
 namespace KvCacheGpu.Configuration.Tests;
@@ -97,8 +98,9 @@ public sealed class PrecedenceTests : IDisposable
     [Fact]
     public void A_hosts_own_providers_are_bound_as_well()
     {
+        using MemoryStream appsettings = new(Encoding.UTF8.GetBytes("""{ "kv_cache": { "max_tokens": 777, "gc_treshold": 0.5 }, "preset": "bulk_processing" }"""));
         IConfigurationRoot root = new ConfigurationBuilder()
-            .AddInMemoryCollection(new Dictionary<string, string?> { ["kv_cache:max_tokens"] = "777", ["kv_cache:gc_treshold"] = "0.5", ["preset"] = "bulk_processing" })
+            .AddJsonStream(appsettings)
             .AddKvCache(new KvConfigurationSources { Environment = new Dictionary<string, string> { ["KV_CACHE_PREFETCH_SIZE"] = "9" } })
             .Build();
         KvConfiguration bound = KvConfiguration.From(root, config => config.Memory.GcThreshold = 0.5);

@@ -242,13 +242,25 @@ public sealed class BudgetBindsTests
         Refused(new KvCacheConfig { ScoreEvery = 0 });
         Refused(new KvCacheConfig { ObservedQueries = 0 });
         Refused(new KvCacheConfig { ObservedQueries = 65 });
-        Refused(new KvCacheConfig { Policy = new ExpectedAttentionPolicy() });
+        Refused(new KvCacheConfig { MergePages = true });
+        Refused(new KvCacheConfig { MergePages = true, Policy = new H2oPolicy() }, G with { Rope = null });
+    }
+
+    [Fact]
+    public void Expected_attention_is_refused_by_name_where_the_geometry_has_no_rope()
+    {
+        var config = new KvCacheConfig { Device = "cpu", Policy = new AdaptivePolicy(new H2oPolicy(), new ExpectedAttentionPolicy()) };
+        KvConfigurationException refused = Assert.Throws<KvConfigurationException>(() => Simd(G with { Rope = null }, config));
+        Assert.Equal("E003", refused.Code);
+        Assert.Contains("Rope", refused.Message, StringComparison.Ordinal);
+        Assert.Contains(nameof(AdaptivePolicy), refused.Message, StringComparison.Ordinal);
+        using KvCache cache = Simd(G, config);
     }
 
     private static KvCache Simd(KvGeometry geometry, KvCacheConfig config) => TestCaches.Simd(geometry, config);
 
-    private static void Refused(KvCacheConfig config) =>
-        Assert.Equal("E003", Assert.Throws<KvConfigurationException>(() => Simd(G, config)).Code);
+    private static void Refused(KvCacheConfig config, KvGeometry? geometry = null) =>
+        Assert.Equal("E003", Assert.Throws<KvConfigurationException>(() => Simd(geometry ?? G, config)).Code);
 
     private sealed class OldestFirst : RankedPolicy
     {

@@ -29,6 +29,7 @@ public sealed class EvictionMaskTests
     [InlineData("h2o")]
     [InlineData("snapkv")]
     [InlineData("adaptive")]
+    [InlineData("merge:h2o")]
     public void What_is_dropped_is_as_if_masked_on_the_device_code(string policy)
     {
         KvCacheConfig config = TightCaches.Config(policy, I8);
@@ -65,6 +66,7 @@ public sealed class EvictionMaskTests
     [InlineData("h2o", PageFormat.F32)]
     [InlineData("adaptive", PageFormat.I8)]
     [InlineData("snapkv", PageFormat.F16)]
+    [InlineData("merge:h2o", PageFormat.I8)]
     public void A_budget_that_never_binds_changes_no_bit(string policy, PageFormat format)
     {
         KvCacheConfig config = TightCaches.Config(policy, new KvFormats(format, format));

@@ -11,10 +11,14 @@ internal static class TightCaches
 
     /// <summary>Every policy that a cache can be made with, with sinks and windows of a few tokens.</summary>
     public static IReadOnlyList<string> Names { get; } =
-        [.. KvPolicies.Names.Where(name => name is not ("none" or "expected-attention")), "adakv:snapkv", "adakv:dropkv"];
+        [.. KvPolicies.Names.Where(name => name != "none"), "adakv:snapkv", "adakv:dropkv", "merge:h2o", "merge:adaptive"];
+
+    // Before a policy's name: its pages are merged.
+    private const string Merge = "merge:";
 
     public static KvPolicy Policy(string name) => name switch
     {
+        _ when name.StartsWith(Merge, StringComparison.Ordinal) => Policy(name[Merge.Length..]),
         "window" => new WindowPolicy(2, 6),
         "lru" => new LruPolicy { SinkTokens = 2, WindowTokens = 6 },
         "lfu" => new LfuPolicy { SinkTokens = 2, WindowTokens = 6 },
@@ -22,6 +26,7 @@ internal static class TightCaches
         "tova" => new TovaPolicy { SinkTokens = 2, WindowTokens = 6 },
         "snapkv" => new SnapKvPolicy { SinkTokens = 2, WindowTokens = 6 },
         "keydiff" => new KeyDiffPolicy { SinkTokens = 2, WindowTokens = 6 },
+        "expected-attention" => new ExpectedAttentionPolicy { SinkTokens = 2, WindowTokens = 6 },
         "dropkv" => new DropKvPolicy { SinkTokens = 2, WindowTokens = 6 },
         "adakv" => new AdaKvPolicy(new H2oPolicy { SinkTokens = 2, WindowTokens = 6 }),
         "adakv:snapkv" => new AdaKvPolicy(new SnapKvPolicy { SinkTokens = 2, WindowTokens = 6 }),
@@ -37,7 +42,8 @@ internal static class TightCaches
         config.MaxSequences = maxSequences;
         config.Policy = Policy(policy);
         config.PlanEvery = 3;
-        if (policy == "adaptive")
+        config.MergePages = policy.StartsWith(Merge, StringComparison.Ordinal);
+        if (config.Policy is AdaptivePolicy)
         {
             config.DemotionFormats = formats.Key == PageFormat.I8
                 ? [new(PageFormat.T3, PageFormat.V3), new(PageFormat.T2, PageFormat.V2)]
@@ -104,7 +110,48 @@ internal static class TightCaches
         Assert.InRange(sequence.Cache.AllocatedBytes, 1, sequence.Cache.BudgetBytes);
     }
 
-    /// <summary>Whether a row lists all pages that touch the positions.</summary>
+    /// <summary>Whether every row holds all tokens of the positions.</summary>
     public static bool Holds(this KvSequence sequence, int start, int end) => Enumerable.Range(0, sequence.Table.Rows).All(row =>
-        Enumerable.Range(start, Math.Max(0, end - start)).All(t => sequence.Table.EntryOf(row, t / sequence.Cache.Geometry.PageTokens) >= 0));
+        Enumerable.Range(start, Math.Max(0, end - start)).All(t => sequence.HoldsIn(row, t)));
+
+    /// <summary>What is resident is what was appended, to the bit, at the positions that the sequence tells. Of full precision.</summary>
+    public static void CheckContent(this KvSequence sequence)
+    {
+        KvGeometry g = sequence.Cache.Geometry;
+        for (int row = 0; row < sequence.Table.Rows; row++)
+        {
+            (int layer, int head) = (row / g.KvHeads, row % g.KvHeads);
+            int[] positions = new int[sequence.ResidentTokens(layer, head)];
+            Assert.Equal(positions.Length, sequence.ResidentPositions(layer, head, positions));
+            Assert.Equal(positions.Distinct().Order(), positions);
+            float[] keys = new float[positions.Length * g.KeyWidth], values = new float[positions.Length * g.ValueWidth];
+            sequence.Materialize(layer, head, keys, values);
+            int[] ids = [.. positions.Select(p => sequence.TokenIds[p])];
+            Assert.Equal(OfHead(TokenContent.Keys(g, layer, ids), g.KvHeads, head, g.KeyWidth), keys);
+            Assert.Equal(OfHead(TokenContent.Values(g, layer, ids), g.KvHeads, head, g.ValueWidth), values);
+        }
+    }
+
+    private static float[] OfHead(float[] all, int heads, int head, int width) =>
+        [.. all.Chunk(width).Where((_, i) => i % heads == head).SelectMany(x => x)];
+
+    /// <summary>Whether a row holds the token of a position.</summary>
+    public static bool HoldsIn(this KvSequence sequence, int row, int position)
+    {
+        PageTable table = sequence.Table;
+        int page = position / sequence.Cache.Geometry.PageTokens;
+        int entry = 0;
+        while (entry < table.Count(row) && table.PageIndex(row, entry) < page)
+        {
+            entry++;
+        }
+
+        if (entry == table.Count(row) || !table.IsMerged(row, entry))
+        {
+            return entry < table.Count(row) && table.PageIndex(row, entry) == page;
+        }
+
+        var positions = new int[sequence.Cache.Geometry.PageTokens];
+        return positions.AsSpan(0, table.PositionsOf(row, entry, positions)).Contains(position);
+    }
 }

@@ -7,7 +7,10 @@ namespace KvCacheGpu.Cli;
 /// <summary><c>kvcache data</c>: old cache files, inspected, migrated into a snapshot store, and exported again.</summary>
 internal static class DataCommand
 {
-    private static readonly Option<string?> _store = Choice.Text("--store", "DIR", "The snapshot store. Default: ./kvcache-store.");
+    /// <summary>The store where none is named.</summary>
+    public const string DefaultStore = "kvcache-store";
+
+    private static readonly Option<string?> _store = Choice.Text("--store", "DIR", $"The snapshot store. Default: ./{DefaultStore}.");
 
     /// <summary>Makes the command.</summary>
     public static Command Create(Terminal terminal) => new("data", "Old caches: pickles and files of torch.save. Nothing in one is ever run.")
@@ -122,7 +125,7 @@ internal static class DataCommand
         return option;
     }
 
-    private static string Store(ParseResult parsed) => parsed.GetValue(_store) ?? "kvcache-store";
+    private static string Store(ParseResult parsed) => parsed.GetValue(_store) ?? DefaultStore;
 
     private static string Existing(string file) => File.Exists(file) ? file : throw new UsageException("FILE", "a file that is there", file, "E002");
 }

@@ -9,8 +9,32 @@ internal static class DbCommand
     /// <summary>Makes the command.</summary>
     public static Command Create(Terminal terminal) => new("db", "The catalog's schema: where it stands, up, and down.")
     {
-        Status(terminal), Migrate(terminal), Rollback(terminal),
+        Status(terminal), Migrate(terminal), Rollback(terminal), Rebuild(terminal),
     };
+
+    private static Command Rebuild(Terminal terminal)
+    {
+        (Option<string> database, Option<string?> store, Option<bool> json) = (Database(), StoreChoice.Store(), Choice.Json());
+        Command command = new("rebuild", "Makes the catalog say what the manifests of a store say.") { database, store, json };
+        command.SetAction(async (parsed, cancel) =>
+        {
+            SnapshotStore snapshots = StoreChoice.Open(parsed.GetValue(store));
+            CacheCatalog catalog = new(parsed.GetRequiredValue(database));
+            IReadOnlyList<SnapshotInfo> whole = [.. (await snapshots.ListAsync(cancel).ConfigureAwait(false)).Where(info => info.Name is not null)];
+            CatalogRebuild done = await catalog.RebuildAsync(whole.Select(info => CatalogRecord.Of(info, snapshots.StorePath)).ToAsyncEnumerable(), cancel).ConfigureAwait(false);
+            if (parsed.GetValue(json))
+            {
+                terminal.WriteJson(done);
+            }
+            else
+            {
+                terminal.Output.WriteLine($"{catalog.Schema.Address}: {done.Recorded} snapshots recorded, {done.Removed} entries of others removed");
+            }
+
+            return CommandLine.Done;
+        });
+        return command;
+    }
 
     private static Command Status(Terminal terminal)
     {

@@ -21,16 +21,23 @@ internal static class EvalCommand
         Option<string?> folder = Choice.Text("--out", "DIR", "Where results, table and curves are written. Default: nowhere.");
         Option<bool> resume = new("--resume") { Description = "Go on with the results in --out." };
         Option<bool> quick = new("--quick") { Description = "Small prompts, few seeds and budgets: whether everything works, in seconds." };
+        Option<bool> synthetic = new("--synthetic") { Description = "Without a model, in seconds: output error and recall of attention over made-up keys." };
         Option<bool> json = Choice.Json();
         Command command = new("eval", "Measure what formats, policies and budgets cost in quality.")
         {
-            model, formats, policies, budgets, seeds, tasks, device, folder, resume, quick, json,
+            model, formats, policies, budgets, seeds, tasks, device, folder, resume, quick, synthetic, json,
         };
         command.SetAction(parsed =>
         {
             EvalChoices choices = new(
                 parsed.GetValue(tasks), parsed.GetValue(formats), parsed.GetValue(policies), parsed.GetValue(budgets), parsed.GetValue(seeds), parsed.GetValue(quick));
             EvalPlan plan = choices.Plan(KvDevice.Resolve(parsed.GetValue(device) ?? "auto").Id);
+            if (parsed.GetValue(synthetic))
+            {
+                Write(terminal, SyntheticReport.Of(plan), parsed.GetValue(json));
+                return CommandLine.Done;
+            }
+
             EvalFiles? files = parsed.GetValue(folder) is { } directory ? new EvalFiles(RequireText("--out", directory)) : null;
             if (parsed.GetValue(resume) && files is null)
             {
@@ -93,6 +100,18 @@ internal static class EvalCommand
         else
         {
             EvalView.Print(terminal, report);
+        }
+    }
+
+    private static void Write(Terminal terminal, SyntheticReport report, bool json)
+    {
+        if (json)
+        {
+            terminal.WriteJson(report);
+        }
+        else
+        {
+            report.Print(terminal);
         }
     }
 

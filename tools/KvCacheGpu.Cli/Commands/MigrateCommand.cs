@@ -13,11 +13,23 @@ internal static class MigrateCommand
     {
         var place = new ConfigPlace();
         Option<bool> lossless = ConfigPlace.Lossless();
-        Command command = place.On(new Command("migrate", "The whole upgrade as one run: checks, backup, configuration, environment, verification.") { lossless });
+        Option<string?> data = Choice.Text("--data", "FILE", "An old cache, .pkl or .pt, to make a snapshot of. Default: none.");
+        Option<string?> to = Choice.Text("--to", "NAME", "The snapshot to make of it. Default: the file's name.");
+        Option<string?> store = Choice.Text("--store", "DIR", $"Where snapshots lie. Default: ./{DataCommand.DefaultStore}.");
+        Option<string?> database = Database();
+        Command command = place.On(new Command("migrate", "The whole upgrade as one run: checks, backup, configuration, environment, data, database, verification.")
+        {
+            lossless, data, to, store, database,
+        });
         command.SetAction(parsed => ConfigPlace.Guarded(() =>
         {
             string phase = string.Empty;
-            var upgrade = new KvUpgrade(new KvCacheConfigManager(place.Locate(parsed)), parsed.GetValue(lossless));
+            ConfigPlace.RequireThere(data.Name, parsed.GetValue(data));
+            var steps = new IUpgradeStep[]
+            {
+                new DataStep(parsed.GetValue(data), parsed.GetValue(to), parsed.GetValue(store) ?? DataCommand.DefaultStore), new DatabaseStep(parsed.GetValue(database)),
+            };
+            var upgrade = new KvUpgrade(new KvCacheConfigManager(place.Locate(parsed)), parsed.GetValue(lossless), steps);
             var lines = new List<KvUpgradeLine>();
             KvUpgradeRun? run = upgrade.Run(lines.Add, warning => terminal.Error.WriteLine($"warning: {warning}"));
             foreach (KvUpgradeLine line in lines.OrderBy(line => line.Phase switch { "Before" => 0, "Migration" => 1, _ => 2 }))
@@ -40,13 +52,18 @@ internal static class MigrateCommand
     {
         var place = new ConfigPlace();
         Argument<string?> id = new("RUN") { Description = "The run. Default: the newest that is not undone.", Arity = ArgumentArity.ZeroOrOne };
-        Command command = place.On(new Command("rollback", "Undo an upgrade, byte for byte.") { id });
+        Option<string?> database = Database();
+        Command command = place.On(new Command("rollback", "Undo an upgrade, byte for byte.") { id, database });
         command.SetAction(parsed => ConfigPlace.Guarded(() =>
         {
-            var upgrade = new KvUpgrade(new KvCacheConfigManager(place.LocateBackups(parsed)));
+            var steps = new IUpgradeStep[] { new DataStep(null, null, DataCommand.DefaultStore), new DatabaseStep(parsed.GetValue(database)) };
+            var upgrade = new KvUpgrade(new KvCacheConfigManager(place.LocateBackups(parsed)), further: steps);
             KvUpgradeRun run = upgrade.Rollback(parsed.GetValue(id), warning => terminal.Error.WriteLine($"warning: {warning}"));
             terminal.Output.WriteLine($"run {run.Id} is undone: {string.Join(", ", run.Steps.Where(step => step.Plan is not null).Select(step => step.Name))}");
         }));
         return command;
     }
+
+    private static Option<string?> Database() => Choice.Text(
+        "--database", "URL", "The catalog: sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/NAME; PGPASSWORD holds a password too. Default: none.");
 }

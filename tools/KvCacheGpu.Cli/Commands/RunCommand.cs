@@ -34,11 +34,12 @@ internal static class RunCommand
         Option<string?> save = Choice.Text("--save", "NAME", "Leave a snapshot behind, for --load to go on from.");
         Option<string?> load = Choice.Text("--load", "NAME", "Go on from a snapshot that --save left, or from an old cache file, .pt or .pkl; a prompt, if any, follows on what it holds.");
         Option<string?> store = StoreChoice.Store();
+        Option<string?> database = CatalogRecord.Database();
         Option<bool> json = Choice.Json();
         Command command = new("run", "Generate text through the cache.")
         {
             model, prompt, promptFile, promptTokens, newTokens, temperature, seed, device, keyFormat, valueFormat, budget, policy, configFile,
-            save, load, store, json,
+            save, load, store, database, json,
         };
         command.SetAction(parsed =>
         {
@@ -75,15 +76,26 @@ internal static class RunCommand
                 return CommandLine.Done;
             }
 
+            if (parsed.GetValue(database) is not null && saved.Save is null)
+            {
+                throw new UsageException(database.Name, "--save with it", "none");
+            }
+
             GenerateOptions options = new() { MaxNewTokens = counts[0], Temperature = heat, Seed = draws };
             Generation generation = new(loaded, config, terminal, saved);
-            if (parsed.GetValue(json))
+            bool isJson = parsed.GetValue(json);
+            RunReport report = generation.Run(tokens[0], options, streaming: !isJson);
+            if (saved.Left is { } left)
             {
-                terminal.WriteJson(generation.Run(tokens[0], options, streaming: false));
+                CatalogRecord.Add(parsed.GetValue(database), CatalogRecord.Of(left, saved.Store!.StorePath, saved.Save), terminal.Error);
+            }
+
+            if (isJson)
+            {
+                terminal.WriteJson(report);
             }
             else
             {
-                RunReport report = generation.Run(tokens[0], options, streaming: true);
                 terminal.Error.WriteLine(Summary($"{report.Tokens.Count} tokens", report.TokensPerSecond, report.Device, report.Cache));
                 WriteRemarks(terminal, report);
             }

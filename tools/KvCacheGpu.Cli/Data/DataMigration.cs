@@ -19,7 +19,7 @@ internal sealed class DataMigration(string file, string name, string directory, 
     /// <summary>Migrates, or says what would be done.</summary>
     public MigrationReport Run(bool dryRun, IStages stages)
     {
-        string digest = Digest();
+        string digest = DigestOf(file);
         using CacheFile old = CacheFile.Open(file);
         MappedCache mapped = MappedCache.Of(old, geometry);
         PageFormat format = FormatOf(mapped);
@@ -58,7 +58,7 @@ internal sealed class DataMigration(string file, string name, string directory, 
         try
         {
             using OpenSnapshot there = StoreChoice.Run(StoreChoice.Open(directory).InspectAsync(name));
-            return there.Content.Sequences is { Count: > 0 } sequences && sequences.All(s => s.Metadata.TryGetValue(SourceKey, out string? source) && source == digest)
+            return IsOf(there.Content, digest)
                 ? true
                 : throw new UsageException("--to", "a name that no other snapshot has", $"'{name}', saved {there.Info.Created:u}");
         }
@@ -124,7 +124,7 @@ internal sealed class DataMigration(string file, string name, string directory, 
             progress.Report(i + 1);
         }
 
-        if (!isEqual || Digest() != digest)
+        if (!isEqual || DigestOf(file) != digest)
         {
             throw new IOException(isEqual ? $"{file} changed while it was read; nothing was kept" : $"what was saved as '{name}' is not what {file} holds; nothing was kept");
         }
@@ -182,7 +182,12 @@ internal sealed class DataMigration(string file, string name, string directory, 
         }
     }
 
-    private string Digest()
+    /// <summary>Whether a snapshot was made of the file with a digest.</summary>
+    public static bool IsOf(SnapshotContent content, string digest) =>
+        content.Sequences is { Count: > 0 } sequences && sequences.All(s => s.Metadata.TryGetValue(SourceKey, out string? source) && source == digest);
+
+    /// <summary>SHA-256 of a file.</summary>
+    public static string DigestOf(string file)
     {
         using FileStream stream = File.OpenRead(file);
         return Convert.ToHexStringLower(SHA256.HashData(stream));

@@ -19,6 +19,9 @@ internal sealed record SavedRun(SnapshotStore? Store, string? Load, string? Save
     /// <summary>Tokens of what is gone on from.</summary>
     public int Tokens { get; private init; }
 
+    /// <summary>What was left behind, once it was.</summary>
+    public SnapshotInfo? Left { get; private set; }
+
     /// <summary>The token to read first, before what was asked; none where nothing is loaded.</summary>
     public int[] Next { get; private init; } = [];
 
@@ -108,7 +111,7 @@ internal sealed record SavedRun(SnapshotStore? Store, string? Load, string? Save
         }
 
         sequence.Metadata = new Dictionary<string, string>(sequence.Metadata) { [NextToken] = last.ToString(CultureInfo.InvariantCulture) };
-        return StoreChoice.Run(sequence.Cache.SaveAsync(Store!, Save, [sequence], new StoreProgress(stages, $"saving {Save}")));
+        return Left = StoreChoice.Run(sequence.Cache.SaveAsync(Store!, Save, [sequence], new StoreProgress(stages, $"saving {Save}")));
     }
 
     private SavedRun LookAt(string name)

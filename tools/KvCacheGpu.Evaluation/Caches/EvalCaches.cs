@@ -14,14 +14,11 @@ public static class EvalCaches
     private static readonly Dictionary<string, (PageFormat Key, PageFormat Value)> _formats =
         Enum.GetValues<PageFormat>().Where(f => f.IsForKeys()).ToDictionary(f => f.Name(), f => (f, ValueWith(f)), StringComparer.Ordinal);
 
-    // Expected attention needs the model's rope, which no cache is told of.
-    private static readonly string[] _policies = [.. KvPolicies.Names.Where(name => name != "expected-attention")];
-
     /// <summary>Names of formats.</summary>
     public static IReadOnlyCollection<string> Formats => _formats.Keys;
 
     /// <summary>Names of policies.</summary>
-    public static IReadOnlyCollection<string> Policies => _policies;
+    public static IReadOnlyCollection<string> Policies => KvPolicies.Names;
 
     /// <summary>The configuration of a cache for one sequence.</summary>
     /// <param name="setting">What to measure; its names are known.</param>
@@ -51,8 +48,8 @@ public static class EvalCaches
     }
 
     /// <summary>
-    /// What the adaptive policy may shrink pages to: T2 with V2, from every format that the ladder lets become that; nothing for other policies,
-    /// for which each target would only keep a page's room free.
+    /// What the adaptive policy may shrink pages to: T3 with V3 from full precision, T2 with V2 from I8, T4 and T3; nothing for other policies.
+    /// One target alone, as each keeps a page's room free and slabs of its own, which shows in a cache as small as these.
     /// </summary>
     /// <param name="config">Its policy and formats.</param>
     /// <param name="geometry">The model's shape.</param>
@@ -60,9 +57,11 @@ public static class EvalCaches
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(geometry);
-        bool shrinks = config.KeyFormat.IsFullPrecision() || config.KeyFormat is PageFormat.I8 or PageFormat.T4 or PageFormat.T3;
-        return config.Policy is AdaptivePolicy && shrinks && PageFormat.T2.Takes(geometry.KeyWidth) && PageFormat.V2.Takes(geometry.ValueWidth)
-            ? [new KvFormats(PageFormat.T2, PageFormat.V2)]
+        KvFormats? target = config.KeyFormat.IsFullPrecision() ? new(PageFormat.T3, PageFormat.V3)
+            : config.KeyFormat is PageFormat.I8 or PageFormat.T4 or PageFormat.T3 ? new(PageFormat.T2, PageFormat.V2)
+            : null;
+        return config.Policy is AdaptivePolicy && target is { } formats && formats.Key.Takes(geometry.KeyWidth) && formats.Value.Takes(geometry.ValueWidth)
+            ? [formats]
             : [];
     }
 

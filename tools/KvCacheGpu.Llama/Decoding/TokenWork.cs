@@ -7,7 +7,7 @@ internal sealed unsafe class TokenWork(DecoderBuffers buffers, LlamaConfig confi
 {
     private const int ItemTokens = 16;
 
-    private readonly double[] _frequencies = config.RopeScaling.Frequencies(config.RopeTheta, config.HeadWidth);
+    private readonly double[] _frequencies = config.Rope.Frequencies(config.HeadWidth);
     private Stage _stage;
     private float[] _scales = [];
     private LlamaLayer? _layer;

@@ -9,7 +9,8 @@ namespace KvCacheGpu;
 /// <remarks>
 /// Ours; its parts: DropKV's error of a drop, Ada-KV's floor per head, experts' advice by exponentiated gradient, the cache literature's ghost entries.
 /// How much attention a page is going to get is estimated by several scorers together, each trusted, row by row, as far as it has been right
-/// (<see cref="CreateState"/>). A row that is expected to have lost more than <see cref="Guard"/> drops no more while others can. Where floors and
+/// (<see cref="CreateState"/>), and scaled to what the row still looks back at. Any page may be asked for against expectation, the likelier the more
+/// its row looks back: that is what makes a page worth keeping in few bits before nothing is left of it. A row that is expected to have lost more than <see cref="Guard"/> drops no more while others can. Where floors and
 /// guard leave too little to free, the guard yields first, then the floors: the budget holds.
 /// </remarks>
 public sealed class AdaptivePolicy : KvPolicy
@@ -42,19 +43,20 @@ public sealed class AdaptivePolicy : KvPolicy
     /// <summary>As <see cref="H2oPolicy"/>'s: 0.98.</summary>
     public override float Decay => 0.98f;
 
-    /// <summary>Part of its even share of pages that every row keeps while others can give, 0..1. The default value is 0.2.</summary>
+    /// <summary>Part of its even share of pages that every row keeps while others can give, 0..1. The default value is 0.1.</summary>
     public float RowFloor
     {
         get;
         init => field = Share(value);
-    } = 0.2f;
+    } = 0.1f;
 
-    /// <summary>Share of attention, expected lost, beyond which a row drops no more while others can, 0..1. The default value is 0.5; 1: no guard.</summary>
+    /// <summary>Share of attention, expected lost, beyond which a row drops no more while others can, 0..1. The default value is 0.95; 1: no guard.</summary>
+    /// <remarks>A head that spreads its attention loses a large share at little error: a low guard would make the others pay for it.</remarks>
     public float Guard
     {
         get;
         init => field = Share(value);
-    } = 0.5f;
+    } = 0.95f;
 
     /// <summary>How fast trust follows losses (eta of the exponentiated gradient), at least 0. The default value is 2.</summary>
     public float LearningRate
@@ -120,11 +122,14 @@ public sealed class AdaptivePolicy : KvPolicy
             GhostExperts.Believe(even.Span.Slice(row * _experts.Length, _experts.Length));
         }
 
+        using var expected = new Pooled<float>(ghosts is null ? pages.Rows : 0);
         nothing.Span.Clear();
+        expected.Span.Clear();
         opinions.Estimate(ghosts is null ? even.Span : ghosts.Weights, OutputError.WholeMass(pages, Decay), shares.Span);
+        ghosts?.Surprises.Temper(pages, shares.Span);
         using var floors = new Floors(pages, bytesToFree, RowFloor, SegmentFloor);
         Span<float> lost = ghosts is null ? nothing.Span : ghosts.Lost;
-        using var greedy = new GreedyPlan(pages, shares.Span, floors, lost, Guard, plan);
+        using var greedy = new GreedyPlan(pages, shares.Span, ghosts is null ? expected.Span : ghosts.Surprises.Squares, floors, lost, Guard, plan);
         greedy.Fill(bytesToFree);
     }
 }

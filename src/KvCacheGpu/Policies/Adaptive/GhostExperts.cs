@@ -26,7 +26,7 @@ internal sealed class GhostExperts
     public GhostExperts(int rows, int experts)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(experts, MostExperts);
-        (_experts, _lost, _rowStarts) = (experts, new float[rows], new int[rows + 1]);
+        (_experts, _lost, _rowStarts, Surprises) = (experts, new float[rows], new int[rows + 1], new Surprises(rows));
         _weights = new float[rows * experts];
         for (int row = 0; row < rows; row++)
         {
@@ -42,6 +42,9 @@ internal sealed class GhostExperts
 
     /// <summary>[rows] share of attention that what was dropped would receive, as expected when it was dropped.</summary>
     public Span<float> Lost => _lost;
+
+    /// <summary>How much attention comes back to pages of each row.</summary>
+    public Surprises Surprises { get; }
 
     /// <summary>Trust before anything is known, which the first cut of a long prompt hangs on: most of it in the first expert, the rest in all alike.</summary>
     public static void Believe(Span<float> weights)
@@ -61,6 +64,7 @@ internal sealed class GhostExperts
             return;
         }
 
+        Surprises.Observe(pages);
         float faded = MathF.Pow(decay, steps);
         Span<float> losses = stackalloc float[_experts];
         for (int row = 0; row < pages.Rows; row++)

@@ -12,6 +12,7 @@ internal readonly ref struct GreedyPlan : IDisposable
     private readonly KvPages _pages;
     private readonly ReadOnlySpan<float> _shares;
     private readonly Floors _floors;
+    private readonly ReadOnlySpan<float> _surprises;
     private readonly Span<float> _lost;
     private readonly float _guard;
     private readonly Span<KvTransition> _plan;
@@ -19,17 +20,19 @@ internal readonly ref struct GreedyPlan : IDisposable
 
     /// <param name="pages">The pages.</param>
     /// <param name="shares">Each page's expected share of attention.</param>
+    /// <param name="surprises">[rows] mean square of the share that any page of a row may receive against expectation.</param>
     /// <param name="floors">What rows and segments keep.</param>
     /// <param name="lost">[rows] expected share of what each row has lost; dropped pages are added.</param>
     /// <param name="guard">Lost share beyond which a row drops no more.</param>
     /// <param name="plan">All kept; filled.</param>
     public GreedyPlan(
-        in KvPages pages, ReadOnlySpan<float> shares, in Floors floors, Span<float> lost, float guard, Span<KvTransition> plan)
+        in KvPages pages, ReadOnlySpan<float> shares, ReadOnlySpan<float> surprises, in Floors floors, Span<float> lost, float guard, Span<KvTransition> plan)
     {
         _pages = pages;
         _floors = floors;
         _guard = guard;
         _shares = shares;
+        _surprises = surprises;
         _lost = lost;
         _plan = plan;
         _rowOf = new Pooled<int>(pages.Count);
@@ -122,15 +125,22 @@ internal readonly ref struct GreedyPlan : IDisposable
         int row = _rowOf.Span[page];
         if (level == Levels - 1 || (_floors.Allows(row, page) && (level > 0 || _lost[row] <= _guard)))
         {
-            Offer(ref best, KvTransition.Drop, _pages.Bytes[page] - saved, OutputError.OfDrop(_pages, row, page, _shares[page]) - error);
+            double cost = OutputError.OfDrop(_pages, row, page, _shares[page], Surprise(row, page));
+            Offer(ref best, KvTransition.Drop, _pages.Bytes[page] - saved, cost - error);
         }
 
         return best.Bytes > 0;
     }
 
-    private (int Bytes, double Error) Demotion(int page, int target) => (
-        _pages.Bytes[page] - _pages.Ladder[target].Bytes,
-        OutputError.OfDemotion(_pages, _rowOf.Span[page], page, _shares[page], _pages.Ladder[target]));
+    private (int Bytes, double Error) Demotion(int page, int target)
+    {
+        int row = _rowOf.Span[page];
+        double error = OutputError.OfDemotion(_pages, row, page, _shares[page], Surprise(row, page), _pages.Ladder[target]);
+        return (_pages.Bytes[page] - _pages.Ladder[target].Bytes, error);
+    }
+
+    // Half of what is unforeseen falls where attention fell before, half anywhere in the row.
+    private double Surprise(int row, int page) => _surprises[row] == 0 ? 0 : (_surprises[row] + Math.Clamp(_shares[page], 0, 1)) / 2;
 
     private static void Offer(ref Step best, KvTransition to, int bytes, double error)
     {

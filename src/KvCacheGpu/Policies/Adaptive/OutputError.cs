@@ -13,6 +13,9 @@ internal static class OutputError
     // 1 - p below which a page is all there is.
     private const double Rest = 1e-3;
 
+    // E[p^2 (1 - p)^2] / E[p^2] of a share p that may be anything from 0 to 1: noise on a logit moves p (1 - p) of the output.
+    private const double Wavering = .1;
+
     /// <summary>What the masses of a row would sum up to if nothing had been dropped or left out.</summary>
     public static double WholeMass(in KvPages pages, float decay)
     {
@@ -37,21 +40,46 @@ internal static class OutputError
     }
 
     /// <summary>Error of dropping a page of share <paramref name="p"/>.</summary>
-    public static double OfDrop(in KvPages pages, int row, int page, double p)
+    /// <param name="pages">The pages.</param>
+    /// <param name="row">The page's row.</param>
+    /// <param name="page">The page.</param>
+    /// <param name="p">Its expected share.</param>
+    /// <param name="surprise">Mean square of the share that it may receive against expectation (<see cref="Surprises"/>). The default value is 0.</param>
+    public static double OfDrop(in KvPages pages, int row, int page, double p, double surprise = 0)
     {
         double odds = p / Math.Max(1 - p, Rest);
-        return odds * odds * Distance(pages, row, page);
+        return ((odds * odds) + surprise) * Distance(pages, row, page);
     }
 
     /// <summary>Error of writing it anew in class <paramref name="rung"/>.</summary>
-    public static double OfDemotion(in KvPages pages, int row, int page, double p, in KvRung rung)
+    public static double OfDemotion(in KvPages pages, int row, int page, double p, double surprise, in KvRung rung)
     {
         double d = pages.Geometry.KeyWidth;
         double q = pages.QuerySquare.IsEmpty ? d : pages.QuerySquare[row];
         double k = pages.KeySquare.IsEmpty ? d : pages.KeySquare[page];
         double logits = q * k * rung.KeyError / (d * d);
         double largest = pages.Peak.IsEmpty ? p : Math.Clamp(pages.Peak[page], p / pages.Geometry.PageTokens, p);
-        return p * largest * ((Distance(pages, row, page) * logits) + (rung.ValueError * ValueSquare(pages, page)));
+        double distance = Distance(pages, row, page);
+        double values = rung.ValueError * ValueSquare(pages, page);
+        return (p * largest * ((distance * logits) + values)) + (surprise * ((distance * Math.Min(1, logits * Wavering)) + values));
+    }
+
+    /// <summary>What errors of a row are measured in: the square of its layer's whole output, which is what the next layers see.</summary>
+    public static double Unit(in KvPages pages, int row)
+    {
+        if (pages.OutputSquare.IsEmpty)
+        {
+            return 1;
+        }
+
+        int heads = pages.Geometry.KvHeads;
+        double sum = 0;
+        foreach (float square in pages.OutputSquare.Slice(row / heads * heads, heads))
+        {
+            sum += square;
+        }
+
+        return sum > 0 && double.IsFinite(sum) ? 1 / sum : 1;
     }
 
     private static double Distance(in KvPages pages, int row, int page) =>

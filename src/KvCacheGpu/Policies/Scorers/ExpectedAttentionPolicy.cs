@@ -6,7 +6,7 @@ namespace KvCacheGpu;
 /// </summary>
 /// <remarks>
 /// Source: Expected Attention (Devoto et al. 2025), with a diagonal covariance. Needs <see cref="KvPages.FutureQueryMean"/> and
-/// <see cref="KvPages.FutureQueryVariance"/>, which exist only where the model's rope is known; refuses without them.
+/// <see cref="KvPages.FutureQueryVariance"/>, which exist only where the geometry has its rope; refuses without them.
 /// </remarks>
 public sealed class ExpectedAttentionPolicy : RankedPolicy
 {
@@ -46,7 +46,8 @@ public sealed class ExpectedAttentionPolicy : RankedPolicy
         }
     }
 
-    private static float Logit(ReadOnlySpan<float> key, ReadOnlySpan<float> mean, ReadOnlySpan<float> variance)
+    /// <summary>What queries of a mean and a variance are expected to make of a key: the logarithm of their mean exp(q.k / sqrt(d)).</summary>
+    internal static float Logit(ReadOnlySpan<float> key, ReadOnlySpan<float> mean, ReadOnlySpan<float> variance)
     {
         float spread = 0;
         for (int i = 0; i < key.Length; i++)

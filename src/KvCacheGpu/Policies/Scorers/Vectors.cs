@@ -23,6 +23,9 @@ internal static class Vectors
         return total;
     }
 
+    /// <summary>|a|^2.</summary>
+    public static float Square(ReadOnlySpan<float> a) => Dot(a, a);
+
     /// <summary>sum += a * factor.</summary>
     public static void Add(Span<float> sum, ReadOnlySpan<float> a, float factor)
     {
@@ -35,7 +38,7 @@ internal static class Vectors
     /// <summary>1 / |a|, 0 for the null vector.</summary>
     public static float InverseNorm(ReadOnlySpan<float> a)
     {
-        float square = Dot(a, a);
+        float square = Square(a);
         return square > 0 ? 1 / MathF.Sqrt(square) : 0;
     }
 }

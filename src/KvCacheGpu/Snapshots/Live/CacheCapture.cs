@@ -36,6 +36,12 @@ internal sealed class CacheCapture(KvCache cache) : IDisposable
     public void Add(KvSequence sequence)
     {
         PageTable table = sequence.Table;
+        if (Enumerable.Range(0, cache.Geometry.Layers).Any(table.HasMerged))
+        {
+            // A snapshot tells pages by their index, which says nothing of a merged one's tokens.
+            throw new KvUnsupportedException("saving a sequence", "pages that were not merged", $"merged ones ({nameof(KvCacheConfig.MergePages)})");
+        }
+
         int[] starts = new int[table.Rows + 1];
         for (int row = 0; row < table.Rows; row++)
         {

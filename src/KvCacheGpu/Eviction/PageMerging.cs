@@ -1,0 +1,237 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>
+/// Eviction by tokens at the price of pages: pages that a plan drops and one beside them that it keeps become one new page of their best
+/// tokens. What the others were worth most is what goes; positions stay, for keys are turned already.
+/// </summary>
+/// <remarks>
+/// A token's worth is the logarithm of Expected Attention's (Devoto et al. 2025), mu.k / sqrt(d) + sum sigma^2 k^2 / 2d + ln |v|, over the
+/// queries to come. Pages of one class only, none of which was encoded so often that once more would be too much: so each token is encoded anew
+/// once at most. Full pages alone leave kernels nothing to mask.
+/// </remarks>
+internal sealed class PageMerging(KvCache cache, PlanMemory memory)
+{
+    // Pages that become one, at most.
+    private const int MostPages = 8;
+
+    private readonly int _pageTokens = cache.Geometry.PageTokens;
+
+    /// <summary>Carries out what a plan drops of a row: merges where it can, and drops the rest.</summary>
+    /// <param name="sequence">Held by the caller.</param>
+    /// <param name="row">Row.</param>
+    /// <param name="drops">One for each of the row's first entries; changed.</param>
+    /// <param name="isNeighbour">Whether an entry that stays may be merged into.</param>
+    public void Drop(KvSequence sequence, int row, Span<bool> drops, Func<KvSequence, int, int, bool> isNeighbour)
+    {
+        DeadTokens dead = sequence.Table.Dead!;
+        using var live = new Pooled<int>(dead.WordsPerRow);
+        live.Span.Clear();
+        int merged = -1;
+        bool mayMerge = !cache.HasWindow(row / cache.Geometry.KvHeads);
+        for (int start = 0, end; mayMerge && start < drops.Length; start = Math.Max(end, start + 1))
+        {
+            end = start;
+            while (end < drops.Length && drops[end])
+            {
+                end++;
+            }
+
+            // The page after them rather than the one before, which may be merged already.
+            if (end > start && end < drops.Length && isNeighbour(sequence, row, end))
+            {
+                if (TryMerge(sequence, row, drops, Math.Max(start, end - MostPages + 1), end, live.Span))
+                {
+                    merged = end++;
+                }
+            }
+            else if (end > start && start - 1 > merged && isNeighbour(sequence, row, start - 1))
+            {
+                _ = TryMerge(sequence, row, drops, start - 1, Math.Min(end - 1, start + MostPages - 2), live.Span);
+            }
+        }
+
+        sequence.Drop(row, drops);
+        dead.Revive(row, live.Span);
+    }
+
+    private bool TryMerge(KvSequence sequence, int row, Span<bool> drops, int first, int last, Span<int> live)
+    {
+        PageTable table = sequence.Table;
+        if (IsAcrossSegments(sequence, row, first, last))
+        {
+            return false;
+        }
+
+        KvGeometry geometry = cache.Geometry;
+        bool inPlace = cache.Classes.SealsInPlace(row / geometry.KvHeads);
+        Span<int> slots = stackalloc int[2];
+        Encodings encodings;
+        lock (cache.Pool.Gate)
+        {
+            SlotCounts need = SlotCounts.Of(KernelShape.Open, 1);
+            need[table.PageClass(row, last)] += inPlace ? 0 : 1;
+            if (table.EncodingsOfMerged(row, first, last) is not { } allowed || !cache.TryTake(need, slots[..need.Total]))
+            {
+                return false;
+            }
+
+            encodings = allowed;
+        }
+
+        int tokens = (last - first + 1) * _pageTokens;
+        using var positions = new Pooled<int>(tokens);
+        using var best = new Pooled<int>(_pageTokens);
+        bool written = false;
+        try
+        {
+            written = Write(sequence, row, first, last, slots[0], slots[inPlace ? 0 : 1], positions.Span, best.Span);
+        }
+        finally
+        {
+            lock (cache.Pool.Gate)
+            {
+                if (!inPlace || !written)
+                {
+                    cache.Pool.Release(slots[0]);
+                }
+
+                if (!inPlace && !written)
+                {
+                    cache.Pool.Release(slots[1]);
+                }
+            }
+        }
+
+        if (!written)
+        {
+            return false;
+        }
+
+        AddUpScores(table, row, first, last);
+        sequence.PublishMerged(row, last, slots[inPlace ? 0 : 1], encodings);
+        drops[first..last].Fill(true);
+        drops[last] = false;
+        foreach (int token in best.Span)
+        {
+            table.Dead!.Set(live, positions.Span[token]);
+        }
+
+        return true;
+    }
+
+    private static bool IsAcrossSegments(KvSequence sequence, int row, int first, int last)
+    {
+        int pageTokens = sequence.Cache.Geometry.PageTokens;
+        int from = sequence.Table.FirstPageOf(row, first) * pageTokens;
+        int to = (sequence.Table.PageIndex(row, last) + 1) * pageTokens;
+        foreach (int start in sequence.SegmentStarts)
+        {
+            if (start > from && start < to)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    private bool Write(
+        KvSequence sequence, int row, int first, int last, int openSlot, int slot, Span<int> positions, Span<int> best)
+    {
+        KvGeometry geometry = cache.Geometry;
+        PageTable table = sequence.Table;
+        Span<PageRead> reads = stackalloc PageRead[MostPages];
+        int tokens = 0;
+        for (int entry = first; entry <= last; entry++)
+        {
+            reads[entry - first] = new PageRead(table.Slot(row, entry), table.PageClass(row, entry), _pageTokens, tokens, 1);
+            tokens += table.PositionsOf(row, entry, positions[tokens..]);
+        }
+
+        PageLayout open = cache.Tier.Shape.Classes[KernelShape.Open];
+        using var keys = new Pooled<float>(tokens * geometry.KeyWidth);
+        using var values = new Pooled<float>(tokens * geometry.ValueWidth);
+        using var words = new Pooled<int>(open.Units * PageLayout.UnitWords);
+        PageMove move = table.MergeOf(row, last, openSlot, slot);
+        Span<bool> kept = [false];
+        lock (cache.DeviceGate)
+        {
+            cache.Tier.Materialize(reads[..(last - first + 1)], keys.Span, values.Span);
+            Choose(row, keys.Span, values.Span, tokens, best);
+            words.Span.Clear();
+            OpenPage.Pack(open, geometry, best, keys.Span, values.Span, words.Span);
+            cache.Tier.Load((long)openSlot * PageLayout.UnitWords, words.Span);
+            cache.Tier.Transcode([move], kept);
+            cache.Tier.Synchronize();
+        }
+
+        return !kept[0];
+    }
+
+    // The best of them, ascending; of equal ones the lower positions.
+    private void Choose(int row, ReadOnlySpan<float> keys, ReadOnlySpan<float> values, int tokens, Span<int> best)
+    {
+        KvGeometry geometry = cache.Geometry;
+        ReadOnlySpan<float> mean = memory.FutureMean.Slice(row * geometry.KeyWidth, geometry.KeyWidth);
+        ReadOnlySpan<float> variance = memory.FutureVariance.Slice(row * geometry.KeyWidth, geometry.KeyWidth);
+        using var order = new Pooled<ulong>(tokens);
+        for (int t = 0; t < tokens; t++)
+        {
+            float logit = ExpectedAttentionPolicy.Logit(keys.Slice(t * geometry.KeyWidth, geometry.KeyWidth), mean, variance);
+            float square = Vectors.Square(values.Slice(t * geometry.ValueWidth, geometry.ValueWidth));
+            order.Span[t] = Order.Key(logit + (0.5f * MathF.Log(square)), t);
+        }
+
+        order.Span.Sort();
+        for (int i = 0; i < best.Length; i++)
+        {
+            best[i] = Order.Page(order.Span[tokens - best.Length + i]);
+        }
+
+        best.Sort();
+    }
+
+    // Its tokens are those that got most: the page is known by what all of them got.
+    private void AddUpScores(PageTable table, int row, int first, int last)
+    {
+        if (!PlanMemory.HasScores(cache.Needs))
+        {
+            return;
+        }
+
+        int start = memory.RowStarts[row] + first;
+        int count = last - first + 1;
+        Span<int> words = stackalloc int[TableMap.ScoreKeySquare];
+        for (int word = 0; word < words.Length; word++)
+        {
+            if (word is TableMap.ScoreLastUsed or TableMap.ScoreUses or TableMap.ScorePeak)
+            {
+                // None is negative: bits of floats ascend as the numbers do.
+                int most = 0;
+                foreach (int bits in memory.Score(word).Slice(start, count))
+                {
+                    most = Math.Max(most, bits);
+                }
+
+                words[word] = most;
+            }
+            else
+            {
+                float sum = 0;
+                foreach (float score in memory.Scores(word).Slice(start, count))
+                {
+                    sum += score;
+                }
+
+                words[word] = BitConverter.SingleToInt32Bits(sum);
+            }
+        }
+
+        lock (cache.DeviceGate)
+        {
+            cache.Tier.Load(table.ScoreWord(row, table.PageIndex(row, last)), words);
+        }
+    }
+}

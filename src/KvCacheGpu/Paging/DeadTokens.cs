@@ -1,0 +1,113 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>
+/// Which tokens of a sequence's rows are gone: a live mask of P bits per page, inverted so that all begin alive. Kernels never see it: a page lists
+/// live tokens alone, and keys carry their own positions; the mask tells which positions those of a merged page are.
+/// </summary>
+/// <remarks>
+/// <code>
+/// bits[rows][C][P], each page's padded to 32; 1: gone. A page's entry holds, in order, the live tokens of its own page index and of all
+/// before it back to the entry before. Of a page that was never merged those are its own, all of them.
+/// </code>
+/// </remarks>
+internal sealed unsafe class DeadTokens : IDisposable
+{
+    private const int WordBits = 32;
+
+    private readonly NativeInts _words;
+    private readonly int _pageTokens;
+    private readonly int _wordsPerPage;
+
+    public DeadTokens(KernelShape shape, MemoryLedger ledger)
+    {
+        _words = new NativeInts(BookkeepingBytes(shape) / sizeof(int), ledger);
+        _pageTokens = shape.Geometry.PageTokens;
+        _wordsPerPage = WordsPerPage(shape);
+        WordsPerRow = shape.TableCapacity * _wordsPerPage;
+    }
+
+    /// <summary>Words of a row's mask.</summary>
+    public int WordsPerRow { get; }
+
+    public static long BookkeepingBytes(KernelShape shape) =>
+        (long)shape.Geometry.Layers * shape.Geometry.KvHeads * shape.TableCapacity * WordsPerPage(shape) * sizeof(int);
+
+    /// <summary>Whether any token of a page is gone.</summary>
+    public bool Any(int row, int page) => Page(row, page).ContainsAnyExcept(0);
+
+    /// <summary>Whether two rows lost the same tokens.</summary>
+    public bool Same(int row, int other) => Row(row).SequenceEqual(Row(other));
+
+    /// <summary>Says that all tokens of some pages are gone.</summary>
+    public void Kill(int row, int firstPage, int lastPage)
+    {
+        for (int page = firstPage; page <= lastPage; page++)
+        {
+            Page(row, page).Fill(-1);
+        }
+    }
+
+    /// <summary>Says that tokens are there after all: those whose bits are set.</summary>
+    /// <param name="row">Row.</param>
+    /// <param name="live">[words per row] bits as <see cref="Set"/> places them.</param>
+    public void Revive(int row, ReadOnlySpan<int> live)
+    {
+        Span<int> words = Row(row);
+        for (int i = 0; i < words.Length; i++)
+        {
+            words[i] &= ~live[i];
+        }
+    }
+
+    /// <summary>Sets a position's bit in a row's words.</summary>
+    public void Set(Span<int> words, int position)
+    {
+        (int page, int token) = Math.DivRem(position, _pageTokens);
+        words[(page * _wordsPerPage) + (token / WordBits)] |= 1 << (token % WordBits);
+    }
+
+    /// <summary>Forgets what is beyond a length: new tokens come there.</summary>
+    public void CutTo(int row, int length)
+    {
+        (int page, int token) = Math.DivRem(length, _pageTokens);
+        Span<int> words = Row(row);
+        int word = (page * _wordsPerPage) + (token / WordBits);
+        if (word < words.Length)
+        {
+            words[word] &= (1 << (token % WordBits)) - 1;
+            words[(word + 1)..].Clear();
+        }
+    }
+
+    /// <summary>Writes the positions of the live tokens of some pages.</summary>
+    /// <returns>How many.</returns>
+    public int LivePositions(int row, int firstPage, int lastPage, Span<int> positions)
+    {
+        int count = 0;
+        for (int page = firstPage; page <= lastPage; page++)
+        {
+            ReadOnlySpan<int> words = Page(row, page);
+            for (int token = 0; token < _pageTokens; token++)
+            {
+                if ((words[token / WordBits] >> (token % WordBits) & 1) == 0)
+                {
+                    positions[count++] = (page * _pageTokens) + token;
+                }
+            }
+        }
+
+        return count;
+    }
+
+    public void CopyFrom(DeadTokens other) => other._words.Span.CopyTo(_words.Span);
+
+    public void Dispose() => _words.Dispose();
+
+    private static int WordsPerPage(KernelShape shape) => (shape.Geometry.PageTokens + WordBits - 1) / WordBits;
+
+    private Span<int> Row(int row) => new(_words.Pointer + ((long)row * WordsPerRow), WordsPerRow);
+
+    private Span<int> Page(int row, int page) => Row(row).Slice(page * _wordsPerPage, _wordsPerPage);
+}

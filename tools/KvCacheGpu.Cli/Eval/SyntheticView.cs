@@ -1,0 +1,47 @@
+using KvCacheGpu.Evaluation;
+using Spectre.Console;
+
+namespace KvCacheGpu.Cli;
+
+/// <summary>The document of <c>kvcache eval --synthetic --json</c>.</summary>
+internal sealed record SyntheticReport(string Device, int Tokens, int Written, int Seeds, IReadOnlyList<SyntheticRowReport> Rows)
+{
+    /// <summary>Measures what a plan names.</summary>
+    public static SyntheticReport Of(EvalPlan plan) => new(
+        plan.Device,
+        SyntheticRun.Tokens,
+        SyntheticRun.Written,
+        plan.Seeds,
+        [
+            .. SyntheticRun.Run(plan.Settings, plan.Seeds, plan.Device).Select(r => new SyntheticRowReport(
+                r.Setting.Format, r.Setting.Policy, r.Setting.Budget, r.OutputError, r.MassRecall, r.Ratio, r.EvictedTokens, r.Refused)),
+        ]);
+
+    /// <summary>Prints it for people.</summary>
+    public void Print(Terminal terminal)
+    {
+        Table table = terminal.NewTable("cache", "#output error", "#mass recall", "#of dense\nF16", "#dropped");
+        foreach (SyntheticRowReport r in Rows.Where(r => r.Refused is null))
+        {
+            table.AddRow(
+                Markup.Escape(r.Name()), Readable.Percent(r.OutputError), Readable.Percent(r.MassRecall), Readable.Percent(r.Ratio), Readable.Count(r.EvictedTokens));
+        }
+
+        terminal.Write(table);
+        foreach (SyntheticRowReport r in Rows.Where(r => r.Refused is not null))
+        {
+            terminal.Output.WriteLine($"{r.Name()}: refused: {r.Refused}");
+        }
+
+        terminal.Output.WriteLine(
+            $"Made-up keys with outliers, a sink, heavy hitters, drift and look-back: {Tokens} tokens on {Device}, the last {Written} measured, {Seeds} seeds.");
+    }
+}
+
+/// <summary>What one cache did.</summary>
+internal sealed record SyntheticRowReport(
+    string Format, string Policy, double? Budget, double OutputError, double MassRecall, double Ratio, double EvictedTokens, string? Refused)
+{
+    /// <summary>The cache, as tables name it.</summary>
+    public string Name() => new EvalSetting(Format, Policy, Budget).ToString();
+}

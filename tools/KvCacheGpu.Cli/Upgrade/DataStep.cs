@@ -1,0 +1,85 @@
+using System.Text.Json;
+using KvCacheGpu.Configuration;
+
+namespace KvCacheGpu.Cli;
+
+/// <summary>An upgrade's step that makes a snapshot of an old cache file. The file is only read; undone, the snapshot is gone.</summary>
+/// <param name="file">The .pkl or .pt file; null where none was named, and a journal alone may know of one.</param>
+/// <param name="name">The snapshot to make; null for the file's own name.</param>
+/// <param name="store">The snapshot store's directory.</param>
+internal sealed class DataStep(string? file, string? name, string store) : IUpgradeStep
+{
+    /// <inheritdoc/>
+    public string Name => "data";
+
+    /// <inheritdoc/>
+    public string Title => file is null ? "Back up and migrate the cache's data (--data names a file)" : "Migrate the cache's data";
+
+    /// <inheritdoc/>
+    public string? Plan()
+    {
+        if (file is null)
+        {
+            return null;
+        }
+
+        var planned = new Planned(Path.GetFullPath(file), DataMigration.DigestOf(file), name ?? Path.GetFileNameWithoutExtension(file), Path.GetFullPath(store));
+        return planned.Migration().Run(dryRun: true, new QuietStages()).AlreadyDone ? null : JsonSerializer.Serialize(planned);
+    }
+
+    /// <inheritdoc/>
+    public string Do(string plan)
+    {
+        MigrationReport report = Read(plan).Migration().Run(dryRun: false, new QuietStages());
+        return $"snapshot {report.Snapshot} of {report.Imported} entries; {report.Quarantined.Count} quarantined, {report.Refused.Count} refused, the file untouched";
+    }
+
+    /// <inheritdoc/>
+    public void Undo(string plan)
+    {
+        Planned planned = Read(plan);
+
+        // Only what was made of this file goes: the name may be another's by now.
+        if (planned.IsMade())
+        {
+            planned.OpenStore().DeleteAsync(planned.Snapshot).GetAwaiter().GetResult();
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Verify(string plan)
+    {
+        Planned planned = Read(plan);
+        if (!planned.IsMade())
+        {
+            throw new IOException($"snapshot '{planned.Snapshot}': expected one made of {planned.File}, got another, or none");
+        }
+    }
+
+    private static Planned Read(string plan) => JsonSerializer.Deserialize<Planned>(plan) ?? throw new IOException($"an upgrade's step 'data': expected a plan, got {plan}");
+
+    private sealed record Planned(string File, string Sha256, string Snapshot, string Store)
+    {
+        public DataMigration Migration() => new(File, Snapshot, Store, null);
+
+        public SnapshotStore OpenStore() => StoreChoice.Open(Store);
+
+        public bool IsMade()
+        {
+            if (!Directory.Exists(Store))
+            {
+                return false;
+            }
+
+            try
+            {
+                using OpenSnapshot there = OpenStore().InspectAsync(Snapshot).GetAwaiter().GetResult();
+                return DataMigration.IsOf(there.Content, Sha256);
+            }
+            catch (KvSnapshotNotFoundException)
+            {
+                return false;
+            }
+        }
+    }
+}

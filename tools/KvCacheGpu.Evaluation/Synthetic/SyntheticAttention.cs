@@ -1,0 +1,118 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.Evaluation;
+
+/// <summary>
+/// Keys, values and queries that no model made, with what makes caches hard: keys with outlier channels, a sink, and four heads that each look in
+/// another way: at recent tokens; at a few heavy hitters; at heavy hitters that drift; back at any one token, now and then.
+/// </summary>
+public sealed class SyntheticAttention
+{
+    /// <summary>One layer, four KV heads, two query heads to each.</summary>
+    public static KvGeometry Geometry { get; } = new(layers: 1, queryHeads: 8, kvHeads: 4, keyWidth: 64, pageTokens: EvalScale.PageTokens);
+
+    private const int HeavyHitters = 8;
+    private const int DriftEvery = 192;
+    private const int Recent = 24;
+    private const double LookBack = .25;
+    private const double Sink = 4;
+    private const double Look = 9;
+    private const double Outlier = 6;
+
+    private readonly Random _random;
+
+    /// <summary>Makes a sequence; the same seed, the same sequence.</summary>
+    /// <param name="tokens">Its tokens.</param>
+    /// <param name="seed">The seed.</param>
+    public SyntheticAttention(int tokens, int seed)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(tokens, 1);
+        (Tokens, _random) = (tokens, new Random(seed));
+        KvGeometry g = Geometry;
+        Keys = new float[tokens * g.KvHeads * g.KeyWidth];
+        Values = new float[tokens * g.KvHeads * g.ValueWidth];
+        Queries = new float[tokens * g.QueryHeads * g.KeyWidth];
+        for (int t = 0; t < tokens; t++)
+        {
+            for (int head = 0; head < g.KvHeads; head++)
+            {
+                double size = t == 0 ? .05 : Math.Exp(.3 * Gauss());
+                for (int e = 0; e < g.KeyWidth; e++)
+                {
+                    Keys[At(t, head, g.KvHeads) + e] = (float)(Gauss() + (e % 29 == 5 ? Outlier : 0));
+                    Values[At(t, head, g.KvHeads) + e] = (float)(size * Gauss());
+                }
+            }
+        }
+
+        for (int head = 0; head < g.KvHeads; head++)
+        {
+            WriteQueries(head);
+        }
+    }
+
+    /// <summary>Tokens of the sequence.</summary>
+    public int Tokens { get; }
+
+    /// <summary><c>[tokens][KV heads][width]</c>.</summary>
+    public float[] Keys { get; }
+
+    /// <summary><c>[tokens][KV heads][width]</c>.</summary>
+    public float[] Values { get; }
+
+    /// <summary><c>[tokens][query heads][width]</c>.</summary>
+    public float[] Queries { get; }
+
+    private static int At(int token, int head, int heads) => ((token * heads) + head) * Geometry.KeyWidth;
+
+    private void WriteQueries(int head)
+    {
+        int[] heavy = Pick(Tokens);
+        int[] drifting = Pick(Recent);
+        for (int t = 0; t < Tokens; t++)
+        {
+            drifting = t % DriftEvery == DriftEvery - 1 ? Pick(t) : drifting;
+            int target = head switch
+            {
+                0 => t - _random.Next(Math.Min(t + 1, Recent)),
+                1 => heavy[_random.Next(HeavyHitters)],
+                2 => drifting[_random.Next(HeavyHitters)],
+                _ => _random.NextDouble() < LookBack ? _random.Next(t + 1) : t - _random.Next(Math.Min(t + 1, Recent)),
+            };
+            for (int member = 0; member < Geometry.GroupSize; member++)
+            {
+                Span<float> query = Queries.AsSpan(At(t, (head * Geometry.GroupSize) + member, Geometry.QueryHeads), Geometry.KeyWidth);
+                foreach (ref float x in query)
+                {
+                    x = (float)(.3 * Gauss());
+                }
+
+                Aim(query, head, 0, Sink);
+                Aim(query, head, Math.Min(target, t), Look);
+            }
+        }
+    }
+
+    // Adds the shortest vector along what is the key's own that raises its logit so far.
+    private void Aim(Span<float> query, int head, int token, double logit)
+    {
+        ReadOnlySpan<float> key = Keys.AsSpan(At(token, head, Geometry.KvHeads), Geometry.KeyWidth);
+        double square = 0;
+        for (int e = 0; e < key.Length; e++)
+        {
+            square += Own(key, e) * Own(key, e);
+        }
+
+        double gain = logit * Math.Sqrt(key.Length) / square;
+        for (int e = 0; e < key.Length; e++)
+        {
+            query[e] += (float)(gain * Own(key, e));
+        }
+
+        static double Own(ReadOnlySpan<float> key, int e) => key[e] - (e % 29 == 5 ? Outlier : 0);
+    }
+
+    private int[] Pick(int among) => [.. Enumerable.Range(0, HeavyHitters).Select(_ => _random.Next(Math.Max(1, among)))];
+
+    private double Gauss() => Math.Sqrt(-2 * Math.Log(1 - _random.NextDouble())) * Math.Cos(2 * Math.PI * _random.NextDouble());
+}

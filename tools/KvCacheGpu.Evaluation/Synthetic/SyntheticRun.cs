@@ -1,0 +1,169 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.Evaluation;
+
+/// <summary>What one cache made of made-up attention, means over seeds.</summary>
+/// <param name="Setting">The cache.</param>
+/// <param name="OutputError">|output - exact| / |exact| of the decoded tokens, all heads together.</param>
+/// <param name="MassRecall">Share of the exact attention that fell on tokens which are still there.</param>
+/// <param name="Ratio">The most bytes that were allocated after any step, over those of a dense F16 cache.</param>
+/// <param name="EvictedTokens">Tokens dropped, mean over heads.</param>
+/// <param name="Refused">Why the cache could not be made or filled; null where it could.</param>
+public sealed record SyntheticRow(
+    EvalSetting Setting, double OutputError, double MassRecall, double Ratio, double EvictedTokens, string? Refused = null);
+
+/// <summary>
+/// Measures caches without a model, in seconds: attention over <see cref="SyntheticAttention"/>, read in steps and then written token by token,
+/// against exact attention over everything.
+/// </summary>
+public static class SyntheticRun
+{
+    /// <summary>Tokens of a sequence.</summary>
+    public const int Tokens = 1_536;
+
+    /// <summary>The last of them, written one by one and measured.</summary>
+    public const int Written = 96;
+
+    /// <summary>Runs every setting over every seed.</summary>
+    /// <param name="settings">The caches.</param>
+    /// <param name="seeds">Sequences of each.</param>
+    /// <param name="device">Where caches live: a device's id.</param>
+    public static IReadOnlyList<SyntheticRow> Run(IReadOnlyList<EvalSetting> settings, int seeds, string device)
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        ArgumentOutOfRangeException.ThrowIfLessThan(seeds, 1);
+        Exact[] sequences = [.. Enumerable.Range(0, seeds).Select(seed => new Exact(new SyntheticAttention(Tokens, seed)))];
+        return [.. settings.Select(setting => Measure(setting, sequences, device))];
+    }
+
+    private static SyntheticRow Measure(EvalSetting setting, Exact[] sequences, string device)
+    {
+        try
+        {
+            SyntheticRow[] rows = [.. sequences.Select(exact => Measure(setting, exact, device))];
+            return new SyntheticRow(
+                setting, rows.Average(r => r.OutputError), rows.Average(r => r.MassRecall), rows.Average(r => r.Ratio), rows.Average(r => r.EvictedTokens));
+        }
+        catch (Exception e) when (e is KvConfigurationException or KvOutOfMemoryException)
+        {
+            return new SyntheticRow(setting, 0, 0, 0, 0, e.Message);
+        }
+    }
+
+    private static SyntheticRow Measure(EvalSetting setting, Exact exact, string device)
+    {
+        KvGeometry g = SyntheticAttention.Geometry;
+        using KvCache cache = new(g, EvalCaches.Config(setting, g, Tokens, device));
+        using KvSequence sequence = cache.CreateSequence();
+        (double error, double whole, double held) = (0, 0, 0);
+        long most = cache.AllocatedBytes;
+        for (int at = 0; at < Tokens;)
+        {
+            int count = at < Tokens - Written ? Math.Min(EvalScale.StepTokens, Tokens - Written - at) : 1;
+            float[] output = new float[count * g.QueryHeads * g.ValueWidth];
+            using (KvStep step = sequence.Begin(new int[count]))
+            {
+                step.Append(0, Slice(exact.Source.Keys, at, count, g.KvHeads), Slice(exact.Source.Values, at, count, g.KvHeads));
+                step.Attend(0, Slice(exact.Source.Queries, at, count, g.QueryHeads), output);
+                step.Commit();
+            }
+
+            most = Math.Max(most, cache.AllocatedBytes);
+            if (at >= Tokens - Written)
+            {
+                held += exact.MassOf(sequence, at);
+                ReadOnlySpan<float> right = exact.Output(at);
+                for (int i = 0; i < right.Length; i++)
+                {
+                    error += Math.Pow(output[i] - right[i], 2);
+                    whole += Math.Pow(right[i], 2);
+                }
+            }
+
+            at += count;
+        }
+
+        return new SyntheticRow(
+            setting, Math.Sqrt(error / whole), held / Written, (double)most / g.DenseF16Bytes(Tokens), sequence.EvictedTokens);
+    }
+
+    private static ReadOnlySpan<float> Slice(float[] values, int at, int count, int heads)
+    {
+        int width = heads * SyntheticAttention.Geometry.KeyWidth;
+        return values.AsSpan(at * width, count * width);
+    }
+
+    /// <summary>Attention over everything, in binary64: shares and outputs of the tokens that are written.</summary>
+    private sealed class Exact
+    {
+        private readonly float[][] _outputs = new float[Written][];
+        private readonly double[][] _shares = new double[Written][];
+        private readonly int[] _positions = new int[Tokens];
+
+        public Exact(SyntheticAttention source)
+        {
+            Source = source;
+            for (int i = 0; i < Written; i++)
+            {
+                (_outputs[i], _shares[i]) = (new float[Heads * Width], new double[Heads * Tokens]);
+                for (int head = 0; head < Heads; head++)
+                {
+                    Attend(Tokens - Written + i, head, _shares[i].AsSpan(head * Tokens, Tokens), _outputs[i].AsSpan(head * Width, Width));
+                }
+            }
+        }
+
+        public SyntheticAttention Source { get; }
+
+        private static int Heads => SyntheticAttention.Geometry.QueryHeads;
+
+        private static int Width => SyntheticAttention.Geometry.ValueWidth;
+
+        public ReadOnlySpan<float> Output(int token) => _outputs[token - (Tokens - Written)];
+
+        /// <summary>Share of a token's attention on what a sequence still holds, mean over its heads.</summary>
+        public double MassOf(KvSequence sequence, int token)
+        {
+            double mass = 0;
+            for (int head = 0; head < Heads; head++)
+            {
+                int count = sequence.ResidentPositions(0, head / SyntheticAttention.Geometry.GroupSize, _positions);
+                ReadOnlySpan<double> shares = _shares[token - (Tokens - Written)].AsSpan(head * Tokens, Tokens);
+                foreach (int position in _positions.AsSpan(0, count))
+                {
+                    mass += shares[position] / Heads;
+                }
+            }
+
+            return mass;
+        }
+
+        private void Attend(int token, int head, Span<double> shares, Span<float> output)
+        {
+            KvGeometry g = SyntheticAttention.Geometry;
+            ReadOnlySpan<float> query = Source.Queries.AsSpan(((token * g.QueryHeads) + head) * Width, Width);
+            double sum = 0;
+            for (int t = 0; t <= token; t++)
+            {
+                ReadOnlySpan<float> key = Source.Keys.AsSpan(((t * g.KvHeads) + (head / g.GroupSize)) * Width, Width);
+                double logit = 0;
+                for (int e = 0; e < Width; e++)
+                {
+                    logit += (double)query[e] * key[e];
+                }
+
+                sum += shares[t] = Math.Exp(logit / Math.Sqrt(Width));
+            }
+
+            for (int t = 0; t <= token; t++)
+            {
+                shares[t] /= sum;
+                ReadOnlySpan<float> value = Source.Values.AsSpan(((t * g.KvHeads) + (head / g.GroupSize)) * Width, Width);
+                for (int e = 0; e < Width; e++)
+                {
+                    output[e] += (float)(shares[t] * value[e]);
+                }
+            }
+        }
+    }
+}
