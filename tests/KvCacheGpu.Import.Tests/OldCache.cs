@@ -173,25 +173,7 @@ internal sealed class OldCache
             ElementType.Float64 => "DoubleStorage",
             _ => "CharStorage",
         };
-        _pickle.Global("torch._utils", "_rebuild_tensor_v2");
-        _pickle.Write(Opcode.MARK);
-        _pickle.Write(Opcode.MARK);
-        _pickle.Text("storage");
-        _pickle.Global("torch", storage);
-        _pickle.Text($"{_tensors.Count}");
-        _pickle.Text("cpu");
-        _pickle.Integer(count);
-        _pickle.Write(Opcode.TUPLE);
-        _pickle.Write(Opcode.BINPERSID);
-        _pickle.Integer(0);
-        _pickle.Integers(shape);
-        _pickle.Integers(strides);
-        _pickle.Write(Opcode.NEWFALSE);
-        _pickle.Global("collections", "OrderedDict");
-        _pickle.Write(Opcode.EMPTY_TUPLE);
-        _pickle.Write(Opcode.REDUCE);
-        _pickle.Write(Opcode.TUPLE);
-        _pickle.Write(Opcode.REDUCE);
+        _pickle.Tensor(storage, _tensors.Count, count, shape, strides);
         _tensors.Add(tensor);
     }
 }

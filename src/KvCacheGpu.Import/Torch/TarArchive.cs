@@ -27,7 +27,7 @@ internal static class TarArchive
     {
         Dictionary<string, ByteSource> members = new(StringComparer.Ordinal);
         Span<byte> header = stackalloc byte[BlockBytes];
-        for (long at = 0; ; )
+        for (long at = 0; ;)
         {
             if (file.Length - at < BlockBytes)
             {

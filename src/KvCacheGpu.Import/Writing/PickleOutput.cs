@@ -48,6 +48,30 @@ internal sealed class PickleOutput
         Write(Opcode.TUPLE);
     }
 
+    /// <summary>A tensor that views a storage of its own, as torch.save has it in a ZIP archive.</summary>
+    public void Tensor(string storage, int key, long elements, ReadOnlySpan<long> sizes, ReadOnlySpan<long> strides)
+    {
+        Global("torch._utils", "_rebuild_tensor_v2");
+        Write(Opcode.MARK);
+        Write(Opcode.MARK);
+        Text("storage");
+        Global("torch", storage);
+        Text($"{key}");
+        Text("cpu");
+        Integer(elements);
+        Write(Opcode.TUPLE);
+        Write(Opcode.BINPERSID);
+        Integer(0);
+        Integers(sizes);
+        Integers(strides);
+        Write(Opcode.NEWFALSE);
+        Global("collections", "OrderedDict");
+        Write(Opcode.EMPTY_TUPLE);
+        Write(Opcode.REDUCE);
+        Write(Opcode.TUPLE);
+        Write(Opcode.REDUCE);
+    }
+
     /// <summary>Ends the stream.</summary>
     public byte[] Stop()
     {

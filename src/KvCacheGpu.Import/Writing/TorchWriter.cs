@@ -88,25 +88,9 @@ public static class TorchWriter
 
     private static void Tensor(PickleOutput output, int key, ElementType type, long tokens, long heads, long width)
     {
-        output.Global("torch._utils", "_rebuild_tensor_v2");
-        output.Write(Opcode.MARK);
-        output.Write(Opcode.MARK);
-        output.Text("storage");
-        output.Global("torch", type switch { ElementType.Float16 => "HalfStorage", ElementType.BFloat16 => "BFloat16Storage", _ => "FloatStorage" });
-        output.Text($"{key}");
-        output.Text("cpu");
-        output.Integer(tokens * heads * width);
-        output.Write(Opcode.TUPLE);
-        output.Write(Opcode.BINPERSID);
-        output.Integer(0);
-        output.Integers(1, heads, tokens, width);
-        output.Integers(tokens * heads * width, width, heads * width, 1);
-        output.Write(Opcode.NEWFALSE);
-        output.Global("collections", "OrderedDict");
-        output.Write(Opcode.EMPTY_TUPLE);
-        output.Write(Opcode.REDUCE);
-        output.Write(Opcode.TUPLE);
-        output.Write(Opcode.REDUCE);
+        string storage = type switch { ElementType.Float16 => "HalfStorage", ElementType.BFloat16 => "BFloat16Storage", _ => "FloatStorage" };
+        long elements = tokens * heads * width;
+        output.Tensor(storage, key, elements, [1, heads, tokens, width], [elements, width, heads * width, 1]);
     }
 
     private static void WriteRows(Action<ReadOnlySpan<byte>> write, ImportGeometry geometry, ElementType type, TorchSequence sequence, int layer, bool isValue)

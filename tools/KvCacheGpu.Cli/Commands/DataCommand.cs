@@ -58,14 +58,14 @@ internal static class DataCommand
         Option<string?> to = Required("--to", "NAME", "The snapshot to make of it.");
         Option<bool> dryRun = new("--dry-run") { Description = "Say what would be done, and write nothing." };
         Option<GeometryText?> geometry = Choice.Parsed<GeometryText?>(
-            "--geometry", "L,H,D", "Layers, KV heads, head width. Default: what most entries have.", GeometryText.Expected, GeometryText.TryParse);
+            "--geometry", "L,H,D", "Layers, KV heads, head width: tells axes apart that the file does not. Default: what most entries have.", GeometryText.Expected, GeometryText.TryParse);
         Option<bool> json = Choice.Json();
         Command command = new("migrate", "Makes a snapshot of an old file, and reads it back to compare.") { file, to, _store, dryRun, geometry, json };
         command.SetAction(parsed =>
         {
             DataMigration migration = new(
                 Existing(parsed.GetValue(file)!),
-                parsed.GetValue(to)!,
+                StoreChoice.Require("--to", parsed.GetValue(to), "a snapshot's name"),
                 Store(parsed),
                 parsed.GetValue(geometry) is { } g ? new ImportGeometry(g.Layers, g.Heads, g.Width, g.Width) : null);
             bool quiet = parsed.GetValue(json);
@@ -92,7 +92,7 @@ internal static class DataCommand
         Command command = new("export", "Writes a snapshot as PyTorch does.") { name, to, _store, json };
         command.SetAction(parsed =>
         {
-            ExportReport report = DataExport.Run(parsed.GetValue(name)!, Store(parsed), parsed.GetValue(to)!);
+            ExportReport report = DataExport.Run(StoreChoice.Require("NAME", parsed.GetValue(name), "a snapshot's name"), Store(parsed), parsed.GetValue(to)!);
             if (parsed.GetValue(json))
             {
                 terminal.WriteJson(report);
