@@ -16,6 +16,8 @@ internal static partial class SnapshotRates
     private const int Block = 1 << 20;
     private const int DontNeed = 4;
 
+    private static readonly PageFormat[] Formats = [PageFormat.F16, PageFormat.I8, PageFormat.T4];
+
     public static int Run(string[] options)
     {
         if (options.Length > 2 || (options.Length > 0 && !int.TryParse(options[0], CultureInfo.InvariantCulture, out _)))
@@ -30,13 +32,15 @@ internal static partial class SnapshotRates
         try
         {
             Print($"{mebibytes} MiB of pages, {Environment.ProcessorCount} logical cores, .NET {Environment.Version}, {Rounds} rounds, medians; MB/s of decoded bytes");
+            const string Columns = "stored | disk write + fsync | LZ4 | save | of the slower | disk read | LZ4 back | load | of the slower | MiB allocated |";
             Print("");
-            Print("| pages | stored | disk write + fsync | LZ4 | save | of the slower | disk read | LZ4 back | load | of the slower | MiB allocated |");
+            Print($"| pages | {Columns}");
             Print("|---|---|---|---|---|---|---|---|---|---|---|");
-            foreach (PageFormat format in new[] { PageFormat.F16, PageFormat.I8, PageFormat.T4 })
-            {
-                Measure(format, mebibytes, folder);
-            }
+            Array.ForEach(Formats, format => Measure(format, mebibytes, folder));
+            Print("");
+            Print($"| a cache of | {Columns} MiB of memory that loading takes beside the pages | of the pages |");
+            Print("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
+            Array.ForEach(Formats, format => MeasureCache(format, mebibytes, folder));
         }
         finally
         {
@@ -61,28 +65,43 @@ internal static partial class SnapshotRates
             pool.AsSpan(at, target.Length).CopyTo(target);
         }
 
-        List<double> write = [], pack = [], save = [], read = [], unpack = [], load = [];
-        long allocated = 0;
-        double ratio = 1;
         var sink = new byte[bytes];
+        (string rates, long allocated) = Compare(
+            pool,
+            bytes,
+            folder,
+            store,
+            () => store.SaveAsync("a", content, Read).Result.StoredBytes,
+            () => store.LoadAsync("a", new Sink(sink, layout.Bytes)).Wait());
+        Print($"| {layout} | {rates} | {allocated >> 20} |");
+    }
+
+    // Medians of all rates, as a row's cells, and the most managed bytes that one save and load allocated.
+    private static (string Rates, long Allocated) Compare(byte[] pool, long bytes, string folder, SnapshotStore store, Func<long> save, Action load)
+    {
+        List<double> write = [], pack = [], saving = [], read = [], unpack = [], loading = [];
+        long allocated = 0;
+        long stored = bytes;
         for (int round = 0; round < Rounds; round++)
         {
-            write.Add(Rate(bytes, () => WriteDisk(folder, pool, (long)(bytes * ratio))));
+            write.Add(Rate(bytes, () => WriteDisk(folder, pool, stored)));
             pack.Add(Rate(bytes, () => Lz4(pool, bytes, back: false)));
             long before = GC.GetTotalAllocatedBytes(true);
-            save.Add(Rate(bytes, () => ratio = (double)store.SaveAsync("a", content, Read).Result.StoredBytes / bytes));
+            saving.Add(Rate(bytes, () => stored = save()));
             Forget(folder);
             read.Add(Rate(bytes, () => ReadDisk(folder)));
             unpack.Add(Rate(bytes, () => Lz4(pool, bytes, back: true)));
             Forget(store.StorePath);
-            load.Add(Rate(bytes, () => store.LoadAsync("a", new Sink(sink, layout.Bytes)).Wait()));
+            loading.Add(Rate(bytes, load));
             allocated = Math.Max(allocated, GC.GetTotalAllocatedBytes(true) - before);
         }
 
-        (double w, double p, double s) = (Median(write), Median(pack), Median(save));
-        (double r, double u, double l) = (Median(read), Median(unpack), Median(load));
-        Print(string.Create(CultureInfo.InvariantCulture,
-            $"| {layout} | {ratio:p0} | {w:f0} | {p:f0} | {s:f0} | {s / Math.Min(w, p):p0} | {r:f0} | {u:f0} | {l:f0} | {l / Math.Min(r, u):p0} | {allocated >> 20} |"));
+        (double w, double p, double s) = (Median(write), Median(pack), Median(saving));
+        (double r, double u, double l) = (Median(read), Median(unpack), Median(loading));
+        string rates = string.Create(
+            CultureInfo.InvariantCulture,
+            $"{(double)stored / bytes:p0} | {w:f0} | {p:f0} | {s:f0} | {s / Math.Min(w, p):p0} | {r:f0} | {u:f0} | {l:f0} | {l / Math.Min(r, u):p0}");
+        return (rates, allocated);
     }
 
     private static SnapshotContent Content(KvGeometry geometry, PageLayout layout, int pages) => new()

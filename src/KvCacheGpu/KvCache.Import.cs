@@ -55,6 +55,9 @@ public sealed partial class KvCache
             ISnapshotImporter importer = importers.FirstOrDefault(one => one.CanRead(first)) ?? throw new KvUnsupportedException(
                 $"file {name}", $"a snapshot, or what one of the importers reads ({string.Join(", ", importers.Select(one => one.Name))})", "neither");
             using var stream = new FileStream(new SafeFileHandle(file.Descriptor, ownsHandle: false), FileAccess.Read);
+
+            // Asking for its length has moved the descriptor to its end.
+            stream.Position = 0;
             return Import(stream, importer, name, progress, cancel);
         }
         catch (FileCallException error) when (error.Error == FileCallException.NoEntry)

@@ -61,8 +61,9 @@ public sealed partial class KvCache
     /// <param name="cancellationToken">Leaves all as it was.</param>
     /// <returns>The sequences, and what of them is not as it was saved.</returns>
     /// <remarks>
-    /// A budget that does not hold them all is up to the policy: it drops pages of the new sequences, never of those that live. Prefixes are
-    /// published again. On a cache that has taken fewer steps, steps go on counting from the snapshot's.
+    /// A budget that does not hold them all is up to the policy: it drops pages of the new sequences, never of those that live. The room that steps
+    /// leave free stays free, so that what demotions had filled to the brim wants a larger budget. Prefixes are published again. On a cache that
+    /// has taken fewer steps, steps go on counting from the snapshot's. A policy that learns, as the adaptive one does, begins to weigh anew.
     /// </remarks>
     /// <exception cref="KvOutOfMemoryException">E001: the budget does not hold them, and no policy may drop enough.</exception>
     /// <exception cref="KvSnapshotNotFoundException">There is no such snapshot, or sequence in it (E002).</exception>

@@ -7,7 +7,7 @@ public sealed partial class KvSequence
 
     /// <summary>
     /// What snapshots call the sequence; with its tenant unique among those saved together. The default value is null: its place among them,
-    /// counted from 0. Forks do not inherit it.
+    /// counted from 0, or the next number that none of them has for its name. Forks do not inherit it.
     /// </summary>
     public string? Name { get; set; }
 

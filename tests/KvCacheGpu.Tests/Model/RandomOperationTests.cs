@@ -46,7 +46,7 @@ public sealed class RandomOperationTests(ITestOutputHelper output)
         }
 
         output.WriteLine(string.Join(", ", run.Done.Select(d => $"{d.Key} {d.Value}")) + $", pages sealed {run.SealedSeen}");
-        string[] kinds = ["create", "create refused", "fork", "free", "truncate", "truncate deep", "step", "abandon", "refused", "batch step", "batch abandon", "batch refused"];
+        string[] kinds = ["create", "create refused", "fork", "free", "truncate", "truncate deep", "step", "abandon", "refused", "batch step", "batch abandon", "batch refused", "load aside", "load back"];
         kinds = Runs[name].Keeps ? [.. kinds, "demote kept"] : [.. kinds, "non-finite"];
         kinds = Runs[name].Demotions.Length > 0 ? [.. kinds, "demote", "demote against the ladder"] : kinds;
         Assert.All(kinds, kind => Assert.True(run.Done.GetValueOrDefault(kind) > 50, $"{kind} ran {run.Done.GetValueOrDefault(kind)} times"));

@@ -6,7 +6,11 @@ namespace KvCacheGpu.Tests;
 /// <summary>Random operations on a cache and on plain lists, side by side.</summary>
 internal sealed partial class RandomOperations : IDisposable
 {
+    // One of so many operations saves all and loads it: rarely, since each goes through a whole store.
+    private const int OperationsPerSave = 200;
+
     private readonly KvCache _cache;
+    private readonly KvCacheConfig _config;
     private readonly KvGeometry _geometry = TestCaches.Tiny;
     private readonly WindowPolicy? _policy;
     private readonly Random _random;
@@ -17,10 +21,10 @@ internal sealed partial class RandomOperations : IDisposable
 
     public RandomOperations(ModelRun run, int seed)
     {
-        KvCacheConfig config = run.Config();
-        config.MemoryBudgetBytes = KvCache.BytesFor(_geometry, config, ReferenceTier).BudgetBytes * run.BudgetPercent / 100;
-        _cache = TestCaches.Reference(_geometry, config, Observe);
-        (_run, _policy, _random) = (run, (config.Policy as SlidingOnly)?.Window, new Random(seed));
+        _config = run.Config();
+        _config.MemoryBudgetBytes = KvCache.BytesFor(_geometry, _config, ReferenceTier).BudgetBytes * run.BudgetPercent / 100;
+        _cache = TestCaches.Reference(_geometry, _config, Observe);
+        (_run, _policy, _random) = (run, (_config.Policy as SlidingOnly)?.Window, new Random(seed));
         _invariants = new PoolInvariants(_cache);
     }
 
@@ -75,6 +79,11 @@ internal sealed partial class RandomOperations : IDisposable
         if (_live.Count == 0)
         {
             return Create();
+        }
+
+        if (_random.Next(OperationsPerSave) == 0)
+        {
+            return SaveAndLoad();
         }
 
         return _random.Next(100) switch

@@ -11,6 +11,8 @@ public class GoldenSnapshotTests
 {
     private const int Tokens = 23;
 
+    private static readonly SnapshotName Name = new("golden", "tenant");
+
     private static readonly SnapshotKey Key = SnapshotKey.FromBytes(SHA256.HashData("golden"u8));
 
     private static readonly SnapshotOptions Fixed = new()
@@ -29,12 +31,12 @@ public class GoldenSnapshotTests
     {
         var disk = new MemoryDisk();
         var store = new MemoryStore(disk, OptionsOf(version));
-        Put(disk, Golden(version));
+        OldWriter.Put(disk, Name, Golden(version));
         SnapshotSample sample = SnapshotSample.Create(42, Tokens);
         SnapshotContent expected = version == "v0" ? OldWriter.Reduced(sample.Content) : sample.Content;
-        Assert.Equal(SnapshotSample.FingerprintOf(expected, sample.PageBytes()), store.Load(new("golden", "tenant")));
+        Assert.Equal(SnapshotSample.FingerprintOf(expected, sample.PageBytes()), store.Load(Name));
         Assert.Equal(version == "v0" ? 0 : 1, store.Store.List(default).Single().Version);
-        Assert.All(store.Store.Verify(new("golden", "tenant"), default), verdict => Assert.Null(verdict.Error));
+        Assert.All(store.Store.Verify(Name, default), verdict => Assert.Null(verdict.Error));
     }
 
     [Theory]
@@ -65,17 +67,16 @@ public class GoldenSnapshotTests
     {
         var disk = new MemoryDisk();
         var store = new MemoryStore(disk, Fixed);
-        Put(disk, Golden("v0"));
-        SnapshotName name = new("golden", "tenant");
-        using (OpenSnapshot old = store.Store.Open(name, true, null, default))
+        OldWriter.Put(disk, Name, Golden("v0"));
+        using (OpenSnapshot old = store.Store.Open(Name, true, null, default))
         {
-            store.Store.Save(name, old.Content, old.Read, null, null, default);
+            store.Store.Save(Name, old.Content, old.Read, null, null, default);
         }
 
         SnapshotSample sample = SnapshotSample.Create(42, Tokens);
-        Assert.Equal(SnapshotSample.FingerprintOf(OldWriter.Reduced(sample.Content), sample.PageBytes()), store.Load(name));
+        Assert.Equal(SnapshotSample.FingerprintOf(OldWriter.Reduced(sample.Content), sample.PageBytes()), store.Load(Name));
         Assert.Equal((1, 2L), (store.Store.List(default).Single().Version, store.Store.List(default).Single().Generation));
-        Assert.Equal([2, 1], store.Store.Verify(name, default).Select(verdict => verdict.Error is null ? verdict.Generation : 0));
+        Assert.Equal([2, 1], store.Store.Verify(Name, default).Select(verdict => verdict.Error is null ? verdict.Generation : 0));
     }
 
     [Fact]
@@ -83,9 +84,8 @@ public class GoldenSnapshotTests
     {
         var disk = new MemoryDisk();
         var store = new MemoryStore(disk, Fixed);
-        Put(disk, Golden("v0"));
-        SnapshotName name = new("golden", "tenant");
-        string good = store.Load(name)!;
+        OldWriter.Put(disk, Name, Golden("v0"));
+        string good = store.Load(Name)!;
         DiskDirectory directory = disk.Find(MemoryStore.Path)!;
         foreach (DiskFile file in directory.Names.Select(one => directory.Find(one)!))
         {
@@ -93,25 +93,25 @@ public class GoldenSnapshotTests
             for (long bit = 0; bit < file.Length * 8; bit++)
             {
                 file.Flip(bit);
-                Assert.True(TryLoad(store, name) is not { } found || found == good, $"bit {bit}");
+                Assert.True(TryLoad(store) is not { } found || found == good, $"bit {bit}");
                 file.Flip(bit);
             }
 
             for (int length = 0; length < whole.Length; length++)
             {
                 file.Replace(whole[..length]);
-                Assert.True(TryLoad(store, name) is not { } found || found == good, $"cut to {length}");
+                Assert.True(TryLoad(store) is not { } found || found == good, $"cut to {length}");
             }
 
             file.Replace(whole);
         }
     }
 
-    private static string? TryLoad(MemoryStore store, SnapshotName name)
+    private static string? TryLoad(MemoryStore store)
     {
         try
         {
-            return store.Load(name);
+            return store.Load(Name);
         }
         catch (KvCacheException)
         {
@@ -123,32 +123,20 @@ public class GoldenSnapshotTests
 
     private static IReadOnlyDictionary<string, byte[]> Written(string version)
     {
-        SnapshotName name = new("golden", "tenant");
         SnapshotSample sample = SnapshotSample.Create(42, Tokens);
         if (version == "v0")
         {
-            return OldWriter.Write(name, sample);
+            return OldWriter.Write(Name, sample.Content, sample.PageBytes());
         }
 
         var disk = new MemoryDisk();
-        new MemoryStore(disk, OptionsOf(version)).Save(name, sample);
+        new MemoryStore(disk, OptionsOf(version)).Save(Name, sample);
         DiskDirectory directory = disk.Find(MemoryStore.Path)!;
         return directory.Names.Where(file => file != "LOCK").ToDictionary(file => file[65..], file => directory.Find(file)!.ToArray());
     }
 
     private static Dictionary<string, byte[]> Golden(string version) =>
         Directory.EnumerateFiles(Path.Combine(AppContext.BaseDirectory, "Snapshots", "Golden", version)).ToDictionary(file => Path.GetFileName(file), File.ReadAllBytes);
-
-    private static void Put(MemoryDisk disk, IReadOnlyDictionary<string, byte[]> files)
-    {
-        disk.Make(MemoryStore.Path);
-        foreach ((string name, byte[] bytes) in files)
-        {
-            var file = new DiskFile();
-            file.Write(bytes, 0);
-            disk.Find(MemoryStore.Path)!.Set($"{Convert.ToHexStringLower(new SnapshotName("golden", "tenant").ToHash())}.{name}", file);
-        }
-    }
 
     private sealed class StoppedClock : TimeProvider
     {

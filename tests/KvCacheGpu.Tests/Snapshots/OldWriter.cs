@@ -1,4 +1,5 @@
 using KvCacheGpu.Kernels;
+using KvCacheGpu.TestKit;
 
 namespace KvCacheGpu.Tests.Snapshots;
 
@@ -6,10 +7,9 @@ namespace KvCacheGpu.Tests.Snapshots;
 internal static class OldWriter
 {
     /// <summary>The three files by their names' ends.</summary>
-    public static IReadOnlyDictionary<string, byte[]> Write(SnapshotName name, SnapshotSample sample)
+    public static IReadOnlyDictionary<string, byte[]> Write(SnapshotName name, SnapshotContent content, byte[] pages)
     {
-        SnapshotContent content = sample.Content;
-        byte[][] sections = [Description(content), Sequences(content), sample.PageBytes()];
+        byte[][] sections = [Description(content), Sequences(content), pages];
         int firstPages = content.BytesOf(0) + content.BytesOf(1);
         byte[][] blocks = [sections[0], sections[1], sections[2][..firstPages], sections[2][firstPages..]];
         var file = new SectionWriter();
@@ -20,6 +20,18 @@ internal static class OldWriter
         current.Bytes(Header(3, 48));
         current.Bytes(manifest.AsSpan(^8..));
         return new Dictionary<string, byte[]> { ["BLOCKS-0000000000000001"] = file.Written.ToArray(), ["MANIFEST-0000000000000001"] = manifest, ["CURRENT"] = Sealed(current) };
+    }
+
+    /// <summary>Makes a store of a snapshot's files, by their names' ends.</summary>
+    public static void Put(MemoryDisk disk, SnapshotName name, IReadOnlyDictionary<string, byte[]> files)
+    {
+        disk.Make(MemoryStore.Path);
+        foreach ((string end, byte[] bytes) in files)
+        {
+            var file = new DiskFile();
+            file.Write(bytes, 0);
+            disk.Find(MemoryStore.Path)!.Set($"{Convert.ToHexStringLower(name.ToHash())}.{end}", file);
+        }
     }
 
     /// <summary>What of a content version 0 could say.</summary>

@@ -68,14 +68,21 @@ internal sealed class SmallSnapshot
     }
 
     /// <summary>Puts a manifest in place whose hashes are made to fit, and CURRENT with it.</summary>
-    public void Reseal(byte[] manifest)
+    public void Reseal(byte[] manifest) => Reseal(Manifest, Current, manifest);
+
+    /// <summary>The same of any first generation.</summary>
+    public static void Reseal(DiskFile manifestFile, DiskFile currentFile, byte[] manifest)
     {
-        BinaryPrimitives.WriteUInt64LittleEndian(manifest.AsSpan(56), XxHash3.HashToUInt64(manifest.AsSpan(0, 56)));
+        ResealHeader(manifest);
         UInt128 hash = XxHash128.HashToUInt128(manifest.AsSpan(0, manifest.Length - 16));
         BinaryPrimitives.WriteUInt128LittleEndian(manifest.AsSpan(manifest.Length - 16), hash);
-        Manifest.Replace(manifest);
-        Current.Replace(new CurrentFile(1, hash).ToBytes());
+        manifestFile.Replace(manifest);
+        currentFile.Replace(new CurrentFile(1, hash).ToBytes());
     }
+
+    /// <summary>Makes the check of a file's header fit.</summary>
+    public static void ResealHeader(byte[] file) =>
+        BinaryPrimitives.WriteUInt64LittleEndian(file.AsSpan(56), XxHash3.HashToUInt64(file.AsSpan(0, 56)));
 
     /// <summary>The manifest as it is read.</summary>
     public SnapshotManifest ReadManifest()

@@ -10,6 +10,7 @@ namespace KvCacheGpu;
 internal sealed class CacheCapture(KvCache cache) : IDisposable
 {
     private readonly List<SnapshotSequence> _sequences = [];
+    private readonly List<int> _unnamed = [];
     private readonly List<byte> _classes = [];
     private readonly List<byte> _states = [];
 
@@ -27,7 +28,7 @@ internal sealed class CacheCapture(KvCache cache) : IDisposable
         LayerClasses = cache.Tier.Shape.LayerClasses,
         RotationSeed = cache.Settings.RotationSeed,
         ModelFingerprint = cache.Settings.ModelFingerprint,
-        Sequences = _sequences,
+        Sequences = Named(),
         PageClasses = _classes.ToArray(),
         PageStates = _states.ToArray(),
     };
@@ -62,9 +63,14 @@ internal sealed class CacheCapture(KvCache cache) : IDisposable
             }
         }
 
+        if (sequence.Name is null)
+        {
+            _unnamed.Add(_sequences.Count);
+        }
+
         _sequences.Add(new SnapshotSequence
         {
-            Id = sequence.Name ?? $"{_sequences.Count}",
+            Id = sequence.Name ?? "",
             Tenant = sequence.Options.Tenant,
             Adapter = sequence.Options.Adapter,
             TokenIds = sequence.TokenIds.ToArray(),
@@ -104,6 +110,25 @@ internal sealed class CacheCapture(KvCache cache) : IDisposable
 
     /// <summary>Lets go of what was not read.</summary>
     public void Dispose() => LetGo(0, _sources.Count);
+
+    // What has no name is called by its place, or by the next number where another has that for its name, as one that was loaded may.
+    private SnapshotSequence[] Named()
+    {
+        SnapshotSequence[] named = [.. _sequences];
+        HashSet<string> taken = [.. named.Where((_, i) => !_unnamed.Contains(i)).Select(sequence => sequence.Id)];
+        foreach (int place in _unnamed)
+        {
+            int number = place;
+            while (!taken.Add($"{number}"))
+            {
+                number++;
+            }
+
+            named[place] = named[place] with { Id = $"{number}" };
+        }
+
+        return named;
+    }
 
     private void LetGo(int first, int end)
     {

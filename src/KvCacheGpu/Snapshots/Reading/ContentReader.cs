@@ -21,6 +21,9 @@ internal static class ContentReader
             || (manifest.Pages == content.Pages && manifest.Sequences == content.Sequences.Count && manifest.Tokens == tokens);
         return isCounted && content.PageBytes == pageBytes
             ? content
-            : throw new KvCorruptionException("a snapshot's description", $"{content.Pages} pages of {content.PageBytes} bytes", $"{manifest.Pages} of {pageBytes}");
+            : throw new KvCorruptionException(
+                "a snapshot's description",
+                $"{content.Sequences.Count} sequences of {tokens} tokens in {content.Pages} pages of {content.PageBytes} bytes",
+                $"{manifest.Sequences} of {manifest.Tokens} in {manifest.Pages} of {pageBytes}");
     }
 }

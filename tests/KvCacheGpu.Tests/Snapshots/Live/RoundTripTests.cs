@@ -96,6 +96,22 @@ public sealed class RoundTripTests
     }
 
     [Fact]
+    public void What_was_loaded_without_a_name_is_saved_again_beside_others_without_one()
+    {
+        using KvCache cache = TestCaches.Simd(G, LiveCaches.Config(new KvFormats(PageFormat.F16, PageFormat.F16)));
+        KvSequence[] first = [cache.CreateSequence(), cache.CreateSequence()];
+        SnapshotStore store = LiveCaches.Store();
+        cache.Saved(store);
+        first[0].Dispose();
+        first[1].Dispose();
+        KvSequence one = cache.Restored(store, "s", "1").Sequences[0];
+        KvSequence[] others = [cache.CreateSequence(), cache.CreateSequence()];
+        cache.Saved(store, "t", others[0], others[1], one);
+        using KvCache elsewhere = TestCaches.Simd(G, LiveCaches.Config(new KvFormats(PageFormat.F16, PageFormat.F16)));
+        Assert.Equal(["0", "2", "1"], elsewhere.Restored(store, "t").Sequences.Select(sequence => sequence.Name));
+    }
+
+    [Fact]
     public void Prefixes_are_hit_again_by_the_same_tenant_and_salt_only()
     {
         KvCacheConfig config = LiveCaches.Config(new KvFormats(PageFormat.I8, PageFormat.I8));
