@@ -184,7 +184,14 @@ public sealed class RefusedLoadTests(ITestOutputHelper output)
 
     private static KvCacheConfig Config() => new()
     {
-        Device = "cpu", MaxTokens = 256, MaxSequences = 4, MaxBatchTokens = 32, KeyFormat = PageFormat.I8, ValueFormat = PageFormat.I8, ModelFingerprint = "this", PoisonPages = true,
+        Device = "cpu",
+        MaxTokens = 256,
+        MaxSequences = 4,
+        MaxBatchTokens = 32,
+        KeyFormat = PageFormat.I8,
+        ValueFormat = PageFormat.I8,
+        ModelFingerprint = "this",
+        PoisonPages = true,
     };
 
     private static KvCacheConfig Changed(KvCacheConfig config, string what)
