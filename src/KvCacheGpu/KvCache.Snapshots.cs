@@ -19,7 +19,7 @@ public sealed partial class KvCache
     /// <remarks>
     /// Waits for a step or call under way on each sequence: do not block on it while the same thread has a step open. Sealed pages are held until they
     /// were written, so that what is dropped meanwhile gives its bytes a little later; open ones are copied to host memory at once. What a policy
-    /// remembers for itself (<see cref="KvPolicy.CreateState"/>) and <see cref="KvSequence.PageMass"/> are not saved.
+    /// remembers for itself (<see cref="KvPolicy.CreateState"/>), what queries to come are expected to be, and <see cref="KvSequence.PageMass"/> are not saved.
     /// </remarks>
     /// <exception cref="ArgumentException">A sequence of another cache, or two of one name and tenant.</exception>
     /// <exception cref="ObjectDisposedException">A named sequence, or the cache, was disposed before its pages were written.</exception>

@@ -10,7 +10,9 @@ public sealed class RoundTripTests
 
     public static TheoryData<string> Pairs => [.. TestCaches.NaturalPairs.Select(pair => $"{pair.Key.Name()}/{pair.Value.Name()}")];
 
-    public static TheoryData<string> Policies => [.. TightCaches.Names.Where(name => name is not ("adaptive" or "random"))];
+    // Merged pages are refused by name; the adaptive policy's experts, the random one's numbers and the queries that expected attention foresees begin anew.
+    public static TheoryData<string> Policies =>
+        [.. TightCaches.Names.Where(name => name is not ("adaptive" or "random" or "expected-attention") && !name.StartsWith("merge:", StringComparison.Ordinal))];
 
     [Theory]
     [MemberData(nameof(Pairs))]

@@ -159,10 +159,10 @@ public sealed class ScenarioTests(ITestOutputHelper output)
 
         using (KvSequence walking = cache.CreateSequence())
         {
-            using (KvStep step = walking.Begin(prompt[..32]))
+            using (KvStep step = walking.Begin(prompt.AsSpan(0, 32)))
             {
                 Assert.Equal(0, HitsOf(cache, prompt));
-                TestCaches.AppendAll(step, TestCaches.Tiny, prompt[..32]);
+                TestCaches.AppendAll(step, TestCaches.Tiny, prompt.AsSpan(0, 32));
                 Assert.Equal(0, HitsOf(cache, prompt));
             }
 
