@@ -78,7 +78,9 @@ public sealed partial class KvCache
         // What lies scattered is moved together, so that no more has to go; only now, as a step that is refused leaves everything as it was.
         foreach (KvSequence sequence in freed ? sequences : [])
         {
-            sequence.Compact();
+            while (sequence.Compact())
+            {
+            }
         }
 
         return freed;
