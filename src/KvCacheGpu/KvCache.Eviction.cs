@@ -80,7 +80,17 @@ public sealed partial class KvCache
 
         // Bytes that lie in slabs of another size do not help: ask for more each time.
         missing = Math.Min(missing << Math.Min(round, 16), BudgetBytes);
-        return Free(sequences, missing, mayDemote: true) || Free(sequences, missing, mayDemote: false);
+        bool freed = Free(sequences, missing, mayDemote: true) || Free(sequences, missing, mayDemote: false);
+
+        // What lies scattered is moved together, so that no more has to go; only now, as a step that is refused leaves everything as it was.
+        foreach (KvSequence sequence in freed ? sequences : [])
+        {
+            while (sequence.Compact())
+            {
+            }
+        }
+
+        return freed;
     }
 
     /// <summary>Whether evicting could make a step fit that does not, as far as bytes go.</summary>
