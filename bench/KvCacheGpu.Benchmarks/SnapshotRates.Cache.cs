@@ -16,7 +16,12 @@ internal static partial class SnapshotRates
         int tokens = (int)(((long)mebibytes << 20) / bytesPerRow) * geometry.PageTokens;
         var config = new KvCacheConfig
         {
-            Device = "cpu", MaxTokens = tokens, MaxSequences = 1, MaxBatchTokens = Chunk, KeyFormat = layout.KeyFormat, ValueFormat = layout.ValueFormat,
+            Device = "cpu",
+            MaxTokens = tokens,
+            MaxSequences = 1,
+            MaxBatchTokens = Chunk,
+            KeyFormat = layout.KeyFormat,
+            ValueFormat = layout.ValueFormat,
         };
         using var cache = new KvCache(geometry, config);
         KvSequence sequence = Filled(cache, tokens);
