@@ -237,7 +237,7 @@ internal sealed class RandomEvictions : IDisposable
                 }
 
                 // Moved as it is, to leave its slab to another size.
-                if (entry >= 0 && table.PageClass(row, entry) == pageClass)
+                if (entry >= 0 && table.PageClass(row, entry) == pageClass && !table.IsMerged(row, entry))
                 {
                     Assert.False(isShared, "a page that others hold too moves for nobody");
                     change ??= "moved";
