@@ -9,12 +9,6 @@ public sealed partial class KvSequence
     /// <returns>Whether a slab is free that was not.</returns>
     internal bool Compact()
     {
-        // Where pages are merged, moving them too was seen to free a slot twice: they stay where they lie.
-        if (Table.Dead is not null)
-        {
-            return false;
-        }
-
         int slab;
         using (var movable = new Pooled<int>(Cache.Pool.SlabCount))
         {

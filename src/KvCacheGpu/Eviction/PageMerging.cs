@@ -65,7 +65,10 @@ internal sealed class PageMerging(KvCache cache, PlanMemory memory)
         }
 
         KvGeometry geometry = cache.Geometry;
-        bool inPlace = cache.Classes.SealsInPlace(row / geometry.KvHeads);
+        int layer = row / geometry.KvHeads;
+
+        // A page that was demoted is of another size than the open one that it is written from.
+        bool inPlace = cache.Classes.SealsInPlace(layer) && table.PageClass(row, last) == cache.Classes.SealedIn(layer);
         Span<int> slots = stackalloc int[2];
         Encodings encodings;
         lock (cache.Pool.Gate)

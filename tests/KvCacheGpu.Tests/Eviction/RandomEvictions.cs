@@ -97,7 +97,9 @@ internal sealed class RandomEvictions : IDisposable
             case < 20 when some.Length > 0:
                 cut = some;
                 int length = some.Truncate(_random.Next(3) == 0 ? _random.Next(some.Length) : Math.Max(0, some.Length - _random.Next(6))).Length;
-                _pinned[some].RemoveWhere(t => t >= length);
+
+                // A cut among a merged page's tokens takes it whole; pins hold against policies.
+                _pinned[some].RemoveWhere(t => t >= length || (some.Table.Dead is not null && !some.Holds(t, t + 1)));
                 return "truncate";
             case < 25 when some.Length > 0:
                 return Pin(some);
