@@ -6,7 +6,7 @@ public sealed class UsageTests
     [InlineData]
     [InlineData("frobnicate")]
     [InlineData("run", "stray")]
-    [InlineData("run", "--config", "f")]
+    [InlineData("run", "--config")]
     [InlineData("run", "--save", "name")]
     [InlineData("run", "--load", "name")]
     [InlineData("run", "--store", "dir")]
