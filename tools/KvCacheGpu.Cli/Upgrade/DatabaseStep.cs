@@ -36,15 +36,17 @@ internal sealed class DatabaseStep(string? database) : IUpgradeStep
     /// <inheritdoc/>
     public string Do(string plan)
     {
-        CatalogSchema schema = SchemaOf(Read(plan));
+        Planned planned = Read(plan);
+        CatalogSchema schema = SchemaOf(planned);
         schema.MigrateAsync().GetAwaiter().GetResult();
-        return $"{schema.Address} from version {Read(plan).From} to {schema.StatusAsync().GetAwaiter().GetResult().Version}";
+        return $"{schema.Address} from version {planned.From} to {schema.StatusAsync().GetAwaiter().GetResult().Version}";
     }
 
     /// <inheritdoc/>
     public void Undo(string plan)
     {
-        (CatalogSchema schema, int from) = (SchemaOf(Read(plan)), Math.Max(1, Read(plan).From));
+        Planned planned = Read(plan);
+        (CatalogSchema schema, int from) = (SchemaOf(planned), Math.Max(1, planned.From));
         if (schema.StatusAsync().GetAwaiter().GetResult().Version > from)
         {
             schema.RollbackAsync(from).GetAwaiter().GetResult();
