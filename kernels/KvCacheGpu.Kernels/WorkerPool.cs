@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Runtime.ExceptionServices;
 
 namespace KvCacheGpu.Kernels;
@@ -25,7 +26,7 @@ public sealed class WorkerPool : IDisposable
     private const int RunShift = 2 * ItemBits;
     private const long ItemMask = (1L << ItemBits) - 1;
 
-    private static readonly Lazy<WorkerPool> Machine = new(() => new WorkerPool(Environment.ProcessorCount));
+    private static readonly ConcurrentDictionary<int, Lazy<WorkerPool>> OfProcess = [];
 
     private readonly Lock _callers = new();
     private readonly object _sleep = new();
@@ -53,10 +54,14 @@ public sealed class WorkerPool : IDisposable
     }
 
     /// <summary>The pool of all cores, shared by the process.</summary>
-    public static WorkerPool Shared => Machine.Value;
+    public static WorkerPool Shared => Of(Environment.ProcessorCount);
 
     /// <summary>Threads that do items, the caller's counted.</summary>
     public int Workers { get; }
+
+    /// <summary>The process's pool of so many workers, made when first asked for; it lives as long as the process and is not to be disposed.</summary>
+    /// <param name="workers">Threads that do items, the caller's counted: at least 1.</param>
+    public static WorkerPool Of(int workers) => OfProcess.GetOrAdd(workers, n => new Lazy<WorkerPool>(() => new WorkerPool(n))).Value;
 
     /// <summary>Does items 0 to <paramref name="items"/> - 1 and returns when all are done; the first exception of an item is thrown here.</summary>
     public void Run(ParallelWork work, int items)

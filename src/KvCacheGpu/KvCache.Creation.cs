@@ -3,6 +3,9 @@ namespace KvCacheGpu;
 /// <content>Creation on a device.</content>
 public sealed partial class KvCache
 {
+    // Of the budget, or of what is reserved without one, scratch of threads beyond the first takes a thirty-second at most.
+    private const int PartOfScratch = 32;
+
     /// <summary>Makes a cache and reserves its memory on the configuration's device.</summary>
     /// <param name="geometry">The model's shape.</param>
     /// <param name="config">Settings; null takes the defaults.</param>
@@ -15,7 +18,7 @@ public sealed partial class KvCache
     }
 
     private KvCache(Kernels.KvGeometry geometry, KvCacheConfig? config, KvDeviceInfo device)
-        : this(geometry, config, (shape, arenaBytes, observer) => KvDevice.CreateTier(device, shape, arenaBytes, observer), null, device)
+        : this(geometry, config, TiersOn(device, geometry, config), null, device)
     {
     }
 
@@ -24,6 +27,14 @@ public sealed partial class KvCache
 
     /// <summary>The device's own name.</summary>
     public string DeviceName => Device.Name;
+
+    // Each thread has scratch of its own: in a small cache all cores' would crowd out the pages.
+    private static TierFactory TiersOn(KvDeviceInfo device, Kernels.KvGeometry geometry, KvCacheConfig? config)
+    {
+        KvCacheConfig settings = config ?? new KvCacheConfig();
+        return (shape, arenaBytes, observer) => KvDevice.CreateTier(
+            device, shape, arenaBytes, observer, Kernels.SimdTier.ThreadsWithin(shape, settings.MaxBatchTokens, settings.SizeFor(geometry) / PartOfScratch));
+    }
 
     private static KvDeviceInfo DeviceOf(KvCacheConfig? config)
     {

@@ -12,8 +12,7 @@ public sealed partial class KvCache
     /// <exception cref="KvUnsupportedException">E009: this machine has no such device, or it cannot run the kernels.</exception>
     public static KvCacheBytes BytesFor(KvGeometry geometry, KvCacheConfig? config = null)
     {
-        KvDeviceInfo device = DeviceOf(config);
-        return BytesFor(geometry, config, (shape, arenaBytes, observer) => KvDevice.CreateTier(device, shape, arenaBytes, observer));
+        return BytesFor(geometry, config, TiersOn(DeviceOf(config), geometry, config));
     }
 
     /// <summary>How the pages of a cache are laid out.</summary>

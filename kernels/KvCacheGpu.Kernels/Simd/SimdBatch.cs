@@ -25,6 +25,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
     private readonly float* _splits;
     private readonly int* _arrivals;
     private readonly int _tileRows;
+    private readonly int _mostSegments;
     private readonly int _maxTokens;
     private readonly RaggedSequence[] _sequences;
     private readonly int[] _firstItem;
@@ -45,12 +46,13 @@ internal sealed unsafe class SimdBatch : KernelBatch
         ArgumentOutOfRangeException.ThrowIfLessThan(maxSequences, 1);
         ArgumentOutOfRangeException.ThrowIfLessThan(maxTokens, maxSequences);
         (_tier, _g, _maxTokens) = (tier, tier.Shape.Geometry, maxTokens);
-        _tileRows = (int)Math.Min(AttendScratch.MaxTileRows, (((long)maxTokens * _g.GroupSize) + 3) & ~3L);
+        _tileRows = TileRowsFor(_g, maxTokens);
+        _mostSegments = Segments(tier.Shape.TableCapacity, _g.PageTokens);
         _sequences = new RaggedSequence[maxSequences];
         _firstItem = new int[maxSequences + 1];
         Variants = new QueryVariants(tier.Shape);
-        long worker = AttendScratch.FloatsFor(tier.Shape, Variants.Count, _tileRows);
-        long splits = (long)maxSequences * _g.QueryHeads * MaxSegments * SplitRows.FloatsPerRow(_g.ValueWidth);
+        long worker = FloatsPerWorker(tier.Shape, maxTokens);
+        long splits = (long)maxSequences * _g.QueryHeads * _mostSegments * SplitRows.FloatsPerRow(_g.ValueWidth);
         int workers = tier.Pool.Workers;
         _keptTokens = Math.Min(MaxObserved, maxTokens);
         long sums = (long)maxSequences * _keptTokens * _g.QueryHeads;
@@ -82,6 +84,10 @@ internal sealed unsafe class SimdBatch : KernelBatch
     public static int Segments(int entries, int pageTokens) =>
         (int)Math.Clamp((long)entries * pageTokens / TokensPerSegment, 1, MaxSegments);
 
+    /// <summary>Scratch of one worker, in floats.</summary>
+    public static long FloatsPerWorker(KernelShape shape, int maxTokens) =>
+        AttendScratch.FloatsFor(shape, new QueryVariants(shape).Count, TileRowsFor(shape.Geometry, maxTokens));
+
     public override void Begin(ReadOnlySpan<RaggedSequence> sequences)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(sequences.Length, _sequences.Length, nameof(sequences));
@@ -97,7 +103,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
         for (int i = 0; i < _count; i++)
         {
             _tokens += _sequences[i].Tokens;
-            int parts = _sequences[i].Tokens == 1 ? MaxSegments : 1;
+            int parts = _sequences[i].Tokens == 1 ? _mostSegments : 1;
             _firstItem[i + 1] = _firstItem[i] + (_g.KvHeads * TilesOf(_sequences[i]) * parts);
         }
 
@@ -152,7 +158,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
         fixed (byte* q = queries.Host)
         {
             _attend.SetObserved(HostTensor.Pin(q, queries, _g.QueryHeads, _g.KeyWidth), last);
-            Run(_attend, _count * _g.KvHeads * MaxSegments, long.MaxValue);
+            Run(_attend, _count * _g.KvHeads * _mostSegments, long.MaxValue);
         }
     }
 
@@ -194,7 +200,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
     /// <summary>The place of an item that observes: (sequence, KV head, segment).</summary>
     public ItemOf FindObserved(int item)
     {
-        (int rest, int segment) = Math.DivRem(item, MaxSegments);
+        (int rest, int segment) = Math.DivRem(item, _mostSegments);
         (int index, int head) = Math.DivRem(rest, _g.KvHeads);
         return new ItemOf(_sequences[index], index, head, 0, segment);
     }
@@ -205,7 +211,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
         int index = _firstItem.AsSpan(0, _count + 1).BinarySearch(item);
         index = index >= 0 ? index : ~index - 1;
         RaggedSequence sequence = _sequences[index];
-        int parts = sequence.Tokens == 1 ? MaxSegments : 1;
+        int parts = sequence.Tokens == 1 ? _mostSegments : 1;
         (int rest, int segment) = Math.DivRem(item - _firstItem[index], parts);
         (int tile, int head) = Math.DivRem(rest, _g.KvHeads);
         return new ItemOf(sequence, index, head, TilesOf(sequence) - 1 - tile, segment);
@@ -214,7 +220,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
     public SplitRows SplitOf(int sequence, int head)
     {
         int index = (sequence * _g.KvHeads) + head;
-        long floats = (long)_g.GroupSize * MaxSegments * SplitRows.FloatsPerRow(_g.ValueWidth);
+        long floats = (long)_g.GroupSize * _mostSegments * SplitRows.FloatsPerRow(_g.ValueWidth);
         return new SplitRows(_splits + (index * floats), _arrivals + index, _g.GroupSize, _g.ValueWidth);
     }
 
@@ -245,6 +251,9 @@ internal sealed unsafe class SimdBatch : KernelBatch
             work.Do(item, 0);
         }
     }
+
+    private static int TileRowsFor(KvGeometry geometry, int maxTokens) =>
+        (int)Math.Min(AttendScratch.MaxTileRows, (((long)maxTokens * geometry.GroupSize) + 3) & ~3L);
 
     private static void ThrowIfOnDevice(bool onDevice)
     {

@@ -1,3 +1,5 @@
+using System.Numerics;
+
 namespace KvCacheGpu.Kernels;
 
 /// <summary>The tier for machines without a GPU: the same pages in host memory, read by vector instructions on all cores.</summary>
@@ -8,7 +10,6 @@ public sealed unsafe class SimdTier : KernelTier
     private readonly NativeBlock _transcode;
     private readonly Lock _transcoding = new();
     private readonly SimdTranscodeWork _moves;
-    private readonly WorkerPool? _ownPool;
     private readonly long _transcodeFloats;
 
     /// <summary>Allocates the arena.</summary>
@@ -22,8 +23,7 @@ public sealed unsafe class SimdTier : KernelTier
     {
         ArgumentOutOfRangeException.ThrowIfNegative(threads);
         (Level, Observer) = (level.Resolve(), observer);
-        _ownPool = threads == 0 ? null : new WorkerPool(threads);
-        Pool = _ownPool ?? WorkerPool.Shared;
+        Pool = threads == 0 ? WorkerPool.Shared : WorkerPool.Of(threads);
         _arena = new NativeBlock(arenaBytes, AllocationKind.Arena, observer);
         (int keyWidth, int valueWidth) = (shape.Geometry.KeyWidth, shape.Geometry.ValueWidth);
         int keyFloats = RowPlan.FloatsFor(keyWidth);
@@ -32,7 +32,7 @@ public sealed unsafe class SimdTier : KernelTier
         ValueRows = new RowPlan(valueWidth, shape.RotationSeed, (float*)_constants.Pointer + keyFloats);
         RotatesValues = shape.Classes.Any(c => c.ValueFormat.IsRotated());
         _moves = SimdKernels.CreateTranscode(this);
-        _transcodeFloats = (EncodeScratch.FloatsFor(shape) + 15) & ~15L;
+        _transcodeFloats = TranscodeFloats(shape);
         _transcode = new NativeBlock(_transcodeFloats * Pool.Workers * sizeof(float), AllocationKind.Scratch, observer);
     }
 
@@ -61,6 +61,18 @@ public sealed unsafe class SimdTier : KernelTier
     internal float* KeySigns => KeyRows.Signs;
 
     internal bool RotatesValues { get; }
+
+    /// <summary>
+    /// Threads whose scratch takes no more than so many bytes: all cores where it does, else a power of two, so that a process has few pools; at least 1.
+    /// </summary>
+    /// <param name="shape">What the tier is for.</param>
+    /// <param name="maxTokens">Tokens of a batch at most.</param>
+    /// <param name="scratchBytes">Bytes of all threads' scratch together.</param>
+    public static int ThreadsWithin(KernelShape shape, int maxTokens, long scratchBytes)
+    {
+        long threads = scratchBytes / ((SimdBatch.FloatsPerWorker(shape, maxTokens) + TranscodeFloats(shape)) * sizeof(float));
+        return threads >= Environment.ProcessorCount ? Environment.ProcessorCount : 1 << BitOperations.Log2((uint)Math.Max(threads, 1));
+    }
 
     /// <inheritdoc/>
     public override void Write(int word, int value) => Tables[word] = value;
@@ -125,7 +137,6 @@ public sealed unsafe class SimdTier : KernelTier
     /// <inheritdoc/>
     public override void Dispose()
     {
-        _ownPool?.Dispose();
         _transcode.Dispose();
         _constants.Dispose();
         _arena.Dispose();
@@ -134,6 +145,8 @@ public sealed unsafe class SimdTier : KernelTier
     internal int* Page(int slot) => Tables + ((long)slot * PageLayout.UnitWords);
 
     internal float* TranscodeScratch(int worker) => (float*)_transcode.Pointer + (worker * _transcodeFloats);
+
+    private static long TranscodeFloats(KernelShape shape) => (EncodeScratch.FloatsFor(shape) + 15) & ~15L;
 
     private Span<int> Words(long word, int count)
     {

@@ -42,15 +42,17 @@ public static class KvDevice
     /// <param name="shape">Geometry, formats and table sizes.</param>
     /// <param name="arenaBytes">Bytes of tables and page slots.</param>
     /// <param name="observer">Told of every allocation and release, or null.</param>
+    /// <param name="hostThreads">Threads that compute on the host's own device, each with scratch of its own; 0, the default, takes all cores.</param>
     /// <exception cref="KvUnsupportedException">E009: the device is not usable, or gone.</exception>
     /// <exception cref="KvOutOfMemoryException">E001: the device does not give the arena.</exception>
-    public static KernelTier CreateTier(KvDeviceInfo device, KernelShape shape, long arenaBytes, AllocationObserver? observer = null)
+    public static KernelTier CreateTier(
+        KvDeviceInfo device, KernelShape shape, long arenaBytes, AllocationObserver? observer = null, int hostThreads = 0)
     {
         ArgumentNullException.ThrowIfNull(device);
         ThrowIfNotUsable(device);
         if (device.Kind == KvDeviceKind.Cpu)
         {
-            return new SimdTier(shape, arenaBytes, SimdLevel.Auto, threads: 0, observer);
+            return new SimdTier(shape, arenaBytes, SimdLevel.Auto, hostThreads, observer);
         }
 
         Accelerator? accelerator = null;

@@ -16,8 +16,9 @@ internal sealed class BudgetPlan
 
     public BudgetPlan(PageClasses classes, KvCacheConfig config)
     {
-        (_classes, _shape, _config, _slabs) = (classes, classes.Shape, config, new SlabShape(classes.Shape));
+        (_classes, _shape, _config) = (classes, classes.Shape, config);
         Map = new TableMap(_shape);
+        _slabs = new SlabShape(_shape, config.SizeFor(_shape.Geometry) - Map.Bytes);
         for (int layer = 0; layer < _shape.Geometry.Layers; layer++)
         {
             _blockUnits += (long)_shape.Classes[classes.SealedIn(layer)].Units * _shape.Geometry.KvHeads;
@@ -40,8 +41,7 @@ internal sealed class BudgetPlan
     public SlotCounts Spare { get; }
 
     /// <summary>The budget that the configuration sets, or null.</summary>
-    public long? Configured => _config.MemoryBudgetBytes
-        ?? (_config.MemoryBudgetPercent is { } percent ? (long)(_shape.Geometry.DenseF16Bytes(_config.MaxTokens) * (percent / 100)) : null);
+    public long? Configured => _config.BudgetFor(_shape.Geometry);
 
     private KvStatistics Needs => _config.Needs;
 

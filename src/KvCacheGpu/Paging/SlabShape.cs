@@ -12,12 +12,14 @@ internal sealed class SlabShape
 
     private readonly int[] _sizeOfClass;
 
-    public SlabShape(KernelShape shape)
+    /// <param name="shape">The page classes.</param>
+    /// <param name="bytes">About what all slabs together take.</param>
+    public SlabShape(KernelShape shape, long bytes)
     {
         int[] units = [.. shape.Classes.Select(layout => layout.Units)];
         int[] sizes = [.. units.Distinct()];
         (Sizes, _sizeOfClass) = (sizes, [.. units.Select(u => Array.IndexOf(sizes, u))]);
-        Units = FewestUnits(Sizes);
+        Units = UnitsOf(Sizes, Math.Max(1, bytes / PageLayout.UnitBytes));
         SlotsPerSlab = [.. Sizes.Select(size => Units / size)];
         MostSlotsPerSlab = SlotsPerSlab.Max();
     }
@@ -75,26 +77,20 @@ internal sealed class SlabShape
         return sizes;
     }
 
-    // The smallest slab that wastes little for every size: small slabs change size sooner.
-    private static int FewestUnits(IReadOnlyList<int> sizes)
+    // What slots leave over of a slab, and half a slab for each size, which is not full: small slabs lose less of a small cache, and change size sooner.
+    private static int UnitsOf(IReadOnlyList<int> sizes, long allUnits)
     {
         int largest = sizes.Max();
         int best = largest;
-        for (int slots = 1; slots <= MostSlots; slots++)
+        for (int slots = 1; slots <= MostSlots && Waste(best, sizes) > TolerableWaste; slots++)
         {
             int units = checked(largest * slots);
-            if (Waste(units, sizes) < Waste(best, sizes))
-            {
-                best = units;
-            }
-
-            if (Waste(best, sizes) <= TolerableWaste)
-            {
-                break;
-            }
+            best = Loss(units) < Loss(best) ? units : best;
         }
 
         return best;
+
+        double Loss(int units) => Waste(units, sizes) + (sizes.Count * (double)units / (2 * allUnits));
     }
 
     private static double Waste(int units, IReadOnlyList<int> sizes) => sizes.Max(size => (double)(units % size) / units);
