@@ -48,8 +48,8 @@ public static class EvalCaches
     }
 
     /// <summary>
-    /// What the adaptive policy may shrink pages to: T3 with V3 from full precision, T2 with V2 from I8, T4 and T3; nothing for other policies.
-    /// One target alone, as each keeps a page's room free and slabs of its own, which shows in a cache as small as these.
+    /// What the adaptive policy may shrink pages to: T3 with V3 from full precision and I8, T2 with V2 from T4 and T3; nothing for other policies.
+    /// One target alone: a page that shrank on the way may shrink no further when room gets scarcer, and each target takes slabs of its own.
     /// </summary>
     /// <param name="config">Its policy and formats.</param>
     /// <param name="geometry">The model's shape.</param>
@@ -57,8 +57,8 @@ public static class EvalCaches
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(geometry);
-        KvFormats? target = config.KeyFormat.IsFullPrecision() ? new(PageFormat.T3, PageFormat.V3)
-            : config.KeyFormat is PageFormat.I8 or PageFormat.T4 or PageFormat.T3 ? new(PageFormat.T2, PageFormat.V2)
+        KvFormats? target = config.KeyFormat.IsFullPrecision() || config.KeyFormat == PageFormat.I8 ? new(PageFormat.T3, PageFormat.V3)
+            : config.KeyFormat is PageFormat.T4 or PageFormat.T3 ? new(PageFormat.T2, PageFormat.V2)
             : null;
         return config.Policy is AdaptivePolicy && target is { } formats && formats.Key.Takes(geometry.KeyWidth) && formats.Value.Takes(geometry.ValueWidth)
             ? [formats]

@@ -14,7 +14,7 @@ public sealed record EvalScale(string Name, int Tokens, int Facts, IReadOnlyList
     public const int PageTokens = 16;
 
     /// <summary>Tokens of one step: few, so that what is still open does not hide what pages take.</summary>
-    public const int StepTokens = 32;
+    public const int StepTokens = 16;
 
     /// <summary>What reports are made with.</summary>
     public static EvalScale Full { get; } = new("full", 1_920, 24, [1_024, 1_472, 1_920], 16, 1_664, 256);
