@@ -3,8 +3,8 @@ namespace KvCacheGpu;
 /// <content>Creation on a device.</content>
 public sealed partial class KvCache
 {
-    // Of the budget, or of what is reserved without one, scratch of threads beyond the first takes a thirty-second at most.
-    private const int PartOfScratch = 32;
+    // Of the dense F16 bytes; scratch of threads beyond the first takes no more, whatever the budget, so that the least one is the same for all.
+    private const int PartOfScratch = 128;
 
     /// <summary>Makes a cache and reserves its memory on the configuration's device.</summary>
     /// <param name="geometry">The model's shape.</param>
@@ -33,7 +33,7 @@ public sealed partial class KvCache
     {
         KvCacheConfig settings = config ?? new KvCacheConfig();
         return (shape, arenaBytes, observer) => KvDevice.CreateTier(
-            device, shape, arenaBytes, observer, Kernels.SimdTier.ThreadsWithin(shape, settings.MaxBatchTokens, settings.SizeFor(geometry) / PartOfScratch));
+            device, shape, arenaBytes, observer, Kernels.SimdTier.ThreadsWithin(shape, settings.MaxBatchTokens, geometry.DenseF16Bytes(settings.MaxTokens) / PartOfScratch));
     }
 
     private static KvDeviceInfo DeviceOf(KvCacheConfig? config)

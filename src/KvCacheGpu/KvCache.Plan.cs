@@ -32,19 +32,19 @@ public sealed partial class KvCache
     {
         ArgumentNullException.ThrowIfNull(geometry);
         config ??= new KvCacheConfig();
-        var plan = new BudgetPlan(config.ClassesFor(geometry), config);
-        long tierBytes = TierBytes(plan, config, config.ClassesFor(geometry).Shape, createTier);
-        int slabs = plan.Configured is { } budget ? plan.SlabsWithin(budget, tierBytes) : plan.Addressable(plan.SlabsForMaxTokens());
-        long created = plan.CreatedBytes(slabs, tierBytes);
+        PageClasses classes = config.ClassesFor(geometry);
+        var plan = new BudgetPlan(classes, config, TierBytes(config, classes.Shape, createTier));
+        int slabs = plan.Configured is { } budget ? plan.SlabsWithin(budget) : plan.Addressable(plan.SlabsForMaxTokens());
+        long created = plan.CreatedBytes(slabs);
         return new KvCacheBytes(
-            plan.Map.Bytes + (slabs * plan.Slabs.Bytes), created, plan.Configured ?? plan.Unbudgeted(slabs, created), plan.MinimumBytes(tierBytes));
+            plan.Map.Bytes + (slabs * plan.Slabs.Bytes), created, plan.Configured ?? plan.Unbudgeted(slabs, created), plan.MinimumBytes);
     }
 
     // What a tier takes beside its arena is only known once it was there: a tier of tables alone tells.
-    private static long TierBytes(BudgetPlan plan, KvCacheConfig config, KernelShape shape, TierFactory createTier)
+    private static long TierBytes(KvCacheConfig config, KernelShape shape, TierFactory createTier)
     {
         var probe = new MemoryLedger(null);
-        using KernelTier tier = createTier(shape, plan.Map.Bytes, probe.Add);
+        using KernelTier tier = createTier(shape, new TableMap(shape).Bytes, probe.Add);
         using KernelBatch batch = tier.CreateBatch(config.MostBatched, config.MaxBatchTokens);
         return probe.Live;
     }

@@ -28,16 +28,15 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
         (Geometry, Device) = (geometry, device ?? KvDevice.Resolve("cpu"));
         Classes = Settings.ClassesFor(geometry);
         KernelShape shape = Classes.Shape;
-        _plan = new BudgetPlan(Classes, Settings);
+        _plan = new BudgetPlan(Classes, Settings, Settings.BudgetFor(geometry) is null ? 0 : TierBytes(Settings, shape, createTier));
         _layerFormats = Settings.LayerFormatsText(geometry);
         _sequences = new KvSequence?[Settings.MaxSequences];
         _ledger = new MemoryLedger(observer);
         int slabs;
         if (_plan.Configured is { } budget)
         {
-            long tierBytes = TierBytes(_plan, Settings, shape, createTier);
-            slabs = _plan.SlabsWithin(budget, tierBytes);
-            _slabBytesOfBudget = _plan.SlabBytesWithin(budget, tierBytes);
+            slabs = _plan.SlabsWithin(budget);
+            _slabBytesOfBudget = _plan.SlabBytesWithin(budget);
         }
         else
         {

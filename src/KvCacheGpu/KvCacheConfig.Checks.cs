@@ -17,9 +17,6 @@ public sealed partial class KvCacheConfig
     internal long? BudgetFor(KvGeometry geometry) => MemoryBudgetBytes
         ?? (MemoryBudgetPercent is { } percent ? (long)(geometry.DenseF16Bytes(MaxTokens) * (percent / 100)) : null);
 
-    /// <summary>About what a cache takes: its budget, or else the dense F16 bytes.</summary>
-    internal long SizeFor(KvGeometry geometry) => BudgetFor(geometry) ?? geometry.DenseF16Bytes(MaxTokens);
-
     /// <summary>Checks everything that needs no device, and lays out the pages.</summary>
     /// <exception cref="KvConfigurationException">A setting is out of its range or does not fit the geometry.</exception>
     internal PageClasses ClassesFor(KvGeometry geometry)

@@ -7,18 +7,22 @@ internal sealed class BudgetPlan
 {
     // The null row, and one to take.
     private const int FewestBlockRows = 2;
+    private const int MostSlots = 64;
+    private const double TolerableWaste = 0.015;
 
     private readonly PageClasses _classes;
     private readonly KernelShape _shape;
     private readonly KvCacheConfig _config;
-    private readonly SlabShape _slabs;
+    private readonly long _tierBytes;
     private readonly long _blockUnits;
 
-    public BudgetPlan(PageClasses classes, KvCacheConfig config)
+    /// <param name="classes">What pages are laid out as.</param>
+    /// <param name="config">Checked settings.</param>
+    /// <param name="tierBytes">What the tier and a step's batch take beside the arena.</param>
+    public BudgetPlan(PageClasses classes, KvCacheConfig config, long tierBytes)
     {
-        (_classes, _shape, _config) = (classes, classes.Shape, config);
+        (_classes, _shape, _config, _tierBytes) = (classes, classes.Shape, config, tierBytes);
         Map = new TableMap(_shape);
-        _slabs = new SlabShape(_shape, config.SizeFor(_shape.Geometry) - Map.Bytes);
         for (int layer = 0; layer < _shape.Geometry.Layers; layer++)
         {
             _blockUnits += (long)_shape.Classes[classes.SealedIn(layer)].Units * _shape.Geometry.KvHeads;
@@ -31,11 +35,12 @@ internal sealed class BudgetPlan
         }
 
         Spare = spare;
+        Slabs = ChooseSlabs();
     }
 
     public TableMap Map { get; }
 
-    public SlabShape Slabs => _slabs;
+    public SlabShape Slabs { get; private set; } = null!;
 
     /// <summary>Slots that steps leave free, one of each class that pages may be demoted to: there is always room to make room.</summary>
     public SlotCounts Spare { get; }
@@ -49,15 +54,15 @@ internal sealed class BudgetPlan
 
     private long Rows => (long)_shape.Geometry.Layers * _shape.Geometry.KvHeads;
 
-    private long SlabBytes => _slabs.BytesWithBookkeeping
-        + (_config.PrefixReuse ? ((_slabs.Units * PrefixPages.MostBytesOfRow(_shape)) + _blockUnits - 1) / _blockUnits : 0);
+    private long SlabBytes => Slabs.BytesWithBookkeeping
+        + (_config.PrefixReuse ? ((Slabs.Units * PrefixPages.MostBytesOfRow(_shape)) + _blockUnits - 1) / _blockUnits : 0);
 
     /// <summary>Rows that name every block that sealed pages could hold, and one to take before another is given up.</summary>
-    public int BlockRows(int slabs) => (int)Math.Min(int.MaxValue / 2, FewestBlockRows + ((long)slabs * _slabs.Units / _blockUnits));
+    public int BlockRows(int slabs) => (int)Math.Min(int.MaxValue / 2, FewestBlockRows + ((long)slabs * Slabs.Units / _blockUnits));
 
     /// <summary>Bytes beside the slabs: tables, a step's memory, and every sequence's own bookkeeping.</summary>
-    public long FixedBytes(long tierBytes) =>
-        Map.Bytes + tierBytes
+    public long FixedBytes =>
+        Map.Bytes + _tierBytes
         + (_config.PrefixReuse ? FewestBlockRows * PrefixPages.MostBytesOfRow(_shape) : 0)
         + StepMemory.BookkeepingBytes(_shape, _config.MostBatched, _config.MaxBatchTokens)
         + PlanBytes + (_config.MaxSequences * SequenceBytes());
@@ -75,7 +80,7 @@ internal sealed class BudgetPlan
         long[] slots = SpareSlots();
         slots[KernelShape.Open] += 2 * Rows;
         _classes.AddSealed(slots, inPlace => kept + (inPlace ? 0 : 1));
-        return _slabs.SlabsFor(slots);
+        return Slabs.SlabsFor(slots);
     }
 
     /// <summary>Slabs with which MaxTokens tokens fit, however they are spread over MaxSequences sequences and steps.</summary>
@@ -91,7 +96,7 @@ internal sealed class BudgetPlan
         }
 
         _classes.AddSealed(slots, inPlace => inPlace ? 0 : full);
-        return _slabs.SlabsFor(slots);
+        return Slabs.SlabsFor(slots);
     }
 
     /// <summary>Slabs beyond which no table could list more.</summary>
@@ -106,44 +111,43 @@ internal sealed class BudgetPlan
             slots[c] += Spare[c] * pages;
         }
 
-        return _slabs.SlabsFor(slots);
+        return Slabs.SlabsFor(slots);
     }
 
     /// <summary>The least budget that a cache can be made with.</summary>
-    public long MinimumBytes(long tierBytes) => FixedBytes(tierBytes) + (FewestSlabs() * SlabBytes);
+    public long MinimumBytes { get; private set; } = long.MaxValue;
 
     /// <summary>Bytes of slabs that the budget holds beside everything else, whether tables could list as many or not.</summary>
-    public long SlabBytesWithin(long budget, long tierBytes) => (budget - FixedBytes(tierBytes)) / SlabBytes * _slabs.Bytes;
+    public long SlabBytesWithin(long budget) => (budget - FixedBytes) / SlabBytes * Slabs.Bytes;
 
     /// <summary>Slabs that the budget holds beside everything else.</summary>
     /// <exception cref="KvConfigurationException">Fewer than the least; names the budget that suffices.</exception>
-    public int SlabsWithin(long budget, long tierBytes)
+    public int SlabsWithin(long budget)
     {
-        long fewest = FewestSlabs();
-        long slabs = (budget - FixedBytes(tierBytes)) / SlabBytes;
-        if (slabs < fewest)
+        long slabs = (budget - FixedBytes) / SlabBytes;
+        if (budget < MinimumBytes)
         {
             throw new KvConfigurationException(
-                "memory budget", $"at least {MinimumBytes(tierBytes)} bytes (tables, working memory, and the pages that one sequence always holds)", $"{budget} bytes");
+                "memory budget", $"at least {MinimumBytes} bytes (tables, working memory, and the pages that one sequence always holds)", $"{budget} bytes");
         }
 
-        return Addressable(Math.Min(slabs, Math.Max(MostSlabs(), fewest)));
+        return Addressable(Math.Min(slabs, Math.Max(MostSlabs(), FewestSlabs())));
     }
 
     /// <summary>Bytes in use once a cache of so many slabs was made.</summary>
-    public long CreatedBytes(int slabs, long tierBytes) =>
-        Map.Bytes + tierBytes + PlanBytes + PagePool.BookkeepingBytes(_slabs, slabs)
+    public long CreatedBytes(int slabs) =>
+        Map.Bytes + _tierBytes + PlanBytes + PagePool.BookkeepingBytes(Slabs, slabs)
         + (_config.PrefixReuse ? PrefixPages.BookkeepingBytes(BlockRows(slabs), _shape) : 0)
         + StepMemory.BookkeepingBytes(_shape, _config.MostBatched, _config.MaxBatchTokens);
 
     /// <summary>What a cache without a budget may come to.</summary>
     public long Unbudgeted(int slabs, long createdBytes) =>
-        createdBytes + (slabs * _slabs.Bytes) + (_config.MaxSequences * SequenceBytes());
+        createdBytes + (slabs * Slabs.Bytes) + (_config.MaxSequences * SequenceBytes());
 
     /// <summary>Refuses more slabs than slot numbers can name.</summary>
     public int Addressable(long slabs)
     {
-        long units = Map.FirstPageUnit + (slabs * _slabs.Units);
+        long units = Map.FirstPageUnit + (slabs * Slabs.Units);
         if (units > int.MaxValue)
         {
             throw new KvConfigurationException(
@@ -151,6 +155,27 @@ internal sealed class BudgetPlan
         }
 
         return (int)slabs;
+    }
+
+    // Of the slabs that the budget has room for, those that lose least: by what slots leave over of them, and by half a slab of each size, which is not full.
+    private SlabShape ChooseSlabs()
+    {
+        Slabs = new SlabShape(_shape, slots: 1);
+        double bytes = Math.Max(1, Configured - FixedBytes ?? SlabsForMaxTokens() * Slabs.Bytes);
+        (SlabShape? best, double least, SlabShape smallest) = (null, double.PositiveInfinity, Slabs);
+        for (int slots = 1; slots <= MostSlots; slots++)
+        {
+            Slabs = new SlabShape(_shape, slots);
+            long needed = FixedBytes + (FewestSlabs() * SlabBytes);
+            (smallest, MinimumBytes) = needed < MinimumBytes ? (Slabs, needed) : (smallest, MinimumBytes);
+            double loss = Math.Max(Slabs.Waste, TolerableWaste) + (Slabs.Sizes.Count * Slabs.Bytes / (2 * bytes));
+            if (loss < least && !(Configured < needed))
+            {
+                (best, least) = (Slabs, loss);
+            }
+        }
+
+        return best ?? smallest;
     }
 
     private long[] SpareSlots()

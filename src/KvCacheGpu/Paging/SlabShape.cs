@@ -7,19 +7,16 @@ namespace KvCacheGpu;
 /// </summary>
 internal sealed class SlabShape
 {
-    private const int MostSlots = 64;
-    private const double TolerableWaste = 0.015;
-
     private readonly int[] _sizeOfClass;
 
     /// <param name="shape">The page classes.</param>
-    /// <param name="bytes">About what all slabs together take.</param>
-    public SlabShape(KernelShape shape, long bytes)
+    /// <param name="slots">Slots of the largest class in a slab.</param>
+    public SlabShape(KernelShape shape, int slots)
     {
         int[] units = [.. shape.Classes.Select(layout => layout.Units)];
         int[] sizes = [.. units.Distinct()];
         (Sizes, _sizeOfClass) = (sizes, [.. units.Select(u => Array.IndexOf(sizes, u))]);
-        Units = UnitsOf(Sizes, Math.Max(1, bytes / PageLayout.UnitBytes));
+        Units = checked(sizes.Max() * slots);
         SlotsPerSlab = [.. Sizes.Select(size => Units / size)];
         MostSlotsPerSlab = SlotsPerSlab.Max();
     }
@@ -41,6 +38,9 @@ internal sealed class SlabShape
 
     /// <summary>Bytes that a slab takes in the arena and in the pool's bookkeeping.</summary>
     public long BytesWithBookkeeping => Bytes + PagePool.BookkeepingBytes(this, 1);
+
+    /// <summary>The most that slots of one size leave over of a slab, as a part of it.</summary>
+    public double Waste => Sizes.Max(size => (double)(Units % size) / Units);
 
     /// <summary>The size of a page class's slots.</summary>
     public int SizeOf(int pageClass) => _sizeOfClass[pageClass];
@@ -76,22 +76,4 @@ internal sealed class SlabShape
 
         return sizes;
     }
-
-    // What slots leave over of a slab, and half a slab for each size, which is not full: small slabs lose less of a small cache, and change size sooner.
-    private static int UnitsOf(IReadOnlyList<int> sizes, long allUnits)
-    {
-        int largest = sizes.Max();
-        int best = largest;
-        for (int slots = 1; slots <= MostSlots && Waste(best, sizes) > TolerableWaste; slots++)
-        {
-            int units = checked(largest * slots);
-            best = Loss(units) < Loss(best) ? units : best;
-        }
-
-        return best;
-
-        double Loss(int units) => Waste(units, sizes) + (sizes.Count * (double)units / (2 * allUnits));
-    }
-
-    private static double Waste(int units, IReadOnlyList<int> sizes) => sizes.Max(size => (double)(units % size) / units);
 }

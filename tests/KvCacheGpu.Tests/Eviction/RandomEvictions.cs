@@ -1,3 +1,5 @@
+using System.IO.Hashing;
+using System.Runtime.InteropServices;
 using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Tests;
@@ -205,22 +207,39 @@ internal sealed class RandomEvictions : IDisposable
     }
 
     /// <summary>What a sequence listed, and what was in the sealed pages among it.</summary>
-    private sealed record Held(int Length, Dictionary<(int Row, int Page), (int Slot, int Class, bool IsShared)> Pages)
+    private sealed record Held(int Length, Dictionary<(int Row, int Page), (int Slot, int Class, bool IsShared, ulong Content)> Pages)
     {
+        private const ulong Unsealed = 0;
+
         public static Held Of(KvSequence sequence)
         {
             PageTable table = sequence.Table;
-            var pages = new Dictionary<(int, int), (int, int, bool)>();
+            var pages = new Dictionary<(int, int), (int, int, bool, ulong)>();
             for (int row = 0; row < table.Rows; row++)
             {
                 for (int entry = 0; entry < table.Count(row); entry++)
                 {
                     int slot = table.Slot(row, entry);
-                    pages[(row, table.PageIndex(row, entry))] = (slot, table.PageClass(row, entry), sequence.Cache.Pool.References(slot) > 1);
+                    pages[(row, table.PageIndex(row, entry))] = (slot, table.PageClass(row, entry), sequence.Cache.Pool.References(slot) > 1, ContentOf(sequence, row, entry));
                 }
             }
 
             return new Held(table.Length, pages);
+        }
+
+        private static ulong ContentOf(KvSequence sequence, int row, int entry)
+        {
+            (KernelTier tier, PageTable table) = (sequence.Cache.Tier, sequence.Table);
+            if (!table.IsSealed(row, entry))
+            {
+                return Unsealed;
+            }
+
+            // Decoded, as slots end in bytes that nobody writes.
+            Span<float> vectors = stackalloc float[G.PageTokens * (G.KeyWidth + G.ValueWidth)];
+            Span<float> keys = vectors[..(G.PageTokens * G.KeyWidth)];
+            tier.Materialize([new PageRead(table.Slot(row, entry), table.PageClass(row, entry), G.PageTokens, 0, 1)], keys, vectors[keys.Length..]);
+            return XxHash3.HashToUInt64(MemoryMarshal.AsBytes(vectors));
         }
 
         /// <summary>A page that was sealed is as it was, or was dropped or demoted while it was not fixed.</summary>
@@ -228,27 +247,30 @@ internal sealed class RandomEvictions : IDisposable
         {
             PageTable table = sequence.Table;
             string? change = null;
-            foreach (((int row, int page), (int slot, int pageClass, bool isShared)) in Pages)
+            foreach (((int row, int page), (int slot, int pageClass, bool isShared, ulong content)) in Pages)
             {
                 int entry = table.EntryOf(row, page);
                 // A page that is written on in is copied where others, or its seal, must not see it.
-                bool isWritten = pageClass == KernelShape.Open || page == Length / G.PageTokens;
-                if (entry >= 0 && (table.Slot(row, entry) == slot || isWritten))
+                bool isWritten = pageClass == KernelShape.Open || content == Unsealed || page == Length / G.PageTokens;
+                if (entry >= 0 && isWritten)
                 {
                     continue;
                 }
 
-                // Moved as it is, to leave its slab to another size.
-                if (entry >= 0 && table.PageClass(row, entry) == pageClass && !table.IsMerged(row, entry))
+                bool isSame = entry >= 0 && table.PageClass(row, entry) == pageClass && ContentOf(sequence, row, entry) == content;
+                if (isSame)
                 {
-                    Assert.False(isShared, "a page that others hold too moves for nobody");
-                    change ??= "moved";
+                    // Moved as it is, to leave its slab to another size.
+                    bool hasMoved = table.Slot(row, entry) != slot;
+                    Assert.False(isShared && hasMoved, "a page that others hold too moves for nobody");
+                    change ??= hasMoved ? "moved" : null;
                     continue;
                 }
 
                 Assert.False(isFixed(page), $"row {row}, page {page} of {Length} tokens was fixed");
                 Assert.True(!isShared || entry < 0 || table.IsSealed(row, entry), "a demotion lists another page");
                 change = entry < 0 ? "dropped" : table.IsMerged(row, entry) ? "merged" : "demoted";
+                Assert.True(change != "demoted" || table.PageClass(row, entry) != pageClass, $"row {row}, page {page}: a sealed page changed");
             }
 
             return change;
