@@ -36,7 +36,7 @@ public sealed class EvalRunTests(Demo demo) : IClassFixture<Demo>
         List<EvalSetting> measured = [];
         using ResultsFile rest = ResultsFile.Open(folder.File("r"));
         Assert.Equal(5, rest.Count);
-        EvalTable resumed = Run(plan, rest, (setting, geometry, tokens, device) =>
+        EvalTable resumed = Run(plan, rest, (setting, geometry, tokens, device, _) =>
         {
             measured.Add(setting);
             return EvalCaches.Config(setting, geometry, tokens, device);
@@ -47,13 +47,13 @@ public sealed class EvalRunTests(Demo demo) : IClassFixture<Demo>
         // Seven cells were missing, and the full cache is run again to compare the one that recall still missed.
         Assert.InRange(measured.Count, 7, 9);
         measured.Clear();
-        Assert.Equal(WithoutTimes(whole), WithoutTimes(Run(plan, rest, (setting, geometry, tokens, device) => throw new InvalidOperationException("nothing is left to run"))));
+        Assert.Equal(WithoutTimes(whole), WithoutTimes(Run(plan, rest, (setting, geometry, tokens, device, _) => throw new InvalidOperationException("nothing is left to run"))));
     }
 
     [Fact]
     public void A_full_cache_that_does_not_recall_makes_the_run_void()
     {
-        EvalVoidException e = Assert.Throws<EvalVoidException>(() => Run(Plan(["perplexity"]), ResultsFile.InMemory(), (setting, geometry, tokens, device) =>
+        EvalVoidException e = Assert.Throws<EvalVoidException>(() => Run(Plan(["perplexity"]), ResultsFile.InMemory(), (setting, geometry, tokens, device, _) =>
         {
             KvCacheConfig config = EvalCaches.Config(setting, geometry, tokens, device);
             config.Policy = new WindowPolicy(32);
@@ -69,7 +69,7 @@ public sealed class EvalRunTests(Demo demo) : IClassFixture<Demo>
     public void A_cache_that_did_not_compress_makes_the_run_void(string format, string policy, double? budget)
     {
         EvalSetting setting = new(format, policy, budget);
-        EvalVoidException e = Assert.Throws<EvalVoidException>(() => Run(Plan(["recall"], setting), ResultsFile.InMemory(), (_, geometry, tokens, device) =>
+        EvalVoidException e = Assert.Throws<EvalVoidException>(() => Run(Plan(["recall"], setting), ResultsFile.InMemory(), (_, geometry, tokens, device, _) =>
         {
             KvCacheConfig config = EvalCaches.Config(EvalSetting.Full, geometry, tokens, device);
             config.MemoryBudgetBytes = budget is null ? null : geometry.DenseF16Bytes(tokens) * 2;
