@@ -49,12 +49,7 @@ public static class EvalCaches
         config.Policy = setting.Policy switch
         {
             Window => new WindowPolicy(WindowSize.Within(geometry, config)),
-
-            // A budget that is spread evenly binds the oracle too: then it bounds nothing.
-            Oracle => new AdaKvPolicy(new OraclePolicy(future ?? throw new ArgumentException("expected a future for the oracle, got none", nameof(future))), floor: 0)
-            {
-                AcrossLayers = true,
-            },
+            Oracle => new ForesightPolicy(future ?? throw new ArgumentException("expected a future for the oracle, got none", nameof(future))),
             _ => KvPolicies.TryParse(setting.Policy, out KvPolicy? policy) ? policy : throw new ArgumentException($"expected a policy, got {setting.Policy}", nameof(setting)),
         };
         config.DemotionFormats = DemotionsOf(config, geometry);
