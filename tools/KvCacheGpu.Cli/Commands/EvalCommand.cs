@@ -13,7 +13,7 @@ internal static class EvalCommand
     {
         Option<string?> model = Choice.Text("--model", "DIR", "A Llama model in Hugging Face layout. Default: the bundled demo model.");
         Option<string?> formats = Choice.Text("--formats", "F,..", $"Formats of sealed pages: {string.Join(", ", EvalCaches.Formats)}. Default: f16,i8.");
-        Option<string?> policies = Choice.Text("--policies", "P,..", $"What is dropped: {string.Join(", ", EvalCaches.Policies)}. Default: none,window. {EvalCaches.Oracle} knows what will be asked: a bound, for eval alone.");
+        Option<string?> policies = Choice.Text("--policies", "P,..", $"What is dropped: {string.Join(", ", EvalCaches.Policies)}. Default: none,window. {EvalCaches.Oracle} knows what will be asked: the bound of all that only drop.");
         Option<string?> budgets = Choice.Text("--budgets", "B,..", "Shares of the dense F16 bytes. Default: 1,.75,.5,.25,.1.");
         Option<int?> seeds = Choice.Number("--seeds", $"Prompts of each task. Default: {EvalChoices.DefaultSeeds}.", 1);
         Option<int?> firstSeed = Choice.Number("--first-seed", "Seed of each task's first prompt; the others follow it. Default: 0.", 0);

@@ -9,7 +9,7 @@ public static class EvalCaches
     /// <summary>The policy that drops nothing.</summary>
     public const string NoPolicy = "none";
 
-    /// <summary>The policy that knows what will be asked: the bound that others are measured by. A name of evaluations alone.</summary>
+    /// <summary>The policy that knows what will be asked: the bound of all that only drop. A name of evaluations alone.</summary>
     public const string Oracle = "oracle";
 
     private const string Window = "window";
