@@ -15,7 +15,7 @@ public sealed class EvalTests
         JsonElement report = Tool.Json([.. Small, "--out", folder.Path]);
         Schema.Check(
             report,
-            "model string, model_fingerprint string, device string, scale string, page_tokens number, step_tokens number, seeds number, full_recall number, "
+            "model string, model_fingerprint string, device string, scale string, page_tokens number, step_tokens number, first_seed number, seeds number, full_recall number, "
             + "seconds number, rows array, refused_caches array, refused_tasks array, files array");
         Assert.Equal(("demo-model", "quick", 1.0), (report.Text("model"), report.Text("scale"), report.Double("full_recall")));
         Assert.InRange(report.Double("seconds"), 0, 60);
@@ -58,16 +58,37 @@ public sealed class EvalTests
     public void Synthetic_needs_no_model()
     {
         JsonElement report = Tool.Json(
-            "eval", "--synthetic", "--seeds", "1", "--model", "/nowhere", "--formats", "t4", "--policies", "none,window", "--budgets", ".5,.01");
-        Schema.Check(report, "device string, tokens number, written number, seeds number, rows array");
+            "eval", "--synthetic", "--seeds", "1", "--model", "/nowhere", "--formats", "t4", "--policies", "none,window,oracle", "--budgets", ".5,.01", "--first-seed", "2");
+        Schema.Check(report, "device string, tokens number, written number, first_seed number, seeds number, rows array");
         JsonElement[] rows = [.. report.GetProperty("rows").EnumerateArray()];
-        Assert.Equal(3, rows.Length);
+        Assert.Equal((2, 5), (report.Double("first_seed"), rows.Length));
         Assert.All(rows, row => Schema.Check(
             row,
             "format string, policy string, budget number?, output_error number, mass_recall number, ratio number, evicted_tokens number, refused string?"));
         Assert.InRange(rows[0].Double("output_error"), .01, .2);
         Assert.True(rows[1].Double("ratio") <= .5 && rows[1].Double("mass_recall") < rows[0].Double("mass_recall"));
         Assert.Contains("E003", rows[2].Text("refused"), StringComparison.Ordinal);
+        Assert.Equal("oracle", rows[3].Text("policy"));
+        Assert.True(rows[3].Double("mass_recall") > rows[1].Double("mass_recall"));
+    }
+
+    [Fact]
+    public void The_oracle_and_the_first_seed_are_told_and_written()
+    {
+        using Folder folder = new();
+        string[] args = ["eval", "--quick", "--seeds", "1", "--tasks", "recall", "--formats", "f16", "--policies", "oracle,window", "--budgets", ".4"];
+        JsonElement report = Tool.Json([.. args, "--first-seed", "3", "--out", folder.Path]);
+        Assert.Equal((3, 1), (report.Double("first_seed"), report.Double("seeds")));
+        JsonElement[] rows = [.. report.GetProperty("rows").EnumerateArray()];
+        Assert.Equal(["none", "oracle", "window"], rows.Select(r => r.Text("policy")));
+        Assert.True(rows[1].GetProperty("accuracy").Double("mean") > rows[2].GetProperty("accuracy").Double("mean"));
+        string[] cells = File.ReadAllLines(Path.Combine(folder.Path, "results.jsonl"));
+        Assert.All(cells, cell => Assert.Contains("\"seed\":3,", cell, StringComparison.Ordinal));
+        Assert.StartsWith("recall,f16,none,,3,1,", File.ReadAllLines(Path.Combine(folder.Path, "eval.csv"))[1], StringComparison.Ordinal);
+
+        // Other seeds are other cells of the same folder.
+        Assert.Equal(0, Tool.Json([.. args, "--out", folder.Path, "--resume"]).Double("first_seed"));
+        Assert.Equal(2 * cells.Length, File.ReadAllLines(Path.Combine(folder.Path, "results.jsonl")).Length);
     }
 
     [Fact]
@@ -114,6 +135,8 @@ public sealed class EvalTests
     [InlineData("--budgets", "1.5")]
     [InlineData("--budgets", "half")]
     [InlineData("--seeds", "0")]
+    [InlineData("--first-seed", "-1")]
+    [InlineData("--first-seed", "2147483647", "--seeds", "2")]
     [InlineData("--tasks", "arithmetic")]
     [InlineData("--device", "tpu")]
     [InlineData("--out", "")]

@@ -36,7 +36,7 @@ public sealed class EvalRunTests(Demo demo) : IClassFixture<Demo>
         List<EvalSetting> measured = [];
         using ResultsFile rest = ResultsFile.Open(folder.File("r"));
         Assert.Equal(5, rest.Count);
-        EvalTable resumed = Run(plan, rest, (setting, geometry, tokens, device) =>
+        EvalTable resumed = Run(plan, rest, (setting, geometry, tokens, device, _) =>
         {
             measured.Add(setting);
             return EvalCaches.Config(setting, geometry, tokens, device);
@@ -47,13 +47,13 @@ public sealed class EvalRunTests(Demo demo) : IClassFixture<Demo>
         // Seven cells were missing, and the full cache is run again to compare the one that recall still missed.
         Assert.InRange(measured.Count, 7, 9);
         measured.Clear();
-        Assert.Equal(WithoutTimes(whole), WithoutTimes(Run(plan, rest, (setting, geometry, tokens, device) => throw new InvalidOperationException("nothing is left to run"))));
+        Assert.Equal(WithoutTimes(whole), WithoutTimes(Run(plan, rest, (setting, geometry, tokens, device, _) => throw new InvalidOperationException("nothing is left to run"))));
     }
 
     [Fact]
     public void A_full_cache_that_does_not_recall_makes_the_run_void()
     {
-        EvalVoidException e = Assert.Throws<EvalVoidException>(() => Run(Plan(["perplexity"]), ResultsFile.InMemory(), (setting, geometry, tokens, device) =>
+        EvalVoidException e = Assert.Throws<EvalVoidException>(() => Run(Plan(["perplexity"]), ResultsFile.InMemory(), (setting, geometry, tokens, device, _) =>
         {
             KvCacheConfig config = EvalCaches.Config(setting, geometry, tokens, device);
             config.Policy = new WindowPolicy(32);
@@ -69,7 +69,7 @@ public sealed class EvalRunTests(Demo demo) : IClassFixture<Demo>
     public void A_cache_that_did_not_compress_makes_the_run_void(string format, string policy, double? budget)
     {
         EvalSetting setting = new(format, policy, budget);
-        EvalVoidException e = Assert.Throws<EvalVoidException>(() => Run(Plan(["recall"], setting), ResultsFile.InMemory(), (_, geometry, tokens, device) =>
+        EvalVoidException e = Assert.Throws<EvalVoidException>(() => Run(Plan(["recall"], setting), ResultsFile.InMemory(), (_, geometry, tokens, device, _) =>
         {
             KvCacheConfig config = EvalCaches.Config(EvalSetting.Full, geometry, tokens, device);
             config.MemoryBudgetBytes = budget is null ? null : geometry.DenseF16Bytes(tokens) * 2;
@@ -129,9 +129,37 @@ public sealed class EvalRunTests(Demo demo) : IClassFixture<Demo>
         int columns = EvalCsv.Header.Split(',').Length;
         Assert.Equal((EvalCsv.Header, 3), (lines[0], lines.Length));
         Assert.All(lines, line => Assert.Equal(columns, line.Split(',').Length));
-        Assert.StartsWith("perplexity,f16,none,,2,32,", lines[1], StringComparison.Ordinal);
-        Assert.StartsWith("perplexity,f16,window,0.9,2,32,", lines[2], StringComparison.Ordinal);
+        Assert.StartsWith("perplexity,f16,none,,0,2,32,", lines[1], StringComparison.Ordinal);
+        Assert.StartsWith("perplexity,f16,window,0.9,0,2,32,", lines[2], StringComparison.Ordinal);
     }
+
+    [Fact]
+    public void Seeds_begin_where_they_are_told_to()
+    {
+        EvalPlan plan = Plan(["recall", "perplexity"], Window) with { FirstSeed = 7 };
+        using ResultsFile results = ResultsFile.InMemory();
+        EvalTable later = Run(plan, results);
+        Assert.All(later.Rows, row => Assert.Equal((7, 2), (row.FirstSeed, row.Seeds)));
+        Assert.All(
+            plan.Tasks.SelectMany(task => new[] { 7, 8 }.SelectMany(seed => new[] { EvalSetting.Full, Window }.Select(setting => (task, seed, setting)))),
+            cell => Assert.Equal(cell.seed, results.Find(demo.Identity.Of(cell.task, cell.seed, cell.setting))!.Seed));
+        Assert.Equal(8, results.Count);
+        Assert.NotEqual(later.Rows[^1].Nll, Run(plan with { FirstSeed = 0 }, results).Rows[^1].Nll);
+
+        // The seed that both ranges share is not run again.
+        Assert.Equal(16, results.Count);
+        Run(plan with { FirstSeed = 8 }, results);
+        Assert.Equal(20, results.Count);
+    }
+
+    [Fact]
+    public void What_pages_become_is_part_of_what_a_result_is_of() => Assert.All(EvalCaches.Formats, format =>
+    {
+        EvalSetting setting = new(format, "adaptive", .5);
+        KvCacheConfig config = EvalCaches.Config(setting, demo.Model.Geometry(EvalScale.PageTokens), 960, "cpu");
+        Assert.Contains($"{config.KeyFormat}/{config.ValueFormat}", EvalCaches.Meaning(setting), StringComparison.Ordinal);
+        Assert.All(config.DemotionFormats, formats => Assert.Contains(formats.ToString(), EvalCaches.Meaning(setting), StringComparison.Ordinal));
+    });
 
     [Fact]
     public void Identity_is_of_all_that_a_result_depends_on()

@@ -13,9 +13,10 @@ internal static class EvalCommand
     {
         Option<string?> model = Choice.Text("--model", "DIR", "A Llama model in Hugging Face layout. Default: the bundled demo model.");
         Option<string?> formats = Choice.Text("--formats", "F,..", $"Formats of sealed pages: {string.Join(", ", EvalCaches.Formats)}. Default: f16,i8.");
-        Option<string?> policies = Choice.Text("--policies", "P,..", $"What is dropped: {string.Join(", ", EvalCaches.Policies)}. Default: none,window.");
+        Option<string?> policies = Choice.Text("--policies", "P,..", $"What is dropped: {string.Join(", ", EvalCaches.Policies)}. Default: none,window. {EvalCaches.Oracle} knows what will be asked: the bound of all that only drop.");
         Option<string?> budgets = Choice.Text("--budgets", "B,..", "Shares of the dense F16 bytes. Default: 1,.75,.5,.25,.1.");
         Option<int?> seeds = Choice.Number("--seeds", $"Prompts of each task. Default: {EvalChoices.DefaultSeeds}.", 1);
+        Option<int?> firstSeed = Choice.Number("--first-seed", "Seed of each task's first prompt; the others follow it. Default: 0.", 0);
         Option<string?> tasks = Choice.Text("--tasks", "T,..", $"Tasks: {string.Join(", ", EvalTask.All.Select(t => t.Name))}. Default: all.");
         Option<string?> device = Choice.Text("--device", "auto|cuda[:i]|opencl[:i]|cpu|ilgpu-cpu", "Where caches live. Default: auto.");
         Option<string?> folder = Choice.Text("--out", "DIR", "Where results, table and curves are written. Default: nowhere.");
@@ -25,12 +26,18 @@ internal static class EvalCommand
         Option<bool> json = Choice.Json();
         Command command = new("eval", "Measure what formats, policies and budgets cost in quality.")
         {
-            model, formats, policies, budgets, seeds, tasks, device, folder, resume, quick, synthetic, json,
+            model, formats, policies, budgets, seeds, firstSeed, tasks, device, folder, resume, quick, synthetic, json,
         };
         command.SetAction(parsed =>
         {
             EvalChoices choices = new(
-                parsed.GetValue(tasks), parsed.GetValue(formats), parsed.GetValue(policies), parsed.GetValue(budgets), parsed.GetValue(seeds), parsed.GetValue(quick));
+                parsed.GetValue(tasks),
+                parsed.GetValue(formats),
+                parsed.GetValue(policies),
+                parsed.GetValue(budgets),
+                parsed.GetValue(seeds),
+                parsed.GetValue(firstSeed),
+                parsed.GetValue(quick));
             EvalPlan plan = choices.Plan(KvDevice.Resolve(parsed.GetValue(device) ?? "auto").Id);
             if (parsed.GetValue(synthetic))
             {

@@ -9,8 +9,9 @@ namespace KvCacheGpu.Cli;
 /// <param name="Policies">--policies.</param>
 /// <param name="Budgets">--budgets.</param>
 /// <param name="Seeds">--seeds.</param>
+/// <param name="FirstSeed">--first-seed.</param>
 /// <param name="Quick">--quick.</param>
-internal sealed record EvalChoices(string? Tasks, string? Formats, string? Policies, string? Budgets, int? Seeds, bool Quick)
+internal sealed record EvalChoices(string? Tasks, string? Formats, string? Policies, string? Budgets, int? Seeds, int? FirstSeed, bool Quick)
 {
     /// <summary>Seeds where none are given.</summary>
     public const int DefaultSeeds = 5;
@@ -29,12 +30,19 @@ internal sealed record EvalChoices(string? Tasks, string? Formats, string? Polic
         string[] formats = Names("--formats", Formats, DefaultFormats, EvalCaches.Formats);
         string[] policies = Names("--policies", Policies, DefaultPolicies, EvalCaches.Policies);
         double[] budgets = [.. Split("--budgets", Budgets ?? (Quick ? QuickBudgets : DefaultBudgets), "shares of the dense F16 bytes").Select(Budget)];
+        int seeds = Seeds ?? (Quick ? QuickSeeds : DefaultSeeds);
+        if (FirstSeed > int.MaxValue - seeds + 1)
+        {
+            throw new UsageException("--first-seed", $"at most {int.MaxValue - seeds + 1}, with {seeds} seeds", $"{FirstSeed}");
+        }
+
         return new EvalPlan(
             [.. EvalTask.All.Where(t => tasks.Contains(t.Name))],
             EvalSetting.Grid(formats, policies, budgets),
-            Seeds ?? (Quick ? QuickSeeds : DefaultSeeds),
+            seeds,
             Quick ? EvalScale.Quick : EvalScale.Full,
-            device);
+            device,
+            FirstSeed ?? 0);
     }
 
     private static string[] Names(string option, string? text, string standard, IReadOnlyCollection<string> known)

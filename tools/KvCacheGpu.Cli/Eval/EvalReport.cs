@@ -9,6 +9,7 @@ namespace KvCacheGpu.Cli;
 /// <param name="Scale">full or quick.</param>
 /// <param name="PageTokens">Tokens in a page.</param>
 /// <param name="StepTokens">Tokens read in a step.</param>
+/// <param name="FirstSeed">The first prompt's seed; the others' follow it.</param>
 /// <param name="Seeds">Prompts of each task.</param>
 /// <param name="FullRecall">Recall through the full cache, that the run stands on.</param>
 /// <param name="Seconds">Time of everything that was not done before.</param>
@@ -23,6 +24,7 @@ internal sealed record EvalReport(
     string Scale,
     int PageTokens,
     int StepTokens,
+    int FirstSeed,
     int Seeds,
     double FullRecall,
     double Seconds,
@@ -39,6 +41,7 @@ internal sealed record EvalReport(
         plan.Scale.Name,
         EvalScale.PageTokens,
         EvalScale.StepTokens,
+        plan.FirstSeed,
         plan.Seeds,
         table.FullRecall,
         seconds,

@@ -49,7 +49,7 @@ internal static class EvalView
         }
 
         terminal.Output.WriteLine(
-            $"{report.Model} on {report.Device}, {report.Seeds} seeds; intervals by bootstrap over seeds; Δ nll, KL, top-1 against {EvalSetting.Full}, "
+            $"{report.Model} on {report.Device}, {report.Seeds} seeds from {report.FirstSeed} on; intervals by bootstrap over seeds; Δ nll, KL, top-1 against {EvalSetting.Full}, "
             + $"whose recall is {Readable.Percent(report.FullRecall)}.");
         terminal.Output.WriteLine("bytes in use: the most after any step: pages, tables, bookkeeping and working memory.");
         foreach (string file in report.Files)

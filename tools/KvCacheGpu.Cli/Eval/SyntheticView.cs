@@ -4,16 +4,17 @@ using Spectre.Console;
 namespace KvCacheGpu.Cli;
 
 /// <summary>The document of <c>kvcache eval --synthetic --json</c>.</summary>
-internal sealed record SyntheticReport(string Device, int Tokens, int Written, int Seeds, IReadOnlyList<SyntheticRowReport> Rows)
+internal sealed record SyntheticReport(string Device, int Tokens, int Written, int FirstSeed, int Seeds, IReadOnlyList<SyntheticRowReport> Rows)
 {
     /// <summary>Measures what a plan names.</summary>
     public static SyntheticReport Of(EvalPlan plan) => new(
         plan.Device,
         SyntheticRun.Tokens,
         SyntheticRun.Written,
+        plan.FirstSeed,
         plan.Seeds,
         [
-            .. SyntheticRun.Run(plan.Settings, plan.Seeds, plan.Device).Select(r => new SyntheticRowReport(
+            .. SyntheticRun.Run(plan.Settings, plan.Seeds, plan.Device, plan.FirstSeed).Select(r => new SyntheticRowReport(
                 r.Setting.Format, r.Setting.Policy, r.Setting.Budget, r.OutputError, r.MassRecall, r.Ratio, r.EvictedTokens, r.Refused)),
         ]);
 
@@ -34,7 +35,7 @@ internal sealed record SyntheticReport(string Device, int Tokens, int Written, i
         }
 
         terminal.Output.WriteLine(
-            $"Made-up keys with outliers, a sink, heavy hitters, drift and look-back: {Tokens} tokens on {Device}, the last {Written} measured, {Seeds} seeds.");
+            $"Made-up keys with outliers, a sink, heavy hitters, drift and look-back: {Tokens} tokens on {Device}, the last {Written} measured, {Seeds} seeds from {FirstSeed} on.");
     }
 }
 

@@ -1,3 +1,4 @@
+using System.Globalization;
 using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Evaluation;
@@ -7,6 +8,9 @@ public static class EvalCaches
 {
     /// <summary>The policy that drops nothing.</summary>
     public const string NoPolicy = "none";
+
+    /// <summary>The policy that knows what will be asked: the bound of all that only drop. A name of evaluations alone.</summary>
+    public const string Oracle = "oracle";
 
     private const string Window = "window";
 
@@ -18,14 +22,16 @@ public static class EvalCaches
     public static IReadOnlyCollection<string> Formats => _formats.Keys;
 
     /// <summary>Names of policies.</summary>
-    public static IReadOnlyCollection<string> Policies => KvPolicies.Names;
+    public static IReadOnlyCollection<string> Policies { get; } = [.. KvPolicies.Names, Oracle];
 
     /// <summary>The configuration of a cache for one sequence.</summary>
     /// <param name="setting">What to measure; its names are known.</param>
     /// <param name="geometry">The model's shape.</param>
     /// <param name="tokens">Tokens that the sequence reaches.</param>
     /// <param name="device">Where it lives.</param>
-    public static KvCacheConfig Config(EvalSetting setting, KvGeometry geometry, int tokens, string device)
+    /// <param name="future">What "oracle" knows. The default value is null, with which there is none.</param>
+    /// <exception cref="ArgumentException">The policy is unknown, or its future is.</exception>
+    public static KvCacheConfig Config(EvalSetting setting, KvGeometry geometry, int tokens, string device, KvFutureMass? future = null)
     {
         ArgumentNullException.ThrowIfNull(setting);
         ArgumentNullException.ThrowIfNull(geometry);
@@ -40,9 +46,12 @@ public static class EvalCaches
             ValueFormat = value,
             MemoryBudgetBytes = setting.Budget is { } budget ? (long)(budget * geometry.DenseF16Bytes(tokens)) : null,
         };
-        config.Policy = setting.Policy == Window
-            ? new WindowPolicy(WindowSize.Within(geometry, config))
-            : KvPolicies.TryParse(setting.Policy, out KvPolicy? policy) ? policy : throw new ArgumentException($"expected a policy, got {setting.Policy}", nameof(setting));
+        config.Policy = setting.Policy switch
+        {
+            Window => new WindowPolicy(WindowSize.Within(geometry, config)),
+            Oracle => new ForesightPolicy(future ?? throw new ArgumentException("expected a future for the oracle, got none", nameof(future))),
+            _ => KvPolicies.TryParse(setting.Policy, out KvPolicy? policy) ? policy : throw new ArgumentException($"expected a policy, got {setting.Policy}", nameof(setting)),
+        };
         config.DemotionFormats = DemotionsOf(config, geometry);
         return config;
     }
@@ -57,13 +66,25 @@ public static class EvalCaches
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(geometry);
-        KvFormats? target = config.KeyFormat.IsFullPrecision() || config.KeyFormat == PageFormat.I8 ? new(PageFormat.T3, PageFormat.V3)
-            : config.KeyFormat is PageFormat.T4 or PageFormat.T3 ? new(PageFormat.T2, PageFormat.V2)
-            : null;
-        return config.Policy is AdaptivePolicy && target is { } formats && formats.Key.Takes(geometry.KeyWidth) && formats.Value.Takes(geometry.ValueWidth)
+        return config.Policy is AdaptivePolicy && DemotionOf(config.KeyFormat) is { } formats
+            && formats.Key.Takes(geometry.KeyWidth) && formats.Value.Takes(geometry.ValueWidth)
             ? [formats]
             : [];
     }
+
+    /// <summary>What a setting's name stands for beside its budget, as far as the model's shape does not decide it: part of what a result is of.</summary>
+    internal static string Meaning(EvalSetting setting)
+    {
+        (PageFormat key, PageFormat value) = _formats[setting.Format];
+        KvCacheConfig standard = new();
+        return string.Create(
+            CultureInfo.InvariantCulture,
+            $"{key}/{value} -> {DemotionOf(key)} {standard.Watermark:R} {standard.PlanEvery} {standard.ScoreEvery} {standard.MergePages}");
+    }
+
+    private static KvFormats? DemotionOf(PageFormat key) => key.IsFullPrecision() || key == PageFormat.I8 ? new(PageFormat.T3, PageFormat.V3)
+        : key is PageFormat.T4 or PageFormat.T3 ? new(PageFormat.T2, PageFormat.V2)
+        : null;
 
     private static PageFormat ValueWith(PageFormat key) => key switch
     {

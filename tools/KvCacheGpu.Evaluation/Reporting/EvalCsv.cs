@@ -8,7 +8,7 @@ public static class EvalCsv
 {
     /// <summary>The first line.</summary>
     public const string Header =
-        "task,format,policy,budget,seeds,scored,accuracy,accuracy_low,accuracy_high,delta_nll,delta_nll_low,delta_nll_high,nll,kl,agreement,"
+        "task,format,policy,budget,first_seed,seeds,scored,accuracy,accuracy_low,accuracy_high,delta_nll,delta_nll_low,delta_nll_high,nll,kl,agreement,"
         + "allocated_bytes,page_bytes,dense_f16_bytes,ratio,evicted_tokens,read_tokens_per_second,write_tokens_per_second";
 
     /// <summary>The whole text.</summary>
@@ -20,7 +20,7 @@ public static class EvalCsv
         {
             object?[] fields =
             [
-                r.Task, r.Format, r.Policy, r.Budget, r.Seeds, r.Scored, r.Accuracy.Mean, r.Accuracy.Low, r.Accuracy.High,
+                r.Task, r.Format, r.Policy, r.Budget, r.FirstSeed, r.Seeds, r.Scored, r.Accuracy.Mean, r.Accuracy.Low, r.Accuracy.High,
                 r.DeltaNll.Mean, r.DeltaNll.Low, r.DeltaNll.High, r.Nll, r.Kl, r.Agreement,
                 r.AllocatedBytes, r.PageBytes, r.DenseBytes, r.Ratio, r.EvictedTokens, r.ReadTokensPerSecond, r.WriteTokensPerSecond,
             ];

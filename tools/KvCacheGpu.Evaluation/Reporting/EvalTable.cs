@@ -5,6 +5,7 @@ namespace KvCacheGpu.Evaluation;
 /// <param name="Format">Format of sealed pages.</param>
 /// <param name="Policy">The policy.</param>
 /// <param name="Budget">Share of the dense F16 bytes, or null.</param>
+/// <param name="FirstSeed">The first of the seeds.</param>
 /// <param name="Seeds">Seeds.</param>
 /// <param name="Scored">Tokens foreseen, of all seeds.</param>
 /// <param name="Accuracy">Share of right ones.</param>
@@ -24,6 +25,7 @@ public sealed record EvalRow(
     string Format,
     string Policy,
     double? Budget,
+    int FirstSeed,
     int Seeds,
     int Scored,
     Interval Accuracy,
@@ -92,6 +94,7 @@ public sealed record EvalTable(
             first.Format,
             first.Policy,
             first.Budget,
+            first.Seed,
             seeds.Length,
             seeds.Sum(c => c.Scored),
             Bootstrap.Mean([.. seeds.Select(c => c.Accuracy)]),

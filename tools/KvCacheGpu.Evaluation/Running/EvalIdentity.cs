@@ -8,8 +8,8 @@ namespace KvCacheGpu.Evaluation;
 /// <summary>What a result is of: model, text, device, scale, task, seed and setting. Two results of the same identity are the same result.</summary>
 public sealed class EvalIdentity
 {
-    // Rises with every change to prompts, scores or runs, so that old results are not taken for new ones.
-    private const int Version = 1;
+    // Rises with every change to prompts, scores, runs or policies, so that old results are not taken for new ones.
+    private const int Version = 2;
     private const int IdLength = 24;
 
     private readonly string _run;
@@ -38,7 +38,7 @@ public sealed class EvalIdentity
         ArgumentNullException.ThrowIfNull(task);
         ArgumentNullException.ThrowIfNull(setting);
         string budget = setting.Budget?.ToString("R", CultureInfo.InvariantCulture) ?? string.Empty;
-        return Hex(SHA256.HashData(Encoding.UTF8.GetBytes($"{_run}|{task.Name}|{seed}|{setting.Format}|{setting.Policy}|{budget}")));
+        return Hex(SHA256.HashData(Encoding.UTF8.GetBytes($"{_run}|{task.Name}|{seed}|{setting.Format}|{setting.Policy}|{budget}|{EvalCaches.Meaning(setting)}")));
     }
 
     private static string Hex(byte[] hash) => Convert.ToHexStringLower(hash)[..IdLength];

@@ -8,7 +8,9 @@ namespace KvCacheGpu.Evaluation;
 /// <param name="Seeds">Prompts of each task.</param>
 /// <param name="Scale">How large the tasks are.</param>
 /// <param name="Device">Where caches live: a device's id.</param>
-public sealed record EvalPlan(IReadOnlyList<EvalTask> Tasks, IReadOnlyList<EvalSetting> Settings, int Seeds, EvalScale Scale, string Device);
+/// <param name="FirstSeed">The first of the seeds, 0 or more; the others follow it. The default value is 0.</param>
+public sealed record EvalPlan(
+    IReadOnlyList<EvalTask> Tasks, IReadOnlyList<EvalSetting> Settings, int Seeds, EvalScale Scale, string Device, int FirstSeed = 0);
 
 /// <summary>How far a run is.</summary>
 /// <param name="Task">The task under way.</param>
@@ -79,17 +81,18 @@ public sealed class EvalRun
     private FullTrial[] Full(EvalTask task, ResultsFile results, IProgress<EvalProgress>? progress, CancellationToken cancellationToken)
     {
         FullTrial[] trials = new FullTrial[_plan.Seeds];
-        for (int seed = 0; seed < trials.Length; seed++)
+        for (int i = 0; i < trials.Length; i++)
         {
-            trials[seed] = new FullTrial(_trial, task.Prompts(_text, _plan.Scale, seed), cancellationToken);
+            int seed = _plan.FirstSeed + i;
+            FullTrial trial = trials[i] = new(_trial, task.Prompts(_text, _plan.Scale, seed), cancellationToken);
             EvalCell named = Named(task, seed, EvalSetting.Full);
-            trials[seed].Cell = results.Find(named.Id) ?? trials[seed].Result.Score(named, trials[seed].Result);
+            trial.Cell = results.Find(named.Id) ?? trial.Result.Score(named, trial.Result);
             if (results.Find(named.Id) is null)
             {
-                results.Add(trials[seed].Cell);
+                results.Add(trial.Cell);
             }
 
-            progress?.Report(new EvalProgress(task.Name, seed + 1, _plan.Seeds * _settings.Length));
+            progress?.Report(new EvalProgress(task.Name, i + 1, _plan.Seeds * _settings.Length));
         }
 
         return trials;
@@ -101,18 +104,18 @@ public sealed class EvalRun
         List<EvalCell> cells = [.. full.Select(f => f.Cell)];
         foreach (EvalSetting setting in _settings.Skip(1))
         {
-            for (int seed = 0; seed < full.Length; seed++)
+            for (int i = 0; i < full.Length; i++)
             {
-                EvalCell named = Named(task, seed, setting);
+                EvalCell named = Named(task, full[i].Cell.Seed, setting);
                 EvalCell? cell = results.Find(named.Id);
                 if (cell is null)
                 {
-                    cell = Measure(named, full[seed], cancellationToken);
+                    cell = Measure(named, full[i], cancellationToken);
                     results.Add(cell);
                 }
 
                 cells.Add(cell);
-                if (CompressionProof.Fault(cell, full[seed].Cell) is { } fault)
+                if (CompressionProof.Fault(cell, full[i].Cell) is { } fault)
                 {
                     throw new EvalVoidException(fault);
                 }
@@ -128,7 +131,8 @@ public sealed class EvalRun
     {
         try
         {
-            return _trial.Run(full.Prompts, named.Setting, cancellationToken).Score(named, full.Result);
+            IReadOnlyList<FutureMass>? futures = named.Policy == EvalCaches.Oracle ? full.Futures : null;
+            return _trial.Run(full.Prompts, named.Setting, futures, cancellationToken).Score(named, full.Result);
         }
         catch (Exception e) when (e is KvConfigurationException or KvOutOfMemoryException or KvUnsupportedException)
         {
@@ -152,10 +156,13 @@ public sealed class EvalRun
     private sealed class FullTrial(EvalTrial trial, IReadOnlyList<EvalPrompt> prompts, CancellationToken cancellationToken)
     {
         private TrialResult? _result;
+        private IReadOnlyList<FutureMass>? _futures;
 
         public IReadOnlyList<EvalPrompt> Prompts => prompts;
 
-        public TrialResult Result => _result ??= trial.Run(prompts, EvalSetting.Full, cancellationToken);
+        public TrialResult Result => _result ??= trial.Run(prompts, EvalSetting.Full, futures: null, cancellationToken);
+
+        public IReadOnlyList<FutureMass> Futures => _futures ??= trial.Foresee(prompts, cancellationToken);
 
         public EvalCell Cell { get; set; } = null!;
     }

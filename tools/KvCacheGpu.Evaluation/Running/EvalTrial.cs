@@ -1,12 +1,11 @@
 using System.Diagnostics;
-using System.Runtime.InteropServices;
 using KvCacheGpu.Kernels;
 using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>Makes a cache's configuration for a sequence of so many tokens.</summary>
-public delegate KvCacheConfig EvalConfigure(EvalSetting setting, KvGeometry geometry, int tokens, string device);
+/// <summary>Makes a cache's configuration for a sequence of so many tokens, whose future is told where a policy is to know it.</summary>
+public delegate KvCacheConfig EvalConfigure(EvalSetting setting, KvGeometry geometry, int tokens, string device, KvFutureMass? future);
 
 /// <summary>Runs prompts through caches and keeps what came out.</summary>
 internal sealed class EvalTrial(LlamaModel model, EvalConfigure configure, string device)
@@ -15,21 +14,47 @@ internal sealed class EvalTrial(LlamaModel model, EvalConfigure configure, strin
     private readonly KvGeometry _geometry = model.Geometry(EvalScale.PageTokens);
 
     /// <summary>Runs all prompts of a task.</summary>
+    /// <param name="prompts">The prompts.</param>
+    /// <param name="setting">The cache.</param>
+    /// <param name="futures">What <see cref="Foresee"/> gave for them, where the policy is to know it; else null.</param>
+    /// <param name="cancellationToken">Looked at between steps.</param>
     /// <exception cref="KvCacheException">The cache cannot be made or filled.</exception>
-    public TrialResult Run(IReadOnlyList<EvalPrompt> prompts, EvalSetting setting, CancellationToken cancellationToken)
+    public TrialResult Run(
+        IReadOnlyList<EvalPrompt> prompts, EvalSetting setting, IReadOnlyList<FutureMass>? futures, CancellationToken cancellationToken)
     {
         TrialResult result = new();
-        foreach (EvalPrompt prompt in prompts)
+        for (int i = 0; i < prompts.Count; i++)
         {
-            Run(prompt, setting, result, cancellationToken);
+            int past = 0;
+            FutureMass? known = futures?[i];
+            KvFutureMass? future = known is null ? null : (row, page) => known.After(past, row, page);
+            KvCacheConfig config = configure(setting, _geometry, prompts[i].MostTokens, device, future);
+            Run(prompts[i], setting, config, result, () => past++, cancellationToken);
         }
 
         return result;
     }
 
-    private void Run(EvalPrompt prompt, EvalSetting setting, TrialResult result, CancellationToken cancellationToken)
+    /// <summary>Runs all prompts through the full cache, for what their probes and written tokens attend to.</summary>
+    /// <returns>One per prompt.</returns>
+    public IReadOnlyList<FutureMass> Foresee(IReadOnlyList<EvalPrompt> prompts, CancellationToken cancellationToken)
     {
-        KvCacheConfig config = configure(setting, _geometry, prompt.MostTokens, device);
+        List<FutureMass> futures = [];
+        foreach (EvalPrompt prompt in prompts)
+        {
+            AttentionWatch watch = new(_geometry, prompt.MostTokens);
+            KvCacheConfig config = configure(EvalSetting.Full, _geometry, prompt.MostTokens, device, null);
+            config.Policy = watch;
+            Run(prompt, EvalSetting.Full, config, new TrialResult(), watch.Keep, cancellationToken);
+            futures.Add(watch.Future);
+        }
+
+        return futures;
+    }
+
+    private void Run(
+        EvalPrompt prompt, EvalSetting setting, KvCacheConfig config, TrialResult result, Action asked, CancellationToken cancellationToken)
+    {
         using KvCache cache = new(_geometry, config);
         using KvSequence sequence = cache.CreateSequence();
         using LlamaDecoder decoder = new(model, config.MaxBatchTokens);
@@ -42,6 +67,7 @@ internal sealed class EvalTrial(LlamaModel model, EvalConfigure configure, strin
             if (part.Act == EvalAct.Probe)
             {
                 Probe(decoder, sequence, tokens, part, result);
+                asked();
                 continue;
             }
 
@@ -58,6 +84,10 @@ internal sealed class EvalTrial(LlamaModel model, EvalConfigure configure, strin
                 int count = Math.Min(step, tokens.Length - at);
                 decoder.Forward(sequence, tokens.AsSpan(at, count), next);
                 most = Math.Max(most, cache.AllocatedBytes);
+                if (part.Act == EvalAct.Write)
+                {
+                    asked();
+                }
             }
 
             result.AddTime(part.Act, tokens.Length, Stopwatch.GetElapsedTime(start));
@@ -89,63 +119,4 @@ internal sealed class EvalTrial(LlamaModel model, EvalConfigure configure, strin
 
         sequence.Truncate(length);
     }
-}
-
-/// <summary>What came out of a task's prompts.</summary>
-internal sealed class TrialResult
-{
-    private readonly List<(float[] Logits, int Token, string Label)> _kept = [];
-    private readonly Dictionary<EvalAct, (int Tokens, TimeSpan Time)> _times = [];
-
-    public long AllocatedBytes { get; set; }
-
-    public long PageBytes { get; set; }
-
-    public long BudgetBytes { get; set; }
-
-    public long DenseBytes { get; set; }
-
-    public double EvictedTokens { get; set; }
-
-    public int OpenPages { get; set; }
-
-    public int SealedPages { get; set; }
-
-    public void Keep(ReadOnlySpan<float> logits, int token, string label) => _kept.Add((logits.ToArray(), token, label));
-
-    public void AddTime(EvalAct act, int tokens, TimeSpan time)
-    {
-        ref (int Tokens, TimeSpan Time) sum = ref CollectionsMarshal.GetValueRefOrAddDefault(_times, act, out _);
-        sum = (sum.Tokens + tokens, sum.Time + time);
-    }
-
-    /// <summary>Scores this against the same prompts through the full cache, into a cell that names both.</summary>
-    public EvalCell Score(EvalCell cell, TrialResult full)
-    {
-        TokenScore[] scores = [.. _kept.Zip(full._kept, (mine, other) => TokenScore.Of(mine.Logits, other.Logits, mine.Token))];
-        return cell with
-        {
-            Scored = scores.Length,
-            Accuracy = scores.Average(s => s.Right ? 1.0 : 0),
-            Nll = scores.Average(s => s.Nll),
-            DeltaNll = scores.Average(s => s.Nll - s.FullNll),
-            Kl = scores.Average(s => s.Kl),
-            Agreement = scores.Average(s => s.Agrees ? 1.0 : 0),
-            AllocatedBytes = AllocatedBytes,
-            PageBytes = PageBytes,
-            BudgetBytes = cell.Budget is null ? null : BudgetBytes,
-            DenseBytes = DenseBytes,
-            EvictedTokens = EvictedTokens,
-            OpenPages = OpenPages,
-            SealedPages = SealedPages,
-            ReadTokensPerSecond = Speed(EvalAct.Read) ?? 0,
-            WriteTokensPerSecond = Speed(EvalAct.Write),
-            Labels = _kept.Zip(scores)
-                .Where(s => s.First.Label.Length > 0)
-                .GroupBy(s => s.First.Label)
-                .ToDictionary(g => g.Key, g => g.Average(s => s.Second.Right ? 1.0 : 0)),
-        };
-    }
-
-    private double? Speed(EvalAct act) => _times.TryGetValue(act, out (int Tokens, TimeSpan Time) t) ? t.Tokens / t.Time.TotalSeconds : null;
 }

@@ -28,15 +28,16 @@ public static class SyntheticRun
     /// <param name="settings">The caches.</param>
     /// <param name="seeds">Sequences of each.</param>
     /// <param name="device">Where caches live: a device's id.</param>
-    public static IReadOnlyList<SyntheticRow> Run(IReadOnlyList<EvalSetting> settings, int seeds, string device)
+    /// <param name="firstSeed">The first of the seeds; the others follow it. The default value is 0.</param>
+    public static IReadOnlyList<SyntheticRow> Run(IReadOnlyList<EvalSetting> settings, int seeds, string device, int firstSeed = 0)
     {
         ArgumentNullException.ThrowIfNull(settings);
         ArgumentOutOfRangeException.ThrowIfLessThan(seeds, 1);
-        Exact[] sequences = [.. Enumerable.Range(0, seeds).Select(seed => new Exact(new SyntheticAttention(Tokens, seed)))];
+        ExactAttention[] sequences = [.. Enumerable.Range(firstSeed, seeds).Select(seed => new ExactAttention(new SyntheticAttention(Tokens, seed)))];
         return [.. settings.Select(setting => Measure(setting, sequences, device))];
     }
 
-    private static SyntheticRow Measure(EvalSetting setting, Exact[] sequences, string device)
+    private static SyntheticRow Measure(EvalSetting setting, ExactAttention[] sequences, string device)
     {
         try
         {
@@ -50,10 +51,11 @@ public static class SyntheticRun
         }
     }
 
-    private static SyntheticRow Measure(EvalSetting setting, Exact exact, string device)
+    private static SyntheticRow Measure(EvalSetting setting, ExactAttention exact, string device)
     {
         KvGeometry g = SyntheticAttention.Geometry;
-        using KvCache cache = new(g, EvalCaches.Config(setting, g, Tokens, device));
+        int written = 0;
+        using KvCache cache = new(g, EvalCaches.Config(setting, g, Tokens, device, (row, page) => exact.Future.After(written, row, page)));
         using KvSequence sequence = cache.CreateSequence();
         (double error, double whole, double held) = (0, 0, 0);
         long most = cache.AllocatedBytes;
@@ -71,6 +73,7 @@ public static class SyntheticRun
             most = Math.Max(most, cache.AllocatedBytes);
             if (at >= Tokens - Written)
             {
+                written++;
                 held += exact.MassOf(sequence, at);
                 ReadOnlySpan<float> right = exact.Output(at);
                 for (int i = 0; i < right.Length; i++)
@@ -91,79 +94,5 @@ public static class SyntheticRun
     {
         int width = heads * SyntheticAttention.Geometry.KeyWidth;
         return values.AsSpan(at * width, count * width);
-    }
-
-    /// <summary>Attention over everything, in binary64: shares and outputs of the tokens that are written.</summary>
-    private sealed class Exact
-    {
-        private readonly float[][] _outputs = new float[Written][];
-        private readonly double[][] _shares = new double[Written][];
-        private readonly int[] _positions = new int[Tokens];
-
-        public Exact(SyntheticAttention source)
-        {
-            Source = source;
-            for (int i = 0; i < Written; i++)
-            {
-                (_outputs[i], _shares[i]) = (new float[Heads * Width], new double[Heads * Tokens]);
-                for (int head = 0; head < Heads; head++)
-                {
-                    Attend(Tokens - Written + i, head, _shares[i].AsSpan(head * Tokens, Tokens), _outputs[i].AsSpan(head * Width, Width));
-                }
-            }
-        }
-
-        public SyntheticAttention Source { get; }
-
-        private static int Heads => SyntheticAttention.Geometry.QueryHeads;
-
-        private static int Width => SyntheticAttention.Geometry.ValueWidth;
-
-        public ReadOnlySpan<float> Output(int token) => _outputs[token - (Tokens - Written)];
-
-        /// <summary>Share of a token's attention on what a sequence still holds, mean over its heads.</summary>
-        public double MassOf(KvSequence sequence, int token)
-        {
-            double mass = 0;
-            for (int head = 0; head < Heads; head++)
-            {
-                int count = sequence.ResidentPositions(0, head / SyntheticAttention.Geometry.GroupSize, _positions);
-                ReadOnlySpan<double> shares = _shares[token - (Tokens - Written)].AsSpan(head * Tokens, Tokens);
-                foreach (int position in _positions.AsSpan(0, count))
-                {
-                    mass += shares[position] / Heads;
-                }
-            }
-
-            return mass;
-        }
-
-        private void Attend(int token, int head, Span<double> shares, Span<float> output)
-        {
-            KvGeometry g = SyntheticAttention.Geometry;
-            ReadOnlySpan<float> query = Source.Queries.AsSpan(((token * g.QueryHeads) + head) * Width, Width);
-            double sum = 0;
-            for (int t = 0; t <= token; t++)
-            {
-                ReadOnlySpan<float> key = Source.Keys.AsSpan(((t * g.KvHeads) + (head / g.GroupSize)) * Width, Width);
-                double logit = 0;
-                for (int e = 0; e < Width; e++)
-                {
-                    logit += (double)query[e] * key[e];
-                }
-
-                sum += shares[t] = Math.Exp(logit / Math.Sqrt(Width));
-            }
-
-            for (int t = 0; t <= token; t++)
-            {
-                shares[t] /= sum;
-                ReadOnlySpan<float> value = Source.Values.AsSpan(((t * g.KvHeads) + (head / g.GroupSize)) * Width, Width);
-                for (int e = 0; e < Width; e++)
-                {
-                    output[e] += (float)(shares[t] * value[e]);
-                }
-            }
-        }
     }
 }
