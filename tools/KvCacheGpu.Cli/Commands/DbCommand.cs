@@ -107,12 +107,7 @@ internal static class DbCommand
         return command;
     }
 
-    private static Option<string> Database() => new("--database")
-    {
-        Description = "sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/NAME; PGPASSWORD holds a password too.",
-        HelpName = "URL",
-        Required = true,
-    };
+    private static Option<string> Database() => Choice.Database("The catalog", isRequired: true);
 
     private static void Print(Terminal terminal, CatalogSchema schema, int from, IReadOnlyList<SchemaStep> steps, bool isDry, bool json)
     {
