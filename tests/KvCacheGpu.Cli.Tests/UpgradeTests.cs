@@ -1,3 +1,4 @@
+using System.Text.Json;
 using KvCacheGpu.Catalog;
 using KvCacheGpu.Configuration;
 using KvCacheGpu.Import;
@@ -117,6 +118,13 @@ public sealed class UpgradeTests : IDisposable
         Assert.Equal(0, Tool.Run([.. run[..^4], "--save", "b", "--store", Store, "--database", Database]).Exit);
         Assert.Equal(1L, Execute("SELECT count(*) FROM cache_entries WHERE name = 'b' AND tokens > 0"));
         Tool.Refused(2, "E003", "run", "--prompt-tokens", "1", "--database", Database);
+
+        // Another store's rebuild is none of these snapshots' business.
+        string other = Path.Combine(_root, "other");
+        Assert.Equal(0, Tool.Run([.. run[..^4], "--save", "c", "--store", other]).Exit);
+        JsonElement rebuilt = Tool.Json("db", "rebuild", "--database", Database, "--store", other);
+        Assert.Equal((1L, 0L), (rebuilt.Long("recorded"), rebuilt.Long("removed")));
+        Assert.Equal(3L, Execute("SELECT count(*) FROM cache_entries WHERE path IS NOT NULL"));
     }
 
     private void AssertUndone()
