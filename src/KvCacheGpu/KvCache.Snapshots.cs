@@ -33,9 +33,7 @@ public sealed partial class KvCache
         IProgress<SnapshotProgress>? progress = null,
         CancellationToken cancellationToken = default)
     {
-        ArgumentNullException.ThrowIfNull(store);
-        ObjectDisposedException.ThrowIf(_disposed, this);
-        name.Check();
+        Check(store, name);
         KvSequence[]? chosen = sequences?.ToArray();
         foreach (KvSequence sequence in chosen ?? [])
         {
@@ -78,9 +76,7 @@ public sealed partial class KvCache
         IProgress<SnapshotProgress>? progress = null,
         CancellationToken cancellationToken = default)
     {
-        ArgumentNullException.ThrowIfNull(store);
-        ObjectDisposedException.ThrowIf(_disposed, this);
-        name.Check();
+        Check(store, name);
         return Task.Run(() => Load(take => store.Load(name, take, cancellationToken), ids, progress, cancellationToken), cancellationToken);
     }
 
@@ -118,6 +114,13 @@ public sealed partial class KvCache
             }
         });
         return restored! with { Snapshot = info };
+    }
+
+    private void Check(SnapshotStore store, SnapshotName name)
+    {
+        ArgumentNullException.ThrowIfNull(store);
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        name.Check();
     }
 
     // One at a time: a sequence is handed to the one who waits for it.

@@ -11,7 +11,7 @@ public sealed class CatalogTests
         Session = "s",
         Tenant = "t",
         Name = "n",
-        Path = "/store/k",
+        Path = "/store",
         Checksum = "abc",
         FormatVersion = 1,
         Bytes = long.MaxValue,
@@ -91,16 +91,36 @@ public sealed class CatalogTests
         await catalog.RecordAsync(session with { Accessed = Noon });
         await catalog.RecordAsync(Whole with { Key = "gone" });
 
-        CatalogEntry kept = new() { Key = "k", Path = "/new/k", Tokens = 5, Created = Noon.AddDays(1) };
-        CatalogEntry fresh = new() { Key = "new", Path = "/new/new", Created = Noon };
-        Assert.Equal(new CatalogRebuild(2, 1), await catalog.RebuildAsync(Stream(kept, fresh)));
+        CatalogEntry kept = new() { Key = "k", Path = "/store", Tokens = 5, Created = Noon.AddDays(1) };
+        CatalogEntry fresh = new() { Key = "new", Path = "/store", Created = Noon };
+        Assert.Equal(new CatalogRebuild(2, 1), await catalog.RebuildAsync("/store", Stream(kept, fresh)));
 
         Assert.Equal(
             [kept with { Session = "s", Metadata = Whole.Metadata, Accessed = Whole.Accessed }, fresh with { Accessed = Noon }, session with { Accessed = Noon }],
             (await catalog.ListAsync()).Entries);
-        CatalogException refused = await Assert.ThrowsAsync<CatalogException>(() => catalog.RebuildAsync(Stream(fresh, session)));
+        CatalogException refused = await Assert.ThrowsAsync<CatalogException>(() => catalog.RebuildAsync("/store", Stream(fresh, session)));
         Assert.Equal("E003", refused.Code);
         Assert.Equal(3, (await catalog.ListAsync()).Entries.Count);
+    }
+
+    [Theory, OnSqlite, OnPostgres]
+    public async Task A_rebuild_leaves_other_stores_alone(string kind)
+    {
+        await using TestDatabase database = await TestDatabase.CreateAsync(kind);
+        CacheCatalog catalog = await database.CatalogAsync();
+        CatalogEntry here = Whole with { Key = "here" }, there = Whole with { Key = "there", Path = "/Store" }, both = Whole with { Key = "both", Path = "/store/" };
+        foreach (CatalogEntry entry in new[] { here, there, both })
+        {
+            await catalog.RecordAsync(entry);
+        }
+
+        CatalogEntry taken = both with { Path = "/store" };
+        Assert.Equal(new CatalogRebuild(1, 1), await catalog.RebuildAsync("/store", Stream(taken)));
+        Assert.Equal([taken, there], (await catalog.ListAsync()).Entries);
+        Assert.Equal(new CatalogRebuild(0, 1), await catalog.RebuildAsync("/store", Stream()));
+        Assert.Equal([there], (await catalog.ListAsync()).Entries);
+        Assert.Equal("E003", (await Assert.ThrowsAsync<CatalogException>(() => catalog.RebuildAsync("/store", Stream(there)))).Code);
+        Assert.Equal([there], (await catalog.ListAsync()).Entries);
     }
 
     [Theory, OnSqlite, OnPostgres]

@@ -46,13 +46,13 @@ public sealed class FaultTests(ITestOutputHelper output)
         int fired = 0;
         for (int n = 1; ; n++, fired++)
         {
-            await catalog.RebuildAsync(CatalogTests.Stream(old));
+            await catalog.RebuildAsync("p", CatalogTests.Stream(old));
             Dialect dialect = database.Dialect();
             bool isCommitted = false;
             FailAt(dialect, n, s => isCommitted |= s == "committed");
             try
             {
-                await new CacheCatalog(dialect).RebuildAsync(CatalogTests.Stream(fresh));
+                await new CacheCatalog(dialect).RebuildAsync("p", CatalogTests.Stream(fresh));
                 break;
             }
             catch (KilledException)

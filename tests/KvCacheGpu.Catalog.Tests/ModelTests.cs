@@ -20,7 +20,7 @@ public sealed class ModelTests
             Created = time,
             Accessed = time,
             Bytes = bytes,
-            Path = bytes % 2 == 0 ? "p" : null,
+            Path = (bytes % 3) switch { 0 => "p", 1 => "rebuilt", _ => null },
         });
 
     private static readonly Gen<Operation> Operations = Gen.Select(Gen.Int[0, 6], Entries, Entries, Gen.Int[1, 4]).Select((o, e, f, n) => new Operation(o, e, f, n));
@@ -84,7 +84,7 @@ public sealed class ModelTests
                 break;
             default:
                 CatalogEntry[] stored = [.. new[] { entry, other }.DistinctBy(e => e.Key).Select(e => e with { Path = "rebuilt" })];
-                await catalog.RebuildAsync(CatalogTests.Stream(stored));
+                await catalog.RebuildAsync("rebuilt", CatalogTests.Stream(stored));
                 Rebuild(model, stored);
                 break;
         }
@@ -92,7 +92,7 @@ public sealed class ModelTests
 
     private static void Rebuild(SortedDictionary<string, CatalogEntry> model, CatalogEntry[] stored)
     {
-        foreach (string gone in model.Values.Where(e => e.Path is not null && stored.All(s => s.Key != e.Key)).Select(e => e.Key).ToArray())
+        foreach (string gone in model.Values.Where(e => e.Path == "rebuilt" && stored.All(s => s.Key != e.Key)).Select(e => e.Key).ToArray())
         {
             model.Remove(gone);
         }

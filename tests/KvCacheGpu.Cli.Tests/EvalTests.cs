@@ -54,6 +54,16 @@ public sealed class EvalTests
         Assert.Contains("line 1", Tool.Refused(2, "E004", [.. Small, "--json", "--out", folder.Path, "--resume"]), StringComparison.Ordinal);
     }
 
+    // A folder where a file is to be written: not even root may.
+    [Fact]
+    public void A_result_that_may_not_be_written_is_E005_and_exit_1()
+    {
+        using Folder folder = new();
+        Directory.CreateDirectory(Path.Combine(folder.Path, "eval.csv.new"));
+        string line = Tool.Refused(1, "E005", "eval", "--quick", "--seeds", "1", "--tasks", "instruction", "--formats", "f16", "--policies", "none", "--json", "--out", folder.Path);
+        Assert.Contains("eval.csv.new", line, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void Synthetic_needs_no_model()
     {

@@ -1,3 +1,6 @@
+using System.Text.Json;
+using KvCacheGpu.Catalog;
+using KvCacheGpu.Configuration;
 using KvCacheGpu.Import;
 using Microsoft.Data.Sqlite;
 
@@ -69,19 +72,29 @@ public sealed class UpgradeTests : IDisposable
     [Fact]
     public void A_database_that_fails_in_the_middle_undoes_the_rest()
     {
+        // Step 2 goes through, step 3 meets its own index.
+        Execute("CREATE INDEX idx_cache_session ON cache_entries (created_at)");
+        Tool failed = Migrate();
+        Assert.Equal(1, failed.Exit);
+        Assert.Contains("E008", failed.Error, StringComparison.Ordinal);
+        Assert.Contains("idx_cache_session", failed.Error, StringComparison.Ordinal);
+        Execute("DROP INDEX idx_cache_session");
+        AssertUndone();
+    }
+
+    [Fact]
+    public void A_database_that_another_holds_undoes_the_rest()
+    {
         using SqliteConnection other = new($"Data Source={Path.Combine(_root, "catalog.db")}");
         other.Open();
         using (SqliteTransaction held = other.BeginTransaction(deferred: false))
         {
-            Tool failed = Migrate();
-            Assert.Equal(1, failed.Exit);
-            Assert.Contains("E008", failed.Error, StringComparison.Ordinal);
+            CatalogOptions impatient = new() { Retries = 0, Timeout = TimeSpan.FromSeconds(1) };
+            KvUpgrade upgrade = new(new KvCacheConfigManager(KvConfigLocation.Find(env: Env)), lossless: true, [new DataStep(Cache, null, Store), new DatabaseStep(Database, impatient)]);
+            Assert.Equal("E008", Assert.Throws<CatalogException>(() => upgrade.Run()).Code);
         }
 
-        Assert.Equal((OldEnv, 1), (File.ReadAllText(Env), Version()));
-        Assert.Empty(Tool.Json("snapshot", "list", "--store", Store).EnumerateArray());
-        Assert.Equal(0, Migrate().Exit);
-        Assert.Equal(3, Version());
+        AssertUndone();
     }
 
     [Fact]
@@ -105,6 +118,21 @@ public sealed class UpgradeTests : IDisposable
         Assert.Equal(0, Tool.Run([.. run[..^4], "--save", "b", "--store", Store, "--database", Database]).Exit);
         Assert.Equal(1L, Execute("SELECT count(*) FROM cache_entries WHERE name = 'b' AND tokens > 0"));
         Tool.Refused(2, "E003", "run", "--prompt-tokens", "1", "--database", Database);
+
+        // Another store's rebuild is none of these snapshots' business.
+        string other = Path.Combine(_root, "other");
+        Assert.Equal(0, Tool.Run([.. run[..^4], "--save", "c", "--store", other]).Exit);
+        JsonElement rebuilt = Tool.Json("db", "rebuild", "--database", Database, "--store", other);
+        Assert.Equal((1L, 0L), (rebuilt.Long("recorded"), rebuilt.Long("removed")));
+        Assert.Equal(3L, Execute("SELECT count(*) FROM cache_entries WHERE path IS NOT NULL"));
+    }
+
+    private void AssertUndone()
+    {
+        Assert.Equal((OldEnv, 1), (File.ReadAllText(Env), Version()));
+        Assert.Empty(Tool.Json("snapshot", "list", "--store", Store).EnumerateArray());
+        Assert.Equal(0, Migrate().Exit);
+        Assert.Equal(3, Version());
     }
 
     private Tool Migrate() => Tool.Run("migrate", "--env", Env, "--lossless", "--data", Cache, "--store", Store, "--database", Database);

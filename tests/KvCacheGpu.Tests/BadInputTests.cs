@@ -126,6 +126,26 @@ public sealed class BadInputTests : IDisposable
     }
 
     [Fact]
+    public void Saving_and_loading_check_what_they_are_given_before_they_begin()
+    {
+        SnapshotStore store = new(Path.Combine(Path.GetTempPath(), "kvcache-never-made"));
+        BothRefuse<ArgumentNullException>(null!, "a");
+        BothRefuse<ArgumentNullException>(store, default);
+        BothRefuse<ArgumentException>(store, string.Empty);
+        _cache.Dispose();
+        BothRefuse<ObjectDisposedException>(store, "a");
+
+        // Thrown by the call, not by the task.
+        void BothRefuse<T>(SnapshotStore where, SnapshotName name)
+            where T : Exception
+        {
+            (Action save, Action load) = (() => _ = _cache.SaveAsync(where, name), () => _ = _cache.LoadAsync(where, name));
+            Assert.Throws<T>(save);
+            Assert.Throws<T>(load);
+        }
+    }
+
+    [Fact]
     public void A_sequence_in_a_step_takes_no_other_call()
     {
         using KvStep step = _sequence.Begin([11]);

@@ -106,7 +106,7 @@ internal static class CommandLine
         {
             return Refuse(error, $"E001: memory: {e.Message}", Failed);
         }
-        catch (IOException e)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             return Refuse(error, $"E005: {e.Message}", Failed);
         }

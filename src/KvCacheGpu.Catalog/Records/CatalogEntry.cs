@@ -16,7 +16,7 @@ public sealed record CatalogEntry
     /// <summary>Its name, for people, up to 16,384 code points.</summary>
     public string? Name { get; init; }
 
-    /// <summary>Where a snapshot lies, up to 16,384 code points.</summary>
+    /// <summary>The store that a snapshot lies in, up to 16,384 code points; <see cref="CacheCatalog.RebuildAsync"/> goes by it.</summary>
     public string? Path { get; init; }
 
     /// <summary>Digest of what lies there, up to 255 code points.</summary>

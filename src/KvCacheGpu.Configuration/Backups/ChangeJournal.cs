@@ -41,7 +41,7 @@ internal sealed class ChangeJournal(RootedFiles files)
     }
 
     /// <summary>Completes a change that was interrupted.</summary>
-    /// <exception cref="KvCorruptionException">A file is neither as before nor as after (E004): someone changed it since.</exception>
+    /// <exception cref="KvCorruptionException">A file is neither as before nor as after: someone changed it since; or the journal is damaged (E004).</exception>
     public void Recover()
     {
         if (files.Read(StateFolder.Journal, SealedText.MostBytes) is not { } image)
@@ -49,7 +49,7 @@ internal sealed class ChangeJournal(RootedFiles files)
             return;
         }
 
-        Entry entry = SealedText.Read<Entry>(Kind, StateFolder.Journal, image);
+        Entry entry = Read(image);
         foreach (FileChange change in entry.Changes)
         {
             FileImage? now = files.Read(change.Path, SealedText.MostBytes);
@@ -68,6 +68,22 @@ internal sealed class ChangeJournal(RootedFiles files)
         }
 
         Close("the files are changed");
+    }
+
+    private Entry Read(FileImage image)
+    {
+        try
+        {
+            return SealedText.Read<Entry>(Kind, StateFolder.Journal, image);
+        }
+        catch (KvCorruptionException error)
+        {
+            throw new KvCorruptionException(
+                $"{files.Root}/{StateFolder.Journal}",
+                $"{error.Expected} (remove it: each file is whole, as before the change that was interrupted or as after; kvcache config restore puts a backup back)",
+                error.Actual,
+                error);
+        }
     }
 
     private void Undo(FileChange[] changes, KvCacheException error)

@@ -32,6 +32,9 @@ internal sealed record ConfigNode(NodeKind Kind, string? Text, int Line, IReadOn
     /// <summary>Deeper files are refused: no configuration nests so far.</summary>
     public const int MostDepth = 32;
 
+    /// <summary>Where it stands; of YAML alone.</summary>
+    public YamlPlace Place { get; init; }
+
     public static ConfigNode Scalar(NodeKind kind, string? text, int line) => new(kind, text, line, []);
 }
 
@@ -39,7 +42,16 @@ internal sealed record ConfigNode(NodeKind Kind, string? Text, int Line, IReadOn
 /// <param name="Name">Its key; empty in sequences.</param>
 /// <param name="Line">The key's line, from 1.</param>
 /// <param name="Node">Its value.</param>
-internal readonly record struct ConfigMember(string Name, int Line, ConfigNode Node);
+/// <param name="NamePlace">Where the key stands; of YAML alone.</param>
+internal sealed record ConfigMember(string Name, int Line, ConfigNode Node, YamlPlace NamePlace = default);
+
+/// <summary>Where a key or a value stands, for edits.</summary>
+/// <param name="Start">Place of its first character, from 0.</param>
+/// <param name="End">Place behind its last, but where the next token begins for a block's.</param>
+/// <param name="Column">The first character's column, from 0: of a key, its block's indentation.</param>
+/// <param name="LastLine">The last line that surely belongs to it, from 1.</param>
+/// <param name="IsFlow">Whether it is written in braces or brackets.</param>
+internal readonly record struct YamlPlace(int Start, int End, int Column, int LastLine, bool IsFlow);
 
 /// <summary>Collects a mapping's entries; the same key twice is refused, since readers disagree on which one counts.</summary>
 internal sealed class MemberList(SourceText source)
@@ -57,5 +69,5 @@ internal sealed class MemberList(SourceText source)
         }
     }
 
-    public void Add(string name, int line, ConfigNode node) => _members.Add(new ConfigMember(name, line, node));
+    public void Add(string name, int line, ConfigNode node, YamlPlace namePlace = default) => _members.Add(new ConfigMember(name, line, node, namePlace));
 }

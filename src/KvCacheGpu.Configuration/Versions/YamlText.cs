@@ -8,22 +8,28 @@ internal sealed class YamlText : IConfigText
     private readonly string _path;
     private readonly string _mark;
     private readonly string _body;
-    private readonly List<YamlMember> _root;
-    private readonly YamlMember? _section;
+    private readonly ConfigNode _root;
+    private readonly ConfigMember? _section;
 
     private YamlText(string path, string text)
     {
         // The parser takes no byte order mark within a text.
         _mark = text.StartsWith('\uFEFF') ? "\uFEFF" : string.Empty;
         (_path, _body) = (path, text[_mark.Length..]);
-        _root = YamlMember.Read(path, _body);
-        YamlMember? section = _root.Find(member => member.Name == Section);
-        if (section is { Members: null, Value: not ("" or "~" or "null") })
+        var source = new SourceText(path, _body);
+        _root = YamlNodes.Parse(source);
+        if (_root.Kind != NodeKind.Mapping ? !IsNothing(_root) : _root.Place.IsFlow)
         {
-            throw new KvConfigurationException($"{path}:{section.Line}: {Section}", "keys beneath it", "another value");
+            throw new KvConfigurationException(source.At(_root.Line), "keys in block style, key: value", "another form");
         }
 
-        _section = section?.Members is null ? null : section;
+        ConfigMember? section = MemberOf(_root, Section);
+        if (section is { Node.Kind: not (NodeKind.Mapping or NodeKind.Null) })
+        {
+            throw new KvConfigurationException(source.At(section.Line, Section), "keys beneath it", "another value");
+        }
+
+        _section = section?.Node.Kind == NodeKind.Mapping ? section : null;
     }
 
     public string Text => _mark + _body;
@@ -36,24 +42,24 @@ internal sealed class YamlText : IConfigText
 
     public static YamlText Parse(string path, string text) => new(path, text);
 
-    public string? Find(string key) => FindIn(_section?.Members ?? [], key);
+    public string? Find(string key) => _section is null ? null : FindIn(_section.Node, key);
 
     public OldSetting? FindOld(string key) =>
-        _root.Find(member => member.Name == key) is { } old ? new OldSetting(old.Value ?? string.Empty, old.Line) : null;
+        MemberOf(_root, key) is { } old ? new OldSetting(ValueOf(old.Node) ?? string.Empty, old.Line) : null;
 
     public IConfigText ReplaceOld(IReadOnlyList<Setting> settings)
     {
-        YamlMember[] old = [.. _root.Where(member => member.Name is "kv_cache_size" or "kv_cache_strategy")];
-        bool empty = _root.Exists(member => member.Name == Section) && !HasSection;
-        if (empty || Array.Exists(old, member => member.LastLine != member.Line || member.Members is not null))
+        ConfigMember[] old = [.. _root.Members.Where(member => member.Name is "kv_cache_size" or "kv_cache_strategy")];
+        bool empty = MemberOf(_root, Section) is not null && !HasSection;
+        if (empty || Array.Exists(old, member => member.Node.Place.LastLine != member.Line || member.Node.Kind == NodeKind.Mapping))
         {
             throw new KvConfigurationException($"{_path}:{old[0].Line}: {old[0].Name}", "version 1's keys each on a line of its own, and no empty kv_cache", "another form");
         }
 
-        List<string> lines = TextFile.Lines(_body);
+        List<string> lines = Lines();
         string newLine = TextFile.NewLineOf(_body);
         List<string> block = [.. HasSection ? [] : settings.Select(setting => "  " + LineOf(setting, old))];
-        foreach (YamlMember member in old.OrderByDescending(member => member.Line))
+        foreach (ConfigMember member in old.OrderByDescending(member => member.Line))
         {
             bool isFirst = !HasSection && member == old.MinBy(one => one.Line);
             string line = lines[member.Line - 1];
@@ -74,39 +80,47 @@ internal sealed class YamlText : IConfigText
             return this;
         }
 
-        YamlMember section = _section!;
-        if (section.IsFlow)
+        ConfigNode section = _section!.Node;
+        if (section.Place.IsFlow)
         {
             string list = string.Join(", ", settings.Select(setting => LineOf(setting, [])));
-            int place = section.Members is [.., { } tail] ? tail.ValueEnd : section.ValueStart + 1;
-            return Checked(_body[..place] + (section.Members!.Count > 0 ? ", " : string.Empty) + list + _body[place..], [], settings);
+            int place = section.Members is [.., { } tail] ? tail.Node.Place.End : section.Place.Start + 1;
+            return Checked(_body[..place] + (section.Members.Count > 0 ? ", " : string.Empty) + list + _body[place..], [], settings);
         }
 
-        List<string> lines = TextFile.Lines(_body);
-        YamlMember last = section.Members![^1];
-        int end = Math.Max(last.Line, last.LastLine);
-        for (int i = end; i < lines.Count && (string.IsNullOrWhiteSpace(lines[i]) || IndentOf(lines[i]) > last.Column || IsOwnRemark(lines[i], last.Column)); i++)
+        List<string> lines = Lines();
+        ConfigMember last = section.Members[^1];
+        int end = Math.Max(last.Line, last.Node.Place.LastLine), column = last.NamePlace.Column;
+        for (int i = end; i < lines.Count && (string.IsNullOrWhiteSpace(lines[i]) || IndentOf(lines[i]) > column || IsOwnRemark(lines[i], column)); i++)
         {
             end = string.IsNullOrWhiteSpace(lines[i]) ? end : i + 1;
         }
 
-        string indent = new(' ', last.Column);
+        string indent = new(' ', column);
         TextFile.InsertAfter(lines, end - 1, settings.Select(setting => indent + LineOf(setting, [])), TextFile.NewLineOf(_body));
         return Checked(string.Concat(lines), [], settings);
     }
 
+    // YAML ends lines also where nothing else does: there its count of them is another.
+    private List<string> Lines() => _body.AsSpan().ContainsAny('\u0085', '\u2028', '\u2029') || _body.Replace("\r\n", "\n", StringComparison.Ordinal).Contains('\r', StringComparison.Ordinal)
+        ? throw ByHand()
+        : TextFile.Lines(_body);
+
+    private KvConfigurationException ByHand() => new(_path, "a form of YAML that can be edited line by line", "one to be migrated by hand");
+
     // A value of version 1 goes over as it is written, quotes and remark with it.
-    private string LineOf(Setting setting, YamlMember[] old)
+    private string LineOf(Setting setting, ConfigMember[] old)
     {
         string name = setting.Key == "max_tokens" ? "kv_cache_size" : setting.Key == "cache_strategy" ? "kv_cache_strategy" : string.Empty;
         return Array.Find(old, member => member.Name == name) is { } member
-            ? setting.Key + _body[member.NameEnd..EndOfLine(member.NameEnd)]
+            ? setting.Key + _body[member.NamePlace.End..EndOfLine(member.NamePlace.End)]
             : $"{setting.Key}: {setting.Value}";
     }
 
-    private string? RemarkOf(YamlMember member)
+    private string? RemarkOf(ConfigMember member)
     {
-        string rest = _body[member.ValueEnd..EndOfLine(member.ValueEnd)].Trim();
+        int end = member.Node.Place.End;
+        string rest = _body[end..EndOfLine(end)].Trim();
         return rest.StartsWith('#') ? rest : null;
     }
 
@@ -121,16 +135,33 @@ internal sealed class YamlText : IConfigText
 
     private static int IndentOf(string line) => line.Length - line.TrimStart(' ').Length;
 
-    private static string? FindIn(List<YamlMember> members, string key) => members.Find(member => member.Name == key)?.Value;
+    private static bool IsNothing(ConfigNode node) => node.Kind == NodeKind.Null && node.Place.Start == node.Place.End;
+
+    private static ConfigMember? MemberOf(ConfigNode node, string key) => node.Members.FirstOrDefault(member => member.Name == key);
+
+    private string? FindIn(ConfigNode node, string key) => MemberOf(node, key) is { } member ? ValueOf(member.Node) : null;
+
+    // As written; a sequence is there, but is no value.
+    private string? ValueOf(ConfigNode node) => node.Kind switch
+    {
+        NodeKind.Null => _body[node.Place.Start..node.Place.End],
+        NodeKind.Sequence => string.Empty,
+        _ => node.Text,
+    };
+
+    // Every scalar by its path: what an edit must not change.
+    private static IEnumerable<(string Path, string? Value)> Leaves(ConfigNode node, string path = "") => node.Members.Count == 0
+        ? node.Kind == NodeKind.Mapping ? [] : [(path, node.Text)]
+        : node.Members.SelectMany((member, i) => Leaves(member.Node, $"{path}/{(node.Kind == NodeKind.Sequence ? $"{i}" : member.Name)}"));
 
     // YAML has more forms than an edit by lines can know: what is read afterwards decides.
     private YamlText Checked(string text, string[] gone, IReadOnlyList<Setting> settings)
     {
         var edited = new YamlText(_path, _mark + text);
-        HashSet<(string, string)> after = [.. YamlMember.Leaves(edited._root)];
-        bool isWhole = YamlMember.Leaves(_root).All(leaf => gone.Contains(leaf.Path) || after.Contains(leaf));
+        HashSet<(string, string?)> after = [.. Leaves(edited._root)];
+        bool isWhole = Leaves(_root).All(leaf => gone.Contains(leaf.Path) || after.Contains(leaf));
         return isWhole && settings.All(setting => edited.Find(setting.Key) == setting.Value)
             ? edited
-            : throw new KvConfigurationException(_path, "a form of YAML that can be edited line by line", "one to be migrated by hand");
+            : throw ByHand();
     }
 }

@@ -65,6 +65,45 @@ public class BackupTests
         }
     }
 
+    // Each change of a byte and each length, in turn through everything that looks at the journal first.
+    [Fact]
+    public void A_damaged_journal_is_named_with_the_way_out_and_nothing_of_it_is_used()
+    {
+        using DiskProject project = Filled();
+        KvCacheConfigManager manager = project.Manager();
+        KvConfigBackup backup = manager.BackupCurrentConfig();
+        var change = new FileChange(File, manager.Files.Read(File, TextFile.MostBytes), new FileImage("new"u8.ToArray(), 0x1A4));
+        byte[] journal = SealedText.Write("journal", new { Changes = new[] { change } }).Bytes;
+        Action[] deeds =
+        [
+            manager.Recover, () => manager.DetectOldFormat(), () => manager.BackupCurrentConfig(), () => manager.MigrateToNewFormat(), () => manager.RestoreFromBackup(backup),
+            () => new KvUpgrade(manager).Run(), () => new KvUpgrade(manager).Rollback(),
+        ];
+        string path = project.PathOf(".kvcache/JOURNAL");
+        for (int i = 0; i < journal.Length; i++)
+        {
+            byte[] altered = [.. journal];
+            altered[i] ^= 1;
+            foreach (byte[] damaged in new[] { altered, journal[..i] })
+            {
+                System.IO.File.WriteAllBytes(path, damaged);
+                KvCacheException error = Assert.ThrowsAny<KvCacheException>(deeds[i % deeds.Length]);
+                Assert.True(error is KvCorruptionException or KvNewerVersionException, error.Message);
+                Assert.True(error is KvNewerVersionException || error.Message.StartsWith($"E004: {path}: ", StringComparison.Ordinal), error.Message);
+                Assert.True(error is KvNewerVersionException || error.Message.Contains("remove it", StringComparison.Ordinal), error.Message);
+                Assert.Equal((Old, Env), (project.Read(File), project.Read(".env")));
+                Assert.Equal(damaged, System.IO.File.ReadAllBytes(path));
+            }
+        }
+
+        System.IO.File.Delete(path);
+        Assert.True(manager.DetectOldFormat());
+        System.IO.File.WriteAllBytes(path, journal);
+        Assert.Null(Record.Exception(manager.Recover));
+        Assert.Equal("new", project.Read(File));
+        Assert.False(System.IO.File.Exists(path));
+    }
+
     [Theory]
     [InlineData("../outside")]
     [InlineData("/etc/outside")]

@@ -56,6 +56,9 @@ public sealed class MalformedTests : IDisposable
     [InlineData("a: 1\n---\nb: 2", "2: expected one document, got a second one")]
     [InlineData("? [a]\n: 1", "1: expected plain YAML without anchors, aliases and tags, got a key that is no text")]
     [InlineData("- 1", "1: expected keys, with kv_cache among them, got another value")]
+    [InlineData("kv_cache:\n  <<: 1", "2: <<: expected plain YAML without anchors, aliases and tags, got a merge")]
+    [InlineData("a:\n  b: 1\n  :", "4: null: expected YAML, got something else")]
+    [InlineData("...\n    b: 1\n[", "1: expected YAML, got something else")]
     [InlineData("version: abc", "1: version: expected a version, 2.1 or older, got \"abc\"")]
     public void Yaml(string text, string expected) => Refused("c.yaml", Encoding.UTF8.GetBytes(text), "{file}:" + expected);
 

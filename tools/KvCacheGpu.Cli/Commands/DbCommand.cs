@@ -21,14 +21,14 @@ internal static class DbCommand
             SnapshotStore snapshots = StoreChoice.Open(parsed.GetValue(store));
             CacheCatalog catalog = new(parsed.GetRequiredValue(database));
             IReadOnlyList<SnapshotInfo> whole = [.. (await snapshots.ListAsync(cancel).ConfigureAwait(false)).Where(info => info.Name is not null)];
-            CatalogRebuild done = await catalog.RebuildAsync(whole.Select(info => CatalogRecord.Of(info, snapshots.StorePath)).ToAsyncEnumerable(), cancel).ConfigureAwait(false);
+            CatalogRebuild done = await catalog.RebuildAsync(snapshots.StorePath, whole.Select(info => CatalogRecord.Of(info, snapshots.StorePath)).ToAsyncEnumerable(), cancel).ConfigureAwait(false);
             if (parsed.GetValue(json))
             {
                 terminal.WriteJson(done);
             }
             else
             {
-                terminal.Output.WriteLine($"{catalog.Schema.Address}: {done.Recorded} snapshots recorded, {done.Removed} entries of others removed");
+                terminal.Output.WriteLine($"{catalog.Schema.Address}: {done.Recorded} snapshots recorded, {done.Removed} that are gone removed");
             }
 
             return CommandLine.Done;
@@ -107,12 +107,7 @@ internal static class DbCommand
         return command;
     }
 
-    private static Option<string> Database() => new("--database")
-    {
-        Description = "sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/NAME; PGPASSWORD holds a password too.",
-        HelpName = "URL",
-        Required = true,
-    };
+    private static Option<string> Database() => Choice.Database("The catalog", isRequired: true);
 
     private static void Print(Terminal terminal, CatalogSchema schema, int from, IReadOnlyList<SchemaStep> steps, bool isDry, bool json)
     {

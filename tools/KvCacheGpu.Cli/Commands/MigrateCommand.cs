@@ -16,7 +16,7 @@ internal static class MigrateCommand
         Option<string?> data = Choice.Text("--data", "FILE", "An old cache, .pkl or .pt, to make a snapshot of. Default: none.");
         Option<string?> to = Choice.Text("--to", "NAME", "The snapshot to make of it. Default: the file's name.");
         Option<string?> store = Choice.Text("--store", "DIR", $"Where snapshots lie. Default: ./{DataCommand.DefaultStore}.");
-        Option<string?> database = Database();
+        Option<string> database = Choice.Database("The catalog");
         Command command = place.On(new Command("migrate", "The whole upgrade as one run: checks, backup, configuration, environment, data, database, verification.")
         {
             lossless, data, to, store, database,
@@ -52,7 +52,7 @@ internal static class MigrateCommand
     {
         var place = new ConfigPlace();
         Argument<string?> id = new("RUN") { Description = "The run. Default: the newest that is not undone.", Arity = ArgumentArity.ZeroOrOne };
-        Option<string?> database = Database();
+        Option<string> database = Choice.Database("The catalog");
         Command command = place.On(new Command("rollback", "Undo an upgrade, byte for byte.") { id, database });
         command.SetAction(parsed => ConfigPlace.Guarded(() =>
         {
@@ -63,7 +63,4 @@ internal static class MigrateCommand
         }));
         return command;
     }
-
-    private static Option<string?> Database() => Choice.Text(
-        "--database", "URL", "The catalog: sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/NAME; PGPASSWORD holds a password too. Default: none.");
 }

@@ -34,7 +34,7 @@ internal static class RunCommand
         Option<string?> save = Choice.Text("--save", "NAME", "Leave a snapshot behind, for --load to go on from.");
         Option<string?> load = Choice.Text("--load", "NAME", "Go on from a snapshot that --save left, or from an old cache file, .pt or .pkl; a prompt, if any, follows on what it holds.");
         Option<string?> store = StoreChoice.Store();
-        Option<string?> database = CatalogRecord.Database();
+        Option<string> database = Choice.Database("A catalog to record the snapshot in");
         Option<bool> json = Choice.Json();
         Command command = new("run", "Generate text through the cache.")
         {

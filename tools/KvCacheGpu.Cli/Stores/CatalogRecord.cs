@@ -1,4 +1,3 @@
-using System.CommandLine;
 using KvCacheGpu.Catalog;
 
 namespace KvCacheGpu.Cli;
@@ -6,10 +5,6 @@ namespace KvCacheGpu.Cli;
 /// <summary>Joins the store to the catalog: a snapshot, as the catalog records it. The store is what counts; without a catalog everything goes on.</summary>
 internal static class CatalogRecord
 {
-    /// <summary>--database, of commands that save.</summary>
-    public static Option<string?> Database() => Choice.Text(
-        "--database", "URL", "A catalog to record the snapshot in: sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/NAME. Default: none.");
-
     /// <summary>What a store says of a snapshot.</summary>
     /// <param name="info">The snapshot.</param>
     /// <param name="store">The store's directory.</param>

@@ -9,7 +9,8 @@ namespace KvCacheGpu.Cli;
 /// lies nothing that is ours to drop. What an older version has no column for is kept aside.
 /// </summary>
 /// <param name="database">The address; null where none was given, and a journal alone may know of one.</param>
-internal sealed class DatabaseStep(string? database) : IUpgradeStep
+/// <param name="options">How patient to be; the default where null.</param>
+internal sealed class DatabaseStep(string? database, CatalogOptions? options = null) : IUpgradeStep
 {
     private const string Sqlite = "sqlite:";
 
@@ -27,7 +28,7 @@ internal sealed class DatabaseStep(string? database) : IUpgradeStep
             return null;
         }
 
-        var schema = new CatalogSchema(Whole(database));
+        var schema = new CatalogSchema(Whole(database), options);
         return schema.PlanAsync().GetAwaiter().GetResult().Count == 0
             ? null
             : JsonSerializer.Serialize(new Planned(schema.Address, schema.StatusAsync().GetAwaiter().GetResult().Version));
@@ -69,11 +70,11 @@ internal sealed class DatabaseStep(string? database) : IUpgradeStep
         if (database is null)
         {
             return planned.Address.StartsWith(Sqlite, StringComparison.Ordinal)
-                ? new CatalogSchema(planned.Address)
+                ? new CatalogSchema(planned.Address, options)
                 : throw new UsageException("--database", $"the address of {planned.Address}, with its user", "none");
         }
 
-        var schema = new CatalogSchema(Whole(database));
+        var schema = new CatalogSchema(Whole(database), options);
         return schema.Address == planned.Address
             ? schema
             : throw new UsageException("--database", $"the database that the run began with, {planned.Address}", schema.Address);

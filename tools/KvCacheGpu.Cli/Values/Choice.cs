@@ -45,6 +45,16 @@ internal static class Choice
             return value >= least;
         });
 
+    /// <summary>--database.</summary>
+    /// <param name="what">What the catalog is for.</param>
+    /// <param name="isRequired">Whether the command is nothing without one. The default value is false.</param>
+    public static Option<string> Database(string what, bool isRequired = false) => new("--database")
+    {
+        Description = $"{what}: sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/NAME; PGPASSWORD holds a password too.{(isRequired ? string.Empty : " Default: none.")}",
+        HelpName = "URL",
+        Required = isRequired,
+    };
+
     /// <summary>A page format.</summary>
     public static Option<PageFormat?> Format(string name, string description) => Parsed<PageFormat?>(
         name,
