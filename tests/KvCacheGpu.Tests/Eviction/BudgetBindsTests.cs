@@ -41,6 +41,27 @@ public sealed class BudgetBindsTests
     }
 
     [Fact]
+    public void Whatever_is_above_the_least_budget_is_enough()
+    {
+        KvCacheConfig config = TightCaches.Config("adaptive", new KvFormats(PageFormat.I8, PageFormat.I8), maxSequences: 1);
+        long minimum = TightCaches.MinimumOf(config, Simd);
+        for (long budget = minimum; budget < 3 * minimum; budget += 997)
+        {
+            // Slabs differ from budget to budget; what is refused does not.
+            config.MemoryBudgetBytes = budget;
+            Assert.Equal(minimum, TightCaches.MinimumOf(config, Simd));
+            using KvCache cache = Simd(G, config);
+            using KvSequence sequence = cache.CreateSequence();
+            for (int id = 0; id < 40; id++)
+            {
+                sequence.Decode(id);
+            }
+
+            Assert.InRange(cache.AllocatedBytes, 1, budget);
+        }
+    }
+
+    [Fact]
     public void Pinned_tokens_stay_until_they_are_given_up()
     {
         KvCacheConfig config = TightCaches.Config("lru", F32);

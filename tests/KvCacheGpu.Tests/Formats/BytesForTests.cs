@@ -36,6 +36,18 @@ public sealed class BytesForTests
         }
     }
 
+    [Fact]
+    public void A_small_cache_has_scratch_for_one_thread_and_a_large_one_for_all()
+    {
+        var config = new KvCacheConfig { Device = "cpu", MaxTokens = 2_048, KeyFormat = PageFormat.T4, ValueFormat = PageFormat.V4 };
+        Assert.Equal(Of(G, threads: 1), KvCache.BytesFor(G, config));
+        var large = new KvGeometry(layers: 64, queryHeads: 8, kvHeads: 8, keyWidth: 128);
+        Assert.Equal(Of(large, threads: 0), KvCache.BytesFor(large, config));
+
+        KvCacheBytes Of(KvGeometry geometry, int threads) =>
+            KvCache.BytesFor(geometry, config, (shape, bytes, observer) => new SimdTier(shape, bytes, SimdLevel.Auto, threads, observer));
+    }
+
     private static void Check(KvCacheBytes bytes, KvCacheConfig config)
     {
         using var cache = new KvCache(G, config);
