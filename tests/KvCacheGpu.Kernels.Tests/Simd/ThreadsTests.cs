@@ -7,7 +7,7 @@ public class ThreadsTests
 {
     private const int Tokens = 32;
 
-    private static readonly KernelShape Shape = Shapes.Encoded(new KvGeometry(1, 4, 2, 64, pageTokens: 16), PageFormat.T4, 1, 8);
+    private static readonly KernelShape Shape = Shapes.Mixed(new KvGeometry(1, 4, 2, 64, pageTokens: 16), PageFormat.F16, PageFormat.T4, PageFormat.V4, 1, 8);
 
     [Fact]
     public void As_many_threads_are_taken_as_scratch_has_room_for()

@@ -1,0 +1,37 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.Tests;
+
+/// <summary>How the budget is cut into slabs.</summary>
+public sealed class BudgetPlanTests
+{
+    private static readonly KvFormats[] Small = [new(PageFormat.I8, PageFormat.I8), new(PageFormat.T4, PageFormat.V4), new(PageFormat.T2, PageFormat.V2)];
+
+    [Fact]
+    public void Any_budget_from_the_least_on_has_the_slabs_that_one_sequence_always_holds()
+    {
+        int differ = 0;
+        foreach ((int width, int pageTokens) in new[] { (16, 2), (96, 2), (128, 128), (200, 64) })
+        {
+            var geometry = new KvGeometry(layers: 2, queryHeads: 4, kvHeads: 2, keyWidth: width, pageTokens: pageTokens);
+            foreach (KvFormats[] targets in new[] { Small, Small[..1], Small[1..], [] })
+            {
+                var config = new KvCacheConfig { MaxTokens = 2_432, Policy = new AdaptivePolicy { WindowTokens = 128 }, DemotionFormats = targets };
+                long least = new BudgetPlan(config.ClassesFor(geometry), config, tierBytes: 0).MinimumBytes;
+                var units = new HashSet<int>();
+                for (int percent = 100; percent < 400; percent += 5)
+                {
+                    config.MemoryBudgetBytes = ((least * percent) + 99) / 100;
+                    var plan = new BudgetPlan(config.ClassesFor(geometry), config, tierBytes: 0);
+                    Assert.Equal(least, plan.MinimumBytes);
+                    Assert.True(plan.SlabsWithin(config.MemoryBudgetBytes.Value) >= plan.FewestSlabs(), $"width {width}, {targets.Length} targets, {percent} %");
+                    units.Add(plan.Slabs.Units);
+                }
+
+                differ += units.Count > 1 ? 1 : 0;
+            }
+        }
+
+        Assert.True(differ > 0, "larger budgets have larger slabs");
+    }
+}
