@@ -7,7 +7,8 @@ namespace KvCacheGpu.Benchmarks;
 /// <summary>What scoring and planning take of decode: the same steps with no policy and with each of several, in turns, under budgets that bind.</summary>
 /// <remarks>
 /// A turn is as many steps as a page has tokens, so that it seals a page of every row once. Attention to as many tokens takes the same time
-/// with and without a policy, so that what a policy costs is what its commits take beyond those of the cache without one.
+/// with and without a policy, so that what a policy costs is what begin and
+/// commit (scores, plans, moves) take beyond those of the cache without one.
 /// </remarks>
 internal static class PlanningRates
 {
@@ -42,15 +43,15 @@ internal static class PlanningRates
 
     private static void Report(Decoding[] decodings)
     {
-        (double whole, double commit) = (Median(decodings[0].Steps), Median(decodings[0].Commits));
+        (double whole, double ends) = (Median(decodings[0].Steps), Median(decodings[0].Ends));
         Print("");
-        Print("| policy | tokens held | dropped meanwhile | ms a step | ms of it commit | scoring and planning, of decode |");
+        Print("| policy | tokens held | dropped meanwhile | ms a step | ms of it begin and commit | scoring and planning, of decode |");
         Print("|---|---|---|---|---|---|");
         foreach (Decoding d in decodings)
         {
-            double cost = (Median(d.Commits) - commit) / whole;
+            double cost = (Median(d.Ends) - ends) / whole;
             Print(string.Create(CultureInfo.InvariantCulture,
-                $"| {d.Name} | {d.Held} | {d.Dropped} | {Median(d.Steps):f2} | {Median(d.Commits):f3} | {(d.Name == "none" ? "" : $"{cost:p2}")} |"));
+                $"| {d.Name} | {d.Held} | {d.Dropped} | {Median(d.Steps):f2} | {Median(d.Ends):f3} | {(d.Name == "none" ? "" : $"{cost:p2}")} |"));
         }
     }
 
@@ -110,7 +111,7 @@ internal static class PlanningRates
 
         public List<double> Steps { get; } = [];
 
-        public List<double> Commits { get; } = [];
+        public List<double> Ends { get; } = [];
 
         public double Held => _sequence.Length - _sequence.EvictedTokens;
 
@@ -118,11 +119,12 @@ internal static class PlanningRates
 
         public void Turn(bool counts)
         {
-            long whole = 0, commits = 0;
+            long whole = 0, ends = 0;
             for (int i = 0; i < _geometry.PageTokens; i++, _token++)
             {
                 long start = Stopwatch.GetTimestamp();
                 using KvStep step = _sequence.Begin([_token]);
+                ends += Stopwatch.GetTimestamp() - start;
                 int rowWidth = _geometry.KvHeads * _geometry.KeyWidth;
                 ReadOnlySpan<float> keys = _keys.AsSpan(_token % Chunk * rowWidth, rowWidth);
                 ReadOnlySpan<float> queries = _queries.AsSpan(_token % Queries * _geometry.QueryHeads * _geometry.KeyWidth, _output.Length);
@@ -134,14 +136,14 @@ internal static class PlanningRates
 
                 long attended = Stopwatch.GetTimestamp();
                 step.Commit();
-                commits += Stopwatch.GetTimestamp() - attended;
+                ends += Stopwatch.GetTimestamp() - attended;
                 whole += Stopwatch.GetTimestamp() - start;
             }
 
             if (counts)
             {
                 Steps.Add(whole * 1e3 / Stopwatch.Frequency / _geometry.PageTokens);
-                Commits.Add(commits * 1e3 / Stopwatch.Frequency / _geometry.PageTokens);
+                Ends.Add(ends * 1e3 / Stopwatch.Frequency / _geometry.PageTokens);
             }
         }
 
