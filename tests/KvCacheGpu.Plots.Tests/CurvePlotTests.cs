@@ -27,6 +27,14 @@ public sealed class CurvePlotTests
     }
 
     [Fact]
+    public void Curves_beyond_the_colours_are_told_apart_from_those_before()
+    {
+        Curve[] eleven = [.. Enumerable.Range(0, 11).Select(i => new Curve("same", [new(0, i, i, i), new(1, i, i, i)]))];
+        byte[] swapped = Plot([eleven[10], .. eleven[1..10], eleven[0]]).ToPng();
+        Assert.NotEqual(Plot(eleven).ToPng(), swapped);
+    }
+
+    [Fact]
     public void No_curve_is_an_empty_plot() => Assert.Equal(Signature, Plot().ToPng()[..8]);
 
     private static CurvePlot Plot(params Curve[] curves) => new("title", "bytes", "quality", curves);

@@ -19,6 +19,8 @@ public sealed record CurvePlot(string Title, string XLabel, string YLabel, IRead
     private const float MarkSize = 13;
     private const double Margin = .06;
 
+    private static readonly ScottPlot.Palettes.Category10 _palette = new ScottPlot.Palettes.Category10();
+
     /// <summary>Draws the picture.</summary>
     /// <returns>The bytes of a PNG file.</returns>
     public byte[] ToPng()
@@ -29,9 +31,9 @@ public sealed record CurvePlot(string Title, string XLabel, string YLabel, IRead
         plot.YLabel(YLabel);
 
         // Marks last and larger: a curve that ends in one does not hide it.
-        foreach (Curve curve in Curves.OrderBy(c => c.Points.Count == 1))
+        foreach ((int index, Curve curve) in Curves.OrderBy(c => c.Points.Count == 1).Index())
         {
-            Add(plot, curve);
+            Add(plot, curve, index);
         }
 
         plot.Axes.Margins(Margin, Margin);
@@ -39,13 +41,17 @@ public sealed record CurvePlot(string Title, string XLabel, string YLabel, IRead
         return plot.GetImage(Width, Height).GetImageBytes(ImageFormat.Png);
     }
 
-    private static void Add(Plot plot, Curve curve)
+    // As many colours as there are, then the same in dashes and squares.
+    private static void Add(Plot plot, Curve curve, int index)
     {
+        bool isRepeated = index >= _palette.Colors.Length;
         CurvePoint[] points = [.. curve.Points.OrderBy(p => p.X)];
         var line = plot.Add.Scatter(points.Select(p => p.X).ToArray(), points.Select(p => p.Y).ToArray());
         line.LegendText = curve.Name;
+        line.Color = _palette.GetColor(index);
+        line.LinePattern = isRepeated ? LinePattern.Dashed : LinePattern.Solid;
         line.MarkerSize = points.Length == 1 ? MarkSize : PointSize;
-        line.MarkerShape = points.Length == 1 ? MarkerShape.OpenDiamond : MarkerShape.FilledCircle;
+        line.MarkerShape = points.Length == 1 ? MarkerShape.OpenDiamond : isRepeated ? MarkerShape.FilledSquare : MarkerShape.FilledCircle;
         foreach (CurvePoint p in points.Where(p => p.High > p.Low))
         {
             plot.Add.Line(p.X, p.Low, p.X, p.High).Color = line.Color;
