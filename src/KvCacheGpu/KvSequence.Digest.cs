@@ -37,7 +37,7 @@ public sealed partial class KvSequence
         return ReadDigest(row, entry, mean, deviation);
     }
 
-    /// <summary>The same of a row's entry. The sequence is the caller's.</summary>
+    /// <summary>The same of a row's entry; of the mean alone where there is no room for the deviation. The sequence is the caller's.</summary>
     internal bool ReadDigest(int row, int entry, Span<float> mean, Span<float> deviation)
     {
         if (Table.PageClass(row, entry) == KernelShape.Open)
@@ -49,7 +49,7 @@ public sealed partial class KvSequence
         PageLayout layout = Cache.Tier.Shape.Classes[Table.PageClass(row, entry)];
 
         long word = (long)Table.Slot(row, entry) * PageLayout.UnitWords;
-        Span<int> words = stackalloc int[layout.DigestStride];
+        Span<int> words = stackalloc int[deviation.IsEmpty ? layout.DigestStride / 2 : layout.DigestStride];
         Span<int> scales = stackalloc int[layout.ScaleStride / 2];
         lock (Cache.DeviceGate)
         {
@@ -65,6 +65,10 @@ public sealed partial class KvSequence
         for (int i = 0; i < width; i++)
         {
             mean[i] = (float)digest[i] * unit;
+        }
+
+        for (int i = 0; i < width && !deviation.IsEmpty; i++)
+        {
             deviation[i] = (float)digest[layout.DigestStride + i] * unit;
         }
 

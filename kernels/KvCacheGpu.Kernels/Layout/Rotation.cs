@@ -54,13 +54,9 @@ public static class Rotation
         int block = BlockSize(vector.Length);
         for (int half = 1; half < block; half *= 2)
         {
-            for (int i = 0; i < vector.Length; i++)
+            for (int start = 0; start < vector.Length; start += 2 * half)
             {
-                if ((i & half) == 0)
-                {
-                    (float a, float b) = (vector[i], vector[i + half]);
-                    (vector[i], vector[i + half]) = (a + b, a - b);
-                }
+                Combine(vector.Slice(start, half), vector.Slice(start + half, half));
             }
         }
 
@@ -68,6 +64,23 @@ public static class Rotation
         for (int i = 0; i < vector.Length; i++)
         {
             vector[i] *= norm;
+        }
+    }
+
+    // One butterfly of each pair: lanes change neither operands nor order, so that the sums are the same to the bit.
+    private static void Combine(Span<float> a, Span<float> b)
+    {
+        int i = 0;
+        for (; i <= a.Length - Vector<float>.Count; i += Vector<float>.Count)
+        {
+            (var x, var y) = (new Vector<float>(a[i..]), new Vector<float>(b[i..]));
+            (x + y).CopyTo(a[i..]);
+            (x - y).CopyTo(b[i..]);
+        }
+
+        for (; i < a.Length; i++)
+        {
+            (a[i], b[i]) = (a[i] + b[i], a[i] - b[i]);
         }
     }
 

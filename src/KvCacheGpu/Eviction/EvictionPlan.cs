@@ -190,13 +190,12 @@ internal sealed partial class EvictionPlan : IDisposable
 
         int width = _cache.Geometry.KeyWidth;
         Span<float> means = Memory.KeyMeans;
-        using var deviation = new Pooled<float>(width);
         for (int row = 0; row < sequence.Table.Rows; row++)
         {
             for (int page = Memory.RowStarts[row]; page < Memory.RowStarts[row + 1]; page++)
             {
                 Span<float> mean = means.Slice(page * width, width);
-                if (!sequence.ReadDigest(row, page - Memory.RowStarts[row], mean, deviation.Span))
+                if (!sequence.ReadDigest(row, page - Memory.RowStarts[row], mean, deviation: []))
                 {
                     // Kept in full precision: nothing wrote one.
                     mean.Clear();

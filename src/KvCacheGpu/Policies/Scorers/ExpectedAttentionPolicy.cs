@@ -49,12 +49,6 @@ public sealed class ExpectedAttentionPolicy : RankedPolicy
     /// <summary>What queries of a mean and a variance are expected to make of a key: the logarithm of their mean exp(q.k / sqrt(d)).</summary>
     internal static float Logit(ReadOnlySpan<float> key, ReadOnlySpan<float> mean, ReadOnlySpan<float> variance)
     {
-        float spread = 0;
-        for (int i = 0; i < key.Length; i++)
-        {
-            spread += variance[i] * key[i] * key[i];
-        }
-
-        return (Vectors.Dot(key, mean) / MathF.Sqrt(key.Length)) + (spread / (2 * key.Length));
+        return (Vectors.Dot(key, mean) / MathF.Sqrt(key.Length)) + (Vectors.Square(key, variance) / (2 * key.Length));
     }
 }

@@ -26,6 +26,26 @@ internal static class Vectors
     /// <summary>|a|^2.</summary>
     public static float Square(ReadOnlySpan<float> a) => Dot(a, a);
 
+    /// <summary>The sum of a^2, each times its weight.</summary>
+    public static float Square(ReadOnlySpan<float> a, ReadOnlySpan<float> weights)
+    {
+        Vector<float> sum = Vector<float>.Zero;
+        int i = 0;
+        for (; i <= a.Length - Vector<float>.Count; i += Vector<float>.Count)
+        {
+            var v = new Vector<float>(a[i..]);
+            sum += v * v * new Vector<float>(weights[i..]);
+        }
+
+        float total = Vector.Sum(sum);
+        for (; i < a.Length; i++)
+        {
+            total += a[i] * a[i] * weights[i];
+        }
+
+        return total;
+    }
+
     /// <summary>sum += a * factor.</summary>
     public static void Add(Span<float> sum, ReadOnlySpan<float> a, float factor)
     {
