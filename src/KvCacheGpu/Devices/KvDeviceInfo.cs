@@ -3,7 +3,7 @@ namespace KvCacheGpu;
 /// <summary>What runs a cache's kernels.</summary>
 public enum KvDeviceKind
 {
-    /// <summary>The host's own SIMD units, all cores.</summary>
+    /// <summary>The host's own SIMD units.</summary>
     Cpu,
 
     /// <summary>An NVIDIA GPU.</summary>
