@@ -21,7 +21,7 @@ public sealed partial class KvSequence
                     for (int entry = 0; entry < entries; entry++)
                     {
                         int slot = Table.Slot(row, entry);
-                        movable.Span[Cache.Pool.SlabOfSlot(slot)] += MayMove(slot) ? 1 : 0;
+                        movable.Span[Cache.Pool.SlabOf(slot)] += MayMove(slot) ? 1 : 0;
                     }
                 }
 
@@ -59,7 +59,7 @@ public sealed partial class KvSequence
                 {
                     int pageClass = Table.PageClass(row, entry);
                     int slot = Table.Slot(row, entry);
-                    if (Cache.Pool.SlabOfSlot(slot) == slab && MayMove(slot) && Cache.HasBytesFor(pageClass))
+                    if (Cache.Pool.SlabOf(slot) == slab && MayMove(slot) && Cache.HasBytesFor(pageClass))
                     {
                         pages[count] = new PageDemotion(row, Table.PageIndex(row, entry), pageClass);
                         slots[count++] = Cache.Pool.TakeBeside(slab, pageClass);

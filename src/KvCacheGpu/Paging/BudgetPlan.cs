@@ -35,12 +35,12 @@ internal sealed class BudgetPlan
         }
 
         Spare = spare;
-        Slabs = ChooseSlabs();
+        (Slabs, MinimumBytes) = ChooseSlabs();
     }
 
     public TableMap Map { get; }
 
-    public SlabShape Slabs { get; private set; } = null!;
+    public SlabShape Slabs { get; }
 
     /// <summary>Slots that steps leave free, one of each class that pages may be demoted to: there is always room to make room.</summary>
     public SlotCounts Spare { get; }
@@ -53,9 +53,6 @@ internal sealed class BudgetPlan
     private long PlanBytes => _config.Policy is null ? 0 : PlanMemory.BookkeepingBytes(_shape, Needs);
 
     private long Rows => (long)_shape.Geometry.Layers * _shape.Geometry.KvHeads;
-
-    private long SlabBytes => Slabs.BytesWithBookkeeping
-        + (_config.PrefixReuse ? ((Slabs.Units * PrefixPages.MostBytesOfRow(_shape)) + _blockUnits - 1) / _blockUnits : 0);
 
     /// <summary>Rows that name every block that sealed pages could hold, and one to take before another is given up.</summary>
     public int BlockRows(int slabs) => (int)Math.Min(int.MaxValue / 2, FewestBlockRows + ((long)slabs * Slabs.Units / _blockUnits));
@@ -73,31 +70,10 @@ internal sealed class BudgetPlan
         + SequenceScores.BookkeepingBytes(_shape, Needs) + (_config.MergePages ? DeadTokens.BookkeepingBytes(_shape) : 0);
 
     /// <summary>Slabs with which one sequence steps token by token for ever, within what its policy keeps.</summary>
-    public long FewestSlabs()
-    {
-        long longest = _config.MaxTokens / _shape.Geometry.PageTokens;
-        long kept = Math.Min(_config.Policy?.MostKeptPages(_shape.Geometry.PageTokens) ?? 0, longest);
-        long[] slots = SpareSlots();
-        slots[KernelShape.Open] += 2 * Rows;
-        _classes.AddSealed(slots, inPlace => kept + (inPlace ? 0 : 1));
-        return Slabs.SlabsFor(slots);
-    }
+    public long FewestSlabs() => Slabs.SlabsFor(FewestSlots());
 
     /// <summary>Slabs with which MaxTokens tokens fit, however they are spread over MaxSequences sequences and steps.</summary>
-    public long SlabsForMaxTokens()
-    {
-        long full = _config.MaxTokens / _shape.Geometry.PageTokens;
-        long all = full + _config.MaxSequences;
-        long open = Math.Min(all, (3L * _config.MaxSequences) + (_config.MaxBatchTokens / _shape.Geometry.PageTokens));
-        long[] slots = SpareSlots();
-        for (int layer = 0; layer < _shape.Geometry.Layers; layer++)
-        {
-            slots[KernelShape.Open] += (_classes.SealsInPlace(layer) ? all : open) * _shape.Geometry.KvHeads;
-        }
-
-        _classes.AddSealed(slots, inPlace => inPlace ? 0 : full);
-        return Slabs.SlabsFor(slots);
-    }
+    public long SlabsForMaxTokens() => Slabs.SlabsFor(SlotsForMaxTokens());
 
     /// <summary>Slabs beyond which no table could list more.</summary>
     public long MostSlabs()
@@ -115,16 +91,16 @@ internal sealed class BudgetPlan
     }
 
     /// <summary>The least budget that a cache can be made with.</summary>
-    public long MinimumBytes { get; private set; } = long.MaxValue;
+    public long MinimumBytes { get; }
 
     /// <summary>Bytes of slabs that the budget holds beside everything else, whether tables could list as many or not.</summary>
-    public long SlabBytesWithin(long budget) => (budget - FixedBytes) / SlabBytes * Slabs.Bytes;
+    public long SlabBytesWithin(long budget) => (budget - FixedBytes) / SlabBytes(Slabs) * Slabs.Bytes;
 
     /// <summary>Slabs that the budget holds beside everything else.</summary>
     /// <exception cref="KvConfigurationException">Fewer than the least; names the budget that suffices.</exception>
     public int SlabsWithin(long budget)
     {
-        long slabs = (budget - FixedBytes) / SlabBytes;
+        long slabs = (budget - FixedBytes) / SlabBytes(Slabs);
         if (budget < MinimumBytes)
         {
             throw new KvConfigurationException(
@@ -158,24 +134,53 @@ internal sealed class BudgetPlan
     }
 
     // Of the slabs that the budget has room for, those that lose least: by what slots leave over of them, and by half a slab of each size, which is not full.
-    private SlabShape ChooseSlabs()
+    private (SlabShape Slabs, long Minimum) ChooseSlabs()
     {
-        Slabs = new SlabShape(_shape, slots: 1);
-        double bytes = Math.Max(1, Configured - FixedBytes ?? SlabsForMaxTokens() * Slabs.Bytes);
-        (SlabShape? best, double least, SlabShape smallest) = (null, double.PositiveInfinity, Slabs);
+        long[] fewest = FewestSlots();
+        var smallest = new SlabShape(_shape, slots: 1);
+        double bytes = Math.Max(1, Configured - FixedBytes ?? smallest.SlabsFor(SlotsForMaxTokens()) * smallest.Bytes);
+        (SlabShape? best, double least, long minimum) = (null, double.PositiveInfinity, long.MaxValue);
         for (int slots = 1; slots <= MostSlots; slots++)
         {
-            Slabs = new SlabShape(_shape, slots);
-            long needed = FixedBytes + (FewestSlabs() * SlabBytes);
-            (smallest, MinimumBytes) = needed < MinimumBytes ? (Slabs, needed) : (smallest, MinimumBytes);
-            double loss = Math.Max(Slabs.Waste, TolerableWaste) + (Slabs.Sizes.Count * Slabs.Bytes / (2 * bytes));
+            var slabs = new SlabShape(_shape, slots);
+            long needed = FixedBytes + (slabs.SlabsFor(fewest) * SlabBytes(slabs));
+            (smallest, minimum) = needed < minimum ? (slabs, needed) : (smallest, minimum);
+            double loss = Math.Max(slabs.Waste, TolerableWaste) + (slabs.Sizes.Count * slabs.Bytes / (2 * bytes));
             if (loss < least && !(Configured < needed))
             {
-                (best, least) = (Slabs, loss);
+                (best, least) = (slabs, loss);
             }
         }
 
-        return best ?? smallest;
+        return (best ?? smallest, minimum);
+    }
+
+    private long SlabBytes(SlabShape slabs) => slabs.BytesWithBookkeeping
+        + (_config.PrefixReuse ? ((slabs.Units * PrefixPages.MostBytesOfRow(_shape)) + _blockUnits - 1) / _blockUnits : 0);
+
+    private long[] FewestSlots()
+    {
+        long longest = _config.MaxTokens / _shape.Geometry.PageTokens;
+        long kept = Math.Min(_config.Policy?.MostKeptPages(_shape.Geometry.PageTokens) ?? 0, longest);
+        long[] slots = SpareSlots();
+        slots[KernelShape.Open] += 2 * Rows;
+        _classes.AddSealed(slots, inPlace => kept + (inPlace ? 0 : 1));
+        return slots;
+    }
+
+    private long[] SlotsForMaxTokens()
+    {
+        long full = _config.MaxTokens / _shape.Geometry.PageTokens;
+        long all = full + _config.MaxSequences;
+        long open = Math.Min(all, (3L * _config.MaxSequences) + (_config.MaxBatchTokens / _shape.Geometry.PageTokens));
+        long[] slots = SpareSlots();
+        for (int layer = 0; layer < _shape.Geometry.Layers; layer++)
+        {
+            slots[KernelShape.Open] += (_classes.SealsInPlace(layer) ? all : open) * _shape.Geometry.KvHeads;
+        }
+
+        _classes.AddSealed(slots, inPlace => inPlace ? 0 : full);
+        return slots;
     }
 
     private long[] SpareSlots()

@@ -6,9 +6,6 @@ namespace KvCacheGpu;
 /// </content>
 internal sealed unsafe partial class PagePool
 {
-    /// <summary>Slab of a slot.</summary>
-    public int SlabOfSlot(int slot) => SlabOf(slot);
-
     /// <summary>The slab that takes the least moving: all that lives in it can move, and the other slabs of its size have room. -1: none.</summary>
     /// <param name="movable">[slabs] slots of each that can move.</param>
     public int SlabToEmpty(ReadOnlySpan<int> movable)

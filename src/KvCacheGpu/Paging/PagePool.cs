@@ -220,6 +220,9 @@ internal sealed unsafe partial class PagePool : IDisposable
         state = (state & ClassMask) | (encodings.Packed << EncodingsShift);
     }
 
+    /// <summary>Slab of a slot.</summary>
+    public int SlabOf(int slot) => (slot - _firstUnit) / _slabs.Units;
+
     /// <summary>Gives back one reference; the last frees the slot.</summary>
     public void Release(int slot)
     {
@@ -280,8 +283,6 @@ internal sealed unsafe partial class PagePool : IDisposable
     }
 
     public void Dispose() => _memory.Dispose();
-
-    private int SlabOf(int slot) => (slot - _firstUnit) / _slabs.Units;
 
     private int SlabsToOpen(int size, int slots)
     {

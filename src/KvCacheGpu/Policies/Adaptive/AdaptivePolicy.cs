@@ -122,14 +122,12 @@ public sealed class AdaptivePolicy : KvPolicy
             GhostExperts.Believe(even.Span.Slice(row * _experts.Length, _experts.Length));
         }
 
-        using var expected = new Pooled<float>(ghosts is null ? pages.Rows : 0);
         nothing.Span.Clear();
-        expected.Span.Clear();
         opinions.Estimate(ghosts is null ? even.Span : ghosts.Weights, OutputError.WholeMass(pages, Decay), shares.Span);
         ghosts?.Surprises.Temper(pages, shares.Span);
         using var floors = new Floors(pages, bytesToFree, RowFloor, SegmentFloor);
         Span<float> lost = ghosts is null ? nothing.Span : ghosts.Lost;
-        using var greedy = new GreedyPlan(pages, shares.Span, ghosts is null ? expected.Span : ghosts.Surprises.Squares, floors, lost, Guard, plan);
+        using var greedy = new GreedyPlan(pages, shares.Span, ghosts is null ? default : ghosts.Surprises.Squares, floors, lost, Guard, plan);
         greedy.Fill(bytesToFree);
     }
 }

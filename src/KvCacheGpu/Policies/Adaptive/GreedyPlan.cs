@@ -20,7 +20,7 @@ internal readonly ref struct GreedyPlan : IDisposable
 
     /// <param name="pages">The pages.</param>
     /// <param name="shares">Each page's expected share of attention.</param>
-    /// <param name="surprises">[rows] mean square of the share that any page of a row may receive against expectation.</param>
+    /// <param name="surprises">[rows] mean square of the share that any page of a row may receive against expectation; empty: none.</param>
     /// <param name="floors">What rows and segments keep.</param>
     /// <param name="lost">[rows] expected share of what each row has lost; dropped pages are added.</param>
     /// <param name="guard">Lost share beyond which a row drops no more.</param>
@@ -140,7 +140,7 @@ internal readonly ref struct GreedyPlan : IDisposable
     }
 
     // Half of what is unforeseen falls where attention fell before, half anywhere in the row.
-    private double Surprise(int row, int page) => _surprises[row] == 0 ? 0 : (_surprises[row] + Math.Clamp(_shares[page], 0, 1)) / 2;
+    private double Surprise(int row, int page) => _surprises.IsEmpty || _surprises[row] == 0 ? 0 : (_surprises[row] + Math.Clamp(_shares[page], 0, 1)) / 2;
 
     private static void Offer(ref Step best, KvTransition to, int bytes, double error)
     {

@@ -64,24 +64,6 @@ internal static class OutputError
         return (p * largest * ((distance * logits) + values)) + (surprise * ((distance * Math.Min(1, logits * Wavering)) + values));
     }
 
-    /// <summary>What errors of a row are measured in: the square of its layer's whole output, which is what the next layers see.</summary>
-    public static double Unit(in KvPages pages, int row)
-    {
-        if (pages.OutputSquare.IsEmpty)
-        {
-            return 1;
-        }
-
-        int heads = pages.Geometry.KvHeads;
-        double sum = 0;
-        foreach (float square in pages.OutputSquare.Slice(row / heads * heads, heads))
-        {
-            sum += square;
-        }
-
-        return sum > 0 && double.IsFinite(sum) ? 1 / sum : 1;
-    }
-
     private static double Distance(in KvPages pages, int row, int page) =>
         ValueSquare(pages, page) + (pages.OutputSquare.IsEmpty ? 1 : pages.OutputSquare[row]);
 
