@@ -31,7 +31,7 @@ internal sealed class RootedFiles(IStoreFiles files, string root)
         }
     });
 
-    /// <summary>Puts a file in the place of another, in one step that survives a power loss.</summary>
+    /// <summary>Puts a file in the place of another, in one step that survives a power loss. It stays its owner's, where this process may give it away.</summary>
     public void Replace(string path, FileImage image) => Guarded(path, () =>
     {
         using OpenFile folder = OpenFolder(path, make: true, out string name);
@@ -40,6 +40,12 @@ internal sealed class RootedFiles(IStoreFiles files, string root)
         {
             using OpenFile file = Create(folder, temporary);
             file.Write(image.Bytes, 0);
+            if (OwnerOf(folder, name) is { } owner && owner != files.Owner(file.Descriptor))
+            {
+                files.SetOwner(file.Descriptor, owner);
+            }
+
+            // Behind the owner: a change of it takes permissions away.
             files.SetMode(file.Descriptor, image.Mode);
             file.Sync();
             if (!ReadWhole(file, path, image.Bytes.Length).AsSpan().SequenceEqual(image.Bytes))
@@ -157,6 +163,19 @@ internal sealed class RootedFiles(IStoreFiles files, string root)
             files.MakeDirectory(path);
             parent.Sync();
             return new OpenFile(files, files.OpenDirectory(path));
+        }
+    }
+
+    private FileOwner? OwnerOf(OpenFile folder, string name)
+    {
+        try
+        {
+            using OpenFile file = folder.Open(name, FileUse.Read);
+            return files.Owner(file.Descriptor);
+        }
+        catch (FileCallException error) when (error.Error == FileCallException.NoEntry)
+        {
+            return null;
         }
     }
 

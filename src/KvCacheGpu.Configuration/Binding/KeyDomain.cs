@@ -52,7 +52,10 @@ internal sealed record KeyDomain(string Allowed, bool IsText, bool TakesNull, Re
 
         // Quotes make a text of what stands in them; a number of JSON is none.
         bool fits = IsText ? kind is NodeKind.Text or NodeKind.Plain or NodeKind.Variable : kind is NodeKind.Literal or NodeKind.Plain or NodeKind.Variable;
-        value = fits ? Read(text!, kind == NodeKind.Variable) : null;
+        value = fits && !(kind == NodeKind.Plain && !IsText && BeginsWithZero(text!)) ? Read(text!, kind == NodeKind.Variable) : null;
         return value is not null;
     }
+
+    // 010 is ten to YAML 1.2 and eight to YAML 1.1: a number that two readers take for two.
+    private static bool BeginsWithZero(string text) => text.TrimStart('+', '-') is ['0', >= '0' and <= '9', ..];
 }

@@ -20,7 +20,7 @@ public sealed record KvConfigurationSources
     /// <summary>Sets what the program wants itself. The default value is null.</summary>
     public Action<KvCacheConfig>? Configure { get; init; }
 
-    /// <summary>Those that are there: what is named, else config/kv_cache.yaml (.yml, .json) and .env, and the process's environment.</summary>
+    /// <summary>Those that are there: what is named, else the first of <see cref="KvConfigLocation.DefaultFiles"/> and .env, and the process's environment.</summary>
     /// <param name="file">The file, which must be there; null looks for one.</param>
     /// <param name="env">The .env file, which must be there; null looks for one.</param>
     /// <exception cref="KvConfigurationException">E003: files of two places, or a file of another kind.</exception>
@@ -34,8 +34,8 @@ public sealed record KvConfigurationSources
         };
     }
 
-    internal IEnumerable<KeyValuePair<string, string>> Variables() => Environment
-        ?? System.Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().Select(e => KeyValuePair.Create((string)e.Key, (string)e.Value!));
+    internal IReadOnlyDictionary<string, string> Variables() => Environment
+        ?? System.Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().ToDictionary(e => (string)e.Key, e => (string)e.Value!);
 
     private static string? Found(KvConfigLocation location, string name)
     {

@@ -20,7 +20,7 @@ public static class KvConfigurationBuilding
 
         if (sources.EnvFile is { } env)
         {
-            builder.Add(SettingsReader.EnvFile(env, sources.File));
+            builder.Add(SettingsReader.EnvFile(env, sources.File, sources.Variables()));
         }
 
         return builder.Add(SettingsReader.Environment(sources.Variables()));

@@ -21,24 +21,25 @@ internal sealed class SettingsReader
         SettingsReader reader = new();
         if (!root.Members.Any(member => FirstVersion.SuccessorOf(member.Name) is not null))
         {
-            UnknownMembers unknown = reader.AddFile(source, root, line => new KvSettingOrigin(KvSettingSource.File, source.At(line)));
-            return new SettingsSource(reader._entries, reader._warnings, unknown);
+            return new SettingsSource(reader._entries, reader._warnings, reader.AddFile(source, root, (_, member) => member.Line));
         }
 
         IConfigText text = Migrated(source, reader._warnings.Add);
         reader._warnings.Add($"{path}: of version 1, read as its migration; kvcache config migrate writes it so");
-        UnknownMembers kept = reader.AddFile(source with { Text = text.Text }, Parse(source with { Text = text.Text }), _ => new KvSettingOrigin(KvSettingSource.Migration, path));
-        reader.PlaceOld(source, root);
+        SourceText migrated = source with { Text = text.Text };
+        Dictionary<(bool, string), int> lines = LinesOf(root);
+        UnknownMembers kept = reader.AddFile(migrated, Parse(migrated), (inSection, member) => lines.TryGetValue((inSection, member.Name.ToUpperInvariant()), out int line) ? line : null);
         return new SettingsSource(reader._entries, reader._warnings, kept);
     }
 
     /// <summary>Reads a .env file.</summary>
     /// <param name="path">The file.</param>
     /// <param name="file">The file that its variables override; null where there is none.</param>
-    public static SettingsSource EnvFile(string path, string? file)
+    /// <param name="environment">The environment, which its values may name.</param>
+    public static SettingsSource EnvFile(string path, string? file, IReadOnlyDictionary<string, string> environment)
     {
         SourceText source = SourceText.Read(path);
-        IReadOnlyList<EnvLine> lines = EnvVariables.Parse(source);
+        IReadOnlyList<EnvLine> lines = EnvVariables.Parse(source, environment);
         SettingsReader reader = new();
         Dictionary<string, int> placed = lines.ToDictionary(line => line.Name, line => line.Line);
         if (lines.Any(line => EnvironmentNames.KeyOf(line.Name) == FirstVersion.Size))
@@ -46,7 +47,7 @@ internal sealed class SettingsReader
             IConfigText? under = file is null ? null : Migrated(SourceText.Read(file), _ => { });
             IConfigText migrated = ConfigMigration.Migrate(path, EnvText.Parse(path, source.Text), new StepChoice(under, Lossless: false, reader._warnings.Add));
             reader._warnings.Add($"{path}: of version 1, read as its migration; kvcache config migrate writes it so");
-            lines = EnvVariables.Parse(source with { Text = migrated.Text });
+            lines = EnvVariables.Parse(source with { Text = migrated.Text }, environment);
             placed.TryAdd(EnvironmentNames.VariableOf("max_tokens"), placed[EnvironmentNames.OldSize]);
         }
 
@@ -100,7 +101,8 @@ internal sealed class SettingsReader
         KvConfigVersions.CheckDeclared(where, declared);
     }
 
-    private UnknownMembers AddFile(SourceText source, ConfigNode root, Func<int, KvSettingOrigin> origin)
+    // lineOf: the line that a member stands on in the file as it lies there; null where a migration added it.
+    private UnknownMembers AddFile(SourceText source, ConfigNode root, Func<bool, ConfigMember, int?> lineOf)
     {
         if (root.Kind != NodeKind.Mapping)
         {
@@ -110,13 +112,14 @@ internal sealed class SettingsReader
         List<ConfigMember> inSection = [], beside = [];
         foreach (ConfigMember member in root.Members)
         {
+            string where = At(source, lineOf(false, member), member.Name);
             if (member.Name == KvConfiguration.Section)
             {
-                AddSection(source, member, origin, inSection);
+                AddSection(source, member, lineOf, inSection);
             }
             else if (member.Name == EnvironmentNames.Preset)
             {
-                AddPreset(member.Node.Kind is NodeKind.Text or NodeKind.Plain ? member.Node.Text : null, source.At(member.Line, member.Name), origin(member.Line));
+                AddPreset(member.Node.Kind is NodeKind.Text or NodeKind.Plain ? member.Node.Text : null, where, Origin(source, lineOf(false, member)));
             }
             else if (!_versionKeys.Contains(member.Name))
             {
@@ -124,26 +127,27 @@ internal sealed class SettingsReader
                 string remark = KvConfigurationKeys.Find(member.Name) is { } key ? $"{key.Name} belongs under {KvConfiguration.Section}"
                     : NearestName.Of(member.Name, [KvConfiguration.Section, EnvironmentNames.Preset, .. _versionKeys]) is { } near ? $"did you mean {near}?"
                     : "it is kept and has no effect";
-                _warnings.Add($"{source.At(member.Line, member.Name)}: not a key; {remark}");
+                _warnings.Add($"{where}: not a key; {remark}");
             }
         }
 
         return new UnknownMembers(inSection, beside);
     }
 
-    private void AddSection(SourceText source, ConfigMember section, Func<int, KvSettingOrigin> origin, List<ConfigMember> unknown)
+    private void AddSection(SourceText source, ConfigMember section, Func<bool, ConfigMember, int?> lineOf, List<ConfigMember> unknown)
     {
         if (section.Node.Kind is not (NodeKind.Mapping or NodeKind.Null))
         {
-            throw new KvConfigurationException(source.At(section.Line, section.Name), "keys beneath it", "another value");
+            throw new KvConfigurationException(At(source, lineOf(false, section), section.Name), "keys beneath it", "another value");
         }
 
         foreach (ConfigMember member in section.Node.Members)
         {
-            string where = source.At(member.Line, member.Name);
+            int? line = lineOf(true, member);
+            string where = At(source, line, member.Name);
             if (KvConfigurationKeys.Find(member.Name) is { } key)
             {
-                _entries.Add(new SettingEntry(key.Name, key.Canonical(member.Node.Kind, member.Node.Text, where), origin(member.Line)));
+                _entries.Add(new SettingEntry(key.Name, key.Canonical(member.Node.Kind, member.Node.Text, where), Origin(source, line)));
             }
             else if (!_versionKeys.Contains(member.Name))
             {
@@ -203,22 +207,29 @@ internal sealed class SettingsReader
 
     private void Warn(string where, string key) => _warnings.Add($"{where}: {NearestName.Remark(key)}");
 
-    // What version 1 said itself keeps its line.
-    private void PlaceOld(SourceText source, ConfigNode root)
-    {
-        Dictionary<string, int> lines = root.Members.Where(m => m.Name == KvConfiguration.Section).SelectMany(m => m.Node.Members)
-            .ToDictionary(m => m.Name, m => m.Line, StringComparer.OrdinalIgnoreCase);
-        foreach (ConfigMember member in root.Members.Where(m => FirstVersion.SuccessorOf(m.Name) is not null))
-        {
-            lines.TryAdd(FirstVersion.SuccessorOf(member.Name)!, member.Line);
-        }
+    private static string At(SourceText source, int? line, string key) => line is { } known ? source.At(known, key) : $"{source.Name}: {key}";
 
-        for (int i = 0; i < _entries.Count; i++)
+    private static KvSettingOrigin Origin(SourceText source, int? line) =>
+        line is { } known ? new(KvSettingSource.File, source.At(known)) : new(KvSettingSource.Migration, source.Name);
+
+    // Where a file of version 1 says what is read from its migration: old keys by what they became.
+    private static Dictionary<(bool InSection, string Name), int> LinesOf(ConfigNode root)
+    {
+        Dictionary<(bool, string), int> lines = [];
+        foreach (ConfigMember member in root.Members)
         {
-            if (lines.TryGetValue(_entries[i].Key, out int line))
+            lines.TryAdd((false, member.Name.ToUpperInvariant()), member.Line);
+            foreach (ConfigMember inner in member.Name == KvConfiguration.Section ? member.Node.Members : [])
             {
-                _entries[i] = _entries[i] with { Origin = new KvSettingOrigin(KvSettingSource.File, source.At(line)) };
+                lines.TryAdd((true, inner.Name.ToUpperInvariant()), inner.Line);
             }
         }
+
+        foreach (ConfigMember member in root.Members.Where(member => FirstVersion.SuccessorOf(member.Name) is not null))
+        {
+            lines.TryAdd((true, FirstVersion.SuccessorOf(member.Name)!.ToUpperInvariant()), member.Line);
+        }
+
+        return lines;
     }
 }

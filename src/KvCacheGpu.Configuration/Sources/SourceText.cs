@@ -6,10 +6,15 @@ namespace KvCacheGpu.Configuration;
 internal sealed record SourceText(string Name, string Text)
 {
     /// <summary>Reads a file.</summary>
-    /// <exception cref="KvConfigurationException">E003: longer than a configuration, or not UTF-8.</exception>
+    /// <exception cref="KvConfigurationException">E003: no regular file, longer than a configuration, or not UTF-8.</exception>
     /// <exception cref="IOException">Not there or not readable.</exception>
     public static SourceText Read(string path)
     {
+        if (PathKind.FlawOf(path) is { } flaw)
+        {
+            throw new KvConfigurationException(path, "a regular file", flaw);
+        }
+
         using FileStream file = new(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
         byte[] bytes = new byte[TextFile.MostBytes + 1];
         int length = file.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false);

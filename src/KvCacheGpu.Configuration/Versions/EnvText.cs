@@ -1,102 +1,73 @@
-using System.Text.RegularExpressions;
-
 namespace KvCacheGpu.Configuration;
 
-/// <summary>A .env file: KEY=value lines, comments, <c>export</c>, quotes; of a key written twice the last counts.</summary>
-internal sealed partial class EnvText : IConfigText
+/// <summary>A .env file, edited where it stands; of a variable written twice the last counts. Its lines are cut and judged as <see cref="EnvVariables"/> does.</summary>
+internal sealed class EnvText : IConfigText
 {
-    private const string Prefix = "KV_CACHE_";
-    private const string OldSize = "KV_CACHE_SIZE";
+    private readonly EnvPiece[] _pieces;
 
-    private readonly List<string> _lines;
+    private EnvText(SourceText source)
+    {
+        Text = source.Text;
+        _pieces = [.. EnvDocument.Parse(source)];
+    }
 
-    private EnvText(List<string> lines) => _lines = lines;
-
-    public string Text => string.Concat(_lines);
+    public string Text { get; }
 
     public bool IsVariables => true;
 
     // KV_CACHE_ENABLED alone switches the cache on or off in every version.
-    public bool HasSection => _lines.Any(line => NameOf(line) is { } name && name.StartsWith(Prefix, StringComparison.Ordinal) && name != "KV_CACHE_ENABLED");
+    public bool HasSection => _pieces.Any(piece => piece.IsOurs && piece.Name != "KV_CACHE_ENABLED");
 
     public string? DeclaredVersion => Value("KV_CACHE_SCHEMA_VERSION") ?? Value("KV_CACHE_VERSION");
 
+    /// <exception cref="KvConfigurationException">A variable of ours is malformed, or the text holds a NUL (E003).</exception>
     public static EnvText Parse(string path, string text)
     {
-        List<string> lines = TextFile.Lines(text);
-        for (int i = 0; i < lines.Count; i++)
+        SourceText source = new(path, text);
+        EnvText parsed = new(source);
+        foreach (EnvPiece piece in parsed._pieces.Where(piece => piece.IsOurs))
         {
-            string line = lines[i].Trim().TrimStart('\uFEFF').TrimStart();
-            if (line.Length > 0 && line[0] != '#' && NameOf(lines[i]) is null)
-            {
-                throw new KvConfigurationException($"{path}:{i + 1}", "KEY=value, a comment or nothing", "another line");
-            }
-
-            if (line.Contains('\0', StringComparison.Ordinal))
-            {
-                throw new KvConfigurationException($"{path}:{i + 1}", "text", "a NUL");
-            }
+            EnvVariables.Check(source, piece);
         }
 
-        return new EnvText(lines);
+        return parsed;
     }
 
-    public string? Find(string key) => Value(VariableOf(key)) ?? (key == "use_compression" ? Value("KV_CACHE_COMPRESSION") : null);
+    public string? Find(string key) => Value(EnvironmentNames.VariableOf(key)) ?? (key == "use_compression" ? Value("KV_CACHE_COMPRESSION") : null);
 
     public OldSetting? FindOld(string key) =>
-        key == "kv_cache_size" && LastLine(OldSize) is var line and >= 0 ? new OldSetting(ValueOf(_lines[line]), line + 1) : null;
+        key == FirstVersion.Size && LastIndex(EnvironmentNames.OldSize) is var at and >= 0 ? new OldSetting(ValueOf(_pieces[at]), _pieces[at].Line) : null;
+
+    /// <summary>The variables whose values name the old size, with their lines: once it has another name, they name nothing.</summary>
+    public IEnumerable<(string Variable, int Line)> UsersOfOldSize() => _pieces
+        .Where(piece => piece.Value is { } value && EnvValue.Names(value, EnvironmentNames.OldSize))
+        .Select(piece => (piece.Name!, piece.Line));
 
     public IConfigText ReplaceOld(IReadOnlyList<Setting> settings)
     {
-        var lines = new List<string>(_lines);
-        int last = LastLine(OldSize);
+        int last = LastIndex(EnvironmentNames.OldSize);
         bool renames = settings.Any(setting => setting.Key == "max_tokens");
-        for (int i = 0; i < lines.Count; i++)
-        {
-            if (NameOf(lines[i]) == OldSize)
-            {
-                Group name = Assignment().Match(lines[i]).Groups["name"];
-                // The value stays as it is written, quotes and comment with it; what does not count stays to be read.
-                lines[i] = renames && i == last
-                    ? lines[i][..name.Index] + VariableOf("max_tokens") + lines[i][(name.Index + name.Length)..]
-                    : lines[i].Insert(lines[i].StartsWith('\uFEFF') ? 1 : 0, "# ");
-            }
-        }
-
-        return new EnvText(lines).AddAfter(last, settings.Where(setting => setting.Key != "max_tokens"));
+        List<string> texts = [.. _pieces.Select((piece, i) =>
+            piece.Name != EnvironmentNames.OldSize ? piece.Text
+            // The value stays as it is written, quotes and remark with it; what does not count stays to be read.
+            : renames && i == last ? piece.Text[..piece.NameAt] + EnvironmentNames.VariableOf("max_tokens") + piece.Text[(piece.NameAt + piece.Name.Length)..]
+            : piece.Text.Insert(piece.Text.StartsWith('\uFEFF') ? 1 : 0, "# "))];
+        return AddAfter(texts, settings.Where(setting => setting.Key != "max_tokens"));
     }
 
-    public IConfigText Add(IReadOnlyList<Setting> settings) => AddAfter(-1, settings);
+    public IConfigText Add(IReadOnlyList<Setting> settings) => AddAfter([.. _pieces.Select(piece => piece.Text)], settings);
 
-    /// <summary>The variable of a key: KV_CACHE_ and the key, but KV_CACHE_STRATEGY for cache_strategy.</summary>
-    public static string VariableOf(string key) => key == "cache_strategy" ? "KV_CACHE_STRATEGY" : Prefix + key.ToUpperInvariant();
-
-    private EnvText AddAfter(int least, IEnumerable<Setting> settings)
+    private EnvText AddAfter(List<string> texts, IEnumerable<Setting> settings)
     {
-        var lines = new List<string>(_lines);
-        int last = Math.Max(least, lines.FindLastIndex(line => NameOf(line)?.StartsWith(Prefix, StringComparison.Ordinal) == true));
-        TextFile.InsertAfter(lines, last, settings.Select(setting => $"{VariableOf(setting.Key)}={setting.Value}"), TextFile.NewLineOf(Text));
-        return new EnvText(lines);
+        int last = Array.FindLastIndex(_pieces, piece => piece.IsOurs);
+        TextFile.InsertAfter(texts, last, settings.Select(setting => $"{EnvironmentNames.VariableOf(setting.Key)}={setting.Value}"), TextFile.NewLineOf(Text));
+        return new EnvText(new SourceText(string.Empty, string.Concat(texts)));
     }
 
-    private string? Value(string name) => LastLine(name) is var line and >= 0 ? ValueOf(_lines[line]) : null;
+    private string? Value(string name) => LastIndex(name) is var at and >= 0 ? ValueOf(_pieces[at]) : null;
 
-    private int LastLine(string name) => _lines.FindLastIndex(line => NameOf(line) == name);
+    private int LastIndex(string name) => Array.FindLastIndex(_pieces, piece => piece.Name == name);
 
-    private static string? NameOf(string line) => Assignment().Match(line) is { Success: true } match ? match.Groups["name"].Value : null;
-
-    private static string ValueOf(string line)
-    {
-        string value = Assignment().Match(line).Groups["value"].Value.Trim();
-        if (value.Length > 0 && value[0] is '"' or '\'' && value.IndexOf(value[0], 1) is var end and > 0)
-        {
-            return value[1..end];
-        }
-
-        int comment = value.StartsWith('#') ? 0 : value.IndexOf(" #", StringComparison.Ordinal);
-        return comment < 0 ? value : value[..comment].TrimEnd();
-    }
-
-    [GeneratedRegex(@"^\uFEFF?\s*(?:export\s+)?(?<name>[A-Za-z_][A-Za-z0-9_.]*)\s*=(?<value>.*)$", RegexOptions.Singleline | RegexOptions.ExplicitCapture)]
-    private static partial Regex Assignment();
+    // As it is written: what it names is not looked up, since an edit must not depend on the environment.
+    private static string ValueOf(EnvPiece piece) => EnvValue.Read(piece.Value!, piece.Name!, name => $"${{{name}}}");
 }

@@ -174,8 +174,8 @@ public sealed class KvCacheConfigManager
             ? _environment.Select(one => (one.Key, one.Value))
             : Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().Select(one => ((string)one.Key, (string?)one.Value));
         string text = string.Concat(variables
-            .Where(one => one.Name.StartsWith("KV_CACHE_", StringComparison.Ordinal) && one.Value?.Contains('\n', StringComparison.Ordinal) == false)
-            .Select(one => $"{one.Name}={one.Value}\n"));
+            .Where(one => one.Name.StartsWith(EnvVariables.Prefix, StringComparison.Ordinal) && one.Name.All(c => char.IsAsciiLetterOrDigit(c) || c == '_'))
+            .Select(one => $"{one.Name}={EnvWriter.Quoted(one.Value ?? string.Empty)}\n"));
         return ConfigMigration.VersionOf("environment", EnvText.Parse("environment", text), null);
     }
 }

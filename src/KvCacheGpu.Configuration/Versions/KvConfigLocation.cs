@@ -9,7 +9,12 @@ namespace KvCacheGpu.Configuration;
 public sealed record KvConfigLocation(string Root, string File, string Env)
 {
     /// <summary>Where the file is looked for, in this order, when none is named.</summary>
-    public static IReadOnlyList<string> DefaultFiles { get; } = ["config/kv_cache.yaml", "config/kv_cache.yml", "config/kv_cache.json"];
+    public static IReadOnlyList<string> DefaultFiles { get; } =
+    [
+        "config/kv_cache.yaml", "config/kv_cache.yml", "config/kv_cache.json",
+        // Where scripts/migrate_v1_to_v2.py of the Python original wrote and read.
+        "config/new_config.json", "config/old_config.json",
+    ];
 
     /// <summary>Finds the root of what is named: the folder that holds both files (of <c>config/...</c>, the one above); the current folder where none is.</summary>
     /// <param name="file">The configuration's file. Default: the first of <see cref="DefaultFiles"/> that is there.</param>

@@ -23,6 +23,11 @@ internal sealed class V1ToV20 : IConfigStep
             choice.Warn($"{path}:{size.Line}: the old size {tokens} goes, max_tokens {newer} was there beside it");
         }
 
+        foreach ((string variable, int line) in (text as EnvText)?.UsersOfOldSize() ?? [])
+        {
+            choice.Warn($"{path}:{line}: {variable} names {EnvironmentNames.OldSize}, which is {EnvironmentNames.VariableOf("max_tokens")} from now on: write that there");
+        }
+
         bool decidesLoss = text.Find("use_compression") is null && choice.Under?.Find("use_compression") is null;
         if (decidesLoss && !choice.Lossless)
         {
@@ -47,6 +52,8 @@ internal sealed class V1ToV20 : IConfigStep
 
     private static string Tokens(string path, OldSetting? size) =>
         size is null ? "4096"
+        // What a variable stands for is known, and checked, where it is read.
+        : size.Value.Contains("${", StringComparison.Ordinal) ? size.Value
         : int.TryParse(size.Value, NumberStyles.None, CultureInfo.InvariantCulture, out int tokens) && tokens >= 1 ? size.Value
         : throw new KvConfigurationException($"{path}:{size.Line}: kv_cache_size", "a whole number of 1 or more", $"'{size.Value}'");
 

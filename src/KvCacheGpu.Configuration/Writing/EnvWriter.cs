@@ -23,7 +23,8 @@ internal static class EnvWriter
         return text.ToString();
     }
 
-    private static string Quoted(string text) => $"\"{string.Concat(text.Select(c => c switch
+    /// <summary>A text in double quotes, such that reading gives the text again.</summary>
+    public static string Quoted(string text) => $"\"{string.Concat(text.Select(c => c switch
     {
         '"' or '\\' or '$' => $"\\{c}",
         '\n' => "\\n",

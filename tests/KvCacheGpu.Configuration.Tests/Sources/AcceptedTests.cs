@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text;
 
 namespace KvCacheGpu.Configuration.Tests;
@@ -79,6 +80,43 @@ public sealed class AcceptedTests : IDisposable
         Assert.Contains(loaded.Warnings, w => w.Contains("lossy", StringComparison.Ordinal));
         Assert.Contains($"{file}: of version 1, read as its migration; kvcache config migrate writes it so", loaded.Warnings);
         Assert.Equal(before, _folder.Hash("c.json"));
+    }
+
+    [Theory]
+    [InlineData("c.json", "{\n\n\"kv_cache_size\": 7,\n\n\"logging\": 1,\n\"kv_cache\": {\n\"block_size\": 32,\n\"max_token\": 5\n}}")]
+    [InlineData("c.yaml", "\n\nkv_cache_size: 7\n\nlogging: 1\nkv_cache:\n  block_size: 32\n  max_token: 5\n")]
+    public void A_file_of_version_1_is_warned_of_by_its_own_lines(string name, string text)
+    {
+        string file = _folder.Write(name, text);
+        KvConfiguration loaded = Load(name);
+        Assert.Contains($"{file}:5: logging: not a key; it is kept and has no effect", loaded.Warnings);
+        Assert.Contains($"{file}:8: max_token: not a key; did you mean max_tokens?", loaded.Warnings);
+        Assert.Equal(($"{file}:3", $"{file}:7"), ($"{loaded["max_tokens"].Origin}", $"{loaded["block_size"].Origin}"));
+        _folder.Write(name, text.Replace("32", "33", StringComparison.Ordinal));
+        Assert.StartsWith($"E003: {file}:7: block_size: ", Assert.Throws<KvConfigurationException>(() => Load(name)).Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("c.yaml")]
+    [InlineData(".env")]
+    public void A_named_pipe_is_refused_at_once(string name)
+    {
+        using Process made = Process.Start("mkfifo", _folder[name]);
+        made.WaitForExit();
+        Assert.Equal($"E003: {_folder[name]}: expected a regular file, got a named pipe", Assert.Throws<KvConfigurationException>(() => Load(name)).Message);
+    }
+
+    [Fact]
+    public void The_files_of_the_old_scripts_are_found_behind_our_own()
+    {
+        string config = Path.Combine(_folder.Root, "config");
+        Directory.CreateDirectory(config);
+        string[] names = ["old_config.json", "new_config.json", "kv_cache.json", "kv_cache.yaml"];
+        foreach (string name in names)
+        {
+            File.WriteAllText(Path.Combine(config, name), string.Empty);
+            Assert.Equal($"config/{name}", KvConfigLocation.Find(env: _folder[".env"]).File);
+        }
     }
 
     [Fact]

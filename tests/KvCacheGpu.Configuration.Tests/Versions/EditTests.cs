@@ -54,7 +54,8 @@ public class EditTests
     [InlineData("c.yaml", "kv_cache:\n  a: 1\r  b: 2", "c.yaml: ")]
     [InlineData("c.yaml", "# \u2028\nkv_cache_size: 7\n", "c.yaml: ")]
     [InlineData("c.yaml", "- a\n", "c.yaml:1")]
-    [InlineData("c.env", "A=1\nno assignment\n", "c.env:2")]
+    [InlineData("c.env", "A=1\nKV_CACHE_SIZE\n", "c.env:2: KV_CACHE_SIZE")]
+    [InlineData("c.env", "KV_CACHE_SIZE=7\nKV_CACHE_PERSISTENCE_PATH=\"x\n", "c.env:2: KV_CACHE_PERSISTENCE_PATH")]
     [InlineData("c.env", "KV_CACHE_SIZE=many\n", "c.env:1: kv_cache_size")]
     [InlineData("c.env", "KV_CACHE_SIZE=\n", "c.env:1: kv_cache_size")]
     public void What_is_malformed_is_named_by_file_line_and_key(string path, string text, string where)

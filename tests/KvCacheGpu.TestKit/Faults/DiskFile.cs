@@ -13,6 +13,9 @@ internal sealed class DiskFile
 
     public int Mode { get; set; } = 0x180;
 
+    /// <summary>Whom it belongs to.</summary>
+    public FileOwner Owner { get; set; }
+
     public bool IsLocked { get; set; }
 
     public bool HasUnsynced => _unsynced.Count > 0;
@@ -42,7 +45,7 @@ internal sealed class DiskFile
     /// <summary>The file after a power loss: what was synced, and of the rest some sectors, in any order, over zeros or over junk.</summary>
     public DiskFile AfterPowerLoss(Random random)
     {
-        var survivor = new DiskFile { _durable = [.. _durable], Mode = Mode };
+        var survivor = new DiskFile { _durable = [.. _durable], Mode = Mode, Owner = Owner };
         if (HasUnsynced)
         {
             int luck = random.Next(4);
@@ -83,7 +86,7 @@ internal sealed class DiskFile
 
     public byte[] ToArray() => [.. _seen];
 
-    public DiskFile Copy() => new() { _durable = [.. _seen], _seen = [.. _seen], Mode = Mode };
+    public DiskFile Copy() => new() { _durable = [.. _seen], _seen = [.. _seen], Mode = Mode, Owner = Owner };
 
     private static void Put(ref byte[] target, ReadOnlySpan<byte> bytes, long offset)
     {

@@ -143,6 +143,18 @@ internal sealed class FaultFiles(MemoryDisk disk) : IStoreFiles
         File(file).Mode = mode;
     }
 
+    public FileOwner Owner(int file)
+    {
+        Step("statx", "");
+        return File(file).Owner;
+    }
+
+    public void SetOwner(int file, FileOwner owner)
+    {
+        Step("chown", "");
+        File(file).Owner = owner;
+    }
+
     public void Sync(int file)
     {
         if (Fires && Fault is not (Fault.Short or Fault.BitFlip) && _open[file] is Descriptor failing)

@@ -32,6 +32,12 @@ internal interface IStoreFiles
     /// <summary>Sets a file's permission bits, whatever the umask.</summary>
     void SetMode(int file, int mode);
 
+    /// <summary>The user and the group that a file belongs to.</summary>
+    FileOwner Owner(int file);
+
+    /// <summary>Gives a file to a user and a group; where this process may not, it stays whose it is, as with an editor.</summary>
+    void SetOwner(int file, FileOwner owner);
+
     /// <summary>Makes a file's bytes, or a directory's entries, survive a power loss. After a failure what they are is unknown for good.</summary>
     void Sync(int file);
 
@@ -45,6 +51,9 @@ internal interface IStoreFiles
 
     void Close(int file);
 }
+
+/// <summary>Whom a file belongs to, by numbers.</summary>
+internal readonly record struct FileOwner(uint User, uint Group);
 
 /// <summary>What a file is opened for.</summary>
 internal enum FileUse

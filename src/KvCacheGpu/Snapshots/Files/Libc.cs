@@ -17,6 +17,9 @@ internal static unsafe partial class Libc
     public const int LockExclusive = 2;
     public const int LockNonBlocking = 4;
     public const int SeekEnd = 2;
+    public const int EmptyPath = 0x1000;
+    public const int OwnerAlone = 0x18;
+    public const int NotPermitted = 1;
     public const int Interrupted = 4;
     public const int WouldBlock = 11;
 
@@ -47,6 +50,12 @@ internal static unsafe partial class Libc
 
     [LibraryImport("libc", EntryPoint = "fchmod", SetLastError = true)]
     public static partial int ChangeMode(int file, int mode);
+
+    [LibraryImport("libc", EntryPoint = "fchown", SetLastError = true)]
+    public static partial int ChangeOwner(int file, uint user, uint group);
+
+    [LibraryImport("libc", EntryPoint = "statx", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int Status(int directory, string path, int flags, uint mask, byte* answer);
 
     [LibraryImport("libc", EntryPoint = "fsync", SetLastError = true)]
     public static partial int Sync(int file);

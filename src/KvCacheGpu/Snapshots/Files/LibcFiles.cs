@@ -102,6 +102,23 @@ internal sealed unsafe class LibcFiles : IStoreFiles
 
     public void SetMode(int file, int mode) => Checked("chmod", "", Libc.ChangeMode(file, mode));
 
+    public FileOwner Owner(int file)
+    {
+        // statx has one layout on all architectures.
+        byte* answer = stackalloc byte[256];
+        Checked("statx", "", Libc.Status(file, "", Libc.EmptyPath, Libc.OwnerAlone, answer));
+        return new FileOwner(*(uint*)(answer + 20), *(uint*)(answer + 24));
+    }
+
+    public void SetOwner(int file, FileOwner owner)
+    {
+        int result = Libc.ChangeOwner(file, owner.User, owner.Group);
+        if (result < 0 && Marshal.GetLastPInvokeError() != Libc.NotPermitted)
+        {
+            Checked("chown", "", result);
+        }
+    }
+
     // Never tried again: the kernel forgets what it could not write, and would report success.
     public void Sync(int file) => Checked("fsync", "", Libc.Sync(file));
 

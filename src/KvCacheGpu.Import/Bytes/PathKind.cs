@@ -1,0 +1,36 @@
+using System.Runtime.InteropServices;
+
+namespace KvCacheGpu;
+
+/// <summary>
+/// Says what kind of thing lies at a path before it is opened: opening a named pipe that nobody writes to would wait for ever. One source file, compiled into each
+/// assembly that opens files which users name.
+/// </summary>
+internal static unsafe partial class PathKind
+{
+    private const int CurrentFolder = -100, KindAlone = 1, KindBits = 0xF000;
+
+    /// <summary>What is wrong with reading a path as a file, in words for an error; null for a file, for what is not there, and for what this process was given open.</summary>
+    public static string? FlawOf(string path)
+    {
+        // The shell's <(command) and a redirected standard input are pipes that somebody writes to.
+        if (!OperatingSystem.IsLinux() || path.StartsWith("/dev/fd/", StringComparison.Ordinal) || path.StartsWith("/proc/", StringComparison.Ordinal) || path == "/dev/stdin")
+        {
+            return null;
+        }
+
+        // statx, unlike stat, has one layout on all architectures: the kind stands in the 16 bits at 28.
+        byte* answer = stackalloc byte[256];
+        return Statx(CurrentFolder, path, 0, KindAlone, answer) != 0 ? null : (*(ushort*)(answer + 28) & KindBits) switch
+        {
+            0x8000 => null,
+            0x4000 => "a folder",
+            0x1000 => "a named pipe",
+            0xC000 => "a socket",
+            _ => "a device",
+        };
+    }
+
+    [LibraryImport("libc", EntryPoint = "statx", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int Statx(int folder, string path, int flags, uint mask, byte* answer);
+}
