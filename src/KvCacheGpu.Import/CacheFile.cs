@@ -109,6 +109,11 @@ public sealed class CacheFile : IDisposable
 
         public StreamBytes Open(string path)
         {
+            if (PathKind.FlawOf(path) is { } flaw)
+            {
+                throw ImportException.Unsupported(path, null, "a regular file", flaw);
+            }
+
             // Without a buffer of its own: what is read is read once, or through the cache above it.
             FileStream file = new(path, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0);
             _files.Add(file);

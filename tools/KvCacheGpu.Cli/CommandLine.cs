@@ -30,7 +30,21 @@ internal static class CommandLine
     /// <returns>0 done, 1 failed, 2 wrong input or usage.</returns>
     public static int Invoke(string[] args, TextWriter output, TextWriter error, TextReader? input = null)
     {
-        Terminal terminal = new(output, error, input);
+        RootCommand root = Commands(new Terminal(output, error, input));
+        ParseResult parsed = root.Parse(args, _parsing);
+        if (parsed.Action is not HelpAction && parsed.Errors is [ParseError first, ..])
+        {
+            string command = parsed.CommandResult.Command == root ? string.Empty : parsed.CommandResult.Command.Name + " ";
+            string message = first.Message.StartsWith("E00", StringComparison.Ordinal) ? first.Message : $"E003: {first.Message.TrimEnd('.')}";
+            return Refuse(error, $"{message}; see kvcache {command}--help", Wrong);
+        }
+
+        return Invoke(parsed, output, error);
+    }
+
+    /// <summary>All commands of the tool.</summary>
+    public static RootCommand Commands(Terminal terminal)
+    {
         RootCommand root = new("A paged, compressed KV cache for LLM inference: generate through it, try it, plan it.")
         {
             RunCommand.Create(terminal),
@@ -49,15 +63,7 @@ internal static class CommandLine
             MonitorCommand.Create(terminal),
         };
         Array.ForEach(MigrateCommand.Create(terminal), root.Add);
-        ParseResult parsed = root.Parse(args, _parsing);
-        if (parsed.Action is not HelpAction && parsed.Errors is [ParseError first, ..])
-        {
-            string command = parsed.CommandResult.Command == root ? string.Empty : parsed.CommandResult.Command.Name + " ";
-            string message = first.Message.StartsWith("E00", StringComparison.Ordinal) ? first.Message : $"E003: {first.Message.TrimEnd('.')}";
-            return Refuse(error, $"{message}; see kvcache {command}--help", Wrong);
-        }
-
-        return Invoke(parsed, output, error);
+        return root;
     }
 
     private static int Invoke(ParseResult parsed, TextWriter output, TextWriter error)

@@ -127,5 +127,8 @@ internal static class DataCommand
 
     private static string Store(ParseResult parsed) => parsed.GetValue(_store) ?? DefaultStore;
 
-    private static string Existing(string file) => File.Exists(file) ? file : throw new UsageException("FILE", "a file that is there", file, "E002");
+    private static string Existing(string file) =>
+        !File.Exists(file) ? throw new UsageException("FILE", "a file that is there", $"'{file}'", "E002")
+        : PathKind.FlawOf(file) is { } flaw ? throw new UsageException("FILE", "a regular file", $"{flaw}: {file}", "E002")
+        : file;
 }

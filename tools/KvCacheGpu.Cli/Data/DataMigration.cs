@@ -187,8 +187,14 @@ internal sealed class DataMigration(string file, string name, string directory, 
         content.Sequences is { Count: > 0 } sequences && sequences.All(s => s.Metadata.TryGetValue(SourceKey, out string? source) && source == digest);
 
     /// <summary>SHA-256 of a file.</summary>
+    /// <exception cref="UsageException">A pipe or another thing that is no file (E002).</exception>
     public static string DigestOf(string file)
     {
+        if (PathKind.FlawOf(file) is { } flaw)
+        {
+            throw new UsageException("old cache", "a regular file", $"{flaw}: {file}", "E002");
+        }
+
         using FileStream stream = File.OpenRead(file);
         return Convert.ToHexStringLower(SHA256.HashData(stream));
     }

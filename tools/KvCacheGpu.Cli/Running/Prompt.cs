@@ -93,6 +93,11 @@ internal sealed class Prompt
     {
         try
         {
+            if (PathKind.FlawOf(path) is { } flaw)
+            {
+                throw new UsageException("--prompt-file", "a regular file", $"{flaw}: {path}", "E002");
+            }
+
             // Read as what it is: a StreamReader would take other encodings by their first bytes.
             ReadOnlySpan<byte> text = ReadBytes(path);
             ReadOnlySpan<byte> mark = Encoding.UTF8.Preamble;

@@ -137,6 +137,11 @@ internal sealed record SavedRun(SnapshotStore? Store, string? Load, string? Save
     // By its bytes, as loading does; its name may be anything.
     private SavedRun LookAtFile(string path)
     {
+        if (PathKind.FlawOf(path) is { } flaw)
+        {
+            throw new UsageException("--load", "a regular file", $"{flaw}: {path}", "E002");
+        }
+
         byte[] start = new byte[ISnapshotImporter.FirstBytes];
         using FileStream file = File.OpenRead(path);
         int read = file.ReadAtLeast(start, start.Length, throwOnEndOfStream: false);
