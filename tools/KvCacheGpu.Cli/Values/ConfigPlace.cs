@@ -6,7 +6,7 @@ namespace KvCacheGpu.Cli;
 /// <summary>--file and --env: where a command's configuration lies.</summary>
 internal sealed class ConfigPlace
 {
-    private readonly Option<string?> _file = Choice.Text("--file", "F", "The configuration. Default: config/kv_cache.yaml, .yml or .json, the first that is there.");
+    private readonly Option<string?> _file = Choice.Text("--file", "F", "The configuration. Default: config/kv_cache.yaml, .yml, .json, config/new_config.json or config/old_config.json, the first that is there.");
     private readonly Option<string?> _env = Choice.Text("--env", "F", "The .env file. Default: .env beside the configuration, or above its config folder.");
 
     /// <summary>--lossless.</summary>
