@@ -6,6 +6,8 @@ namespace KvCacheGpu.Import;
 /// </summary>
 public sealed class CacheFile : IDisposable
 {
+    private const int StartBytes = 512;
+
     private readonly IDisposable? _handle;
 
     private CacheFile(IDisposable? handle, CacheFormat format, PickleValue root)
@@ -67,16 +69,24 @@ public sealed class CacheFile : IDisposable
         start.StartsWith("PK\x03\x04"u8) || (start.Length >= 2 && start[0] == (byte)Opcode.PROTO && start[1] is >= 2 and <= 5)
         || (start.Length >= 262 && start.Slice(257, 5).SequenceEqual("ustar"u8));
 
+    /// <summary>What a file is that is not read here, told by how it begins, and what to do about it; null where that is not known.</summary>
+    /// <param name="start">The first 512 bytes, or all if there are fewer.</param>
+    public static string? KindOf(ReadOnlySpan<byte> start) => ForeignFile.NameOf(start);
+
     /// <inheritdoc/>
     public void Dispose() => _handle?.Dispose();
 
     private static CacheFile Read(ByteSource file, ByteSource[] buffers, ImportLimits limits, IDisposable? handle)
     {
         ReadBudget budget = new(limits);
-        Span<byte> start = stackalloc byte[4];
-        start.Clear();
-        file.Read(0, start[..(int)Math.Min(start.Length, file.Length)]);
-        if (start.SequenceEqual("PK\x03\x04"u8))
+        Span<byte> start = stackalloc byte[(int)Math.Min(StartBytes, file.Length)];
+        file.Read(0, start);
+        if (ForeignFile.NameOf(start) is { } foreign)
+        {
+            throw ImportException.Unsupported("file", 0, "a pickle of protocol 2 to 5, or a file of torch.save", foreign);
+        }
+
+        if (start.StartsWith("PK\x03\x04"u8))
         {
             return new CacheFile(handle, CacheFormat.TorchZip, ZipTorch.Read(file, budget));
         }

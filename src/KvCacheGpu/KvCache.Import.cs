@@ -1,3 +1,4 @@
+using KvCacheGpu.Import;
 using Microsoft.Win32.SafeHandles;
 
 namespace KvCacheGpu;
@@ -6,17 +7,20 @@ namespace KvCacheGpu;
 public sealed partial class KvCache
 {
     /// <summary>
-    /// Loads a file by its bytes, whatever it is called: any file of a snapshot in its store, or what an importer reads. Refused, it leaves no
-    /// trace, and the file is never written.
+    /// Loads a file by its bytes, whatever it is called: any file of a snapshot in its store, what an importer reads, or an old cache, which is
+    /// a pickle or a file of torch.save. Refused, it leaves no trace, and the file is never written.
     /// </summary>
     /// <param name="path">The file; no symbolic link.</param>
-    /// <param name="importers">Readers of foreign files, asked in order. The default is none.</param>
+    /// <param name="importers">Readers of foreign files, asked in order before the one of old caches. The default is none.</param>
     /// <param name="options">How a snapshot's store is read: its key. The default value is null: as <see cref="SnapshotStore"/> has it.</param>
     /// <param name="progress">Told how far it is: bytes of a snapshot, tokens of an import.</param>
     /// <param name="cancellationToken">Leaves all as it was.</param>
     /// <returns>The sequences; <see cref="KvRestored.ImportedBy"/> says who read a foreign file.</returns>
-    /// <remarks>An imported file is appended by steps, for which a policy makes way as for any other.</remarks>
-    /// <exception cref="KvUnsupportedException">Neither a snapshot nor anything that an importer reads (E009).</exception>
+    /// <remarks>
+    /// An imported file is appended by steps, for which a policy makes way as for any other. Axes of an old cache are told apart by this cache's
+    /// shape; entries of it that are no keys and values of the model are left out, and <see cref="KvRestored.Notes"/> names them.
+    /// </remarks>
+    /// <exception cref="KvUnsupportedException">Neither a snapshot nor anything that is read here (E009).</exception>
     /// <exception cref="KvCorruptionException">It is not whole (E004).</exception>
     /// <exception cref="KvNewerVersionException">A later version of this library saved it (E007); it is untouched.</exception>
     /// <exception cref="KvConfigurationException">It is of another model (E003).</exception>
@@ -52,8 +56,8 @@ public sealed partial class KvCache
                 return Load(take => store.Load(names, take, cancel), null, progress, cancel);
             }
 
-            ISnapshotImporter importer = importers.FirstOrDefault(one => one.CanRead(first)) ?? throw new KvUnsupportedException(
-                $"file {name}", $"a snapshot, or what one of the importers reads ({string.Join(", ", importers.Select(one => one.Name))})", "neither");
+            ISnapshotImporter importer = importers.Append(OldCaches()).FirstOrDefault(one => one.CanRead(first)) ?? throw new KvUnsupportedException(
+                $"file {name}", $"a snapshot, or what one of the importers reads ({string.Join(", ", importers.Append(OldCaches()).Select(one => one.Name))})", CacheFile.KindOf(first) ?? "neither");
             using var stream = new FileStream(new SafeFileHandle(file.Descriptor, ownsHandle: false), FileAccess.Read);
 
             // Asking for its length has moved the descriptor to its end.
@@ -70,11 +74,20 @@ public sealed partial class KvCache
         }
     }
 
+    private CacheFileImporter OldCaches() => new(new ImportGeometry(Geometry.Layers, Geometry.KvHeads, Geometry.KeyWidth, Geometry.ValueWidth));
+
     private KvRestored Import(Stream file, ISnapshotImporter importer, string name, IProgress<SnapshotProgress>? progress, CancellationToken cancel)
     {
         try
         {
             return new FileImport(this, importer.Read(file, cancel), importer.Name).Run(progress, cancel);
+        }
+        catch (ImportException error)
+        {
+            string what = $"file {name}, {error.Subject}{(error.Offset is { } at ? $" at byte {at}" : string.Empty)}";
+            throw error.Code == "E009"
+                ? new KvUnsupportedException(what, error.Expected, error.Actual, error)
+                : new KvCorruptionException(what, error.Expected, error.Actual, error);
         }
         catch (Exception error) when (error is not (KvCacheException or OperationCanceledException or ObjectDisposedException))
         {

@@ -126,10 +126,7 @@ public sealed class DataTests : IDisposable
         File.Move(Write("old.pt", ("a", 100), ("b", 3)), Path.Combine(Store, "old.pt"));
         KvCacheConfig config = new() { Device = "cpu", MaxTokens = 1024 };
         (config.Persistence.EnablePersistence, config.Persistence.PersistencePath) = (true, Store);
-        using UltraAdaptiveKvCacheEngine engine = new(new KvGeometry(Shape.Layers, Shape.Heads, Shape.Heads, Shape.KeyWidth, Shape.ValueWidth), config)
-        {
-            Importers = [new CacheFileImporter(Shape)],
-        };
+        using UltraAdaptiveKvCacheEngine engine = new(new KvGeometry(Shape.Layers, Shape.Heads, Shape.Heads, Shape.KeyWidth, Shape.ValueWidth), config);
         KvRestored restored = await engine.LoadAsync("old.pt");
         Assert.Equal("pickle and torch.save", restored.ImportedBy);
         Assert.Equal([("a", 100), ("b", 3)], restored.Sequences.Select(s => (s.Name!, s.Length)));

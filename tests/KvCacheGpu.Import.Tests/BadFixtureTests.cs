@@ -34,6 +34,10 @@ public sealed class BadFixtureTests
     [InlineData("bad_pt_dup_member.pt", "member archive/data.pkl", null)]
     [InlineData("bad_zip_deflated.pt", "member zip_kv/data.pkl", null)]
     [InlineData("bad_pt_zero_stride_bomb.pt", "tensor", null)]
+    [InlineData("bad_pt_crc_of_some.pt", "member zip_kv/data.pkl", null)]
+    [InlineData("bad_pt_tensor_in_attribute.pt", "BUILD", null)]
+    [InlineData("bad_dynamic_cache.pkl", "global transformers.cache_utils.DynamicCache", 2)]
+    [InlineData("bad_module.pkl", "global torch.nn.modules.linear.Linear", 2)]
     public void Is_refused_for_what_is_wrong_with_it(string name, string subject, int? offset)
     {
         ImportException refused = Assert.Throws<ImportException>(() => CacheFile.Open(Fixture.Path(name)));
@@ -46,5 +50,15 @@ public sealed class BadFixtureTests
         {
             Assert.NotNull(refused.Offset);
         }
+    }
+
+    [Theory]
+    [InlineData("bad_dynamic_cache.pkl", "cache.to_legacy_cache()")]
+    [InlineData("bad_module.pkl", "module.state_dict()")]
+    public void An_object_that_people_save_whole_is_refused_with_what_to_save_instead(string name, string instead)
+    {
+        ImportException refused = Assert.Throws<ImportException>(() => CacheFile.Open(Fixture.Path(name)));
+        Assert.Equal("E009", refused.Code);
+        Assert.Contains(instead, refused.Expected, StringComparison.Ordinal);
     }
 }

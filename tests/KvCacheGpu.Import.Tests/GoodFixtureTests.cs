@@ -22,7 +22,7 @@ public sealed class GoodFixtureTests
         Dictionary<string, string> values = [];
         foreach ((System.Text.StringBuilder path, PickleValue leaf) in PickleWalk.Leaves(file.Root))
         {
-            if (leaf is not (GlobalValue or DeviceValue))
+            if (leaf is not (GlobalValue or InertValue))
             {
                 values.Add(path.ToString(), leaf is TensorValue tensor ? Describe(tensor.Tensor!) : Fixture.Repr(leaf));
             }

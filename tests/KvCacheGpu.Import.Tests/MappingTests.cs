@@ -65,6 +65,63 @@ public sealed class MappingTests
     }
 
     [Fact]
+    public void Layers_are_the_first_of_four_axes_where_the_shape_is_declared_and_the_key_names_none()
+    {
+        object[] stacked = [new OldTensor("lhtw") { Layers = 2, Tokens = 3 }, new OldTensor("lhtw", true) { Layers = 2, Tokens = 3 }];
+        using CacheFile file = OldCache.Open(Dict(("s", stacked), ("t", Dict(("k", stacked[0]), ("v", stacked[1])))));
+        Holds(Mapped(file, Two, 2), ("s", 3, 0), ("t", 3, 0));
+        using CacheFile alone = OldCache.Open(stacked);
+        Holds(Mapped(alone, Two, 1), ("cache", 3, 0));
+        using CacheFile token = OldCache.Open(Dict((0, new object[] { new OldTensor("lhtw") { Layers = 2 }, new OldTensor("lhtw", true) { Layers = 2 } })));
+        Holds(Mapped(token, Two, 1), (CachePlace.Positions, 1, 0));
+
+        // In any known order of the axes behind it, and in no other.
+        using CacheFile other = OldCache.Open(Dict(("s", new object[] { new OldTensor("lthw") { Layers = 2, Tokens = 4 }, new OldTensor("lwht", true) { Layers = 2, Tokens = 4 } })));
+        Counts(MappedCache.Of(other, Two), 0, 1, 0);
+        using CacheFile rows = OldCache.Open(Dict(("s", new object[] { new OldTensor("lthw") { Layers = 2, Tokens = 3 }, new OldTensor("lthw", true) { Layers = 2, Tokens = 3 } })));
+        Holds(Mapped(rows, Two, 1), ("s", 3, 0));
+
+        // What a key calls a layer is a batch, as long as there are layers.
+        object[] batch = [new OldTensor("bhtw") { Batch = 2, Tokens = 3 }, new OldTensor("bhtw", true) { Batch = 2, Tokens = 3 }];
+        object[] next = [new OldTensor("bhtw") { Batch = 2, Tokens = 3, Layer = 1 }, new OldTensor("bhtw", true) { Batch = 2, Tokens = 3, Layer = 1 }];
+        using CacheFile layers = OldCache.Open(Dict((Key("s", 0), batch), (Key("s", 1), next)));
+        Holds(Mapped(layers, Two, 2), ("s[0]", 3, 0), ("s[1]", 3, 1));
+
+        // Two in one, [2] before the layers.
+        using CacheFile both = OldCache.Open(Dict(("s", new OldTensor("slhtw") { Layers = 2, Tokens = 3 })));
+        Holds(Mapped(both, Two with { ValueWidth = KeyWidth }, 1), ("s", 3, 0));
+    }
+
+    [Theory]
+    [InlineData("key_cache", "value_cache")]
+    [InlineData("keys", "values")]
+    public void Lists_of_keys_and_of_values_by_layer_are_one_sequence(string keys, string values)
+    {
+        object Half(bool isValue) => new List<object> { new OldTensor("bhtw", isValue) { Tokens = 3 }, new OldTensor("bhtw", isValue) { Tokens = 3, Layer = 1 } };
+        (object, object)[] cache = Dict((keys, Half(false)), (values, Half(true)), ("_seen_tokens", 3));
+        using CacheFile alone = OldCache.Open(cache);
+        Holds(Mapped(alone, null, 1), ("cache", 3, 0));
+        using CacheFile file = OldCache.Open(Dict(("s", cache), ("t", Dict((values, Half(true)), (keys, Half(false))))));
+        Holds(Mapped(file, null, 2), ("s", 3, 0), ("t", 3, 0));
+        using CacheFile tensors = OldCache.Open(Dict((keys, new OldTensor("bhtw") { Tokens = 3 }), (values, new OldTensor("bhtw", true) { Tokens = 3 }), ("note", "of a run")));
+        Holds(Mapped(tensors, null, 1), ("cache", 3, 0));
+    }
+
+    [Fact]
+    public void Lists_that_do_not_match_or_stand_beside_other_tensors_are_quarantined()
+    {
+        OldTensor one = new("bhtw") { Tokens = 3 };
+        using CacheFile uneven = OldCache.Open(Dict(("s", Dict(("key_cache", new List<object> { one, one }), ("value_cache", new List<object> { one }))), ("good", Pair("bhtw", tokens: 3))));
+        Counts(MappedCache.Of(uneven), 1, 1, 0);
+        using CacheFile beside = OldCache.Open(Dict(("s", Dict(("k", one), ("v", one), ("mask", one))), ("good", Pair("bhtw", tokens: 3))));
+        Counts(MappedCache.Of(beside), 1, 1, 0);
+
+        // Two sequences that are called so.
+        using CacheFile names = OldCache.Open(Dict(("k", Pair("bhtw", tokens: 3)), ("v", Pair("bhtw", tokens: 3))));
+        Holds(Mapped(names, null, 2), ("k", 3, 0), ("v", 3, 0));
+    }
+
+    [Fact]
     public void Rows_of_a_batch_are_sequences()
     {
         using CacheFile file = OldCache.Open(Dict(("s", new object[] { new OldTensor("bhtw") { Batch = 2, Tokens = 3 }, new OldTensor("bhtw", true) { Batch = 2, Tokens = 3 } }), ("s[0]", Pair("bhtw", tokens: 4))));

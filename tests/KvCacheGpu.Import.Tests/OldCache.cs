@@ -26,6 +26,9 @@ internal sealed record OldTensor(string Axes, bool IsValue = false, ElementType 
     /// <summary>Its first token.</summary>
     public int Token { get; init; }
 
+    /// <summary>Its first element, where that is not what it says.</summary>
+    public double? First { get; init; }
+
     /// <summary>Stacked tensors are as wide as their values are.</summary>
     public long[] Shape => [.. Axes.Select(axis => (long)(axis switch
     {
@@ -41,10 +44,10 @@ internal sealed record OldTensor(string Axes, bool IsValue = false, ElementType 
         (row * 10_000) + (layer * 1_000) + (token * 100) + (head * 10) + column + (isValue ? 0.5f : 0);
 
     /// <summary>The elements in C order.</summary>
-    public float[] Elements()
+    public double[] Elements()
     {
         long[] shape = Shape;
-        float[] elements = new float[shape.Aggregate(1L, (product, size) => product * size)];
+        double[] elements = new double[shape.Aggregate(1L, (product, size) => product * size)];
         Dictionary<char, int> at = [];
         for (int i = 0; i < elements.Length; i++)
         {
@@ -58,6 +61,7 @@ internal sealed record OldTensor(string Axes, bool IsValue = false, ElementType 
             elements[i] = Number(Of('b'), Layer + Of('l'), Token + Of('t'), Of('h'), Of('w'), IsValue || Of('s') == 1);
         }
 
+        elements[0] = First ?? elements[0];
         return elements;
 
         int Of(char axis) => at.GetValueOrDefault(axis);
@@ -91,7 +95,7 @@ internal sealed class OldCache
 
     private static byte[] Bytes(OldTensor tensor)
     {
-        float[] elements = tensor.Elements();
+        double[] elements = tensor.Elements();
         int size = tensor.Type.Bytes();
         byte[] bytes = new byte[elements.Length * size];
         for (int i = 0; i < elements.Length; i++)
@@ -103,7 +107,7 @@ internal sealed class OldCache
                     BinaryPrimitives.WriteHalfLittleEndian(element, (Half)elements[i]);
                     break;
                 case ElementType.Float32:
-                    BinaryPrimitives.WriteSingleLittleEndian(element, elements[i]);
+                    BinaryPrimitives.WriteSingleLittleEndian(element, (float)elements[i]);
                     break;
                 case ElementType.Float64:
                     BinaryPrimitives.WriteDoubleLittleEndian(element, elements[i]);

@@ -6,6 +6,10 @@ internal readonly record struct TensorPair(ImportTensor Keys, ImportTensor Value
 /// <summary>An entry of an old cache: its key, and the pairs that it holds; or why it holds none.</summary>
 internal sealed class CacheEntry
 {
+    // Lists of halves go by names that nobody gives to sequences: "k" and "v" may be two.
+    private static readonly (string Keys, string Values)[] _listed = [("key_cache", "value_cache"), ("keys", "values")];
+    private static readonly (string Keys, string Values)[] _named = [("key", "value"), ("k", "v"), .. _listed];
+
     private CacheEntry(PickleValue? key) => (Key, Path) = (key, key is null ? string.Empty : "/" + PickleKeys.Text(key));
 
     /// <summary>Its key; null where the file is one entry.</summary>
@@ -19,12 +23,15 @@ internal sealed class CacheEntry
     /// <summary>Whether a tensor that stands alone was taken for keys and values, one on the other.</summary>
     public bool IsStacked { get; private set; }
 
+    /// <summary>What float32 loses of it.</summary>
+    public RoundingLoss Loss { get; private set; }
+
     public EntryOutcome Outcome { get; private set; }
 
     public string? Reason { get; private set; }
 
     /// <summary>The entries of a file.</summary>
-    public static List<CacheEntry> Of(PickleValue root, bool valuesAreKeys) => root is DictValue dict && PairOf(dict, valuesAreKeys) is null
+    public static List<CacheEntry> Of(PickleValue root, bool valuesAreKeys) => root is DictValue dict && PairsOf(dict, valuesAreKeys) is null
         ? [.. dict.Items.Select(item => Read(item.Key, item.Value, valuesAreKeys))]
         : [Read(null, root, valuesAreKeys)];
 
@@ -40,14 +47,10 @@ internal sealed class CacheEntry
     private static CacheEntry Read(PickleValue? key, PickleValue value, bool valuesAreKeys)
     {
         CacheEntry entry = new(key);
-        if (PairOf(value, valuesAreKeys) is { } pair)
+        if (PairsOf(value, valuesAreKeys) is { } pairs)
         {
-            (entry.Pairs, entry.IsStacked) = ([pair], value is TensorValue && !valuesAreKeys);
-        }
-        else if (Items(value) is { Count: > 0 } items && items.All(item => PairOf(item, valuesAreKeys) is not null))
-        {
-            entry.Pairs = [.. items.Select(item => PairOf(item, valuesAreKeys)!.Value)];
-            entry.IsStacked = items.Any(item => item is TensorValue) && !valuesAreKeys;
+            entry.Pairs = pairs;
+            entry.IsStacked = !valuesAreKeys && (value is TensorValue || (PairOf(value, valuesAreKeys) is null && Items(value) is { } items && items.Any(item => item is TensorValue)));
         }
         else if (PickleWalk.Leaves(value).Any(leaf => leaf.Leaf is TensorValue))
         {
@@ -73,6 +76,88 @@ internal sealed class CacheEntry
         return entry;
     }
 
+    /// <summary>Quarantines it if an element can be no key or value, or if float32 would lose some of it and that is not wanted.</summary>
+    /// <param name="known">What tensors were found to hold: entries may share them.</param>
+    /// <param name="isLossless">Whether nothing may be lost.</param>
+    public void Examine(Dictionary<ImportTensor, TensorContent> known, bool isLossless)
+    {
+        for (int i = 0; i < Pairs.Length && Outcome == EntryOutcome.Imported; i++)
+        {
+            foreach ((string what, ImportTensor tensor) in new[] { ("keys", Pairs[i].Keys), ("values", Pairs[i].Values) })
+            {
+                if (!known.TryGetValue(tensor, out TensorContent content))
+                {
+                    known.Add(tensor, content = TensorContent.Of(tensor));
+                }
+
+                if (content.Fault is { } fault)
+                {
+                    Quarantine($"{fault} among its {what}{(Pairs.Length > 1 ? $", layer {i}" : string.Empty)}");
+                }
+
+                Loss = Loss.And(content.Loss);
+            }
+        }
+
+        if (isLossless && !Loss.IsNone)
+        {
+            Quarantine($"float64, of which float32 does not have {Loss.Elements} elements");
+        }
+    }
+
+    // A pair, lists of a pair's halves by layer, or a list of pairs by layer; null for what is neither.
+    private static TensorPair[]? PairsOf(PickleValue value, bool valuesAreKeys)
+    {
+        if (PairOf(value, valuesAreKeys) is { } pair)
+        {
+            return [pair];
+        }
+
+        if (value is DictValue dict)
+        {
+            return LayersOf(dict);
+        }
+
+        if (Items(value) is not { Count: > 0 } items)
+        {
+            return null;
+        }
+
+        TensorPair[] pairs = new TensorPair[items.Count];
+        for (int i = 0; i < pairs.Length; i++)
+        {
+            if (PairOf(items[i], valuesAreKeys) is not { } layer)
+            {
+                return null;
+            }
+
+            pairs[i] = layer;
+        }
+
+        return pairs;
+    }
+
+    // As transformers has them: {"key_cache": [of each layer], "value_cache": [of each layer]}.
+    private static TensorPair[]? LayersOf(DictValue dict)
+    {
+        foreach ((string keyName, string valueName) in _listed)
+        {
+            if (Halves(dict, keyName, valueName) is ({ } k, { } v) && Items(k) is { Count: > 0 } keys && Items(v) is { } values && values.Count == keys.Count
+                && keys.Concat(values).All(half => half is TensorValue))
+            {
+                return [.. keys.Zip(values, (key, half) => new TensorPair(((TensorValue)key).Tensor!, ((TensorValue)half).Tensor!))];
+            }
+        }
+
+        return null;
+    }
+
+    // The two under their names, where nothing else in the dict is a tensor: what else is there says nothing of them.
+    private static (PickleValue Keys, PickleValue Values)? Halves(DictValue dict, string keyName, string valueName) =>
+        dict.Find(keyName) is { HoldsTensor: true } keys && dict.Find(valueName) is { HoldsTensor: true } values && dict.Items.Count(item => item.Value.HoldsTensor) == 2
+            ? (keys, values)
+            : null;
+
     private static IReadOnlyList<PickleValue>? Items(PickleValue value) => value switch
     {
         ListValue list => list.Items,
@@ -89,12 +174,19 @@ internal sealed class CacheEntry
                 : only.Shape.Count > 2 && only.Shape[0] == 2 ? new TensorPair(only.At(0), only.At(1)) : null;
         }
 
-        (PickleValue? keys, PickleValue? values) = value switch
+        if (value is DictValue dict)
         {
-            DictValue { Items.Count: 2 } dict => (dict.Find("key") ?? dict.Find("k"), dict.Find("value") ?? dict.Find("v")),
-            _ when Items(value) is [var k, var v] => (k, v),
-            _ => (null, null),
-        };
-        return keys is TensorValue { Tensor: { } kt } && values is TensorValue { Tensor: { } vt } ? new TensorPair(kt, vt) : null;
+            foreach ((string keyName, string valueName) in _named)
+            {
+                if (Halves(dict, keyName, valueName) is (TensorValue { Tensor: { } key }, TensorValue { Tensor: { } half }))
+                {
+                    return new TensorPair(key, half);
+                }
+            }
+
+            return null;
+        }
+
+        return Items(value) is [TensorValue { Tensor: { } keys }, TensorValue { Tensor: { } values }] ? new TensorPair(keys, values) : null;
     }
 }

@@ -18,25 +18,32 @@ public sealed class MappedCache
     /// <summary>The sequences, in the order in which the file begins them. Names differ.</summary>
     public IReadOnlyList<MappedSequence> Sequences { get; }
 
+    /// <summary>What is lost of the entries that are imported, where their elements are float64.</summary>
+    public RoundingLoss Loss => Entries.Where(entry => entry.Outcome == EntryOutcome.Imported).Aggregate(default(RoundingLoss), (all, entry) => all.And(entry.Loss));
+
     /// <summary>How many entries became this.</summary>
     public int Count(EntryOutcome outcome) => Entries.Count(entry => entry.Outcome == outcome);
 
-    /// <summary>Maps a file.</summary>
+    /// <summary>Maps a file. Every element of its entries is read once: what holds a NaN or an infinity is quarantined.</summary>
     /// <param name="file">The file, open as long as sequences are read.</param>
     /// <param name="geometry">
     /// The model's shape; if null, what most entries have, read as [heads, width], [heads, tokens, width] or [batch, heads, tokens, width].
-    /// An entry that is one tensor, [2] and one of these, is imported only where it is declared.
+    /// An entry that is one tensor, [2] and one of these, is imported only where it is declared, and so are layers as the first of four axes.
     /// </param>
-    public static MappedCache Of(CacheFile file, ImportGeometry? geometry = null)
+    /// <param name="lossless">Whether entries of float64 are quarantined where float32 does not have every element. Default: false; <see cref="Loss"/> says what is lost.</param>
+    /// <exception cref="ImportException">The file has become shorter (E004).</exception>
+    public static MappedCache Of(CacheFile file, ImportGeometry? geometry = null, bool lossless = false)
     {
         ArgumentNullException.ThrowIfNull(file);
         List<CacheEntry> entries = CacheEntry.Of(file.Root, geometry?.ValuesAreKeys ?? false);
         if (geometry is null)
         {
             entries.FindAll(e => e.IsStacked).ForEach(e => e.Quarantine("one tensor for keys and values, whose axes a declared geometry has to tell apart"));
-            geometry = GeometryGuess.Of(entries);
         }
 
+        Dictionary<ImportTensor, TensorContent> known = [];
+        entries.FindAll(e => e.Outcome == EntryOutcome.Imported).ForEach(e => e.Examine(known, lossless));
+        geometry ??= GeometryGuess.Of(entries);
         List<MappedSequence> sequences = [];
         if (geometry is null)
         {
@@ -47,6 +54,6 @@ public sealed class MappedCache
             sequences = new SequenceAssembly(geometry, entries).Run();
         }
 
-        return new MappedCache(geometry, [.. entries.Select(e => new MappedEntry(e.Path, e.Outcome, e.Reason))], sequences);
+        return new MappedCache(geometry, [.. entries.Select(e => new MappedEntry(e.Path, e.Outcome, e.Reason) { Loss = e.Loss })], sequences);
     }
 }

@@ -36,14 +36,15 @@ internal sealed class SequenceAssembly(ImportGeometry geometry, List<CacheEntry>
         return sequences;
     }
 
-    // Layers may be the outermost axis: of five dimensions, or of three where the key is one token's.
+    // Layers may be the outermost axis: of five dimensions, of four where nothing else says which layer it is, or of three where the key is one token's.
     private void SplitLayers()
     {
         foreach (CacheEntry entry in entries.Where(e => e.Outcome == EntryOutcome.Imported && e.Pairs.Length == 1))
         {
             TensorPair pair = entry.Pairs[0];
             int rank = pair.Keys.Shape.Count;
-            bool isStack = rank == 5 || (rank == 3 && geometry.Layers > 1 && entry.Key is IntegerValue);
+            bool isStack = rank == 5 || (geometry.Layers > 1
+                && (rank == 4 ? CachePlace.Of(entry.Key, isToken: false).Layer is null : rank == 3 && entry.Key is IntegerValue));
             if (isStack && pair.Values.Shape.Count == rank && pair.Keys.Shape[0] == geometry.Layers && pair.Values.Shape[0] == geometry.Layers)
             {
                 entry.Pairs = [.. Enumerable.Range(0, geometry.Layers).Select(layer => new TensorPair(pair.Keys.At(layer), pair.Values.At(layer)))];

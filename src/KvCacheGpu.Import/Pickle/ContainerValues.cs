@@ -21,6 +21,7 @@ internal abstract class ContainerValue : PickleValue
         value.IsHeld = true;
         Depth = Math.Max(Depth, value.Depth + 1);
         Weight += value.Weight;
+        HoldsTensor |= value.HoldsTensor;
         budget.CheckShape(Depth, Weight, offset);
     }
 }
@@ -59,6 +60,9 @@ internal sealed class DictValue : ContainerValue
     private readonly HashSet<PickleValue> _keys = new(PickleKeys.Comparer);
 
     public List<KeyValuePair<PickleValue, PickleValue>> Items { get; } = [];
+
+    /// <summary>Whether it is an OrderedDict: that one may have attributes, as every state_dict of torch has.</summary>
+    public bool IsOrdered { get; init; }
 
     public void Add(PickleValue key, PickleValue value, ReadBudget budget, long offset)
     {

@@ -12,7 +12,17 @@ internal static class PickleGlobals
     /// <exception cref="ImportException">E009: a pair that is not known.</exception>
     public static GlobalValue Find(string module, string name, long offset) => _known.TryGetValue((module, name), out GlobalValue? global)
         ? global
-        : throw ImportException.Unsupported($"global {module}.{name}", offset, "a global of numpy arrays or torch tensors", "one that is not known here");
+        : throw ImportException.Unsupported($"global {module}.{name}", offset, Instead(module), "one that is not known here");
+
+    // Objects that people save whole, and what they can save in their place.
+    private static string Instead(string module) => module switch
+    {
+        _ when IsWithin(module, "transformers") => "plain tensors, as cache.to_legacy_cache() gives them",
+        _ when IsWithin(module, "torch.nn") => "plain tensors, as module.state_dict() gives them",
+        _ => "a global of numpy arrays or torch tensors",
+    };
+
+    private static bool IsWithin(string module, string package) => module == package || module.StartsWith(package + ".", StringComparison.Ordinal);
 
     private static IEnumerable<(string Module, string Name, PickleGlobal Global, ElementType? Type)> Known()
     {
@@ -32,12 +42,34 @@ internal static class PickleGlobals
         yield return ("numpy.numeric", "_frombuffer", PickleGlobal.ArrayFromBuffer, null);
         yield return ("numpy", "ndarray", PickleGlobal.ArrayClass, null);
         yield return ("numpy", "dtype", PickleGlobal.ArrayDtype, null);
+        yield return ("torch._utils", "_rebuild_tensor", PickleGlobal.TensorRebuildFirst, null);
         yield return ("torch._utils", "_rebuild_tensor_v2", PickleGlobal.TensorRebuild, null);
+        yield return ("torch._utils", "_rebuild_tensor_v3", PickleGlobal.TensorRebuildTyped, null);
+        yield return ("torch._tensor", "_rebuild_from_type_v2", PickleGlobal.TensorRebuildSubclass, null);
         yield return ("torch._utils", "_rebuild_parameter", PickleGlobal.ParameterRebuild, null);
+        yield return ("torch._utils", "_rebuild_parameter_with_state", PickleGlobal.ParameterRebuildWithState, null);
         yield return ("torch.storage", "_load_from_bytes", PickleGlobal.LoadFromBytes, null);
         yield return ("torch.storage", "UntypedStorage", PickleGlobal.StorageClass, ElementType.UInt8);
         yield return ("torch", "Size", PickleGlobal.SizeClass, null);
         yield return ("torch", "device", PickleGlobal.DeviceClass, null);
+        yield return ("torch", "Tensor", PickleGlobal.PlainTensor, null);
+        yield return ("torch.nn.parameter", "Parameter", PickleGlobal.PlainTensor, null);
+        yield return ("torch.serialization", "_get_layout", PickleGlobal.Layout, null);
+        foreach (ElementType type in new[] { ElementType.UInt16, ElementType.UInt32, ElementType.UInt64 })
+        {
+            yield return ("torch", type.Name(), PickleGlobal.TorchDtype, type);
+        }
+
+        // Types that no tensor here may have. Named alone, as a model's settings do, they harm nobody.
+        foreach (string name in new[]
+        {
+            "complex32", "complex64", "complex128", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu",
+            "qint8", "quint8", "qint32", "quint4x2", "quint2x4",
+        })
+        {
+            yield return ("torch", name, PickleGlobal.TorchDtype, null);
+        }
+
         foreach ((string name, ElementType type) in new[]
         {
             ("Half", ElementType.Float16), ("BFloat16", ElementType.BFloat16), ("Float", ElementType.Float32), ("Double", ElementType.Float64),

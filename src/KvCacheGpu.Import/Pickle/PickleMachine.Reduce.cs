@@ -9,7 +9,7 @@ internal sealed partial class PickleMachine
         PickleValue[] a = arguments is TupleValue tuple ? tuple.Items : throw Unexpected("REDUCE", "a tuple of arguments", arguments);
         return (global.Global, a) switch
         {
-            (PickleGlobal.OrderedDict, []) => new DictValue(),
+            (PickleGlobal.OrderedDict, []) => new DictValue { IsOrdered = true },
             (PickleGlobal.Bytes, []) => new BytesValue(new MemoryBytes(default)),
             (PickleGlobal.EncodeLatin1, [TextValue { IsLatin1: true } text, TextValue { Value: "latin1" }]) => new BytesValue(new Latin1Bytes(text.Value)),
             (PickleGlobal.ArrayReconstruct, [GlobalValue { Global: PickleGlobal.ArrayClass }, TupleValue { Items: [IntegerValue { Value: var zero }] }, BytesValue code])
@@ -18,10 +18,17 @@ internal sealed partial class PickleMachine
             (PickleGlobal.ArrayFromBuffer, [BytesValue bytes, DtypeValue dtype, TupleValue shape, TextValue { Value: "C" or "F" } order]) =>
                 new TensorValue(NumpyArrays.Create(bytes, dtype, shape, order.Value == "F", budget, _at)),
             (PickleGlobal.ArrayDtype, [TextValue code, var align, var copy]) when IsFlag(align, false) && IsFlag(copy, true) => NumpyArrays.Dtype(code.Value, _at),
-            (PickleGlobal.TensorRebuild, [StorageValue, _, TupleValue, TupleValue, _, DictValue, ..]) => TorchTensors.Rebuild(a, budget, _at),
+            (PickleGlobal.TensorRebuildFirst, [StorageValue storage, var start, TupleValue size, TupleValue stride]) =>
+                TorchTensors.View(storage, start, size, stride, budget, _at),
+            (PickleGlobal.TensorRebuild or PickleGlobal.TensorRebuildTyped, [StorageValue, _, TupleValue, TupleValue, BoolValue, DictValue, ..]) =>
+                TorchTensors.Rebuild(global, a, budget, _at),
+            (PickleGlobal.TensorRebuildSubclass, [GlobalValue { Global: not PickleGlobal.TensorRebuildSubclass } rebuild, GlobalValue { Global: PickleGlobal.PlainTensor }, TupleValue inner, var state])
+                when IsPlain(state) && Reduce(rebuild, inner) is TensorValue tensor => tensor,
             (PickleGlobal.ParameterRebuild, [TensorValue tensor, BoolValue, DictValue { Items.Count: 0 }]) => tensor,
+            (PickleGlobal.ParameterRebuildWithState, [TensorValue tensor, BoolValue, DictValue { Items.Count: 0 }, var state]) when IsPlain(state) => tensor,
             (PickleGlobal.SizeClass, [TupleValue size]) => size,
-            (PickleGlobal.DeviceClass, [TextValue] or [TextValue, IntegerValue]) => new DeviceValue(),
+            (PickleGlobal.DeviceClass, [TextValue] or [TextValue, IntegerValue]) => new InertValue(),
+            (PickleGlobal.Layout, [TextValue]) => new InertValue(),
             (PickleGlobal.LoadFromBytes, [BytesValue bytes]) => Nested(bytes),
             _ => throw ImportException.Unsupported($"REDUCE of {global.Name}", _at, "the arguments that its library writes", $"{a.Length} others"),
         };
@@ -43,12 +50,23 @@ internal sealed partial class PickleMachine
 
     private void Build(PickleValue target, PickleValue state)
     {
-        PickleValue[] s = state is TupleValue tuple ? tuple.Items : throw Unexpected("BUILD", "a tuple", state);
         if (target.IsHeld)
         {
             throw ImportException.Corrupt("BUILD", _at, "a value that no container holds yet", "one that is held");
         }
 
+        if (target is DictValue { IsOrdered: true } && state is DictValue)
+        {
+            // Attributes of the dict, not its entries: the versions of a model's parts.
+            if (!IsPlain(state))
+            {
+                throw ImportException.Unsupported("BUILD", _at, "attributes of an OrderedDict without tensors", "some that hold one");
+            }
+
+            return;
+        }
+
+        PickleValue[] s = state is TupleValue tuple ? tuple.Items : throw Unexpected("BUILD", "a tuple", state);
         switch (target, s)
         {
             case (DtypeValue { IsBuilt: false } dtype, [IntegerValue { Value: var version }, TextValue { Value: "<" or ">" or "=" or "|" } order, NoneValue, NoneValue, NoneValue, ..]):
@@ -66,6 +84,9 @@ internal sealed partial class PickleMachine
                 throw ImportException.Unsupported("BUILD", _at, "the state of a numpy array or dtype of plain numbers", PickleKeys.Describe(target));
         }
     }
+
+    // What Python code has hung on an object may be left out; a tensor may not.
+    private static bool IsPlain(PickleValue state) => !state.HoldsTensor;
 
     private static bool IsByte(BytesValue value, byte expected)
     {

@@ -9,6 +9,9 @@ internal abstract class PickleValue
     /// <summary>Values within, each counted wherever it occurs, and itself.</summary>
     public long Weight { get; protected set; } = 1;
 
+    /// <summary>Whether it is a tensor or a storage, or holds one: such a value must not be left out.</summary>
+    public bool HoldsTensor { get; protected set; }
+
     /// <summary>Whether a container holds it: from then on it must not change, so that depth and weight stay true and no cycle can close.</summary>
     public bool IsHeld { get; set; }
 }
@@ -65,8 +68,8 @@ internal sealed class GlobalValue(PickleGlobal global, string name, ElementType?
     public ElementType? Type { get; } = type;
 }
 
-/// <summary>A torch.device: where a tensor once was. It says nothing here.</summary>
-internal sealed class DeviceValue : PickleValue;
+/// <summary>A torch.device or a layout: where a tensor once was, and how it lay there. It says nothing here.</summary>
+internal sealed class InertValue : PickleValue;
 
 /// <summary>numpy's dtype.</summary>
 internal sealed class DtypeValue(ElementType type) : PickleValue
@@ -79,18 +82,22 @@ internal sealed class DtypeValue(ElementType type) : PickleValue
 }
 
 /// <summary>A storage of torch.</summary>
-internal sealed class StorageValue(Storage root, long offset, long elements) : PickleValue
+internal sealed class StorageValue : PickleValue
 {
-    public Storage Root { get; } = root;
+    public StorageValue(Storage root, long offset, long elements) => (Root, Offset, Elements, HoldsTensor) = (root, offset, elements, true);
+
+    public Storage Root { get; }
 
     /// <summary>First element within the root.</summary>
-    public long Offset { get; } = offset;
+    public long Offset { get; }
 
-    public long Elements { get; } = elements;
+    public long Elements { get; }
 }
 
 /// <summary>A tensor of torch or an array of numpy; the latter has no content until its BUILD.</summary>
-internal sealed class TensorValue(ImportTensor? tensor) : PickleValue
+internal sealed class TensorValue : PickleValue
 {
-    public ImportTensor? Tensor { get; set; } = tensor;
+    public TensorValue(ImportTensor? tensor) => (Tensor, HoldsTensor) = (tensor, true);
+
+    public ImportTensor? Tensor { get; set; }
 }

@@ -100,6 +100,24 @@ public sealed class ImportTensor
         return hash.GetHashAndReset();
     }
 
+    /// <summary>Elements of the storage from the first to the last that it views; fewer than <see cref="Count"/> where some are viewed twice.</summary>
+    internal long Span
+    {
+        get
+        {
+            long last = 0;
+            for (int axis = 0; axis < _shape.Length; axis++)
+            {
+                last += Math.Max(_shape[axis] - 1, 0) * _strides[axis];
+            }
+
+            return Count == 0 ? 0 : last + 1;
+        }
+    }
+
+    /// <summary>The same elements as they lie one after the other, for work that no order matters to.</summary>
+    internal ImportTensor InStorageOrder() => Permute([.. Enumerable.Range(0, _shape.Length).OrderByDescending(axis => _strides[axis])]);
+
     /// <summary>The same elements with their axes in another order; an axis of -1 is a new one of size 1.</summary>
     internal ImportTensor Permute(params ReadOnlySpan<int> axes)
     {

@@ -6,7 +6,8 @@ namespace KvCacheGpu.Import;
 
 /// <summary>
 /// A ZIP archive of stored members, as torch writes them. Everything is checked before a member is used: the central directory against
-/// each local header, each member's CRC-32, that no two overlap or share a name.
+/// each local header, each member's CRC-32, that no two overlap or share a name. A CRC-32 of 0 in every member says that none was computed:
+/// torch.save writes that on request, and torch.load takes it.
 /// </summary>
 internal static class StoredZip
 {
@@ -21,6 +22,7 @@ internal static class StoredZip
         Dictionary<string, ByteSource> members = new(StringComparer.Ordinal);
         long end = 0;
         (List<ZipMember> entries, long directory) = ZipDirectory.Read(file, budget);
+        bool isSummed = entries.Exists(e => e.Crc != 0);
         foreach (ZipMember member in entries.OrderBy(e => e.Header))
         {
             if (member.Header < end)
@@ -34,8 +36,7 @@ internal static class StoredZip
                 throw ImportException.Corrupt($"member {member.Name}", member.Header, "each name once", "it again");
             }
 
-            uint crc = Crc(data);
-            if (crc != member.Crc)
+            if (isSummed && Crc(data) is var crc && crc != member.Crc)
             {
                 throw ImportException.Corrupt($"member {member.Name}", data.Origin, $"CRC-32 {member.Crc:x8}", $"{crc:x8}");
             }

@@ -3,20 +3,50 @@ namespace KvCacheGpu.Import;
 /// <summary>torch's tensors: views of storages.</summary>
 internal static class TorchTensors
 {
-    /// <summary>_rebuild_tensor_v2: storage, offset, size, stride, requires_grad, no hooks, and no metadata that would change what the elements mean.</summary>
-    public static TensorValue Rebuild(PickleValue[] arguments, ReadBudget budget, long offset)
+    /// <summary>
+    /// _rebuild_tensor_v2: storage, offset, size, stride, requires_grad, no hooks, and no metadata that would change what the elements mean.
+    /// _rebuild_tensor_v3 has the elements' type before the metadata, and a storage of bytes.
+    /// </summary>
+    public static TensorValue Rebuild(GlobalValue rebuild, PickleValue[] arguments, ReadBudget budget, long offset)
     {
-        if (arguments[4] is not BoolValue || arguments[5] is not DictValue { Items.Count: 0 } || arguments.Length > 7
-            || (arguments.Length == 7 && arguments[6] is not (NoneValue or DictValue { Items.Count: 0 })))
+        bool isTyped = rebuild.Global == PickleGlobal.TensorRebuildTyped;
+        ReadOnlySpan<PickleValue> metadata = arguments.AsSpan(isTyped ? Math.Min(7, arguments.Length) : 6);
+        if (arguments[5] is not DictValue { Items.Count: 0 } || metadata is not ([] or [NoneValue or DictValue { Items.Count: 0 }]))
         {
-            throw ImportException.Unsupported("REDUCE of torch._utils._rebuild_tensor_v2", offset, "a tensor without hooks and metadata", "one that has some");
+            throw ImportException.Unsupported($"REDUCE of {rebuild.Name}", offset, "a tensor without hooks and metadata", "one that has some");
         }
 
         StorageValue storage = (StorageValue)arguments[0];
-        long start = TensorBounds.Whole("storage offset", arguments[1], offset);
-        long[] sizes = TensorBounds.Dimensions("tensor size", (TupleValue)arguments[2], offset);
-        long[] strides = TensorBounds.Dimensions("tensor stride", (TupleValue)arguments[3], offset);
-        return Create(storage, start, sizes, strides, budget, offset);
+        if (isTyped)
+        {
+            PickleValue? dtype = arguments.Length > 6 ? arguments[6] : null;
+            storage = dtype is GlobalValue { Global: PickleGlobal.TorchDtype, Type: { } type }
+                ? As(type, storage, offset)
+                : throw ImportException.Unsupported($"REDUCE of {rebuild.Name}", offset, "elements of a type that is read here", dtype is null ? "none" : PickleKeys.Describe(dtype));
+        }
+
+        return View(storage, arguments[1], (TupleValue)arguments[2], (TupleValue)arguments[3], budget, offset);
+    }
+
+    /// <summary>A view, as the arguments of a stream describe it.</summary>
+    public static TensorValue View(StorageValue storage, PickleValue start, TupleValue size, TupleValue stride, ReadBudget budget, long offset) => Create(
+        storage,
+        TensorBounds.Whole("storage offset", start, offset),
+        TensorBounds.Dimensions("tensor size", size, offset),
+        TensorBounds.Dimensions("tensor stride", stride, offset),
+        budget,
+        offset);
+
+    // The same bytes as elements of another type.
+    private static StorageValue As(ElementType type, StorageValue storage, long offset)
+    {
+        int from = storage.Root.Type.Bytes();
+        int to = type.Bytes();
+        Int128 first = (Int128)storage.Offset * from;
+        return first % to == 0
+            ? new StorageValue(
+                new Storage(type, (long)((Int128)storage.Root.Elements * from / to), storage.Root), (long)(first / to), (long)((Int128)storage.Elements * from / to))
+            : throw ImportException.Corrupt("tensor", offset, $"a storage that begins at an element of {type.Name()}", $"byte {first}");
     }
 
     /// <summary>A view that is checked.</summary>

@@ -5,7 +5,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine
 {
     private SnapshotStore? _store;
 
-    /// <summary>Readers of caches that something else wrote, for <see cref="LoadAsync"/>. The default value is none.</summary>
+    /// <summary>Readers of caches that something else wrote, for <see cref="LoadAsync"/>; pickles and files of torch.save need none. The default value is none.</summary>
     public IReadOnlyList<ISnapshotImporter> Importers { get; init; } = [];
 
     /// <summary>Saves a session. Once this returns, it is there, power loss or not. Calls on the session wait meanwhile.</summary>
@@ -37,7 +37,8 @@ public sealed partial class UltraAdaptiveKvCacheEngine
 
     /// <summary>
     /// Loads what was saved, in place of the session that is there. Where the store has nothing of the name, a file of the name beside it is
-    /// loaded by its content: a cache of an older version converts here, by one of <see cref="Importers"/>.
+    /// loaded by its content: a cache of an older version, a pickle or a file of torch.save, converts here by itself. The file stays as it is;
+    /// <see cref="SaveAsync"/> keeps what came of it.
     /// </summary>
     /// <param name="name">What it is called in the store, or the file.</param>
     /// <param name="session">The session that it becomes; of a file with several, each becomes one of its own id and this one's tenant.</param>

@@ -1,3 +1,5 @@
+using KvCacheGpu.Import;
+using KvCacheGpu.Import.Tests;
 using static KvCacheGpu.Tests.EngineSamples;
 
 namespace KvCacheGpu.Tests;
@@ -95,6 +97,67 @@ public sealed class EnginePersistenceTests : IDisposable
         await engine.LoadAsync("new");
         engine.AssertHolds(1, 101);
     }
+
+    [Fact]
+    public async Task An_old_pickle_in_the_persistence_path_converts_by_itself()
+    {
+        // As 1.x left it: positions, and beside them no store yet.
+        (object, object?)[] positions = [.. Enumerable.Range(0, 5).Select(i => ((object)i, (object?)new object?[] { Row(Key(100 + i)), Row(Value(100 + i)) }))];
+        await File.WriteAllBytesAsync(Path.Combine(_path, "old_cache.pkl"), OldPickle.Of(positions));
+        using UltraAdaptiveKvCacheEngine engine = Persistent();
+        engine.PutMany(0, 2);
+        KvRestored restored = await engine.LoadAsync("old_cache.pkl");
+        Assert.Equal("pickle and torch.save", restored.ImportedBy);
+        Assert.Equal(["old_cache.pkl"], Directory.EnumerateFileSystemEntries(_path).Select(Path.GetFileName));
+        engine.AssertHolds(0, 100);
+        engine.AssertHolds(4, 104);
+        Assert.Equal(5L, engine.GetStats().Tokens);
+        await engine.SaveAsync("new");
+        engine.Clear();
+        await engine.LoadAsync("new");
+        engine.AssertHolds(3, 103);
+    }
+
+    [Fact]
+    public async Task An_old_torch_file_becomes_its_sessions_and_a_NaN_costs_its_own_alone()
+    {
+        using (FileStream file = File.Create(Path.Combine(_path, "new_cache.pt")))
+        {
+            TorchWriter.Write(file, new ImportGeometry(1, Heads, Width, Width), ElementType.Float16, [.. new[] { "a", "bad", "c" }.Select((name, i) => new TorchSequence(
+                name, 2 + i, (_, first, tokens, keys, values) =>
+                {
+                    for (int token = 0; token < tokens; token++)
+                    {
+                        Key((10 * i) + first + token).CopyTo(keys[(token * Token)..]);
+                        Value((10 * i) + first + token).CopyTo(values[(token * Token)..]);
+                    }
+
+                    values[^1] = name == "bad" ? float.NaN : values[^1];
+                }))]);
+        }
+
+        using UltraAdaptiveKvCacheEngine engine = Persistent();
+        KvRestored restored = await engine.LoadAsync("new_cache.pt");
+        Assert.Equal(["a", "c"], restored.Sequences.Select(s => s.Name));
+        Assert.Contains("of 3 entries, 1 are left out: /'bad': a NaN among its values", restored.Notes);
+        engine.AssertHolds(1, 1, "a");
+        engine.AssertHolds(3, 23, "c");
+    }
+
+    [Fact]
+    public async Task An_old_file_of_another_model_is_refused_and_the_session_stays()
+    {
+        OldArray narrow = new("f4", [Heads, 3, Width / 2], i => i);
+        await File.WriteAllBytesAsync(Path.Combine(_path, "old.pkl"), OldPickle.Of(new (object, object?)[] { ("s", new object?[] { narrow, narrow }) }));
+        using UltraAdaptiveKvCacheEngine engine = Persistent();
+        engine.PutMany(0, 2);
+        KvConfigurationException refused = await Assert.ThrowsAsync<KvConfigurationException>(() => engine.LoadAsync("old.pkl"));
+        Assert.Contains("1 layers of 2 heads, 64 and 64 wide", refused.Message, StringComparison.Ordinal);
+        Assert.Contains("/'s'", refused.Message, StringComparison.Ordinal);
+        engine.AssertHolds(1, 1);
+    }
+
+    private static OldArray Row(float[] numbers) => new("f4", [Heads, Width], i => numbers[i]);
 
     private UltraAdaptiveKvCacheEngine Persistent(Action<KvCacheConfig>? change = null) => Engine(c =>
     {

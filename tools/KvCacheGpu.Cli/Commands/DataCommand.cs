@@ -22,11 +22,12 @@ internal static class DataCommand
     {
         Argument<string> file = new("FILE") { Description = "A .pkl or .pt file." };
         Option<bool> json = Choice.Json();
-        Command command = new("inspect", "What a file holds, each tensor with its digest, and what of it cannot be keys and values.") { file, json };
+        Option<GeometryText?> geometry = Geometry();
+        Command command = new("inspect", "What a file holds, each tensor with its digest, and what of it cannot be keys and values.") { file, geometry, json };
         command.SetAction(parsed =>
         {
             using CacheFile old = CacheFile.Open(Existing(parsed.GetValue(file)!));
-            MappedCache mapped = MappedCache.Of(old);
+            MappedCache mapped = MappedCache.Of(old, Shape(parsed.GetValue(geometry)));
             InspectReport report = new(
                 old.Format switch { CacheFormat.Pickle => "pickle", CacheFormat.TorchZip => "torch-zip", CacheFormat.TorchLegacy => "torch-legacy", _ => "torch-tar" },
                 mapped.Entries.Count,
@@ -47,6 +48,7 @@ internal static class DataCommand
             terminal.Output.WriteLine(report.Format);
             terminal.Write(table);
             Print(terminal, mapped.Entries.Count, mapped.Count(EntryOutcome.Imported), report.Quarantined, EntryReport.Of(mapped, EntryOutcome.Refused));
+            Print(terminal, mapped.Loss);
             return CommandLine.Done;
         });
         return command;
@@ -57,17 +59,18 @@ internal static class DataCommand
         Argument<string> file = new("FILE") { Description = "A .pkl or .pt file; it is only read." };
         Option<string?> to = Required("--to", "NAME", "The snapshot to make of it.");
         Option<bool> dryRun = new("--dry-run") { Description = "Say what would be done, and write nothing." };
-        Option<GeometryText?> geometry = Choice.Parsed<GeometryText?>(
-            "--geometry", "L,H,D", "Layers, KV heads, head width: tells axes apart that the file does not. Default: what most entries have.", GeometryText.Expected, GeometryText.TryParse);
+        Option<GeometryText?> geometry = Geometry();
+        Option<bool> lossless = new("--lossless") { Description = "Quarantine entries of float64 that float32 does not have exactly. Default: they are rounded, and it says by how much." };
         Option<bool> json = Choice.Json();
-        Command command = new("migrate", "Makes a snapshot of an old file, and reads it back to compare.") { file, to, _store, dryRun, geometry, json };
+        Command command = new("migrate", "Makes a snapshot of an old file, and reads it back to compare.") { file, to, _store, dryRun, geometry, lossless, json };
         command.SetAction(parsed =>
         {
             DataMigration migration = new(
                 Existing(parsed.GetValue(file)!),
                 StoreChoice.Require("--to", parsed.GetValue(to), "a snapshot's name"),
                 Store(parsed),
-                parsed.GetValue(geometry) is { } g ? new ImportGeometry(g.Layers, g.Heads, g.Width, g.Width) : null);
+                Shape(parsed.GetValue(geometry)),
+                parsed.GetValue(lossless));
             bool quiet = parsed.GetValue(json);
             MigrationReport report = terminal.WithProgress(quiet, stages => migration.Run(parsed.GetValue(dryRun), stages));
             if (quiet)
@@ -77,7 +80,12 @@ internal static class DataCommand
             }
 
             Print(terminal, report.Entries, report.Imported, report.Quarantined, report.Refused);
-            string done = report.AlreadyDone ? "was made of this file before; nothing to do" : report.DryRun ? "would be made; nothing was written" : "is made, and reads back as the file";
+            RoundingLoss loss = new(report.RoundedElements, report.LargestRounding);
+            Print(terminal, loss);
+            string done = report.AlreadyDone ? "was made of this file before; nothing to do"
+                : report.DryRun ? "would be made; nothing was written"
+                : loss.IsNone ? "is made, and reads back as the file"
+                : "is made, and reads back as the file, rounded to float32";
             terminal.Output.WriteLine($"snapshot {report.Snapshot}: {report.Sequences} sequences, {Readable.Count(report.Tokens)} tokens in {report.Format}: {done}");
             return CommandLine.Done;
         });
@@ -117,6 +125,19 @@ internal static class DataCommand
 
         terminal.Output.WriteLine($"{entries} entries = {imported} importable + {quarantined.Count} quarantined + {refused.Count} refused");
     }
+
+    private static void Print(Terminal terminal, RoundingLoss loss)
+    {
+        if (!loss.IsNone)
+        {
+            terminal.Output.WriteLine($"{loss}");
+        }
+    }
+
+    private static Option<GeometryText?> Geometry() => Choice.Parsed<GeometryText?>(
+        "--geometry", "L,H,D", "Layers, KV heads, head width: tells axes apart that the file does not. Default: what most entries have.", GeometryText.Expected, GeometryText.TryParse);
+
+    private static ImportGeometry? Shape(GeometryText? text) => text is { } g ? new ImportGeometry(g.Layers, g.Heads, g.Width, g.Width) : null;
 
     private static Option<string?> Required(string name, string placeholder, string description)
     {

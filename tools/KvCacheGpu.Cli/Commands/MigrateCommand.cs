@@ -13,6 +13,7 @@ internal static class MigrateCommand
     {
         var place = new ConfigPlace();
         Option<bool> lossless = ConfigPlace.Lossless();
+        lossless.Description += " Leave entries of old data out that float32 would round.";
         Option<string?> data = Choice.Text("--data", "FILE", "An old cache, .pkl or .pt, to make a snapshot of. Default: none.");
         Option<string?> to = Choice.Text("--to", "NAME", "The snapshot to make of it. Default: the file's name.");
         Option<string?> store = Choice.Text("--store", "DIR", $"Where snapshots lie. Default: ./{DataCommand.DefaultStore}.");
@@ -27,7 +28,7 @@ internal static class MigrateCommand
             ConfigPlace.RequireThere(data.Name, parsed.GetValue(data));
             var steps = new IUpgradeStep[]
             {
-                new DataStep(parsed.GetValue(data), parsed.GetValue(to), parsed.GetValue(store) ?? DataCommand.DefaultStore), new DatabaseStep(parsed.GetValue(database)),
+                new DataStep(parsed.GetValue(data), parsed.GetValue(to), parsed.GetValue(store) ?? DataCommand.DefaultStore, parsed.GetValue(lossless)), new DatabaseStep(parsed.GetValue(database)),
             };
             var upgrade = new KvUpgrade(new KvCacheConfigManager(place.Locate(parsed)), parsed.GetValue(lossless), steps);
             var lines = new List<KvUpgradeLine>();

@@ -24,6 +24,7 @@ internal static class DataExport
                 Device = "cpu",
                 KeyFormat = PageFormat.F32,
                 ValueFormat = PageFormat.F32,
+                MaxSequences = Math.Max(1, snapshot.Content.Sequences.Count),
                 MaxTokens = checked((int)snapshot.Content.Sequences.Sum(s => (long)s.Length + shape.PageTokens)),
             });
         IReadOnlyList<KvSequence> sequences = StoreChoice.Run(cache.LoadAsync(store, name)).Sequences;

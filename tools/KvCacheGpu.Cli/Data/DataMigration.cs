@@ -5,8 +5,16 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>An old file on its way into the snapshot store. Losslessly: pages keep the file's own element type, and the result is read back and compared.</summary>
-internal sealed class DataMigration(string file, string name, string directory, ImportGeometry? geometry)
+/// <summary>
+/// An old file on its way into the snapshot store. Pages keep the file's own element type, but float64, which becomes float32 with the loss stated;
+/// the result is read back and compared.
+/// </summary>
+/// <param name="file">The file; it is only read.</param>
+/// <param name="name">The snapshot to make.</param>
+/// <param name="directory">The store.</param>
+/// <param name="geometry">The model's shape; if null, what most entries have.</param>
+/// <param name="lossless">Whether float64 is quarantined where float32 does not have every element.</param>
+internal sealed class DataMigration(string file, string name, string directory, ImportGeometry? geometry, bool lossless = false)
 {
     /// <summary>Where a snapshot says which file it came from.</summary>
     private const string SourceKey = "source_sha256";
@@ -16,32 +24,43 @@ internal sealed class DataMigration(string file, string name, string directory, 
     // Names of a file are any text; a store keeps what UTF-8 can say.
     private static readonly UTF8Encoding _strict = new(false, throwOnInvalidBytes: true);
 
-    /// <summary>Migrates, or says what would be done.</summary>
+    /// <summary>Migrates, or does everything but writing: what a migration refuses, a dry run refuses with the same words.</summary>
     public MigrationReport Run(bool dryRun, IStages stages)
     {
         string digest = DigestOf(file);
         using CacheFile old = CacheFile.Open(file);
-        MappedCache mapped = MappedCache.Of(old, geometry);
+        MappedCache mapped = MappedCache.Of(old, geometry, lossless);
         PageFormat format = FormatOf(mapped);
         MigrationReport report = new(
             file, digest, name, dryRun, false, format.Name(), mapped.Entries.Count, mapped.Count(EntryOutcome.Imported),
-            EntryReport.Of(mapped, EntryOutcome.Quarantined), EntryReport.Of(mapped, EntryOutcome.Refused), mapped.Sequences.Count, mapped.Sequences.Sum(s => (long)s.Tokens));
+            EntryReport.Of(mapped, EntryOutcome.Quarantined), EntryReport.Of(mapped, EntryOutcome.Refused), mapped.Sequences.Count, mapped.Sequences.Sum(s => (long)s.Tokens),
+            mapped.Loss.Elements, mapped.Loss.Largest);
         if (mapped.Sequences.Count == 0)
         {
             throw new UsageException(file, "an entry of keys and values", $"{report.Quarantined.Count} quarantined and {report.Refused.Count} refused; see kvcache data inspect");
         }
 
-        // What the engine will refuse is refused before a dry run says that it would be done.
         (KvGeometry shape, int tokens) = Room(mapped);
         if (IsDone(digest))
         {
             return report with { AlreadyDone = true };
         }
 
-        if (!dryRun)
+        KvCacheConfig config = new() { Device = "cpu", KeyFormat = format, ValueFormat = format, MaxTokens = tokens, MaxSequences = mapped.Sequences.Count };
+        using (KvCache cache = new(shape, config))
         {
-            KvCacheConfig config = new() { Device = "cpu", KeyFormat = format, ValueFormat = format, MaxTokens = tokens };
-            Write(mapped, () => new KvCache(shape, config), digest, stages);
+            IReadOnlyList<KvSequence> converted = Append(cache, digest, stages);
+            if (dryRun)
+            {
+                Compare(mapped, converted, digest, stages);
+                return report;
+            }
+
+            Save(cache, converted, stages, unverified =>
+            {
+                using KvCache again = new(shape, config);
+                Compare(mapped, StoreChoice.Run(again.LoadAsync(unverified, name)).Sequences, digest, stages);
+            });
         }
 
         return report;
@@ -50,6 +69,10 @@ internal sealed class DataMigration(string file, string name, string directory, 
     // The same file under the same name is done; another one there is never replaced.
     private bool IsDone(string digest)
     {
+        SnapshotStore store = StoreChoice.Open(directory);
+        Require(IsName(name), "--to", $"a text of {LongestName} bytes of UTF-8 at most", $"one of {name.Length} characters");
+        Require(!File.Exists(store.StorePath), "--store", "a directory", $"the file {directory}");
+        Require(Directory.Exists(Path.GetDirectoryName(store.StorePath) ?? "/"), "--store", "a directory in one that is there", directory);
         if (!Directory.Exists(directory))
         {
             return false;
@@ -57,7 +80,7 @@ internal sealed class DataMigration(string file, string name, string directory, 
 
         try
         {
-            using OpenSnapshot there = StoreChoice.Run(StoreChoice.Open(directory).InspectAsync(name));
+            using OpenSnapshot there = StoreChoice.Run(store.InspectAsync(name));
             return IsOf(there.Content, digest)
                 ? true
                 : throw new UsageException("--to", "a name that no other snapshot has", $"'{name}', saved {there.Info.Created:u}");
@@ -68,30 +91,27 @@ internal sealed class DataMigration(string file, string name, string directory, 
         }
     }
 
+    private IReadOnlyList<KvSequence> Append(KvCache cache, string digest, IStages stages)
+    {
+        CacheFileImporter importer = new(geometry, lossless);
+        IReadOnlyList<KvSequence> sequences = StoreChoice.Run(cache.LoadFileAsync(file, [importer], progress: new StoreProgress(stages, "converting"))).Sequences;
+        foreach (KvSequence sequence in sequences)
+        {
+            sequence.Metadata = new Dictionary<string, string> { [SourceKey] = digest };
+        }
+
+        return sequences;
+    }
+
     // Beside the store until it is verified: what the store has under that name is never touched by a conversion that went wrong.
-    private void Write(MappedCache mapped, Func<KvCache> newCache, string digest, IStages stages)
+    private void Save(KvCache cache, IReadOnlyList<KvSequence> sequences, IStages stages, Action<SnapshotStore> verify)
     {
         string aside = $"{Path.TrimEndingDirectorySeparator(Path.GetFullPath(directory))}.unverified-{Guid.NewGuid():n}";
         try
         {
             SnapshotStore unverified = StoreChoice.Open(aside);
-            using (KvCache cache = newCache())
-            {
-                CacheFileImporter importer = new(mapped.Geometry);
-                KvRestored loaded = StoreChoice.Run(cache.LoadFileAsync(file, [importer], progress: new StoreProgress(stages, "converting")));
-                foreach (KvSequence sequence in loaded.Sequences)
-                {
-                    sequence.Metadata = new Dictionary<string, string> { [SourceKey] = digest };
-                }
-
-                StoreChoice.Run(cache.SaveAsync(unverified, name, loaded.Sequences, new StoreProgress(stages, "saving")));
-            }
-
-            using (KvCache cache = newCache())
-            {
-                Verify(mapped, cache, unverified, digest, stages.Begin("verifying", mapped.Sequences.Count));
-            }
-
+            StoreChoice.Run(cache.SaveAsync(unverified, name, sequences, new StoreProgress(stages, "saving")));
+            verify(unverified);
             StoreChoice.Run(StoreChoice.Open(directory).RestoreAsync(aside, new StoreProgress(stages, "keeping")));
         }
         finally
@@ -103,11 +123,11 @@ internal sealed class DataMigration(string file, string name, string directory, 
         }
     }
 
-    // What the store gives back is compared with what the file holds, element by element.
-    private void Verify(MappedCache mapped, KvCache cache, SnapshotStore store, string digest, IProgress<int> progress)
+    // What came of the file is compared with what it holds, element by element.
+    private void Compare(MappedCache mapped, IReadOnlyList<KvSequence> read, string digest, IStages stages)
     {
+        IProgress<int> progress = stages.Begin("verifying", mapped.Sequences.Count);
         ImportGeometry shape = mapped.Geometry!;
-        IReadOnlyList<KvSequence> read = StoreChoice.Run(cache.LoadAsync(store, name)).Sequences;
         bool isEqual = read.Count == mapped.Sequences.Count;
         for (int i = 0; isEqual && i < read.Count; i++)
         {
@@ -126,7 +146,7 @@ internal sealed class DataMigration(string file, string name, string directory, 
 
         if (!isEqual || DigestOf(file) != digest)
         {
-            throw new IOException(isEqual ? $"{file} changed while it was read; nothing was kept" : $"what was saved as '{name}' is not what {file} holds; nothing was kept");
+            throw new IOException(isEqual ? $"{file} changed while it was read; nothing was kept" : $"what came of {file} is not what it holds; nothing was kept");
         }
     }
 

@@ -29,7 +29,9 @@ internal sealed record MigrationReport(
     IReadOnlyList<EntryReport> Quarantined,
     IReadOnlyList<EntryReport> Refused,
     int Sequences,
-    long Tokens);
+    long Tokens,
+    long RoundedElements,
+    double LargestRounding);
 
 /// <summary>What <c>data export</c> wrote.</summary>
 internal sealed record ExportReport(string Snapshot, string File, int Sequences, long Tokens, string Dtype, long Bytes);

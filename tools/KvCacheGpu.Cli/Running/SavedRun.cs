@@ -95,7 +95,7 @@ internal sealed record SavedRun(SnapshotStore? Store, string? Load, string? Save
         StoreProgress progress = new(stages, $"loading {Load}");
         KvRestored restored = _importer is null
             ? StoreChoice.Run(cache.LoadAsync(Store!, Load, progress: progress))
-            : _importer.Told(StoreChoice.Run(cache.LoadFileAsync(Load, [_importer], progress: progress)));
+            : StoreChoice.Run(cache.LoadFileAsync(Load, [_importer], progress: progress));
         return (restored.Sequences[0], restored);
     }
 
@@ -146,7 +146,9 @@ internal sealed record SavedRun(SnapshotStore? Store, string? Load, string? Save
         using FileStream file = File.OpenRead(path);
         int read = file.ReadAtLeast(start, start.Length, throwOnEndOfStream: false);
         CacheFileImporter importer = new();
-        return importer.CanRead(start.AsSpan(0, read))
+        return CacheFile.KindOf(start.AsSpan(0, read)) is { } foreign
+            ? throw new UsageException("--load", "a snapshot's name, or an old cache: a pickle, or a file of torch.save", $"'{path}', {foreign}")
+            : importer.CanRead(start.AsSpan(0, read))
             ? this with { _importer = importer }
             : throw new UsageException("--load", "a snapshot's name, or an old cache: a pickle, or a file of torch.save", $"'{path}', a file of another kind");
     }

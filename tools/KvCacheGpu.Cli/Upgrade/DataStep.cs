@@ -1,5 +1,6 @@
 using System.Text.Json;
 using KvCacheGpu.Configuration;
+using KvCacheGpu.Import;
 
 namespace KvCacheGpu.Cli;
 
@@ -7,7 +8,8 @@ namespace KvCacheGpu.Cli;
 /// <param name="file">The .pkl or .pt file; null where none was named, and a journal alone may know of one.</param>
 /// <param name="name">The snapshot to make; null for the file's own name.</param>
 /// <param name="store">The snapshot store's directory.</param>
-internal sealed class DataStep(string? file, string? name, string store) : IUpgradeStep
+/// <param name="lossless">Whether float64 is quarantined where float32 does not have every element.</param>
+internal sealed class DataStep(string? file, string? name, string store, bool lossless = false) : IUpgradeStep
 {
     /// <inheritdoc/>
     public string Name => "data";
@@ -23,7 +25,7 @@ internal sealed class DataStep(string? file, string? name, string store) : IUpgr
             return null;
         }
 
-        var planned = new Planned(Path.GetFullPath(file), DataMigration.DigestOf(file), name ?? Path.GetFileNameWithoutExtension(file), Path.GetFullPath(store));
+        var planned = new Planned(Path.GetFullPath(file), DataMigration.DigestOf(file), name ?? Path.GetFileNameWithoutExtension(file), Path.GetFullPath(store), lossless);
         return planned.Migration().Run(dryRun: true, new QuietStages()).AlreadyDone ? null : JsonSerializer.Serialize(planned);
     }
 
@@ -31,7 +33,8 @@ internal sealed class DataStep(string? file, string? name, string store) : IUpgr
     public string Do(string plan)
     {
         MigrationReport report = Read(plan).Migration().Run(dryRun: false, new QuietStages());
-        return $"snapshot {report.Snapshot} of {report.Imported} entries; {report.Quarantined.Count} quarantined, {report.Refused.Count} refused, the file untouched";
+        RoundingLoss loss = new(report.RoundedElements, report.LargestRounding);
+        return $"snapshot {report.Snapshot} of {report.Imported} entries; {report.Quarantined.Count} quarantined, {report.Refused.Count} refused, the file untouched{(loss.IsNone ? string.Empty : $"; {loss}")}";
     }
 
     /// <inheritdoc/>
@@ -58,9 +61,9 @@ internal sealed class DataStep(string? file, string? name, string store) : IUpgr
 
     private static Planned Read(string plan) => JsonSerializer.Deserialize<Planned>(plan) ?? throw new IOException($"an upgrade's step 'data': expected a plan, got {plan}");
 
-    private sealed record Planned(string File, string Sha256, string Snapshot, string Store)
+    private sealed record Planned(string File, string Sha256, string Snapshot, string Store, bool Lossless = false)
     {
-        public DataMigration Migration() => new(File, Snapshot, Store, null);
+        public DataMigration Migration() => new(File, Snapshot, Store, null, Lossless);
 
         public SnapshotStore OpenStore() => StoreChoice.Open(Store);
 

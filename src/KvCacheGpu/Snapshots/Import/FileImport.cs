@@ -64,8 +64,20 @@ internal sealed class FileImport(KvCache cache, ImportedCache found, string impo
                 step.Append(layer, k.Span, v.Span);
             }
 
-            step.Commit();
+            Commit(step, imported.Id, first);
             yield return tokens;
+        }
+    }
+
+    private static void Commit(KvStep step, string sequence, int first)
+    {
+        try
+        {
+            step.Commit();
+        }
+        catch (KvNonFiniteException error)
+        {
+            throw error.In(sequence, first);
         }
     }
 
@@ -104,6 +116,11 @@ internal sealed class FileImport(KvCache cache, ImportedCache found, string impo
         if (found.Sequences.Any(sequence => sequence.TokenIds.IsEmpty))
         {
             yield return "the file holds no token ids: they read as -1";
+        }
+
+        foreach (string note in found.Notes)
+        {
+            yield return note;
         }
     }
 

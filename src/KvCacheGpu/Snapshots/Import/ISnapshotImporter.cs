@@ -2,7 +2,7 @@ namespace KvCacheGpu;
 
 /// <summary>
 /// Reads caches that something else wrote. Registered with <see cref="KvCache.LoadFileAsync"/>, which recognises a file by its bytes: the
-/// first importer that can read it does. Knows files, and nothing of pages: what it gives is appended as if the model had computed it.
+/// first importer that can read it does, and none is needed for pickles and files of torch.save. Knows files, and nothing of pages: what it gives is appended as if the model had computed it.
 /// </summary>
 public interface ISnapshotImporter
 {

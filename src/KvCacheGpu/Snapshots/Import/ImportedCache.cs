@@ -20,6 +20,9 @@ public sealed record ImportedCache
 
     /// <summary>The sequences, each with its own id.</summary>
     public required IReadOnlyList<ImportedSequence> Sequences { get; init; }
+
+    /// <summary>What of the file is not in the sequences, or not as the file has it; becomes part of <see cref="KvRestored.Notes"/>. The default value is none.</summary>
+    public IReadOnlyList<string> Notes { get; init; } = [];
 }
 
 /// <summary>One sequence of an imported file.</summary>

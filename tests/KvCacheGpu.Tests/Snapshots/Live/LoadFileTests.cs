@@ -1,4 +1,6 @@
 using System.Buffers.Binary;
+using KvCacheGpu.Import;
+using KvCacheGpu.Import.Tests;
 using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Tests.Snapshots;
@@ -63,6 +65,56 @@ public sealed class LoadFileTests : IDisposable
 
         Assert.Equal(LiveCaches.Transcript(expected), LiveCaches.Transcript(restored.Sequences));
         Assert.Equal(LiveCaches.GoOn(expected, 6), LiveCaches.GoOn(restored.Sequences, 6));
+    }
+
+    [Fact]
+    public async Task An_old_cache_needs_no_importer_and_has_its_axes_told_apart_by_the_cache()
+    {
+        // [layers, tokens, heads, width], which says nothing of itself.
+        OldArray Half(int sign) => new("f8", [G.Layers, 20, G.KvHeads, G.KeyWidth], i => sign * (i % 500) / 4.0);
+        KvRestored restored = await _cache.LoadFileAsync(Written(OldPickle.Of(new (object, object?)[]
+        {
+            ("s", new object?[] { Half(1), Half(-1) }), ("config", "none"), ("flat", new OldArray("f4", [12], i => i)),
+        })));
+        Assert.Equal(("pickle and torch.save", 1), (restored.ImportedBy, restored.Sequences.Count));
+        Assert.Equal(("s", 20), (restored.Sequences[0].Name, restored.Sequences[0].Length));
+        Assert.Contains("of 3 entries, 2 are left out: /'config': no tensor; /'flat': one tensor, without values beside it", restored.Notes);
+        float[] keys = new float[20 * G.KvHeads * G.KeyWidth];
+        float[] values = new float[keys.Length];
+        restored.Sequences[0].Materialize(1, keys, values);
+        Assert.All(keys.Index(), k => Assert.Equal((keys.Length + k.Index) % 500 / 4f, k.Item, 1f));
+        Assert.Equal(keys.Select(k => -k).Average(), values.Average(), 0.5f);
+    }
+
+    [Theory]
+    [InlineData("version https://git-lfs.github.com/spec/v1\n", "E009", "a Git LFS pointer")]
+    [InlineData("\u0080\u0002cposix\nsystem\n.", "E009", "global posix.system at byte 2")]
+    [InlineData("\u0080\u0002NN.", "E004", "STOP at byte 4")]
+    [InlineData("\u0080\u0002N.", "E003", "none in 1")]
+    [InlineData("PK\u0003\u0004 and nothing else", "E004", "ZIP file")]
+    public async Task An_old_cache_that_is_none_is_refused_as_what_it_is(string bytes, string code, string told)
+    {
+        string path = Written(System.Text.Encoding.Latin1.GetBytes(bytes));
+        KvCacheException refused = await Assert.ThrowsAnyAsync<KvCacheException>(() => _cache.LoadFileAsync(path));
+        Assert.Equal(code, refused.Code);
+        Assert.Contains(told, refused.Message, StringComparison.Ordinal);
+        Assert.Equal(1, refused.Message.Split("E00").Length - 1);
+        CheckUntouched();
+    }
+
+    [Fact]
+    public async Task What_this_cache_cannot_hold_is_refused_with_the_sequence_and_its_token()
+    {
+        object?[] Pair(double at30) =>
+        [
+            .. Enumerable.Range(0, 2).Select(_ => (object?)Enumerable.Range(0, 2).Select(_ => (object?)new OldArray(
+                "f4", [G.KvHeads, 40, G.KeyWidth], i => i == (40 + 30) * G.KeyWidth ? at30 : i % 7)).ToArray()),
+        ];
+        string path = Written(OldPickle.Of(new (object, object?)[] { ("fine", Pair(1)), ("large", Pair(70_000)) }));
+        KvNonFiniteException refused = await Assert.ThrowsAsync<KvNonFiniteException>(() => _cache.LoadFileAsync(path));
+        Assert.Equal((0, 30, 1, false), (refused.Layer, refused.Token, refused.Head, refused.IsValue));
+        Assert.Contains("sequence 'large', key of layer 0, token 30, KV head 1", refused.Message, StringComparison.Ordinal);
+        CheckUntouched();
     }
 
     [Theory]
