@@ -1,12 +1,11 @@
 using System.Text.Json;
+using System.Text.Unicode;
 
 namespace KvCacheGpu.Llama;
 
 /// <summary>A JSON object in a model directory; every question it cannot answer is a <see cref="LlamaFormatException"/> naming file and key.</summary>
 internal readonly struct JsonFile
 {
-    private const int MaxBytes = 256 << 20;
-
     private static readonly JsonDocumentOptions Strict = new() { AllowDuplicateProperties = false };
 
     private readonly JsonElement _object;
@@ -20,17 +19,7 @@ internal readonly struct JsonFile
     public JsonElement Root => _object;
 
     /// <summary>Reads a file whose root is an object.</summary>
-    public static JsonFile Open(string path)
-    {
-        string name = Path.GetFileName(path);
-        long length = new FileInfo(path).Length;
-        if (length > MaxBytes)
-        {
-            LlamaFormatException.ThrowCorrupt(name, "size", $"at most {MaxBytes} bytes", $"{length}");
-        }
-
-        return Parse(name, File.ReadAllBytes(path));
-    }
+    public static JsonFile Open(string path) => Parse(Path.GetFileName(path), ModelFile.ReadAll(path));
 
     /// <summary>Parses bytes whose root is an object.</summary>
     public static JsonFile Parse(string name, ReadOnlyMemory<byte> utf8)
@@ -38,6 +27,7 @@ internal readonly struct JsonFile
         JsonElement root = default;
         try
         {
+            RefuseBrokenText(name, utf8.Span);
             root = JsonDocument.Parse(utf8, Strict).RootElement;
         }
         catch (JsonException error)
@@ -128,6 +118,80 @@ internal readonly struct JsonFile
         }
 
         return value?.GetString();
+    }
+
+    /// <summary>The parts of a value that is one part or a Sequence of several, as tokenizer.json has them; none where it is absent.</summary>
+    /// <param name="key">The key.</param>
+    /// <param name="list">The key that a Sequence has its parts under.</param>
+    public IReadOnlyList<JsonFile> Sequence(string key, string list)
+    {
+        if (Find(key) is not { } element)
+        {
+            return [];
+        }
+
+        if (element.ValueKind != JsonValueKind.Object)
+        {
+            LlamaFormatException.ThrowCorrupt(Name, key, "an object", element.ValueKind.ToString());
+        }
+
+        JsonFile root = At(element);
+        if (root.Text("type") != "Sequence")
+        {
+            return [root];
+        }
+
+        if (root.Find(list) is not { ValueKind: JsonValueKind.Array } parts || parts.EnumerateArray().Any(p => p.ValueKind != JsonValueKind.Object))
+        {
+            LlamaFormatException.ThrowCorrupt(Name, key, $"an array {list} of objects", "something else");
+            return [];
+        }
+
+        return [.. parts.EnumerateArray().Select(At)];
+    }
+
+    /// <summary>The members of an object whose values are objects.</summary>
+    public IEnumerable<(string Name, JsonFile Value)> Objects(string key, JsonElement value)
+    {
+        if (value.ValueKind != JsonValueKind.Object || value.EnumerateObject().Any(p => p.Value.ValueKind != JsonValueKind.Object))
+        {
+            LlamaFormatException.ThrowCorrupt(Name, key, "an object of objects", value.ValueKind.ToString());
+        }
+
+        foreach (JsonProperty member in value.EnumerateObject())
+        {
+            yield return (member.Name, At(member.Value));
+        }
+    }
+
+    // Names and values are read later, where nobody expects that they are no text: bytes that are not UTF-8, and halves of characters beyond U+FFFF.
+    private static void RefuseBrokenText(string name, ReadOnlySpan<byte> utf8)
+    {
+        if (!Utf8.IsValid(utf8))
+        {
+            LlamaFormatException.ThrowCorrupt(name, "JSON", "UTF-8", "other bytes");
+        }
+
+        if (utf8.IndexOf("\\u"u8) < 0)
+        {
+            return;
+        }
+
+        Utf8JsonReader reader = new(utf8);
+        while (reader.Read())
+        {
+            if (reader.TokenType is JsonTokenType.String or JsonTokenType.PropertyName && reader.ValueIsEscaped)
+            {
+                try
+                {
+                    reader.GetString();
+                }
+                catch (InvalidOperationException error)
+                {
+                    LlamaFormatException.ThrowCorrupt(name, "JSON", "text", "half of a character beyond U+FFFF, \\ud800..\\udfff alone", error);
+                }
+            }
+        }
     }
 
     private T Missing<T>(string key)

@@ -15,9 +15,9 @@ public sealed class LlamaModel : IDisposable
     private readonly LlamaLayer[] _layers;
     private bool _disposed;
 
-    private LlamaModel(string directory, LlamaConfig config, LlamaTokenizer? tokenizer, PackedMatrix embedding, PackedMatrix head, float[] norm, LlamaLayer[] layers)
+    private LlamaModel(string directory, LlamaConfig config, PackedMatrix embedding, PackedMatrix head, float[] norm, LlamaLayer[] layers)
     {
-        (Directory, Config, Tokenizer) = (directory, config, tokenizer);
+        (Directory, Config) = (directory, config);
         (Embedding, Head, Norm, _layers) = (embedding, head, norm, layers);
     }
 
@@ -30,8 +30,11 @@ public sealed class LlamaModel : IDisposable
     /// <summary>Its shape.</summary>
     public LlamaConfig Config { get; }
 
-    /// <summary>Its tokenizer; null where the directory has none, so that prompts must come as token ids.</summary>
-    public LlamaTokenizer? Tokenizer { get; }
+    /// <summary>Its tokenizer; null where the directory has none, or one that is not served, so that prompts must come as token ids.</summary>
+    public LlamaTokenizer? Tokenizer { get; private init; }
+
+    /// <summary>Why the directory's tokenizer is not served (E009); null where it is, or where there is none.</summary>
+    public LlamaFormatException? TokenizerRefusal { get; private init; }
 
     /// <summary>SHA-256 over a model's configuration, weights and tokenizer, 24 hexadecimal digits of it. Reads all of the files.</summary>
     /// <param name="directory">The directory.</param>
@@ -69,7 +72,8 @@ public sealed class LlamaModel : IDisposable
     /// <summary>Loads a directory in Hugging Face layout: config.json, model.safetensors or the shards of model.safetensors.index.json, and a tokenizer if there is one.</summary>
     /// <param name="directory">The directory.</param>
     /// <exception cref="LlamaFormatException">
-    /// A file is missing (E002), truncated, self-contradicting or not finite (E004), or of an architecture or tokenizer not served (E009).
+    /// A file is missing (E002), truncated, self-contradicting or not finite (E004), or of an architecture not served (E009). A tokenizer of a kind not served
+    /// leaves <see cref="Tokenizer"/> null and says why in <see cref="TokenizerRefusal"/>.
     /// </exception>
     public static LlamaModel Load(string directory)
     {
@@ -80,7 +84,7 @@ public sealed class LlamaModel : IDisposable
         }
 
         LlamaConfig config = LlamaConfig.Load(Path.Combine(directory, "config.json"));
-        LlamaTokenizer? tokenizer = LlamaTokenizer.Load(directory, config);
+        (LlamaTokenizer? tokenizer, LlamaFormatException? refusal) = LoadTokenizer(directory, config);
         using WeightFiles files = WeightFiles.Open(directory);
         List<IDisposable> loaded = [];
         try
@@ -97,7 +101,7 @@ public sealed class LlamaModel : IDisposable
             }
 
             files.RefuseUnread(config.Architecture.Name);
-            return new LlamaModel(Path.GetFullPath(directory), config, tokenizer, embedding, head, norm, layers);
+            return new LlamaModel(Path.GetFullPath(directory), config, embedding, head, norm, layers) { Tokenizer = tokenizer, TokenizerRefusal = refusal };
         }
         catch
         {
@@ -124,6 +128,19 @@ public sealed class LlamaModel : IDisposable
         Embedding.Dispose();
         Head.Dispose();
         Array.ForEach(_layers, l => l.Dispose());
+    }
+
+    private static (LlamaTokenizer? Tokenizer, LlamaFormatException? Refusal) LoadTokenizer(string directory, LlamaConfig config)
+    {
+        try
+        {
+            return (LlamaTokenizer.Load(directory, config), null);
+        }
+        catch (LlamaFormatException refusal) when (refusal.Code == "E009")
+        {
+            // Weights are of use without it: tokens may come as ids.
+            return (null, refusal);
+        }
     }
 
     private static bool IsOfModel(string file) => Path.GetExtension(file) is ".json" or ".safetensors" or ".model" || Path.GetFileName(file) == "merges.txt";

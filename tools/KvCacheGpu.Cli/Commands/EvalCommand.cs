@@ -87,7 +87,8 @@ internal static class EvalCommand
 
     private static EvalText Read(LlamaModel model, string held)
     {
-        LlamaTokenizer tokenizer = model.Tokenizer ?? throw new EvalVoidException("expected a model with a tokenizer, got one without");
+        LlamaTokenizer tokenizer = model.Tokenizer
+            ?? throw new EvalVoidException($"expected a model with a tokenizer, got {model.TokenizerRefusal?.Message ?? "one without"}");
         try
         {
             return EvalText.Create(tokenizer, held);

@@ -76,7 +76,9 @@ internal sealed class Prompt
 
         if (model.Tokenizer is not { } tokenizer)
         {
-            throw new UsageException("prompt", "--prompt-tokens, as the model's directory has no tokenizer", "a text");
+            throw model.TokenizerRefusal is { } refusal
+                ? new UsageException("prompt", "--prompt-tokens, as the model's tokenizer is not served", $"a text ({refusal.Message})", refusal.Code)
+                : new UsageException("prompt", "--prompt-tokens, as the model's directory has no tokenizer", "a text");
         }
 
         try

@@ -47,23 +47,23 @@ internal sealed unsafe class PackedMatrix : IDisposable
     /// <exception cref="LlamaFormatException">A tensor is missing, of another shape, or holds a NaN or an infinity.</exception>
     public static PackedMatrix Load(WeightFiles files, int columns, params ReadOnlySpan<(string Name, int Rows)> tensors)
     {
-        TensorEntry[] entries = new TensorEntry[tensors.Length];
+        (SafetensorsFile File, TensorEntry Entry)[] stored = new (SafetensorsFile, TensorEntry)[tensors.Length];
         int rows = 0;
-        for (int i = 0; i < entries.Length; i++)
+        for (int i = 0; i < stored.Length; i++)
         {
-            entries[i] = files.Holding(tensors[i].Name).Require(tensors[i].Name, tensors[i].Rows, columns);
+            stored[i] = files.Require(tensors[i].Name, tensors[i].Rows, columns);
             rows = checked(rows + tensors[i].Rows);
         }
 
         // One matrix has one type; binary32 holds the others exactly.
-        WeightType type = Array.TrueForAll(entries, e => e.WeightType == entries[0].WeightType) ? entries[0].WeightType!.Value : WeightType.F32;
+        WeightType type = Array.TrueForAll(stored, s => s.Entry.WeightType == stored[0].Entry.WeightType) ? stored[0].Entry.WeightType!.Value : WeightType.F32;
         PackedMatrix matrix = new(rows, columns, type);
         try
         {
             int first = 0;
-            foreach (TensorEntry entry in entries)
+            foreach ((SafetensorsFile file, TensorEntry entry) in stored)
             {
-                matrix.Fill(files.Holding(entry.Name), entry, first);
+                matrix.Fill(file, entry, first);
                 first += (int)entry.Shape[0];
             }
 

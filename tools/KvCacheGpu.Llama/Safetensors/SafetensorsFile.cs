@@ -12,14 +12,17 @@ public sealed class SafetensorsFile : IDisposable
     private readonly SafeFileHandle _handle;
     private readonly Dictionary<string, TensorEntry> _entries;
 
-    private SafetensorsFile(SafeFileHandle handle, string name, Dictionary<string, TensorEntry> entries) =>
-        (_handle, Name, _entries) = (handle, name, entries);
+    private SafetensorsFile(SafeFileHandle handle, string name, Dictionary<string, TensorEntry> entries, Dictionary<string, string> metadata) =>
+        (_handle, Name, _entries, Metadata) = (handle, name, entries, metadata);
 
     /// <summary>The file, as errors name it.</summary>
     public string Name { get; }
 
     /// <summary>The tensors, in the header's order.</summary>
     public IReadOnlyCollection<TensorEntry> Tensors => _entries.Values;
+
+    /// <summary>What the writer left beside the tensors; of tensors that are one, the name that is not stored leads to the one that is.</summary>
+    public IReadOnlyDictionary<string, string> Metadata { get; }
 
     /// <summary>Opens a file and checks its header.</summary>
     /// <param name="path">The file.</param>
@@ -36,7 +39,8 @@ public sealed class SafetensorsFile : IDisposable
         try
         {
             string name = Path.GetFileName(path);
-            return new SafetensorsFile(handle, name, ReadHeader(handle, name));
+            (Dictionary<string, TensorEntry> tensors, Dictionary<string, string> metadata) = ReadHeader(handle, name);
+            return new SafetensorsFile(handle, name, tensors, metadata);
         }
         catch
         {
@@ -89,7 +93,7 @@ public sealed class SafetensorsFile : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _handle.Dispose();
 
-    private static Dictionary<string, TensorEntry> ReadHeader(SafeFileHandle handle, string name)
+    private static (Dictionary<string, TensorEntry> Tensors, Dictionary<string, string> Metadata) ReadHeader(SafeFileHandle handle, string name)
     {
         long fileBytes = RandomAccess.GetLength(handle);
         if (fileBytes < SafetensorsHeader.PrefixBytes)
@@ -103,6 +107,10 @@ public sealed class SafetensorsFile : IDisposable
         long limit = Math.Min(SafetensorsHeader.MaxBytes, fileBytes - SafetensorsHeader.PrefixBytes);
         if (headerBytes < 2 || headerBytes > (ulong)limit)
         {
+            // Here, where it is none of ours: the length of a sound header may begin with any bytes.
+            byte[] start = new byte[Math.Min(ModelFile.KindBytes, fileBytes)];
+            ReadWhole(handle, name, "header", 0, start);
+            ModelFile.RefuseOtherKind(name, start);
             LlamaFormatException.ThrowCorrupt(name, "header length", $"2..{limit} bytes in a file of {fileBytes}", $"{headerBytes}");
         }
 

@@ -17,17 +17,22 @@ internal static class SafetensorsHeader
 
     private const int MaxDimensions = 8;
 
-    /// <summary>The tensors by name.</summary>
+    /// <summary>The tensors by name, and the texts of <c>__metadata__</c>.</summary>
     /// <param name="file">The file, as errors name it.</param>
     /// <param name="json">The header's bytes.</param>
     /// <param name="dataBytes">Bytes that follow the header.</param>
-    public static Dictionary<string, TensorEntry> Parse(string file, ReadOnlyMemory<byte> json, long dataBytes)
+    public static (Dictionary<string, TensorEntry> Tensors, Dictionary<string, string> Metadata) Parse(string file, ReadOnlyMemory<byte> json, long dataBytes)
     {
         JsonFile header = JsonFile.Parse(file, json);
         Dictionary<string, TensorEntry> entries = new(StringComparer.Ordinal);
+        Dictionary<string, string> metadata = new(StringComparer.Ordinal);
         foreach (JsonProperty property in header.Root.EnumerateObject())
         {
-            if (property.Name != "__metadata__")
+            if (property.Name == "__metadata__")
+            {
+                ReadMetadata(file, property.Value, metadata);
+            }
+            else
             {
                 entries.Add(property.Name, ReadEntry(file, property, PrefixBytes + json.Length, dataBytes));
             }
@@ -49,7 +54,20 @@ internal static class SafetensorsHeader
             LlamaFormatException.ThrowCorrupt(file, "size", $"{next} bytes, the sum of its tensors", $"{PrefixBytes + json.Length + dataBytes}");
         }
 
-        return entries;
+        return (entries, metadata);
+    }
+
+    private static void ReadMetadata(string file, JsonElement element, Dictionary<string, string> metadata)
+    {
+        if (element.ValueKind != JsonValueKind.Object || element.EnumerateObject().Any(p => p.Value.ValueKind != JsonValueKind.String))
+        {
+            LlamaFormatException.ThrowCorrupt(file, "__metadata__", "an object of texts", element.GetRawText());
+        }
+
+        foreach (JsonProperty text in element.EnumerateObject())
+        {
+            metadata.Add(text.Name, text.Value.GetString()!);
+        }
     }
 
     private static TensorEntry ReadEntry(string file, JsonProperty property, long dataStart, long dataBytes)

@@ -40,17 +40,22 @@ internal sealed class WeightFiles : IDisposable
         }
     }
 
-    /// <summary>The file that holds a tensor; counts the tensor as read.</summary>
-    /// <exception cref="LlamaFormatException">No file does (E004).</exception>
-    public SafetensorsFile Holding(string tensor)
+    /// <summary>A tensor of a given shape and the file that holds it; counts the tensor as read.</summary>
+    /// <param name="tensor">Its name. Where it is one with another that is stored, as the file's metadata says of tied weights, it is that one.</param>
+    /// <param name="shape">The dimensions it must have.</param>
+    /// <exception cref="LlamaFormatException">No file has it, or it is of another shape (E004), or of a type that is no weight's (E009).</exception>
+    public (SafetensorsFile File, TensorEntry Entry) Require(string tensor, params ReadOnlySpan<long> shape)
     {
-        if (!_holders.TryGetValue(tensor, out SafetensorsFile? file))
+        string stored = _holders.ContainsKey(tensor)
+            ? tensor
+            : _files.Select(f => f.Metadata.GetValueOrDefault(tensor)).FirstOrDefault(n => n is not null && _holders.ContainsKey(n)) ?? tensor;
+        if (!_holders.TryGetValue(stored, out SafetensorsFile? file))
         {
             LlamaFormatException.ThrowCorrupt(_name, tensor, "a tensor of this name", "no such tensor");
         }
 
-        _read.Add(tensor);
-        return file;
+        _read.Add(stored);
+        return (file, file.Require(stored, shape));
     }
 
     /// <summary>Refuses a tensor that nothing has asked for: a weight that is skipped gives text that is wrong and looks right.</summary>

@@ -8,8 +8,7 @@ internal static unsafe class WeightReader
     /// <summary>A vector as binary32.</summary>
     public static float[] Vector(WeightFiles files, string name, int length)
     {
-        SafetensorsFile file = files.Holding(name);
-        TensorEntry entry = file.Require(name, length);
+        (SafetensorsFile file, TensorEntry entry) = files.Require(name, length);
         byte[] bytes = new byte[entry.Bytes];
         file.Read(entry, 0, bytes);
         ThrowIfNotFinite(file.Name, entry, bytes);

@@ -11,8 +11,18 @@ internal static class ByteAlphabet
     private static readonly char[] Letters = MakeLetters();
     private static readonly Dictionary<char, byte> Bytes = Letters.Select((c, i) => (c, i)).ToDictionary(p => p.c, p => (byte)p.i);
 
-    /// <summary>The letter of a byte.</summary>
-    public static char Letter(byte value) => Letters[value];
+    /// <summary>A text's bytes as letters.</summary>
+    public static string Encode(string text)
+    {
+        byte[] bytes = Encoding.UTF8.GetBytes(text);
+        return string.Create(bytes.Length, bytes, static (letters, bytes) =>
+        {
+            for (int i = 0; i < bytes.Length; i++)
+            {
+                letters[i] = Letters[bytes[i]];
+            }
+        });
+    }
 
     /// <summary>The bytes that a token stands for; a token that is not in the alphabet (an added one) stands for its own text.</summary>
     public static byte[] Decode(string token)

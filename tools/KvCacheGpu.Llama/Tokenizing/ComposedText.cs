@@ -1,64 +1,187 @@
-using System.Text;
+using System.Globalization;
 
 namespace KvCacheGpu.Llama;
 
 /// <summary>
-/// Text in Unicode's form C, as some vocabularies were trained on. A program without ICU (invariant globalization) cannot compose: there,
-/// text that is not composed already is refused, as its tokens would be others than the model knows.
+/// Text in Unicode's form C, as some vocabularies were trained on. From a table of its own: a program with invariant globalization has no
+/// ICU to ask, and one with ICU would give other tokens on another machine.
 /// </summary>
 internal static class ComposedText
 {
-    // Second letters that form C joins to the first, beyond the ranges below: Arabic, Indic scripts, Burmese.
-    private const string Pairs =
-        "\u0627\u0653\u0627\u0654\u0627\u0655\u0648\u0654\u064a\u0654\u06c1\u0654\u06d2\u0654\u06d5\u0654\u0928\u093c\u0930\u093c\u0933\u093c"
-        + "\u09c7\u09be\u09c7\u09d7\u0b47\u0b56\u0b47\u0b3e\u0b47\u0b57\u0b92\u0bd7\u0bc6\u0bbe\u0bc6\u0bd7\u0bc7\u0bbe\u0c46\u0c56\u0cbf\u0cd5"
-        + "\u0cc6\u0cc2\u0cc6\u0cd5\u0cc6\u0cd6\u0cca\u0cd5\u0d46\u0d3e\u0d46\u0d57\u0d47\u0d3e\u0dd9\u0dca\u0dd9\u0dcf\u0dd9\u0ddf\u0ddc\u0dca\u1025\u102e";
+    // The first code point that form C may change: everything before it is a letter of its own.
+    private const char FirstMark = '\u0300';
 
-    private static readonly bool HasIcu = "e\u0301".Normalize(NormalizationForm.FormC).Length == 1;
+    // Hangul syllables are not in the table: they follow from their parts by arithmetic.
+    private const int Syllables = 0xac00;
+    private const int Leads = 0x1100;
+    private const int Vowels = 0x1161;
+    private const int BeforeTrails = 0x11a7;
+    private const int LeadCount = 19;
+    private const int VowelCount = 21;
+    private const int TrailCount = 28;
 
-    /// <summary>The text in form C.</summary>
-    /// <exception cref="ArgumentException">It is not composed, and this program cannot compose.</exception>
+    private static readonly Lazy<Tables> Data = new(Tables.Read);
+
+    /// <summary>The text in form C. A surrogate without its other half stays as it is.</summary>
     public static string Of(string text)
     {
-        if (HasIcu)
+        if (!text.AsSpan().ContainsAnyInRange(FirstMark, '\uffff'))
         {
-            return text.Normalize(NormalizationForm.FormC);
+            return text;
         }
 
+        List<(int Code, byte Class)> letters = new(text.Length);
         for (int i = 0; i < text.Length; i++)
         {
-            if (IsChanged(i > 0 ? text[i - 1] : ' ', text[i]))
+            bool isPair = char.IsHighSurrogate(text[i]) && i + 1 < text.Length && char.IsLowSurrogate(text[i + 1]);
+            Decompose(isPair ? char.ConvertToUtf32(text[i], text[++i]) : text[i], letters);
+        }
+
+        Order(letters);
+        return Compose(letters);
+    }
+
+    private static void Decompose(int code, List<(int Code, byte Class)> letters)
+    {
+        int syllable = code - Syllables;
+        if (syllable is >= 0 and < LeadCount * VowelCount * TrailCount)
+        {
+            letters.Add((Leads + (syllable / (VowelCount * TrailCount)), 0));
+            letters.Add((Vowels + (syllable / TrailCount % VowelCount), 0));
+            if (syllable % TrailCount > 0)
             {
-                throw new ArgumentException(
-                    $"expected text in Unicode's form C, as this program runs without ICU, got U+{(int)text[i]:X4} at {i}", nameof(text));
+                letters.Add((BeforeTrails + (syllable % TrailCount), 0));
+            }
+        }
+        else if (Data.Value.Parts.TryGetValue(code, out (int First, int Second) parts))
+        {
+            Decompose(parts.First, letters);
+            if (parts.Second != 0)
+            {
+                Decompose(parts.Second, letters);
+            }
+        }
+        else
+        {
+            letters.Add((code, Data.Value.Classes.GetValueOrDefault(code)));
+        }
+    }
+
+    // Marks go by class, those of one class keep their order. OrderBy is stable, and takes no quadratic time where marks are many.
+    private static void Order(List<(int Code, byte Class)> letters)
+    {
+        for (int start = 0; start < letters.Count; start++)
+        {
+            int end = start;
+            bool isOrdered = true;
+            for (; end < letters.Count && letters[end].Class != 0; end++)
+            {
+                isOrdered &= end == start || letters[end - 1].Class <= letters[end].Class;
+            }
+
+            if (!isOrdered)
+            {
+                (int Code, byte Class)[] ordered = [.. letters.GetRange(start, end - start).OrderBy(l => l.Class)];
+                ordered.CopyTo(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(letters)[start..]);
+            }
+
+            start = end;
+        }
+    }
+
+    private static string Compose(List<(int Code, byte Class)> letters)
+    {
+        int kept = 0;
+        int starter = -1;
+        int between = -1;
+        for (int next = 0; next < letters.Count; next++)
+        {
+            (int code, byte rank) = letters[next];
+
+            // A mark joins the letter before it unless another of its class, or one of class 0, stands between.
+            if (starter >= 0 && between < rank && Join(letters[starter].Code, code) is > 0 and int joined)
+            {
+                letters[starter] = (joined, 0);
+                continue;
+            }
+
+            (starter, between) = rank == 0 ? (kept, -1) : (starter, rank);
+            letters[kept++] = (code, rank);
+        }
+
+        System.Text.StringBuilder text = new(kept);
+        foreach ((int code, _) in letters.Take(kept))
+        {
+            // A lone surrogate is no code point that ConvertFromUtf32 takes.
+            _ = code <= char.MaxValue ? text.Append((char)code) : text.Append(char.ConvertFromUtf32(code));
+        }
+
+        return text.ToString();
+    }
+
+    private static int Join(int first, int second)
+    {
+        if (first - Leads is >= 0 and < LeadCount and int lead && second - Vowels is >= 0 and < VowelCount and int vowel)
+        {
+            return Syllables + (((lead * VowelCount) + vowel) * TrailCount);
+        }
+
+        if (first - Syllables is >= 0 and < LeadCount * VowelCount * TrailCount and int syllable && syllable % TrailCount == 0
+            && second - BeforeTrails is > 0 and < TrailCount and int trail)
+        {
+            return first + trail;
+        }
+
+        return Data.Value.Wholes.GetValueOrDefault((first, second));
+    }
+
+    private sealed record Tables(Dictionary<int, byte> Classes, Dictionary<int, (int First, int Second)> Parts, Dictionary<(int First, int Second), int> Wholes)
+    {
+        public static Tables Read()
+        {
+            Tables tables = new([], [], []);
+            using StreamReader reader = new(typeof(ComposedText).Assembly.GetManifestResourceStream("Composition.txt")!);
+            while (reader.ReadLine() is { } line)
+            {
+                string[] fields = line.Split(' ');
+                switch (line[0])
+                {
+                    case '#':
+                        break;
+                    case '=':
+                        tables.AddClass(byte.Parse(fields[0].AsSpan(1), CultureInfo.InvariantCulture), fields[1..]);
+                        break;
+                    default:
+                        tables.AddParts(Code(fields[0]), Code(fields[1]), fields.Length > 2 ? Code(fields[2]) : 0, fields[^1] != "!");
+                        break;
+                }
+            }
+
+            return tables;
+        }
+
+        private static int Code(ReadOnlySpan<char> text) => int.Parse(text, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture);
+
+        private void AddClass(byte rank, string[] ranges)
+        {
+            foreach (string range in ranges)
+            {
+                int dash = range.IndexOf('-', StringComparison.Ordinal);
+                int last = Code(range.AsSpan(dash + 1));
+                for (int code = dash < 0 ? last : Code(range.AsSpan(0, dash)); code <= last; code++)
+                {
+                    Classes.Add(code, rank);
+                }
             }
         }
 
-        return text;
-    }
-
-    // Marks of Latin, Greek and Cyrillic, of kana and Hangul; letters that have another name; pairs.
-    private static bool IsChanged(char before, char c)
-    {
-        switch (c)
+        private void AddParts(int whole, int first, int second, bool isJoined)
         {
-            case < '\u0300':
-                return false;
-            case <= '\u036f' or '\u3099' or '\u309a':
-            case (>= '\u1161' and <= '\u1175') or (>= '\u11a8' and <= '\u11c2'):
-            case (>= '\u0958' and <= '\u095f') or '\u09dc' or '\u09dd' or '\u09df':
-            case '\u2126' or '\u212a' or '\u212b' or (>= '\uf900' and <= '\ufaff'):
-                return true;
-            default:
-                for (int i = 0; i < Pairs.Length; i += 2)
-                {
-                    if (Pairs[i] == before && Pairs[i + 1] == c)
-                    {
-                        return true;
-                    }
-                }
-
-                return false;
+            Parts.Add(whole, (first, second));
+            if (second != 0 && isJoined)
+            {
+                Wholes.Add((first, second), whole);
+            }
         }
     }
 }

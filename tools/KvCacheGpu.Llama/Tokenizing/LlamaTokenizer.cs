@@ -1,39 +1,43 @@
 using System.Text;
-using System.Text.RegularExpressions;
 
 namespace KvCacheGpu.Llama;
 
 /// <summary>A checkpoint's tokenizer, byte-level BPE or SentencePiece BPE: text to token ids and back.</summary>
 public sealed class LlamaTokenizer
 {
-    private readonly TextModel _model;
+    private readonly TokenizerParts _parts;
+    private readonly AddedTokenFinder _raw;
+    private readonly AddedTokenFinder _normalized;
+    private readonly Dictionary<string, int> _vocabulary = new(StringComparer.Ordinal);
     private readonly byte[]?[] _bytes;
-    private readonly Dictionary<string, int> _added;
     private readonly HashSet<int> _special;
-    private readonly Regex? _addedPattern;
 
-    private LlamaTokenizer(string file, TextModel model, Dictionary<string, int> added, HashSet<int> special, int? start, int size)
+    private LlamaTokenizer(TokenizerParts parts, int? start, int size)
     {
-        (_model, _added, _special, BosTokenId) = (model, added, special, start);
+        (_parts, BosTokenId) = (parts, start);
         _bytes = new byte[]?[size];
-        foreach ((string token, int id) in model.Vocabulary)
+        foreach ((string token, int id) in parts.Model.Vocabulary)
         {
-            _bytes[id] = model.Decode(token, id);
+            _vocabulary[token] = id;
+            _bytes[id] = parts.Model.Decode(token, id);
         }
 
-        if (_added.Count > 0)
+        foreach (AddedToken token in parts.Added)
         {
-            // Longest first: one added token may begin another.
-            IEnumerable<string> patterns = _added.Keys.OrderByDescending(t => t.Length).ThenBy(t => t, StringComparer.Ordinal).Select(Regex.Escape);
-            _addedPattern = TokenizerFiles.Pattern(file, string.Join('|', patterns));
+            _vocabulary[token.Content] = token.Id;
+            _bytes[token.Id] = Encoding.UTF8.GetBytes(parts.Model is SentencePieceModel ? token.Content.Replace('\u2581', ' ') : token.Content);
         }
+
+        _special = [.. parts.Added.Where(t => t.IsSpecial).Select(t => t.Id)];
+        _raw = new AddedTokenFinder(parts.Added.Where(t => !t.IsNormalized).Select(t => (t.Content, t)));
+        _normalized = new AddedTokenFinder(parts.Added.Where(t => t.IsNormalized).Select(t => (parts.Normalize(t.Content, false), t)));
     }
 
     /// <summary>The token that starts every text; null where texts start without one.</summary>
     public int? BosTokenId { get; }
 
     /// <summary>Ids by token, in the vocabulary's letters (a space is <c>Ġ</c> in byte-level ones, <c>▁</c> in SentencePiece's).</summary>
-    public IReadOnlyDictionary<string, int> Vocabulary => _model.Vocabulary;
+    public IReadOnlyDictionary<string, int> Vocabulary => _vocabulary;
 
     /// <summary>
     /// Reads tokenizer.json, or vocab.json and merges.txt, or tokenizer.model; null where a directory has none of them. A tokenizer.model
@@ -46,36 +50,16 @@ public sealed class LlamaTokenizer
     {
         ArgumentNullException.ThrowIfNull(directory);
         ArgumentNullException.ThrowIfNull(config);
-        string whole = Path.Combine(directory, "tokenizer.json");
-        string pieces = Path.Combine(directory, "tokenizer.model");
-        int? start = TokenizerStart.Read(directory, config);
-        if (File.Exists(whole) && !(File.Exists(pieces) && TokenizerFiles.IsFromSentencePiece(whole)))
-        {
-            return Create(TokenizerFiles.ReadTokenizerJson(whole, config));
-        }
-
-        string vocabulary = Path.Combine(directory, "vocab.json");
-        string merges = Path.Combine(directory, "merges.txt");
-        if (!File.Exists(vocabulary) && !File.Exists(merges))
-        {
-            return File.Exists(pieces) ? CreateFromPieces(pieces, start, config) : null;
-        }
-
-        if (!File.Exists(vocabulary) || !File.Exists(merges))
-        {
-            LlamaFormatException.ThrowMissing(File.Exists(merges) ? vocabulary : merges, "vocab.json and merges.txt together");
-        }
-
-        return Create(TokenizerFiles.ReadPair(vocabulary, merges, config));
-
-        LlamaTokenizer Create(TokenizerFiles files) =>
-            new(files.File, new ByteLevelModel(files), files.Added, files.Special, start, config.VocabularySize);
+        return Parts(directory, config) is { } parts
+            ? new LlamaTokenizer(parts, StartReader.Of(directory, config, parts), config.VocabularySize)
+            : null;
     }
 
     /// <summary>The tokens of a text.</summary>
     /// <param name="text">The text; an added token in it (<c>&lt;eos&gt;</c>) becomes that token.</param>
     /// <param name="start">Whether the token that starts every text comes first. The default value is true.</param>
-    /// <exception cref="ArgumentException">The vocabulary lacks a byte of the text.</exception>
+    /// <exception cref="ArgumentException">The vocabulary cannot spell the text.</exception>
+    /// <exception cref="LlamaFormatException">The tokenizer's pattern takes too long on this text (E009).</exception>
     public int[] Encode(string text, bool start = true)
     {
         ArgumentNullException.ThrowIfNull(text);
@@ -85,21 +69,25 @@ public sealed class LlamaTokenizer
             ids.Add(bos);
         }
 
-        int next = 0;
-        for (Match? match = _addedPattern?.Match(text); match is { Success: true }; match = match.NextMatch())
+        foreach ((int from, int to, AddedToken? token) in _raw.Split(text))
         {
-            EncodePlain(text[next..match.Index], next == 0, ids);
-            ids.Add(_added[match.Value]);
-            next = match.Index + match.Length;
+            if (token is null)
+            {
+                EncodePlain(_parts.Normalize(text[from..to], from == 0), from == 0, ids);
+            }
+            else
+            {
+                ids.Add(token.Id);
+            }
         }
 
-        EncodePlain(text[next..], next == 0, ids);
         return [.. ids];
     }
 
     /// <summary>The text of tokens; bytes that are not UTF-8 become U+FFFD.</summary>
     /// <param name="ids">The tokens.</param>
     /// <param name="includeSpecial">Whether tokens that start or end texts are spelled out. The default value is false.</param>
+    /// <exception cref="ArgumentOutOfRangeException">An id is beyond the vocabulary.</exception>
     public string Decode(ReadOnlySpan<int> ids, bool includeSpecial = false)
     {
         List<byte> bytes = new(ids.Length * 4);
@@ -111,7 +99,7 @@ public sealed class LlamaTokenizer
             }
         }
 
-        bool isPadded = _model.AddsSpace && bytes.Count > 0 && bytes[0] == ' ';
+        bool isPadded = _parts.DropsFirstSpace && bytes.Count > 0 && bytes[0] == ' ';
         return Encoding.UTF8.GetString(isPadded ? [.. bytes[1..]] : [.. bytes]);
     }
 
@@ -127,34 +115,51 @@ public sealed class LlamaTokenizer
     /// <summary>Whether a token starts or ends texts rather than standing for text.</summary>
     public bool IsSpecial(int id) => _special.Contains(id);
 
-    private static LlamaTokenizer CreateFromPieces(string path, int? start, LlamaConfig config)
+    private static TokenizerParts? Parts(string directory, LlamaConfig config)
     {
-        SentencePieceFile file = SentencePieceFile.Read(path, config);
-        Dictionary<string, int> added = new(StringComparer.Ordinal);
-        HashSet<int> special = [];
-        for (int id = 0; id < file.Pieces.Count; id++)
+        string whole = Path.Combine(directory, "tokenizer.json");
+        string pieces = Path.Combine(directory, "tokenizer.model");
+        if (File.Exists(whole) && !(File.Exists(pieces) && TokenizerJson.IsFromSentencePiece(whole)))
         {
-            (string text, PieceKind kind) = file.Pieces[id];
-            if (kind is PieceKind.Control or PieceKind.UserDefined)
-            {
-                added.Add(text.Replace('\u2581', ' '), id);
-            }
-
-            if (kind is PieceKind.Control or PieceKind.Unknown or PieceKind.Unused)
-            {
-                special.Add(id);
-            }
+            return TokenizerJson.Read(whole, config);
         }
 
-        AddedTokens.Read(Path.Combine(Path.GetDirectoryName(path)!, "added_tokens.json"), file, config, added);
-        return new LlamaTokenizer(file.Name, new SentencePieceModel(file, added), added, special, start, config.VocabularySize);
+        string vocabulary = Path.Combine(directory, "vocab.json");
+        string merges = Path.Combine(directory, "merges.txt");
+        if (!File.Exists(vocabulary) && !File.Exists(merges))
+        {
+            return File.Exists(pieces) ? SentencePieceReader.Read(pieces, config) : null;
+        }
+
+        if (!File.Exists(vocabulary) || !File.Exists(merges))
+        {
+            LlamaFormatException.ThrowMissing(File.Exists(merges) ? vocabulary : merges, "vocab.json and merges.txt together");
+        }
+
+        return VocabularyPair.Read(vocabulary, merges, config);
     }
 
     private void EncodePlain(string text, bool first, List<int> ids)
     {
-        if (text.Length > 0)
+        foreach ((int from, int to, AddedToken? token) in _normalized.Split(text))
         {
-            ids.AddRange(_model.Encode(text, first));
+            if (token is not null)
+            {
+                ids.Add(token.Id);
+                continue;
+            }
+
+            bool isFirst = first && from == 0;
+            IEnumerable<string> words = [text[from..to]];
+            foreach (WordStep step in _parts.Steps)
+            {
+                words = words.SelectMany(w => step.Cut(w, isFirst));
+            }
+
+            foreach (string word in words)
+            {
+                _parts.Model.Encode(word, ids);
+            }
         }
     }
 }

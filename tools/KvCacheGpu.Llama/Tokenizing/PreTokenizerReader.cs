@@ -1,82 +1,55 @@
 using System.Text.Json;
-using System.Text.RegularExpressions;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>Reads how tokenizer.json cuts text into words: Split, Digits and ByteLevel, alone or in a Sequence.</summary>
+/// <summary>Reads how tokenizer.json cuts text into words: Split, Digits, ByteLevel and Metaspace, alone or in a Sequence.</summary>
 internal static class PreTokenizerReader
 {
-    // GPT-2's: what ByteLevel cuts by unless it is told not to.
-    private const string ByteLevelSplit = """'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""";
+    /// <summary>GPT-2's: what ByteLevel cuts by unless it is told not to.</summary>
+    public const string Gpt2 = """'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""";
 
-    /// <summary>The patterns in order, and whether a text gets a space before it.</summary>
-    public static (List<Regex> Splits, bool PrefixSpace) Read(JsonFile file)
+    /// <summary>The steps in order, and whether they end in bytes.</summary>
+    public static (List<WordStep> Steps, bool IsByteLevel) Read(JsonFile file)
     {
-        List<Regex> splits = [];
-        bool prefixSpace = false;
-        bool byteLevel = false;
-        foreach (JsonFile part in Parts(file))
+        List<WordStep> steps = [];
+        foreach (JsonFile part in file.Sequence("pre_tokenizer", "pretokenizers"))
         {
-            switch (part.Text("type"))
+            // After ByteLevel there are no characters any more, and Metaspace tells the start of a text only where nothing has cut it.
+            bool isLast = steps.Count > 0 && steps[^1] is ByteLevelStep or SpaceStep;
+            bool isSpaceLater = part.Text("type") == "Metaspace" && steps.Count > 0;
+            if (isLast || isSpaceLater)
             {
-                case "ByteLevel":
-                    byteLevel = true;
-                    prefixSpace |= part.Bool("add_prefix_space", true);
-                    if (part.Bool("use_regex", true))
-                    {
-                        splits.Add(TokenizerFiles.Pattern(file.Name, ByteLevelSplit));
-                    }
-
-                    break;
-                case "Split":
-                    splits.Add(TokenizerFiles.Pattern(file.Name, ReadSplit(part)));
-                    break;
-                case "Digits":
-                    splits.Add(TokenizerFiles.Pattern(file.Name, part.Bool("individual_digits", false) ? @"\p{Nd}" : @"\p{Nd}+"));
-                    break;
-                case var other:
-                    LlamaFormatException.ThrowUnsupported(file.Name, "pre_tokenizer", "Split, Digits and ByteLevel", other ?? "one without type");
-                    break;
+                LlamaFormatException.ThrowUnsupported(file.Name, "pre_tokenizer", "ByteLevel as the last step, or Metaspace alone", part.Text("type") ?? "another");
             }
+
+            steps.Add(Step(part));
         }
 
-        if (!byteLevel)
-        {
-            LlamaFormatException.ThrowUnsupported(file.Name, "pre_tokenizer", "byte-level BPE", "one without ByteLevel");
-        }
-
-        return (splits, prefixSpace);
+        return (steps, steps.Count > 0 && steps[^1] is ByteLevelStep);
     }
 
-    private static IEnumerable<JsonFile> Parts(JsonFile file)
+    private static WordStep Step(JsonFile part)
     {
-        if (file.Find("pre_tokenizer") is not { ValueKind: JsonValueKind.Object } element)
+        switch (part.Text("type"))
         {
-            return [];
+            case "ByteLevel":
+                return new ByteLevelStep(part.Bool("add_prefix_space", true), part.Bool("use_regex", true) ? WordPattern.Read(part.Name, Gpt2) : null);
+            case "Split":
+                return ReadSplit(part);
+            case "Digits":
+                return new SplitStep(WordPattern.Read(part.Name, part.Bool("individual_digits", false) ? @"\p{N}" : @"\p{N}+"));
+            case "Metaspace":
+                return ReadSpaces(part);
+            case var other:
+                LlamaFormatException.ThrowUnsupported(part.Name, "pre_tokenizer", "Split, Digits, ByteLevel and Metaspace", other ?? "one without type");
+                return null!;
         }
-
-        JsonFile root = file.At(element);
-        if (root.Text("type") != "Sequence")
-        {
-            return [root];
-        }
-
-        if (root.Find("pretokenizers") is not { ValueKind: JsonValueKind.Array } list
-            || list.EnumerateArray().Any(p => p.ValueKind != JsonValueKind.Object))
-        {
-            LlamaFormatException.ThrowCorrupt(file.Name, "pre_tokenizer", "an array of pretokenizers", "something else");
-            return [];
-        }
-
-        return list.EnumerateArray().Select(file.At);
     }
 
-    private static string ReadSplit(JsonFile split)
+    private static SplitStep ReadSplit(JsonFile split)
     {
         string behavior = split.Text("behavior") ?? "Isolated";
         bool invert = split.Bool("invert", false);
-
-        // With a pattern that matches words, "remove what does not match" and "isolate what matches" differ only where something does not.
         if (behavior != "Isolated" && !(behavior == "Removed" && invert))
         {
             LlamaFormatException.ThrowUnsupported(split.Name, "pre_tokenizer", "behavior Isolated", invert ? behavior + " inverted" : behavior);
@@ -87,16 +60,26 @@ internal static class PreTokenizerReader
             JsonFile pattern = split.At(element);
             if (pattern.Text("Regex") is { } expression)
             {
-                return expression;
+                return new SplitStep(WordPattern.Read(split.Name, expression), behavior == "Removed");
             }
 
-            if (pattern.Text("String") is { } text)
+            if (pattern.Text("String") is { Length: > 0 } text)
             {
-                return Regex.Escape(text);
+                return new SplitStep(WordPattern.Literal(split.Name, text), behavior == "Removed");
             }
         }
 
         LlamaFormatException.ThrowCorrupt(split.Name, "pre_tokenizer", "a pattern with Regex or String", "none");
-        return string.Empty;
+        return null!;
+    }
+
+    private static SpaceStep ReadSpaces(JsonFile part)
+    {
+        // Files before 2024 have add_prefix_space only.
+        string scheme = part.Text("prepend_scheme") ?? (part.Bool("add_prefix_space", true) ? "always" : "never");
+        part.Support(scheme is "always" or "first" or "never", "prepend_scheme", "always, first or never");
+        string space = part.Text("replacement") ?? "\u2581";
+        part.Support(space.Length == 1, "replacement", "one character");
+        return new SpaceStep(space[0], scheme != "never", scheme == "first", part.Bool("split", true));
     }
 }

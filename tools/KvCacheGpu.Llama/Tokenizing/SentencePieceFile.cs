@@ -31,7 +31,6 @@ internal enum PieceKind
 internal sealed class SentencePieceFile
 {
     private const int Bpe = 2;
-    private const int MaxBytes = 256 << 20;
 
     // Those of the format where the file is silent.
     private int _modelType = 1;
@@ -41,16 +40,13 @@ internal sealed class SentencePieceFile
     private bool _escapesSpaces = true;
     private bool _suffixSpaces;
 
-    private SentencePieceFile(string name, byte[] bytes) => (Name, Content) = (name, bytes);
+    private SentencePieceFile(string name) => Name = name;
 
     /// <summary>The file, as errors name it.</summary>
     public string Name { get; }
 
-    /// <summary>The whole file.</summary>
-    public byte[] Content { get; }
-
     /// <summary>The vocabulary; a piece's id is its index.</summary>
-    public List<(string Text, PieceKind Kind)> Pieces { get; } = [];
+    public List<(string Text, PieceKind Kind, float Score)> Pieces { get; } = [];
 
     /// <summary>Whether text gets a space before it.</summary>
     public bool AddsSpace { get; private set; } = true;
@@ -62,15 +58,16 @@ internal sealed class SentencePieceFile
     public static SentencePieceFile Read(string path, LlamaConfig config)
     {
         string name = Path.GetFileName(path);
-        if (new FileInfo(path).Length is 0 or > MaxBytes)
+        byte[] content = ModelFile.ReadAll(path);
+        if (content.Length == 0)
         {
-            LlamaFormatException.ThrowCorrupt(name, "size", $"1..{MaxBytes} bytes", $"{new FileInfo(path).Length}");
+            LlamaFormatException.ThrowCorrupt(name, "size", "1 byte or more", "0");
         }
 
-        SentencePieceFile file = new(name, File.ReadAllBytes(path));
+        SentencePieceFile file = new(name);
         try
         {
-            Each(file.Content, (field, input) =>
+            Each(content, (field, input) =>
             {
                 switch (field)
                 {
@@ -113,12 +110,16 @@ internal sealed class SentencePieceFile
     {
         string? text = null;
         PieceKind kind = PieceKind.Normal;
+        float score = 0;
         Each(message.ToByteArray(), (field, input) =>
         {
             switch (field)
             {
                 case 1:
                     text = input.ReadString();
+                    return true;
+                case 2:
+                    score = input.ReadFloat();
                     return true;
                 case 3:
                     kind = (PieceKind)input.ReadInt32();
@@ -132,7 +133,7 @@ internal sealed class SentencePieceFile
             LlamaFormatException.ThrowCorrupt(Name, $"piece {Pieces.Count}", "a text and a known kind", $"{text ?? "no text"}, kind {(int)kind}");
         }
 
-        Pieces.Add((text, kind));
+        Pieces.Add((text, kind, score));
     }
 
     private bool ReadTrainer(int field, CodedInputStream input)
@@ -190,11 +191,12 @@ internal sealed class SentencePieceFile
         Support(!_removesSpaces, "normalizer_spec.remove_extra_whitespaces", "false", "true");
         Support(_escapesSpaces, "normalizer_spec.escape_whitespaces", "true", "false");
         Support(!_suffixSpaces, "trainer_spec.treat_whitespace_as_suffix", "false", "true");
+        Support(Pieces.TrueForAll(p => p.Kind != PieceKind.Unused), "pieces", "pieces in use", "unused ones");
         HashSet<string> texts = new(StringComparer.Ordinal);
         bool[] bytes = new bool[256];
-        foreach ((string text, PieceKind kind) in Pieces)
+        foreach ((string text, PieceKind kind, _) in Pieces)
         {
-            int value = kind == PieceKind.Byte ? SentencePieceModel.ByteOf(text) : 0;
+            int value = kind == PieceKind.Byte ? MergeModel.ByteOf(text) : 0;
             if (!texts.Add(text) || value < 0)
             {
                 LlamaFormatException.ThrowCorrupt(Name, "pieces", value < 0 ? "bytes as <0x0A>" : "each piece once", text);

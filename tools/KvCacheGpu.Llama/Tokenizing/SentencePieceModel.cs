@@ -1,74 +1,89 @@
-using System.Globalization;
 using System.Text;
-using Microsoft.ML.Tokenizers;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>SentencePiece BPE: spaces are letters (▁), pairs are merged by score, and what has no piece is spelled in bytes.</summary>
-internal sealed class SentencePieceModel : TextModel
+/// <summary>SentencePiece BPE: spaces are letters (▁), pairs are joined by score, and what has no piece is spelled in bytes.</summary>
+internal sealed class SentencePieceModel : TextModel, IPairTable
 {
     private const char Space = '\u2581';
 
     private readonly SentencePieceFile _file;
-    private readonly SentencePieceTokenizer _tokenizer;
-    private readonly Dictionary<string, int> _vocabulary;
-    private readonly int _unknown;
+    private readonly Dictionary<string, int> _vocabulary = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, (int Id, int Rank)> _pieces = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, (int Id, int Rank)>.AlternateLookup<ReadOnlySpan<char>> _bySpan;
+    private readonly int[] _bytes = new int[256];
+    private readonly int _longest;
 
-    public SentencePieceModel(SentencePieceFile file, IReadOnlyDictionary<string, int> added)
+    public SentencePieceModel(SentencePieceFile file)
     {
         _file = file;
-        _unknown = file.Pieces.FindIndex(p => p.Kind == PieceKind.Unknown);
-        _vocabulary = new(StringComparer.Ordinal);
+        _bySpan = _pieces.GetAlternateLookup<ReadOnlySpan<char>>();
+        float[] scores = [.. file.Pieces.Select(p => p.Score).Distinct().OrderDescending()];
+        Dictionary<float, int> ranks = scores.Select((s, i) => (s, i)).ToDictionary(p => p.s, p => p.i);
         for (int id = 0; id < file.Pieces.Count; id++)
         {
-            _vocabulary.Add(file.Pieces[id].Text, id);
-        }
+            (string text, PieceKind kind, float score) = file.Pieces[id];
+            _vocabulary.Add(text, id);
 
-        foreach ((string content, int id) in added.Where(t => t.Value >= file.Pieces.Count))
-        {
-            _vocabulary.Add(content, id);
-        }
-
-        try
-        {
-            using MemoryStream stream = new(file.Content);
-            _tokenizer = SentencePieceTokenizer.Create(stream, addBeginningOfSentence: false, addEndOfSentence: false);
-        }
-        catch (Exception error) when (error is not OutOfMemoryException)
-        {
-            LlamaFormatException.ThrowCorrupt(file.Name, "tokenizer", "a SentencePiece BPE vocabulary", error.Message, error);
+            // Text never becomes a control or byte piece by its letters: "<s>" is three of them.
+            if (kind is PieceKind.Normal or PieceKind.UserDefined)
+            {
+                _pieces.Add(text, (id, ranks[score]));
+                _longest = Math.Max(_longest, text.Length);
+            }
+            else if (kind == PieceKind.Byte)
+            {
+                _bytes[MergeModel.ByteOf(text)] = id;
+            }
         }
     }
 
     /// <inheritdoc/>
     public override IReadOnlyDictionary<string, int> Vocabulary => _vocabulary;
 
-    /// <inheritdoc/>
-    public override bool AddsSpace => _file.AddsSpace;
-
-    /// <summary>The byte that a piece <c>&lt;0x0A&gt;</c> stands for, or -1.</summary>
-    public static int ByteOf(string piece) =>
-        piece.Length == 6 && piece.StartsWith("<0x", StringComparison.Ordinal) && piece[5] == '>'
-        && byte.TryParse(piece.AsSpan(3, 2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out byte value) ? value : -1;
+    /// <summary>Text as the pieces have it: with ▁ for spaces, and one before it where the file says so.</summary>
+    public string Normalize(string text, bool first) => (first && _file.AddsSpace ? " " + text : text).Replace(' ', Space);
 
     /// <inheritdoc/>
-    public override IReadOnlyList<int> Encode(string text, bool first)
+    public override void Encode(string word, List<int> ids)
     {
-        // Only the start of a text gets a space; the library's own normalizer would give one to every part between added tokens.
-        string escaped = (first && AddsSpace ? " " + text : text).Replace(' ', Space);
-        IReadOnlyList<int> ids = _tokenizer.EncodeToIds(escaped, considerPreTokenization: false, considerNormalization: false);
-        if (ids.Contains(_unknown))
+        List<WordPart> letters = new(word.Length);
+        for (int i = 0; i < word.Length; i++)
         {
-            throw new ArgumentException("the vocabulary cannot spell the text, and has no bytes to fall back to", nameof(text));
+            int length = char.IsHighSurrogate(word[i]) && i + 1 < word.Length && char.IsLowSurrogate(word[i + 1]) ? 2 : 1;
+            int id = _bySpan.TryGetValue(word.AsSpan(i, length), out (int Id, int Rank) piece) ? piece.Id : -1;
+            letters.Add(new WordPart(id, i, length));
+            i += length - 1;
         }
 
-        return ids;
+        foreach (WordPart part in PairMerger.Merge(this, word, letters))
+        {
+            if (part.Id >= 0)
+            {
+                ids.Add(part.Id);
+            }
+            else if (_file.FallsBackToBytes)
+            {
+                ids.AddRange(Encoding.UTF8.GetBytes(word.Substring(part.Start, part.Length)).Select(b => _bytes[b]));
+            }
+            else
+            {
+                throw new ArgumentException("the vocabulary cannot spell the text, and has no bytes to fall back to", nameof(word));
+            }
+        }
     }
 
     /// <inheritdoc/>
-    public override byte[] Decode(string piece, int id)
+    public bool TryJoin(string word, WordPart left, WordPart right, out int id, out int rank)
     {
-        PieceKind kind = id < _file.Pieces.Count ? _file.Pieces[id].Kind : PieceKind.UserDefined;
-        return kind == PieceKind.Byte ? [(byte)ByteOf(piece)] : Encoding.UTF8.GetBytes(piece.Replace(Space, ' '));
+        (int Id, int Rank) piece = default;
+        int length = left.Length + right.Length;
+        bool isPiece = length <= _longest && _bySpan.TryGetValue(word.AsSpan(left.Start, length), out piece);
+        (id, rank) = piece;
+        return isPiece;
     }
+
+    /// <inheritdoc/>
+    public override byte[] Decode(string piece, int id) =>
+        _file.Pieces[id].Kind == PieceKind.Byte ? [(byte)MergeModel.ByteOf(piece)] : Encoding.UTF8.GetBytes(piece.Replace(Space, ' '));
 }

@@ -1,19 +1,16 @@
 namespace KvCacheGpu.Llama;
 
-/// <summary>How a vocabulary cuts text into its pieces and spells them, whichever files it came in.</summary>
+/// <summary>A vocabulary and how it spells words.</summary>
 internal abstract class TextModel
 {
-    /// <summary>Ids by piece, as the vocabulary writes them; added tokens included.</summary>
+    /// <summary>Ids by piece, as the vocabulary writes them; without added tokens.</summary>
     public abstract IReadOnlyDictionary<string, int> Vocabulary { get; }
 
-    /// <summary>Whether a text's first token starts with a space that the text does not have.</summary>
-    public virtual bool AddsSpace => false;
-
-    /// <summary>The tokens of a text without added tokens.</summary>
-    /// <param name="text">The text, not empty.</param>
-    /// <param name="first">Whether nothing of the text stands before it.</param>
+    /// <summary>Appends the tokens of a word.</summary>
+    /// <param name="word">The word, not empty, in the vocabulary's letters.</param>
+    /// <param name="ids">Where they go.</param>
     /// <exception cref="ArgumentException">The vocabulary cannot spell it.</exception>
-    public abstract IReadOnlyList<int> Encode(string text, bool first);
+    public abstract void Encode(string word, List<int> ids);
 
     /// <summary>The bytes that a piece of the vocabulary stands for.</summary>
     public abstract byte[] Decode(string piece, int id);

@@ -1,0 +1,136 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text;
+using System.Text.RegularExpressions;
+
+namespace KvCacheGpu.Llama;
+
+/// <summary>
+/// A pattern of a tokenizer's file that words are cut by, matched by code points: .NET matches UTF-16 units, so a letter beyond U+FFFF is
+/// shown to it as a letter of the same Unicode category that the pattern does not name. Patterns without a look ahead match in linear time; others
+/// are stopped after a while.
+/// </summary>
+internal sealed class WordPattern
+{
+    private static readonly TimeSpan MatchLimit = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan TextLimit = TimeSpan.FromSeconds(10);
+
+    // What a text is given on top of the limit, a second for so many characters.
+    private const int CharactersInSecond = 100_000;
+
+    private static readonly char[][] Letters = LettersByCategory();
+
+    private readonly string _file;
+    private readonly Regex _regex;
+    private readonly char[] _standIns;
+
+    private WordPattern(string file, Regex regex, char[] standIns) => (_file, _regex, _standIns) = (file, regex, standIns);
+
+    /// <summary>Reads a pattern in the syntax that .NET and Oniguruma (Hugging Face's engine) read alike.</summary>
+    /// <exception cref="LlamaFormatException">No regular expression (E004), or one beyond that syntax (E009).</exception>
+    public static WordPattern Read(string file, string pattern)
+    {
+        PatternSyntax syntax = PatternSyntax.Read(file, pattern);
+        RegexOptions options = RegexOptions.CultureInvariant | (syntax.LooksAhead ? RegexOptions.None : RegexOptions.NonBacktracking);
+        try
+        {
+            return new WordPattern(file, new Regex(syntax.Pattern, options, MatchLimit), StandIns(file, syntax));
+        }
+        catch (ArgumentException error)
+        {
+            LlamaFormatException.ThrowCorrupt(file, "pre_tokenizer", "a regular expression", error.Message, error);
+        }
+        catch (NotSupportedException)
+        {
+            LlamaFormatException.ThrowUnsupported(file, "pre_tokenizer", "a pattern of moderate size", pattern);
+        }
+
+        return null!;
+    }
+
+    /// <summary>Reads a text that is matched as it is.</summary>
+    public static WordPattern Literal(string file, string text) =>
+        new(file, new Regex(Regex.Escape(text), RegexOptions.CultureInvariant | RegexOptions.NonBacktracking), []);
+
+    /// <summary>The pieces of a text in order, those that match and those between them; none is empty.</summary>
+    /// <exception cref="LlamaFormatException">The pattern takes too long on this text (E009).</exception>
+    public List<(int Start, int End, bool IsMatch)> Cut(string text)
+    {
+        int[]? offsets = _standIns.Length > 0 && text.AsSpan().ContainsAnyInRange('\ud800', '\udfff') ? new int[text.Length + 1] : null;
+        string shown = offsets is null ? text : Show(text, offsets);
+        List<(int Start, int End, bool IsMatch)> pieces = [];
+        TimeSpan limit = TextLimit + TimeSpan.FromSeconds(text.Length / CharactersInSecond);
+        long begun = Stopwatch.GetTimestamp();
+        int done = 0;
+        try
+        {
+            for (Match match = _regex.Match(shown); match.Success; match = match.NextMatch())
+            {
+                Add(done, match.Index, false);
+                Add(match.Index, match.Index + match.Length, true);
+                done = match.Index + match.Length;
+                if (Stopwatch.GetElapsedTime(begun) > limit)
+                {
+                    throw new RegexMatchTimeoutException();
+                }
+            }
+        }
+        catch (RegexMatchTimeoutException)
+        {
+            LlamaFormatException.ThrowUnsupported(_file, "pre_tokenizer", $"a pattern that cuts a text of {text.Length} characters in {limit.TotalSeconds:f0} s", "one that runs away");
+        }
+
+        Add(done, shown.Length, false);
+        return pieces;
+
+        void Add(int start, int end, bool isMatch)
+        {
+            if (start < end)
+            {
+                pieces.Add(offsets is null ? (start, end, isMatch) : (offsets[start], offsets[end], isMatch));
+            }
+        }
+    }
+
+    // One character for each code point, and where in the text it begins.
+    private string Show(string text, int[] offsets)
+    {
+        StringBuilder shown = new(text.Length);
+        for (int i = 0; i < text.Length; i++)
+        {
+            offsets[shown.Length] = i;
+            bool isPair = char.IsHighSurrogate(text[i]) && i + 1 < text.Length && char.IsLowSurrogate(text[i + 1]);
+            shown.Append(isPair ? _standIns[(int)CharUnicodeInfo.GetUnicodeCategory(text, i)] : text[i]);
+            i += isPair ? 1 : 0;
+        }
+
+        offsets[shown.Length] = text.Length;
+        return shown.ToString();
+    }
+
+    // The first character of each category that the pattern does not name; patterns name few.
+    private static char[] StandIns(string file, PatternSyntax syntax)
+    {
+        char[] standIns = new char[Letters.Length];
+        for (int category = 0; category < standIns.Length; category++)
+        {
+            standIns[category] = Array.Find(Letters[category], c => !syntax.Names(c));
+            if (standIns[category] == 0 && Letters[category].Length > 0)
+            {
+                LlamaFormatException.ThrowUnsupported(
+                    file, "pre_tokenizer", "a pattern that names a part of a category's letters", $"one that names all of {(UnicodeCategory)category}");
+            }
+        }
+
+        return standIns;
+    }
+
+    // By category, those beyond ASCII. Control characters, separators and surrogates are never beyond U+FFFF, and have no stand-in.
+    private static char[][] LettersByCategory() =>
+    [
+        .. Enum.GetValues<UnicodeCategory>().Select(category => category
+            is UnicodeCategory.Control or UnicodeCategory.SpaceSeparator or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator or UnicodeCategory.Surrogate
+            ? []
+            : Enumerable.Range(0x80, char.MaxValue - 0x7f).Select(c => (char)c).Where(c => CharUnicodeInfo.GetUnicodeCategory(c) == category).ToArray()),
+    ];
+}

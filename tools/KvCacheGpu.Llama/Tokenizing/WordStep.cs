@@ -1,0 +1,63 @@
+namespace KvCacheGpu.Llama;
+
+/// <summary>One step of cutting text into words, before letters are joined.</summary>
+internal abstract class WordStep
+{
+    /// <summary>The words of a piece of text; none is empty.</summary>
+    /// <param name="piece">The piece, not empty.</param>
+    /// <param name="first">Whether nothing of the text stands before it.</param>
+    /// <exception cref="LlamaFormatException">A pattern takes too long on this piece (E009).</exception>
+    public abstract IEnumerable<string> Cut(string piece, bool first);
+}
+
+/// <summary>Cuts by a pattern: each match is a word.</summary>
+/// <param name="pattern">The pattern.</param>
+/// <param name="dropsOthers">Whether what lies between matches is dropped rather than a word of its own.</param>
+internal sealed class SplitStep(WordPattern pattern, bool dropsOthers = false) : WordStep
+{
+    /// <inheritdoc/>
+    public override IEnumerable<string> Cut(string piece, bool first) =>
+        pattern.Cut(piece).Where(p => p.IsMatch || !dropsOthers).Select(p => piece[p.Start..p.End]);
+}
+
+/// <summary>Writes a word's bytes as the letters of <see cref="ByteAlphabet"/>; the last step of byte-level vocabularies.</summary>
+/// <param name="addsSpace">Whether a piece that does not start with a space gets one.</param>
+/// <param name="pattern">What it is cut by before; null where it stays whole.</param>
+internal sealed class ByteLevelStep(bool addsSpace, WordPattern? pattern) : WordStep
+{
+    /// <inheritdoc/>
+    public override IEnumerable<string> Cut(string piece, bool first)
+    {
+        string spaced = addsSpace && piece[0] != ' ' ? ' ' + piece : piece;
+        return pattern is null ? [ByteAlphabet.Encode(spaced)] : pattern.Cut(spaced).Select(p => ByteAlphabet.Encode(spaced[p.Start..p.End]));
+    }
+}
+
+/// <summary>Writes spaces as ▁, as SentencePiece does.</summary>
+/// <param name="space">What stands for a space.</param>
+/// <param name="addsSpace">Whether a piece that does not start with a space gets one.</param>
+/// <param name="onlyFirst">Whether only the text's start does.</param>
+/// <param name="cuts">Whether each space begins a word.</param>
+internal sealed class SpaceStep(char space, bool addsSpace, bool onlyFirst, bool cuts) : WordStep
+{
+    /// <inheritdoc/>
+    public override IEnumerable<string> Cut(string piece, bool first)
+    {
+        string written = piece.Replace(' ', space);
+        written = addsSpace && (first || !onlyFirst) && written[0] != space ? space + written : written;
+        return cuts ? Words(written) : [written];
+    }
+
+    private IEnumerable<string> Words(string written)
+    {
+        int start = 0;
+        for (int i = 1; i <= written.Length; i++)
+        {
+            if (i == written.Length || written[i] == space)
+            {
+                yield return written[start..i];
+                start = i;
+            }
+        }
+    }
+}
