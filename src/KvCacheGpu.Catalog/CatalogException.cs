@@ -26,4 +26,6 @@ public sealed class CatalogException : Exception
     internal static CatalogException Newer(int newest, int found) => new("E007", "catalog schema", $"version {newest} or earlier", $"version {found}");
 
     internal static CatalogException Unavailable(string address, string actual, Exception? inner) => new("E008", "catalog", $"an answer of {address}", actual, inner);
+
+    internal static CatalogException Failed(string address, string actual, Exception? inner) => new("E008", "catalog", $"{address} to do what it was asked", actual, inner);
 }

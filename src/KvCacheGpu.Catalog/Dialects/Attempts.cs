@@ -26,13 +26,13 @@ internal static class Attempts
             catch (Exception e) when (e is DbException || dialect.IsTransient(e))
             {
                 string times = attempt == 0 ? string.Empty : $" after {attempt + 1} attempts";
-                throw CatalogException.Unavailable(dialect.Address, $"{OneLine(e)}{times}", e);
+                throw dialect.IsAnswer(e)
+                    ? CatalogException.Failed(dialect.Address, $"{dialect.Describe(e)}{times}", e)
+                    : CatalogException.Unavailable(dialect.Address, $"{dialect.Describe(e)}{times}", e);
             }
 
             await Task.Delay(delay, cancel).ConfigureAwait(false);
             delay = delay * 2 < _longest ? delay * 2 : _longest;
         }
     }
-
-    private static string OneLine(Exception e) => e.Message.ReplaceLineEndings(" ");
 }

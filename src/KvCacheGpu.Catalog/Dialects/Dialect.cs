@@ -1,4 +1,5 @@
 using System.Data.Common;
+using System.Globalization;
 using System.Reflection;
 
 namespace KvCacheGpu.Catalog;
@@ -6,6 +7,9 @@ namespace KvCacheGpu.Catalog;
 /// <summary>What differs between databases: connections, locks, the shape of tables, and a handful of SQL texts. Everything else is written once.</summary>
 internal abstract class Dialect(CatalogOptions options)
 {
+    private const string StatementKey = "kvcache.statement";
+    private const int MostStatement = 160;
+
     /// <summary>The part of step files' names that is this database's.</summary>
     public abstract string Name { get; }
 
@@ -26,6 +30,9 @@ internal abstract class Dialect(CatalogOptions options)
 
     /// <summary>What a migration's transaction begins with, as a dry run prints it.</summary>
     public abstract IReadOnlyList<string> Lock { get; }
+
+    /// <summary>Whether there is a database to look at: an SQLite file may not be made yet, and looking makes none.</summary>
+    public virtual bool IsThere => true;
 
     /// <summary>How long, and how often, to wait.</summary>
     public CatalogOptions Options { get; } = options;
@@ -54,6 +61,19 @@ internal abstract class Dialect(CatalogOptions options)
     /// <summary>Whether an error may pass by itself.</summary>
     public abstract bool IsTransient(Exception error);
 
+    /// <summary>Whether the database itself said that something failed: it is there.</summary>
+    public abstract bool IsAnswer(Exception error);
+
+    /// <summary>What an error of the database says, in one line: what it met, its code, and the statement.</summary>
+    public string Describe(Exception error)
+    {
+        string statement = error.Data[StatementKey] is string sql ? $", in: {sql}" : string.Empty;
+        return $"{Explain(error)}{statement}".ReplaceLineEndings(" ");
+    }
+
+    /// <summary>What an error of the database says, and its code.</summary>
+    protected abstract string Explain(Exception error);
+
     /// <summary>Forgets connections that a dead server left behind.</summary>
     public abstract void ForgetConnections();
 
@@ -61,7 +81,16 @@ internal abstract class Dialect(CatalogOptions options)
     public async Task<int> ExecuteAsync(DbConnection connection, string sql, CancellationToken cancel, params (string Name, object? Value)[] values)
     {
         await using DbCommand command = Command(connection, sql, values);
-        return await command.ExecuteNonQueryAsync(cancel).ConfigureAwait(false);
+        try
+        {
+            return await command.ExecuteNonQueryAsync(cancel).ConfigureAwait(false);
+        }
+        catch (DbException e)
+        {
+            // The text is this assembly's, values are parameters: nothing in it is a secret.
+            e.Data[StatementKey] = sql.Length <= MostStatement ? sql : sql[..MostStatement] + " ...";
+            throw;
+        }
     }
 
     /// <summary>Commits.</summary>
@@ -106,17 +135,34 @@ internal abstract class Dialect(CatalogOptions options)
         return reader.ReadToEnd().ReplaceLineEndings("\n");
     }
 
-    /// <summary>Rows of two texts.</summary>
-    protected async Task<Dictionary<string, string>> PairsAsync(DbConnection connection, string sql, CancellationToken cancel)
+    /// <summary>The first column of a query's rows with the second.</summary>
+    protected async Task<Dictionary<string, string>> PairsAsync(DbConnection connection, string sql, CancellationToken cancel) =>
+        (await RowsAsync(connection, sql, cancel).ConfigureAwait(false)).ToDictionary(row => row[0]!, row => row[1] ?? string.Empty);
+
+    /// <summary>The record of steps, in a table of which only its name may be a part of the text.</summary>
+    protected async Task<Dictionary<int, StepRecord>?> RecordedAsync(DbConnection connection, string table, IReadOnlyDictionary<string, string> columns, CancellationToken cancel)
     {
-        Dictionary<string, string> pairs = [];
+        if (!columns.ContainsKey("kvcache_schema.version"))
+        {
+            return null;
+        }
+
+        string added = columns.ContainsKey("kvcache_schema.added") ? "added" : "NULL";
+        return (await RowsAsync(connection, $"SELECT CAST(version AS TEXT), checksum, {added} FROM {table}", cancel).ConfigureAwait(false))
+            .ToDictionary(row => int.Parse(row[0]!, CultureInfo.InvariantCulture), row => new StepRecord(row[1]!, row[2]));
+    }
+
+    /// <summary>Rows of texts.</summary>
+    protected async Task<List<string?[]>> RowsAsync(DbConnection connection, string sql, CancellationToken cancel)
+    {
+        List<string?[]> rows = [];
         await using DbCommand command = Command(connection, sql);
         await using DbDataReader reader = await command.ExecuteReaderAsync(cancel).ConfigureAwait(false);
         while (await reader.ReadAsync(cancel).ConfigureAwait(false))
         {
-            pairs[reader.GetString(0)] = reader.GetString(1);
+            rows.Add([.. Enumerable.Range(0, reader.FieldCount).Select(i => reader.IsDBNull(i) ? null : reader.GetString(i))]);
         }
 
-        return pairs;
+        return rows;
     }
 }

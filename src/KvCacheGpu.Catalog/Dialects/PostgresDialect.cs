@@ -13,15 +13,33 @@ internal sealed class PostgresDialect : Dialect
     // Class 08: connection; 53300: too many; 57P0x: shutting down or starting; 40001, 40P01: serialization, deadlock; 55P03: lock not had in time.
     private static readonly string[] _passing = ["08000", "08001", "08003", "08004", "08006", "53300", "57P01", "57P02", "57P03", "40001", "40P01", "55P03"];
 
-    private readonly string _connection;
+    // A table outside of the search path, where nobody chose the path: neither the address, nor the role, nor the database.
+    private const string Elsewhere =
+        """
+        SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relname = 'cache_entries' AND c.relkind IN ('r', 'p') AND to_regclass('cache_entries') IS NULL AND n.nspname NOT LIKE 'pg\_%'
+            AND EXISTS (SELECT FROM pg_settings WHERE name = 'search_path' AND source IN ('default', 'configuration file'))
+        ORDER BY n.nspname LIMIT 1
+        """;
+
+    // What a migration makes lies beside the table, whichever schema of the path holds it.
+    private const string PathOfTable =
+        """
+        SELECT set_config('search_path', concat_ws(', ', quote_ident(n.nspname), nullif(current_setting('search_path'), '')), true)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass('cache_entries')
+        """;
 
     public PostgresDialect(NpgsqlConnectionStringBuilder builder, CatalogOptions options)
         : base(options)
     {
-        _connection = builder.ConnectionString;
-        Address = $"postgres://{builder.Host}:{builder.Port}/{builder.Database}";
-        Lock = [$"SET LOCAL lock_timeout = '{(long)options.Timeout.TotalMilliseconds}ms'", $"SELECT pg_advisory_xact_lock({MigrationLock})"];
+        ConnectionString = builder.ConnectionString;
+        string path = builder.Options is { Length: > 0 } given ? $"?options={Uri.EscapeDataString(given)}" : string.Empty;
+        Address = $"postgres://{builder.Host}:{builder.Port}/{builder.Database}{path}";
+        Lock = [$"SET LOCAL lock_timeout = '{(long)options.Timeout.TotalMilliseconds}ms'", $"SELECT pg_advisory_xact_lock({MigrationLock})", PathOfTable];
     }
+
+    /// <summary>How the driver connects, with what is secret.</summary>
+    public string ConnectionString { get; }
 
     public override string Name => "postgres";
 
@@ -38,7 +56,7 @@ internal sealed class PostgresDialect : Dialect
 
     public override async Task<DbConnection> OpenAsync(CancellationToken cancel)
     {
-        NpgsqlConnection connection = new(_connection);
+        NpgsqlConnection connection = new(ConnectionString);
         try
         {
             await connection.OpenAsync(cancel).ConfigureAwait(false);
@@ -82,25 +100,45 @@ internal sealed class PostgresDialect : Dialect
 
     public override async Task<TableShape> ShapeAsync(DbConnection connection, CancellationToken cancel)
     {
-        Dictionary<string, string> columns = await PairsAsync(
+        // Everything lies in the schema of the table, or where a new table would lie: a record or an index of another schema is another catalog's.
+        List<string?[]> home = await RowsAsync(
             connection,
             """
+            SELECT quote_ident(n.nspname), n.oid::text
+            FROM pg_namespace n LEFT JOIN pg_class c ON c.oid = to_regclass('cache_entries')
+            WHERE n.oid = c.relnamespace OR c.oid IS NULL AND n.nspname = current_schema()
+            """,
+            cancel).ConfigureAwait(false);
+        (string schema, string id) = home is [[string name, string oid], ..]
+            ? (name, oid)
+            : throw CatalogException.Invalid("database", "a search path that names a schema", "one without");
+        Dictionary<string, string> columns = await PairsAsync(
+            connection,
+            $"""
             SELECT c.relname || '.' || a.attname, format_type(a.atttypid, a.atttypmod)
             FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-            WHERE c.oid IN (to_regclass('cache_entries'), to_regclass('kvcache_schema')) AND a.attnum > 0 AND NOT a.attisdropped
+            WHERE c.relnamespace = {id} AND c.relname IN ('cache_entries', 'kvcache_schema', 'kvcache_aside_2', 'kvcache_aside_3')
+                AND a.attnum > 0 AND NOT a.attisdropped
             """,
             cancel).ConfigureAwait(false);
         Dictionary<string, string> indexes = await PairsAsync(
             connection,
-            """
-            SELECT CASE WHEN i.indisprimary THEN 'primary key' ELSE c.relname END, regexp_replace(pg_get_indexdef(c.oid), '^.* USING ', '')
-            FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = to_regclass('cache_entries') AND i.indisvalid
+            $"""
+            SELECT c.relname, CASE WHEN i.indisunique THEN 'unique ' ELSE '' END || regexp_replace(pg_get_indexdef(c.oid), '^.* USING ', '')
+            FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+            WHERE i.indrelid = to_regclass('cache_entries') AND i.indisvalid
+            UNION ALL
+            SELECT '{TableShape.KeyIsUnique}', 'key' WHERE EXISTS (
+                SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+                WHERE i.indrelid = to_regclass('cache_entries') AND a.attname = 'key'
+                    AND i.indisvalid AND i.indisunique AND i.indimmediate AND i.indnkeyatts = 1 AND i.indpred IS NULL)
             """,
             cancel).ConfigureAwait(false);
-        Dictionary<string, string>? steps = columns.ContainsKey("kvcache_schema.version")
-            ? await PairsAsync(connection, "SELECT version::text, checksum FROM kvcache_schema", cancel).ConfigureAwait(false)
-            : null;
-        return new TableShape(columns, indexes, steps?.ToDictionary(s => int.Parse(s.Key), s => s.Value));
+        return new TableShape(
+            columns,
+            indexes,
+            await RecordedAsync(connection, $"{schema}.kvcache_schema", columns, cancel).ConfigureAwait(false),
+            (await RowsAsync(connection, Elsewhere, cancel).ConfigureAwait(false)).FirstOrDefault()?[0]);
     }
 
     public override bool IsTransient(Exception error) => error switch
@@ -114,11 +152,25 @@ internal sealed class PostgresDialect : Dialect
         _ => false,
     };
 
+    public override bool IsAnswer(Exception error) => error is PostgresException;
+
     public override void ForgetConnections()
     {
-        using NpgsqlConnection connection = new(_connection);
+        using NpgsqlConnection connection = new(ConnectionString);
         NpgsqlConnection.ClearPool(connection);
     }
+
+    protected override string Explain(Exception error) => error switch
+    {
+        PostgresException { SqlState: "55P03" } e =>
+            $"a lock that another connection holds (a migration that runs, or a transaction left open), SQLSTATE {e.SqlState}: {e.MessageText}",
+        PostgresException e =>
+            $"SQLSTATE {e.SqlState}: {e.MessageText}{Where("constraint", e.ConstraintName)}{Where("column", e.ColumnName)}{Where("table", e.TableName)}",
+        { InnerException: { } inner } when inner.Message != error.Message => $"{error.Message}: {inner.Message}",
+        _ => error.Message,
+    };
+
+    private static string Where(string what, string? name) => name is null ? string.Empty : $", {what} {name}";
 
     // Old tables have times with or without a zone; both count from 1970 in UTC. Infinity is no time.
     private static string Micros(string column) => $"CASE WHEN isfinite({column}) THEN (EXTRACT(EPOCH FROM {column}) * 1000000)::bigint END";

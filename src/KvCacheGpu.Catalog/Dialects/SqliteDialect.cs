@@ -11,16 +11,26 @@ internal sealed class SqliteDialect : Dialect
 
     private const int Busy = 5;
     private const int Locked = 6;
+    private const int CannotOpen = 14;
+    private const int NoDatabase = 26;
 
     private readonly string _connection;
+    private readonly string _path;
 
-    public SqliteDialect(string path, CatalogOptions options)
+    /// <summary>A database in a file.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="mode">Whether it may be written, and made where it is not there.</param>
+    /// <param name="options">How long, and how often, to wait.</param>
+    public SqliteDialect(string path, SqliteOpenMode mode, CatalogOptions options)
         : base(options)
     {
-        Address = "sqlite:" + path;
+        // The current folder may be another when a run is undone.
+        _path = Path.GetFullPath(path);
+        Address = "sqlite:" + _path;
         _connection = new SqliteConnectionStringBuilder
         {
-            DataSource = path,
+            DataSource = _path,
+            Mode = mode,
             DefaultTimeout = (int)Math.Ceiling(options.Timeout.TotalSeconds),
         }.ConnectionString;
     }
@@ -38,8 +48,17 @@ internal sealed class SqliteDialect : Dialect
 
     public override string MetadataValue => "@metadata";
 
+    // Where the folder is not there either, opening says so.
+    public override bool IsThere => Path.Exists(_path) || !Directory.Exists(Path.GetDirectoryName(_path));
+
     public override async Task<DbConnection> OpenAsync(CancellationToken cancel)
     {
+        // SQLite would take a pipe for an empty database.
+        if (RegularFile.OtherThan(_path) is string other)
+        {
+            throw CatalogException.Invalid("database", "sqlite:PATH, a file", $"'{_path}', {other}");
+        }
+
         SqliteConnection connection = new(_connection);
         try
         {
@@ -89,34 +108,45 @@ internal sealed class SqliteDialect : Dialect
 
     public override async Task<TableShape> ShapeAsync(DbConnection connection, CancellationToken cancel)
     {
+        // Names are of any case in SQLite.
         Dictionary<string, string> columns = await PairsAsync(
             connection,
             """
-            SELECT m.name || '.' || c.name, upper(c.type) FROM sqlite_master m, pragma_table_info(m.name) c
-            WHERE m.type = 'table' AND m.name IN ('cache_entries', 'cache_metadata', 'kvcache_schema')
+            SELECT lower(m.name || '.' || c.name), upper(c.type) FROM sqlite_master m, pragma_table_info(m.name) c
+            WHERE m.type = 'table' AND lower(m.name) IN ('cache_entries', 'cache_metadata', 'kvcache_schema', 'kvcache_aside_2', 'kvcache_aside_3')
             """,
             cancel).ConfigureAwait(false);
         Dictionary<string, string> indexes = await PairsAsync(
             connection,
-            """
-            SELECT CASE l.origin WHEN 'pk' THEN 'primary key' ELSE l.name END,
-                (SELECT group_concat(name, ', ') FROM (SELECT name FROM pragma_index_info(l.name) ORDER BY seqno)) || CASE l.partial WHEN 1 THEN ' in part' ELSE '' END
-            FROM pragma_index_list('cache_entries') l
+            $"""
+            WITH i AS (
+                SELECT t.name AS of_table, lower(l.name) AS name, l."unique" AS is_unique, l.partial, l.origin,
+                    (SELECT group_concat(lower(coalesce(name, 'an expression')), ', ') FROM (SELECT name FROM pragma_index_info(l.name) ORDER BY seqno)) AS columns
+                FROM (SELECT 'cache_entries' AS name UNION ALL SELECT 'cache_metadata') t, pragma_index_list(t.name) l)
+            SELECT name, CASE is_unique WHEN 1 THEN 'unique ' ELSE '' END || columns || CASE partial WHEN 1 THEN ' in part' ELSE '' END FROM i
             UNION ALL
-            SELECT name, 'trigger' FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'cache_entries'
+            SELECT '{TableShape.KeyIsUnique}', 'key' WHERE EXISTS (SELECT 1 FROM i WHERE of_table = 'cache_entries' AND columns = 'key' AND is_unique AND NOT partial)
+            UNION ALL
+            SELECT lower(name), 'trigger' FROM sqlite_master WHERE type = 'trigger' AND lower(tbl_name) = 'cache_entries'
             """,
             cancel).ConfigureAwait(false);
-        Dictionary<string, string>? steps = columns.ContainsKey("kvcache_schema.version")
-            ? await PairsAsync(connection, "SELECT CAST(version AS TEXT), checksum FROM kvcache_schema", cancel).ConfigureAwait(false)
-            : null;
-        return new TableShape(columns, indexes, steps?.ToDictionary(s => int.Parse(s.Key), s => s.Value));
+        return new TableShape(columns, indexes, await RecordedAsync(connection, "kvcache_schema", columns, cancel).ConfigureAwait(false));
     }
 
     public override bool IsTransient(Exception error) => error is SqliteException { SqliteErrorCode: Busy or Locked };
+
+    public override bool IsAnswer(Exception error) => error is SqliteException { SqliteErrorCode: not (CannotOpen or NoDatabase) };
 
     public override void ForgetConnections()
     {
         using SqliteConnection connection = new(_connection);
         SqliteConnection.ClearPool(connection);
     }
+
+    protected override string Explain(Exception error) => error switch
+    {
+        SqliteException { SqliteErrorCode: Busy or Locked } e => $"a lock that another connection holds (a migration that runs, or a transaction left open), {e.Message}",
+        SqliteException e when e.SqliteExtendedErrorCode != e.SqliteErrorCode => $"{e.Message} ({e.SqliteExtendedErrorCode})",
+        _ => error.Message,
+    };
 }

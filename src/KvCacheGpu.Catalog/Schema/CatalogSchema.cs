@@ -4,6 +4,7 @@ namespace KvCacheGpu.Catalog;
 
 /// <summary>
 /// The schema of a catalog: version 1 of 1.x, 2 of 2.0 and 2.1, 3 ours, each step embedded SQL with a checksum, in one transaction, under a lock.
+/// A step adds what is missing, and on the way down takes away what it added.
 /// </summary>
 /// <remarks>
 /// Own steps and not FluentMigrator: three steps of plain SQL per database can be read before they run, take over tables that no tool recorded,
@@ -12,17 +13,17 @@ namespace KvCacheGpu.Catalog;
 public sealed class CatalogSchema
 {
     private const string CreateRecord =
-        "CREATE TABLE IF NOT EXISTS kvcache_schema (version INTEGER PRIMARY KEY, checksum TEXT NOT NULL, applied_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP)";
+        "CREATE TABLE IF NOT EXISTS kvcache_schema (version INTEGER PRIMARY KEY, checksum TEXT NOT NULL, applied_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, added TEXT)";
 
-    private const string AddRecord = "INSERT INTO kvcache_schema (version, checksum) VALUES (@version, @checksum)";
+    private const string AddRecord = "INSERT INTO kvcache_schema (version, checksum, added) VALUES (@version, @checksum, @added)";
     private const string RemoveRecord = "DELETE FROM kvcache_schema WHERE version = @version";
 
     private readonly Dialect _dialect;
 
     /// <summary>Reads an address; does not connect.</summary>
-    /// <param name="address"><c>sqlite:PATH</c> or <c>postgres://user:password@host:port/name</c>.</param>
+    /// <param name="address"><c>sqlite:PATH</c>, <c>postgres://user:password@host:port/name</c>, or an address of SQLAlchemy for either.</param>
     /// <param name="options">How patient to be; the default where null.</param>
-    /// <exception cref="CatalogException">E003: the address is of no known kind.</exception>
+    /// <exception cref="CatalogException">E003: the address cannot be read.</exception>
     public CatalogSchema(string address, CatalogOptions? options = null)
         : this(CatalogAddress.Parse(address, (options ?? new CatalogOptions()).Check()))
     {
@@ -33,9 +34,9 @@ public sealed class CatalogSchema
     /// <summary>The address without what is secret.</summary>
     public string Address => _dialect.Address;
 
-    /// <summary>Where the database stands. Changes nothing; an SQLite file that is not there is made, empty.</summary>
+    /// <summary>Where the database stands. Changes nothing: an SQLite file that is not there is of version 0, and is not made.</summary>
     /// <exception cref="CatalogException">E007: the schema is of a later version. E008: the database does not answer.</exception>
-    public Task<SchemaStatus> StatusAsync(CancellationToken cancel = default) => _dialect.RunAsync(c => ReadAsync(c, cancel), cancel);
+    public async Task<SchemaStatus> StatusAsync(CancellationToken cancel = default) => (await LookAsync(cancel).ConfigureAwait(false)).Status;
 
     /// <summary>The steps that <see cref="MigrateAsync"/> or <see cref="RollbackAsync"/> would run, with their SQL.</summary>
     /// <param name="to">The version to reach, 1 to the newest; null is the newest.</param>
@@ -44,10 +45,21 @@ public sealed class CatalogSchema
     public async Task<IReadOnlyList<SchemaStep>> PlanAsync(int? to = null, CancellationToken cancel = default)
     {
         int target = Target(to ?? SchemaStep.Newest);
-        int version = Unaltered(await StatusAsync(cancel).ConfigureAwait(false)).Version;
-        return version <= target
-            ? [.. Enumerable.Range(version + 1, target - version).Select(v => SchemaStep.Read(_dialect, v, isUp: true))]
-            : [.. Enumerable.Range(target + 1, version - target).Reverse().Select(v => SchemaStep.Read(_dialect, v, isUp: false))];
+        (SchemaStatus status, TableShape shape) = await LookAsync(cancel).ConfigureAwait(false);
+        int version = Unaltered(status).Version;
+        if (version > target)
+        {
+            return [.. Enumerable.Range(target + 1, version - target).Reverse().Select(v => SchemaStep.Down(_dialect, v, shape))];
+        }
+
+        List<SchemaStep> steps = [];
+        for (; version < target; version++)
+        {
+            steps.Add(SchemaStep.Up(_dialect, version + 1, shape));
+            shape = shape.With(steps[^1].Parts);
+        }
+
+        return steps;
     }
 
     /// <summary>Everything that a step runs, from its lock to its commit.</summary>
@@ -57,6 +69,7 @@ public sealed class CatalogSchema
         ArgumentNullException.ThrowIfNull(step);
         string record = step.IsUp
             ? AddRecord.Replace("@version", $"{step.Version}", StringComparison.Ordinal).Replace("@checksum", $"'{step.Checksum}'", StringComparison.Ordinal)
+                .Replace("@added", $"'{step.Added}'", StringComparison.Ordinal)
             : RemoveRecord.Replace("@version", $"{step.Version}", StringComparison.Ordinal);
         return [_dialect is SqliteDialect ? "BEGIN IMMEDIATE" : "BEGIN", .. _dialect.Lock, .. step.Statements, CreateRecord, record, "COMMIT"];
     }
@@ -80,7 +93,7 @@ public sealed class CatalogSchema
     /// <summary>Refuses any schema but the newest, unaltered.</summary>
     internal async Task RequireAsync(DbConnection connection, CancellationToken cancel)
     {
-        SchemaStatus status = Unaltered(await ReadAsync(connection, cancel).ConfigureAwait(false));
+        SchemaStatus status = Unaltered((await ReadAsync(connection, cancel).ConfigureAwait(false)).Status);
         if (status.Version != SchemaStep.Newest)
         {
             throw CatalogException.Invalid("catalog schema", $"version {SchemaStep.Newest}, which a migration makes", $"version {status.Version}");
@@ -95,7 +108,11 @@ public sealed class CatalogSchema
         ? status
         : throw CatalogException.Invalid("catalog schema", $"version {status.Version} as its steps leave it", string.Join("; ", status.Differences));
 
-    private async Task<SchemaStatus> ReadAsync(DbConnection connection, CancellationToken cancel)
+    private Task<(SchemaStatus Status, TableShape Shape)> LookAsync(CancellationToken cancel) => _dialect.IsThere
+        ? _dialect.RunAsync(c => ReadAsync(c, cancel), cancel)
+        : Task.FromResult((new SchemaStatus(0, SchemaStep.Newest, false, []), new TableShape(new Dictionary<string, string>(), new Dictionary<string, string>(), null)));
+
+    private async Task<(SchemaStatus Status, TableShape Shape)> ReadAsync(DbConnection connection, CancellationToken cancel)
     {
         TableShape shape = await _dialect.ShapeAsync(connection, cancel).ConfigureAwait(false);
         int version = shape.Recorded?.Keys.DefaultIfEmpty(0).Max() ?? ExpectedSchema.Infer(shape);
@@ -104,11 +121,12 @@ public sealed class CatalogSchema
             throw CatalogException.Newer(SchemaStep.Newest, version);
         }
 
-        return new SchemaStatus(version, SchemaStep.Newest, shape.Recorded is not null,
+        SchemaStatus status = new(version, SchemaStep.Newest, shape.Recorded is not null,
         [
-            .. ExpectedSchema.RecordDifferences(_dialect, shape.Recorded ?? new Dictionary<int, string>()),
+            .. ExpectedSchema.RecordDifferences(_dialect, shape.Recorded ?? new Dictionary<int, StepRecord>()),
             .. ExpectedSchema.Differences(_dialect, shape, version),
         ]);
+        return (status, shape);
     }
 
     private async Task<IReadOnlyList<SchemaStep>> MoveAsync(int target, bool isUp, CancellationToken cancel)
@@ -126,16 +144,22 @@ public sealed class CatalogSchema
     private async Task<SchemaStep?> StepAsync(DbConnection connection, int target, bool isUp, CancellationToken cancel)
     {
         await using DbTransaction transaction = await _dialect.BeginLockedAsync(connection, cancel).ConfigureAwait(false);
-        SchemaStatus status = Unaltered(await ReadAsync(connection, cancel).ConfigureAwait(false));
-        if (isUp ? status.Version >= target : status.Version <= target)
+        (SchemaStatus status, TableShape shape) = await ReadAsync(connection, cancel).ConfigureAwait(false);
+        if (isUp ? Unaltered(status).Version >= target : Unaltered(status).Version <= target)
         {
             return null;
         }
 
-        SchemaStep step = SchemaStep.Read(_dialect, isUp ? status.Version + 1 : status.Version, isUp);
+        SchemaStep step = isUp ? SchemaStep.Up(_dialect, status.Version + 1, shape) : SchemaStep.Down(_dialect, status.Version, shape);
+        await StepNeeds.RequireKeysAsync(_dialect, connection, step, shape, cancel).ConfigureAwait(false);
         foreach (string statement in step.Statements)
         {
             await _dialect.ExecuteAsync(connection, statement, cancel).ConfigureAwait(false);
+        }
+
+        if (step is { IsUp: true, Version: SchemaStep.Newest })
+        {
+            await StepNeeds.TryEntriesAsync(_dialect, connection, transaction, cancel).ConfigureAwait(false);
         }
 
         await RecordAsync(connection, status, step, cancel).ConfigureAwait(false);
@@ -152,8 +176,8 @@ public sealed class CatalogSchema
         int last = step.IsUp ? step.Version : step.Version - 1;
         for (int version = first; version <= last; version++)
         {
-            string checksum = SchemaStep.Read(_dialect, version, isUp: true).Checksum;
-            await _dialect.ExecuteAsync(connection, AddRecord, cancel, ("version", version), ("checksum", checksum)).ConfigureAwait(false);
+            (string, object?)[] values = [("version", version), ("checksum", SchemaStep.ChecksumOf(_dialect, version)), ("added", version == step.Version ? step.Added : null)];
+            await _dialect.ExecuteAsync(connection, AddRecord, cancel, values).ConfigureAwait(false);
         }
 
         if (!step.IsUp)

@@ -1,33 +1,35 @@
+using System.Text.RegularExpressions;
+
 namespace KvCacheGpu.Catalog;
 
-/// <summary>What each version looks like on each database, and how a given one differs.</summary>
-internal static class ExpectedSchema
+/// <summary>What each version needs of a database, and how a given one differs.</summary>
+internal static partial class ExpectedSchema
 {
-    private const string Entries = "cache_entries.";
+    /// <summary>The index that a step makes where none makes keys unique.</summary>
+    public const string UniqueKey = "idx_cache_unique";
 
-    // Column, version, and the types that it may have: "postgres" first, then SQLite's declared ones. SQLite keeps any value under any declared
-    // type, so that only the columns that we add are held to theirs.
-    private static readonly (string Name, int Since, string[] Postgres, string? Sqlite)[] _columns =
+    private static readonly NeededColumn[] _columns =
     [
-        ("key", 1, ["character varying(255)", "text"], null),
-        ("value", 1, ["bytea"], null),
-        ("created_at", 1, ["timestamp without time zone", "timestamp with time zone"], null),
-        ("accessed_at", 1, ["timestamp without time zone", "timestamp with time zone"], null),
-        ("session_id", 2, ["character varying(255)"], "VARCHAR(255)"),
-        ("metadata", 2, ["jsonb"], null),
-        ("tenant", 3, ["character varying(255)"], "VARCHAR(255)"),
-        ("name", 3, ["text"], "TEXT"),
-        ("path", 3, ["text"], "TEXT"),
-        ("checksum", 3, ["character varying(255)"], "VARCHAR(255)"),
-        ("format_version", 3, ["integer"], "INTEGER"),
-        ("bytes", 3, ["bigint"], "BIGINT"),
-        ("layers", 3, ["integer"], "INTEGER"),
-        ("tokens", 3, ["bigint"], "BIGINT"),
+        new("key", 1, ColumnKind.Text, EntryCheck.MaxId),
+        new("session_id", 2, ColumnKind.Text, EntryCheck.MaxId),
+        new("metadata", 2, ColumnKind.Json),
+        new("value", 3, ColumnKind.Bytes),
+        new("created_at", 3, ColumnKind.Time),
+        new("accessed_at", 3, ColumnKind.Time),
+        new("tenant", 3, ColumnKind.Text, EntryCheck.MaxId),
+        new("name", 3, ColumnKind.Text, EntryCheck.MaxText),
+        new("path", 3, ColumnKind.Text, EntryCheck.MaxText),
+        new("checksum", 3, ColumnKind.Text, EntryCheck.MaxId),
+        new("format_version", 3, ColumnKind.Integer),
+        new("bytes", 3, ColumnKind.Long),
+        new("layers", 3, ColumnKind.Integer),
+        new("tokens", 3, ColumnKind.Long),
     ];
 
+    // Name, version, and what it is on: null where that database has no such index.
     private static readonly (string Name, int Since, string? Postgres, string? Sqlite)[] _indexes =
     [
-        ("primary key", 1, "btree (key)", "key"),
+        (TableShape.KeyIsUnique, 3, "key", "key"),
         ("idx_session_id", 2, "btree (session_id)", "session_id"),
         ("idx_cache_key", 3, "btree (key COLLATE \"C\")", null),
         ("idx_cache_session", 3, "btree (session_id, key COLLATE \"C\")", "session_id, key"),
@@ -38,74 +40,112 @@ internal static class ExpectedSchema
         ("cache_metadata_delete", 3, null, "trigger"),
     ];
 
-    /// <summary>The version that columns show where none is recorded.</summary>
-    public static int Infer(TableShape shape) =>
-        !shape.Columns.Keys.Any(c => c.StartsWith(Entries, StringComparison.Ordinal)) ? 0
-        : shape.Columns.ContainsKey(Entries + "session_id") || shape.Columns.ContainsKey(Entries + "metadata") ? 2 : 1;
+    // Checksums of steps 1 to 3 as the first release recorded them. They left what today's steps leave.
+    private static readonly Dictionary<string, string[]> _earlier = new()
+    {
+        ["postgres"] =
+        [
+            "d98de1a2855097bca6843e2382b6c6e562542906e206e88959128f5e149545a0",
+            "480c597111a33cae309b2955c222618a19685b1ce79103d3fbef62263f4c9664",
+            "79c1589b01d6830936cf42b5222a50cfe70215f0ed33994d85c26ef170a4a475",
+        ],
+        ["sqlite"] =
+        [
+            "224b8a91d7bd5e1ad252aa75e05ea360756b339eaac18dd17c631233351bb677",
+            "fd7712db1f00e8aa0ac7bb4af4b80822124fb1eeb876691abb76cf0d7a277144",
+            "32b65c6a5c42bbeb387996e09b2ca9667aef8b258a6a51c46a75a43d00637a73",
+        ],
+    };
 
-    /// <summary>How the database differs from what the steps up to <paramref name="version"/> leave. Further columns and indexes of others are no difference.</summary>
+    /// <summary>The version that parts show where none is recorded. One that is half of version 2 is of version 1: step 2 adds what is missing.</summary>
+    public static int Infer(TableShape shape) =>
+        !shape.HasTable(TableShape.Entries) ? 0
+        : shape.HasColumn("session_id") && shape.HasColumn("metadata") && shape.Indexes.ContainsKey("idx_session_id") ? 2 : 1;
+
+    /// <summary>What the database lacks of a version, and what stands in the way of the later ones. Anything else that it holds is no difference.</summary>
     public static IEnumerable<string> Differences(Dialect dialect, TableShape shape, int version)
     {
         bool isPostgres = dialect is PostgresDialect;
-        foreach ((string name, int since, string[] postgres, string? sqlite) in _columns)
+        if (shape.Elsewhere is string schema)
         {
-            string[]? types = isPostgres ? postgres : sqlite is null ? null : [sqlite];
-            if (!shape.Columns.TryGetValue(Entries + name, out string? type))
+            yield return $"there is no table cache_entries in the search path, but one in schema {schema}: "
+                + $"add ?options=-csearch_path%3D{Uri.EscapeDataString(schema)} to the address (another schema there makes a new table in it)";
+        }
+
+        foreach (NeededColumn column in _columns)
+        {
+            if (!shape.Columns.TryGetValue($"{TableShape.Entries}.{column.Name}", out string? type))
             {
-                if (since <= version)
+                if (column.Since <= version)
                 {
-                    yield return $"column {name} is missing";
+                    yield return $"column {column.Name} is missing";
                 }
             }
-            else if (since > version)
+            else if (column.FlawOf(isPostgres, type) is string needed)
             {
-                yield return $"column {name}, which step {since} adds, is already there";
+                yield return $"column {column.Name} is {(type.Length == 0 ? "of no type" : type)}, not {needed}: change its type, or rename it";
             }
-            else if (types is not null && !types.Contains(type))
+            else if (isPostgres && version == SchemaStep.Newest && column.IsNarrow(type))
             {
-                yield return $"column {name} is {type}, not {string.Join(" or ", types)}";
+                yield return $"column {column.Name} is {type}, not {column.Wide}";
             }
         }
 
         foreach ((string name, int since, string? postgres, string? sqlite) in _indexes)
         {
-            if ((isPostgres ? postgres : sqlite) is not string expected || since > version)
+            if ((isPostgres ? postgres : sqlite) is not string expected)
             {
                 continue;
             }
 
             if (!shape.Indexes.TryGetValue(name, out string? actual))
             {
-                yield return $"{(expected == "trigger" ? "trigger" : "index")} {name} is missing";
+                if (since <= version)
+                {
+                    yield return name == TableShape.KeyIsUnique ? "no index makes keys unique" : $"{(expected == "trigger" ? "trigger" : "index")} {name} is missing";
+                }
             }
-            else if (actual != expected)
+            else if (actual != expected && !IsByTheGuide(name, actual))
             {
-                yield return $"index {name} is on {actual}, not {expected}";
+                yield return $"index {name} is on {actual}, not {expected}: rename it";
             }
         }
 
-        if (!isPostgres && version >= 3 && !shape.Columns.ContainsKey("cache_metadata.value"))
+        if (!isPostgres && version == SchemaStep.Newest && !shape.HasTable("cache_metadata"))
         {
             yield return "table cache_metadata is missing";
         }
     }
 
+    /// <summary>Statements that make room for longer texts, where a step needs more than a column has. PostgreSQL alone: SQLite holds any length.</summary>
+    public static IEnumerable<string> Widenings(Dialect dialect, TableShape shape, int version) =>
+        from column in _columns
+        where dialect is PostgresDialect && version == SchemaStep.Newest
+            && shape.Columns.TryGetValue($"{TableShape.Entries}.{column.Name}", out string? type) && column.IsNarrow(type)
+        select $"ALTER TABLE {TableShape.Entries} ALTER COLUMN {column.Name} TYPE {column.Wide}";
+
     /// <summary>How the record of steps differs from the steps of this library.</summary>
-    public static IEnumerable<string> RecordDifferences(Dialect dialect, IReadOnlyDictionary<int, string> recorded)
+    public static IEnumerable<string> RecordDifferences(Dialect dialect, IReadOnlyDictionary<int, StepRecord> recorded)
     {
         for (int step = 1; step <= recorded.Keys.DefaultIfEmpty(0).Max(); step++)
         {
-            string checksum = SchemaStep.Read(dialect, step, isUp: true).Checksum;
-            if (!recorded.TryGetValue(step, out string? actual))
+            string checksum = SchemaStep.ChecksumOf(dialect, step);
+            if (!recorded.TryGetValue(step, out StepRecord? actual))
             {
                 yield return $"step {step} is not recorded, a later one is";
             }
-            else if (actual != checksum)
+            else if (actual.Checksum != checksum && actual.Checksum != _earlier[dialect.Name][step - 1])
             {
-                yield return $"step {step} is recorded with checksum {Short(actual)}, not {Short(checksum)}";
+                yield return $"step {step} is recorded with checksum {Short(actual.Checksum)}, not {Short(checksum)}";
             }
         }
     }
 
+    // Any index of this name that leads with the session and lets it come again is what 2.0 has: in part, with further columns, or as a hash.
+    private static bool IsByTheGuide(string name, string actual) => name == "idx_session_id" && LeadsWithSession().IsMatch(actual);
+
     private static string Short(string checksum) => checksum[..Math.Min(12, checksum.Length)];
+
+    [GeneratedRegex(@"^(\w+ \()?session_id\b")]
+    private static partial Regex LeadsWithSession();
 }

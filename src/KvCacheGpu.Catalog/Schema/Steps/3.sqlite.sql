@@ -1,3 +1,9 @@
+ALTER TABLE cache_entries ADD COLUMN value BLOB
+
+ALTER TABLE cache_entries ADD COLUMN created_at TIMESTAMP
+
+ALTER TABLE cache_entries ADD COLUMN accessed_at TIMESTAMP
+
 ALTER TABLE cache_entries ADD COLUMN tenant VARCHAR(255)
 
 ALTER TABLE cache_entries ADD COLUMN name TEXT
@@ -14,22 +20,7 @@ ALTER TABLE cache_entries ADD COLUMN layers INTEGER
 
 ALTER TABLE cache_entries ADD COLUMN tokens BIGINT
 
-CREATE TABLE IF NOT EXISTS kvcache_aside_3 (
-    key VARCHAR(255) PRIMARY KEY, tenant VARCHAR(255), name TEXT, path TEXT, checksum VARCHAR(255), format_version INTEGER, bytes BIGINT, layers INTEGER, tokens BIGINT
-)
-
-UPDATE cache_entries SET
-    tenant = a.tenant,
-    name = a.name,
-    path = a.path,
-    checksum = a.checksum,
-    format_version = a.format_version,
-    bytes = a.bytes,
-    layers = a.layers,
-    tokens = a.tokens
-FROM kvcache_aside_3 a WHERE a.key = cache_entries.key
-
-DROP TABLE kvcache_aside_3
+CREATE UNIQUE INDEX idx_cache_unique ON cache_entries (key)
 
 CREATE INDEX idx_cache_session ON cache_entries (session_id, key)
 
