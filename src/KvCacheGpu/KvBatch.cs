@@ -8,7 +8,7 @@ public sealed class KvBatch : IDisposable
     private readonly KvCache _cache;
     private readonly KvSequence[] _sequences;
     private readonly KvStep _step;
-    private bool _disposed;
+    private volatile bool _disposed;
 
     internal KvBatch(KvCache cache, KvSequence[] sequences)
     {
@@ -27,12 +27,23 @@ public sealed class KvBatch : IDisposable
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
         KvStep.ThrowIfNotOneEach(tokensPerSequence.Length, _sequences.Length);
-        foreach (KvSequence sequence in _sequences)
+        int entered = 0;
+        try
         {
-            sequence.ThrowIfInUse();
-        }
+            for (; entered < _sequences.Length; entered++)
+            {
+                _sequences[entered].EnterCall();
+            }
 
-        return _cache.CanAppend(_sequences, tokensPerSequence, held: false);
+            return _cache.CanAppend(_sequences, tokensPerSequence);
+        }
+        finally
+        {
+            foreach (KvSequence sequence in _sequences.AsSpan(0, entered))
+            {
+                sequence.LeaveHeld();
+            }
+        }
     }
 
     /// <summary>Begins a step over all sequences, and reserves all that it takes.</summary>
@@ -44,8 +55,7 @@ public sealed class KvBatch : IDisposable
     /// <exception cref="ArgumentException">The counts do not fit the sequences or the ids, or are too many for one step.</exception>
     public KvStep Begin(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence)
     {
-        ObjectDisposedException.ThrowIf(_disposed, this);
-        _step.Open(tokenIds, tokensPerSequence, mayRefuse: false);
+        _ = Open(tokenIds, tokensPerSequence, mayRefuse: false);
         return _step;
     }
 
@@ -53,15 +63,32 @@ public sealed class KvBatch : IDisposable
     /// <returns>False where <see cref="Begin"/> would throw <see cref="KvOutOfMemoryException"/>.</returns>
     public bool TryBegin(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, [NotNullWhen(true)] out KvStep? step)
     {
-        ObjectDisposedException.ThrowIf(_disposed, this);
-        step = _step.Open(tokenIds, tokensPerSequence, mayRefuse: true) ? _step : null;
+        step = Open(tokenIds, tokensPerSequence, mayRefuse: true) ? _step : null;
         return step is not null;
     }
 
-    /// <summary>Ends the batch; a step under way is abandoned. The sequences live on.</summary>
+    /// <summary>
+    /// Ends the batch; a step under way is abandoned, after a call on it of another thread that is inside. The sequences live on.
+    /// </summary>
+    /// <exception cref="KvConcurrencyException">E006: called from inside of a call on the step, as a policy could; nothing was disposed.</exception>
     public void Dispose()
     {
-        _step.Dispose();
+        _step.ThrowIfInside();
         _disposed = true;
+        _step.Dispose();
+    }
+
+    private bool Open(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, bool mayRefuse)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        bool isOpen = _step.Open(tokenIds, tokensPerSequence, mayRefuse);
+        if (_disposed)
+        {
+            // Disposed while it opened: nobody would end it.
+            _step.Dispose();
+            throw new ObjectDisposedException(nameof(KvBatch));
+        }
+
+        return isOpen;
     }
 }

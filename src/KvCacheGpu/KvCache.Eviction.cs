@@ -73,7 +73,7 @@ public sealed partial class KvCache
     internal bool MakeWay(ReadOnlySpan<KvSequence> sequences, in Refusal refusal, int round)
     {
         long missing = MissingBytes(refusal);
-        if (Eviction is null || missing <= 0 || (round == 0 && EvictableBytes(sequences, held: true) < missing))
+        if (Eviction is null || missing <= 0 || (round == 0 && EvictableBytes(sequences) < missing))
         {
             return false;
         }
@@ -94,8 +94,8 @@ public sealed partial class KvCache
     }
 
     /// <summary>Whether evicting could make a step fit that does not, as far as bytes go.</summary>
-    internal bool CouldMakeWay(ReadOnlySpan<KvSequence> sequences, in Refusal refusal, bool held) =>
-        Eviction is not null && MissingBytes(refusal) is > 0 and long missing && EvictableBytes(sequences, held) >= missing;
+    internal bool CouldMakeWay(ReadOnlySpan<KvSequence> sequences, in Refusal refusal) =>
+        Eviction is not null && MissingBytes(refusal) is > 0 and long missing && EvictableBytes(sequences) >= missing;
 
     private static long MissingBytes(in Refusal refusal) => refusal.Unit == "tokens" ? 0 : Math.Max(refusal.Needed - refusal.Most, 1);
 
@@ -166,7 +166,8 @@ public sealed partial class KvCache
         }
     }
 
-    private long EvictableBytes(ReadOnlySpan<KvSequence> sequences, bool held)
+    // The given ones are the caller's.
+    private long EvictableBytes(ReadOnlySpan<KvSequence> sequences)
     {
         long bytes = 0;
         for (int slot = 0; slot < _sequences.Length; slot++)
@@ -176,7 +177,7 @@ public sealed partial class KvCache
                 continue;
             }
 
-            if (held && sequences.Contains(sequence))
+            if (sequences.Contains(sequence))
             {
                 bytes += Eviction!.Evictable(sequence);
             }

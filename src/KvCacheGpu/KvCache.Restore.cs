@@ -82,7 +82,7 @@ public sealed partial class KvCache
             }
 
             MakeRoom(room, 0);
-            Pool.TryTake(taken, all);
+            Pool.TakeAll(taken, all);
         }
 
         // Class after class, the extra one at the end of the open ones.
@@ -122,6 +122,9 @@ public sealed partial class KvCache
     internal long StepsLater(long saved) => Math.Max(0, NextStep - saved);
 
     /// <summary>Lists the pages of a restore in its sequences, which become like any others but for being held.</summary>
+    /// <param name="plan">The pages.</param>
+    /// <param name="slots">Their slots; once a table lists them they are the sequences', and 0 here.</param>
+    /// <param name="sequences">The sequences.</param>
     internal void Publish(RestorePlan plan, int[] slots, IReadOnlyList<KvSequence> sequences)
     {
         lock (Pool.Gate)
@@ -140,7 +143,13 @@ public sealed partial class KvCache
             for (int i = 0; i < sequences.Count; i++)
             {
                 List(sequences[i].Table, plan.Sequences[i], plan, slots, isListed);
-                sequences[i].PublishBlocks();
+            }
+
+            Array.Clear(slots);
+            foreach (KvSequence sequence in sequences)
+            {
+                sequence.PublishBlocks();
+                sequence.Publish();
             }
         }
 

@@ -3,8 +3,8 @@ namespace KvCacheGpu;
 /// <content>Whether a step fits, and the working memory that steps borrow. The pool's gate is held where not said otherwise.</content>
 public sealed partial class KvCache
 {
-    /// <summary>Whether a step could begin, what the policy may drop counted. Takes the gate itself.</summary>
-    internal bool CanAppend(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokensPerSequence, bool held)
+    /// <summary>Whether a step could begin, what the policy may drop counted. The sequences are the caller's. Takes the gate itself.</summary>
+    internal bool CanAppend(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokensPerSequence)
     {
         long sum = 0;
         foreach (int tokens in tokensPerSequence)
@@ -23,7 +23,7 @@ public sealed partial class KvCache
             refusal = WhyNot(sequences, tokensPerSequence, out _);
         }
 
-        return sum <= Settings.MaxBatchTokens && (refusal is not { } why || CouldMakeWay(sequences, why, held));
+        return sum <= Settings.MaxBatchTokens && (refusal is not { } why || CouldMakeWay(sequences, why));
     }
 
     /// <summary>What a step would lack, or null; and the slots that it takes.</summary>
@@ -107,7 +107,13 @@ public sealed partial class KvCache
 
     internal void ReturnStepMemory(StepMemory memory) => _idleSteps.Push(memory);
 
-    internal void Forget(KvSequence sequence) => _sequences[sequence.Table.Sequence] = null;
+    internal void Forget(KvSequence sequence)
+    {
+        _ledger.Add(Kernels.AllocationKind.Bookkeeping, -TokenIdBytes);
+        Volatile.Write(ref _sequences[sequence.Table.Sequence], null);
+    }
+
+    private long TokenIdBytes => (long)Settings.MaxTokens * sizeof(int);
 
     private StepMemory NewStepMemory()
     {

@@ -171,7 +171,7 @@ public sealed partial class KvCache
         lock (Pool.Gate)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
-            return [.. _sequences.OfType<KvSequence>()];
+            return [.. _sequences.OfType<KvSequence>().Where(sequence => sequence.IsPublished)];
         }
     }
 }

@@ -6,7 +6,8 @@ namespace KvCacheGpu;
 /// The keys and values of many sequences on one device, in pages. Makes sequences; owns the arena that their pages lie in.
 /// </summary>
 /// <remarks>
-/// Members may be called from any thread. Every member but <see cref="Dispose"/> throws <see cref="ObjectDisposedException"/> after disposal.
+/// Members may be called from any thread, also beside <see cref="Dispose"/>; what reads or changes sequences or pages throws
+/// <see cref="ObjectDisposedException"/> after it.
 /// </remarks>
 public sealed partial class KvCache : IDisposable, IAsyncDisposable
 {
@@ -19,7 +20,8 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
     private readonly long _slabBytesOfBudget = long.MaxValue;
     private readonly string? _layerFormats;
     private long _budget;
-    private bool _disposed;
+    private volatile bool _disposed;
+    private bool _givenBack;
 
     internal KvCache(KvGeometry geometry, KvCacheConfig? config, TierFactory createTier, AllocationObserver? observer = null, KvDeviceInfo? device = null)
     {
@@ -159,16 +161,31 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
             }
 
             MakeRoom(default, _plan.SequenceBytes());
-
-            var tokens = new NativeInts(Settings.MaxTokens, _ledger);
-            PrefixChain? chain = Prefixes is null ? null : new PrefixChain(Prefixes, Tier.Shape, root, retention, _ledger);
-            var table = new PageTable(Tier, Classes, Pool, _scrub, slot, OwnerOf(options.Tenant))
+            PrefixChain? chain = null;
+            DeadTokens? dead = null;
+            SequenceScores? scores = null;
+            try
             {
-                WritesSquares = Needs.Has(KvStatistics.Queries),
-                Dead = Settings.MergePages ? new DeadTokens(Tier.Shape, _ledger) : null,
-            };
-            SequenceScores? scores = Settings.Policy is { } policy ? new SequenceScores(Tier, policy, Needs, slot, _ledger) : null;
-            return _sequences[slot] = new KvSequence(this, options, table, tokens, chain, scores, isHeld);
+                chain = Prefixes is null ? null : new PrefixChain(Prefixes, Tier.Shape, root, retention, _ledger);
+                dead = Settings.MergePages ? new DeadTokens(Tier.Shape, _ledger) : null;
+                scores = Settings.Policy is { } policy ? new SequenceScores(Tier, policy, Needs, slot, _ledger) : null;
+                var table = new PageTable(Tier, Classes, Pool, _scrub, slot, OwnerOf(options.Tenant))
+                {
+                    WritesSquares = Needs.Has(KvStatistics.Queries),
+                    Dead = dead,
+                };
+                _sequences[slot] = new KvSequence(this, options, table, chain, scores, isHeld);
+                _ledger.Add(AllocationKind.Bookkeeping, TokenIdBytes);
+                return _sequences[slot]!;
+            }
+            catch
+            {
+                // A policy's own code may have thrown.
+                chain?.Dispose();
+                dead?.Dispose();
+                scores?.Dispose();
+                throw;
+            }
         }
     }
 
@@ -211,28 +228,41 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
         }
     }
 
-    /// <summary>Disposes every sequence and gives the memory back. Steps under way are abandoned.</summary>
-    /// <exception cref="KvConcurrencyException">Another thread is inside a sequence or step; nothing after it was disposed.</exception>
+    /// <summary>
+    /// Disposes every sequence and gives the memory back. Waits for calls of other threads that are inside; steps under way are abandoned, loads
+    /// and saves that are under way end with <see cref="ObjectDisposedException"/>, as do calls that come later.
+    /// </summary>
+    /// <exception cref="KvConcurrencyException">
+    /// E006: called from inside of a call on the cache, as a policy or a progress report could; nothing was disposed.
+    /// </exception>
     public void Dispose()
     {
-        if (_disposed)
-        {
-            return;
-        }
-
         foreach (KvSequence? sequence in _sequences)
         {
-            sequence?.Dispose();
-        }
-
-        foreach (KvPrefixPin pin in _pins.ToArray())
-        {
-            pin.Dispose();
+            sequence?.ThrowIfInside();
         }
 
         lock (Pool.Gate)
         {
+            // From here on no sequence and no pin comes.
             _disposed = true;
+        }
+
+        DisposeSequences();
+        lock (Pool.Gate)
+        {
+            if (_givenBack)
+            {
+                return;
+            }
+
+            _givenBack = true;
+            foreach (KvPrefixPin pin in _pins)
+            {
+                Prefixes?.Unpin(pin.Rows);
+            }
+
+            _pins.Clear();
             foreach (StepMemory memory in _idleSteps)
             {
                 memory.Dispose();
@@ -256,6 +286,24 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
     {
         Dispose();
         return ValueTask.CompletedTask;
+    }
+
+    // Another thread may be disposing one as well: its place is empty once all is given back.
+    private void DisposeSequences()
+    {
+        var wait = default(SpinWait);
+        for (int slot = 0; slot < _sequences.Length;)
+        {
+            if (Volatile.Read(ref _sequences[slot]) is { } sequence)
+            {
+                sequence.Dispose();
+                wait.SpinOnce();
+            }
+            else
+            {
+                slot++;
+            }
+        }
     }
 
     internal static void ThrowIfOutside(int index, int count, string name)

@@ -24,17 +24,23 @@ public sealed partial class KvSequence
 
     internal PinnedSpans Pins => _pins;
 
+    /// <summary>Whether it counts among all that live: it is whole, and its maker hands it out.</summary>
+    internal bool IsPublished { get; private set; }
+
+    /// <summary>Makes a sequence that was made held one of all that live.</summary>
+    internal void Publish() => IsPublished = true;
+
     /// <summary>Enters for a snapshot, next after who is inside; false where the sequence was disposed.</summary>
     internal bool EnterNext(CancellationToken cancel) => _gate.EnterNext(cancel);
 
-    /// <summary>Leaves what <see cref="EnterNext"/>, or making it held, has entered.</summary>
+    /// <summary>Leaves what <see cref="EnterNext"/>, <see cref="EnterCall"/>, or making it held, has entered.</summary>
     internal void LeaveHeld() => _gate.Leave();
 
     /// <summary>Takes back what was saved beside the pages: the sequence is new, and held.</summary>
     internal void RestoreStanding(SnapshotSequence saved)
     {
         Table.Begin(saved.Length, saved.FirstOpenPage);
-        saved.TokenIds.Span.CopyTo(_tokens.Span);
+        saved.TokenIds.Span.CopyTo(_tokens);
         SequenceStanding.Restore(saved, _pins, _segments);
         (Name, Metadata) = (saved.Id, SequenceStanding.OfHost(saved.Metadata));
     }

@@ -12,16 +12,19 @@ namespace KvCacheGpu;
 /// </remarks>
 public sealed partial class KvSequence : IDisposable
 {
-    private readonly NativeInts _tokens;
+    // Managed, and never another sequence's: a span of it may be kept for longer than the sequence.
+    private readonly int[] _tokens;
     private SequenceGate _gate;
     private KvStep? _ownStep;
 
     internal KvSequence(
-        KvCache cache, KvSequenceOptions options, PageTable table, NativeInts tokens, PrefixChain? chain, SequenceScores? scores, bool isHeld)
+        KvCache cache, KvSequenceOptions options, PageTable table, PrefixChain? chain, SequenceScores? scores, bool isHeld)
     {
-        (Cache, Options, Table, _tokens, _chain, Scores) = (cache, options, table, tokens, chain, scores);
+        (Cache, Options, Table, _chain, Scores) = (cache, options, table, chain, scores);
+        _tokens = new int[cache.Settings.MaxTokens];
         LastStep = cache.Tick();
         _attended = new LayerSet(cache.Geometry.Layers);
+        IsPublished = !isHeld;
         if (isHeld)
         {
             _gate.EnterCall();
@@ -41,26 +44,33 @@ public sealed partial class KvSequence : IDisposable
         }
     }
 
-    /// <summary>Ids of the tokens, <see cref="Length"/> of them. Valid until the next step or truncation.</summary>
+    /// <summary>
+    /// Ids of the tokens, <see cref="Length"/> of them. Shows them until the next step or truncation; kept for longer, also beyond disposal, it
+    /// shows ids that this sequence has or had, and never another's.
+    /// </summary>
     public ReadOnlySpan<int> TokenIds
     {
         get
         {
             ThrowIfDisposed();
-            return _tokens.Span[..Table.Length];
+            return _tokens.AsSpan(0, Table.Length);
         }
     }
 
     internal PageTable Table { get; }
 
     /// <summary>The step that holds the sequence, if one does.</summary>
-    internal KvStep? Step { get; set; }
+    internal KvStep? Step
+    {
+        get => Volatile.Read(ref field);
+        set => Volatile.Write(ref field, value);
+    }
 
     /// <summary>Whether a step of this many tokens could begin now, as far as memory goes. False for 0 tokens.</summary>
     public bool CanAppend(int tokens)
     {
         using Call call = new(this);
-        return Cache.CanAppend([this], [tokens], held: true);
+        return Cache.CanAppend([this], [tokens]);
     }
 
     /// <summary>Begins a step that appends tokens, and reserves all that it takes.</summary>
@@ -91,16 +101,28 @@ public sealed partial class KvSequence : IDisposable
     public KvSequence Fork()
     {
         using Call call = new(this);
-        KvSequence fork = Cache.CreateSequence(Options);
-        _tokens.Span[..Table.Length].CopyTo(fork._tokens.Span);
-        lock (Cache.Pool.Gate)
+
+        // Held until it is whole: a save of all that live must not meet it before.
+        KvSequence fork = Cache.CreateSequence(Options, isHeld: true);
+        try
         {
-            fork.Table.ShareWith(Table);
-            fork._chain?.ShareWith(_chain!);
+            _tokens.AsSpan(0, Table.Length).CopyTo(fork._tokens);
+            lock (Cache.Pool.Gate)
+            {
+                fork.Table.ShareWith(Table);
+                fork._chain?.ShareWith(_chain!);
+            }
+
+            fork.ShareStanding(this);
+        }
+        catch
+        {
+            fork.DisposeHeld();
+            throw;
         }
 
-        fork.ShareStanding(this);
-
+        fork.Publish();
+        fork.LeaveHeld();
         return fork;
     }
 
@@ -135,26 +157,40 @@ public sealed partial class KvSequence : IDisposable
         return new KvTruncation(cut, reencoded);
     }
 
-    /// <summary>Gives back every page and the table rows. A step under way is abandoned first.</summary>
-    /// <exception cref="KvConcurrencyException">Another thread is inside the sequence or its step.</exception>
+    /// <summary>
+    /// Gives back every page and the table rows. Waits for a call of another thread that is inside; a step under way is abandoned. Calls that
+    /// come later, of the step also, throw <see cref="ObjectDisposedException"/>.
+    /// </summary>
+    /// <exception cref="KvConcurrencyException">E006: called from inside of a call on the sequence, as a policy could; nothing was disposed.</exception>
     public void Dispose()
     {
-        Step?.Dispose();
-        if (!_gate.TryEnterDisposal())
+        ThrowIfInside();
+        var wait = default(SpinWait);
+        bool? isMine;
+        while ((isMine = _gate.TryEnterDisposal()) is null)
         {
-            return;
+            Step?.Dispose();
+            wait.SpinOnce();
         }
 
-        lock (Cache.Pool.Gate)
+        if (isMine.Value)
         {
-            Table.CutTo(0);
-            _chain?.Dispose();
-            Cache.Forget(this);
+            GiveBack();
         }
+    }
 
-        _tokens.Dispose();
-        Table.Dead?.Dispose();
-        Scores?.Dispose();
+    /// <summary>Disposes a sequence that was made held and that nobody else has seen.</summary>
+    internal void DisposeHeld()
+    {
+        _gate.LeaveDisposed();
+        GiveBack();
+    }
+
+    /// <summary>Refuses to dispose what the calling thread is inside of.</summary>
+    internal void ThrowIfInside()
+    {
+        _gate.ThrowIfInside();
+        Step?.ThrowIfInside();
     }
 
     internal void EnterStep(KvStep step)
@@ -171,19 +207,30 @@ public sealed partial class KvSequence : IDisposable
 
     internal void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(_gate.IsDisposed, this);
 
-    internal void ThrowIfInUse()
-    {
-        using Call call = new(this);
-    }
+    /// <summary>Enters for a call from outside, until <see cref="LeaveHeld"/>.</summary>
+    internal void EnterCall() => _gate.EnterCall();
 
     /// <summary>Keeps the ids of a step beyond the sequence's end, where no one sees them before Commit.</summary>
-    internal void HoldTokens(ReadOnlySpan<int> tokenIds) => tokenIds.CopyTo(_tokens.Span[Table.Length..]);
+    internal void HoldTokens(ReadOnlySpan<int> tokenIds) => tokenIds.CopyTo(_tokens.AsSpan(Table.Length));
 
     /// <summary>Says what the committed step attended to.</summary>
     internal void Attended(LayerSet layers) => _attended.CopyFrom(layers);
 
     /// <summary>Says that the tables' statistics are of a step that left no trace.</summary>
     internal void ForgetAttended() => _attended.Clear();
+
+    // The place in the cache last: who finds it empty may free what sequences lie in.
+    private void GiveBack()
+    {
+        lock (Cache.Pool.Gate)
+        {
+            Table.CutTo(0);
+            _chain?.Dispose();
+            Table.Dead?.Dispose();
+            Scores?.Dispose();
+            Cache.Forget(this);
+        }
+    }
 
     private KvStep OwnStep()
     {

@@ -41,8 +41,7 @@ public sealed partial class KvStep
             }
 
             memory.CarryOut();
-            Publish(memory);
-            published = true;
+            Publish(memory, ref published);
             foreach (KvSequence sequence in _sequences)
             {
                 sequence.Scores?.Publish(isSample);
@@ -61,11 +60,15 @@ public sealed partial class KvStep
         }
     }
 
-    /// <summary>Ends the step; if it was not committed, every sequence is as before it began.</summary>
-    /// <exception cref="KvConcurrencyException">Another thread is inside the step.</exception>
+    /// <summary>
+    /// Ends the step, after a call of another thread that is inside; if it was not committed, every sequence is as before it began. Calls that come
+    /// later throw <see cref="ObjectDisposedException"/>.
+    /// </summary>
+    /// <exception cref="KvConcurrencyException">E006: called from inside of a call on the step, as a policy could; the step goes on.</exception>
     public void Dispose()
     {
-        Enter();
+        ThrowIfInside();
+        EnterNext();
         try
         {
             if (_memory is { } memory)
@@ -88,6 +91,15 @@ public sealed partial class KvStep
         }
     }
 
+    /// <summary>Refuses to dispose what the calling thread is inside of: it would wait for itself.</summary>
+    internal void ThrowIfInside()
+    {
+        if (Volatile.Read(ref _inUse) == Environment.CurrentManagedThreadId)
+        {
+            throw new KvConcurrencyException("step in use", "Dispose after the call that is under way", "Dispose from inside of it");
+        }
+    }
+
     internal static void ThrowIfNotOneEach(int tokensPerSequence, int sequences)
     {
         if (tokensPerSequence != sequences)
@@ -102,6 +114,21 @@ public sealed partial class KvStep
     {
         ThrowIfNotStepped(tokenIds, tokensPerSequence);
         EnterSequences();
+
+        // With the sequences the step is this thread's; who disposes it meanwhile finds nothing to end, or waits until it is open.
+        EnterNext();
+        try
+        {
+            return OpenHeld(tokenIds, tokensPerSequence, mayRefuse);
+        }
+        finally
+        {
+            Leave();
+        }
+    }
+
+    private bool OpenHeld(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, bool mayRefuse)
+    {
         StepMemory? memory = null;
         try
         {
@@ -174,26 +201,42 @@ public sealed partial class KvStep
 
             _cache.MakeRoomForStep(need);
             memory = _cache.RentStepMemory();
-            memory.TryTake(_cache.Pool, need);
-            for (int i = 0; i < _sequences.Length; i++)
+            try
             {
-                _sequences[i].Table.Grow(tokensPerSequence[i], memory);
+                memory.Take(_cache.Pool, need);
+                for (int i = 0; i < _sequences.Length; i++)
+                {
+                    _sequences[i].Table.Grow(tokensPerSequence[i], memory);
+                }
+            }
+            catch
+            {
+                Undo(memory, _sequences.Length);
+                memory.Clear();
+                _cache.ReturnStepMemory(memory);
+                throw;
             }
 
             return null;
         }
     }
 
-    private void Publish(StepMemory memory)
+    private void Publish(StepMemory memory, ref bool published)
     {
         lock (_cache.Pool.Gate)
         {
+            // Once tables list what the step took, undoing it would give the same slots back twice.
+            published = true;
             memory.ReleaseReplaced(_cache.Pool);
             foreach (KvSequence sequence in _sequences)
             {
                 sequence.Table.Publish(memory);
-                sequence.PublishBlocks();
                 sequence.Attended(_attended);
+            }
+
+            foreach (KvSequence sequence in _sequences)
+            {
+                sequence.PublishBlocks();
             }
         }
     }
@@ -276,9 +319,19 @@ public sealed partial class KvStep
         }
     }
 
+    // Of who disposes, and of who opens: waits for the call that is inside.
+    private void EnterNext()
+    {
+        var wait = default(SpinWait);
+        while (Interlocked.CompareExchange(ref _inUse, Environment.CurrentManagedThreadId, 0) != 0)
+        {
+            wait.SpinOnce();
+        }
+    }
+
     private void Enter()
     {
-        if (Interlocked.CompareExchange(ref _inUse, 1, 0) != 0)
+        if (Interlocked.CompareExchange(ref _inUse, Environment.CurrentManagedThreadId, 0) != 0)
         {
             throw new KvConcurrencyException("step in use", "one thread at a time", "a call on another thread");
         }

@@ -8,8 +8,8 @@ namespace KvCacheGpu;
 /// step leaves no trace. Used by one thread at a time.
 /// </summary>
 /// <remarks>
-/// Tensors hold the tokens of all sequences, the first sequence's first. Members throw <see cref="ObjectDisposedException"/> once the step
-/// has ended and <see cref="KvConcurrencyException"/> while another thread is inside.
+/// Tensors hold the tokens of all sequences, the first sequence's first. Members but <see cref="Dispose"/> throw
+/// <see cref="ObjectDisposedException"/> once the step has ended and <see cref="KvConcurrencyException"/> while another thread is inside.
 /// </remarks>
 public sealed partial class KvStep : IDisposable
 {

@@ -1,6 +1,9 @@
 namespace KvCacheGpu;
 
-/// <summary>Who uses a sequence: no one, one thread's call, a step, or no one ever again. Detects misuse; waits for nothing but an eviction or a snapshot.</summary>
+/// <summary>
+/// Who uses a sequence: no one, one thread's call, a step, or no one ever again. Detects misuse; waits for nothing but an eviction or a snapshot.
+/// Who disposes asks again until whoever is inside has left, and from its first question on nobody else comes in.
+/// </summary>
 internal struct SequenceGate
 {
     private const int Idle = 0;
@@ -12,8 +15,8 @@ internal struct SequenceGate
 
     private int _state;
     private int _wanted;
-
-    public readonly bool IsInStep => Volatile.Read(in _state) == InStep;
+    private int _closed;
+    private int _thread;
 
     public readonly bool IsDisposed => Volatile.Read(in _state) == Disposed;
 
@@ -22,7 +25,16 @@ internal struct SequenceGate
     public void EnterStep() => Enter(InStep);
 
     /// <summary>Enters where the sequence is idle. Who else comes waits: it could not have known.</summary>
-    public bool TryEnterEviction() => Interlocked.CompareExchange(ref _state, Evicting, Idle) == Idle;
+    public bool TryEnterEviction()
+    {
+        bool isMine = Interlocked.CompareExchange(ref _state, Evicting, Idle) == Idle;
+        if (isMine)
+        {
+            _thread = Environment.CurrentManagedThreadId;
+        }
+
+        return isMine;
+    }
 
     /// <summary>
     /// Enters as <see cref="TryEnterEviction"/> does, next after who is inside: who leaves hands the sequence over, however soon its thread
@@ -50,32 +62,60 @@ internal struct SequenceGate
         }
 
         Volatile.Write(ref _wanted, 0);
+        _thread = Environment.CurrentManagedThreadId;
         return true;
     }
 
-    /// <summary>Enters for good; false where that was done before.</summary>
-    public bool TryEnterDisposal()
+    /// <summary>Refuses to dispose what the calling thread is inside of: it would wait for itself.</summary>
+    /// <exception cref="KvConcurrencyException">It is.</exception>
+    public readonly void ThrowIfInside()
     {
-        int state = Take(Disposed);
-        if (state is InCall or InStep)
+        if (Volatile.Read(in _state) is InCall or Evicting && Volatile.Read(in _thread) == Environment.CurrentManagedThreadId)
         {
-            throw Busy(state);
+            throw new KvConcurrencyException("sequence in use", "Dispose after the call that is under way", "Dispose from inside of it");
         }
-
-        return state == Idle;
     }
 
-    public void Leave() =>
+    /// <summary>Lets no one in any longer, and enters for good where no one is inside.</summary>
+    /// <returns>Whether the caller is the one to dispose it; null where someone is still inside.</returns>
+    public bool? TryEnterDisposal()
+    {
+        Volatile.Write(ref _closed, 1);
+        return Interlocked.CompareExchange(ref _state, Disposed, Idle) switch
+        {
+            Idle => true,
+            Disposed => false,
+            _ => null,
+        };
+    }
+
+    /// <summary>Leaves for good what the caller is inside of.</summary>
+    public void LeaveDisposed() => Volatile.Write(ref _state, Disposed);
+
+    public void Leave()
+    {
+        _thread = 0;
         Volatile.Write(ref _state, Volatile.Read(ref _wanted) == 1 && Interlocked.Exchange(ref _wanted, 0) == 1 ? HandedOver : Idle);
+    }
 
     private void Enter(int use)
     {
         int state = Take(use);
-        ObjectDisposedException.ThrowIf(state == Disposed, typeof(KvSequence));
-        if (state != Idle)
+        if (state == Idle)
         {
-            throw Busy(state);
+            // Entered first, asked then: who closes meanwhile either sees the caller inside, or is seen.
+            if (Volatile.Read(ref _closed) == 0)
+            {
+                _thread = Environment.CurrentManagedThreadId;
+                return;
+            }
+
+            Leave();
         }
+
+        ObjectDisposedException.ThrowIf(Volatile.Read(ref _closed) != 0 || state == Disposed, typeof(KvSequence));
+        throw new KvConcurrencyException(
+            "sequence in use", "one thread at a time, and no step under way", state == InStep ? "a step under way" : "a call on another thread");
     }
 
     private int Take(int use)
@@ -89,7 +129,4 @@ internal struct SequenceGate
 
         return state;
     }
-
-    private static KvConcurrencyException Busy(int state) =>
-        new("sequence in use", "one thread at a time, and no step under way", state == InStep ? "a step under way" : "a call on another thread");
 }

@@ -89,7 +89,11 @@ internal sealed class PageMerging(KvCache cache, PlanMemory memory)
         bool written = false;
         try
         {
-            written = Write(sequence, row, first, last, slots[0], slots[inPlace ? 0 : 1], positions.Span, best.Span);
+            if (Write(sequence, row, first, last, slots[0], slots[inPlace ? 0 : 1], positions.Span, best.Span))
+            {
+                AddUpScores(table, row, first, last);
+                written = true;
+            }
         }
         finally
         {
@@ -112,7 +116,6 @@ internal sealed class PageMerging(KvCache cache, PlanMemory memory)
             return false;
         }
 
-        AddUpScores(table, row, first, last);
         sequence.PublishMerged(row, last, slots[inPlace ? 0 : 1], encodings);
         drops[first..last].Fill(true);
         drops[last] = false;

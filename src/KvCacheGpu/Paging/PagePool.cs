@@ -171,6 +171,16 @@ internal sealed unsafe partial class PagePool : IDisposable
         return true;
     }
 
+    /// <summary>Takes slots that the caller knows to be there.</summary>
+    /// <exception cref="KvOutOfMemoryException">E001: they are not; nothing was taken.</exception>
+    public void TakeAll(in SlotCounts counts, Span<int> slots)
+    {
+        if (!TryTake(counts, slots))
+        {
+            throw new Refusal("page slots", BytesOf(counts) - LackingWithoutCached(counts), BytesOf(counts), "bytes").ToException();
+        }
+    }
+
     /// <summary>References to a live slot.</summary>
     public int References(int slot) => _references[Index(slot)] & CountMask;
 
@@ -282,7 +292,12 @@ internal sealed unsafe partial class PagePool : IDisposable
         }
     }
 
-    public void Dispose() => _memory.Dispose();
+    /// <summary>Gives its memory back. Slots that someone still holds, as a save does, are gone with the arena.</summary>
+    public void Dispose()
+    {
+        _ledger.Add(AllocationKind.Slot, -LiveBytes);
+        _memory.Dispose();
+    }
 
     private int SlabsToOpen(int size, int slots)
     {

@@ -50,10 +50,17 @@ internal sealed unsafe partial class PageTable
     /// <summary>Takes the step's pages out of the rows; replaced entries are the step's to restore.</summary>
     public void Shrink()
     {
-        int added = PagesFor(Length + _pendingTokens) - PagesFor(Length);
+        int pages = PagesFor(Length);
         for (int row = 0; row < Rows; row++)
         {
-            SetCount(row, Count(row) - added);
+            // By what is listed: where growing failed, some rows have not grown.
+            int count = Count(row);
+            while (count > 0 && PageIndex(row, count - 1) >= pages)
+            {
+                count--;
+            }
+
+            SetCount(row, count);
         }
 
         _pendingTokens = 0;
@@ -130,7 +137,7 @@ internal sealed unsafe partial class PageTable
     }
 
     // One page of lag: page i is sealed once the sequence holds the whole of page i + 1.
-    private int SealedPagesAt(int length) => Math.Max(0, (length / _pageTokens) - 1);
+    private int SealedPagesAt(int length) => FirstOpenOf(length, _pageTokens);
 
     // A sealed last page that is only partly kept is reopened by the step that writes on.
     private int FirstOpenOfStep() => TailTokens == 0 ? _firstOpen : Math.Min(_firstOpen, Length / _pageTokens);

@@ -10,7 +10,8 @@ namespace KvCacheGpu;
 /// <code>
 /// pages of a row, by page index:   [ sealed, some dropped ... | FirstOpen: open, contiguous ... | tail ]
 ///                                                                                 tail = page of token Length - 1
-/// A page is sealed once the sequence reaches a page beyond it: a rollback of up to a page of tokens meets open pages only.
+/// A page is sealed once the sequence reaches a page beyond it: a rollback of up to a page of tokens meets open pages only. Between steps never
+/// more are open, however the sequence came to be: steps have no places to seal more.
 /// </code>
 /// </remarks>
 internal sealed unsafe partial class PageTable

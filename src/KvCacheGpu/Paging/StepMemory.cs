@@ -52,22 +52,18 @@ internal sealed unsafe class StepMemory : IDisposable
     public static long BookkeepingBytes(KernelShape shape, int maxSequences, int maxTokens) =>
         Ints(shape, maxSequences, maxTokens) * sizeof(int);
 
-    public bool TryTake(PagePool pool, in SlotCounts slots)
+    /// <summary>Takes the step's slots; the caller knows that the pool has them.</summary>
+    public void Take(PagePool pool, in SlotCounts slots)
     {
         Clear();
         int taken = slots.Total;
-        if (!pool.TryTake(slots, _ints.Span[..taken]))
-        {
-            return false;
-        }
-
+        pool.TakeAll(slots, _ints.Span[..(2 * _mostSlots)][..taken]);
         for (int c = 1; c < KernelShape.MaxClasses; c++)
         {
             _next[c] = _next[c - 1] + slots[c - 1];
         }
 
         _taken = taken;
-        return true;
     }
 
     /// <summary>The next of the slots taken for a class.</summary>
@@ -171,7 +167,8 @@ internal sealed unsafe class StepMemory : IDisposable
         }
     }
 
-    // Each sequence may need a page more than its tokens fill, and a copy of its last page.
+    // Each sequence may need a page more than its tokens fill, and a copy of its last page; and seals as many pages as its tokens fill, and one
+    // more, since however it came to be, all pages but the last whole one and the one behind it are sealed between steps (PageTable).
     private static int MostSlots(KernelShape shape, int maxSequences, int maxTokens) =>
         checked(shape.Geometry.Layers * shape.Geometry.KvHeads * ((maxTokens / shape.Geometry.PageTokens) + (2 * maxSequences)));
 

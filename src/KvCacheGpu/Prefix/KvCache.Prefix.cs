@@ -65,12 +65,15 @@ public sealed partial class KvCache
         }
     }
 
-    internal void Unpin(KvPrefixPin pin, int[] rows)
+    internal void Unpin(KvPrefixPin pin)
     {
         lock (Pool.Gate)
         {
-            _pins.Remove(pin);
-            Prefixes?.Unpin(rows);
+            // Not there: taken back before, or with the cache.
+            if (_pins.Remove(pin))
+            {
+                Prefixes?.Unpin(pin.Rows);
+            }
         }
     }
 

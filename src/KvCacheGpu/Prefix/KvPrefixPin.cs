@@ -4,20 +4,14 @@ namespace KvCacheGpu;
 public sealed class KvPrefixPin : IDisposable
 {
     private readonly KvCache _cache;
-    private readonly int[] _rows;
-    private int _disposed;
 
-    internal KvPrefixPin(KvCache cache, int[] rows, int tokens) => (_cache, _rows, Tokens) = (cache, rows, tokens);
+    internal KvPrefixPin(KvCache cache, int[] rows, int tokens) => (_cache, Rows, Tokens) = (cache, rows, tokens);
 
     /// <summary>Tokens that stay: whole pages.</summary>
     public int Tokens { get; }
 
+    internal int[] Rows { get; }
+
     /// <summary>Takes the pin back.</summary>
-    public void Dispose()
-    {
-        if (Interlocked.Exchange(ref _disposed, 1) == 0)
-        {
-            _cache.Unpin(this, _rows);
-        }
-    }
+    public void Dispose() => _cache.Unpin(this);
 }

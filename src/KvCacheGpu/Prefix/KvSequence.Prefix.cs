@@ -40,6 +40,7 @@ public sealed partial class KvSequence
         lock (Cache.Pool.Gate)
         {
             tokens = _chain.Reuse(promptIds[..most], Table);
+            promptIds[..tokens].CopyTo(_tokens);
         }
 
         if (Scores is not null)
@@ -50,11 +51,10 @@ public sealed partial class KvSequence
             }
         }
 
-        promptIds[..tokens].CopyTo(_tokens.Span);
         _attended.Clear();
         return tokens;
     }
 
     /// <summary>Makes the blocks that a commit has sealed hittable. The gate is held.</summary>
-    internal void PublishBlocks() => _chain?.Publish(_tokens.Span[..Table.Length], Table);
+    internal void PublishBlocks() => _chain?.Publish(_tokens.AsSpan(0, Table.Length), Table);
 }

@@ -49,9 +49,9 @@ internal sealed unsafe class PrefixChain : IDisposable
     public int Reuse(ReadOnlySpan<int> ids, PageTable table)
     {
         BlockMatch match = _index.Match(_root, ids, Rows, _pages.HitsInPart);
-        _index.TryAllocate(Rows[..match.WholeRows], []);
         for (int block = 0; block < match.WholeRows; block++)
         {
+            _index.Hold(_rows[block]);
             _hashes[block] = _index.HashOf(_rows[block]);
             Retain(block);
             table.Adopt(_pages.SlotsOf(_rows[block]), _pageTokens);

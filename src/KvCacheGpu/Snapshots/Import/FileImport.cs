@@ -15,8 +15,9 @@ internal sealed class FileImport(KvCache cache, ImportedCache found, string impo
             long done = 0;
             foreach (ImportedSequence imported in found.Sequences)
             {
-                KvSequence sequence = cache.CreateSequence(OptionsOf(imported));
+                KvSequence sequence = cache.CreateSequence(OptionsOf(imported), isHeld: true);
                 _sequences.Add(sequence);
+                sequence.LeaveHeld();
                 (sequence.Name, sequence.Metadata) = (imported.Id, imported.Metadata);
                 foreach (int tokens in Append(sequence, imported))
                 {
@@ -34,6 +35,12 @@ internal sealed class FileImport(KvCache cache, ImportedCache found, string impo
             }
 
             throw;
+        }
+
+        // Now that all are whole: a save of all that live takes none before.
+        lock (cache.Pool.Gate)
+        {
+            _sequences.ForEach(sequence => sequence.Publish());
         }
 
         return new KvRestored { ImportedBy = importer, Sequences = _sequences, ReencodedPages = _sequences.Sum(Pages), Notes = [.. Notes()] };

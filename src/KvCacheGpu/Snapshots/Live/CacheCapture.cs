@@ -13,6 +13,7 @@ internal sealed class CacheCapture(KvCache cache) : IDisposable
     private readonly List<int> _unnamed = [];
     private readonly List<byte> _classes = [];
     private readonly List<byte> _states = [];
+    private readonly List<int> _tokens = [];
 
     // By ordinal: the slot that is held, or ~index of a copy. 0 once it was given back.
     private readonly List<int> _sources = [];
@@ -58,7 +59,7 @@ internal sealed class CacheCapture(KvCache cache) : IDisposable
             {
                 if (ordinals[entry] < 0)
                 {
-                    ordinals[entry] = Copy(table.Slot(row, entry - starts[row]));
+                    ordinals[entry] = Copy(table.Slot(row, entry - starts[row]), table.TokensIn(row, entry - starts[row]));
                 }
             }
         }
@@ -92,14 +93,17 @@ internal sealed class CacheCapture(KvCache cache) : IDisposable
         for (; words.Length > 0; ordinal++)
         {
             int source = _sources[ordinal];
-            int length = cache.Tier.Shape.Classes[_classes[ordinal]].Bytes / sizeof(int);
+            PageLayout layout = cache.Tier.Shape.Classes[_classes[ordinal]];
+            int length = layout.Bytes / sizeof(int);
             if (source < 0)
             {
                 _copies[~source].CopyTo(words);
             }
             else
             {
+                // A cut leaves a sealed page as it is: what it cut off is not saved.
                 cache.ReadPage(source, words[..length]);
+                PageTokens.ClearBeyond(layout, _tokens[ordinal], isOpen: false, words[..length]);
             }
 
             words = words[length..];
@@ -158,16 +162,26 @@ internal sealed class CacheCapture(KvCache cache) : IDisposable
                         _held[slot] = ordinals[entry] = Note(slot, PageState.Sealed);
                         _sources.Add(slot);
                     }
+
+                    if (ordinals[entry] >= 0)
+                    {
+                        // Of sequences that share it, as many as the one that holds the most.
+                        int tokens = table.TokensIn(row, entry - starts[row]);
+                        _tokens[ordinals[entry]] = Math.Max(_tokens[ordinals[entry]], tokens);
+                    }
                 }
             }
         }
     }
 
-    // A page that forks share is copied once, if neither wrote on in it between their captures.
-    private int Copy(int slot)
+    // A page that forks share is copied once, if neither wrote on in it between their captures. Tokens that were rolled back or cut off lie in it
+    // until others take their places: no one is to find them in a file.
+    private int Copy(int slot, int tokens)
     {
-        int[] words = new int[cache.Tier.Shape.Classes[KernelShape.Open].Bytes / sizeof(int)];
+        PageLayout layout = cache.Tier.Shape.Classes[KernelShape.Open];
+        int[] words = new int[layout.Bytes / sizeof(int)];
         cache.ReadPage(slot, words);
+        PageTokens.ClearBeyond(layout, tokens, isOpen: true, words);
         ref List<int>? seen = ref CollectionsMarshal.GetValueRefOrAddDefault(_copied, slot, out _);
         seen ??= [];
         foreach (int ordinal in seen)
@@ -194,6 +208,7 @@ internal sealed class CacheCapture(KvCache cache) : IDisposable
     {
         _classes.Add((byte)cache.Pool.ClassOf(slot));
         _states.Add((byte)(state | cache.Pool.EncodingsOf(slot).Packed));
+        _tokens.Add(0);
         return _classes.Count - 1;
     }
 }

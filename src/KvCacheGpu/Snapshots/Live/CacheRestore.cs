@@ -100,8 +100,8 @@ internal sealed class CacheRestore(KvCache cache, IReadOnlyCollection<string>? i
         _slots = [];
         foreach (KvSequence sequence in _sequences)
         {
-            sequence.LeaveHeld();
-            sequence.Dispose();
+            // Never left before: who waits for its turn would meet tokens without pages.
+            sequence.DisposeHeld();
         }
 
         _sequences.Clear();
@@ -171,7 +171,9 @@ internal sealed class CacheRestore(KvCache cache, IReadOnlyCollection<string>? i
         {
             // An open page may lie here without the room for a digest that it had there.
             int length = Math.Min(bytes.Length, cache.Tier.Shape.Classes[planned.Class].Bytes);
-            cache.LoadPage(_slots[page], MemoryMarshal.Cast<byte, int>(bytes[..length]));
+            ReadOnlySpan<int> words = MemoryMarshal.Cast<byte, int>(bytes);
+            RestoreCheck.Page(cache, _content.Classes[_content.PageClasses.Span[ordinal]], planned.Tokens, words);
+            cache.LoadPage(_slots[page], words[..(length / sizeof(int))]);
             return;
         }
 

@@ -87,8 +87,7 @@ internal sealed class PageRewriter : IDisposable
         {
             if ((bits & 0x7FFFFFFF) >= refusedFrom)
             {
-                throw new KvUnsupportedException(
-                    $"a {part} of the snapshot", $"a magnitude below {BitConverter.UInt32BitsToSingle(refusedFrom)}, as the cache's formats hold it", $"{BitConverter.UInt32BitsToSingle(bits)}");
+                throw RestoreCheck.Refused(part, refusedFrom, $"{BitConverter.UInt32BitsToSingle(bits)}");
             }
         }
     }

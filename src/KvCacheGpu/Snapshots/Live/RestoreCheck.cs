@@ -55,6 +55,24 @@ internal static class RestoreCheck
         }
     }
 
+    /// <summary>What the cache's own steps would have refused of a page that comes in as it was saved.</summary>
+    /// <exception cref="KvUnsupportedException">An element that the cache refuses (E009).</exception>
+    public static void Page(KvCache cache, PageLayout layout, int tokens, ReadOnlySpan<int> words)
+    {
+        KernelShape shape = cache.Tier.Shape;
+        foreach (bool isValue in shape.KeepsNonFinite ? [] : (ReadOnlySpan<bool>)[false, true])
+        {
+            uint refusedFrom = isValue ? shape.ValueRefusedFrom : shape.KeyRefusedFrom;
+            if (!PageTokens.AreTaken(layout, isValue, tokens, refusedFrom, words))
+            {
+                throw Refused(isValue ? "value" : "key", refusedFrom, "NaN, an infinity, or a larger one");
+            }
+        }
+    }
+
+    public static KvUnsupportedException Refused(string part, uint refusedFrom, string actual) => new(
+        $"a {part} of the snapshot", $"a magnitude below {BitConverter.UInt32BitsToSingle(refusedFrom)}, as the cache's formats hold it", actual);
+
     private static bool HasLevels(PageLayout layout) =>
         (layout.KeyFormat.IsRotated() && layout.KeyFormat != PageFormat.I8) || (layout.ValueFormat.IsRotated() && layout.ValueFormat != PageFormat.I8);
 

@@ -80,6 +80,8 @@ internal sealed class RestorePlan
 
     private PlannedSequence Plan(SnapshotSequence saved)
     {
+        // Who saved it may have sealed later than steps do here: what they would have sealed is sealed now.
+        int open = Math.Max(saved.FirstOpenPage, PageTable.FirstOpenOf(saved.Length, Geometry.PageTokens));
         (int[] starts, int[] indexes) = (saved.RowStarts.ToArray(), saved.PageIndexes.ToArray());
         int[] pages = new int[indexes.Length];
         for (int row = 0; row < starts.Length - 1; row++)
@@ -87,11 +89,14 @@ internal sealed class RestorePlan
             for (int entry = starts[row]; entry < starts[row + 1]; entry++)
             {
                 int tokens = Math.Min(Geometry.PageTokens, saved.Length - (indexes[entry] * Geometry.PageTokens));
-                pages[entry] = PageOf(saved.Ordinals.Span[entry], row / Geometry.KvHeads, indexes[entry] >= saved.FirstOpenPage, tokens);
+                bool isSealedNow = indexes[entry] >= saved.FirstOpenPage && indexes[entry] < open && !IsSealed(saved.Ordinals.Span[entry]);
+                pages[entry] = isSealedNow
+                    ? PageOfParts(saved.Ordinals.Span.Slice(entry, 1), row / Geometry.KvHeads, 0, tokens, isOpen: false)
+                    : PageOf(saved.Ordinals.Span[entry], row / Geometry.KvHeads, indexes[entry] >= open, tokens);
             }
         }
 
-        return new PlannedSequence(saved, saved.FirstOpenPage) { RowStarts = starts, PageIndexes = indexes, Pages = pages };
+        return new PlannedSequence(saved, open) { RowStarts = starts, PageIndexes = indexes, Pages = pages };
     }
 
     // A page may be sealed for one sequence and still open for its fork, where it is sealed as it lies.
@@ -171,11 +176,12 @@ internal sealed class RestorePlan
             Math.Max(said.Key, layout.KeyFormat.IsFullPrecision() ? 0 : 1), Math.Max(said.Value, layout.ValueFormat.IsFullPrecision() ? 0 : 1));
     }
 
-    // Pages of another size: those stay whose tokens are all there.
+    // Pages of another size: those stay whose tokens are all there. Sealed are those whose tokens were, and those that steps would have sealed; a
+    // last page that is not full stays open, as a step would write on in it.
     private PlannedSequence Regroup(SnapshotSequence saved)
     {
         (int from, int to) = (_content.Geometry.PageTokens, Geometry.PageTokens);
-        int open = (int)((long)saved.FirstOpenPage * from / to);
+        int open = Math.Min(saved.Length / to, Math.Max((int)((long)saved.FirstOpenPage * from / to), PageTable.FirstOpenOf(saved.Length, to)));
         var starts = new List<int> { 0 };
         var indexes = new List<int>();
         var pages = new List<int>();

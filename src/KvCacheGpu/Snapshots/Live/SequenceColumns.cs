@@ -118,7 +118,7 @@ internal static class SequenceColumns
 
     private static void RestoreRows(SnapshotSequence saved, string name, Span<float> rows)
     {
-        if (Find(saved, name) is { } column && column.Values.Length == rows.Length)
+        if (Find(saved, name) is { } column && column.Values.Length == rows.Length && !column.Values.Span.ContainsAnyExceptInRange(0, float.MaxValue))
         {
             column.Values.Span.CopyTo(rows);
         }
