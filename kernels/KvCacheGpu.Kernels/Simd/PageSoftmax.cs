@@ -9,7 +9,12 @@ namespace KvCacheGpu.Kernels;
 /// </summary>
 internal unsafe struct SoftmaxRows
 {
-    private const double Ln2 = 0.69314718055994531;
+    /// <summary>From units of log2 to natural ones.</summary>
+    public const float NaturalUnit = 0.6931471806f;
+
+    // With it factors stay below 2^128: the largest is log2(e) / sqrt(8).
+    private const int MostExponent = 128;
+    private const float HugeLift = 1L << 40;
 
     /// <summary>Largest logit so far.</summary>
     public fixed float Maximum[4];
@@ -26,8 +31,14 @@ internal unsafe struct SoftmaxRows
     /// <summary>What earlier outputs are multiplied by.</summary>
     public fixed float Keep[4];
 
-    /// <summary>What a raw logit is multiplied by to be in units of log2, beside <see cref="Unit"/>: a power of two.</summary>
+    /// <summary>What a difference of raw logits is multiplied by to be in units of log2, beside <see cref="Lift"/>.</summary>
     public fixed float Factor[4];
+
+    /// <summary>The power of two that the row's query was divided by.</summary>
+    public fixed int Exponent[4];
+
+    /// <summary>The page's largest logit in natural units; minus infinity where nothing of it is seen.</summary>
+    public fixed float PageLogit[4];
 
     /// <summary>What a token's offset is multiplied by: the query times the page's mean.</summary>
     public fixed float Mean[4];
@@ -47,17 +58,29 @@ internal unsafe struct SoftmaxRows
     /// <summary>The page's first token that the row does not see yet.</summary>
     public fixed int Count[4];
 
-    /// <summary>What a raw logit is multiplied by beside its row's factor.</summary>
-    public float Unit;
+    /// <summary>What is multiplied by beside the factors, where these alone would leave binary32; else 1.</summary>
+    public float Lift;
 
-    /// <summary>A raw logit of a row as it is stored, in natural units.</summary>
-    public readonly float LogitOf(float raw, int row) => Stored(LogitOf(raw, Factor[row], Unit));
+    /// <summary>A raw logit in natural units, to the same bits as <see cref="PageLogit"/>: rounded otherwise, large ones would differ by more than a page's share.</summary>
+    /// <param name="raw">Sum of products.</param>
+    /// <param name="logitFactor">log2(e) / sqrt(d).</param>
+    /// <param name="exponent">The row's.</param>
+    public static float LogitOf(float raw, float logitFactor, int exponent)
+    {
+        float lift = exponent > MostExponent ? HugeLift : 1f;
+        return Math.Clamp(raw * MathF.ScaleB(logitFactor / lift, exponent) * lift * NaturalUnit, float.MinValue, float.MaxValue);
+    }
 
-    /// <summary>A raw logit in natural units.</summary>
-    public static double LogitOf(float raw, float factor, float unit) => (double)raw * factor * unit * Ln2;
-
-    /// <summary>Beyond binary32 a logit counts as its largest number; minus infinity says that nothing was seen.</summary>
-    public static float Stored(double logit) => double.IsFinite(logit) ? (float)Math.Clamp(logit, float.MinValue, float.MaxValue) : (float)logit;
+    /// <summary>Sets what raw logits mean.</summary>
+    public void SetFactors(float logitFactor, Vector128<int> exponents)
+    {
+        Lift = Vector128.GreaterThanAny(exponents, Vector128.Create(MostExponent)) ? HugeLift : 1f;
+        for (int r = 0; r < 4; r++)
+        {
+            Exponent[r] = exponents[r];
+            Factor[r] = MathF.ScaleB(logitFactor / Lift, exponents[r]);
+        }
+    }
 
     /// <summary>Rows that have seen nothing.</summary>
     public void Clear()
@@ -105,8 +128,9 @@ internal static unsafe class PageSoftmax<S, F, I>
         // Equal, -inf included, is a power of 0: a row that has seen nothing keeps its nothing.
         float* powers = rows->Powers;
         Vector128<float> factor = Vector128.Load(rows->Factor);
-        (Vector128.AndNot(before - maximum, Vector128.Equals(before, maximum)) * factor * rows->Unit).Store(powers);
-        (Vector128.AndNot(page - maximum, Vector128.Equals(page, maximum)) * factor * rows->Unit).Store(powers + 4);
+        (Vector128.AndNot(before - maximum, Vector128.Equals(before, maximum)) * factor * rows->Lift).Store(powers);
+        (Vector128.AndNot(page - maximum, Vector128.Equals(page, maximum)) * factor * rows->Lift).Store(powers + 4);
+        StoreLogits(page, factor, rows);
         for (int i = 0; i < 8; i += S.Lanes)
         {
             S.Store(powers + i, Exp2<S, F, I>.Of(S.Load(powers + i)));
@@ -115,7 +139,12 @@ internal static unsafe class PageSoftmax<S, F, I>
         Vector128<float> keep = Vector128.Load(powers), share = Vector128.Load(powers + 4);
         keep.Store(rows->Keep);
         (share * valueFactor).Store(powers + 8);
-        Weigh(logits, stride, padded, valueScales, rows);
+        if (rows->Lift != 1f)
+        {
+            Raise(logits, stride, padded, rows);
+        }
+
+        Weigh(logits, stride, padded, valueScales, rows->Lift != 1f ? rows->Nothing : rows->PageMaximum, rows);
         ((Vector128.Load(rows->Sum) * keep) + (Vector128.Load(rows->PageSum) * share)).Store(rows->Sum);
     }
 
@@ -252,16 +281,38 @@ internal static unsafe class PageSoftmax<S, F, I>
         return s;
     }
 
+    // What the page's largest raw logits are in natural units, brought back to binary32's largest number where they are beyond it.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void StoreLogits(Vector128<float> page, Vector128<float> factor, SoftmaxRows* rows)
+    {
+        Vector128<float> most = Vector128.Create(float.MaxValue), none = Vector128.Create(float.NegativeInfinity);
+        Vector128<float> logits = page * factor * rows->Lift * SoftmaxRows.NaturalUnit;
+        logits = Vector128.MaxNative(Vector128.MinNative(logits, most), -most);
+        Vector128.ConditionalSelect(Vector128.Equals(page, none), none, logits).Store(rows->PageLogit);
+    }
+
+    // Logits less their row's largest, times what the factors leave out: rare, since it takes queries of 2^117 and keys of 32 bits.
+    private static void Raise(float* logits, int stride, int padded, SoftmaxRows* rows)
+    {
+        for (int r = 0; r < 4; r++)
+        {
+            float largest = MathF.Max(rows->PageMaximum[r], float.MinValue);
+            for (float* p = logits + (r * stride), end = p + padded; p < end; p++)
+            {
+                *p = (*p - largest) * rows->Lift;
+            }
+        }
+    }
+
     /// <summary>Turns logits into weights, and finds the sums of each row's powers.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Weigh(float* logits, int stride, int padded, float* valueScales, SoftmaxRows* rows)
+    private static void Weigh(float* logits, int stride, int padded, float* valueScales, float* largest, SoftmaxRows* rows)
     {
         // A row that sees nothing of this page has no maximum to subtract: -inf less any number stays -inf and weighs 0.
         F least = S.All(float.MinValue);
-        F pa = S.Max(S.All(rows->PageMaximum[0]), least), pb = S.Max(S.All(rows->PageMaximum[1]), least);
-        F pc = S.Max(S.All(rows->PageMaximum[2]), least), pd = S.Max(S.All(rows->PageMaximum[3]), least);
+        F pa = S.Max(S.All(largest[0]), least), pb = S.Max(S.All(largest[1]), least);
+        F pc = S.Max(S.All(largest[2]), least), pd = S.Max(S.All(largest[3]), least);
         F la = S.All(rows->Factor[0]), lb = S.All(rows->Factor[1]), lc = S.All(rows->Factor[2]), ld = S.All(rows->Factor[3]);
-        F unit = S.All(rows->Unit);
         float* factors = rows->Powers + 8;
         F fa = S.All(factors[0]), fb = S.All(factors[1]), fc = S.All(factors[2]), fd = S.All(factors[3]);
         F a = S.All(0), b = a, c = a, d = a;
@@ -270,19 +321,19 @@ internal static unsafe class PageSoftmax<S, F, I>
         {
             scale = valueScales != null ? S.Load(valueScales + t) : scale;
             float* p = logits + t;
-            a = S.Add(a, Weigh(p, pa, la, unit, S.Multiply(fa, scale)));
-            b = S.Add(b, Weigh(p + stride, pb, lb, unit, S.Multiply(fb, scale)));
-            c = S.Add(c, Weigh(p + (2 * stride), pc, lc, unit, S.Multiply(fc, scale)));
-            d = S.Add(d, Weigh(p + (3 * stride), pd, ld, unit, S.Multiply(fd, scale)));
+            a = S.Add(a, Weigh(p, pa, la, S.Multiply(fa, scale)));
+            b = S.Add(b, Weigh(p + stride, pb, lb, S.Multiply(fb, scale)));
+            c = S.Add(c, Weigh(p + (2 * stride), pc, lc, S.Multiply(fc, scale)));
+            d = S.Add(d, Weigh(p + (3 * stride), pd, ld, S.Multiply(fd, scale)));
         }
 
         S.SumsOf(a, b, c, d).Store(rows->PageSum);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static F Weigh(float* logits, F largest, F scale, F unit, F factor)
+    private static F Weigh(float* logits, F largest, F scale, F factor)
     {
-        F p = Exp2<S, F, I>.Of(S.Multiply(S.Multiply(S.Subtract(S.Load(logits), largest), scale), unit));
+        F p = Exp2<S, F, I>.Of(S.Multiply(S.Subtract(S.Load(logits), largest), scale));
         S.Store(logits, S.Multiply(p, factor));
         return p;
     }

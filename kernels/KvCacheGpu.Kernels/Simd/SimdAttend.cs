@@ -18,9 +18,6 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
     // A page read by more rows than this is expanded once, not once for every four of them.
     private const int ChunkRows = 8;
 
-    // A logit is its raw sum times a power of two, by row, times a unit that all rows share: either alone could leave binary32.
-    private const int UnitExponent = 16;
-
     // The largest number of binary32 less 4e-6 of it.
     private const float AlmostLargest = 3.40281e38f;
 
@@ -37,14 +34,14 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
     private readonly SimdBatch _batch;
     private readonly KvGeometry _g;
     private readonly QueryVariants _variants;
-    private readonly float _unit;
+    private readonly float _logitFactor;
     private readonly int _headroom;
     private readonly bool _mayOverflow;
 
     public SimdAttend(SimdTier tier, SimdBatch batch)
     {
         (_tier, _batch, _g) = (tier, batch, tier.Shape.Geometry);
-        _unit = MathF.ScaleB(Log2E / MathF.Sqrt(_g.KeyWidth), UnitExponent);
+        _logitFactor = Log2E / MathF.Sqrt(_g.KeyWidth);
         _headroom = tier.Shape.KeyRefusedFrom > LargestNarrow ? WideHeadroom : 0;
         _mayOverflow = tier.Shape.ValueRefusedFrom > LargestNarrow;
         _variants = batch.Variants;
@@ -109,7 +106,7 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
             {
                 for (int r = 0; r < _g.GroupSize; r++)
                 {
-                    RowState state = split.Merge(segments, r, _g.ValueWidth, _unit, out float* merged);
+                    RowState state = split.Merge(segments, r, _g.ValueWidth, _logitFactor, out float* merged);
                     Finish(work, row, r, merged, state);
                 }
             }
@@ -191,13 +188,15 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
 
         Vector128<float> largest = magnitudes.AsSingle();
         Vector128<float> scales = default;
+        Vector128<int> exponents = default;
         for (int r = 0; r < 4; r++)
         {
             int exponent = largest[r] > 0 && float.IsFinite(largest[r]) ? Math.Max(0, MathF.ILogB(largest[r]) + 1 + _headroom) : 0;
             scales = scales.WithElement(r, MathF.ScaleB(1f, -exponent));
-            scratch.Factors[(4 * block) + r] = MathF.ScaleB(1f, exponent - UnitExponent);
+            exponents = exponents.WithElement(r, exponent);
         }
 
+        scratch.Rows[block].SetFactors(_logitFactor, exponents);
         for (int i = 0; i < 4 * _g.KeyWidth; i += 4)
         {
             (Vector128.Load(q + i) * scales).Store(q + i);
@@ -244,7 +243,7 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
                 {
                     int member = firstRow + local - (tokenOf[local] * _g.GroupSize);
                     float* stats = (float*)_tier.Tables + _tier.Map.StatsWord(row, pageIndex) + (2 * member);
-                    (stats[0], stats[1]) = (state->LogitOf(state->PageMaximum[r], r), state->PageSum[r]);
+                    (stats[0], stats[1]) = (state->PageLogit[r], state->PageSum[r]);
                 }
             }
 
@@ -289,10 +288,7 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
             int end = firstPosition + tokenOf[r];
             state->First[r] = end > Window ? end - Window : 0;
             state->Count[r] = Math.Clamp(end, 0, _g.PageTokens);
-            state->Factor[r] = scratch.Factors[(4 * block) + r];
         }
-
-        state->Unit = _unit;
 
         if (seen > 0)
         {
@@ -337,7 +333,7 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
         (int token, int member) = Math.DivRem(query, _g.GroupSize);
         long index = ((long)(work.Sequence.FirstToken + token) * _g.QueryHeads) + (work.Head * _g.GroupSize) + member;
         new Span<float>(output, _g.ValueWidth).CopyTo(new Span<float>(Output + (index * _g.ValueWidth), _g.ValueWidth));
-        float logSumExp = SoftmaxRows.Stored(SoftmaxRows.LogitOf(state.Maximum, state.Factor, _unit) + Math.Log(state.Sum));
+        float logSumExp = SoftmaxRows.LogitOf(state.Maximum, _logitFactor, state.Exponent) + MathF.Log(state.Sum);
         if (LogSumExp != null)
         {
             LogSumExp[index] = logSumExp;
@@ -351,7 +347,7 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
     }
 
     private static RowState StateOf(AttendScratch scratch, int row) =>
-        new(scratch.Rows[row / 4].Maximum[row % 4], scratch.Rows[row / 4].Sum[row % 4], scratch.Factors[row]);
+        new(scratch.Rows[row / 4].Maximum[row % 4], scratch.Rows[row / 4].Sum[row % 4], scratch.Rows[row / 4].Exponent[row % 4]);
 
     private bool AreFinite(AttendScratch scratch, int rows)
     {
