@@ -4,7 +4,6 @@ namespace KvCacheGpu.Kernels;
 /// One worker's memory for a tile of query rows, in floats:
 /// <code>
 ///   queries    [variants][tileRows/4][queryStride][4]   per (basis, factor) that a page class reads with; zero from the key width on
-///   factors    [variants][tileRows]                     raw logit to units of log2
 ///   outputs    [bases][tileRows][outputStride]          plain, and rotated where sealed values are
 ///   turned     [4][outputStride]                        outputs on their way back to the plain basis
 ///   logits     [4][logitStride]
@@ -34,8 +33,7 @@ internal sealed unsafe class AttendScratch
         OutputStride = StrideOf(g.ValueWidth);
         LogitStride = StrideOf(g.PageTokens);
         Queries = memory;
-        Factors = Queries + (variants * tileRows * _queryStride);
-        Outputs = Factors + (variants * tileRows);
+        Outputs = Queries + (variants * tileRows * _queryStride);
         Turned = Outputs + (2 * tileRows * OutputStride);
         Logits = Turned + (4 * OutputStride);
         Weights = Logits + (4 * LogitStride);
@@ -55,8 +53,6 @@ internal sealed unsafe class AttendScratch
     public int LogitStride { get; }
 
     public float* Queries { get; }
-
-    public float* Factors { get; }
 
     public float* Outputs { get; }
 
@@ -81,6 +77,9 @@ internal sealed unsafe class AttendScratch
     /// <summary>The token, among the sequence's, that each row of the tile belongs to; the last real row's where rows fill up a block.</summary>
     public int* TokenOf { get; }
 
+    /// <summary>What weights are multiplied by beside all else: 1, or less where values are so large that their sum would overflow.</summary>
+    public float Shrink { get; set; } = 1f;
+
     /// <summary>Whether a tile's plain, and its rotated, outputs hold anything yet.</summary>
     public bool[] IsTouched { get; } = new bool[2];
 
@@ -90,7 +89,7 @@ internal sealed unsafe class AttendScratch
     {
         KvGeometry g = shape.Geometry;
         int queryStride = RoundUp(g.KeyWidth, QueryMultiple);
-        long floats = (long)tileRows * ((variants * (queryStride + 1)) + (2 * StrideOf(g.ValueWidth)));
+        long floats = (long)tileRows * ((variants * queryStride) + (2 * StrideOf(g.ValueWidth)));
         floats += (4L * StrideOf(g.ValueWidth)) + ((8L + KeyPlanes(shape) + ValuePlanes(shape)) * StrideOf(g.PageTokens)) + StrideOf(g.KeyWidth);
         floats += IsExpanding(shape) ? ((long)queryStride * StrideOf(g.PageTokens)) + ((long)g.PageTokens * StrideOf(g.ValueWidth)) : 0;
         floats += (tileRows / 4 * sizeof(SoftmaxRows) / sizeof(float)) + tileRows;

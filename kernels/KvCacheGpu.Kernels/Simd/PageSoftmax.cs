@@ -3,28 +3,44 @@ using System.Runtime.Intrinsics;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary>The running softmax of four query rows and what the last page did to it. Logits are in units of log2.</summary>
+/// <summary>
+/// The running softmax of four query rows and what the last page did to it. Logits are raw: their differences alone are brought to units of
+/// log2, so that none is too large to be compared.
+/// </summary>
 internal unsafe struct SoftmaxRows
 {
+    /// <summary>From units of log2 to natural ones.</summary>
+    public const float NaturalUnit = 0.6931471806f;
+
+    // With it factors stay below 2^128: the largest is log2(e) / sqrt(8).
+    private const int MostExponent = 128;
+    private const float HugeLift = 1L << 40;
+
     /// <summary>Largest logit so far.</summary>
     public fixed float Maximum[4];
 
-    /// <summary>Sum of 2^(logit - Maximum) so far.</summary>
+    /// <summary>Sum of the powers of (logit - Maximum) so far.</summary>
     public fixed float Sum[4];
 
     /// <summary>The page's largest logit.</summary>
     public fixed float PageMaximum[4];
 
-    /// <summary>Sum of 2^(logit - PageMaximum) over the page.</summary>
+    /// <summary>Sum of the powers of (logit - PageMaximum) over the page.</summary>
     public fixed float PageSum[4];
 
     /// <summary>What earlier outputs are multiplied by.</summary>
     public fixed float Keep[4];
 
-    /// <summary>What a raw logit is multiplied by to be in units of log2.</summary>
+    /// <summary>What a difference of raw logits is multiplied by to be in units of log2, beside <see cref="Lift"/>.</summary>
     public fixed float Factor[4];
 
-    /// <summary>What a token's offset is multiplied by, in units of log2: the query times the page's mean.</summary>
+    /// <summary>The power of two that the row's query was divided by.</summary>
+    public fixed int Exponent[4];
+
+    /// <summary>The page's largest logit in natural units; minus infinity where nothing of it is seen.</summary>
+    public fixed float PageLogit[4];
+
+    /// <summary>What a token's offset is multiplied by: the query times the page's mean.</summary>
     public fixed float Mean[4];
 
     /// <summary>Zeros: what is added to an output of a format that has no minimum.</summary>
@@ -41,6 +57,30 @@ internal unsafe struct SoftmaxRows
 
     /// <summary>The page's first token that the row does not see yet.</summary>
     public fixed int Count[4];
+
+    /// <summary>What is multiplied by beside the factors, where these alone would leave binary32; else 1.</summary>
+    public float Lift;
+
+    /// <summary>A raw logit in natural units, to the same bits as <see cref="PageLogit"/>: rounded otherwise, large ones would differ by more than a page's share.</summary>
+    /// <param name="raw">Sum of products.</param>
+    /// <param name="logitFactor">log2(e) / sqrt(d).</param>
+    /// <param name="exponent">The row's.</param>
+    public static float LogitOf(float raw, float logitFactor, int exponent)
+    {
+        float lift = exponent > MostExponent ? HugeLift : 1f;
+        return Math.Clamp(raw * MathF.ScaleB(logitFactor / lift, exponent) * lift * NaturalUnit, float.MinValue, float.MaxValue);
+    }
+
+    /// <summary>Sets what raw logits mean.</summary>
+    public void SetFactors(float logitFactor, Vector128<int> exponents)
+    {
+        Lift = Vector128.GreaterThanAny(exponents, Vector128.Create(MostExponent)) ? HugeLift : 1f;
+        for (int r = 0; r < 4; r++)
+        {
+            Exponent[r] = exponents[r];
+            Factor[r] = MathF.ScaleB(logitFactor / Lift, exponents[r]);
+        }
+    }
 
     /// <summary>Rows that have seen nothing.</summary>
     public void Clear()
@@ -59,8 +99,8 @@ internal static unsafe class PageSoftmax<S, F, I>
     where I : struct
 {
     /// <summary>
-    /// Turns raw logits f32[4][stride] into weights: 2^(logit - largest so far) * valueFactor * valueScale; 0 for a token that the row
-    /// does not see. Weights beyond the page's tokens mean nothing.
+    /// Turns raw logits f32[4][stride] into weights: the power of (logit - largest so far) * valueFactor * valueScale; 0 for a token that the
+    /// row does not see. Weights beyond the page's tokens mean nothing.
     /// </summary>
     /// <param name="logits">In: raw logits. Out: weights.</param>
     /// <param name="stride">From one row to the next.</param>
@@ -87,8 +127,10 @@ internal static unsafe class PageSoftmax<S, F, I>
 
         // Equal, -inf included, is a power of 0: a row that has seen nothing keeps its nothing.
         float* powers = rows->Powers;
-        Vector128.AndNot(before - maximum, Vector128.Equals(before, maximum)).Store(powers);
-        Vector128.AndNot(page - maximum, Vector128.Equals(page, maximum)).Store(powers + 4);
+        Vector128<float> factor = Vector128.Load(rows->Factor);
+        (Vector128.AndNot(before - maximum, Vector128.Equals(before, maximum)) * factor * rows->Lift).Store(powers);
+        (Vector128.AndNot(page - maximum, Vector128.Equals(page, maximum)) * factor * rows->Lift).Store(powers + 4);
+        StoreLogits(page, factor, rows);
         for (int i = 0; i < 8; i += S.Lanes)
         {
             S.Store(powers + i, Exp2<S, F, I>.Of(S.Load(powers + i)));
@@ -97,7 +139,12 @@ internal static unsafe class PageSoftmax<S, F, I>
         Vector128<float> keep = Vector128.Load(powers), share = Vector128.Load(powers + 4);
         keep.Store(rows->Keep);
         (share * valueFactor).Store(powers + 8);
-        Weigh(logits, stride, padded, valueScales, rows);
+        if (rows->Lift != 1f)
+        {
+            Raise(logits, stride, padded, rows);
+        }
+
+        Weigh(logits, stride, padded, valueScales, rows->Lift != 1f ? rows->Nothing : rows->PageMaximum, rows);
         ((Vector128.Load(rows->Sum) * keep) + (Vector128.Load(rows->PageSum) * share)).Store(rows->Sum);
     }
 
@@ -144,23 +191,32 @@ internal static unsafe class PageSoftmax<S, F, I>
         return S.MultiplyAdd(p, minimum, sum);
     }
 
-    /// <summary>Scales logits and finds each row's largest.</summary>
+    /// <summary>Scales logits where keys have scales, and finds each row's largest.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Scale(float* logits, int stride, int padded, float* keyScales, float* keyOffsets, SoftmaxRows* rows)
     {
         F a = S.All(float.NegativeInfinity), b = a, c = a, d = a;
-        F fa = S.All(rows->Factor[0]), fb = S.All(rows->Factor[1]), fc = S.All(rows->Factor[2]), fd = S.All(rows->Factor[3]);
-        F scale = S.All(1f);
-        if (keyOffsets == null)
+        if (keyScales == null)
         {
             for (int t = 0; t < padded; t += S.Lanes)
             {
-                scale = keyScales != null ? S.Load(keyScales + t) : scale;
                 float* p = logits + t;
-                a = S.Max(a, Scale(p, fa, scale));
-                b = S.Max(b, Scale(p + stride, fb, scale));
-                c = S.Max(c, Scale(p + (2 * stride), fc, scale));
-                d = S.Max(d, Scale(p + (3 * stride), fd, scale));
+                a = S.Max(a, S.Load(p));
+                b = S.Max(b, S.Load(p + stride));
+                c = S.Max(c, S.Load(p + (2 * stride)));
+                d = S.Max(d, S.Load(p + (3 * stride)));
+            }
+        }
+        else if (keyOffsets == null)
+        {
+            for (int t = 0; t < padded; t += S.Lanes)
+            {
+                F scale = S.Load(keyScales + t);
+                float* p = logits + t;
+                a = S.Max(a, Scale(p, scale));
+                b = S.Max(b, Scale(p + stride, scale));
+                c = S.Max(c, Scale(p + (2 * stride), scale));
+                d = S.Max(d, Scale(p + (3 * stride), scale));
             }
         }
         else
@@ -168,13 +224,12 @@ internal static unsafe class PageSoftmax<S, F, I>
             F ma = S.All(rows->Mean[0]), mb = S.All(rows->Mean[1]), mc = S.All(rows->Mean[2]), md = S.All(rows->Mean[3]);
             for (int t = 0; t < padded; t += S.Lanes)
             {
-                scale = S.Load(keyScales + t);
-                F offset = S.Load(keyOffsets + t);
+                F scale = S.Load(keyScales + t), offset = S.Load(keyOffsets + t);
                 float* p = logits + t;
-                a = S.Max(a, Scale(p, fa, scale, ma, offset));
-                b = S.Max(b, Scale(p + stride, fb, scale, mb, offset));
-                c = S.Max(c, Scale(p + (2 * stride), fc, scale, mc, offset));
-                d = S.Max(d, Scale(p + (3 * stride), fd, scale, md, offset));
+                a = S.Max(a, Scale(p, scale, ma, offset));
+                b = S.Max(b, Scale(p + stride, scale, mb, offset));
+                c = S.Max(c, Scale(p + (2 * stride), scale, mc, offset));
+                d = S.Max(d, Scale(p + (3 * stride), scale, md, offset));
             }
         }
 
@@ -182,17 +237,17 @@ internal static unsafe class PageSoftmax<S, F, I>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static F Scale(float* logits, F factor, F scale)
+    private static F Scale(float* logits, F scale)
     {
-        F s = S.Multiply(S.Multiply(S.Load(logits), factor), scale);
+        F s = S.Multiply(S.Load(logits), scale);
         S.Store(logits, s);
         return s;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static F Scale(float* logits, F factor, F scale, F mean, F offset)
+    private static F Scale(float* logits, F scale, F mean, F offset)
     {
-        F s = S.MultiplyAdd(offset, mean, S.Multiply(S.Multiply(S.Load(logits), factor), scale));
+        F s = S.MultiplyAdd(offset, mean, S.Multiply(S.Load(logits), scale));
         S.Store(logits, s);
         return s;
     }
@@ -226,14 +281,38 @@ internal static unsafe class PageSoftmax<S, F, I>
         return s;
     }
 
+    // What the page's largest raw logits are in natural units, brought back to binary32's largest number where they are beyond it.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void StoreLogits(Vector128<float> page, Vector128<float> factor, SoftmaxRows* rows)
+    {
+        Vector128<float> most = Vector128.Create(float.MaxValue), none = Vector128.Create(float.NegativeInfinity);
+        Vector128<float> logits = page * factor * rows->Lift * SoftmaxRows.NaturalUnit;
+        logits = Vector128.MaxNative(Vector128.MinNative(logits, most), -most);
+        Vector128.ConditionalSelect(Vector128.Equals(page, none), none, logits).Store(rows->PageLogit);
+    }
+
+    // Logits less their row's largest, times what the factors leave out: rare, since it takes queries of 2^117 and keys of 32 bits.
+    private static void Raise(float* logits, int stride, int padded, SoftmaxRows* rows)
+    {
+        for (int r = 0; r < 4; r++)
+        {
+            float largest = MathF.Max(rows->PageMaximum[r], float.MinValue);
+            for (float* p = logits + (r * stride), end = p + padded; p < end; p++)
+            {
+                *p = (*p - largest) * rows->Lift;
+            }
+        }
+    }
+
     /// <summary>Turns logits into weights, and finds the sums of each row's powers.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Weigh(float* logits, int stride, int padded, float* valueScales, SoftmaxRows* rows)
+    private static void Weigh(float* logits, int stride, int padded, float* valueScales, float* largest, SoftmaxRows* rows)
     {
         // A row that sees nothing of this page has no maximum to subtract: -inf less any number stays -inf and weighs 0.
         F least = S.All(float.MinValue);
-        F pa = S.Max(S.All(rows->PageMaximum[0]), least), pb = S.Max(S.All(rows->PageMaximum[1]), least);
-        F pc = S.Max(S.All(rows->PageMaximum[2]), least), pd = S.Max(S.All(rows->PageMaximum[3]), least);
+        F pa = S.Max(S.All(largest[0]), least), pb = S.Max(S.All(largest[1]), least);
+        F pc = S.Max(S.All(largest[2]), least), pd = S.Max(S.All(largest[3]), least);
+        F la = S.All(rows->Factor[0]), lb = S.All(rows->Factor[1]), lc = S.All(rows->Factor[2]), ld = S.All(rows->Factor[3]);
         float* factors = rows->Powers + 8;
         F fa = S.All(factors[0]), fb = S.All(factors[1]), fc = S.All(factors[2]), fd = S.All(factors[3]);
         F a = S.All(0), b = a, c = a, d = a;
@@ -242,19 +321,19 @@ internal static unsafe class PageSoftmax<S, F, I>
         {
             scale = valueScales != null ? S.Load(valueScales + t) : scale;
             float* p = logits + t;
-            a = S.Add(a, Weigh(p, pa, S.Multiply(fa, scale)));
-            b = S.Add(b, Weigh(p + stride, pb, S.Multiply(fb, scale)));
-            c = S.Add(c, Weigh(p + (2 * stride), pc, S.Multiply(fc, scale)));
-            d = S.Add(d, Weigh(p + (3 * stride), pd, S.Multiply(fd, scale)));
+            a = S.Add(a, Weigh(p, pa, la, S.Multiply(fa, scale)));
+            b = S.Add(b, Weigh(p + stride, pb, lb, S.Multiply(fb, scale)));
+            c = S.Add(c, Weigh(p + (2 * stride), pc, lc, S.Multiply(fc, scale)));
+            d = S.Add(d, Weigh(p + (3 * stride), pd, ld, S.Multiply(fd, scale)));
         }
 
         S.SumsOf(a, b, c, d).Store(rows->PageSum);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static F Weigh(float* logits, F largest, F factor)
+    private static F Weigh(float* logits, F largest, F scale, F factor)
     {
-        F p = Exp2<S, F, I>.Of(S.Subtract(S.Load(logits), largest));
+        F p = Exp2<S, F, I>.Of(S.Multiply(S.Subtract(S.Load(logits), largest), scale));
         S.Store(logits, S.Multiply(p, factor));
         return p;
     }

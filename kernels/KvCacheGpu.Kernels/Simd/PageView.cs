@@ -93,7 +93,7 @@ internal readonly unsafe struct PageView<S, F, I>
         if (_keyOffsets != null)
         {
             Vector128<float> mean = TimesMean(q);
-            (Vector128.Load(state->Factor) * mean).Store(state->Mean);
+            mean.Store(state->Mean);
         }
 
         if (_expandsKeys)
@@ -112,7 +112,7 @@ internal readonly unsafe struct PageView<S, F, I>
     public void Weigh(int tokens, SoftmaxRows* state)
     {
         int padded = (tokens + S.Lanes - 1) / S.Lanes * S.Lanes;
-        float factor = SimdFormats.Factor(_layout.ValueFormat);
+        float factor = SimdFormats.Factor(_layout.ValueFormat) * _scratch.Shrink;
         PageSoftmax<S, F, I>.Update(_scratch.Logits, _scratch.LogitStride, padded, _keyScales, _keyOffsets, _valueScales, factor, state);
     }
 

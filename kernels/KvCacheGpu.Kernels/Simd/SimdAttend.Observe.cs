@@ -45,7 +45,7 @@ internal sealed unsafe partial class SimdAttend<S, F, I>
         {
             (int token, int member) = Math.DivRem(firstRow + (4 * block) + r, _g.GroupSize);
             float lse = _batch.Kept(work.SequenceIndex, work.Sequence.Tokens - 1 - token, (work.Head * _g.GroupSize) + member);
-            mass += state->PageSum[r] == 0f ? 0f : state->PageSum[r] * MathF.Exp((state->PageMaximum[r] * Ln2) - lse);
+            mass += state->PageSum[r] == 0f ? 0f : state->PageSum[r] * MathF.Exp(state->PageLogit[r] - lse);
         }
 
         return mass;

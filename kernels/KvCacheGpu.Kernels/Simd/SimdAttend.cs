@@ -14,21 +14,36 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
     where I : struct
 {
     private const float Log2E = 1.442695041f;
-    private const float Ln2 = 0.6931471806f;
 
     // A page read by more rows than this is expanded once, not once for every four of them.
     private const int ChunkRows = 8;
+
+    // The largest number of binary32 less 4e-6 of it.
+    private const float AlmostLargest = 3.40281e38f;
+
+    // Bits of 65536: pages of formats that take more than this hold numbers up to 2^128.
+    private const uint LargestNarrow = 0x47800000;
+
+    // 2^-11 times 576 elements of keys up to 2^128 stay below 2^128.
+    private const int WideHeadroom = 11;
+
+    // Sums of values up to 2^128 over all the tokens there may be stay below 2^128.
+    private const float Shrunk = 1f / (1 << 30) / 8;
 
     private readonly SimdTier _tier;
     private readonly SimdBatch _batch;
     private readonly KvGeometry _g;
     private readonly QueryVariants _variants;
     private readonly float _logitFactor;
+    private readonly int _headroom;
+    private readonly bool _mayOverflow;
 
     public SimdAttend(SimdTier tier, SimdBatch batch)
     {
         (_tier, _batch, _g) = (tier, batch, tier.Shape.Geometry);
         _logitFactor = Log2E / MathF.Sqrt(_g.KeyWidth);
+        _headroom = tier.Shape.KeyRefusedFrom > LargestNarrow ? WideHeadroom : 0;
+        _mayOverflow = tier.Shape.ValueRefusedFrom > LargestNarrow;
         _variants = batch.Variants;
 
         // Kernels compiled before the tables exist would check for them, and spill every accumulator for the sake of that call.
@@ -56,23 +71,22 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
 
         int firstRow = work.Tile * scratch.TileRows;
         int rows = Math.Min(scratch.TileRows, (work.Sequence.Tokens * _g.GroupSize) - firstRow);
-        Prepare(scratch, work, firstRow, rows);
         int from = (int)((long)entries * work.Segment / segments);
         int to = (int)((long)entries * (work.Segment + 1) / segments);
-        long seenFrom = (long)work.Sequence.Length - work.Sequence.Tokens + (firstRow / _g.GroupSize) - Window + 1;
-        for (int entry = from; entry < to; entry++)
+        scratch.Shrink = 1f;
+        Walk(scratch, work, row, from, to, firstRow, rows);
+        if (_mayOverflow && !AreFinite(scratch, rows))
         {
-            int page = TableMap.PageIndexOf(_tier.Tables[_tier.Map.TagWord(row, entry)]);
-            if ((page + 1L) * _g.PageTokens <= seenFrom)
-            {
-                Skip(work, row, page, firstRow, rows);
-                continue;
-            }
-
-            Visit(scratch, work, row, entry, entry + 1 < to ? entry + 1 : entry, firstRow, rows);
+            // Huge values: once more, with what their sum cannot leave binary32 by. Small ones do not come through that.
+            scratch.Shrink = Shrunk;
+            Walk(scratch, work, row, from, to, firstRow, rows);
         }
 
-        Gather(scratch, rows);
+        for (int r = 0; r < rows; r++)
+        {
+            Average(scratch.OutputRow(0, r), scratch.Rows[r / 4].Sum[r % 4], scratch.Shrink);
+        }
+
         if (segments == 1)
         {
             for (int r = 0; r < rows; r++)
@@ -92,11 +106,31 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
             {
                 for (int r = 0; r < _g.GroupSize; r++)
                 {
-                    RowState state = split.Merge(segments, r, _g.ValueWidth, out float* merged);
+                    RowState state = split.Merge(segments, r, _g.ValueWidth, _logitFactor, out float* merged);
                     Finish(work, row, r, merged, state);
                 }
             }
         }
+    }
+
+    // Sums of weighted values over a segment's pages, in the plain basis.
+    private void Walk(AttendScratch scratch, in ItemOf work, int row, int from, int to, int firstRow, int rows)
+    {
+        Prepare(scratch, work, firstRow, rows);
+        long seenFrom = (long)work.Sequence.Length - work.Sequence.Tokens + (firstRow / _g.GroupSize) - Window + 1;
+        for (int entry = from; entry < to; entry++)
+        {
+            int page = TableMap.PageIndexOf(_tier.Tables[_tier.Map.TagWord(row, entry)]);
+            if ((page + 1L) * _g.PageTokens <= seenFrom)
+            {
+                Skip(work, row, page, firstRow, rows);
+                continue;
+            }
+
+            Visit(scratch, work, row, entry, entry + 1 < to ? entry + 1 : entry, firstRow, rows);
+        }
+
+        Gather(scratch, rows);
     }
 
     private void Prepare(AttendScratch scratch, in ItemOf work, int firstRow, int rows)
@@ -118,6 +152,7 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
                 Queries.Read(work.Sequence.FirstToken + token, (work.Head * _g.GroupSize) + member, _g.KeyWidth, plain + r, 4);
             }
 
+            Normalize(scratch, block);
             for (int variant = 1; variant < _variants.Count; variant++)
             {
                 if (_variants.IsUsed(Layer, variant))
@@ -129,19 +164,21 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
                         RotateRows.Apply(other, _g.KeyWidth, _tier.KeySigns);
                     }
 
-                    Normalize(scratch, variant, block);
+                    Scale(other, _variants.Factor(variant));
                 }
             }
 
-            Normalize(scratch, _variants.Of(KernelShape.Open), block);
+            Scale(plain, _variants.Factor(_variants.Of(KernelShape.Open)));
         }
     }
 
-    /// <summary>Brings each query below 1 by a power of two and folds in the key format's factor, so that no product overflows.</summary>
-    private void Normalize(AttendScratch scratch, int variant, int block)
+    /// <summary>
+    /// Brings each query of 1 or more below 1 by a power of two, or below what keys of any size leave room for, so that neither its rotation
+    /// nor a sum of products leaves binary32. What is smaller stays: its products are no larger.
+    /// </summary>
+    private void Normalize(AttendScratch scratch, int block)
     {
-        float* q = scratch.QueryBlock(variant, block);
-        float factor = _variants.Factor(variant);
+        float* q = scratch.QueryBlock(_variants.Of(KernelShape.Open), block);
         Vector128<int> magnitudes = default;
         for (int i = 0; i < 4 * _g.KeyWidth; i += 4)
         {
@@ -150,18 +187,28 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
         }
 
         Vector128<float> largest = magnitudes.AsSingle();
-
         Vector128<float> scales = default;
+        Vector128<int> exponents = default;
         for (int r = 0; r < 4; r++)
         {
-            int exponent = largest[r] > 0 && float.IsFinite(largest[r]) ? MathF.ILogB(largest[r]) + 1 : 0;
-            scales = scales.WithElement(r, MathF.ScaleB(1f, -exponent) * factor);
-            scratch.Factors[(variant * scratch.TileRows) + (4 * block) + r] = MathF.ScaleB(_logitFactor, exponent);
+            int exponent = largest[r] > 0 && float.IsFinite(largest[r]) ? Math.Max(0, MathF.ILogB(largest[r]) + 1 + _headroom) : 0;
+            scales = scales.WithElement(r, MathF.ScaleB(1f, -exponent));
+            exponents = exponents.WithElement(r, exponent);
         }
 
+        scratch.Rows[block].SetFactors(_logitFactor, exponents);
         for (int i = 0; i < 4 * _g.KeyWidth; i += 4)
         {
             (Vector128.Load(q + i) * scales).Store(q + i);
+        }
+    }
+
+    // Folds in the key format's factor.
+    private void Scale(float* q, float factor)
+    {
+        for (int i = 0; i < 4 * _g.KeyWidth && factor != 1f; i += 4)
+        {
+            (Vector128.Load(q + i) * factor).Store(q + i);
         }
     }
 
@@ -196,7 +243,7 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
                 {
                     int member = firstRow + local - (tokenOf[local] * _g.GroupSize);
                     float* stats = (float*)_tier.Tables + _tier.Map.StatsWord(row, pageIndex) + (2 * member);
-                    (stats[0], stats[1]) = (state->PageMaximum[r] * Ln2, state->PageSum[r]);
+                    (stats[0], stats[1]) = (state->PageLogit[r], state->PageSum[r]);
                 }
             }
 
@@ -241,7 +288,6 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
             int end = firstPosition + tokenOf[r];
             state->First[r] = end > Window ? end - Window : 0;
             state->Count[r] = Math.Clamp(end, 0, _g.PageTokens);
-            state->Factor[r] = scratch.Factors[(view.Variant * scratch.TileRows) + (4 * block) + r];
         }
 
         if (seen > 0)
@@ -286,14 +332,8 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
     {
         (int token, int member) = Math.DivRem(query, _g.GroupSize);
         long index = ((long)(work.Sequence.FirstToken + token) * _g.QueryHeads) + (work.Head * _g.GroupSize) + member;
-        float* target = Output + (index * _g.ValueWidth);
-        float inverse = 1f / state.Sum;
-        for (int i = 0; i < _g.ValueWidth; i++)
-        {
-            target[i] = output[i] * inverse;
-        }
-
-        float logSumExp = (state.Maximum * Ln2) + MathF.Log(state.Sum);
+        new Span<float>(output, _g.ValueWidth).CopyTo(new Span<float>(Output + (index * _g.ValueWidth), _g.ValueWidth));
+        float logSumExp = SoftmaxRows.LogitOf(state.Maximum, _logitFactor, state.Exponent) + MathF.Log(state.Sum);
         if (LogSumExp != null)
         {
             LogSumExp[index] = logSumExp;
@@ -307,7 +347,32 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
     }
 
     private static RowState StateOf(AttendScratch scratch, int row) =>
-        new(scratch.Rows[row / 4].Maximum[row % 4], scratch.Rows[row / 4].Sum[row % 4]);
+        new(scratch.Rows[row / 4].Maximum[row % 4], scratch.Rows[row / 4].Sum[row % 4], scratch.Rows[row / 4].Exponent[row % 4]);
+
+    private bool AreFinite(AttendScratch scratch, int rows)
+    {
+        for (int r = 0; r < rows; r++)
+        {
+            if (!HalfLanes<S, F, I>.AreFinite(scratch.OutputRow(0, r), _g.ValueWidth))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    // From the weighted sum to the mean. Sums that were shrunk are of huge values: a rounding must not take them, nor what they are merged to,
+    // beyond binary32.
+    private void Average(float* output, float sum, float shrink)
+    {
+        float inverse = sum > 0f ? 1f / sum : 0f;
+        for (int i = 0; i < _g.ValueWidth; i++)
+        {
+            float mean = output[i] * inverse;
+            output[i] = shrink == 1f || !float.IsFinite(mean) ? mean : Math.Clamp(mean / shrink, -AlmostLargest, AlmostLargest);
+        }
+    }
 
     private static void Multiply(float* row, float factor, int width)
     {

@@ -7,14 +7,22 @@ public readonly record struct PlacedPage(int PageIndex, DecodedPage Page);
 public readonly record struct PageStatistic(double Largest, double Sum);
 
 /// <summary>Attention of one query: output, log-sum-exp, and a statistic for each page.</summary>
-public sealed record QueryAttention(double[] Output, double LogSumExp, PageStatistic[] Pages);
+/// <param name="Output">The weighted mean of the values.</param>
+/// <param name="LogSumExp">ln of the sum of exp(logit).</param>
+/// <param name="Pages">By page.</param>
+/// <param name="LogitError">How far a logit may be off.</param>
+/// <param name="Reach">How far such errors may move the output: where one token wins by far, nowhere.</param>
+public sealed record QueryAttention(double[] Output, double LogSumExp, PageStatistic[] Pages, double LogitError = 0, double Reach = 0);
 
 /// <summary>Causal attention over decoded pages in double: the definition, without a thought of speed.</summary>
 public static class AttentionOracle
 {
-    /// <summary>One query at <paramref name="position"/> over the resident pages of its row; with a window, over its last so many positions.</summary>
+    /// <summary>
+    /// One query at <paramref name="position"/> over the resident pages of its row; with a window, over its last so many positions. Logits may
+    /// be off by <paramref name="logitError"/> of |q| |k| / sqrt(d), k the longest key.
+    /// </summary>
     public static QueryAttention Attend(
-        ReadOnlySpan<float> query, int position, IReadOnlyList<PlacedPage> pages, int pageTokens, int valueWidth, int window = 0)
+        ReadOnlySpan<float> query, int position, IReadOnlyList<PlacedPage> pages, int pageTokens, int valueWidth, int window = 0, double logitError = 0)
     {
         double scale = 1 / Math.Sqrt(query.Length);
         var logits = new List<(int Token, double Logit)>[pages.Count];
@@ -51,8 +59,16 @@ public static class AttentionOracle
             }
         }
 
-        return new QueryAttention(output, largest + Math.Log(total), [.. logits.Select(Statistic)]);
+        double error = logitError == 0 ? 0 : logitError * scale * Norm(query.ToArray().Select(x => (double)x)) * pages.Max(p => p.Page.Keys.Max(Norm));
+        double reach = error == 0 ? 0 : (from p in Enumerable.Range(0, pages.Count)
+                                         from l in logits[p]
+                                         let power = l.Logit - largest - Math.Log(total)
+                                         let distance = Norm(pages[p].Page.Values[l.Token].Zip(output, (v, o) => v - o))
+                                         select Math.Min(1, Math.Exp(power + (2 * error)) - Math.Exp(power)) * distance).Sum();
+        return new QueryAttention(output, largest + Math.Log(total), [.. logits.Select(Statistic)], error, reach);
     }
+
+    private static double Norm(IEnumerable<double> vector) => Math.Sqrt(vector.Sum(x => x * x));
 
     private static PageStatistic Statistic(List<(int Token, double Logit)> logits)
     {

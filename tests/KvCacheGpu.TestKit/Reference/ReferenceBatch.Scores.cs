@@ -77,23 +77,23 @@ internal sealed unsafe partial class ReferenceBatch
 
     private void ObserveOne(int row, int position, int window)
     {
-        double total = 0;
-        for (int pass = 0; pass < 2; pass++)
+        (double largest, double total) = (double.NegativeInfinity, 0);
+        for (int pass = 0; pass < 3; pass++)
         {
             for (int entry = 0; entry < _tier.Arena[row]; entry++)
             {
                 int tag = _tier.Arena[_tier.Map.TagWord(row, entry)];
                 (int from, int to) = SeenOf(row, entry, position, window);
-                Logits(_tier.Keys(_tier.Arena[_tier.Map.SlotWord(row, entry)], TableMap.ClassOf(tag)), from, to);
+                double most = Logits(_tier.Keys(_tier.Arena[_tier.Map.SlotWord(row, entry)], TableMap.ClassOf(tag)), from, to);
                 double sum = 0;
-                for (int t = from; t < to; t++)
+                for (int t = from; t < to && pass > 0; t++)
                 {
-                    sum += Math.Exp(_logits[t]);
+                    sum += Math.Exp(_logits[t] - largest);
                 }
 
-                if (pass == 0)
+                if (pass < 2)
                 {
-                    total += sum;
+                    (largest, total) = (pass == 0 ? Math.Max(largest, most) : largest, total + sum);
                 }
                 else
                 {

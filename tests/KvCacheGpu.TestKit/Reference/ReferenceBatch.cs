@@ -13,7 +13,8 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
     private readonly RaggedSequence[] _sequences;
     private readonly int _maxTokens;
     private readonly float[] _query;
-    private readonly float[] _rotatedQuery;
+    private readonly double[] _plainQuery;
+    private double[] _rotatedQuery;
     private readonly float[] _vector;
     private readonly double[] _plain;
     private readonly double[] _rotated;
@@ -29,7 +30,7 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
     {
         (_tier, _geometry, _maxTokens) = (tier, tier.Shape.Geometry, maxTokens);
         _sequences = new RaggedSequence[maxSequences];
-        (_query, _rotatedQuery) = (new float[_geometry.KeyWidth], new float[_geometry.KeyWidth]);
+        (_query, _plainQuery, _rotatedQuery) = (new float[_geometry.KeyWidth], new double[_geometry.KeyWidth], new double[_geometry.KeyWidth]);
         _vector = new float[Math.Max(_geometry.KeyWidth, _geometry.ValueWidth)];
         (_plain, _rotated, _output) = (new double[_geometry.ValueWidth], new double[_geometry.ValueWidth], new float[_geometry.ValueWidth]);
         _windows = new int[_geometry.Layers];
@@ -39,8 +40,8 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
 
     /// <inheritdoc/>
     public override long ScratchBytes =>
-        (4L * (_query.Length + _rotatedQuery.Length + _vector.Length + _output.Length))
-        + (8L * (_plain.Length + _rotated.Length + _logits.Length)) + (4L * _windows.Length) + ((long)sizeof(RaggedSequence) * _sequences.Length);
+        (4L * (_query.Length + _vector.Length + _output.Length))
+        + (8L * (_plainQuery.Length + _rotatedQuery.Length + _plain.Length + _rotated.Length + _logits.Length)) + (4L * _windows.Length) + ((long)sizeof(RaggedSequence) * _sequences.Length);
 
     /// <inheritdoc/>
     public override void Begin(ReadOnlySpan<RaggedSequence> sequences)
@@ -182,7 +183,7 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
             }
         }
 
-        float lse = (float)(largest + Math.Log(total));
+        float lse = Stored(largest + Math.Log(total));
         if (isLast)
         {
             ((float*)(_tier.Arena + _tier.Map.LogSumExp))[(row * _geometry.GroupSize) + member] = lse;
@@ -204,20 +205,19 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
 
     private void PrepareQuery()
     {
-        float scale = 1f / MathF.Sqrt(_geometry.KeyWidth);
+        double scale = 1 / Math.Sqrt(_geometry.KeyWidth);
         for (int e = 0; e < _query.Length; e++)
         {
-            _query[e] *= scale;
+            _plainQuery[e] = _query[e] * scale;
         }
 
-        _query.CopyTo(_rotatedQuery, 0);
-        Rotation.Apply(_rotatedQuery, _tier.KeySigns);
+        _rotatedQuery = HadamardMatrix.Apply(_plainQuery, _tier.KeySigns);
     }
 
     // Logits of a page's tokens from..count; returns the largest.
     private double Logits(ReferencePart keys, int from, int count)
     {
-        float[] query = keys.Format.IsRotated() ? _rotatedQuery : _query;
+        double[] query = keys.Format.IsRotated() ? _rotatedQuery : _plainQuery;
         double largest = double.NegativeInfinity;
         for (int t = from; t < count; t++)
         {
@@ -225,7 +225,7 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
             double sum = 0;
             for (int e = 0; e < query.Length; e++)
             {
-                sum += (double)query[e] * _vector[e];
+                sum += query[e] * _vector[e];
             }
 
             _logits[t] = sum;
@@ -267,8 +267,11 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
             sum += Math.Exp(logit - largest);
         }
 
-        (target[0], target[1]) = ((float)largest, (float)sum);
+        (target[0], target[1]) = (Stored(largest), (float)sum);
     }
+
+    // Beyond binary32 a logit is its largest number; minus infinity says that nothing was seen.
+    private static float Stored(double logit) => double.IsFinite(logit) ? (float)Math.Clamp(logit, float.MinValue, float.MaxValue) : (float)logit;
 
     private int SlotOf(in RaggedSequence s, int row, int pageIndex)
     {
