@@ -27,10 +27,12 @@ public sealed class MappedCache
     /// The model's shape; if null, what most entries have, read as [heads, width], [heads, tokens, width] or [batch, heads, tokens, width].
     /// An entry that is one tensor, [2] and one of these, is imported only where it is declared.
     /// </param>
+    /// <exception cref="ImportException">It would be cut into more pieces than <see cref="ImportLimits.Pieces"/>, or into too many long names (E004).</exception>
     public static MappedCache Of(CacheFile file, ImportGeometry? geometry = null)
     {
         ArgumentNullException.ThrowIfNull(file);
-        List<CacheEntry> entries = CacheEntry.Of(file.Root, geometry?.ValuesAreKeys ?? false);
+        MappingBudget budget = new(file.MostPieces);
+        List<CacheEntry> entries = CacheEntry.Of(file.Root, geometry?.ValuesAreKeys ?? false, budget);
         if (geometry is null)
         {
             entries.FindAll(e => e.IsStacked).ForEach(e => e.Quarantine("one tensor for keys and values, whose axes a declared geometry has to tell apart"));
@@ -44,7 +46,7 @@ public sealed class MappedCache
         }
         else
         {
-            sequences = new SequenceAssembly(geometry, entries).Run();
+            sequences = new SequenceAssembly(geometry, entries, budget).Run();
         }
 
         return new MappedCache(geometry, [.. entries.Select(e => new MappedEntry(e.Path, e.Outcome, e.Reason))], sequences);

@@ -9,6 +9,12 @@ internal abstract class PickleValue
     /// <summary>Values within, each counted wherever it occurs, and itself.</summary>
     public long Weight { get; protected set; } = 1;
 
+    /// <summary>Tensors within, each counted wherever it occurs: a stream may make one and name it a million times.</summary>
+    public virtual long Tensors => 0;
+
+    /// <summary>Bytes of those tensors' elements, counted alike.</summary>
+    public virtual Int128 TensorBytes => 0;
+
     /// <summary>Whether a container holds it: from then on it must not change, so that depth and weight stay true and no cycle can close.</summary>
     public bool IsHeld { get; set; }
 }
@@ -93,4 +99,8 @@ internal sealed class StorageValue(Storage root, long offset, long elements) : P
 internal sealed class TensorValue(ImportTensor? tensor) : PickleValue
 {
     public ImportTensor? Tensor { get; set; } = tensor;
+
+    public override long Tensors => 1;
+
+    public override Int128 TensorBytes => Tensor is { } made ? (Int128)made.Count * made.Type.Bytes() : 0;
 }
