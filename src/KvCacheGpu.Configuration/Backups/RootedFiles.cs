@@ -111,7 +111,7 @@ internal sealed class RootedFiles(IStoreFiles files, string root)
     /// <summary>What is wrong with a path, or null.</summary>
     public static string? FlawOf(string path) =>
         path.Length == 0 || path.Contains('\0', StringComparison.Ordinal) || path.Contains('\\', StringComparison.Ordinal)
-            || path.Split('/').Any(part => part is "" or "." or "..")
+            || KvText.Flaw(path) is not null || path.Split('/').Any(part => part is "" or "." or "..")
             ? "a path that leads elsewhere"
             : null;
 
