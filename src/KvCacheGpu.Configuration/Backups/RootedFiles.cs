@@ -32,6 +32,7 @@ internal sealed class RootedFiles(IStoreFiles files, string root)
     });
 
     /// <summary>Puts a file in the place of another, in one step that survives a power loss.</summary>
+    /// <exception cref="KvPersistenceException">The old file is there (E005), unless the outcome is unknown: then it is the old or the new one, whole.</exception>
     public void Replace(string path, FileImage image) => Guarded(path, () =>
     {
         using OpenFile folder = OpenFolder(path, make: true, out string name);
@@ -47,7 +48,7 @@ internal sealed class RootedFiles(IStoreFiles files, string root)
                 throw new KvPersistenceException($"file {path}, read again", "the bytes just written", "others");
             }
 
-            files.Rename(folder.Descriptor, temporary, name);
+            folder.Replace(temporary, name, image.Bytes);
         }
         catch
         {
@@ -55,21 +56,30 @@ internal sealed class RootedFiles(IStoreFiles files, string root)
             throw;
         }
 
-        folder.Sync();
+        SyncLast(folder);
         return 0;
     });
 
     /// <summary>Removes a file, if there is one.</summary>
+    /// <exception cref="KvPersistenceException">The file is there (E005), unless the outcome is unknown.</exception>
     public void Remove(string path) => Guarded(path, () =>
     {
+        OpenFile folder;
+        string name;
         try
         {
-            using OpenFile folder = OpenFolder(path, make: false, out string name);
-            files.Unlink(folder.Descriptor, name);
-            folder.Sync();
+            folder = OpenFolder(path, make: false, out name);
         }
         catch (FileCallException error) when (error.Error == FileCallException.NoEntry)
         {
+            return 0;
+        }
+
+        using (folder)
+        {
+            // One that is not there may have been removed by someone who could not sync that.
+            folder.Remove(name);
+            SyncLast(folder);
         }
 
         return 0;
@@ -154,9 +164,33 @@ internal sealed class RootedFiles(IStoreFiles files, string root)
         }
         catch (FileCallException error) when (make && error.Error == FileCallException.NoEntry)
         {
-            files.MakeDirectory(path);
+            Make(path);
             parent.Sync();
             return new OpenFile(files, files.OpenDirectory(path));
+        }
+    }
+
+    private void Make(string path)
+    {
+        try
+        {
+            files.MakeDirectory(path);
+        }
+        catch (FileCallException error) when (error.Error != FileCallException.NoEntry)
+        {
+            // Made meanwhile, or made and the answer was lost: opening it says so, and why not where it is not there.
+        }
+    }
+
+    private static void SyncLast(OpenFile folder)
+    {
+        try
+        {
+            folder.Sync();
+        }
+        catch (FileCallException error)
+        {
+            throw error.WithUnknownOutcome();
         }
     }
 
@@ -207,7 +241,7 @@ internal sealed class RootedFiles(IStoreFiles files, string root)
         }
         catch (FileCallException error)
         {
-            throw new KvPersistenceException($"{root}/{path}", "a disk that takes and gives it", error.Message, error);
+            throw new KvPersistenceException($"{root}/{path}", "a disk that takes and gives it", error.Message, error, error.OutcomeUnknown);
         }
     }
 }

@@ -108,7 +108,7 @@ public sealed partial class SnapshotStore
             }
 
             // Without CURRENT there is no snapshot: this one step deletes it, the rest is tidying.
-            folder.Directory.Files.Unlink(folder.Directory.Descriptor, names.Current);
+            folder.Directory.Remove(names.Current);
             SyncLast(folder, $"deletion of snapshot '{name}'");
             folder.Sweep(past.Everything());
             return 0;
@@ -155,7 +155,8 @@ public sealed partial class SnapshotStore
         }
         catch (FileCallException error)
         {
-            throw new KvPersistenceException($"store {StorePath}", "that the file system does as asked", error.Message, error);
+            string what = error.OutcomeUnknown ? $"{error.Message}; whether it was done cannot be found out" : error.Message;
+            throw new KvPersistenceException($"store {StorePath}", "that the file system does as asked", what, error, error.OutcomeUnknown);
         }
     }
 
