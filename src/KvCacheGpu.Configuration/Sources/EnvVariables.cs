@@ -31,6 +31,11 @@ internal static class EnvVariables
             int equals = line.IndexOf('=', StringComparison.Ordinal);
             string name = (equals < 0 ? line.Split(' ', '\t')[0] : line[..equals]).TrimEnd();
             string where = source.At(i + 1, name);
+            if (found.Count == ConfigNode.MostValues)
+            {
+                throw ConfigNode.TooMany(where);
+            }
+
             if (equals < 0 || name.Any(char.IsWhiteSpace))
             {
                 throw new KvConfigurationException(where, "NAME=value", $"\"{line}\"");
