@@ -7,12 +7,13 @@ namespace KvCacheGpu.Import;
 public sealed class CacheFile : IDisposable
 {
     private const int StartBytes = 512;
+    private const int BytesOfPiece = 16;
 
     private readonly IDisposable? _handle;
 
-    private CacheFile(IDisposable? handle, CacheFormat format, PickleValue root)
+    private CacheFile(IDisposable? handle, CacheFormat format, PickleValue root, long mostPieces)
     {
-        (_handle, Format, Root) = (handle, format, root);
+        (_handle, Format, Root, MostPieces) = (handle, format, root, mostPieces);
         Tensors = PickleWalk.Tensors(root);
     }
 
@@ -23,6 +24,9 @@ public sealed class CacheFile : IDisposable
     public IReadOnlyList<NamedTensor> Tensors { get; }
 
     internal PickleValue Root { get; }
+
+    /// <summary>How many pieces its tensors may be cut into.</summary>
+    internal long MostPieces { get; }
 
     /// <summary>Opens a file.</summary>
     /// <param name="path">The file.</param>
@@ -79,6 +83,7 @@ public sealed class CacheFile : IDisposable
     private static CacheFile Read(ByteSource file, ByteSource[] buffers, ImportLimits limits, IDisposable? handle)
     {
         ReadBudget budget = new(limits);
+        long pieces = Math.Min(limits.Pieces, (file.Length + buffers.Sum(buffer => buffer.Length)) / BytesOfPiece);
         Span<byte> start = stackalloc byte[(int)Math.Min(StartBytes, file.Length)];
         file.Read(0, start);
         if (ForeignFile.NameOf(start) is { } foreign)
@@ -88,19 +93,19 @@ public sealed class CacheFile : IDisposable
 
         if (start.StartsWith("PK\x03\x04"u8))
         {
-            return new CacheFile(handle, CacheFormat.TorchZip, ZipTorch.Read(file, budget));
+            return new CacheFile(handle, CacheFormat.TorchZip, ZipTorch.Read(file, budget), pieces);
         }
 
         if (TarArchive.Is(file))
         {
-            return new CacheFile(handle, CacheFormat.TorchTar, TarTorch.Read(file, budget));
+            return new CacheFile(handle, CacheFormat.TorchTar, TarTorch.Read(file, budget), pieces);
         }
 
         PickleMachine machine = new(file, budget) { Buffers = buffers };
         PickleValue root = machine.Run();
         if (LegacyTorch.IsMagic(root))
         {
-            return new CacheFile(handle, CacheFormat.TorchLegacy, LegacyTorch.Read(machine, file));
+            return new CacheFile(handle, CacheFormat.TorchLegacy, LegacyTorch.Read(machine, file), pieces);
         }
 
         if (machine.Input.Remaining > 0)
@@ -109,7 +114,7 @@ public sealed class CacheFile : IDisposable
         }
 
         return machine.BuffersUsed == buffers.Length
-            ? new CacheFile(handle, CacheFormat.Pickle, root)
+            ? new CacheFile(handle, CacheFormat.Pickle, root, pieces)
             : throw ImportException.Corrupt("buffers", null, $"{machine.BuffersUsed}, as the stream asks for", $"{buffers.Length}");
     }
 

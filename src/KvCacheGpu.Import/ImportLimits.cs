@@ -30,7 +30,7 @@ public sealed record ImportLimits
     /// <summary>Bytes of a global's module, and of its name. Default: 256.</summary>
     public int GlobalNameBytes { get; init; } = 256;
 
-    /// <summary>Tensors and arrays. Default: 100,000.</summary>
+    /// <summary>Tensors and arrays, each counted wherever it occurs. Default: 100,000.</summary>
     public int Tensors { get; init; } = 100_000;
 
     /// <summary>Members of an archive. Default: 1,000,000.</summary>
@@ -38,4 +38,10 @@ public sealed record ImportLimits
 
     /// <summary>Bytes of all tensors as if each were copied out: what several share counts for each. Default: 64 GiB.</summary>
     public long TensorBytes { get; init; } = 64L << 30;
+
+    /// <summary>
+    /// Pieces that <see cref="MappedCache"/> cuts tensors into: one for each layer and row of a batch. Never more than one for every
+    /// 16 bytes of the file either, which is the least that keys or values of a head take. Default: 1,000,000.
+    /// </summary>
+    public int Pieces { get; init; } = 1_000_000;
 }

@@ -34,6 +34,7 @@ public sealed partial class KvCache
         CancellationToken cancellationToken = default)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
+        KvText.WellFormed(path, nameof(path));
         ObjectDisposedException.ThrowIf(_disposed, this);
         return Task.Run(() => LoadFile(Path.GetFullPath(path), importers ?? [], options, progress, cancellationToken), cancellationToken);
     }

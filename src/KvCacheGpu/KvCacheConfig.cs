@@ -133,7 +133,12 @@ public sealed partial class KvCacheConfig
     public bool PrefixEvents { get; set; }
 
     /// <summary>What the keys and values are of; part of every prefix's name. The default value is null.</summary>
-    public string? ModelFingerprint { get; set; }
+    /// <exception cref="ArgumentException">Longer than 64 KiB of UTF-8, or half of a surrogate pair in it, which UTF-8 cannot say.</exception>
+    public string? ModelFingerprint
+    {
+        get;
+        set => field = SnapshotLimits.Checked(value, nameof(ModelFingerprint));
+    }
 
     /// <summary>
     /// For finding errors: fills freed pages with 0xDB and fresh ones with NaN, so that a stale read shows. The default value is false.

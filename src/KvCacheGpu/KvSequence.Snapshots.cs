@@ -9,7 +9,12 @@ public sealed partial class KvSequence
     /// What snapshots call the sequence; with its tenant unique among those saved together. The default value is null: its place among them,
     /// counted from 0, or the next number that none of them has for its name. Forks do not inherit it.
     /// </summary>
-    public string? Name { get; set; }
+    /// <exception cref="ArgumentException">Longer than 64 KiB of UTF-8, or half of a surrogate pair in it, which UTF-8 cannot say.</exception>
+    public string? Name
+    {
+        get;
+        set => field = SnapshotLimits.Checked(value, nameof(Name));
+    }
 
     /// <summary>
     /// What snapshots keep for the host, copied when it is set: at most 900 pieces of 64 KiB of UTF-8 each. Keys that begin with "kvcache." are

@@ -110,6 +110,17 @@ public sealed class TorchWriterTests
         Directory.Delete(folder, recursive: true);
     }
 
+    [Theory]
+    [InlineData('\udbff')]
+    [InlineData('\udc07')]
+    public void A_name_that_UTF_8_cannot_say_is_refused_before_anything_is_written(char half)
+    {
+        using MemoryStream stream = new();
+        TorchSequence sequence = new($"half {half}", 1, (_, _, _, _, _) => { });
+        Assert.ThrowsAny<ArgumentException>(() => TorchWriter.Write(stream, new ImportGeometry(1, 1, 2, 2), ElementType.Float32, [sequence]));
+        Assert.Equal(0, stream.Length);
+    }
+
     private static byte[] LegacyHead(long elements)
     {
         PickleOutput root = new();

@@ -34,6 +34,12 @@ internal sealed class ChangeJournal(RootedFiles files)
         catch (KvCacheException error)
         {
             Undo(real, error);
+            if (error is KvPersistenceException { OutcomeUnknown: true })
+            {
+                // What was not known of one file is known now that all are as before.
+                throw new KvPersistenceException("change of the configuration, which is undone", error.Expected, error.Actual, error);
+            }
+
             throw;
         }
 

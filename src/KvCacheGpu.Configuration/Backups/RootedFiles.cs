@@ -32,6 +32,7 @@ internal sealed class RootedFiles(IStoreFiles files, string root)
     });
 
     /// <summary>Puts a file in the place of another, in one step that survives a power loss. It stays its owner's, where this process may give it away.</summary>
+    /// <exception cref="KvPersistenceException">The old file is there (E005), unless the outcome is unknown: then it is the old or the new one, whole.</exception>
     public void Replace(string path, FileImage image) => Guarded(path, () =>
     {
         using OpenFile folder = OpenFolder(path, make: true, out string name);
@@ -53,7 +54,7 @@ internal sealed class RootedFiles(IStoreFiles files, string root)
                 throw new KvPersistenceException($"file {path}, read again", "the bytes just written", "others");
             }
 
-            files.Rename(folder.Descriptor, temporary, name);
+            folder.Replace(temporary, name, image.Bytes);
         }
         catch
         {
@@ -61,21 +62,30 @@ internal sealed class RootedFiles(IStoreFiles files, string root)
             throw;
         }
 
-        folder.Sync();
+        SyncLast(folder);
         return 0;
     });
 
     /// <summary>Removes a file, if there is one.</summary>
+    /// <exception cref="KvPersistenceException">The file is there (E005), unless the outcome is unknown.</exception>
     public void Remove(string path) => Guarded(path, () =>
     {
+        OpenFile folder;
+        string name;
         try
         {
-            using OpenFile folder = OpenFolder(path, make: false, out string name);
-            files.Unlink(folder.Descriptor, name);
-            folder.Sync();
+            folder = OpenFolder(path, make: false, out name);
         }
         catch (FileCallException error) when (error.Error == FileCallException.NoEntry)
         {
+            return 0;
+        }
+
+        using (folder)
+        {
+            // One that is not there may have been removed by someone who could not sync that.
+            folder.Remove(name);
+            SyncLast(folder);
         }
 
         return 0;
@@ -117,7 +127,7 @@ internal sealed class RootedFiles(IStoreFiles files, string root)
     /// <summary>What is wrong with a path, or null.</summary>
     public static string? FlawOf(string path) =>
         path.Length == 0 || path.Contains('\0', StringComparison.Ordinal) || path.Contains('\\', StringComparison.Ordinal)
-            || path.Split('/').Any(part => part is "" or "." or "..")
+            || KvText.Flaw(path) is not null || path.Split('/').Any(part => part is "" or "." or "..")
             ? "a path that leads elsewhere"
             : null;
 
@@ -160,7 +170,7 @@ internal sealed class RootedFiles(IStoreFiles files, string root)
         }
         catch (FileCallException error) when (make && error.Error == FileCallException.NoEntry)
         {
-            files.MakeDirectory(path);
+            Make(path);
             parent.Sync();
             return new OpenFile(files, files.OpenDirectory(path));
         }
@@ -176,6 +186,30 @@ internal sealed class RootedFiles(IStoreFiles files, string root)
         catch (FileCallException error) when (error.Error == FileCallException.NoEntry)
         {
             return null;
+        }
+    }
+
+    private void Make(string path)
+    {
+        try
+        {
+            files.MakeDirectory(path);
+        }
+        catch (FileCallException error) when (error.Error != FileCallException.NoEntry)
+        {
+            // Made meanwhile, or made and the answer was lost: opening it says so, and why not where it is not there.
+        }
+    }
+
+    private static void SyncLast(OpenFile folder)
+    {
+        try
+        {
+            folder.Sync();
+        }
+        catch (FileCallException error)
+        {
+            throw error.WithUnknownOutcome();
         }
     }
 
@@ -226,7 +260,7 @@ internal sealed class RootedFiles(IStoreFiles files, string root)
         }
         catch (FileCallException error)
         {
-            throw new KvPersistenceException($"{root}/{path}", "a disk that takes and gives it", error.Message, error);
+            throw new KvPersistenceException($"{root}/{path}", "a disk that takes and gives it", error.Message, error, error.OutcomeUnknown);
         }
     }
 }

@@ -28,7 +28,7 @@ internal sealed record KeyDomain(string Allowed, bool IsText, bool TakesNull, Re
             : null);
 
     public static KeyDomain Path { get; } = new("a path, or nothing", true, true, (text, _) =>
-        text.Length > 0 && !text.Contains('\0', StringComparison.Ordinal) ? text : null);
+        text.Length > 0 && !text.Contains('\0', StringComparison.Ordinal) && KvText.Flaw(text) is null ? text : null);
 
     public static KeyDomain Whole(int least, int most = int.MaxValue, bool takesNull = false)
     {

@@ -3,9 +3,19 @@ namespace KvCacheGpu.Configuration;
 /// <summary>The known name that a mistyped one probably means.</summary>
 internal static class NearestName
 {
-    /// <summary>The nearest of names by Levenshtein distance (Levenshtein 1966); null where more than a third of the letters differ.</summary>
+    private const int Longest = 64;
+
+    /// <summary>
+    /// The nearest of names by Levenshtein distance (Levenshtein 1966); null where more than a third of the letters differ. Names that are longer than any
+    /// known one are not compared: a file may hold one of a megabyte.
+    /// </summary>
     public static string? Of(string name, IEnumerable<string> known)
     {
+        if (name.Length > Longest)
+        {
+            return null;
+        }
+
         (string Name, int Distance) best = known
             .Select(candidate => (candidate, Distance(name.ToLowerInvariant(), candidate)))
             .MinBy(pair => pair.Item2);

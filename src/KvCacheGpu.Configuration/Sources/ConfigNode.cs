@@ -32,8 +32,13 @@ internal sealed record ConfigNode(NodeKind Kind, string? Text, int Line, IReadOn
     /// <summary>Deeper files are refused: no configuration nests so far.</summary>
     public const int MostDepth = 32;
 
+    /// <summary>More values are refused: a file of a megabyte would take a hundred of memory, and no configuration has so many.</summary>
+    public const int MostValues = 10_000;
+
     /// <summary>Where it stands; of YAML alone.</summary>
     public YamlPlace Place { get; init; }
+
+    public static KvConfigurationException TooMany(string where) => new(where, $"at most {MostValues} values in a configuration", "more");
 
     public static ConfigNode Scalar(NodeKind kind, string? text, int line) => new(kind, text, line, []);
 }

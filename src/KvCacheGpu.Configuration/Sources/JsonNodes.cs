@@ -12,6 +12,7 @@ internal ref struct JsonNodes
     private string? _key;
     private int _line = 1;
     private int _counted;
+    private int _values;
 
     private JsonNodes(SourceText source, ReadOnlySpan<byte> bytes)
     {
@@ -53,6 +54,11 @@ internal ref struct JsonNodes
     private ConfigNode Value()
     {
         int line = Line();
+        if (++_values > ConfigNode.MostValues)
+        {
+            throw ConfigNode.TooMany(_source.At(line, _key));
+        }
+
         switch (_reader.TokenType)
         {
             case JsonTokenType.StartObject:

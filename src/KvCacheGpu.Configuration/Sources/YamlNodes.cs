@@ -12,6 +12,7 @@ internal sealed class YamlNodes
     private readonly SourceText _source;
     private readonly Parser _parser;
     private string? _key;
+    private int _values;
 
     private YamlNodes(SourceText source)
     {
@@ -62,6 +63,11 @@ internal sealed class YamlNodes
         Refuse(next is AnchorAlias, line, "an alias");
         Refuse(next is NodeEvent { Anchor.IsEmpty: false }, line, "an anchor");
         Refuse(next is NodeEvent { Tag.IsEmpty: false }, line, "a tag");
+        if (++_values > ConfigNode.MostValues)
+        {
+            throw ConfigNode.TooMany(_source.At(line, _key));
+        }
+
         if (depth > ConfigNode.MostDepth)
         {
             throw new KvConfigurationException(_source.At(line, _key), $"at most {ConfigNode.MostDepth} levels", "more");

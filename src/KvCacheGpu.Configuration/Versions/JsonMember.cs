@@ -28,7 +28,8 @@ internal sealed record JsonMember(string Name, int NameStart, int ValueStart, in
                 throw new KvConfigurationException($"{path}:1", "a JSON object", "something else");
             }
 
-            List<JsonMember> root = ReadObject(ref reader, path, text, places);
+            int values = 0;
+            List<JsonMember> root = ReadObject(ref reader, path, text, places, ref values);
             while (reader.Read())
             {
             }
@@ -104,14 +105,20 @@ internal sealed record JsonMember(string Name, int NameStart, int ValueStart, in
         return at;
     }
 
-    private static List<JsonMember> ReadObject(ref Utf8JsonReader reader, string path, string text, int[] places)
+    private static List<JsonMember> ReadObject(ref Utf8JsonReader reader, string path, string text, int[] places, ref int values)
     {
         var members = new List<JsonMember>();
+        var names = new HashSet<string>(StringComparer.Ordinal);
         while (reader.Read() && reader.TokenType != JsonTokenType.EndObject)
         {
             string name = reader.GetString()!;
             int nameStart = places[reader.TokenStartIndex];
-            if (members.Exists(member => member.Name == name))
+            if (++values > ConfigNode.MostValues)
+            {
+                throw ConfigNode.TooMany($"{path}:{TextFile.LineOf(text, nameStart)}: {name}");
+            }
+
+            if (!names.Add(name))
             {
                 throw new KvConfigurationException($"{path}:{TextFile.LineOf(text, nameStart)}: {name}", "one of that key", "it twice");
             }
@@ -120,7 +127,7 @@ internal sealed record JsonMember(string Name, int NameStart, int ValueStart, in
             int start = places[reader.TokenStartIndex];
             string value = reader.TokenType == JsonTokenType.String ? reader.GetString()! : string.Empty;
             bool isText = reader.TokenType == JsonTokenType.String;
-            List<JsonMember>? inner = reader.TokenType == JsonTokenType.StartObject ? ReadObject(ref reader, path, text, places) : null;
+            List<JsonMember>? inner = reader.TokenType == JsonTokenType.StartObject ? ReadObject(ref reader, path, text, places, ref values) : null;
             reader.Skip();
             int end = places[reader.BytesConsumed];
             members.Add(new JsonMember(name, nameStart, start, end, isText ? value : text[start..end], inner));

@@ -69,7 +69,7 @@ internal sealed class YamlText : IConfigText
             lines.InsertRange(member.Line - 1, rest.Select((one, i) => one + (i == rest.Length - 1 ? ending : newLine)));
         }
 
-        YamlText result = Checked(string.Concat(lines), [.. old.Select(member => "/" + member.Name)], HasSection ? [] : settings);
+        YamlText result = Checked(string.Concat(lines), [.. old.Select(member => member.Name)], HasSection ? [] : settings);
         return HasSection ? result.Add(settings) : result;
     }
 
@@ -149,17 +149,28 @@ internal sealed class YamlText : IConfigText
         _ => node.Text,
     };
 
-    // Every scalar by its path: what an edit must not change.
-    private static IEnumerable<(string Path, string? Value)> Leaves(ConfigNode node, string path = "") => node.Members.Count == 0
-        ? node.Kind == NodeKind.Mapping ? [] : [(path, node.Text)]
-        : node.Members.SelectMany((member, i) => Leaves(member.Node, $"{path}/{(node.Kind == NodeKind.Sequence ? $"{i}" : member.Name)}"));
+    // Whether each scalar is where it was: what an edit must not change.
+    private static bool IsKept(ConfigNode before, ConfigNode? after)
+    {
+        if (before.Members.Count == 0)
+        {
+            return before.Kind == NodeKind.Mapping || (after is { Members.Count: 0 } && after.Kind != NodeKind.Mapping && after.Text == before.Text);
+        }
+
+        if (before.Kind == NodeKind.Sequence)
+        {
+            return after?.Kind == NodeKind.Sequence && before.Members.Index().All(one => one.Index < after.Members.Count && IsKept(one.Item.Node, after.Members[one.Index].Node));
+        }
+
+        Dictionary<string, ConfigNode> members = after?.Kind == NodeKind.Mapping ? after.Members.ToDictionary(member => member.Name, member => member.Node, StringComparer.Ordinal) : [];
+        return before.Members.All(member => IsKept(member.Node, members.GetValueOrDefault(member.Name)));
+    }
 
     // YAML has more forms than an edit by lines can know: what is read afterwards decides.
     private YamlText Checked(string text, string[] gone, IReadOnlyList<Setting> settings)
     {
         var edited = new YamlText(_path, _mark + text);
-        HashSet<(string, string?)> after = [.. Leaves(edited._root)];
-        bool isWhole = Leaves(_root).All(leaf => gone.Contains(leaf.Path) || after.Contains(leaf));
+        bool isWhole = IsKept(_root with { Members = [.. _root.Members.Where(member => !gone.Contains(member.Name))] }, edited._root);
         return isWhole && settings.All(setting => edited.Find(setting.Key) == setting.Value)
             ? edited
             : throw ByHand();

@@ -1,5 +1,3 @@
-using System.Text;
-
 namespace KvCacheGpu.Configuration;
 
 /// <summary>Puts a configuration's file in its place: the new one or the old one is there at every moment, also after a power loss.</summary>
@@ -19,11 +17,11 @@ internal static class ConfigurationFile
         };
     }
 
-    /// <summary>Writes; a file that is there keeps its permissions.</summary>
+    /// <summary>Writes; a file that is there keeps its permissions. A value that UTF-8 cannot say is an <see cref="ArgumentException"/>: it would be read as another.</summary>
     public static void Write(IStoreFiles files, string path, string text)
     {
         string whole = Path.GetFullPath(path), name = Path.GetFileName(whole);
         RootedFiles folder = new(files, Path.GetDirectoryName(whole)!);
-        folder.Replace(name, new FileImage(Encoding.UTF8.GetBytes(text), folder.Read(name, TextFile.MostBytes)?.Mode ?? ReadableByAll));
+        folder.Replace(name, new FileImage(KvText.Strict.GetBytes(text), folder.Read(name, TextFile.MostBytes)?.Mode ?? ReadableByAll));
     }
 }

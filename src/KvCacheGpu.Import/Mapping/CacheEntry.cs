@@ -31,9 +31,9 @@ internal sealed class CacheEntry
     public string? Reason { get; private set; }
 
     /// <summary>The entries of a file.</summary>
-    public static List<CacheEntry> Of(PickleValue root, bool valuesAreKeys) => root is DictValue dict && PairsOf(dict, valuesAreKeys) is null
-        ? [.. dict.Items.Select(item => Read(item.Key, item.Value, valuesAreKeys))]
-        : [Read(null, root, valuesAreKeys)];
+    public static List<CacheEntry> Of(PickleValue root, bool valuesAreKeys, MappingBudget budget) => root is DictValue dict && PairsOf(dict, valuesAreKeys) is null
+        ? [.. dict.Items.Select(item => Read(item.Key, item.Value, valuesAreKeys, budget))]
+        : [Read(null, root, valuesAreKeys, budget)];
 
     /// <summary>Takes it out of the import.</summary>
     public void Quarantine(string reason)
@@ -44,9 +44,10 @@ internal sealed class CacheEntry
         }
     }
 
-    private static CacheEntry Read(PickleValue? key, PickleValue value, bool valuesAreKeys)
+    private static CacheEntry Read(PickleValue? key, PickleValue value, bool valuesAreKeys, MappingBudget budget)
     {
         CacheEntry entry = new(key);
+        budget.CountText(entry.Path.Length);
         if (PairsOf(value, valuesAreKeys) is { } pairs)
         {
             entry.Pairs = pairs;

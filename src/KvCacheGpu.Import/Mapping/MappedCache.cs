@@ -31,11 +31,14 @@ public sealed class MappedCache
     /// An entry that is one tensor, [2] and one of these, is imported only where it is declared, and so are layers as the first of four axes.
     /// </param>
     /// <param name="lossless">Whether entries of float64 are quarantined where float32 does not have every element. Default: false; <see cref="Loss"/> says what is lost.</param>
-    /// <exception cref="ImportException">The file has become shorter (E004).</exception>
+    /// <exception cref="ImportException">
+    /// The file has become shorter, or would be cut into more pieces than <see cref="ImportLimits.Pieces"/>, or into too many long names (E004).
+    /// </exception>
     public static MappedCache Of(CacheFile file, ImportGeometry? geometry = null, bool lossless = false)
     {
         ArgumentNullException.ThrowIfNull(file);
-        List<CacheEntry> entries = CacheEntry.Of(file.Root, geometry?.ValuesAreKeys ?? false);
+        MappingBudget budget = new(file.MostPieces);
+        List<CacheEntry> entries = CacheEntry.Of(file.Root, geometry?.ValuesAreKeys ?? false, budget);
         if (geometry is null)
         {
             entries.FindAll(e => e.IsStacked).ForEach(e => e.Quarantine("one tensor for keys and values, whose axes a declared geometry has to tell apart"));
@@ -51,7 +54,7 @@ public sealed class MappedCache
         }
         else
         {
-            sequences = new SequenceAssembly(geometry, entries).Run();
+            sequences = new SequenceAssembly(geometry, entries, budget).Run();
         }
 
         return new MappedCache(geometry, [.. entries.Select(e => new MappedEntry(e.Path, e.Outcome, e.Reason) { Loss = e.Loss })], sequences);

@@ -1,7 +1,7 @@
 namespace KvCacheGpu.Import;
 
 /// <summary>Makes sequences of entries: tells axes apart, sorts parts by layer and position, and quarantines what has no place.</summary>
-internal sealed class SequenceAssembly(ImportGeometry geometry, List<CacheEntry> entries)
+internal sealed class SequenceAssembly(ImportGeometry geometry, List<CacheEntry> entries, MappingBudget budget)
 {
     private readonly Dictionary<(int Rank, bool IsValue), AxisOrder> _orders = [];
 
@@ -47,6 +47,7 @@ internal sealed class SequenceAssembly(ImportGeometry geometry, List<CacheEntry>
                 && (rank == 4 ? CachePlace.Of(entry.Key, isToken: false).Layer is null : rank == 3 && entry.Key is IntegerValue));
             if (isStack && pair.Values.Shape.Count == rank && pair.Keys.Shape[0] == geometry.Layers && pair.Values.Shape[0] == geometry.Layers)
             {
+                budget.CountLayers(2 * geometry.Layers);
                 entry.Pairs = [.. Enumerable.Range(0, geometry.Layers).Select(layer => new TensorPair(pair.Keys.At(layer), pair.Values.At(layer)))];
             }
         }
@@ -103,6 +104,8 @@ internal sealed class SequenceAssembly(ImportGeometry geometry, List<CacheEntry>
         }
         else
         {
+            budget.CountRows(((Int128)shape[0] - 1) * pairs.Length * 2);
+            budget.CountText(((Int128)shape[0] - 1) * place.Sequence.Length);
             (sessions.TryGetValue(place.Sequence, out List<PlacedEntry>? parts) ? parts : sessions[place.Sequence] = []).Add(new PlacedEntry(entry, place, pairs));
         }
     }

@@ -3,7 +3,7 @@ namespace KvCacheGpu.Import;
 /// <summary>An entry with its place, its tensors as [batch][tokens][heads][width].</summary>
 internal readonly record struct PlacedEntry(CacheEntry Entry, CachePlace Place, TensorPair[] Pairs);
 
-/// <summary>Joins what belongs to one sequence.</summary>
+/// <summary>Joins what belongs to one sequence. Layers that are there are kept by number: a file may name a layer of thousands and hold no other.</summary>
 internal static class SessionParts
 {
     /// <summary>The sequence, one per row of a batch; none where parts are missing.</summary>
@@ -21,44 +21,44 @@ internal static class SessionParts
 
     private static List<MappedSequence> ByLayer(string name, List<PlacedEntry> parts, ImportGeometry geometry)
     {
-        TensorPair?[] layers = new TensorPair?[geometry.Layers];
+        Dictionary<int, TensorPair> layers = [];
         foreach (PlacedEntry part in parts)
         {
-            Fill(part, layers);
+            Fill(part, layers, geometry.Layers);
         }
 
-        int missing = Array.IndexOf(layers, null);
         IReadOnlyList<long> first = parts[0].Pairs[0].Keys.Shape;
-        bool isEven = layers.All(l => l is null || (l.Value.Keys.Shape[0] == first[0] && l.Value.Keys.Shape[1] == first[1]));
-        if (missing >= 0 || !isEven)
+        bool isWhole = layers.Count == geometry.Layers;
+        if (!isWhole || layers.Values.Any(l => l.Keys.Shape[0] != first[0] || l.Keys.Shape[1] != first[1]))
         {
-            parts.ForEach(part => part.Entry.Quarantine(missing >= 0 ? $"layer {missing} is missing" : "layers of different lengths"));
+            int missing = isWhole ? -1 : Enumerable.Range(0, geometry.Layers).First(layer => !layers.ContainsKey(layer));
+            parts.ForEach(part => part.Entry.Quarantine(isWhole ? "layers of different lengths" : $"layer {missing} is missing"));
             return [];
         }
 
         return
         [
             .. Enumerable.Range(0, (int)first[0]).Select(row => new MappedSequence(
-                first[0] == 1 ? name : $"{name}[{row}]", [.. layers.Select(l => new[] { new TensorPair(l!.Value.Keys.At(row), l.Value.Values.At(row)) })])),
+                first[0] == 1 ? name : $"{name}[{row}]", [.. Enumerable.Range(0, geometry.Layers).Select(l => new[] { new TensorPair(layers[l].Keys.At(row), layers[l].Values.At(row)) })])),
         ];
     }
 
     // A sequence reaches from position 0 to the first gap: what is beyond has lost what it attended to.
     private static List<MappedSequence> ByPosition(string name, List<PlacedEntry> parts, ImportGeometry geometry)
     {
-        Dictionary<Int128, TensorPair?[]> positions = [];
+        Dictionary<Int128, Dictionary<int, TensorPair>> positions = [];
         foreach (PlacedEntry part in parts)
         {
-            if (!positions.TryGetValue(part.Place.Position!.Value, out TensorPair?[]? layers))
+            if (!positions.TryGetValue(part.Place.Position!.Value, out Dictionary<int, TensorPair>? layers))
             {
-                positions.Add(part.Place.Position.Value, layers = new TensorPair?[geometry.Layers]);
+                positions.Add(part.Place.Position.Value, layers = []);
             }
 
-            Fill(part, layers);
+            Fill(part, layers, geometry.Layers);
         }
 
         int tokens = 0;
-        while (positions.TryGetValue(tokens, out TensorPair?[]? layers) && !layers.Contains(null))
+        while (positions.TryGetValue(tokens, out Dictionary<int, TensorPair>? layers) && layers.Count == geometry.Layers)
         {
             tokens++;
         }
@@ -70,7 +70,7 @@ internal static class SessionParts
 
         TensorPair At(int position, int layer)
         {
-            TensorPair pair = positions[position][layer]!.Value;
+            TensorPair pair = positions[position][layer];
             return new TensorPair(pair.Keys.At(0), pair.Values.At(0));
         }
 
@@ -79,18 +79,18 @@ internal static class SessionParts
             : [new MappedSequence(name, [.. Enumerable.Range(0, geometry.Layers).Select(layer => Enumerable.Range(0, tokens).Select(p => At(p, layer)).ToArray())])];
     }
 
-    private static void Fill(PlacedEntry part, TensorPair?[] layers)
+    private static void Fill(PlacedEntry part, Dictionary<int, TensorPair> layers, int all)
     {
-        int first = (int)Int128.Clamp(part.Place.Layer ?? 0, -1, layers.Length);
-        if (first < 0 || first + part.Pairs.Length > layers.Length || layers.AsSpan(first, part.Pairs.Length).ContainsAnyExcept((TensorPair?)null))
+        int first = (int)Int128.Clamp(part.Place.Layer ?? 0, -1, all);
+        if (first < 0 || first + part.Pairs.Length > all || Enumerable.Range(first, part.Pairs.Length).Any(layers.ContainsKey))
         {
-            part.Entry.Quarantine($"a layer of {layers.Length} that is there already, or none of them");
+            part.Entry.Quarantine($"a layer of {all} that is there already, or none of them");
             return;
         }
 
         for (int i = 0; i < part.Pairs.Length; i++)
         {
-            layers[first + i] = part.Pairs[i];
+            layers.Add(first + i, part.Pairs[i]);
         }
     }
 }

@@ -3,7 +3,14 @@ namespace KvCacheGpu.Import;
 /// <summary>A value that holds others.</summary>
 internal abstract class ContainerValue : PickleValue
 {
+    private long _tensors;
+    private Int128 _tensorBytes;
+
     protected ContainerValue() => Depth = 1;
+
+    public override long Tensors => _tensors;
+
+    public override Int128 TensorBytes => _tensorBytes;
 
     /// <summary>Takes note of a value that is put in.</summary>
     protected void Hold(PickleValue value, ReadBudget budget, long offset)
@@ -22,7 +29,9 @@ internal abstract class ContainerValue : PickleValue
         Depth = Math.Max(Depth, value.Depth + 1);
         Weight += value.Weight;
         HoldsTensor |= value.HoldsTensor;
-        budget.CheckShape(Depth, Weight, offset);
+        _tensors += value.Tensors;
+        _tensorBytes += value.TensorBytes;
+        budget.CheckShape(this, offset);
     }
 }
 
@@ -57,7 +66,7 @@ internal sealed class ListValue : ContainerValue
 /// <summary>A dict, in the order in which it was filled. A key that comes twice is refused: nothing is dropped.</summary>
 internal sealed class DictValue : ContainerValue
 {
-    private readonly HashSet<PickleValue> _keys = new(PickleKeys.Comparer);
+    private HashSet<PickleValue>? _keys;
 
     public List<KeyValuePair<PickleValue, PickleValue>> Items { get; } = [];
 
@@ -73,7 +82,7 @@ internal sealed class DictValue : ContainerValue
 
         Hold(key, budget, offset);
         Hold(value, budget, offset);
-        if (!_keys.Add(key))
+        if (!(_keys ??= new(PickleKeys.Comparer)).Add(key))
         {
             throw ImportException.Corrupt("dict key", offset, "each key once", $"{PickleKeys.Text(key)} again");
         }

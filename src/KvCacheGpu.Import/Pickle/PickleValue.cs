@@ -12,6 +12,12 @@ internal abstract class PickleValue
     /// <summary>Whether it is a tensor or a storage, or holds one: such a value must not be left out.</summary>
     public bool HoldsTensor { get; protected set; }
 
+    /// <summary>Tensors within, each counted wherever it occurs: a stream may make one and name it a million times.</summary>
+    public virtual long Tensors => 0;
+
+    /// <summary>Bytes of those tensors' elements, counted alike.</summary>
+    public virtual Int128 TensorBytes => 0;
+
     /// <summary>Whether a container holds it: from then on it must not change, so that depth and weight stay true and no cycle can close.</summary>
     public bool IsHeld { get; set; }
 }
@@ -100,4 +106,8 @@ internal sealed class TensorValue : PickleValue
     public TensorValue(ImportTensor? tensor) => (Tensor, HoldsTensor) = (tensor, true);
 
     public ImportTensor? Tensor { get; set; }
+
+    public override long Tensors => 1;
+
+    public override Int128 TensorBytes => Tensor is { } made ? (Int128)made.Count * made.Type.Bytes() : 0;
 }

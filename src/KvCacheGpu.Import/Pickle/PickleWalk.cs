@@ -6,9 +6,6 @@ namespace KvCacheGpu.Import;
 /// <summary>Visits what a file holds, from the root down, without recursion.</summary>
 internal static class PickleWalk
 {
-    // Objects may share parts that each path then names anew: paths together stay within this.
-    private const long LongestPaths = 16 << 20;
-
     /// <summary>The tensors with their paths.</summary>
     public static List<NamedTensor> Tensors(PickleValue root)
     {
@@ -18,7 +15,7 @@ internal static class PickleWalk
         {
             if (leaf is TensorValue value)
             {
-                ReadBudget.Check("paths", characters += path.Length, LongestPaths, 0);
+                ReadBudget.Check("paths", characters += path.Length, ReadBudget.TextCharacters, null);
                 tensors.Add(new NamedTensor(path.ToString(), value.Tensor!));
             }
         }

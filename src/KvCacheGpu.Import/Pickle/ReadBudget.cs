@@ -3,6 +3,9 @@ namespace KvCacheGpu.Import;
 /// <summary>What is left of the limits for one file, nested streams included.</summary>
 internal sealed class ReadBudget(ImportLimits limits)
 {
+    /// <summary>Characters of all paths, and of all names. Objects may share parts, each of which every path names anew.</summary>
+    public const long TextCharacters = 16 << 20;
+
     private long _pickleBytes;
     private long _opcodes;
     private int _tensors;
@@ -16,22 +19,24 @@ internal sealed class ReadBudget(ImportLimits limits)
     /// <summary>Counts bytes of a stream, other than payload.</summary>
     public void CountPickle(long bytes, long offset) => Check("pickle bytes", _pickleBytes += bytes, Limits.PickleBytes, offset);
 
-    /// <summary>Counts a tensor and the bytes that it would take on its own.</summary>
+    /// <summary>Counts a tensor that is made, used or not, and the bytes that it would take on its own.</summary>
     public void CountTensor(Int128 bytes, long offset)
     {
         Check("tensors", ++_tensors, Limits.Tensors, offset);
         Check("tensor bytes", _tensorBytes += bytes, Limits.TensorBytes, offset);
     }
 
-    /// <summary>Checks how deep and how large a container has become.</summary>
-    public void CheckShape(int depth, long weight, long offset)
+    /// <summary>Checks how deep and how large a container has become; tensors count as often as they occur in it.</summary>
+    public void CheckShape(ContainerValue container, long offset)
     {
-        Check("depth", depth, Limits.Depth, offset);
-        Check("values of one object", weight, Limits.Opcodes, offset);
+        Check("depth", container.Depth, Limits.Depth, offset);
+        Check("values of one object", container.Weight, Limits.Opcodes, offset);
+        Check("tensors", container.Tensors, Limits.Tensors, offset);
+        Check("tensor bytes", container.TensorBytes, Limits.TensorBytes, offset);
     }
 
     /// <summary>Refuses what is beyond a limit.</summary>
-    public static void Check(string what, Int128 actual, long limit, long offset)
+    public static void Check(string what, Int128 actual, long limit, long? offset)
     {
         if (actual > limit)
         {

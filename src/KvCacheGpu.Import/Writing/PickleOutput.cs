@@ -6,6 +6,9 @@ namespace KvCacheGpu.Import;
 /// <summary>Writes the opcodes of protocol 2 that a dict of tensors needs.</summary>
 internal sealed class PickleOutput
 {
+    // Two names must not become one: what UTF-8 cannot say is refused by an ArgumentException.
+    private static readonly UTF8Encoding _strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
+
     private readonly List<byte> _bytes = [];
 
     public PickleOutput()
@@ -24,7 +27,7 @@ internal sealed class PickleOutput
 
     public void Text(string text)
     {
-        byte[] utf8 = Encoding.UTF8.GetBytes(text);
+        byte[] utf8 = _strict.GetBytes(text);
         Write(Opcode.BINUNICODE);
         Number(utf8.Length, sizeof(int));
         _bytes.AddRange(utf8);

@@ -17,7 +17,7 @@ public static class TorchWriter
     /// <param name="geometry">The shape of every sequence.</param>
     /// <param name="type">The elements' type: float16, bfloat16 (both rounded to nearest even) or float32.</param>
     /// <param name="sequences">The sequences; names differ.</param>
-    /// <exception cref="ArgumentException">Another type, no tokens, or a name twice.</exception>
+    /// <exception cref="ArgumentException">Another type, no tokens, a name twice, or one that UTF-8 cannot say (half of a surrogate pair).</exception>
     public static void Write(Stream stream, ImportGeometry geometry, ElementType type, IReadOnlyList<TorchSequence> sequences)
     {
         ArgumentNullException.ThrowIfNull(stream);

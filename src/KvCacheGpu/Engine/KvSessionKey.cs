@@ -1,10 +1,18 @@
 namespace KvCacheGpu;
 
 /// <summary>Which session of an <see cref="UltraAdaptiveKvCacheEngine"/>. The default value is the one session that hosts without sessions use.</summary>
-/// <param name="Id">What the host calls it; null and "" are the default session.</param>
+/// <param name="Id">What the host calls it, as <see cref="KvSequence.Name"/> takes it; null and "" are the default session.</param>
 /// <param name="Tenant">Whose it is: named exactly where <see cref="KvTenancyOptions.MultiTenant"/> is on.</param>
 public readonly record struct KvSessionKey(string? Id, string? Tenant = null)
 {
+    /// <summary>What the host calls it; null and "" are the default session.</summary>
+    /// <exception cref="ArgumentException">Longer than 64 KiB of UTF-8, or half of a surrogate pair in it, which UTF-8 cannot say.</exception>
+    public string? Id { get; init => field = SnapshotLimits.Checked(value, nameof(Id)); } = SnapshotLimits.Checked(Id, nameof(Id));
+
+    /// <summary>Whose it is.</summary>
+    /// <exception cref="ArgumentException">As for <see cref="Id"/>.</exception>
+    public string? Tenant { get; init => field = SnapshotLimits.Checked(value, nameof(Tenant)); } = SnapshotLimits.Checked(Tenant, nameof(Tenant));
+
     /// <summary>A session of no tenant.</summary>
     public static implicit operator KvSessionKey(string id) => FromString(id);
 

@@ -9,7 +9,8 @@ public sealed class KvPersistenceException : KvCacheException
         : base("E005", what, expected, actual, inner) => OutcomeUnknown = outcomeUnknown;
 
     /// <summary>
-    /// Whether the very last sync failed: readers see the change now, a power loss may take it back. Old or new exactly, nothing between.
+    /// Whether it is not known what will be found: the very last sync failed, so that readers see the change now and a power loss may take it back, or the
+    /// one step that makes the change reported an error and nothing could be read about it. Old or new exactly, nothing between.
     /// </summary>
     public bool OutcomeUnknown { get; }
 }

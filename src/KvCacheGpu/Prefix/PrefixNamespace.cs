@@ -46,6 +46,7 @@ public sealed record PrefixNamespace
     public int PageTokens { get; init; }
 
     /// <summary>The parent of every first block.</summary>
+    /// <exception cref="ArgumentException">A text holds half of a surrogate pair, which UTF-8 cannot say: it would hash as another text does.</exception>
     public BlockHash ToHash()
     {
         var content = new ArrayBufferWriter<byte>();
@@ -68,10 +69,11 @@ public sealed record PrefixNamespace
 
     private static void Write(ArrayBufferWriter<byte> content, char tag, string? text)
     {
+        string said = KvText.WellFormed(text, "namespace") ?? "";
         content.Write([(byte)tag, (byte)(text is null ? 0 : 1)]);
-        BinaryPrimitives.WriteInt32LittleEndian(content.GetSpan(sizeof(int)), Encoding.UTF8.GetByteCount(text ?? ""));
+        BinaryPrimitives.WriteInt32LittleEndian(content.GetSpan(sizeof(int)), KvText.Strict.GetByteCount(said));
         content.Advance(sizeof(int));
-        Encoding.UTF8.GetBytes(text ?? "", content);
+        KvText.Strict.GetBytes(said, content);
     }
 
     private static void Write(ArrayBufferWriter<byte> content, char tag, long number)

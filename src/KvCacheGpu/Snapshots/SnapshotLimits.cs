@@ -32,11 +32,13 @@ public static class SnapshotLimits
     /// <summary>Columns of scores of one sequence.</summary>
     public const int ScoreColumns = 64;
 
-    internal static void CheckText(string? text, string name)
-    {
-        if (text is not null && Encoding.UTF8.GetByteCount(text) > TextBytes)
-        {
-            throw new ArgumentException($"expected at most {TextBytes} bytes of UTF-8, got {Encoding.UTF8.GetByteCount(text)}", name);
-        }
-    }
+    /// <summary>A text that a snapshot can hold: at most <see cref="TextBytes"/> of UTF-8, which can say all of it.</summary>
+    internal static string? Checked(string? text, string name) =>
+        Flaw(text) is { } flaw ? throw new ArgumentException($"expected {flaw}", name) : text;
+
+    /// <summary>What a text should be and is not, or null.</summary>
+    internal static string? Flaw(string? text) =>
+        KvText.Flaw(text) is { } flaw ? $"text that UTF-8 can say, got {flaw}"
+        : text is not null && Encoding.UTF8.GetByteCount(text) is > TextBytes and var bytes ? $"at most {TextBytes} bytes of UTF-8, got {bytes}"
+        : null;
 }

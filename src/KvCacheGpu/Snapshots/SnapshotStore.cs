@@ -17,6 +17,7 @@ public sealed partial class SnapshotStore
     private readonly Lock _writing = new();
 
     /// <summary>A store in a directory; saving makes it (not its parents) where there is none.</summary>
+    /// <exception cref="ArgumentException">No path, or one that UTF-8 cannot say, which would be the path of another store.</exception>
     /// <exception cref="KvUnsupportedException">Not on Linux.</exception>
     public SnapshotStore(string directory, SnapshotOptions? options = null)
         : this(directory, options ?? new SnapshotOptions(), LibcFiles.Instance)
@@ -26,6 +27,7 @@ public sealed partial class SnapshotStore
     internal SnapshotStore(string directory, SnapshotOptions options, IStoreFiles files)
     {
         ArgumentException.ThrowIfNullOrEmpty(directory);
+        KvText.WellFormed(directory, nameof(directory));
         (StorePath, _options, _files) = (Path.TrimEndingDirectorySeparator(Path.GetFullPath(directory)), options.Checked(), files);
     }
 
@@ -106,7 +108,7 @@ public sealed partial class SnapshotStore
             }
 
             // Without CURRENT there is no snapshot: this one step deletes it, the rest is tidying.
-            folder.Directory.Files.Unlink(folder.Directory.Descriptor, names.Current);
+            folder.Directory.Remove(names.Current);
             SyncLast(folder, $"deletion of snapshot '{name}'");
             folder.Sweep(past.Everything());
             return 0;
@@ -153,7 +155,8 @@ public sealed partial class SnapshotStore
         }
         catch (FileCallException error)
         {
-            throw new KvPersistenceException($"store {StorePath}", "that the file system does as asked", error.Message, error);
+            string what = error.OutcomeUnknown ? $"{error.Message}; whether it was done cannot be found out" : error.Message;
+            throw new KvPersistenceException($"store {StorePath}", "that the file system does as asked", what, error, error.OutcomeUnknown);
         }
     }
 

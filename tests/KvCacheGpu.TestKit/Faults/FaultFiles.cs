@@ -17,6 +17,12 @@ internal enum Fault
 
     /// <summary>One bit of what is written or read is another.</summary>
     BitFlip,
+
+    /// <summary>The operation takes effect and reports an error, as where a file server's answer is lost.</summary>
+    Late,
+
+    /// <summary>The operation takes effect and reports an error, and every one after it fails.</summary>
+    LateAndDead,
 }
 
 /// <summary>The file operations of a store on a <see cref="MemoryDisk"/>, counted; the one asked for fails.</summary>
@@ -39,6 +45,9 @@ internal sealed class FaultFiles(MemoryDisk disk) : IStoreFiles
     /// <summary>Called before each operation.</summary>
     public Action? Before { get; set; }
 
+    /// <summary>Called before each operation that changes something, with "rename NAME": says by <see cref="FailAt"/> whether it is the one that fails.</summary>
+    public Action<string>? BeforeCall { get; set; }
+
     /// <summary>Descriptors that were not closed.</summary>
     public int OpenDescriptors => _open.Count;
 
@@ -50,31 +59,33 @@ internal sealed class FaultFiles(MemoryDisk disk) : IStoreFiles
 
     public void MakeDirectory(string path)
     {
-        Step("mkdir", path);
-        disk.Make(path);
+        Step("mkdir", path, () => disk.Make(path));
     }
 
     public int Open(int directory, string name, FileUse use)
     {
-        Step("open", name);
+        Step("open", name, () => MakeFile(directory, name, use));
         DiskFile? file = Directory(directory).Find(name);
         if (use == FileUse.Read && file is null)
         {
             throw new FileCallException("open", name, FileCallException.NoEntry);
         }
 
-        if (use == FileUse.Create && file is not null)
+        return Add(new Descriptor(file!));
+    }
+
+    private void MakeFile(int directory, string name, FileUse use)
+    {
+        bool isThere = Directory(directory).Find(name) is not null;
+        if (use == FileUse.Create && isThere)
         {
-            throw new FileCallException("open", name, 17);
+            throw new FileCallException("open", name, FileCallException.Exists);
         }
 
-        if (file is null)
+        if (use != FileUse.Read && !isThere)
         {
-            file = new DiskFile();
-            Directory(directory).Set(name, file);
+            Directory(directory).Set(name, new DiskFile());
         }
-
-        return Add(new Descriptor(file));
     }
 
     public IReadOnlyList<string> List(int directory)
@@ -103,9 +114,9 @@ internal sealed class FaultFiles(MemoryDisk disk) : IStoreFiles
     public int Write(int file, ReadOnlySpan<byte> bytes, long offset)
     {
         bool isFull = Fires && Fault == Fault.NoSpace;
-        if (isFull)
+        if (isFull || IsLate)
         {
-            File(file).Write(bytes[..(bytes.Length / 2)], offset);
+            File(file).Write(isFull ? bytes[..(bytes.Length / 2)] : bytes, offset);
         }
 
         bool isBent = Step("write", "");
@@ -139,8 +150,7 @@ internal sealed class FaultFiles(MemoryDisk disk) : IStoreFiles
 
     public void SetMode(int file, int mode)
     {
-        Step("chmod", "");
-        File(file).Mode = mode;
+        Step("chmod", "", () => File(file).Mode = mode);
     }
 
     public FileOwner Owner(int file)
@@ -157,35 +167,41 @@ internal sealed class FaultFiles(MemoryDisk disk) : IStoreFiles
 
     public void Sync(int file)
     {
-        if (Fires && Fault is not (Fault.Short or Fault.BitFlip) && _open[file] is Descriptor failing)
+        if (Fires && !IsLate && Fault is not (Fault.Short or Fault.BitFlip) && _open[file] is Descriptor failing)
         {
             failing.File.Forget();
         }
 
-        Step("fsync", "");
-        if (_open[file] is Descriptor descriptor)
+        Step("fsync", "", () =>
         {
-            descriptor.File.Sync();
-        }
-        else
-        {
-            disk.Sync(Directory(file));
-        }
+            if (_open[file] is Descriptor descriptor)
+            {
+                descriptor.File.Sync();
+            }
+            else
+            {
+                disk.Sync(Directory(file));
+            }
+        });
     }
 
     public void Rename(int directory, string from, string to)
     {
-        Step("rename", to);
-        DiskFile file = Directory(directory).Find(from) ?? throw new FileCallException("rename", from, FileCallException.NoEntry);
-        Directory(directory).Set(to, file);
-        Directory(directory).Set(from, null);
+        Step("rename", to, () =>
+        {
+            DiskFile file = Directory(directory).Find(from) ?? throw new FileCallException("rename", from, FileCallException.NoEntry);
+            Directory(directory).Set(to, file);
+            Directory(directory).Set(from, null);
+        });
     }
 
     public void Unlink(int directory, string name)
     {
-        Step("unlink", name);
-        _ = Directory(directory).Find(name) ?? throw new FileCallException("unlink", name, FileCallException.NoEntry);
-        Directory(directory).Set(name, null);
+        Step("unlink", name, () =>
+        {
+            _ = Directory(directory).Find(name) ?? throw new FileCallException("unlink", name, FileCallException.NoEntry);
+            Directory(directory).Set(name, null);
+        });
     }
 
     public bool TryLock(int file)
@@ -205,7 +221,24 @@ internal sealed class FaultFiles(MemoryDisk disk) : IStoreFiles
         }
     }
 
-    private bool Fires => FailAt > 0 && (Operations + 1 == FailAt || (Fault == Fault.Dead && Operations + 1 > FailAt));
+    private bool Fires => FailAt > 0 && (Operations + 1 == FailAt || (Fault is Fault.Dead or Fault.LateAndDead && Operations + 1 > FailAt));
+
+    // Whether the next operation takes effect before it fails.
+    private bool IsLate => FailAt == Operations + 1 && (Fault is Fault.Late or Fault.LateAndDead);
+
+    private void Step(string call, string name, Action effect)
+    {
+        BeforeCall?.Invoke($"{call} {name}");
+        if (!IsLate)
+        {
+            Step(call, name);
+            effect();
+            return;
+        }
+
+        effect();
+        Step(call, name);
+    }
 
     // True where the operation goes on, but not as asked.
     private bool Step(string call, string name)

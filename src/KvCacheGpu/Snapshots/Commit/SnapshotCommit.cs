@@ -9,8 +9,9 @@ namespace KvCacheGpu;
 /// <code>
 /// each file:  temporary (made, never opened; 0600) -> write -> fsync -> read again and verify -> rename
 /// order:      BLOCKS-n | MANIFEST-n | fsync directory | CURRENT | fsync directory: acknowledged | generations before n-1 deleted
-/// A failure before CURRENT's rename undoes all. One after it, of the last fsync, leaves both generations and says that the outcome
-/// is unknown. fsync is never tried again: the kernel forgets what it could not write.
+/// A failure before CURRENT's rename undoes all. Where that rename reports an error, CURRENT and its temporary file tell what it did; if they
+/// cannot be read, both generations stay and the outcome is unknown, as after a failure of the last fsync. fsync is never tried again: the
+/// kernel forgets what it could not write.
 /// </code>
 /// </remarks>
 internal sealed class SnapshotCommit(StoreFolder folder, StoreNames names, long generation)
@@ -33,9 +34,13 @@ internal sealed class SnapshotCommit(StoreFolder folder, StoreNames names, long 
             work.Cancel.ThrowIfCancellationRequested();
             byte[] current = new CurrentFile(generation, manifest.Hash).ToBytes();
             Write(names.Current, file => file.Write(current, 0), file => Compare(file, current, names.Current));
-            folder.Directory.Files.Rename(folder.Directory.Descriptor, names.Current + StoreNames.Temporary, names.Current);
-            _made.Clear();
+            folder.Directory.Replace(names.Current + StoreNames.Temporary, names.Current, current);
             return manifest;
+        }
+        catch (FileCallException error) when (error.OutcomeUnknown)
+        {
+            // CURRENT may name what was made: the next writer, who can read it, tidies up.
+            throw;
         }
         catch
         {

@@ -33,17 +33,26 @@ internal readonly struct StoreFolder : IDisposable
         {
             string parent = System.IO.Path.GetDirectoryName(path) ?? "/";
             using var above = new OpenFile(files, files.OpenDirectory(parent));
+            FileCallException? refused = null;
             try
             {
                 files.MakeDirectory(path);
             }
-            catch (FileCallException error) when (error.Error == FileCallException.Exists)
+            catch (FileCallException error)
             {
-                // Another writer was first: its store is ours too.
+                // Another writer may have been first: its store is ours too. Or it was made, and the answer was lost.
+                refused = error;
             }
 
             above.Sync();
-            return Open(files, path);
+            try
+            {
+                return Open(files, path);
+            }
+            catch (KvSnapshotNotFoundException) when (refused is not null)
+            {
+                throw refused;
+            }
         }
     }
 

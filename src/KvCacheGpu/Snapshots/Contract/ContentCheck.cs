@@ -23,6 +23,11 @@ internal static class ContentCheck
             return $"at most {SnapshotLimits.Pages} pages and {SnapshotLimits.Sequences} sequences";
         }
 
+        if (SnapshotLimits.Flaw(content.ModelFingerprint) is { } fingerprint)
+        {
+            return $"a model's fingerprint of {fingerprint}";
+        }
+
         if (content.PageClasses.Span.ContainsAnyExceptInRange((byte)0, (byte)(content.Classes.Count - 1)))
         {
             return $"pages of classes below {content.Classes.Count}";
@@ -67,6 +72,11 @@ internal static class ContentCheck
             return $"at most {SnapshotLimits.Metadata} pieces of metadata and {SnapshotLimits.ScoreColumns} columns of scores";
         }
 
+        if (Texts(sequence).Select(SnapshotLimits.Flaw).FirstOrDefault(flaw => flaw is not null) is { } text)
+        {
+            return $"names and metadata of {text}";
+        }
+
         if (sequence.Scores.FirstOrDefault(column => column.Values.Length != sequence.Entries && column.Values.Length != rows) is { } odd)
         {
             return $"scores '{odd.Name}' for {sequence.Entries} entries or {rows} rows, got {odd.Values.Length}";
@@ -88,6 +98,10 @@ internal static class ContentCheck
 
         return null;
     }
+
+    // What is not read back as it was written would be lost, or become what another sequence has.
+    private static IEnumerable<string?> Texts(SnapshotSequence sequence) =>
+        [sequence.Id, sequence.Tenant, sequence.Adapter, .. sequence.Metadata.Keys, .. sequence.Metadata.Values, .. sequence.Scores.Select(column => column.Name)];
 
     private static string? FirstFlaw(SnapshotContent content, SnapshotSequence sequence, int first, int end, int classes, int pages)
     {

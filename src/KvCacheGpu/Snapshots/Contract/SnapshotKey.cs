@@ -33,6 +33,7 @@ public sealed class SnapshotKey
     public static SnapshotKey FromFile(string path)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
+        KvText.WellFormed(path, nameof(path));
         string whole = Path.GetFullPath(path);
         try
         {

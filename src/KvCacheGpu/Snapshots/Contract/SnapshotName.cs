@@ -1,9 +1,8 @@
 using System.Security.Cryptography;
-using System.Text;
 
 namespace KvCacheGpu;
 
-/// <summary>What a snapshot is called, and whose it is. Any text: files are named by its SHA-256. Null and "" are two tenants.</summary>
+/// <summary>What a snapshot is called, and whose it is. Any text that UTF-8 can say: files are named by its SHA-256. Null and "" are two tenants.</summary>
 /// <param name="Name">Its name, 1 byte to 64 KiB of UTF-8.</param>
 /// <param name="Tenant">Whose it is, or null.</param>
 public readonly record struct SnapshotName(string Name, string? Tenant = null)
@@ -23,14 +22,14 @@ public readonly record struct SnapshotName(string Name, string? Tenant = null)
         var writer = new SectionWriter();
         writer.Bytes("KvCacheGpu snapshot name"u8);
         writer.Text(Tenant);
-        writer.Bytes(Encoding.UTF8.GetBytes(Name));
+        writer.Bytes(KvText.Strict.GetBytes(Name));
         return SHA256.HashData(writer.Written);
     }
 
     internal void Check()
     {
         ArgumentException.ThrowIfNullOrEmpty(Name, "name");
-        SnapshotLimits.CheckText(Name, "name");
-        SnapshotLimits.CheckText(Tenant, "tenant");
+        SnapshotLimits.Checked(Name, "name");
+        SnapshotLimits.Checked(Tenant, "tenant");
     }
 }

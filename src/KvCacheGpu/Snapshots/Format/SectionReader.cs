@@ -1,14 +1,11 @@
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
-using System.Text;
 
 namespace KvCacheGpu;
 
 /// <summary>Reads a table: every count is held against the bytes that are left before memory is taken for it.</summary>
 internal ref struct SectionReader(ReadOnlySpan<byte> bytes, string what)
 {
-    private static readonly UTF8Encoding Strict = new(false, throwOnInvalidBytes: true);
-
     private ReadOnlySpan<byte> _left = bytes;
 
     public readonly int Left => _left.Length;
@@ -54,7 +51,7 @@ internal ref struct SectionReader(ReadOnlySpan<byte> bytes, string what)
 
         try
         {
-            return length < 0 ? null : Strict.GetString(Bytes(length));
+            return length < 0 ? null : KvText.Strict.GetString(Bytes(length));
         }
         catch (ArgumentException)
         {

@@ -42,8 +42,8 @@ internal sealed class SectionWriter
 
     public void Text(string? value)
     {
-        Int32(value is null ? -1 : Encoding.UTF8.GetByteCount(value));
-        Encoding.UTF8.GetBytes(value ?? "", _bytes);
+        Int32(value is null ? -1 : KvText.Strict.GetByteCount(value));
+        KvText.Strict.GetBytes(value ?? "", _bytes);
     }
 
     public void Bytes(ReadOnlySpan<byte> value) => _bytes.Write(value);

@@ -40,8 +40,8 @@ internal static class SequenceStanding
 
         foreach ((string key, string value) in metadata)
         {
-            SnapshotLimits.CheckText(key, nameof(metadata));
-            SnapshotLimits.CheckText(value, nameof(metadata));
+            SnapshotLimits.Checked(key, nameof(metadata));
+            SnapshotLimits.Checked(value, nameof(metadata));
             if (key.StartsWith(Prefix, StringComparison.Ordinal))
             {
                 throw new ArgumentException($"expected keys that do not begin with '{Prefix}', got '{key}'", nameof(metadata));
