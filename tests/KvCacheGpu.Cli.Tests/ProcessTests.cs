@@ -26,7 +26,10 @@ public sealed class ProcessTests
 
     private static (int Exit, string Output) Head((int Exit, string Output, string Error) result) => (result.Exit, result.Output);
 
-    internal static async Task<(int Exit, string Output, string Error)> Start(params string[] args)
+    internal static Task<(int Exit, string Output, string Error)> Start(params string[] args) => Start(new Dictionary<string, string>(), args);
+
+    /// <summary>The same with variables in its environment.</summary>
+    internal static async Task<(int Exit, string Output, string Error)> Start(IReadOnlyDictionary<string, string> variables, params string[] args)
     {
         ProcessStartInfo info = new(Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet")
         {
@@ -37,6 +40,11 @@ public sealed class ProcessTests
         foreach (string arg in (string[])["exec", Path.Combine(AppContext.BaseDirectory, "kvcache.dll"), .. args])
         {
             info.ArgumentList.Add(arg);
+        }
+
+        foreach ((string name, string value) in variables)
+        {
+            info.Environment[name] = value;
         }
 
         using Process process = Process.Start(info)!;

@@ -26,3 +26,6 @@ public sealed class AttentionSuite : AttentionConformance<TargetUnderTest>;
 
 /// <summary>Append, encode, transcode, materialize and refusals on the target.</summary>
 public sealed class PageSuite : PageConformance<TargetUnderTest>;
+
+/// <summary>A whole cache on the target.</summary>
+public sealed class EngineSuite : EngineConformance<TargetUnderTest>;

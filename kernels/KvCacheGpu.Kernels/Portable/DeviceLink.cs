@@ -16,6 +16,7 @@ internal sealed class DeviceLink : IDisposable
     public DeviceLink(Accelerator accelerator, AllocationObserver? observer)
     {
         (Accelerator, _observer) = (accelerator, observer);
+        DeviceCompiler.KeepMemoryOrder(accelerator);
         accelerator.Bind();
         Stream = accelerator.CreateStream();
     }

@@ -5,7 +5,7 @@ namespace KvCacheGpu.Kernels;
 /// <summary>Small kernels in front of append and attend: table patches, wide inputs, rotated queries.</summary>
 internal static class InputKernels
 {
-    /// <summary>patches[n] words, then patches[n] values -> tables. No word occurs twice with different values.</summary>
+    /// <summary>patches[n] words, then patches[n] values -> tables. No word occurs twice.</summary>
     public static void Scatter(ArrayView<int> arena, ArrayView<int> patches, int count)
     {
         int i = (Grid.IdxX * Group.DimX) + Group.IdxX;

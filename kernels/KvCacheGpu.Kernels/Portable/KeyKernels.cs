@@ -79,7 +79,10 @@ internal static class KeyKernels
             {
                 float off = s.X[i] - mean[i];
                 deviation[i] = deviation[i] + PortableMath.Apart(off * off);
-                s.X[i] = default(TTarget).Scales == Scaling.Gain ? off : s.X[i];
+                if (default(TTarget).Scales == Scaling.Gain)
+                {
+                    s.X[i] = off;
+                }
             }
 
             if (stores)
@@ -114,7 +117,7 @@ internal static class KeyKernels
 
         if (isKept)
         {
-            moves[move + TranscodeKernels.Kept] = 1;
+            TranscodeKernels.Keep(moves, move);
         }
     }
 

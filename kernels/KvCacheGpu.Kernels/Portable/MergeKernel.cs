@@ -117,7 +117,12 @@ internal static class MergeKernel
             logSumExp[vector] = lse;
             if (token == batch[owner + 2] - 1)
             {
-                batch[dims.Windows + layer] = merge.Window;
+                if (batch[block] == 0 && head == 0 && group == 0)
+                {
+                    // The same for all: the first sequence's last row tells it, alone.
+                    batch[dims.Windows + layer] = merge.Window;
+                }
+
                 arena[dims.LogSumExp + (dims.Row(batch[owner], layer, head) * dims.GroupSize) + group] = (int)Interop.FloatAsInt(lse);
             }
         }

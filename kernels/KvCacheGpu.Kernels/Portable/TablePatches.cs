@@ -1,3 +1,4 @@
+using System.Collections;
 using System.Runtime.InteropServices;
 using ILGPU;
 using ILGPU.Runtime;
@@ -20,6 +21,9 @@ internal sealed unsafe class TablePatches : IDisposable
     private readonly ScatterLauncher _scatter;
     private readonly int _groupSize;
     private readonly int[] _words;
+
+    // By table word: each is noted once, so that no two threads of the scatter write the same one.
+    private readonly BitArray _isNoted;
     private int _pending;
     private long _epoch;
 
@@ -28,6 +32,7 @@ internal sealed unsafe class TablePatches : IDisposable
         (_link, _tableWords, _groupSize, _observer) = (link, tableWords, groupSize, observer);
         _capacity = Math.Min(tableWords, MaxPending);
         _words = new int[_capacity];
+        _isNoted = new BitArray(tableWords);
         _scatter = link.Accelerator.LoadKernel<ScatterLauncher>(PortableKernels.Scatter);
         _device = link.Allocate<int>(AllocationKind.Scratch, 2L * _capacity);
         _pinned = link.Pin<int>(2L * _capacity);
@@ -50,6 +55,12 @@ internal sealed unsafe class TablePatches : IDisposable
         }
 
         Tables[word] = value;
+        if (_isNoted[word])
+        {
+            return;
+        }
+
+        _isNoted[word] = true;
         _words[_pending++] = word;
         if (_pending == _capacity)
         {
@@ -69,9 +80,10 @@ internal sealed unsafe class TablePatches : IDisposable
         Span<int> pinned = _pinned.Span;
         for (int i = 0; i < _pending; i++)
         {
-            // The value at this moment: a word noted twice then scatters the same value twice, in any order.
+            // The value at this moment, however often the word was written since it was noted.
             pinned[i] = _words[i];
             pinned[_pending + i] = Tables[_words[i]];
+            _isNoted[_words[i]] = false;
         }
 
         _epoch = _link.Upload(_pinned, 0, _device.View.AsContiguous(), 2L * _pending);

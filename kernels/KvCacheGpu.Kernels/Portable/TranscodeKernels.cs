@@ -58,7 +58,7 @@ internal static class TranscodeKernels
             isKept |= !TokenCodec.Store<TTarget>(target, to, t, s);
             if (isKept)
             {
-                moves[move + Kept] = 1;
+                Keep(moves, move);
             }
         }
 
@@ -109,9 +109,12 @@ internal static class TranscodeKernels
 
         if (isKept)
         {
-            moves[move + Kept] = 1;
+            Keep(moves, move);
         }
     }
+
+    /// <summary>Marks a move's page as kept. Several threads may: atomically, so that their stores do not race.</summary>
+    public static void Keep(ArrayView<int> moves, int move) => Atomic.Or(ref moves[move + Kept], 1);
 
     /// <summary>Pages -> out[reads][P][width] in the plain basis. One group per (read, token). Shared: x[width], levels[16].</summary>
     public static void Materialize<TCodec>(

@@ -4,6 +4,7 @@ using ILGPU;
 using ILGPU.Runtime.CPU;
 using ILGPU.Runtime.Cuda;
 using ILGPU.Runtime.OpenCL;
+using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 
@@ -21,11 +22,10 @@ internal static class DeviceLibraries
     private static Context CreateContext()
     {
         MapDriverNames();
-        return Context.Create(builder => builder
+        return DeviceCompiler.CreateContext(builder => builder
             .Cuda(_ => true)
             .OpenCL(_ => true)
-            .CPU(new CPUDevice(2, 1, Math.Max(1, Environment.ProcessorCount)))
-            .Optimize(OptimizationLevel.O2));
+            .CPU(new CPUDevice(2, 1, Math.Max(1, Environment.ProcessorCount))));
     }
 
     // Runtime packages install libcuda.so.1 and libOpenCL.so.1 only; ILGPU asks for "cuda" and "OpenCL" and, not finding them, lists nothing.

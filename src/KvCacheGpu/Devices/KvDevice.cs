@@ -67,6 +67,11 @@ public static class KvDevice
             throw new KvOutOfMemoryException(
                 $"arena on {device.Id}", Bytes(arenaBytes), $"{Bytes(device.MemoryBytes)} in all, and less free", e);
         }
+        catch (NotSupportedException e)
+        {
+            accelerator?.Dispose();
+            throw new KvUnsupportedException($"device {device.Id} ({device.Name})", "a compiler that keeps the order of loads and stores", e.Message, e);
+        }
         catch
         {
             accelerator?.Dispose();

@@ -7,7 +7,7 @@ namespace KvCacheGpu.Kernels.Tests;
 /// <summary>ILGPU's CPU accelerator with room for groups of a given size, shared by all tests: it compiles each kernel once.</summary>
 internal static class Emulated
 {
-    private static readonly Context _context = Context.Create(builder => builder.CPU(new CPUDevice(2, 1, 2)).CPU(new CPUDevice(4, 8, 1)));
+    private static readonly Context _context = DeviceCompiler.CreateContext(builder => builder.CPU(new CPUDevice(2, 1, 2)).CPU(new CPUDevice(4, 8, 1)));
 
     // Two multiprocessors that run groups of up to two; one that runs groups of up to 32.
     private static readonly Lazy<Accelerator> _narrow = new(() => Create(2));

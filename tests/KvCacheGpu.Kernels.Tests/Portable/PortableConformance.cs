@@ -21,3 +21,5 @@ public class PortablePageGroup1Tests : PageConformance<PortableGroup1>;
 public class PortableAttentionGroup2Tests : AttentionConformance<PortableGroup2>;
 
 public class PortablePageGroup2Tests : PageConformance<PortableGroup2>;
+
+public class PortableEngineGroup1Tests : EngineConformance<PortableGroup1>;

@@ -4,20 +4,21 @@ namespace KvCacheGpu.TestKit;
 
 /// <summary>
 /// Hands out page slots in shuffled order, filled with NaN: placement must not matter, and what was not written must not be read
-/// into a result.
+/// into a result. Where the device can, a free slot is poisoned besides: who touches it fails.
 /// </summary>
 public sealed class SlotPool
 {
     private const int Poison = unchecked((int)0xFFFF_FFFF);
 
     private readonly KernelTier _tier;
+    private readonly DevicePoison? _guard;
     private readonly Stack<int> _free;
     private readonly int[] _poison;
 
     /// <summary>Lays out <paramref name="slots"/> slots, each as large as the largest class, behind the tables.</summary>
     public SlotPool(KernelTier tier, int slots, int seed)
     {
-        _tier = tier;
+        (_tier, _guard) = (tier, DevicePoison.Of(tier));
         int units = Units(tier.Shape);
         int[] order = [.. Enumerable.Range(0, slots).Select(i => tier.Map.FirstPageUnit + (i * units))];
         new Random(seed).Shuffle(order);
@@ -31,7 +32,12 @@ public sealed class SlotPool
     public static int Units(KernelShape shape) => shape.Classes.Max(layout => layout.Units);
 
     /// <summary>Takes a slot.</summary>
-    public int Take() => _free.Pop();
+    public int Take()
+    {
+        int slot = _free.Pop();
+        _guard?.Heal(FirstWord(slot), _poison.Length);
+        return slot;
+    }
 
     /// <summary>Gives a slot back; who still reads it reads NaN.</summary>
     public void Release(int slot)
@@ -40,5 +46,11 @@ public sealed class SlotPool
         _free.Push(slot);
     }
 
-    private void Fill(int slot) => _tier.Load((long)slot * PageLayout.UnitWords, _poison);
+    private void Fill(int slot)
+    {
+        _tier.Load(FirstWord(slot), _poison);
+        _guard?.Mark(FirstWord(slot), _poison.Length);
+    }
+
+    private static long FirstWord(int slot) => (long)slot * PageLayout.UnitWords;
 }

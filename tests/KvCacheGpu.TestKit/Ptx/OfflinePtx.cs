@@ -4,6 +4,7 @@ using ILGPU.Backends.EntryPoints;
 using ILGPU.Backends.PTX;
 using ILGPU.Runtime;
 using ILGPU.Runtime.Cuda;
+using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.TestKit;
 
@@ -13,8 +14,11 @@ public sealed class OfflinePtx : IDisposable
     private readonly Context _context;
     private readonly PTXBackend _backend;
 
-    /// <summary>A compiler for one of <see cref="Architectures"/>.</summary>
-    public OfflinePtx(string architecture)
+    /// <summary>
+    /// A compiler for one of <see cref="Architectures"/>; without <paramref name="keepsMemoryOrder"/>, with ILGPU's passes as they come, to show
+    /// what the tiers leave out.
+    /// </summary>
+    public OfflinePtx(string architecture, bool keepsMemoryOrder = true)
     {
         CudaArchitecture target = architecture switch
         {
@@ -22,8 +26,12 @@ public sealed class OfflinePtx : IDisposable
             "sm_90" => CudaArchitecture.SM_90,
             _ => throw new ArgumentOutOfRangeException(nameof(architecture), architecture, "expected sm_80 or sm_90"),
         };
-        _context = Context.Create(builder => builder.Cuda().Optimize(OptimizationLevel.O2));
+        _context = DeviceCompiler.CreateContext(builder => builder.Cuda());
         _backend = new PTXBackend(_context, new CudaCapabilityContext(target), target, new CudaInstructionSet(8, 4), null);
+        if (keepsMemoryOrder)
+        {
+            DeviceCompiler.KeepMemoryOrder(_backend);
+        }
     }
 
     /// <summary>Ampere and Hopper: what the kernels are held to.</summary>

@@ -1,0 +1,38 @@
+using System.Text.Json;
+using KvCacheGpu.TestKit;
+
+namespace KvCacheGpu.Cli.Tests;
+
+/// <summary>The tool on a CUDA device says what it says on the host.</summary>
+public sealed class CudaTests
+{
+    [CudaFact]
+    public async Task Full_precision_generates_the_tokens_of_the_cpu()
+    {
+        string[] args = ["run", "--prompt", "And God said, Let there be", "--max-new-tokens", "12", "--key-format", "f32", "--value-format", "f32"];
+        JsonElement cuda = await OnCuda(args);
+        Assert.Equal("cuda:0", cuda.Text("device"));
+        Assert.Equal(Tool.Json([.. args, "--device", "cpu"]).Ints("tokens"), cuda.Ints("tokens"));
+    }
+
+    [CudaFact]
+    public async Task Pages_sealed_in_four_bits_generate_the_tokens_of_the_cpu()
+    {
+        string prompt = string.Join(',', Enumerable.Repeat("808,75,260,112,75", 116));
+        string[] args = ["run", "--prompt-tokens", prompt, "--max-new-tokens", "6", "--key-format", "t4"];
+        JsonElement cuda = await OnCuda(args);
+        JsonElement cpu = Tool.Json([.. args, "--device", "cpu"]);
+        Assert.Equal(cpu.Ints("tokens"), cuda.Ints("tokens"));
+        JsonElement pages = cuda.GetProperty("cache").GetProperty("pages");
+        Assert.True(pages.Long("sealed") > 0);
+        Assert.Equal(cpu.GetProperty("cache").GetProperty("pages").GetRawText(), pages.GetRawText());
+    }
+
+    private static async Task<JsonElement> OnCuda(string[] args)
+    {
+        (int exit, string output, string error) = await ProcessTests.Start(TestCuda.ChildVariables(), [.. args, "--device", "cuda:0", "--json"]);
+        Assert.Equal((0, string.Empty), (exit, error));
+        using JsonDocument document = JsonDocument.Parse(output);
+        return document.RootElement.Clone();
+    }
+}

@@ -1,0 +1,97 @@
+using KvCacheGpu.Kernels;
+using Xunit;
+
+namespace KvCacheGpu.TestKit;
+
+/// <summary>A cache on a tier attends as one on the reference tier, while pages are sealed, shared, rolled back, evicted and taken again.</summary>
+public abstract class EngineConformance<TTier>
+    where TTier : ITierUnderTest
+{
+    // Of an output's norm: both tiers are within half of it of the oracle.
+    private const double Bound = 2e-5;
+
+    private static readonly KvGeometry _geometry = new(layers: 2, queryHeads: 4, kvHeads: 2, keyWidth: 16, pageTokens: 4);
+
+    public static TheoryData<PageFormat, PageFormat, int> Formats => new()
+    {
+        { PageFormat.F16, PageFormat.F16, 0 },
+        { PageFormat.I8, PageFormat.I8, 9 },
+        { PageFormat.T4, PageFormat.V4, 0 },
+        { PageFormat.T2, PageFormat.V2, 9 },
+    };
+
+    [Theory]
+    [MemberData(nameof(Formats))]
+    public void A_cache_whose_freed_pages_are_poisoned_attends_as_on_the_reference(PageFormat key, PageFormat value, int window)
+    {
+        var config = new KvCacheConfig
+        {
+            Device = "cpu",
+            MaxTokens = 256,
+            MaxSequences = 3,
+            MaxBatchTokens = 32,
+            KeyFormat = key,
+            ValueFormat = value,
+            PoisonPages = true,
+            Policy = window == 0 ? null : new WindowPolicy(window),
+        };
+        using var expected = new KvCache(_geometry, config, (shape, bytes, observer) => new ReferenceTier(shape, bytes, observer));
+        using var actual = new KvCache(_geometry, config, (shape, bytes, _) => new PoisonedTier(TTier.Create(shape, bytes)));
+        List<float[]> wanted = Life(expected);
+        List<float[]> got = Life(actual);
+        Assert.Equal(wanted.Count, got.Count);
+        for (int i = 0; i < wanted.Count; i++)
+        {
+            double norm = Math.Sqrt(wanted[i].Sum(x => (double)x * x));
+            double off = Math.Sqrt(wanted[i].Zip(got[i], (a, b) => (double)(a - b) * (a - b)).Sum());
+            Assert.True(off <= Bound * norm, $"output {i}: off by {off} of {norm}");
+        }
+    }
+
+    // The outputs of all layers of all steps.
+    private static List<float[]> Life(KvCache cache)
+    {
+        var outputs = new List<float[]>();
+        for (int round = 0; round < 3; round++)
+        {
+            var data = new SequenceData(_geometry, 60, seed: round);
+            using KvSequence sequence = cache.CreateSequence();
+            Step(sequence, data, 19 + round, outputs);
+            using (KvSequence fork = sequence.Fork())
+            {
+                Step(fork, new SequenceData(_geometry, 60, seed: 10 + round), 7, outputs);
+                Step(sequence, data, 6, outputs);
+            }
+
+            for (int i = 0; i < 5; i++)
+            {
+                Step(sequence, data, 1, outputs);
+            }
+
+            sequence.Truncate(sequence.Length - 2);
+            Step(sequence, data, 9, outputs);
+        }
+
+        return outputs;
+    }
+
+    private static void Step(KvSequence sequence, SequenceData data, int count, List<float[]> outputs)
+    {
+        int first = sequence.Length;
+        using KvStep step = sequence.Begin([.. Enumerable.Range(first, count)]);
+        for (int layer = 0; layer < _geometry.Layers; layer++)
+        {
+            step.Append(
+                layer,
+                Rows(data.Keys[layer], first, count, _geometry.KvHeads * _geometry.KeyWidth),
+                Rows(data.Values[layer], first, count, _geometry.KvHeads * _geometry.ValueWidth));
+            var output = new float[count * _geometry.QueryHeads * _geometry.ValueWidth];
+            step.Attend(layer, Rows(data.Queries[layer], first, count, _geometry.QueryHeads * _geometry.KeyWidth), output);
+            outputs.Add(output);
+        }
+
+        step.Commit();
+    }
+
+    private static float[] Rows(float[] vectors, int first, int count, int row) => vectors[(first * row)..((first + count) * row)];
+}

@@ -1,0 +1,51 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.TestKit;
+
+/// <summary>
+/// A tier under an engine whose configuration poisons pages: where the device can, a page that the engine fills as freed is forbidden until the
+/// engine fills it as fresh.
+/// </summary>
+internal sealed unsafe class PoisonedTier(KernelTier inner) : KernelTier(inner.Shape, inner.ArenaBytes)
+{
+    private readonly DevicePoison? _poison = DevicePoison.Of(inner);
+    private readonly Dictionary<long, int> _freed = [];
+
+    public override string Name => inner.Name;
+
+    public override int* Tables => inner.Tables;
+
+    public override void Write(int word, int value) => inner.Write(word, value);
+
+    public override KernelBatch CreateBatch(int maxSequences, int maxTokens) => inner.CreateBatch(maxSequences, maxTokens);
+
+    public override void Transcode(ReadOnlySpan<PageMove> moves, Span<bool> kept = default) => inner.Transcode(moves, kept);
+
+    public override void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values) => inner.Materialize(reads, keys, values);
+
+    public override void ClearScores(int sequence) => inner.ClearScores(sequence);
+
+    public override void Read(long word, Span<int> target) => inner.Read(word, target);
+
+    public override void Load(long word, ReadOnlySpan<int> source)
+    {
+        // A slab whose pages change their size holds freed pages across the new ones' edges.
+        long end = word + source.Length;
+        foreach ((long first, int words) in _freed.Where(f => f.Key < end && word < f.Key + f.Value).ToArray())
+        {
+            _poison?.Heal(first, words);
+            _freed.Remove(first);
+        }
+
+        inner.Load(word, source);
+        if (source.IndexOfAnyExcept(PageScrub.FreedWord) < 0)
+        {
+            _freed[word] = source.Length;
+            _poison?.Mark(word, source.Length);
+        }
+    }
+
+    public override void Synchronize() => inner.Synchronize();
+
+    public override void Dispose() => inner.Dispose();
+}
