@@ -41,7 +41,7 @@ public sealed partial class KvSequence : IDisposable
         }
     }
 
-    /// <summary>Ids of the tokens, <see cref="Length"/> of them. Valid until the next step or truncation.</summary>
+    /// <summary>Ids of the tokens, <see cref="Length"/> of them; -1 where nobody gave one, as in sessions of an engine. Valid until the next step or truncation.</summary>
     public ReadOnlySpan<int> TokenIds
     {
         get

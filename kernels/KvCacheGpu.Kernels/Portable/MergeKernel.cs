@@ -115,7 +115,7 @@ internal static class MergeKernel
         {
             float lse = largest + PortableMath.Log(sum);
             logSumExp[vector] = lse;
-            if (token == batch[owner + 2] - 1)
+            if (batch[owner + 3] - batch[owner + 2] + token == batch[owner + 4])
             {
                 batch[dims.Windows + layer] = merge.Window;
                 arena[dims.LogSumExp + (dims.Row(batch[owner], layer, head) * dims.GroupSize) + group] = (int)Interop.FloatAsInt(lse);
