@@ -46,7 +46,15 @@ public readonly record struct PageRead(int Slot, int PageClass, int Tokens, int 
 /// <param name="FirstToken">Its first token in the launch's tensors.</param>
 /// <param name="Tokens">Its tokens in this launch, at least 1.</param>
 /// <param name="Length">Its length in tokens once they are appended: the last of them has position Length - 1.</param>
-public readonly record struct RaggedSequence(int Sequence, int FirstToken, int Tokens, int Length);
+/// <param name="KeepsStatistics">
+/// Whether attention leaves the tables' page statistics and log-sum-exps as they are, so that it changes nothing. The default value is false:
+/// they become those of the sequence's last token.
+/// </param>
+public readonly record struct RaggedSequence(int Sequence, int FirstToken, int Tokens, int Length, bool KeepsStatistics = false)
+{
+    /// <summary>The token in this launch whose statistics the tables receive; -1 where they keep what they have.</summary>
+    internal int MeasuredToken => KeepsStatistics ? -1 : Tokens - 1;
+}
 
 /// <summary>Where an element was refused that no page format holds: a NaN, an infinity, or a value beyond a page format (<see cref="KernelShape.KeyRefusedFrom"/>).</summary>
 /// <param name="Layer">Layer.</param>
@@ -157,7 +165,7 @@ public abstract class KernelBatch : IDisposable
     /// <summary>
     /// Causal attention of queries <c>[tokens][query heads][key width]</c>, scaled by 1/sqrt(key width), over the pages of a layer.
     /// Writes <c>output[tokens][query heads][value width]</c>, and for each sequence's last token the page statistics and log-sum-exp of
-    /// the tables.
+    /// the tables (not where <see cref="RaggedSequence.KeepsStatistics"/>).
     /// </summary>
     /// <param name="layer">Layer.</param>
     /// <param name="queries">Queries.</param>

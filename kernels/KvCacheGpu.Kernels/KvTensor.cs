@@ -95,6 +95,15 @@ public readonly ref struct KvTensor
     /// <summary>Wraps dense binary16 elements in host memory.</summary>
     public static implicit operator KvTensor(ReadOnlySpan<Half> elements) => FromHost(elements);
 
+    /// <summary>Tokens of <c>[heads][width]</c> each that the tensor spans; what is left over counts for none.</summary>
+    internal int TokensOf(int heads, int width)
+    {
+        long headStride = HeadStride == 0 ? width : HeadStride;
+        long tokenStride = TokenStride == 0 ? heads * headStride : TokenStride;
+        long token = ((heads - 1) * headStride) + width;
+        return Length < token || tokenStride < 1 ? 0 : (int)Math.Min(int.MaxValue, ((Length - token) / tokenStride) + 1);
+    }
+
     /// <summary>Refuses a tensor that does not span <c>[tokens][heads][width]</c> at its strides.</summary>
     /// <exception cref="ArgumentException">Too short, or dense and too long, or a stride smaller than what it steps over.</exception>
     public void ThrowIfNotShaped(int tokens, int heads, int width, string name)

@@ -23,7 +23,13 @@ public sealed partial class KvCache
     internal bool HasWindow(int layer) => _windowed is { } windowed && Volatile.Read(ref windowed[layer]) != 0;
 
     /// <summary>Says that a layer is attended to through a window.</summary>
-    internal void NoteWindow(int layer) => Volatile.Write(ref LazyInitializer.EnsureInitialized(ref _windowed, () => new int[Geometry.Layers])[layer], 1);
+    internal void NoteWindow(int layer)
+    {
+        if (Settings.MergePages)
+        {
+            Volatile.Write(ref LazyInitializer.EnsureInitialized(ref _windowed, () => new int[Geometry.Layers])[layer], 1);
+        }
+    }
 
     internal long Tick() => Interlocked.Increment(ref _clock);
 

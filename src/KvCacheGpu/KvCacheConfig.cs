@@ -71,7 +71,8 @@ public sealed partial class KvCacheConfig
 
     /// <summary>
     /// Bytes that tables, pages, bookkeeping and working memory may take together. The default value is null: what
-    /// <see cref="MaxTokens"/> take.
+    /// <see cref="MaxTokens"/> take. One that is too small is refused when the cache is made, with the least that would do: what one sequence needs
+    /// that grows by one token a step. Steps of up to <see cref="MaxBatchTokens"/>, more sequences, and steps at once need more.
     /// </summary>
     public long? MemoryBudgetBytes { get; set; }
 
@@ -88,6 +89,10 @@ public sealed partial class KvCacheConfig
     /// What goes and what shrinks where the budget binds. The default value is null: nothing; a step that does not fit is refused. With a policy,
     /// the budget need not hold <see cref="MaxTokens"/>: only its sinks, its window and the open pages.
     /// </summary>
+    /// <remarks>
+    /// The least budget that is accepted is enough for one sequence that grows token by token, for ever. A step of more tokens can need more open pages
+    /// at once than it has room for, and is then refused (E001) however often it is tried: give a larger budget, or take shorter steps.
+    /// </remarks>
     public KvPolicy? Policy { get; set; }
 
     /// <summary>

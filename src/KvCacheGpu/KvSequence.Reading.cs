@@ -45,32 +45,32 @@ public sealed partial class KvSequence
         return Table.ResidentTokens(row);
     }
 
-    /// <summary>Writes the positions of a layer and KV head's resident tokens, ascending.</summary>
+    /// <summary>
+    /// Writes the positions of a layer and KV head's resident tokens, ascending. Between two calls another sequence's step may make a policy drop some:
+    /// <see cref="Materialize(int, int, Span{int}, Span{float}, Span{float})"/> reads positions and tokens together.
+    /// </summary>
     /// <returns>How many: <see cref="ResidentTokens"/>.</returns>
     /// <exception cref="ArgumentException">The target is too short.</exception>
     public int ResidentPositions(int layer, int head, Span<int> positions)
     {
         int row = RowOf(layer, head);
         using Call call = new(this);
-        int tokens = Table.ResidentTokens(row);
-        KvCache.ThrowIfShorter(positions.Length, tokens, nameof(positions));
-        int written = 0;
-        for (int entry = 0; entry < Table.Count(row); entry++)
-        {
-            written += Table.PositionsOf(row, entry, positions[written..]);
-        }
-
-        return tokens;
+        return PositionsOf(row, positions);
     }
 
     /// <summary>Decodes a layer's resident tokens, in the plain basis.</summary>
+    /// <inheritdoc cref="Materialize(int, Span{int}, Span{float}, Span{float})"/>
+    public int Materialize(int layer, Span<float> keys, Span<float> values) => Materialize(layer, [], keys, values);
+
+    /// <summary>Decodes a layer's resident tokens, in the plain basis, and tells their positions: all of one moment.</summary>
     /// <param name="layer">Layer.</param>
+    /// <param name="positions">Receives the tokens' positions, ascending; empty leaves them out.</param>
     /// <param name="keys">Receives <c>[tokens][KV heads][key width]</c>; empty leaves the keys out.</param>
     /// <param name="values">Receives <c>[tokens][KV heads][value width]</c>; empty leaves the values out.</param>
     /// <returns>Tokens written, ascending by position.</returns>
     /// <exception cref="KvUnsupportedException">E009: a policy left different pages to different heads; read them one by one.</exception>
     /// <exception cref="ArgumentException">A target is too short, or the layer does not exist.</exception>
-    public int Materialize(int layer, Span<float> keys, Span<float> values)
+    public int Materialize(int layer, Span<int> positions, Span<float> keys, Span<float> values)
     {
         int firstRow = RowOf(layer, 0);
         using Call call = new(this);
@@ -84,21 +84,26 @@ public sealed partial class KvSequence
             }
         }
 
-        return Decode(firstRow, heads, keys, values);
+        return Decode(firstRow, heads, positions, keys, values);
     }
 
     /// <summary>Decodes the resident tokens of a layer and KV head, in the plain basis.</summary>
+    /// <inheritdoc cref="Materialize(int, int, Span{int}, Span{float}, Span{float})"/>
+    public int Materialize(int layer, int head, Span<float> keys, Span<float> values) => Materialize(layer, head, [], keys, values);
+
+    /// <summary>Decodes the resident tokens of a layer and KV head, in the plain basis, and tells their positions: all of one moment.</summary>
     /// <param name="layer">Layer.</param>
     /// <param name="head">KV head, counted from the first held here.</param>
+    /// <param name="positions">Receives the tokens' positions, ascending; empty leaves them out.</param>
     /// <param name="keys">Receives <c>[tokens][key width]</c>; empty leaves the keys out.</param>
     /// <param name="values">Receives <c>[tokens][value width]</c>; empty leaves the values out.</param>
     /// <returns>Tokens written: <see cref="ResidentTokens"/>.</returns>
     /// <exception cref="ArgumentException">A target is too short, or layer or head do not exist.</exception>
-    public int Materialize(int layer, int head, Span<float> keys, Span<float> values)
+    public int Materialize(int layer, int head, Span<int> positions, Span<float> keys, Span<float> values)
     {
         int row = RowOf(layer, head);
         using Call call = new(this);
-        return Decode(row, 1, keys, values);
+        return Decode(row, 1, positions, keys, values);
     }
 
     /// <summary>The share of attention that each resident page received from the last token of the last committed step.</summary>
@@ -146,9 +151,22 @@ public sealed partial class KvSequence
         return (layer * Cache.Geometry.KvHeads) + head;
     }
 
-    private int Decode(int firstRow, int heads, Span<float> keys, Span<float> values)
+    private int PositionsOf(int row, Span<int> positions)
     {
-        int tokens = Table.ResidentTokens(firstRow);
+        int tokens = Table.ResidentTokens(row);
+        KvCache.ThrowIfShorter(positions.Length, tokens, nameof(positions));
+        int written = 0;
+        for (int entry = 0; entry < Table.Count(row); entry++)
+        {
+            written += Table.PositionsOf(row, entry, positions[written..]);
+        }
+
+        return tokens;
+    }
+
+    private int Decode(int firstRow, int heads, Span<int> positions, Span<float> keys, Span<float> values)
+    {
+        int tokens = positions.IsEmpty ? Table.ResidentTokens(firstRow) : PositionsOf(firstRow, positions);
         keys = TargetFor(keys, tokens * heads, Cache.Geometry.KeyWidth, nameof(keys));
         values = TargetFor(values, tokens * heads, Cache.Geometry.ValueWidth, nameof(values));
         Span<PageRead> reads = stackalloc PageRead[ReadsAtOnce];

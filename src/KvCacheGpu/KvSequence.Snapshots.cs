@@ -27,6 +27,12 @@ public sealed partial class KvSequence
         set => field = SequenceStanding.Checked(value);
     } = Nothing;
 
+    /// <summary>
+    /// The positions by which an engine's session knows its tokens, as runs of (first, tokens). Empty, as of every new sequence: places are all there
+    /// is. Null: restored from a version that did not say.
+    /// </summary>
+    internal IReadOnlyList<long>? PositionRuns { get; set; } = [];
+
     internal PinnedSpans Pins => _pins;
 
     /// <summary>Whether it counts among all that live: it is whole, and its maker hands it out.</summary>
@@ -48,6 +54,7 @@ public sealed partial class KvSequence
         saved.TokenIds.Span.CopyTo(_tokens);
         SequenceStanding.Restore(saved, _pins, _segments);
         (Name, Metadata) = (saved.Id, SequenceStanding.OfHost(saved.Metadata));
+        PositionRuns = SequenceStanding.PositionRunsOf(saved);
     }
 
     /// <summary>The scores of a row's pages from the first up to the given one, as bits, eight words each.</summary>

@@ -8,9 +8,10 @@ public sealed partial class KvSequence
     /// <param name="queryHead">Query head, whose KV head's tokens are meant.</param>
     /// <param name="query">The query, <c>[key width]</c>, as for a step: roped, not scaled.</param>
     /// <param name="mass">Receives a number of 0..1 per resident token, ascending by position (<see cref="ResidentPositions"/>); they sum to 1.</param>
+    /// <param name="positions">Receives these tokens' positions; empty, the default, leaves them out.</param>
     /// <returns>Tokens written: <see cref="ResidentTokens"/>.</returns>
     /// <exception cref="ArgumentException">The query or the target is too short, or layer or head do not exist.</exception>
-    public int TokenMass(int layer, int queryHead, ReadOnlySpan<float> query, Span<float> mass)
+    public int TokenMass(int layer, int queryHead, ReadOnlySpan<float> query, Span<float> mass, Span<int> positions = default)
     {
         Kernels.KvGeometry geometry = Cache.Geometry;
         KvCache.ThrowIfOutside(queryHead, geometry.QueryHeads, nameof(queryHead));
@@ -20,7 +21,7 @@ public sealed partial class KvSequence
         KvCache.ThrowIfShorter(query.Length, geometry.KeyWidth, nameof(query));
         KvCache.ThrowIfShorter(mass.Length, tokens, nameof(mass));
         using var keys = new Pooled<float>(Math.Max(1, tokens * geometry.KeyWidth));
-        Decode(row, 1, keys.Span, []);
+        Decode(row, 1, positions, keys.Span, []);
         double largest = double.NegativeInfinity;
         for (int token = 0; token < tokens; token++)
         {

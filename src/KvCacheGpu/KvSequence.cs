@@ -45,8 +45,8 @@ public sealed partial class KvSequence : IDisposable
     }
 
     /// <summary>
-    /// Ids of the tokens, <see cref="Length"/> of them. Shows them until the next step or truncation; kept for longer, also beyond disposal, it
-    /// shows ids that this sequence has or had, and never another's.
+    /// Ids of the tokens, <see cref="Length"/> of them; -1 where nobody gave one, as in sessions of an engine. Shows them until the next step or
+    /// truncation; kept for longer, also beyond disposal, it shows ids that this sequence has or had, and never another's.
     /// </summary>
     public ReadOnlySpan<int> TokenIds
     {

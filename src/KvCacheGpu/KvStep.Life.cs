@@ -175,20 +175,28 @@ public sealed partial class KvStep
 
     private StepMemory? Reserve(ReadOnlySpan<int> tokensPerSequence, bool mayRefuse)
     {
-        for (int round = 0; ; round++)
+        int round = 0;
+        while (true)
         {
             if (TryReserve(tokensPerSequence, out StepMemory? memory) is not { } refusal)
             {
-                return memory;
+                if (memory is not null)
+                {
+                    return memory;
+                }
+
+                _cache.WaitForReads();
+                continue;
             }
 
-            if (!_cache.MakeWay(_sequences, refusal, round))
+            if (!_cache.MakeWay(_sequences, refusal, round++))
             {
                 return mayRefuse ? null : throw refusal.ToException();
             }
         }
     }
 
+    // Neither a refusal nor memory: a read has the last of it for a moment.
     private Refusal? TryReserve(ReadOnlySpan<int> tokensPerSequence, out StepMemory? memory)
     {
         lock (_cache.Pool.Gate)
@@ -197,6 +205,11 @@ public sealed partial class KvStep
             if (_cache.WhyNot(_sequences, tokensPerSequence, out SlotCounts need) is { } refusal)
             {
                 return refusal;
+            }
+
+            if (_cache.MustWaitForReads)
+            {
+                return null;
             }
 
             _cache.MakeRoomForStep(need);

@@ -95,7 +95,7 @@ public sealed partial class KvStep : IDisposable
             throw Unsupported("Attend", e);
         }
 
-        _attended.Add(layer);
+        Attended(layer, window);
     }
 
     /// <summary>The same with the output left on the device. See <see cref="Attend(int, KvTensor, Span{float}, Span{float}, int)"/>.</summary>
@@ -121,7 +121,7 @@ public sealed partial class KvStep : IDisposable
             throw Unsupported("Attend", e);
         }
 
-        _attended.Add(layer);
+        Attended(layer, window);
     }
 
     private void ThrowIfNotAttendable(int layer, KvTensor queries, int window)
@@ -135,25 +135,19 @@ public sealed partial class KvStep : IDisposable
         }
 
         queries.ThrowIfNotShaped(Tokens, geometry.QueryHeads, geometry.KeyWidth, nameof(queries));
-        if (window > 0 && _cache.Settings.MergePages)
+        foreach (KvSequence sequence in _sequences)
         {
-            NoteWindow(layer);
+            sequence.ThrowIfWindowOverMerged(layer, window);
         }
     }
 
-    // A merged page's tokens are of several pages: kernels know no positions by which a window could cut it.
-    private void NoteWindow(int layer)
+    private void Attended(int layer, int window)
     {
-        foreach (KvSequence sequence in _sequences)
+        _attended.Add(layer);
+        if (window > 0)
         {
-            if (sequence.Table.HasMerged(layer))
-            {
-                throw new KvUnsupportedException(
-                    $"Attend to layer {layer} through a window", "pages that were not merged", $"merged ones ({nameof(KvCacheConfig.MergePages)})");
-            }
+            _cache.NoteWindow(layer);
         }
-
-        _cache.NoteWindow(layer);
     }
 
     private KvUnsupportedException Unsupported(string what, NotSupportedException inner) =>

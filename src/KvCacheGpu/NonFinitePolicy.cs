@@ -1,11 +1,16 @@
 namespace KvCacheGpu;
 
 /// <summary>What becomes of keys and values that are no finite number, or beyond what page formats hold.</summary>
+/// <remarks>
+/// What is beyond the formats is asked of keys and values apart, of all formats that the cache may store them in: where these are F32 alone, nothing
+/// finite; with BF16, what rounds to infinity there; with any other, magnitudes of 65,520 and more. Above 65,504, the largest binary16, what is below
+/// 65,520 is stored as 65,504.
+/// </remarks>
 public enum NonFinitePolicy
 {
     /// <summary>The step is rolled back; <see cref="KvStep.Commit"/> throws <see cref="KvNonFiniteException"/>.</summary>
     Reject = 0,
 
-    /// <summary>They are stored, and their page stays in full precision. Attention over it gives what IEEE arithmetic gives: NaN, as a rule.</summary>
+    /// <summary>They are stored, and their page stays in full precision; in F16, magnitudes of 65,520 and more become infinite. Attention over it gives what IEEE arithmetic gives: NaN, as a rule.</summary>
     Keep = 1,
 }

@@ -78,6 +78,7 @@ internal static partial class AttendKernel
         int firstRow = batch[block + 1];
         int owner = dims.Sequences + (batch[block] * KernelDims.SequenceWords);
         int length = batch[owner + 3];
+        int measured = batch[owner + 4];
         int tableRow = dims.Row(batch[owner], layer, head);
 
         ArrayView<float> shared = SharedMemory.GetDynamic<float>();
@@ -150,7 +151,7 @@ internal static partial class AttendKernel
                 for (int r = Group.IdxX; r < rows; r += Group.DimX)
                 {
                     int own = r * RangeWords;
-                    if (range[own + 2] == length - 1 && entry >= range[own] && entry < range[own + 1])
+                    if (range[own + 2] == measured && entry >= range[own] && entry < range[own + 1])
                     {
                         WriteStatistic(arena, dims, tableRow, TableMap.PageIndexOf(tag), firstRow + r, float.NegativeInfinity, 0f);
                     }
@@ -171,7 +172,7 @@ internal static partial class AttendKernel
                 {
                     int end = range[(r * RangeWords) + 3];
                     Advance(state, r, largest[r * Group.DimX], sums[r * Group.DimX], range[(r * RangeWords) + 4] < end);
-                    if (range[(r * RangeWords) + 2] == length - 1 && end > 0)
+                    if (range[(r * RangeWords) + 2] == measured && end > 0)
                     {
                         WriteStatistic(arena, dims, tableRow, TableMap.PageIndexOf(tag), firstRow + r, largest[r * Group.DimX], sums[r * Group.DimX]);
                     }

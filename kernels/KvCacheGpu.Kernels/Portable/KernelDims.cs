@@ -8,8 +8,8 @@ internal readonly struct KernelDims
     /// <summary>Word of the batch's first (block, first row) pair; word 0 holds the first element refused.</summary>
     public const int Blocks = 4;
 
-    /// <summary>Words that describe one sequence: slot in the tables, first token, tokens, length.</summary>
-    public const int SequenceWords = 4;
+    /// <summary>Words that describe one sequence: slot in the tables, first token, tokens, length, position whose statistics the tables receive (or -1).</summary>
+    public const int SequenceWords = 5;
 
     public readonly int Layers;
     public readonly int KvHeads;

@@ -115,7 +115,7 @@ internal static class MergeKernel
         {
             float lse = largest + PortableMath.Log(sum);
             logSumExp[vector] = lse;
-            if (token == batch[owner + 2] - 1)
+            if (batch[owner + 3] - batch[owner + 2] + token == batch[owner + 4])
             {
                 if (batch[block] == 0 && head == 0 && group == 0)
                 {

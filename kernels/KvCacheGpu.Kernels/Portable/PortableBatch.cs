@@ -201,6 +201,7 @@ internal sealed unsafe partial class PortableBatch : KernelBatch
             RaggedSequence s = _sequences[i];
             int at = _dims.Sequences + (i * KernelDims.SequenceWords);
             (words[at], words[at + 1], words[at + 2], words[at + 3]) = (s.Sequence, s.FirstToken, s.Tokens, s.Length);
+            words[at + 4] = s.KeepsStatistics ? -1 : s.Length - 1;
             words.Slice(_dims.Owners + s.FirstToken, s.Tokens).Fill(i);
             for (int row = 0; row < s.Tokens * _geometry.GroupSize; row += _rows)
             {

@@ -216,7 +216,7 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
     private void Skip(in ItemOf work, int row, int page, int firstRow, int rows)
     {
         int last = (work.Sequence.Tokens - 1) * _g.GroupSize;
-        for (int query = Math.Max(firstRow, last); query < firstRow + rows; query++)
+        for (int query = Math.Max(firstRow, last); query < firstRow + rows && !work.Sequence.KeepsStatistics; query++)
         {
             float* stats = (float*)_tier.Tables + _tier.Map.StatsWord(row, page) + (2 * (query - last));
             (stats[0], stats[1]) = (float.NegativeInfinity, 0f);
@@ -239,7 +239,7 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
                     Multiply(scratch.OutputRow(1 - view.Rotated, local), state->Keep[r], _g.ValueWidth);
                 }
 
-                if (local < rows && tokenOf[local] == work.Sequence.Tokens - 1)
+                if (local < rows && tokenOf[local] == work.Sequence.MeasuredToken)
                 {
                     int member = firstRow + local - (tokenOf[local] * _g.GroupSize);
                     float* stats = (float*)_tier.Tables + _tier.Map.StatsWord(row, pageIndex) + (2 * member);
@@ -340,7 +340,7 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
         }
 
         _batch.Keep(work.SequenceIndex, work.Sequence.Tokens - 1 - token, (work.Head * _g.GroupSize) + member, logSumExp);
-        if (token == work.Sequence.Tokens - 1)
+        if (token == work.Sequence.MeasuredToken)
         {
             ((float*)_tier.Tables)[_tier.Map.LogSumExpWord(row, member)] = logSumExp;
         }

@@ -25,10 +25,10 @@ public sealed partial class UltraAdaptiveKvCacheEngine
         return Task.Run(
             () =>
             {
-                // A call takes the last token off for a moment: nothing of that is saved.
                 lock (found.Gate)
                 {
                     found.Sequence.Name = key.Id;
+                    found.NotePositions();
                     return Cache.Save(store, whole, [found.Sequence], null, cancellationToken);
                 }
             },
@@ -70,6 +70,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine
     private void Adopt(KvRestored restored, KvSessionKey key, string? tenant)
     {
         var replaced = new List<EngineSession>();
+        EngineSession[] loaded = [.. restored.Sequences.Select(sequence => new EngineSession(sequence, tenant))];
         lock (_gate)
         {
             try
@@ -78,23 +79,19 @@ public sealed partial class UltraAdaptiveKvCacheEngine
             }
             catch
             {
-                foreach (KvSequence sequence in restored.Sequences)
-                {
-                    sequence.Dispose();
-                }
-
+                Array.ForEach(loaded, session => session.Dispose());
                 throw;
             }
 
-            foreach (KvSequence sequence in restored.Sequences)
+            foreach (EngineSession session in loaded)
             {
-                KvSessionKey own = restored.Sequences.Count == 1 ? key : key with { Id = sequence.Name };
+                KvSessionKey own = loaded.Length == 1 ? key : key with { Id = session.Sequence.Name };
                 if (_sessions.Remove(own, out EngineSession? before))
                 {
                     replaced.Add(before);
                 }
 
-                _sessions[own] = new EngineSession(sequence, tenant);
+                _sessions[own] = session;
             }
         }
 
@@ -119,15 +116,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine
             }
         }
 
-        if (_config.Tenancy.TenantMaxTokens is { } most && tenant is not null)
-        {
-            long loaded = restored.Sequences.Sum(sequence => (long)sequence.Length);
-            long held = HeldBy(tenant, except: restored.Sequences.Count == 1 ? key : (KvSessionKey?)null);
-            if (held + loaded > most)
-            {
-                throw new KvOutOfMemoryException($"quota of tenant '{tenant}'", $"at most {most} tokens", $"{held + loaded} tokens");
-            }
-        }
+        ThrowIfOverQuota(tenant, restored.Sequences.Sum(sequence => (long)sequence.Length), except: restored.Sequences.Count == 1 ? key : (KvSessionKey?)null);
     }
 
     private SnapshotStore Store() => _config.Persistence is { EnablePersistence: true, PersistencePath: { } path }

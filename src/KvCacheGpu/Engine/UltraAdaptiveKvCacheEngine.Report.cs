@@ -49,7 +49,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine
         lock (_gate)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
-            sessions = [.. _sessions.Values];
+            sessions = [.. _sessions.Values.Where(session => !session.IsTentative)];
         }
 
         long tokens = 0;

@@ -5,6 +5,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine
 {
     private readonly Dictionary<KvSessionKey, EngineSession> _sessions = [];
     private readonly Lock _gate = new();
+    private readonly CallTurns _turns = new();
 
     /// <summary>The sessions, in no order. Without <see cref="KvTenancyOptions.TenantIsolation"/> they name no tenant.</summary>
     public IReadOnlyList<KvSessionKey> Sessions
@@ -13,7 +14,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine
         {
             lock (_gate)
             {
-                return [.. _sessions.Keys];
+                return [.. _sessions.Where(pair => !pair.Value.IsTentative).Select(pair => pair.Key)];
             }
         }
     }
@@ -71,20 +72,63 @@ public sealed partial class UltraAdaptiveKvCacheEngine
         }
     }
 
-    private EngineSession FindOrCreate(KvSessionKey session)
+    /// <summary>The session that a call puts tokens into, made where there is none, with its gate held.</summary>
+    private EngineSession EnterOrCreate(KvSessionKey session, ReadOnlySpan<float> keys, ReadOnlySpan<float> values, int tokens)
     {
         KvSessionKey key = KeyOf(session);
+        while (true)
+        {
+            if (Find(session) is null)
+            {
+                // What is refused in the end shall not have taken a sequence from others meanwhile.
+                FiniteCheck.ThrowIfRefused(Cache.Tier.Shape, keys, values, tokens);
+            }
+
+            EngineSession found = FindOrCreate(key, session.Tenant, tokens);
+            found.Gate.Enter();
+            if (!found.IsDisposed)
+            {
+                return found;
+            }
+
+            // It was cleared, or given up, while this call waited.
+            found.Gate.Exit();
+        }
+    }
+
+    private EngineSession FindOrCreate(KvSessionKey key, string? tenant, int tokens)
+    {
         lock (_gate)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
             if (!_sessions.TryGetValue(key, out EngineSession? found))
             {
+                ThrowIfOverQuota(tenant, tokens, except: null);
                 KvSequence sequence = Cache.CreateSequence(new KvSequenceOptions { Tenant = key.Tenant });
-                _sessions[key] = found = new EngineSession(sequence, session.Tenant);
+                _sessions[key] = found = new EngineSession(sequence, tenant) { IsTentative = true };
             }
 
             return found;
         }
+    }
+
+    // A refused call leaves no session behind that was made for it. The session's gate is held.
+    private void GiveUp(EngineSession session, KvSessionKey key)
+    {
+        if (!session.IsTentative)
+        {
+            return;
+        }
+
+        lock (_gate)
+        {
+            if (_sessions.GetValueOrDefault(KeyOf(key)) == session)
+            {
+                _sessions.Remove(KeyOf(key));
+            }
+        }
+
+        session.Dispose();
     }
 
     private KvSessionKey KeyOf(KvSessionKey session)
@@ -102,31 +146,58 @@ public sealed partial class UltraAdaptiveKvCacheEngine
     private void AppendWithinQuota(
         EngineSession into, int[] positions, ReadOnlySpan<float> keys, ReadOnlySpan<float> values, ReadOnlySpan<float> queries, Span<float> output)
     {
-        if (_config.Tenancy.TenantMaxTokens is { } most && into.Tenant is { } tenant)
+        lock (_gate)
         {
-            lock (_gate)
-            {
-                long held = HeldBy(tenant, except: null);
-                if (held + positions.Length > most)
-                {
-                    throw new KvOutOfMemoryException($"quota of tenant '{tenant}'", $"at most {most} tokens", $"{held + positions.Length} tokens");
-                }
-
-                into.Pending = positions.Length;
-            }
+            ThrowIfOverQuota(into.Tenant, positions.Length, except: null);
+            into.Tokens += positions.Length;
         }
 
+        bool appended = false;
         try
         {
-            into.Append(positions, keys, values, queries, output);
+            Append(into, positions, keys, values, queries, output);
+            appended = true;
         }
         finally
         {
-            into.Pending = 0;
+            if (!appended)
+            {
+                lock (_gate)
+                {
+                    into.Tokens -= positions.Length;
+                }
+            }
         }
     }
 
-    private long HeldBy(string tenant, KvSessionKey? except) => _sessions
-        .Where(pair => pair.Value.Tenant == tenant && pair.Key != except)
-        .Sum(pair => (long)pair.Value.Sequence.Length + pair.Value.Pending);
+    private void Append(
+        EngineSession into, int[] positions, ReadOnlySpan<float> keys, ReadOnlySpan<float> values, ReadOnlySpan<float> queries, Span<float> output)
+    {
+        for (bool alone = false; ; alone = true)
+        {
+            using CallTurns.Turn turn = _turns.Enter(alone);
+            try
+            {
+                into.Append(positions, keys, values, queries, output);
+                return;
+            }
+            catch (KvOutOfMemoryException refused) when (refused.IsTransient && !alone)
+            {
+                // Another call has the working memory.
+            }
+        }
+    }
+
+    // The gate is held.
+    private void ThrowIfOverQuota(string? tenant, long tokens, KvSessionKey? except)
+    {
+        if (_config.Tenancy.TenantMaxTokens is { } most && tenant is not null)
+        {
+            long held = tokens + _sessions.Where(pair => pair.Value.Tenant == tenant && pair.Key != except).Sum(pair => pair.Value.Tokens);
+            if (held > most)
+            {
+                throw new KvOutOfMemoryException($"quota of tenant '{tenant}'", $"at most {most} tokens", $"{held} tokens");
+            }
+        }
+    }
 }

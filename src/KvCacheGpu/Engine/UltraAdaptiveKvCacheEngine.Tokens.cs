@@ -12,24 +12,31 @@ public sealed partial class UltraAdaptiveKvCacheEngine
     private long _hits;
     private long _misses;
 
-    /// <summary>Stores tokens at consecutive positions. A single one may be put again: it is replaced.</summary>
+    /// <summary>
+    /// Stores tokens at consecutive positions. A single one may be put again: it is replaced where it lies, and no other token changes by a bit. Refused,
+    /// the call has changed nothing: also a session that there was not is not there.
+    /// </summary>
     /// <param name="position">The first one's, 0 or more; gaps are allowed. Keys come as the model roped them: the position is only a name.</param>
     /// <param name="keys"><c>[layers][tokens][KV heads][key width]</c>; how long it is says how many tokens.</param>
     /// <param name="values"><c>[layers][tokens][KV heads][value width]</c>.</param>
     /// <param name="session">The session, made where there is none; the default session where none is named.</param>
     /// <exception cref="ArgumentException">No whole tokens, more than one step takes, one of several that is there already, or a wrong tenant.</exception>
+    /// <exception cref="KvNonFiniteException">E004: a number that the page formats do not hold.</exception>
     /// <exception cref="KvOutOfMemoryException">E001: no room in the session, the cache or the tenant's quota; nothing has changed.</exception>
-    /// <exception cref="KvUnsupportedException">E009: replacing a token before ones that a policy dropped.</exception>
+    /// <exception cref="KvUnsupportedException">
+    /// E009: replacing a token that a policy dropped, or one whose page was sealed into fewer bits, where tokens have their scales in common: a page or two
+    /// (<see cref="KvModelOptions.BlockSize"/>) after it was put. Without compression every token can be replaced. See <see cref="KvSequence.Replace"/>.
+    /// </exception>
     public void Put(int position, ReadOnlySpan<float> keys, ReadOnlySpan<float> values, KvSessionKey session = default)
     {
         long since = Stopwatch.GetTimestamp();
         ArgumentOutOfRangeException.ThrowIfNegative(position);
         int tokens = TokensOf(keys, Cache.Geometry.KvHeads * Cache.Geometry.KeyWidth, nameof(keys));
         ThrowIfNotOf(values, tokens, Cache.Geometry.KvHeads * Cache.Geometry.ValueWidth, nameof(values));
-        EngineSession into = FindOrCreate(session);
-        lock (into.Gate)
+        int[] positions = PositionsFrom(position, tokens);
+        EngineSession into = EnterOrCreate(session, keys, values, tokens);
+        try
         {
-            int[] positions = PositionsFrom(position, tokens);
             if (tokens == 1 && into.Contains(position))
             {
                 into.Replace(position, keys, values);
@@ -39,6 +46,11 @@ public sealed partial class UltraAdaptiveKvCacheEngine
                 ThrowIfTaken(into, positions);
                 AppendWithinQuota(into, positions, keys, values, [], []);
             }
+        }
+        finally
+        {
+            GiveUp(into, session);
+            into.Gate.Exit();
         }
 
         Note(_putClock, since);
@@ -61,7 +73,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine
         {
             lock (from.Gate)
             {
-                found = from.TryRead(position, key, value);
+                found = !from.IsDisposed && from.TryRead(position, key, value);
             }
         }
 
@@ -79,11 +91,15 @@ public sealed partial class UltraAdaptiveKvCacheEngine
         return TryGet(position, key, value, session) ? (key, value) : null;
     }
 
-    /// <summary>Attends from the place of the session's last token to it and all before it. Changes nothing that is stored.</summary>
+    /// <summary>
+    /// Attends from the place of the session's last token to it and all before it. Changes nothing that is stored, and takes no room for tokens. It counts
+    /// as attention that the tokens received: strategies that keep what is attended to go by it.
+    /// </summary>
     /// <param name="query"><c>[layers][query heads][key width]</c>, scaled by 1/sqrt(key width) inside.</param>
     /// <param name="output">Receives <c>[layers][query heads][value width]</c>.</param>
     /// <param name="session">The session.</param>
     /// <exception cref="ArgumentException">A wrong length or tenant, or a session without tokens.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: steps that the host has open on <see cref="Cache"/> hold all the working memory.</exception>
     public void Forward(ReadOnlySpan<float> query, Span<float> output, KvSessionKey session = default)
     {
         long since = Stopwatch.GetTimestamp();
@@ -92,12 +108,12 @@ public sealed partial class UltraAdaptiveKvCacheEngine
         EngineSession over = Find(session) ?? throw NoTokens(session);
         lock (over.Gate)
         {
-            if (over.Sequence.Length == 0)
+            if (over.IsDisposed || over.Sequence.Length == 0)
             {
                 throw NoTokens(session);
             }
 
-            over.Attend(query, output);
+            Attend(over, query, output);
         }
 
         Note(_forwardClock, since);
@@ -120,18 +136,43 @@ public sealed partial class UltraAdaptiveKvCacheEngine
         ThrowIfNotOf(values, tokens, g.KvHeads * g.ValueWidth, nameof(values));
         ThrowIfNotOf(query, tokens, g.QueryHeads * g.KeyWidth, nameof(query));
         ThrowIfNotOf(output, tokens, g.QueryHeads * g.ValueWidth, nameof(output));
-        EngineSession over = FindOrCreate(session);
+        EngineSession over = EnterOrCreate(session, keys, values, tokens);
         int position;
-        lock (over.Gate)
+        try
         {
             position = over.NextPosition;
             int[] positions = PositionsFrom(position, tokens);
             ThrowIfTaken(over, positions);
             AppendWithinQuota(over, positions, keys, values, query, output);
         }
+        finally
+        {
+            GiveUp(over, session);
+            over.Gate.Exit();
+        }
 
         Note(_forwardClock, since);
         return position;
+    }
+
+    private void Attend(EngineSession over, ReadOnlySpan<float> query, Span<float> output)
+    {
+        int layer = 0;
+        for (bool alone = false; layer < Cache.Geometry.Layers; alone = true)
+        {
+            using CallTurns.Turn turn = _turns.Enter(alone);
+            try
+            {
+                for (; layer < Cache.Geometry.Layers; layer++)
+                {
+                    over.Attend(layer, query, output);
+                }
+            }
+            catch (KvOutOfMemoryException refused) when (refused.IsTransient && !alone)
+            {
+                // Another call has the working memory.
+            }
+        }
     }
 
     private static ArgumentException NoTokens(KvSessionKey session) => new($"expected a session with tokens, got '{session}', which has none", nameof(session));

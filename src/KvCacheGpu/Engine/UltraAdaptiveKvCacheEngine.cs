@@ -43,9 +43,14 @@ public sealed partial class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisp
         geometry ??= _config.Geometry();
         _report = report;
         Cache = new KvCache(geometry, EngineSettings.Resolve(_config, geometry));
-        if (_config.Execution.EnableWarmup)
+        try
         {
-            _warmupTokens = WarmUp(Math.Min(_config.Execution.WarmupSamples, _config.MaxTokens));
+            _warmupTokens = _config.Execution.EnableWarmup ? WarmUp(Math.Min(_config.Execution.WarmupSamples, _config.MaxTokens)) : 0;
+        }
+        catch
+        {
+            Cache.Dispose();
+            throw;
         }
     }
 
@@ -65,6 +70,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisp
 
         Clear();
         Cache.Dispose();
+        _turns.Dispose();
     }
 
     /// <inheritdoc cref="Dispose"/>
@@ -81,7 +87,8 @@ public sealed partial class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisp
         while (sequence.Length < samples)
         {
             int tokens = Math.Min(samples - sequence.Length, Cache.Settings.MaxBatchTokens);
-            if (!sequence.TryBegin(new int[tokens], out KvStep? step))
+            // No ids: its zeros shall be nobody's prefix.
+            if (!sequence.TryBegin(Enumerable.Repeat(-1, tokens).ToArray(), out KvStep? step))
             {
                 break;
             }

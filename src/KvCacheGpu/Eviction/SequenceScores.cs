@@ -7,10 +7,12 @@ internal sealed class SequenceScores : IDisposable
 {
     private readonly KernelTier _tier;
     private readonly int _sequence;
+    private readonly LayerSet _read;
 
     public SequenceScores(KernelTier tier, KvPolicy policy, KvStatistics needs, int sequence, MemoryLedger ledger)
     {
         (_tier, _sequence) = (tier, sequence);
+        _read = new LayerSet(tier.Shape.Geometry.Layers);
         State = policy.CreateState(tier.Shape.Geometry);
         Moments = needs.Has(KvStatistics.Queries) ? new RowMoments(tier.Shape, ledger) : null;
         Future = needs.Has(KvStatistics.FutureQueries) ? new FutureQueries(tier.Shape.Geometry, ledger) : null;
@@ -51,6 +53,21 @@ internal sealed class SequenceScores : IDisposable
         Samples += isSample ? 1 : 0;
         Moments?.Publish();
         Future?.Publish(_tier.Shape.Geometry.GroupSize);
+    }
+
+    /// <summary>Makes what a query outside of steps saw of a layer the sequence's. Such queries are one sample until they come to a layer again.</summary>
+    /// <param name="layer">Layer.</param>
+    /// <param name="isSample">Whether masses took part of it.</param>
+    public void PublishRead(int layer, bool isSample)
+    {
+        bool isFirst = _read[layer] || !_read.Any;
+        if (isFirst)
+        {
+            _read.Clear();
+        }
+
+        _read.Add(layer);
+        Publish(isSample && isFirst);
     }
 
     /// <summary>Takes in what the sequence's tokens of a step asked a layer and got.</summary>

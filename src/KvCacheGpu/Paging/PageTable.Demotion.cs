@@ -45,6 +45,25 @@ internal sealed unsafe partial class PageTable
             Slot(page.Row, entry), PageClass(page.Row, entry), Fresh(slot, page.Target), page.Target, TokensIn(page.Row, entry));
     }
 
+    /// <summary>Lists a copy of an entry's page that one token was changed in. The gate is held.</summary>
+    /// <param name="row">Row.</param>
+    /// <param name="entry">Entry.</param>
+    /// <param name="slot">The copy, just taken.</param>
+    /// <param name="pageClass">Its class.</param>
+    public void PublishReplaced(int row, int entry, int slot, int pageClass)
+    {
+        if (IsSealed(row, entry))
+        {
+            Swap(row, entry, slot, pageClass);
+            return;
+        }
+
+        int before = Slot(row, entry);
+        _pool.SetEncodings(slot, _pool.EncodingsOf(before));
+        Set(row, entry, slot, TableMap.Tag(pageClass, PageIndex(row, entry)));
+        _pool.Release(before);
+    }
+
     /// <summary>Lists a page's new form, or gives its slot back where the page stays as it is. The gate is held.</summary>
     public void PublishDemoted(in PageDemotion page, int slot, bool kept)
     {

@@ -130,7 +130,8 @@ internal sealed unsafe partial class PageTable
         }
     }
 
-    private int Fresh(int slot, int pageClass)
+    /// <summary>Readies a slot just taken for a page of the sequence's owner.</summary>
+    public int Fresh(int slot, int pageClass)
     {
         _scrub.Prepare(slot, pageClass, _owner);
         return slot;

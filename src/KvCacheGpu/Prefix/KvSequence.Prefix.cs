@@ -12,7 +12,10 @@ public sealed partial class KvSequence
     /// Begins an empty sequence with the resident pages of the longest prefix that a sequence of the same tenant, adapter and salt computed.
     /// The tokens are in the sequence as if they had been appended; what is left of the prompt is the caller's to append.
     /// </summary>
-    /// <param name="promptIds">Token ids of the prompt. The last one is never reused, so that there is one to compute.</param>
+    /// <param name="promptIds">
+    /// Token ids of the prompt. The last one is never reused, so that there is one to compute; nor is anything from the first negative one on, which
+    /// names no token.
+    /// </param>
     /// <returns>
     /// Tokens now in the sequence: whole pages, and on sealed formats in full precision also the first tokens of the page that
     /// continues like the prompt the longest. 0 without <see cref="KvCacheConfig.PrefixReuse"/>.
@@ -30,6 +33,8 @@ public sealed partial class KvSequence
             throw new KvStepOrderException("Reuse", "an empty sequence", $"{Table.Length} tokens");
         }
 
+        int unknown = promptIds.IndexOfAnyInRange(int.MinValue, -1);
+        promptIds = unknown < 0 ? promptIds : promptIds[..(unknown + 1)];
         int most = Math.Min(promptIds.Length - 1, Cache.Settings.MaxTokens);
         if (_chain is null || most <= 0)
         {

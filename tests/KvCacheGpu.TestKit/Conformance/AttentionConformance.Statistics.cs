@@ -56,6 +56,47 @@ public abstract partial class AttentionConformance<TTier>
     }
 
     [Theory]
+    [InlineData(PageFormat.F32, 0)]
+    [InlineData(PageFormat.I8, 0)]
+    [InlineData(PageFormat.I8, 13)]
+    public void Reading_attends_as_the_step_did_and_leaves_the_tables_alone(PageFormat format, int window)
+    {
+        var geometry = new KvGeometry(1, 6, 2, 64, 48, pageTokens: 5);
+        KernelShape shape = format == PageFormat.I8 ? Shapes.Encoded(geometry, PageFormat.F16) : Shapes.Plain(geometry, format);
+        using var harness = new TierHarness(TTier.Create, shape, 100);
+        HarnessSequence[] sequences = [.. new[] { 1, 2 }.Select(i => harness.Add(new SequenceData(geometry, 60, 80 + i)))];
+        harness.Fill(sequences[0], 31);
+        harness.Fill(sequences[1], 52);
+        harness.Drop(sequences[1], 3);
+        harness.Begin((sequences[0], 6), (sequences[1], 1));
+        harness.Append(0);
+        Attention step = harness.Attend(0, window);
+        harness.End();
+        float[] queries = harness.Queries(0);
+        string tables = Tables();
+        harness.BeginRead(true, (sequences[0], 6), (sequences[1], 1));
+        Attention read = harness.Attend(0, queries, window);
+        Expect.MatchesOracle(harness, 0, queries, read, Expect.Bound, window, sequences);
+        Assert.Equal(step.Output, read.Output);
+        Assert.Equal(step.LogSumExp, read.LogSumExp);
+        float[] others = [.. queries.Select(x => 1 - x)];
+        harness.Attend(0, others, window);
+        Assert.Equal(tables, Tables());
+
+        // Else they become those of the last query: the test above would see it.
+        harness.BeginRead(false, (sequences[0], 6), (sequences[1], 1));
+        harness.Attend(0, others, window);
+        Assert.NotEqual(tables, Tables());
+
+        string Tables()
+        {
+            int[] words = new int[(harness.Tier.Map.FirstPageUnit * PageLayout.UnitWords) - harness.Tier.Map.Stats];
+            harness.Tier.Read(harness.Tier.Map.Stats, words);
+            return string.Join(' ', words);
+        }
+    }
+
+    [Theory]
     [InlineData(PageFormat.F32)]
     [InlineData(PageFormat.I8)]
     public void Logits_of_eighty_either_way_neither_overflow_nor_vanish(PageFormat format)

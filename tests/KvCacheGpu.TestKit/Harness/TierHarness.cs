@@ -99,6 +99,19 @@ public sealed class TierHarness : IDisposable
         return result;
     }
 
+    /// <summary>Begins a launch that only reads: queries at the places of the last tokens that are there.</summary>
+    public void BeginRead(bool keepsStatistics, params (HarnessSequence Sequence, int Tokens)[] parts)
+    {
+        _parts = parts;
+        Ragged = new RaggedSequence[parts.Length];
+        for (int i = 0, token = 0; i < parts.Length; token += parts[i++].Tokens)
+        {
+            Ragged[i] = new RaggedSequence(parts[i].Sequence.Slot, token, parts[i].Tokens, parts[i].Sequence.Length, keepsStatistics);
+        }
+
+        _batch.Begin(Ragged);
+    }
+
     /// <summary>Observes the step's last queries, or others.</summary>
     public void Observe(int layer, int last, float[]? queries = null) => _batch.Observe(layer, queries ?? Queries(layer), last);
 

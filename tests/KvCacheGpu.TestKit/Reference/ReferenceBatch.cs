@@ -123,7 +123,7 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
                     int row = _tier.Map.Row(s.Sequence, layer, head / _geometry.GroupSize);
                     Copy(queries, s.FirstToken + i, head, heads, _query);
                     int at = ((s.FirstToken + i) * heads) + head;
-                    float lse = AttendOne(layer, row, head % _geometry.GroupSize, s.Length - s.Tokens + i, i == s.Tokens - 1, window);
+                    float lse = AttendOne(layer, row, head % _geometry.GroupSize, s.Length - s.Tokens + i, i == s.Tokens - 1 && !s.KeepsStatistics, window);
                     _output.CopyTo(output.Slice(at * width, width));
                     if (!logSumExp.IsEmpty)
                     {

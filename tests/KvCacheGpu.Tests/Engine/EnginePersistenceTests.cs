@@ -159,6 +159,105 @@ public sealed class EnginePersistenceTests : IDisposable
 
     private static OldArray Row(float[] numbers) => new("f4", [Heads, Width], i => numbers[i]);
 
+    [Theory]
+    [InlineData(7, 7, 7, 3, 7)]
+    [InlineData(4, 3, 2, 1, 0)]
+    public async Task A_plain_caches_tokens_are_found_by_their_places(params int[] ids)
+    {
+        using UltraAdaptiveKvCacheEngine engine = Persistent(c => c.MaxSequences = 6);
+        var store = new SnapshotStore(_path);
+        using (var cache = new KvCache(engine.Cache.Geometry, engine.Cache.Config))
+        using (KvSequence sequence = cache.CreateSequence())
+        {
+            Append(sequence, ids);
+            await cache.SaveAsync(store, "plain", [sequence]);
+        }
+
+        await engine.LoadAsync("plain");
+        for (int place = 0; place < ids.Length; place++)
+        {
+            engine.AssertHolds(place, place);
+        }
+
+        Assert.Null(engine.Get(7));
+        Assert.Equal(5, engine.Forward(Numbers(1), Key(5), Value(5), new float[Token]));
+        engine.Put(90, Key(90), Value(90));
+        await engine.SaveAsync("session");
+        await engine.LoadAsync("session", "again");
+        engine.AssertHolds(5, 5, "again");
+        engine.AssertHolds(90, 90, "again");
+
+        // A plain cache finds the ids that it gave, and none for what came by positions.
+        using var plain = new KvCache(engine.Cache.Geometry, engine.Cache.Config);
+        KvSequence back = (await plain.LoadAsync(store, "session")).Sequences[0];
+        Assert.Equal([.. ids, -1, -1], back.TokenIds.ToArray());
+
+        // What it appends goes on after the largest position, also in its forks.
+        using KvSequence fork = back.Fork();
+        Append(fork, [6]);
+        await plain.SaveAsync(store, "fork", [fork]);
+        await engine.LoadAsync("fork", "forked");
+        engine.AssertHolds(90, 90, "forked");
+        engine.AssertHolds(91, 0, "forked");
+        back.Truncate(6);
+        await plain.SaveAsync(store, "cut", [back]);
+        await engine.LoadAsync("cut", "cut");
+        Assert.Null(engine.Get(90, "cut"));
+        engine.AssertHolds(4, 4, "cut");
+    }
+
+    [Theory]
+    [InlineData(true, 12, 900, 3, 0)]
+    [InlineData(true, 12, -1, 3, 0)]
+    [InlineData(false, 5, 6, 5)]
+    public async Task What_version_0_1_saved_is_found_by_its_ids_where_they_can_be_positions(bool arePositions, params int[] ids)
+    {
+        using UltraAdaptiveKvCacheEngine engine = Persistent();
+        using (var cache = new KvCache(engine.Cache.Geometry, engine.Cache.Config))
+        using (KvSequence sequence = cache.CreateSequence())
+        {
+            Append(sequence, ids);
+            sequence.PositionRuns = null;
+            await cache.SaveAsync(new SnapshotStore(_path), "old", [sequence]);
+        }
+
+        await engine.LoadAsync("old");
+        for (int place = 0; place < ids.Length; place++)
+        {
+            engine.AssertHolds(arePositions && ids[place] >= 0 ? ids[place] : place, place);
+        }
+    }
+
+    [Fact]
+    public async Task Positions_that_no_session_can_have_are_E004()
+    {
+        using UltraAdaptiveKvCacheEngine engine = Persistent();
+        foreach (long[] runs in (long[][])[[0, 2, 1, 1], [-1, 3], [0, 0, 5, 3], [int.MaxValue, 3], [4, 1, 5], [0, 3, 3, -1, 9, 1]])
+        {
+            Assert.False(SessionPositions.AreOf(runs, 3), string.Join(' ', runs));
+        }
+
+        Assert.True(SessionPositions.AreOf([int.MaxValue, 1, 4, 2], 3));
+        using (var cache = new KvCache(engine.Cache.Geometry, engine.Cache.Config))
+        using (KvSequence sequence = cache.CreateSequence())
+        {
+            Append(sequence, [0, 1, 2]);
+            sequence.PositionRuns = [5, 2, 6, 1];
+            await cache.SaveAsync(new SnapshotStore(_path), "bent", [sequence]);
+        }
+
+        Assert.Equal("E004", (await Assert.ThrowsAsync<KvCorruptionException>(() => engine.LoadAsync("bent"))).Code);
+        Assert.Empty(engine.Sessions);
+    }
+
+    // Tokens of the seeds 0, 1, 2, ... under ids.
+    private static void Append(KvSequence sequence, int[] ids)
+    {
+        using KvStep step = sequence.Begin(ids);
+        step.Append(0, ids.SelectMany((_, place) => Key(place)).ToArray(), ids.SelectMany((_, place) => Value(place)).ToArray());
+        step.Commit();
+    }
+
     private UltraAdaptiveKvCacheEngine Persistent(Action<KvCacheConfig>? change = null) => Engine(c =>
     {
         Persist(c);

@@ -115,14 +115,16 @@ public class EngineTests
     }
 
     [Fact]
-    public void A_token_before_dropped_ones_is_not_replaced()
+    public void Of_what_a_policy_left_each_token_can_be_replaced()
     {
         using UltraAdaptiveKvCacheEngine engine = Engine(c => c.CacheMode = KvCacheMode.Streaming);
         engine.PutMany(0, 200);
         Assert.Null(engine.Get(32));
         Assert.True(engine.GetStats().EvictedTokens > 0);
-        Assert.Equal("E009", Assert.Throws<KvUnsupportedException>(() => engine.Put(0, Key(0), Value(0))).Code);
-        engine.AssertHolds(0, 0);
+        Assert.Equal("E009", Assert.Throws<KvUnsupportedException>(() => engine.Put(32, Key(0), Value(0))).Code);
+        engine.Put(0, Key(8), Value(8));
+        engine.AssertHolds(0, 8);
+        engine.AssertHolds(1, 1);
         engine.Put(199, Key(7), Value(7));
         engine.AssertHolds(199, 7);
     }

@@ -61,8 +61,8 @@ internal sealed class PageRewriter : IDisposable
         ThrowIfRefused(_wholeKeys.AsSpan(0, page.Tokens * geometry.KeyWidth), shape.KeyRefusedFrom, "key");
         ThrowIfRefused(_wholeValues.AsSpan(0, page.Tokens * geometry.ValueWidth), shape.ValueRefusedFrom, "value");
         Array.Clear(_words);
-        Pack(layout.KeyFormat, _wholeKeys, geometry.KeyWidth, geometry.PageTokens, 1, page.Tokens, _words);
-        Pack(layout.ValueFormat, _wholeValues, geometry.ValueWidth, 1, layout.ValueWords, page.Tokens, _words.AsSpan(layout.ValueOffset));
+        OpenWords.Pack(layout.KeyFormat, _wholeKeys, geometry.KeyWidth, geometry.PageTokens, 1, page.Tokens, _words);
+        OpenWords.Pack(layout.ValueFormat, _wholeValues, geometry.ValueWidth, 1, layout.ValueWords, page.Tokens, _words.AsSpan(layout.ValueOffset));
         lock (_cache.DeviceGate)
         {
             _cache.Tier.Load((long)(page.Class == KernelShape.Open ? slot : open) * PageLayout.UnitWords, _words);
@@ -88,26 +88,6 @@ internal sealed class PageRewriter : IDisposable
             if ((bits & 0x7FFFFFFF) >= refusedFrom)
             {
                 throw RestoreCheck.Refused(part, refusedFrom, $"{BitConverter.UInt32BitsToSingle(bits)}");
-            }
-        }
-    }
-
-    // As PageLayout draws it: keys word by word over all tokens, values token by token.
-    private static void Pack(PageFormat format, ReadOnlySpan<float> elements, int width, int wordStride, int tokenStride, int tokens, Span<int> words)
-    {
-        for (int token = 0; token < tokens; token++)
-        {
-            ReadOnlySpan<uint> vector = MemoryMarshal.Cast<float, uint>(elements.Slice(token * width, width));
-            for (int e = 0; e < width; e++)
-            {
-                if (format == PageFormat.F32)
-                {
-                    words[(e * wordStride) + (token * tokenStride)] = (int)vector[e];
-                    continue;
-                }
-
-                uint half = format == PageFormat.F16 ? Bits16.HalfFromSingleBits(vector[e]) : Bits16.BFloat16FromSingleBits(vector[e]);
-                words[(e / 2 * wordStride) + (token * tokenStride)] |= (int)(half << (16 * (e % 2)));
             }
         }
     }

@@ -14,6 +14,8 @@ namespace KvCacheGpu;
 /// kvcache.salt         as it is
 /// kvcache.samples      steps that the masses sum up
 /// kvcache.last-step    the cache's clock
+/// kvcache.positions    0: tokens are known by their places | 1,first,tokens,first,tokens,...: runs of positions, of an engine's session, the same
+///                      (version 0.1 has none: an engine's positions are its token ids)
 /// </code>
 /// </remarks>
 internal static class SequenceStanding
@@ -25,6 +27,7 @@ internal static class SequenceStanding
     private const string Prefix = "kvcache.";
     private const string Pins = Prefix + "pins";
     private const string Segments = Prefix + "segments";
+    private const string Positions = Prefix + "positions";
     private const string Retention = Prefix + "retention";
     private const int NumbersOfPiece = 5000;
     private const int MostOfHost = 900;
@@ -67,6 +70,12 @@ internal static class SequenceStanding
         Write(all, LastStep, [sequence.LastStep]);
         Write(all, Retention, [.. (sequence.Options.Retention ?? []).SelectMany(range =>
             (long[])[range.FirstToken, range.EndToken ?? -1, range.Priority, (long)(range.Duration?.TotalMilliseconds ?? -1)])]);
+        if (sequence.PositionRuns is { } runs)
+        {
+            long[] fitting = runs.Count == 0 ? [] : SessionPositions.Fit(runs, sequence.Length);
+            Write(all, Positions, [fitting.Length == 0 ? 0 : 1, .. fitting]);
+        }
+
         if (sequence.Options.Salt is { } salt)
         {
             all[Salt] = salt;
@@ -125,7 +134,11 @@ internal static class SequenceStanding
         }
 
         Require(saved, Number(saved, Samples) >= 0, Samples);
+        Require(saved, PositionRunsOf(saved) is not { Length: > 0 } runs || SessionPositions.AreOf(runs, saved.Length), Positions);
     }
+
+    /// <summary>The positions that an engine knew a sequence's tokens by; empty where it was none of an engine's, null where that was not said.</summary>
+    public static long[]? PositionRunsOf(SnapshotSequence saved) => Read(saved, Positions) is [_, .. var runs] ? runs : null;
 
     /// <summary>A single number, 0 where there is none.</summary>
     public static long Number(SnapshotSequence saved, string key) => Read(saved, key) is [var number, ..] ? number : 0;
