@@ -297,7 +297,8 @@ internal sealed class PatternSyntax
 
     private void Name(char first, char last)
     {
-        RefuseIf(last >= '\ud800' && first <= '\udfff', "a letter beyond U+FFFF");
+        // A range over the surrogates is one of code points: what stands for a letter beyond U+FFFF is not in it, as it is named.
+        RefuseIf(char.IsSurrogate(first) || char.IsSurrogate(last), "a letter beyond U+FFFF");
         _named.Add((first, last));
     }
 

@@ -34,7 +34,7 @@ internal sealed class WordPattern
         RegexOptions options = RegexOptions.CultureInvariant | (syntax.LooksAhead ? RegexOptions.None : RegexOptions.NonBacktracking);
         try
         {
-            return new WordPattern(file, new Regex(syntax.Pattern, options, MatchLimit), StandIns(file, syntax));
+            return new WordPattern(file, new Regex(syntax.Pattern, options, MatchLimit), StandIns(syntax));
         }
         catch (ArgumentException error)
         {
@@ -53,7 +53,7 @@ internal sealed class WordPattern
         new(file, new Regex(Regex.Escape(text), RegexOptions.CultureInvariant | RegexOptions.NonBacktracking), []);
 
     /// <summary>The pieces of a text in order, those that match and those between them; none is empty.</summary>
-    /// <exception cref="LlamaFormatException">The pattern takes too long on this text (E009).</exception>
+    /// <exception cref="LlamaFormatException">The pattern takes too long on this text, or what stands in for one of its letters is named in the pattern (E009).</exception>
     public List<(int Start, int End, bool IsMatch)> Cut(string text)
     {
         int[]? offsets = _standIns.Length > 0 && text.AsSpan().ContainsAnyInRange('\ud800', '\udfff') ? new int[text.Length + 1] : null;
@@ -100,7 +100,7 @@ internal sealed class WordPattern
         {
             offsets[shown.Length] = i;
             bool isPair = char.IsHighSurrogate(text[i]) && i + 1 < text.Length && char.IsLowSurrogate(text[i + 1]);
-            shown.Append(isPair ? _standIns[(int)CharUnicodeInfo.GetUnicodeCategory(text, i)] : text[i]);
+            shown.Append(isPair ? StandIn(CharUnicodeInfo.GetUnicodeCategory(text, i)) : text[i]);
             i += isPair ? 1 : 0;
         }
 
@@ -108,22 +108,19 @@ internal sealed class WordPattern
         return shown.ToString();
     }
 
-    // The first character of each category that the pattern does not name; patterns name few.
-    private static char[] StandIns(string file, PatternSyntax syntax)
+    private char StandIn(UnicodeCategory category)
     {
-        char[] standIns = new char[Letters.Length];
-        for (int category = 0; category < standIns.Length; category++)
+        if (_standIns[(int)category] == 0)
         {
-            standIns[category] = Array.Find(Letters[category], c => !syntax.Names(c));
-            if (standIns[category] == 0 && Letters[category].Length > 0)
-            {
-                LlamaFormatException.ThrowUnsupported(
-                    file, "pre_tokenizer", "a pattern that names a part of a category's letters", $"one that names all of {(UnicodeCategory)category}");
-            }
+            LlamaFormatException.ThrowUnsupported(
+                _file, "pre_tokenizer", $"a pattern that does not name all characters up to U+FFFF of {category}", "one of them beyond U+FFFF in the text");
         }
 
-        return standIns;
+        return _standIns[(int)category];
     }
+
+    // The first character of each category that the pattern does not name, 0 where it names all; patterns name few.
+    private static char[] StandIns(PatternSyntax syntax) => Array.ConvertAll(Letters, letters => Array.Find(letters, c => !syntax.Names(c)));
 
     // By category, those beyond ASCII. Control characters, separators and surrogates are never beyond U+FFFF, and have no stand-in.
     private static char[][] LettersByCategory() =>
