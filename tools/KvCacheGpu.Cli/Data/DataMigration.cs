@@ -71,7 +71,8 @@ internal sealed class DataMigration(string file, string name, string directory, 
     // Beside the store until it is verified: what the store has under that name is never touched by a conversion that went wrong.
     private void Write(MappedCache mapped, Func<KvCache> newCache, string digest, IStages stages)
     {
-        string aside = $"{Path.TrimEndingDirectorySeparator(Path.GetFullPath(directory))}.unverified-{Guid.NewGuid():n}";
+        UnverifiedStore beside = UnverifiedStore.Make(directory);
+        string aside = beside.StorePath;
         try
         {
             SnapshotStore unverified = StoreChoice.Open(aside);
@@ -96,10 +97,7 @@ internal sealed class DataMigration(string file, string name, string directory, 
         }
         finally
         {
-            if (Directory.Exists(aside))
-            {
-                Directory.Delete(aside, recursive: true);
-            }
+            beside.Dispose();
         }
     }
 

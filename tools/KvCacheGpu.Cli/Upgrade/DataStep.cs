@@ -30,6 +30,7 @@ internal sealed class DataStep(string? file, string? name, string store) : IUpgr
     /// <inheritdoc/>
     public string Do(string plan)
     {
+        UnverifiedStore.Sweep(Read(plan).Store);
         MigrationReport report = Read(plan).Migration().Run(dryRun: false, new QuietStages());
         return $"snapshot {report.Snapshot} of {report.Imported} entries; {report.Quarantined.Count} quarantined, {report.Refused.Count} refused, the file untouched";
     }
@@ -38,6 +39,7 @@ internal sealed class DataStep(string? file, string? name, string store) : IUpgr
     public void Undo(string plan)
     {
         Planned planned = Read(plan);
+        UnverifiedStore.Sweep(planned.Store);
 
         // Only what was made of this file goes: the name may be another's by now.
         if (planned.IsMade())
