@@ -120,6 +120,20 @@ public sealed class LeftBehindTests : IDisposable
         Assert.Equal([another, other], Directory.EnumerateDirectories(_root, "*.unverified-*").Order());
     }
 
+    [Fact]
+    public void An_export_of_a_dead_process_is_swept_and_that_of_a_living_one_is_not()
+    {
+        Assert.Equal(0, Tool.Run("run", "--prompt-tokens", "1,2", "--max-new-tokens", "1", "--save", "a", "--store", Store).Exit);
+        string file = Path.Combine(_root, "out.pt"), dead = $"{file}.{Guid.NewGuid():n}.tmp", living = $"{file}.{Guid.NewGuid():n}.tmp", mine = $"{file}.notes.tmp";
+        Array.ForEach([dead, mine], one => File.WriteAllText(one, "x"));
+        using (FileStream held = new(living, FileMode.CreateNew))
+        {
+            Assert.Equal(0, Tool.Run("data", "export", "a", "--store", Store, "--to", file).Exit);
+        }
+
+        Assert.Equal((false, true, true), (File.Exists(dead), File.Exists(living), File.Exists(mine)));
+    }
+
     // kill -9 while the conversion lies beside the store: the next migrate, or the next rollback, leaves the store alone.
     [Fact]
     public async Task A_migration_that_is_killed_in_its_data_step_leaves_no_copy_behind()

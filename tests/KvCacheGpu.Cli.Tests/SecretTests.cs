@@ -21,7 +21,7 @@ public sealed class SecretTests : IDisposable
             $"# was {Secret}\nDB_PASSWORD={Secret}\nKV_CACHE_SIZE=64\nexport TOKEN={Secret}\n# and {Secret}\nKV_CACHE_STRATEGY=lru\nLAST={Secret}");
         foreach (string[] args in new[]
         {
-            new[] { "config", "show" }, ["config", "show", "--json"], ["config", "validate"], ["config", "validate", "--json"], ["config", "migrate", "--dry-run"], ["config", "migrate", "--dry-run", "--json"],
+            new[] { "config", "show" }, ["config", "show", "--json"], ["config", "validate"], ["config", "validate", "--json"], ["config", "migrate", "--dry-run"],
             ["config", "backup"], ["config", "backups", "--json"], ["migrate"], ["rollback"], ["config", "migrate"],
         })
         {

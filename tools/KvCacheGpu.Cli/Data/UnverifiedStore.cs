@@ -42,7 +42,7 @@ internal sealed class UnverifiedStore : IDisposable
             return;
         }
 
-        foreach (string folder in Directory.EnumerateDirectories(parent, Path.GetFileName(beside) + "*"))
+        foreach (string folder in Directory.EnumerateDirectories(parent).Where(one => one.StartsWith(beside, StringComparison.Ordinal)))
         {
             if (Guid.TryParseExact(folder[beside.Length..], "n", out _) && !File.GetAttributes(folder).HasFlag(FileAttributes.ReparsePoint) && Hold(folder) is { } held)
             {
