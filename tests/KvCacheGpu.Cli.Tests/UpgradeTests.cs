@@ -72,13 +72,13 @@ public sealed class UpgradeTests : IDisposable
     [Fact]
     public void A_database_that_fails_in_the_middle_undoes_the_rest()
     {
-        // Step 2 goes through, step 3 meets its own index.
-        Execute("CREATE INDEX idx_cache_session ON cache_entries (created_at)");
+        // Step 2 goes through, step 3 finds that no entry can be written.
+        Execute("CREATE TRIGGER full BEFORE INSERT ON cache_entries BEGIN SELECT raise(abort, 'no more rows'); END");
         Tool failed = Migrate();
-        Assert.Equal(1, failed.Exit);
-        Assert.Contains("E008", failed.Error, StringComparison.Ordinal);
-        Assert.Contains("idx_cache_session", failed.Error, StringComparison.Ordinal);
-        Execute("DROP INDEX idx_cache_session");
+        Assert.Equal(2, failed.Exit);
+        Assert.Contains("E003", failed.Error, StringComparison.Ordinal);
+        Assert.Contains("no more rows", failed.Error, StringComparison.Ordinal);
+        Execute("DROP TRIGGER full");
         AssertUndone();
     }
 

@@ -92,18 +92,40 @@ internal sealed class RootedFiles(IStoreFiles files, string root)
     });
 
     /// <summary>Names in a folder, sorted; none where there is no folder.</summary>
-    public IReadOnlyList<string> List(string folder) => Guarded(folder, () =>
+    /// <param name="folder">The folder.</param>
+    /// <param name="withTemporaries">Whether also those that are being written, or were left so. The default value is false.</param>
+    public IReadOnlyList<string> List(string folder, bool withTemporaries = false) => Guarded(folder, () =>
     {
         try
         {
             using OpenFile opened = OpenFolder(folder + "/-", make: false, out _);
-            return files.List(opened.Descriptor).Where(name => !name.EndsWith(Temporary, StringComparison.Ordinal)).Order(StringComparer.Ordinal).ToArray();
+            return files.List(opened.Descriptor).Where(name => withTemporaries || !name.EndsWith(Temporary, StringComparison.Ordinal)).Order(StringComparer.Ordinal).ToArray();
         }
         catch (FileCallException error) when (error.Error == FileCallException.NoEntry)
         {
             return [];
         }
     });
+
+    /// <summary>Removes what writers that died left half written: beside some files, and anywhere in some folders. Under the lock nobody writes them.</summary>
+    public void Sweep(IReadOnlyList<string> paths, IReadOnlyList<string> folders)
+    {
+        foreach (string path in paths.Concat(folders.Select(folder => $"{folder}/-")))
+        {
+            try
+            {
+                using OpenFile folder = OpenFolder(path, make: false, out string name);
+                foreach (string left in files.List(folder.Descriptor).Where(one => name == "-" ? one.EndsWith(Temporary, StringComparison.Ordinal) : one == name + Temporary))
+                {
+                    Sweep(folder, left);
+                }
+            }
+            catch (FileCallException)
+            {
+                // There is no such folder, or what is wrong with it is said by whoever needs it.
+            }
+        }
+    }
 
     /// <summary>Takes the writer's place until disposed.</summary>
     /// <exception cref="KvStoreBusyException">Another has it (E006).</exception>
@@ -248,7 +270,7 @@ internal sealed class RootedFiles(IStoreFiles files, string root)
         }
         catch (FileCallException)
         {
-            // It stays; the next writer of this file removes it.
+            // It stays; whoever takes the lock next removes it.
         }
     }
 

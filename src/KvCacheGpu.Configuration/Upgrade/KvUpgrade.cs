@@ -30,9 +30,22 @@ public sealed class KvUpgrade
     /// <param name="warn">Takes what the user must know.</param>
     /// <returns>The run; null where all is of the newest version already.</returns>
     /// <exception cref="KvCacheException">A step failed; what was done is undone, unless a <see cref="KvPersistenceException"/> says that the outcome is unknown.</exception>
-    public KvUpgradeRun? Run(Action<KvUpgradeLine>? tell = null, Action<string>? warn = null) => _manager.Locked(() =>
+    public KvUpgradeRun? Run(Action<KvUpgradeLine>? tell = null, Action<string>? warn = null)
     {
         var list = new Checklist(tell ?? (_ => { }));
+        if (!_manager.IsFresh)
+        {
+            return _manager.Locked(() => Proceed(list, null, warn));
+        }
+
+        // In a fresh folder, what is refused and what has nothing to change leaves nothing behind.
+        list.Checked(_manager, null);
+        KvUpgradeRun planned = Begin(warn);
+        return HasNothing(planned) ? Finish(list, planned, warn) : _manager.Locked(() => Proceed(list, planned, warn));
+    }
+
+    private KvUpgradeRun? Proceed(Checklist list, KvUpgradeRun? planned, Action<string>? warn)
+    {
         KvUpgradeRun? open = _runs.List().FirstOrDefault(one => one.State is KvUpgradeState.Running or KvUpgradeState.RollingBack);
         if (open?.State == KvUpgradeState.RollingBack)
         {
@@ -41,13 +54,18 @@ public sealed class KvUpgrade
             open = null;
         }
 
-        list.Checked(_manager, open);
-        KvUpgradeRun run = open ?? Begin(warn);
-        IUpgradeStep[] steps = Steps(run.Id, warn);
-        if (run.Steps.All(entry => entry.Plan is null || entry.Name == "backup"))
+        // What was planned before the lock holds while nobody else has done anything here.
+        KvUpgradeRun? still = _manager.IsFresh ? planned : null;
+        if (planned is null)
         {
-            list.Finish(steps, run, "all is of version 2.1");
-            return null;
+            list.Checked(_manager, open);
+        }
+
+        KvUpgradeRun run = open ?? still ?? Begin(warn);
+        IUpgradeStep[] steps = Steps(run.Id, warn);
+        if (HasNothing(run))
+        {
+            return Finish(list, run, warn);
         }
 
         try
@@ -67,17 +85,24 @@ public sealed class KvUpgrade
 
         list.Finish(steps, run, "version 2.1, backup whole");
         return run;
-    });
+    }
 
     /// <summary>Undoes a run. What the files hold now is backed up before, unless a backup holds it.</summary>
     /// <param name="id">The run's name. Default: the newest that is done, or interrupted.</param>
     /// <param name="warn">Takes what the user must know.</param>
     /// <exception cref="KvSnapshotNotFoundException">There is no such run (E002).</exception>
     /// <exception cref="KvCorruptionException">Its backup was altered (E004). Nothing has changed.</exception>
-    public KvUpgradeRun Rollback(string? id = null, Action<string>? warn = null) => _manager.Locked(() =>
+    public KvUpgradeRun Rollback(string? id = null, Action<string>? warn = null)
     {
-        KvUpgradeRun run = _runs.List().FirstOrDefault(one => id is null ? one.State != KvUpgradeState.RolledBack : one.Id == id)
-            ?? throw new KvSnapshotNotFoundException("run", id is null ? "an upgrade that can be undone" : "the id of an upgrade", id is null ? "none" : $"'{id}'");
+        _ = _manager.IsFresh ? Find(id) : null;
+        return _manager.Locked(() => Reverse(Find(id), warn));
+    }
+
+    private KvUpgradeRun Find(string? id) => _runs.List().FirstOrDefault(one => id is null ? one.State != KvUpgradeState.RolledBack : one.Id == id)
+        ?? throw new KvSnapshotNotFoundException("run", id is null ? "an upgrade that can be undone" : "the id of an upgrade", id is null ? "none" : $"'{id}'");
+
+    private KvUpgradeRun Reverse(KvUpgradeRun run, Action<string>? warn)
+    {
         if (run.State == KvUpgradeState.RolledBack)
         {
             return run;
@@ -95,7 +120,15 @@ public sealed class KvUpgrade
         }
 
         return Undo(run);
-    });
+    }
+
+    private static bool HasNothing(KvUpgradeRun run) => run.Steps.All(entry => entry.Plan is null || entry.Name == "backup");
+
+    private KvUpgradeRun? Finish(Checklist list, KvUpgradeRun run, Action<string>? warn)
+    {
+        list.Finish(Steps(run.Id, warn), run, "all is of version 2.1");
+        return null;
+    }
 
     private KvUpgradeRun Begin(Action<string>? warn)
     {

@@ -43,26 +43,34 @@ internal sealed class ConfigFiles
         if (file is not null && FileVersion is { } fileVersion)
         {
             file = ConfigMigration.Migrate(_location.File, file, new StepChoice(null, lossless, warn));
-            Add(_location.File, _file!, fileVersion, _fileText!, file);
+            Add(_location.File, _file!, fileVersion, _fileText!, file, null);
         }
 
         if (_envText is not null && EnvVersion is { } envVersion)
         {
             IConfigText env = ConfigMigration.Migrate(_location.Env, _envText, new StepChoice(file, lossless, warn));
-            Add(_location.Env, _env!, envVersion, _envText, env);
+            Add(_location.Env, _env!, envVersion, _envText, env, IsOurs);
         }
 
         return changes;
 
-        void Add(string path, FileImage before, KvConfigVersion from, IConfigText old, IConfigText text)
+        void Add(string path, FileImage before, KvConfigVersion from, IConfigText old, IConfigText text, Func<string, bool>? isShown)
         {
             if (old.Text != text.Text)
             {
                 changes.Add((
                     new FileChange(path, before, before with { Bytes = TextFile.ToBytes(text) }),
-                    new KvMigratedFile(path, from, KvConfigVersion.V21, UnifiedDiff.Of(path, old.Text, text.Text))));
+                    new KvMigratedFile(path, from, KvConfigVersion.V21, UnifiedDiff.Of(path, old.Text, text.Text, isShown))));
             }
         }
+    }
+
+    // The rest of a .env file are other programs' variables, and passwords among them.
+    private static bool IsOurs(string line)
+    {
+        string text = line.Trim();
+        text = text.StartsWith("export", StringComparison.Ordinal) ? text["export".Length..].TrimStart() : text;
+        return text.Length == 0 || text.StartsWith("KV_CACHE_", StringComparison.Ordinal);
     }
 
     private static IReadOnlyList<(string Path, FileImage Image)> Of(KvConfigLocation location, FileImage? file, FileImage? env) =>

@@ -42,6 +42,10 @@ public sealed class KvCacheConfigManager
 
     internal TimeProvider Clock { get; }
 
+    /// <summary>Whether nothing was ever done here: there are no backups, no runs and no journal.</summary>
+    internal bool IsFresh => new[] { StateFolder.Name, StateFolder.Backups, StateFolder.Runs }
+        .All(folder => Files.List(folder, withTemporaries: true).All(name => folder == StateFolder.Name && name is (StateFolder.LockName or StateFolder.BackupsName or StateFolder.RunsName)));
+
     /// <summary>Whether a file is of a version before 2.1: v1 keys, KV_CACHE_SIZE, or a 2.0 configuration that says nothing of prefetching.</summary>
     /// <exception cref="KvConfigurationException">A file is malformed (E003); its line is named.</exception>
     /// <exception cref="KvNewerVersionException">A file declares a newer schema (E007).</exception>
@@ -61,12 +65,21 @@ public sealed class KvCacheConfigManager
 
     /// <summary>Saves the files as they are, be they malformed, under a name made of the time.</summary>
     /// <exception cref="KvSnapshotNotFoundException">There is neither file (E002).</exception>
-    public KvConfigBackup BackupCurrentConfig() => Locked(() => Backup("by hand"));
+    public KvConfigBackup BackupCurrentConfig()
+    {
+        _ = IsFresh ? RequireImages() : [];
+        return Locked(() => Backup("by hand"));
+    }
 
     /// <summary>Brings both files to version 2.1, a backup made before. Where nothing is old, nothing changes.</summary>
     /// <param name="lossless">Leaves lossy compression off where the rule of 1.x would switch it on.</param>
     /// <param name="dryRun">Only tells what would change.</param>
-    public KvConfigMigration MigrateToNewFormat(bool lossless = false, bool dryRun = false) => dryRun ? Migrate(lossless, dryRun) : Locked(() => Migrate(lossless, dryRun));
+    public KvConfigMigration MigrateToNewFormat(bool lossless = false, bool dryRun = false)
+    {
+        // In a fresh folder, what is refused and what has nothing to change leaves nothing behind.
+        KvConfigMigration? looked = dryRun || IsFresh ? Migrate(lossless, dryRun: true) : null;
+        return looked is not null && (dryRun || looked.Files.Count == 0) ? looked : Locked(() => Migrate(lossless, dryRun));
+    }
 
     /// <summary>All backups, the newest first. Damaged ones are listed as such.</summary>
     public IReadOnlyList<KvConfigBackup> ListBackups() => Backups.List();
@@ -85,6 +98,7 @@ public sealed class KvCacheConfigManager
     public KvConfigBackup? RestoreFromBackup(string id)
     {
         ArgumentNullException.ThrowIfNull(id);
+        _ = IsFresh ? Backups.Load(id) : [];
         return Locked(() =>
         {
             FileChange[] changes = [.. Backups.Load(id).Select(file => new FileChange(file.Path, Files.Read(file.Path, TextFile.MostBytes), file.Image))];
@@ -113,15 +127,14 @@ public sealed class KvCacheConfigManager
 
     internal KvConfigBackup Backup(string reason, string? id = null)
     {
-        IReadOnlyList<(string Path, FileImage Image)> images = ConfigFiles.ReadImages(Files, Location);
-        return images.Count > 0
-            ? Backups.Save(id ?? Backups.NewId(), VersionName(), reason, images)
-            : throw new KvSnapshotNotFoundException("configuration", $"{Location.File} or {Location.Env} in {Location.Root}", "neither");
+        IReadOnlyList<(string Path, FileImage Image)> images = RequireImages();
+        return Backups.Save(id ?? Backups.NewId(), VersionName(), reason, images);
     }
 
     internal T Locked<T>(Func<T> work)
     {
         using IDisposable held = Files.Lock(StateFolder.Lock);
+        Files.Sweep([Location.File, Location.Env], [StateFolder.Name, StateFolder.Backups, StateFolder.Runs]);
         new ChangeJournal(Files).Recover();
         return work();
     }
@@ -149,6 +162,10 @@ public sealed class KvCacheConfigManager
 
         return new KvConfigMigration([.. changes.Select(change => change.Told)], warnings, backup);
     }
+
+    private IReadOnlyList<(string Path, FileImage Image)> RequireImages() => ConfigFiles.ReadImages(Files, Location) is { Count: > 0 } images
+        ? images
+        : throw new KvSnapshotNotFoundException("configuration", $"{Location.File} or {Location.Env} in {Location.Root}", "neither");
 
     private bool Holds(string id, IReadOnlyList<(string Path, FileImage Image)> images)
     {

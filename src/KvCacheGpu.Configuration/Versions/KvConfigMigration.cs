@@ -10,7 +10,7 @@ public sealed record KvConfigMigration(IReadOnlyList<KvMigratedFile> Files, IRea
 /// <param name="Path">The file, relative to the root.</param>
 /// <param name="From">Its version before.</param>
 /// <param name="To">Its version after.</param>
-/// <param name="Diff">The change as a unified diff.</param>
+/// <param name="Diff">The change as a unified diff. Of a .env file it shows this library's variables alone: other lines can hold passwords.</param>
 public sealed record KvMigratedFile(string Path, KvConfigVersion From, KvConfigVersion To, string Diff);
 
 /// <summary>A part of the configuration and its version.</summary>

@@ -3,13 +3,20 @@ using System.Text;
 
 namespace KvCacheGpu.Configuration;
 
-/// <summary>A unified diff of two texts, by longest common subsequence of their lines; three lines of context, as patch takes it.</summary>
+/// <summary>A unified diff of two texts, by longest common subsequence of their lines; three lines of context, as patch takes it where all lines are shown.</summary>
 internal static class UnifiedDiff
 {
     private const int Context = 3;
     private const int MostCells = 1 << 22;
 
-    public static string Of(string path, string before, string after)
+    private const string NotShown = "# (a line of another program is not shown)\n";
+
+    /// <summary>The diff; empty where the texts are equal.</summary>
+    /// <param name="path">The file's name in it.</param>
+    /// <param name="before">The text before.</param>
+    /// <param name="after">The text after.</param>
+    /// <param name="isShown">Which lines it may show: others can hold secrets. Default: all.</param>
+    public static string Of(string path, string before, string after, Func<string, bool>? isShown = null)
     {
         if (before == after)
         {
@@ -17,6 +24,7 @@ internal static class UnifiedDiff
         }
 
         List<string> a = TextFile.Lines(before), b = TextFile.Lines(after);
+        isShown ??= _ => true;
         int head = 0, tail = 0;
         while (head < Math.Min(a.Count, b.Count) && a[head] == b[head])
         {
@@ -33,18 +41,18 @@ internal static class UnifiedDiff
         var hunk = new StringBuilder();
         int aCount = a.Count - tail + rest - from, bCount = b.Count - tail + rest - from;
         hunk.Append(CultureInfo.InvariantCulture, $"--- a/{path}\n+++ b/{path}\n@@ -{Range(from, aCount)} +{Range(from, bCount)} @@\n");
-        a[from..head].ForEach(line => Line(hunk, ' ', line));
-        Middle(hunk, a[head..^tail], b[head..^tail]);
-        a[(a.Count - tail)..(a.Count - tail + rest)].ForEach(line => Line(hunk, ' ', line));
+        a[from..head].ForEach(line => Line(hunk, ' ', line, isShown));
+        Middle(hunk, a[head..^tail], b[head..^tail], isShown);
+        a[(a.Count - tail)..(a.Count - tail + rest)].ForEach(line => Line(hunk, ' ', line, isShown));
         return hunk.ToString();
     }
 
-    private static void Middle(StringBuilder hunk, List<string> a, List<string> b)
+    private static void Middle(StringBuilder hunk, List<string> a, List<string> b, Func<string, bool> isShown)
     {
         if ((long)a.Count * b.Count > MostCells)
         {
-            a.ForEach(line => Line(hunk, '-', line));
-            b.ForEach(line => Line(hunk, '+', line));
+            a.ForEach(line => Line(hunk, '-', line, isShown));
+            b.ForEach(line => Line(hunk, '+', line, isShown));
             return;
         }
 
@@ -62,24 +70,25 @@ internal static class UnifiedDiff
         {
             if (i < a.Count && j < b.Count && a[i] == b[j])
             {
-                Line(hunk, ' ', a[i]);
+                Line(hunk, ' ', a[i], isShown);
                 (i, j) = (i + 1, j + 1);
             }
             else if (i < a.Count && (j == b.Count || common[i + 1, j] >= common[i, j + 1]))
             {
-                Line(hunk, '-', a[i++]);
+                Line(hunk, '-', a[i++], isShown);
             }
             else
             {
-                Line(hunk, '+', b[j++]);
+                Line(hunk, '+', b[j++], isShown);
             }
         }
     }
 
     private static string Range(int from, int count) => string.Create(CultureInfo.InvariantCulture, $"{(count == 0 ? from : from + 1)},{count}");
 
-    private static void Line(StringBuilder hunk, char sign, string line)
+    private static void Line(StringBuilder hunk, char sign, string line, Func<string, bool> isShown)
     {
+        line = isShown(line) ? line : NotShown;
         hunk.Append(sign).Append(line);
         if (!line.EndsWith('\n'))
         {

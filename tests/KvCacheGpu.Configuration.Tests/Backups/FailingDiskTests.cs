@@ -63,6 +63,41 @@ public class FailingDiskTests(ITestOutputHelper output)
         }
     }
 
+    [Fact]
+    public void What_a_process_that_dies_left_half_written_is_swept_by_whoever_comes_next()
+    {
+        int left = 0;
+        foreach (Deed deed in Deed.All)
+        {
+            MemoryDisk disk = deed.Before.Copy();
+            var project = new MemoryProject(disk);
+            project.Files.Before = () =>
+            {
+                MemoryDisk image = disk.Copy();
+                left += Temporaries(image).Count;
+                var upgrade = new KvUpgrade(new MemoryProject(image).Manager);
+                upgrade.Run();
+                if (upgrade.ListRuns().Any(run => run.State != KvUpgradeState.RolledBack))
+                {
+                    upgrade.Rollback();
+                }
+
+                Assert.Empty(Temporaries(image));
+            };
+            deed.Act(project);
+        }
+
+        output.WriteLine($"{left} files half written");
+        Assert.InRange(left, 20, int.MaxValue);
+
+        static List<string> Temporaries(MemoryDisk disk) =>
+        [
+            .. new[] { "", "/config", "/.kvcache", "/.kvcache/backups", "/.kvcache/runs" }
+                .SelectMany(folder => disk.Find(MemoryProject.Root + folder)?.Names.Select(name => $"{folder}/{name}") ?? [])
+                .Where(name => name.EndsWith(".kvcache-tmp", StringComparison.Ordinal)),
+        ];
+    }
+
     // False once the fault lies beyond the deed's last operation.
     private static bool Fails(Deed deed, Fault fault, int point, ref long fired)
     {

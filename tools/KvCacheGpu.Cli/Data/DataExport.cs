@@ -6,6 +6,8 @@ namespace KvCacheGpu.Cli;
 /// <summary>The way back: a snapshot as a file that torch.load reads.</summary>
 internal static class DataExport
 {
+    private const string Unfinished = ".tmp";
+
     /// <summary>Writes a snapshot to a file that is not there yet; half a file is never left.</summary>
     public static ExportReport Run(string name, string directory, string file)
     {
@@ -40,7 +42,8 @@ internal static class DataExport
 
     private static void Write(string file, ImportGeometry shape, ElementType type, IReadOnlyList<KvSequence> sequences)
     {
-        string unfinished = $"{file}.{Guid.NewGuid():n}.tmp";
+        Sweep(Path.GetFullPath(file) + ".");
+        string unfinished = $"{file}.{Guid.NewGuid():n}{Unfinished}";
         try
         {
             using (FileStream stream = new(unfinished, FileMode.CreateNew))
@@ -55,6 +58,25 @@ internal static class DataExport
         {
             File.Delete(unfinished);
             throw;
+        }
+    }
+
+    // What an export that was killed left of the same file: one that lives holds its own.
+    private static void Sweep(string start)
+    {
+        foreach (string left in Directory.EnumerateFiles(Path.GetDirectoryName(start)!)
+            .Where(one => one.StartsWith(start, StringComparison.Ordinal) && one.EndsWith(Unfinished, StringComparison.Ordinal)
+                && Guid.TryParseExact(one[start.Length..^Unfinished.Length], "n", out _)))
+        {
+            try
+            {
+                using FileStream held = new(left, FileMode.Open, FileAccess.ReadWrite, FileShare.None);
+                File.Delete(left);
+            }
+            catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+            {
+                // Held, or not ours: it stays.
+            }
         }
     }
 

@@ -106,7 +106,8 @@ internal sealed class DataMigration(string file, string name, string directory, 
     // Beside the store until it is verified: what the store has under that name is never touched by a conversion that went wrong.
     private void Save(KvCache cache, IReadOnlyList<KvSequence> sequences, IStages stages, Action<SnapshotStore> verify)
     {
-        string aside = $"{Path.TrimEndingDirectorySeparator(Path.GetFullPath(directory))}.unverified-{Guid.NewGuid():n}";
+        UnverifiedStore beside = UnverifiedStore.Make(directory);
+        string aside = beside.StorePath;
         try
         {
             SnapshotStore unverified = StoreChoice.Open(aside);
@@ -116,10 +117,7 @@ internal sealed class DataMigration(string file, string name, string directory, 
         }
         finally
         {
-            if (Directory.Exists(aside))
-            {
-                Directory.Delete(aside, recursive: true);
-            }
+            beside.Dispose();
         }
     }
 

@@ -32,6 +32,7 @@ internal sealed class DataStep(string? file, string? name, string store, bool lo
     /// <inheritdoc/>
     public string Do(string plan)
     {
+        UnverifiedStore.Sweep(Read(plan).Store);
         MigrationReport report = Read(plan).Migration().Run(dryRun: false, new QuietStages());
         RoundingLoss loss = new(report.RoundedElements, report.LargestRounding);
         return $"snapshot {report.Snapshot} of {report.Imported} entries; {report.Quarantined.Count} quarantined, {report.Refused.Count} refused, the file untouched{(loss.IsNone ? string.Empty : $"; {loss}")}";
@@ -41,6 +42,7 @@ internal sealed class DataStep(string? file, string? name, string store, bool lo
     public void Undo(string plan)
     {
         Planned planned = Read(plan);
+        UnverifiedStore.Sweep(planned.Store);
 
         // Only what was made of this file goes: the name may be another's by now.
         if (planned.IsMade())

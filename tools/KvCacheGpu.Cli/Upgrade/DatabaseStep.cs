@@ -28,7 +28,7 @@ internal sealed class DatabaseStep(string? database, CatalogOptions? options = n
             return null;
         }
 
-        var schema = new CatalogSchema(Whole(database), options);
+        var schema = new CatalogSchema(database, options);
         return schema.PlanAsync().GetAwaiter().GetResult().Count == 0
             ? null
             : JsonSerializer.Serialize(new Planned(schema.Address, schema.StatusAsync().GetAwaiter().GetResult().Version));
@@ -74,14 +74,11 @@ internal sealed class DatabaseStep(string? database, CatalogOptions? options = n
                 : throw new UsageException("--database", $"the address of {planned.Address}, with its user", "none");
         }
 
-        var schema = new CatalogSchema(Whole(database), options);
+        var schema = new CatalogSchema(database, options);
         return schema.Address == planned.Address
             ? schema
             : throw new UsageException("--database", $"the database that the run began with, {planned.Address}", schema.Address);
     }
-
-    private static string Whole(string address) =>
-        address.StartsWith(Sqlite, StringComparison.Ordinal) && address.Length > Sqlite.Length ? Sqlite + Path.GetFullPath(address[Sqlite.Length..]) : address;
 
     private static Planned Read(string plan) => JsonSerializer.Deserialize<Planned>(plan) ?? throw new IOException($"an upgrade's step 'database': expected a plan, got {plan}");
 

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
+using KvCacheGpu.Catalog;
 using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Cli;
@@ -48,12 +49,28 @@ internal static class Choice
     /// <summary>--database.</summary>
     /// <param name="what">What the catalog is for.</param>
     /// <param name="isRequired">Whether the command is nothing without one. The default value is false.</param>
-    public static Option<string> Database(string what, bool isRequired = false) => new("--database")
+    public static Option<string> Database(string what, bool isRequired = false)
     {
-        Description = $"{what}: sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/NAME; PGPASSWORD holds a password too.{(isRequired ? string.Empty : " Default: none.")}",
-        HelpName = "URL",
-        Required = isRequired,
-    };
+        Option<string> option = new("--database")
+        {
+            Description = $"{what}: sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/NAME, or SQLAlchemy's form of either; PGPASSWORD holds a password too.{(isRequired ? string.Empty : " Default: none.")}",
+            HelpName = "URL",
+            Required = isRequired,
+        };
+        option.Validators.Add(result =>
+        {
+            // Read before anything else is done: an address that cannot be read leaves nothing behind.
+            try
+            {
+                _ = result.Tokens is [Token token, ..] ? new CatalogSchema(token.Value) : null;
+            }
+            catch (CatalogException error)
+            {
+                result.AddError(error.Message.Replace("database:", "--database:", StringComparison.Ordinal));
+            }
+        });
+        return option;
+    }
 
     /// <summary>A page format.</summary>
     public static Option<PageFormat?> Format(string name, string description) => Parsed<PageFormat?>(
