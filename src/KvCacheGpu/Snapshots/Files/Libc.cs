@@ -17,6 +17,10 @@ internal static unsafe partial class Libc
     public const int LockExclusive = 2;
     public const int LockNonBlocking = 4;
     public const int SeekEnd = 2;
+    public const int EmptyPath = 0x1000;
+    public const uint StatUser = 8;
+    public const int StatBytes = 256;
+    public const int StatUserAt = 20;
     public const int Interrupted = 4;
     public const int WouldBlock = 11;
 
@@ -47,6 +51,12 @@ internal static unsafe partial class Libc
 
     [LibraryImport("libc", EntryPoint = "fchmod", SetLastError = true)]
     public static partial int ChangeMode(int file, int mode);
+
+    [LibraryImport("libc", EntryPoint = "statx", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int Stat(int file, string path, int flags, uint mask, byte* status);
+
+    [LibraryImport("libc", EntryPoint = "geteuid")]
+    public static partial uint User();
 
     [LibraryImport("libc", EntryPoint = "fsync", SetLastError = true)]
     public static partial int Sync(int file);

@@ -100,6 +100,14 @@ internal sealed unsafe class LibcFiles : IStoreFiles
         return (int)File.GetUnixFileMode(handle);
     }
 
+    public bool IsForeign(int file)
+    {
+        // statx has one layout everywhere. Where a sandbox knows no such call, the permission bits have to do.
+        byte* status = stackalloc byte[Libc.StatBytes];
+        uint user = Libc.User();
+        return user != 0 && Libc.Stat(file, string.Empty, Libc.EmptyPath, Libc.StatUser, status) == 0 && *(uint*)(status + Libc.StatUserAt) is not 0 and var owner && owner != user;
+    }
+
     public void SetMode(int file, int mode) => Checked("chmod", "", Libc.ChangeMode(file, mode));
 
     // Never tried again: the kernel forgets what it could not write, and would report success.
