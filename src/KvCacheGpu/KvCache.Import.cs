@@ -36,11 +36,21 @@ public sealed partial class KvCache
         ArgumentException.ThrowIfNullOrEmpty(path);
         KvText.WellFormed(path, nameof(path));
         ObjectDisposedException.ThrowIf(_disposed, this);
-        return Task.Run(() => LoadFile(Path.GetFullPath(path), importers ?? [], options, progress, cancellationToken), cancellationToken);
+        return Task.Run(() => LoadFile(Path.GetFullPath(path), importers ?? [], options, null, progress, cancellationToken), cancellationToken);
     }
 
+    /// <summary>The same for a tenant, whose sequences become what a foreign file does not say whose they are.</summary>
+    internal Task<KvRestored> LoadFileForAsync(
+        string? tenant, string path, IReadOnlyList<ISnapshotImporter> importers, SnapshotOptions? options, CancellationToken cancellationToken) =>
+        Task.Run(() => LoadFile(Path.GetFullPath(path), importers, options, tenant, null, cancellationToken), cancellationToken);
+
     private KvRestored LoadFile(
-        string path, IReadOnlyList<ISnapshotImporter> importers, SnapshotOptions? options, IProgress<SnapshotProgress>? progress, CancellationToken cancel)
+        string path,
+        IReadOnlyList<ISnapshotImporter> importers,
+        SnapshotOptions? options,
+        string? tenant,
+        IProgress<SnapshotProgress>? progress,
+        CancellationToken cancel)
     {
         (string directory, string name) = (Path.GetDirectoryName(path) ?? "/", Path.GetFileName(path));
         try
@@ -63,7 +73,7 @@ public sealed partial class KvCache
 
             // Asking for its length has moved the descriptor to its end.
             stream.Position = 0;
-            return Import(stream, importer, name, progress, cancel);
+            return Import(stream, importer, name, tenant, progress, cancel);
         }
         catch (FileCallException error) when (error.Error == FileCallException.NoEntry)
         {
@@ -77,11 +87,14 @@ public sealed partial class KvCache
 
     private CacheFileImporter OldCaches() => new(new ImportGeometry(Geometry.Layers, Geometry.KvHeads, Geometry.KeyWidth, Geometry.ValueWidth));
 
-    private KvRestored Import(Stream file, ISnapshotImporter importer, string name, IProgress<SnapshotProgress>? progress, CancellationToken cancel)
+    private KvRestored Import(
+        Stream file, ISnapshotImporter importer, string name, string? tenant, IProgress<SnapshotProgress>? progress, CancellationToken cancel)
     {
         try
         {
-            return new FileImport(this, importer.Read(file, cancel), importer.Name).Run(progress, cancel);
+            ImportedCache found = importer.Read(file, cancel);
+            found = found with { Sequences = [.. found.Sequences.Select(sequence => sequence with { Tenant = sequence.Tenant ?? tenant })] };
+            return new FileImport(this, found, importer.Name).Run(progress, cancel);
         }
         catch (ImportException error)
         {

@@ -12,8 +12,11 @@ public sealed partial class KvCache
     /// the snapshot is there, power loss or not.
     /// </summary>
     /// <param name="store">Where to.</param>
-    /// <param name="name">What it is called; what was saved under the name before becomes the generation before.</param>
-    /// <param name="sequences">Which; null, the default, takes all that live. Each is saved as it is between two of its steps.</param>
+    /// <param name="name">
+    /// What it is called; what was saved under the name before becomes the generation before. Under a tenant's name only the tenant's sequences are saved;
+    /// one of no tenant is the host's own, and takes anyone's.
+    /// </param>
+    /// <param name="sequences">Which; null, the default, takes all that live, of the name's tenant where it names one. Each is saved as it is between two of its steps.</param>
     /// <param name="progress">Told how many bytes are done.</param>
     /// <param name="cancellationToken">Leaves all as it was.</param>
     /// <remarks>
@@ -21,7 +24,7 @@ public sealed partial class KvCache
     /// were written, so that what is dropped meanwhile gives its bytes a little later; open ones are copied to host memory at once. What a policy
     /// remembers for itself (<see cref="KvPolicy.CreateState"/>), what queries to come are expected to be, and <see cref="KvSequence.PageMass"/> are not saved.
     /// </remarks>
-    /// <exception cref="ArgumentException">A sequence of another cache, or two of one name and tenant.</exception>
+    /// <exception cref="ArgumentException">A sequence of another cache, or of another tenant than the name's, or two of one name and tenant.</exception>
     /// <exception cref="ObjectDisposedException">A named sequence, or the cache, was disposed before its pages were written.</exception>
     /// <exception cref="KvPersistenceException">The disk refused (E005). What was there is there, unless the outcome is unknown.</exception>
     /// <exception cref="KvStoreBusyException">Another process or store is writing (E006).</exception>
@@ -42,6 +45,12 @@ public sealed partial class KvCache
             if (sequence.Cache != this)
             {
                 throw new ArgumentException("expected sequences of this cache, got one of another", nameof(sequences));
+            }
+
+            if (name.Tenant is not null && sequence.Options.Tenant != name.Tenant)
+            {
+                string whose = sequence.Options.Tenant is { } other ? $"of tenant '{other}'" : "of no tenant";
+                throw new ArgumentException($"expected sequences of tenant '{name.Tenant}', whose the snapshot's name is, got one {whose}", nameof(sequences));
             }
         }
 
@@ -64,7 +73,7 @@ public sealed partial class KvCache
     /// has taken fewer steps, steps go on counting from the snapshot's. A policy that learns, as the adaptive one does, begins to weigh anew.
     /// </remarks>
     /// <exception cref="KvOutOfMemoryException">E001: the budget does not hold them, and no policy may drop enough.</exception>
-    /// <exception cref="KvSnapshotNotFoundException">There is no such snapshot, or sequence in it (E002).</exception>
+    /// <exception cref="KvSnapshotNotFoundException">There is no such snapshot, or sequence in it, or it is a tenant's and holds another's sequences (E002).</exception>
     /// <exception cref="KvConfigurationException">It is of another model, or encrypted otherwise than the store is (E003).</exception>
     /// <exception cref="KvCorruptionException">No generation is whole (E004).</exception>
     /// <exception cref="KvNewerVersionException">A later version of this library saved it (E007); it is untouched.</exception>
@@ -83,7 +92,7 @@ public sealed partial class KvCache
     internal SnapshotInfo Save(
         SnapshotStore store, SnapshotName name, KvSequence[]? sequences, IProgress<SnapshotProgress>? progress, CancellationToken cancel)
     {
-        using CacheCapture capture = Capture(sequences, cancel);
+        using CacheCapture capture = Capture(sequences, name.Tenant, cancel);
         SnapshotContent content = capture.Content;
         return ContentCheck.FirstFlaw(content) is { } flaw
             ? throw new ArgumentException($"expected {flaw}", nameof(sequences))
@@ -97,8 +106,9 @@ public sealed partial class KvCache
         CancellationToken cancel)
     {
         KvRestored? restored = null;
-        SnapshotInfo info = load((reader, _) =>
+        SnapshotInfo info = load((reader, found) =>
         {
+            RestoreCheck.Tenant(found, reader.Content);
             var restore = new CacheRestore(this, ids);
             restore.Begin(reader.Content);
             try
@@ -124,7 +134,7 @@ public sealed partial class KvCache
     }
 
     // One at a time: a sequence is handed to the one who waits for it.
-    private CacheCapture Capture(KvSequence[]? chosen, CancellationToken cancel)
+    private CacheCapture Capture(KvSequence[]? chosen, string? tenant, CancellationToken cancel)
     {
         while (!_capturing.TryEnter(CancelPoll))
         {
@@ -136,6 +146,11 @@ public sealed partial class KvCache
         {
             foreach (KvSequence sequence in chosen ?? Living())
             {
+                if (chosen is null && tenant is not null && sequence.Options.Tenant != tenant)
+                {
+                    continue;
+                }
+
                 if (!sequence.EnterNext(cancel))
                 {
                     // Of all that live, one that has gone meanwhile is none.

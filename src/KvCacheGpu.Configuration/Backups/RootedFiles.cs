@@ -172,6 +172,11 @@ internal sealed class RootedFiles(IStoreFiles files, string root)
                 OpenFile inner = OpenOrMake(folder, next, make);
                 folder.Dispose();
                 (folder, at) = (inner, next);
+                if (parts[0] == StateFolder.Name && folder.FlawOfDirectory() is { } open)
+                {
+                    // A journal that someone else wrote would be carried out.
+                    throw new KvConfigurationException($"folder {at}", OpenFile.OwnDirectory, open);
+                }
             }
             catch
             {

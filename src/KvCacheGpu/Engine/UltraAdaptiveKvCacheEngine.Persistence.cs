@@ -60,7 +60,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine
         catch (KvSnapshotNotFoundException) when (Path.GetFileName(name) == name && File.Exists(Path.Combine(store.StorePath, name)))
         {
             string path = Path.Combine(store.StorePath, name);
-            restored = await Cache.LoadFileAsync(path, Importers, StoreOptions(), null, cancellationToken).ConfigureAwait(false);
+            restored = await Cache.LoadFileForAsync(key.Tenant, path, Importers, StoreOptions(), cancellationToken).ConfigureAwait(false);
         }
 
         Adopt(restored, key, session.Tenant);

@@ -43,7 +43,7 @@ public sealed partial class SnapshotStore
 
     internal IReadOnlyList<SnapshotInfo> List(CancellationToken cancel) => Guarded<IReadOnlyList<SnapshotInfo>>(() =>
     {
-        using StoreFolder folder = StoreFolder.Open(_files, StorePath);
+        using StoreFolder folder = StoreFolder.Open(_files, StorePath, _options.AcceptsSharedDirectory);
         var found = new List<SnapshotInfo>();
         foreach (StoreNames names in folder.Directory.Files.List(folder.Directory.Descriptor).Order(StringComparer.Ordinal).Select(StoreNames.OfCurrent).OfType<StoreNames>())
         {
@@ -57,7 +57,7 @@ public sealed partial class SnapshotStore
     internal IReadOnlyList<SnapshotVerdict> Verify(SnapshotName name, CancellationToken cancel) => Guarded<IReadOnlyList<SnapshotVerdict>>(() =>
     {
         var names = new StoreNames(Convert.ToHexStringLower(name.ToHash()));
-        using StoreFolder folder = StoreFolder.Open(_files, StorePath);
+        using StoreFolder folder = StoreFolder.Open(_files, StorePath, _options.AcceptsSharedDirectory);
         var past = new StorePast(folder, names);
         if (past.IsEmpty)
         {

@@ -99,7 +99,7 @@ public sealed partial class SnapshotStore
     /// <summary>Gives the newest generation that <paramref name="use"/> gets through, with what was wrong before it; it disposes the reader.</summary>
     private T Newest<T>(StoreNames names, string name, Func<StoreNames, GenerationReader, string?, T> use, CancellationToken cancel) => Guarded(() =>
     {
-        using StoreFolder folder = StoreFolder.Open(_files, StorePath);
+        using StoreFolder folder = StoreFolder.Open(_files, StorePath, _options.AcceptsSharedDirectory);
         for (int attempt = 1; ; attempt++)
         {
             var past = new StorePast(folder, names);

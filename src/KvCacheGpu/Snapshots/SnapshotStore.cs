@@ -6,7 +6,8 @@ namespace KvCacheGpu;
 /// </summary>
 /// <remarks>
 /// One writer at a time: within a store calls queue, another process or store gets <see cref="KvStoreBusyException"/>. Readers take no
-/// lock and may run beside a writer. Linux only. The format is drawn in docs/snapshot-format.md.
+/// lock and may run beside a writer. A directory that every user writes to, or that is another user's, is refused (E003) unless
+/// <see cref="SnapshotOptions.AcceptsSharedDirectory"/> says otherwise. Linux only. The format is drawn in docs/snapshot-format.md.
 /// </remarks>
 public sealed partial class SnapshotStore
 {
@@ -83,7 +84,7 @@ public sealed partial class SnapshotStore
         var names = new StoreNames(Convert.ToHexStringLower(name.ToHash()));
         return Writing(() =>
         {
-            using StoreFolder folder = StoreFolder.OpenOrMake(_files, StorePath);
+            using StoreFolder folder = StoreFolder.OpenOrMake(_files, StorePath, _options.AcceptsSharedDirectory);
             using OpenFile held = folder.Lock();
             var past = new StorePast(folder, names);
             folder.Sweep(past.Leftovers());
@@ -99,7 +100,7 @@ public sealed partial class SnapshotStore
         var names = new StoreNames(Convert.ToHexStringLower(name.ToHash()));
         Writing(() =>
         {
-            using StoreFolder folder = StoreFolder.Open(_files, StorePath);
+            using StoreFolder folder = StoreFolder.Open(_files, StorePath, _options.AcceptsSharedDirectory);
             using OpenFile held = folder.Lock();
             var past = new StorePast(folder, names);
             if (!past.HasCurrent)

@@ -145,7 +145,13 @@ internal sealed class FaultFiles(MemoryDisk disk) : IStoreFiles
     public int Mode(int file)
     {
         Step("fstat", "");
-        return File(file).Mode;
+        return _open[file] is DiskDirectory directory ? directory.Mode : File(file).Mode;
+    }
+
+    public bool IsForeign(int file)
+    {
+        Step("statx", "");
+        return _open[file] is DiskDirectory { IsForeign: true };
     }
 
     public void SetMode(int file, int mode)

@@ -66,6 +66,11 @@ internal sealed class DiskDirectory
 
     public bool IsDurable { get; set; }
 
+    public int Mode { get; set; } = 0x1C0; // 0700
+
+    /// <summary>Whether it belongs to another user.</summary>
+    public bool IsForeign { get; set; }
+
     public IReadOnlyList<string> Names => [.. _entries.Where(entry => entry.Value[^1] is not null).Select(entry => entry.Key)];
 
     public DiskFile? Find(string name) => _entries.GetValueOrDefault(name)?[^1];
@@ -95,7 +100,7 @@ internal sealed class DiskDirectory
 
     private DiskDirectory Choose(Func<List<DiskFile?>, DiskFile?> choose, Dictionary<DiskFile, DiskFile> copies, Func<DiskFile, DiskFile> copy)
     {
-        var directory = new DiskDirectory { IsDurable = true };
+        var directory = new DiskDirectory { IsDurable = true, Mode = Mode, IsForeign = IsForeign };
         foreach ((string name, List<DiskFile?> states) in _entries)
         {
             if (choose(states) is { } file)

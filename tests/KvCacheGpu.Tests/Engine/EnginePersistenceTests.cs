@@ -258,6 +258,27 @@ public sealed class EnginePersistenceTests : IDisposable
         step.Commit();
     }
 
+    [Fact]
+    public async Task What_a_tenant_converts_is_the_tenants()
+    {
+        await File.WriteAllTextAsync(Path.Combine(_path, "old_cache.pkl"), "old");
+        var (acme, other) = (new KvSessionKey("s", "acme"), new KvSessionKey("s", "other"));
+        KvCacheConfig config = Config(c =>
+        {
+            Persist(c);
+            c.Tenancy.MultiTenant = true;
+        });
+        using var engine = new UltraAdaptiveKvCacheEngine(config) { Importers = [new OldFile()] };
+        engine.PutMany(0, 2, acme);
+        await engine.SaveAsync("makes the store", acme);
+        KvRestored restored = await engine.LoadAsync("old_cache.pkl", acme);
+        Assert.All(restored.Sequences, sequence => Assert.Equal("acme", sequence.Options.Tenant));
+        await engine.SaveAsync("new", acme);
+        await engine.LoadAsync("new", acme);
+        engine.AssertHolds(1, 101, acme);
+        await Assert.ThrowsAsync<KvSnapshotNotFoundException>(() => engine.LoadAsync("new", other));
+    }
+
     private UltraAdaptiveKvCacheEngine Persistent(Action<KvCacheConfig>? change = null) => Engine(c =>
     {
         Persist(c);

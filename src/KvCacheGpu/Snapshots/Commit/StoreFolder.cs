@@ -10,11 +10,23 @@ internal readonly struct StoreFolder : IDisposable
     public string Path { get; }
 
     /// <summary>Opens a store to read it.</summary>
-    public static StoreFolder Open(IStoreFiles files, string path)
+    /// <exception cref="KvConfigurationException">Others may write to it (E003), and <paramref name="isShared"/> is not set.</exception>
+    public static StoreFolder Open(IStoreFiles files, string path, bool isShared)
     {
         try
         {
-            return new StoreFolder(new OpenFile(files, files.OpenDirectory(path)), path);
+            var directory = new OpenFile(files, files.OpenDirectory(path));
+            try
+            {
+                return isShared || directory.FlawOfDirectory() is not { } flaw
+                    ? new StoreFolder(directory, path)
+                    : throw new KvConfigurationException($"store {path}", $"{OpenFile.OwnDirectory}, or one that the store makes within it", flaw);
+            }
+            catch
+            {
+                directory.Dispose();
+                throw;
+            }
         }
         catch (FileCallException error) when (error.Error == FileCallException.NoEntry)
         {
@@ -23,11 +35,11 @@ internal readonly struct StoreFolder : IDisposable
     }
 
     /// <summary>Opens a store to write to it, and makes it where there is none.</summary>
-    public static StoreFolder OpenOrMake(IStoreFiles files, string path)
+    public static StoreFolder OpenOrMake(IStoreFiles files, string path, bool isShared)
     {
         try
         {
-            return Open(files, path);
+            return Open(files, path, isShared);
         }
         catch (KvSnapshotNotFoundException)
         {
@@ -47,7 +59,7 @@ internal readonly struct StoreFolder : IDisposable
             above.Sync();
             try
             {
-                return Open(files, path);
+                return Open(files, path, isShared);
             }
             catch (KvSnapshotNotFoundException) when (refused is not null)
             {
@@ -128,9 +140,6 @@ internal sealed class StoreListing(StoreNames names, IReadOnlyList<string> files
 {
     /// <summary>Generations that have a manifest, the newest first.</summary>
     public IReadOnlyList<long> Generations { get; } = [.. files.Select(names.GenerationOfManifest).OfType<long>().OrderDescending()];
-
-    /// <summary>The highest number that any file bears.</summary>
-    public long Highest => All.Select(file => file.Generation).DefaultIfEmpty(0).Max();
 
     /// <summary>Left by writers that died: under the lock nobody writes them.</summary>
     public IEnumerable<string> Temporaries => files.Where(StoreNames.IsTemporary);

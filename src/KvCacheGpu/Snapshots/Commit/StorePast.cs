@@ -70,17 +70,23 @@ internal sealed class StorePast
         return _listing.Temporaries.Concat(never);
     }
 
-    /// <summary>The number after all that were ever seen here.</summary>
+    /// <summary>
+    /// The number after the newest generation, whatever other files claim: a file that someone put here, or that could not be swept, bears any number. One
+    /// that such a file bears is passed over. After the last number of all they begin again.
+    /// </summary>
     /// <exception cref="KvNewerVersionException">A manifest is of a later version: what it means is unknown, and stays untouched.</exception>
     public long NextGeneration()
     {
-        foreach (long generation in _listing.Generations)
+        long[] whole = [.. _listing.Generations.Where(IsWhole)];
+        long next = _current?.Generation ?? whole.FirstOrDefault();
+        HashSet<long> taken = [.. _folder.List(_names).All.Select(file => file.Generation)];
+        do
         {
-            IsWhole(generation);
+            next = next == long.MaxValue ? 1 : next + 1;
         }
+        while (taken.Contains(next));
 
-        long highest = Math.Max(_listing.Highest, _current?.Generation ?? 0);
-        return highest < long.MaxValue ? highest + 1 : throw new KvCorruptionException(_names.Hash, "generations that end", $"{highest}");
+        return next;
     }
 
     /// <summary>All generations' files that were there.</summary>

@@ -12,6 +12,12 @@ public sealed record SnapshotOptions
     public bool AcceptsPlain { get; init; }
 
     /// <summary>
+    /// Whether a store's directory may be one that every user writes to, or another user's. The default value is false: whoever writes to it can put
+    /// other snapshots in the place of these, or keep anyone from saving. For file systems that know no permissions.
+    /// </summary>
+    public bool AcceptsSharedDirectory { get; init; }
+
+    /// <summary>
     /// Blocks that are compressed or decompressed at once, 1..64; 1 does everything on the calling thread. The default value is the
     /// processors' count. The buffers take (this + 2) * 2 blocks (<see cref="BlockBytes"/>, or one page where that is larger).
     /// </summary>

@@ -26,8 +26,11 @@ internal interface IStoreFiles
 
     long Length(int file);
 
-    /// <summary>A file's permission bits.</summary>
+    /// <summary>A file's or directory's permission bits.</summary>
     int Mode(int file);
+
+    /// <summary>Whether it belongs to another user than this one and root, as far as that can be told; to root nothing is foreign.</summary>
+    bool IsForeign(int file);
 
     /// <summary>Sets a file's permission bits, whatever the umask.</summary>
     void SetMode(int file, int mode);

@@ -19,6 +19,9 @@ internal static unsafe partial class Libc
     public const int SeekEnd = 2;
     public const int EmptyPath = 0x1000;
     public const int OwnerAlone = 0x18;
+    public const int OwnerUserAt = 20;
+    public const int OwnerGroupAt = 24;
+    public const int StatusBytes = 256;
     public const int NotPermitted = 1;
     public const int Interrupted = 4;
     public const int WouldBlock = 11;
@@ -56,6 +59,9 @@ internal static unsafe partial class Libc
 
     [LibraryImport("libc", EntryPoint = "statx", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int Status(int directory, string path, int flags, uint mask, byte* answer);
+
+    [LibraryImport("libc", EntryPoint = "geteuid")]
+    public static partial uint User();
 
     [LibraryImport("libc", EntryPoint = "fsync", SetLastError = true)]
     public static partial int Sync(int file);

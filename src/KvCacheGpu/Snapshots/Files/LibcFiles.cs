@@ -100,14 +100,15 @@ internal sealed unsafe class LibcFiles : IStoreFiles
         return (int)File.GetUnixFileMode(handle);
     }
 
+    // Where a sandbox knows no such call, the permission bits have to do.
+    public bool IsForeign(int file) => Libc.User() is not 0 and var user && StatusOf(file, out FileOwner owner) == 0 && owner.User != 0 && owner.User != user;
+
     public void SetMode(int file, int mode) => Checked("chmod", "", Libc.ChangeMode(file, mode));
 
     public FileOwner Owner(int file)
     {
-        // statx has one layout on all architectures.
-        byte* answer = stackalloc byte[256];
-        Checked("statx", "", Libc.Status(file, "", Libc.EmptyPath, Libc.OwnerAlone, answer));
-        return new FileOwner(*(uint*)(answer + 20), *(uint*)(answer + 24));
+        Checked("statx", "", StatusOf(file, out FileOwner owner));
+        return owner;
     }
 
     public void SetOwner(int file, FileOwner owner)
@@ -134,6 +135,15 @@ internal sealed unsafe class LibcFiles : IStoreFiles
 
     // What had to survive was synced before: nothing hangs on what close says.
     public void Close(int file) => Libc.Close(file);
+
+    // statx, unlike fstat, has one layout on all architectures.
+    private static int StatusOf(int file, out FileOwner owner)
+    {
+        byte* answer = stackalloc byte[Libc.StatusBytes];
+        int result = Libc.Status(file, string.Empty, Libc.EmptyPath, Libc.OwnerAlone, answer);
+        owner = new FileOwner(*(uint*)(answer + Libc.OwnerUserAt), *(uint*)(answer + Libc.OwnerGroupAt));
+        return result;
+    }
 
     private static int Checked(string call, string name, int result) =>
         result >= 0 ? result : throw new FileCallException(call, name, Marshal.GetLastPInvokeError());

@@ -3,6 +3,11 @@ namespace KvCacheGpu;
 /// <summary>An open file or directory of a store; what it reads and writes is whole.</summary>
 internal readonly struct OpenFile(IStoreFiles files, int descriptor) : IDisposable
 {
+    /// <summary>What <see cref="FlawOfDirectory"/> asks for.</summary>
+    public const string OwnDirectory = "a directory of this user's to which only owner and group may write (chmod o-w)";
+
+    private const int OthersWrite = 2;
+
     public IStoreFiles Files { get; } = files;
 
     public int Descriptor { get; } = descriptor;
@@ -43,6 +48,13 @@ internal readonly struct OpenFile(IStoreFiles files, int descriptor) : IDisposab
     }
 
     public void Sync() => Files.Sync(Descriptor);
+
+    /// <summary>Why what lies in this directory may be anyone's doing, or null.</summary>
+    public string? FlawOfDirectory()
+    {
+        int mode = Files.Mode(Descriptor);
+        return (mode & OthersWrite) != 0 ? $"mode {Convert.ToString(mode, 8)}" : Files.IsForeign(Descriptor) ? "one of another user" : null;
+    }
 
     /// <summary>
     /// Puts a temporary file in the place of an entry of this directory. A rename may take effect and report an error (the answer of a file

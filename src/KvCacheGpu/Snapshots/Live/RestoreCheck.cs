@@ -23,6 +23,16 @@ internal static class RestoreCheck
         }
     }
 
+    /// <summary>A tenant's snapshot gives the tenant's sequences alone. One of no tenant is the host's own, and may hold anyone's.</summary>
+    /// <exception cref="KvSnapshotNotFoundException">It holds another's (E002).</exception>
+    public static void Tenant(SnapshotInfo info, SnapshotContent content)
+    {
+        if (info.Name is { Tenant: { } tenant } && content.Sequences.Any(sequence => sequence.Tenant != tenant))
+        {
+            throw new KvSnapshotNotFoundException($"snapshot '{info.Name}'", $"sequences of tenant '{tenant}' alone", "one of another");
+        }
+    }
+
     /// <summary>What the tables of a sequence must be for kernels to work on them.</summary>
     /// <exception cref="KvCorruptionException">They are not (E004).</exception>
     public static void Sequence(SnapshotContent content, SnapshotSequence sequence)
