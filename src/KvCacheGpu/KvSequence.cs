@@ -219,16 +219,22 @@ public sealed partial class KvSequence : IDisposable
     /// <summary>Says that the tables' statistics are of a step that left no trace.</summary>
     internal void ForgetAttended() => _attended.Clear();
 
-    // The place in the cache last: who finds it empty may free what sequences lie in.
+    // The place in the cache last: who finds it empty may free what sequences lie in. Whatever fails, nobody waits for it in vain.
     private void GiveBack()
     {
         lock (Cache.Pool.Gate)
         {
-            Table.CutTo(0);
-            _chain?.Dispose();
-            Table.Dead?.Dispose();
-            Scores?.Dispose();
-            Cache.Forget(this);
+            try
+            {
+                Table.CutTo(0);
+                _chain?.Dispose();
+                Table.Dead?.Dispose();
+                Scores?.Dispose();
+            }
+            finally
+            {
+                Cache.Forget(this);
+            }
         }
     }
 

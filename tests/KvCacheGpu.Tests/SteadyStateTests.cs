@@ -82,9 +82,7 @@ public sealed class SteadyStateTests
         gate.Inside.Wait();
         KvConcurrencyException inStep = Assert.Throws<KvConcurrencyException>(() => step.Append(0, new float[16], new float[16]));
         Assert.Equal(("E006", "a call on another thread"), (inStep.Code, inStep.Actual));
-        Assert.Throws<KvConcurrencyException>(step.Dispose);
         Assert.Throws<KvConcurrencyException>(sequence.Fork);
-        Assert.Throws<KvConcurrencyException>(sequence.Dispose);
         gate.Leave.Set();
         committing.Join();
         Assert.Equal(1, sequence.Length);
@@ -164,23 +162,4 @@ public sealed class SteadyStateTests
     }
 
     private static bool Close(float a, float b) => Math.Abs(a - b) < 0.2f;
-
-    /// <summary>Stops the thread that commits, so that another can meet it there.</summary>
-    private sealed class Rendezvous : KvPolicy
-    {
-        public ManualResetEventSlim Inside { get; } = new();
-
-        public ManualResetEventSlim Leave { get; } = new();
-
-        public override bool ActsUnasked => true;
-
-        public override void Plan(in KvPages pages, long bytesToFree, Span<KvTransition> plan, object? state)
-        {
-            plan.Clear();
-            Inside.Set();
-            Leave.Wait();
-        }
-
-        public override int MostKeptPages(int pageTokens) => int.MaxValue;
-    }
 }

@@ -18,7 +18,7 @@ internal static class LiveCaches
     public static SnapshotInfo Saved(this KvCache cache, SnapshotStore store, string name = "s", params KvSequence[] sequences) =>
         cache.SaveAsync(store, name, sequences.Length == 0 ? null : sequences).GetAwaiter().GetResult();
 
-    /// <summary>Everything of sequences but where their pages lie: what they share, states and bytes of pages, scores, standing.</summary>
+    /// <summary>Everything of sequences but where their pages lie: what they share, states of pages and bytes of their tokens, scores, standing.</summary>
     /// <param name="sequences">The sequences.</param>
     /// <param name="scores">Whether to look at scores.</param>
     public static string Transcript(IEnumerable<KvSequence> sequences, bool scores = true)
@@ -40,6 +40,7 @@ internal static class LiveCaches
                     known.TryAdd(slot, known.Count);
                     int[] words = new int[cache.Tier.Shape.Classes[table.PageClass(row, entry)].Bytes / sizeof(int)];
                     cache.ReadPage(slot, words);
+                    PageTokens.ClearBeyond(cache.Tier.Shape.Classes[table.PageClass(row, entry)], table.TokensIn(row, entry), !cache.Pool.IsSealed(slot), words);
                     int[] score = new int[TableMap.ScoreWords];
                     cache.Tier.Read(table.ScoreWord(row, table.PageIndex(row, entry)), score);
                     text.Append(CultureInfo.InvariantCulture, $"{row} {table.PageIndex(row, entry)} class {table.PageClass(row, entry)} page {known[slot]} ");

@@ -1,0 +1,118 @@
+using ILGPU;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.Tests;
+
+/// <summary>A tier that tells of each operation before it does it, so that a test can fail it, or see one that comes too late.</summary>
+internal sealed unsafe class HookedTier(KernelTier inner, Action<string> before) : KernelTier(inner.Shape, inner.ArenaBytes)
+{
+    public override string Name => inner.Name;
+
+    public override int* Tables
+    {
+        get
+        {
+            before("tables");
+            return inner.Tables;
+        }
+    }
+
+    public override void Write(int word, int value)
+    {
+        before("write");
+        inner.Write(word, value);
+    }
+
+    public override KernelBatch CreateBatch(int maxSequences, int maxTokens) => new Batch(inner.CreateBatch(maxSequences, maxTokens), before);
+
+    public override void Transcode(ReadOnlySpan<PageMove> moves, Span<bool> kept = default)
+    {
+        before("transcode");
+        inner.Transcode(moves, kept);
+    }
+
+    public override void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values)
+    {
+        before("materialize");
+        inner.Materialize(reads, keys, values);
+    }
+
+    public override void ClearScores(int sequence)
+    {
+        before("clear scores");
+        inner.ClearScores(sequence);
+    }
+
+    public override void Read(long word, Span<int> target)
+    {
+        before("read");
+        inner.Read(word, target);
+    }
+
+    public override void Load(long word, ReadOnlySpan<int> source)
+    {
+        before("load");
+        inner.Load(word, source);
+    }
+
+    public override void Synchronize()
+    {
+        before("synchronize");
+        inner.Synchronize();
+    }
+
+    public override void Dispose()
+    {
+        inner.Dispose();
+        before("disposed");
+    }
+
+    private sealed class Batch(KernelBatch inner, Action<string> before) : KernelBatch
+    {
+        public override long ScratchBytes => inner.ScratchBytes;
+
+        public override void Begin(ReadOnlySpan<RaggedSequence> sequences)
+        {
+            before("begin");
+            inner.Begin(sequences);
+        }
+
+        public override void Append(int layer, KvTensor keys, KvTensor values)
+        {
+            before("append");
+            inner.Append(layer, keys, values);
+        }
+
+        public override void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp, int window = 0)
+        {
+            before("attend");
+            inner.Attend(layer, queries, output, logSumExp, window);
+        }
+
+        public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp, int window = 0)
+        {
+            before("attend");
+            inner.Attend(layer, queries, output, logSumExp, window);
+        }
+
+        public override void Observe(int layer, KvTensor queries, int last)
+        {
+            before("observe");
+            inner.Observe(layer, queries, last);
+        }
+
+        public override void Score(float decay, int step)
+        {
+            before("score");
+            inner.Score(decay, step);
+        }
+
+        public override NonFinite? End()
+        {
+            before("end");
+            return inner.End();
+        }
+
+        public override void Dispose() => inner.Dispose();
+    }
+}

@@ -1,0 +1,20 @@
+namespace KvCacheGpu.Tests;
+
+/// <summary>A policy that waits inside of a commit until it is let go.</summary>
+internal sealed class Rendezvous : KvPolicy
+{
+    public ManualResetEventSlim Inside { get; } = new();
+
+    public ManualResetEventSlim Leave { get; } = new();
+
+    public override bool ActsUnasked => true;
+
+    public override void Plan(in KvPages pages, long bytesToFree, Span<KvTransition> plan, object? state)
+    {
+        plan.Clear();
+        Inside.Set();
+        Assert.True(Leave.Wait(TimeSpan.FromSeconds(20)));
+    }
+
+    public override int MostKeptPages(int pageTokens) => int.MaxValue;
+}
