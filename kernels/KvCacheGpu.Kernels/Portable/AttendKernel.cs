@@ -138,7 +138,8 @@ internal static partial class AttendKernel
             acc[i] = 0f;
         }
 
-        Normalize(q, largest, exponents, rows, map.KeyStride, dims.KeyRefusedFrom);
+        Group.Barrier();
+        SharedVector.Normalize(q, largest, exponents, rows, map.KeyStride, dims.KeyRefusedFrom);
         int first = int.MaxValue;
         int last = 0;
         for (int r = 0; r < rows; r++)
@@ -251,43 +252,6 @@ internal static partial class AttendKernel
             long vector = ((long)(firstToken + token) * tokenStride) + ((long)queryHead * headStride);
             q[i] = token < tokens && d < dims.KeyWidth ? queries[vector + d] * scale : 0f;
         }
-    }
-
-    // Divides each row's query by a power of two, so that no sum of products leaves binary32: to below 1 where keys lie within 65536, which rotated
-    // queries exceed by 23 at most; by 2^11 more where keys go up to 2^128, of which there are 576. What is smaller stays. Leaves the exponents.
-    internal static void Normalize(ArrayView<float> q, ArrayView<float> largest, ArrayView<float> exponents, int rows, int stride, uint keyRefusedFrom)
-    {
-        int headroom = keyRefusedFrom > PortableMath.LargestNarrow ? 11 : 0;
-        for (int r = 0; r < rows; r++)
-        {
-            float most = 0f;
-            for (int d = Group.IdxX; d < stride; d += Group.DimX)
-            {
-                float magnitude = q[(r * stride) + d] < 0f ? -q[(r * stride) + d] : q[(r * stride) + d];
-                most = magnitude > most ? magnitude : most;
-            }
-
-            largest[(r * Group.DimX) + Group.IdxX] = most;
-        }
-
-        SharedVector.Largest(largest, rows);
-        for (int r = 0; r < rows; r++)
-        {
-            int exponent = PortableMath.ExponentAbove(largest[r * Group.DimX]) + headroom;
-            exponent = exponent < 0 ? 0 : exponent;
-            float scale = PortableMath.PowerOf(-exponent / 2) * PortableMath.PowerOf((-exponent) - (-exponent / 2));
-            for (int d = Group.IdxX; d < stride; d += Group.DimX)
-            {
-                q[(r * stride) + d] = q[(r * stride) + d] * scale;
-            }
-
-            if (Group.IdxX == 0)
-            {
-                exponents[r] = exponent;
-            }
-        }
-
-        Group.Barrier();
     }
 
     // Which of the page's tokens each row sees; returns where the last row's end.

@@ -67,7 +67,7 @@ internal static class ObserveKernel
         {
             AttendKernel.LoadQueries(q, queries, Rows, row, batch[owner + 1], tokens, head, tokenStride, headStride, scale, map.KeyStride, dims);
             Group.Barrier();
-            AttendKernel.Normalize(q, sums, exponents, Rows, map.KeyStride, dims.KeyRefusedFrom);
+            SharedVector.Normalize(q, sums, exponents, Rows, map.KeyStride, dims.KeyRefusedFrom);
             if (default(TKey).Scales == Scaling.Gain)
             {
                 AttendKernel.ProjectMean<FourRows>(page, q, sums, map, dims.KeyWidth);
