@@ -63,7 +63,10 @@ public sealed partial class KvStep : IDisposable
         _appended++;
     }
 
-    /// <summary>Causal attention over everything resident in a layer and the step's own tokens. May be called any number of times.</summary>
+    /// <summary>
+    /// Causal attention over everything resident in a layer and the step's own tokens. May be called any number of times. Finite queries give
+    /// finite output, however small or large they are; log-sum-exps beyond binary32 are its largest number.
+    /// </summary>
     /// <param name="layer">A layer that this step has appended.</param>
     /// <param name="queries"><c>[tokens][query heads][key width]</c>; scaled by 1/sqrt(key width) inside.</param>
     /// <param name="output">Receives <c>[tokens][query heads][value width]</c>.</param>

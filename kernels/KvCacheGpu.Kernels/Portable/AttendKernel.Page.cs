@@ -122,6 +122,7 @@ internal static partial class AttendKernel
         ArrayView<float> largest,
         ArrayView<float> sums,
         ArrayView<int> range,
+        ArrayView<float> exponents,
         int rows,
         int seen,
         int scales,
@@ -145,11 +146,12 @@ internal static partial class AttendKernel
         for (int r = 0; r < rows; r++)
         {
             float most = largest[r * Group.DimX];
+            float exponent = exponents[r];
             float sum = 0f;
             for (int t = Group.IdxX; t < seen; t += Group.DimX)
             {
                 bool isSeen = t >= range[(r * RangeWords) + 4] && t < range[(r * RangeWords) + 3];
-                float p = isSeen ? PortableMath.Exp(scores[(r * pageTokens) + t] - most) : 0f;
+                float p = isSeen ? PortableMath.Exp(PortableMath.Scaled(scores[(r * pageTokens) + t] - most, exponent)) : 0f;
                 sum += p;
                 scores[(r * pageTokens) + t] = default(TValue).Scales == Scaling.Vector ? p * Chunk.Half(page, scales, t) : p;
             }
@@ -158,18 +160,36 @@ internal static partial class AttendKernel
         }
 
         SharedVector.Sum(sums, rows);
+        for (int r = 0; PortableMath.IsWide<TValue>() && r < rows; r++)
+        {
+            // The sum of huge values may leave binary32; their mean does not, and rounding must not take it there.
+            float sum = sums[r * Group.DimX] * PortableMath.RoundingRoom;
+            for (int t = Group.IdxX; t < seen; t += Group.DimX)
+            {
+                scores[(r * pageTokens) + t] = sum > 0f ? scores[(r * pageTokens) + t] / sum : 0f;
+            }
+        }
     }
 
-    // Online softmax: what is there times alpha, the page times beta.
-    private static void Advance(ArrayView<float> state, int r, float largest, float sum, bool isSeen)
+    // Online softmax: what is there times alpha, the page times beta. Of huge values, means instead of sums.
+    private static void Advance<TValue>(ArrayView<float> state, float exponent, int r, float largest, float sum, bool isSeen)
+        where TValue : struct, IPortableCodec
     {
         int at = r * StateWords;
         float before = state[at];
         float after = largest > before ? largest : before;
-        float alpha = before == float.NegativeInfinity ? 0f : PortableMath.Exp(before - after);
-        float beta = isSeen ? PortableMath.Exp(largest - after) : 0f;
+        float alpha = before == float.NegativeInfinity ? 0f : PortableMath.Exp(PortableMath.Scaled(before - after, exponent));
+        float beta = isSeen ? PortableMath.Exp(PortableMath.Scaled(largest - after, exponent)) : 0f;
+        float earlier = state[at + 1] * alpha;
+        float whole = earlier + (sum * beta);
         state[at] = after;
-        state[at + 1] = (state[at + 1] * alpha) + (sum * beta);
+        state[at + 1] = whole;
+        if (PortableMath.IsWide<TValue>() && whole > 0f)
+        {
+            alpha = earlier / whole;
+            beta = sum * beta / whole;
+        }
+
         state[at + 2] = alpha;
         state[at + 3] = beta;
     }
@@ -256,6 +276,14 @@ internal static partial class AttendKernel
     {
         bool isStaged = default(TValue).Scales == Scaling.Group || default(TValue).Scales == Scaling.Block;
         float alpha = isStaged && from > 0 ? 1f : state[row + 2];
-        acc[at] = (acc[at] * alpha) + (sum * state[row + 3]);
+        float next = (acc[at] * alpha) + (sum * state[row + 3]);
+        if (PortableMath.IsWide<TValue>())
+        {
+            // A rounding must not take a mean beyond binary32.
+            next = next > PortableMath.AlmostLargest && next < float.PositiveInfinity ? PortableMath.AlmostLargest : next;
+            next = next < -PortableMath.AlmostLargest && next > float.NegativeInfinity ? -PortableMath.AlmostLargest : next;
+        }
+
+        acc[at] = next;
     }
 }

@@ -21,7 +21,7 @@ internal readonly struct FourRows : IRowCount
 }
 
 /// <summary>
-/// Attention of a block of query rows over one segment of pages of one class: online softmax in natural units
+/// Attention of a block of query rows over one segment of pages of one class: online softmax
 /// (FlashAttention-2, Dao 2023), split over pages (flash-decoding, Dao et al. 2023).
 /// </summary>
 /// <remarks>
@@ -29,26 +29,32 @@ internal readonly struct FourRows : IRowCount
 /// value elements for the weighted sum, so that neither needs a sum across threads; sums over a page's tokens are taken by a tree.
 /// <code>
 /// shared   q[R][wK]  acc[R][wV]  scores[R][P]  largest[R][DimX]  sums[R][DimX]  state[R][4] = running max, running sum, alpha, beta
+///          exponents[R]          = of the powers of two that the queries were divided by
 ///          rows[R][5] (int)      = first entry, end entry, position, and of the page at hand: end of the tokens seen, first one seen
 ///          staged[planes][tokens] = scales of values with more than one each, for as many tokens as fit
 ///          levels[2][16]         = those of the key's and the value's codes
 /// </code>
 /// What scales a whole vector is taken out of the sum over its elements: a key's scale after it, a value's joins the token's weight. The mean
 /// of T keys is taken out too: its product with each row comes once per page.
+/// A row's query is divided by a power of two where it is so large that a sum of products could leave binary32; scores are raw until their
+/// differences are taken, so that logits beyond binary32 still have their order.
 /// </remarks>
 internal static partial class AttendKernel
 {
+    /// <summary>Floats that a partial result's statistics take: largest raw logit, sum, exponent of the row's query.</summary>
+    public const int PartialWords = 3;
+
     private const int StateWords = 4;
     private const int RangeWords = 5;
 
     /// <summary>Shared floats that a group of <paramref name="threads"/> needs.</summary>
     public static int SharedFloats(int rows, KvGeometry geometry, PageDims page, int threads) =>
-        (rows * (page.KeyStride + geometry.ValueWidth + geometry.PageTokens + (2 * threads) + StateWords + RangeWords))
+        (rows * (page.KeyStride + geometry.ValueWidth + geometry.PageTokens + (2 * threads) + StateWords + 1 + RangeWords))
         + (2 * LevelTable.Size) + (page.StagedPlanes * page.StagedTokens);
 
     /// <summary>
     /// One group per (block, head, segment): partials[item][segment][R][wV] (sums, not normalized) and
-    /// partialStats[item][segment][R][2] = (max, sum); the last token's page statistics go to the tables.
+    /// partialStats[item][segment][R][3] = (max, sum, exponent); the last token's page statistics go to the tables.
     /// </summary>
     public static void Split<TKey, TValue, TRows>(
         ArrayView<int> arena,
@@ -94,6 +100,8 @@ internal static partial class AttendKernel
         at += rows * Group.DimX;
         ArrayView<float> state = shared.SubView(at, rows * StateWords);
         at += rows * StateWords;
+        ArrayView<float> exponents = shared.SubView(at, rows);
+        at += rows;
         ArrayView<int> range = shared.SubView(at, rows * RangeWords).Cast<int>();
         at += rows * RangeWords;
         ArrayView<float> staged = shared.SubView(at, map.StagedPlanes * map.StagedTokens);
@@ -132,6 +140,7 @@ internal static partial class AttendKernel
         }
 
         Group.Barrier();
+        SharedVector.Normalize(q, largest, exponents, rows, map.KeyStride, dims.KeyRefusedFrom);
         int first = int.MaxValue;
         int last = 0;
         for (int r = 0; r < rows; r++)
@@ -167,14 +176,15 @@ internal static partial class AttendKernel
                 }
 
                 Logits<TKey, TRows>(page, q, scores, sums, keyLevels, seen, map, dims.PageTokens);
-                Weigh<TValue>(page, scores, largest, sums, range, rows, seen, map.ValueScales, dims.PageTokens);
+                Weigh<TValue>(page, scores, largest, sums, range, exponents, rows, seen, map.ValueScales, dims.PageTokens);
                 for (int r = Group.IdxX; r < rows; r += Group.DimX)
                 {
                     int end = range[(r * RangeWords) + 3];
-                    Advance(state, r, largest[r * Group.DimX], sums[r * Group.DimX], range[(r * RangeWords) + 4] < end);
+                    Advance<TValue>(state, exponents[r], r, largest[r * Group.DimX], sums[r * Group.DimX], range[(r * RangeWords) + 4] < end);
                     if (range[(r * RangeWords) + 2] == measured && end > 0)
                     {
-                        WriteStatistic(arena, dims, tableRow, TableMap.PageIndexOf(tag), firstRow + r, largest[r * Group.DimX], sums[r * Group.DimX]);
+                        float most = PortableMath.LogitOf(largest[r * Group.DimX], exponents[r]);
+                        WriteStatistic(arena, dims, tableRow, TableMap.PageIndexOf(tag), firstRow + r, most, sums[r * Group.DimX]);
                     }
                 }
 
@@ -199,14 +209,17 @@ internal static partial class AttendKernel
 
         for (int r = Group.IdxX; r < rows; r += Group.DimX)
         {
-            long stats = (((long)Grid.IdxX * rows) + r) * 2;
+            long stats = (((long)Grid.IdxX * rows) + r) * PartialWords;
             partialStats[stats] = state[r * StateWords];
             partialStats[stats + 1] = state[(r * StateWords) + 1];
+            partialStats[stats + 2] = exponents[r];
         }
 
         for (int i = Group.IdxX; i < rows * dims.ValueWidth; i += Group.DimX)
         {
-            partials[((long)Grid.IdxX * rows * dims.ValueWidth) + i] = acc[i];
+            float sum = state[(i / dims.ValueWidth * StateWords) + 1];
+            bool isMean = PortableMath.IsWide<TValue>() || sum == 0f;
+            partials[((long)Grid.IdxX * rows * dims.ValueWidth) + i] = isMean ? acc[i] : acc[i] / sum;
         }
     }
 

@@ -10,7 +10,7 @@ namespace KvCacheGpu.Kernels;
 /// input          f32[tokens][...]                     keys and values, later queries; the stream's order keeps them apart
 /// rotated        f32[tokens][query heads][wK]         queries in the rotated basis, where a class needs them
 /// output         f32[tokens][query heads][wV], then log-sum-exp f32[tokens][query heads]
-/// partials       f32[launches][slots][4][wV], then (max, sum) f32[launches][slots][4][2]
+/// partials       f32[launches][slots][4][wV], then (max, sum, exponent) f32[launches][slots][4][3]
 /// </code>
 /// A slot is a (block, head, segment). Their number is bounded whatever the lengths: larger batches are worked off in waves.
 /// </remarks>
@@ -34,7 +34,7 @@ internal sealed class BatchMemory : IDisposable
             int queries = dims.MaxTokens * g.QueryHeads * g.KeyWidth;
             OutputFloats = dims.MaxTokens * g.QueryHeads * g.ValueWidth;
             int sums = dims.MaxTokens * g.QueryHeads;
-            int slotFloats = BlockRows * (g.ValueWidth + 2);
+            int slotFloats = BlockRows * (g.ValueWidth + AttendKernel.PartialWords);
             int blockSlots = g.KvHeads * Segments.Max;
             Slots = (int)Math.Clamp(partialFloats / launches / slotFloats, blockSlots, (long)maxBlocks * blockSlots);
 
@@ -44,7 +44,7 @@ internal sealed class BatchMemory : IDisposable
             long sumsAt = outputAt + OutputFloats;
             long partialsAt = sumsAt + sums;
             long statsAt = partialsAt + ((long)launches * Slots * BlockRows * g.ValueWidth);
-            long end = statsAt + ((long)launches * Slots * BlockRows * 2);
+            long end = statsAt + ((long)launches * Slots * BlockRows * AttendKernel.PartialWords);
             _floats = link.Allocate<float>(AllocationKind.Scratch, end);
             _integers = link.Allocate<int>(AllocationKind.Scratch, dims.BatchWords);
             ArrayView<float> all = _floats.View.AsContiguous();

@@ -46,11 +46,12 @@ internal static class InputKernels
         ArrayView<float> x = SharedMemory.GetDynamic<float>().SubView(0, width);
         for (int i = Group.IdxX; i < width; i += Group.DimX)
         {
-            x[i] = queries[at + i] * scale;
+            x[i] = queries[at + i] * (scale * norm);
         }
 
+        // The norm first: butterflies of the largest queries would leave binary32.
         Group.Barrier();
-        SharedVector.Rotate(x, width, signs, norm);
+        SharedVector.Rotate(x, width, signs, 1f);
         for (int i = Group.IdxX; i < width; i += Group.DimX)
         {
             target[((long)Grid.IdxX * width) + i] = x[i];

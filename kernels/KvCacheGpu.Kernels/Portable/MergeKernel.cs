@@ -29,7 +29,7 @@ internal static class MergeKernel
     /// un-rotated once. Shared: rotated[wV], plain[wV].
     /// </summary>
     /// <remarks>
-    /// partials[launch][item][segment][R][wV] where a launch is one pair of formats. The order of the sum is fixed: launches, then segments.
+    /// partials[launch][item][segment][R][wV], means of the values, where a launch is one pair of formats. The order of the sum is fixed: launches, then segments.
     /// </remarks>
     public static void Merge(
         ArrayView<int> arena,
@@ -67,27 +67,43 @@ internal static class MergeKernel
             plain[d] = 0f;
         }
 
-        float largest = float.NegativeInfinity;
+        // Launches divide the same query by powers of two of their own, which rotations make differ: the largest is common to all.
+        float exponent = 0f;
         for (int launch = 0; launch < merge.Launches; launch++)
         {
-            for (int s = 0; s < segments; s++)
-            {
-                long at = ((((long)launch * merge.LaunchStride) + ((long)item * segments) + s) * rows) + r;
-                largest = partialStats[2 * at] > largest ? partialStats[2 * at] : largest;
-            }
+            long at = ((((long)launch * merge.LaunchStride) + ((long)item * segments)) * rows) + r;
+            exponent = partialStats[(AttendKernel.PartialWords * at) + 2] > exponent ? partialStats[(AttendKernel.PartialWords * at) + 2] : exponent;
         }
 
+        float largest = float.NegativeInfinity;
         float sum = 0f;
         for (int launch = 0; launch < merge.Launches; launch++)
         {
             for (int s = 0; s < segments; s++)
             {
+                float most = Largest(partialStats, ((((long)launch * merge.LaunchStride) + ((long)item * segments) + s) * rows) + r, exponent);
+                largest = most > largest ? most : largest;
+            }
+        }
+
+        for (int launch = 0; launch < merge.Launches; launch++)
+        {
+            for (int s = 0; s < segments; s++)
+            {
                 long at = ((((long)launch * merge.LaunchStride) + ((long)item * segments) + s) * rows) + r;
-                if (partialStats[(2 * at) + 1] > 0f)
+                sum += Weight(partialStats, at, largest, exponent);
+            }
+        }
+
+        for (int launch = 0; launch < merge.Launches; launch++)
+        {
+            for (int s = 0; s < segments; s++)
+            {
+                long at = ((((long)launch * merge.LaunchStride) + ((long)item * segments) + s) * rows) + r;
+                float weight = Weight(partialStats, at, largest, exponent) / sum;
+                if (weight > 0f)
                 {
                     bool isTurned = ((merge.Rotated >> launch) & 1) != 0;
-                    float weight = PortableMath.Exp(partialStats[2 * at] - largest);
-                    sum += weight * partialStats[(2 * at) + 1];
                     for (int d = Group.IdxX; d < dims.ValueWidth; d += Group.DimX)
                     {
                         float part = weight * partials[(at * dims.ValueWidth) + d];
@@ -108,12 +124,12 @@ internal static class MergeKernel
         long vector = ((long)(batch[owner + 1] + token) * dims.KvHeads * dims.GroupSize) + (head * dims.GroupSize) + group;
         for (int d = Group.IdxX; d < dims.ValueWidth; d += Group.DimX)
         {
-            output[(vector * dims.ValueWidth) + d] = (plain[d] + turned[d]) / sum;
+            output[(vector * dims.ValueWidth) + d] = plain[d] + turned[d];
         }
 
         if (Group.IdxX == 0)
         {
-            float lse = largest + PortableMath.Log(sum);
+            float lse = PortableMath.LogitOf(largest, exponent) + PortableMath.Log(sum);
             logSumExp[vector] = lse;
             if (batch[owner + 3] - batch[owner + 2] + token == batch[owner + 4])
             {
@@ -126,5 +142,19 @@ internal static class MergeKernel
                 arena[dims.LogSumExp + (dims.Row(batch[owner], layer, head) * dims.GroupSize) + group] = (int)Interop.FloatAsInt(lse);
             }
         }
+    }
+
+    // A segment's largest raw logit, as if its query had been divided by 2^exponent.
+    private static float Largest(ArrayView<float> partialStats, long at, float exponent)
+    {
+        int difference = (int)(partialStats[(AttendKernel.PartialWords * at) + 2] - exponent);
+        return partialStats[AttendKernel.PartialWords * at] * PortableMath.PowerOf(difference < -126 ? -126 : difference);
+    }
+
+    // A segment's sum of powers, from the largest logit of all.
+    private static float Weight(ArrayView<float> partialStats, long at, float largest, float exponent)
+    {
+        float sum = partialStats[(AttendKernel.PartialWords * at) + 1];
+        return sum > 0f ? sum * PortableMath.Exp(PortableMath.Scaled(Largest(partialStats, at, exponent) - largest, exponent)) : 0f;
     }
 }

@@ -7,9 +7,9 @@ internal static class ObserveKernel
 {
     private const int Rows = 4;
 
-    /// <summary>Shared floats that a group of <paramref name="threads"/> needs: q[R][wK], scores[R][P], sums[R][DimX], levels[16].</summary>
+    /// <summary>Shared floats that a group of <paramref name="threads"/> needs: q[R][wK], scores[R][P], sums[R][DimX], levels[16], exponents[R].</summary>
     public static int SharedFloats(KvGeometry geometry, PageDims page, int threads) =>
-        (Rows * (page.KeyStride + geometry.PageTokens + threads)) + LevelTable.Size;
+        (Rows * (page.KeyStride + geometry.PageTokens + threads + 1)) + LevelTable.Size;
 
     /// <summary>One group per (sequence, head, entry): only it adds to its page's window score.</summary>
     public static void Observe<TKey>(
@@ -50,6 +50,7 @@ internal static class ObserveKernel
         ArrayView<float> scores = shared.SubView(Rows * map.KeyStride, Rows * dims.PageTokens);
         ArrayView<float> sums = shared.SubView(Rows * (map.KeyStride + dims.PageTokens), Rows * Group.DimX);
         ArrayView<float> levels = shared.SubView(Rows * (map.KeyStride + dims.PageTokens + Group.DimX), LevelTable.Size);
+        ArrayView<float> exponents = shared.SubView((Rows * (map.KeyStride + dims.PageTokens + Group.DimX)) + LevelTable.Size, Rows);
         if (default(TKey).LevelBits > 0)
         {
             LevelTable.Fill(levels, default(TKey).LevelBits);
@@ -66,6 +67,7 @@ internal static class ObserveKernel
         {
             AttendKernel.LoadQueries(q, queries, Rows, row, batch[owner + 1], tokens, head, tokenStride, headStride, scale, map.KeyStride, dims);
             Group.Barrier();
+            SharedVector.Normalize(q, sums, exponents, Rows, map.KeyStride, dims.KeyRefusedFrom);
             if (default(TKey).Scales == Scaling.Gain)
             {
                 AttendKernel.ProjectMean<FourRows>(page, q, sums, map, dims.KeyWidth);
@@ -87,7 +89,7 @@ internal static class ObserveKernel
                     end = end > dims.PageTokens ? dims.PageTokens : end;
                     for (int t = Group.IdxX; t < end; t += Group.DimX)
                     {
-                        mass += t < first ? 0f : PortableMath.Exp(scores[(r * dims.PageTokens) + t] - lse);
+                        mass += t < first ? 0f : PortableMath.Exp(PortableMath.LogitOf(scores[(r * dims.PageTokens) + t], exponents[r]) - lse);
                     }
                 }
             }

@@ -283,7 +283,7 @@ internal sealed unsafe partial class PortableBatch : KernelBatch
                 _memory.Integers,
                 isRotated ? _memory.Rotated : q.View,
                 _memory.Partials.SubView(vectors * g.ValueWidth, count * g.ValueWidth),
-                _memory.PartialStats.SubView(vectors * 2, count * 2),
+                _memory.PartialStats.SubView(vectors * AttendKernel.PartialWords, count * AttendKernel.PartialWords),
                 layer,
                 form.Classes,
                 block,

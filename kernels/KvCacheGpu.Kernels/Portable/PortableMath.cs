@@ -28,6 +28,40 @@ internal static class PortableMath
         return x < -87f ? 0f : p * Interop.IntAsFloat(power);
     }
 
+    /// <summary>Bits of 65536: formats that take no more than this are narrow, others hold numbers up to 2^128.</summary>
+    public const uint LargestNarrow = 0x47800000;
+
+    /// <summary>The largest number of binary32 less 4e-6 of it.</summary>
+    public const float AlmostLargest = 3.40281e38f;
+
+    /// <summary>1 and a little: more than the rounding of a page's weights adds to their sum.</summary>
+    public const float RoundingRoom = 1.0000005f;
+
+    /// <summary>Whether a format holds numbers so large that a sum of a few may leave binary32: F32 and BF16.</summary>
+    public static bool IsWide<TCodec>()
+        where TCodec : struct, IPortableCodec => default(TCodec).Largest > LargestNarrow && default(TCodec).Largest < 0x7F800000;
+
+    /// <summary>The least n for which a finite x >= 0 is below 2^n; of what is subnormal, -126.</summary>
+    public static int ExponentAbove(float x) => x < float.PositiveInfinity ? (int)(Interop.FloatAsInt(x) >> 23) - 126 : 0;
+
+    /// <summary>2^n for n of -126 .. 127.</summary>
+    public static float PowerOf(int n) => Interop.IntAsFloat((uint)(n + 127) << 23);
+
+    /// <summary>x * 2^exponent for exponents of 0 .. 140; beyond binary32 an infinity.</summary>
+    public static float Scaled(float x, float exponent)
+    {
+        int half = (int)exponent / 2;
+        return x * PowerOf(half) * PowerOf((int)exponent - half);
+    }
+
+    /// <summary>A raw logit as it is stored: beyond binary32 its largest number. Minus infinity says that nothing was seen.</summary>
+    public static float LogitOf(float raw, float exponent)
+    {
+        float logit = Scaled(raw, exponent);
+        logit = logit > float.MaxValue ? float.MaxValue : logit;
+        return logit < -float.MaxValue && raw > float.NegativeInfinity ? -float.MaxValue : logit;
+    }
+
     /// <summary>ln x for finite normal x &gt; 0.</summary>
     /// <remarks>x = 2^e m with m in [sqrt(1/2), sqrt(2)); ln m = 2 artanh((m - 1) / (m + 1)).</remarks>
     public static float Log(float x)

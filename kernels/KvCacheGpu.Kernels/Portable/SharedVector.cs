@@ -29,6 +29,51 @@ internal static class SharedVector
         Group.Barrier();
     }
 
+    /// <summary>
+    /// Divides each row's query by a power of two, so that no sum of products leaves binary32: to below 1 where keys lie within 65536, which
+    /// rotated queries exceed by 23 at most; by 2^11 more where keys go up to 2^128, of which there are 576. What is smaller stays.
+    /// </summary>
+    /// <param name="q">q[rows][stride], with a barrier since it was written.</param>
+    /// <param name="largest">Room: [rows][DimX].</param>
+    /// <param name="exponents">Out: of the powers of two, [rows].</param>
+    /// <param name="rows">Rows.</param>
+    /// <param name="stride">Elements of a row.</param>
+    /// <param name="keyRefusedFrom">What tells how large keys may be (<see cref="KernelShape.KeyRefusedFrom"/>).</param>
+    public static void Normalize(ArrayView<float> q, ArrayView<float> largest, ArrayView<float> exponents, int rows, int stride, uint keyRefusedFrom)
+    {
+        int headroom = keyRefusedFrom > PortableMath.LargestNarrow ? 11 : 0;
+        for (int r = 0; r < rows; r++)
+        {
+            float most = 0f;
+            for (int d = Group.IdxX; d < stride; d += Group.DimX)
+            {
+                float magnitude = q[(r * stride) + d] < 0f ? -q[(r * stride) + d] : q[(r * stride) + d];
+                most = magnitude > most ? magnitude : most;
+            }
+
+            largest[(r * Group.DimX) + Group.IdxX] = most;
+        }
+
+        Largest(largest, rows);
+        for (int r = 0; r < rows; r++)
+        {
+            int exponent = PortableMath.ExponentAbove(largest[r * Group.DimX]) + headroom;
+            exponent = exponent < 0 ? 0 : exponent;
+            float scale = PortableMath.PowerOf(-exponent / 2) * PortableMath.PowerOf((-exponent) - (-exponent / 2));
+            for (int d = Group.IdxX; d < stride; d += Group.DimX)
+            {
+                q[(r * stride) + d] = q[(r * stride) + d] * scale;
+            }
+
+            if (Group.IdxX == 0)
+            {
+                exponents[r] = exponent;
+            }
+        }
+
+        Group.Barrier();
+    }
+
     /// <summary>Leaves in <c>red[r * DimX]</c> the largest of each row's values; <c>red[rows][DimX]</c>.</summary>
     public static void Largest(ArrayView<float> red, int rows)
     {

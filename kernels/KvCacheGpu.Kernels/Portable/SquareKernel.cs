@@ -47,7 +47,9 @@ internal static class SquareKernel
         SharedVector.Sum(sums, 1);
         if (Group.IdxX == 0)
         {
-            arena[word + score] = (int)Interop.FloatAsInt(sums[0] / tokens);
+            // Squares of huge numbers are beyond binary32 and count as its largest.
+            float mean = sums[0] / tokens;
+            arena[word + score] = (int)Interop.FloatAsInt(mean > float.MaxValue ? float.MaxValue : mean);
         }
     }
 }

@@ -78,7 +78,8 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
             sum += S.SumsOf(squares, none, none, none).ToScalar();
         }
 
-        return sum / tokens;
+        // Squares of huge numbers are beyond binary32 and count as its largest.
+        return Math.Min(sum / tokens, float.MaxValue);
     }
 
     private static bool Write(in PagePart from, in PagePart to, RowPlan plan, int tokens, bool isOpen, in EncodeScratch scratch)

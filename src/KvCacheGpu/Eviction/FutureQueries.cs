@@ -21,6 +21,9 @@ internal sealed unsafe class FutureQueries : IDisposable
     // Tokens of a step that are seen at most, evenly apart: a mean needs no more.
     private const int MostSeen = 64;
 
+    // Elements count as this at most: squares of larger ones, summed up over a step, would be beyond binary32.
+    private const float MostElement = 1e16f;
+
     private readonly double[] _frequencies;
     private readonly NativeInts _memory;
     private readonly int _rows;
@@ -66,6 +69,11 @@ internal sealed unsafe class FutureQueries : IDisposable
             for (int member = 0; member < geometry.QueryHeads; member++)
             {
                 queries.Row(firstToken + token, member, geometry.QueryHeads, room).CopyTo(turned);
+                foreach (ref float element in turned)
+                {
+                    element = float.IsFinite(element) ? Math.Clamp(element, -MostElement, MostElement) : float.NaN;
+                }
+
                 Turn(turned, turns);
                 Add((layer * geometry.KvHeads) + (member / geometry.GroupSize), turned);
             }

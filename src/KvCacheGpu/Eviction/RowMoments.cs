@@ -61,10 +61,13 @@ internal sealed unsafe class RowMoments : IDisposable
             }
 
             int row = (layer * geometry.KvHeads) + head;
-            Pending[row] = queries.IsOnDevice || !float.IsFinite(query) ? Unseen : query / group;
-            Pending[_rows + row] = output.IsEmpty || !float.IsFinite(answer) ? Unseen : answer / group;
+            Pending[row] = queries.IsOnDevice ? Unseen : Mean(query, group);
+            Pending[_rows + row] = output.IsEmpty ? Unseen : Mean(answer, group);
         }
     }
+
+    // Squares of numbers from 1e19 on are beyond binary32: they count as its largest number.
+    private static float Mean(float sum, int count) => float.IsNaN(sum) ? Unseen : Math.Min(sum, float.MaxValue) / count;
 
     /// <summary>Lets the step's part of the means.</summary>
     public void Publish()

@@ -77,6 +77,25 @@ public abstract partial class PageConformance<TTier>
         Near(harness.Decode(sequence.Rows[0, 1][0].Slot, KernelShape.Sealed, 5), harness.ReadScores(sequence, 0, 1, 0));
     }
 
+    [Theory]
+    [InlineData(PageFormat.F32, 4e31f, 2e25f)]
+    [InlineData(PageFormat.F32, float.MaxValue, 7e19f)]
+    [InlineData(PageFormat.BF16, 3.3e38f, 8e35f)]
+    public void Squares_beyond_binary32_count_as_its_largest_number_and_digests_stay_numbers(PageFormat format, float keySize, float valueSize)
+    {
+        var geometry = new KvGeometry(1, 1, 1, 48, 80, pageTokens: 5);
+        using var harness = new TierHarness(TTier.Create, Shapes.Plain(geometry, format), 40);
+        var data = new SequenceData(geometry, 10, 100);
+        data.Keys[0] = [.. data.Keys[0].Select((_, i) => i % 7 < 3 ? -keySize : keySize)];
+        data.Values[0] = [.. data.Values[0].Select((_, i) => i % 3 == 0 ? -valueSize : valueSize)];
+        HarnessSequence sequence = harness.Add(data);
+        harness.Fill(sequence, 10);
+        PageScores scores = harness.ReadScores(sequence, 0, 0, 0);
+        Assert.Equal((float.MaxValue, float.MaxValue), (scores.KeySquare, scores.ValueSquare));
+        PartCodes keys = harness.Decode(sequence.Rows[0, 0][0].Slot, KernelShape.Sealed, 5).KeyCodes;
+        Assert.All(keys.Mean.Concat(keys.Deviation), x => Assert.True(Half.IsFinite(x)));
+    }
+
     private static void Near(DecodedPage page, PageScores got)
     {
         double keys = page.Keys.Average(k => k.Sum(x => x * x));

@@ -38,6 +38,6 @@ internal static unsafe class PageTranscript
             sum += vector.Sum(x => (double)x * x);
         }
 
-        return (float)(sum / tokens);
+        return (float)Math.Min(sum / tokens, float.MaxValue);
     }
 }

@@ -114,6 +114,33 @@ public sealed class FutureQueriesTests
         Assert.Equal(2 * FutureQueries.BookkeepingBytes(G), _ledger.Live);
     }
 
+    [Theory]
+    [InlineData(float.MaxValue)]
+    [InlineData(-4e30f)]
+    [InlineData(1.2e18f)]
+    [InlineData(3e-41f)]
+    public void Queries_of_any_size_leave_numbers(float size)
+    {
+        using var future = new FutureQueries(G, _ledger);
+        using var moments = new RowMoments(new KernelShape(G, new PageLayout(G, PageFormat.F32, PageFormat.F32), new PageLayout(G, PageFormat.F32, PageFormat.F32), 1, 1, 1), _ledger);
+        var queries = new float[64 * 40];
+        Array.Fill(queries, size);
+        float[] ordinary = TokenContent.Queries(G, 1, [.. Enumerable.Range(0, 64)]);
+        foreach (float[] step in new[] { queries, ordinary, queries })
+        {
+            future.See(G, 0, 0, 64, 0, step);
+            future.Publish(G.GroupSize);
+            moments.See(G, 0, 63, step, step);
+            moments.Publish();
+        }
+
+        float[] mean = new float[4 * 10], variance = new float[4 * 10];
+        future.Foresee(64, mean, variance);
+        Assert.All(mean.Concat(variance).Concat(moments.Query[..2].ToArray()).Concat(moments.Output[..2].ToArray()), x => Assert.True(float.IsFinite(x)));
+        Assert.Equal(Math.Sign(size), Math.Sign(Mean(future)));
+        Assert.All(moments.Query[..2].ToArray(), x => Assert.True(Math.Abs(size) > 1 ? x > 1e30f : x > 0));
+    }
+
     // Of element 9, which does not turn.
     private static double Mean(FutureQueries future) => Foreseen(future).Mean;
 

@@ -104,6 +104,22 @@ public sealed class ScorerTests
         Assert.Contains("FutureQueryVariance", refused.Message, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData(60000f, 3e31f, -2e15f)]
+    [InlineData(65504f, 0f, 9e15f)]
+    [InlineData(5e-8f, 1e32f, 1e16f)]
+    public void Expected_attention_to_huge_queries_has_one_winner_and_no_page_that_is_no_number(float key, float variance, float mean)
+    {
+        TestPages pages = TestPages.Full(1, 3);
+        pages.KeyMean = [.. Enumerable.Repeat(key, 8), .. Enumerable.Repeat(key / 4, 8), .. Enumerable.Repeat(-key, 8)];
+        (pages.FutureQueryMean, pages.FutureQueryVariance) = ([.. Enumerable.Repeat(mean, 8)], [.. Enumerable.Repeat(variance, 8)]);
+        pages.ValueSquare = [4, 9, float.MaxValue];
+        Assert.All(pages.Scores(new ExpectedAttentionPolicy()), score => Assert.True(float.IsFinite(score)));
+        float[] keys = [3e38f, -3e38f, 3e38f, -3e38f, 1, 1, 1, 1];
+        float[] queries = [1e16f, 1e16f, -1e16f, -1e16f, 1, 1, 1, 1];
+        Assert.InRange(ExpectedAttentionPolicy.Logit(keys, queries, new float[8]), 1, 2);
+    }
+
     [Fact]
     public void Dropkv_is_the_error_of_the_output()
     {

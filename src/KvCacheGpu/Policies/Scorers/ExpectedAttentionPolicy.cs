@@ -49,6 +49,20 @@ public sealed class ExpectedAttentionPolicy : RankedPolicy
     /// <summary>What queries of a mean and a variance are expected to make of a key: the logarithm of their mean exp(q.k / sqrt(d)).</summary>
     internal static float Logit(ReadOnlySpan<float> key, ReadOnlySpan<float> mean, ReadOnlySpan<float> variance)
     {
-        return (Vectors.Dot(key, mean) / MathF.Sqrt(key.Length)) + (Vectors.Square(key, variance) / (2 * key.Length));
+        float logit = (Vectors.Dot(key, mean) / MathF.Sqrt(key.Length)) + (Vectors.Square(key, variance) / (2 * key.Length));
+        return float.IsFinite(logit) ? logit : LogitOfHuge(key, mean, variance);
+    }
+
+    // Keys and queries of 1e10 and more: what is beyond binary32 counts as its largest number.
+    private static float LogitOfHuge(ReadOnlySpan<float> key, ReadOnlySpan<float> mean, ReadOnlySpan<float> variance)
+    {
+        (double dot, double square) = (0, 0);
+        for (int i = 0; i < key.Length; i++)
+        {
+            dot += (double)key[i] * mean[i];
+            square += (double)key[i] * key[i] * variance[i];
+        }
+
+        return (float)Math.Clamp((dot / Math.Sqrt(key.Length)) + (square / (2 * key.Length)), float.MinValue, float.MaxValue);
     }
 }
