@@ -1,5 +1,4 @@
 using System.Buffers.Binary;
-using KvCacheGpu.Import;
 using KvCacheGpu.Import.Tests;
 using KvCacheGpu.Kernels;
 
