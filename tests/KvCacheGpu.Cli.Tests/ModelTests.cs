@@ -1,4 +1,5 @@
 using System.Text.Json;
+using KvCacheGpu.Llama;
 using KvCacheGpu.Llama.Tests;
 
 namespace KvCacheGpu.Cli.Tests;
@@ -47,5 +48,48 @@ public sealed class ModelTests
         Assert.Equal(alone.Ints("prompt_tokens"), second.Ints("prompt_tokens"));
         Assert.Equal(alone.Ints("tokens"), second.Ints("tokens"));
         Assert.Equal(alone.Text("text"), second.Text("text"));
+    }
+
+    [Fact]
+    public void A_pattern_that_runs_away_is_refused_in_one_line()
+    {
+        using BentModel model = new(_ => { }, withTokenizer: false);
+        WriteTokenizer(model, """{"type":"Split","pattern":{"Regex":"(?:e|ee)+(?!x)z"},"behavior":"Isolated"}""", "BPE");
+        Assert.Contains("runs away", Tool.Refused(2, "E009", "run", "--model", model.Path, "--prompt", new string('e', 70) + "!z", "--max-new-tokens", "1"), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_tokenizer_that_is_not_served_leaves_ids_and_says_so()
+    {
+        using BentModel model = new(_ => { }, withTokenizer: false);
+        WriteTokenizer(model, """{"type":"Split","pattern":{"Regex":"e"},"behavior":"Isolated"}""", "WordPiece");
+        string[] ids = ["run", "--model", model.Path, "--prompt-tokens", "0,75,112", "--max-new-tokens", "3"];
+        JsonElement run = Tool.Json(ids);
+        Assert.Null(run.Text("text"));
+        Tool plain = Tool.Run(ids);
+        Assert.Equal(0, plain.Exit);
+        Assert.Equal(string.Join(' ', run.Ints("tokens")) + Environment.NewLine, plain.Output);
+        Assert.Contains("[tokens as ids: E009: tokenizer.json: model.type: only BPE is supported, got WordPiece]", plain.Error, StringComparison.Ordinal);
+        string refused = Tool.Refused(2, "E009", "run", "--model", model.Path, "--prompt", "text");
+        Assert.Contains("--prompt-tokens", refused, StringComparison.Ordinal);
+        Assert.Contains("WordPiece", refused, StringComparison.Ordinal);
+        Assert.Contains("WordPiece", Tool.Refused(1, "E009", "eval", "--quick", "--json", "--model", model.Path), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_pointer_that_stands_for_a_file_is_named_as_one()
+    {
+        using BentModel model = new(_ => { });
+        File.WriteAllText(Path.Combine(model.Path, "model.safetensors"), "version https://git-lfs.github.com/spec/v1\noid sha256:77aa\nsize 6038264\n");
+        Assert.Contains("Git LFS pointer", Tool.Refused(2, "E004", "run", "--model", model.Path, "--prompt-tokens", "1"), StringComparison.Ordinal);
+    }
+
+    private static void WriteTokenizer(BentModel model, string split, string type)
+    {
+        string vocabulary = File.ReadAllText(Path.Combine(DemoModel.Directory, "vocab.json"));
+        File.WriteAllText(Path.Combine(model.Path, "tokenizer.json"), $$"""
+            {"pre_tokenizer":{"type":"Sequence","pretokenizers":[{{split}},{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}]},
+             "model":{"type":"{{type}}","vocab":{{vocabulary}},"merges":[]}}
+            """);
     }
 }

@@ -184,4 +184,145 @@ public sealed class CheckpointTests
             return error.Message;
         }
     }
+
+    [Theory]
+    [InlineData(true, "model.embed_tokens.weight", "lm_head.weight")]
+    [InlineData(false, "lm_head.weight", "model.embed_tokens.weight")]
+    public void Weights_that_are_one_are_found_under_the_name_that_is_stored(bool tied, string missing, string stored)
+    {
+        using TinyCheckpoint checkpoint = new(tied: true);
+        using LlamaModel whole = checkpoint.Write().Load();
+        checkpoint.Config["tie_word_embeddings"] = tied;
+        (string Type, int[] Shape, byte[] Bytes) weights = checkpoint.Tensors["model.embed_tokens.weight"];
+        checkpoint.Tensors.Remove("model.embed_tokens.weight");
+        checkpoint.Tensors.Add(stored, weights);
+        checkpoint.Write();
+        Assert.Contains(missing, checkpoint.Refused().Message, StringComparison.Ordinal);
+        checkpoint.Write(header => header["__metadata__"] = new JsonObject { ["format"] = "pt", [missing] = stored });
+        using LlamaModel model = checkpoint.Load();
+        Assert.Equal(Row(whole.Embedding), Row(model.Embedding));
+        Assert.Equal(Row(whole.Head), Row(model.Head));
+        checkpoint.Write(header => header["__metadata__"] = new JsonObject { [missing] = "no.such.tensor" });
+        Assert.Equal("E004", checkpoint.Refused().Code);
+
+        static float[] Row(PackedMatrix matrix)
+        {
+            float[] row = new float[matrix.Columns];
+            matrix.ReadRow(3, row);
+            return row;
+        }
+    }
+
+    [Theory]
+    [InlineData("[]")]
+    [InlineData("""{"format":1}""")]
+    [InlineData("null")]
+    public void Metadata_that_is_no_object_of_texts_is_refused(string metadata)
+    {
+        using TinyCheckpoint checkpoint = new();
+        checkpoint.Write(header => header["__metadata__"] = JsonNode.Parse(metadata));
+        Assert.Contains("__metadata__", checkpoint.Refused().Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("version https://git-lfs.github.com/spec/v1\noid sha256:8f4e\nsize 9876543\n", "Git LFS pointer")]
+    [InlineData("\u0093NUMPY\u0001\0v\0{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }\n", "NumPy array")]
+    [InlineData("PK\u0003\u0004\u0014\0\0\0\0\0", "zip archive")]
+    [InlineData("<!DOCTYPE html><html><title>Sign in</title></html>", "web page")]
+    public void A_file_of_another_kind_is_named_as_what_it_is(string content, string kind)
+    {
+        byte[] bytes = System.Text.Encoding.Latin1.GetBytes(content);
+        foreach (string name in new[] { "model.safetensors", "config.json", "tokenizer.json", "tokenizer.model", "merges.txt", "vocab.json", "generation_config.json" })
+        {
+            using TinyCheckpoint checkpoint = new();
+            checkpoint.Write();
+            if (name is "merges.txt")
+            {
+                checkpoint.WriteText("vocab.json", """{"a":0}""");
+            }
+            else if (name is "vocab.json")
+            {
+                checkpoint.WriteText("merges.txt", string.Empty);
+            }
+
+            File.WriteAllBytes(Path.Combine(checkpoint.Path, name), bytes);
+            LlamaFormatException error = checkpoint.Refused();
+            Assert.StartsWith($"E004: {name}: ", error.Message, StringComparison.Ordinal);
+            Assert.Contains(kind, error.Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void A_sound_header_may_be_as_long_as_another_kind_of_file_begins()
+    {
+        // 0x0280 bytes of header: the first two bytes of a pickle.
+        using TinyCheckpoint checkpoint = new();
+        checkpoint.Write();
+        byte[] sound = File.ReadAllBytes(checkpoint.WeightsPath);
+        int header = BitConverter.ToInt32(sound);
+        int padded = ((header / 65536) * 65536) + 0x0280;
+        padded += padded < header ? 65536 : 0;
+        byte[] spaces = new byte[padded - header];
+        Array.Fill(spaces, (byte)' ');
+        File.WriteAllBytes(checkpoint.WeightsPath, [.. BitConverter.GetBytes((long)padded), .. sound[8..(8 + header)], .. spaces, .. sound[(8 + header)..]]);
+        checkpoint.Load().Dispose();
+    }
+
+    public static TheoryData<string, byte[]> BrokenTexts => new()
+    {
+        { "UTF-8", [.. "{\"model_ty"u8, 0xfe, .. "pe\":\"llama\"}"u8] },
+        { "UTF-8", [.. "{\"model_type\":\""u8, 0xc3, .. "\"}"u8] },
+        { "half of a character", [.. "{\"model_type\":\"\\udbff\"}"u8] },
+        { "half of a character", [.. "{\"\\uDC01\":1}"u8] },
+        { "half of a character", [.. "{\"a\":[{\"b\":\"\\ud83d\\ud83d\\ude00\"}]}"u8] },
+    };
+
+    [Theory]
+    [MemberData(nameof(BrokenTexts))]
+    public void Json_whose_texts_are_no_unicode_is_refused_wherever_it_is_read(string what, byte[] json)
+    {
+        foreach (string name in new[] { "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors" })
+        {
+            using TinyCheckpoint checkpoint = new();
+            checkpoint.Write();
+            if (name == "tokenizer_config.json")
+            {
+                checkpoint.WriteText("vocab.json", """{"a":0}""");
+                checkpoint.WriteText("merges.txt", string.Empty);
+            }
+
+            byte[] file = name == "model.safetensors" ? [.. BitConverter.GetBytes((long)json.Length), .. json] : json;
+            File.WriteAllBytes(Path.Combine(checkpoint.Path, name), file);
+            LlamaFormatException error = checkpoint.Refused();
+            Assert.Equal("E004", error.Code);
+            Assert.Contains(what, error.Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void A_backslash_before_a_u_is_no_half_of_a_character()
+    {
+        using TinyCheckpoint checkpoint = new();
+        checkpoint.Config["comment"] = "\\ud83d \\\\ud83d \U0001f642";
+        checkpoint.Write().Load().Dispose();
+        checkpoint.WriteText("config.json", checkpoint.Config.ToJsonString().Replace("\"comment\":", "\"\\\\\\ud83d\\ude42\":", StringComparison.Ordinal));
+        checkpoint.Load().Dispose();
+    }
+
+    [Fact]
+    public void A_tokenizer_of_another_kind_leaves_a_model_that_takes_ids_and_says_why()
+    {
+        using TinyCheckpoint checkpoint = new();
+        checkpoint.Write();
+        checkpoint.WriteText("tokenizer.json", """{"model":{"type":"Unigram","vocab":[["a",0]]}}""");
+        using LlamaModel model = checkpoint.Load();
+        Assert.Null(model.Tokenizer);
+        Assert.Equal("E009", model.TokenizerRefusal!.Code);
+        Assert.Contains("Unigram", model.TokenizerRefusal.Message, StringComparison.Ordinal);
+        checkpoint.WriteText("tokenizer.json", """{"model":7}""");
+        Assert.Equal("E004", checkpoint.Refused().Code);
+        File.Delete(Path.Combine(checkpoint.Path, "tokenizer.json"));
+        using LlamaModel without = checkpoint.Load();
+        Assert.Null(without.TokenizerRefusal);
+    }
 }

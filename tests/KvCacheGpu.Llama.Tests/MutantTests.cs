@@ -25,10 +25,14 @@ public sealed class MutantTests
         int refused = 0;
         for (int i = 0; i < Mutants; i++)
         {
-            // One of several is bent, the others are sound again.
+            // One of several is bent; the one before it is sound again.
             int at = i % files.Length;
-            int before = (i + files.Length - 1) % files.Length;
-            File.WriteAllBytes(Path.Combine(folder.Path, files[before]), sound[before]);
+            if (files.Length > 1)
+            {
+                int before = (i + files.Length - 1) % files.Length;
+                File.WriteAllBytes(Path.Combine(folder.Path, files[before]), sound[before]);
+            }
+
             byte[] bent = mutations.Bend(sound[at]);
             File.WriteAllBytes(Path.Combine(folder.Path, files[at]), bent);
             try

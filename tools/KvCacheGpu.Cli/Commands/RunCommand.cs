@@ -81,6 +81,11 @@ internal static class RunCommand
                 throw new UsageException(database.Name, "--save with it", "none");
             }
 
+            if (loaded.TokenizerRefusal is { } refusal && !parsed.GetValue(json))
+            {
+                terminal.Error.WriteLine(Readable.Line($"[tokens as ids: {refusal.Message}]"));
+            }
+
             GenerateOptions options = new() { MaxNewTokens = counts[0], Temperature = heat, Seed = draws };
             Generation generation = new(loaded, config, terminal, saved);
             bool isJson = parsed.GetValue(json);
