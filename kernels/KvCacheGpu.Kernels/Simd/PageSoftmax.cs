@@ -61,7 +61,10 @@ internal unsafe struct SoftmaxRows
     /// <summary>What is multiplied by beside the factors, where these alone would leave binary32; else 1.</summary>
     public float Lift;
 
-    /// <summary>A raw logit in natural units, to the same bits as <see cref="PageLogit"/>: rounded otherwise, large ones would differ by more than a page's share.</summary>
+    /// <summary>
+    /// A raw logit in natural units, to the same bits as <see cref="PageLogit"/>: rounded otherwise, large ones would differ by more than a
+    /// page's share.
+    /// </summary>
     /// <param name="raw">Sum of products.</param>
     /// <param name="logitFactor">log2(e) / sqrt(d).</param>
     /// <param name="exponent">The row's.</param>

@@ -39,7 +39,8 @@ public abstract partial class AttentionConformance<TTier>
     public void Exponents_may_be_mixed_within_queries_keys_and_values(PageFormat key, PageFormat value)
     {
         var random = new Random(91);
-        using TierHarness harness = RangeStep(key, value, tokens: 2, data => Array.ForEach([data.Keys[0], data.Values[0]], x => Mix(x, random)), out HarnessSequence sequence);
+        using TierHarness harness = RangeStep(
+            key, value, tokens: 2, data => Array.ForEach([data.Keys[0], data.Values[0]], x => Mix(x, random)), out HarnessSequence sequence);
         var queries = new float[2 * 4 * RangeWidth];
         for (int i = 0; i < 8; i++)
         {

@@ -30,7 +30,8 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
     {
         (_tier, _geometry, _maxTokens) = (tier, tier.Shape.Geometry, maxTokens);
         _sequences = new RaggedSequence[maxSequences];
-        (_query, _plainQuery, _rotatedQuery) = (new float[_geometry.KeyWidth], new double[_geometry.KeyWidth], new double[_geometry.KeyWidth]);
+        _query = new float[_geometry.KeyWidth];
+        (_plainQuery, _rotatedQuery) = (new double[_geometry.KeyWidth], new double[_geometry.KeyWidth]);
         _vector = new float[Math.Max(_geometry.KeyWidth, _geometry.ValueWidth)];
         (_plain, _rotated, _output) = (new double[_geometry.ValueWidth], new double[_geometry.ValueWidth], new float[_geometry.ValueWidth]);
         _windows = new int[_geometry.Layers];
@@ -41,7 +42,8 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
     /// <inheritdoc/>
     public override long ScratchBytes =>
         (4L * (_query.Length + _vector.Length + _output.Length))
-        + (8L * (_plainQuery.Length + _rotatedQuery.Length + _plain.Length + _rotated.Length + _logits.Length)) + (4L * _windows.Length) + ((long)sizeof(RaggedSequence) * _sequences.Length);
+        + (8L * (_plainQuery.Length + _rotatedQuery.Length + _plain.Length + _rotated.Length + _logits.Length))
+        + (4L * _windows.Length) + ((long)sizeof(RaggedSequence) * _sequences.Length);
 
     /// <inheritdoc/>
     public override void Begin(ReadOnlySpan<RaggedSequence> sequences)

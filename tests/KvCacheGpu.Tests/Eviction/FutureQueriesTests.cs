@@ -122,7 +122,8 @@ public sealed class FutureQueriesTests
     public void Queries_of_any_size_leave_numbers(float size)
     {
         using var future = new FutureQueries(G, _ledger);
-        using var moments = new RowMoments(new KernelShape(G, new PageLayout(G, PageFormat.F32, PageFormat.F32), new PageLayout(G, PageFormat.F32, PageFormat.F32), 1, 1, 1), _ledger);
+        var layout = new PageLayout(G, PageFormat.F32, PageFormat.F32);
+        using var moments = new RowMoments(new KernelShape(G, layout, layout, 1, 1, 1), _ledger);
         var queries = new float[64 * 40];
         Array.Fill(queries, size);
         float[] ordinary = TokenContent.Queries(G, 1, [.. Enumerable.Range(0, 64)]);
