@@ -1,5 +1,3 @@
-using Xunit;
-
 namespace KvCacheGpu.TestKit;
 
 /// <summary>The CUDA driver that tests run on.</summary>
@@ -34,14 +32,14 @@ public static class TestCuda
 
 /// <summary>A fact that needs CUDA; skipped, with the reason, where there is none.</summary>
 [AttributeUsage(AttributeTargets.Method)]
-public sealed class CudaFactAttribute : FactAttribute
+public sealed class CudaFactAttribute : Xunit.FactAttribute
 {
     public CudaFactAttribute() => Skip = TestCuda.Skip;
 }
 
 /// <summary>A theory that needs CUDA; skipped, with the reason, where there is none.</summary>
 [AttributeUsage(AttributeTargets.Method)]
-public sealed class CudaTheoryAttribute : TheoryAttribute
+public sealed class CudaTheoryAttribute : Xunit.TheoryAttribute
 {
     public CudaTheoryAttribute() => Skip = TestCuda.Skip;
 }
