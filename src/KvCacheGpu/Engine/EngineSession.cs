@@ -71,8 +71,9 @@ internal sealed class EngineSession : IDisposable
         // A position is no token id: those the engine is never told.
         using var ids = new Pooled<int>(positions.Length);
         ids.Span.Fill(-1);
-        using (KvStep step = Sequence.Begin(ids.Span))
+        try
         {
+            using KvStep step = Sequence.Begin(ids.Span);
             for (int layer = 0; layer < _geometry.Layers; layer++)
             {
                 step.Append(layer, OfLayer(keys, layer), OfLayer(values, layer));
@@ -84,11 +85,14 @@ internal sealed class EngineSession : IDisposable
 
             step.Commit();
         }
-
-        IsTentative = false;
-        foreach (int position in positions)
+        finally
         {
-            Add(position);
+            // A policy that throws does so when the tokens are there.
+            foreach (int position in positions[..(Sequence.Length - _positions.Count)])
+            {
+                IsTentative = false;
+                Add(position);
+            }
         }
     }
 

@@ -33,7 +33,8 @@ internal static class SessionPositions
             next = Math.Max(next, runs[i] + runs[i + 1]);
         }
 
-        return left > 0 ? [.. fitting, next, left] : [.. fitting];
+        // Beyond the largest position there is none: what is left is known by its places.
+        return left == 0 ? [.. fitting] : next + left <= (long)int.MaxValue + 1 ? [.. fitting, next, left] : [0, tokens];
     }
 
     /// <summary>Whether runs are positions of so many tokens: each 0 or more, none of them twice.</summary>

@@ -152,20 +152,15 @@ public sealed partial class UltraAdaptiveKvCacheEngine
             into.Tokens += positions.Length;
         }
 
-        bool appended = false;
         try
         {
             Append(into, positions, keys, values, queries, output);
-            appended = true;
         }
         finally
         {
-            if (!appended)
+            lock (_gate)
             {
-                lock (_gate)
-                {
-                    into.Tokens -= positions.Length;
-                }
+                into.Tokens = into.Sequence.Length;
             }
         }
     }

@@ -188,6 +188,26 @@ public class EngineCallTests
         Assert.Equal(0, sequence.Reuse([.. Enumerable.Repeat(-1, 64)]));
     }
 
+    [Fact]
+    public void A_policy_that_throws_leaves_positions_and_tokens_agreed()
+    {
+        using UltraAdaptiveKvCacheEngine engine = Engine(c => c.Policy = new Throwing());
+        Assert.Throws<InvalidOperationException>(() => engine.PutMany(4, 1));
+        Assert.Throws<InvalidOperationException>(() => engine.PutMany(9, 1));
+        engine.AssertHolds(4, 4);
+        engine.AssertHolds(9, 9);
+        Assert.Equal(2, engine.GetStats().Tokens);
+    }
+
+    private sealed class Throwing : KvPolicy
+    {
+        public override bool ActsUnasked => true;
+
+        public override void Plan(in KvPages pages, long bytesToFree, Span<KvTransition> plan, object? state) => throw new InvalidOperationException();
+
+        public override int MostKeptPages(int pageTokens) => int.MaxValue;
+    }
+
     private static void Fill(UltraAdaptiveKvCacheEngine engine, int tokens)
     {
         for (int i = 0; i < 4; i++)

@@ -238,6 +238,7 @@ public sealed class EnginePersistenceTests : IDisposable
         }
 
         Assert.True(SessionPositions.AreOf([int.MaxValue, 1, 4, 2], 3));
+        Assert.True(SessionPositions.AreOf(SessionPositions.Fit([int.MaxValue, 1, 4, 2], 5), 5));
         using (var cache = new KvCache(engine.Cache.Geometry, engine.Cache.Config))
         using (KvSequence sequence = cache.CreateSequence())
         {
