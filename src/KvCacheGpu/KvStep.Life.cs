@@ -68,7 +68,7 @@ public sealed partial class KvStep
     public void Dispose()
     {
         ThrowIfInside();
-        EnterNext();
+        EnterNext(-Environment.CurrentManagedThreadId);
         try
         {
             if (_memory is { } memory)
@@ -116,7 +116,7 @@ public sealed partial class KvStep
         EnterSequences();
 
         // With the sequences the step is this thread's; who disposes it meanwhile finds nothing to end, or waits until it is open.
-        EnterNext();
+        EnterNext(Environment.CurrentManagedThreadId);
         try
         {
             return OpenHeld(tokenIds, tokensPerSequence, mayRefuse);
@@ -333,10 +333,10 @@ public sealed partial class KvStep
     }
 
     // Of who disposes, and of who opens: waits for the call that is inside.
-    private void EnterNext()
+    private void EnterNext(int use)
     {
         var wait = default(SpinWait);
-        while (Interlocked.CompareExchange(ref _inUse, Environment.CurrentManagedThreadId, 0) != 0)
+        while (Interlocked.CompareExchange(ref _inUse, use, 0) != 0)
         {
             wait.SpinOnce();
         }
@@ -344,9 +344,17 @@ public sealed partial class KvStep
 
     private void Enter()
     {
-        if (Interlocked.CompareExchange(ref _inUse, Environment.CurrentManagedThreadId, 0) != 0)
+        var wait = default(SpinWait);
+        int user;
+        while ((user = Interlocked.CompareExchange(ref _inUse, Environment.CurrentManagedThreadId, 0)) != 0)
         {
-            throw new KvConcurrencyException("step in use", "one thread at a time", "a call on another thread");
+            if (user > 0)
+            {
+                throw new KvConcurrencyException("step in use", "one thread at a time", "a call on another thread");
+            }
+
+            // Someone ends it: what comes then is a call too late, and no misuse.
+            wait.SpinOnce();
         }
     }
 

@@ -19,6 +19,8 @@ public sealed partial class KvStep : IDisposable
     private readonly LayerSet _attended;
     private StepMemory? _memory;
     private int _appended;
+
+    // The thread that is inside, below 0 if it ends the step.
     private int _inUse;
 
     internal KvStep(KvCache cache, KvSequence[] sequences)

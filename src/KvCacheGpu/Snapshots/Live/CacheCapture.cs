@@ -101,10 +101,11 @@ internal sealed class CacheCapture(KvCache cache) : IDisposable
             }
             else
             {
-                // A cut leaves a sealed page as it is: what it cut off is not saved.
                 cache.ReadPage(source, words[..length]);
-                PageTokens.ClearBeyond(layout, _tokens[ordinal], isOpen: false, words[..length]);
             }
+
+            // What was rolled back or cut off lies in a page until other tokens take its place: no one is to find it in a file.
+            PageTokens.ClearBeyond(layout, _tokens[ordinal], isOpen: source < 0, words[..length]);
 
             words = words[length..];
         }
@@ -174,20 +175,18 @@ internal sealed class CacheCapture(KvCache cache) : IDisposable
         }
     }
 
-    // A page that forks share is copied once, if neither wrote on in it between their captures. Tokens that were rolled back or cut off lie in it
-    // until others take their places: no one is to find them in a file.
+    // A page that forks share is copied once, if neither wrote on in it between their captures; it holds the tokens of the longest.
     private int Copy(int slot, int tokens)
     {
-        PageLayout layout = cache.Tier.Shape.Classes[KernelShape.Open];
-        int[] words = new int[layout.Bytes / sizeof(int)];
+        int[] words = new int[cache.Tier.Shape.Classes[KernelShape.Open].Bytes / sizeof(int)];
         cache.ReadPage(slot, words);
-        PageTokens.ClearBeyond(layout, tokens, isOpen: true, words);
         ref List<int>? seen = ref CollectionsMarshal.GetValueRefOrAddDefault(_copied, slot, out _);
         seen ??= [];
         foreach (int ordinal in seen)
         {
             if (_copies[~_sources[ordinal]].AsSpan().SequenceEqual(words))
             {
+                _tokens[ordinal] = Math.Max(_tokens[ordinal], tokens);
                 return ordinal;
             }
         }
@@ -198,6 +197,7 @@ internal sealed class CacheCapture(KvCache cache) : IDisposable
             added = Note(slot, 0);
         }
 
+        _tokens[added] = tokens;
         _sources.Add(~_copies.Count);
         _copies.Add(words);
         seen.Add(added);

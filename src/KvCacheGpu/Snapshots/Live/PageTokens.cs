@@ -8,7 +8,7 @@ internal static class PageTokens
 {
     private const uint HalfInfinity = 0x7C00;
 
-    /// <summary>Zeroes what tokens left behind that the page no longer holds, as rolled-back ones; of an open page all that is no token's, too.</summary>
+    /// <summary>Zeroes what is not the page's: what tokens left behind that it no longer holds, as rolled-back ones, and the padding.</summary>
     /// <param name="layout">The page's layout.</param>
     /// <param name="tokens">Tokens that it holds.</param>
     /// <param name="isOpen">Whether the page is open: its mean and deviation were not written yet.</param>
@@ -27,10 +27,8 @@ internal static class PageTokens
             scales.Slice(plane * layout.ScaleStride, layout.ScaleStride)[tokens..].Clear();
         }
 
-        if (isOpen)
-        {
-            words[layout.DigestOffset..].Clear();
-        }
+        // Behind it a slot may hold what its page before did.
+        words[(layout.DigestOffset + (isOpen || !layout.HasDigest ? 0 : layout.DigestStride))..].Clear();
     }
 
     /// <summary>Whether a part of a page holds numbers that its reader takes: none is a NaN, an infinity, or beyond a limit.</summary>
