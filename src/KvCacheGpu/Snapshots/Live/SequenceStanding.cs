@@ -158,9 +158,11 @@ internal static class SequenceStanding
         var numbers = new List<long>();
         for (int piece = 0; saved.Metadata.TryGetValue(piece == 0 ? key : $"{key}.{piece}", out string? text); piece++)
         {
-            foreach (string part in text.Split(','))
+            // A file may hold pieces of more numbers than the engine puts into one, and many of them.
+            Require(saved, text.AsSpan().Count(',') < NumbersOfPiece, key);
+            foreach (Range part in text.AsSpan().Split(','))
             {
-                Require(saved, long.TryParse(part, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long number), key);
+                Require(saved, long.TryParse(text.AsSpan()[part], NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long number), key);
                 numbers.Add(number);
             }
         }

@@ -123,7 +123,7 @@ public sealed class ScenarioTests(ITestOutputHelper output)
             }
 
             bool isVisible = LoadableOf(new MemoryStore(disk).Store, "s").Count == 1;
-            Assert.True(isVisible == (error is null || error.OutcomeUnknown), $"{fault} at {at}: {error?.Message}");
+            Assert.True(error is { OutcomeUnknown: true } || isVisible == (error is null), $"{fault} at {at}: {error?.Message}");
             refused += isVisible ? 0 : 1;
             if (store.Files.Operations < at)
             {

@@ -57,6 +57,23 @@ public sealed class TenantNameTests
         Assert.Single((await cache.LoadAsync(store, "host")).Sequences);
     }
 
+    [Fact]
+    public async Task Numbers_that_no_engine_wrote_into_one_piece_are_refused_before_they_are_read()
+    {
+        using KvCache cache = Cache();
+        using KvSequence nobodys = Sequence(cache, null, 30);
+        SnapshotStore store = LiveCaches.Store();
+        await cache.SaveAsync(store, "host", [nobodys]);
+        using OpenSnapshot open = await store.OpenAsync("host");
+        SnapshotSequence saved = open.Content.Sequences[0];
+        string piece = string.Join(',', Enumerable.Range(0, 7_000));
+        Dictionary<string, string> metadata = new(saved.Metadata) { ["kvcache.pins"] = piece };
+        Enumerable.Range(1, 900).ToList().ForEach(i => metadata[$"kvcache.pins.{i}"] = piece);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        Assert.Throws<KvCorruptionException>(() => SequenceStanding.Check(saved with { Metadata = metadata }));
+        Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 1, 1 << 20);
+    }
+
     private static KvCache Cache() => TestCaches.Simd(TestCaches.Tiny, new KvCacheConfig { MaxTokens = 256, MaxSequences = 16 });
 
     private static KvSequence Sequence(KvCache cache, string? tenant, int first)
