@@ -26,6 +26,15 @@ public sealed class SentencePieceTests
     }
 
     [Fact]
+    public void What_stands_for_text_that_cannot_be_spelled_is_left_out_of_text()
+    {
+        LlamaTokenizer tokenizer = Load(new TinyPieces());
+        Assert.True(tokenizer.IsSpecial(0));
+        Assert.Equal(tokenizer.Decode(tokenizer.Encode("the inner")), tokenizer.Decode([.. tokenizer.Encode("the inner"), 0]));
+        Assert.Equal("<unk>", tokenizer.Decode(tokenizer.Encode("<unk>", start: false)));
+    }
+
+    [Fact]
     public void A_model_that_adds_no_space_keeps_those_that_are_there()
     {
         TinyPieces pieces = new() { AddsSpace = false };
@@ -98,6 +107,7 @@ public sealed class SentencePieceTests
         { "twice", "E004", "each piece once" },
         { "kind", "E004", "kind 9" },
         { "unknown", "E004", "one that is unknown" },
+        { "unused", "E009", "pieces in use" },
         { "many", "E004", "1..300, as config.json has it" },
         { "empty", "E004", "size" },
         { "cut", "E004", "protobuf" },
@@ -121,6 +131,7 @@ public sealed class SentencePieceTests
             case "bytes": pieces.Pieces[newline] = ("<0xZZ>", 0, 6); break;
             case "twice": pieces.Pieces.Add(("the", 0, 1)); break;
             case "kind": pieces.Pieces.Add(("other", 0, 9)); break;
+            case "unused": pieces.Pieces.Add(("<other>", 0, 5)); break;
             case "unknown": pieces.Pieces.Add(("<other>", 0, 2)); break;
             case "many": pieces.Pieces.AddRange(Enumerable.Range(0, 50).Select(i => ($"x{i}", -99f, 1))); break;
         }

@@ -103,6 +103,17 @@ public sealed class TokenizerTests
     [InlineData("model", """{"type":"BPE","vocab":{"a":0},"merges":[["a"]]}""", "E004")]
     [InlineData("model", "7", "E004")]
     [InlineData("normalizer", """{"type":"NFKC"}""", "E009")]
+    [InlineData("normalizer", """{"type":"Replace","pattern":{"Regex":" "},"content":"_"}""", "E009")]
+    [InlineData("normalizer", """{"type":"Sequence","normalizers":[{"type":"Lowercase"}]}""", "E009")]
+    [InlineData("normalizer", """{"type":"Sequence","normalizers":{}}""", "E004")]
+    [InlineData("normalizer", "7", "E004")]
+    [InlineData("decoder", """{"type":"WordPiece"}""", "E009")]
+    [InlineData("post_processor", """{"type":"BertProcessing"}""", "E009")]
+    [InlineData("post_processor", """{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A"}},{"SpecialToken":{"id":"<eos>"}}]}""", "E009")]
+    [InlineData("post_processor", """{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<eos>"}},{"Sequence":{"id":"A"}}],"special_tokens":{"<eos>":{"ids":[9999]}}}""", "E004")]
+    [InlineData("pre_tokenizer", """{"type":"Sequence","pretokenizers":[{"type":"ByteLevel"},{"type":"Digits"}]}""", "E009")]
+    [InlineData("pre_tokenizer", """{"type":"Sequence","pretokenizers":[{"type":"Digits"},{"type":"Metaspace"}]}""", "E009")]
+    [InlineData("pre_tokenizer", """{"type":"Split","pattern":{"Regex":"a$"},"behavior":"Isolated"}""", "E009")]
     [InlineData("pre_tokenizer", """{"type":"Metaspace"}""", "E009")]
     [InlineData("pre_tokenizer", """{"type":"Split","pattern":{"Regex":"(("},"behavior":"Isolated"}""", "E004")]
     [InlineData("pre_tokenizer", """{"type":"Split","pattern":{"Regex":"a"},"behavior":"MergedWithNext"}""", "E009")]
@@ -173,6 +184,59 @@ public sealed class TokenizerTests
         Assert.Equal([0, 3], LlamaTokenizer.Load(folder.Path, config)!.Encode("a"));
         folder.Write("tokenizer_config.json", """{"tokenizer_class":"GPT2Tokenizer","add_bos_token":false}""");
         Assert.Equal([3], LlamaTokenizer.Load(folder.Path, DemoConfig)!.Encode("a"));
+    }
+
+    [Fact]
+    public void What_a_file_puts_before_texts_goes_before_the_architecture_and_after_the_settings()
+    {
+        JsonObject json = DemoTokenizerJson(pairs: false);
+        using TempFolder folder = new();
+        Assert.Equal([0], Encode("""{"type":"Sequence","processors":[{"type":"ByteLevel"},{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<bos>"}},{"Sequence":{"id":"A"}}],"special_tokens":{"<bos>":{"ids":[0]}}}]}"""));
+        Assert.Equal([1], Encode("""{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<eos>"}},{"Sequence":{"id":"A"}}],"special_tokens":{"<eos>":{"ids":[1]}}}"""));
+        Assert.Equal([], Encode("""{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A"}}]}"""));
+        Assert.Equal([], Encode("""{"type":"ByteLevel","trim_offsets":false}"""));
+        folder.Write("tokenizer_config.json", """{"add_bos_token":true}""");
+        Assert.Equal([0], Encode("""{"type":"ByteLevel","trim_offsets":false}"""));
+
+        int[] Encode(string processor)
+        {
+            json["post_processor"] = JsonNode.Parse(processor);
+            folder.Write("tokenizer.json", json.ToJsonString());
+            return LlamaTokenizer.Load(folder.Path, DemoConfig)!.Encode(string.Empty);
+        }
+    }
+
+    [Theory]
+    [InlineData(null, "nothing says how words are cut")]
+    [InlineData("LlamaTokenizer", "got LlamaTokenizer")]
+    public void Two_files_that_do_not_say_how_words_are_cut_are_refused(string? name, string message)
+    {
+        using TempFolder folder = new();
+        folder.Write("vocab.json", """{"a":2,"b":3,"ab":4}""");
+        folder.Write("merges.txt", "a b\n");
+        if (name is not null)
+        {
+            folder.Write("tokenizer_config.json", $$"""{"tokenizer_class":"{{name}}"}""");
+        }
+
+        LlamaFormatException error = Assert.Throws<LlamaFormatException>(() => LlamaTokenizer.Load(folder.Path, DemoConfig));
+        Assert.Equal("E009", error.Code);
+        Assert.Contains(message, error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Added_tokens_beside_two_files_are_those_of_the_settings_and_of_the_list()
+    {
+        using TempFolder folder = new();
+        folder.Write("vocab.json", """{"a":2,"b":3,"ab":4,"<e>":5}""");
+        folder.Write("merges.txt", "a b\n");
+        folder.Write("tokenizer_config.json", """{"tokenizer_class":"GPT2Tokenizer","added_tokens_decoder":{"5":{"content":"<e>","rstrip":true,"special":true}}}""");
+        folder.Write("added_tokens.json", """{"<e>":5,"<f>":6}""");
+        LlamaTokenizer tokenizer = LlamaTokenizer.Load(folder.Path, DemoConfig)!;
+        Assert.Equal([4, 5, 4, 6], tokenizer.Encode("ab<e>  ab<f>", start: false));
+        Assert.Equal("abab<f>", tokenizer.Decode([4, 5, 4, 6]));
+        folder.Write("added_tokens.json", """{"<f>":4}""");
+        Assert.Equal("E004", Assert.Throws<LlamaFormatException>(() => LlamaTokenizer.Load(folder.Path, DemoConfig)).Code);
     }
 
     [Fact]

@@ -1,4 +1,6 @@
 using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Text;
 
 namespace KvCacheGpu.Llama;
 
@@ -82,7 +84,7 @@ internal static class ComposedText
             if (!isOrdered)
             {
                 (int Code, byte Class)[] ordered = [.. letters.GetRange(start, end - start).OrderBy(l => l.Class)];
-                ordered.CopyTo(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(letters)[start..]);
+                ordered.CopyTo(CollectionsMarshal.AsSpan(letters)[start..]);
             }
 
             start = end;
@@ -109,7 +111,7 @@ internal static class ComposedText
             letters[kept++] = (code, rank);
         }
 
-        System.Text.StringBuilder text = new(kept);
+        StringBuilder text = new(kept);
         foreach ((int code, _) in letters.Take(kept))
         {
             // A lone surrogate is no code point that ConvertFromUtf32 takes.
@@ -135,7 +137,8 @@ internal static class ComposedText
         return Data.Value.Wholes.GetValueOrDefault((first, second));
     }
 
-    private sealed record Tables(Dictionary<int, byte> Classes, Dictionary<int, (int First, int Second)> Parts, Dictionary<(int First, int Second), int> Wholes)
+    private sealed record Tables(
+        Dictionary<int, byte> Classes, Dictionary<int, (int First, int Second)> Parts, Dictionary<(int First, int Second), int> Wholes)
     {
         public static Tables Read()
         {

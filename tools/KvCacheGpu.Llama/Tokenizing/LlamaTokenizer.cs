@@ -28,7 +28,7 @@ public sealed class LlamaTokenizer
             _bytes[token.Id] = Encoding.UTF8.GetBytes(parts.Model is SentencePieceModel ? token.Content.Replace('\u2581', ' ') : token.Content);
         }
 
-        _special = [.. parts.Added.Where(t => t.IsSpecial).Select(t => t.Id)];
+        _special = [.. parts.Added.Where(t => t.IsSpecial).Select(t => t.Id), .. parts.Silent];
         _raw = new AddedTokenFinder(parts.Added.Where(t => !t.IsNormalized).Select(t => (t.Content, t)));
         _normalized = new AddedTokenFinder(parts.Added.Where(t => t.IsNormalized).Select(t => (parts.Normalize(t.Content, false), t)));
     }

@@ -55,7 +55,8 @@ internal static class PairMerger
             while (_pairs.TryDequeue(out int left, out (int Rank, int Left) order))
             {
                 int right = _next[left];
-                if (right == None || right >= _parts.Length || !table.TryJoin(word, _parts[left], _parts[right], out int id, out int rank) || rank != order.Rank)
+                if (right == None || right >= _parts.Length
+                    || !table.TryJoin(word, _parts[left], _parts[right], out int id, out int rank) || rank != order.Rank)
                 {
                     continue;
                 }

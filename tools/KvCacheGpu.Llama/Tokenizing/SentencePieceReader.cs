@@ -23,7 +23,12 @@ internal static class SentencePieceReader
 
         string others = Path.Combine(Path.GetDirectoryName(path)!, "added_tokens.json");
         added.AddRange(File.Exists(others) ? Added(JsonFile.Open(others), file, config) : []);
-        return new TokenizerParts(file.Name, model, added) { Normalize = model.Normalize, DropsFirstSpace = file.AddsSpace };
+        return new TokenizerParts(file.Name, model, added)
+        {
+            Normalize = model.Normalize,
+            Silent = [file.Pieces.FindIndex(p => p.Kind == PieceKind.Unknown)],
+            DropsFirstSpace = file.AddsSpace,
+        };
     }
 
     // Tokens beyond those of tokenizer.model; one that repeats a piece must have the piece's id.

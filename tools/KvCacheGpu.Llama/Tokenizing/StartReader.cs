@@ -49,7 +49,8 @@ internal static class StartReader
         string? token = single.Length == 2 && single[0].Find("SpecialToken") is { ValueKind: JsonValueKind.Object } first ? part.At(first).Text("id") : null;
         if (!isText || (single.Length == 2 && token is null))
         {
-            LlamaFormatException.ThrowUnsupported(part.Name, "post_processor", "a template of at most one token before the text", part.Find("single")?.GetRawText() ?? "none");
+            LlamaFormatException.ThrowUnsupported(
+                part.Name, "post_processor", "a template of at most one token before the text", part.Find("single")?.GetRawText() ?? "none");
         }
 
         if (token is null)

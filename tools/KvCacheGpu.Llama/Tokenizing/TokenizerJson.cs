@@ -76,7 +76,7 @@ internal static class TokenizerJson
         {
             if (!vocabulary.TryGetValue($"<0x{value:X2}>", out bytes[value]))
             {
-                LlamaFormatException.ThrowCorrupt(file.Name, "vocab", "a token for every byte, as there is byte_fallback", $"none for 0x{value:x2}");
+                LlamaFormatException.ThrowUnsupported(file.Name, "model.byte_fallback", "a vocabulary with a token for every byte", $"one without <0x{value:X2}>");
             }
         }
 

@@ -12,6 +12,9 @@ internal sealed record TokenizerParts(string File, TextModel Model, IReadOnlyLis
     /// <summary>How text is cut into words, step by step; none where the vocabulary takes it whole.</summary>
     public IReadOnlyList<WordStep> Steps { get; init; } = [];
 
+    /// <summary>Tokens of the vocabulary itself that decoding leaves out, besides added ones that are special.</summary>
+    public IReadOnlyList<int> Silent { get; init; } = [];
+
     /// <summary>Whether a decoded text loses the space that it begins with.</summary>
     public bool DropsFirstSpace { get; init; }
 

@@ -22,13 +22,17 @@ internal static class VocabularyPair
     {
         JsonFile file = JsonFile.Open(vocabularyPath);
         Dictionary<string, int> vocabulary = VocabularyReader.Words(file, file.Root, config.VocabularySize);
-        string[] lines = [.. ModelFile.ReadLines(mergesPath).Where((line, i) => line.Length > 0 && !(i == 0 && line.StartsWith("#version", StringComparison.Ordinal)))];
+        string[] lines =
+        [
+            .. ModelFile.ReadLines(mergesPath).Where((line, i) => line.Length > 0 && !(i == 0 && line.StartsWith("#version", StringComparison.Ordinal))),
+        ];
         string mergesName = Path.GetFileName(mergesPath);
         (string Left, string Right)[] merges = [.. lines.Select(line => VocabularyReader.Merge(mergesName, line, vocabulary))];
         string directory = Path.GetDirectoryName(vocabularyPath)!;
         JsonFile? settings = Path.Combine(directory, "tokenizer_config.json") is var path && File.Exists(path) ? JsonFile.Open(path) : null;
         (ByteLevelStep step, bool composes) = Words(file.Name, settings, lines);
-        return new TokenizerParts(file.Name, new MergeModel(vocabulary, merges, bytes: null, ignoresMerges: false), Added(directory, settings, config, file, vocabulary))
+        AddedToken[] added = Added(directory, settings, config, file, vocabulary);
+        return new TokenizerParts(file.Name, new MergeModel(vocabulary, merges, bytes: null, ignoresMerges: false), added)
         {
             Normalize = (text, _) => composes ? ComposedText.Of(text) : text,
             Steps = [step],
@@ -49,10 +53,14 @@ internal static class VocabularyPair
                 return (new ByteLevelStep(addsSpace: false, WordPattern.Read(file, Demo)), false);
             case null:
                 LlamaFormatException.ThrowUnsupported(
-                    file, "tokenizer_class", "a pair of vocab.json and merges.txt whose tokenizer_config.json names GPT2Tokenizer or Qwen2Tokenizer", "none, so that nothing says how words are cut (a tokenizer.json does)");
+                    file,
+                    "tokenizer_class",
+                    "a pair of vocab.json and merges.txt whose tokenizer_config.json names GPT2Tokenizer or Qwen2Tokenizer",
+                    "none, so that nothing says how words are cut (a tokenizer.json does)");
                 break;
             default:
-                LlamaFormatException.ThrowUnsupported("tokenizer_config.json", "tokenizer_class", "GPT2Tokenizer or Qwen2Tokenizer without add_prefix_space", name);
+                LlamaFormatException.ThrowUnsupported(
+                    "tokenizer_config.json", "tokenizer_class", "GPT2Tokenizer or Qwen2Tokenizer without add_prefix_space", name);
                 break;
         }
 

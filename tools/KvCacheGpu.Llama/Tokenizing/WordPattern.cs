@@ -53,7 +53,9 @@ internal sealed class WordPattern
         new(file, new Regex(Regex.Escape(text), RegexOptions.CultureInvariant | RegexOptions.NonBacktracking), []);
 
     /// <summary>The pieces of a text in order, those that match and those between them; none is empty.</summary>
-    /// <exception cref="LlamaFormatException">The pattern takes too long on this text, or what stands in for one of its letters is named in the pattern (E009).</exception>
+    /// <exception cref="LlamaFormatException">
+    /// The pattern takes too long on this text, or names all that could stand in for a letter of it (E009).
+    /// </exception>
     public List<(int Start, int End, bool IsMatch)> Cut(string text)
     {
         int[]? offsets = _standIns.Length > 0 && text.AsSpan().ContainsAnyInRange('\ud800', '\udfff') ? new int[text.Length + 1] : null;
@@ -77,7 +79,8 @@ internal sealed class WordPattern
         }
         catch (RegexMatchTimeoutException)
         {
-            LlamaFormatException.ThrowUnsupported(_file, "pre_tokenizer", $"a pattern that cuts a text of {text.Length} characters in {limit.TotalSeconds:f0} s", "one that runs away");
+            LlamaFormatException.ThrowUnsupported(
+                _file, "pre_tokenizer", $"a pattern that cuts a text of {text.Length} characters in {limit.TotalSeconds:f0} s", "one that runs away");
         }
 
         Add(done, shown.Length, false);
@@ -126,7 +129,8 @@ internal sealed class WordPattern
     private static char[][] LettersByCategory() =>
     [
         .. Enum.GetValues<UnicodeCategory>().Select(category => category
-            is UnicodeCategory.Control or UnicodeCategory.SpaceSeparator or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator or UnicodeCategory.Surrogate
+            is UnicodeCategory.Control or UnicodeCategory.SpaceSeparator or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator
+                or UnicodeCategory.Surrogate
             ? []
             : Enumerable.Range(0x80, char.MaxValue - 0x7f).Select(c => (char)c).Where(c => CharUnicodeInfo.GetUnicodeCategory(c) == category).ToArray()),
     ];
