@@ -16,9 +16,9 @@ public sealed partial class CacheCatalog
     private volatile bool _isReady;
 
     /// <summary>Reads an address; does not connect.</summary>
-    /// <param name="address"><c>sqlite:PATH</c> or <c>postgres://user:password@host:port/name</c>.</param>
+    /// <param name="address"><c>sqlite:PATH</c>, <c>postgres://user:password@host:port/name</c>, or an address of SQLAlchemy for either.</param>
     /// <param name="options">How patient to be; the default where null.</param>
-    /// <exception cref="CatalogException">E003: the address is of no known kind.</exception>
+    /// <exception cref="CatalogException">E003: the address cannot be read.</exception>
     public CacheCatalog(string address, CatalogOptions? options = null)
         : this(CatalogAddress.Parse(address, (options ?? new CatalogOptions()).Check()))
     {
