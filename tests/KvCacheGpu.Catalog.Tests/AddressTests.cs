@@ -133,7 +133,7 @@ public sealed class AddressTests
             await mkfifo.WaitForExitAsync();
         }
 
-        foreach ((string path, string says) in new[] { (folder, "a folder"), (pipe, "a pipe"), ("/dev/null", "a device") })
+        foreach ((string path, string says) in new[] { (folder, "a folder"), (pipe, "a named pipe"), ("/dev/null", "a device") })
         {
             CatalogException refused = await Assert.ThrowsAsync<CatalogException>(() => new CatalogSchema("sqlite:" + path).StatusAsync());
             Assert.Equal(("E003", $"'{path}', {says}"), (refused.Code, refused.Actual));

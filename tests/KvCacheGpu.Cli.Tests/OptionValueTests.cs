@@ -90,6 +90,28 @@ public sealed class OptionValueTests : IDisposable
         }
     }
 
+    [Theory]
+    [InlineData("config.json")]
+    [InlineData("model.safetensors")]
+    [InlineData("vocab.json")]
+    public async Task A_pipe_among_a_models_files_is_refused_at_once(string name)
+    {
+        foreach (string file in Directory.GetFiles(Path.Combine(AppContext.BaseDirectory, "demo-model")))
+        {
+            File.CreateSymbolicLink(Path.Combine(_folder, Path.GetFileName(file)), file);
+        }
+
+        string pipe = Path.Combine(_folder, name);
+        File.Delete(pipe);
+        using (Process made = Process.Start("mkfifo", pipe))
+        {
+            made.WaitForExit();
+        }
+
+        string line = await Task.Run(() => Tool.Refused(2, "E002", "run", "--model", _folder, "--prompt", "a", "--max-new-tokens", "1")).WaitAsync(TimeSpan.FromMinutes(5));
+        Assert.Contains("a named pipe", line, StringComparison.Ordinal);
+    }
+
     private static string[] With(string[] needs, Symbol symbol, string value, string folder)
     {
         List<string> args = [.. needs.Select(need => need.Replace("{f}", folder, StringComparison.Ordinal))];

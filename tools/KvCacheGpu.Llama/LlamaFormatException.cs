@@ -23,6 +23,15 @@ public sealed class LlamaFormatException : Exception
     internal static void ThrowMissing(string path, string expected) =>
         throw new LlamaFormatException("E002", $"{path}: expected {expected}, found nothing", expected, "nothing", null);
 
+    /// <summary>Refuses what is no file: reading a pipe that nobody writes to would wait for ever.</summary>
+    internal static void ThrowIfNoFile(string path)
+    {
+        if (PathKind.FlawOf(path) is { } flaw)
+        {
+            throw new LlamaFormatException("E002", $"{path}: expected a regular file, got {flaw}", "a regular file", flaw, null);
+        }
+    }
+
     /// <summary>A file that contradicts itself.</summary>
     [DoesNotReturn]
     internal static void ThrowCorrupt(string file, string where, string expected, string actual, Exception? inner = null) =>

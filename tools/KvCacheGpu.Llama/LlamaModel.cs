@@ -43,6 +43,7 @@ public sealed class LlamaModel : IDisposable
         using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         foreach (string file in System.IO.Directory.GetFiles(directory).Where(IsOfModel).Order(StringComparer.Ordinal))
         {
+            LlamaFormatException.ThrowIfNoFile(file);
             using FileStream stream = File.OpenRead(file);
             hash.AppendData(Encoding.UTF8.GetBytes(Path.GetFileName(file)));
             hash.AppendData(SHA256.HashData(stream));

@@ -27,9 +27,10 @@ internal static class ModelFile
     ];
 
     /// <summary>All of a file that is read whole.</summary>
-    /// <exception cref="LlamaFormatException">It is of another kind, or longer than such files are (E004).</exception>
+    /// <exception cref="LlamaFormatException">It is a pipe or the like (E002), of another kind, or longer than such files are (E004).</exception>
     public static byte[] ReadAll(string path)
     {
+        LlamaFormatException.ThrowIfNoFile(path);
         string name = Path.GetFileName(path);
         long length = new FileInfo(path).Length;
         if (length > MaxBytes)

@@ -54,7 +54,7 @@ internal sealed class SqliteDialect : Dialect
     public override async Task<DbConnection> OpenAsync(CancellationToken cancel)
     {
         // SQLite would take a pipe for an empty database.
-        if (RegularFile.OtherThan(_path) is string other)
+        if (PathKind.FlawOf(_path) is string other)
         {
             throw CatalogException.Invalid("database", "sqlite:PATH, a file", $"'{_path}', {other}");
         }

@@ -35,6 +35,7 @@ public sealed class SafetensorsFile : IDisposable
             LlamaFormatException.ThrowMissing(path, "a safetensors file");
         }
 
+        LlamaFormatException.ThrowIfNoFile(path);
         SafeFileHandle handle = File.OpenHandle(path, options: FileOptions.RandomAccess);
         try
         {
