@@ -90,7 +90,7 @@ public sealed partial class SnapshotStore
             folder.Sweep(past.Leftovers());
             SnapshotManifest manifest = new SnapshotCommit(folder, names, past.NextGeneration()).Save(work, _options);
             SyncLast(folder, $"snapshot '{name}'");
-            folder.Sweep(past.Expired());
+            folder.Sweep(past.Expired(manifest.Generation));
             return InfoOf(names, manifest, null);
         }, cancel);
     }

@@ -92,11 +92,11 @@ internal sealed class StorePast
     /// <summary>All generations' files that were there.</summary>
     public IEnumerable<string> Everything() => _listing.All.Select(file => file.Name);
 
-    /// <summary>After a commit: all that was there but the newest generation that is whole.</summary>
-    public IEnumerable<string> Expired()
+    /// <summary>After a commit: all that was there but the newest generation that is whole. What a dead writer left may have borne the new one's number.</summary>
+    public IEnumerable<string> Expired(long committed)
     {
-        long kept = Candidates.FirstOrDefault(IsWhole);
-        return _listing.All.Where(file => file.Generation != kept).Select(file => file.Name);
+        long kept = Candidates.FirstOrDefault(generation => generation != committed && IsWhole(generation));
+        return _listing.All.Where(file => file.Generation != kept && file.Generation != committed).Select(file => file.Name);
     }
 
     // As far as can be said without a key, and without reading all pages.
