@@ -87,9 +87,9 @@ public sealed class ModelTests
     private static void WriteTokenizer(BentModel model, string split, string type)
     {
         string vocabulary = File.ReadAllText(Path.Combine(DemoModel.Directory, "vocab.json"));
-        File.WriteAllText(Path.Combine(model.Path, "tokenizer.json"), $$"""
-            {"pre_tokenizer":{"type":"Sequence","pretokenizers":[{{split}},{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}]},
-             "model":{"type":"{{type}}","vocab":{{vocabulary}},"merges":[]}}
+        File.WriteAllText(Path.Combine(model.Path, "tokenizer.json"), $$$"""
+            {"pre_tokenizer":{"type":"Sequence","pretokenizers":[{{{split}}},{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}]},
+             "model":{"type":"{{{type}}}","vocab":{{{vocabulary}}},"merges":[]}}
             """);
     }
 }

@@ -51,7 +51,10 @@ public sealed class ReferenceTests
         folder.Write("merges.txt", "#version: 0.2\n" + string.Join('\n', json["model"]!["merges"]!.AsArray().Select(m => $"{m![0]} {m[1]}")) + "\n");
         folder.Write("tokenizer_config.json", new JsonObject
         {
-            ["tokenizer_class"] = name, ["add_prefix_space"] = kind == "gpt2", ["add_bos_token"] = false, ["added_tokens_decoder"] = decoder,
+            ["tokenizer_class"] = name,
+            ["add_prefix_space"] = kind == "gpt2",
+            ["add_bos_token"] = false,
+            ["added_tokens_decoder"] = decoder,
         }.ToJsonString());
         LlamaTokenizer tokenizer = LlamaTokenizer.Load(folder.Path, References.Config.Value)!;
         Compare(References.Ids(kind), text => tokenizer.Encode(text));
