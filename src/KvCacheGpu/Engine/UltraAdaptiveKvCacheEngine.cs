@@ -87,8 +87,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisp
         while (sequence.Length < samples)
         {
             int tokens = Math.Min(samples - sequence.Length, Cache.Settings.MaxBatchTokens);
-            // No ids: its zeros shall be nobody's prefix.
-            if (!sequence.TryBegin(Enumerable.Repeat(-1, tokens).ToArray(), out KvStep? step))
+            if (!sequence.TryBegin(new int[tokens], out KvStep? step))
             {
                 break;
             }
