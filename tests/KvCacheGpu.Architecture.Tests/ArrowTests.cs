@@ -47,7 +47,8 @@ public class ArrowTests
         foreach (string target in to)
         {
             Assembly source = Find(from), forbidden = Find(target);
-            IArchRule rule = Types().That().ResideInAssembly(source).Should().NotDependOnAny(Types().That().ResideInAssembly(forbidden));
+            // One source file that several assemblies compile for themselves is no arrow, though its type has one name in all.
+            IArchRule rule = Types().That().ResideInAssembly(source).Should().NotDependOnAny(Types().That().ResideInAssembly(forbidden).And().DoNotHaveName("PathKind"));
             Check(rule);
             Assert.DoesNotContain(source.GetReferencedAssemblies(), name => name.Name == target);
         }
