@@ -21,7 +21,7 @@ internal sealed record EnvPiece(string Text, int Line, string? Name, int NameAt,
 /// </summary>
 internal static partial class EnvDocument
 {
-    /// <exception cref="KvConfigurationException">The text holds a NUL (E003).</exception>
+    /// <exception cref="KvConfigurationException">The text holds a NUL, or more variables of ours than a configuration may (E003).</exception>
     public static IReadOnlyList<EnvPiece> Parse(SourceText source)
     {
         string text = source.Text;
@@ -31,11 +31,16 @@ internal static partial class EnvDocument
         }
 
         List<EnvPiece> pieces = [];
-        int line = 1;
+        int line = 1, ours = 0;
         for (int at = 0; at < text.Length;)
         {
             int end = EndOfLine(text, at);
             EnvPiece piece = PieceOf(text, at, end, line);
+            if (piece.IsOurs && ++ours > ConfigNode.MostValues)
+            {
+                throw ConfigNode.TooMany(source.At(line, piece.Name));
+            }
+
             pieces.Add(piece);
             at += piece.Text.Length;
             line += piece.Text.AsSpan().Count('\n');

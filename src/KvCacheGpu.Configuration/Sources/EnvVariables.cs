@@ -32,11 +32,6 @@ internal static class EnvVariables
             EnvPiece piece = pieces[i];
             Check(source, piece);
             string where = source.At(piece.Line, piece.Name);
-            if (found.Count == ConfigNode.MostValues)
-            {
-                throw ConfigNode.TooMany(where);
-            }
-
             if (!lines.TryAdd(piece.Name!, piece.Line))
             {
                 throw new KvConfigurationException(where, "each variable once", $"it again after line {lines[piece.Name!]}");
