@@ -54,6 +54,8 @@ public sealed class UsageTests
     {
         Assert.Equal(
             "E003: --key-format: expected f32, f16, bf16, i8, t4, t3, t2, v4, v3, v2, fp8, q8_0, q4_0, got \"q4\"; see kvcache run --help", Tool.Refused(2, "E003", "run", "--key-format", "q4"));
+        Assert.EndsWith("; see kvcache snapshot verify --help", Tool.Refused(2, "E003", "snapshot", "verify", "x", "--sieve", "y"), StringComparison.Ordinal);
+        Assert.EndsWith("; see kvcache --help", Tool.Refused(2, "E003", "frobnicate"), StringComparison.Ordinal);
         Assert.Contains("'--sieve'", Tool.Refused(2, "E003", "run", "--sieve", "x"), StringComparison.Ordinal);
         Assert.Contains("at most 4095", Tool.Refused(2, "E003", "run", "--max-new-tokens", "5000"), StringComparison.Ordinal);
         string longPrompt = string.Join(',', Enumerable.Repeat("5", 4096));

@@ -34,9 +34,8 @@ internal static class CommandLine
         ParseResult parsed = root.Parse(args, _parsing);
         if (parsed.Action is not HelpAction && parsed.Errors is [ParseError first, ..])
         {
-            string command = parsed.CommandResult.Command == root ? string.Empty : parsed.CommandResult.Command.Name + " ";
             string message = first.Message.StartsWith("E00", StringComparison.Ordinal) ? first.Message : $"E003: {first.Message.TrimEnd('.')}";
-            return Refuse(error, $"{message}; see kvcache {command}--help", Wrong);
+            return Refuse(error, $"{message}; see {NameOf(parsed.CommandResult)} --help", Wrong);
         }
 
         return Invoke(parsed, output, error);
@@ -65,6 +64,9 @@ internal static class CommandLine
         Array.ForEach(MigrateCommand.Create(terminal), root.Add);
         return root;
     }
+
+    // "kvcache db status": with the commands that it stands beneath.
+    private static string NameOf(CommandResult command) => command.Parent is CommandResult parent ? $"{NameOf(parent)} {command.Command.Name}" : "kvcache";
 
     private static int Invoke(ParseResult parsed, TextWriter output, TextWriter error)
     {
