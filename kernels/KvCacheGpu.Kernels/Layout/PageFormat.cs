@@ -47,8 +47,8 @@ public enum PageFormat : byte
     V2 = 9,
 
     /// <summary>
-    /// FP8 E4M3FN, plain basis, scale 1: rounded to nearest even, saturating at 448. For interoperability: it loses keys with
-    /// outliers. Takes head widths that are multiples of 4.
+    /// FP8 E4M3FN, plain basis, scale 1: rounded to nearest even, saturating at 448. Each element is rounded by itself, so that an outlier does
+    /// not make the others less precise; in T and q4_0 it does. Takes head widths that are multiples of 4.
     /// </summary>
     FP8 = 10,
 
