@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 
 namespace KvCacheGpu.Kernels;
 
@@ -28,6 +29,7 @@ internal static unsafe class RowDecode<S, F, I>
                     break;
                 case PageFormat.F16:
                     Widen<SimdF16>(words, part.Width, SimdF16.Factor, rows);
+                    MendNonFinite((ushort*)words, part.Width, rows);
                     break;
                 case PageFormat.BF16:
                     Widen<SimdBF16>(words, part.Width, SimdBF16.Factor, rows);
@@ -42,6 +44,27 @@ internal static unsafe class RowDecode<S, F, I>
             }
 
             new Span<float>(rows + part.Width, stride - part.Width).Clear();
+        }
+    }
+
+    // The codec takes the largest exponent for one more power of two: fast, and right for numbers alone.
+    private static void MendNonFinite(ushort* halves, int width, float* row)
+    {
+        const ushort Exponent = 0x7C00;
+        for (int i = 0; i < width;)
+        {
+            int lanes = width - i >= Vector128<ushort>.Count ? Vector128<ushort>.Count : 1;
+            var exponent = Vector128.Create(Exponent);
+            if (lanes > 1 && !Vector128.EqualsAny(Vector128.Load(halves + i) & exponent, exponent))
+            {
+                i += lanes;
+                continue;
+            }
+
+            for (int end = i + lanes; i < end; i++)
+            {
+                row[i] = (halves[i] & Exponent) == Exponent ? PagePart.Single(halves[i]) : row[i];
+            }
         }
     }
 
