@@ -1,5 +1,4 @@
 using System.Runtime.CompilerServices;
-using System.Runtime.Intrinsics;
 
 namespace KvCacheGpu.Kernels;
 
@@ -28,8 +27,7 @@ internal static unsafe class RowDecode<S, F, I>
                     Widen<SimdF32>(words, part.Width, SimdF32.Factor, rows);
                     break;
                 case PageFormat.F16:
-                    Widen<SimdF16>(words, part.Width, SimdF16.Factor, rows);
-                    MendNonFinite((ushort*)words, part.Width, rows);
+                    Widen<SimdF16Kept>(words, part.Width, SimdF16Kept.Factor, rows);
                     break;
                 case PageFormat.BF16:
                     Widen<SimdBF16>(words, part.Width, SimdBF16.Factor, rows);
@@ -44,27 +42,6 @@ internal static unsafe class RowDecode<S, F, I>
             }
 
             new Span<float>(rows + part.Width, stride - part.Width).Clear();
-        }
-    }
-
-    // The codec takes the largest exponent for one more power of two: fast, and right for numbers alone.
-    private static void MendNonFinite(ushort* halves, int width, float* row)
-    {
-        const ushort Exponent = 0x7C00;
-        for (int i = 0; i < width;)
-        {
-            int lanes = width - i >= Vector128<ushort>.Count ? Vector128<ushort>.Count : 1;
-            var exponent = Vector128.Create(Exponent);
-            if (lanes > 1 && !Vector128.EqualsAny(Vector128.Load(halves + i) & exponent, exponent))
-            {
-                i += lanes;
-                continue;
-            }
-
-            for (int end = i + lanes; i < end; i++)
-            {
-                row[i] = (halves[i] & Exponent) == Exponent ? PagePart.Single(halves[i]) : row[i];
-            }
         }
     }
 

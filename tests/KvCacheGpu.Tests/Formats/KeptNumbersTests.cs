@@ -49,6 +49,31 @@ public sealed class KeptNumbersTests
         Assert.True(float.IsFinite(output[2]));
     }
 
+    [Theory]
+    [InlineData(PageFormat.F32, PageFormat.I8, PageFormat.I8, false)]
+    [InlineData(PageFormat.F16, PageFormat.I8, PageFormat.I8, false)]
+    [InlineData(PageFormat.F16, PageFormat.I8, PageFormat.I8, true)]
+    [InlineData(PageFormat.F16, PageFormat.T4, PageFormat.V4, false)]
+    [InlineData(PageFormat.F16, PageFormat.T4, PageFormat.V4, true)]
+    [InlineData(PageFormat.BF16, PageFormat.T3, PageFormat.V3, true)]
+    public void Its_page_is_not_sealed_into_fewer_bits(PageFormat full, PageFormat key, PageFormat value, bool isKey)
+    {
+        KvCacheConfig config = TestCaches.Config(new KvFormats(key, value));
+        (config.NonFinite, config.FullPrecision) = (NonFinitePolicy.Keep, full);
+        using KvCache cache = TestCaches.Simd(G, config);
+        foreach (float number in (float[])[float.NaN, float.PositiveInfinity, float.NegativeInfinity])
+        {
+            KvSequence sequence = Fed(cache, 3, number, isKey);
+            sequence.FeedMany(20, 5);
+            Assert.Equal([1, 0, 1, 0], Enumerable.Range(0, 4).Select(entry => sequence.Table.PageClass(0, entry)));
+            Assert.True(sequence.Table.IsSealed(0, 1));
+            float[] read = isKey ? sequence.Materialized(0).Keys : sequence.Materialized(0).Values;
+            Assert.Equal(number, read[(5 * G.KvHeads * G.KeyWidth) + 3]);
+            Assert.Single(read, one => !float.IsFinite(one));
+            sequence.Dispose();
+        }
+    }
+
     private static KvCache Cache(PageFormat format)
     {
         KvCacheConfig config = TestCaches.Config(format);
@@ -64,13 +89,19 @@ public sealed class KeptNumbersTests
         return (TokenContent.Keys(G, layer, ids), values);
     }
 
-    private static KvSequence Fed(KvCache cache, int element, float number)
+    private static KvSequence Fed(KvCache cache, int element, float number, bool isKey = false)
     {
         KvSequence sequence = cache.CreateSequence();
         using KvStep step = sequence.Begin([.. Enumerable.Range(1, 11)]);
         for (int layer = 0; layer < G.Layers; layer++)
         {
             (float[] keys, float[] values) = Content(layer, element, number);
+            if (isKey)
+            {
+                int at = Array.FindIndex(values, one => !float.IsFinite(one));
+                (keys[at], values[at]) = (number, 1);
+            }
+
             step.Append(layer, keys, values);
         }
 
