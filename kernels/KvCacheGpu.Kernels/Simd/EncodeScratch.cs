@@ -25,6 +25,7 @@ internal readonly unsafe struct EncodeScratch
     public EncodeScratch(KernelShape shape, float* memory)
     {
         (long stride, int rows) = Dimensions(shape);
+        KeepsNonFinite = shape.KeepsNonFinite;
         Rows = memory;
         Words = (int*)(Rows + (rows * stride) + Slack);
         Packed = Words + (MaxLanes * stride);
@@ -38,6 +39,9 @@ internal readonly unsafe struct EncodeScratch
         Offsets = Factors + MaxLanes;
         Codes = (byte*)(Offsets + MaxLanes);
     }
+
+    /// <summary>Whether F16 may hold what is no finite number.</summary>
+    public bool KeepsNonFinite { get; }
 
     public float* Rows { get; }
 

@@ -83,6 +83,9 @@ internal readonly unsafe struct PageView<S, F, I>
     /// <summary>The form of the queries that the page's class reads with.</summary>
     public int Variant { get; init; }
 
+    /// <summary>Whether F16 may hold what is no finite number.</summary>
+    public bool KeepsNonFinite { get; init; }
+
     /// <summary>1 where values lie in the rotated basis, else 0.</summary>
     public int Rotated { get; }
 
@@ -101,6 +104,12 @@ internal readonly unsafe struct PageView<S, F, I>
             // What is read next lies in the scratch itself.
             SimdFormats.Logits<S, F, I>(
                 PageFormat.F32, (int*)_scratch.Keys, (byte*)_scratch.Keys, stride, _g.KeyWidth, q, tokens, _scratch.Logits, stride);
+            return;
+        }
+
+        if (KeepsNonFinite && _layout.KeyFormat == PageFormat.F16)
+        {
+            PageLogits<S, F, I>.Compute<Whole<SimdF16Kept>>(_page, (byte*)_ahead, _layout.PageTokens, _layout.KeyWords, q, tokens, _scratch.Logits, stride);
             return;
         }
 
@@ -131,6 +140,13 @@ internal readonly unsafe struct PageView<S, F, I>
         var values = (byte*)(_page + _layout.ValueOffset);
         var ahead = (byte*)(_ahead + _layout.ValueOffset);
         int rowBytes = _layout.ValueWords * sizeof(int);
+        if (KeepsNonFinite && _layout.ValueFormat == PageFormat.F16)
+        {
+            PageOutput<S, F, I>.Accumulate<Whole<SimdF16Kept>>(
+                values, rowBytes, ahead, _scratch.Logits, stride, tokens, output, outputStride, 0, width, state->Keep, state->Nothing);
+            return;
+        }
+
         if (_layout.ValueFormat != PageFormat.V4)
         {
             SimdFormats.Accumulate<S, F, I>(

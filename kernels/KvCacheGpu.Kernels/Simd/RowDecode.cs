@@ -27,7 +27,7 @@ internal static unsafe class RowDecode<S, F, I>
                     Widen<SimdF32>(words, part.Width, SimdF32.Factor, rows);
                     break;
                 case PageFormat.F16:
-                    Widen<SimdF16>(words, part.Width, SimdF16.Factor, rows);
+                    Widen<SimdF16Kept>(words, part.Width, SimdF16Kept.Factor, rows);
                     break;
                 case PageFormat.BF16:
                     Widen<SimdBF16>(words, part.Width, SimdBF16.Factor, rows);

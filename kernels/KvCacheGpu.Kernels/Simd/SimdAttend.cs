@@ -268,6 +268,7 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
         return new PageView<S, F, I>(_tier.Shape.Classes[pageClass], page, ahead, _g, scratch, most, isChunk, keysOnly)
         {
             Variant = _variants.Of(pageClass),
+            KeepsNonFinite = _tier.Shape.KeepsNonFinite,
         };
     }
 

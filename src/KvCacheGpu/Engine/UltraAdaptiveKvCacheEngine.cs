@@ -32,6 +32,11 @@ public sealed partial class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisp
     /// <param name="config">Settings; null takes the defaults.</param>
     /// <inheritdoc cref="UltraAdaptiveKvCacheEngine(KvCacheConfig)" path="/exception"/>
     public UltraAdaptiveKvCacheEngine(KvGeometry? geometry, KvCacheConfig? config = null)
+        : this(geometry, config, (shape, settings) => new KvCache(shape, settings))
+    {
+    }
+
+    internal UltraAdaptiveKvCacheEngine(KvGeometry? geometry, KvCacheConfig? config, Func<KvGeometry, KvCacheConfig, KvCache> createCache)
     {
         _config = (config ?? new KvCacheConfig()).Copy();
         KvConfigurationReport report = _config.Validate(geometry);
@@ -42,7 +47,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisp
 
         geometry ??= _config.Geometry();
         _report = report;
-        Cache = new KvCache(geometry, EngineSettings.Resolve(_config, geometry));
+        Cache = createCache(geometry, EngineSettings.Resolve(_config, geometry));
         try
         {
             _warmupTokens = _config.Execution.EnableWarmup ? WarmUp(Math.Min(_config.Execution.WarmupSamples, _config.MaxTokens)) : 0;

@@ -18,6 +18,9 @@ internal sealed unsafe class NativeInts : IDisposable
 
     ~NativeInts() => NativeMemory.Free(_pointer);
 
+    /// <summary>Where set, by tests, it takes memory of so many bytes in the place of freeing it, so that a late use of it shows.</summary>
+    internal static Action<nint, long>? Keep { get; set; }
+
     public long Count { get; }
 
     public int* Pointer => _pointer;
@@ -30,8 +33,17 @@ internal sealed unsafe class NativeInts : IDisposable
     {
         if (_pointer != null)
         {
-            NativeMemory.Free(_pointer);
+            int* freed = _pointer;
             _pointer = null;
+            if (Keep is { } keep)
+            {
+                keep((nint)freed, Bytes);
+            }
+            else
+            {
+                NativeMemory.Free(freed);
+            }
+
             _ledger.Add(AllocationKind.Bookkeeping, -Bytes);
             GC.SuppressFinalize(this);
         }

@@ -2,7 +2,7 @@ using Xunit.Abstractions;
 
 namespace KvCacheGpu.Tests;
 
-/// <summary>More than 200k random operations under random budgets, with every policy.</summary>
+/// <summary>More than 200k random operations under random budgets, with every policy; the environment variable KVCACHE_SOAK multiplies them.</summary>
 public sealed class RandomEvictionTests(ITestOutputHelper output)
 {
     private const int Operations = 4_000;
@@ -18,7 +18,7 @@ public sealed class RandomEvictionTests(ITestOutputHelper output)
     {
         Assert.True(TightCaches.Names.Count * Caches * Operations >= 200_000);
         var done = new Dictionary<string, int>();
-        for (int seed = 1; seed <= Caches; seed++)
+        for (int seed = 1; seed <= Caches * Soak.Factor; seed++)
         {
             using var run = new RandomEvictions(policy, seed);
             try

@@ -3,7 +3,7 @@ using Xunit.Abstractions;
 
 namespace KvCacheGpu.Tests;
 
-/// <summary>200k random operations against plain lists.</summary>
+/// <summary>200k random operations against plain lists; the environment variable KVCACHE_SOAK multiplies them.</summary>
 public sealed class RandomOperationTests(ITestOutputHelper output)
 {
     private static readonly KvFormats F32 = new(PageFormat.F32, PageFormat.F32);
@@ -36,7 +36,7 @@ public sealed class RandomOperationTests(ITestOutputHelper output)
         using var run = new RandomOperations(Runs[name], Seed);
         try
         {
-            run.Run(operations);
+            run.Run(operations * Soak.Factor);
             run.Finish();
         }
         catch
@@ -47,9 +47,10 @@ public sealed class RandomOperationTests(ITestOutputHelper output)
 
         output.WriteLine(string.Join(", ", run.Done.Select(d => $"{d.Key} {d.Value}")) + $", pages sealed {run.SealedSeen}");
         string[] kinds = ["create", "create refused", "fork", "free", "truncate", "truncate deep", "step", "abandon", "refused", "batch step", "batch abandon", "batch refused", "load aside", "load back"];
+        Assert.True(run.Done.GetValueOrDefault("load elsewhere") > 20, $"load elsewhere ran {run.Done.GetValueOrDefault("load elsewhere")} times");
         kinds = Runs[name].Keeps ? [.. kinds, "demote kept"] : [.. kinds, "non-finite"];
         kinds = Runs[name].Demotions.Length > 0 ? [.. kinds, "demote", "demote against the ladder"] : kinds;
-        Assert.All(kinds, kind => Assert.True(run.Done.GetValueOrDefault(kind) > 50, $"{kind} ran {run.Done.GetValueOrDefault(kind)} times"));
+        Assert.All(kinds, kind => Assert.True(run.Done.GetValueOrDefault(kind) > 30, $"{kind} ran {run.Done.GetValueOrDefault(kind)} times"));
         Assert.True(run.SealedSeen > 1000, $"{run.SealedSeen} pages were sealed");
     }
 }

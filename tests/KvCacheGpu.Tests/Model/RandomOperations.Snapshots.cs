@@ -1,3 +1,4 @@
+using KvCacheGpu.Kernels;
 using KvCacheGpu.TestKit;
 using KvCacheGpu.Tests.Snapshots;
 
@@ -24,7 +25,12 @@ internal sealed partial class RandomOperations
         KvCacheException? refused = null;
         try
         {
-            return _random.Next(2) == 0 ? LoadAside(store, saved) : LoadBack(store, saved);
+            return _random.Next(3) switch
+            {
+                0 => LoadAside(store, saved),
+                1 => LoadElsewhere(store),
+                _ => LoadBack(store, saved),
+            };
         }
         catch (KvOutOfMemoryException error)
         {
@@ -48,6 +54,78 @@ internal sealed partial class RandomOperations
 
         Assert.Equal(default, other.GetPageCounts());
         return "load aside";
+    }
+
+    // Pages of another size, in other formats: the same tokens, no nearer to what was appended than either format holds them, and steps go on.
+    private string LoadElsewhere(SnapshotStore store)
+    {
+        KvCacheConfig config = _config.Copy();
+        PageFormat format = _random.Next(2) == 0 ? PageFormat.F32 : PageFormat.I8;
+        (config.KeyFormat, config.ValueFormat, config.LayerFormats) = (format, format, null);
+        (config.Policy, config.DemotionFormats, config.MemoryBudgetBytes) = (null, [], null);
+        // Forks share no page of another size.
+        config.MaxTokens *= 2 * config.MaxSequences;
+        int pageTokens = new[] { 2, 6, 8, 16 }[_random.Next(4)];
+        var geometry = new KvGeometry(_geometry.Layers, _geometry.QueryHeads, _geometry.KvHeads, _geometry.KeyWidth, pageTokens: pageTokens) { Rope = _geometry.Rope };
+        using KvCache other = TestCaches.Reference(geometry, config);
+        KvRestored restored;
+        try
+        {
+            restored = other.Load(take => store.Load("all", take, default), null, null, default);
+        }
+        catch (KvUnsupportedException) when (_policy is not null)
+        {
+            Assert.Equal(default, other.GetPageCounts());
+            return "load elsewhere unsupported";
+        }
+
+        int loss = format == PageFormat.I8 ? 24 : 0;
+        foreach ((ModelSequence model, KvSequence sequence) in _live.Zip(restored.Sequences))
+        {
+            var ids = new List<int>(model.Tokens);
+            CheckElsewhere(model, sequence, ids, loss);
+            while (ids.Count + P <= _config.MaxTokens && _random.Next(4) > 0)
+            {
+                int[] more = NewIds(1 + _random.Next(P));
+                using KvStep step = sequence.Begin(more);
+                for (int layer = 0; layer < _geometry.Layers; layer++)
+                {
+                    step.Append(layer, TokenContent.Keys(_geometry, layer, more), Values(layer, more));
+                }
+
+                step.Commit();
+                ids.AddRange(more);
+            }
+
+            CheckElsewhere(model, sequence, ids, loss);
+            sequence.Dispose();
+        }
+
+        Assert.Equal(default, other.GetPageCounts());
+        return "load elsewhere";
+    }
+
+    private void CheckElsewhere(ModelSequence model, KvSequence sequence, List<int> ids, int loss)
+    {
+        Assert.Equal(ids, sequence.TokenIds.ToArray());
+        (int layer, int head) = (_random.Next(_geometry.Layers), _random.Next(_geometry.KvHeads));
+        int[] positions = new int[ids.Count];
+        float[] keys = new float[ids.Count * _geometry.KeyWidth];
+        float[] values = new float[ids.Count * _geometry.ValueWidth];
+        int count = sequence.Materialize(layer, head, positions, keys, values);
+        int[] held = positions[..count];
+        HashSet<int> resident = [.. model.Pages];
+        Assert.All(held, position => Assert.True(position >= model.Tokens.Count || resident.Contains(position / P), $"position {position} was dropped"));
+        Assert.True(_policy is not null || count == ids.Count, $"{count} of {ids.Count} tokens came");
+        int[] heldIds = [.. held.Select(position => ids[position])];
+        (float[] allKeys, float[] allValues) = (TokenContent.Keys(_geometry, layer, heldIds), Values(layer, heldIds));
+        for (int i = 0; i < count; i++)
+        {
+            ModelPage page = held[i] < model.Tokens.Count ? model.States[((layer * _geometry.KvHeads) + head, held[i] / P)] : default;
+            int vector = (i * _geometry.KvHeads) + head;
+            Compare(allKeys.AsSpan(vector * _geometry.KeyWidth, _geometry.KeyWidth), keys.AsSpan(i * _geometry.KeyWidth, _geometry.KeyWidth), Math.Max(loss, page.KeyLoss));
+            Compare(allValues.AsSpan(vector * _geometry.ValueWidth, _geometry.ValueWidth), values.AsSpan(i * _geometry.ValueWidth, _geometry.ValueWidth), Math.Max(loss, page.ValueLoss));
+        }
     }
 
     private string LoadBack(SnapshotStore store, string saved)

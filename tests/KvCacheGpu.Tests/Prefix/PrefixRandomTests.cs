@@ -3,7 +3,8 @@ using Xunit.Abstractions;
 
 namespace KvCacheGpu.Tests;
 
-/// <summary>Random lives of sequences of three tenants that reuse each other's prefixes in a cache that is too small for all of them.</summary>
+/// <summary>Random lives of sequences of three tenants that reuse each other's prefixes in a cache that is too small for all of them; the environment variable KVCACHE_SOAK
+/// multiplies how long they are.</summary>
 public sealed class PrefixRandomTests(ITestOutputHelper output)
 {
     private static readonly KvGeometry G = TestCaches.Tiny;
@@ -27,7 +28,7 @@ public sealed class PrefixRandomTests(ITestOutputHelper output)
         KvCache cache = TestCaches.Reference(G, config, (kind, bytes) => observed += kind == AllocationKind.Arena ? 0 : bytes);
         var random = new Random(seed);
         var live = new List<KvSequence>();
-        for (int i = 0; i < 12_000; i++)
+        for (int i = 0; i < 12_000 * Soak.Factor; i++)
         {
             try
             {

@@ -1,0 +1,134 @@
+using ILGPU;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.Tests;
+
+/// <content>Sequences, their steps, and batches of them.</content>
+internal static partial class PublicCalls
+{
+    private static readonly KvGeometry G = SharedObjects.G;
+
+    private static IEnumerable<PublicCall> OfSequence() =>
+    [
+        new("KvSequence.get_Cache()", x => Assert.Same(x.Cache, x.First.Cache)),
+        new("KvSequence.get_Options()", x => Assert.Equal(SharedObjects.North, x.First.Options.Tenant)),
+        new("KvSequence.get_Length()", x => Assert.InRange(x.First.Length, 0, 64), Gone),
+        new("KvSequence.get_TokenIds()", x => Assert.All(x.First.TokenIds.ToArray(), id => Assert.InRange(id, SharedObjects.FirstId, SharedObjects.FirstId + 99)), Gone),
+        new("KvSequence.get_Name()", x => _ = x.First.Name),
+        new("KvSequence.set_Name(String)", x => x.First.Name = x.NewName()),
+        new("KvSequence.get_Metadata()", x => Assert.True(x.First.Metadata.Count < 2)),
+        new("KvSequence.set_Metadata(IReadOnlyDictionary)", x => x.First.Metadata = new Dictionary<string, string> { ["turn"] = x.NewName() }),
+        new("KvSequence.get_EvictedTokens()", x => Assert.InRange(x.First.EvictedTokens, 0, 64), Gone, InUse),
+        new("KvSequence.get_AllocatedBytes()", x => Assert.True(x.First.AllocatedBytes >= 0), Gone, InUse),
+        new("KvSequence.CanAppend(Int32)", x => _ = x.First.CanAppend(2), Gone, InUse),
+        new("KvSequence.Begin(ReadOnlySpan)", x => Complete(x.First.Begin([SharedObjects.FirstId, SharedObjects.FirstId]), [SharedObjects.FirstId, SharedObjects.FirstId]), Gone, InUse, NoRoom, OutOfOrder),
+        new("KvSequence.TryBegin(ReadOnlySpan, KvStep)", x =>
+        {
+            if (x.First.TryBegin([SharedObjects.FirstId], out KvStep? step))
+            {
+                Complete(step, [SharedObjects.FirstId]);
+            }
+        }, Gone, InUse, OutOfOrder),
+        new("KvSequence.Fork()", x =>
+        {
+            using KvSequence fork = x.First.Fork();
+            x.CheckOf(fork, SharedObjects.FirstId);
+            fork.Feed(SharedObjects.FirstId + 77);
+            x.CheckOf(fork, SharedObjects.FirstId);
+        }, Gone, InUse, NoRoom),
+        new("KvSequence.Truncate(Int32)", x => _ = x.First.Truncate(Math.Max(5, x.First.Length - 1)), Gone, InUse, NoSuch),
+        new("KvSequence.Reuse(ReadOnlySpan)", x => _ = x.Empty.Reuse(Prompt), Gone, InUse, OutOfOrder),
+        new("KvSequence.Pin(Int32, Int32)", x => x.First.Pin(2, 3), Gone, InUse, NoSuch),
+        new("KvSequence.Unpin(Int32, Int32)", x => x.First.Unpin(2, 3), Gone, InUse, NoSuch),
+        new("KvSequence.MarkSegment()", x => x.First.MarkSegment(), Gone, InUse),
+        new("KvSequence.Demote(Int32, Int32, Int32, KvFormats)", x => _ = x.First.Demote(0, 1, 1, new KvFormats(PageFormat.I8, PageFormat.I8)), Gone, InUse, NoRoom, NoSuch),
+        new("KvSequence.PageDigest(Int32, Int32, Int32, Span, Span)", x => _ = x.First.PageDigest(1, 0, 0, new float[8], new float[8]), Gone, InUse, NoSuch),
+        new("KvSequence.ResidentTokens(Int32, Int32)", x => Assert.InRange(x.First.ResidentTokens(1, 1), 0, 64), Gone, InUse),
+        new("KvSequence.ResidentPositions(Int32, Int32, Span)", x => Assert.InRange(x.First.ResidentPositions(0, 0, new int[64]), 0, 64), Gone, InUse),
+        new("KvSequence.Materialize(Int32, Span, Span)", x => Assert.InRange(x.First.Materialize(0, new float[64 * 16], new float[64 * 16]), 0, 64), Gone, InUse, NotHere),
+        new("KvSequence.Materialize(Int32, Span, Span, Span)", x => Assert.InRange(x.First.Materialize(1, new int[64], new float[64 * 16], new float[64 * 16]), 0, 64), Gone, InUse, NotHere),
+        new("KvSequence.Materialize(Int32, Int32, Span, Span)", x => Assert.InRange(x.First.Materialize(0, 1, new float[64 * 8], new float[64 * 8]), 0, 64), Gone, InUse),
+        new("KvSequence.Materialize(Int32, Int32, Span, Span, Span)", x => Assert.InRange(x.First.Materialize(1, 0, new int[64], new float[64 * 8], new float[64 * 8]), 0, 64), Gone, InUse),
+        new("KvSequence.PageMass(Int32, Int32, Span)", x => Assert.InRange(x.First.PageMass(0, 2, new float[16]), 0, 16), Gone, InUse),
+        new("KvSequence.TokenMass(Int32, Int32, ReadOnlySpan, Span, Span)", x => Assert.InRange(x.First.TokenMass(0, 1, new float[8], new float[64], new int[64]), 0, 64), Gone, InUse),
+        new("KvSequence.TryRead(Int32, Int32, Span, Span)", x => _ = x.First.TryRead(0, 0, new float[16], new float[16]), Gone, InUse, NoSuch),
+        new("KvSequence.Replace(Int32, ReadOnlySpan, ReadOnlySpan)", x => x.First.Replace(0, Whole(TokenContent.Keys, SharedObjects.FirstId), Whole(TokenContent.Values, SharedObjects.FirstId)), Gone, InUse, NoRoom, NoSuch, NotHere),
+        new("KvSequence.Attend(Int32, KvTensor, Span, Span, Int32, Boolean)", AttendToFirst, Gone, InUse, NoRoom, NoSuch, NotHere),
+        new("KvSequence.Attend(Int32, KvTensor, ArrayView, ArrayView, Int32, Boolean)", x => x.First.Attend(0, TokenContent.Queries(G, 0, [9]), default(ArrayView<float>)), Gone, InUse, NoRoom, NoSuch, NotHere),
+        new("KvSequence.Dispose()", x => x.First.Dispose()),
+    ];
+
+    private static IEnumerable<PublicCall> OfStep() =>
+    [
+        new("KvStep.get_Tokens()", x => Assert.Equal(2, OnStep(x).Tokens)),
+        new("KvStep.Append(Int32, KvTensor, KvTensor)", x => AppendNext(OnStep(x)), Gone, InUse, OutOfOrder),
+        new("KvStep.Attend(Int32, KvTensor, Span, Span, Int32)", x => OnStep(x).Attend(0, TokenContent.Queries(G, 0, [1, 2]), new float[64], new float[8], 3), Gone, InUse, OutOfOrder),
+        new("KvStep.Attend(Int32, KvTensor, ArrayView, ArrayView, Int32)", x => OnStep(x).Attend(0, TokenContent.Queries(G, 0, [1, 2]), default(ArrayView<float>)), Gone, InUse, OutOfOrder, NoSuch, NotHere),
+        new("KvStep.Commit()", x =>
+        {
+            KvStep step = OnStep(x);
+            AppendNext(step);
+            step.Commit();
+        }, Gone, InUse, OutOfOrder),
+        new("KvStep.Dispose()", x => OnStep(x).Dispose()),
+    ];
+
+    private static IEnumerable<PublicCall> OfBatch() =>
+    [
+        new("KvBatch.get_Sequences()", x => Assert.Equal([x.First, x.Second], x.Batch.Sequences)),
+        new("KvBatch.CanAppend(ReadOnlySpan)", x => _ = x.Batch.CanAppend([2, 1]), Gone, InUse),
+        new("KvBatch.Begin(ReadOnlySpan, ReadOnlySpan)", x => Complete(x.Batch.Begin([SharedObjects.FirstId, SharedObjects.SecondId], [1, 1]), [SharedObjects.FirstId, SharedObjects.SecondId]), Gone, InUse, NoRoom, OutOfOrder),
+        new("KvBatch.TryBegin(ReadOnlySpan, ReadOnlySpan, KvStep)", x =>
+        {
+            if (x.Batch.TryBegin([SharedObjects.FirstId, SharedObjects.SecondId], [1, 1], out KvStep? step))
+            {
+                Complete(step, [SharedObjects.FirstId, SharedObjects.SecondId]);
+            }
+        }, Gone, InUse, OutOfOrder),
+        new("KvBatch.Dispose()", x => x.Batch.Dispose()),
+    ];
+
+    // A sequence's step is one object: another thread may end it, and open it again, at any time. Its tokens are the same each time.
+    private static void Complete(KvStep step, int[] ids)
+    {
+        using (step)
+        {
+            TestCaches.AppendAll(step, G, ids);
+            step.Attend(1, TokenContent.Queries(G, 1, ids), new float[ids.Length * 32]);
+            step.Commit();
+        }
+    }
+
+    private static KvStep OnStep(SharedObjects x)
+    {
+        x.OpenStep();
+        return x.Step;
+    }
+
+    private static void AppendNext(KvStep step)
+    {
+        int[] ids = [SharedObjects.ThirdId, SharedObjects.ThirdId];
+        for (int layer = 0; layer < G.Layers; layer++)
+        {
+            try
+            {
+                step.Append(layer, TokenContent.Keys(G, layer, ids), TokenContent.Values(G, layer, ids));
+            }
+            catch (KvStepOrderException) when (layer < G.Layers - 1)
+            {
+                // Another call has appended it.
+            }
+        }
+    }
+
+    private static void AttendToFirst(SharedObjects x)
+    {
+        float[] output = new float[32];
+        x.First.Attend(1, TokenContent.Queries(G, 1, [5]), output, counts: true);
+        Assert.All(output, number => Assert.InRange(number, -2.1f, 2.1f));
+    }
+
+    private delegate float[] OfLayer(KvGeometry geometry, int layer, ReadOnlySpan<int> ids);
+
+    private static float[] Whole(OfLayer content, int id) => [.. Enumerable.Range(0, G.Layers).SelectMany(layer => content(G, layer, [id]))];
+}

@@ -1,0 +1,133 @@
+using KvCacheGpu.Tests.Snapshots;
+
+namespace KvCacheGpu.Tests;
+
+/// <summary>Every public method of the types that threads may share, as a call on shared objects.</summary>
+internal static partial class PublicCalls
+{
+    private static readonly Type Gone = typeof(ObjectDisposedException);
+    private static readonly Type InUse = typeof(KvConcurrencyException);
+    private static readonly Type NoRoom = typeof(KvOutOfMemoryException);
+    private static readonly Type OutOfOrder = typeof(KvStepOrderException);
+    private static readonly Type NotHere = typeof(KvUnsupportedException);
+    private static readonly Type NoSuch = typeof(ArgumentException);
+    private static readonly Type NotFound = typeof(KvSnapshotNotFoundException);
+    private static readonly Type Cancelled = typeof(OperationCanceledException);
+
+    public static IReadOnlyList<PublicCall> All { get; } = [.. OfCache(), .. OfSequence(), .. OfStep(), .. OfBatch(), .. OfEngine(), .. OfStore()];
+
+    private static int[] Prompt { get; } = [.. Enumerable.Range(SharedObjects.FirstId, SharedObjects.Prompt)];
+
+    private static KvSequenceOptions North { get; } = new() { Tenant = SharedObjects.North };
+
+    private static IEnumerable<PublicCall> OfCache() =>
+    [
+        new("KvCache.get_Geometry()", x => Assert.Same(SharedObjects.G, x.Cache.Geometry)),
+        new("KvCache.get_Device()", x => Assert.Equal("cpu", x.Cache.Device.Id)),
+        new("KvCache.get_DeviceName()", x => Assert.NotEmpty(x.Cache.DeviceName)),
+        new("KvCache.get_Watermark()", x => Assert.InRange(x.Cache.Watermark, 0.5, 1)),
+        new("KvCache.set_Watermark(Double)", x => x.Cache.Watermark = 1),
+        new("KvCache.get_Config()", x => Assert.Equal(64, x.Cache.Config.MaxTokens)),
+        new("KvCache.get_TierName()", x => Assert.NotEmpty(x.Cache.TierName)),
+        new("KvCache.get_ReservedBytes()", x => Assert.True(x.Cache.ReservedBytes >= 0)),
+        new("KvCache.get_AllocatedBytes()", x => Assert.InRange(x.Cache.AllocatedBytes, 0, x.Cache.BudgetBytes)),
+        new("KvCache.get_BudgetBytes()", x => Assert.True(x.Cache.BudgetBytes > 0)),
+        new("KvCache.get_CachedBytes()", x => Assert.True(x.Cache.CachedBytes >= 0), Gone),
+        new("KvCache.CreateSequence()", x => x.Cache.CreateSequence().Dispose(), Gone, NoRoom),
+        new("KvCache.CreateSequence(KvSequenceOptions)", x => NewSequence(x), Gone, NoRoom, InUse),
+        new("KvCache.CreateBatch(ReadOnlySpan)", x => x.Cache.CreateBatch(x.Second, x.Third).Dispose(), Gone),
+        new("KvCache.GetPageCounts()", x => Assert.True(x.Cache.GetPageCounts().Open >= 0), Gone),
+        new("KvCache.TakePrefixEvents()", x => Assert.Empty(x.Cache.TakePrefixEvents()), Gone),
+        new("KvCache.TryClearPrefixes()", x => _ = x.Cache.TryClearPrefixes(), Gone),
+        new("KvCache.PinPrefix(KvSequenceOptions, ReadOnlySpan)", x => x.Made(x.Cache.PinPrefix(North, Prompt)), Gone),
+        new("KvCache.SaveAsync(SnapshotStore, SnapshotName, IReadOnlyCollection, IProgress, CancellationToken)", SaveSome, Gone, typeof(KvStoreBusyException)),
+        new("KvCache.LoadAsync(SnapshotStore, SnapshotName, IReadOnlyCollection, IProgress, CancellationToken)", LoadKept, Gone, NoRoom, InUse),
+        new("KvCache.LoadFileAsync(String, IReadOnlyList, SnapshotOptions, IProgress, CancellationToken)", LoadFile, Gone, NoRoom, NotFound, InUse),
+        new("KvCache.BytesFor(KvGeometry, KvCacheConfig)", _ => Assert.True(KvCache.BytesFor(SharedObjects.G, TestCaches.Config()).BudgetBytes > 0)),
+        new("KvCache.LayoutsFor(KvGeometry, KvCacheConfig)", _ => Assert.NotEmpty(KvCache.LayoutsFor(SharedObjects.G, TestCaches.Config()).Sealed)),
+        new("KvCache.Dispose()", x => x.Cache.Dispose()),
+        new("KvCache.DisposeAsync()", x => x.Cache.DisposeAsync().AsTask().GetAwaiter().GetResult()),
+    ];
+
+    private static IEnumerable<PublicCall> OfStore() =>
+    [
+        new("SnapshotStore.get_StorePath()", x => Assert.Equal("/store", x.Store.StorePath)),
+        new("SnapshotStore.SaveAsync(SnapshotName, SnapshotContent, SnapshotPageReader, IProgress, CancellationToken)", x =>
+        {
+            var sample = SnapshotSample.Create(3);
+            x.Store.SaveAsync("made up", sample.Content, sample.Read).GetAwaiter().GetResult();
+        }, typeof(KvStoreBusyException)),
+        new("SnapshotStore.DeleteAsync(SnapshotName, CancellationToken)", x =>
+        {
+            var sample = SnapshotSample.Create(4);
+            SnapshotName name = x.NewName();
+            x.Store.SaveAsync(name, sample.Content, sample.Read).GetAwaiter().GetResult();
+            x.Store.DeleteAsync(name).GetAwaiter().GetResult();
+        }, typeof(KvStoreBusyException)),
+        new("SnapshotStore.ListAsync(CancellationToken)", x => Assert.Contains(x.Store.ListAsync().GetAwaiter().GetResult(), info => info.Name?.Name == "kept")),
+        new("SnapshotStore.VerifyAsync(SnapshotName, CancellationToken)", x =>
+            Assert.All(x.Store.VerifyAsync("kept").GetAwaiter().GetResult(), verdict => Assert.Null(verdict.Error))),
+        new("SnapshotStore.LoadAsync(SnapshotName, ISnapshotTarget, IProgress, CancellationToken)", x =>
+        {
+            var target = new KeptTarget();
+            x.Store.LoadAsync("kept", target).GetAwaiter().GetResult();
+            Assert.True(target.IsComplete);
+        }),
+        new("SnapshotStore.OpenAsync(SnapshotName, IProgress, CancellationToken)", x => Read(x.Store.OpenAsync("kept").GetAwaiter().GetResult())),
+        new("SnapshotStore.InspectAsync(SnapshotName, CancellationToken)", x => Read(x.Store.InspectAsync("kept").GetAwaiter().GetResult())),
+        new("SnapshotStore.BackupAsync(String, IProgress, CancellationToken)", x =>
+            Assert.NotEmpty(x.Store.BackupAsync("/backup").GetAwaiter().GetResult()), typeof(KvStoreBusyException), NotFound),
+        new("SnapshotStore.RestoreAsync(String, IProgress, CancellationToken)", x =>
+            Assert.NotEmpty(x.Store.RestoreAsync("/store").GetAwaiter().GetResult()), typeof(KvStoreBusyException), NotFound),
+    ];
+
+    private static void NewSequence(SharedObjects x)
+    {
+        using KvSequence sequence = x.Cache.CreateSequence(North);
+        sequence.FeedMany(SharedObjects.FirstId, 6, 4);
+        x.CheckOf(sequence, SharedObjects.FirstId);
+    }
+
+    // Sequences that others change, each between two of its calls. Not the third: a save waits for a step that is open, and nobody here ends that one.
+    private static void SaveSome(SharedObjects x)
+    {
+        SnapshotName name = x.NewName();
+        x.Cache.SaveAsync(x.Store, name, [x.First, x.Second, x.Empty]).GetAwaiter().GetResult();
+        using OpenSnapshot saved = x.Store.OpenAsync(name).GetAwaiter().GetResult();
+        Assert.Null(ContentCheck.FirstFlaw(saved.Content));
+    }
+
+    private static void LoadKept(SharedObjects x)
+    {
+        IReadOnlyList<KvSequence> loaded = x.Cache.LoadAsync(x.Store, "kept").GetAwaiter().GetResult().Sequences;
+        try
+        {
+            x.CheckOf(loaded[0], SharedObjects.FirstId);
+            x.CheckOf(loaded[1], SharedObjects.ThirdId);
+        }
+        finally
+        {
+            Array.ForEach([.. loaded], sequence => sequence.Dispose());
+        }
+    }
+
+    private static void LoadFile(SharedObjects x)
+    {
+        KvRestored restored = x.Cache.LoadFileAsync(x.Setting.File).GetAwaiter().GetResult();
+        KvSequence sequence = Assert.Single(restored.Sequences);
+        using (sequence)
+        {
+            x.CheckOf(sequence, SharedObjects.FirstId);
+        }
+    }
+
+    private static void Read(OpenSnapshot snapshot)
+    {
+        using (snapshot)
+        {
+            byte[] bytes = new byte[snapshot.Content.PageBytes];
+            snapshot.Read(0, bytes);
+            Assert.Contains(bytes, one => one != 0);
+        }
+    }
+}
