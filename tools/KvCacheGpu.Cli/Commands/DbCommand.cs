@@ -98,7 +98,7 @@ internal static class DbCommand
             bool isJson = parsed.GetValue(json);
             foreach (SchemaStep step in isJson ? [] : await schema.PlanAsync(target, cancel).ConfigureAwait(false))
             {
-                terminal.Output.WriteLine($"step {step.Version} down: {step.Note}");
+                terminal.Output.WriteLine($"step {step.Version} down: {step.Note ?? "takes no column away."}");
             }
 
             Print(terminal, schema, from, await schema.RollbackAsync(target, cancel).ConfigureAwait(false), isDry: false, isJson);
