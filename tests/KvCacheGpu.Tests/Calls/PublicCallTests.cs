@@ -9,7 +9,7 @@ namespace KvCacheGpu.Tests;
 /// </summary>
 public sealed class PublicCallTests(ITestOutputHelper output) : IDisposable
 {
-    private const int Rounds = 3;
+    private const int Rounds = 2;
     private const int Repeats = 2;
     private const int PairsTogether = 6;
 
