@@ -25,7 +25,6 @@ internal readonly unsafe struct EncodeScratch
     public EncodeScratch(KernelShape shape, float* memory)
     {
         (long stride, int rows) = Dimensions(shape);
-        KeepsNonFinite = shape.KeepsNonFinite;
         Rows = memory;
         Words = (int*)(Rows + (rows * stride) + Slack);
         Packed = Words + (MaxLanes * stride);
@@ -39,9 +38,6 @@ internal readonly unsafe struct EncodeScratch
         Offsets = Factors + MaxLanes;
         Codes = (byte*)(Offsets + MaxLanes);
     }
-
-    /// <summary>Whether F16 may hold what is no finite number.</summary>
-    public bool KeepsNonFinite { get; }
 
     public float* Rows { get; }
 

@@ -207,9 +207,6 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
                 case PageFormat.F32:
                     RowRotation<S, F, I>.Transform<SimdF32, Forth>(words, rows, count, plan, plan.Signs);
                     return;
-                case PageFormat.F16 when scratch.KeepsNonFinite:
-                    RowRotation<S, F, I>.Transform<SimdF16Kept, Forth>(words, rows, count, plan, plan.Scaled);
-                    return;
                 case PageFormat.F16:
                     RowRotation<S, F, I>.Transform<SimdF16, Forth>(words, rows, count, plan, plan.Scaled);
                     return;

@@ -5,7 +5,7 @@ namespace KvCacheGpu.Tests;
 /// <summary>What is no finite number and is kept comes back as it was, and shows in what attends to it: never as a number.</summary>
 public sealed class KeptNumbersTests
 {
-    private static readonly KvGeometry G = TestCaches.Tiny;
+    private static readonly KvGeometry G = new(layers: 2, queryHeads: 4, kvHeads: 2, keyWidth: 16, pageTokens: 4) { Rope = new KvRope { Theta = 100 } };
 
     public static TheoryData<PageFormat, float> Kept { get; } = new()
     {

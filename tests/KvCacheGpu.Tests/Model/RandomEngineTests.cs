@@ -10,8 +10,8 @@ public sealed class RandomEngineTests(ITestOutputHelper output) : IDisposable
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     [Theory]
-    [InlineData(true, 20_260_401, 60_000)]
-    [InlineData(false, 20_260_402, 40_000)]
+    [InlineData(true, 20_260_401, 40_000)]
+    [InlineData(false, 20_260_402, 25_000)]
     public void An_engine_does_what_dictionaries_do(bool isExact, int seed, int operations)
     {
         using var run = new RandomEngineOperations(isExact, Path.Combine(_folder, "store"), seed);
@@ -26,6 +26,6 @@ public sealed class RandomEngineTests(ITestOutputHelper output) : IDisposable
             "save", "save nothing", "load", "load nothing", "load refused", "load elsewhere", "clear", "clear all",
         ];
         kinds = isExact ? kinds : [.. kinds, "replace refused"];
-        Assert.All(kinds, kind => Assert.True(run.Done.GetValueOrDefault(kind) >= 20, $"{kind} ran {run.Done.GetValueOrDefault(kind)} times: {done}"));
+        Assert.All(kinds, kind => Assert.True(run.Done.GetValueOrDefault(kind) >= 5, $"{kind} ran {run.Done.GetValueOrDefault(kind)} times: {done}"));
     }
 }
