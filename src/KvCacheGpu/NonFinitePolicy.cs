@@ -11,6 +11,6 @@ public enum NonFinitePolicy
     /// <summary>The step is rolled back; <see cref="KvStep.Commit"/> throws <see cref="KvNonFiniteException"/>.</summary>
     Reject = 0,
 
-    /// <summary>They are stored, and their page stays in full precision; in F16, magnitudes of 65,520 and more become infinite. Attention over it gives what IEEE arithmetic gives: NaN, as a rule.</summary>
+    /// <summary>They are stored, and their page stays in full precision; in F16, magnitudes of 65,520 and more become infinite. What attention over such a page gives is not defined: NaN, or a number as if the token were masked.</summary>
     Keep = 1,
 }

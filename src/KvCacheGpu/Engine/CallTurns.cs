@@ -1,10 +1,13 @@
+using System.Diagnostics.CodeAnalysis;
+
 namespace KvCacheGpu;
 
 /// <summary>
 /// Lets an engine's calls into its cache side by side. Where the budget has working memory for fewer, a call that lacked it comes again alone: every
 /// other has ended by then, and given back what it held.
 /// </summary>
-internal sealed class CallTurns : IDisposable
+[SuppressMessage("Design", "CA1001", Justification = "A call may still be inside when the engine ends: what the lock holds then, the runtime takes back.")]
+internal sealed class CallTurns
 {
     private readonly ReaderWriterLockSlim _turns = new();
 
@@ -23,8 +26,6 @@ internal sealed class CallTurns : IDisposable
 
         return new Turn(_turns, alone);
     }
-
-    public void Dispose() => _turns.Dispose();
 
     /// <summary>A call's time inside.</summary>
     public readonly ref struct Turn(ReaderWriterLockSlim turns, bool alone)

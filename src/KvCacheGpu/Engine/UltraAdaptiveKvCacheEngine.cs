@@ -75,7 +75,6 @@ public sealed partial class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisp
 
         Clear();
         Cache.Dispose();
-        _turns.Dispose();
     }
 
     /// <inheritdoc cref="Dispose"/>
