@@ -39,7 +39,7 @@ public sealed partial class KvCache
         return Task.Run(() => LoadFile(Path.GetFullPath(path), importers ?? [], options, null, progress, cancellationToken), cancellationToken);
     }
 
-    /// <summary>The same for a tenant, whose sequences become what a foreign file does not say whose they are.</summary>
+    /// <summary>The same for a tenant: sequences of a foreign file that names no tenant become this one's.</summary>
     internal Task<KvRestored> LoadFileForAsync(
         string? tenant, string path, IReadOnlyList<ISnapshotImporter> importers, SnapshotOptions? options, CancellationToken cancellationToken) =>
         Task.Run(() => LoadFile(Path.GetFullPath(path), importers, options, tenant, null, cancellationToken), cancellationToken);
@@ -67,8 +67,9 @@ public sealed partial class KvCache
                 return Load(take => store.Load(names, take, cancel), null, progress, cancel);
             }
 
-            ISnapshotImporter importer = importers.Append(OldCaches()).FirstOrDefault(one => one.CanRead(first)) ?? throw new KvUnsupportedException(
-                $"file {name}", $"a snapshot, or what one of the importers reads ({string.Join(", ", importers.Append(OldCaches()).Select(one => one.Name))})", CacheFile.KindOf(first) ?? "neither");
+            ISnapshotImporter[] readers = [.. importers, OldCaches()];
+            ISnapshotImporter importer = Array.Find(readers, one => one.CanRead(first)) ?? throw new KvUnsupportedException(
+                $"file {name}", $"a snapshot, or what one of the importers reads ({string.Join(", ", readers.Select(one => one.Name))})", CacheFile.KindOf(first) ?? "neither");
             using var stream = new FileStream(new SafeFileHandle(file.Descriptor, ownsHandle: false), FileAccess.Read);
 
             // Asking for its length has moved the descriptor to its end.

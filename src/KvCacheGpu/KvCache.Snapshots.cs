@@ -144,13 +144,8 @@ public sealed partial class KvCache
         var capture = new CacheCapture(this);
         try
         {
-            foreach (KvSequence sequence in chosen ?? Living())
+            foreach (KvSequence sequence in chosen ?? Living(tenant))
             {
-                if (chosen is null && tenant is not null && sequence.Options.Tenant != tenant)
-                {
-                    continue;
-                }
-
                 if (!sequence.EnterNext(cancel))
                 {
                     // Of all that live, one that has gone meanwhile is none.
@@ -181,12 +176,13 @@ public sealed partial class KvCache
         }
     }
 
-    private KvSequence[] Living()
+    // Of a tenant, where one is named; else all.
+    private KvSequence[] Living(string? tenant)
     {
         lock (Pool.Gate)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
-            return [.. _sequences.OfType<KvSequence>().Where(sequence => sequence.IsPublished)];
+            return [.. _sequences.OfType<KvSequence>().Where(sequence => sequence.IsPublished && (tenant is null || sequence.Options.Tenant == tenant))];
         }
     }
 }

@@ -164,7 +164,7 @@ internal readonly struct JsonFile
         }
     }
 
-    // Names and values are read later, where nobody expects that they are no text: bytes that are not UTF-8, and halves of characters beyond U+FFFF.
+    // Names and values are read later, where nothing checks them any more: bytes that are not UTF-8, and halves of surrogate pairs, are refused here.
     private static void RefuseBrokenText(string name, ReadOnlySpan<byte> utf8)
     {
         if (!Utf8.IsValid(utf8))

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Llama;
 
-/// <summary>Reads a file of a model directory, and names what it is where it is another kind of file under the expected name.</summary>
+/// <summary>Reads a file of a model directory. Where another kind of file has the expected name, the error says which kind it is.</summary>
 internal static class ModelFile
 {
     private const int MaxBytes = 256 << 20;

@@ -10,7 +10,7 @@ internal static unsafe partial class PathKind
 {
     private const int CurrentFolder = -100, KindAlone = 1, KindBits = 0xF000;
 
-    /// <summary>What is wrong with reading a path as a file, in words for an error; null for a file, for what is not there, and for what this process was given open.</summary>
+    /// <summary>What lies at a path, in words for an error, where it is no regular file; null for a regular file, for an empty place, and for streams that this process was handed open.</summary>
     public static string? FlawOf(string path)
     {
         // The shell's <(command) and a redirected standard input are pipes that somebody writes to.

@@ -63,8 +63,8 @@ internal static class SessionPositions
     /// the tokens' places.
     /// </summary>
     /// <remarks>
-    /// Version 0.1 saved an engine's positions as token ids, and nothing to tell them from a plain cache's: ids that are none twice are taken for
-    /// positions there. Tokens without an id (-1) were known by their places.
+    /// Version 0.1 saved an engine's positions as token ids, and nothing to tell them from a plain cache's: ids of which none occurs twice are
+    /// taken for positions there. Tokens without an id (-1) were known by their places.
     /// </remarks>
     public static int[] Of(KvSequence sequence)
     {

@@ -21,7 +21,7 @@ public sealed class SafetensorsFile : IDisposable
     /// <summary>The tensors, in the header's order.</summary>
     public IReadOnlyCollection<TensorEntry> Tensors => _entries.Values;
 
-    /// <summary>What the writer left beside the tensors; of tensors that are one, the name that is not stored leads to the one that is.</summary>
+    /// <summary>The texts that the writer left beside the tensors. Where one tensor has two names, the name that is not stored leads to the stored one.</summary>
     public IReadOnlyDictionary<string, string> Metadata { get; }
 
     /// <summary>Opens a file and checks its header.</summary>

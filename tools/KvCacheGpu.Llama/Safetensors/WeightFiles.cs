@@ -41,7 +41,7 @@ internal sealed class WeightFiles : IDisposable
     }
 
     /// <summary>A tensor of a given shape and the file that holds it; counts the tensor as read.</summary>
-    /// <param name="tensor">Its name. Where it is one with another that is stored, as the file's metadata says of tied weights, it is that one.</param>
+    /// <param name="tensor">Its name, or a second name that the file's metadata gives to a stored tensor, as for tied weights.</param>
     /// <param name="shape">The dimensions it must have.</param>
     /// <exception cref="LlamaFormatException">No file has it, or it is of another shape (E004), or of a type that is no weight's (E009).</exception>
     public (SafetensorsFile File, TensorEntry Entry) Require(string tensor, params ReadOnlySpan<long> shape)

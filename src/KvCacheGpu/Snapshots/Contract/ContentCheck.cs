@@ -99,7 +99,7 @@ internal static class ContentCheck
         return null;
     }
 
-    // What is not read back as it was written would be lost, or become what another sequence has.
+    // A text that is read back as another one would be lost, or would make two sequences one.
     private static IEnumerable<string?> Texts(SnapshotSequence sequence) =>
         [sequence.Id, sequence.Tenant, sequence.Adapter, .. sequence.Metadata.Keys, .. sequence.Metadata.Values, .. sequence.Scores.Select(column => column.Name)];
 

@@ -38,7 +38,7 @@ internal interface IStoreFiles
     /// <summary>The user and the group that a file belongs to.</summary>
     FileOwner Owner(int file);
 
-    /// <summary>Gives a file to a user and a group; where this process may not, it stays whose it is, as with an editor.</summary>
+    /// <summary>Gives a file to a user and a group. Where this process may not do that, the file keeps the owner that it has.</summary>
     void SetOwner(int file, FileOwner owner);
 
     /// <summary>Makes a file's bytes, or a directory's entries, survive a power loss. After a failure what they are is unknown for good.</summary>
