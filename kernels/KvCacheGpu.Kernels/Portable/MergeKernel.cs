@@ -103,12 +103,10 @@ internal static class MergeKernel
                 float weight = Weight(partialStats, at, largest, exponent) / sum;
                 if (weight > 0f)
                 {
-                    bool isTurned = ((merge.Rotated >> launch) & 1) != 0;
+                    int first = ((merge.Rotated >> launch) & 1) != 0 ? 0 : dims.ValueWidth;
                     for (int d = Group.IdxX; d < dims.ValueWidth; d += Group.DimX)
                     {
-                        float part = weight * partials[(at * dims.ValueWidth) + d];
-                        turned[d] = isTurned ? turned[d] + part : turned[d];
-                        plain[d] = isTurned ? plain[d] : plain[d] + part;
+                        shared[first + d] += weight * partials[(at * dims.ValueWidth) + d];
                     }
                 }
             }
