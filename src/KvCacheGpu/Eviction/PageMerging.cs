@@ -11,23 +11,21 @@ namespace KvCacheGpu;
 /// queries to come. Pages of one class only, none of which was encoded so often that once more would be too much: so each token is encoded anew
 /// once at most. Full pages alone leave kernels nothing to mask.
 /// </remarks>
-internal sealed class PageMerging(KvCache cache, PlanMemory memory)
+internal sealed class PageMerging(CacheState cache, PlanMemory memory)
 {
     // Pages that become one, at most.
     private const int MostPages = 8;
 
     private readonly int _pageTokens = cache.Geometry.PageTokens;
 
-    /// <summary>Carries out what a plan drops of a row: merges where it can, and drops the rest.</summary>
+    /// <summary>Merges pages that a plan drops from a row, as far as that can be. The others are still to be dropped.</summary>
     /// <param name="sequence">Held by the caller.</param>
     /// <param name="row">Row.</param>
-    /// <param name="drops">One for each of the row's first entries; changed.</param>
-    /// <param name="isNeighbour">Whether an entry that stays may be merged into.</param>
-    public void Drop(KvSequence sequence, int row, Span<bool> drops, Func<KvSequence, int, int, bool> isNeighbour)
+    /// <param name="drops">One for each of the row's first entries; a page that took in others is no longer flagged, those that went into it are.</param>
+    /// <param name="isNeighbour">True for an entry that stays and may be merged into.</param>
+    /// <param name="live">[words of the row] receives the tokens that live on in merged pages.</param>
+    public void Merge(SequenceState sequence, int row, Span<bool> drops, Func<SequenceState, int, int, bool> isNeighbour, Span<int> live)
     {
-        DeadTokens dead = sequence.Table.Dead!;
-        using var live = new Pooled<int>(dead.WordsPerRow);
-        live.Span.Clear();
         int merged = -1;
         bool mayMerge = !cache.HasWindow(row / cache.Geometry.KvHeads);
         for (int start = 0, end; mayMerge && start < drops.Length; start = Math.Max(end, start + 1))
@@ -41,22 +39,21 @@ internal sealed class PageMerging(KvCache cache, PlanMemory memory)
             // The page after them rather than the one before, which may be merged already.
             if (end > start && end < drops.Length && isNeighbour(sequence, row, end))
             {
-                if (TryMerge(sequence, row, drops, Math.Max(start, end - MostPages + 1), end, live.Span))
+                if (TryMerge(sequence, row, drops, Math.Max(start, end - MostPages + 1), end, live))
                 {
                     merged = end++;
                 }
             }
             else if (end > start && start - 1 > merged && isNeighbour(sequence, row, start - 1))
             {
-                _ = TryMerge(sequence, row, drops, start - 1, Math.Min(end - 1, start + MostPages - 2), live.Span);
+                // Where it fails, the pages are dropped as the plan says.
+                bool isMerged = TryMerge(sequence, row, drops, start - 1, Math.Min(end - 1, start + MostPages - 2), live);
+                merged = isMerged ? Math.Min(end - 1, start + MostPages - 2) : merged;
             }
         }
-
-        sequence.Drop(row, drops);
-        dead.Revive(row, live.Span);
     }
 
-    private bool TryMerge(KvSequence sequence, int row, Span<bool> drops, int first, int last, Span<int> live)
+    private bool TryMerge(SequenceState sequence, int row, Span<bool> drops, int first, int last, Span<int> live)
     {
         PageTable table = sequence.Table;
         if (IsAcrossSegments(sequence, row, first, last))
@@ -64,18 +61,17 @@ internal sealed class PageMerging(KvCache cache, PlanMemory memory)
             return false;
         }
 
-        KvGeometry geometry = cache.Geometry;
-        int layer = row / geometry.KvHeads;
+        int layer = row / cache.Geometry.KvHeads;
 
         // A page that was demoted is of another size than the open one that it is written from.
         bool inPlace = cache.Classes.SealsInPlace(layer) && table.PageClass(row, last) == cache.Classes.SealedIn(layer);
         Span<int> slots = stackalloc int[2];
         Encodings encodings;
-        lock (cache.Pool.Gate)
+        using (cache.Pool.Gate.Enter())
         {
             SlotCounts need = SlotCounts.Of(KernelShape.Open, 1);
             need[table.PageClass(row, last)] += inPlace ? 0 : 1;
-            if (table.EncodingsOfMerged(row, first, last) is not { } allowed || !cache.TryTake(need, slots[..need.Total]))
+            if (EncodingsOfMerged(table, row, first, last) is not { } allowed || !cache.Room.TryTake(need, slots[..need.Total]))
             {
                 return false;
             }
@@ -84,12 +80,13 @@ internal sealed class PageMerging(KvCache cache, PlanMemory memory)
         }
 
         int tokens = (last - first + 1) * _pageTokens;
+        int slot = slots[inPlace ? 0 : 1];
         using var positions = new Pooled<int>(tokens);
         using var best = new Pooled<int>(_pageTokens);
         bool written = false;
         try
         {
-            if (Write(sequence, row, first, last, slots[0], slots[inPlace ? 0 : 1], positions.Span, best.Span))
+            if (Write(table, row, first, last, slots[0], slot, positions.Span, best.Span) == PageOutcome.Written)
             {
                 AddUpScores(table, row, first, last);
                 written = true;
@@ -97,7 +94,7 @@ internal sealed class PageMerging(KvCache cache, PlanMemory memory)
         }
         finally
         {
-            lock (cache.Pool.Gate)
+            using (cache.Pool.Gate.Enter())
             {
                 if (!inPlace || !written)
                 {
@@ -116,7 +113,12 @@ internal sealed class PageMerging(KvCache cache, PlanMemory memory)
             return false;
         }
 
-        sequence.PublishMerged(row, last, slots[inPlace ? 0 : 1], encodings);
+        using (cache.Pool.Gate.Enter())
+        {
+            sequence.Chain?.Drop(table.PageIndex(row, last));
+            table.SwapMerged(row, last, slot, encodings);
+        }
+
         drops[first..last].Fill(true);
         drops[last] = false;
         foreach (int token in best.Span)
@@ -127,11 +129,31 @@ internal sealed class PageMerging(KvCache cache, PlanMemory memory)
         return true;
     }
 
-    private static bool IsAcrossSegments(KvSequence sequence, int row, int first, int last)
+    // How often a page merged of some entries would have been encoded with loss; null if they may not be merged: of other classes, kept open, or
+    // encoded too often.
+    private Encodings? EncodingsOfMerged(PageTable table, int row, int firstEntry, int lastEntry)
     {
-        int pageTokens = sequence.Cache.Geometry.PageTokens;
-        int from = sequence.Table.FirstPageOf(row, first) * pageTokens;
-        int to = (sequence.Table.PageIndex(row, last) + 1) * pageTokens;
+        int pageClass = table.PageClass(row, lastEntry);
+        (int key, int value) = (0, 0);
+        for (int entry = firstEntry; entry <= lastEntry; entry++)
+        {
+            Encodings before = cache.Pool.EncodingsOf(table.Slot(row, entry));
+            (key, value) = (Math.Max(key, before.Key), Math.Max(value, before.Value));
+            if (table.PageClass(row, entry) != pageClass || pageClass == KernelShape.Open)
+            {
+                return null;
+            }
+        }
+
+        IReadOnlyList<PageLayout> classes = cache.Classes.Shape.Classes;
+        Encodings after = new Encodings(key, value).After(classes[KernelShape.Open], classes[pageClass]);
+        return after.Key <= Ladder.MostEncodings && after.Value <= Ladder.MostEncodings ? after : null;
+    }
+
+    private bool IsAcrossSegments(SequenceState sequence, int row, int first, int last)
+    {
+        int from = sequence.Table.FirstPageOf(row, first) * _pageTokens;
+        int to = (sequence.Table.PageIndex(row, last) + 1) * _pageTokens;
         foreach (int start in sequence.SegmentStarts)
         {
             if (start > from && start < to)
@@ -143,37 +165,30 @@ internal sealed class PageMerging(KvCache cache, PlanMemory memory)
         return false;
     }
 
-    private bool Write(
-        KvSequence sequence, int row, int first, int last, int openSlot, int slot, Span<int> positions, Span<int> best)
+    private PageOutcome Write(PageTable table, int row, int first, int last, int open, int slot, Span<int> positions, Span<int> best)
     {
         KvGeometry geometry = cache.Geometry;
-        PageTable table = sequence.Table;
-        Span<PageRead> reads = stackalloc PageRead[MostPages];
         int tokens = 0;
         for (int entry = first; entry <= last; entry++)
         {
-            reads[entry - first] = new PageRead(table.Slot(row, entry), table.PageClass(row, entry), _pageTokens, tokens, 1);
             tokens += table.PositionsOf(row, entry, positions[tokens..]);
         }
 
-        PageLayout open = cache.Tier.Shape.Classes[KernelShape.Open];
+        PageLayout layout = cache.Tier.Shape.Classes[KernelShape.Open];
         using var keys = new Pooled<float>(tokens * geometry.KeyWidth);
         using var values = new Pooled<float>(tokens * geometry.ValueWidth);
-        using var words = new Pooled<int>(open.Units * PageLayout.UnitWords);
-        PageMove move = table.MergeOf(row, last, openSlot, slot);
-        Span<bool> kept = [false];
-        lock (cache.DeviceGate)
+        using var words = new Pooled<int>(layout.Units * PageLayout.UnitWords);
+        cache.Reader.Decode(table, row, first, last, _pageTokens, keys.Span, values.Span);
+        Choose(row, keys.Span, values.Span, tokens, best);
+        words.Span.Clear();
+        for (int t = 0; t < best.Length; t++)
         {
-            cache.Tier.Materialize(reads[..(last - first + 1)], keys.Span, values.Span);
-            Choose(row, keys.Span, values.Span, tokens, best);
-            words.Span.Clear();
-            OpenPage.Pack(open, geometry, best, keys.Span, values.Span, words.Span);
-            cache.Tier.Load((long)openSlot * PageLayout.UnitWords, words.Span);
-            cache.Tier.Transcode([move], kept);
-            cache.Tier.Synchronize();
+            OpenPage.Put(
+                layout, t, keys.Span.Slice(best[t] * geometry.KeyWidth, geometry.KeyWidth),
+                values.Span.Slice(best[t] * geometry.ValueWidth, geometry.ValueWidth), words.Span, wasDecoded: true);
         }
 
-        return !kept[0];
+        return cache.Writer.Merge(table, row, last, words.Span, open, slot);
     }
 
     // The best of them, ascending; of equal ones the lower positions.
@@ -235,7 +250,7 @@ internal sealed class PageMerging(KvCache cache, PlanMemory memory)
             }
         }
 
-        lock (cache.DeviceGate)
+        using (cache.DeviceGate.Enter())
         {
             cache.Tier.Load(table.ScoreWord(row, table.PageIndex(row, last)), words);
         }

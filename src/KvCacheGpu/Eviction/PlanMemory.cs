@@ -3,8 +3,8 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>
-/// What a sequence's plan is made in: struct of arrays for every page that its rows could list. One per cache, reserved with it and part of
-/// its budget; <see cref="Gate"/> is held around its use.
+/// The memory that a sequence's plan is made in: arrays with one element for every page that its rows could list. One per cache, reserved with it and
+/// part of its budget; users are inside of <see cref="Gate"/>.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -40,8 +40,8 @@ internal sealed unsafe class PlanMemory : IDisposable
         _memory = new NativeInts(Words(shape, needs), ledger);
     }
 
-    /// <summary>Held while a plan is made and carried out.</summary>
-    public Lock Gate { get; } = new();
+    /// <summary>The caller is inside of it while a plan is made and carried out.</summary>
+    public Gate Gate { get; } = new(GateOrder.Plan);
 
     /// <summary>Pages listed now.</summary>
     public int Count { get; set; }
@@ -67,7 +67,7 @@ internal sealed unsafe class PlanMemory : IDisposable
 
     public static long BookkeepingBytes(KernelShape shape, KvStatistics needs) => Words(shape, needs) * sizeof(int);
 
-    /// <summary>Whether anything that is asked for lies among the tables' scores.</summary>
+    /// <summary>True if anything that is asked for lies among the tables' scores.</summary>
     public static bool HasScores(KvStatistics needs) =>
         (needs & (KvStatistics.Mass | KvStatistics.WindowMass | KvStatistics.Queries)) != 0;
 

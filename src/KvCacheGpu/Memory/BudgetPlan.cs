@@ -2,26 +2,47 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 
-/// <summary>How many slabs a cache is made of, and what they and everything beside them cost.</summary>
+/// <summary>Bytes of bookkeeping that the rooms above take, as they count them themselves.</summary>
+internal sealed record Bookkeeping
+{
+    /// <summary>Of a step's working memory, without the tier's batch.</summary>
+    public required long Step { get; init; }
+
+    /// <summary>Of one sequence.</summary>
+    public required long Sequence { get; init; }
+
+    /// <summary>Of the memory that plans are made in; 0 without a policy.</summary>
+    public required long Plan { get; init; }
+
+    /// <summary>At most of one block of the prefix index, hash buckets counted; 0 without prefix reuse.</summary>
+    public required long BlockAtMost { get; init; }
+
+    /// <summary>Of a prefix index of so many blocks; 0 without prefix reuse.</summary>
+    public required Func<int, long> Blocks { get; init; }
+}
+
+/// <summary>Counts the slabs that a cache is made of, and what they and everything beside them cost.</summary>
 internal sealed class BudgetPlan
 {
-    // The null row, and one to take.
-    private const int FewestBlockRows = 2;
+    // The null block, and one to take.
+    private const int FewestBlocks = 2;
     private const int MostSlots = 64;
     private const double TolerableWaste = 0.015;
 
     private readonly PageClasses _classes;
     private readonly KernelShape _shape;
     private readonly KvCacheConfig _config;
+    private readonly Bookkeeping _bookkeeping;
     private readonly long _tierBytes;
     private readonly long _blockUnits;
 
     /// <param name="classes">What pages are laid out as.</param>
     /// <param name="config">Checked settings.</param>
-    /// <param name="tierBytes">What the tier and a step's batch take beside the arena.</param>
-    public BudgetPlan(PageClasses classes, KvCacheConfig config, long tierBytes)
+    /// <param name="bookkeeping">Bytes that the rooms above take.</param>
+    /// <param name="tierBytes">Bytes that the tier and a step's batch take beside the arena.</param>
+    public BudgetPlan(PageClasses classes, KvCacheConfig config, Bookkeeping bookkeeping, long tierBytes)
     {
-        (_classes, _shape, _config, _tierBytes) = (classes, classes.Shape, config, tierBytes);
+        (_classes, _shape, _config, _bookkeeping, _tierBytes) = (classes, classes.Shape, config, bookkeeping, tierBytes);
         Map = new TableMap(_shape);
         for (int layer = 0; layer < _shape.Geometry.Layers; layer++)
         {
@@ -48,26 +69,17 @@ internal sealed class BudgetPlan
     /// <summary>The budget that the configuration sets, or null.</summary>
     public long? Configured => _config.BudgetFor(_shape.Geometry);
 
-    private KvStatistics Needs => _config.Needs;
-
-    private long PlanBytes => _config.Policy is null ? 0 : PlanMemory.BookkeepingBytes(_shape, Needs);
-
     private long Rows => (long)_shape.Geometry.Layers * _shape.Geometry.KvHeads;
 
-    /// <summary>Rows that name every block that sealed pages could hold, and one to take before another is given up.</summary>
-    public int BlockRows(int slabs) => (int)Math.Min(int.MaxValue / 2, FewestBlockRows + ((long)slabs * Slabs.Units / _blockUnits));
+    /// <summary>Blocks that name all that sealed pages could hold, and one to take before another is given up.</summary>
+    public int Blocks(int slabs) => (int)Math.Min(int.MaxValue / 2, FewestBlocks + ((long)slabs * Slabs.Units / _blockUnits));
 
     /// <summary>Bytes beside the slabs: tables, a step's memory, and every sequence's own bookkeeping.</summary>
     public long FixedBytes =>
-        Map.Bytes + _tierBytes
-        + (_config.PrefixReuse ? FewestBlockRows * PrefixPages.MostBytesOfRow(_shape) : 0)
-        + StepMemory.BookkeepingBytes(_shape, _config.MostBatched, _config.MaxBatchTokens)
-        + PlanBytes + (_config.MaxSequences * SequenceBytes());
+        Map.Bytes + _tierBytes + _bookkeeping.Step + _bookkeeping.Plan + (FewestBlocks * _bookkeeping.BlockAtMost) + (_config.MaxSequences * SequenceBytes);
 
     /// <summary>Bytes of bookkeeping of one sequence.</summary>
-    public long SequenceBytes() =>
-        ((long)_config.MaxTokens * sizeof(int)) + (_config.PrefixReuse ? PrefixChain.BookkeepingBytes(_shape) : 0)
-        + SequenceScores.BookkeepingBytes(_shape, Needs) + (_config.MergePages ? DeadTokens.BookkeepingBytes(_shape) : 0);
+    public long SequenceBytes => _bookkeeping.Sequence;
 
     /// <summary>Slabs with which one sequence steps token by token for ever, within what its policy keeps.</summary>
     public long FewestSlabs() => Slabs.SlabsFor(FewestSlots());
@@ -112,13 +124,11 @@ internal sealed class BudgetPlan
 
     /// <summary>Bytes in use once a cache of so many slabs was made.</summary>
     public long CreatedBytes(int slabs) =>
-        Map.Bytes + _tierBytes + PlanBytes + PagePool.BookkeepingBytes(Slabs, slabs)
-        + (_config.PrefixReuse ? PrefixPages.BookkeepingBytes(BlockRows(slabs), _shape) : 0)
-        + StepMemory.BookkeepingBytes(_shape, _config.MostBatched, _config.MaxBatchTokens);
+        Map.Bytes + _tierBytes + _bookkeeping.Step + _bookkeeping.Plan + PagePool.BookkeepingBytes(Slabs, slabs) + _bookkeeping.Blocks(Blocks(slabs));
 
-    /// <summary>What a cache without a budget may come to.</summary>
+    /// <summary>Bytes that a cache without a budget may come to.</summary>
     public long Unbudgeted(int slabs, long createdBytes) =>
-        createdBytes + (slabs * Slabs.Bytes) + (_config.MaxSequences * SequenceBytes());
+        createdBytes + (slabs * Slabs.Bytes) + (_config.MaxSequences * SequenceBytes);
 
     /// <summary>Refuses more slabs than slot numbers can name.</summary>
     public int Addressable(long slabs)
@@ -155,8 +165,7 @@ internal sealed class BudgetPlan
         return (best ?? smallest, minimum);
     }
 
-    private long SlabBytes(SlabShape slabs) => slabs.BytesWithBookkeeping
-        + (_config.PrefixReuse ? ((slabs.Units * PrefixPages.MostBytesOfRow(_shape)) + _blockUnits - 1) / _blockUnits : 0);
+    private long SlabBytes(SlabShape slabs) => slabs.BytesWithBookkeeping + (((slabs.Units * _bookkeeping.BlockAtMost) + _blockUnits - 1) / _blockUnits);
 
     private long[] FewestSlots()
     {

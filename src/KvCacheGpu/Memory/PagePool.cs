@@ -3,118 +3,66 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>
-/// The arena's page slots: who holds them, which are free. Callers hold <see cref="Gate"/>.
+/// The pages that live in the arena: who holds them, what they are, which slots are free. Callers are inside of <see cref="Gate"/>.
 /// </summary>
 /// <remarks>
+/// A slot is named by its first unit in the arena.
 /// <code>
-/// Per slab, int32 each:   size (index into SlabShape.Sizes, -1 free) | live slots | first free slot | previous | next
-///                         | cached slots | owner of what the slab's bytes hold
-/// Per slot, int32 each:   references, bit 30 set once the page is sealed, bit 29 while a block row names it
-///                         | next free slot; of a live one its page class, and above 8 bits its encodings | owner
+/// per slot, int32 each:   references, bit 30 set once the page is sealed, bit 29 while the prefix index names it
+///                         | its page class, and above 8 bits its encodings
+/// and what <see cref="Slabs"/> keeps
 /// </code>
 /// </remarks>
-internal sealed unsafe partial class PagePool : IDisposable
+internal sealed unsafe class PagePool : IDisposable
 {
-    private const int None = -1;
     private const int SealedBit = 1 << 30;
     private const int IndexedBit = 1 << 29;
     private const int CountMask = IndexedBit - 1;
-    private const int WordsPerSlab = 7;
-    private const int WordsPerSlot = 3;
     private const int EncodingsShift = 8;
     private const int ClassMask = (1 << EncodingsShift) - 1;
 
     private readonly NativeInts _memory;
     private readonly MemoryLedger _ledger;
-    private readonly SlabShape _slabs;
+    private readonly SlabShape _shape;
+    private readonly Slabs _slabs;
     private readonly int _firstUnit;
-    private readonly int[] _live;
-    private readonly int[] _slabsInUse;
     private readonly int[] _openPages = new int[KernelShape.MaxClasses];
     private readonly int[] _sealedPages = new int[KernelShape.MaxClasses];
-    private readonly SlabList[] _withRoom;
-    private readonly int* _size;
-    private readonly int* _liveInSlab;
-    private readonly int* _firstFree;
     private readonly int* _references;
-    private readonly int* _nextFree;
-    private SlabList _free;
 
-    public PagePool(SlabShape slabs, int firstUnit, int slabCount, MemoryLedger ledger)
+    public PagePool(SlabShape shape, int firstUnit, int slabCount, MemoryLedger ledger)
     {
-        (_slabs, _firstUnit, SlabCount, _ledger) = (slabs, firstUnit, slabCount, ledger);
-        _memory = new NativeInts(BookkeepingBytes(slabs, slabCount) / sizeof(int), ledger);
-        _size = _memory.Pointer;
-        _liveInSlab = _size + slabCount;
-        _firstFree = _liveInSlab + slabCount;
-        int* previous = _firstFree + slabCount;
-        int* next = previous + slabCount;
-        _references = next + slabCount;
-        long slots = (long)slabCount * slabs.MostSlotsPerSlab;
-        _nextFree = _references + slots;
-        _owner = _nextFree + slots;
-        _cachedInSlab = (int*)(_owner + slots);
-        _slabOwner = _cachedInSlab + slabCount;
-        _cached = new int[slabs.Sizes.Count];
-        _emptiable = new int[slabs.Sizes.Count];
-        _free = new SlabList(previous, next);
-        _withRoom = [.. slabs.Sizes.Select(_ => new SlabList(previous, next))];
-        _live = new int[slabs.Sizes.Count];
-        _slabsInUse = new int[slabs.Sizes.Count];
-        for (int slab = slabCount - 1; slab >= 0; slab--)
-        {
-            _size[slab] = None;
-            _free.Push(slab);
-        }
+        (_shape, _firstUnit, _ledger) = (shape, firstUnit, ledger);
+        _memory = new NativeInts(BookkeepingBytes(shape, slabCount) / sizeof(int), ledger);
+        _references = _memory.Pointer;
+        _slabs = new Slabs(shape, _references + ((long)slabCount * shape.MostSlotsPerSlab), slabCount);
     }
 
-    /// <summary>Held around every call.</summary>
-    public Lock Gate { get; } = new();
+    /// <summary>Callers are inside of it.</summary>
+    public Gate Gate { get; } = new(GateOrder.Pool);
 
     /// <summary>Told of each slot and its units as it is freed, or null.</summary>
     public Action<int, int>? Freed { get; set; }
 
     /// <summary>Slabs of the arena.</summary>
-    public int SlabCount { get; }
+    public int SlabCount => _slabs.Count;
 
-    /// <summary>Slabs of no size.</summary>
-    public int FreeSlabs => _free.Count;
+    /// <summary>Slabs that no size has.</summary>
+    public int FreeSlabs => _slabs.Free;
 
     /// <summary>Live slots that were sealed.</summary>
     public int SealedSlots { get; private set; }
 
     /// <summary>Live slots that were not.</summary>
-    public int OpenSlots
-    {
-        get
-        {
-            int live = -SealedSlots;
-            foreach (int count in _live)
-            {
-                live += count;
-            }
-
-            return live;
-        }
-    }
+    public int OpenSlots => _slabs.LiveSlots - SealedSlots;
 
     /// <summary>Bytes of live pages.</summary>
-    public long LiveBytes
-    {
-        get
-        {
-            long units = 0;
-            for (int size = 0; size < _live.Length; size++)
-            {
-                units += (long)_live[size] * _slabs.Sizes[size];
-            }
+    public long LiveBytes => _slabs.LiveBytes;
 
-            return units * PageLayout.UnitBytes;
-        }
-    }
+    /// <summary>Bytes of pages that only the prefix index names: live, and given up as soon as their slots are needed.</summary>
+    public long CachedBytes => _slabs.Cached.Bytes;
 
-    public static long BookkeepingBytes(SlabShape slabs, long slabCount) =>
-        slabCount * (WordsPerSlab + (WordsPerSlot * (long)slabs.MostSlotsPerSlab)) * sizeof(int);
+    public static long BookkeepingBytes(SlabShape shape, long slabCount) => ((slabCount * shape.MostSlotsPerSlab) + Slabs.Words(shape, slabCount)) * sizeof(int);
 
     /// <summary>Live pages of a class that were not sealed.</summary>
     public int OpenPages(int pageClass) => _openPages[pageClass];
@@ -125,66 +73,69 @@ internal sealed unsafe partial class PagePool : IDisposable
     /// <summary>Bytes that slots take.</summary>
     public long BytesOf(in SlotCounts slots)
     {
-        SlotCounts sizes = _slabs.BySize(slots);
+        SlotCounts sizes = _shape.BySize(slots);
         long units = 0;
-        for (int size = 0; size < _slabs.Sizes.Count; size++)
+        for (int size = 0; size < _shape.Sizes.Count; size++)
         {
-            units += sizes[size] * (long)_slabs.Sizes[size];
+            units += sizes[size] * (long)_shape.Sizes[size];
         }
 
         return units * PageLayout.UnitBytes;
     }
 
-    /// <summary>Whether slots of all classes are there together.</summary>
+    /// <summary>
+    /// Bytes of those among the slots for which there would be no slab, even if every cached page were given up: 0 if all slots would be there together.
+    /// </summary>
+    public long LackingWithoutCached(in SlotCounts slots) => _slabs.LackingUnits(_shape.BySize(slots)) * PageLayout.UnitBytes;
+
+    /// <summary>True if slots of all classes are there together.</summary>
     public bool Holds(in SlotCounts slots)
     {
-        SlotCounts sizes = _slabs.BySize(slots);
+        SlotCounts sizes = _shape.BySize(slots);
         int slabs = 0;
-        for (int size = 0; size < _slabs.Sizes.Count; size++)
+        for (int size = 0; size < _shape.Sizes.Count; size++)
         {
-            slabs += SlabsToOpen(size, sizes[size]);
+            slabs += _slabs.ToOpen(size, sizes[size]);
         }
 
-        return slabs <= _free.Count;
+        return slabs <= _slabs.Free;
     }
 
-    /// <summary>Takes slots, each with one reference, or takes none.</summary>
+    /// <summary>Takes slots, each with one reference, that the caller knows to be there.</summary>
     /// <param name="counts">How many of each class.</param>
     /// <param name="slots">Receives them, class after class; as many as counted.</param>
-    public bool TryTake(in SlotCounts counts, Span<int> slots)
+    /// <exception cref="KvOutOfMemoryException">E001: they are not there; nothing was taken.</exception>
+    public void Take(in SlotCounts counts, Span<int> slots)
     {
         if (!Holds(counts))
         {
-            return false;
+            throw new Refusal("page slots", BytesOf(counts) - LackingWithoutCached(counts), BytesOf(counts), "bytes").ToException();
         }
 
+        int next = 0;
         for (int c = 0; c < KernelShape.MaxClasses; c++)
         {
-            if (counts[c] > 0)
+            int size = counts[c] > 0 ? _shape.SizeOf(c) : 0;
+            for (int i = 0; i < counts[c]; i++)
             {
-                Take(c, slots[..counts[c]]);
-                slots = slots[counts[c]..];
+                slots[next++] = Live(_slabs.Take(size), c);
             }
         }
 
         _ledger.Add(AllocationKind.Slot, BytesOf(counts));
-        return true;
     }
 
-    /// <summary>Takes slots that the caller knows to be there.</summary>
-    /// <exception cref="KvOutOfMemoryException">E001: they are not; nothing was taken.</exception>
-    public void TakeAll(in SlotCounts counts, Span<int> slots)
+    /// <summary>Takes a slot of a class in any slab of its size but the given one; <see cref="RoomBeside"/> has said that there is room.</summary>
+    public int TakeBeside(int slab, int pageClass)
     {
-        if (!TryTake(counts, slots))
-        {
-            throw new Refusal("page slots", BytesOf(counts) - LackingWithoutCached(counts), BytesOf(counts), "bytes").ToException();
-        }
+        _ledger.Add(AllocationKind.Slot, BytesOf(SlotCounts.Of(pageClass, 1)));
+        return Live(_slabs.TakeBeside(slab), pageClass);
     }
 
     /// <summary>References to a live slot.</summary>
     public int References(int slot) => _references[Index(slot)] & CountMask;
 
-    /// <summary>Whether only its one holder may see the slot change: not shared, not sealed.</summary>
+    /// <summary>True if one holder alone may see the slot change: the page is neither shared nor sealed.</summary>
     public bool IsWritable(int slot) => _references[Index(slot)] == 1;
 
     public void AddReference(int slot)
@@ -192,46 +143,85 @@ internal sealed unsafe partial class PagePool : IDisposable
         int index = Index(slot);
         if (IsCached(index))
         {
-            CountCached(SlabOf(slot), -1);
+            _slabs.CountCached(SlabOf(slot), -1);
         }
 
         _references[index]++;
     }
 
+    /// <summary>True if the prefix index names the slot.</summary>
+    public bool IsIndexed(int slot) => (_references[Index(slot)] & IndexedBit) != 0;
+
+    /// <summary>True if one sequence alone holds a slot, so that its letting go makes room; the prefix index's own reference gives way.</summary>
+    public bool IsHeldOnce(int slot)
+    {
+        int references = _references[Index(slot)];
+        return (references & CountMask) - ((references & IndexedBit) != 0 ? 1 : 0) == 1;
+    }
+
+    /// <summary>Adds the prefix index's reference to a slot that a sequence holds and that the index does not name yet.</summary>
+    public void AddToIndex(int slot)
+    {
+        int* references = _references + Index(slot);
+        *references = (*references + 1) | IndexedBit;
+    }
+
+    /// <summary>Gives back the prefix index's reference.</summary>
+    public void RemoveFromIndex(int slot)
+    {
+        int index = Index(slot);
+        _slabs.CountCached(SlabOf(slot), IsCached(index) ? -1 : 0);
+        _references[index] &= ~IndexedBit;
+        Release(slot);
+    }
+
     /// <summary>Marks a page that never changes again, whoever else holds it.</summary>
     /// <param name="slot">The slot.</param>
-    /// <param name="pageClass">What the page is from now on: one of the slot's size.</param>
+    /// <param name="pageClass">The page's class from now on: one of the slot's size.</param>
     public void Seal(int slot, int pageClass)
     {
         int index = Index(slot);
         if ((_references[index] & SealedBit) == 0)
         {
+            ref int state = ref _slabs.StateOf(index);
             SealedSlots++;
-            _openPages[_nextFree[index] & ClassMask]--;
+            _openPages[state & ClassMask]--;
             _sealedPages[pageClass]++;
-            _nextFree[index] = (_nextFree[index] & ~ClassMask) | pageClass;
+            state = (state & ~ClassMask) | pageClass;
             Volatile.Write(ref _references[index], _references[index] | SealedBit);
         }
     }
 
-    /// <summary>Whether a page was sealed. Of a slot that the caller holds, also without the gate.</summary>
+    /// <summary>True if a page was sealed. Of a slot that the caller holds, also without the gate.</summary>
     public bool IsSealed(int slot) => (Volatile.Read(ref _references[Index(slot)]) & SealedBit) != 0;
 
     /// <summary>The class of a live page: that of its slot, or the one of the same size that it was sealed in. Of a sealed page that the caller holds, also without the gate.</summary>
-    public int ClassOf(int slot) => _nextFree[Index(slot)] & ClassMask;
+    public int ClassOf(int slot) => _slabs.StateOf(Index(slot)) & ClassMask;
 
-    /// <summary>What a live page went through.</summary>
-    public Encodings EncodingsOf(int slot) => Encodings.Of(_nextFree[Index(slot)] >> EncodingsShift);
+    /// <summary>How often a live page's keys and values were encoded with loss.</summary>
+    public Encodings EncodingsOf(int slot) => Encodings.Of(_slabs.StateOf(Index(slot)) >> EncodingsShift);
 
-    /// <summary>Notes what a page went through that its holder has written from another.</summary>
+    /// <summary>Notes how often the keys and values of a page were encoded with loss; its holder has written it from another.</summary>
     public void SetEncodings(int slot, Encodings encodings)
     {
-        ref int state = ref _nextFree[Index(slot)];
+        ref int state = ref _slabs.StateOf(Index(slot));
         state = (state & ClassMask) | (encodings.Packed << EncodingsShift);
     }
 
     /// <summary>Slab of a slot.</summary>
-    public int SlabOf(int slot) => (slot - _firstUnit) / _slabs.Units;
+    public int SlabOf(int slot) => (slot - _firstUnit) / _shape.Units;
+
+    /// <summary>Live slots of a slab.</summary>
+    public int LiveIn(int slab) => _slabs.LiveIn(slab);
+
+    /// <summary>Units of one slot of a slab that is in use.</summary>
+    public int UnitsOf(int slab) => _slabs.UnitsOf(slab);
+
+    /// <summary>Slots that are free in the other slabs of the same size.</summary>
+    public int RoomBeside(int slab) => _slabs.RoomBeside(slab);
+
+    /// <summary>Makes a live slot an owner's. See <see cref="SlotOwners.Claim"/>.</summary>
+    public bool Claim(int slot, int owner) => _slabs.Owners.Claim(Index(slot), owner);
 
     /// <summary>Gives back one reference; the last frees the slot.</summary>
     public void Release(int slot)
@@ -240,48 +230,26 @@ internal sealed unsafe partial class PagePool : IDisposable
         int index = Index(slot);
         if ((--_references[index] & CountMask) > 0)
         {
-            CountCached(slab, IsCached(index) ? 1 : 0);
+            _slabs.CountCached(slab, IsCached(index) ? 1 : 0);
             return;
         }
 
+        int pageClass = _slabs.StateOf(index) & ClassMask;
         if ((_references[index] & SealedBit) != 0)
         {
             SealedSlots--;
-            _sealedPages[_nextFree[index] & ClassMask]--;
+            _sealedPages[pageClass]--;
         }
         else
         {
-            _openPages[_nextFree[index] & ClassMask]--;
+            _openPages[pageClass]--;
         }
 
         _references[index] = 0;
-        int size = _size[slab];
-        Freed?.Invoke(slot, _slabs.Sizes[size]);
-        _ledger.Add(AllocationKind.Slot, -(long)_slabs.Sizes[size] * PageLayout.UnitBytes);
-        _live[size]--;
-        bool wasFull = _liveInSlab[slab] == _slabs.SlotsPerSlab[size];
-        CountLive(slab, -1);
-        _nextFree[index] = _firstFree[slab];
-        _firstFree[slab] = index;
-        if (_liveInSlab[slab] > 0)
-        {
-            if (wasFull)
-            {
-                _withRoom[size].Push(slab);
-            }
-
-            return;
-        }
-
-        if (!wasFull)
-        {
-            _withRoom[size].Remove(slab);
-        }
-
-        LeaveToNextOwner(slab);
-        _size[slab] = None;
-        _slabsInUse[size]--;
-        _free.Push(slab);
+        int units = _slabs.UnitsOf(slab);
+        Freed?.Invoke(slot, units);
+        _ledger.Add(AllocationKind.Slot, -(long)units * PageLayout.UnitBytes);
+        _slabs.Give(slab, index);
     }
 
     public void Release(ReadOnlySpan<int> slots)
@@ -299,65 +267,21 @@ internal sealed unsafe partial class PagePool : IDisposable
         _memory.Dispose();
     }
 
-    private int SlabsToOpen(int size, int slots)
+    // Live, and held by the prefix index alone.
+    private bool IsCached(int index) => (_references[index] & (IndexedBit | CountMask)) == (IndexedBit | 1);
+
+    private int Live(int index, int pageClass)
     {
-        int perSlab = _slabs.SlotsPerSlab[size];
-        int room = (_slabsInUse[size] * perSlab) - _live[size];
-        return slots <= room ? 0 : (slots - room + perSlab - 1) / perSlab;
-    }
-
-    private void Take(int pageClass, Span<int> slots)
-    {
-        int size = _slabs.SizeOf(pageClass);
-        for (int i = 0; i < slots.Length; i++)
-        {
-            int slab = _withRoom[size].First;
-            if (slab == None)
-            {
-                slab = Open(size);
-            }
-
-            int index = _firstFree[slab];
-            _firstFree[slab] = _nextFree[index];
-            _references[index] = 1;
-            _nextFree[index] = pageClass;
-            CountLive(slab, 1);
-            if (_liveInSlab[slab] == _slabs.SlotsPerSlab[size])
-            {
-                _withRoom[size].Remove(slab);
-            }
-
-            slots[i] = _firstUnit + (slab * _slabs.Units) + ((index - (slab * _slabs.MostSlotsPerSlab)) * _slabs.Sizes[size]);
-        }
-
-        _live[size] += slots.Length;
-        _openPages[pageClass] += slots.Length;
-    }
-
-    // An empty slab takes the size that is asked for: this is how memory moves from one class to another.
-    private int Open(int size)
-    {
-        int slab = _free.First;
-        _free.Remove(slab);
-        _size[slab] = size;
-        _slabsInUse[size]++;
-        int first = slab * _slabs.MostSlotsPerSlab;
-        int count = _slabs.SlotsPerSlab[size];
-        for (int i = 0; i < count; i++)
-        {
-            _nextFree[first + i] = i + 1 < count ? first + i + 1 : None;
-        }
-
-        _firstFree[slab] = first;
-        InheritOwner(slab);
-        _withRoom[size].Push(slab);
-        return slab;
+        _references[index] = 1;
+        _slabs.StateOf(index) = pageClass;
+        _openPages[pageClass]++;
+        (int slab, int inSlab) = Math.DivRem(index, _shape.MostSlotsPerSlab);
+        return _firstUnit + (slab * _shape.Units) + (inSlab * _slabs.UnitsOf(slab));
     }
 
     private int Index(int slot)
     {
-        int offset = slot - _firstUnit;
-        int slab = offset / _slabs.Units;
-        return (slab * _slabs.MostSlotsPerSlab) + ((offset % _slabs.Units) / _slabs.Sizes[_size[slab]]);
+        (int slab, int unit) = Math.DivRem(slot - _firstUnit, _shape.Units);
+        return (slab * _shape.MostSlotsPerSlab) + (unit / _slabs.UnitsOf(slab));
     }
 }

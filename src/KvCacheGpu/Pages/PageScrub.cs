@@ -2,7 +2,7 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 
-/// <summary>Sees to what a page holds before its first write: nothing of another owner and, for finding errors, poison.</summary>
+/// <summary>Clears what a slot still holds before the first write of a page: nothing of another owner may stay and, for finding errors, it is poisoned.</summary>
 internal sealed class PageScrub
 {
     /// <summary>A NaN in every format, and for I8 in its scales.</summary>
@@ -12,12 +12,12 @@ internal sealed class PageScrub
     public const int FreedWord = unchecked((int)0xDBDBDBDB);
 
     private readonly KernelTier _tier;
-    private readonly Lock _deviceGate;
+    private readonly Gate _deviceGate;
     private readonly PagePool _pool;
     private readonly int[] _zeros;
     private readonly int[]? _fresh;
 
-    public PageScrub(KernelTier tier, Lock deviceGate, PagePool pool, bool poison)
+    public PageScrub(KernelTier tier, Gate deviceGate, PagePool pool, bool poison)
     {
         (_tier, _deviceGate, _pool) = (tier, deviceGate, pool);
         int most = tier.Shape.Classes.Max(layout => layout.Units) * PageLayout.UnitWords;
@@ -43,7 +43,7 @@ internal sealed class PageScrub
 
     private void Fill(int slot, int units, int[] words)
     {
-        lock (_deviceGate)
+        using (_deviceGate.Enter())
         {
             _tier.Load((long)slot * PageLayout.UnitWords, words.AsSpan(0, units * PageLayout.UnitWords));
         }

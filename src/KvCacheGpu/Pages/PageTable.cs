@@ -3,8 +3,8 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>
-/// The table rows of one sequence: which pages it holds, one row per (layer, KV head). Knows pages and lengths; callers hold the
-/// pool's gate where references change.
+/// The pages of one sequence, one row per (layer, KV head): which they are and where they lie. It says what may become of them and lists what was
+/// written; it writes no page (<see cref="PageWriter"/>). Callers are inside of the pool's gate where references change.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -14,51 +14,61 @@ namespace KvCacheGpu;
 /// more are open, however the sequence came to be: steps have no places to seal more.
 /// </code>
 /// </remarks>
-internal sealed unsafe partial class PageTable
+internal sealed unsafe class PageTable
 {
     private readonly KernelTier _tier;
     private readonly TableMap _map;
     private readonly PagePool _pool;
-    private readonly PageScrub _scrub;
-    private readonly int _owner;
+    private readonly PageClasses _classes;
     private readonly int _firstRow;
     private readonly int _pageTokens;
     private readonly int _heads;
-    private readonly PageClasses _classes;
-    private int _firstOpen;
-    private int _pendingTokens;
-    private int _pendingFirstOpen;
+    private readonly LayerSet? _mergedLayers;
 
-    public PageTable(KernelTier tier, PageClasses classes, PagePool pool, PageScrub scrub, int sequence, int owner)
+    /// <param name="tier">Holds the tables.</param>
+    /// <param name="classes">Layouts of the pages.</param>
+    /// <param name="pool">Holds the pages.</param>
+    /// <param name="sequence">The sequence's place in the tables; its rows become empty.</param>
+    /// <param name="owner">Whose the pages are, above 0: what others left in their slots is cleared.</param>
+    /// <param name="dead">Notes tokens that are gone where pages are merged; else null.</param>
+    public PageTable(KernelTier tier, PageClasses classes, PagePool pool, int sequence, int owner, DeadTokens? dead)
     {
-        (_tier, _map, _classes, _pool, _scrub, Sequence, _owner) = (tier, tier.Map, classes, pool, scrub, sequence, owner);
+        (_tier, _map, _classes, _pool, Sequence, Owner, Dead) = (tier, tier.Map, classes, pool, sequence, owner, dead);
         KvGeometry geometry = tier.Shape.Geometry;
         Rows = geometry.Layers * geometry.KvHeads;
         _firstRow = _map.Row(sequence, 0, 0);
         _pageTokens = geometry.PageTokens;
         _heads = geometry.KvHeads;
+        _mergedLayers = dead is null ? null : new LayerSet(geometry.Layers);
         for (int row = 0; row < Rows; row++)
         {
             SetCount(row, 0);
         }
     }
 
-    /// <summary>The sequence's slot in the tables.</summary>
+    /// <summary>The sequence's place in the tables.</summary>
     public int Sequence { get; }
+
+    /// <summary>Whose the pages are.</summary>
+    public int Owner { get; }
 
     /// <summary>Layers times KV heads.</summary>
     public int Rows { get; }
 
-    /// <summary>Whether seals leave the squared norms of keys and values among the scores.</summary>
-    public bool WritesSquares { get; init; }
+    /// <summary>Tokens that are gone, where pages are merged; else null.</summary>
+    public DeadTokens? Dead { get; }
 
     /// <summary>Tokens, without those of a step under way.</summary>
     public int Length { get; private set; }
 
     /// <summary>First page that is still written or may be; all before are sealed.</summary>
-    public int FirstOpen => _firstOpen;
+    public int FirstOpen { get; private set; }
 
-    private int TailTokens => Length % _pageTokens;
+    /// <summary>Tokens of a last page that is not full; 0 if it is.</summary>
+    public int TailTokens => Length % _pageTokens;
+
+    /// <summary>The first page that a sequence of some length has open: page i is sealed once the sequence holds the whole of page i + 1.</summary>
+    public static int FirstOpenOf(int length, int pageTokens) => Math.Max(0, (length / pageTokens) - 1);
 
     public int Count(int row) => _tier.Tables[_firstRow + row];
 
@@ -68,6 +78,12 @@ internal sealed unsafe partial class PageTable
 
     public int PageClass(int row, int entry) => TableMap.ClassOf(_tier.Tables[_map.TagWord(_firstRow + row, entry)]);
 
+    /// <summary>The class that pages of a row are sealed in.</summary>
+    public int SealedIn(int row) => _classes.SealedIn(row / _heads);
+
+    /// <summary>Pages that so many tokens touch.</summary>
+    public int PagesFor(int tokens) => (int)(((long)tokens + _pageTokens - 1) / _pageTokens);
+
     /// <summary>Tokens that an entry's page holds for this sequence.</summary>
     public int TokensIn(int row, int entry) => (int)Math.Min(_pageTokens, Length - ((long)PageIndex(row, entry) * _pageTokens));
 
@@ -76,6 +92,12 @@ internal sealed unsafe partial class PageTable
         int count = Count(row);
         return count == 0 ? 0 : ((count - 1) * _pageTokens) + TokensIn(row, count - 1);
     }
+
+    /// <summary>First word of a page's scores.</summary>
+    public int ScoreWord(int row, int page) => _map.ScoreWord(_firstRow + row, page);
+
+    /// <summary>True if an entry's page never changes again.</summary>
+    public bool IsSealed(int row, int entry) => PageIndex(row, entry) < FirstOpen;
 
     /// <summary>Pages over all rows, by class.</summary>
     public SlotCounts ListedPages()
@@ -92,7 +114,7 @@ internal sealed unsafe partial class PageTable
         return pages;
     }
 
-    /// <summary>Whether two rows list pages of the same tokens.</summary>
+    /// <summary>True if two rows list pages of the same tokens.</summary>
     public bool ListsSamePages(int row, int other)
     {
         int count = Count(row);
@@ -107,125 +129,7 @@ internal sealed unsafe partial class PageTable
         return count == Count(other) && Dead?.Same(row, other) != false;
     }
 
-    /// <summary>Shares all pages of another sequence's rows. The gate is held.</summary>
-    public void ShareWith(PageTable other)
-    {
-        (Length, _firstOpen) = (other.Length, other._firstOpen);
-        ShareDead(other);
-        for (int row = 0; row < Rows; row++)
-        {
-            int count = other.Count(row);
-            for (int entry = 0; entry < count; entry++)
-            {
-                int slot = other.Slot(row, entry);
-                _pool.AddReference(slot);
-                Set(row, entry, slot, TableMap.Tag(other.PageClass(row, entry), other.PageIndex(row, entry)));
-            }
-
-            SetCount(row, count);
-        }
-    }
-
-    /// <summary>Drops every page from the given page index on. The gate is held.</summary>
-    public void CutTo(int length)
-    {
-        Length = length;
-        int pages = PagesFor(length);
-        _firstOpen = Math.Min(_firstOpen, pages);
-        for (int row = 0; row < Rows; row++)
-        {
-            int count = Count(row);
-            while (count > 0 && PageIndex(row, count - 1) >= pages)
-            {
-                // Merged, it goes whole: its tokens before the cut are lost.
-                Dead?.Kill(row, FirstPageOf(row, count - 1), PageIndex(row, count - 1));
-                _pool.Release(Slot(row, --count));
-            }
-
-            SetCount(row, count);
-            Dead?.CutTo(row, length);
-        }
-    }
-
-    /// <summary>The longest length up to the given one whose last page is whole, or resident in every row as it was written.</summary>
-    public int CuttableLength(int length)
-    {
-        int tail = length / _pageTokens;
-        if (length % _pageTokens == 0)
-        {
-            return length;
-        }
-
-        for (int row = 0; row < Rows; row++)
-        {
-            if (EntryOf(row, tail) is var entry && (entry < 0 || IsMerged(row, entry)))
-            {
-                return tail * _pageTokens;
-            }
-        }
-
-        return length;
-    }
-
-    /// <summary>Pages that must be encoded again once the sequence, cut to a length, grows over its last page.</summary>
-    public int ReencodedPagesAt(int length)
-    {
-        int page = length / _pageTokens;
-        int reencoded = 0;
-        for (int row = 0; length % _pageTokens != 0 && page < _firstOpen && row < Rows; row++)
-        {
-            reencoded += _classes.IsReencoded(PageClass(row, EntryOf(row, page)), row / _heads) ? 1 : 0;
-        }
-
-        return reencoded;
-    }
-
-    /// <summary>How many pages of a row a policy may drop, its first entries: sealed, and followed by a whole page.</summary>
-    public int DroppablePages(int row)
-    {
-        int end = Math.Min(_firstOpen, SealedPagesAt(Length));
-        int count = Count(row);
-        while (count > 0 && PageIndex(row, count - 1) >= end)
-        {
-            count--;
-        }
-
-        return count;
-    }
-
-    /// <summary>Bytes that dropping an entry frees: none while another sequence holds its page. The gate is held.</summary>
-    public int FreedBy(int row, int entry) =>
-        _pool.IsHeldOnce(Slot(row, entry)) ? _classes.Shape.Classes[PageClass(row, entry)].Bytes : 0;
-
-    /// <summary>First word of a page's scores.</summary>
-    public int ScoreWord(int row, int page) => _map.ScoreWord(_firstRow + row, page);
-
-    /// <summary>Drops a row's flagged pages and closes the gaps. The gate is held.</summary>
-    public void Drop(int row, ReadOnlySpan<bool> drops)
-    {
-        int count = Count(row);
-        int kept = 0;
-        for (int entry = 0; entry < count; entry++)
-        {
-            if (entry < drops.Length && drops[entry])
-            {
-                Dead?.Kill(row, FirstPageOf(row, entry), PageIndex(row, entry));
-                _pool.Release(Slot(row, entry));
-                continue;
-            }
-
-            if (kept != entry)
-            {
-                Set(row, kept, Slot(row, entry), TableMap.Tag(PageClass(row, entry), PageIndex(row, entry)));
-            }
-
-            kept++;
-        }
-
-        SetCount(row, kept);
-    }
-
-    /// <summary>The entry of a page, or -1 where the row does not list it.</summary>
+    /// <summary>The entry of a page, or -1 if the row does not list it.</summary>
     /// <remarks>Rows ascend by page index and only lose entries, so that a page lies at its index or before.</remarks>
     public int EntryOf(int row, int pageIndex)
     {
@@ -241,24 +145,134 @@ internal sealed unsafe partial class PageTable
         return -1;
     }
 
-    private int PagesFor(int tokens) => (int)(((long)tokens + _pageTokens - 1) / _pageTokens);
+    /// <summary>True if rows of a layer list, or listed, merged pages.</summary>
+    public bool HasMerged(int layer) => _mergedLayers?[layer] == true;
 
-    private void SetCount(int row, int count) => _tier.Write(_firstRow + row, count);
+    /// <summary>True if an entry's page holds other tokens than those of its page index.</summary>
+    public bool IsMerged(int row, int entry) => Dead?.Any(row, PageIndex(row, entry)) == true;
 
-    private void Set(int row, int entry, int slot, int tag)
+    /// <summary>The first page index that an entry's tokens may be of; its own is the last.</summary>
+    public int FirstPageOf(int row, int entry) =>
+        !IsMerged(row, entry) ? PageIndex(row, entry) : entry == 0 ? 0 : PageIndex(row, entry - 1) + 1;
+
+    /// <summary>Writes the positions of an entry's tokens, ascending.</summary>
+    /// <returns>How many.</returns>
+    public int PositionsOf(int row, int entry, Span<int> positions)
     {
-        _tier.Write(_map.SlotWord(_firstRow + row, entry), slot);
-        _tier.Write(_map.TagWord(_firstRow + row, entry), tag);
+        if (IsMerged(row, entry))
+        {
+            return Dead!.LivePositions(row, FirstPageOf(row, entry), PageIndex(row, entry), positions);
+        }
+
+        int tokens = TokensIn(row, entry);
+        for (int token = 0; token < tokens; token++)
+        {
+            positions[token] = (PageIndex(row, entry) * _pageTokens) + token;
+        }
+
+        return tokens;
     }
 
-    private int SealedIn(int row) => _classes.SealedIn(row / _heads);
+    /// <summary>Finds where a row holds a token: its entry, and the place in that page.</summary>
+    /// <returns>False if the token is gone.</returns>
+    public bool TryFind(int row, int position, out int entry, out int token)
+    {
+        (int page, token) = Math.DivRem(position, _pageTokens);
+        entry = EntryOf(row, page);
+        if (entry >= 0 && !IsMerged(row, entry))
+        {
+            return true;
+        }
 
-    // What a page has gone through once it is written from an entry into a class.
-    private Encodings EncodingsAs(int pageClass, int row, int entry) =>
-        _pool.EncodingsOf(Slot(row, entry)).After(_classes.Shape.Classes[PageClass(row, entry)], _classes.Shape.Classes[pageClass]);
+        if (Dead is null)
+        {
+            return false;
+        }
 
-    // A sealed page takes the place of what it was written from, which may be itself.
-    private void Swap(int row, int entry, int slot, int pageClass)
+        // The first entry that reaches as far: it holds the token, or nothing does.
+        entry = 0;
+        while (entry < Count(row) && PageIndex(row, entry) < page)
+        {
+            entry++;
+        }
+
+        if (entry == Count(row) || !IsMerged(row, entry))
+        {
+            return false;
+        }
+
+        Span<int> positions = stackalloc int[_pageTokens];
+        token = positions[..PositionsOf(row, entry, positions)].IndexOf(position);
+        return token >= 0;
+    }
+
+    /// <summary>True if a sealed page may be demoted to a class: the layer allows it, and so do the encodings that the page went through.</summary>
+    public bool MayDemote(int row, int entry, int target) =>
+        IsSealed(row, entry)
+        && _classes.MayBecome(row / _heads, target)
+        && Ladder.Allows(_classes.Shape.Classes[PageClass(row, entry)], _classes.Shape.Classes[target], _pool.EncodingsOf(Slot(row, entry)));
+
+    /// <summary>Classes that a page may be demoted to, bit c for class c.</summary>
+    public int Targets(int row, int entry)
+    {
+        // A page that was kept in full precision holds numbers that no other class can.
+        int targets = PageClass(row, entry) == KernelShape.Open ? 0 : _classes.Targets;
+        for (int left = targets; left != 0; left &= left - 1)
+        {
+            int target = int.TrailingZeroCount(left);
+            targets &= MayDemote(row, entry, target) ? -1 : ~(1 << target);
+        }
+
+        return targets;
+    }
+
+    /// <summary>Number of a row's first entries that a policy may drop: sealed, and followed by a whole page.</summary>
+    public int DroppablePages(int row)
+    {
+        int end = Math.Min(FirstOpen, FirstOpenOf(Length, _pageTokens));
+        int count = Count(row);
+        while (count > 0 && PageIndex(row, count - 1) >= end)
+        {
+            count--;
+        }
+
+        return count;
+    }
+
+    /// <summary>Bytes that dropping an entry frees: none while another sequence holds its page.</summary>
+    public int FreedBy(int row, int entry) =>
+        _pool.IsHeldOnce(Slot(row, entry)) ? _classes.Shape.Classes[PageClass(row, entry)].Bytes : 0;
+
+    /// <summary>Makes the sequence one of so many tokens, whose entries follow by <see cref="List"/> or are listed already.</summary>
+    /// <param name="length">Tokens.</param>
+    /// <param name="firstOpen">First page that is open.</param>
+    public void Reach(int length, int firstOpen) => (Length, FirstOpen) = (length, firstOpen);
+
+    /// <summary>Lists a page as the next of a row. The reference to it becomes the row's.</summary>
+    public void List(int row, int page, int slot, int pageClass)
+    {
+        int entry = Count(row);
+        Set(row, entry, slot, pageClass, page);
+        SetCount(row, entry + 1);
+    }
+
+    /// <summary>Lists another page in an entry's place, without a look at references.</summary>
+    public void Relist(int row, int entry, int slot, int pageClass) => Set(row, entry, slot, pageClass, PageIndex(row, entry));
+
+    /// <summary>Takes the last entries out of a row, from a page index on, without a look at references.</summary>
+    public void Unlist(int row, int firstPage)
+    {
+        int count = Count(row);
+        while (count > 0 && PageIndex(row, count - 1) >= firstPage)
+        {
+            count--;
+        }
+
+        SetCount(row, count);
+    }
+
+    /// <summary>Lists a page that was written from an entry's, sealed, in the entry's place; it may be the page itself, where it lies.</summary>
+    public void Swap(int row, int entry, int slot, int pageClass)
     {
         int before = Slot(row, entry);
         if (slot != before)
@@ -268,6 +282,95 @@ internal sealed unsafe partial class PageTable
         }
 
         _pool.Seal(slot, pageClass);
-        Set(row, entry, slot, TableMap.Tag(pageClass, PageIndex(row, entry)));
+        Relist(row, entry, slot, pageClass);
+    }
+
+    /// <summary>Lists a page that was merged from several in the place of the last of them; its live tokens are yet to be said.</summary>
+    public void SwapMerged(int row, int entry, int slot, Encodings encodings)
+    {
+        int pageClass = PageClass(row, entry);
+        _pool.SetEncodings(slot, encodings);
+        _pool.Release(Slot(row, entry));
+        _pool.Seal(slot, pageClass);
+        Dead!.Kill(row, FirstPageOf(row, entry), PageIndex(row, entry));
+        Relist(row, entry, slot, pageClass);
+        _mergedLayers!.Add(row / _heads);
+    }
+
+    /// <summary>How often the keys and values of an entry's page will have been encoded with loss, once it is written in a class.</summary>
+    public Encodings EncodingsAs(int pageClass, int row, int entry) =>
+        _pool.EncodingsOf(Slot(row, entry)).After(_classes.Shape.Classes[PageClass(row, entry)], _classes.Shape.Classes[pageClass]);
+
+    /// <summary>Shares all pages of another sequence's rows.</summary>
+    public void ShareWith(PageTable other)
+    {
+        (Length, FirstOpen) = (other.Length, other.FirstOpen);
+        Dead?.CopyFrom(other.Dead!);
+        _mergedLayers?.CopyFrom(other._mergedLayers!);
+        for (int row = 0; row < Rows; row++)
+        {
+            int count = other.Count(row);
+            for (int entry = 0; entry < count; entry++)
+            {
+                int slot = other.Slot(row, entry);
+                _pool.AddReference(slot);
+                Set(row, entry, slot, other.PageClass(row, entry), other.PageIndex(row, entry));
+            }
+
+            SetCount(row, count);
+        }
+    }
+
+    /// <summary>Gives back every page that holds no token before the given length.</summary>
+    public void CutTo(int length)
+    {
+        int pages = PagesFor(length);
+        (Length, FirstOpen) = (length, Math.Min(FirstOpen, pages));
+        for (int row = 0; row < Rows; row++)
+        {
+            int count = Count(row);
+            while (count > 0 && PageIndex(row, count - 1) >= pages)
+            {
+                // Merged, it goes whole: its tokens before the cut are lost.
+                Dead?.Kill(row, FirstPageOf(row, count - 1), PageIndex(row, count - 1));
+                _pool.Release(Slot(row, --count));
+            }
+
+            SetCount(row, count);
+            Dead?.CutTo(row, length);
+        }
+    }
+
+    /// <summary>Drops a row's flagged pages and closes the gaps.</summary>
+    public void Drop(int row, ReadOnlySpan<bool> drops)
+    {
+        int count = Count(row);
+        int kept = 0;
+        for (int entry = 0; entry < count; entry++)
+        {
+            if (entry < drops.Length && drops[entry])
+            {
+                Dead?.Kill(row, FirstPageOf(row, entry), PageIndex(row, entry));
+                _pool.Release(Slot(row, entry));
+                continue;
+            }
+
+            if (kept != entry)
+            {
+                Set(row, kept, Slot(row, entry), PageClass(row, entry), PageIndex(row, entry));
+            }
+
+            kept++;
+        }
+
+        SetCount(row, kept);
+    }
+
+    private void SetCount(int row, int count) => _tier.Write(_firstRow + row, count);
+
+    private void Set(int row, int entry, int slot, int pageClass, int page)
+    {
+        _tier.Write(_map.SlotWord(_firstRow + row, entry), slot);
+        _tier.Write(_map.TagWord(_firstRow + row, entry), TableMap.Tag(pageClass, page));
     }
 }

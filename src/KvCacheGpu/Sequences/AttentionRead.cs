@@ -2,23 +2,26 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 
-/// <summary>One attention to a sequence outside of steps: what it may ask for, and what it leaves where it counts. The sequence is the caller's.</summary>
+/// <summary>One attention to a sequence outside of steps: checks what it may ask for, and tells the policy where it counts. The sequence is the caller's.</summary>
 internal readonly ref struct AttentionRead
 {
-    private readonly KvSequence _sequence;
+    private readonly CacheState _cache;
+    private readonly SequenceState _sequence;
     private readonly KvTensor _queries;
     private readonly int _layer;
     private readonly int _window;
     private readonly bool _counts;
 
-    public AttentionRead(KvSequence sequence, int layer, KvTensor queries, int window, bool counts)
+    /// <exception cref="ArgumentException">No such layer, too many queries or none, or a tensor of another shape.</exception>
+    /// <exception cref="KvUnsupportedException">E009: kernels cannot tell what the queries see.</exception>
+    public AttentionRead(CacheState cache, SequenceState sequence, int layer, KvTensor queries, int window, bool counts)
     {
-        (_sequence, _layer, _window, _counts) = (sequence, layer, window, counts);
+        (_cache, _sequence, _layer, _window, _counts) = (cache, sequence, layer, window, counts);
         _queries = queries;
-        KvGeometry geometry = sequence.Cache.Geometry;
+        KvGeometry geometry = cache.Geometry;
         ArgumentOutOfRangeException.ThrowIfNegative(window);
-        KvCache.ThrowIfOutside(layer, geometry.Layers, nameof(layer));
-        int most = Math.Min(sequence.Table.Length, sequence.Cache.Settings.MaxBatchTokens);
+        Guard.ThrowIfOutside(layer, geometry.Layers, nameof(layer));
+        int most = Math.Min(sequence.Length, cache.Options.MaxBatchTokens);
         Queries = queries.TokensOf(geometry.QueryHeads, geometry.KeyWidth);
         if (Queries < 1 || Queries > most)
         {
@@ -29,25 +32,42 @@ internal readonly ref struct AttentionRead
         ThrowIfNotSeen();
     }
 
+    /// <summary>Queries.</summary>
     public int Queries { get; }
 
-    public int Rows => Queries * _sequence.Cache.Geometry.QueryHeads;
+    /// <summary>Vectors of the queries and of the output: one for each query and query head.</summary>
+    public int Vectors => Queries * _cache.Geometry.QueryHeads;
 
-    public int OutputLength => Rows * _sequence.Cache.Geometry.ValueWidth;
+    /// <summary>Elements of the output.</summary>
+    public int OutputLength => Vectors * _cache.Geometry.ValueWidth;
 
-    public void ThrowIfShorter(long output, long logSumExp)
+    /// <exception cref="KvUnsupportedException">
+    /// E009: a merged page's tokens are of several pages, so that kernels know no positions by which a window could cut it.
+    /// </exception>
+    public static void ThrowIfWindowOverMerged(PageTable table, int layer, int window)
     {
-        KvCache.ThrowIfShorter(output, OutputLength, nameof(output));
-        if (logSumExp > 0)
+        if (window > 0 && table.HasMerged(layer))
         {
-            KvCache.ThrowIfShorter(logSumExp, Rows, nameof(logSumExp));
+            throw new KvUnsupportedException(
+                $"Attend to layer {layer} through a window", "pages that were not merged", $"merged ones ({nameof(KvCacheConfig.MergePages)})");
         }
     }
 
-    /// <summary>Takes working memory and sets its batch; the caller gives it back by <see cref="KvCache.EndRead"/>.</summary>
+    /// <exception cref="ArgumentException">A target is too short.</exception>
+    public void ThrowIfShorter(long output, long logSumExp)
+    {
+        Guard.ThrowIfShorter(output, OutputLength, nameof(output));
+        if (logSumExp > 0)
+        {
+            Guard.ThrowIfShorter(logSumExp, Vectors, nameof(logSumExp));
+        }
+    }
+
+    /// <summary>Borrows working memory, and begins its batch; waits while other reads hold all that there is room for. <see cref="End"/> gives it back.</summary>
+    /// <exception cref="KvOutOfMemoryException">E001: steps under way hold all of it.</exception>
     public StepMemory Begin()
     {
-        StepMemory memory = _sequence.Cache.BeginRead();
+        StepMemory memory = Borrow();
         try
         {
             PageTable table = _sequence.Table;
@@ -56,12 +76,21 @@ internal readonly ref struct AttentionRead
         }
         catch
         {
-            _sequence.Cache.EndRead(memory);
+            End(memory);
             throw;
         }
     }
 
-    /// <summary>Tells the policy, where this counts, what the last query asked and got.</summary>
+    /// <summary>Gives the working memory back.</summary>
+    public void End(StepMemory memory)
+    {
+        using (_cache.Pool.Gate.Enter())
+        {
+            _cache.Room.EndRead(memory);
+        }
+    }
+
+    /// <summary>Tells the policy, if this counts, what the last query asked and got.</summary>
     public void Count(StepMemory memory, ReadOnlySpan<float> output)
     {
         if (!_counts)
@@ -69,19 +98,19 @@ internal readonly ref struct AttentionRead
             return;
         }
 
-        KvCache cache = _sequence.Cache;
         if (_window > 0)
         {
-            cache.NoteWindow(_layer);
+            _cache.NoteWindow(_layer);
         }
 
-        _sequence.NoteAttended(_layer);
+        _sequence.LastStep = _cache.Clock.Tick();
+        _sequence.Attended.Add(_layer);
         if (_sequence.Scores is { } scores)
         {
-            bool isSample = (cache.Needs & (KvStatistics.Mass | KvStatistics.Queries)) != 0;
+            bool isSample = (_cache.Needs & (KvStatistics.Mass | KvStatistics.Queries)) != 0;
             if (isSample)
             {
-                memory.Batch.Score(cache.Settings.Policy!.Decay, (int)cache.NextStep + 1);
+                memory.Batch.Score(_cache.Options.Policy!.Decay, (int)_cache.Clock.NextStep + 1);
             }
 
             PageTable table = _sequence.Table;
@@ -90,13 +119,31 @@ internal readonly ref struct AttentionRead
         }
     }
 
-    // Kernels go by page indexes, and by where a row ends: what a query sees must lie as it was written.
+    private StepMemory Borrow()
+    {
+        var wait = default(SpinWait);
+        while (true)
+        {
+            using (_cache.Pool.Gate.Enter())
+            {
+                ObjectDisposedException.ThrowIf(_cache.IsDisposed, typeof(KvCache));
+                if (_cache.Room.BeginRead() is { } memory)
+                {
+                    return memory;
+                }
+            }
+
+            wait.SpinOnce();
+        }
+    }
+
+    // Kernels go by page indexes, and by where a row ends: the tokens that a query sees must lie as they were written.
     private void ThrowIfNotSeen()
     {
         PageTable table = _sequence.Table;
-        (int heads, int pageTokens) = (_sequence.Cache.Geometry.KvHeads, _sequence.Cache.Geometry.PageTokens);
+        (int heads, int pageTokens) = (_cache.Geometry.KvHeads, _cache.Geometry.PageTokens);
         int firstPage = (table.Length - Queries) / pageTokens;
-        _sequence.ThrowIfWindowOverMerged(_layer, _window);
+        ThrowIfWindowOverMerged(table, _layer, _window);
         for (int head = 0; head < heads; head++)
         {
             int row = (_layer * heads) + head;
@@ -114,11 +161,11 @@ internal readonly ref struct AttentionRead
         }
     }
 
-    // All pages from the given one to the last: rows ascend, so that as many entries as pages are these pages.
+    // True if all pages from the given one to the last are there. Rows ascend, so that as many entries as pages are these pages.
     private bool ListsAsWritten(int row, int firstPage)
     {
         PageTable table = _sequence.Table;
-        int lastPage = (table.Length - 1) / _sequence.Cache.Geometry.PageTokens;
+        int lastPage = (table.Length - 1) / _cache.Geometry.PageTokens;
         int first = table.Count(row) - 1 - (lastPage - firstPage);
         bool isWhole = first >= 0 && table.PageIndex(row, first) == firstPage;
         for (int entry = first; isWhole && entry < table.Count(row); entry++)

@@ -2,31 +2,35 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 
-/// <summary>One token of a sequence written anew, in all layers and heads or in none. The sequence is the caller's.</summary>
+/// <summary>Writes one token of a sequence anew, in all layers and heads or in none. The sequence is the caller's.</summary>
 internal readonly ref struct TokenReplacement
 {
-    private readonly KvSequence _sequence;
-    private readonly KvCache _cache;
+    private readonly CacheState _cache;
     private readonly PageTable _table;
     private readonly KvGeometry _geometry;
     private readonly int _position;
     private readonly ReadOnlySpan<float> _keys;
     private readonly ReadOnlySpan<float> _values;
 
-    public TokenReplacement(KvSequence sequence, int position, ReadOnlySpan<float> keys, ReadOnlySpan<float> values)
+    /// <exception cref="ArgumentException">No such token, or a tensor of another length.</exception>
+    /// <exception cref="KvNonFiniteException">E004: a number that the page formats do not hold.</exception>
+    /// <exception cref="KvUnsupportedException">E009: the token cannot be replaced where it lies.</exception>
+    public TokenReplacement(CacheState cache, SequenceState sequence, int position, ReadOnlySpan<float> keys, ReadOnlySpan<float> values)
     {
-        (_sequence, _cache, _table, _geometry, _position) = (sequence, sequence.Cache, sequence.Table, sequence.Cache.Geometry, position);
+        (_cache, _table, _geometry, _position) = (cache, sequence.Table, cache.Geometry, position);
         _keys = keys;
         _values = values;
-        KvCache.ThrowIfOutside(position, _table.Length, nameof(position));
-        ThrowIfNotOf(keys.Length, _table.Rows * _geometry.KeyWidth, nameof(keys));
-        ThrowIfNotOf(values.Length, _table.Rows * _geometry.ValueWidth, nameof(values));
+        Guard.ThrowIfOutside(position, _table.Length, nameof(position));
+        Guard.ThrowIfNotOf(keys.Length, _table.Rows * _geometry.KeyWidth, nameof(keys));
+        Guard.ThrowIfNotOf(values.Length, _table.Rows * _geometry.ValueWidth, nameof(values));
         ThrowIfNotReplaceable();
-        FiniteCheck.ThrowIfRefused(_cache.Tier.Shape, keys, values, tokens: 1);
+        FiniteCheck.ThrowIfRefused(cache.Tier.Shape, keys, values, tokens: 1);
     }
 
     private int Page => _position / _geometry.PageTokens;
 
+    /// <summary>Writes it.</summary>
+    /// <exception cref="KvOutOfMemoryException">E001: no room for the copies of pages; nothing has changed.</exception>
     public void Run()
     {
         using var taken = new Pooled<int>(_table.Rows);
@@ -43,7 +47,7 @@ internal readonly ref struct TokenReplacement
         {
             if (!published)
             {
-                lock (_cache.Pool.Gate)
+                using (_cache.Pool.Gate.Enter())
                 {
                     _cache.Pool.Release(slots);
                 }
@@ -80,7 +84,7 @@ internal readonly ref struct TokenReplacement
     // A slot for each row whose page others hold, or that is sealed: it must not change.
     private int Take(Span<int> slots)
     {
-        lock (_cache.Pool.Gate)
+        using (_cache.Pool.Gate.Enter())
         {
             int copies = 0;
             for (int row = 0; row < _table.Rows; row++)
@@ -88,10 +92,8 @@ internal readonly ref struct TokenReplacement
                 copies += IsWritable(row) ? 0 : 1;
             }
 
-            SlotCounts need = SlotCounts.Of(KernelShape.Open, copies);
-            return _cache.TryTake(need, slots[..copies])
-                ? copies
-                : throw new Refusal("pages to replace a token in", _cache.BudgetBytes - _cache.AllocatedBytes, _cache.Pool.BytesOf(need), "bytes in slabs of their size").ToException();
+            _cache.Room.Take("pages to replace a token in", SlotCounts.Of(KernelShape.Open, copies), slots[..copies]);
+            return copies;
         }
     }
 
@@ -103,8 +105,8 @@ internal readonly ref struct TokenReplacement
         {
             if (!IsWritable(row))
             {
-                int slot = _table.Fresh(slots[copy], KernelShape.Open);
-                Overwrite(row, slot);
+                int slot = _cache.Writer.Ready(slots[copy], KernelShape.Open, _table.Owner);
+                Put(row, slot);
                 classes[copy++] = Seal(row, slot);
             }
         }
@@ -113,70 +115,53 @@ internal readonly ref struct TokenReplacement
         {
             if (IsWritable(row))
             {
-                Overwrite(row, Slot(row));
+                Put(row, Slot(row));
             }
         }
     }
 
     private void Publish(ReadOnlySpan<int> slots, ReadOnlySpan<int> classes)
     {
-        lock (_cache.Pool.Gate)
+        using (_cache.Pool.Gate.Enter())
         {
             for (int row = 0, copy = 0; copy < slots.Length; row++)
             {
                 if (!IsWritable(row))
                 {
-                    _table.PublishReplaced(row, _table.EntryOf(row, Page), slots[copy], classes[copy]);
+                    List(row, _table.EntryOf(row, Page), slots[copy], classes[copy]);
                     copy++;
                 }
             }
         }
     }
 
-    private void Overwrite(int row, int target)
+    private void List(int row, int entry, int slot, int pageClass)
     {
-        PageLayout layout = _cache.Tier.Shape.Classes[KernelShape.Open];
-        using var words = new Pooled<int>(layout.Units * PageLayout.UnitWords);
-        lock (_cache.DeviceGate)
+        if (_table.IsSealed(row, entry))
         {
-            _cache.Tier.Read((long)Slot(row) * PageLayout.UnitWords, words.Span);
-            OpenWords.Overwrite(
-                layout, _geometry, _position % _geometry.PageTokens, _keys.Slice(row * _geometry.KeyWidth, _geometry.KeyWidth),
-                _values.Slice(row * _geometry.ValueWidth, _geometry.ValueWidth), words.Span);
-            _cache.Tier.Load((long)target * PageLayout.UnitWords, words.Span);
+            _table.Swap(row, entry, slot, pageClass);
+            return;
         }
+
+        int before = _table.Slot(row, entry);
+        _cache.Pool.SetEncodings(slot, _cache.Pool.EncodingsOf(before));
+        _table.Relist(row, entry, slot, pageClass);
+        _cache.Pool.Release(before);
     }
+
+    private void Put(int row, int target) => _cache.Writer.PutToken(
+        Slot(row), target, _position % _geometry.PageTokens,
+        _keys.Slice(row * _geometry.KeyWidth, _geometry.KeyWidth), _values.Slice(row * _geometry.ValueWidth, _geometry.ValueWidth));
 
     // The digest of a sealed page follows its keys.
     private int Seal(int row, int slot)
     {
         int pageClass = _table.PageClass(row, _table.EntryOf(row, Page));
-        if (pageClass == KernelShape.Open)
-        {
-            return pageClass;
-        }
-
-        Span<bool> kept = stackalloc bool[1];
-        kept.Clear();
-        lock (_cache.DeviceGate)
-        {
-            _cache.Tier.Transcode(
-                [new PageMove(slot, KernelShape.Open, slot, pageClass, _geometry.PageTokens, _table.WritesSquares ? _table.ScoreWord(row, Page) : 0)], kept);
-            _cache.Tier.Synchronize();
-        }
-
-        return kept[0] ? KernelShape.Open : pageClass;
+        return pageClass != KernelShape.Open && _cache.Writer.SealInPlace(slot, pageClass, _cache.Writer.SquaresOf(_table, row, Page)) == PageOutcome.Kept
+            ? KernelShape.Open : pageClass;
     }
 
     private int Slot(int row) => _table.Slot(row, _table.EntryOf(row, Page));
 
     private bool IsWritable(int row) => !_table.IsSealed(row, _table.EntryOf(row, Page)) && _cache.Pool.IsWritable(Slot(row));
-
-    private static void ThrowIfNotOf(int length, int expected, string name)
-    {
-        if (length != expected)
-        {
-            throw new ArgumentException($"{name}: expected {expected} elements, got {length}", name);
-        }
-    }
 }

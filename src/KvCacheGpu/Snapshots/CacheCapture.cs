@@ -7,8 +7,10 @@ namespace KvCacheGpu;
 /// Sequences as they were at one moment each. Sealed pages never change: they are held by reference until they were read. What is still
 /// written is copied at once.
 /// </summary>
-internal sealed class CacheCapture(KvCache cache) : IDisposable
+internal sealed class CacheCapture(CacheState cache) : IDisposable
 {
+    private static readonly TimeSpan CancelPoll = TimeSpan.FromMilliseconds(20);
+
     private readonly List<SnapshotSequence> _sequences = [];
     private readonly List<int> _unnamed = [];
     private readonly List<byte> _classes = [];
@@ -27,15 +29,74 @@ internal sealed class CacheCapture(KvCache cache) : IDisposable
         Geometry = cache.Geometry,
         Classes = cache.Tier.Shape.Classes,
         LayerClasses = cache.Tier.Shape.LayerClasses,
-        RotationSeed = cache.Settings.RotationSeed,
-        ModelFingerprint = cache.Settings.ModelFingerprint,
+        RotationSeed = cache.Options.RotationSeed,
+        ModelFingerprint = cache.Options.ModelFingerprint,
         Sequences = Named(),
         PageClasses = _classes.ToArray(),
         PageStates = _states.ToArray(),
     };
 
+    /// <summary>Captures sequences one after the other, each as it is between two of its steps.</summary>
+    /// <param name="cache">The cache.</param>
+    /// <param name="chosen">The sequences; null takes all that live, of a tenant if one is named.</param>
+    /// <param name="tenant">The tenant, or null.</param>
+    /// <param name="cancel">Ends the wait for a sequence.</param>
+    /// <exception cref="ObjectDisposedException">A chosen sequence, or the cache, was disposed.</exception>
+    public static CacheCapture Of(CacheState cache, SequenceState[]? chosen, string? tenant, CancellationToken cancel)
+    {
+        // One capture at a time: a sequence is handed to the one who waits for it.
+        while (!cache.CaptureGate.TryEnter(CancelPoll))
+        {
+            cancel.ThrowIfCancellationRequested();
+        }
+
+        var capture = new CacheCapture(cache);
+        try
+        {
+            foreach (SequenceState sequence in chosen ?? Living(cache, tenant))
+            {
+                if (!sequence.Gate.EnterNext(cancel))
+                {
+                    // Of all that live, one that has gone meanwhile is none.
+                    ObjectDisposedException.ThrowIf(chosen is not null, typeof(KvSequence));
+                    continue;
+                }
+
+                try
+                {
+                    capture.Add(sequence);
+                }
+                finally
+                {
+                    sequence.Gate.Leave();
+                }
+            }
+
+            return capture;
+        }
+        catch
+        {
+            capture.Dispose();
+            throw;
+        }
+        finally
+        {
+            cache.CaptureGate.Leave();
+        }
+    }
+
+    private static SequenceState[] Living(CacheState cache, string? tenant)
+    {
+        using (cache.Pool.Gate.Enter())
+        {
+            ObjectDisposedException.ThrowIf(cache.IsDisposed, typeof(KvCache));
+            return [.. Enumerable.Range(0, cache.Places).Select(cache.SequenceAt).OfType<SequenceState>()
+                .Where(sequence => sequence.IsPublished && (tenant is null || sequence.Options.Tenant == tenant))];
+        }
+    }
+
     /// <summary>Captures a sequence, held by the caller.</summary>
-    public void Add(KvSequence sequence)
+    public void Add(SequenceState sequence)
     {
         PageTable table = sequence.Table;
         if (Enumerable.Range(0, cache.Geometry.Layers).Any(table.HasMerged))
@@ -75,13 +136,13 @@ internal sealed class CacheCapture(KvCache cache) : IDisposable
             Tenant = sequence.Options.Tenant,
             Adapter = sequence.Options.Adapter,
             TokenIds = sequence.TokenIds.ToArray(),
-            Steps = cache.NextStep,
+            Steps = cache.Clock.NextStep,
             FirstOpenPage = table.FirstOpen,
             RowStarts = starts,
             PageIndexes = indexes,
             Ordinals = ordinals,
             Metadata = SequenceStanding.Of(sequence),
-            Scores = SequenceColumns.Of(sequence, starts, indexes),
+            Scores = SequenceColumns.Of(cache, sequence, starts, indexes),
         });
     }
 
@@ -101,7 +162,7 @@ internal sealed class CacheCapture(KvCache cache) : IDisposable
             }
             else
             {
-                cache.ReadPage(source, words[..length]);
+                Read(source, words[..length]);
             }
 
             // What was rolled back or cut off lies in a page until other tokens take its place: no one is to find it in a file.
@@ -138,14 +199,35 @@ internal sealed class CacheCapture(KvCache cache) : IDisposable
     private void LetGo(int first, int end)
     {
         Span<int> sources = CollectionsMarshal.AsSpan(_sources)[first..end];
-        cache.ReleasePages(sources);
+        using (cache.Pool.Gate.Enter())
+        {
+            foreach (int slot in sources)
+            {
+                // Copies hold no slot.
+                if (slot > 0 && !cache.IsDisposed)
+                {
+                    cache.Pool.Release(slot);
+                }
+            }
+        }
+
         sources.Clear();
+    }
+
+    private void Read(int slot, Span<int> words)
+    {
+        using (cache.DeviceGate.Enter())
+        {
+            // The cache may be disposed while a snapshot streams.
+            ObjectDisposedException.ThrowIf(cache.IsDisposed, typeof(KvCache));
+            cache.Reader.Read(slot, words);
+        }
     }
 
     private void Hold(PageTable table, int[] starts, int[] indexes, int[] ordinals)
     {
         PagePool pool = cache.Pool;
-        lock (pool.Gate)
+        using (pool.Gate.Enter())
         {
             for (int row = 0; row < table.Rows; row++)
             {
@@ -179,7 +261,7 @@ internal sealed class CacheCapture(KvCache cache) : IDisposable
     private int Copy(int slot, int tokens)
     {
         int[] words = new int[cache.Tier.Shape.Classes[KernelShape.Open].Bytes / sizeof(int)];
-        cache.ReadPage(slot, words);
+        Read(slot, words);
         ref List<int>? seen = ref CollectionsMarshal.GetValueRefOrAddDefault(_copied, slot, out _);
         seen ??= [];
         foreach (int ordinal in seen)
@@ -192,7 +274,7 @@ internal sealed class CacheCapture(KvCache cache) : IDisposable
         }
 
         int added;
-        lock (cache.Pool.Gate)
+        using (cache.Pool.Gate.Enter())
         {
             added = Note(slot, 0);
         }

@@ -2,20 +2,22 @@ using System.Runtime.InteropServices;
 
 namespace KvCacheGpu;
 
+/// <summary>The sequences that a snapshot became, and how much of them is what was saved. See <see cref="KvRestored"/>.</summary>
+internal sealed record RestoredSequences(IReadOnlyList<SequenceState> Sequences, long ExactPages, long ReencodedPages, long EvictedPages, IReadOnlyList<string> Notes);
+
 /// <summary>
 /// A snapshot on its way into a cache. Until <see cref="Complete"/> its pages are taken, but listed nowhere, and its sequences are held: no
 /// step, no plan and no other snapshot meets them.
 /// </summary>
-internal sealed class CacheRestore(KvCache cache, IReadOnlyCollection<string>? ids)
+internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor? evictor, IReadOnlyCollection<string>? ids)
 {
-    private readonly List<KvSequence> _sequences = [];
+    private readonly List<SequenceState> _sequences = [];
+    private readonly RestorePages _pages = new(cache);
     private SnapshotContent _content = null!;
     private RestorePlan _plan = null!;
     private PageRewriter? _rewriter;
-    private int[] _slots = [];
     private int[] _firstPageOf = [];
     private int[] _nextPage = [];
-    private int _open;
     private long _evicted;
     private long _kept;
 
@@ -27,9 +29,9 @@ internal sealed class CacheRestore(KvCache cache, IReadOnlyCollection<string>? i
         SnapshotSequence[] chosen = Choose(content);
         foreach (SnapshotSequence saved in chosen)
         {
-            if (saved.Length > cache.Settings.MaxTokens)
+            if (saved.Length > cache.Options.MaxTokens)
             {
-                throw new Refusal($"sequence '{saved.Id}'", cache.Settings.MaxTokens, saved.Length, "tokens").ToException();
+                throw new Refusal($"sequence '{saved.Id}'", cache.Options.MaxTokens, saved.Length, "tokens").ToException();
             }
 
             RestoreCheck.Sequence(content, saved);
@@ -39,17 +41,17 @@ internal sealed class CacheRestore(KvCache cache, IReadOnlyCollection<string>? i
         {
             foreach (SnapshotSequence saved in chosen)
             {
-                KvSequence sequence = cache.CreateSequence(SequenceStanding.OptionsOf(saved), isHeld: true);
+                SequenceState sequence = life.Create(SequenceStanding.OptionsOf(saved), isHeld: true);
                 _sequences.Add(sequence);
-                sequence.RestoreStanding(saved);
+                SequenceStanding.Restore(saved, sequence);
                 if (content.Geometry.PageTokens == cache.Geometry.PageTokens)
                 {
-                    SequenceColumns.Restore(sequence, saved, cache.StepsLater(saved.Steps));
+                    SequenceColumns.Restore(cache, sequence, saved, cache.Clock.StepsLater(saved.Steps));
                 }
             }
 
             Take(chosen);
-            cache.ReadyPages(_plan, _slots, _sequences);
+            _pages.MakeReady(_plan, _sequences);
         }
         catch
         {
@@ -71,37 +73,35 @@ internal sealed class CacheRestore(KvCache cache, IReadOnlyCollection<string>? i
         }
     }
 
-    /// <summary>Publishes the sequences.</summary>
-    public KvRestored Complete()
+    /// <summary>Publishes the sequences, and leaves them.</summary>
+    public RestoredSequences Complete()
     {
-        cache.Publish(_plan, _slots, _sequences);
-        DropTemporary();
-        foreach (KvSequence sequence in _sequences)
+        _pages.Publish(_plan, _sequences);
+        foreach (int i in Enumerable.Range(0, _sequences.Count).OrderBy(i => SequenceStanding.Number(_plan.Sequences[i].Saved, SequenceStanding.LastStep)))
         {
-            sequence.LeaveHeld();
+            _sequences[i].LastStep = cache.Clock.Tick();
+            cache.Clock.CountTo(_plan.Sequences[i].Saved.Steps);
+        }
+
+        DropTemporary();
+        foreach (SequenceState sequence in _sequences)
+        {
+            sequence.Gate.Leave();
         }
 
         long exact = _plan.Pages.Count(page => page.IsExact);
-        return new KvRestored
-        {
-            Sequences = _sequences,
-            ExactPages = exact,
-            ReencodedPages = _plan.Pages.Count - exact,
-            EvictedPages = _evicted,
-            Notes = [.. Notes()],
-        };
+        return new RestoredSequences(_sequences, exact, _plan.Pages.Count - exact, _evicted, [.. Notes()]);
     }
 
     /// <summary>Gives everything back.</summary>
     public void Abandon()
     {
         DropTemporary();
-        cache.ReleasePages(_slots);
-        _slots = [];
-        foreach (KvSequence sequence in _sequences)
+        _pages.Release();
+        foreach (SequenceState sequence in _sequences)
         {
-            // Never left before: who waits for its turn would meet tokens without pages.
-            sequence.DisposeHeld();
+            // Never left before: a save that waits for its turn would meet tokens without pages.
+            life.DisposeHeld(sequence);
         }
 
         _sequences.Clear();
@@ -124,8 +124,8 @@ internal sealed class CacheRestore(KvCache cache, IReadOnlyCollection<string>? i
     private void Take(SnapshotSequence[] chosen)
     {
         var plan = new RestorePlan(cache.Classes, _content, chosen);
-        var eviction = new RestoreEviction(cache);
-        for (int round = 0; cache.TryTakePages(plan, out _slots, out _open) is { } refusal; round++)
+        var eviction = new RestoreEviction(cache, evictor);
+        for (int round = 0; _pages.TryTake(plan) is { } refusal; round++)
         {
             chosen = eviction.TryShrink(_sequences, plan, refusal, round) ?? throw refusal.ToException();
             plan = new RestorePlan(cache.Classes, _content, chosen);
@@ -133,7 +133,7 @@ internal sealed class CacheRestore(KvCache cache, IReadOnlyCollection<string>? i
 
         _plan = plan;
         _evicted = eviction.Evicted;
-        _rewriter = _open == 0 ? null : new PageRewriter(cache, _content);
+        _rewriter = _pages.Open == 0 ? null : new PageRewriter(cache, _content);
         ListByOrdinal();
     }
 
@@ -173,7 +173,7 @@ internal sealed class CacheRestore(KvCache cache, IReadOnlyCollection<string>? i
             int length = Math.Min(bytes.Length, cache.Tier.Shape.Classes[planned.Class].Bytes);
             ReadOnlySpan<int> words = MemoryMarshal.Cast<byte, int>(bytes);
             RestoreCheck.Page(cache, _content.Classes[_content.PageClasses.Span[ordinal]], planned.Tokens, words);
-            cache.LoadPage(_slots[page], words[..(length / sizeof(int))]);
+            cache.Writer.Import(_pages.Slots[page], words[..(length / sizeof(int))]);
             return;
         }
 
@@ -207,41 +207,30 @@ internal sealed class CacheRestore(KvCache cache, IReadOnlyCollection<string>? i
 
     private void Rewrite(int page)
     {
-        if (!_rewriter!.Write(_plan.Pages[page], _slots[page], _open))
+        if (_rewriter!.Write(_plan.Pages[page], _pages.Slots[page], _pages.Open) == PageOutcome.Kept)
         {
             // No format holds it: it stays in full precision, as a step would leave it.
-            int next = cache.TakeOpenPage();
-            (_slots[page], _open) = (_open, Swap(_slots[page], next));
+            _pages.Keep(page);
             _plan.Keep(page);
             _kept++;
         }
-    }
-
-    private int Swap(int released, int next)
-    {
-        cache.ReleasePages([released]);
-        return next;
     }
 
     private void DropTemporary()
     {
         _rewriter?.Dispose();
         _rewriter = null;
-        if (_open != 0)
-        {
-            cache.ReleasePages([_open]);
-            _open = 0;
-        }
+        _pages.ReleaseOpen();
     }
 
     private IEnumerable<string> Notes()
     {
-        KvCacheConfig here = cache.Settings;
+        KvCacheConfig here = cache.Options;
         if (!_plan.SamePages)
         {
             yield return $"pages of {_content.Geometry.PageTokens} tokens became pages of {cache.Geometry.PageTokens}; what was known of their worth begins anew";
         }
-        else if (cache.Eviction is not null && _plan.Sequences.Any(sequence => !SequenceColumns.Has(sequence.Saved, cache.Needs)))
+        else if (evictor is not null && _plan.Sequences.Any(sequence => !SequenceColumns.Has(sequence.Saved, cache.Needs)))
         {
             yield return "the snapshot does not say what the policy asks of pages: it begins with 0";
         }

@@ -9,7 +9,7 @@ namespace KvCacheGpu;
 /// </summary>
 internal sealed class PageRewriter : IDisposable
 {
-    private readonly KvCache _cache;
+    private readonly CacheState _cache;
     private readonly SnapshotContent _content;
     private readonly KernelTier _source;
     private readonly float[] _keys;
@@ -18,7 +18,7 @@ internal sealed class PageRewriter : IDisposable
     private readonly float[] _wholeValues;
     private readonly int[] _words;
 
-    public PageRewriter(KvCache cache, SnapshotContent content)
+    public PageRewriter(CacheState cache, SnapshotContent content)
     {
         (_cache, _content) = (cache, content);
         (KvGeometry there, KvGeometry here) = (content.Geometry, cache.Geometry);
@@ -51,9 +51,9 @@ internal sealed class PageRewriter : IDisposable
     /// <param name="page">What it becomes.</param>
     /// <param name="slot">Its slot.</param>
     /// <param name="open">A slot of an open page to write in first, of no further use where the page itself is an open one.</param>
-    /// <returns>False where its class cannot hold the numbers: they lie in <paramref name="open"/> then.</returns>
+    /// <returns>Kept if its class cannot hold the numbers: they lie in <paramref name="open"/> then.</returns>
     /// <exception cref="KvUnsupportedException">An element that the cache refuses (E009).</exception>
-    public bool Write(in PlannedPage page, int slot, int open)
+    public PageOutcome Write(in PlannedPage page, int slot, int open)
     {
         KvGeometry geometry = _cache.Geometry;
         KernelShape shape = _cache.Tier.Shape;
@@ -61,22 +61,14 @@ internal sealed class PageRewriter : IDisposable
         ThrowIfRefused(_wholeKeys.AsSpan(0, page.Tokens * geometry.KeyWidth), shape.KeyRefusedFrom, "key");
         ThrowIfRefused(_wholeValues.AsSpan(0, page.Tokens * geometry.ValueWidth), shape.ValueRefusedFrom, "value");
         Array.Clear(_words);
-        OpenWords.Pack(layout.KeyFormat, _wholeKeys, geometry.KeyWidth, geometry.PageTokens, 1, page.Tokens, _words);
-        OpenWords.Pack(layout.ValueFormat, _wholeValues, geometry.ValueWidth, 1, layout.ValueWords, page.Tokens, _words.AsSpan(layout.ValueOffset));
-        lock (_cache.DeviceGate)
+        for (int token = 0; token < page.Tokens; token++)
         {
-            _cache.Tier.Load((long)(page.Class == KernelShape.Open ? slot : open) * PageLayout.UnitWords, _words);
-            if (page.Class == KernelShape.Open)
-            {
-                return true;
-            }
-
-            Span<bool> kept = stackalloc bool[1];
-            kept.Clear();
-            _cache.Tier.Transcode([new PageMove(open, KernelShape.Open, slot, page.Class, page.Tokens)], kept);
-            _cache.Tier.Synchronize();
-            return !kept[0];
+            OpenPage.Put(
+                layout, token, _wholeKeys.AsSpan(token * geometry.KeyWidth, geometry.KeyWidth),
+                _wholeValues.AsSpan(token * geometry.ValueWidth, geometry.ValueWidth), _words);
         }
+
+        return _cache.Writer.Import(_words, page.Tokens, page.Class, slot, open);
     }
 
     public void Dispose() => _source.Dispose();

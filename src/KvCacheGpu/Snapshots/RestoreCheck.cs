@@ -2,12 +2,12 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 
-/// <summary>Whether a snapshot can become sequences of a cache, asked before anything is taken for it.</summary>
+/// <summary>Refuses a snapshot that cannot become sequences of a cache, before anything is taken for it.</summary>
 internal static class RestoreCheck
 {
     /// <exception cref="KvConfigurationException">It is of another model (E003).</exception>
     /// <exception cref="KvUnsupportedException">Its pages cannot be read here (E009).</exception>
-    public static void Model(KvCache cache, SnapshotContent content)
+    public static void Model(CacheState cache, SnapshotContent content)
     {
         (KvGeometry here, KvGeometry there) = (cache.Geometry, content.Geometry);
         Require(here.Layers == there.Layers, "layers", here.Layers, there.Layers);
@@ -15,7 +15,7 @@ internal static class RestoreCheck
         Require(here.Heads == there.Heads, "KV heads", here.Heads, there.Heads);
         Require(here.KeyWidth == there.KeyWidth, "key width", here.KeyWidth, there.KeyWidth);
         Require(here.ValueWidth == there.ValueWidth, "value width", here.ValueWidth, there.ValueWidth);
-        (string? own, string? saved) = (cache.Settings.ModelFingerprint, content.ModelFingerprint);
+        (string? own, string? saved) = (cache.Options.ModelFingerprint, content.ModelFingerprint);
         Require(own is null || saved is null || own == saved, "model fingerprint", own, saved);
         if (content.LevelsVersion != Levels.Version && content.Classes.Any(HasLevels))
         {
@@ -67,7 +67,7 @@ internal static class RestoreCheck
 
     /// <summary>What the cache's own steps would have refused of a page that comes in as it was saved.</summary>
     /// <exception cref="KvUnsupportedException">An element that the cache refuses (E009).</exception>
-    public static void Page(KvCache cache, PageLayout layout, int tokens, ReadOnlySpan<int> words)
+    public static void Page(CacheState cache, PageLayout layout, int tokens, ReadOnlySpan<int> words)
     {
         KernelShape shape = cache.Tier.Shape;
         foreach (bool isValue in shape.KeepsNonFinite ? [] : (ReadOnlySpan<bool>)[false, true])

@@ -4,7 +4,7 @@ namespace KvCacheGpu;
 /// Lets the cache's policy drop pages of a snapshot that its budget does not hold, by the scores that were saved with them. Pages are not
 /// demoted on the way in, and live sequences give nothing.
 /// </summary>
-internal sealed class RestoreEviction(KvCache cache)
+internal sealed class RestoreEviction(CacheState cache, Evictor? evictor)
 {
     private const int MostRounds = 8;
 
@@ -17,10 +17,10 @@ internal sealed class RestoreEviction(KvCache cache)
     /// <param name="refusal">What it lacks.</param>
     /// <param name="round">How often that was tried before.</param>
     /// <returns>What is left; null where there is no policy, or nothing more that it may drop.</returns>
-    public SnapshotSequence[]? TryShrink(IReadOnlyList<KvSequence> sequences, RestorePlan plan, in Refusal refusal, int round)
+    public SnapshotSequence[]? TryShrink(IReadOnlyList<SequenceState> sequences, RestorePlan plan, in Refusal refusal, int round)
     {
         // Policies that read keys would have to read the pages first.
-        if (cache.Eviction is null || round == MostRounds || !plan.SamePages || cache.Needs.Has(KvStatistics.KeyMeans))
+        if (evictor is null || round == MostRounds || !plan.SamePages || cache.Needs.Has(KvStatistics.KeyMeans))
         {
             return null;
         }
@@ -33,7 +33,7 @@ internal sealed class RestoreEviction(KvCache cache)
         for (int i = 0; i < left.Length; i++)
         {
             long share = (long)Math.Ceiling(missing * bytes[i].Sum(b => (double)b) / Math.Max(all, 1));
-            left[i] = Without(plan.Sequences[i], cache.Eviction.PlanRestored(sequences[i], plan.Sequences[i], bytes[i], share));
+            left[i] = Without(plan.Sequences[i], evictor.PlanRestored(sequences[i], plan.Sequences[i].RowStarts, plan.Sequences[i].PageIndexes, bytes[i], share));
         }
 
         return Evicted > before ? left : null;

@@ -13,9 +13,9 @@ internal static class SequenceColumns
     private static readonly string[] Words = ["mass", "peak", "last", "window", "last-used", "uses", "key-square", "value-square"];
 
     /// <summary>Reads all that is known of a sequence's pages. The sequence is held.</summary>
-    public static IReadOnlyList<SnapshotScores> Of(KvSequence sequence, int[] rowStarts, int[] indexes)
+    public static IReadOnlyList<SnapshotScores> Of(CacheState cache, SequenceState sequence, int[] rowStarts, int[] indexes)
     {
-        if (sequence.Scores is not { } scores || !PlanMemory.HasScores(sequence.Cache.Needs))
+        if (sequence.Scores is not { } scores || !PlanMemory.HasScores(cache.Needs))
         {
             return [];
         }
@@ -35,7 +35,11 @@ internal static class SequenceColumns
             }
 
             int[] words = new int[(indexes[end - 1] + 1) * TableMap.ScoreWords];
-            sequence.ReadScores(row, words);
+            using (cache.DeviceGate.Enter())
+            {
+                cache.Tier.Read(sequence.Table.ScoreWord(row, 0), words);
+            }
+
             for (int entry = first; entry < end; entry++)
             {
                 for (int word = 0; word < columns.Length; word++)
@@ -62,19 +66,19 @@ internal static class SequenceColumns
             && (!needs.Has(KvStatistics.Queries) || (Find(saved, QuerySquare) is not null && Find(saved, OutputSquare) is not null)));
 
     /// <summary>Writes them into the tables of a new sequence, held; those that are missing are 0.</summary>
+    /// <param name="cache">The cache.</param>
     /// <param name="sequence">The sequence.</param>
-    /// <param name="saved">What was saved.</param>
+    /// <param name="saved">The saved one.</param>
     /// <param name="later">Steps that the cache's numbers are ahead of the saved ones.</param>
-    public static void Restore(KvSequence sequence, SnapshotSequence saved, long later)
+    public static void Restore(CacheState cache, SequenceState sequence, SnapshotSequence saved, long later)
     {
         if (sequence.Scores is not { } scores)
         {
             return;
         }
 
-        KvCache cache = sequence.Cache;
         scores.Samples = SequenceStanding.Number(saved, SequenceStanding.Samples);
-        lock (cache.DeviceGate)
+        using (cache.DeviceGate.Enter())
         {
             cache.Tier.ClearScores(sequence.Table.Sequence);
         }
@@ -106,7 +110,10 @@ internal static class SequenceColumns
                 }
             }
 
-            sequence.LoadScores(row, words);
+            using (cache.DeviceGate.Enter())
+            {
+                cache.Tier.Load(sequence.Table.ScoreWord(row, 0), words);
+            }
         }
 
         if (scores.Moments is { } moments)

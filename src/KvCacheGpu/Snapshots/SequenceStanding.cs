@@ -55,7 +55,7 @@ internal static class SequenceStanding
     }
 
     /// <summary>The host's metadata and the engine's.</summary>
-    public static Dictionary<string, string> Of(KvSequence sequence)
+    public static Dictionary<string, string> Of(SequenceState sequence)
     {
         var all = new Dictionary<string, string>(sequence.Metadata);
         Write(all, Pins, [.. sequence.Pins.Spans.SelectMany(span => (long[])[span.Start, span.End])]);
@@ -103,15 +103,18 @@ internal static class SequenceStanding
         };
     }
 
-    /// <summary>Takes back pins and segments.</summary>
-    public static void Restore(SnapshotSequence saved, PinnedSpans pins, List<int> segments)
+    /// <summary>Takes back all that was saved beside the pages: the sequence is new, and held.</summary>
+    public static void Restore(SnapshotSequence saved, SequenceState sequence)
     {
+        sequence.Table.Reach(saved.Length, saved.FirstOpenPage);
+        sequence.SetTokenIds(saved.TokenIds.Span);
         foreach (long[] span in Read(saved, Pins).Chunk(2))
         {
-            pins.Add((int)span[0], (int)span[1]);
+            sequence.Pins.Add((int)span[0], (int)span[1]);
         }
 
-        segments.AddRange(Read(saved, Segments).Select(start => (int)start));
+        sequence.AddSegments(Read(saved, Segments).Select(start => (int)start));
+        (sequence.Name, sequence.Metadata, sequence.PositionRuns) = (saved.Id, OfHost(saved.Metadata), PositionRunsOf(saved));
     }
 
     /// <summary>Refuses what no sequence can have been, before anything is taken for it.</summary>

@@ -2,9 +2,9 @@ namespace KvCacheGpu;
 
 /// <summary>
 /// Who uses a sequence: no one, one thread's call, a step, or no one ever again. Detects misuse; waits for nothing but an eviction or a snapshot.
-/// Who disposes asks again until whoever is inside has left, and from its first question on nobody else comes in.
+/// Who disposes asks again until whoever is inside has left, and from its first question on nobody else comes in. Taken before every <see cref="Gate"/>.
 /// </summary>
-internal struct SequenceGate
+internal sealed class SequenceGate
 {
     private const int Idle = 0;
     private const int InCall = 1;
@@ -18,13 +18,23 @@ internal struct SequenceGate
     private int _closed;
     private int _thread;
 
-    public readonly bool IsDisposed => Volatile.Read(in _state) == Disposed;
+    public bool IsDisposed => Volatile.Read(in _state) == Disposed;
 
+    /// <summary>Enters for one call that reads or changes pages, and leaves when the scope is disposed: no step and no other thread meanwhile.</summary>
+    /// <exception cref="ObjectDisposedException">The sequence was disposed.</exception>
+    /// <exception cref="KvConcurrencyException">E006: a step is under way, or another thread is inside.</exception>
+    public Call EnterForCall()
+    {
+        Enter(InCall);
+        return new Call(this);
+    }
+
+    /// <summary>The same until <see cref="Leave"/>.</summary>
     public void EnterCall() => Enter(InCall);
 
     public void EnterStep() => Enter(InStep);
 
-    /// <summary>Enters where the sequence is idle. Who else comes waits: it could not have known.</summary>
+    /// <summary>Enters if the sequence is idle. A call or step that comes meanwhile waits for <see cref="Leave"/>: it could not have known.</summary>
     public bool TryEnterEviction()
     {
         bool isMine = Interlocked.CompareExchange(ref _state, Evicting, Idle) == Idle;
@@ -40,7 +50,7 @@ internal struct SequenceGate
     /// Enters as <see cref="TryEnterEviction"/> does, next after who is inside: who leaves hands the sequence over, however soon its thread
     /// comes again.
     /// </summary>
-    /// <returns>False, and nothing is entered, where the sequence was disposed.</returns>
+    /// <returns>False, and nothing is entered, if the sequence was disposed.</returns>
     /// <exception cref="OperationCanceledException">Cancelled before it was its turn.</exception>
     public bool EnterNext(CancellationToken cancel)
     {
@@ -66,9 +76,9 @@ internal struct SequenceGate
         return true;
     }
 
-    /// <summary>Refuses to dispose what the calling thread is inside of: it would wait for itself.</summary>
-    /// <exception cref="KvConcurrencyException">It is.</exception>
-    public readonly void ThrowIfInside()
+    /// <summary>Refuses to dispose the sequence from inside of a call on it: the caller would wait for itself.</summary>
+    /// <exception cref="KvConcurrencyException">E006: the calling thread is inside.</exception>
+    public void ThrowIfInside()
     {
         if (Volatile.Read(in _state) is InCall or Evicting && Volatile.Read(in _thread) == Environment.CurrentManagedThreadId)
         {
@@ -76,8 +86,8 @@ internal struct SequenceGate
         }
     }
 
-    /// <summary>Lets no one in any longer, and enters for good where no one is inside.</summary>
-    /// <returns>Whether the caller is the one to dispose it; null where someone is still inside.</returns>
+    /// <summary>Lets no one in any longer, and enters for good if no one is inside.</summary>
+    /// <returns>True if the caller is the one to dispose the sequence, false if another is; null while someone is still inside.</returns>
     public bool? TryEnterDisposal()
     {
         Volatile.Write(ref _closed, 1);
@@ -89,7 +99,7 @@ internal struct SequenceGate
         };
     }
 
-    /// <summary>Leaves for good what the caller is inside of.</summary>
+    /// <summary>Leaves for good: nobody enters again.</summary>
     public void LeaveDisposed() => Volatile.Write(ref _state, Disposed);
 
     public void Leave()
@@ -128,5 +138,11 @@ internal struct SequenceGate
         }
 
         return state;
+    }
+
+    /// <summary>Being inside for one call.</summary>
+    public readonly ref struct Call(SequenceGate gate)
+    {
+        public void Dispose() => gate.Leave();
     }
 }

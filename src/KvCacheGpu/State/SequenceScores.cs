@@ -2,7 +2,7 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 
-/// <summary>What a sequence knows of its pages' worth beside what the tables hold: the policy's memory, and how much was seen.</summary>
+/// <summary>The policy's knowledge of one sequence that the tables do not hold: its own memory, and the steps and queries it has seen.</summary>
 internal sealed class SequenceScores : IDisposable
 {
     private readonly KernelTier _tier;
@@ -18,13 +18,13 @@ internal sealed class SequenceScores : IDisposable
         Future = needs.Has(KvStatistics.FutureQueries) ? new FutureQueries(tier.Shape.Geometry, ledger) : null;
     }
 
-    /// <summary>What the policy remembers of the sequence.</summary>
+    /// <summary>The policy's own memory of the sequence, if it keeps one.</summary>
     public object? State { get; }
 
-    /// <summary>Squares of queries and outputs, where the policy asks for them.</summary>
+    /// <summary>Squares of queries and outputs, if the policy asks for them.</summary>
     public RowMoments? Moments { get; }
 
-    /// <summary>What queries to come are expected to be, where plans ask for it.</summary>
+    /// <summary>The queries that are expected, if plans ask for them.</summary>
     public FutureQueries? Future { get; }
 
     /// <summary>Steps that the masses sum up.</summary>
@@ -34,20 +34,20 @@ internal sealed class SequenceScores : IDisposable
         (needs.Has(KvStatistics.Queries) ? RowMoments.BookkeepingBytes(shape) : 0)
         + (needs.Has(KvStatistics.FutureQueries) ? FutureQueries.BookkeepingBytes(shape.Geometry) : 0);
 
-    /// <summary>Takes over what is known of pages that are shared with another sequence; what its policy remembers stays its own.</summary>
+    /// <summary>Takes over the scores of pages that are shared with another sequence; the policy's memory of that sequence stays its own.</summary>
     /// <param name="other">The other's.</param>
     /// <param name="pages">Pages from the first on, of every row.</param>
-    /// <param name="memory">Lent for the copy; its gate is held.</param>
-    public void ShareWith(SequenceScores other, int pages, PlanMemory memory)
+    /// <param name="words">Lent for the copy: <see cref="TableMap.ScoreWords"/> for each page.</param>
+    public void ShareWith(SequenceScores other, int pages, Span<int> words)
     {
         Samples = other.Samples;
         Moments?.CopyFrom(other.Moments!);
         Future?.CopyFrom(other.Future!);
-        Rewrite(other._sequence, pages, memory, static _ => { });
+        Rewrite(other._sequence, pages, words, static _ => { });
     }
 
-    /// <summary>Makes what a committed step saw the sequence's.</summary>
-    /// <param name="isSample">Whether masses took part of it.</param>
+    /// <summary>Takes over what a committed step has seen.</summary>
+    /// <param name="isSample">True if the masses take part of it.</param>
     public void Publish(bool isSample)
     {
         Samples += isSample ? 1 : 0;
@@ -55,9 +55,9 @@ internal sealed class SequenceScores : IDisposable
         Future?.Publish(_tier.Shape.Geometry.GroupSize);
     }
 
-    /// <summary>Makes what a query outside of steps saw of a layer the sequence's. Such queries are one sample until they come to a layer again.</summary>
+    /// <summary>Takes over what a query outside of steps has seen of a layer. Such queries are one sample until they come to a layer again.</summary>
     /// <param name="layer">Layer.</param>
-    /// <param name="isSample">Whether masses took part of it.</param>
+    /// <param name="isSample">True if the masses take part of it.</param>
     public void PublishRead(int layer, bool isSample)
     {
         bool isFirst = _read[layer] || !_read.Any;
@@ -70,7 +70,7 @@ internal sealed class SequenceScores : IDisposable
         Publish(isSample && isFirst);
     }
 
-    /// <summary>Takes in what the sequence's tokens of a step asked a layer and got.</summary>
+    /// <summary>Sees the queries of the sequence's tokens in a step, and the output that they got.</summary>
     /// <param name="layer">Layer.</param>
     /// <param name="tokens">The sequence's part of the tensors.</param>
     /// <param name="queries"><c>[tokens][query heads][key width]</c>.</param>
@@ -89,8 +89,8 @@ internal sealed class SequenceScores : IDisposable
         Future?.Forget();
     }
 
-    /// <summary>Takes what is no number, as a refused step leaves it behind, out of the scores.</summary>
-    public void Repair(int pages, PlanMemory memory) => Rewrite(_sequence, pages, memory, static words =>
+    /// <summary>Takes NaN and infinities, as a refused step leaves them behind, out of the scores. The caller is inside of the device gate.</summary>
+    public void Repair(int pages, Span<int> words) => Rewrite(_sequence, pages, words, static words =>
     {
         for (int i = 0; i < words.Length; i++)
         {
@@ -99,8 +99,8 @@ internal sealed class SequenceScores : IDisposable
         }
     });
 
-    /// <summary>Forgets what earlier prompts' last queries attended to.</summary>
-    public void ClearWindow(int pages, PlanMemory memory) => Rewrite(_sequence, pages, memory, static words =>
+    /// <summary>Forgets the attention of earlier prompts' last queries. The caller is inside of the device gate.</summary>
+    public void ClearWindow(int pages, Span<int> words) => Rewrite(_sequence, pages, words, static words =>
     {
         for (int i = TableMap.ScoreWindow; i < words.Length; i += TableMap.ScoreWords)
         {
@@ -114,10 +114,10 @@ internal sealed class SequenceScores : IDisposable
         Future?.Dispose();
     }
 
-    private void Rewrite(int from, int pages, PlanMemory memory, Change change)
+    private void Rewrite(int from, int pages, Span<int> words, Change change)
     {
         KvGeometry geometry = _tier.Shape.Geometry;
-        Span<int> words = memory.RowScores[..(pages * TableMap.ScoreWords)];
+        words = words[..(pages * TableMap.ScoreWords)];
         for (int row = 0; row < geometry.Layers * geometry.KvHeads && pages > 0; row++)
         {
             _tier.Read(_tier.Map.ScoreWord(_tier.Map.Row(from, 0, 0) + row, 0), words);

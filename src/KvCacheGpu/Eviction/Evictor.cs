@@ -6,35 +6,34 @@ namespace KvCacheGpu;
 /// Asks the policy about one sequence and carries out what it says: shows it the sequence's pages and their scores, drops references, writes
 /// pages anew. One per cache; sequences come one at a time, each held by who calls.
 /// </summary>
-internal sealed partial class EvictionPlan : IDisposable
+internal sealed class Evictor : IDisposable
 {
-    private const int DemotedAtOnce = 64;
-
-    private readonly KvCache _cache;
+    private readonly CacheState _cache;
     private readonly KvPolicy _policy;
     private readonly PlanRungs _rungs;
+    private readonly Demoter _demoter;
     private readonly PageMerging? _merging;
-    private readonly Func<KvSequence, int, int, bool> _isNeighbour;
+    private readonly Func<SequenceState, int, int, bool> _isNeighbour;
 
-    public EvictionPlan(KvCache cache, KvPolicy policy, MemoryLedger ledger)
+    public Evictor(CacheState cache, KvPolicy policy)
     {
-        (_cache, _policy, _rungs) = (cache, policy, new PlanRungs(cache.Classes));
-        Memory = new PlanMemory(cache.Tier.Shape, cache.Needs, ledger);
-        _merging = cache.Settings.MergePages ? new PageMerging(cache, Memory) : null;
+        (_cache, _policy, _rungs, _demoter) = (cache, policy, new PlanRungs(cache.Classes), new Demoter(cache));
+        Memory = new PlanMemory(cache.Tier.Shape, cache.Needs, cache.Ledger);
+        _merging = cache.Options.MergePages ? new PageMerging(cache, Memory) : null;
         _isNeighbour = IsNeighbour;
     }
 
-    /// <summary>Where plans are made.</summary>
+    /// <summary>The memory that plans are made in.</summary>
     public PlanMemory Memory { get; }
 
     public void Dispose() => Memory.Dispose();
 
     /// <summary>Bytes that a sequence could give.</summary>
-    public long Evictable(KvSequence sequence)
+    public long Evictable(SequenceState sequence)
     {
         PageTable table = sequence.Table;
         long bytes = 0;
-        lock (_cache.Pool.Gate)
+        using (_cache.Pool.Gate.Enter())
         {
             for (int row = 0; row < table.Rows; row++)
             {
@@ -53,11 +52,11 @@ internal sealed partial class EvictionPlan : IDisposable
     /// <param name="sequence">Held by the caller; between steps, or inside of Commit once it is published.</param>
     /// <param name="bytesToFree">Bytes to free; 0 where nothing binds.</param>
     /// <param name="step">Steps committed.</param>
-    /// <param name="mayDemote">Whether pages may shrink; else they stay or go.</param>
+    /// <param name="mayDemote">True if pages may shrink; else they stay or go.</param>
     /// <returns>Bytes freed.</returns>
-    public long Evict(KvSequence sequence, long bytesToFree, long step, bool mayDemote = true)
+    public long Evict(SequenceState sequence, long bytesToFree, long step, bool mayDemote = true)
     {
-        lock (Memory.Gate)
+        using (Memory.Gate.Enter())
         {
             List(sequence, mayDemote);
             ReadScores(sequence);
@@ -69,21 +68,67 @@ internal sealed partial class EvictionPlan : IDisposable
         }
     }
 
-    private bool IsFixed(KvSequence sequence, int row, int entry) =>
+    /// <summary>Plans which pages to leave out of a sequence that is being restored: its tables hold scores, and no pages yet.</summary>
+    /// <param name="sequence">The sequence, held, of its length.</param>
+    /// <param name="rowStarts">[rows + 1] entries of row r are rowStarts[r] .. rowStarts[r + 1] - 1.</param>
+    /// <param name="pageIndexes">[entries] page indexes, ascending within a row.</param>
+    /// <param name="bytes">[entries] bytes that leaving an entry out frees.</param>
+    /// <param name="bytesToFree">Bytes to free.</param>
+    /// <returns>[entries] true if the entry goes.</returns>
+    public bool[] PlanRestored(SequenceState sequence, int[] rowStarts, int[] pageIndexes, int[] bytes, long bytesToFree)
+    {
+        bool[] drops = new bool[pageIndexes.Length];
+
+        // As PageTable.DroppablePages: sealed, and followed by a whole page.
+        int end = Math.Min(sequence.Table.FirstOpen, PageTable.FirstOpenOf(sequence.Length, _cache.Geometry.PageTokens));
+        int[] entries = [.. Enumerable.Range(0, pageIndexes.Length).Where(entry => pageIndexes[entry] < end)];
+        using (Memory.Gate.Enter())
+        {
+            _rungs.Clear();
+            Memory.Count = entries.Length;
+            int row = 0;
+            for (int page = 0; page < entries.Length; page++)
+            {
+                int entry = entries[page];
+                for (; rowStarts[row] <= entry; row++)
+                {
+                    Memory.RowStarts[row] = page;
+                }
+
+                Memory.Index[page] = pageIndexes[entry];
+                Memory.Bytes[page] = bytes[entry];
+                Memory.Class[page] = KernelShape.Open;
+                Memory.Fixed[page] = IsFixedSpan(sequence, pageIndexes[entry], pageIndexes[entry]);
+            }
+
+            Memory.RowStarts[row..(sequence.Table.Rows + 1)].Fill(entries.Length);
+            ReadScores(sequence);
+            Memory.Plan.Clear();
+            _policy.Plan(PagesOf(sequence, _cache.Clock.NextStep), bytesToFree, Memory.Plan, sequence.Scores?.State);
+            for (int page = 0; page < entries.Length; page++)
+            {
+                drops[entries[page]] = !Memory.Fixed[page] && Memory.Plan[page].Kind == KvTransitionKind.Drop;
+            }
+        }
+
+        return drops;
+    }
+
+    private bool IsFixed(SequenceState sequence, int row, int entry) =>
         IsFixedSpan(sequence, sequence.Table.FirstPageOf(row, entry), sequence.Table.PageIndex(row, entry));
 
-    private bool IsFixedSpan(KvSequence sequence, int firstPage, int lastPage)
+    private bool IsFixedSpan(SequenceState sequence, int firstPage, int lastPage)
     {
         long start = (long)firstPage * _cache.Geometry.PageTokens;
         long end = ((long)lastPage + 1) * _cache.Geometry.PageTokens;
-        return start < _policy.SinkTokens || end > (long)sequence.Length - _policy.WindowTokens || sequence.IsPinned(start, end);
+        return start < _policy.SinkTokens || end > (long)sequence.Length - _policy.WindowTokens || sequence.Pins.Touches(start, end);
     }
 
-    private void List(KvSequence sequence, bool mayDemote)
+    private void List(SequenceState sequence, bool mayDemote)
     {
         PageTable table = sequence.Table;
         _rungs.Clear();
-        lock (_cache.Pool.Gate)
+        using (_cache.Pool.Gate.Enter())
         {
             int count = 0;
             for (int row = 0; row < table.Rows; row++)
@@ -112,7 +157,7 @@ internal sealed partial class EvictionPlan : IDisposable
         }
     }
 
-    private KvPages PagesOf(KvSequence sequence, long step)
+    private KvPages PagesOf(SequenceState sequence, long step)
     {
         KvStatistics needs = _cache.Needs;
         bool squares = needs.Has(KvStatistics.Queries);
@@ -141,7 +186,7 @@ internal sealed partial class EvictionPlan : IDisposable
         };
     }
 
-    private void ReadScores(KvSequence sequence)
+    private void ReadScores(SequenceState sequence)
     {
         if (!PlanMemory.HasScores(_policy.Needs))
         {
@@ -158,7 +203,7 @@ internal sealed partial class EvictionPlan : IDisposable
             }
 
             Span<int> words = Memory.RowScores[..((Memory.Index[end - 1] + 1) * TableMap.ScoreWords)];
-            lock (_cache.DeviceGate)
+            using (_cache.DeviceGate.Enter())
             {
                 _cache.Tier.Read(table.ScoreWord(row, 0), words);
             }
@@ -181,7 +226,7 @@ internal sealed partial class EvictionPlan : IDisposable
         }
     }
 
-    private void ReadKeys(KvSequence sequence)
+    private void ReadKeys(SequenceState sequence)
     {
         if (!_policy.Needs.Has(KvStatistics.KeyMeans))
         {
@@ -195,7 +240,7 @@ internal sealed partial class EvictionPlan : IDisposable
             for (int page = Memory.RowStarts[row]; page < Memory.RowStarts[row + 1]; page++)
             {
                 Span<float> mean = means.Slice(page * width, width);
-                if (!sequence.ReadDigest(row, page - Memory.RowStarts[row], mean, deviation: []))
+                if (!_cache.Reader.ReadDigest(sequence.Table, row, page - Memory.RowStarts[row], mean, deviation: []))
                 {
                     // Kept in full precision: nothing wrote one.
                     mean.Clear();
@@ -204,7 +249,7 @@ internal sealed partial class EvictionPlan : IDisposable
         }
     }
 
-    private long Drop(KvSequence sequence)
+    private long Drop(SequenceState sequence)
     {
         long freed = 0;
         Span<bool> drops = Memory.Fixed;
@@ -219,29 +264,53 @@ internal sealed partial class EvictionPlan : IDisposable
         for (int row = 0; row < sequence.Table.Rows; row++)
         {
             Span<bool> ofRow = drops[Memory.RowStarts[row]..Memory.RowStarts[row + 1]];
-            if (_merging is { } merging && ofRow.Contains(true))
+            if (ofRow.Contains(true))
             {
-                merging.Drop(sequence, row, ofRow, _isNeighbour);
-            }
-            else
-            {
-                sequence.Drop(row, ofRow);
+                Drop(sequence, row, ofRow);
             }
         }
 
         return freed;
     }
 
+    // Drops a row's flagged first entries, after those were merged that can be.
+    private void Drop(SequenceState sequence, int row, Span<bool> drops)
+    {
+        DeadTokens? dead = sequence.Table.Dead;
+        using var live = new Pooled<int>(dead?.WordsPerRow ?? 0);
+        if (_merging is { } merging)
+        {
+            live.Span.Clear();
+            merging.Merge(sequence, row, drops, _isNeighbour, live.Span);
+        }
+
+        using (_cache.Pool.Gate.Enter())
+        {
+            // Blocks first: the prefix index answers for all pages of a block that a sequence holds.
+            for (int entry = drops.Length - 1; entry >= 0 && sequence.Chain is { } chain; entry--)
+            {
+                if (drops[entry])
+                {
+                    chain.Drop(sequence.Table.PageIndex(row, entry));
+                }
+            }
+
+            sequence.Table.Drop(row, drops);
+        }
+
+        dead?.Revive(row, live.Span);
+    }
+
     // What stays as it is, for nobody else, and may change.
-    private bool IsNeighbour(KvSequence sequence, int row, int entry)
+    private bool IsNeighbour(SequenceState sequence, int row, int entry)
     {
         int page = Memory.RowStarts[row] + entry;
         return Memory.Plan[page].Kind == KvTransitionKind.Keep && Memory.Bytes[page] > 0 && !IsFixed(sequence, row, entry);
     }
 
-    private long Demote(KvSequence sequence)
+    private long Demote(SequenceState sequence)
     {
-        Span<PageDemotion> batch = stackalloc PageDemotion[DemotedAtOnce];
+        Span<PageDemotion> batch = stackalloc PageDemotion[Demoter.MostAtOnce];
         int pending = 0;
         long freed = 0;
         for (int row = 0; row < sequence.Table.Rows; row++)
@@ -249,19 +318,19 @@ internal sealed partial class EvictionPlan : IDisposable
             for (int page = Memory.RowStarts[row]; page < Memory.RowStarts[row + 1]; page++)
             {
                 KvTransition to = Memory.Plan[page];
-                if (to.Kind == KvTransitionKind.Demote && sequence.MayDemote(row, Memory.Index[page], to.Class)
-                    && !IsFixed(sequence, row, sequence.Table.EntryOf(row, Memory.Index[page])))
+                if (to.Kind == KvTransitionKind.Demote && sequence.Table.EntryOf(row, Memory.Index[page]) is >= 0 and int entry
+                    && sequence.Table.MayDemote(row, entry, to.Class) && !IsFixed(sequence, row, entry))
                 {
                     batch[pending++] = new PageDemotion(row, Memory.Index[page], to.Class);
                     if (pending == batch.Length)
                     {
-                        freed += sequence.DemotePlanned(batch);
+                        freed += _demoter.DemotePlanned(sequence, batch);
                         pending = 0;
                     }
                 }
             }
         }
 
-        return freed + sequence.DemotePlanned(batch[..pending]);
+        return freed + _demoter.DemotePlanned(sequence, batch[..pending]);
     }
 }

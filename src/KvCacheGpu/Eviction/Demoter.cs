@@ -1,0 +1,128 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>Writes sealed pages anew in smaller formats and lists them in place of what they were, as far as there is room.</summary>
+internal sealed class Demoter(CacheState cache)
+{
+    /// <summary>Pages of one call at most.</summary>
+    public const int MostAtOnce = 64;
+
+    private readonly Compactor _compactor = new(cache.Pool, cache.Room, cache.Writer);
+
+    /// <summary>Demotes pages, from the first on. The sequence is the caller's: between steps, or inside of Commit.</summary>
+    /// <param name="sequence">The sequence.</param>
+    /// <param name="pages">
+    /// Sealed pages, resident, each once, and classes that <see cref="PageTable.MayDemote"/> allows; <see cref="MostAtOnce"/> at most.
+    /// </param>
+    /// <param name="outcomes">Receives one for each page that was done: <see cref="PageOutcome.Kept"/> if the class cannot hold it.</param>
+    /// <returns>How many were done; fewer than asked if there is no room for the next.</returns>
+    public int Demote(SequenceState sequence, ReadOnlySpan<PageDemotion> pages, Span<PageOutcome> outcomes)
+    {
+        Span<int> slots = stackalloc int[MostAtOnce];
+        int done = 0;
+        while (done < pages.Length)
+        {
+            int count = Take(pages[done..], slots);
+            if (count == 0)
+            {
+                if (!HasBytesFor(pages[done].Target) || !_compactor.Compact(sequence.Table))
+                {
+                    break;
+                }
+
+                continue;
+            }
+
+            Write(sequence, pages.Slice(done, count), slots[..count], outcomes.Slice(done, count));
+            done += count;
+        }
+
+        return done;
+    }
+
+    /// <summary>Demotes the pages that a plan names. Those that were kept are not tried again.</summary>
+    /// <returns>Bytes freed.</returns>
+    public long DemotePlanned(SequenceState sequence, ReadOnlySpan<PageDemotion> pages)
+    {
+        Span<PageOutcome> outcomes = stackalloc PageOutcome[pages.Length];
+        Span<int> bytes = stackalloc int[pages.Length];
+        PageTable table = sequence.Table;
+        IReadOnlyList<PageLayout> classes = cache.Tier.Shape.Classes;
+        for (int i = 0; i < pages.Length; i++)
+        {
+            bytes[i] = classes[table.PageClass(pages[i].Row, table.EntryOf(pages[i].Row, pages[i].Page))].Bytes;
+        }
+
+        int done = Demote(sequence, pages, outcomes);
+        long freed = 0;
+        for (int i = 0; i < done; i++)
+        {
+            if (outcomes[i] == PageOutcome.Written)
+            {
+                freed += bytes[i] - classes[pages[i].Target].Bytes;
+                continue;
+            }
+
+            using (cache.Pool.Gate.Enter())
+            {
+                cache.Pool.SetEncodings(table.Slot(pages[i].Row, table.EntryOf(pages[i].Row, pages[i].Page)), Encodings.Full);
+            }
+        }
+
+        return freed;
+    }
+
+    // As many as there is room for, in the pages' order.
+    private int Take(ReadOnlySpan<PageDemotion> pages, Span<int> slots)
+    {
+        using (cache.Pool.Gate.Enter())
+        {
+            for (int i = 0; i < pages.Length; i++)
+            {
+                if (!cache.Room.TryTake(SlotCounts.Of(pages[i].Target, 1), slots.Slice(i, 1)))
+                {
+                    return i;
+                }
+            }
+        }
+
+        return pages.Length;
+    }
+
+    private bool HasBytesFor(int pageClass)
+    {
+        using (cache.Pool.Gate.Enter())
+        {
+            return cache.Room.HasBytesFor(pageClass);
+        }
+    }
+
+    private void Write(SequenceState sequence, ReadOnlySpan<PageDemotion> pages, ReadOnlySpan<int> slots, Span<PageOutcome> outcomes)
+    {
+        bool written = false;
+        try
+        {
+            cache.Writer.Demote(sequence.Table, pages, slots, outcomes);
+            written = true;
+        }
+        finally
+        {
+            using (cache.Pool.Gate.Enter())
+            {
+                for (int i = 0; i < pages.Length; i++)
+                {
+                    if (!written || outcomes[i] == PageOutcome.Kept)
+                    {
+                        cache.Pool.Release(slots[i]);
+                        continue;
+                    }
+
+                    // The block first: the prefix index answers for all pages of a block that a sequence holds.
+                    sequence.Chain?.Drop(pages[i].Page);
+                    sequence.Table.Swap(pages[i].Row, sequence.Table.EntryOf(pages[i].Row, pages[i].Page), slots[i], pages[i].Target);
+                }
+            }
+        }
+    }
+}

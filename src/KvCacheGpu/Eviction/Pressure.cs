@@ -1,0 +1,209 @@
+namespace KvCacheGpu;
+
+/// <summary>
+/// Decides when the evictor is asked, and by how much each sequence has to shrink: after steps down to the watermark, before a step that does not fit.
+/// One per cache with a policy.
+/// </summary>
+internal sealed class Pressure : IDisposable
+{
+    private readonly CacheState _cache;
+    private readonly KvPolicy _policy;
+    private readonly Compactor _compactor;
+    private readonly long _slabBytes;
+
+    /// <param name="cache">The cache.</param>
+    /// <param name="policy">Its policy.</param>
+    /// <param name="slabBytesOfBudget">Bytes of slabs that the configured budget holds beside everything else; null without one: nothing is held to a watermark then.</param>
+    public Pressure(CacheState cache, KvPolicy policy, long? slabBytesOfBudget)
+    {
+        (_cache, _policy, Evictor) = (cache, policy, new Evictor(cache, policy));
+        _compactor = new Compactor(cache.Pool, cache.Room, cache.Writer);
+        (IsBudgeted, _slabBytes) = (slabBytesOfBudget is not null, slabBytesOfBudget ?? 0);
+    }
+
+    /// <summary>Carries out what the policy says of one sequence.</summary>
+    public Evictor Evictor { get; }
+
+    private bool IsBudgeted { get; }
+
+    /// <summary>After a commit: brings pages down to the watermark, out of the step's sequences, in proportion to what each can give.</summary>
+    /// <param name="sequences">The step's, held by it.</param>
+    /// <param name="step">Steps committed.</param>
+    /// <param name="hasSealed">True if the step sealed pages.</param>
+    public void AfterStep(ReadOnlySpan<SequenceState> sequences, long step, bool hasSealed)
+    {
+        foreach (SequenceState sequence in sequences)
+        {
+            sequence.LastStep = _cache.Clock.Tick();
+        }
+
+        if (!hasSealed && step % _cache.Options.PlanEvery != 0 && !_policy.ActsUnasked)
+        {
+            return;
+        }
+
+        long excess = Excess();
+        if (excess > 0)
+        {
+            Share(sequences, excess, mayDemote: true, askAll: _policy.ActsUnasked);
+            return;
+        }
+
+        foreach (SequenceState sequence in sequences)
+        {
+            // A policy that remembers looks on while nothing binds.
+            if (_policy.ActsUnasked || sequence.Scores?.State is not null)
+            {
+                Evictor.Evict(sequence, 0, step);
+            }
+        }
+    }
+
+    /// <summary>Makes way for a step that does not fit: out of its own sequences first, then of idle ones, the least recently stepped first.</summary>
+    /// <param name="sequences">The step's, held by it.</param>
+    /// <param name="refusal">What it lacks.</param>
+    /// <param name="round">How often that was tried before, for this step.</param>
+    /// <returns>True if anything was freed, so that it is worth asking again.</returns>
+    public bool MakeWay(ReadOnlySpan<SequenceState> sequences, in Refusal refusal, int round)
+    {
+        long missing = MissingBytes(refusal);
+        if (missing <= 0 || (round == 0 && EvictableBytes(sequences) < missing))
+        {
+            return false;
+        }
+
+        // Bytes that lie in slabs of another size do not help: ask for more each time.
+        missing = Math.Min(missing << Math.Min(round, 16), _cache.Room.BudgetBytes);
+        bool freed = Free(sequences, missing, mayDemote: true) || Free(sequences, missing, mayDemote: false);
+
+        // What lies scattered is moved together, so that no more has to go; only now, as a step that is refused leaves everything as it was.
+        foreach (SequenceState sequence in freed ? sequences : [])
+        {
+            while (_compactor.Compact(sequence.Table))
+            {
+            }
+        }
+
+        return freed;
+    }
+
+    /// <summary>True if evicting could make a step fit that does not, as far as bytes go.</summary>
+    public bool CouldMakeWay(ReadOnlySpan<SequenceState> sequences, in Refusal refusal) =>
+        MissingBytes(refusal) is > 0 and long missing && EvictableBytes(sequences) >= missing;
+
+    public void Dispose() => Evictor.Dispose();
+
+    private static long MissingBytes(in Refusal refusal) => refusal.Unit == "tokens" ? 0 : Math.Max(refusal.Needed - refusal.Most, 1);
+
+    private bool Free(ReadOnlySpan<SequenceState> sequences, long missing, bool mayDemote)
+    {
+        long freed = Share(sequences, missing, mayDemote, askAll: false);
+        for (long after = -1; freed < missing && NextIdle(sequences, after) is { } idle;)
+        {
+            after = idle.LastStep;
+            if (idle.Gate.TryEnterEviction())
+            {
+                try
+                {
+                    freed += Evictor.Evict(idle, missing - freed, _cache.Clock.NextStep, mayDemote);
+                }
+                finally
+                {
+                    idle.Gate.Leave();
+                }
+            }
+        }
+
+        return freed > 0;
+    }
+
+    // Each gives in proportion to what it can give, the last what is left of it by rounding.
+    private long Share(ReadOnlySpan<SequenceState> sequences, long bytes, bool mayDemote, bool askAll)
+    {
+        using var evictable = new Pooled<long>(sequences.Length);
+        long all = 0;
+        for (int i = 0; i < sequences.Length; i++)
+        {
+            evictable.Span[i] = Evictor.Evictable(sequences[i]);
+            all += evictable.Span[i];
+        }
+
+        long freed = 0;
+        long left = Math.Min(bytes, all);
+        for (int i = 0; i < sequences.Length; i++)
+        {
+            long share = all == 0 ? 0 : (long)Math.Ceiling((double)left * evictable.Span[i] / all);
+            if (share > 0 || askAll)
+            {
+                long given = Evictor.Evict(sequences[i], share, _cache.Clock.NextStep, mayDemote);
+                freed += given;
+                left = Math.Max(0, left - given);
+            }
+
+            all -= evictable.Span[i];
+        }
+
+        return freed;
+    }
+
+    private long Excess()
+    {
+        if (!IsBudgeted)
+        {
+            return 0;
+        }
+
+        using (_cache.Pool.Gate.Enter())
+        {
+            long pages = _cache.Pool.LiveBytes;
+            long room = Math.Min(_cache.Room.BudgetBytes - (_cache.Ledger.Live - pages), _slabBytes);
+            return pages - _cache.Pool.CachedBytes - (long)(_cache.Options.Watermark * room);
+        }
+    }
+
+    // The given ones are the caller's.
+    private long EvictableBytes(ReadOnlySpan<SequenceState> sequences)
+    {
+        long bytes = 0;
+        for (int place = 0; place < _cache.Places; place++)
+        {
+            if (_cache.SequenceAt(place) is not { } sequence)
+            {
+                continue;
+            }
+
+            if (sequences.Contains(sequence))
+            {
+                bytes += Evictor.Evictable(sequence);
+            }
+            else if (sequence.Gate.TryEnterEviction())
+            {
+                try
+                {
+                    bytes += Evictor.Evictable(sequence);
+                }
+                finally
+                {
+                    sequence.Gate.Leave();
+                }
+            }
+        }
+
+        return bytes;
+    }
+
+    private SequenceState? NextIdle(ReadOnlySpan<SequenceState> sequences, long after)
+    {
+        SequenceState? next = null;
+        for (int place = 0; place < _cache.Places; place++)
+        {
+            if (_cache.SequenceAt(place) is { } sequence && sequence.LastStep > after && (next is null || sequence.LastStep < next.LastStep)
+                && !sequences.Contains(sequence))
+            {
+                next = sequence;
+            }
+        }
+
+        return next;
+    }
+}

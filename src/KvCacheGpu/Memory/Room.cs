@@ -1,0 +1,271 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>
+/// Answers whether something fits: a step, a sequence, the pages of a demotion, of a merge, of a snapshot. Everything that takes slots or working
+/// memory comes here, so that there is one answer. Callers are inside of the pool's gate where not said otherwise.
+/// </summary>
+/// <remarks>
+/// <code>
+/// free bytes = budget - bytes in use + pages that only the prefix index names + working memory that no step borrows, beyond the first
+/// a want fits if   its bytes and slots are at most the free bytes, and   its slots find slabs of their size once cached pages are given up
+/// </code>
+/// What is cached, or idle, is given up only when it is taken, never by asking.
+/// </remarks>
+internal sealed class Room : IDisposable
+{
+    private readonly PagePool _pool;
+    private readonly MemoryLedger _ledger;
+    private readonly Func<StepMemory> _newMemory;
+    private readonly Stack<StepMemory> _idle = new();
+    private readonly long _stepBytes;
+    private readonly bool _isBudgeted;
+    private long _budget;
+    private int _reads;
+    private int _stepsWaiting;
+
+    /// <param name="pool">The slots.</param>
+    /// <param name="plan">The budget, the slots that steps leave free.</param>
+    /// <param name="ledger">The bytes in use.</param>
+    /// <param name="newMemory">Makes a step's working memory.</param>
+    /// <param name="slabs">Slabs of the arena.</param>
+    public Room(PagePool pool, BudgetPlan plan, MemoryLedger ledger, Func<StepMemory> newMemory, int slabs)
+    {
+        (_pool, _ledger, _newMemory, Spare) = (pool, ledger, newMemory, plan.Spare);
+        long before = ledger.Live;
+        _idle.Push(NewMemory());
+        _stepBytes = ledger.Live - before;
+        _isBudgeted = plan.Configured is not null;
+        _budget = plan.Configured ?? plan.Unbudgeted(slabs, ledger.Live);
+    }
+
+    /// <summary>Gives up the pages that were used least recently of those that only the prefix index names; false if there are none. Null without prefix reuse.</summary>
+    public Func<bool>? GiveUpCached { get; init; }
+
+    /// <summary>Slots that steps and restores leave free, so that there is always room to make room.</summary>
+    public SlotCounts Spare { get; }
+
+    /// <summary>Bytes that may be in use. Without a configured budget, working memory of steps at once beyond the first is added to it.</summary>
+    public long BudgetBytes => Interlocked.Read(ref _budget);
+
+    // Working memory beyond the first is there because steps ran at once: pages that lack its bytes come first.
+    private long ReclaimableBytes => _isBudgeted ? Math.Max(0, _idle.Count - 1) * _stepBytes : 0;
+
+    // Bytes that lending working memory adds to those in use.
+    private long NewMemoryBytes => _idle.Count > 0 || !_isBudgeted ? 0 : _stepBytes;
+
+    // True if a step or read has to wait for a read to end, which it does by itself: of a configured budget, reads must not take more working
+    // memory than there is, which pages would lack from then on.
+    private bool MustWaitForReads => _reads > 0 && NewMemoryBytes > 0;
+
+    /// <summary>Says what is missing for slots and bytes of bookkeeping, or null if they fit.</summary>
+    /// <param name="what">What it is, for the message.</param>
+    /// <param name="slots">Slots by class, <see cref="Spare"/> counted where they are to stay free.</param>
+    /// <param name="bytes">Bytes beside them.</param>
+    public Refusal? WhyNot(string what, in SlotCounts slots, long bytes = 0)
+    {
+        long free = _budget - _ledger.Live + _pool.CachedBytes + ReclaimableBytes;
+        long wanted = _pool.BytesOf(slots);
+        if (wanted + bytes > free)
+        {
+            // The slabs may hold less than the budget would.
+            long found = wanted == 0 ? free : Math.Min(free - bytes, wanted - _pool.LackingWithoutCached(slots));
+            return new Refusal(what, found, wanted == 0 ? bytes : wanted, "bytes");
+        }
+
+        long lacking = _pool.LackingWithoutCached(slots);
+        return lacking == 0 ? null : new Refusal(what, wanted - lacking, wanted, "bytes in slabs of their size");
+    }
+
+    /// <summary>Says what is missing for a step that takes slots, or null if it fits.</summary>
+    public Refusal? WhyNotStep(in SlotCounts slots)
+    {
+        long memory = MustWaitForReads ? 0 : NewMemoryBytes;
+        if (memory > 0 && WhyNot("working memory of one more step at once", default, memory) is { } refusal)
+        {
+            return refusal with { IsTransient = true };
+        }
+
+        return WhyNot("pages of the step", slots + Spare, memory);
+    }
+
+    /// <summary>Takes slots, each with one reference.</summary>
+    /// <param name="what">What they are for, for the message.</param>
+    /// <param name="counts">How many of each class.</param>
+    /// <param name="slots">Receives them, class after class.</param>
+    /// <param name="leavesSpare">True if <see cref="Spare"/> has to stay free. The default value is false.</param>
+    /// <exception cref="KvOutOfMemoryException">E001: they do not fit; nothing was taken.</exception>
+    public void Take(string what, in SlotCounts counts, Span<int> slots, bool leavesSpare = false)
+    {
+        SlotCounts room = leavesSpare ? counts + Spare : counts;
+        if (WhyNot(what, room) is { } refusal)
+        {
+            throw refusal.ToException();
+        }
+
+        MakeRoom(room, 0);
+        _pool.Take(counts, slots);
+    }
+
+    /// <summary>The same for one slot of a class.</summary>
+    public int Take(string what, int pageClass)
+    {
+        Span<int> slot = stackalloc int[1];
+        Take(what, SlotCounts.Of(pageClass, 1), slot);
+        return slot[0];
+    }
+
+    /// <summary>Takes slots if they fit, of those that steps leave free too.</summary>
+    /// <returns>False if they do not fit; nothing was taken.</returns>
+    public bool TryTake(in SlotCounts counts, Span<int> slots)
+    {
+        if (WhyNot("pages", counts) is not null)
+        {
+            return false;
+        }
+
+        MakeRoom(counts, 0);
+        _pool.Take(counts, slots);
+        return true;
+    }
+
+    /// <summary>Takes a slot of a class outside of one slab, to move a page out of it. Gives nothing up: the page's old slot is free soon.</summary>
+    /// <returns>0 if the budget has no bytes for one more page; the caller knows that there is a slot (<see cref="PagePool.RoomBeside"/>).</returns>
+    public int TakeBeside(int slab, int pageClass) => HasBytesFor(pageClass) ? _pool.TakeBeside(slab, pageClass) : 0;
+
+    /// <summary>True if the budget has bytes for one more page of a class while nothing is given up.</summary>
+    public bool HasBytesFor(int pageClass) => _pool.BytesOf(SlotCounts.Of(pageClass, 1)) <= _budget - _ledger.Live;
+
+    /// <summary>
+    /// Gives up working memory that steps at once had, then cached pages, least recently used first, until slots and bytes are there;
+    /// <see cref="WhyNot"/> has said that they will be.
+    /// </summary>
+    public void MakeRoom(in SlotCounts slots, long bytes)
+    {
+        long wanted = _pool.BytesOf(slots) + bytes;
+        while (ReclaimableBytes > 0 && _ledger.Live + wanted > _budget)
+        {
+            _idle.Pop().Dispose();
+        }
+
+        while ((!_pool.Holds(slots) || _ledger.Live + wanted > _budget) && GiveUpCached?.Invoke() == true)
+        {
+        }
+    }
+
+    /// <summary>
+    /// Takes a step's slots, and lends it the working memory that lists them: <see cref="WhyNotStep"/> has said that they fit.
+    /// </summary>
+    /// <returns>Null if a read holds the last of the working memory for a moment: the caller leaves the gate, calls <see cref="WaitForReads"/>, and asks again.</returns>
+    public StepMemory? TakeForStep(in SlotCounts slots)
+    {
+        if (MustWaitForReads)
+        {
+            return null;
+        }
+
+        MakeRoom(slots + Spare, NewMemoryBytes);
+        StepMemory memory = Rent();
+        try
+        {
+            _pool.Take(slots, memory.Begin(slots));
+            return memory;
+        }
+        catch
+        {
+            memory.Clear();
+            Return(memory);
+            throw;
+        }
+    }
+
+    /// <summary>Takes a step's working memory back.</summary>
+    public void Return(StepMemory memory) => _idle.Push(memory);
+
+    /// <summary>Waits for a read to give its working memory back, before reads that come later. The caller is outside of the gate.</summary>
+    public void WaitForReads()
+    {
+        Interlocked.Increment(ref _stepsWaiting);
+        var wait = default(SpinWait);
+        while (IsWaiting())
+        {
+            wait.SpinOnce();
+        }
+
+        Interlocked.Decrement(ref _stepsWaiting);
+
+        bool IsWaiting()
+        {
+            using (_pool.Gate.Enter())
+            {
+                return MustWaitForReads;
+            }
+        }
+    }
+
+    /// <summary>Lends a read its working memory, or nothing while other reads hold all that there is room for.</summary>
+    /// <returns>Null: the caller leaves the gate, waits a moment, and asks again.</returns>
+    /// <exception cref="KvOutOfMemoryException">E001: steps under way hold all of it.</exception>
+    public StepMemory? BeginRead()
+    {
+        if (MustWaitForReads || Volatile.Read(ref _stepsWaiting) > 0)
+        {
+            return null;
+        }
+
+        if (NewMemoryBytes > 0 && WhyNot("working memory of one more step at once", default, NewMemoryBytes) is { } refusal)
+        {
+            throw (refusal with { IsTransient = true }).ToException();
+        }
+
+        MakeRoom(default, NewMemoryBytes);
+        StepMemory memory = Rent();
+        _reads++;
+        return memory;
+    }
+
+    /// <summary>Takes a read's working memory back.</summary>
+    public void EndRead(StepMemory memory)
+    {
+        _reads--;
+        Return(memory);
+    }
+
+    /// <summary>Gives back the working memory that no step borrows.</summary>
+    public void Dispose()
+    {
+        while (_idle.TryPop(out StepMemory? memory))
+        {
+            memory.Dispose();
+        }
+    }
+
+    private StepMemory Rent()
+    {
+        if (_idle.TryPop(out StepMemory? memory))
+        {
+            return memory;
+        }
+
+        memory = NewMemory();
+        if (!_isBudgeted)
+        {
+            Interlocked.Add(ref _budget, _stepBytes);
+        }
+
+        return memory;
+    }
+
+    private StepMemory NewMemory()
+    {
+        try
+        {
+            return _newMemory();
+        }
+        catch (OutOfMemoryException e)
+        {
+            throw new KvOutOfMemoryException("working memory of a step", _stepBytes == 0 ? "what its kernels take" : $"{_stepBytes} bytes", "less", e);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+using System.Runtime.InteropServices;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>Reads pages back: whole, decoded, or their digests alone. The caller holds the pages.</summary>
+internal sealed class PageReader(KernelTier tier, Gate deviceGate)
+{
+    private const int ReadsAtOnce = 64;
+
+    private readonly KvGeometry _geometry = tier.Shape.Geometry;
+
+    // Signs of the keys' rotation.
+    private float[] KeySigns => field ??= Rotation.Signs(_geometry.KeyWidth, tier.Shape.RotationSeed);
+
+    /// <summary>Copies the words of a page.</summary>
+    public void Read(int slot, Span<int> words)
+    {
+        using (deviceGate.Enter())
+        {
+            tier.Read((long)slot * PageLayout.UnitWords, words);
+        }
+    }
+
+    /// <summary>Decodes the pages of rows that follow each other, in the plain basis.</summary>
+    /// <param name="table">The sequence's table.</param>
+    /// <param name="firstRow">First row.</param>
+    /// <param name="rows">Rows, which list pages of the same tokens.</param>
+    /// <param name="keys"><c>[tokens][rows][key width]</c>, or empty.</param>
+    /// <param name="values"><c>[tokens][rows][value width]</c>, or empty.</param>
+    public void Decode(PageTable table, int firstRow, int rows, Span<float> keys, Span<float> values)
+    {
+        Span<PageRead> reads = stackalloc PageRead[ReadsAtOnce];
+        int pending = 0;
+        using (deviceGate.Enter())
+        {
+            for (int i = 0; i < rows; i++)
+            {
+                int row = firstRow + i;
+                int vector = i;
+                for (int entry = 0; entry < table.Count(row); entry++)
+                {
+                    int tokens = table.TokensIn(row, entry);
+                    reads[pending++] = new PageRead(table.Slot(row, entry), table.PageClass(row, entry), tokens, vector, rows);
+                    vector += tokens * rows;
+                    if (pending == reads.Length)
+                    {
+                        tier.Materialize(reads, keys, values);
+                        pending = 0;
+                    }
+                }
+            }
+
+            tier.Materialize(reads[..pending], keys, values);
+        }
+    }
+
+    /// <summary>Decodes the first tokens of some entries of a row, one after the other.</summary>
+    /// <param name="table">The sequence's table.</param>
+    /// <param name="row">Row.</param>
+    /// <param name="firstEntry">First entry.</param>
+    /// <param name="lastEntry">Last entry: <see cref="ReadsAtOnce"/> at most.</param>
+    /// <param name="tokens">Tokens of each.</param>
+    /// <param name="keys"><c>[entries][tokens][key width]</c>.</param>
+    /// <param name="values"><c>[entries][tokens][value width]</c>.</param>
+    public void Decode(PageTable table, int row, int firstEntry, int lastEntry, int tokens, Span<float> keys, Span<float> values)
+    {
+        Span<PageRead> reads = stackalloc PageRead[lastEntry - firstEntry + 1];
+        for (int i = 0; i < reads.Length; i++)
+        {
+            reads[i] = new PageRead(table.Slot(row, firstEntry + i), table.PageClass(row, firstEntry + i), tokens, i * tokens, 1);
+        }
+
+        using (deviceGate.Enter())
+        {
+            tier.Materialize(reads, keys, values);
+        }
+    }
+
+    /// <summary>Reads the mean and the deviation of a sealed page's keys; of the mean alone if there is no room for the deviation.</summary>
+    /// <returns>False, and nothing is written, if the page carries none: it is open, or its own format could not hold it.</returns>
+    public bool ReadDigest(PageTable table, int row, int entry, Span<float> mean, Span<float> deviation)
+    {
+        if (table.PageClass(row, entry) == KernelShape.Open)
+        {
+            return false;
+        }
+
+        int width = _geometry.KeyWidth;
+        PageLayout layout = tier.Shape.Classes[table.PageClass(row, entry)];
+        long word = (long)table.Slot(row, entry) * PageLayout.UnitWords;
+        Span<int> words = stackalloc int[deviation.IsEmpty ? layout.DigestStride / 2 : layout.DigestStride];
+        Span<int> scales = stackalloc int[layout.ScaleStride / 2];
+        using (deviceGate.Enter())
+        {
+            tier.Read(word + layout.DigestOffset, words);
+            if (layout.KeyFormat.IsCentered())
+            {
+                tier.Read(word + layout.KeyScaleOffset, scales);
+            }
+        }
+
+        ReadOnlySpan<Half> digest = MemoryMarshal.Cast<int, Half>(words);
+        float unit = layout.KeyFormat.IsCentered() ? Mean(MemoryMarshal.Cast<int, Half>(scales)[..table.TokensIn(row, entry)]) : 1;
+        for (int i = 0; i < width; i++)
+        {
+            mean[i] = (float)digest[i] * unit;
+        }
+
+        for (int i = 0; i < width && !deviation.IsEmpty; i++)
+        {
+            deviation[i] = (float)digest[layout.DigestStride + i] * unit;
+        }
+
+        if (layout.KeyFormat.IsRotated())
+        {
+            Rotation.Undo(mean[..width], KeySigns);
+        }
+
+        return true;
+    }
+
+    private static float Mean(ReadOnlySpan<Half> numbers)
+    {
+        float sum = 0;
+        foreach (Half number in numbers)
+        {
+            sum += (float)number;
+        }
+
+        return sum / numbers.Length;
+    }
+}

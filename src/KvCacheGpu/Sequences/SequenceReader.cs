@@ -1,0 +1,175 @@
+using System.Runtime.InteropServices;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>Reads one sequence between steps. The sequence is the caller's.</summary>
+internal readonly struct SequenceReader(CacheState cache, SequenceState sequence)
+{
+    private PageTable Table => sequence.Table;
+
+    private KvGeometry Geometry => cache.Geometry;
+
+    /// <summary>Tokens that a policy dropped: the mean over layers and KV heads.</summary>
+    public double EvictedTokens()
+    {
+        long resident = 0;
+        for (int row = 0; row < Table.Rows; row++)
+        {
+            resident += Table.ResidentTokens(row);
+        }
+
+        return Table.Length - ((double)resident / Table.Rows);
+    }
+
+    /// <summary>Writes the positions of a row's resident tokens, ascending.</summary>
+    /// <returns>How many.</returns>
+    public int PositionsOf(int row, Span<int> positions)
+    {
+        int tokens = Table.ResidentTokens(row);
+        Guard.ThrowIfShorter(positions.Length, tokens, nameof(positions));
+        int written = 0;
+        for (int entry = 0; entry < Table.Count(row); entry++)
+        {
+            written += Table.PositionsOf(row, entry, positions[written..]);
+        }
+
+        return tokens;
+    }
+
+    /// <summary>Decodes the resident tokens of a layer over all KV heads, which must list the same pages.</summary>
+    /// <exception cref="KvUnsupportedException">E009: they list different pages.</exception>
+    public int DecodeLayer(int layer, Span<int> positions, Span<float> keys, Span<float> values)
+    {
+        int firstRow = layer * Geometry.KvHeads;
+        for (int head = 1; head < Geometry.KvHeads; head++)
+        {
+            if (!Table.ListsSamePages(firstRow, firstRow + head))
+            {
+                throw new KvUnsupportedException(
+                    $"Materialize of layer {layer}", "the same pages in every KV head", $"other pages in head {head} than in head 0");
+            }
+        }
+
+        return Decode(firstRow, Geometry.KvHeads, positions, keys, values);
+    }
+
+    /// <summary>Decodes the resident tokens of rows that list the same pages, and tells their positions; what is empty is left out.</summary>
+    /// <returns>Tokens written.</returns>
+    public int Decode(int firstRow, int rows, Span<int> positions, Span<float> keys, Span<float> values)
+    {
+        int tokens = positions.IsEmpty ? Table.ResidentTokens(firstRow) : PositionsOf(firstRow, positions);
+        keys = TargetFor(keys, tokens * rows, Geometry.KeyWidth, nameof(keys));
+        values = TargetFor(values, tokens * rows, Geometry.ValueWidth, nameof(values));
+        cache.Reader.Decode(Table, firstRow, rows, keys, values);
+        return tokens;
+    }
+
+    /// <summary>Decodes one token of a layer over all KV heads.</summary>
+    /// <returns>False if a policy dropped it in some KV head.</returns>
+    public bool TryDecodeToken(int layer, int position, Span<float> keys, Span<float> values)
+    {
+        using var pageKeys = new Pooled<float>(Geometry.PageTokens * Geometry.KeyWidth);
+        using var pageValues = new Pooled<float>(Geometry.PageTokens * Geometry.ValueWidth);
+        for (int head = 0; head < Geometry.KvHeads; head++)
+        {
+            int row = (layer * Geometry.KvHeads) + head;
+            if (!Table.TryFind(row, position, out int entry, out int token))
+            {
+                return false;
+            }
+
+            cache.Reader.Decode(
+                Table, row, entry, entry, token + 1, pageKeys.Span[..((token + 1) * Geometry.KeyWidth)], pageValues.Span[..((token + 1) * Geometry.ValueWidth)]);
+            pageKeys.Span.Slice(token * Geometry.KeyWidth, Geometry.KeyWidth).CopyTo(keys[(head * Geometry.KeyWidth)..]);
+            pageValues.Span.Slice(token * Geometry.ValueWidth, Geometry.ValueWidth).CopyTo(values[(head * Geometry.ValueWidth)..]);
+        }
+
+        return true;
+    }
+
+    /// <summary>The share of attention that each resident page of a query head received from the last token of the last committed step.</summary>
+    /// <returns>Pages written; 0 if the tables hold no such statistics.</returns>
+    public int PageMass(int layer, int queryHead, Span<float> mass)
+    {
+        if (!sequence.Attended[layer])
+        {
+            return 0;
+        }
+
+        int head = queryHead / Geometry.GroupSize;
+        int row = (layer * Geometry.KvHeads) + head;
+        int pages = Table.Count(row);
+        Guard.ThrowIfShorter(mass.Length, pages, nameof(mass));
+        KernelTier tier = cache.Tier;
+        int tableRow = tier.Map.Row(Table.Sequence, layer, head);
+        int inGroup = queryHead % Geometry.GroupSize;
+        Span<int> words = stackalloc int[2];
+        using (cache.DeviceGate.Enter())
+        {
+            tier.Read(tier.Map.LogSumExp + ((long)tableRow * Geometry.GroupSize) + inGroup, words[..1]);
+            float logSumExp = MemoryMarshal.Cast<int, float>(words)[0];
+            for (int entry = 0; entry < pages; entry++)
+            {
+                tier.Read(tier.Map.StatsWord(tableRow, Table.PageIndex(row, entry)) + (2 * inGroup), words);
+                ReadOnlySpan<float> stats = MemoryMarshal.Cast<int, float>(words);
+                mass[entry] = stats[1] == 0 ? 0 : stats[1] * MathF.Exp(stats[0] - logSumExp);
+            }
+        }
+
+        return pages;
+    }
+
+    /// <summary>The share of attention that each resident token of a row would receive from a query.</summary>
+    /// <returns>Tokens written.</returns>
+    public int TokenMass(int row, ReadOnlySpan<float> query, Span<float> mass, Span<int> positions)
+    {
+        int tokens = Table.ResidentTokens(row);
+        Guard.ThrowIfShorter(query.Length, Geometry.KeyWidth, nameof(query));
+        Guard.ThrowIfShorter(mass.Length, tokens, nameof(mass));
+        using var keys = new Pooled<float>(Math.Max(1, tokens * Geometry.KeyWidth));
+        Decode(row, 1, positions, keys.Span, []);
+        double largest = double.NegativeInfinity;
+        for (int token = 0; token < tokens; token++)
+        {
+            mass[token] = (float)(Dot(query, keys.Span.Slice(token * Geometry.KeyWidth, Geometry.KeyWidth)) / Math.Sqrt(Geometry.KeyWidth));
+            largest = Math.Max(largest, mass[token]);
+        }
+
+        double sum = 0;
+        for (int token = 0; token < tokens; token++)
+        {
+            mass[token] = (float)Math.Exp(mass[token] - largest);
+            sum += mass[token];
+        }
+
+        for (int token = 0; token < tokens; token++)
+        {
+            mass[token] = (float)(mass[token] / sum);
+        }
+
+        return tokens;
+    }
+
+    private static double Dot(ReadOnlySpan<float> a, ReadOnlySpan<float> b)
+    {
+        double sum = 0;
+        for (int i = 0; i < b.Length; i++)
+        {
+            sum += (double)a[i] * b[i];
+        }
+
+        return sum;
+    }
+
+    private static Span<float> TargetFor(Span<float> target, int vectors, int width, string name)
+    {
+        if (target.IsEmpty)
+        {
+            return target;
+        }
+
+        Guard.ThrowIfShorter(target.Length, vectors * width, name);
+        return target[..(vectors * width)];
+    }
+}

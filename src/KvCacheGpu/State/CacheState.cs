@@ -1,0 +1,111 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>
+/// Everything that the sequences of one cache share: what it was made with, the arena's pages and who may take them, the prefix index, the sequences
+/// themselves. Data and invariants alone; verbs are in the rooms above.
+/// </summary>
+internal sealed class CacheState
+{
+    private readonly SequenceState?[] _sequences;
+    private volatile bool _isDisposed;
+    private int[]? _windowed;
+
+    public CacheState(KvCacheConfig options, PageClasses classes)
+    {
+        (Options, Classes, Needs) = (options, classes, options.Needs);
+        _sequences = new SequenceState?[options.MaxSequences];
+    }
+
+    /// <summary>The settings that the cache was made with; only <see cref="KvCacheConfig.Watermark"/> changes.</summary>
+    public KvCacheConfig Options { get; }
+
+    /// <summary>Layouts of the pages.</summary>
+    public PageClasses Classes { get; }
+
+    /// <summary>Statistics that plans ask for.</summary>
+    public KvStatistics Needs { get; }
+
+    /// <summary>The model's shape.</summary>
+    public KvGeometry Geometry => Classes.Shape.Geometry;
+
+    /// <summary>The device that it lives on.</summary>
+    public required KvDeviceInfo Device { get; init; }
+
+    /// <summary>The kernels at work, and the arena.</summary>
+    public required KernelTier Tier { get; init; }
+
+    /// <summary>Every byte taken and given back.</summary>
+    public required MemoryLedger Ledger { get; init; }
+
+    /// <summary>The arena's pages.</summary>
+    public required PagePool Pool { get; init; }
+
+    /// <summary>Answers whether something fits.</summary>
+    public required Room Room { get; init; }
+
+    /// <summary>Writes pages.</summary>
+    public required PageWriter Writer { get; init; }
+
+    /// <summary>Reads pages.</summary>
+    public required PageReader Reader { get; init; }
+
+    /// <summary>The blocks that can be found again; null without prefix reuse.</summary>
+    public required PrefixPages? Prefixes { get; init; }
+
+    /// <summary>Formats by layer where layers differ, as prefixes' namespaces say them; else null.</summary>
+    public required string? LayerFormats { get; init; }
+
+    /// <summary>Bytes of bookkeeping of one sequence.</summary>
+    public required long SequenceBytes { get; init; }
+
+    /// <summary>Inside of it pages are read and rewritten outside of launches.</summary>
+    public required Gate DeviceGate { get; init; }
+
+    /// <summary>Inside of it a snapshot is captured: a sequence is handed to the one who waits for it.</summary>
+    public Gate CaptureGate { get; } = new(GateOrder.Capture);
+
+    /// <summary>Counts steps.</summary>
+    public CacheClock Clock { get; } = new();
+
+    /// <summary>Numbers of the tenants.</summary>
+    public TenantOwners Owners { get; } = new();
+
+    /// <summary>Pinned prefixes, by the blocks that each holds; one object for each pin.</summary>
+    public HashSet<int[]> PinnedBlocks { get; } = [];
+
+    /// <summary>True once the cache is being disposed: no sequence and no pin comes any longer.</summary>
+    public bool IsDisposed
+    {
+        get => _isDisposed;
+        set => _isDisposed = value;
+    }
+
+    /// <summary>Places of sequences, live or not.</summary>
+    public int Places => _sequences.Length;
+
+    /// <summary>True if the step that commits next is one that pages are scored by.</summary>
+    public bool IsSampled => (Needs & (KvStatistics.Mass | KvStatistics.Queries)) != 0 && Clock.NextStep % Options.ScoreEvery == 0;
+
+    /// <summary>The sequence at a place, or null.</summary>
+    public SequenceState? SequenceAt(int place) => Volatile.Read(ref _sequences[place]);
+
+    /// <summary>The first place that no sequence has, or -1. The caller is inside of the pool's gate.</summary>
+    public int FreePlace() => Array.IndexOf(_sequences, null);
+
+    /// <summary>Puts a sequence into its place, or takes it out. The caller is inside of the pool's gate.</summary>
+    public void Seat(int place, SequenceState? sequence) => Volatile.Write(ref _sequences[place], sequence);
+
+    /// <summary>True if a layer was attended to through a window: there it matters which positions a page is of.</summary>
+    public bool HasWindow(int layer) => _windowed is { } windowed && Volatile.Read(ref windowed[layer]) != 0;
+
+    /// <summary>Notes that a layer is attended to through a window. Only merging asks for it.</summary>
+    public void NoteWindow(int layer)
+    {
+        if (Options.MergePages)
+        {
+            Volatile.Write(ref LazyInitializer.EnsureInitialized(ref _windowed, () => new int[Geometry.Layers])[layer], 1);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+using System.Runtime.InteropServices;
+
+namespace KvCacheGpu;
+
+/// <summary>The step that has a sequence: who disposes the sequence asks it to end.</summary>
+internal interface ISequenceHolder
+{
+    /// <exception cref="KvConcurrencyException">E006: the calling thread is inside of a call on the step.</exception>
+    void ThrowIfInside();
+
+    /// <summary>Ends the step without a trace.</summary>
+    void Abandon();
+}
+
+/// <summary>A sequence: its tokens, the table of its pages, and all that is known of them. Data and invariants alone; verbs are elsewhere.</summary>
+internal sealed class SequenceState
+{
+    private static readonly Dictionary<string, string> Nothing = [];
+
+    // Managed, and never another sequence's: a span of it may be kept for longer than the sequence.
+    private readonly int[] _tokenIds;
+    private readonly List<int> _segments = [];
+    private ISequenceHolder? _holder;
+
+    public SequenceState(KvSequenceOptions options, PageTable table, int maxTokens, int layers)
+    {
+        (Options, Table) = (options, table);
+        _tokenIds = new int[maxTokens];
+        Attended = new LayerSet(layers);
+    }
+
+    /// <summary>Who uses the sequence.</summary>
+    public SequenceGate Gate { get; } = new();
+
+    /// <summary>Whose it is, and what its prefixes are shared within.</summary>
+    public KvSequenceOptions Options { get; }
+
+    /// <summary>Its pages.</summary>
+    public PageTable Table { get; }
+
+    /// <summary>The blocks that it holds in the prefix index; null without prefix reuse.</summary>
+    public PrefixChain? Chain { get; init; }
+
+    /// <summary>The policy's knowledge of its pages beside what the tables hold; null without a policy.</summary>
+    public SequenceScores? Scores { get; init; }
+
+    /// <summary>Positions that must stay.</summary>
+    public PinnedSpans Pins { get; } = new();
+
+    /// <summary>The layers whose statistics in the tables are of the last committed step.</summary>
+    public LayerSet Attended { get; }
+
+    /// <summary>When it was last stepped or made, on the cache's clock: no two are alike.</summary>
+    public long LastStep { get; set; }
+
+    /// <summary>True if it counts among all that live: it is whole, and its maker hands it out.</summary>
+    public bool IsPublished { get; set; }
+
+    /// <summary>Its name in snapshots, or null.</summary>
+    public string? Name { get; set; }
+
+    /// <summary>The host's metadata in snapshots.</summary>
+    public IReadOnlyDictionary<string, string> Metadata { get; set; } = Nothing;
+
+    /// <summary>
+    /// The positions by which an engine's session knows its tokens, as runs of (first, tokens). Empty, as of every new sequence: the tokens are known by
+    /// their places. Null: restored from a version that did not say.
+    /// </summary>
+    public IReadOnlyList<long>? PositionRuns { get; set; } = [];
+
+    /// <summary>The step that has the sequence, if one does.</summary>
+    public ISequenceHolder? Holder
+    {
+        get => Volatile.Read(ref _holder);
+        set => Volatile.Write(ref _holder, value);
+    }
+
+    /// <summary>Tokens, dropped ones counted; without those of a step that has not been committed.</summary>
+    public int Length => Table.Length;
+
+    /// <summary>Ids of the tokens.</summary>
+    public ReadOnlySpan<int> TokenIds => _tokenIds.AsSpan(0, Table.Length);
+
+    /// <summary>Positions at which segments begin, ascending.</summary>
+    public ReadOnlySpan<int> SegmentStarts => CollectionsMarshal.AsSpan(_segments);
+
+    /// <summary>Keeps the ids of tokens that follow, where no one sees them before the tokens are part of the sequence.</summary>
+    public void HoldTokenIds(ReadOnlySpan<int> ids) => ids.CopyTo(_tokenIds.AsSpan(Table.Length));
+
+    /// <summary>Sets the ids of the first tokens, of a sequence that is being made.</summary>
+    public void SetTokenIds(ReadOnlySpan<int> ids) => ids.CopyTo(_tokenIds);
+
+    /// <summary>Notes that a segment begins with the next token; the first segment and empty ones are not noted.</summary>
+    public void MarkSegment()
+    {
+        if (Table.Length > 0 && (_segments.Count == 0 || _segments[^1] < Table.Length))
+        {
+            _segments.Add(Table.Length);
+        }
+    }
+
+    /// <summary>Adds the starts of segments of a sequence that is being made.</summary>
+    public void AddSegments(IEnumerable<int> starts) => _segments.AddRange(starts);
+
+    /// <summary>Forgets pins and segments of tokens from a length on.</summary>
+    public void ForgetFrom(int length)
+    {
+        Pins.Remove(length, int.MaxValue);
+        _segments.RemoveAll(start => start >= length);
+    }
+
+    /// <summary>Takes over the ids, pins, segments and positions of another sequence, whose pages it shares.</summary>
+    public void CopyFrom(SequenceState other)
+    {
+        other._tokenIds.AsSpan(0, other.Length).CopyTo(_tokenIds);
+        Pins.CopyFrom(other.Pins);
+        _segments.AddRange(other._segments);
+        PositionRuns = other.PositionRuns;
+    }
+}

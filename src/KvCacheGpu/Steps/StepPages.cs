@@ -1,0 +1,159 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>
+/// One sequence's part in a step: the pages that it needs, how its rows grow, how they return to what they were, which pages are sealed. Callers are
+/// inside of the pool's gate where not said otherwise.
+/// </summary>
+internal struct StepPages
+{
+    private PageTable _table;
+    private int _firstOpen;
+
+    /// <summary>Tokens that the step adds.</summary>
+    public int Tokens { get; private set; }
+
+    /// <summary>Slots that a step of so many tokens needs.</summary>
+    public static SlotCounts NeedFor(CacheState cache, PageTable table, int tokens)
+    {
+        KvGeometry geometry = cache.Geometry;
+        int pages = (table.PagesFor(table.Length + tokens) - table.PagesFor(table.Length)) * table.Rows;
+        int seals = Math.Max(0, PageTable.FirstOpenOf(table.Length + tokens, geometry.PageTokens) - FirstOpenOf(table, geometry.PageTokens));
+        int tails = 0;
+        for (int row = 0; row < table.Rows; row++)
+        {
+            tails += MustReplaceTail(cache, table, row) ? 1 : 0;
+        }
+
+        SlotCounts need = SlotCounts.Of(KernelShape.Open, pages + tails);
+        for (int layer = 0; seals > 0 && layer < geometry.Layers; layer++)
+        {
+            need[cache.Classes.SealedIn(layer)] += cache.Classes.SealsInPlace(layer) ? 0 : seals * geometry.KvHeads;
+        }
+
+        return need;
+    }
+
+    /// <summary>Lists pages for the step's tokens; a last page that others see, or that is sealed, is replaced by one to copy into.</summary>
+    /// <param name="cache">The cache.</param>
+    /// <param name="table">The sequence's table.</param>
+    /// <param name="sequence">Place of the sequence in the step.</param>
+    /// <param name="tokens">Tokens.</param>
+    /// <param name="memory">The step's.</param>
+    public void Grow(CacheState cache, PageTable table, int sequence, int tokens, StepMemory memory)
+    {
+        (_table, Tokens, _firstOpen) = (table, tokens, FirstOpenOf(table, cache.Geometry.PageTokens));
+        int firstNew = table.PagesFor(table.Length);
+        int endNew = table.PagesFor(table.Length + tokens);
+        for (int row = 0; row < table.Rows; row++)
+        {
+            if (MustReplaceTail(cache, table, row))
+            {
+                int entry = table.Count(row) - 1;
+                int copy = cache.Writer.Ready(memory.NextSlot(KernelShape.Open), KernelShape.Open, table.Owner);
+                memory.Add(new ReplacedTail
+                {
+                    Sequence = sequence,
+                    Row = row,
+                    Source = table.Slot(row, entry),
+                    Class = table.PageClass(row, entry),
+                    Copy = copy,
+                    Tokens = table.TailTokens,
+                });
+                cache.Pool.SetEncodings(copy, table.EncodingsAs(KernelShape.Open, row, entry));
+                table.Relist(row, entry, copy, KernelShape.Open);
+            }
+
+            for (int page = firstNew; page < endNew; page++)
+            {
+                table.List(row, page, cache.Writer.Ready(memory.NextSlot(KernelShape.Open), KernelShape.Open, table.Owner), KernelShape.Open);
+            }
+        }
+    }
+
+    /// <summary>Takes the step's pages out of the rows, however far they have grown; replaced tails are the step's to put back.</summary>
+    public void Shrink(PageTable table)
+    {
+        for (int row = 0; row < table.Rows; row++)
+        {
+            table.Unlist(row, table.PagesFor(table.Length));
+        }
+
+        Tokens = 0;
+    }
+
+    /// <summary>Adds the pages that the step's tokens leave a page behind to those that it seals. Outside of the gate.</summary>
+    public readonly void AddSeals(CacheState cache, int sequence, StepMemory memory)
+    {
+        int end = PageTable.FirstOpenOf(_table.Length + Tokens, cache.Geometry.PageTokens);
+        for (int row = 0; row < _table.Rows; row++)
+        {
+            int pageClass = _table.SealedIn(row);
+            bool inPlace = cache.Classes.SealsInPlace(row / cache.Geometry.KvHeads);
+            for (int page = _firstOpen; page < end; page++)
+            {
+                int slot = _table.Slot(row, OpenEntryOf(row, page));
+
+                // A fork that shares the page and was first: sealed in place there, or kept since no other format holds it. Two at
+                // once write the same bits, one after the other.
+                bool isSettled = cache.Pool.IsSealed(slot);
+                memory.Add(new SealedPage
+                {
+                    Sequence = sequence,
+                    Row = row,
+                    Page = page,
+                    Source = slot,
+                    Target = inPlace ? slot : cache.Writer.Ready(memory.NextSlot(pageClass), pageClass, _table.Owner),
+                    Class = pageClass,
+                    ScoreWord = cache.Writer.SquaresOf(_table, row, page),
+                    IsSettled = isSettled,
+                    Outcome = isSettled && cache.Pool.ClassOf(slot) == KernelShape.Open ? PageOutcome.Kept : PageOutcome.Written,
+                });
+            }
+        }
+    }
+
+    /// <summary>Lists a page that was sealed.</summary>
+    public readonly void List(CacheState cache, in SealedPage page)
+    {
+        if (page.Outcome == PageOutcome.Written)
+        {
+            _table.Swap(page.Row, OpenEntryOf(page.Row, page.Page), page.Target, page.Class);
+            return;
+        }
+
+        // Kept: sealed as it is, in full precision.
+        cache.Pool.Seal(page.Source, KernelShape.Open);
+        if (page.Target != page.Source)
+        {
+            cache.Pool.Release(page.Target);
+        }
+    }
+
+    /// <summary>Makes the step's tokens part of the sequence, once its sealed pages are listed.</summary>
+    public void Reach(int pageTokens)
+    {
+        int length = _table.Length + Tokens;
+        _table.Reach(length, Math.Max(_firstOpen, PageTable.FirstOpenOf(length, pageTokens)));
+        Tokens = 0;
+    }
+
+    // A sealed last page that is only partly kept is reopened by the step that writes on.
+    private static int FirstOpenOf(PageTable table, int pageTokens) =>
+        table.TailTokens == 0 ? table.FirstOpen : Math.Min(table.FirstOpen, table.Length / pageTokens);
+
+    private static bool MustReplaceTail(CacheState cache, PageTable table, int row)
+    {
+        if (table.TailTokens == 0)
+        {
+            return false;
+        }
+
+        int entry = table.Count(row) - 1;
+        return table.PageClass(row, entry) != KernelShape.Open || !cache.Pool.IsWritable(table.Slot(row, entry));
+    }
+
+    // Open pages are contiguous at the end of a row.
+    private readonly int OpenEntryOf(int row, int page) => _table.Count(row) - _table.PagesFor(_table.Length + Tokens) + page;
+}

@@ -1,0 +1,75 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>What a step tells the policy beside the masses that kernels keep.</summary>
+internal sealed class StepScores(CacheState cache, PlanMemory? plans, SequenceState[] sequences)
+{
+    private bool _isPrefill;
+
+    /// <summary>Begins a step. One of as many tokens as are observed leaves nothing of the window that was observed before.</summary>
+    public void Begin(ReadOnlySpan<int> tokensPerSequence)
+    {
+        _isPrefill = false;
+        for (int i = 0; i < tokensPerSequence.Length && cache.Needs.Has(KvStatistics.WindowMass); i++)
+        {
+            _isPrefill |= tokensPerSequence[i] > 1;
+            if (tokensPerSequence[i] >= cache.Options.ObservedQueries)
+            {
+                Rewrite(sequences[i], repairs: false);
+            }
+        }
+    }
+
+    /// <summary>Sees the queries of a layer, and the output that they got.</summary>
+    public void See(StepMemory memory, ReadOnlySpan<RaggedSequence> ragged, int layer, KvTensor queries, ReadOnlySpan<float> output)
+    {
+        if (_isPrefill)
+        {
+            memory.Batch.Observe(layer, queries, cache.Options.ObservedQueries);
+        }
+
+        for (int i = 0; i < sequences.Length; i++)
+        {
+            sequences[i].Scores?.See(layer, ragged[i], queries, output);
+        }
+    }
+
+    /// <summary>Makes what was seen part of the sequences' scores.</summary>
+    public void Publish(bool isSample)
+    {
+        foreach (SequenceState sequence in sequences)
+        {
+            sequence.Scores?.Publish(isSample);
+        }
+    }
+
+    /// <summary>Takes the marks of refused numbers out of the scores of the pages before them.</summary>
+    public void Repair(bool isSample)
+    {
+        foreach (SequenceState sequence in sequences)
+        {
+            if ((isSample || _isPrefill) && sequence.Scores is not null)
+            {
+                Rewrite(sequence, repairs: true);
+            }
+        }
+    }
+
+    private void Rewrite(SequenceState sequence, bool repairs)
+    {
+        int pages = cache.Geometry.PagesFor(sequence.Length);
+        using (plans!.Gate.Enter())
+        using (cache.DeviceGate.Enter())
+        {
+            if (repairs)
+            {
+                sequence.Scores!.Repair(pages, plans.RowScores);
+            }
+            else
+            {
+                sequence.Scores!.ClearWindow(pages, plans.RowScores);
+            }
+        }
+    }
+}
