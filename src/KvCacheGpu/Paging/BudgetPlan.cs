@@ -6,7 +6,7 @@ namespace KvCacheGpu;
 internal sealed class BudgetPlan
 {
     // The null row, and one to take.
-    private const int FewestBlockRows = 2;
+    private const int FewestBlocks = 2;
     private const int MostSlots = 64;
     private const double TolerableWaste = 0.015;
 
@@ -54,13 +54,13 @@ internal sealed class BudgetPlan
 
     private long Rows => (long)_shape.Geometry.Layers * _shape.Geometry.KvHeads;
 
-    /// <summary>Rows that name every block that sealed pages could hold, and one to take before another is given up.</summary>
-    public int BlockRows(int slabs) => (int)Math.Min(int.MaxValue / 2, FewestBlockRows + ((long)slabs * Slabs.Units / _blockUnits));
+    /// <summary>Blocks of the prefix index: as many as sealed pages can fill, the null block, and one to take before another is given up.</summary>
+    public int Blocks(int slabs) => (int)Math.Min(int.MaxValue / 2, FewestBlocks + ((long)slabs * Slabs.Units / _blockUnits));
 
     /// <summary>Bytes beside the slabs: tables, a step's memory, and every sequence's own bookkeeping.</summary>
     public long FixedBytes =>
         Map.Bytes + _tierBytes
-        + (_config.PrefixReuse ? FewestBlockRows * PrefixPages.MostBytesOfRow(_shape) : 0)
+        + (_config.PrefixReuse ? FewestBlocks * PrefixPages.MostBytesOfBlock(_shape) : 0)
         + StepMemory.BookkeepingBytes(_shape, _config.MostBatched, _config.MaxBatchTokens)
         + PlanBytes + (_config.MaxSequences * SequenceBytes());
 
@@ -113,7 +113,7 @@ internal sealed class BudgetPlan
     /// <summary>Bytes in use once a cache of so many slabs was made.</summary>
     public long CreatedBytes(int slabs) =>
         Map.Bytes + _tierBytes + PlanBytes + PagePool.BookkeepingBytes(Slabs, slabs)
-        + (_config.PrefixReuse ? PrefixPages.BookkeepingBytes(BlockRows(slabs), _shape) : 0)
+        + (_config.PrefixReuse ? PrefixPages.BookkeepingBytes(Blocks(slabs), _shape) : 0)
         + StepMemory.BookkeepingBytes(_shape, _config.MostBatched, _config.MaxBatchTokens);
 
     /// <summary>What a cache without a budget may come to.</summary>
@@ -156,7 +156,7 @@ internal sealed class BudgetPlan
     }
 
     private long SlabBytes(SlabShape slabs) => slabs.BytesWithBookkeeping
-        + (_config.PrefixReuse ? ((slabs.Units * PrefixPages.MostBytesOfRow(_shape)) + _blockUnits - 1) / _blockUnits : 0);
+        + (_config.PrefixReuse ? ((slabs.Units * PrefixPages.MostBytesOfBlock(_shape)) + _blockUnits - 1) / _blockUnits : 0);
 
     private long[] FewestSlots()
     {

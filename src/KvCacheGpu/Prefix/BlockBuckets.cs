@@ -1,53 +1,53 @@
 namespace KvCacheGpu;
 
-/// <summary>Rows by a hash of theirs, in native chains; several rows may have the same, the oldest comes first.</summary>
-internal sealed unsafe class RowBuckets(int* heads, int buckets, BlockRow* rows, bool byParent)
+/// <summary>Finds blocks by their hash or by their parent's, in chains in native memory. Several blocks may have the same hash; the oldest comes first.</summary>
+internal sealed unsafe class BlockBuckets(int* heads, int buckets, IndexedBlock* blocks, bool byParent)
 {
-    /// <summary>Buckets that serve a number of rows: a power of two.</summary>
-    public static int CountFor(int rows) => (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)rows);
+    /// <summary>The number of buckets for a number of blocks: a power of two.</summary>
+    public static int CountFor(int blocks) => (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)blocks);
 
-    /// <summary>The oldest row with a hash, or 0.</summary>
+    /// <summary>The oldest block with a hash, or 0.</summary>
     public int First(in BlockHash key) => Seek(Head(key), key);
 
-    /// <summary>The next row with the hash of this one, or 0.</summary>
-    public int After(int row) => Seek(Next(row), Key(row));
+    /// <summary>The next block with the same hash as this one, or 0.</summary>
+    public int After(int block) => Seek(Next(block), Key(block));
 
-    public void Add(int row)
+    public void Add(int block)
     {
-        ref int link = ref Head(Key(row));
+        ref int link = ref Head(Key(block));
         while (link != 0)
         {
             link = ref Next(link);
         }
 
-        link = row;
-        Next(row) = 0;
+        link = block;
+        Next(block) = 0;
     }
 
-    public void Remove(int row)
+    public void Remove(int block)
     {
-        ref int link = ref Head(Key(row));
-        while (link != row)
+        ref int link = ref Head(Key(block));
+        while (link != block)
         {
             link = ref Next(link);
         }
 
-        link = Next(row);
+        link = Next(block);
     }
 
-    private int Seek(int row, in BlockHash key)
+    private int Seek(int block, in BlockHash key)
     {
-        while (row != 0 && Key(row) != key)
+        while (block != 0 && Key(block) != key)
         {
-            row = Next(row);
+            block = Next(block);
         }
 
-        return row;
+        return block;
     }
 
     private ref int Head(in BlockHash key) => ref heads[key.GetHashCode() & (buckets - 1)];
 
-    private ref int Next(int row) => ref byParent ? ref rows[row].NextByParent : ref rows[row].NextByHash;
+    private ref int Next(int block) => ref byParent ? ref blocks[block].NextByParent : ref blocks[block].NextByHash;
 
-    private ref BlockHash Key(int row) => ref byParent ? ref rows[row].Parent : ref rows[row].Hash;
+    private ref BlockHash Key(int block) => ref byParent ? ref blocks[block].Parent : ref blocks[block].Hash;
 }

@@ -1,89 +1,99 @@
 namespace KvCacheGpu;
 
-/// <content>Looking up, and letting go of parts of what sequences stored.</content>
-internal sealed unsafe partial class BlockIndex
+/// <summary>The longest stored prefix that a look-up found.</summary>
+/// <param name="Blocks">Number of blocks written: whole blocks, then one that was hit in part, if any.</param>
+/// <param name="Tokens">Number of tokens that they cover.</param>
+/// <param name="PartialTokens">Number of tokens of the last block that were hit, fewer than it holds or than a page; 0 if only whole blocks were hit.</param>
+internal readonly record struct BlockMatch(int Blocks, int Tokens, int PartialTokens)
 {
-    private readonly List<PrefixEvent>? _events;
+    /// <summary>Number of blocks that were hit as a whole.</summary>
+    public int WholeBlocks => PartialTokens > 0 ? Blocks - 1 : Blocks;
+}
 
-    /// <summary>Finds the longest stored prefix of token ids. Changes nothing.</summary>
-    /// <param name="root">Hash of the namespace.</param>
-    /// <param name="ids">Token ids.</param>
-    /// <param name="rows">Receives the rows, first block first: room for one per page that the ids touch.</param>
-    /// <param name="partial">
-    /// Whether a block may be hit in part: after the whole blocks, the stored block that shares the most first tokens with what is
-    /// left, whole or itself a part of a page. Its holder copies it before writing on.
-    /// </param>
-    public BlockMatch Match(in BlockHash root, ReadOnlySpan<int> ids, Span<int> rows, bool partial = false)
+/// <summary>The published blocks of a <see cref="BlockIndex"/>, by their hash and by their parent's, with the token ids that they cover.</summary>
+internal sealed unsafe class BlockLookup
+{
+    private readonly IndexedBlock* _blocks;
+    private readonly int* _tokens;
+    private readonly int _pageTokens;
+    private readonly BlockBuckets _byHash;
+    private readonly BlockBuckets _byParent;
+
+    /// <summary>Makes a look-up without published blocks.</summary>
+    /// <param name="blocks">The index's blocks.</param>
+    /// <param name="count">Number of blocks, the null block counted.</param>
+    /// <param name="pageTokens">Tokens of a whole block.</param>
+    /// <param name="memory">Zeroed memory, <see cref="Bytes"/> bytes, which the caller frees.</param>
+    public BlockLookup(IndexedBlock* blocks, int count, int pageTokens, int* memory)
+    {
+        _blocks = blocks;
+        _tokens = memory;
+        _pageTokens = pageTokens;
+        int buckets = BlockBuckets.CountFor(count);
+        int* heads = _tokens + ((long)count * pageTokens);
+        _byHash = new BlockBuckets(heads, buckets, blocks, byParent: false);
+        _byParent = new BlockBuckets(heads + buckets, buckets, blocks, byParent: true);
+    }
+
+    /// <summary>Bytes of native memory for a number of blocks: token ids and hash buckets.</summary>
+    public static long Bytes(int count, int pageTokens) => (((long)count * pageTokens) + (2L * BlockBuckets.CountFor(count))) * sizeof(int);
+
+    /// <summary>The oldest block with a hash, or 0.</summary>
+    public int Find(in BlockHash hash) => _byHash.First(hash);
+
+    /// <summary>The token ids that a block's hash covers.</summary>
+    public ReadOnlySpan<int> TokensOf(int block) => new(_tokens + ((long)block * _pageTokens), _blocks[block].Tokens);
+
+    /// <inheritdoc cref="BlockIndex.Match"/>
+    public BlockMatch Match(in BlockHash root, ReadOnlySpan<int> ids, Span<int> blocks, bool partial)
     {
         BlockHash parent = root;
         int whole = 0;
-        while (_sharing && ids.Length - (whole * PageTokens) >= PageTokens)
+        while (ids.Length - (whole * _pageTokens) >= _pageTokens)
         {
-            BlockHash hash = BlockHash.Next(parent, ids.Slice(whole * PageTokens, PageTokens));
-            int row = _byHash.First(hash);
-            if (row == 0)
+            BlockHash hash = BlockHash.Next(parent, ids.Slice(whole * _pageTokens, _pageTokens));
+            int block = _byHash.First(hash);
+            if (block == 0)
             {
                 break;
             }
 
-            rows[whole++] = row;
+            blocks[whole++] = block;
             parent = hash;
         }
 
         int most = 0;
-        ReadOnlySpan<int> rest = ids[(whole * PageTokens)..];
-        for (int row = partial && !rest.IsEmpty ? _byParent.First(parent) : 0; row != 0; row = _byParent.After(row))
+        ReadOnlySpan<int> rest = ids[(whole * _pageTokens)..];
+        for (int block = partial && !rest.IsEmpty ? _byParent.First(parent) : 0; block != 0; block = _byParent.After(block))
         {
-            int common = rest.CommonPrefixLength(TokensOf(row));
+            int common = rest.CommonPrefixLength(TokensOf(block));
             if (common > most)
             {
-                (most, rows[whole]) = (common, row);
+                (most, blocks[whole]) = (common, block);
             }
         }
 
-        return new BlockMatch(most > 0 ? whole + 1 : whole, (whole * PageTokens) + most, most);
+        return new BlockMatch(most > 0 ? whole + 1 : whole, (whole * _pageTokens) + most, most);
     }
 
-    /// <summary>The oldest row with a hash, or 0.</summary>
-    public int Find(in BlockHash hash) => _byHash.First(hash);
-
-    /// <summary>The token ids that a row's hash covers.</summary>
-    public ReadOnlySpan<int> TokensOf(int row) => new(_tokens + ((long)row * PageTokens), _rows[row].Tokens);
-
-    /// <summary>Forgets what is stored of a sequence beyond a length, as far as no one holds it.</summary>
-    /// <param name="root">Hash of the namespace.</param>
-    /// <param name="ids">Token ids of the sequence.</param>
-    /// <param name="length">Tokens to keep; a block that goes on beyond them is forgotten.</param>
-    public void TruncateBranch(in BlockHash root, ReadOnlySpan<int> ids, int length)
+    /// <summary>Gives a block its hash, so that it can be found.</summary>
+    /// <param name="block">A block without a hash.</param>
+    /// <param name="parent">Hash of the block before it, or of the namespace.</param>
+    /// <param name="hash">The block's hash.</param>
+    /// <param name="ids">The token ids that the hash covers, at most a page.</param>
+    public void Add(int block, in BlockHash parent, in BlockHash hash, ReadOnlySpan<int> ids)
     {
-        int[] rows = new int[(ids.Length / PageTokens) + 1];
-        BlockMatch match = Match(root, ids, rows, partial: true);
-        bool isOwnTail = match.PartialTokens > 0 && match.Tokens == ids.Length && _rows[rows[match.Rows - 1]].Tokens == match.PartialTokens;
-        for (int i = (isOwnTail ? match.Rows : match.WholeRows) - 1; i >= length / PageTokens; i--)
-        {
-            if (_rows[rows[i]].References == 0 && (i * PageTokens) + _rows[rows[i]].Tokens > length)
-            {
-                Discard(rows[i]);
-            }
-        }
+        (_blocks[block].Hash, _blocks[block].Parent, _blocks[block].Tokens) = (hash, parent, ids.Length);
+        ids.CopyTo(new Span<int>(_tokens + ((long)block * _pageTokens), _pageTokens));
+        _byHash.Add(block);
+        _byParent.Add(block);
     }
 
-    /// <summary>Releases the rows of a sequence that lie wholly before a sliding window, and puts the null row in their place.</summary>
-    /// <param name="table">The sequence's rows.</param>
-    /// <param name="computed">Tokens computed; the next one sees the last <paramref name="window"/> with itself.</param>
-    /// <param name="window">Tokens of the window, at least 1.</param>
-    public void ReleaseOutsideWindow(Span<int> table, int computed, int window)
+    /// <summary>Takes the hash of a block, so that it can no longer be found.</summary>
+    public void Remove(int block)
     {
-        Span<int> outside = table[..Math.Clamp((computed - window + 1) / PageTokens, 0, table.Length)];
-        Release(outside);
-        outside.Clear();
-    }
-
-    /// <summary>The events since the last call, oldest first.</summary>
-    public PrefixEvent[] TakeEvents()
-    {
-        PrefixEvent[] events = [.. _events ?? []];
-        _events?.Clear();
-        return events;
+        _byHash.Remove(block);
+        _byParent.Remove(block);
+        (_blocks[block].Hash, _blocks[block].Parent, _blocks[block].Tokens) = (default, default, 0);
     }
 }

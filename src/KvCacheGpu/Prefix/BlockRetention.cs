@@ -1,104 +1,57 @@
 namespace KvCacheGpu;
 
-/// <content>What stays longer: pins, priorities and their decay.</content>
-internal sealed unsafe partial class BlockIndex
+/// <summary>Puts blocks that nobody holds into the free lists by their priority, and returns the priority to the default when its time is over.</summary>
+internal sealed unsafe class BlockRetention(IndexedBlock* blocks, int count, FreeBlocks free, TimeProvider time)
 {
-    private const int MostExpiringPerRow = 4;
+    private const int MostExpiringPerBlock = 4;
 
     private readonly PriorityQueue<int, long> _expiring = new();
 
-    /// <summary>Protects rows from eviction until <see cref="Unpin"/>; pins count.</summary>
-    public void Pin(ReadOnlySpan<int> rows)
+    /// <summary>Puts a hashed block that its last holder has released into the list of its priority.</summary>
+    public void Shelve(int block)
     {
-        foreach (int row in rows)
+        free.PushBack(block, FreeBlocks.ListOf(blocks[block].Priority));
+        blocks[block].Expires = 0;
+        if (blocks[block].Milliseconds > 0)
         {
-            Hold(row);
-            _rows[row].Pins++;
-        }
-    }
-
-    /// <summary>Takes back one pin of each row.</summary>
-    /// <exception cref="InvalidOperationException">A row has no pin; nothing has changed.</exception>
-    public void Unpin(ReadOnlySpan<int> rows)
-    {
-        foreach (int row in rows)
-        {
-            if (_rows[row].Pins == 0)
-            {
-                throw new InvalidOperationException($"expected a pinned row, got row {row} without a pin");
-            }
-        }
-
-        foreach (int row in rows)
-        {
-            _rows[row].Pins--;
-        }
-
-        ReleaseHeld(rows);
-    }
-
-    /// <summary>Sets how a held row ranks once no one holds it.</summary>
-    /// <param name="row">A held row.</param>
-    /// <param name="priority">0..100.</param>
-    /// <param name="milliseconds">How long, counted from the last release; 0 for ever.</param>
-    public void SetRetention(int row, int priority, int milliseconds = 0) =>
-        (_rows[row].Priority, _rows[row].Milliseconds) = (priority, milliseconds);
-
-    /// <summary>The row's priority now.</summary>
-    public int PriorityOf(int row)
-    {
-        Decay();
-        return _rows[row].Priority;
-    }
-
-    /// <summary>Whether a row is worth a place in the next tier when it is evicted; below the default priority it is dropped.</summary>
-    public bool IsWorthOffloading(int row) => PriorityOf(row) >= DefaultPriority;
-
-    private void Shelve(int row)
-    {
-        ProtectedTokens -= _rows[row].Tokens;
-        EvictableTokens += _rows[row].Tokens;
-        _free.PushBack(row, FreeRows.ListOf(_rows[row].Priority));
-        _rows[row].Expires = 0;
-        if (_rows[row].Milliseconds > 0)
-        {
-            _rows[row].Expires = Now() + _rows[row].Milliseconds;
-            _expiring.Enqueue(row, _rows[row].Expires);
-            if (_expiring.Count > MostExpiringPerRow * Rows)
+            blocks[block].Expires = Now() + blocks[block].Milliseconds;
+            _expiring.Enqueue(block, blocks[block].Expires);
+            if (_expiring.Count > MostExpiringPerBlock * count)
             {
                 KeepCurrentExpiries();
             }
         }
     }
 
-    // Entries of rows that were revived or taken since are found out by their time, instead of being searched for.
-    private void Decay()
+    /// <summary>Returns the priorities whose time is over to the default; the free lists are in order afterwards.</summary>
+    public void Decay()
     {
+        // An entry of a block that was revived or taken since is recognised by its time, which is cheaper than to search for it then.
         long now = _expiring.Count == 0 ? 0 : Now();
-        while (_expiring.TryPeek(out int row, out long expires) && expires <= now)
+        while (_expiring.TryPeek(out int block, out long expires) && expires <= now)
         {
             _expiring.Dequeue();
-            if (_rows[row].References == 0 && _rows[row].Expires == expires)
+            if (blocks[block].References == 0 && blocks[block].Expires == expires)
             {
-                _free.Remove(row);
-                (_rows[row].Priority, _rows[row].Milliseconds, _rows[row].Expires) = (DefaultPriority, 0, 0);
-                _free.PushBack(row, FreeRows.ListOf(DefaultPriority));
+                free.Remove(block);
+                (blocks[block].Priority, blocks[block].Milliseconds, blocks[block].Expires) = (BlockIndex.DefaultPriority, 0, 0);
+                free.PushBack(block, FreeBlocks.ListOf(BlockIndex.DefaultPriority));
             }
         }
     }
 
-    // Rows that are hit again and again leave an entry each time.
+    // Blocks that are hit again and again leave an entry each time.
     private void KeepCurrentExpiries()
     {
         _expiring.Clear();
-        for (int row = 1; row < Rows; row++)
+        for (int block = 1; block < count; block++)
         {
-            if (_rows[row].References == 0 && _rows[row].Expires > 0)
+            if (blocks[block].References == 0 && blocks[block].Expires > 0)
             {
-                _expiring.Enqueue(row, _rows[row].Expires);
+                _expiring.Enqueue(block, blocks[block].Expires);
             }
         }
     }
 
-    private long Now() => (long)(_time.GetTimestamp() * 1000.0 / _time.TimestampFrequency);
+    private long Now() => (long)(time.GetTimestamp() * 1000.0 / time.TimestampFrequency);
 }

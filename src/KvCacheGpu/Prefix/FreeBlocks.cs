@@ -1,12 +1,12 @@
 namespace KvCacheGpu;
 
 /// <summary>
-/// The rows that no one holds, in the order in which they are taken: those without a hash first, then by priority, then the least
-/// recently used. The free list is the eviction order; there is no other.
+/// The blocks that no one holds, in the order in which they are taken: those without a hash first, then by priority, then the least
+/// recently used. The order of these lists is the order of eviction; there is no other.
 /// </summary>
-internal sealed unsafe class FreeRows(BlockRow* rows)
+internal sealed unsafe class FreeBlocks(IndexedBlock* blocks)
 {
-    /// <summary>The list of rows that hold nothing worth keeping.</summary>
+    /// <summary>The list of blocks that hold nothing worth keeping.</summary>
     public const int Unhashed = 0;
 
     private const int Lists = BlockIndex.HighestPriority + 2;
@@ -15,61 +15,62 @@ internal sealed unsafe class FreeRows(BlockRow* rows)
     private readonly int[] _last = new int[Lists];
     private UInt128 _filled;
 
-    /// <summary>Rows in all lists.</summary>
+    /// <summary>Number of blocks in all lists.</summary>
     public int Count { get; private set; }
 
-    /// <summary>The row to be taken next, or 0.</summary>
+    /// <summary>The block to be taken next, or 0.</summary>
     public int First => FirstFrom(_filled);
 
-    /// <summary>The row to be evicted next: the first that has a hash, or 0.</summary>
+    /// <summary>The block to be evicted next: the first that has a hash, or 0.</summary>
     public int FirstHashed => FirstFrom(_filled & ~UInt128.One);
 
+    /// <summary>The list of hashed blocks of a priority.</summary>
     public static int ListOf(int priority) => priority + 1;
 
-    public void PushFront(int row, int list)
+    public void PushFront(int block, int list)
     {
         int first = _first[list];
-        (rows[row].Previous, rows[row].Next, rows[row].List) = (0, first, list);
-        _first[list] = row;
+        (blocks[block].Previous, blocks[block].Next, blocks[block].List) = (0, first, list);
+        _first[list] = block;
         if (first == 0)
         {
-            _last[list] = row;
+            _last[list] = block;
         }
         else
         {
-            rows[first].Previous = row;
+            blocks[first].Previous = block;
         }
 
         Added(list);
     }
 
-    public void PushBack(int row, int list)
+    public void PushBack(int block, int list)
     {
         int last = _last[list];
-        (rows[row].Previous, rows[row].Next, rows[row].List) = (last, 0, list);
-        _last[list] = row;
+        (blocks[block].Previous, blocks[block].Next, blocks[block].List) = (last, 0, list);
+        _last[list] = block;
         if (last == 0)
         {
-            _first[list] = row;
+            _first[list] = block;
         }
         else
         {
-            rows[last].Next = row;
+            blocks[last].Next = block;
         }
 
         Added(list);
     }
 
-    public void Remove(int row)
+    public void Remove(int block)
     {
-        (int before, int after, int list) = (rows[row].Previous, rows[row].Next, rows[row].List);
+        (int before, int after, int list) = (blocks[block].Previous, blocks[block].Next, blocks[block].List);
         if (before == 0)
         {
             _first[list] = after;
         }
         else
         {
-            rows[before].Next = after;
+            blocks[before].Next = after;
         }
 
         if (after == 0)
@@ -78,7 +79,7 @@ internal sealed unsafe class FreeRows(BlockRow* rows)
         }
         else
         {
-            rows[after].Previous = before;
+            blocks[after].Previous = before;
         }
 
         Count--;
@@ -86,21 +87,6 @@ internal sealed unsafe class FreeRows(BlockRow* rows)
         {
             _filled &= ~(UInt128.One << list);
         }
-    }
-
-    /// <summary>All rows in the order in which they are taken.</summary>
-    public int[] InOrder()
-    {
-        var order = new List<int>(Count);
-        foreach (int first in _first)
-        {
-            for (int row = first; row != 0; row = rows[row].Next)
-            {
-                order.Add(row);
-            }
-        }
-
-        return [.. order];
     }
 
     private int FirstFrom(UInt128 lists) => lists == 0 ? 0 : _first[(int)UInt128.TrailingZeroCount(lists)];
