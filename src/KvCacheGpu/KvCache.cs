@@ -60,7 +60,7 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
             Pool = new PagePool(_plan.Slabs, _plan.Map.FirstPageUnit, slabs, _ledger);
             Eviction = Settings.Policy is { } policy ? new EvictionPlan(this, policy, _ledger) : null;
             _scrub = new PageScrub(Tier, DeviceGate, Pool, Settings.PoisonPages);
-            Prefixes = Settings.PrefixReuse ? new PrefixPages(_plan.BlockRows(slabs), shape, Pool, _ledger, Settings.PrefixEvents, Classes.IsExact) : null;
+            Prefixes = Settings.PrefixReuse ? new PrefixPages(_plan.Blocks(slabs), shape, Pool, _ledger, Settings.PrefixEvents, Classes.IsExact) : null;
             long before = _ledger.Live;
             _idleSteps.Push(NewStepMemory());
             _stepBytes = _ledger.Live - before;
@@ -259,7 +259,7 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
             _givenBack = true;
             foreach (KvPrefixPin pin in _pins)
             {
-                Prefixes?.Unpin(pin.Rows);
+                Prefixes?.Unpin(pin.Blocks);
             }
 
             _pins.Clear();

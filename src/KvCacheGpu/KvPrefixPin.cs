@@ -1,16 +1,16 @@
 namespace KvCacheGpu;
 
-/// <summary>Keeps a resident prefix from being given up until it is disposed. Pins count; sequences come and go meanwhile.</summary>
+/// <summary>Keeps a resident prefix until it is disposed, whichever sequences come and go. Pins of the same prefix count.</summary>
 public sealed class KvPrefixPin : IDisposable
 {
     private readonly KvCache _cache;
 
-    internal KvPrefixPin(KvCache cache, int[] rows, int tokens) => (_cache, Rows, Tokens) = (cache, rows, tokens);
+    internal KvPrefixPin(KvCache cache, int[] blocks, int tokens) => (_cache, Blocks, Tokens) = (cache, blocks, tokens);
 
-    /// <summary>Tokens that stay: whole pages.</summary>
+    /// <summary>Number of tokens that stay, in whole pages.</summary>
     public int Tokens { get; }
 
-    internal int[] Rows { get; }
+    internal int[] Blocks { get; }
 
     /// <summary>Takes the pin back.</summary>
     public void Dispose() => _cache.Unpin(this);

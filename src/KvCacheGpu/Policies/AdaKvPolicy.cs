@@ -1,8 +1,8 @@
 namespace KvCacheGpu;
 
 /// <summary>
-/// Lets heads share a budget: each row's scores are taken as parts of their sum, every head keeps a floor, and beyond it the lowest parts go,
-/// whichever head they are of.
+/// Lets heads share a budget: each row's scores become parts of their sum, every head keeps a floor, and beyond it the pages of the lowest
+/// parts are dropped, whichever head they belong to.
 /// </summary>
 /// <remarks>Source: Ada-KV (Feng et al. 2024), with its safeguard of 20 %. Scores below 0 are first raised so that the row's least is 0.</remarks>
 public sealed class AdaKvPolicy : RankedPolicy
@@ -12,7 +12,7 @@ public sealed class AdaKvPolicy : RankedPolicy
 
     /// <summary>Wraps a scorer, and takes over its sinks, window and segment floor.</summary>
     /// <param name="inner">Scores the pages.</param>
-    /// <param name="floor">Part of its even share that every head keeps, 0..1. The default value is 0.2.</param>
+    /// <param name="floor">Part of an even share of the pages that every head keeps, 0..1. The default value is 0.2.</param>
     public AdaKvPolicy(RankedPolicy inner, float floor = 0.2f)
     {
         ArgumentNullException.ThrowIfNull(inner);
@@ -20,7 +20,7 @@ public sealed class AdaKvPolicy : RankedPolicy
         (SinkTokens, WindowTokens, SegmentFloor) = (inner.SinkTokens, inner.WindowTokens, inner.SegmentFloor);
     }
 
-    /// <summary>Whether the layers share one budget too. The default value is false, as in the paper: the heads of each layer do.</summary>
+    /// <summary>True if the layers share one budget too. The default value is false, as in the paper: only the heads of a layer share one.</summary>
     public bool AcrossLayers { get; init; }
 
     /// <inheritdoc/>
@@ -43,7 +43,7 @@ public sealed class AdaKvPolicy : RankedPolicy
 
     private protected override int RowsPerGroup(in KvPages pages) => AcrossLayers ? pages.Rows : pages.Geometry.KvHeads;
 
-    // What has no finite score keeps it: last of all, or first.
+    // A score that is not finite stays as it is, so that its page is the first to go, or the last.
     private static void Normalise(Span<float> scores)
     {
         float least = 0;
@@ -67,7 +67,7 @@ public sealed class AdaKvPolicy : RankedPolicy
         }
         else
         {
-            // A row without information: even parts.
+            // The row says nothing about its pages: even parts.
             float part = 1f / Math.Max(1, scores.Length);
             for (int i = 0; i < scores.Length; i++)
             {

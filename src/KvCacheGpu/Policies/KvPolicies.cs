@@ -7,19 +7,19 @@ public static class KvPolicies
 {
     private const string Wrapper = "adakv";
 
-    /// <summary>Newest tokens that "window" keeps.</summary>
+    /// <summary>Number of newest tokens that "window" keeps.</summary>
     public const int WindowTokens = 1024;
 
-    /// <summary>What <see cref="TryParse"/> takes. "adakv" wraps h2o; "adakv:NAME" any other that ranks, "adakv:snapkv".</summary>
+    /// <summary>The names that <see cref="TryParse"/> takes. "adakv" wraps h2o; "adakv:NAME" wraps any other scorer, as in "adakv:snapkv".</summary>
     public static IReadOnlyList<string> Names { get; } =
     [
         "none", "window", "lru", "lfu", "h2o", "tova", "snapkv", "keydiff", "expected-attention", "dropkv", Wrapper, "random", "adaptive",
     ];
 
-    /// <summary>Makes a policy of its name, with its defaults.</summary>
+    /// <summary>Makes the policy that a name stands for, with its default values.</summary>
     /// <param name="name">One of <see cref="Names"/>, or "adakv:NAME"; upper and lower case are the same.</param>
     /// <param name="policy">The policy; null for "none", which keeps everything, and for an unknown name.</param>
-    /// <returns>Whether the name is known.</returns>
+    /// <returns>True if the name is known.</returns>
     public static bool TryParse([NotNullWhen(true)] string? name, out KvPolicy? policy)
     {
         string lower = name?.ToLowerInvariant() ?? "";

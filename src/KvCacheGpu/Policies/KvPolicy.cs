@@ -3,18 +3,18 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>
-/// Decides which pages of a sequence go and which shrink. Pure: the same pages, bytes and state always give the same plan; knows no
-/// device, moves nothing. One policy serves every sequence of a cache, from several threads.
+/// Decides which pages of a sequence are dropped and which are demoted. It is pure: the same pages, bytes and state always give the same plan,
+/// it knows no device and changes no page. One policy serves every sequence of a cache, from several threads.
 /// </summary>
 public abstract class KvPolicy
 {
-    /// <summary>What it reads of pages beyond their places and bytes. The default value is <see cref="KvStatistics.None"/>.</summary>
+    /// <summary>The statistics that it reads beyond the places and bytes of pages. The default value is <see cref="KvStatistics.None"/>.</summary>
     public virtual KvStatistics Needs => KvStatistics.None;
 
-    /// <summary>Lambda of <see cref="KvPages.Mass"/> and <see cref="KvPages.Peak"/>, per sampled step, above 0 and at most 1. The default value is 1: all steps weigh alike.</summary>
+    /// <summary>Lambda of <see cref="KvPages.Mass"/> and <see cref="KvPages.Peak"/>, per sampled step, above 0 and at most 1. The default value is 1: all steps have the same weight.</summary>
     public virtual float Decay => 1f;
 
-    /// <summary>First tokens whose pages are fixed, 0 or more. The default value is 4, as in StreamingLLM.</summary>
+    /// <summary>Number of first tokens whose pages are fixed, 0 or more. The default value is 4, as in StreamingLLM.</summary>
     public int SinkTokens
     {
         get;
@@ -25,7 +25,7 @@ public abstract class KvPolicy
         }
     } = 4;
 
-    /// <summary>Newest tokens whose pages are fixed, at least 1. The default value is 64.</summary>
+    /// <summary>Number of newest tokens whose pages are fixed, at least 1. The default value is 64.</summary>
     public int WindowTokens
     {
         get;
@@ -36,12 +36,12 @@ public abstract class KvPolicy
         }
     } = 64;
 
-    /// <summary>Whether it drops pages after a step although no bytes are asked for. The default value is false.</summary>
+    /// <summary>True if it drops pages after a step even if no bytes are asked for. The default value is false.</summary>
     public virtual bool ActsUnasked => false;
 
     /// <summary>
-    /// Part of its even share that every segment (<see cref="KvPages.SegmentStarts"/>) keeps while others can give, 0..1. The default
-    /// value is 0.2.
+    /// Part of an even share of the pages that every segment (<see cref="KvPages.SegmentStarts"/>) keeps while other segments have pages to give,
+    /// 0..1. The default value is 0.2.
     /// </summary>
     public float SegmentFloor
     {
@@ -49,24 +49,24 @@ public abstract class KvPolicy
         init => field = Share(value);
     } = 0.2f;
 
-    /// <summary>What it remembers of one sequence between plans, or null. Used by one thread at a time; a fork begins with a new one.</summary>
+    /// <summary>Makes the memory that it keeps of one sequence between plans, or null for none. One thread uses it at a time; a fork begins with a new one.</summary>
     /// <param name="geometry">Shape of the model.</param>
     public virtual object? CreateState(KvGeometry geometry) => null;
 
     /// <summary>
-    /// Says what becomes of each page. Frees at least <paramref name="bytesToFree"/> bytes if the pages allow it, and less than a page per row
-    /// beyond it; touches no fixed page, and none of 0 bytes.
+    /// Plans a transition for each page. The plan frees at least <paramref name="bytesToFree"/> bytes if the pages allow it, and less than a page
+    /// per row more than that; it keeps every fixed page, and every page of 0 bytes.
     /// </summary>
     /// <param name="pages">The sequence's pages.</param>
-    /// <param name="bytesToFree">Bytes to free; 0 where nothing binds: then only what <see cref="ActsUnasked"/> drops pages.</param>
+    /// <param name="bytesToFree">Bytes to free; 0 if the budget does not bind: then only a policy that <see cref="ActsUnasked"/> drops pages.</param>
     /// <param name="plan">One transition per page, overwritten.</param>
-    /// <param name="state">What <see cref="CreateState"/> gave for this sequence; null plans without memory.</param>
+    /// <param name="state">The object that <see cref="CreateState"/> made for this sequence; null to plan without memory.</param>
     /// <exception cref="KvUnsupportedException">A statistic of <see cref="Needs"/> is missing.</exception>
     public abstract void Plan(in KvPages pages, long bytesToFree, Span<KvTransition> plan, object? state);
 
     /// <summary>
-    /// Pages of one row that stay whatever comes: sinks and window, which a budget must hold. Open pages and those of the step under way
-    /// come on top.
+    /// The most pages of one row that always stay: sinks and window, which a budget must hold. Open pages and the pages of the step under way are
+    /// not counted.
     /// </summary>
     /// <param name="pageTokens">Tokens in a page.</param>
     public virtual int MostKeptPages(int pageTokens)

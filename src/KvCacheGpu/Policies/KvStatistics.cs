@@ -2,7 +2,7 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 
-/// <summary>What a policy reads of pages beyond their places and bytes; the engine gathers nothing else.</summary>
+/// <summary>The statistics that a policy reads beyond the places and bytes of pages; the engine gathers no others.</summary>
 [Flags]
 public enum KvStatistics
 {
@@ -18,9 +18,9 @@ public enum KvStatistics
     /// <summary><see cref="KvPages.KeyMean"/>.</summary>
     KeyMeans = 4,
 
-    /// <summary>Squares: <see cref="KvPages.KeySquare"/>, <see cref="KvPages.ValueSquare"/>, <see cref="KvPages.QuerySquare"/>, <see cref="KvPages.OutputSquare"/>.</summary>
+    /// <summary><see cref="KvPages.KeySquare"/>, <see cref="KvPages.ValueSquare"/>, <see cref="KvPages.QuerySquare"/>, <see cref="KvPages.OutputSquare"/>.</summary>
     Queries = 8,
 
-    /// <summary><see cref="KvPages.FutureQueryMean"/> and <see cref="KvPages.FutureQueryVariance"/>: only where <see cref="KvGeometry.Rope"/> is told.</summary>
+    /// <summary><see cref="KvPages.FutureQueryMean"/> and <see cref="KvPages.FutureQueryVariance"/>: only if the geometry has its <see cref="KvGeometry.Rope"/>.</summary>
     FutureQueries = 16,
 }

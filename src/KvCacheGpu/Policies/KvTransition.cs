@@ -1,24 +1,24 @@
 namespace KvCacheGpu;
 
-/// <summary>What becomes of a page.</summary>
+/// <summary>What a plan does with a page.</summary>
 public enum KvTransitionKind : byte
 {
     /// <summary>It stays as it is.</summary>
     Keep,
 
-    /// <summary>It leaves the sequence: from then on as if masked.</summary>
+    /// <summary>It leaves the sequence: attention ignores its tokens from then on, as a mask of minus infinity would.</summary>
     Drop,
 
-    /// <summary>It is written anew in a class of fewer bytes.</summary>
+    /// <summary>It is written again in a class of fewer bytes.</summary>
     Demote,
 }
 
-/// <summary>What a plan says of one page. The default value is <see cref="Keep"/>.</summary>
+/// <summary>A plan for one page. The default value is <see cref="Keep"/>.</summary>
 public readonly record struct KvTransition
 {
     private KvTransition(KvTransitionKind kind, int target) => (Kind, Class) = (kind, (byte)target);
 
-    /// <summary>What becomes of the page.</summary>
+    /// <summary>What the plan does with the page.</summary>
     public KvTransitionKind Kind { get; }
 
     /// <summary>The class that a demoted page becomes: an index into <see cref="KvPages.Ladder"/>. 0 for the other kinds.</summary>

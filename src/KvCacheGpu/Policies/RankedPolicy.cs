@@ -1,16 +1,16 @@
 namespace KvCacheGpu;
 
 /// <summary>
-/// A policy that gives pages a score. Its plan spreads what goes evenly: every row keeps the same number of pages, give or take one, those
-/// of the highest scores; of equal ones those of the lower position.
+/// A policy that gives pages a score. Its plan drops pages evenly: every row keeps the same number of pages, give or take one, namely those of
+/// the highest scores; of pages with equal scores it keeps those of the lower position.
 /// </summary>
 public abstract class RankedPolicy : KvPolicy
 {
     private protected virtual float RowFloor => 0;
 
-    /// <summary>Scores every page; higher is kept. Scores are compared within a row.</summary>
+    /// <summary>Scores every page; the pages of the highest scores are kept. Scores are compared within a row.</summary>
     /// <param name="pages">The sequence's pages.</param>
-    /// <param name="scores">[pages] overwritten. What is not a number counts as the lowest.</param>
+    /// <param name="scores">[pages] overwritten. A score that is not a number counts as the lowest.</param>
     /// <exception cref="KvUnsupportedException">A statistic of <see cref="KvPolicy.Needs"/> is missing.</exception>
     public abstract void Score(in KvPages pages, Span<float> scores);
 
@@ -23,7 +23,7 @@ public abstract class RankedPolicy : KvPolicy
 
     private protected virtual int RowsPerGroup(in KvPages pages) => 1;
 
-    // Keeps what the plan holds already.
+    // Pages that the plan drops already stay dropped.
     private protected void PlanRest(in KvPages pages, long bytesToFree, Span<KvTransition> plan)
     {
         if (bytesToFree <= 0 || pages.Count == 0)

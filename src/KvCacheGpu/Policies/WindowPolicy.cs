@@ -1,18 +1,18 @@
 namespace KvCacheGpu;
 
 /// <summary>
-/// Keeps the first tokens (attention sinks) and a sliding window of the newest, and drops pages that lie wholly between them, whether
-/// bytes are asked for or not.
+/// Keeps the first tokens (attention sinks) and a sliding window of the newest, and drops pages that lie wholly between them, even if no
+/// bytes are asked for.
 /// </summary>
 /// <remarks>
-/// Source: StreamingLLM (Xiao et al. 2024), by pages and with the original positions. One page of lag keeps a rollback of up to a
-/// page exact: what the window then covers again is still there. Where the window itself exceeds the budget, the oldest unfixed pages go.
+/// Source: StreamingLLM (Xiao et al. 2024), by pages and with the original positions. Pages are dropped one page late, so that a rollback of up to a
+/// page stays exact: the tokens that the window then covers again are still there. If the window itself exceeds the budget, the oldest unfixed pages go.
 /// </remarks>
 public sealed class WindowPolicy : RankedPolicy
 {
-    /// <summary>Sets what stays.</summary>
-    /// <param name="sinkTokens">First tokens that always stay, 0 or more.</param>
-    /// <param name="windowTokens">Newest tokens that always stay, at least 1.</param>
+    /// <summary>Sets the number of first and of newest tokens that stay.</summary>
+    /// <param name="sinkTokens">Number of first tokens that always stay, 0 or more.</param>
+    /// <param name="windowTokens">Number of newest tokens that always stay, at least 1.</param>
     public WindowPolicy(int sinkTokens, int windowTokens)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(sinkTokens);
@@ -21,7 +21,7 @@ public sealed class WindowPolicy : RankedPolicy
     }
 
     /// <summary>Keeps 4 sinks, as StreamingLLM does, and a window.</summary>
-    /// <param name="windowTokens">Newest tokens that always stay, at least 1.</param>
+    /// <param name="windowTokens">Number of newest tokens that always stay, at least 1.</param>
     public WindowPolicy(int windowTokens)
         : this(4, windowTokens)
     {
@@ -57,7 +57,7 @@ public sealed class WindowPolicy : RankedPolicy
     /// <inheritdoc/>
     public override int MostKeptPages(int pageTokens)
     {
-        // Kept beside the sinks: ends above Length - window - P, so that window + P tokens may touch one page more than they fill.
+        // Beside the sinks, pages that end after Length - window - P stay: window + P tokens, which may touch one page more than they fill.
         long sinks = ((long)SinkTokens + pageTokens - 1) / pageTokens;
         long window = (((long)WindowTokens + pageTokens - 1) / pageTokens) + 2;
         return (int)Math.Min(int.MaxValue, sinks + window);

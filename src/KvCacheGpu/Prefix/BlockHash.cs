@@ -5,8 +5,8 @@ using System.Security.Cryptography;
 namespace KvCacheGpu;
 
 /// <summary>
-/// What names a block of tokens and everything before it: SHA-256 over the parent's hash and the block's token ids, the first parent
-/// being its <see cref="PrefixNamespace"/>. Equal hashes mean equal prefixes in the same namespace.
+/// Names a block of tokens together with everything before it: SHA-256 over the parent's hash and the block's token ids. The parent of a
+/// first block is the hash of its <see cref="PrefixNamespace"/>. Equal hashes mean equal prefixes in the same namespace.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -26,7 +26,7 @@ public readonly record struct BlockHash
     private readonly ulong _third;
     private readonly ulong _fourth;
 
-    /// <summary>Whether this is no hash: the value of a row that was never hashed.</summary>
+    /// <summary>True if this is no hash: the value of a block that was never published.</summary>
     public bool IsNull => this == default;
 
     /// <summary>The hash in hexadecimal, 64 digits.</summary>

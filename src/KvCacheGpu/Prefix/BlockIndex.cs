@@ -3,106 +3,97 @@ using System.Runtime.CompilerServices;
 namespace KvCacheGpu;
 
 /// <summary>
-/// Which blocks of tokens exist, who holds them, and which can be hit: rows, not bytes. Callers hold a gate around every call.
+/// Knows which blocks of tokens exist, who holds them, and which can be hit. It has numbers of blocks, not their bytes. Callers hold a gate
+/// around every call.
 /// </summary>
 /// <remarks>
-/// A row is held (references above 0) or in the free list, never both. Freed rows keep their hash and can be revived until they are taken
-/// for something else, in the order of the free list: rows without a hash first, then the least recently used, a sequence's deepest
-/// block before those it builds on. A hashed row is immutable. A call that fails changes nothing.
+/// A block is held (references above 0) or in the free list, never both. A freed block keeps its hash and can be revived until it is taken
+/// for something else, in the order of the free list: blocks without a hash first, then the least recently used, a sequence's deepest
+/// block before those that it builds on. A hashed block is immutable. A call that fails changes nothing.
 /// </remarks>
-internal sealed unsafe partial class BlockIndex : IDisposable
+internal sealed unsafe class BlockIndex : IDisposable
 {
-    /// <summary>The priority of blocks for which nothing else was said.</summary>
+    /// <summary>The priority of blocks that were given none.</summary>
     public const int DefaultPriority = 35;
 
     /// <summary>The highest priority; the lowest is 0.</summary>
     public const int HighestPriority = 100;
 
     private readonly NativeInts _memory;
-    private readonly BlockRow* _rows;
-    private readonly int* _tokens;
-    private readonly FreeRows _free;
-    private readonly RowBuckets _byHash;
-    private readonly RowBuckets _byParent;
+    private readonly IndexedBlock* _blocks;
+    private readonly BlockLookup _published;
+    private readonly FreeBlocks _free;
+    private readonly BlockRetention _retention;
+    private readonly List<PrefixEvent>? _events;
     private readonly bool _sharing;
-    private readonly TimeProvider _time;
     private readonly Action<int>? _evicted;
 
-    /// <summary>Makes an index of free rows.</summary>
-    /// <param name="rows">Rows, row 0 counted, which is never taken.</param>
+    /// <summary>Makes an index of free blocks.</summary>
+    /// <param name="count">Number of blocks, block 0 counted, which is never taken.</param>
     /// <param name="pageTokens">Tokens of a whole block.</param>
-    /// <param name="ledger">Told of the memory.</param>
-    /// <param name="sharing">False to hit and publish nothing.</param>
-    /// <param name="events">Whether to keep events until <see cref="TakeEvents"/>.</param>
-    /// <param name="time">The clock that priorities decay by.</param>
-    /// <param name="evicted">Told of each row that lost its hash.</param>
+    /// <param name="ledger">Is told of the memory.</param>
+    /// <param name="sharing">False to publish nothing, so that nothing is hit.</param>
+    /// <param name="events">True to keep events until <see cref="TakeEvents"/>.</param>
+    /// <param name="time">The clock by which priorities decay.</param>
+    /// <param name="evicted">Is called with each block that has lost its hash.</param>
     public BlockIndex(
-        int rows, int pageTokens, MemoryLedger ledger, bool sharing = true, bool events = false, TimeProvider? time = null, Action<int>? evicted = null)
+        int count, int pageTokens, MemoryLedger ledger, bool sharing = true, bool events = false, TimeProvider? time = null, Action<int>? evicted = null)
     {
-        ArgumentOutOfRangeException.ThrowIfLessThan(rows, 2);
+        ArgumentOutOfRangeException.ThrowIfLessThan(count, 2);
         ArgumentOutOfRangeException.ThrowIfLessThan(pageTokens, 1);
-        (Rows, PageTokens, _sharing, _time, _evicted) = (rows, pageTokens, sharing, time ?? TimeProvider.System, evicted);
+        (Count, PageTokens, _sharing, _evicted) = (count, pageTokens, sharing, evicted);
         _events = events ? [] : null;
-        _memory = new NativeInts(BookkeepingBytes(rows, pageTokens) / sizeof(int), ledger);
-        int buckets = RowBuckets.CountFor(rows);
-        _rows = (BlockRow*)_memory.Pointer;
-        _tokens = (int*)(_rows + rows);
-        int* heads = _tokens + ((long)rows * pageTokens);
-        _byHash = new RowBuckets(heads, buckets, _rows, byParent: false);
-        _byParent = new RowBuckets(heads + buckets, buckets, _rows, byParent: true);
-        _free = new FreeRows(_rows);
-        for (int row = 1; row < rows; row++)
+        _memory = new NativeInts(BookkeepingBytes(count, pageTokens) / sizeof(int), ledger);
+        _blocks = (IndexedBlock*)_memory.Pointer;
+        _published = new BlockLookup(_blocks, count, pageTokens, (int*)(_blocks + count));
+        _free = new FreeBlocks(_blocks);
+        _retention = new BlockRetention(_blocks, count, _free, time ?? TimeProvider.System);
+        for (int block = 1; block < count; block++)
         {
-            _rows[row].Priority = DefaultPriority;
-            _free.PushBack(row, FreeRows.Unhashed);
+            _blocks[block].Priority = DefaultPriority;
+            _free.PushBack(block, FreeBlocks.Unhashed);
         }
     }
 
-    /// <summary>Rows, the null row counted.</summary>
-    public int Rows { get; }
+    /// <summary>Number of blocks, the null block counted.</summary>
+    public int Count { get; }
 
     /// <summary>Tokens of a whole block.</summary>
     public int PageTokens { get; }
 
-    /// <summary>Rows that no one holds.</summary>
-    public int FreeCount => _free.Count;
+    /// <summary>The state of a block, which the next call may change.</summary>
+    public ref readonly IndexedBlock this[int block] => ref _blocks[block];
 
-    /// <summary>Tokens of hashed rows that someone holds.</summary>
-    public long ProtectedTokens { get; private set; }
+    /// <summary>Bytes of native memory for a number of blocks.</summary>
+    public static long BookkeepingBytes(int count, int pageTokens) => ((long)count * Unsafe.SizeOf<IndexedBlock>()) + BlockLookup.Bytes(count, pageTokens);
 
-    /// <summary>Tokens of hashed rows that no one holds: they can be hit, and evicted.</summary>
-    public long EvictableTokens { get; private set; }
+    /// <summary>Finds the longest stored prefix of token ids. Changes nothing.</summary>
+    /// <param name="root">Hash of the namespace.</param>
+    /// <param name="ids">Token ids.</param>
+    /// <param name="blocks">Receives the blocks, the first of the sequence first: room for one per page that the ids touch.</param>
+    /// <param name="partial">
+    /// True if a block may be hit in part: after the whole blocks, the stored block that shares the most first tokens with the rest of the
+    /// ids, whole or itself a part of a page. Its holder copies it before writing on.
+    /// </param>
+    public BlockMatch Match(in BlockHash root, ReadOnlySpan<int> ids, Span<int> blocks, bool partial = false) =>
+        _published.Match(root, ids, blocks, partial);
 
-    /// <summary>Tokens that can be hit.</summary>
-    public long HashedTokens => ProtectedTokens + EvictableTokens;
+    /// <summary>The oldest block with a hash, or 0.</summary>
+    public int Find(in BlockHash hash) => _published.Find(hash);
 
-    public static long BookkeepingBytes(int rows, int pageTokens) =>
-        ((long)rows * (Unsafe.SizeOf<BlockRow>() + (pageTokens * sizeof(int)))) + (2L * RowBuckets.CountFor(rows) * sizeof(int));
+    /// <summary>The token ids that a block's hash covers.</summary>
+    public ReadOnlySpan<int> TokensOf(int block) => _published.TokensOf(block);
 
-    public int References(int row) => _rows[row].References;
-
-    /// <summary>The row's hash; null where it has none.</summary>
-    public BlockHash HashOf(int row) => _rows[row].Hash;
-
-    /// <summary>The hash before the row's; null where it has none.</summary>
-    public BlockHash ParentOf(int row) => _rows[row].Parent;
-
-    /// <summary>The free rows in the order in which they are taken.</summary>
-    public int[] FreeOrder()
-    {
-        Decay();
-        return _free.InOrder();
-    }
-
-    /// <summary>Holds rows that were hit and takes new ones, or refuses and changes nothing.</summary>
-    /// <param name="hits">Rows found by <see cref="Match"/>, each once; each gets a reference.</param>
-    /// <param name="taken">Receives rows without a hash, with one reference each.</param>
+    /// <summary>Holds blocks that were hit and takes new ones, or refuses and changes nothing.</summary>
+    /// <param name="hits">Blocks found by <see cref="Match"/>, each once; each gets a reference.</param>
+    /// <param name="taken">Receives blocks without a hash, with one reference each.</param>
+    /// <returns>False if there are fewer free blocks than are to be taken.</returns>
     public bool TryAllocate(ReadOnlySpan<int> hits, Span<int> taken)
     {
         int revived = 0;
-        foreach (int row in hits)
+        foreach (int block in hits)
         {
-            revived += _rows[row].References == 0 ? 1 : 0;
+            revived += _blocks[block].References == 0 ? 1 : 0;
         }
 
         if (taken.Length > _free.Count - revived)
@@ -110,172 +101,250 @@ internal sealed unsafe partial class BlockIndex : IDisposable
             return false;
         }
 
-        // Hits first: what is hit must not be taken for what is new.
-        foreach (int row in hits)
+        // The hits are held first, because a hit must not be taken as a new block.
+        foreach (int block in hits)
         {
-            Hold(row);
+            Hold(block);
         }
 
-        Decay();
+        _retention.Decay();
         for (int i = 0; i < taken.Length; i++)
         {
-            int row = _free.First;
-            if (_rows[row].Tokens > 0)
+            int block = _free.First;
+            if (_blocks[block].Tokens > 0)
             {
-                Forget(row);
+                Forget(block);
             }
 
-            _free.Remove(row);
-            (_rows[row].References, _rows[row].Priority, _rows[row].Milliseconds) = (1, DefaultPriority, 0);
-            taken[i] = row;
+            _free.Remove(block);
+            (_blocks[block].References, _blocks[block].Priority, _blocks[block].Milliseconds) = (1, DefaultPriority, 0);
+            taken[i] = block;
         }
 
         return true;
     }
 
-    /// <summary>Adds a reference; a free row is revived.</summary>
-    public void Hold(int row)
+    /// <summary>Adds a reference; a free block is revived.</summary>
+    public void Hold(int block)
     {
-        if (_rows[row].References++ == 0)
+        if (_blocks[block].References++ == 0)
         {
-            _free.Remove(row);
-            EvictableTokens -= _rows[row].Tokens;
-            ProtectedTokens += _rows[row].Tokens;
+            _free.Remove(block);
         }
     }
 
-    /// <summary>Gives back one reference to each row of a sequence, the first block's first; null rows are passed over.</summary>
-    /// <exception cref="InvalidOperationException">A row has no reference to give back.</exception>
-    public void Release(ReadOnlySpan<int> rows)
+    /// <summary>Gives back one reference to each block of a sequence, which are listed from its first on; null blocks are passed over.</summary>
+    /// <exception cref="InvalidOperationException">A block has no reference to give back.</exception>
+    public void Release(ReadOnlySpan<int> blocks)
     {
-        foreach (int row in rows)
+        foreach (int block in blocks)
         {
-            if (row != 0 && _rows[row].References <= _rows[row].Pins)
+            if (block != 0 && _blocks[block].References <= _blocks[block].Pins)
             {
-                throw new InvalidOperationException($"expected a row that a sequence holds, got row {row} with {_rows[row].References} references, {_rows[row].Pins} of them pins");
+                throw new InvalidOperationException(
+                    $"expected a block that a sequence holds, got block {block} with {_blocks[block].References} references, {_blocks[block].Pins} of them pins");
             }
         }
 
-        ReleaseHeld(rows);
+        ReleaseHeld(blocks);
     }
 
-    /// <summary>Makes rows hittable: they hold consecutive blocks and never change again.</summary>
+    /// <summary>Publishes consecutive blocks: they can be hit from now on and never change again.</summary>
     /// <param name="parent">Hash of the block before the first, or of the namespace.</param>
     /// <param name="hashes">The blocks' hashes, as <see cref="BlockHash.Chain"/> makes them.</param>
     /// <param name="ids">Their token ids; only the last block may hold fewer than a page.</param>
-    /// <param name="rows">The rows, held and without a hash.</param>
-    public void Publish(in BlockHash parent, ReadOnlySpan<BlockHash> hashes, ReadOnlySpan<int> ids, ReadOnlySpan<int> rows)
+    /// <param name="blocks">The blocks, held and without a hash.</param>
+    /// <exception cref="InvalidOperationException">A block is free or has a hash; nothing has changed.</exception>
+    public void Publish(in BlockHash parent, ReadOnlySpan<BlockHash> hashes, ReadOnlySpan<int> ids, ReadOnlySpan<int> blocks)
     {
-        if (!_sharing || rows.IsEmpty)
+        if (!_sharing || blocks.IsEmpty)
         {
             return;
         }
 
-        foreach (int row in rows)
+        foreach (int block in blocks)
         {
-            if (_rows[row].References == 0 || _rows[row].Tokens > 0)
+            if (_blocks[block].References == 0 || _blocks[block].Tokens > 0)
             {
-                throw new InvalidOperationException($"expected a held row without a hash, got row {row} with {_rows[row].References} references and {_rows[row].Tokens} hashed tokens");
+                throw new InvalidOperationException(
+                    $"expected a held block without a hash, got block {block} with {_blocks[block].References} references and {_blocks[block].Tokens} hashed tokens");
             }
         }
 
-        for (int i = 0; i < rows.Length; i++)
+        for (int i = 0; i < blocks.Length; i++)
         {
-            int row = rows[i];
-            ReadOnlySpan<int> block = ids[(i * PageTokens)..Math.Min(ids.Length, (i + 1) * PageTokens)];
-            (_rows[row].Hash, _rows[row].Parent, _rows[row].Tokens) = (hashes[i], i == 0 ? parent : hashes[i - 1], block.Length);
-            block.CopyTo(new Span<int>(_tokens + ((long)row * PageTokens), PageTokens));
-            _byHash.Add(row);
-            _byParent.Add(row);
-            ProtectedTokens += block.Length;
+            ReadOnlySpan<int> covered = ids[(i * PageTokens)..Math.Min(ids.Length, (i + 1) * PageTokens)];
+            _published.Add(blocks[i], i == 0 ? parent : hashes[i - 1], hashes[i], covered);
         }
 
         _events?.Add(new PrefixEvent(PrefixEventKind.Stored, hashes.ToArray(), parent, ids.ToArray()));
     }
 
-    /// <summary>Takes the hash of the free row that is next to go.</summary>
-    /// <returns>The row, now the first of the free list; 0 where no free row has a hash.</returns>
+    /// <summary>Takes the hash of the free block that is the next to go.</summary>
+    /// <returns>The block, now the first of the free list; 0 if no free block has a hash.</returns>
     public int Evict()
     {
-        Decay();
-        int row = _free.FirstHashed;
-        if (row != 0)
+        _retention.Decay();
+        int block = _free.FirstHashed;
+        if (block != 0)
         {
-            Discard(row);
+            Discard(block);
         }
 
-        return row;
+        return block;
     }
 
-    /// <summary>Takes all hashes, if no row is held.</summary>
-    /// <returns>False where a row is held; nothing has changed then.</returns>
+    /// <summary>Takes all hashes, if no block is held.</summary>
+    /// <returns>False if a block is held; nothing has changed then.</returns>
     public bool TryReset()
     {
-        if (_free.Count != Rows - 1)
+        if (_free.Count != Count - 1)
         {
             return false;
         }
 
-        for (int row = 1; row < Rows; row++)
+        for (int block = 1; block < Count; block++)
         {
-            if (_rows[row].Tokens > 0)
+            if (_blocks[block].Tokens > 0)
             {
-                Clear(row);
+                Clear(block);
             }
 
-            _free.Remove(row);
-            _free.PushBack(row, FreeRows.Unhashed);
+            _free.Remove(block);
+            _free.PushBack(block, FreeBlocks.Unhashed);
         }
 
         _events?.Add(new PrefixEvent(PrefixEventKind.AllCleared, default, default, default));
         return true;
     }
 
+    /// <summary>Protects blocks from eviction until <see cref="Unpin"/>; pins count.</summary>
+    public void Pin(ReadOnlySpan<int> blocks)
+    {
+        foreach (int block in blocks)
+        {
+            Hold(block);
+            _blocks[block].Pins++;
+        }
+    }
+
+    /// <summary>Takes back one pin of each block.</summary>
+    /// <exception cref="InvalidOperationException">A block has no pin; nothing has changed.</exception>
+    public void Unpin(ReadOnlySpan<int> blocks)
+    {
+        foreach (int block in blocks)
+        {
+            if (_blocks[block].Pins == 0)
+            {
+                throw new InvalidOperationException($"expected a pinned block, got block {block} without a pin");
+            }
+        }
+
+        foreach (int block in blocks)
+        {
+            _blocks[block].Pins--;
+        }
+
+        ReleaseHeld(blocks);
+    }
+
+    /// <summary>Sets the priority that a held block has once nobody holds it.</summary>
+    /// <param name="block">A held block.</param>
+    /// <param name="priority">0..100.</param>
+    /// <param name="milliseconds">How long it lasts, counted from the last release; 0 for ever.</param>
+    public void SetRetention(int block, int priority, int milliseconds = 0) =>
+        (_blocks[block].Priority, _blocks[block].Milliseconds) = (priority, milliseconds);
+
+    /// <summary>The block's priority now.</summary>
+    public int PriorityOf(int block)
+    {
+        _retention.Decay();
+        return _blocks[block].Priority;
+    }
+
+    /// <summary>True if an evicted block is worth a place in the next tier; below the default priority it is dropped.</summary>
+    public bool IsWorthOffloading(int block) => PriorityOf(block) >= DefaultPriority;
+
+    /// <summary>Forgets the stored blocks of a sequence beyond a length, except those that somebody holds.</summary>
+    /// <param name="root">Hash of the namespace.</param>
+    /// <param name="ids">Token ids of the sequence.</param>
+    /// <param name="length">Tokens to keep; a block that goes on beyond them is forgotten.</param>
+    public void TruncateBranch(in BlockHash root, ReadOnlySpan<int> ids, int length)
+    {
+        int[] blocks = new int[(ids.Length / PageTokens) + 1];
+        BlockMatch match = Match(root, ids, blocks, partial: true);
+        bool isOwnTail = match.PartialTokens > 0 && match.Tokens == ids.Length && _blocks[blocks[match.Blocks - 1]].Tokens == match.PartialTokens;
+        for (int i = (isOwnTail ? match.Blocks : match.WholeBlocks) - 1; i >= length / PageTokens; i--)
+        {
+            if (_blocks[blocks[i]].References == 0 && (i * PageTokens) + _blocks[blocks[i]].Tokens > length)
+            {
+                Discard(blocks[i]);
+            }
+        }
+    }
+
+    /// <summary>Releases the blocks of a sequence that lie wholly before a sliding window, and puts the null block in their place.</summary>
+    /// <param name="table">The sequence's blocks.</param>
+    /// <param name="computed">Number of tokens computed; the next token sees the last <paramref name="window"/> tokens, itself counted.</param>
+    /// <param name="window">Tokens of the window, at least 1.</param>
+    public void ReleaseOutsideWindow(Span<int> table, int computed, int window)
+    {
+        Span<int> outside = table[..Math.Clamp((computed - window + 1) / PageTokens, 0, table.Length)];
+        Release(outside);
+        outside.Clear();
+    }
+
+    /// <summary>The events since the last call, oldest first.</summary>
+    public PrefixEvent[] TakeEvents()
+    {
+        PrefixEvent[] events = [.. _events ?? []];
+        _events?.Clear();
+        return events;
+    }
+
     public void Dispose() => _memory.Dispose();
 
-    private void ReleaseHeld(ReadOnlySpan<int> rows)
+    private void ReleaseHeld(ReadOnlySpan<int> blocks)
     {
-        // Deepest first: a block without those before it cannot be hit, so that it must not outlive them.
-        for (int i = rows.Length - 1; i >= 0; i--)
+        // The deepest is the first to be shelved: a block cannot be hit without those before it, so it must not outlive them.
+        for (int i = blocks.Length - 1; i >= 0; i--)
         {
-            if (rows[i] != 0 && --_rows[rows[i]].References == 0 && _rows[rows[i]].Tokens > 0)
+            if (blocks[i] != 0 && --_blocks[blocks[i]].References == 0 && _blocks[blocks[i]].Tokens > 0)
             {
-                Shelve(rows[i]);
+                _retention.Shelve(blocks[i]);
             }
         }
 
-        foreach (int row in rows)
+        foreach (int block in blocks)
         {
-            if (row != 0 && _rows[row].References == 0 && _rows[row].Tokens == 0)
+            if (block != 0 && _blocks[block].References == 0 && _blocks[block].Tokens == 0)
             {
-                _free.PushFront(row, FreeRows.Unhashed);
+                _free.PushFront(block, FreeBlocks.Unhashed);
             }
         }
     }
 
-    private void Discard(int row)
+    private void Discard(int block)
     {
-        Forget(row);
-        _free.Remove(row);
-        _free.PushFront(row, FreeRows.Unhashed);
+        Forget(block);
+        _free.Remove(block);
+        _free.PushFront(block, FreeBlocks.Unhashed);
     }
 
-    private void Forget(int row)
+    private void Forget(int block)
     {
-        BlockHash hash = _rows[row].Hash;
-        Clear(row);
-        if (_events is not null && _byHash.First(hash) == 0)
+        BlockHash hash = _blocks[block].Hash;
+        Clear(block);
+        if (_events is not null && _published.Find(hash) == 0)
         {
             _events.Add(new PrefixEvent(PrefixEventKind.Removed, new[] { hash }, default, default));
         }
     }
 
-    private void Clear(int row)
+    private void Clear(int block)
     {
-        _byHash.Remove(row);
-        _byParent.Remove(row);
-        EvictableTokens -= _rows[row].Tokens;
-        (_rows[row].Hash, _rows[row].Parent, _rows[row].Tokens, _rows[row].Expires) = (default, default, 0, 0);
-        _evicted?.Invoke(row);
+        _published.Remove(block);
+        _blocks[block].Expires = 0;
+        _evicted?.Invoke(block);
     }
 }

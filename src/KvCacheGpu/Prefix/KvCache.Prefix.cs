@@ -58,8 +58,8 @@ public sealed partial class KvCache
         lock (Pool.Gate)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
-            int[] rows = Prefixes?.Pin(root, ids) ?? [];
-            var pin = new KvPrefixPin(this, rows, rows.Length * Geometry.PageTokens);
+            int[] blocks = Prefixes?.Pin(root, ids) ?? [];
+            var pin = new KvPrefixPin(this, blocks, blocks.Length * Geometry.PageTokens);
             _pins.Add(pin);
             return pin;
         }
@@ -72,7 +72,7 @@ public sealed partial class KvCache
             // Not there: taken back before, or with the cache.
             if (_pins.Remove(pin))
             {
-                Prefixes?.Unpin(pin.Rows);
+                Prefixes?.Unpin(pin.Blocks);
             }
         }
     }

@@ -4,11 +4,11 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>
-/// The hashes of a sequence's sealed blocks, and the rows that it holds for them. The pool's gate is held around every call.
+/// The hashes of a sequence's sealed pages, and the blocks of the index that it holds for them. The pool's gate is held around every call.
 /// </summary>
 /// <remarks>
 /// <code>
-/// per block:   row, int32, 0 where none is held | hash, 32 bytes
+/// per page:   block, int32, 0 if none is held | hash, 32 bytes
 /// </code>
 /// </remarks>
 internal sealed unsafe class PrefixChain : IDisposable
@@ -19,7 +19,7 @@ internal sealed unsafe class PrefixChain : IDisposable
     private readonly BlockHash _root;
     private readonly NativeInts _memory;
     private readonly BlockHash* _hashes;
-    private readonly int* _rows;
+    private readonly int* _blocks;
     private readonly int _capacity;
     private readonly int _pageTokens;
     private readonly int[] _slots;
@@ -31,16 +31,16 @@ internal sealed unsafe class PrefixChain : IDisposable
         (_capacity, _pageTokens) = (shape.TableCapacity, shape.Geometry.PageTokens);
         _memory = new NativeInts(BookkeepingBytes(shape) / sizeof(int), ledger);
         _hashes = (BlockHash*)_memory.Pointer;
-        _rows = (int*)(_hashes + _capacity);
+        _blocks = (int*)(_hashes + _capacity);
         _slots = new int[shape.Geometry.Layers * shape.Geometry.KvHeads];
     }
 
-    private Span<int> Rows => new(_rows, _capacity);
+    private Span<int> Blocks => new(_blocks, _capacity);
 
     public static long BookkeepingBytes(KernelShape shape) => (long)shape.TableCapacity * (BlockHash.Bytes + sizeof(int));
 
-    /// <summary>The row that the sequence holds for a block, or 0.</summary>
-    public int RowOf(int block) => block < _count ? _rows[block] : 0;
+    /// <summary>The block that the sequence holds for a page, or 0.</summary>
+    public int BlockOf(int page) => page < _count ? _blocks[page] : 0;
 
     /// <summary>Lists the pages of the longest resident prefix in an empty table.</summary>
     /// <param name="ids">Token ids, at most as many as a table holds.</param>
@@ -48,34 +48,34 @@ internal sealed unsafe class PrefixChain : IDisposable
     /// <returns>Tokens now in the table.</returns>
     public int Reuse(ReadOnlySpan<int> ids, PageTable table)
     {
-        BlockMatch match = _index.Match(_root, ids, Rows, _pages.HitsInPart);
-        for (int block = 0; block < match.WholeRows; block++)
+        BlockMatch match = _index.Match(_root, ids, Blocks, _pages.HitsInPart);
+        for (int page = 0; page < match.WholeBlocks; page++)
         {
-            _index.Hold(_rows[block]);
-            _hashes[block] = _index.HashOf(_rows[block]);
-            Retain(block);
-            table.Adopt(_pages.SlotsOf(_rows[block]), _pageTokens);
+            _index.Hold(_blocks[page]);
+            _hashes[page] = _index[_blocks[page]].Hash;
+            Retain(page);
+            table.Adopt(_pages.SlotsOf(_blocks[page]), _pageTokens);
         }
 
-        _count = match.WholeRows;
+        _count = match.WholeBlocks;
         if (match.PartialTokens > 0)
         {
-            // Held and released, it counts as used; the page itself is the table's until it is copied.
-            int row = _rows[match.WholeRows];
-            _index.Hold(row);
-            table.Adopt(_pages.SlotsOf(row), match.PartialTokens);
-            _index.Release([row]);
+            // Holding and releasing the block marks it as used. The table holds its pages until a step copies them.
+            int block = _blocks[match.WholeBlocks];
+            _index.Hold(block);
+            table.Adopt(_pages.SlotsOf(block), match.PartialTokens);
+            _index.Release([block]);
         }
 
         return match.Tokens;
     }
 
-    /// <summary>Hashes the blocks that were sealed since, and makes them hittable.</summary>
+    /// <summary>Hashes the pages that were sealed since the last call, and publishes their blocks.</summary>
     /// <param name="ids">The sequence's token ids.</param>
     /// <param name="table">The sequence's table.</param>
     public void Publish(ReadOnlySpan<int> ids, PageTable table)
     {
-        // A sequence cut inside a sealed page, and then restored, ends with part of one.
+        // A sequence that was cut inside a sealed page and then restored ends with part of a sealed page.
         int end = Math.Min(table.FirstOpen, table.Length / _pageTokens);
         if (_count >= end)
         {
@@ -86,8 +86,9 @@ internal sealed unsafe class PrefixChain : IDisposable
         BlockHash.Chain(ParentOf(first), ids[(first * _pageTokens)..], _pageTokens, new Span<BlockHash>(_hashes + first, end - first));
         for (_count = first; _count < end; _count++)
         {
+            // A page that a row has dropped or demoted has no block, and ends a run of new ones as a known block does.
             bool isNew = false;
-            _rows[_count] = table.TrySlotsOf(_count, _slots) ? HoldOrBind(_hashes[_count], out isNew) : 0;
+            _blocks[_count] = table.TrySlotsOf(_count, _slots) ? HoldOrBind(_hashes[_count], out isNew) : 0;
             Retain(_count);
             if (!isNew)
             {
@@ -99,37 +100,37 @@ internal sealed unsafe class PrefixChain : IDisposable
         PublishRun(first, end, ids);
     }
 
-    /// <summary>Lets go of every block from the given one on.</summary>
-    public void CutTo(int blocks)
+    /// <summary>Releases the blocks of all pages from the given one on.</summary>
+    public void CutTo(int pages)
     {
-        if (blocks < _count)
+        if (pages < _count)
         {
-            _index.Release(Rows[blocks.._count]);
-            _count = blocks;
+            _index.Release(Blocks[pages.._count]);
+            _count = pages;
         }
     }
 
-    /// <summary>Lets go of a block that the sequence no longer lists in full.</summary>
-    public void Drop(int block)
+    /// <summary>Releases the block of a page that the sequence no longer lists in every row.</summary>
+    public void Drop(int page)
     {
-        if (RowOf(block) != 0)
+        if (BlockOf(page) != 0)
         {
-            _index.Release(Rows.Slice(block, 1));
-            _rows[block] = 0;
+            _index.Release(Blocks.Slice(page, 1));
+            _blocks[page] = 0;
         }
     }
 
-    /// <summary>Holds what another sequence holds.</summary>
+    /// <summary>Holds the blocks that another sequence holds. The chain must be empty.</summary>
     public void ShareWith(PrefixChain other)
     {
         _count = other._count;
         Unsafe.CopyBlock(_hashes, other._hashes, (uint)(_count * BlockHash.Bytes));
-        for (int block = 0; block < _count; block++)
+        for (int page = 0; page < _count; page++)
         {
-            _rows[block] = other._rows[block];
-            if (_rows[block] != 0)
+            _blocks[page] = other._blocks[page];
+            if (_blocks[page] != 0)
             {
-                _index.Hold(_rows[block]);
+                _index.Hold(_blocks[page]);
             }
         }
     }
@@ -140,22 +141,22 @@ internal sealed unsafe class PrefixChain : IDisposable
         _memory.Dispose();
     }
 
-    private BlockHash ParentOf(int block) => block == 0 ? _root : _hashes[block - 1];
+    private BlockHash ParentOf(int page) => page == 0 ? _root : _hashes[page - 1];
 
-    // A fork that seals a shared page finds it named already; equal tokens in other pages get a row of their own.
+    // A fork that seals a page that it shares finds its block in the index. Other pages with equal tokens get a block of their own.
     private int HoldOrBind(in BlockHash hash, out bool isNew)
     {
         int known = _index.Find(hash);
-        isNew = known == 0 || !_pages.SlotsOf(known).SequenceEqual(_slots);
-        if (!isNew)
+        if (known != 0 && _pages.SlotsOf(known).SequenceEqual(_slots))
         {
             _index.Hold(known);
+            isNew = false;
             return known;
         }
 
-        int row = _pages.Bind(_slots);
-        isNew = row != 0;
-        return row;
+        int block = _pages.Bind(_slots);
+        isNew = block != 0;
+        return block;
     }
 
     private void PublishRun(int first, int end, ReadOnlySpan<int> ids)
@@ -163,15 +164,15 @@ internal sealed unsafe class PrefixChain : IDisposable
         if (first < end)
         {
             ReadOnlySpan<int> tokens = ids[(first * _pageTokens)..(end * _pageTokens)];
-            _index.Publish(ParentOf(first), new ReadOnlySpan<BlockHash>(_hashes + first, end - first), tokens, Rows[first..end]);
+            _index.Publish(ParentOf(first), new ReadOnlySpan<BlockHash>(_hashes + first, end - first), tokens, Blocks[first..end]);
         }
     }
 
-    private void Retain(int block)
+    private void Retain(int page)
     {
-        if (_rows[block] != 0 && _retention?.At(block, _pageTokens) is { } range)
+        if (_blocks[page] != 0 && _retention?.At(page, _pageTokens) is { } range)
         {
-            _index.SetRetention(_rows[block], range.Priority, (int)(range.Duration?.TotalMilliseconds ?? 0));
+            _index.SetRetention(_blocks[page], range.Priority, (int)(range.Duration?.TotalMilliseconds ?? 0));
         }
     }
 }

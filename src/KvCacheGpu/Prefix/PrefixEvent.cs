@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>What became of blocks.</summary>
+/// <summary>What happened to blocks.</summary>
 public enum PrefixEventKind
 {
     /// <summary>Blocks can be hit from now on.</summary>
@@ -13,10 +13,10 @@ public enum PrefixEventKind
     AllCleared,
 }
 
-/// <summary>A change in which prefixes can be hit, as a router that sends requests to where their prefix is wants to know it.</summary>
+/// <summary>A change in the set of prefixes that can be hit, for a router that sends each request to the cache that has its prefix.</summary>
 /// <param name="Kind">What happened.</param>
-/// <param name="Hashes">The blocks, one after the other in the sequence; of none for AllCleared.</param>
+/// <param name="Hashes">The hashes of the blocks, which follow each other in the sequence; empty for AllCleared.</param>
 /// <param name="Parent">The hash before the first of them; null for Removed and AllCleared.</param>
-/// <param name="TokenIds">The blocks' token ids where they were stored; else none.</param>
+/// <param name="TokenIds">The blocks' token ids for Stored; else empty.</param>
 public sealed record PrefixEvent(
     PrefixEventKind Kind, ReadOnlyMemory<BlockHash> Hashes, BlockHash Parent, ReadOnlyMemory<int> TokenIds);

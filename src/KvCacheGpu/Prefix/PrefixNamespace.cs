@@ -6,28 +6,28 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>
-/// Within what prefixes are shared: only sequences that agree in every field ever meet in each other's pages. Null and "" differ, and
+/// The bounds within which prefixes are shared: two sequences share pages only if they agree in every field. Null and "" differ, and
 /// equal texts in different fields never give the same hash.
 /// </summary>
 /// <remarks>
 /// <code>
 /// "KvCacheGpu prefix 1" | per text:   tag, 1 byte | 0 for null, 1 for a text | UTF-8 bytes, int32 | UTF-8
 ///                       | per number: tag, 1 byte | int64                                      little end first
-/// The layers' formats are there only where they are not all alike.
+/// The layers' formats are there only if they are not all alike.
 /// </code>
 /// </remarks>
 public sealed record PrefixNamespace
 {
-    /// <summary>What the keys and values are of: weights and everything that changes them. The default value is null.</summary>
+    /// <summary>Names the model that computes the keys and values: its weights and everything that changes them. The default value is null.</summary>
     public string? ModelFingerprint { get; init; }
 
     /// <summary>The adapter (LoRA) in use, or null.</summary>
     public string? Adapter { get; init; }
 
-    /// <summary>Whose tokens they are, or null.</summary>
+    /// <summary>The tenant whose tokens they are, or null.</summary>
     public string? Tenant { get; init; }
 
-    /// <summary>What else keeps prefixes apart, or null: a secret salt hides from others whether a prefix is resident.</summary>
+    /// <summary>A text that keeps prefixes apart, or null. A secret salt hides from others if a prefix is resident.</summary>
     public string? Salt { get; init; }
 
     /// <summary>Format of sealed keys.</summary>
@@ -36,7 +36,7 @@ public sealed record PrefixNamespace
     /// <summary>Format of sealed values.</summary>
     public PageFormat ValueFormat { get; init; }
 
-    /// <summary>Formats by layer, "i8/i8 t4/v4 ..", where layers differ from each other; else null.</summary>
+    /// <summary>Formats by layer, "i8/i8 t4/v4 ..", if layers differ from each other; else null.</summary>
     public string? LayerFormats { get; init; }
 
     /// <summary>Seed of the rotation's signs.</summary>
@@ -46,7 +46,7 @@ public sealed record PrefixNamespace
     public int PageTokens { get; init; }
 
     /// <summary>The parent of every first block.</summary>
-    /// <exception cref="ArgumentException">A text holds half of a surrogate pair, which UTF-8 cannot say: it would hash as another text does.</exception>
+    /// <exception cref="ArgumentException">A text holds half of a surrogate pair, which UTF-8 cannot encode: its hash would equal that of another text.</exception>
     public BlockHash ToHash()
     {
         var content = new ArrayBufferWriter<byte>();

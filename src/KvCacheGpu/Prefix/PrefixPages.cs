@@ -4,12 +4,12 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>
-/// The page slots behind the rows of a <see cref="BlockIndex"/>. A hashed row has a reference to every one of its pages, over all layers and
-/// heads, so that what can be hit is resident; it gives them up with its hash. The pool's gate is held around every call.
+/// Maps the blocks of a <see cref="BlockIndex"/> to the slots of their pages. A hashed block has a reference to every one of its pages, one per
+/// row (layer, KV head), so that a block that can be hit is resident; it gives them up with its hash. The pool's gate is held around every call.
 /// </summary>
 /// <remarks>
 /// <code>
-/// int32[rows][layers * KV heads]   slot
+/// int32[blocks][rows: layers * KV heads]   slot
 /// </code>
 /// </remarks>
 internal sealed unsafe class PrefixPages : IDisposable
@@ -18,31 +18,32 @@ internal sealed unsafe class PrefixPages : IDisposable
     private readonly NativeInts _slots;
     private readonly int _pagesPerBlock;
 
-    public PrefixPages(int rows, KernelShape shape, PagePool pool, MemoryLedger ledger, bool events, bool hitsInPart = false)
+    public PrefixPages(int blocks, KernelShape shape, PagePool pool, MemoryLedger ledger, bool events, bool hitsInPart = false)
     {
         (_pool, _pagesPerBlock, HitsInPart) = (pool, PagesPerBlock(shape), hitsInPart);
-        _slots = new NativeInts((long)rows * _pagesPerBlock, ledger);
-        Index = new BlockIndex(rows, shape.Geometry.PageTokens, ledger, events: events, evicted: GiveUp);
+        _slots = new NativeInts((long)blocks * _pagesPerBlock, ledger);
+        Index = new BlockIndex(blocks, shape.Geometry.PageTokens, ledger, events: events, evicted: GiveUp);
     }
 
     public BlockIndex Index { get; }
 
-    /// <summary>Whether part of a page can be hit: its copy is exact only where sealed pages are in full precision.</summary>
+    /// <summary>True if part of a page can be hit: only if sealed pages are in full precision, since no other copy is exact.</summary>
     public bool HitsInPart { get; }
 
-    /// <summary>Bytes that a row takes, hash buckets counted.</summary>
-    public static long MostBytesOfRow(KernelShape shape) =>
-        Unsafe.SizeOf<BlockRow>() + ((shape.Geometry.PageTokens + PagesPerBlock(shape) + 4L) * sizeof(int));
+    /// <summary>The most bytes that a block takes in the index, hash buckets counted.</summary>
+    public static long MostBytesOfBlock(KernelShape shape) =>
+        Unsafe.SizeOf<IndexedBlock>() + ((shape.Geometry.PageTokens + PagesPerBlock(shape) + 4L) * sizeof(int));
 
-    /// <summary>Bytes that so many rows take.</summary>
-    public static long BookkeepingBytes(int rows, KernelShape shape) =>
-        BlockIndex.BookkeepingBytes(rows, shape.Geometry.PageTokens) + ((long)rows * PagesPerBlock(shape) * sizeof(int));
+    /// <summary>Bytes that a number of blocks take.</summary>
+    public static long BookkeepingBytes(int blocks, KernelShape shape) =>
+        BlockIndex.BookkeepingBytes(blocks, shape.Geometry.PageTokens) + ((long)blocks * PagesPerBlock(shape) * sizeof(int));
 
-    /// <summary>The slots of a row's pages, one per (layer, KV head).</summary>
-    public Span<int> SlotsOf(int row) => new(_slots.Pointer + ((long)row * _pagesPerBlock), _pagesPerBlock);
+    /// <summary>The slots of a block's pages, one per row (layer, KV head).</summary>
+    public Span<int> SlotsOf(int block) => new(_slots.Pointer + ((long)block * _pagesPerBlock), _pagesPerBlock);
 
-    /// <summary>Takes a row for the pages whose slots are given.</summary>
-    /// <returns>The row, held; 0 where another row names one of the pages.</returns>
+    /// <summary>Takes a block for the pages whose slots are given.</summary>
+    /// <returns>The block, held; 0 if another block names one of the pages.</returns>
+    /// <exception cref="InvalidOperationException">No block is free, which cannot be: there is one more than sealed pages can fill.</exception>
     public int Bind(ReadOnlySpan<int> slots)
     {
         foreach (int slot in slots)
@@ -53,49 +54,53 @@ internal sealed unsafe class PrefixPages : IDisposable
             }
         }
 
-        int row = 0;
-        if (Index.TryAllocate([], new Span<int>(ref row)))
+        int block = 0;
+        if (!Index.TryAllocate([], new Span<int>(ref block)))
         {
-            slots.CopyTo(SlotsOf(row));
-            foreach (int slot in slots)
-            {
-                _pool.AddToIndex(slot);
-            }
+            throw new InvalidOperationException($"expected a free block, got {Index.Count} blocks that are all held");
         }
 
-        return row;
+        slots.CopyTo(SlotsOf(block));
+        foreach (int slot in slots)
+        {
+            _pool.AddToIndex(slot);
+        }
+
+        return block;
     }
 
-    /// <summary>Pins the whole blocks of a resident prefix, and their pages.</summary>
+    /// <summary>Pins the whole blocks of a resident prefix, and holds their pages.</summary>
+    /// <returns>The blocks, for <see cref="Unpin"/>.</returns>
     public int[] Pin(in BlockHash root, ReadOnlySpan<int> ids)
     {
-        var rows = new int[ids.Length / Index.PageTokens];
-        rows = rows[..Index.Match(root, ids, rows).Rows];
-        Index.Pin(rows);
-        foreach (int row in rows)
+        var blocks = new int[ids.Length / Index.PageTokens];
+        blocks = blocks[..Index.Match(root, ids, blocks).Blocks];
+        Index.Pin(blocks);
+        foreach (int block in blocks)
         {
-            foreach (int slot in SlotsOf(row))
+            foreach (int slot in SlotsOf(block))
             {
                 _pool.AddReference(slot);
             }
         }
 
-        return rows;
+        return blocks;
     }
 
-    public void Unpin(ReadOnlySpan<int> rows)
+    /// <summary>Takes back the pins of blocks, and the references to their pages.</summary>
+    public void Unpin(ReadOnlySpan<int> blocks)
     {
-        Index.Unpin(rows);
-        foreach (int row in rows)
+        Index.Unpin(blocks);
+        foreach (int block in blocks)
         {
-            foreach (int slot in SlotsOf(row))
+            foreach (int slot in SlotsOf(block))
             {
                 _pool.Release(slot);
             }
         }
     }
 
-    /// <summary>Forgets every prefix; no sequence and no pin holds one any longer.</summary>
+    /// <summary>Forgets every prefix. No sequence and no pin may hold one any longer.</summary>
     public void Dispose()
     {
         while (Index.Evict() > 0)
@@ -108,9 +113,9 @@ internal sealed unsafe class PrefixPages : IDisposable
 
     private static int PagesPerBlock(KernelShape shape) => shape.Geometry.Layers * shape.Geometry.KvHeads;
 
-    private void GiveUp(int row)
+    private void GiveUp(int block)
     {
-        foreach (int slot in SlotsOf(row))
+        foreach (int slot in SlotsOf(block))
         {
             _pool.RemoveFromIndex(slot);
         }

@@ -3,11 +3,11 @@ namespace KvCacheGpu;
 /// <summary>How long the blocks of a range of tokens are worth keeping once no sequence holds them.</summary>
 /// <param name="FirstToken">First position.</param>
 /// <param name="EndToken">Position after the last; null for all that follow.</param>
-/// <param name="Priority">0..100; lower ones are evicted first. Without a range, 35.</param>
-/// <param name="Duration">After which the priority returns to 35, from the release by the last holder on; null for never. In whole milliseconds.</param>
+/// <param name="Priority">0..100; lower priorities are evicted first. Blocks outside every range have 35.</param>
+/// <param name="Duration">Time after which the priority returns to 35, counted from the release by the last holder, in whole milliseconds; null for never.</param>
 public sealed record KvRetentionRange(int FirstToken, int? EndToken, int Priority, TimeSpan? Duration = null);
 
-/// <summary>Ranges that do not overlap; a block belongs to the range that its first token is in.</summary>
+/// <summary>Ranges of tokens that do not overlap. A block belongs to the range that its first token is in.</summary>
 internal sealed class RetentionMap
 {
     private readonly KvRetentionRange[] _ranges;
@@ -30,7 +30,7 @@ internal sealed class RetentionMap
         }
     }
 
-    /// <summary>The range of a block, or null.</summary>
+    /// <summary>The range of a sequence's block, or null. Blocks are counted from 0.</summary>
     public KvRetentionRange? At(int block, int pageTokens)
     {
         long first = (long)block * pageTokens;
@@ -44,10 +44,6 @@ internal sealed class RetentionMap
 
         return null;
     }
-
-    /// <summary>The priorities of all blocks of a number of tokens; null where no range says one.</summary>
-    public int?[] PrioritiesFor(int tokens, int pageTokens) =>
-        [.. Enumerable.Range(0, (tokens + pageTokens - 1) / pageTokens).Select(block => At(block, pageTokens)?.Priority)];
 
     private static void Require(bool holds, string message)
     {

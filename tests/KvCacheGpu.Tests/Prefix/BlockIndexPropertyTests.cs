@@ -73,56 +73,53 @@ public sealed class BlockIndexPropertyTests
         public void Check()
         {
             var references = new int[Usable + 1];
-            foreach (int row in _live.SelectMany(l => l.Table.Rows).Concat(_pins.SelectMany(p => p)))
+            foreach (int block in _live.SelectMany(l => l.Table.Blocks).Concat(_pins.SelectMany(p => p)))
             {
-                references[row]++;
+                references[block]++;
             }
 
             int[] free = _index.FreeOrder();
-            Assert.Equal(free.Length, _index.FreeCount);
+            Assert.False(_index.TryAllocate([], new int[free.Length + 1]), "more blocks than are free");
             Assert.Equal(free.Length, free.Distinct().Count());
             Assert.Equal(Usable, free.Length + references.Skip(1).Count(r => r > 0));
             var isFree = new bool[Usable + 1];
-            Array.ForEach(free, row => isFree[row] = true);
-            (long held, long evictable) = (0, 0);
+            Array.ForEach(free, block => isFree[block] = true);
             int lastPriority = -1;
-            foreach (int row in free)
+            foreach (int block in free)
             {
-                int priority = _index.HashOf(row).IsNull ? -1 : _index.PriorityOf(row);
-                Assert.True(priority >= lastPriority, "unhashed rows first, then by priority");
+                int priority = _index[block].Hash.IsNull ? -1 : _index.PriorityOf(block);
+                Assert.True(priority >= lastPriority, "unhashed blocks first, then by priority");
                 lastPriority = priority;
             }
 
-            for (int row = 1; row <= Usable; row++)
+            for (int block = 1; block <= Usable; block++)
             {
-                Assert.Equal(references[row], _index.References(row));
-                Assert.Equal(references[row] == 0, isFree[row]);
-                (held, evictable) = references[row] > 0 ? (held + _index.TokensOf(row).Length, evictable) : (held, evictable + _index.TokensOf(row).Length);
-                CheckSealed(row);
+                Assert.Equal(references[block], _index[block].References);
+                Assert.Equal(references[block] == 0, isFree[block]);
+                CheckSealed(block);
             }
 
-            Assert.Equal((held, evictable), (_index.ProtectedTokens, _index.EvictableTokens));
             CheckEvents();
         }
 
         public void Dispose() => _index.Dispose();
 
         // A hash may go, but under one hash the tokens never change.
-        private void CheckSealed(int row)
+        private void CheckSealed(int block)
         {
-            BlockHash hash = _index.HashOf(row);
+            BlockHash hash = _index[block].Hash;
             if (hash.IsNull)
             {
-                _sealed.Remove(row);
+                _sealed.Remove(block);
             }
-            else if (_sealed.TryGetValue(row, out (BlockHash Hash, int[] Tokens) before) && before.Hash == hash)
+            else if (_sealed.TryGetValue(block, out (BlockHash Hash, int[] Tokens) before) && before.Hash == hash)
             {
-                Assert.True(_index.TokensOf(row).SequenceEqual(before.Tokens), "a hashed row is immutable");
+                Assert.True(_index.TokensOf(block).SequenceEqual(before.Tokens), "a hashed block is immutable");
             }
             else
             {
-                Assert.Equal(hash, BlockHash.Next(_index.ParentOf(row), _index.TokensOf(row)));
-                _sealed[row] = (hash, _index.TokensOf(row).ToArray());
+                Assert.Equal(hash, BlockHash.Next(_index[block].Parent, _index.TokensOf(block)));
+                _sealed[block] = (hash, _index.TokensOf(block).ToArray());
             }
         }
 
@@ -172,8 +169,10 @@ public sealed class BlockIndexPropertyTests
             int[] ids = Prompt();
             int expected = LongestHit(ids, _roots[root]);
             string before = _index.State();
+            int free = _index.FreeCount();
             if (!table.TryOpen(ids))
             {
+                Assert.True(free < (ids.Length + _p - 1) / _p, "refused although as many blocks are free");
                 Assert.Equal(before, _index.State());
                 return "open refused";
             }
@@ -182,7 +181,7 @@ public sealed class BlockIndexPropertyTests
             _live.Add((table, root));
             if (_random.Next(3) == 0)
             {
-                _index.SetRetention(table.Rows[_random.Next(table.Rows.Count)], _random.Next(101), _random.Next(2) * _random.Next(1, 20));
+                _index.SetRetention(table.Blocks[_random.Next(table.Blocks.Count)], _random.Next(101), _random.Next(2) * _random.Next(1, 20));
             }
 
             return "open";
@@ -197,7 +196,7 @@ public sealed class BlockIndexPropertyTests
 
             string before = _index.State();
             IndexedTable table = _live[_random.Next(_live.Count)].Table;
-            if (table.Rows.Count != (table.Tokens.Count + _p - 1) / _p || (table.Tokens.Count % _p != 0 && (_index.References(table.Rows[^1]) > 1 || !_index.HashOf(table.Rows[^1]).IsNull)))
+            if (table.Blocks.Count != (table.Tokens.Count + _p - 1) / _p || (table.Tokens.Count % _p != 0 && (_index[table.Blocks[^1]].References > 1 || !_index[table.Blocks[^1]].Hash.IsNull)))
             {
                 return "none";
             }
@@ -219,8 +218,8 @@ public sealed class BlockIndexPropertyTests
             }
 
             int i = _random.Next(_live.Count);
-            if (_random.Next(4) == 0 && _live[i].Table.Tokens.Count % _p != 0 && _index.References(_live[i].Table.Rows[^1]) == 1
-                && _index.HashOf(_live[i].Table.Rows[^1]).IsNull)
+            if (_random.Next(4) == 0 && _live[i].Table.Tokens.Count % _p != 0 && _index[_live[i].Table.Blocks[^1]].References == 1
+                && _index[_live[i].Table.Blocks[^1]].Hash.IsNull)
             {
                 _live[i].Table.PublishTail();
             }
@@ -239,8 +238,8 @@ public sealed class BlockIndexPropertyTests
 
             (IndexedTable parent, int root) = _live[_random.Next(_live.Count)];
             var fork = new IndexedTable(_index, _roots[root]);
-            parent.Rows.ForEach(_index.Hold);
-            fork.Rows.AddRange(parent.Rows);
+            parent.Blocks.ForEach(_index.Hold);
+            fork.Blocks.AddRange(parent.Blocks);
             fork.Tokens.AddRange(parent.Tokens);
             _live.Add((fork, root));
             return "fork";
@@ -254,9 +253,9 @@ public sealed class BlockIndexPropertyTests
             }
 
             IndexedTable table = _live[_random.Next(_live.Count)].Table;
-            int keep = _random.Next(table.Rows.Count + 1);
-            _index.Release([.. table.Rows[keep..]]);
-            table.Rows.RemoveRange(keep, table.Rows.Count - keep);
+            int keep = _random.Next(table.Blocks.Count + 1);
+            _index.Release([.. table.Blocks[keep..]]);
+            table.Blocks.RemoveRange(keep, table.Blocks.Count - keep);
             table.Tokens.RemoveRange(Math.Min(table.Tokens.Count, keep * _p), Math.Max(0, table.Tokens.Count - (keep * _p)));
             return "cut";
         }
@@ -264,8 +263,8 @@ public sealed class BlockIndexPropertyTests
         private string Pin()
         {
             int[] ids = Prompt();
-            var rows = new int[ids.Length + 1];
-            int[] hits = rows[.._index.Match(Root, ids, rows).Rows];
+            var blocks = new int[ids.Length + 1];
+            int[] hits = blocks[.._index.Match(Root, ids, blocks).Blocks];
             if (hits.Length == 0 || _pins.Count > 3)
             {
                 return "none";
@@ -291,7 +290,7 @@ public sealed class BlockIndexPropertyTests
 
         private string Evict()
         {
-            int expected = _index.FreeOrder().FirstOrDefault(row => !_index.HashOf(row).IsNull);
+            int expected = _index.FreeOrder().FirstOrDefault(block => !_index[block].Hash.IsNull);
             Assert.Equal(expected, _index.Evict());
             return "evict";
         }
@@ -312,7 +311,7 @@ public sealed class BlockIndexPropertyTests
             }
 
             string before = _index.State();
-            bool expected = _index.FreeCount == Usable;
+            bool expected = _index.FreeCount() == Usable;
             Assert.Equal(expected, _index.TryReset());
             Assert.True(expected || before == _index.State(), "a refused reset changes nothing");
             return expected ? "reset" : "reset refused";
@@ -323,9 +322,9 @@ public sealed class BlockIndexPropertyTests
             int[] ids = Prompt();
             int length = _random.Next(ids.Length + 1);
             _index.TruncateBranch(Root, ids, length);
-            var rows = new int[ids.Length + 1];
-            BlockMatch left = _index.Match(Root, ids, rows);
-            Assert.All(rows[..left.Rows].Skip((length + _p - 1) / _p), row => Assert.True(_index.References(row) > 0 || _sealed.Count(s => s.Value.Hash == _index.HashOf(row)) > 1));
+            var blocks = new int[ids.Length + 1];
+            BlockMatch left = _index.Match(Root, ids, blocks);
+            Assert.All(blocks[..left.Blocks].Skip((length + _p - 1) / _p), block => Assert.True(_index[block].References > 0 || _sealed.Count(s => s.Value.Hash == _index[block].Hash) > 1));
             return "truncate";
         }
 
@@ -337,10 +336,10 @@ public sealed class BlockIndexPropertyTests
                 return "none";
             }
 
-            int[] rows = [.. _live.Take(1).SelectMany(l => l.Table.Rows), free[_random.Next(free.Length)]];
+            int[] blocks = [.. _live.Take(1).SelectMany(l => l.Table.Blocks), free[_random.Next(free.Length)]];
             string before = _index.State();
-            Assert.Throws<InvalidOperationException>(() => _index.Release(rows));
-            Assert.Throws<InvalidOperationException>(() => _index.Unpin([.. _pins.Take(1).SelectMany(p => p), rows[^1]]));
+            Assert.Throws<InvalidOperationException>(() => _index.Release(blocks));
+            Assert.Throws<InvalidOperationException>(() => _index.Unpin([.. _pins.Take(1).SelectMany(p => p), blocks[^1]]));
             Assert.Equal(before, _index.State());
             return "over-release";
         }

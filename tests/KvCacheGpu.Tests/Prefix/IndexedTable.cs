@@ -1,9 +1,9 @@
 namespace KvCacheGpu.Tests;
 
-/// <summary>A sequence on a bare <see cref="BlockIndex"/>: rows for all its tokens, whole blocks published as they fill.</summary>
+/// <summary>A sequence on a bare <see cref="BlockIndex"/>: blocks for all its tokens, whole blocks published as they fill.</summary>
 internal sealed class IndexedTable(BlockIndex index, BlockHash root)
 {
-    public List<int> Rows { get; } = [];
+    public List<int> Blocks { get; } = [];
 
     public List<int> Tokens { get; } = [];
 
@@ -14,7 +14,7 @@ internal sealed class IndexedTable(BlockIndex index, BlockHash root)
     {
         var found = new int[(ids.Length / index.PageTokens) + 1];
         BlockMatch match = index.Match(root, ids, found, partial);
-        int[] hits = found[..match.WholeRows];
+        int[] hits = found[..match.WholeBlocks];
         var taken = new int[((ids.Length + index.PageTokens - 1) / index.PageTokens) - hits.Length];
         if (!index.TryAllocate(hits, taken))
         {
@@ -22,7 +22,7 @@ internal sealed class IndexedTable(BlockIndex index, BlockHash root)
         }
 
         Hit = match.Tokens;
-        Rows.AddRange([.. hits, .. taken]);
+        Blocks.AddRange([.. hits, .. taken]);
         Tokens.AddRange(ids);
         PublishFrom(hits.Length);
         return true;
@@ -31,13 +31,13 @@ internal sealed class IndexedTable(BlockIndex index, BlockHash root)
     public bool TryAppend(params int[] ids)
     {
         int whole = Tokens.Count / index.PageTokens;
-        var taken = new int[((Tokens.Count + ids.Length + index.PageTokens - 1) / index.PageTokens) - Rows.Count];
+        var taken = new int[((Tokens.Count + ids.Length + index.PageTokens - 1) / index.PageTokens) - Blocks.Count];
         if (!index.TryAllocate([], taken))
         {
             return false;
         }
 
-        Rows.AddRange(taken);
+        Blocks.AddRange(taken);
         Tokens.AddRange(ids);
         PublishFrom(whole);
         return true;
@@ -47,13 +47,13 @@ internal sealed class IndexedTable(BlockIndex index, BlockHash root)
     public void PublishTail()
     {
         int whole = Tokens.Count / index.PageTokens;
-        Publish(whole, Rows.Count);
+        Publish(whole, Blocks.Count);
     }
 
     public void Free()
     {
-        index.Release([.. Rows]);
-        Rows.Clear();
+        index.Release([.. Blocks]);
+        Blocks.Clear();
         Tokens.Clear();
     }
 
@@ -70,7 +70,7 @@ internal sealed class IndexedTable(BlockIndex index, BlockHash root)
         var hashes = new BlockHash[end];
         BlockHash.Chain(root, ids, index.PageTokens, hashes);
         BlockHash parent = first == 0 ? root : hashes[first - 1];
-        int[] rows = [.. Rows[first..end]];
-        index.Publish(parent, hashes.AsSpan(first), ids.AsSpan(first * index.PageTokens, Math.Min(ids.Length, end * index.PageTokens) - (first * index.PageTokens)), rows);
+        int[] blocks = [.. Blocks[first..end]];
+        index.Publish(parent, hashes.AsSpan(first), ids.AsSpan(first * index.PageTokens, Math.Min(ids.Length, end * index.PageTokens) - (first * index.PageTokens)), blocks);
     }
 }

@@ -136,17 +136,17 @@ public sealed class PrefixRandomTests(ITestOutputHelper output)
         PrefixPages pages = cache.Prefixes!;
         var indexed = new HashSet<int>();
         long cached = 0;
-        for (int row = 1; row < pages.Index.Rows; row++)
+        for (int block = 1; block < pages.Index.Count; block++)
         {
-            if (pages.Index.HashOf(row).IsNull)
+            if (pages.Index[block].Hash.IsNull)
             {
-                Assert.Equal(0, pages.Index.References(row));
+                Assert.Equal(0, pages.Index[block].References);
                 continue;
             }
 
-            foreach (int slot in pages.SlotsOf(row))
+            foreach (int slot in pages.SlotsOf(block))
             {
-                Assert.True(indexed.Add(slot), "a page has one row");
+                Assert.True(indexed.Add(slot), "a page has one block");
                 Assert.Equal(references.GetValueOrDefault(slot) + 1, cache.Pool.References(slot));
                 cached += references.ContainsKey(slot) ? 0 : cache.Tier.Shape.Classes[KernelShape.Sealed].Bytes;
             }

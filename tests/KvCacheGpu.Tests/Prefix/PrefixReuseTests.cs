@@ -227,7 +227,7 @@ public sealed partial class PrefixReuseTests
         fork.FeedMany(17, 8);
         PrefixEvent[] events = [.. cache.TakePrefixEvents()];
 
-        // The fork seals the shared page again, which has its row, and a page of its own with equal tokens.
+        // The fork seals the shared page again, which has its block, and a page of its own with equal tokens.
         Assert.Equal([2, 1], events.Select(e => e.Hashes.Length));
         Assert.Equal(events[0].Hashes.Span[1], events[1].Hashes.Span[0]);
     }
@@ -242,7 +242,7 @@ public sealed partial class PrefixReuseTests
         }
 
         BlockIndex index = cache.Prefixes!.Index;
-        int[] priorities = [.. index.FreeOrder().Where(row => !index.HashOf(row).IsNull).Select(index.PriorityOf)];
+        int[] priorities = [.. index.FreeOrder().Where(block => !index[block].Hash.IsNull).Select(index.PriorityOf)];
         Assert.Equal([35, 35, 35, 80, 80, 90, 90], priorities);
         Assert.Throws<ArgumentException>(() => cache.CreateSequence(new KvSequenceOptions { Retention = [new(0, 9, 1), new(8, 16, 1)] }));
     }
@@ -307,7 +307,7 @@ public sealed partial class PrefixReuseTests
         long before = GC.GetAllocatedBytesForCurrentThread();
         Steps(1000);
         Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
-        Assert.Equal(1096, cache.Prefixes!.Index.HashedTokens);
+        Assert.Equal(1096, cache.Prefixes!.Index.HashedTokens());
 
         void Steps(int count)
         {

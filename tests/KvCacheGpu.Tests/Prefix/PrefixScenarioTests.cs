@@ -3,7 +3,7 @@ using static KvCacheGpu.Tests.BlockIndexFixture;
 
 namespace KvCacheGpu.Tests;
 
-/// <summary>Scenarios 10 to 14, 19 and 25 as far as rows go: events, windows, prefixes, namespaces, branches.</summary>
+/// <summary>Scenarios 10 to 14, 19 and 25 as far as blocks go: events, windows, prefixes, namespaces, branches.</summary>
 public sealed class PrefixScenarioTests
 {
     [Theory]
@@ -21,11 +21,11 @@ public sealed class PrefixScenarioTests
         Assert.True(stored.TokenIds.Span.SequenceEqual(ids));
         Assert.Empty(index.TakeEvents());
 
-        var rows = new int[blocks];
-        Assert.True(index.TryAllocate([], rows));
+        var taken = new int[blocks];
+        Assert.True(index.TryAllocate([], taken));
         var hashes = new BlockHash[blocks];
         BlockHash.Chain(Root, ids, 16, hashes);
-        index.Publish(Root, hashes, ids, rows);
+        index.Publish(Root, hashes, ids, taken);
         PrefixEvent[] events = index.TakeEvents();
         Assert.Equal(blocks + 1, events.Length);
         Assert.All(events[..^1], e => Assert.Equal((PrefixEventKind.Removed, 1), (e.Kind, e.Hashes.Length)));
@@ -39,14 +39,14 @@ public sealed class PrefixScenarioTests
     {
         using BlockIndex index = Of(10, 2);
         IndexedTable table = index.Open(Range(0, 11));
-        int[] rows = [.. table.Rows];
-        int[] held = [.. rows];
-        index.ReleaseOutsideWindow(rows, 4, 4);
-        Assert.Equal(held, rows);
-        index.ReleaseOutsideWindow(rows, 5, 4);
-        Assert.Equal([0, .. held[1..]], rows);
-        index.ReleaseOutsideWindow(rows, 11, 4);
-        Assert.Equal([0, 0, 0, 0, .. held[4..]], rows);
+        int[] blocks = [.. table.Blocks];
+        int[] held = [.. blocks];
+        index.ReleaseOutsideWindow(blocks, 4, 4);
+        Assert.Equal(held, blocks);
+        index.ReleaseOutsideWindow(blocks, 5, 4);
+        Assert.Equal([0, .. held[1..]], blocks);
+        index.ReleaseOutsideWindow(blocks, 11, 4);
+        Assert.Equal([0, 0, 0, 0, .. held[4..]], blocks);
         Assert.Equal([held[0], held[3], held[2], held[1]], index.FreeOrder()[^4..]);
     }
 
@@ -58,9 +58,9 @@ public sealed class PrefixScenarioTests
         using BlockIndex index = Of(20, pageTokens);
         index.Open(Range(1, 8)).Free();
         index.Open([1, 2, 9, 10]).Free();
-        Assert.Equal(10, index.HashedTokens);
+        Assert.Equal(10, index.HashedTokens());
         Assert.Equal(4, index.Query([1, 2, 3, 4, 999, 1000]).Tokens);
-        Assert.Equal(10, index.HashedTokens);
+        Assert.Equal(10, index.HashedTokens());
         Assert.Equal(8, index.Query(Range(1, 8)).Tokens);
     }
 
@@ -88,7 +88,7 @@ public sealed class PrefixScenarioTests
             Assert.Equal(0, index.Open([1, 2, 3], root).Hit);
         }
 
-        Assert.Equal(9, index.HashedTokens);
+        Assert.Equal(9, index.HashedTokens());
         Assert.All(roots, root => Assert.Equal(3, index.Query([1, 2, 3], root).Tokens));
         Assert.Equal(0, index.Query([1, 2, 3], new PrefixNamespace { Salt = "unknown" }.ToHash()).Tokens);
     }
@@ -137,10 +137,10 @@ public sealed class PrefixScenarioTests
     {
         using BlockIndex index = Of(10, 4);
         IndexedTable table = index.Open([1, 2, 3, 4, 1, 2, 3, 4]);
-        BlockHash first = index.HashOf(table.Rows[0]);
-        Assert.NotEqual(first, index.HashOf(table.Rows[1]));
-        Assert.Equal(first, index.ParentOf(table.Rows[1]));
-        Assert.Equal(Root, index.ParentOf(table.Rows[0]));
+        BlockHash first = index[table.Blocks[0]].Hash;
+        Assert.NotEqual(first, index[table.Blocks[1]].Hash);
+        Assert.Equal(first, index[table.Blocks[1]].Parent);
+        Assert.Equal(Root, index[table.Blocks[0]].Parent);
         Assert.Equal(64, first.ToString().Length);
     }
 
@@ -162,17 +162,17 @@ public sealed class PrefixScenarioTests
         int[] b = [.. Range(1, 11), .. Range(200, 8)];
         IndexedTable tableA = index.Open(a, partial: partial);
         tableA.PublishTail();
-        Assert.Equal(reusedByB, index.Query(b, partial: partial).Rows);
+        Assert.Equal(reusedByB, index.Query(b, partial: partial).Blocks);
         IndexedTable tableB = index.Open(b, partial: partial);
         tableB.PublishTail();
         tableA.Free();
         tableB.Free();
-        Assert.Equal(5, index.Query(b, partial: true).Rows);
+        Assert.Equal(5, index.Query(b, partial: true).Blocks);
         index.TruncateBranch(Root, b, 11);
-        Assert.Equal(reusedByA, index.Query(a, partial: partial).Rows);
-        Assert.InRange(index.Query(b, partial: partial).Rows, 2, 3);
+        Assert.Equal(reusedByA, index.Query(a, partial: partial).Blocks);
+        Assert.InRange(index.Query(b, partial: partial).Blocks, 2, 3);
         Assert.Equal(partial ? 11 : 8, index.Query(b, partial: partial).Tokens);
-        Assert.Equal(19, index.HashedTokens);
+        Assert.Equal(19, index.HashedTokens());
     }
 
     [Fact]
@@ -185,18 +185,18 @@ public sealed class PrefixScenarioTests
         Assert.Equal(before, index.State());
         held.Free();
         index.TruncateBranch(Root, Range(1, 12), 5);
-        Assert.Equal(4, index.HashedTokens);
+        Assert.Equal(4, index.HashedTokens());
     }
 
     [Fact]
-    public void A_hashed_row_and_a_free_row_cannot_be_published()
+    public void A_hashed_block_and_a_free_block_cannot_be_published()
     {
         using BlockIndex index = Of(4, 4);
         IndexedTable table = index.Open(Range(0, 4));
         var hash = new BlockHash[1];
         BlockHash.Chain(Root, Range(9, 4), 4, hash);
         string before = index.State();
-        Assert.Throws<InvalidOperationException>(() => index.Publish(Root, hash, Range(9, 4), [table.Rows[0]]));
+        Assert.Throws<InvalidOperationException>(() => index.Publish(Root, hash, Range(9, 4), [table.Blocks[0]]));
         Assert.Throws<InvalidOperationException>(() => index.Publish(Root, hash, Range(9, 4), [index.FreeOrder()[0]]));
         Assert.Throws<InvalidOperationException>(() => index.Release([index.FreeOrder()[0]]));
         Assert.Equal(before, index.State());

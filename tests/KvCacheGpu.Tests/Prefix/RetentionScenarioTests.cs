@@ -10,18 +10,18 @@ public sealed class RetentionScenarioTests
     {
         using BlockIndex index = Of(8, 1);
         IndexedTable table = index.Open([1, 2, 3, 4, 5]);
-        int[] pinned = [.. table.Rows[..3]];
+        int[] pinned = [.. table.Blocks[..3]];
         table.Free();
-        Assert.Equal((0L, 5L), (index.ProtectedTokens, index.EvictableTokens));
+        Assert.Equal((0, 5), (index.ProtectedTokens(), index.EvictableTokens()));
         index.Pin(pinned);
         index.Pin(pinned);
-        Assert.Equal((3L, 2L), (index.ProtectedTokens, index.EvictableTokens));
+        Assert.Equal((3, 2), (index.ProtectedTokens(), index.EvictableTokens()));
         Assert.False(index.TryAllocate([], new int[6]));
         Assert.Throws<InvalidOperationException>(() => index.Release(pinned));
         index.Unpin(pinned);
-        Assert.Equal((3L, 2L), (index.ProtectedTokens, index.EvictableTokens));
+        Assert.Equal((3, 2), (index.ProtectedTokens(), index.EvictableTokens()));
         index.Unpin(pinned);
-        Assert.Equal((0L, 5L), (index.ProtectedTokens, index.EvictableTokens));
+        Assert.Equal((0, 5), (index.ProtectedTokens(), index.EvictableTokens()));
         string before = index.State();
         Assert.Throws<InvalidOperationException>(() => index.Unpin(pinned));
         Assert.Throws<InvalidOperationException>(() => index.Release([pinned[0]]));
@@ -37,9 +37,9 @@ public sealed class RetentionScenarioTests
         Assert.Equal(b, index.Evict());
         Assert.Equal(a, index.Evict());
         IndexedTable plain = index.Open(Range(900, 4));
-        Assert.True(index.IsWorthOffloading(plain.Rows[0]));
-        index.SetRetention(plain.Rows[0], 34);
-        Assert.False(index.IsWorthOffloading(plain.Rows[0]));
+        Assert.True(index.IsWorthOffloading(plain.Blocks[0]));
+        index.SetRetention(plain.Blocks[0], 34);
+        Assert.False(index.IsWorthOffloading(plain.Blocks[0]));
     }
 
     [Theory]
@@ -58,7 +58,7 @@ public sealed class RetentionScenarioTests
     }
 
     [Fact]
-    public void S17_a_revived_row_keeps_its_priority_and_its_time_starts_anew()
+    public void S17_a_revived_block_keeps_its_priority_and_its_time_starts_anew()
     {
         var clock = new Clock();
         using BlockIndex index = Of(4, 4, time: clock);
@@ -103,11 +103,11 @@ public sealed class RetentionScenarioTests
     {
         IndexedTable a = index.Open(Range(0, 4));
         IndexedTable b = index.Open(Range(100, 4));
-        (int rowA, int rowB) = (a.Rows[0], b.Rows[0]);
-        index.SetRetention(rowA, priorityA, millisecondsA);
-        index.SetRetention(rowB, priorityB, millisecondsB);
+        (int blockA, int blockB) = (a.Blocks[0], b.Blocks[0]);
+        index.SetRetention(blockA, priorityA, millisecondsA);
+        index.SetRetention(blockB, priorityB, millisecondsB);
         a.Free();
         b.Free();
-        return (rowA, rowB);
+        return (blockA, blockB);
     }
 }

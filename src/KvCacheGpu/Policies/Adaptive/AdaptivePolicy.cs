@@ -3,27 +3,29 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>
-/// Spends error where it buys most bytes: every drop and every demotion is priced by the squared output error it is expected to cause, and
-/// the cheapest per byte is taken first, over all layers and heads.
+/// Frees bytes where they cost least error: the price of every drop and every demotion is the squared output error that it is expected to cause,
+/// and the cheapest per byte is taken first, over all layers and heads.
 /// </summary>
 /// <remarks>
-/// Ours; its parts: DropKV's error of a drop, Ada-KV's floor per head, experts' advice by exponentiated gradient, the cache literature's ghost entries.
-/// How much attention a page is going to get is estimated by several scorers together, each trusted, row by row, as far as it has been right
-/// (<see cref="CreateState"/>), and scaled to what the row still looks back at. Any page may be asked for against expectation, the likelier the more
-/// its row looks back: that is what makes a page worth keeping in few bits before nothing is left of it. A row that is expected to have lost more than <see cref="Guard"/> drops no more while others can. Where floors and
-/// guard leave too little to free, the guard yields first, then the floors: the budget holds.
+/// The policy is our own; its parts are DropKV's error of a drop, Ada-KV's floor per head, experts' advice by exponentiated gradient, and the ghost
+/// entries of the literature on caches.
+/// Several scorers (experts) together estimate how much attention a page is going to get. In each row an expert is trusted as far as it has been
+/// right (<see cref="CreateState"/>), and the estimate is scaled to the attention that the row still gives to old pages. Any page may get attention
+/// against expectation, more likely so the more its row looks back: therefore keeping a page in few bits can be worth more than dropping it.
+/// A row that is expected to have lost more than <see cref="Guard"/> drops no more while other rows can. If floors and guard leave too little to
+/// free, the guard yields first, then the floors: the budget holds.
 /// </remarks>
 public sealed class AdaptivePolicy : KvPolicy
 {
     private readonly RankedPolicy[] _experts;
 
-    /// <summary>Takes h2o, tova, lru, lfu, position (as window) and snapkv for experts.</summary>
+    /// <summary>Takes as experts h2o, tova, lru, lfu, the position (as window does) and snapkv.</summary>
     public AdaptivePolicy()
         : this(new H2oPolicy(), new TovaPolicy(), new LruPolicy(), new LfuPolicy(), new WindowPolicy(1), new SnapKvPolicy())
     {
     }
 
-    /// <summary>Sets the experts, whose statistics the engine then gathers, all with <see cref="Decay"/>.</summary>
+    /// <summary>Sets the experts. The engine gathers the statistics that they need, all with <see cref="Decay"/>.</summary>
     /// <param name="experts">1..15 policies that rank.</param>
     public AdaptivePolicy(params RankedPolicy[] experts)
     {
@@ -40,17 +42,17 @@ public sealed class AdaptivePolicy : KvPolicy
     /// <inheritdoc/>
     public override KvStatistics Needs { get; }
 
-    /// <summary>As <see cref="H2oPolicy"/>'s: 0.98.</summary>
+    /// <summary>0.98, like that of <see cref="H2oPolicy"/>.</summary>
     public override float Decay => 0.98f;
 
-    /// <summary>Part of its even share of pages that every row keeps while others can give, 0..1. The default value is 0.1.</summary>
+    /// <summary>Part of an even share of the pages that every row keeps while other rows have pages to give, 0..1. The default value is 0.1.</summary>
     public float RowFloor
     {
         get;
         init => field = Share(value);
     } = 0.1f;
 
-    /// <summary>Share of attention, expected lost, beyond which a row drops no more while others can, 0..1. The default value is 0.95; 1: no guard.</summary>
+    /// <summary>Expected lost share of attention beyond which a row drops no more while other rows can, 0..1. The default value is 0.95; 1 means no guard.</summary>
     /// <remarks>A head that spreads its attention loses a large share at little error: a low guard would make the others pay for it.</remarks>
     public float Guard
     {
@@ -69,7 +71,7 @@ public sealed class AdaptivePolicy : KvPolicy
         }
     } = 2;
 
-    /// <summary>Trust that all experts share evenly, so that any can come back, 0..1. The default value is 0.02.</summary>
+    /// <summary>Part of the trust that each update returns to its first distribution, so that any expert can come back, 0..1. The default value is 0.02.</summary>
     public float FixedShare
     {
         get;

@@ -1,13 +1,13 @@
 namespace KvCacheGpu;
 
 /// <summary>
-/// What the adaptive policy remembers of one sequence: how far it trusts each expert in each row, learned from ghosts (pages that an expert
-/// would have dropped next, but which stayed), and what each row has lost.
+/// The memory that the adaptive policy keeps of one sequence: how far it trusts each expert in each row, learned from ghosts (pages that an expert
+/// would have dropped next, but which stayed), and the attention that each row has lost.
 /// </summary>
 /// <remarks>
 /// Exponentiated gradient (Kivinen and Warmuth 1997) with a fixed share (Herbster and Warmuth 1998), so that an expert can come back. An
-/// expert's loss is the part of the attention that its ghosts received since, known exactly, for they were resident: its regret
-/// bound concerns that loss. Pages dropped since count for nobody.
+/// expert's loss is the part of the attention that its ghosts have received since, which is known exactly because they stayed resident. The regret
+/// bound concerns that loss. Pages that were dropped since do not count.
 /// </remarks>
 internal sealed class GhostExperts
 {
@@ -34,19 +34,19 @@ internal sealed class GhostExperts
         }
     }
 
-    /// <summary>As many as the bits beside the candidate's.</summary>
+    /// <summary>The most experts: one for each bit of a ghost beside the candidate's bit.</summary>
     public static int MostExperts => 15;
 
-    /// <summary>[rows][experts] trust, 1 per row.</summary>
+    /// <summary>[rows][experts] trust in each expert; its sum over a row is 1.</summary>
     public ReadOnlySpan<float> Weights => _weights;
 
-    /// <summary>[rows] share of attention that what was dropped would receive, as expected when it was dropped.</summary>
+    /// <summary>[rows] share of attention that the dropped pages would receive, as expected when they were dropped.</summary>
     public Span<float> Lost => _lost;
 
-    /// <summary>How much attention comes back to pages of each row.</summary>
+    /// <summary>The attention that old pages of each row still get.</summary>
     public Surprises Surprises { get; }
 
-    /// <summary>Trust before anything is known, which the first cut of a long prompt hangs on: most of it in the first expert, the rest in all alike.</summary>
+    /// <summary>Sets the trust before anything is known: most of it in the first expert, the rest in all alike. The first cut of a long prompt depends on it.</summary>
     public static void Believe(Span<float> weights)
     {
         weights.Fill((1 - FirstTrust) / weights.Length);
@@ -55,7 +55,7 @@ internal sealed class GhostExperts
 
     private static long TimeOf(in KvPages pages) => pages.Samples > 0 ? pages.Samples : pages.Step;
 
-    /// <summary>Judges the ghosts by what they received since they were named.</summary>
+    /// <summary>Judges the experts by the attention that their ghosts have received since they were named.</summary>
     public void Observe(in KvPages pages, float decay, float rate, float share)
     {
         long steps = TimeOf(pages) - _time;
@@ -81,8 +81,8 @@ internal sealed class GhostExperts
     /// <summary>Names the ghosts: of the pages that stay, those that each expert would drop next.</summary>
     /// <param name="pages">The pages.</param>
     /// <param name="opinions">The experts' orders.</param>
-    /// <param name="plan">What is about to happen.</param>
-    /// <param name="part">Part of a row's unfixed pages.</param>
+    /// <param name="plan">The plan that is about to be carried out.</param>
+    /// <param name="part">Part of the pages that stay of a row that each expert names.</param>
     public void Haunt(in KvPages pages, in Opinions opinions, ReadOnlySpan<KvTransition> plan, float part)
     {
         Reserve(pages.Count);
@@ -147,7 +147,7 @@ internal sealed class GhostExperts
             }
         }
 
-        // Old pages fade as newer tokens come; what was dropped is taken to have faded as what stayed.
+        // Old pages get less attention as newer tokens come. Dropped pages are assumed to have faded as much as the pages that stayed.
         trend = before > 0 ? after / before : 1;
         return total;
     }
@@ -174,7 +174,7 @@ internal sealed class GhostExperts
         }
     }
 
-    // The only memory a plan may take: as the sequence grows, doubling.
+    // The only memory that a plan allocates: it doubles as the sequence grows.
     private void Reserve(int pages)
     {
         if (_index.Length < pages)

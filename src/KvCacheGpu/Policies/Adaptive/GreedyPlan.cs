@@ -1,12 +1,12 @@
 namespace KvCacheGpu;
 
 /// <summary>
-/// Takes the step of least error per byte, over all pages, until enough is free. A page's steps lie on the lower hull of its choices (bytes
-/// saved, error): so each is dearer per byte than the one before, and the order is the exact greedy one.
+/// Takes the step of least error per byte, over all pages, until enough bytes are free. The steps of a page lie on the lower hull of its choices
+/// (bytes saved, error). So each step costs more per byte than the one before it, and the order is exactly the greedy one.
 /// </summary>
 internal readonly ref struct GreedyPlan : IDisposable
 {
-    // Guard and floors; where they leave too little to free, floors alone; then neither.
+    // Level 0 keeps guard and floors; if they leave too little to free, level 1 keeps the floors alone, and level 2 neither.
     private const int Levels = 3;
 
     private readonly KvPages _pages;
@@ -20,11 +20,11 @@ internal readonly ref struct GreedyPlan : IDisposable
 
     /// <param name="pages">The pages.</param>
     /// <param name="shares">Each page's expected share of attention.</param>
-    /// <param name="surprises">[rows] mean square of the share that any page of a row may receive against expectation; empty: none.</param>
-    /// <param name="floors">What rows and segments keep.</param>
-    /// <param name="lost">[rows] expected share of what each row has lost; dropped pages are added.</param>
+    /// <param name="surprises">[rows] mean square of the share that any page of a row may receive against expectation; empty for none.</param>
+    /// <param name="floors">The pages that rows and segments keep.</param>
+    /// <param name="lost">[rows] expected share of attention that each row has lost; dropped pages are added.</param>
     /// <param name="guard">Lost share beyond which a row drops no more.</param>
-    /// <param name="plan">All kept; filled.</param>
+    /// <param name="plan">Keeps every page; receives the plan.</param>
     public GreedyPlan(
         in KvPages pages, ReadOnlySpan<float> shares, ReadOnlySpan<float> surprises, in Floors floors, Span<float> lost, float guard, Span<KvTransition> plan)
     {
@@ -53,7 +53,7 @@ internal readonly ref struct GreedyPlan : IDisposable
             {
                 if (_pages.IsVictim(page) && Next(page, level, out Step step))
                 {
-                    // Equal costs: the newest page first, and of these the lowest row's.
+                    // Of pages of equal cost, the newest goes first, and of these the one of the lowest row.
                     heap.Push(step.Slope, ((long)(int.MaxValue - _pages.PageIndex[page]) << 32) | (uint)page);
                 }
             }
@@ -67,7 +67,7 @@ internal readonly ref struct GreedyPlan : IDisposable
                     continue;
                 }
 
-                // A drop that has become forbidden since leaves a dearer step, or none.
+                // If a drop has been forbidden in the meantime, the page's next step costs more than its key says.
                 if (step.Slope <= heap.Key)
                 {
                     Take(page, step);
@@ -91,14 +91,14 @@ internal readonly ref struct GreedyPlan : IDisposable
         _plan[page] = step.To;
         if (step.To.Kind == KvTransitionKind.Drop)
         {
-            // Shares are of what is resident.
+            // A share is a part of the attention to resident pages, which is 1 - lost of the whole.
             int row = _rowOf.Span[page];
             _floors.Drop(row, page);
             _lost[row] += (1 - _lost[row]) * Math.Clamp(_shares[page], 0, 1);
         }
     }
 
-    /// <summary>The step from where a page is now that costs least per byte; of equal ones the longest.</summary>
+    /// <summary>Finds the step of least error per byte from the state that a page is in now; of equal steps the one that frees most bytes.</summary>
     private bool Next(int page, int level, out Step best)
     {
         best = new Step(default, 0, double.PositiveInfinity);
@@ -139,12 +139,12 @@ internal readonly ref struct GreedyPlan : IDisposable
         return (_pages.Bytes[page] - _pages.Ladder[target].Bytes, error);
     }
 
-    // Half of what is unforeseen falls where attention fell before, half anywhere in the row.
+    // Half of the unexpected attention goes to pages that had attention before, half to any page of the row.
     private double Surprise(int row, int page) => _surprises.IsEmpty || _surprises[row] == 0 ? 0 : (_surprises[row] + Math.Clamp(_shares[page], 0, 1)) / 2;
 
     private static void Offer(ref Step best, KvTransition to, int bytes, double error)
     {
-        // What is not a number costs most: it goes last, but it goes.
+        // An error that is not a number counts as the highest, so that the page goes last, but can go.
         double slope = double.IsNaN(error) ? double.PositiveInfinity : error / bytes;
         if (bytes > 0 && (slope < best.Slope || (slope == best.Slope && bytes > best.Bytes)))
         {

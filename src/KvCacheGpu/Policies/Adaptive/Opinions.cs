@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>What each expert says of each page: the unfixed pages of every row, from the one it would drop first to the last.</summary>
+/// <summary>The orders of all experts: the unfixed pages of every row, from the page that the expert would drop first to the last.</summary>
 internal readonly ref struct Opinions : IDisposable
 {
     private readonly KvPages _pages;
@@ -39,10 +39,10 @@ internal readonly ref struct Opinions : IDisposable
         _orders.Span.Slice((expert * _pages.Count) + _pages.RowStarts[row], _unfixed.Span[row]);
 
     /// <summary>
-    /// The experts' common estimate. Each puts the row's own masses, sorted, on the pages in its order (pages it holds equal share evenly), so that
-    /// experts differ in the order alone, whatever their scores are measured in.
+    /// Estimates each page's share of attention from all experts together. Each expert lays the row's own masses, sorted, on the pages in its order
+    /// (pages of equal scores share evenly). So experts differ in their order alone, whatever unit their scores have.
     /// </summary>
-    /// <param name="weights">[rows][experts] sum of 1 per row.</param>
+    /// <param name="weights">[rows][experts] trust in each expert; its sum over a row is 1.</param>
     /// <param name="whole">Mass of a row.</param>
     /// <param name="shares">[pages] overwritten; 0 for fixed pages.</param>
     public void Estimate(ReadOnlySpan<float> weights, double whole, Span<float> shares)

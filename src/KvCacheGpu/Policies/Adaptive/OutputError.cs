@@ -1,22 +1,21 @@
 namespace KvCacheGpu;
 
-/// <summary>The one currency: the expected squared error of a head's attention output.</summary>
+/// <summary>The expected squared error of a head's attention output, in which all drops and demotions are priced.</summary>
 /// <remarks>
-/// p is a page's share of attention. Dropping it moves the output by p / (1 - p) (v - o), v being the page's mean value (DropKV's identity,
-/// exact for one token). Demoting it adds the noise of its class: on logits |q|^2 |k|^2 eta_K / d^2, which moves the output by p (v - o) each,
-/// and on values eta_V |v|^2. Tokens' noises are independent, so that p^2 becomes the sum of their squared shares, at most p times the
-/// largest. |v - o|^2 is taken as |v|^2 + |o|^2. What was not gathered counts as 1 (|v|^2, |o|^2) or as the
-/// width d (|q|^2, |k|^2).
+/// p is a page's share of attention. Dropping the page moves the output by p / (1 - p) (v - o), where v is the page's mean value (DropKV's identity,
+/// exact for one token). Demoting it adds the noise of its new class: on logits |q|^2 |k|^2 eta_K / d^2, each of which moves the output by
+/// p (v - o), and on values eta_V |v|^2. The noises of tokens are independent, so that p^2 becomes the sum of their squared shares, at most p times
+/// the largest share. |v - o|^2 is taken as |v|^2 + |o|^2. A square that was not gathered counts as 1 (|v|^2, |o|^2) or as the width d (|q|^2, |k|^2).
 /// </remarks>
 internal static class OutputError
 {
-    // 1 - p below which a page is all there is.
+    // The least value of 1 - p: a page of a larger share has all the attention.
     private const double Rest = 1e-3;
 
     // E[p^2 (1 - p)^2] / E[p^2] of a share p that may be anything from 0 to 1: noise on a logit moves p (1 - p) of the output.
     private const double Wavering = .1;
 
-    /// <summary>What the masses of a row would sum up to if nothing had been dropped or left out.</summary>
+    /// <summary>The sum that the masses of a row would have if no page had been dropped or left out.</summary>
     public static double WholeMass(in KvPages pages, float decay)
     {
         if (pages.Samples > 0)
@@ -51,7 +50,7 @@ internal static class OutputError
         return ((odds * odds) + surprise) * Distance(pages, row, page);
     }
 
-    /// <summary>Error of writing it anew in class <paramref name="rung"/>.</summary>
+    /// <summary>Error of demoting a page of share <paramref name="p"/> to class <paramref name="rung"/>.</summary>
     public static double OfDemotion(in KvPages pages, int row, int page, double p, double surprise, in KvRung rung)
     {
         double d = pages.Geometry.KeyWidth;

@@ -1,16 +1,16 @@
 namespace KvCacheGpu;
 
 /// <summary>
-/// How much attention each row still gives to pages that are neither sinks nor recent. What a page received so far says little about a question
-/// that nobody asked yet; how its head looks back says how likely one is to be answered there.
+/// Measures how much attention each row still gives to pages that are neither sinks nor recent. The attention that a page has received says little
+/// about a question that nobody has asked yet; how much its head looks back says how likely it is that the answer is found in an old page.
 /// </summary>
 /// <remarks>
-/// A head that comes back comes to one page at a time: its share there is all or nothing, so that the mean of the squares, which output
-/// errors go by (<see cref="OutputError"/>), is the mean share itself. Where it is spread instead, that is an upper bound.
+/// A head that looks back looks at one page at a time: its share there is all or nothing, so that the mean of the squares, on which output
+/// errors depend (<see cref="OutputError"/>), equals the mean share. If its attention is spread instead, that is an upper bound.
 /// </remarks>
 internal sealed class Surprises(int rows)
 {
-    // Observations after which the mean becomes a running one.
+    // Number of observations after which the mean becomes a running mean.
     private const int Memory = 256;
 
     private readonly float[] _reach = new float[rows];
@@ -21,8 +21,8 @@ internal sealed class Surprises(int rows)
     public ReadOnlySpan<float> Squares => _perPage;
 
     /// <summary>
-    /// Scales expected shares down to what rows still look back at: masses gathered while a page was recent promise too much of a head that only
-    /// looks at recent pages.
+    /// Scales expected shares down to the attention that rows still give to old pages. Masses that were gathered while a page was recent promise too
+    /// much if a head only looks at recent pages.
     /// </summary>
     public void Temper(in KvPages pages, Span<float> shares)
     {
@@ -46,7 +46,7 @@ internal sealed class Surprises(int rows)
         }
     }
 
-    /// <summary>Takes in the latest query.</summary>
+    /// <summary>Adds the attention of the latest query.</summary>
     public void Observe(in KvPages pages)
     {
         for (int row = 0; row < pages.Rows && !pages.LastMass.IsEmpty; row++)
@@ -61,7 +61,7 @@ internal sealed class Surprises(int rows)
                 }
             }
 
-            // A row of which nothing old is left keeps what was seen of it.
+            // A row without old pages keeps its means.
             if (count > 0)
             {
                 _counts[row] = Math.Min(_counts[row] + 1, Memory);

@@ -1,20 +1,20 @@
 namespace KvCacheGpu;
 
 /// <summary>
-/// The plan that scorers share: groups of rows give pages one by one, the group with most pages first, in each the lowest score first; so
-/// all groups keep the same number of pages, give or take one, while they have any to give.
+/// The plan that scorers share. Groups of rows give pages one by one: the group with most pages gives first, and of its pages the one of the lowest
+/// score. So all groups keep the same number of pages, give or take one, while they have pages to give.
 /// </summary>
 internal static class EvenPlan
 {
-    // Floors first; where they leave too little to free, without.
+    // Level 0 keeps the floors; if they leave too little to free, level 1 does not.
     private const int Levels = 2;
 
     /// <param name="pages">The pages.</param>
-    /// <param name="scores">One per page, comparable within a group; higher is kept.</param>
+    /// <param name="scores">One per page, comparable within a group; the pages of the highest scores are kept.</param>
     /// <param name="rowsPerGroup">Rows whose pages compete with each other; divides the number of rows.</param>
-    /// <param name="floors">What rows and segments keep.</param>
-    /// <param name="bytesToFree">Bytes to free, beyond what the plan drops already.</param>
-    /// <param name="plan">Pages that it drops already stay dropped.</param>
+    /// <param name="floors">The pages that rows and segments keep.</param>
+    /// <param name="bytesToFree">Bytes to free, beyond those of pages that the plan drops already.</param>
+    /// <param name="plan">Receives the plan. Pages that it drops already stay dropped.</param>
     public static void Fill(
         in KvPages pages, ReadOnlySpan<float> scores, int rowsPerGroup, in Floors floors, long bytesToFree, Span<KvTransition> plan)
     {
@@ -74,7 +74,7 @@ internal static class EvenPlan
         }
     }
 
-    // Who may not go now may not go later at this level: counts only fall. So a cursor never turns back.
+    // A page that may not go now may not go later at this level, since the counts only fall. So a cursor never turns back.
     private static int Next(
         ReadOnlySpan<ulong> order, ref int cursor, int end, ReadOnlySpan<int> rowOf, in Floors floors, int level, ReadOnlySpan<KvTransition> plan)
     {

@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>What rows and segments keep while others can give: counts of the pages that stay, against the least.</summary>
+/// <summary>Counts the pages that stay of each row and segment, against the least that it keeps while others have pages to give.</summary>
 internal readonly ref struct Floors : IDisposable
 {
     private readonly KvPages _pages;
@@ -10,7 +10,7 @@ internal readonly ref struct Floors : IDisposable
     private readonly int _rowFloor;
 
     /// <param name="pages">The pages.</param>
-    /// <param name="bytesToFree">Bytes to free: what is left sets the even share.</param>
+    /// <param name="bytesToFree">Bytes to free: the pages that are left determine the even share.</param>
     /// <param name="rowShare">Part of the even share of unfixed pages that every row keeps.</param>
     /// <param name="segmentShare">Part of the even share of all pages that every segment keeps.</param>
     public Floors(in KvPages pages, long bytesToFree, float rowShare, float segmentShare)
@@ -36,13 +36,13 @@ internal readonly ref struct Floors : IDisposable
             unfixed += kept;
         }
 
-        // At the mean size of a page.
+        // The number of pages to drop, at the mean size of a victim.
         double goes = bytes == 0 ? 0 : Math.Min(victims, Math.Ceiling((double)bytesToFree * victims / bytes));
         _rowFloor = (int)(rowShare * (unfixed - goes) / pages.Rows);
         SetSegmentFloors(segmentShare * (pages.Count - goes) / Math.Max(pages.Length, 1));
     }
 
-    /// <summary>Whether a page may go without its row or segment falling below its floor.</summary>
+    /// <summary>True if a page may go without its row or segment falling below its floor.</summary>
     public bool Allows(int row, int page)
     {
         int segment = SegmentOf(page);
@@ -74,7 +74,7 @@ internal readonly ref struct Floors : IDisposable
         }
     }
 
-    // By the page's first token.
+    // A page belongs to the segment of its first token.
     private int SegmentOf(int page)
     {
         if (_pages.SegmentStarts.IsEmpty)

@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>A binary heap on borrowed memory: the least key on top, equal keys by the lower tie.</summary>
+/// <summary>A binary heap on borrowed memory, with the least key on top; of equal keys the one with the lower tie.</summary>
 internal ref struct MinHeap(Span<double> keys, Span<long> ties)
 {
     private readonly Span<double> _keys = keys;
@@ -33,7 +33,7 @@ internal ref struct MinHeap(Span<double> keys, Span<long> ties)
         }
     }
 
-    /// <summary>Pops and pushes in one pass.</summary>
+    /// <summary>Pops the top and pushes a key, in one pass.</summary>
     public readonly void Replace(double key, long tie) => Sink(key, tie);
 
     private readonly void Sink(double key, long tie)

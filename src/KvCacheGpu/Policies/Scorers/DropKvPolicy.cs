@@ -1,16 +1,16 @@
 namespace KvCacheGpu;
 
-/// <summary>Keeps the pages whose loss would change the attention output most: (p / (1 - p))^2 (|v|^2 + |o|^2), p being the page's mean share of attention.</summary>
+/// <summary>Keeps the pages whose loss would change the attention output most: (p / (1 - p))^2 (|v|^2 + |o|^2), where p is the page's mean share of attention.</summary>
 /// <remarks>
-/// Source: DropKV's exact error of dropping one token, (p / (1 - p))^2 |v - o|^2, summed over queries; by pages, with |v - o|^2 taken
-/// as |v|^2 + |o|^2. Comparable across heads, so that <see cref="AdaKvPolicy"/> suits it.
+/// Source: DropKV's exact error of dropping one token, (p / (1 - p))^2 |v - o|^2, summed over queries; here by pages, with |v - o|^2 taken
+/// as |v|^2 + |o|^2. Its scores are comparable across heads, so that <see cref="AdaKvPolicy"/> suits it.
 /// </remarks>
 public sealed class DropKvPolicy : RankedPolicy
 {
     /// <inheritdoc/>
     public override KvStatistics Needs => KvStatistics.Mass | KvStatistics.Queries;
 
-    /// <summary>As <see cref="H2oPolicy"/>'s: 0.98.</summary>
+    /// <summary>0.98, like that of <see cref="H2oPolicy"/>.</summary>
     public override float Decay => 0.98f;
 
     /// <inheritdoc/>

@@ -6,7 +6,7 @@ namespace KvCacheGpu;
 /// </summary>
 /// <remarks>
 /// Source: Expected Attention (Devoto et al. 2025), with a diagonal covariance. Needs <see cref="KvPages.FutureQueryMean"/> and
-/// <see cref="KvPages.FutureQueryVariance"/>, which exist only where the geometry has its rope; refuses without them.
+/// <see cref="KvPages.FutureQueryVariance"/>, which exist only if the geometry has its rope; it refuses to score without them.
 /// </remarks>
 public sealed class ExpectedAttentionPolicy : RankedPolicy
 {
@@ -46,14 +46,14 @@ public sealed class ExpectedAttentionPolicy : RankedPolicy
         }
     }
 
-    /// <summary>What queries of a mean and a variance are expected to make of a key: the logarithm of their mean exp(q.k / sqrt(d)).</summary>
+    /// <summary>The logit of a key that queries of a mean and a variance are expected to give: the logarithm of the mean of exp(q.k / sqrt(d)).</summary>
     internal static float Logit(ReadOnlySpan<float> key, ReadOnlySpan<float> mean, ReadOnlySpan<float> variance)
     {
         float logit = (Vectors.Dot(key, mean) / MathF.Sqrt(key.Length)) + (Vectors.Square(key, variance) / (2 * key.Length));
         return float.IsFinite(logit) ? logit : LogitOfHuge(key, mean, variance);
     }
 
-    // Keys and queries of 1e10 and more: what is beyond binary32 counts as its largest number.
+    // For keys and queries of 1e10 and more: a logit beyond the range of binary32 counts as the largest number in it.
     private static float LogitOfHuge(ReadOnlySpan<float> key, ReadOnlySpan<float> mean, ReadOnlySpan<float> variance)
     {
         (double dot, double square) = (0, 0);

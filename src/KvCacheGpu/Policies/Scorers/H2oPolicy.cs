@@ -1,16 +1,16 @@
 namespace KvCacheGpu;
 
-/// <summary>Keeps the heavy hitters: the pages of most accumulated attention, older attention fading.</summary>
+/// <summary>Keeps the heavy hitters: the pages of most accumulated attention, where older attention counts less and less.</summary>
 /// <remarks>
-/// Source: H2O (Zhang et al. 2023), with a decay and a grace for new tokens: without them new ones go at once, and old ones never.
+/// Source: H2O (Zhang et al. 2023), with a decay and a grace for new tokens. Without them new tokens would go at once, and old ones never.
 /// </remarks>
 public sealed class H2oPolicy : RankedPolicy
 {
     private readonly float _decay;
 
     /// <summary>Sets how fast attention fades.</summary>
-    /// <param name="decay">What a step leaves of the attention before it, above 0 and at most 1 (the paper's). The default value is 0.98.</param>
-    /// <param name="graceTokens">Newest tokens whose pages go last, 0 or more. The default value is 16.</param>
+    /// <param name="decay">Factor by which a step multiplies the attention before it, above 0 and at most 1 (as in the paper). The default value is 0.98.</param>
+    /// <param name="graceTokens">Number of newest tokens whose pages go last, 0 or more. The default value is 16.</param>
     public H2oPolicy(float decay = 0.98f, int graceTokens = 16)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(decay);
@@ -19,7 +19,7 @@ public sealed class H2oPolicy : RankedPolicy
         (_decay, GraceTokens) = (decay, graceTokens);
     }
 
-    /// <summary>Newest tokens whose pages go last.</summary>
+    /// <summary>Number of newest tokens whose pages go last.</summary>
     public int GraceTokens { get; }
 
     /// <inheritdoc/>

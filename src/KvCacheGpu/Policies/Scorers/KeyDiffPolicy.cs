@@ -1,7 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>Keeps the pages whose keys are least like the others: -cos(mean key of the page, mean of the unit mean keys of the row).</summary>
-/// <remarks>Source: KeyDiff (Park et al. 2025), on mean keys of pages. Asks for no attention at all.</remarks>
+/// <remarks>Source: KeyDiff (Park et al. 2025), on mean keys of pages. It reads no attention at all.</remarks>
 public sealed class KeyDiffPolicy : RankedPolicy
 {
     /// <inheritdoc/>

@@ -13,7 +13,7 @@ public sealed class LruPolicy : RankedPolicy
         KvPages.Require(pages.LastUsed, pages.Count, "lru");
         for (int page = 0; page < pages.Count; page++)
         {
-            // Counted back from now: a step's number outgrows the 24 bits of a score.
+            // Counted back from now, because the number of a step outgrows the 24 bits of a float.
             scores[page] = pages.LastUsed[page] - pages.Step;
         }
     }

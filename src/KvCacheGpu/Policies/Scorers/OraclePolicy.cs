@@ -1,12 +1,12 @@
 namespace KvCacheGpu;
 
 /// <summary>The attention that a page is going to receive.</summary>
-/// <param name="row">Row: layer * KV heads + head.</param>
-/// <param name="pageIndex">First position / page tokens.</param>
+/// <param name="row">The row: layer * KV heads + head.</param>
+/// <param name="pageIndex">The page's first position divided by page tokens.</param>
 public delegate float KvFutureMass(int row, int pageIndex);
 
-/// <summary>Keeps the pages of most future attention: the bound that a policy is measured by. For evaluation alone.</summary>
-/// <param name="future">Knows what comes.</param>
+/// <summary>Keeps the pages of most future attention: the bound against which policies are measured. For evaluation alone.</summary>
+/// <param name="future">Tells the attention to come.</param>
 public sealed class OraclePolicy(KvFutureMass future) : RankedPolicy
 {
     private readonly KvFutureMass _future = future ?? throw new ArgumentNullException(nameof(future));

@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>Keeps pages at random, the same ones at every plan of a seed: the baseline that a policy has to beat.</summary>
+/// <summary>Keeps pages at random, with one seed always the same pages: the baseline that a policy has to beat.</summary>
 /// <param name="seed">Seed. The default value is 0.</param>
 public sealed class RandomPolicy(ulong seed = 0) : RankedPolicy
 {

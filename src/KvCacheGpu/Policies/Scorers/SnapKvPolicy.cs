@@ -1,12 +1,12 @@
 namespace KvCacheGpu;
 
 /// <summary>
-/// Keeps the pages that the last queries of the prompt attended to most, neighbours taking part. Pages that came after the prompt go last,
+/// Keeps the pages that the last queries of the prompt attended to most, together with their neighbours. Pages that came after the prompt go last,
 /// the oldest of them first.
 /// </summary>
 /// <remarks>
 /// Source: SnapKV (Li et al. 2024): mean mass of the last W = 64 queries over the GQA group, average-pooled over k = 5 tokens with zeros
-/// beyond the ends. By pages, as if a page's tokens shared its mass evenly: a page gets from the one d pages away the part
+/// beyond the ends. Here by pages, as if a page's tokens shared its mass evenly: a page gets from the page d pages away the part
 /// max(0, P - |j - dP|) / (P k), summed over the offsets j = -2..2 of the kernel.
 /// </remarks>
 public sealed class SnapKvPolicy : RankedPolicy

@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>Keeps the pages that the last query attended to most, the mean over all heads of the layer.</summary>
+/// <summary>Keeps the pages that the last query attended to most, by the mean over all heads of the layer.</summary>
 /// <remarks>Source: TOVA (Oren et al. 2024). Heads that no longer hold a page count with 0.</remarks>
 public sealed class TovaPolicy : RankedPolicy
 {

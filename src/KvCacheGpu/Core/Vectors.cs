@@ -2,7 +2,7 @@ using System.Numerics;
 
 namespace KvCacheGpu;
 
-/// <summary>Sums over key vectors.</summary>
+/// <summary>Sums over the elements of vectors.</summary>
 internal static class Vectors
 {
     public static float Dot(ReadOnlySpan<float> a, ReadOnlySpan<float> b)
@@ -26,7 +26,7 @@ internal static class Vectors
     /// <summary>|a|^2.</summary>
     public static float Square(ReadOnlySpan<float> a) => Dot(a, a);
 
-    /// <summary>The sum of a^2, each times its weight.</summary>
+    /// <summary>The sum of a[i]^2 * weights[i].</summary>
     public static float Square(ReadOnlySpan<float> a, ReadOnlySpan<float> weights)
     {
         Vector<float> sum = Vector<float>.Zero;
@@ -55,7 +55,7 @@ internal static class Vectors
         }
     }
 
-    /// <summary>1 / |a|, 0 for the null vector.</summary>
+    /// <summary>1 / |a|; 0 for the null vector.</summary>
     public static float InverseNorm(ReadOnlySpan<float> a)
     {
         float square = Square(a);

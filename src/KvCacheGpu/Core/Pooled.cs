@@ -2,7 +2,7 @@ using System.Buffers;
 
 namespace KvCacheGpu;
 
-/// <summary>Working memory of a plan, from the shared pool and back.</summary>
+/// <summary>Working memory from the shared pool, given back when it is disposed. Its content is not cleared.</summary>
 internal readonly ref struct Pooled<T>(int length)
     where T : unmanaged
 {
