@@ -4,7 +4,7 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>
-/// The hashes of a sequence's sealed pages, and the blocks of the index that it holds for them. The pool's gate is held around every call.
+/// The hashes of a sequence's sealed pages, and the blocks of the index that it holds for them. Callers are inside of the pool's gate.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -54,7 +54,7 @@ internal sealed unsafe class PrefixChain : IDisposable
             _index.Hold(_blocks[page]);
             _hashes[page] = _index[_blocks[page]].Hash;
             Retain(page);
-            table.Adopt(_pages.SlotsOf(_blocks[page]), _pageTokens);
+            _pages.ListIn(table, _blocks[page], _pageTokens);
         }
 
         _count = match.WholeBlocks;
@@ -63,7 +63,7 @@ internal sealed unsafe class PrefixChain : IDisposable
             // Holding and releasing the block marks it as used. The table holds its pages until a step copies them.
             int block = _blocks[match.WholeBlocks];
             _index.Hold(block);
-            table.Adopt(_pages.SlotsOf(block), match.PartialTokens);
+            _pages.ListIn(table, block, match.PartialTokens);
             _index.Release([block]);
         }
 
@@ -88,7 +88,7 @@ internal sealed unsafe class PrefixChain : IDisposable
         {
             // A page that a row has dropped or demoted has no block, and ends a run of new ones as a known block does.
             bool isNew = false;
-            _blocks[_count] = table.TrySlotsOf(_count, _slots) ? HoldOrBind(_hashes[_count], out isNew) : 0;
+            _blocks[_count] = TrySlotsOf(table, _count) ? HoldOrBind(_hashes[_count], out isNew) : 0;
             Retain(_count);
             if (!isNew)
             {
@@ -139,6 +139,23 @@ internal sealed unsafe class PrefixChain : IDisposable
     {
         CutTo(0);
         _memory.Dispose();
+    }
+
+    // False if a row has dropped the page, or holds it in other formats than its layer seals in.
+    private bool TrySlotsOf(PageTable table, int page)
+    {
+        for (int row = 0; row < table.Rows; row++)
+        {
+            int entry = table.EntryOf(row, page);
+            if (entry < 0 || table.PageClass(row, entry) != table.SealedIn(row) || table.IsMerged(row, entry))
+            {
+                return false;
+            }
+
+            _slots[row] = table.Slot(row, entry);
+        }
+
+        return true;
     }
 
     private BlockHash ParentOf(int page) => page == 0 ? _root : _hashes[page - 1];

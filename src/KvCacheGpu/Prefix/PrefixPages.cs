@@ -5,7 +5,7 @@ namespace KvCacheGpu;
 
 /// <summary>
 /// Maps the blocks of a <see cref="BlockIndex"/> to the slots of their pages. A hashed block has a reference to every one of its pages, one per
-/// row (layer, KV head), so that a block that can be hit is resident; it gives them up with its hash. The pool's gate is held around every call.
+/// row (layer, KV head), so that a block that can be hit is resident; it gives them up with its hash. Callers are inside of the pool's gate.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -40,6 +40,23 @@ internal sealed unsafe class PrefixPages : IDisposable
 
     /// <summary>The slots of a block's pages, one per row (layer, KV head).</summary>
     public Span<int> SlotsOf(int block) => new(_slots.Pointer + ((long)block * _pagesPerBlock), _pagesPerBlock);
+
+    /// <summary>Lists the pages of a block, which follow the last page, in every row of a sequence.</summary>
+    /// <param name="table">The sequence's table.</param>
+    /// <param name="block">The block.</param>
+    /// <param name="tokens">Tokens of it that become the sequence's.</param>
+    public void ListIn(PageTable table, int block, int tokens)
+    {
+        int page = table.Length / Index.PageTokens;
+        Span<int> slots = SlotsOf(block);
+        for (int row = 0; row < slots.Length; row++)
+        {
+            _pool.AddReference(slots[row]);
+            table.List(row, page, slots[row], table.SealedIn(row));
+        }
+
+        table.Reach(table.Length + tokens, page + 1);
+    }
 
     /// <summary>Takes a block for the pages whose slots are given.</summary>
     /// <returns>The block, held; 0 if another block names one of the pages.</returns>
