@@ -7,33 +7,33 @@ public sealed partial class KvCache
 {
     /// <summary>What a cache takes, to the byte, without reserving its arena. Asks the device for what its kernels take beside it.</summary>
     /// <param name="geometry">The model's shape.</param>
-    /// <param name="config">Settings; null takes the defaults.</param>
+    /// <param name="options">Options; null takes the defaults.</param>
     /// <exception cref="KvConfigurationException">E003: as on creation; a budget below the minimum names it.</exception>
     /// <exception cref="KvUnsupportedException">E009: this machine has no such device, or it cannot run the kernels.</exception>
-    public static KvCacheBytes BytesFor(KvGeometry geometry, KvCacheConfig? config = null)
+    public static KvCacheBytes BytesFor(KvGeometry geometry, KvCacheOptions? options = null)
     {
-        return BytesFor(geometry, config, TiersOn(DeviceOf(config), geometry, config));
+        return BytesFor(geometry, options, TiersOn(DeviceOf(options), geometry, options));
     }
 
     /// <summary>How the pages of a cache are laid out.</summary>
     /// <param name="geometry">The model's shape.</param>
-    /// <param name="config">Settings; null takes the defaults.</param>
+    /// <param name="options">Options; null takes the defaults.</param>
     /// <exception cref="KvConfigurationException">E003: a setting is out of range or does not fit the geometry.</exception>
-    public static KvLayouts LayoutsFor(KvGeometry geometry, KvCacheConfig? config = null)
+    public static KvLayouts LayoutsFor(KvGeometry geometry, KvCacheOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(geometry);
-        PageClasses classes = (config ?? new KvCacheConfig()).ClassesFor(geometry);
+        PageClasses classes = (options ?? new KvCacheOptions()).ClassesFor(geometry);
         return new KvLayouts(
             classes.Shape.Classes[KernelShape.Open],
             [.. Enumerable.Range(0, geometry.Layers).Select(layer => classes.Shape.Classes[classes.SealedIn(layer)])]);
     }
 
-    internal static KvCacheBytes BytesFor(KvGeometry geometry, KvCacheConfig? config, TierFactory createTier)
+    internal static KvCacheBytes BytesFor(KvGeometry geometry, KvCacheOptions? options, TierFactory createTier)
     {
         ArgumentNullException.ThrowIfNull(geometry);
-        config ??= new KvCacheConfig();
-        PageClasses classes = config.ClassesFor(geometry);
-        var plan = new BudgetPlan(classes, config, TierBytes(config, classes.Shape, createTier));
+        options ??= new KvCacheOptions();
+        PageClasses classes = options.ClassesFor(geometry);
+        var plan = new BudgetPlan(classes, options, TierBytes(options, classes.Shape, createTier));
         int slabs = plan.Configured is { } budget ? plan.SlabsWithin(budget) : plan.Addressable(plan.SlabsForMaxTokens());
         long created = plan.CreatedBytes(slabs);
         return new KvCacheBytes(
@@ -41,11 +41,11 @@ public sealed partial class KvCache
     }
 
     // What a tier takes beside its arena is only known once it was there: a tier of tables alone tells.
-    private static long TierBytes(KvCacheConfig config, KernelShape shape, TierFactory createTier)
+    private static long TierBytes(KvCacheOptions options, KernelShape shape, TierFactory createTier)
     {
         var probe = new MemoryLedger(null);
         using KernelTier tier = createTier(shape, new TableMap(shape).Bytes, probe.Add);
-        using KernelBatch batch = tier.CreateBatch(config.MostBatched, config.MaxBatchTokens);
+        using KernelBatch batch = tier.CreateBatch(options.MostBatched, options.MaxBatchTokens);
         return probe.Live;
     }
 

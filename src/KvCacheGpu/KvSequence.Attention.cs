@@ -14,7 +14,7 @@ public sealed partial class KvSequence
     /// <param name="layer">Layer.</param>
     /// <param name="queries">
     /// <c>[queries][query heads][key width]</c>; scaled by 1/sqrt(key width) inside. At least 1 query, at most <see cref="Length"/> and
-    /// <see cref="KvCacheConfig.MaxBatchTokens"/>.
+    /// <see cref="KvCacheOptions.MaxBatchTokens"/>.
     /// </param>
     /// <param name="output">Receives <c>[queries][query heads][value width]</c>.</param>
     /// <param name="logSumExp">Receives the natural log-sum-exp of each <c>[query][query head]</c>; empty, the default, leaves it out.</param>
@@ -90,7 +90,7 @@ public sealed partial class KvSequence
         if (window > 0 && Table.HasMerged(layer))
         {
             throw new KvUnsupportedException(
-                $"Attend to layer {layer} through a window", "pages that were not merged", $"merged ones ({nameof(KvCacheConfig.MergePages)})");
+                $"Attend to layer {layer} through a window", "pages that were not merged", $"merged ones ({nameof(KvCacheOptions.MergePages)})");
         }
     }
 

@@ -14,7 +14,7 @@ public sealed partial class KvSequence
     /// <param name="layer">Layer.</param>
     /// <param name="head">KV head, counted from the first held here.</param>
     /// <param name="page">Page index: first position / page tokens.</param>
-    /// <param name="formats">One of <see cref="KvCacheConfig.DemotionFormats"/>.</param>
+    /// <param name="formats">One of <see cref="KvCacheOptions.DemotionFormats"/>.</param>
     /// <returns>False where the formats cannot hold the page (a number that is not finite, a scale beyond binary16): it stays as it is.</returns>
     /// <remarks>
     /// The ladder: full precision becomes anything smaller; I8 becomes T or V; these become fewer bits. Keys and values each
@@ -34,7 +34,7 @@ public sealed partial class KvSequence
         int target = Cache.Classes.TargetOf(formats);
         if (target < 0 || !Cache.Classes.MayBecome(layer, target))
         {
-            throw new ArgumentException($"expected formats that {nameof(KvCacheConfig.DemotionFormats)} allow layer {layer}, got {formats}", nameof(formats));
+            throw new ArgumentException($"expected formats that {nameof(KvCacheOptions.DemotionFormats)} allow layer {layer}, got {formats}", nameof(formats));
         }
 
         if (!Table.IsSealed(row, entry))

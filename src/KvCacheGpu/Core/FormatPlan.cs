@@ -2,89 +2,97 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 
-/// <content>Which layer's pages are sealed in what.</content>
-public sealed partial class KvCacheConfig
+/// <summary>From the options of a cache: the formats that each layer's pages are sealed in, and the layouts that follow.</summary>
+internal static class FormatPlan
 {
     private const int FewestLayersWithEdges = 8;
     private const int BitsHeldOffEdges = 4;
 
-    /// <summary>The formats that a layer's pages are sealed in: <see cref="LayerFormats"/>, else those of all, in I8 at least at the edges.</summary>
-    /// <param name="geometry">The model's shape.</param>
-    /// <param name="layer">Layer.</param>
-    public KvFormats FormatsOf(KvGeometry geometry, int layer)
+    /// <inheritdoc cref="KvCacheOptions.FormatsOf"/>
+    public static KvFormats FormatsOf(KvCacheOptions options, KvGeometry geometry, int layer)
     {
-        ArgumentNullException.ThrowIfNull(geometry);
-        KvCache.ThrowIfOutside(layer, geometry.Layers, nameof(layer));
-        if (LayerFormats is { } own && own.TryGetValue(layer, out KvFormats formats))
+        if (options.LayerFormats is { } own && own.TryGetValue(layer, out KvFormats formats))
         {
             return formats;
         }
 
-        return IsEdge(geometry, layer)
-            ? new KvFormats(IsSmall(KeyFormat) ? PageFormat.I8 : KeyFormat, IsSmall(ValueFormat) ? PageFormat.I8 : ValueFormat)
-            : new KvFormats(KeyFormat, ValueFormat);
+        (PageFormat key, PageFormat value) = (options.KeyFormat, options.ValueFormat);
+        return IsEdge(options, geometry, layer)
+            ? new KvFormats(IsSmall(key) ? PageFormat.I8 : key, IsSmall(value) ? PageFormat.I8 : value)
+            : new KvFormats(key, value);
     }
 
-    /// <summary>Formats by layer where they are not all alike, else null.</summary>
-    internal string? LayerFormatsText(KvGeometry geometry)
+    /// <summary>The formats by layer if they are not all the same, else null.</summary>
+    public static string? TextOf(KvCacheOptions options, KvGeometry geometry)
     {
-        KvFormats[] formats = [.. Enumerable.Range(0, geometry.Layers).Select(layer => FormatsOf(geometry, layer))];
-        return Array.TrueForAll(formats, f => f == new KvFormats(KeyFormat, ValueFormat)) ? null : string.Join(' ', formats);
+        KvFormats[] formats = OfLayers(options, geometry);
+        return Array.TrueForAll(formats, f => f == new KvFormats(options.KeyFormat, options.ValueFormat)) ? null : string.Join(' ', formats);
     }
 
-    private static bool IsSmall(PageFormat format) => format.BitsPerElement() <= BitsHeldOffEdges;
-
-    private bool IsEdge(KvGeometry geometry, int layer) =>
-        geometry.Layers >= FewestLayersWithEdges && (layer < EdgeLayers || layer >= geometry.Layers - EdgeLayers);
-
-    private PageClasses ClassesOf(KvGeometry geometry)
+    /// <summary>The classes of pages of a cache, from options that are in range.</summary>
+    /// <exception cref="KvConfigurationException">E003: too many different formats, or open pages do not take the width.</exception>
+    public static PageClasses ClassesOf(KvCacheOptions options, KvGeometry geometry)
     {
-        KvFormats[] ofLayers = [.. Enumerable.Range(0, geometry.Layers).Select(layer => FormatsOf(geometry, layer))];
-        KvFormats[] sealedFormats = [.. ofLayers.Concat(DemotionFormats).Distinct()];
-        Require(
+        KvFormats[] ofLayers = OfLayers(options, geometry);
+        KvFormats[] sealedFormats = [.. ofLayers.Concat(options.DemotionFormats).Distinct()];
+        OptionsCheck.Require(
             sealedFormats.Length < KernelShape.MaxClasses,
-            $"{nameof(LayerFormats)}, {nameof(DemotionFormats)}", $"at most {KernelShape.MaxClasses - 1} different pairs of formats", sealedFormats.Length);
-        PageFormat open = OpenFormat(geometry, sealedFormats);
+            $"{nameof(options.LayerFormats)}, {nameof(options.DemotionFormats)}",
+            $"at most {KernelShape.MaxClasses - 1} different pairs of formats",
+            sealedFormats.Length);
+        PageFormat open = OpenFormat(options, geometry, sealedFormats);
         PageLayout[] classes =
         [
             new PageLayout(geometry, open, open, hasDigest: sealedFormats.Contains(new KvFormats(open, open))),
             .. sealedFormats.Select(f => new PageLayout(geometry, f.Key, f.Value)),
         ];
         int[] ofLayer = [.. ofLayers.Select(f => 1 + Array.IndexOf(sealedFormats, f))];
-        int targets = DemotionFormats.Aggregate(0, (mask, f) => mask | (1 << (1 + Array.IndexOf(sealedFormats, f))));
-        int[] masks = [.. ofLayer.Select((c, layer) => LayerMask(geometry, layer, classes, c, targets))];
+        int targets = options.DemotionFormats.Aggregate(0, (mask, f) => mask | (1 << (1 + Array.IndexOf(sealedFormats, f))));
+        int[] masks = [.. ofLayer.Select((c, layer) => LayerMask(classes, c, TargetsOf(options, geometry, layer, classes, targets)))];
         var shape = new KernelShape(
-            geometry, classes, RotationSeed, MaxSequences, geometry.PagesFor(MaxTokens), masks, NonFinite == NonFinitePolicy.Keep);
+            geometry, classes, options.RotationSeed, options.MaxSequences, geometry.PagesFor(options.MaxTokens), masks, options.NonFinite == NonFinitePolicy.Keep);
         return new PageClasses(shape, ofLayer, targets);
     }
 
-    // At the edges I8 holds for demotion too, unless the layer's formats were chosen for it.
-    private int LayerMask(KvGeometry geometry, int layer, PageLayout[] classes, int sealedIn, int targets)
+    private static KvFormats[] OfLayers(KvCacheOptions options, KvGeometry geometry) =>
+        [.. Enumerable.Range(0, geometry.Layers).Select(layer => FormatsOf(options, geometry, layer))];
+
+    private static bool IsSmall(PageFormat format) => format.BitsPerElement() <= BitsHeldOffEdges;
+
+    private static bool IsEdge(KvCacheOptions options, KvGeometry geometry, int layer) =>
+        geometry.Layers >= FewestLayersWithEdges && (layer < options.EdgeLayers || layer >= geometry.Layers - options.EdgeLayers);
+
+    private static int LayerMask(PageLayout[] classes, int sealedIn, int targets) =>
+        (1 << KernelShape.Open) | (1 << sealedIn) | Ladder.Reachable(classes, sealedIn, targets);
+
+    // At the edges pages are not demoted below I8 either, unless the layer's formats were chosen for it.
+    private static int TargetsOf(KvCacheOptions options, KvGeometry geometry, int layer, PageLayout[] classes, int targets)
     {
-        for (int c = 1; c < classes.Length; c++)
+        if (!IsEdge(options, geometry, layer) || options.LayerFormats?.ContainsKey(layer) == true)
         {
-            bool isSmall = IsSmall(classes[c].KeyFormat) || IsSmall(classes[c].ValueFormat);
-            if (isSmall && IsEdge(geometry, layer) && LayerFormats?.ContainsKey(layer) != true)
-            {
-                targets &= ~(1 << c);
-            }
+            return targets;
         }
 
-        return (1 << KernelShape.Open) | (1 << sealedIn) | Ladder.Reachable(classes, sealedIn, targets);
+        for (int c = 1; c < classes.Length; c++)
+        {
+            targets &= IsSmall(classes[c].KeyFormat) || IsSmall(classes[c].ValueFormat) ? ~(1 << c) : -1;
+        }
+
+        return targets;
     }
 
-    // One for all layers, in which every sealed page that is in full precision can be reopened as it is.
-    private PageFormat OpenFormat(KvGeometry geometry, KvFormats[] sealedFormats)
+    // One format for all layers, in which every sealed page of full precision can be opened again without loss.
+    private static PageFormat OpenFormat(KvCacheOptions options, KvGeometry geometry, KvFormats[] sealedFormats)
     {
         PageFormat[] full = [.. sealedFormats.SelectMany(f => (PageFormat[])[f.Key, f.Value]).Where(f => f.IsFullPrecision()).Distinct()];
         PageFormat open = full switch
         {
-            [] => FullPrecision,
+            [] => options.FullPrecision,
             [PageFormat one] => one,
             _ => PageFormat.F32,
         };
-        RequireWidth(open, geometry.KeyWidth, nameof(FullPrecision), "key");
-        RequireWidth(open, geometry.ValueWidth, nameof(FullPrecision), "value");
+        OptionsCheck.RequireWidth(open, geometry.KeyWidth, nameof(options.FullPrecision), "key");
+        OptionsCheck.RequireWidth(open, geometry.ValueWidth, nameof(options.FullPrecision), "value");
         return open;
     }
 }

@@ -12,14 +12,14 @@ internal sealed class BudgetPlan
 
     private readonly PageClasses _classes;
     private readonly KernelShape _shape;
-    private readonly KvCacheConfig _config;
+    private readonly KvCacheOptions _config;
     private readonly long _tierBytes;
     private readonly long _blockUnits;
 
     /// <param name="classes">What pages are laid out as.</param>
-    /// <param name="config">Checked settings.</param>
+    /// <param name="config">Options that were checked.</param>
     /// <param name="tierBytes">What the tier and a step's batch take beside the arena.</param>
-    public BudgetPlan(PageClasses classes, KvCacheConfig config, long tierBytes)
+    public BudgetPlan(PageClasses classes, KvCacheOptions config, long tierBytes)
     {
         (_classes, _shape, _config, _tierBytes) = (classes, classes.Shape, config, tierBytes);
         Map = new TableMap(_shape);
@@ -104,7 +104,9 @@ internal sealed class BudgetPlan
         if (budget < MinimumBytes)
         {
             throw new KvConfigurationException(
-                "memory budget", $"at least {MinimumBytes} bytes (tables, working memory, and the pages that one sequence always holds)", $"{budget} bytes");
+                $"memory budget ({(_config.MemoryBudgetBytes is null ? nameof(_config.MemoryBudgetPercent) : nameof(_config.MemoryBudgetBytes))})",
+                $"at least {MinimumBytes} bytes (tables, working memory, and the pages that one sequence always holds)",
+                $"{budget} bytes");
         }
 
         return Addressable(Math.Min(slabs, Math.Max(MostSlabs(), FewestSlabs())));
@@ -127,7 +129,7 @@ internal sealed class BudgetPlan
         if (units > int.MaxValue)
         {
             throw new KvConfigurationException(
-                "arena", $"at most {(long)int.MaxValue * PageLayout.UnitBytes} bytes", $"{units * PageLayout.UnitBytes} bytes");
+                $"arena ({nameof(_config.MaxTokens)}, or the memory budget)", $"at most {(long)int.MaxValue * PageLayout.UnitBytes} bytes", $"{units * PageLayout.UnitBytes} bytes");
         }
 
         return (int)slabs;

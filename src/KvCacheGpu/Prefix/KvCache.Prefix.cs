@@ -25,7 +25,7 @@ public sealed partial class KvCache
         }
     }
 
-    /// <summary>Takes what was stored and removed since the last call, oldest first; empty without <see cref="KvCacheConfig.PrefixEvents"/>.</summary>
+    /// <summary>Takes what was stored and removed since the last call, oldest first; empty without <see cref="KvCacheOptions.PrefixEvents"/>.</summary>
     public IReadOnlyList<PrefixEvent> TakePrefixEvents()
     {
         lock (Pool.Gate)

@@ -18,7 +18,7 @@ public sealed partial class KvSequence
     /// </param>
     /// <returns>
     /// Tokens now in the sequence: whole pages, and on sealed formats in full precision also the first tokens of the page that
-    /// continues like the prompt the longest. 0 without <see cref="KvCacheConfig.PrefixReuse"/>.
+    /// continues like the prompt the longest. 0 without <see cref="KvCacheOptions.PrefixReuse"/>.
     /// </returns>
     /// <remarks>
     /// Pages are shared by reference; one that is reused in part is copied by the step that writes on in it. Sealed pages can be reused, those

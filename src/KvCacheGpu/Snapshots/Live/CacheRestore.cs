@@ -236,7 +236,7 @@ internal sealed class CacheRestore(KvCache cache, IReadOnlyCollection<string>? i
 
     private IEnumerable<string> Notes()
     {
-        KvCacheConfig here = cache.Settings;
+        KvCacheOptions here = cache.Settings;
         if (!_plan.SamePages)
         {
             yield return $"pages of {_content.Geometry.PageTokens} tokens became pages of {cache.Geometry.PageTokens}; what was known of their worth begins anew";
