@@ -104,7 +104,12 @@ internal sealed class BudgetPlan
         if (budget < MinimumBytes)
         {
             throw new KvConfigurationException(
-                "memory budget", $"at least {MinimumBytes} bytes (tables, working memory, and the pages that one sequence always holds)", $"{budget} bytes");
+                "memory budget", $"at least {MinimumBytes} bytes (tables, working memory, and the pages that one sequence always holds)", $"{budget} bytes")
+            {
+                Needed = MinimumBytes,
+                Free = budget,
+                Unit = "bytes",
+            };
         }
 
         return Addressable(Math.Min(slabs, Math.Max(MostSlabs(), FewestSlabs())));
