@@ -7,7 +7,7 @@ public sealed partial class KvStep
 {
     /// <summary>Publishes the step: its tokens become part of the sequences; pages left a page behind are sealed; the policy drops.</summary>
     /// <exception cref="KvNonFiniteException">E004: keys or values were not finite; the step is rolled back and has ended.</exception>
-    /// <exception cref="KvStepOrderException">E009: layers are missing; the step goes on.</exception>
+    /// <exception cref="KvStepOrderException">E010: layers are missing; the step goes on.</exception>
     public void Commit()
     {
         using Call call = new(this);

@@ -21,6 +21,7 @@ public sealed class BudgetTests
         KvConfigurationException refused = Assert.Throws<KvConfigurationException>(() => TestCaches.Simd(G, config));
         Assert.Equal(("E003", "1000 bytes"), (refused.Code, refused.Actual));
         long minimum = long.Parse(refused.Expected.Split(' ')[2], CultureInfo.InvariantCulture);
+        Assert.Equal((minimum, 1000L, "bytes"), (refused.Needed, refused.Free, refused.Unit));
         config.MemoryBudgetBytes = minimum - 1;
         Assert.Throws<KvConfigurationException>(() => TestCaches.Simd(G, config));
         config.MemoryBudgetBytes = minimum;
@@ -75,6 +76,7 @@ public sealed class BudgetTests
 
         (long bytes, int length) = (cache.AllocatedBytes, a.Length);
         KvOutOfMemoryException refused = Assert.Throws<KvOutOfMemoryException>(() => a.Begin([1]));
+        Assert.Equal(($"at most {refused.Free} bytes", $"{refused.Needed} bytes", true), (refused.Expected, refused.Actual, refused.Free < refused.Needed));
         Assert.Contains("at most", refused.Expected, StringComparison.Ordinal);
         Assert.False(a.TryBegin([1], out _));
         Assert.Equal((bytes, length), (cache.AllocatedBytes, a.Length));

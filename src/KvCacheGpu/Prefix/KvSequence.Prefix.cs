@@ -24,7 +24,7 @@ public sealed partial class KvSequence
     /// Pages are shared by reference; one that is reused in part is copied by the step that writes on in it. Sealed pages can be reused, those
     /// that a committed sequence is a page beyond. Reused tokens count as sealed: rolling back into them re-encodes compressed pages.
     /// </remarks>
-    /// <exception cref="KvStepOrderException">E009: the sequence is not empty.</exception>
+    /// <exception cref="KvStepOrderException">E010: the sequence is not empty.</exception>
     public int Reuse(ReadOnlySpan<int> promptIds)
     {
         using Call call = new(this);

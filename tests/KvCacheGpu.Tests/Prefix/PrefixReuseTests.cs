@@ -189,7 +189,7 @@ public sealed partial class PrefixReuseTests
         using KvSequence sequence = cache.CreateSequence();
         Assert.Equal((0, 0), (sequence.Reuse([]), sequence.Reuse([1])));
         sequence.FeedMany(1, 12);
-        Assert.Equal(("E009", "12 tokens"), (Code(() => sequence.Reuse(Range(1, 12))), "12 tokens"));
+        Assert.Equal(("E010", "12 tokens"), (Code(() => sequence.Reuse(Range(1, 12))), "12 tokens"));
         using KvCache plain = TestCaches.Reference(G, TestCaches.Config());
         plain.CreateSequence().FeedMany(1, 12);
         using KvSequence none = plain.CreateSequence();
