@@ -154,9 +154,9 @@ internal static class PlanningRates
         }
 
         // With a policy, as much below the watermark as the context takes.
-        private static KvCacheConfig Config(KvPolicy? policy, KvGeometry geometry, int context, bool merges)
+        private static KvCacheOptions Config(KvPolicy? policy, KvGeometry geometry, int context, bool merges)
         {
-            var config = new KvCacheConfig
+            var config = new KvCacheOptions
             {
                 Device = "cpu",
                 MaxTokens = context + (2 * Beyond),

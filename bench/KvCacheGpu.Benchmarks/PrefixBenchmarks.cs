@@ -33,7 +33,7 @@ public class PrefixBenchmarks
     [GlobalSetup(Targets = [nameof(Hash), nameof(Publish), nameof(PrefillWithoutAttention), nameof(AttendAtTheMiddle)])]
     public void Fill()
     {
-        _cache = new KvCache(_geometry, new KvCacheConfig { Device = "cpu", MaxTokens = Tokens, MaxSequences = 4, MaxBatchTokens = Chunk, MemoryBudgetBytes = 700L << 20 });
+        _cache = new KvCache(_geometry, new KvCacheOptions { Device = "cpu", MaxTokens = Tokens, MaxSequences = 4, MaxBatchTokens = Chunk, MemoryBudgetBytes = 700L << 20 });
         var random = new Random(9);
         _keys = FilledCache.Gaussian(random, Chunk * 8 * 64);
         _queries = FilledCache.Gaussian(random, Page * 32 * 64);

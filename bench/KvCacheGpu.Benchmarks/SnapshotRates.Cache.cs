@@ -14,7 +14,7 @@ internal static partial class SnapshotRates
         var layout = new PageLayout(geometry, format, format == PageFormat.T4 ? PageFormat.V4 : format);
         long bytesPerRow = (long)geometry.Layers * geometry.KvHeads * layout.Bytes;
         int tokens = (int)(((long)mebibytes << 20) / bytesPerRow) * geometry.PageTokens;
-        var config = new KvCacheConfig
+        var config = new KvCacheOptions
         {
             Device = "cpu",
             MaxTokens = tokens,

@@ -22,7 +22,7 @@ public class StepBenchmarks
     [GlobalSetup]
     public void Fill()
     {
-        _cache = new KvCache(Geometry, new KvCacheConfig { Device = "cpu", MaxTokens = 4096, MaxSequences = 1, KeyFormat = Format, ValueFormat = Format });
+        _cache = new KvCache(Geometry, new KvCacheOptions { Device = "cpu", MaxTokens = 4096, MaxSequences = 1, KeyFormat = Format, ValueFormat = Format });
         _sequence = _cache.CreateSequence();
         for (int chunk = 0; chunk < 2; chunk++)
         {

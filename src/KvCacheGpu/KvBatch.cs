@@ -47,7 +47,7 @@ public sealed class KvBatch : IDisposable
     }
 
     /// <summary>Begins a step over all sequences, and reserves all that it takes.</summary>
-    /// <param name="tokenIds">Ids of the tokens, the first sequence's first; <see cref="KvCacheConfig.MaxBatchTokens"/> at most.</param>
+    /// <param name="tokenIds">Ids of the tokens, the first sequence's first; <see cref="KvCacheOptions.MaxBatchTokens"/> at most.</param>
     /// <param name="tokensPerSequence">Tokens of each sequence, at least 1 each.</param>
     /// <returns>The step; the same object each time, valid until it is committed or disposed.</returns>
     /// <exception cref="KvOutOfMemoryException">E001: no room for all, also after the policy dropped what it may; the tokens have changed no sequence.</exception>

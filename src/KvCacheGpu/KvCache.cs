@@ -23,10 +23,10 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
     private volatile bool _disposed;
     private bool _givenBack;
 
-    internal KvCache(KvGeometry geometry, KvCacheConfig? config, TierFactory createTier, AllocationObserver? observer = null, KvDeviceInfo? device = null)
+    internal KvCache(KvGeometry geometry, KvCacheOptions? config, TierFactory createTier, AllocationObserver? observer = null, KvDeviceInfo? device = null)
     {
         ArgumentNullException.ThrowIfNull(geometry);
-        Settings = (config ?? new KvCacheConfig()).Copy();
+        Settings = (config ?? new KvCacheOptions()).Copy();
         (Geometry, Device) = (geometry, device ?? KvDevice.Resolve("cpu"));
         Classes = Settings.ClassesFor(geometry);
         KernelShape shape = Classes.Shape;
@@ -82,7 +82,7 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
 
     /// <summary>
     /// Part of the pages' share of a configured budget that a plan brings them down to, above 0 and at most 1. Begins as
-    /// <see cref="KvCacheConfig.Watermark"/>; a new value holds from the next plan on.
+    /// <see cref="KvCacheOptions.Watermark"/>; a new value holds from the next plan on.
     /// </summary>
     /// <exception cref="ArgumentOutOfRangeException">Not above 0, or above 1.</exception>
     public double Watermark
@@ -92,7 +92,7 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
     }
 
     /// <summary>A copy of what the cache was made with; changing it has no effect.</summary>
-    public KvCacheConfig Config => Settings.Copy();
+    public KvCacheOptions Options => Settings.Copy();
 
     /// <summary>The name of the kernels at work, as reports print it: "simd-512".</summary>
     public string TierName => Tier.Name;
@@ -102,7 +102,7 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
 
     /// <summary>
     /// Bytes in use: live pages, tables, bookkeeping and the working memory of steps. Never above <see cref="BudgetBytes"/>. With
-    /// <see cref="KvCacheConfig.PrefixReuse"/>, pages that no sequence holds any longer count until their slots are needed; see <see cref="CachedBytes"/>.
+    /// <see cref="KvCacheOptions.PrefixReuse"/>, pages that no sequence holds any longer count until their slots are needed; see <see cref="CachedBytes"/>.
     /// </summary>
     public long AllocatedBytes => _ledger.Live;
 
@@ -112,7 +112,7 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
     /// </summary>
     public long BudgetBytes => Interlocked.Read(ref _budget);
 
-    internal KvCacheConfig Settings { get; }
+    internal KvCacheOptions Settings { get; }
 
     internal PageClasses Classes { get; }
 
@@ -130,12 +130,12 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
     internal Lock DeviceGate { get; } = new();
 
     /// <summary>Makes an empty sequence.</summary>
-    /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheConfig.MaxSequences"/> live already, or no room for its bookkeeping.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheOptions.MaxSequences"/> live already, or no room for its bookkeeping.</exception>
     public KvSequence CreateSequence() => CreateSequence(KvSequenceOptions.Default);
 
     /// <summary>Makes an empty sequence of a tenant, with an adapter.</summary>
     /// <param name="options">Whose it is, and what its prefixes are shared within.</param>
-    /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheConfig.MaxSequences"/> live already, or no room for its bookkeeping.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheOptions.MaxSequences"/> live already, or no room for its bookkeeping.</exception>
     /// <exception cref="ArgumentException">Retention ranges overlap or are out of range.</exception>
     public KvSequence CreateSequence(KvSequenceOptions options) => CreateSequence(options, isHeld: false);
 

@@ -74,7 +74,7 @@ public sealed partial class KvSequence : IDisposable
     }
 
     /// <summary>Begins a step that appends tokens, and reserves all that it takes.</summary>
-    /// <param name="tokenIds">Ids of the tokens, 1 to <see cref="KvCacheConfig.MaxBatchTokens"/> of them.</param>
+    /// <param name="tokenIds">Ids of the tokens, 1 to <see cref="KvCacheOptions.MaxBatchTokens"/> of them.</param>
     /// <returns>The step; the same object each time, valid until it is committed or disposed.</returns>
     /// <exception cref="KvOutOfMemoryException">E001: no room, also after the policy dropped what it may; the tokens have changed nothing.</exception>
     /// <exception cref="ArgumentException">No tokens, or too many for one step.</exception>
@@ -97,7 +97,7 @@ public sealed partial class KvSequence : IDisposable
     /// <summary>
     /// Makes a sequence of the same tokens that shares every page; a page is copied when one of the sharers writes on in it.
     /// </summary>
-    /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheConfig.MaxSequences"/> live already.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheOptions.MaxSequences"/> live already.</exception>
     public KvSequence Fork()
     {
         using Call call = new(this);
@@ -132,7 +132,7 @@ public sealed partial class KvSequence : IDisposable
     /// Exact for up to a page of tokens below the longest length reached: no kept token is encoded a second time, and on pages in full
     /// precision what follows is, bit for bit, what it would have been. Deeper cuts never write into sealed pages; the page cut
     /// is copied when the sequence grows, and encoded again when it is full. Sealed pages stay sealed. A merged page
-    /// (<see cref="KvCacheConfig.MergePages"/>) goes whole when the cut falls among its tokens.
+    /// (<see cref="KvCacheOptions.MergePages"/>) goes whole when the cut falls among its tokens.
     /// </remarks>
     public KvTruncation Truncate(int length)
     {

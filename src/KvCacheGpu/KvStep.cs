@@ -37,7 +37,7 @@ public sealed partial class KvStep : IDisposable
     /// <param name="layer">Layer, 0 first.</param>
     /// <param name="keys"><c>[tokens][KV heads][key width]</c>.</param>
     /// <param name="values"><c>[tokens][KV heads][value width]</c>.</param>
-    /// <exception cref="KvStepOrderException">E009: not the layer's turn.</exception>
+    /// <exception cref="KvStepOrderException">E010: not the layer's turn.</exception>
     /// <exception cref="ArgumentException">No such layer, or a tensor of another shape.</exception>
     /// <exception cref="KvUnsupportedException">E009: a device tensor where pages live in host memory.</exception>
     public void Append(int layer, KvTensor keys, KvTensor values)
@@ -74,7 +74,7 @@ public sealed partial class KvStep : IDisposable
     /// <param name="output">Receives <c>[tokens][query heads][value width]</c>.</param>
     /// <param name="logSumExp">Receives the natural log-sum-exp of each <c>[token][query head]</c>; empty leaves it out.</param>
     /// <param name="window">A token sees itself and the <c>window - 1</c> positions before it; pages before all windows are not read. The default value is 0: all before it.</param>
-    /// <exception cref="KvStepOrderException">E009: the layer has not been appended.</exception>
+    /// <exception cref="KvStepOrderException">E010: the layer has not been appended.</exception>
     /// <exception cref="ArgumentException">No such layer, or a tensor or target of another shape.</exception>
     /// <exception cref="KvUnsupportedException">E009: a device tensor where pages live in host memory; a window over merged pages.</exception>
     public void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp = default, int window = 0)

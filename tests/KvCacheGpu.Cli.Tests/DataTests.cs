@@ -124,7 +124,7 @@ public sealed class DataTests : IDisposable
     {
         Directory.CreateDirectory(Store);
         File.Move(Write("old.pt", ("a", 100), ("b", 3)), Path.Combine(Store, "old.pt"));
-        KvCacheConfig config = new() { Device = "cpu", MaxTokens = 1024 };
+        KvCacheConfig config = new() { MaxTokens = 1024, ConfigureOptions = options => options.Device = "cpu" };
         (config.Persistence.EnablePersistence, config.Persistence.PersistencePath) = (true, Store);
         using UltraAdaptiveKvCacheEngine engine = new(new KvGeometry(Shape.Layers, Shape.Heads, Shape.Heads, Shape.KeyWidth, Shape.ValueWidth), config);
         KvRestored restored = await engine.LoadAsync("old.pt");

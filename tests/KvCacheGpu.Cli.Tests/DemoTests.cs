@@ -133,7 +133,7 @@ public sealed class DemoTests(DemoTests.Once once) : IClassFixture<DemoTests.Onc
     {
         using LlamaModel model = DemoModel.Load();
         DemoText text = DemoText.Create(model.Tokenizer!, DemoModel.ReadDocument());
-        using KvCache cache = new(model.Geometry(), new KvCacheConfig { Device = "cpu", KeyFormat = PageFormat.F32, ValueFormat = PageFormat.F32 });
+        using KvCache cache = new(model.Geometry(), new KvCacheOptions { Device = "cpu", KeyFormat = PageFormat.F32, ValueFormat = PageFormat.F32 });
         using KvSequence sequence = cache.CreateSequence();
         using LlamaDecoder decoder = new(model);
         decoder.Prefill(sequence, text.Document, default);

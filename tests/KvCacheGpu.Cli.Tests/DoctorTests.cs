@@ -16,7 +16,7 @@ public sealed class DoctorTests
             Schema.Check(device, "id string, kind string, name string, memory_bytes number, usable bool, reason string?, formats array");
         }
 
-        using KvCache cache = new(new KvGeometry(1, 1, 1, 64), new KvCacheConfig { Device = "cpu", MaxTokens = 64 });
+        using KvCache cache = new(new KvGeometry(1, 1, 1, 64), new KvCacheOptions { Device = "cpu", MaxTokens = 64 });
         Assert.Equal(cache.TierName, cpu.Text("simd"));
         Assert.Equal(Environment.ProcessorCount, cpu.Long("cores"));
         Assert.Equal(KvDevice.List().Select(d => (d.Id, d.Usable)), doctor.GetProperty("devices").EnumerateArray().Select(d => (d.Text("id")!, d.GetProperty("usable").GetBoolean())));

@@ -26,7 +26,7 @@ public sealed class RoomTests
 
             int[] newTokens = [.. prompts.Select(_ => 1 + random.Next(20))];
             SharedPrefixes shared = new([.. prompts], multiple);
-            KvCacheConfig config = new()
+            KvCacheOptions config = new()
             {
                 Device = "cpu",
                 MaxSequences = shared.Count,

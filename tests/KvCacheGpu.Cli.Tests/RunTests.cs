@@ -39,7 +39,7 @@ public sealed class RunTests
 
         using LlamaModel model = DemoModel.Load();
         using LlamaDecoder decoder = new(model);
-        using KvCache cache = new(model.Geometry(), new KvCacheConfig { Device = "cpu", MaxTokens = 256 });
+        using KvCache cache = new(model.Geometry(), new KvCacheOptions { Device = "cpu", MaxTokens = 256 });
         using KvSequence sequence = cache.CreateSequence();
         int[] expected = [.. decoder.Generate(sequence, model.Tokenizer!.Encode(Beginning), new GenerateOptions { MaxNewTokens = 80 })];
         Assert.Equal(first, second);
@@ -172,7 +172,7 @@ public sealed class RunTests
         foreach (PageFormat format in Enum.GetValues<PageFormat>())
         {
             KvFormats pair = format.IsForKeys() ? FormatPair.Of(format, null) : FormatPair.Of(null, format);
-            using KvCache cache = new(model.Geometry(), new KvCacheConfig { Device = "cpu", MaxTokens = 512, KeyFormat = pair.Key, ValueFormat = pair.Value });
+            using KvCache cache = new(model.Geometry(), new KvCacheOptions { Device = "cpu", MaxTokens = 512, KeyFormat = pair.Key, ValueFormat = pair.Value });
             using KvSequence sequence = cache.CreateSequence();
             using LlamaDecoder decoder = new(model);
             decoder.Prefill(sequence, [.. tokens.Split(',').Select(t => int.Parse(t, System.Globalization.CultureInfo.InvariantCulture))], default);

@@ -55,7 +55,7 @@ public sealed class EvalRunTests(Demo demo) : IClassFixture<Demo>
     {
         EvalVoidException e = Assert.Throws<EvalVoidException>(() => Run(Plan(["perplexity"]), ResultsFile.InMemory(), (setting, geometry, tokens, device, _) =>
         {
-            KvCacheConfig config = EvalCaches.Config(setting, geometry, tokens, device);
+            KvCacheOptions config = EvalCaches.Config(setting, geometry, tokens, device);
             config.Policy = new WindowPolicy(32);
             return config;
         }));
@@ -71,7 +71,7 @@ public sealed class EvalRunTests(Demo demo) : IClassFixture<Demo>
         EvalSetting setting = new(format, policy, budget);
         EvalVoidException e = Assert.Throws<EvalVoidException>(() => Run(Plan(["recall"], setting), ResultsFile.InMemory(), (_, geometry, tokens, device, _) =>
         {
-            KvCacheConfig config = EvalCaches.Config(EvalSetting.Full, geometry, tokens, device);
+            KvCacheOptions config = EvalCaches.Config(EvalSetting.Full, geometry, tokens, device);
             config.MemoryBudgetBytes = budget is null ? null : geometry.DenseF16Bytes(tokens) * 2;
             return config;
         }));
@@ -156,7 +156,7 @@ public sealed class EvalRunTests(Demo demo) : IClassFixture<Demo>
     public void What_pages_become_is_part_of_what_a_result_is_of() => Assert.All(EvalCaches.Formats, format =>
     {
         EvalSetting setting = new(format, "adaptive", .5);
-        KvCacheConfig config = EvalCaches.Config(setting, demo.Model.Geometry(EvalScale.PageTokens), 960, "cpu");
+        KvCacheOptions config = EvalCaches.Config(setting, demo.Model.Geometry(EvalScale.PageTokens), 960, "cpu");
         Assert.Contains($"{config.KeyFormat}/{config.ValueFormat}", EvalCaches.Meaning(setting), StringComparison.Ordinal);
         Assert.All(config.DemotionFormats, formats => Assert.Contains(formats.ToString(), EvalCaches.Meaning(setting), StringComparison.Ordinal));
     });

@@ -118,7 +118,7 @@ public sealed class ForesightTests(Demo demo) : IClassFixture<Demo>
     {
         KvGeometry geometry = Geometry;
         EvalSetting setting = new("f16", policy, .4);
-        KvCacheConfig config = EvalCaches.Config(setting, geometry, prompt.MostTokens, Device, (row, page) => future.After(0, row, page));
+        KvCacheOptions config = EvalCaches.Config(setting, geometry, prompt.MostTokens, Device, (row, page) => future.After(0, row, page));
         using KvCache cache = new(geometry, config);
         using KvSequence sequence = cache.CreateSequence();
         using LlamaDecoder decoder = new(demo.Model, config.MaxBatchTokens);

@@ -140,7 +140,7 @@ public sealed class DecoderTests(DemoFixture demo) : IClassFixture<DemoFixture>
         Assert.Throws<ArgumentException>(() => decoder.Forward(sequence, [5], new float[7]));
         using KvBatch batch = cache.CreateBatch(sequence);
         Assert.Throws<ArgumentException>(() => decoder.Forward(batch, [5], [1, 1], default));
-        using KvCache other = new(new KvGeometry(2, 4, 2, 64), new KvCacheConfig { Device = "cpu" });
+        using KvCache other = new(new KvGeometry(2, 4, 2, 64), new KvCacheOptions { Device = "cpu" });
         using KvSequence foreign = other.CreateSequence();
         Assert.Throws<ArgumentException>(() => decoder.Forward(foreign, [5], default));
         Assert.Equal(3, sequence.Length);

@@ -24,7 +24,7 @@ public sealed class DemoFixture : IDisposable
     public double[][] Expected { get; }
 
     public static KvCache NewCache(LlamaModel model, string device = "cpu", PageFormat format = PageFormat.F32, int maxTokens = 512, int pageTokens = 16, int batch = 512) =>
-        new(model.Geometry(pageTokens), new KvCacheConfig
+        new(model.Geometry(pageTokens), new KvCacheOptions
         {
             Device = device,
             MaxTokens = maxTokens,

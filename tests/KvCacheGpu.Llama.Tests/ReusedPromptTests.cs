@@ -11,7 +11,7 @@ public sealed class ReusedPromptTests(DemoFixture demo) : IClassFixture<DemoFixt
     public void Text_and_logits_are_those_without_reuse(PageFormat format)
     {
         int[] prompt = demo.Ids[..120];
-        using KvCache cache = new(demo.Model.Geometry(16), new KvCacheConfig
+        using KvCache cache = new(demo.Model.Geometry(16), new KvCacheOptions
         {
             Device = "cpu",
             MaxTokens = 512,

@@ -56,7 +56,7 @@ public class AttendTests
     [MemberData(nameof(Pairs))]
     public void Forks_demoted_and_reused_pages_answer_as_one_that_steps(KvFormats formats)
     {
-        KvCacheConfig config = TestCaches.Config(formats);
+        KvCacheOptions config = TestCaches.Config(formats);
         config.PrefixReuse = true;
         config.DemotionFormats = [new KvFormats(PageFormat.T2, PageFormat.V2)];
         config.EdgeLayers = 0;
@@ -83,7 +83,7 @@ public class AttendTests
     [Fact]
     public void Dropped_tokens_are_as_if_masked_and_queries_before_them_are_refused()
     {
-        KvCacheConfig config = TestCaches.Config();
+        KvCacheOptions config = TestCaches.Config();
         config.Policy = new WindowPolicy(5, 4);
         using KvCache cache = TestCaches.Simd(G, config);
         using KvSequence sequence = cache.CreateSequence();
@@ -109,7 +109,7 @@ public class AttendTests
     [Fact]
     public void It_leaves_no_trace_unless_it_counts()
     {
-        KvCacheConfig config = TestCaches.Config();
+        KvCacheOptions config = TestCaches.Config();
         config.Policy = new H2oPolicy { SinkTokens = 4, WindowTokens = 4 };
         config.MemoryBudgetPercent = 400;
         using KvCache cache = TestCaches.Simd(G, config);
@@ -165,7 +165,7 @@ public class AttendTests
     [Fact]
     public void It_allocates_nothing()
     {
-        KvCacheConfig config = TestCaches.Config();
+        KvCacheOptions config = TestCaches.Config();
         config.Policy = new H2oPolicy { SinkTokens = 4, WindowTokens = 4 };
         using KvCache cache = TestCaches.Simd(G, config);
         using KvSequence sequence = cache.CreateSequence();
@@ -191,7 +191,7 @@ public class AttendTests
     [Fact]
     public async Task Working_memory_for_one_is_enough_for_many_and_a_step_waits_its_turn()
     {
-        KvCacheConfig config = TestCaches.Config(maxSequences: 5);
+        KvCacheOptions config = TestCaches.Config(maxSequences: 5);
         config.MemoryBudgetBytes = Enough(config);
         using KvCache cache = TestCaches.Simd(G, config);
         KvSequence[] sequences = [.. Enumerable.Range(0, 4).Select(_ => cache.CreateSequence())];
@@ -233,7 +233,7 @@ public class AttendTests
     [Fact]
     public void Readers_at_once_never_fail()
     {
-        KvCacheConfig config = TestCaches.Config();
+        KvCacheOptions config = TestCaches.Config();
         config.MemoryBudgetBytes = Enough(config);
         using KvCache cache = TestCaches.Simd(G, config);
         KvSequence[] sequences = [.. Enumerable.Range(0, 4).Select(_ => cache.CreateSequence())];
@@ -249,7 +249,7 @@ public class AttendTests
     }
 
     // What the sequences take, and no second working memory.
-    private static long Enough(KvCacheConfig config)
+    private static long Enough(KvCacheOptions config)
     {
         using KvCache roomy = TestCaches.Simd(G, config);
         KvSequence[] sequences = [.. Enumerable.Range(0, 4).Select(_ => roomy.CreateSequence())];

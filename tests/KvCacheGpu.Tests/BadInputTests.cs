@@ -72,12 +72,12 @@ public sealed class BadInputTests : IDisposable
     }
 
     [Fact]
-    public void Layers_out_of_order_are_E009_and_the_step_goes_on()
+    public void Layers_out_of_order_are_E010_and_the_step_goes_on()
     {
         using KvStep step = _sequence.Begin([11]);
         float[] keys = TokenContent.Keys(G, 0, [11]);
         KvStepOrderException early = Assert.Throws<KvStepOrderException>(() => step.Append(1, keys, keys));
-        Assert.Equal(("E009", "layer 0", "layer 1"), (early.Code, early.Expected, early.Actual));
+        Assert.Equal(("E010", "layer 0", "layer 1"), (early.Code, early.Expected, early.Actual));
         Assert.Throws<KvStepOrderException>(() => step.Attend(0, TokenContent.Queries(G, 0, [11]), new float[32]));
         step.Append(0, keys, keys);
         Assert.Throws<KvStepOrderException>(() => step.Append(0, keys, keys));

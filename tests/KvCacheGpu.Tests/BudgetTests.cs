@@ -15,12 +15,13 @@ public sealed class BudgetTests
     [InlineData(PageFormat.I8, 13)]
     public void A_budget_too_small_names_the_minimum_and_the_minimum_works(PageFormat format, int window)
     {
-        KvCacheConfig config = TestCaches.Config(format, maxTokens: 240);
+        KvCacheOptions config = TestCaches.Config(format, maxTokens: 240);
         config.Policy = window == 0 ? null : new WindowPolicy(3, window);
         config.MemoryBudgetBytes = 1000;
         KvConfigurationException refused = Assert.Throws<KvConfigurationException>(() => TestCaches.Simd(G, config));
         Assert.Equal(("E003", "1000 bytes"), (refused.Code, refused.Actual));
         long minimum = long.Parse(refused.Expected.Split(' ')[2], CultureInfo.InvariantCulture);
+        Assert.Equal((minimum, 1000L, "bytes"), (refused.Needed, refused.Free, refused.Unit));
         config.MemoryBudgetBytes = minimum - 1;
         Assert.Throws<KvConfigurationException>(() => TestCaches.Simd(G, config));
         config.MemoryBudgetBytes = minimum;
@@ -42,7 +43,7 @@ public sealed class BudgetTests
     [InlineData(PageFormat.I8, 4)]
     public void The_default_budget_holds_MaxTokens_however_they_are_spread(PageFormat format, int sequences)
     {
-        KvCacheConfig config = TestCaches.Config(format, maxTokens: 203, maxSequences: 4);
+        KvCacheOptions config = TestCaches.Config(format, maxTokens: 203, maxSequences: 4);
         using KvCache cache = TestCaches.Reference(G, config);
         for (int i = 0; i < sequences; i++)
         {
@@ -56,7 +57,7 @@ public sealed class BudgetTests
     [Fact]
     public void A_refusal_names_what_is_there_and_changes_nothing_and_room_made_lets_it_through()
     {
-        KvCacheConfig config = TestCaches.Config(PageFormat.I8, maxTokens: 64, maxSequences: 2);
+        KvCacheOptions config = TestCaches.Config(PageFormat.I8, maxTokens: 64, maxSequences: 2);
         config.MemoryBudgetBytes = 1;
         string expected = Assert.Throws<KvConfigurationException>(() => TestCaches.Reference(G, config)).Expected;
         config.MemoryBudgetBytes = long.Parse(expected.Split(' ')[2], CultureInfo.InvariantCulture) + 9000;
@@ -75,6 +76,7 @@ public sealed class BudgetTests
 
         (long bytes, int length) = (cache.AllocatedBytes, a.Length);
         KvOutOfMemoryException refused = Assert.Throws<KvOutOfMemoryException>(() => a.Begin([1]));
+        Assert.Equal(($"at most {refused.Free} bytes", $"{refused.Needed} bytes", true), (refused.Expected, refused.Actual, refused.Free < refused.Needed));
         Assert.Contains("at most", refused.Expected, StringComparison.Ordinal);
         Assert.False(a.TryBegin([1], out _));
         Assert.Equal((bytes, length), (cache.AllocatedBytes, a.Length));
@@ -86,7 +88,7 @@ public sealed class BudgetTests
     [Fact]
     public void Working_memory_of_steps_at_once_comes_out_of_the_same_budget()
     {
-        KvCacheConfig config = TestCaches.Config(maxSequences: 3);
+        KvCacheOptions config = TestCaches.Config(maxSequences: 3);
         config.MemoryBudgetBytes = 1;
         string expected = Assert.Throws<KvConfigurationException>(() => TestCaches.Reference(G, config)).Expected;
         config.MemoryBudgetBytes = long.Parse(expected.Split(' ')[2], CultureInfo.InvariantCulture) + 9000;
@@ -117,7 +119,7 @@ public sealed class BudgetTests
     [InlineData(PageFormat.I8)]
     public void A_budget_that_never_binds_changes_nothing(PageFormat format)
     {
-        KvCacheConfig config = TestCaches.Config(format);
+        KvCacheOptions config = TestCaches.Config(format);
         using KvCache plain = TestCaches.Simd(G, config);
         config.MemoryBudgetBytes = 1L << 40;
         using KvCache roomy = TestCaches.Simd(G, config);
@@ -137,7 +139,7 @@ public sealed class BudgetTests
     public void Pages_of_8k_tokens_waste_less_than_4_percent(PageFormat format, int tokens)
     {
         var geometry = new KvGeometry(1, 1, 1, 64);
-        KvCacheConfig config = TestCaches.Config(format, maxTokens: 8192, maxSequences: 1, maxBatchTokens: 512);
+        KvCacheOptions config = TestCaches.Config(format, maxTokens: 8192, maxSequences: 1, maxBatchTokens: 512);
         config.FullPrecision = PageFormat.F16;
         using KvCache cache = TestCaches.Simd(geometry, config);
         long empty = cache.AllocatedBytes;
@@ -157,33 +159,33 @@ public sealed class BudgetTests
     [InlineData(16, 1, 0)]
     [InlineData(int.MaxValue, 1, 1)]
     public void Settings_out_of_range_are_E003(int maxTokens, int maxSequences, int maxBatchTokens) =>
-        Refused(new KvCacheConfig { MaxTokens = maxTokens, MaxSequences = maxSequences, MaxBatchTokens = maxBatchTokens });
+        Refused(new KvCacheOptions { MaxTokens = maxTokens, MaxSequences = maxSequences, MaxBatchTokens = maxBatchTokens });
 
     [Fact]
     public void Settings_that_do_not_fit_are_E003()
     {
-        Refused(new KvCacheConfig { FullPrecision = PageFormat.I8 });
-        Refused(new KvCacheConfig { KeyFormat = (PageFormat)77 });
-        Refused(new KvCacheConfig { MemoryBudgetBytes = 0 });
-        Refused(new KvCacheConfig { MemoryBudgetPercent = double.NaN });
-        Refused(new KvCacheConfig { MemoryBudgetPercent = -1 });
-        Refused(new KvCacheConfig { MemoryBudgetPercent = 50, MemoryBudgetBytes = 1 << 20 });
-        Refused(new KvCacheConfig { Device = " " });
-        Refused(new KvCacheConfig { Device = "abacus" });
+        Refused(new KvCacheOptions { FullPrecision = PageFormat.I8 });
+        Refused(new KvCacheOptions { KeyFormat = (PageFormat)77 });
+        Refused(new KvCacheOptions { MemoryBudgetBytes = 0 });
+        Refused(new KvCacheOptions { MemoryBudgetPercent = double.NaN });
+        Refused(new KvCacheOptions { MemoryBudgetPercent = -1 });
+        Refused(new KvCacheOptions { MemoryBudgetPercent = 50, MemoryBudgetBytes = 1 << 20 });
+        Refused(new KvCacheOptions { Device = " " });
+        Refused(new KvCacheOptions { Device = "abacus" });
         var odd = new KvGeometry(1, 1, 1, 10);
         Assert.Contains(
-            "multiple of 4", Assert.Throws<KvConfigurationException>(() => new KvCache(odd, new KvCacheConfig { Device = "cpu", KeyFormat = PageFormat.I8 })).Expected, StringComparison.Ordinal);
+            "multiple of 4", Assert.Throws<KvConfigurationException>(() => new KvCache(odd, new KvCacheOptions { Device = "cpu", KeyFormat = PageFormat.I8 })).Expected, StringComparison.Ordinal);
     }
 
     [Fact]
     public void Percent_is_of_the_dense_F16_bytes()
     {
-        KvCacheConfig config = TestCaches.Config(PageFormat.F16, maxTokens: 4096);
+        KvCacheOptions config = TestCaches.Config(PageFormat.F16, maxTokens: 4096);
         config.MemoryBudgetPercent = 250;
         using KvCache cache = TestCaches.Simd(G, config);
         Assert.Equal((long)(G.DenseF16Bytes(4096) * 2.5), cache.BudgetBytes);
     }
 
-    private static void Refused(KvCacheConfig config) =>
+    private static void Refused(KvCacheOptions config) =>
         Assert.Equal("E003", Assert.Throws<KvConfigurationException>(() => new KvCache(G, config)).Code);
 }

@@ -10,7 +10,7 @@ public class ReadTogetherTests
     [Fact]
     public async Task Each_key_is_that_of_its_position_while_another_sequence_takes_the_room()
     {
-        KvCacheConfig config = TestCaches.Config(maxTokens: 512, maxSequences: 2);
+        KvCacheOptions config = TestCaches.Config(maxTokens: 512, maxSequences: 2);
         config.Policy = new H2oPolicy { SinkTokens = 4, WindowTokens = 4 };
         config.MemoryBudgetBytes = Budget(config);
         using KvCache cache = TestCaches.Simd(G, config);
@@ -47,7 +47,7 @@ public class ReadTogetherTests
     [Fact]
     public void All_heads_at_once_and_each_part_alone()
     {
-        KvCacheConfig config = TestCaches.Config();
+        KvCacheOptions config = TestCaches.Config();
         config.Policy = new WindowPolicy(4, 4);
         using KvCache cache = TestCaches.Simd(G, config);
         using KvSequence sequence = cache.CreateSequence();
@@ -84,7 +84,7 @@ public class ReadTogetherTests
     }
 
     // Room for about what the first sequence takes alone, so that the second one's tokens cost it some of its own.
-    private static long Budget(KvCacheConfig config)
+    private static long Budget(KvCacheOptions config)
     {
         using KvCache roomy = TestCaches.Simd(G, config);
         using KvSequence one = roomy.CreateSequence();

@@ -17,7 +17,7 @@ public class ReplaceTests
     [InlineData(PageFormat.F16, 20)]
     public void In_full_precision_it_is_as_if_the_other_had_been_appended(PageFormat format, int position)
     {
-        KvCacheConfig config = TestCaches.Config(format);
+        KvCacheOptions config = TestCaches.Config(format);
         config.Policy = new H2oPolicy();
         using KvCache cache = TestCaches.Simd(G, config);
         using KvSequence fresh = cache.CreateSequence();
@@ -67,7 +67,7 @@ public class ReplaceTests
     [Fact]
     public void In_a_compressed_page_it_is_refused_and_the_first_place_for_it_is_named()
     {
-        KvCacheConfig config = TestCaches.Config(new KvFormats(PageFormat.T3, PageFormat.V3));
+        KvCacheOptions config = TestCaches.Config(new KvFormats(PageFormat.T3, PageFormat.V3));
         config.EdgeLayers = 0;
         using KvCache cache = TestCaches.Simd(G, config);
         using KvSequence sequence = cache.CreateSequence();
@@ -118,7 +118,7 @@ public class ReplaceTests
     [Fact]
     public void Without_room_for_a_copy_it_is_E001()
     {
-        KvCacheConfig config = TestCaches.Config(PageFormat.F16, maxTokens: 64, maxSequences: 1);
+        KvCacheOptions config = TestCaches.Config(PageFormat.F16, maxTokens: 64, maxSequences: 1);
         using KvCache cache = TestCaches.Simd(G, config);
         using KvSequence sequence = cache.CreateSequence();
         sequence.FeedMany(1, 64);
@@ -141,7 +141,7 @@ public class ReplaceTests
     [Fact]
     public void What_was_dropped_or_is_known_by_its_ids_is_refused()
     {
-        KvCacheConfig config = TestCaches.Config();
+        KvCacheOptions config = TestCaches.Config();
         config.Policy = new WindowPolicy(4, 4);
         using KvCache cache = TestCaches.Simd(G, config);
         using KvSequence sequence = cache.CreateSequence();

@@ -14,7 +14,7 @@ public sealed class SpeculativeTests
     public void Ten_thousand_rollbacks_are_a_straight_run_bit_for_bit(PageFormat format, bool reuse, int seed)
     {
         const int Rollbacks = 3_400;
-        KvCacheConfig config = TestCaches.Config(format, maxTokens: 512);
+        KvCacheOptions config = TestCaches.Config(format, maxTokens: 512);
         using KvCache plain = TestCaches.Simd(G, config);
         config.PrefixReuse = reuse;
         using KvCache cache = TestCaches.Simd(G, config);

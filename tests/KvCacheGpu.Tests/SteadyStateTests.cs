@@ -15,7 +15,7 @@ public sealed class SteadyStateTests
     [InlineData(PageFormat.T2, PageFormat.V2, true)]
     public void A_thousand_decode_steps_allocate_no_managed_memory(PageFormat key, PageFormat value, bool window)
     {
-        KvCacheConfig config = TestCaches.Config(key, maxTokens: 2048);
+        KvCacheOptions config = TestCaches.Config(key, maxTokens: 2048);
         config.ValueFormat = value;
         config.LayerFormats = new Dictionary<int, KvFormats> { [1] = new(PageFormat.I8, PageFormat.F16) };
         config.Policy = window ? new WindowPolicy(16) : null;
@@ -71,7 +71,7 @@ public sealed class SteadyStateTests
     public void Two_threads_in_one_sequence_are_detected()
     {
         var gate = new Rendezvous();
-        KvCacheConfig config = TestCaches.Config();
+        KvCacheOptions config = TestCaches.Config();
         config.Policy = gate;
         using KvCache cache = TestCaches.Reference(G, config);
         using KvSequence sequence = cache.CreateSequence();
@@ -115,7 +115,7 @@ public sealed class SteadyStateTests
     [Fact]
     public void Page_mass_follows_its_page_when_others_are_dropped()
     {
-        KvCacheConfig config = TestCaches.Config();
+        KvCacheOptions config = TestCaches.Config();
         using KvCache whole = TestCaches.Simd(G, config);
         config.Policy = new WindowPolicy(1, 3);
         using KvCache windowed = TestCaches.Simd(G, config);

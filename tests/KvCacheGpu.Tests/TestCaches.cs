@@ -8,10 +8,10 @@ internal static class TestCaches
 {
     public static readonly KvGeometry Tiny = new(layers: 2, queryHeads: 4, kvHeads: 2, keyWidth: 8, pageTokens: 4) { Rope = new KvRope { Theta = 100 } };
 
-    public static KvCache Reference(KvGeometry geometry, KvCacheConfig? config = null, AllocationObserver? observer = null) =>
+    public static KvCache Reference(KvGeometry geometry, KvCacheOptions? config = null, AllocationObserver? observer = null) =>
         new(geometry, config, (shape, bytes, seen) => new ReferenceTier(shape, bytes, seen), observer);
 
-    public static KvCache Simd(KvGeometry geometry, KvCacheConfig? config = null, AllocationObserver? observer = null) =>
+    public static KvCache Simd(KvGeometry geometry, KvCacheOptions? config = null, AllocationObserver? observer = null) =>
         new(geometry, config, (shape, bytes, seen) => new SimdTier(shape, bytes, SimdLevel.Auto, 1, seen), observer);
 
     /// <summary>Each format with itself or, T, with its V.</summary>
@@ -23,14 +23,14 @@ internal static class TestCaches
            select new KvFormats(key, value),
     ];
 
-    public static KvCacheConfig Config(KvFormats formats)
+    public static KvCacheOptions Config(KvFormats formats)
     {
-        KvCacheConfig config = Config(formats.Key);
+        KvCacheOptions config = Config(formats.Key);
         config.ValueFormat = formats.Value;
         return config;
     }
 
-    public static KvCacheConfig Config(PageFormat format = PageFormat.F32, int maxTokens = 256, int maxSequences = 4, int maxBatchTokens = 32) => new()
+    public static KvCacheOptions Config(PageFormat format = PageFormat.F32, int maxTokens = 256, int maxSequences = 4, int maxBatchTokens = 32) => new()
     {
         Device = "cpu",
         MaxTokens = maxTokens,

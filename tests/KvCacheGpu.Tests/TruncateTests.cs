@@ -87,7 +87,7 @@ public sealed class TruncateTests
     [Fact]
     public void A_cut_inside_a_dropped_page_ends_at_its_start()
     {
-        KvCacheConfig config = TestCaches.Config();
+        KvCacheOptions config = TestCaches.Config();
         config.Policy = new WindowPolicy(4, 4);
         using KvCache cache = TestCaches.Reference(G, config);
         using KvSequence sequence = cache.CreateSequence();

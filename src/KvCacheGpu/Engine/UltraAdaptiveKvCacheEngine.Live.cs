@@ -6,7 +6,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine
     /// <summary>
     /// Takes those keys of a configuration that a running engine can change, from the next plan or call on: <c>enable_gc</c>, <c>gc_threshold</c>,
     /// <c>tenant_max_tokens</c>, <c>monitor_memory</c>, <c>enable_profiling</c>. Leaves all others alone. A
-    /// <see cref="KvCacheConfig.Watermark"/> that code has set stays.
+    /// <see cref="KvCacheOptions.Watermark"/> that code has set stays.
     /// </summary>
     /// <exception cref="KvConfigurationException">E003: one of them is refused. Nothing has changed.</exception>
     public void Apply(KvCacheConfig config)
@@ -14,13 +14,9 @@ public sealed partial class UltraAdaptiveKvCacheEngine
         ArgumentNullException.ThrowIfNull(config);
         KvCacheConfig wanted = _config.Copy();
         Take(wanted, config);
-        if (wanted.Validate(Cache.Geometry).Issues is [KvConfigurationIssue first, ..])
-        {
-            throw new KvConfigurationException(first.Key, first.Expected, first.Actual);
-        }
-
+        _ = wanted.ThrowIfRefused(Cache.Geometry);
         Take(_config, config);
-        Cache.Watermark = EngineSettings.Resolve(_config, Cache.Geometry).Watermark;
+        Cache.Watermark = KeyMapping.OptionsOf(_config, Cache.Geometry).Watermark;
     }
 
     private static void Take(KvCacheConfig to, KvCacheConfig from)

@@ -36,18 +36,19 @@ public sealed partial class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisp
     {
     }
 
-    internal UltraAdaptiveKvCacheEngine(KvGeometry? geometry, KvCacheConfig? config, Func<KvGeometry, KvCacheConfig, KvCache> createCache)
+    internal UltraAdaptiveKvCacheEngine(KvGeometry? geometry, KvCacheConfig? config, Func<KvGeometry, KvCacheOptions, KvCache> createCache)
     {
         _config = (config ?? new KvCacheConfig()).Copy();
-        KvConfigurationReport report = _config.Validate(geometry);
-        if (report.Issues is [KvConfigurationIssue first, ..])
+        _report = _config.ThrowIfRefused(geometry);
+        geometry ??= _config.Geometry();
+        KvCacheOptions options = KeyMapping.OptionsOf(_config, geometry);
+        if (options.PrefixReuse)
         {
-            throw new KvConfigurationException(first.Key, first.Expected, first.Actual);
+            throw new KvConfigurationException(
+                nameof(options.PrefixReuse), "false: sessions are known by positions, without token ids to find a prefix by", "true");
         }
 
-        geometry ??= _config.Geometry();
-        _report = report;
-        Cache = createCache(geometry, EngineSettings.Resolve(_config, geometry));
+        Cache = createCache(geometry, options);
         try
         {
             _warmupTokens = _config.Execution.EnableWarmup ? WarmUp(Math.Min(_config.Execution.WarmupSamples, _config.MaxTokens)) : 0;
@@ -59,7 +60,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisp
         }
     }
 
-    /// <summary>The cache below, with the settings that follow from the configuration in <see cref="KvCache.Config"/>.</summary>
+    /// <summary>The cache below, with the settings that follow from the configuration in <see cref="KvCache.Options"/>.</summary>
     public KvCache Cache { get; }
 
     /// <summary>A copy of what the engine was made with.</summary>

@@ -31,18 +31,18 @@ internal sealed class BudgetPlan
 
     private readonly PageClasses _classes;
     private readonly KernelShape _shape;
-    private readonly KvCacheConfig _config;
+    private readonly KvCacheOptions _options;
     private readonly Bookkeeping _bookkeeping;
     private readonly long _tierBytes;
     private readonly long _blockUnits;
 
-    /// <param name="classes">What pages are laid out as.</param>
-    /// <param name="config">Checked settings.</param>
+    /// <param name="classes">Layouts of the pages.</param>
+    /// <param name="options">Checked options.</param>
     /// <param name="bookkeeping">Bytes that the rooms above take.</param>
     /// <param name="tierBytes">Bytes that the tier and a step's batch take beside the arena.</param>
-    public BudgetPlan(PageClasses classes, KvCacheConfig config, Bookkeeping bookkeeping, long tierBytes)
+    public BudgetPlan(PageClasses classes, KvCacheOptions options, Bookkeeping bookkeeping, long tierBytes)
     {
-        (_classes, _shape, _config, _bookkeeping, _tierBytes) = (classes, classes.Shape, config, bookkeeping, tierBytes);
+        (_classes, _shape, _options, _bookkeeping, _tierBytes) = (classes, classes.Shape, options, bookkeeping, tierBytes);
         Map = new TableMap(_shape);
         for (int layer = 0; layer < _shape.Geometry.Layers; layer++)
         {
@@ -67,7 +67,7 @@ internal sealed class BudgetPlan
     public SlotCounts Spare { get; }
 
     /// <summary>The budget that the configuration sets, or null.</summary>
-    public long? Configured => _config.BudgetFor(_shape.Geometry);
+    public long? Configured => _options.BudgetFor(_shape.Geometry);
 
     private long Rows => (long)_shape.Geometry.Layers * _shape.Geometry.KvHeads;
 
@@ -76,7 +76,7 @@ internal sealed class BudgetPlan
 
     /// <summary>Bytes beside the slabs: tables, a step's memory, and every sequence's own bookkeeping.</summary>
     public long FixedBytes =>
-        Map.Bytes + _tierBytes + _bookkeeping.Step + _bookkeeping.Plan + (FewestBlocks * _bookkeeping.BlockAtMost) + (_config.MaxSequences * SequenceBytes);
+        Map.Bytes + _tierBytes + _bookkeeping.Step + _bookkeeping.Plan + (FewestBlocks * _bookkeeping.BlockAtMost) + (_options.MaxSequences * SequenceBytes);
 
     /// <summary>Bytes of bookkeeping of one sequence.</summary>
     public long SequenceBytes => _bookkeeping.Sequence;
@@ -90,7 +90,7 @@ internal sealed class BudgetPlan
     /// <summary>Slabs beyond which no table could list more.</summary>
     public long MostSlabs()
     {
-        long pages = ((long)_shape.TableCapacity + 2) * _config.MaxSequences * Rows;
+        long pages = ((long)_shape.TableCapacity + 2) * _options.MaxSequences * Rows;
         long[] slots = new long[_classes.Count];
         slots[KernelShape.Open] = pages;
         _classes.AddSealed(slots, inPlace => inPlace ? 0 : pages / _shape.Geometry.Layers / _shape.Geometry.KvHeads);
@@ -116,7 +116,9 @@ internal sealed class BudgetPlan
         if (budget < MinimumBytes)
         {
             throw new KvConfigurationException(
-                "memory budget", $"at least {MinimumBytes} bytes (tables, working memory, and the pages that one sequence always holds)", $"{budget} bytes");
+                $"memory budget ({(_options.MemoryBudgetBytes is null ? nameof(_options.MemoryBudgetPercent) : nameof(_options.MemoryBudgetBytes))})",
+                $"at least {MinimumBytes} bytes (tables, working memory, and the pages that one sequence always holds)",
+                $"{budget} bytes");
         }
 
         return Addressable(Math.Min(slabs, Math.Max(MostSlabs(), FewestSlabs())));
@@ -128,7 +130,7 @@ internal sealed class BudgetPlan
 
     /// <summary>Bytes that a cache without a budget may come to.</summary>
     public long Unbudgeted(int slabs, long createdBytes) =>
-        createdBytes + (slabs * Slabs.Bytes) + (_config.MaxSequences * SequenceBytes);
+        createdBytes + (slabs * Slabs.Bytes) + (_options.MaxSequences * SequenceBytes);
 
     /// <summary>Refuses more slabs than slot numbers can name.</summary>
     public int Addressable(long slabs)
@@ -137,7 +139,7 @@ internal sealed class BudgetPlan
         if (units > int.MaxValue)
         {
             throw new KvConfigurationException(
-                "arena", $"at most {(long)int.MaxValue * PageLayout.UnitBytes} bytes", $"{units * PageLayout.UnitBytes} bytes");
+                $"arena ({nameof(_options.MaxTokens)}, or the memory budget)", $"at most {(long)int.MaxValue * PageLayout.UnitBytes} bytes", $"{units * PageLayout.UnitBytes} bytes");
         }
 
         return (int)slabs;
@@ -169,8 +171,8 @@ internal sealed class BudgetPlan
 
     private long[] FewestSlots()
     {
-        long longest = _config.MaxTokens / _shape.Geometry.PageTokens;
-        long kept = Math.Min(_config.Policy?.MostKeptPages(_shape.Geometry.PageTokens) ?? 0, longest);
+        long longest = _options.MaxTokens / _shape.Geometry.PageTokens;
+        long kept = Math.Min(_options.Policy?.MostKeptPages(_shape.Geometry.PageTokens) ?? 0, longest);
         long[] slots = SpareSlots();
         slots[KernelShape.Open] += 2 * Rows;
         _classes.AddSealed(slots, inPlace => kept + (inPlace ? 0 : 1));
@@ -179,9 +181,9 @@ internal sealed class BudgetPlan
 
     private long[] SlotsForMaxTokens()
     {
-        long full = _config.MaxTokens / _shape.Geometry.PageTokens;
-        long all = full + _config.MaxSequences;
-        long open = Math.Min(all, (3L * _config.MaxSequences) + (_config.MaxBatchTokens / _shape.Geometry.PageTokens));
+        long full = _options.MaxTokens / _shape.Geometry.PageTokens;
+        long all = full + _options.MaxSequences;
+        long open = Math.Min(all, (3L * _options.MaxSequences) + (_options.MaxBatchTokens / _shape.Geometry.PageTokens));
         long[] slots = SpareSlots();
         for (int layer = 0; layer < _shape.Geometry.Layers; layer++)
         {

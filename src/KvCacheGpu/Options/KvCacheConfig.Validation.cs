@@ -28,8 +28,9 @@ public sealed partial class KvCacheConfig
         try
         {
             KvGeometry shape = geometry ?? Geometry();
-            _ = EngineSettings.Resolve(this, shape).ClassesFor(shape);
-            return new KvConfigurationReport([], [.. Warnings(geometry)]);
+            KvCacheOptions options = KeyMapping.OptionsOf(this, shape);
+            _ = KvCache.LayoutsFor(shape, options);
+            return new KvConfigurationReport([], [.. Warnings(geometry, options)]);
         }
         catch (KvConfigurationException e)
         {
@@ -65,7 +66,7 @@ public sealed partial class KvCacheConfig
         return checks.Where(check => !check.Holds).Select(check => new KvConfigurationIssue(check.Key, check.Expected, $"{check.Actual}"));
     }
 
-    private IEnumerable<KvConfigurationWarning> Warnings(KvGeometry? geometry)
+    private IEnumerable<KvConfigurationWarning> Warnings(KvGeometry? geometry, KvCacheOptions options)
     {
         bool evicts = CacheStrategy is KvCacheStrategy.Adaptive or KvCacheStrategy.Lru or KvCacheStrategy.Lfu;
         bool quantizes = Compression.UseQuantization || CacheStrategy == KvCacheStrategy.Quantized;
@@ -74,7 +75,7 @@ public sealed partial class KvCacheConfig
         [
             ("num_heads", geometry is not null && Model != new KvModelOptions(), "inactive, as head_dim and block_size: the engine is made with a geometry"),
             ("max_tokens", MaxTokens < FewTokens, $"{MaxTokens} is below {FewTokens}: little more than sinks and window fit"),
-            ("max_tokens", MaxTokens > ManyTokens && !HasBudget, $"{MaxTokens} is above {ManyTokens} without max_memory_mb: all of it is reserved"),
+            ("max_tokens", MaxTokens > ManyTokens && options is { MemoryBudgetBytes: null, MemoryBudgetPercent: null }, $"{MaxTokens} is above {ManyTokens} without max_memory_mb: all of it is reserved"),
             ("compression_ratio", compresses && Compression.CompressionRatio < 0.1, "below 0.1 answers get worse"),
             ("compression_ratio", compresses && Compression.CompressionRatio is > 0.9 and < 1, "above 0.9 little is saved"),
             ("compression_method", MethodsOfOld.Contains(Compression.CompressionMethod, StringComparer.OrdinalIgnoreCase), $"'{Compression.CompressionMethod}' is of older versions: taken as auto"),
@@ -85,10 +86,9 @@ public sealed partial class KvCacheConfig
             ("non_blocking", Memory.NonBlocking, "inactive: copies from the host wait for their end"),
             ("enable_prefetch", Prefetch.EnablePrefetch, "inactive, as prefetch_size: all pages lie on the device, there is nothing to fetch"),
             ("enable_distributed", Distributed.EnableDistributed, "inactive: this build has no shared tier; redis is not asked"),
-            ("prefix_reuse", PrefixReuse, "inactive: sessions are keyed by position and have no token ids"),
         ];
         return all.Where(warning => warning.Applies).Select(warning => new KvConfigurationWarning(warning.Key, warning.Text))
-            .Concat(EngineSettings.WarningsOf(this, geometry ?? Geometry()));
+            .Concat(KeyMapping.WarningsOf(this, geometry ?? Geometry(), options));
     }
 
     private static bool IsMethod(string? method) =>
@@ -101,9 +101,6 @@ public sealed partial class KvCacheConfig
 
     private static string Lower<T>(T value)
         where T : struct, Enum => $"{value}".ToLowerInvariant();
-
-    /// <summary>Whether bytes are limited, by code or by <see cref="KvMemoryOptions.MaxMemoryMb"/>.</summary>
-    internal bool HasBudget => (MemoryBudgetBytes is not null) | (MemoryBudgetPercent is not null) | (Memory.MaxMemoryMb is not null);
 
     /// <summary>The shape of <see cref="Model"/>: one layer, every head its own query head.</summary>
     internal KvGeometry Geometry() => new(1, Model.NumHeads, Model.NumHeads, Model.HeadDim, pageTokens: Model.BlockSize);

@@ -49,7 +49,7 @@ internal readonly ref struct AttentionRead
         if (window > 0 && table.HasMerged(layer))
         {
             throw new KvUnsupportedException(
-                $"Attend to layer {layer} through a window", "pages that were not merged", $"merged ones ({nameof(KvCacheConfig.MergePages)})");
+                $"Attend to layer {layer} through a window", "pages that were not merged", $"merged ones ({nameof(KvCacheOptions.MergePages)})");
         }
     }
 

@@ -187,7 +187,7 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
 
     private SequenceState Make(KvSequenceOptions options, BlockHash root, RetentionMap? retention, int place, bool isHeld)
     {
-        KvCacheConfig settings = cache.Options;
+        KvCacheOptions settings = cache.Options;
         PrefixChain? chain = null;
         DeadTokens? dead = null;
         SequenceScores? scores = null;

@@ -60,7 +60,7 @@ internal readonly ref struct TokenReplacement
         string what = $"Replace at position {_position}";
         if (_cache.Prefixes is not null)
         {
-            throw new KvUnsupportedException(what, $"a cache without {nameof(KvCacheConfig.PrefixReuse)}: blocks are known by their token ids", "one that reuses prefixes");
+            throw new KvUnsupportedException(what, $"a cache without {nameof(KvCacheOptions.PrefixReuse)}: blocks are known by their token ids", "one that reuses prefixes");
         }
 
         IReadOnlyList<PageLayout> classes = _cache.Tier.Shape.Classes;

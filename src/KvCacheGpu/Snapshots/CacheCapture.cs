@@ -102,7 +102,7 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
         if (Enumerable.Range(0, cache.Geometry.Layers).Any(table.HasMerged))
         {
             // A snapshot tells pages by their index, which says nothing of a merged one's tokens.
-            throw new KvUnsupportedException("saving a sequence", "pages that were not merged", $"merged ones ({nameof(KvCacheConfig.MergePages)})");
+            throw new KvUnsupportedException("saving a sequence", "pages that were not merged", $"merged ones ({nameof(KvCacheOptions.MergePages)})");
         }
 
         int[] starts = new int[table.Rows + 1];

@@ -225,7 +225,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
 
     private IEnumerable<string> Notes()
     {
-        KvCacheConfig here = cache.Options;
+        KvCacheOptions here = cache.Options;
         if (!_plan.SamePages)
         {
             yield return $"pages of {_content.Geometry.PageTokens} tokens became pages of {cache.Geometry.PageTokens}; what was known of their worth begins anew";

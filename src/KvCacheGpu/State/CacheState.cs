@@ -12,14 +12,14 @@ internal sealed class CacheState
     private volatile bool _isDisposed;
     private int[]? _windowed;
 
-    public CacheState(KvCacheConfig options, PageClasses classes)
+    public CacheState(KvCacheOptions options, PageClasses classes)
     {
         (Options, Classes, Needs) = (options, classes, options.Needs);
         _sequences = new SequenceState?[options.MaxSequences];
     }
 
-    /// <summary>The settings that the cache was made with; only <see cref="KvCacheConfig.Watermark"/> changes.</summary>
-    public KvCacheConfig Options { get; }
+    /// <summary>The settings that the cache was made with; only <see cref="KvCacheOptions.Watermark"/> changes.</summary>
+    public KvCacheOptions Options { get; }
 
     /// <summary>Layouts of the pages.</summary>
     public PageClasses Classes { get; }

@@ -71,7 +71,7 @@ public partial class GuideTests
     public void Every_error_code_is_explained()
     {
         string guide = File.ReadAllText(Path.Combine(Root(), "docs", "troubleshooting.md"));
-        Assert.All(Enumerable.Range(1, 9), code => Assert.Contains($"| E00{code} | ", guide, StringComparison.Ordinal));
+        Assert.All(Enumerable.Range(1, 10), code => Assert.Contains($"| E{code:d3} | ", guide, StringComparison.Ordinal));
         string[] errors = [.. typeof(KvCacheException).Assembly.GetExportedTypes().Where(type => type.BaseType == typeof(KvCacheException)).Select(type => type.Name)];
         Assert.All(errors, name => Assert.Contains($"`{name}`", guide, StringComparison.Ordinal));
     }

@@ -129,7 +129,7 @@ public sealed class ReloadTests : IDisposable
         wrong.Execution.EnableProfiling = true;
         Assert.Throws<KvConfigurationException>(() => engine.Apply(wrong));
         Assert.Equal((0.8, null), (engine.Cache.Watermark, engine.GetStats().Times));
-        using KvCache cache = new(new KvGeometry(1, 1, 1, 64), new KvCacheConfig { MaxTokens = 64, Device = "cpu" });
+        using KvCache cache = new(new KvGeometry(1, 1, 1, 64), new KvCacheOptions { MaxTokens = 64, Device = "cpu" });
         Assert.Throws<ArgumentOutOfRangeException>(() => cache.Watermark = double.NaN);
     }
 

@@ -24,7 +24,7 @@ public abstract class EngineConformance<TTier>
     [MemberData(nameof(Formats))]
     public void A_cache_whose_freed_pages_are_poisoned_attends_as_on_the_reference(PageFormat key, PageFormat value, int window)
     {
-        var config = new KvCacheConfig
+        var config = new KvCacheOptions
         {
             Device = "cpu",
             MaxTokens = 256,

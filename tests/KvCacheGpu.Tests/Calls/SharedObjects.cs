@@ -29,13 +29,18 @@ internal sealed class SharedObjects : IDisposable
     public SharedObjects(CallSetting setting, string storePath)
     {
         Setting = setting;
-        KvCacheConfig config = setting.Config();
-        config.Persistence.EnablePersistence = true;
-        config.Persistence.PersistencePath = storePath;
-        config.Tenancy.MultiTenant = true;
-        config.MemoryBudgetBytes = KvCache.BytesFor(G, config, Tier).BudgetBytes * setting.BudgetPercent / 100;
+        KvCacheOptions options = setting.Options();
+        options.MemoryBudgetBytes = KvCache.BytesFor(G, options, Tier).BudgetBytes * setting.BudgetPercent / 100;
+        var config = new KvCacheConfig
+        {
+            Compression = { UseCompression = false },
+            Persistence = { EnablePersistence = true, PersistencePath = storePath },
+            Tenancy = { MultiTenant = true },
+            MaxTokens = options.MaxTokens,
+            ConfigureOptions = engines => setting.Set(engines, options.MemoryBudgetBytes),
+        };
         Engine = new UltraAdaptiveKvCacheEngine(G, config, (geometry, settings) => new KvCache(geometry, settings, Tier));
-        Cache = setting.IsEngines ? Engine.Cache : new KvCache(G, config, Tier);
+        Cache = setting.IsEngines ? Engine.Cache : new KvCache(G, options, Tier);
         (_emptyBytes, _stepBytes) = Measure();
         Store = new SnapshotStore("/store", Snapshots.SnapshotSample.Inline, Files);
         (First, Second, Third) = (Create(North), Create(North), Create(South));
@@ -287,18 +292,24 @@ internal sealed class SharedObjects : IDisposable
 /// <param name="IsExact">Whether nothing is stored in fewer bits.</param>
 /// <param name="BudgetPercent">Of what a cache takes without a budget.</param>
 /// <param name="Change">What else is set.</param>
-internal sealed record CallSetting(string Name, bool IsEngines, bool IsExact, int BudgetPercent, Action<KvCacheConfig> Change)
+internal sealed record CallSetting(string Name, bool IsEngines, bool IsExact, int BudgetPercent, Action<KvCacheOptions> Change)
 {
     /// <summary>A file of a snapshot of the first sequence's first tokens.</summary>
     public string File { get; init; } = string.Empty;
 
-    public KvCacheConfig Config()
+    public KvCacheOptions Options()
     {
-        KvCacheConfig config = TestCaches.Config(maxTokens: 64, maxSequences: 16, maxBatchTokens: 16);
-        (config.PoisonPages, config.PrefixReuse) = (true, !IsEngines);
-        config.Compression.UseCompression = false;
-        Change(config);
-        return config;
+        var options = new KvCacheOptions { PrefixReuse = !IsEngines };
+        Set(options, budget: null);
+        return options;
+    }
+
+    /// <summary>Sets all but the reuse of prefixes, which an engine does not have.</summary>
+    public void Set(KvCacheOptions options, long? budget)
+    {
+        (options.Device, options.MaxTokens, options.MaxSequences, options.MaxBatchTokens, options.PoisonPages) = ("cpu", 64, 16, 16, true);
+        (options.KeyFormat, options.ValueFormat, options.FullPrecision, options.MemoryBudgetBytes) = (PageFormat.F32, PageFormat.F32, PageFormat.F32, budget);
+        Change(options);
     }
 
     public override string ToString() => Name;

@@ -27,13 +27,11 @@ public class ConfigGroupTests
     [Fact]
     public void It_prints_every_property()
     {
-        string text = new KvCacheConfig { DemotionFormats = [new KvFormats(PageFormat.T2, PageFormat.V2)] }.ToString();
-        foreach (PropertyInfo property in typeof(KvCacheConfig).GetProperties(BindingFlags.Public | BindingFlags.Instance))
+        string text = new KvCacheConfig().ToString();
+        foreach (PropertyInfo property in typeof(KvCacheConfig).GetProperties(BindingFlags.Public | BindingFlags.Instance).Where(p => p.Name != nameof(KvCacheConfig.ConfigureOptions)))
         {
             Assert.Contains($"{property.Name} = ", text, StringComparison.Ordinal);
         }
-
-        Assert.Contains("DemotionFormats = [t2/v2]", text, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -53,30 +51,21 @@ public class ConfigGroupTests
     }
 
     [Fact]
-    public void The_cache_alone_does_not_read_the_keys()
-    {
-        using var cache = new KvCache(new KvGeometry(1, 1, 1, 64, pageTokens: 4), new KvCacheConfig { Device = "cpu", MaxTokens = 64 });
-        Assert.Equal(
-            (PageFormat.F16, PageFormat.F16, null, null, 0.9, 512),
-            (cache.Config.KeyFormat, cache.Config.ValueFormat, cache.Config.Policy, cache.Config.MemoryBudgetBytes, cache.Config.Watermark, cache.Config.MaxBatchTokens));
-    }
-
-    [Fact]
     public void What_code_has_set_wins_over_the_keys()
     {
         using UltraAdaptiveKvCacheEngine engine = Engine(c =>
         {
             c.Compression.UseCompression = true;
             c.CacheStrategy = KvCacheStrategy.Lru;
-            c.KeyFormat = PageFormat.F16;
-            c.ValueFormat = PageFormat.F16;
-            c.Policy = new H2oPolicy();
-            c.Watermark = 0.9;
-            c.MaxBatchTokens = 33;
-            c.MemoryBudgetBytes = 20_000_000;
             c.Memory.MaxMemoryMb = 100;
+            c.ConfigureOptions += options =>
+            {
+                (options.KeyFormat, options.ValueFormat) = (PageFormat.F16, PageFormat.F16);
+                options.Policy = new H2oPolicy();
+                (options.Watermark, options.MaxBatchTokens, options.MemoryBudgetBytes) = (0.9, 33, 20_000_000);
+            };
         });
-        KvCacheConfig settings = engine.Cache.Config;
+        KvCacheOptions settings = engine.Cache.Options;
         Assert.Equal((PageFormat.F16, PageFormat.F16, 0.9, 33, 20_000_000L), (settings.KeyFormat, settings.ValueFormat, settings.Watermark, settings.MaxBatchTokens, settings.MemoryBudgetBytes));
         Assert.IsType<H2oPolicy>(settings.Policy);
     }
@@ -117,8 +106,8 @@ public class ConfigGroupTests
     {
         KvCacheConfig config = Config(c => { KeyTests.Compress(c); c.Compression.CompressionMethod = method; });
         Assert.Contains("taken as auto", KeyTests.Warning(config, "compression_method"), StringComparison.Ordinal);
-        KvCacheConfig auto = EngineSettings.Resolve(Config(KeyTests.Compress), config.Geometry());
-        Assert.Equal(auto.KeyFormat, EngineSettings.Resolve(config, config.Geometry()).KeyFormat);
+        KvCacheOptions auto = Config(KeyTests.Compress).ToOptions(config.Geometry());
+        Assert.Equal(auto.KeyFormat, config.ToOptions(config.Geometry()).KeyFormat);
     }
 
     [Fact]
@@ -130,8 +119,8 @@ public class ConfigGroupTests
             {
                 using var engine = new UltraAdaptiveKvCacheEngine(new KvCacheConfig
                 {
-                    Device = "cpu",
                     MaxTokens = 64,
+                    ConfigureOptions = options => options.Device = "cpu",
                     CacheStrategy = strategy,
                     Model = { NumHeads = 1, HeadDim = width },
                 });

@@ -8,7 +8,11 @@ public class EngineCallTests
     [Fact]
     public async Task Attending_loses_no_token_where_others_take_all_the_room()
     {
-        using UltraAdaptiveKvCacheEngine engine = Engine(c => (c.CacheStrategy, c.MaxTokens, c.MaxSequences) = (KvCacheStrategy.Paged, 128, 2));
+        using UltraAdaptiveKvCacheEngine engine = Engine(c =>
+        {
+            (c.CacheStrategy, c.MaxTokens) = (KvCacheStrategy.Paged, 128);
+            c.ConfigureOptions += options => options.MaxSequences = 2;
+        });
         engine.PutMany(0, 49, "a");
         int full = 0;
         while (Record.Exception(() => engine.PutMany(full, 1, "b")) is null)
@@ -30,7 +34,11 @@ public class EngineCallTests
     [Fact]
     public void With_working_memory_for_one_call_all_calls_succeed()
     {
-        Action<KvCacheConfig> shape = c => (c.CacheStrategy, c.MaxTokens, c.MaxSequences, c.MaxBatchTokens) = (KvCacheStrategy.Paged, 256, 4, 64);
+        Action<KvCacheConfig> shape = c =>
+        {
+            (c.CacheStrategy, c.MaxTokens) = (KvCacheStrategy.Paged, 256);
+            c.ConfigureOptions += options => (options.MaxSequences, options.MaxBatchTokens) = (4, 64);
+        };
         long bytes;
         using (UltraAdaptiveKvCacheEngine roomy = Engine(shape))
         {
@@ -41,7 +49,7 @@ public class EngineCallTests
         using UltraAdaptiveKvCacheEngine engine = Engine(c =>
         {
             shape(c);
-            c.MemoryBudgetBytes = bytes + 20_000;
+            c.ConfigureOptions += options => options.MemoryBudgetBytes = bytes + 20_000;
         });
         Fill(engine, 40);
         float[][] expected = [.. Enumerable.Range(0, 4).Select(i => Ask(engine, i))];
@@ -61,7 +69,11 @@ public class EngineCallTests
     [Fact]
     public void Attention_without_a_token_counts_for_what_stays()
     {
-        using UltraAdaptiveKvCacheEngine engine = Engine(c => (c.CacheStrategy, c.MaxTokens, c.MemoryBudgetPercent) = (KvCacheStrategy.Lfu, 1024, 60));
+        using UltraAdaptiveKvCacheEngine engine = Engine(c =>
+        {
+            (c.CacheStrategy, c.MaxTokens) = (KvCacheStrategy.Lfu, 1024);
+            c.ConfigureOptions += options => options.MemoryBudgetPercent = 60;
+        });
         engine.PutMany(0, 120);
 
         // Asked for again and again, and of a key that the query points at: it outlives its neighbours.
@@ -80,7 +92,11 @@ public class EngineCallTests
     [Fact]
     public void A_tenant_over_its_quota_leaves_the_sequences_to_others()
     {
-        using UltraAdaptiveKvCacheEngine engine = Engine(c => (c.Tenancy.MultiTenant, c.Tenancy.TenantMaxTokens, c.MaxSequences) = (true, 6, 2));
+        using UltraAdaptiveKvCacheEngine engine = Engine(c =>
+        {
+            (c.Tenancy.MultiTenant, c.Tenancy.TenantMaxTokens) = (true, 6);
+            c.ConfigureOptions += options => options.MaxSequences = 2;
+        });
         for (int i = 0; i < 4; i++)
         {
             KvSessionKey greedy = new($"g{i}", "greedy");
@@ -98,7 +114,11 @@ public class EngineCallTests
     [Fact]
     public void No_refused_call_makes_a_session()
     {
-        using UltraAdaptiveKvCacheEngine engine = Engine(c => (c.MaxTokens, c.MaxBatchTokens, c.MaxSequences) = (64, 32, 2));
+        using UltraAdaptiveKvCacheEngine engine = Engine(c =>
+        {
+            c.MaxTokens = 64;
+            c.ConfigureOptions += options => (options.MaxBatchTokens, options.MaxSequences) = (32, 2);
+        });
         long empty = engine.Cache.AllocatedBytes;
         float[] bad = [.. Key(1)[..^2], float.NaN, 1];
         for (int i = 0; i < 3; i++)
@@ -126,7 +146,7 @@ public class EngineCallTests
     [Fact]
     public void A_call_that_waits_for_a_refused_one_makes_the_session_anew()
     {
-        using UltraAdaptiveKvCacheEngine engine = Engine(c => c.MaxBatchTokens = 8);
+        using UltraAdaptiveKvCacheEngine engine = Engine(c => c.ConfigureOptions += options => options.MaxBatchTokens = 8);
         for (int round = 0; round < 40; round++)
         {
             string session = $"{round % 2}";
@@ -182,7 +202,7 @@ public class EngineCallTests
     [Fact]
     public void A_policy_that_throws_leaves_positions_and_tokens_agreed()
     {
-        using UltraAdaptiveKvCacheEngine engine = Engine(c => c.Policy = new Throwing());
+        using UltraAdaptiveKvCacheEngine engine = Engine(c => c.ConfigureOptions += options => options.Policy = new Throwing());
         Assert.Throws<InvalidOperationException>(() => engine.PutMany(4, 1));
         Assert.Throws<InvalidOperationException>(() => engine.PutMany(9, 1));
         engine.AssertHolds(4, 4);

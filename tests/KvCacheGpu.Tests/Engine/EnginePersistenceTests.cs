@@ -164,9 +164,9 @@ public sealed class EnginePersistenceTests : IDisposable
     [InlineData(4, 3, 2, 1, 0)]
     public async Task A_plain_caches_tokens_are_found_by_their_places(params int[] ids)
     {
-        using UltraAdaptiveKvCacheEngine engine = Persistent(c => c.MaxSequences = 6);
+        using UltraAdaptiveKvCacheEngine engine = Persistent(c => c.ConfigureOptions += options => options.MaxSequences = 6);
         var store = new SnapshotStore(_path);
-        using (var cache = new KvCache(engine.Cache.Geometry, engine.Cache.Config))
+        using (var cache = new KvCache(engine.Cache.Geometry, engine.Cache.Options))
         using (KvSequence sequence = cache.CreateSequence())
         {
             Append(sequence, ids);
@@ -188,7 +188,7 @@ public sealed class EnginePersistenceTests : IDisposable
         engine.AssertHolds(90, 90, "again");
 
         // A plain cache finds the ids that it gave, and none for what came by positions.
-        using var plain = new KvCache(engine.Cache.Geometry, engine.Cache.Config);
+        using var plain = new KvCache(engine.Cache.Geometry, engine.Cache.Options);
         KvSequence back = (await plain.LoadAsync(store, "session")).Sequences[0];
         Assert.Equal([.. ids, -1, -1], back.TokenIds.ToArray());
 
@@ -213,7 +213,7 @@ public sealed class EnginePersistenceTests : IDisposable
     public async Task What_version_0_1_saved_is_found_by_its_ids_where_they_can_be_positions(bool arePositions, params int[] ids)
     {
         using UltraAdaptiveKvCacheEngine engine = Persistent();
-        using (var cache = new KvCache(engine.Cache.Geometry, engine.Cache.Config))
+        using (var cache = new KvCache(engine.Cache.Geometry, engine.Cache.Options))
         using (KvSequence sequence = cache.CreateSequence())
         {
             Append(sequence, ids);
@@ -239,7 +239,7 @@ public sealed class EnginePersistenceTests : IDisposable
 
         Assert.True(SessionPositions.AreOf([int.MaxValue, 1, 4, 2], 3));
         Assert.True(SessionPositions.AreOf(SessionPositions.Fit([int.MaxValue, 1, 4, 2], 5), 5));
-        using (var cache = new KvCache(engine.Cache.Geometry, engine.Cache.Config))
+        using (var cache = new KvCache(engine.Cache.Geometry, engine.Cache.Options))
         using (KvSequence sequence = cache.CreateSequence())
         {
             Append(sequence, [0, 1, 2]);

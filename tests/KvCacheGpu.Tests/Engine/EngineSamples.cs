@@ -12,9 +12,8 @@ internal static class EngineSamples
     {
         var config = new KvCacheConfig
         {
-            Device = "cpu",
             MaxTokens = 256,
-            MaxSequences = 3,
+            ConfigureOptions = options => (options.Device, options.MaxSequences) = ("cpu", 3),
             Model = { NumHeads = Heads, HeadDim = Width, BlockSize = 16 },
             Compression = { UseCompression = false },
         };

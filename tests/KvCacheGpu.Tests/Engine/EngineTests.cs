@@ -153,7 +153,7 @@ public class EngineTests
     {
         var geometry = new KvGeometry(layers: 3, queryHeads: 4, kvHeads: 2, keyWidth: 16, pageTokens: 8);
         using var engine = new UltraAdaptiveKvCacheEngine(geometry, Config());
-        using var cache = new KvCache(geometry, engine.Cache.Config);
+        using var cache = new KvCache(geometry, engine.Cache.Options);
         using KvSequence sequence = cache.CreateSequence();
         float[] keys = Numbers(1, 3 * 5 * 32);
         float[] values = Numbers(2, 3 * 5 * 32);

@@ -25,10 +25,10 @@ internal static class KeyProofs
         foreach (KvCacheStrategy strategy in Enum.GetValues<KvCacheStrategy>())
         {
             Action<KvCacheConfig> tight = c => (c.CacheStrategy, c.MaxTokens) = (strategy, 2048);
-            KvCacheConfig settings;
+            KvCacheOptions settings;
             using (UltraAdaptiveKvCacheEngine roomy = Engine(tight))
             {
-                settings = roomy.Cache.Config;
+                settings = roomy.Cache.Options;
             }
 
             settings.MemoryBudgetBytes = null;
@@ -36,7 +36,7 @@ internal static class KeyProofs
             using UltraAdaptiveKvCacheEngine engine = Engine(c =>
             {
                 tight(c);
-                c.MemoryBudgetBytes = least;
+                c.ConfigureOptions += options => options.MemoryBudgetBytes = least;
             });
             bool evicts = strategy is KvCacheStrategy.Lru or KvCacheStrategy.Lfu or KvCacheStrategy.Adaptive;
             Exception? refused = Record.Exception(() => engine.PutMany(0, 400));
@@ -207,12 +207,12 @@ internal static class KeyProofs
         Assert.True(times["put"].P50 > TimeSpan.Zero && times["put"].P50 <= times["put"].P95 && times["put"].P95 <= times["put"].P99);
     }
 
-    private static KvPolicy? Policy(KvCacheStrategy strategy) => EngineSettings.Resolve(Config(c => c.CacheStrategy = strategy), Config().Geometry()).Policy;
+    private static KvPolicy? Policy(KvCacheStrategy strategy) => Config(c => c.CacheStrategy = strategy).ToOptions(Config().Geometry()).Policy;
 
     private static (int StepTokens, int Window) Mode(KvCacheMode mode)
     {
         using UltraAdaptiveKvCacheEngine engine = Engine(c => (c.CacheMode, c.MaxTokens) = (mode, 4096));
-        KvCacheConfig settings = engine.Cache.Config;
+        KvCacheOptions settings = engine.Cache.Options;
         int most = settings.MaxBatchTokens;
         engine.Put(0, Numbers(1, most * Token), Numbers(2, most * Token));
         Assert.Throws<ArgumentException>(() => engine.Put(0, Numbers(1, (most + 1) * Token), Numbers(2, (most + 1) * Token), "b"));

@@ -126,11 +126,11 @@ public partial class KeyTests
     }
 
     // The setting is one of the cache below, whose effect its own tests hold.
-    private static void SettingFollows<T>(Action<KvCacheConfig> change, Func<KvCacheConfig, T> read, T expected, T otherwise, Action<KvCacheConfig>? before = null)
+    private static void SettingFollows<T>(Action<KvCacheConfig> change, Func<KvCacheOptions, T> read, T expected, T otherwise, Action<KvCacheConfig>? before = null)
     {
         using UltraAdaptiveKvCacheEngine changed = Engine(change);
         using UltraAdaptiveKvCacheEngine plain = Engine(before);
-        Assert.Equal((expected, otherwise), (read(changed.Cache.Config), read(plain.Cache.Config)));
+        Assert.Equal((expected, otherwise), (read(changed.Cache.Options), read(plain.Cache.Options)));
     }
 
     private static int Workers(Action<KvCacheConfig> change)

@@ -25,7 +25,7 @@ public sealed class BudgetBindsTests
     [MemberData(nameof(Policies))]
     public void The_least_budget_steps_on_for_ever(string policy, PageFormat format)
     {
-        KvCacheConfig config = TightCaches.Config(policy, new KvFormats(format, format), maxSequences: 1);
+        KvCacheOptions config = TightCaches.Config(policy, new KvFormats(format, format), maxSequences: 1);
         long minimum = TightCaches.MinimumOf(config, Simd);
         config.MemoryBudgetBytes = minimum - 1;
         Assert.Equal("E003", Assert.Throws<KvConfigurationException>(() => Simd(G, config)).Code);
@@ -43,7 +43,7 @@ public sealed class BudgetBindsTests
     [Fact]
     public void Whatever_is_above_the_least_budget_is_enough()
     {
-        KvCacheConfig config = TightCaches.Config("adaptive", new KvFormats(PageFormat.I8, PageFormat.I8), maxSequences: 1);
+        KvCacheOptions config = TightCaches.Config("adaptive", new KvFormats(PageFormat.I8, PageFormat.I8), maxSequences: 1);
         long minimum = TightCaches.MinimumOf(config, Simd);
         for (long budget = minimum; budget < 3 * minimum; budget += 997)
         {
@@ -64,7 +64,7 @@ public sealed class BudgetBindsTests
     [Fact]
     public void Pinned_tokens_stay_until_they_are_given_up()
     {
-        KvCacheConfig config = TightCaches.Config("lru", F32);
+        KvCacheOptions config = TightCaches.Config("lru", F32);
         config.MemoryBudgetBytes = TightCaches.MinimumOf(config, Simd) + 16_000;
         using KvCache cache = Simd(G, config);
         using KvSequence sequence = cache.CreateSequence();
@@ -96,7 +96,7 @@ public sealed class BudgetBindsTests
     [Fact]
     public void With_all_pinned_a_step_is_refused_and_unpinned_it_begins()
     {
-        KvCacheConfig config = TightCaches.Config("h2o", F32);
+        KvCacheOptions config = TightCaches.Config("h2o", F32);
         config.MemoryBudgetBytes = TightCaches.MinimumOf(config, Simd) + 9_000;
         using KvCache cache = Simd(G, config);
         using KvSequence sequence = cache.CreateSequence();
@@ -120,7 +120,7 @@ public sealed class BudgetBindsTests
     [Fact]
     public void Idle_sequences_give_way_the_least_recently_stepped_first()
     {
-        KvCacheConfig config = TightCaches.Config("h2o", F32, maxSequences: 3);
+        KvCacheOptions config = TightCaches.Config("h2o", F32, maxSequences: 3);
         config.Watermark = 1;
         config.MemoryBudgetBytes = TightCaches.MinimumOf(config, Simd) + 60_000;
         using KvCache cache = Simd(G, config);
@@ -144,7 +144,7 @@ public sealed class BudgetBindsTests
     public void A_system_prompt_does_not_vanish_first()
     {
         // Position decides: without segments, the oldest pages go whatever they are.
-        KvCacheConfig config = TightCaches.Config("window", F32, maxSequences: 1);
+        KvCacheOptions config = TightCaches.Config("window", F32, maxSequences: 1);
         config.Policy = new OldestFirst { SinkTokens = 0, WindowTokens = 4, SegmentFloor = 0.8f };
         config.MemoryBudgetBytes = TightCaches.MinimumOf(config, Simd) + 8_000;
         Assert.Equal(0, SystemTokens(mark: false));
@@ -174,7 +174,7 @@ public sealed class BudgetBindsTests
     [Fact]
     public void Shared_pages_stay_with_their_other_readers()
     {
-        KvCacheConfig config = TightCaches.Config("adaptive", I8);
+        KvCacheOptions config = TightCaches.Config("adaptive", I8);
         config.MemoryBudgetBytes = TightCaches.MinimumOf(config, Simd) + 60_000;
         using KvCache cache = Simd(G, config);
         using KvSequence sequence = cache.CreateSequence();
@@ -200,7 +200,7 @@ public sealed class BudgetBindsTests
     {
         // Narrow heads save nothing in few bits.
         var wide = new KvGeometry(layers: 2, queryHeads: 4, kvHeads: 2, keyWidth: 64, pageTokens: 16);
-        KvCacheConfig config = TightCaches.Config("adaptive", I8, maxSequences: 1);
+        KvCacheOptions config = TightCaches.Config("adaptive", I8, maxSequences: 1);
         config.MaxTokens = 1024;
         config.MemoryBudgetBytes = TightCaches.MinimumOf(config, Simd, wide) + 60_000;
         using KvCache cache = Simd(wide, config);
@@ -218,7 +218,7 @@ public sealed class BudgetBindsTests
     [Fact]
     public void Token_mass_is_the_softmax_over_what_is_resident()
     {
-        KvCacheConfig config = TightCaches.Config("window", F32);
+        KvCacheOptions config = TightCaches.Config("window", F32);
         using KvCache cache = Simd(G, config);
         using KvSequence sequence = cache.CreateSequence();
         sequence.FeedMany(1, 40);
@@ -238,7 +238,7 @@ public sealed class BudgetBindsTests
     [Fact]
     public void A_policy_is_asked_with_what_was_measured()
     {
-        KvCacheConfig config = TestCaches.Config(I8);
+        KvCacheOptions config = TestCaches.Config(I8);
         var spy = new Spy { SinkTokens = 2, WindowTokens = 8 };
         (config.Policy, config.DemotionFormats) = (spy, [new(PageFormat.T2, PageFormat.V2)]);
         using KvCache cache = Simd(G, config);
@@ -256,21 +256,21 @@ public sealed class BudgetBindsTests
     [Fact]
     public void Settings_out_of_range_are_E003()
     {
-        Refused(new KvCacheConfig { Watermark = 0 });
-        Refused(new KvCacheConfig { Watermark = 1.01 });
-        Refused(new KvCacheConfig { Watermark = double.NaN });
-        Refused(new KvCacheConfig { PlanEvery = 0 });
-        Refused(new KvCacheConfig { ScoreEvery = 0 });
-        Refused(new KvCacheConfig { ObservedQueries = 0 });
-        Refused(new KvCacheConfig { ObservedQueries = 65 });
-        Refused(new KvCacheConfig { MergePages = true });
-        Refused(new KvCacheConfig { MergePages = true, Policy = new H2oPolicy() }, G with { Rope = null });
+        Refused(new KvCacheOptions { Watermark = 0 });
+        Refused(new KvCacheOptions { Watermark = 1.01 });
+        Refused(new KvCacheOptions { Watermark = double.NaN });
+        Refused(new KvCacheOptions { PlanEvery = 0 });
+        Refused(new KvCacheOptions { ScoreEvery = 0 });
+        Refused(new KvCacheOptions { ObservedQueries = 0 });
+        Refused(new KvCacheOptions { ObservedQueries = 65 });
+        Refused(new KvCacheOptions { MergePages = true });
+        Refused(new KvCacheOptions { MergePages = true, Policy = new H2oPolicy() }, G with { Rope = null });
     }
 
     [Fact]
     public void Expected_attention_is_refused_by_name_where_the_geometry_has_no_rope()
     {
-        var config = new KvCacheConfig { Device = "cpu", Policy = new AdaptivePolicy(new H2oPolicy(), new ExpectedAttentionPolicy()) };
+        var config = new KvCacheOptions { Device = "cpu", Policy = new AdaptivePolicy(new H2oPolicy(), new ExpectedAttentionPolicy()) };
         KvConfigurationException refused = Assert.Throws<KvConfigurationException>(() => Simd(G with { Rope = null }, config));
         Assert.Equal("E003", refused.Code);
         Assert.Contains("Rope", refused.Message, StringComparison.Ordinal);
@@ -278,9 +278,9 @@ public sealed class BudgetBindsTests
         using KvCache cache = Simd(G, config);
     }
 
-    private static KvCache Simd(KvGeometry geometry, KvCacheConfig config) => TestCaches.Simd(geometry, config);
+    private static KvCache Simd(KvGeometry geometry, KvCacheOptions config) => TestCaches.Simd(geometry, config);
 
-    private static void Refused(KvCacheConfig config, KvGeometry? geometry = null) =>
+    private static void Refused(KvCacheOptions config, KvGeometry? geometry = null) =>
         Assert.Equal("E003", Assert.Throws<KvConfigurationException>(() => Simd(geometry ?? G, config)).Code);
 
     private sealed class OldestFirst : RankedPolicy

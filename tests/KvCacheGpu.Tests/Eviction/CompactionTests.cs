@@ -58,9 +58,9 @@ public sealed class CompactionTests
         Assert.Equal(slot, fork.Table.Slot(0, 1));
     }
 
-    private static KvCacheConfig Config()
+    private static KvCacheOptions Config()
     {
-        KvCacheConfig config = TestCaches.Config(PageFormat.F32);
+        KvCacheOptions config = TestCaches.Config(PageFormat.F32);
         config.DemotionFormats = [T2];
         return config;
     }

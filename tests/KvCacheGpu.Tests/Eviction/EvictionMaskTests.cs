@@ -32,7 +32,7 @@ public sealed class EvictionMaskTests
     [InlineData("merge:h2o")]
     public void What_is_dropped_is_as_if_masked_on_the_device_code(string policy)
     {
-        KvCacheConfig config = TightCaches.Config(policy, I8);
+        KvCacheOptions config = TightCaches.Config(policy, I8);
         config.Device = "ilgpu-cpu";
         Live(config, (geometry, c) => new KvCache(geometry, c), 110);
     }
@@ -40,7 +40,7 @@ public sealed class EvictionMaskTests
     [Fact]
     public void A_batch_gives_in_proportion_and_each_of_its_sequences_is_masked()
     {
-        KvCacheConfig config = TightCaches.Config("h2o", I8, maxSequences: 3);
+        KvCacheOptions config = TightCaches.Config("h2o", I8, maxSequences: 3);
         config.MemoryBudgetBytes = TightCaches.MinimumOf(config, Simd) + 24_000;
         using KvCache cache = TestCaches.Simd(G, config);
         using KvSequence a = cache.CreateSequence();
@@ -69,9 +69,9 @@ public sealed class EvictionMaskTests
     [InlineData("merge:h2o", PageFormat.I8)]
     public void A_budget_that_never_binds_changes_no_bit(string policy, PageFormat format)
     {
-        KvCacheConfig config = TightCaches.Config(policy, new KvFormats(format, format));
+        KvCacheOptions config = TightCaches.Config(policy, new KvFormats(format, format));
         config.MemoryBudgetBytes = 1L << 40;
-        KvCacheConfig plain = TestCaches.Config(format);
+        KvCacheOptions plain = TestCaches.Config(format);
         using KvCache roomy = TestCaches.Simd(G, config);
         using KvCache without = TestCaches.Simd(G, plain);
         using KvSequence a = roomy.CreateSequence();
@@ -85,7 +85,7 @@ public sealed class EvictionMaskTests
         Assert.Equal(without.GetPageCounts(), roomy.GetPageCounts());
     }
 
-    private static void Live(KvCacheConfig config, Func<KvGeometry, KvCacheConfig, KvCache> make, int tokens)
+    private static void Live(KvCacheOptions config, Func<KvGeometry, KvCacheOptions, KvCache> make, int tokens)
     {
         long minimum = TightCaches.MinimumOf(config, make);
         // What forks share, neither can give: so that there is room for what one holds alone.
@@ -114,7 +114,7 @@ public sealed class EvictionMaskTests
         sequence.CheckedStep(tokens);
     }
 
-    private static KvCache Simd(KvGeometry geometry, KvCacheConfig config) => TestCaches.Simd(geometry, config);
+    private static KvCache Simd(KvGeometry geometry, KvCacheOptions config) => TestCaches.Simd(geometry, config);
 
     private static float[] Content(KvSequence sequence)
     {

@@ -42,7 +42,7 @@ public sealed class MergingTests
         int[] needles = [9, 18, 27, 36];
         int Left(bool merges)
         {
-            KvCacheConfig config = Config("cpu", PageFormat.F32);
+            KvCacheOptions config = Config("cpu", PageFormat.F32);
             (config.MergePages, config.Policy) = (merges, new WindowPolicy(0, 4));
             using KvCache cache = Budgeted(config);
             using KvSequence sequence = cache.CreateSequence();
@@ -122,7 +122,7 @@ public sealed class MergingTests
         last.Append(1, TokenContent.Keys(G, 1, [90]), TokenContent.Values(G, 1, [90]));
         last.Attend(0, TokenContent.Queries(G, 0, [90]), output, window: 20);
         KvUnsupportedException refused = Assert.Throws<KvUnsupportedException>(() => last.Attend(1, TokenContent.Queries(G, 1, [90]), output, window: 20));
-        Assert.Contains(nameof(KvCacheConfig.MergePages), refused.Message, StringComparison.Ordinal);
+        Assert.Contains(nameof(KvCacheOptions.MergePages), refused.Message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -169,9 +169,9 @@ public sealed class MergingTests
         Assert.Contains("merged", Assert.Throws<KvUnsupportedException>(() => capture.Add(sequence)).Message, StringComparison.Ordinal);
     }
 
-    private static KvCacheConfig Config(string device, PageFormat format)
+    private static KvCacheOptions Config(string device, PageFormat format)
     {
-        KvCacheConfig config = TightCaches.Config("merge:h2o", new KvFormats(format, format));
+        KvCacheOptions config = TightCaches.Config("merge:h2o", new KvFormats(format, format));
         config.Device = device;
         config.FullPrecision = format.IsFullPrecision() ? format : PageFormat.F32;
         return config;
@@ -179,9 +179,9 @@ public sealed class MergingTests
 
     private static KvCache Tight(string device, PageFormat format) => Budgeted(Config(device, format));
 
-    private static KvCache Budgeted(KvCacheConfig config)
+    private static KvCache Budgeted(KvCacheOptions config)
     {
-        KvCache Make(KvGeometry geometry, KvCacheConfig c) => c.Device == "cpu" ? TestCaches.Simd(geometry, c) : new KvCache(geometry, c);
+        KvCache Make(KvGeometry geometry, KvCacheOptions c) => c.Device == "cpu" ? TestCaches.Simd(geometry, c) : new KvCache(geometry, c);
         config.MemoryBudgetBytes = TightCaches.MinimumOf(config, Make, G) + 14_000;
         config.Watermark = 0.7;
         return Make(G, config);

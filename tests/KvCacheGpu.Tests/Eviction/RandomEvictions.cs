@@ -24,7 +24,7 @@ internal sealed class RandomEvictions : IDisposable
         _random = new Random(seed);
         PageFormat format = _random.Next(2) == 0 ? PageFormat.F32 : PageFormat.I8;
         _isExact = format == PageFormat.F32 && policy != "adaptive" && policy != "merge:adaptive";
-        KvCacheConfig config = TightCaches.Config(policy, new KvFormats(format, format), maxSequences: 4);
+        KvCacheOptions config = TightCaches.Config(policy, new KvFormats(format, format), maxSequences: 4);
         (config.MaxTokens, config.MaxBatchTokens) = (96, 12);
         config.Watermark = 0.5 + (_random.NextDouble() / 2);
         (config.PlanEvery, config.ScoreEvery, config.ObservedQueries) = (1 + _random.Next(8), 1 + _random.Next(2), 1 + _random.Next(8));

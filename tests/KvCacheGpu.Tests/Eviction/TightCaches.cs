@@ -36,9 +36,9 @@ internal static class TightCaches
         _ => throw new ArgumentOutOfRangeException(nameof(name), name, "no such policy"),
     };
 
-    public static KvCacheConfig Config(string policy, KvFormats formats, int maxSequences = 2)
+    public static KvCacheOptions Config(string policy, KvFormats formats, int maxSequences = 2)
     {
-        KvCacheConfig config = TestCaches.Config(formats);
+        KvCacheOptions config = TestCaches.Config(formats);
         config.MaxSequences = maxSequences;
         config.Policy = Policy(policy);
         config.PlanEvery = 3;
@@ -54,9 +54,9 @@ internal static class TightCaches
     }
 
     /// <summary>The least budget of a configuration, as its refusal names it.</summary>
-    public static long MinimumOf(KvCacheConfig config, Func<KvGeometry, KvCacheConfig, KvCache> make, KvGeometry? geometry = null)
+    public static long MinimumOf(KvCacheOptions config, Func<KvGeometry, KvCacheOptions, KvCache> make, KvGeometry? geometry = null)
     {
-        KvCacheConfig poor = config.Copy();
+        KvCacheOptions poor = config.Copy();
         poor.MemoryBudgetBytes = 1;
         string expected = Assert.Throws<KvConfigurationException>(() => make(geometry ?? G, poor)).Expected;
         return long.Parse(expected.Split(' ')[2], CultureInfo.InvariantCulture);

@@ -13,7 +13,7 @@ public sealed class BytesForTests
         {
             foreach (int variant in Enumerable.Range(0, 4))
             {
-                var config = new KvCacheConfig
+                var config = new KvCacheOptions
                 {
                     Device = "cpu",
                     MaxTokens = 1000 + variant,
@@ -39,7 +39,7 @@ public sealed class BytesForTests
     [Fact]
     public void A_small_cache_has_scratch_for_one_thread_and_a_large_one_for_all()
     {
-        var config = new KvCacheConfig { Device = "cpu", MaxTokens = 2_048, KeyFormat = PageFormat.T4, ValueFormat = PageFormat.V4 };
+        var config = new KvCacheOptions { Device = "cpu", MaxTokens = 2_048, KeyFormat = PageFormat.T4, ValueFormat = PageFormat.V4 };
         Assert.Equal(Of(G, threads: 1), KvCache.BytesFor(G, config));
         var large = new KvGeometry(layers: 64, queryHeads: 8, kvHeads: 8, keyWidth: 128);
         Assert.Equal(Of(large, threads: 0), KvCache.BytesFor(large, config));
@@ -48,7 +48,7 @@ public sealed class BytesForTests
             KvCache.BytesFor(geometry, config, (shape, bytes, observer) => new SimdTier(shape, bytes, SimdLevel.Auto, threads, observer));
     }
 
-    private static void Check(KvCacheBytes bytes, KvCacheConfig config)
+    private static void Check(KvCacheBytes bytes, KvCacheOptions config)
     {
         using var cache = new KvCache(G, config);
         Assert.Equal((bytes.ReservedBytes, bytes.CreatedBytes, bytes.BudgetBytes), (cache.ReservedBytes, cache.AllocatedBytes, cache.BudgetBytes));

@@ -79,7 +79,7 @@ public sealed class DemotionTests
     [Fact]
     public void What_can_be_reused_stays_as_it_was_sealed()
     {
-        KvCacheConfig config = TestCaches.Config(F16);
+        KvCacheOptions config = TestCaches.Config(F16);
         (config.DemotionFormats, config.PrefixReuse) = ([T4], true);
         using KvCache cache = TestCaches.Reference(G, config);
         int[] prompt = [.. Enumerable.Range(1, 24)];
@@ -104,7 +104,7 @@ public sealed class DemotionTests
     [Fact]
     public void Pages_are_demoted_many_at_a_time_as_far_as_there_is_room()
     {
-        KvCacheConfig config = TestCaches.Config(F16);
+        KvCacheOptions config = TestCaches.Config(F16);
         config.DemotionFormats = [I8, T2];
         using KvCache cache = TestCaches.Reference(G, config);
         using KvSequence sequence = cache.CreateSequence();
@@ -125,7 +125,7 @@ public sealed class DemotionTests
     public void However_full_a_cache_is_one_page_can_make_room(int more)
     {
         var wide = new KvGeometry(layers: 2, queryHeads: 2, kvHeads: 2, keyWidth: 64, pageTokens: 4);
-        KvCacheConfig config = TestCaches.Config(I8);
+        KvCacheOptions config = TestCaches.Config(I8);
         config.DemotionFormats = [T4, T2];
         config.MemoryBudgetBytes = 1;
         string expected = Assert.Throws<KvConfigurationException>(() => TestCaches.Reference(wide, config)).Expected;
@@ -168,7 +168,7 @@ public sealed class DemotionTests
     [Fact]
     public void Attention_over_demoted_pages_is_that_over_what_they_decode_to()
     {
-        KvCacheConfig config = TestCaches.Config(F16);
+        KvCacheOptions config = TestCaches.Config(F16);
         config.DemotionFormats = [I8, T4, T2];
         using KvCache simd = TestCaches.Simd(G, config);
         using KvCache reference = TestCaches.Reference(G, config);
@@ -192,7 +192,7 @@ public sealed class DemotionTests
 
     private static KvCache Cache(KvFormats formats, params KvFormats[] demotions)
     {
-        KvCacheConfig config = TestCaches.Config(formats);
+        KvCacheOptions config = TestCaches.Config(formats);
         config.DemotionFormats = demotions;
         return TestCaches.Reference(G, config);
     }

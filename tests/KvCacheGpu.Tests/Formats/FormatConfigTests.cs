@@ -21,7 +21,7 @@ public sealed class FormatConfigTests
     {
         var geometry = new KvGeometry(layers: 9, queryHeads: 2, kvHeads: 2, keyWidth: 32, pageTokens: 4);
         (KvFormats all, KvFormats edge) = (new KvFormats(key, value), new KvFormats(edgeKey, edgeValue));
-        KvCacheConfig config = TestCaches.Config(all);
+        KvCacheOptions config = TestCaches.Config(all);
         Assert.Equal([edge, edge, all, all, all, all, all, edge, edge], ByLayer(geometry, config));
         config.LayerFormats = new Dictionary<int, KvFormats> { [0] = T2, [4] = F16 };
         Assert.Equal([T2, edge, all, all, F16, all, all, edge, edge], ByLayer(geometry, config));
@@ -37,7 +37,7 @@ public sealed class FormatConfigTests
     {
         PageLayout Open(KvFormats first, params KvFormats[] more)
         {
-            KvCacheConfig config = TestCaches.Config(first);
+            KvCacheOptions config = TestCaches.Config(first);
             (config.FullPrecision, config.LayerFormats) = (PageFormat.BF16, more.Index().ToDictionary(m => m.Index + 1, m => m.Item));
             return KvCache.LayoutsFor(Deep, config).Open;
         }
@@ -52,7 +52,7 @@ public sealed class FormatConfigTests
     [Fact]
     public void Classes_are_the_layers_layouts_then_the_demotion_targets_that_each_layer_can_reach()
     {
-        KvCacheConfig config = TestCaches.Config(T4);
+        KvCacheOptions config = TestCaches.Config(T4);
         config.LayerFormats = new Dictionary<int, KvFormats> { [4] = F16, [5] = I8 };
         config.DemotionFormats = [I8, T2, new KvFormats(PageFormat.T3, PageFormat.V3)];
         PageClasses classes = config.ClassesFor(Deep);
@@ -86,16 +86,16 @@ public sealed class FormatConfigTests
     [Fact]
     public void A_namespace_tells_layers_apart_and_is_as_it_was_where_they_are_alike()
     {
-        KvCacheConfig config = TestCaches.Config(F16);
+        KvCacheOptions config = TestCaches.Config(F16);
         Assert.Null(config.LayerFormatsText(Deep));
         config.LayerFormats = new Dictionary<int, KvFormats> { [1] = I8 };
         Assert.StartsWith("f16/f16 i8/i8 f16/f16", config.LayerFormatsText(Deep), StringComparison.Ordinal);
         Assert.NotEqual(new PrefixNamespace().ToHash(), new PrefixNamespace { LayerFormats = "i8/i8" }.ToHash());
     }
 
-    private static void Refused(Action<KvCacheConfig> change, string setting, string expected, string actual)
+    private static void Refused(Action<KvCacheOptions> change, string setting, string expected, string actual)
     {
-        KvCacheConfig config = TestCaches.Config(F16);
+        KvCacheOptions config = TestCaches.Config(F16);
         change(config);
         KvConfigurationException refused = Assert.Throws<KvConfigurationException>(() => TestCaches.Reference(Deep, config));
         Assert.StartsWith($"E003: {setting}:", refused.Message, StringComparison.Ordinal);
@@ -103,6 +103,6 @@ public sealed class FormatConfigTests
         Assert.Contains(actual, refused.Actual, StringComparison.Ordinal);
     }
 
-    private static IEnumerable<KvFormats> ByLayer(KvGeometry geometry, KvCacheConfig config) =>
+    private static IEnumerable<KvFormats> ByLayer(KvGeometry geometry, KvCacheOptions config) =>
         Enumerable.Range(0, geometry.Layers).Select(layer => config.FormatsOf(geometry, layer));
 }

@@ -58,7 +58,7 @@ public sealed class KeptNumbersTests
     [InlineData(PageFormat.BF16, PageFormat.T3, PageFormat.V3, true)]
     public void Its_page_is_not_sealed_into_fewer_bits(PageFormat full, PageFormat key, PageFormat value, bool isKey)
     {
-        KvCacheConfig config = TestCaches.Config(new KvFormats(key, value));
+        KvCacheOptions config = TestCaches.Config(new KvFormats(key, value));
         (config.NonFinite, config.FullPrecision) = (NonFinitePolicy.Keep, full);
         using KvCache cache = TestCaches.Simd(G, config);
         foreach (float number in (float[])[float.NaN, float.PositiveInfinity, float.NegativeInfinity])
@@ -76,7 +76,7 @@ public sealed class KeptNumbersTests
 
     private static KvCache Cache(PageFormat format)
     {
-        KvCacheConfig config = TestCaches.Config(format);
+        KvCacheOptions config = TestCaches.Config(format);
         (config.NonFinite, config.FullPrecision) = (NonFinitePolicy.Keep, format);
         return TestCaches.Simd(G, config);
     }

@@ -79,7 +79,7 @@ public sealed class SealingTests
     [Fact]
     public void A_page_that_its_format_cannot_hold_stays_in_full_precision_and_sealed()
     {
-        KvCacheConfig config = TestCaches.Config(T4);
+        KvCacheOptions config = TestCaches.Config(T4);
         (config.NonFinite, config.FullPrecision) = (NonFinitePolicy.Keep, PageFormat.F16);
         using KvCache cache = TestCaches.Reference(G, config);
         using KvSequence sequence = cache.CreateSequence();
@@ -133,7 +133,7 @@ public sealed class SealingTests
     public void Each_layer_seals_in_its_own_formats_and_counts_its_own_bytes()
     {
         var geometry = new KvGeometry(layers: 4, queryHeads: 2, kvHeads: 2, keyWidth: 16, pageTokens: 4);
-        KvCacheConfig config = TestCaches.Config(T4);
+        KvCacheOptions config = TestCaches.Config(T4);
         config.LayerFormats = new Dictionary<int, KvFormats> { [0] = new(PageFormat.F32, PageFormat.F32), [3] = new(PageFormat.I8, PageFormat.I8) };
         using KvCache cache = TestCaches.Reference(geometry, config);
         using KvSequence sequence = cache.CreateSequence();

@@ -65,7 +65,7 @@ public sealed class DisposalTests
     public void It_waits_for_the_commit_that_is_inside(string what)
     {
         var gate = new Rendezvous();
-        KvCacheConfig config = TestCaches.Config();
+        KvCacheOptions config = TestCaches.Config();
         config.Policy = gate;
         using KvCache cache = TestCaches.Reference(G, config);
         KvSequence sequence = cache.CreateSequence();
@@ -106,7 +106,7 @@ public sealed class DisposalTests
     public void From_inside_of_a_commit_it_is_refused_and_changes_nothing(string what)
     {
         var policy = new Calling();
-        KvCacheConfig config = TestCaches.Config();
+        KvCacheOptions config = TestCaches.Config();
         config.Policy = policy;
         using KvCache cache = TestCaches.Reference(G, config);
         KvSequence sequence = cache.CreateSequence();
@@ -165,7 +165,7 @@ public sealed class DisposalTests
     public void A_policy_that_refuses_a_sequence_leaves_nothing_of_it()
     {
         var policy = new Calling();
-        KvCacheConfig config = TestCaches.Config();
+        KvCacheOptions config = TestCaches.Config();
         (config.Policy, config.PrefixReuse) = (policy, true);
         using KvCache cache = TestCaches.Reference(G, config);
         long before = cache.AllocatedBytes;
@@ -208,7 +208,7 @@ public sealed class DisposalTests
 
     private static KvCache Cache(Action? late = null)
     {
-        KvCacheConfig config = TestCaches.Config(PageFormat.I8, maxSequences: 12);
+        KvCacheOptions config = TestCaches.Config(PageFormat.I8, maxSequences: 12);
         (config.PrefixReuse, config.PoisonPages) = (true, true);
         return new KvCache(G, config, (shape, bytes, seen) =>
         {

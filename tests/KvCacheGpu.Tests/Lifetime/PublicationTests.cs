@@ -127,7 +127,7 @@ public sealed class PublicationTests
 
     private static KvCache Cache(bool reuse)
     {
-        KvCacheConfig config = TestCaches.Config(PageFormat.I8, maxSequences: 6);
+        KvCacheOptions config = TestCaches.Config(PageFormat.I8, maxSequences: 6);
         (config.PrefixReuse, config.PoisonPages) = (reuse, true);
         return TestCaches.Simd(G, config);
     }

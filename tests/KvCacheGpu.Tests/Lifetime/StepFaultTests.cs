@@ -113,7 +113,7 @@ public sealed class StepFaultTests
 
     private KvCache Cache(PageFormat format, KvGeometry geometry)
     {
-        KvCacheConfig config = TestCaches.Config(format);
+        KvCacheOptions config = TestCaches.Config(format);
         (config.PoisonPages, config.PrefixReuse, config.Policy) = (true, true, new H2oPolicy());
         config.DemotionFormats = [new KvFormats(PageFormat.T2, PageFormat.V2)];
         var cache = new KvCache(geometry, config, (shape, bytes, seen) => new HookedTier(new ReferenceTier(shape, bytes, seen), operation =>

@@ -28,15 +28,15 @@ internal sealed partial class RandomEngineOperations : IDisposable
     public RandomEngineOperations(bool isExact, string path, int seed)
     {
         (_isExact, _random) = (isExact, new Random(seed));
-        _engine = Engine(G, path, config =>
+        _engine = Engine(G, path, options =>
         {
             if (!isExact)
             {
-                (config.KeyFormat, config.ValueFormat, config.Policy) = (PageFormat.I8, PageFormat.I8, new LruPolicy());
+                (options.KeyFormat, options.ValueFormat, options.Policy) = (PageFormat.I8, PageFormat.I8, new LruPolicy());
             }
         }, isExact ? 800 : 110);
         var other = new KvGeometry(G.Layers, G.QueryHeads, G.KvHeads, G.KeyWidth, pageTokens: 6) { Rope = G.Rope };
-        _other = Engine(other, path, config => (config.KeyFormat, config.ValueFormat) = isExact ? (PageFormat.F32, PageFormat.F32) : (PageFormat.F16, PageFormat.F16), 200);
+        _other = Engine(other, path, options => (options.KeyFormat, options.ValueFormat) = isExact ? (PageFormat.F32, PageFormat.F32) : (PageFormat.F16, PageFormat.F16), 200);
     }
 
     public Dictionary<string, int> Done { get; } = [];
@@ -327,14 +327,25 @@ internal sealed partial class RandomEngineOperations : IDisposable
 
     private static float[] Content(OfLayer content, int[] seeds) => [.. Enumerable.Range(0, G.Layers).SelectMany(layer => content(G, layer, seeds))];
 
-    private static UltraAdaptiveKvCacheEngine Engine(KvGeometry geometry, string path, Action<KvCacheConfig> change, int budgetPercent)
+    private static UltraAdaptiveKvCacheEngine Engine(KvGeometry geometry, string path, Action<KvCacheOptions> change, int budgetPercent)
     {
-        KvCacheConfig config = TestCaches.Config(maxTokens: MaxTokens, maxSequences: MaxSessions, maxBatchTokens: 12);
-        (config.Compression.UseCompression, config.PoisonPages) = (false, true);
+        var config = new KvCacheConfig
+        {
+            MaxTokens = MaxTokens,
+            Compression = { UseCompression = false },
+        };
+        config.ConfigureOptions += options =>
+        {
+            (options.Device, options.MaxSequences, options.MaxBatchTokens, options.PoisonPages) = ("cpu", MaxSessions, 12, true);
+            (options.KeyFormat, options.ValueFormat, options.FullPrecision) = (PageFormat.F32, PageFormat.F32, PageFormat.F32);
+        };
+        config.ConfigureOptions += change;
         (config.Tenancy.MultiTenant, config.Tenancy.TenantMaxTokens) = (true, Quota);
         (config.Persistence.EnablePersistence, config.Persistence.PersistencePath) = (true, path);
-        change(config);
-        config.MemoryBudgetBytes = KvCache.BytesFor(geometry, config).BudgetBytes * budgetPercent / 100;
+        KvCacheOptions free = config.ToOptions(geometry);
+        free.Policy = null;
+        long budget = KvCache.BytesFor(geometry, free).BudgetBytes * budgetPercent / 100;
+        config.ConfigureOptions += options => options.MemoryBudgetBytes = budget;
         return new UltraAdaptiveKvCacheEngine(geometry, config);
     }
 }

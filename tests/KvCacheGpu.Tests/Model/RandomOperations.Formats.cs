@@ -12,7 +12,7 @@ namespace KvCacheGpu.Tests;
 internal sealed record ModelRun(
     KvFormats Formats, KvFormats? Second, KvFormats[] Demotions, int Window = 0, int BudgetPercent = 100, bool Keeps = false)
 {
-    public KvCacheConfig Config() => new()
+    public KvCacheOptions Config() => new()
     {
         MaxTokens = 64,
         MaxSequences = 6,

@@ -59,7 +59,7 @@ internal sealed partial class RandomOperations
     // Pages of another size, in other formats: the same tokens, no nearer to what was appended than either format holds them, and steps go on.
     private string LoadElsewhere(SnapshotStore store)
     {
-        KvCacheConfig config = _config.Copy();
+        KvCacheOptions config = _config.Copy();
         PageFormat format = _random.Next(2) == 0 ? PageFormat.F32 : PageFormat.I8;
         (config.KeyFormat, config.ValueFormat, config.LayerFormats) = (format, format, null);
         (config.Policy, config.DemotionFormats, config.MemoryBudgetBytes) = (null, [], null);

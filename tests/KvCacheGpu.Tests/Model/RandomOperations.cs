@@ -10,7 +10,7 @@ internal sealed partial class RandomOperations : IDisposable
     private const int OperationsPerSave = 200;
 
     private readonly KvCache _cache;
-    private readonly KvCacheConfig _config;
+    private readonly KvCacheOptions _config;
     private readonly KvGeometry _geometry = TestCaches.Tiny;
     private readonly WindowPolicy? _policy;
     private readonly Random _random;

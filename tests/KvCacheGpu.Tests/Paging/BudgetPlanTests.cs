@@ -16,7 +16,7 @@ public sealed class BudgetPlanTests
             var geometry = new KvGeometry(layers: 2, queryHeads: 4, kvHeads: 2, keyWidth: width, pageTokens: pageTokens);
             foreach (KvFormats[] targets in new[] { Small, Small[..1], Small[1..], [] })
             {
-                var config = new KvCacheConfig { MaxTokens = 2_432, Policy = new AdaptivePolicy { WindowTokens = 128 }, DemotionFormats = targets };
+                var config = new KvCacheOptions { MaxTokens = 2_432, Policy = new AdaptivePolicy { WindowTokens = 128 }, DemotionFormats = targets };
                 long least = new BudgetPlan(config.ClassesFor(geometry), config, tierBytes: 0).MinimumBytes;
                 var units = new HashSet<int>();
                 for (int percent = 100; percent < 400; percent += 5)

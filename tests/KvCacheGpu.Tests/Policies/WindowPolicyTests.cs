@@ -10,7 +10,7 @@ public sealed class WindowPolicyTests
     [Fact]
     public void Eviction_is_a_mask_over_the_dropped_tokens()
     {
-        KvCacheConfig config = TestCaches.Config();
+        KvCacheOptions config = TestCaches.Config();
         config.Policy = new WindowPolicy(2, 6);
         using KvCache cache = TestCaches.Simd(G, config);
         using KvSequence sequence = cache.CreateSequence();
@@ -56,7 +56,7 @@ public sealed class WindowPolicyTests
     [Fact]
     public void A_policy_may_drop_other_pages_in_other_heads()
     {
-        KvCacheConfig config = TestCaches.Config();
+        KvCacheOptions config = TestCaches.Config();
         config.Policy = new FirstHeadOnly { SinkTokens = 0, WindowTokens = 1 };
         using KvCache cache = TestCaches.Reference(G, config);
         using KvSequence sequence = cache.CreateSequence();

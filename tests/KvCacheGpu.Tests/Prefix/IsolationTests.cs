@@ -16,7 +16,7 @@ public sealed class IsolationTests
         const int Pages = 16;
         const float Canary = 1.2345678f;
         var geometry = new KvGeometry(layers: 1, queryHeads: 1, kvHeads: 1, keyWidth: 8, pageTokens: 4);
-        KvCacheConfig config = TestCaches.Config(format, maxTokens: 128, maxSequences: 3, maxBatchTokens: Pages * 4);
+        KvCacheOptions config = TestCaches.Config(format, maxTokens: 128, maxSequences: 3, maxBatchTokens: Pages * 4);
         config.PrefixReuse = reuse;
         using KvCache cache = TestCaches.Simd(geometry, config);
         var keys = new float[Pages * 4 * 8];
@@ -58,7 +58,7 @@ public sealed class IsolationTests
     [Fact]
     public void A_slab_that_changes_its_size_hides_what_lay_across_its_slots()
     {
-        KvCacheConfig config = TestCaches.Config(PageFormat.I8, maxTokens: 64, maxSequences: 2, maxBatchTokens: 64);
+        KvCacheOptions config = TestCaches.Config(PageFormat.I8, maxTokens: 64, maxSequences: 2, maxBatchTokens: 64);
         config.FullPrecision = PageFormat.F32;
         var geometry = new KvGeometry(layers: 1, queryHeads: 1, kvHeads: 1, keyWidth: 8, pageTokens: 4);
         using (KvCache roomy = TestCaches.Simd(geometry, config))

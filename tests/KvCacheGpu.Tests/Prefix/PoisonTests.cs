@@ -13,7 +13,7 @@ public sealed class PoisonTests
     [InlineData(PageFormat.I8)]
     public void S26_freed_pages_hold_DB_and_fresh_ones_NaN(PageFormat format)
     {
-        KvCacheConfig config = TestCaches.Config(format);
+        KvCacheOptions config = TestCaches.Config(format);
         config.PoisonPages = true;
         using KvCache cache = TestCaches.Simd(G, config);
         KvSequence sequence = cache.CreateSequence();
@@ -41,7 +41,7 @@ public sealed class PoisonTests
     [InlineData(PageFormat.I8, 9)]
     public void Nothing_that_is_read_is_poison(PageFormat format, int window)
     {
-        KvCacheConfig config = TestCaches.Config(format);
+        KvCacheOptions config = TestCaches.Config(format);
         config.PrefixReuse = true;
         config.Policy = window == 0 ? null : new WindowPolicy(window);
         using KvCache plain = TestCaches.Simd(G, config);

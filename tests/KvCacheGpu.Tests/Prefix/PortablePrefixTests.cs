@@ -14,7 +14,7 @@ public sealed class PortablePrefixTests
     public void Generation_with_reuse_is_generation_without(bool poison)
     {
         int[] prompt = Range(1, 22);
-        KvCacheConfig config = TestCaches.Config(PageFormat.F16, maxTokens: 64);
+        KvCacheOptions config = TestCaches.Config(PageFormat.F16, maxTokens: 64);
         (config.Device, config.PrefixReuse, config.PoisonPages) = ("ilgpu-cpu", true, poison);
         using var cache = new KvCache(G, config);
         using KvSequence first = cache.CreateSequence();
@@ -27,7 +27,7 @@ public sealed class PortablePrefixTests
     [Fact]
     public void Pages_are_zeroed_before_another_tenant_takes_them()
     {
-        KvCacheConfig config = TestCaches.Config(PageFormat.I8, maxTokens: 32, maxSequences: 1);
+        KvCacheOptions config = TestCaches.Config(PageFormat.I8, maxTokens: 32, maxSequences: 1);
         config.Device = "ilgpu-cpu";
         using var cache = new KvCache(G, config);
         using (KvSequence a = cache.CreateSequence(new KvSequenceOptions { Tenant = "a" }))

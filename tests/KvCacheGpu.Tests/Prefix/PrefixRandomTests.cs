@@ -17,7 +17,7 @@ public sealed class PrefixRandomTests(ITestOutputHelper output)
     public void Reuse_never_changes_what_a_sequence_holds_and_bytes_add_up(PageFormat format, int window, int seed)
     {
         long observed = 0;
-        KvCacheConfig config = TestCaches.Config(format, maxTokens: 64, maxSequences: 6, maxBatchTokens: 24);
+        KvCacheOptions config = TestCaches.Config(format, maxTokens: 64, maxSequences: 6, maxBatchTokens: 24);
         (config.PrefixReuse, config.Policy) = (true, window == 0 ? null : new WindowPolicy(4, window));
         using (KvCache roomy = TestCaches.Reference(G, config))
         {

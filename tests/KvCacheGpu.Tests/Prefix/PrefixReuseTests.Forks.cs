@@ -66,7 +66,7 @@ public sealed partial class PrefixReuseTests
     public void Eight_forks_of_a_4k_prompt_cost_less_than_1_1_of_one(int pageTokens, PageFormat format)
     {
         var geometry = new KvGeometry(layers: 4, queryHeads: 4, kvHeads: 4, keyWidth: 64, pageTokens: pageTokens);
-        KvCacheConfig config = Sharing(format, maxTokens: 8192, maxSequences: 18);
+        KvCacheOptions config = Sharing(format, maxTokens: 8192, maxSequences: 18);
         (config.MaxBatchTokens, config.FullPrecision) = (512, PageFormat.F16);
         using KvCache cache = TestCaches.Simd(geometry, config);
         long empty = cache.AllocatedBytes;

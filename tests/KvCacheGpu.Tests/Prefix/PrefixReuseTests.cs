@@ -84,7 +84,7 @@ public sealed partial class PrefixReuseTests
     [Fact]
     public void Pages_outlive_their_sequence_and_go_in_order_of_use_when_slots_are_needed()
     {
-        KvCacheConfig config = Sharing(PageFormat.F32, maxTokens: 64, maxSequences: 2);
+        KvCacheOptions config = Sharing(PageFormat.F32, maxTokens: 64, maxSequences: 2);
         using KvCache cache = TestCaches.Reference(G, config);
         BlockHash root = cache.NamespaceOf(KvSequenceOptions.Default).ToHash();
         Fill(1000);
@@ -126,7 +126,7 @@ public sealed partial class PrefixReuseTests
     [InlineData(PageFormat.I8)]
     public void Full_of_cached_pages_a_cache_takes_what_an_empty_one_takes(PageFormat format)
     {
-        KvCacheConfig config = Sharing(format, maxTokens: 96, maxSequences: 3);
+        KvCacheOptions config = Sharing(format, maxTokens: 96, maxSequences: 3);
         config.FullPrecision = PageFormat.F32;
         using (KvCache roomy = TestCaches.Reference(G, config))
         {
@@ -189,7 +189,7 @@ public sealed partial class PrefixReuseTests
         using KvSequence sequence = cache.CreateSequence();
         Assert.Equal((0, 0), (sequence.Reuse([]), sequence.Reuse([1])));
         sequence.FeedMany(1, 12);
-        Assert.Equal(("E009", "12 tokens"), (Code(() => sequence.Reuse(Range(1, 12))), "12 tokens"));
+        Assert.Equal(("E010", "12 tokens"), (Code(() => sequence.Reuse(Range(1, 12))), "12 tokens"));
         using KvCache plain = TestCaches.Reference(G, TestCaches.Config());
         plain.CreateSequence().FeedMany(1, 12);
         using KvSequence none = plain.CreateSequence();
@@ -201,7 +201,7 @@ public sealed partial class PrefixReuseTests
     [Fact]
     public void An_abandoned_or_refused_step_publishes_nothing()
     {
-        KvCacheConfig config = Sharing();
+        KvCacheOptions config = Sharing();
         config.PrefixEvents = true;
         using KvCache cache = TestCaches.Reference(G, config);
         using KvSequence sequence = cache.CreateSequence();
@@ -251,7 +251,7 @@ public sealed partial class PrefixReuseTests
     public void A_pinned_prefix_stays_whatever_comes()
     {
         long observed = 0;
-        KvCacheConfig config = Sharing(maxTokens: 64, maxSequences: 2);
+        KvCacheOptions config = Sharing(maxTokens: 64, maxSequences: 2);
         KvCache cache = TestCaches.Reference(G, config, (kind, bytes) => observed += kind == AllocationKind.Arena ? 0 : bytes);
         Feed(1000, 24);
         long cached = cache.CachedBytes;
@@ -321,9 +321,9 @@ public sealed partial class PrefixReuseTests
         }
     }
 
-    private static KvCacheConfig Sharing(PageFormat format = PageFormat.F32, int maxTokens = 256, int maxSequences = 4)
+    private static KvCacheOptions Sharing(PageFormat format = PageFormat.F32, int maxTokens = 256, int maxSequences = 4)
     {
-        KvCacheConfig config = TestCaches.Config(format, maxTokens, maxSequences);
+        KvCacheOptions config = TestCaches.Config(format, maxTokens, maxSequences);
         config.PrefixReuse = true;
         return config;
     }

@@ -47,7 +47,7 @@ public class ReadmeTests
         Assert.All(model.Output, x => Assert.Equal(0.25f, x, 1e-3f));
         Assert.Equal(25, Snippets.Budget().MemoryBudgetPercent);
 
-        using var cache = new KvCache(new KvGeometry(1, 1, 1, 8), new KvCacheConfig { Device = "cpu" });
+        using var cache = new KvCache(new KvGeometry(1, 1, 1, 8), new KvCacheOptions { Device = "cpu" });
         using KvSequence sequence = cache.CreateSequence();
         using (KvStep step = sequence.Begin(ids))
         {

@@ -14,7 +14,7 @@ internal static class Snippets
     {
         // <quick-start>
         var geometry = new KvGeometry(layers: 4, queryHeads: 4, kvHeads: 2, keyWidth: 64);
-        using var cache = new KvCache(geometry, new KvCacheConfig { KeyFormat = PageFormat.I8, ValueFormat = PageFormat.I8 });
+        using var cache = new KvCache(geometry, new KvCacheOptions { KeyFormat = PageFormat.I8, ValueFormat = PageFormat.I8 });
         using KvSequence sequence = cache.CreateSequence();
         using KvStep step = sequence.Begin(tokenIds);             // room in every layer, or nothing changes
         for (int layer = 0; layer < geometry.Layers; layer++)
@@ -36,10 +36,10 @@ internal static class Snippets
         return cut.Length;
     }
 
-    public static KvCacheConfig Budget()
+    public static KvCacheOptions Budget()
     {
         // <budget>
-        var config = new KvCacheConfig
+        var config = new KvCacheOptions
         {
             MaxTokens = 32_768,
             MemoryBudgetPercent = 25,                             // of what a dense F16 cache of MaxTokens takes
@@ -63,7 +63,7 @@ internal static class Snippets
     public static bool Formats(KvGeometry geometry, Action<KvSequence> read)
     {
         // <formats>
-        var config = new KvCacheConfig
+        var config = new KvCacheOptions
         {
             KeyFormat = PageFormat.T4,                            // 148 bytes a token and head of width 128, where F16 takes 520;
             ValueFormat = PageFormat.V4,                          // from 8 layers up, the two at each end stay in I8 (EdgeLayers)
@@ -83,7 +83,7 @@ internal static class Snippets
     public static int Prefix(KvGeometry geometry, int[] promptIds)
     {
         // <prefix>
-        using var cache = new KvCache(geometry, new KvCacheConfig { PrefixReuse = true });
+        using var cache = new KvCache(geometry, new KvCacheOptions { PrefixReuse = true });
         using KvSequence sequence = cache.CreateSequence(new KvSequenceOptions { Tenant = "acme" });
         int known = sequence.Reuse(promptIds);                    // tokens that this tenant computed before: no work for them
         // </prefix>

@@ -14,7 +14,7 @@ public sealed class IllFormedNameTests
     [Fact]
     public void Sequences_take_none_of_them()
     {
-        using KvCache cache = TestCaches.Simd(TestCaches.Tiny, new KvCacheConfig { MaxTokens = 64, PrefixReuse = true });
+        using KvCache cache = TestCaches.Simd(TestCaches.Tiny, new KvCacheOptions { MaxTokens = 64, PrefixReuse = true });
         using KvSequence sequence = cache.CreateSequence();
         foreach (string bad in Bad)
         {
@@ -24,7 +24,7 @@ public sealed class IllFormedNameTests
             Assert.Throws<ArgumentException>(() => sequence.Name = bad);
             Assert.Throws<ArgumentException>(() => sequence.Metadata = new Dictionary<string, string> { [bad] = "" });
             Assert.Throws<ArgumentException>(() => sequence.Metadata = new Dictionary<string, string> { ["a"] = bad });
-            Assert.Throws<ArgumentException>(() => new KvCacheConfig { ModelFingerprint = bad });
+            Assert.Throws<ArgumentException>(() => new KvCacheOptions { ModelFingerprint = bad });
         }
     }
 

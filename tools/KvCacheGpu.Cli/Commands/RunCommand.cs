@@ -57,17 +57,21 @@ internal static class RunCommand
             RunSettings settings = new(configuration, loaded.Geometry(), chosen =>
             {
                 (chosen.Device, chosen.MaxSequences) = (deviceId, asked.Length);
-                if (configuration is null || parsed.GetValue(keyFormat) is not null || parsed.GetValue(valueFormat) is not null)
+                if (parsed.GetValue(keyFormat) is not null || parsed.GetValue(valueFormat) is not null)
                 {
                     (chosen.KeyFormat, chosen.ValueFormat) = (formats.Key, formats.Value);
                 }
 
-                (chosen.MemoryBudgetBytes, chosen.MemoryBudgetPercent) = (memory?.Bytes, memory?.Percent);
-                chosen.Policy = parsed.GetValue(policy)?.Create();
+                if (memory is { } limit)
+                {
+                    (chosen.MemoryBudgetBytes, chosen.MemoryBudgetPercent) = (limit.Bytes, limit.Percent);
+                }
+
+                chosen.Policy = parsed.GetValue(policy)?.Create() ?? chosen.Policy;
                 chosen.ModelFingerprint = saved.Store is null ? null : LlamaModel.FingerprintOf(loaded.Directory);
             });
             SharedPrefixes prompts = new(tokens, SharedMultiple(settings.For(1)));
-            KvCacheConfig config = settings.For(MostTokens(saved.Tokens + prompts.Room(counts, loaded.Geometry().PageTokens)));
+            KvCacheOptions config = settings.For(MostTokens(saved.Tokens + prompts.Room(counts, loaded.Geometry().PageTokens)));
             config.MaxBatchTokens = prompts.StepTokens(configuration is null ? LongestStep : config.MaxBatchTokens);
             (double heat, int draws) = (parsed.GetValue(temperature) ?? 0, parsed.GetValue(seed) ?? 0);
             if (asked.Length > 1)
@@ -163,7 +167,7 @@ internal static class RunCommand
         + $"{Readable.Bytes(cache.AllocatedBytes)} allocated, dense F16 {Readable.Bytes(cache.FullPrecisionBytes)}]");
 
     // What is compressed or dropped when a step ends depends on where steps end: there, prompts part only where each alone would end one.
-    private static int SharedMultiple(KvCacheConfig config) =>
+    private static int SharedMultiple(KvCacheOptions config) =>
         config.Policy is null && config.KeyFormat.IsFullPrecision() && config.ValueFormat.IsFullPrecision() ? 1 : LongestStep;
 
     private static int MostTokens(long room) =>

@@ -21,7 +21,7 @@ internal static class DataExport
         KvGeometry shape = snapshot.Content.Geometry;
         using KvCache cache = new(
             shape,
-            new KvCacheConfig
+            new KvCacheOptions
             {
                 Device = "cpu",
                 KeyFormat = PageFormat.F32,

@@ -46,7 +46,7 @@ internal sealed class DataMigration(string file, string name, string directory, 
             return report with { AlreadyDone = true };
         }
 
-        KvCacheConfig config = new() { Device = "cpu", KeyFormat = format, ValueFormat = format, MaxTokens = tokens, MaxSequences = mapped.Sequences.Count };
+        KvCacheOptions config = new() { Device = "cpu", KeyFormat = format, ValueFormat = format, MaxTokens = tokens, MaxSequences = mapped.Sequences.Count };
         using (KvCache cache = new(shape, config))
         {
             IReadOnlyList<KvSequence> converted = Append(cache, digest, stages);

@@ -28,7 +28,7 @@ internal sealed record DemoSetup(string Name, KvFormats Formats, int? WindowToke
     ];
 
     /// <summary>The cache: for the document with what is written after it, and one fork of it at a time.</summary>
-    public KvCacheConfig Config(string device) => new()
+    public KvCacheOptions Config(string device) => new()
     {
         Device = device,
         MaxTokens = DemoText.DocumentTokens + DemoText.ContinuationTokens,

@@ -15,7 +15,7 @@ internal sealed class DemoTrial(LlamaModel model, DemoText text, DemoSetup setup
     /// <summary>Runs every kernel for a moment, so that the times are not those of the compiler.</summary>
     public void WarmUp()
     {
-        KvCacheConfig config = setup.Config(device);
+        KvCacheOptions config = setup.Config(device);
         using KvCache cache = new(model.Geometry(DemoSetup.PageTokens), config);
         using KvSequence sequence = cache.CreateSequence();
         using LlamaDecoder decoder = new(model, config.MaxBatchTokens);
@@ -26,7 +26,7 @@ internal sealed class DemoTrial(LlamaModel model, DemoText text, DemoSetup setup
     /// <summary>Reads, asks, writes.</summary>
     public DemoCacheReport Run(IStages stages)
     {
-        KvCacheConfig config = setup.Config(device);
+        KvCacheOptions config = setup.Config(device);
         KvGeometry geometry = model.Geometry(DemoSetup.PageTokens);
         using KvCache reading = new(geometry, config);
         KvSequence document = reading.CreateSequence();

@@ -14,13 +14,13 @@ internal sealed class ContextPlan
     /// <summary>Lays out the pages of all layers in one pair of formats, but for what the edges are held in.</summary>
     /// <exception cref="KvConfigurationException">A format does not take the geometry's width, or they are no pair.</exception>
     public ContextPlan(KvGeometry geometry, PageFormat key, PageFormat value)
-        : this(geometry, new KvCacheConfig { KeyFormat = key, ValueFormat = value })
+        : this(geometry, new KvCacheOptions { KeyFormat = key, ValueFormat = value })
     {
     }
 
     /// <summary>Lays out the pages.</summary>
     /// <exception cref="KvConfigurationException">E003: a setting does not fit the geometry.</exception>
-    public ContextPlan(KvGeometry geometry, KvCacheConfig config)
+    public ContextPlan(KvGeometry geometry, KvCacheOptions config)
     {
         (_geometry, _layouts) = (geometry, KvCache.LayoutsFor(geometry, config));
         Formats = new KvFormats(config.KeyFormat, config.ValueFormat);

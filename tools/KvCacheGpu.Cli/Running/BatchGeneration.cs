@@ -7,7 +7,7 @@ namespace KvCacheGpu.Cli;
 /// Several prompts at once in one cache. What they begin with alike is read once and shared; then all step together, and those that
 /// are done leave. Each is continued as if it ran alone.
 /// </summary>
-internal sealed class BatchGeneration(LlamaModel model, KvCacheConfig config)
+internal sealed class BatchGeneration(LlamaModel model, KvCacheOptions config)
 {
     private readonly int _vocabulary = model.Config.VocabularySize;
 

@@ -3,7 +3,7 @@ using KvCacheGpu.Llama;
 namespace KvCacheGpu.Cli;
 
 /// <summary>Whether a budget that was asked for holds what was asked for, and which one would.</summary>
-internal sealed class CacheBudget(LlamaModel model, KvCacheConfig config)
+internal sealed class CacheBudget(LlamaModel model, KvCacheOptions config)
 {
     /// <summary>Before the first token is written: what can be known not to fit must not fail halfway.</summary>
     /// <param name="cache">The cache, still empty.</param>
@@ -31,7 +31,7 @@ internal sealed class CacheBudget(LlamaModel model, KvCacheConfig config)
             return null;
         }
 
-        KvCacheConfig free = config.Copy();
+        KvCacheOptions free = config.Copy();
         (free.MemoryBudgetBytes, free.MemoryBudgetPercent) = (null, null);
         return KvCache.BytesFor(model.Geometry(), free).BudgetBytes;
     }

@@ -4,7 +4,7 @@ using KvCacheGpu.Llama;
 namespace KvCacheGpu.Cli;
 
 /// <summary>One run: a cache, a sequence, and the text as it appears.</summary>
-internal sealed class Generation(LlamaModel model, KvCacheConfig config, Terminal terminal, SavedRun saved)
+internal sealed class Generation(LlamaModel model, KvCacheOptions config, Terminal terminal, SavedRun saved)
 {
     /// <summary>Reads a prompt and continues it.</summary>
     /// <param name="prompt">The prompt's tokens.</param>

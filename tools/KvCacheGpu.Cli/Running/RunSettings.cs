@@ -8,7 +8,7 @@ namespace KvCacheGpu.Cli;
 /// <param name="configuration">The configuration; null, or one that is switched off, for the options alone.</param>
 /// <param name="geometry">The model's shape.</param>
 /// <param name="options">Sets what options say.</param>
-internal sealed class RunSettings(KvConfiguration? configuration, KvGeometry geometry, Action<KvCacheConfig> options)
+internal sealed class RunSettings(KvConfiguration? configuration, KvGeometry geometry, Action<KvCacheOptions> options)
 {
     private readonly KvConfiguration? _active = configuration is { Enabled: true } ? configuration : null;
 
@@ -33,22 +33,24 @@ internal sealed class RunSettings(KvConfiguration? configuration, KvGeometry geo
 
     /// <summary>The settings for as many tokens.</summary>
     /// <exception cref="UsageException">The configuration allows fewer.</exception>
-    public KvCacheConfig For(int tokens)
+    public KvCacheOptions For(int tokens)
     {
-        KvCacheConfig config = _active?.Config.Copy() ?? new KvCacheConfig();
-        if (_active?["max_tokens"].Origin is { Source: not KvSettingSource.Default } origin && config.MaxTokens < tokens)
+        if (_active is null)
+        {
+            KvCacheOptions plain = new() { MaxTokens = tokens };
+            options(plain);
+            plain.DemotionFormats = EvalCaches.DemotionsOf(plain, geometry);
+            return plain;
+        }
+
+        KvCacheConfig config = _active.Config.Copy();
+        if (_active["max_tokens"].Origin is { Source: not KvSettingSource.Default } origin && config.MaxTokens < tokens)
         {
             throw new UsageException($"{origin}: max_tokens", $"at least the {tokens} of the prompt and its continuation", $"{config.MaxTokens}");
         }
 
         config.MaxTokens = tokens;
-        options(config);
-        if (_active is not null)
-        {
-            return config.Resolve(geometry);
-        }
-
-        config.DemotionFormats = EvalCaches.DemotionsOf(config, geometry);
-        return config;
+        config.ConfigureOptions += options;
+        return config.ToOptions(geometry);
     }
 }

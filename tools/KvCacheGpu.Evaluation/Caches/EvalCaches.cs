@@ -31,12 +31,12 @@ public static class EvalCaches
     /// <param name="device">Where it lives.</param>
     /// <param name="future">What "oracle" knows. The default value is null, with which there is none.</param>
     /// <exception cref="ArgumentException">The policy is unknown, or its future is.</exception>
-    public static KvCacheConfig Config(EvalSetting setting, KvGeometry geometry, int tokens, string device, KvFutureMass? future = null)
+    public static KvCacheOptions Config(EvalSetting setting, KvGeometry geometry, int tokens, string device, KvFutureMass? future = null)
     {
         ArgumentNullException.ThrowIfNull(setting);
         ArgumentNullException.ThrowIfNull(geometry);
         (PageFormat key, PageFormat value) = _formats[setting.Format];
-        KvCacheConfig config = new()
+        KvCacheOptions config = new()
         {
             Device = device,
             MaxTokens = tokens,
@@ -62,7 +62,7 @@ public static class EvalCaches
     /// </summary>
     /// <param name="config">Its policy and formats.</param>
     /// <param name="geometry">The model's shape.</param>
-    public static IReadOnlyList<KvFormats> DemotionsOf(KvCacheConfig config, KvGeometry geometry)
+    public static IReadOnlyList<KvFormats> DemotionsOf(KvCacheOptions config, KvGeometry geometry)
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(geometry);
@@ -76,7 +76,7 @@ public static class EvalCaches
     internal static string Meaning(EvalSetting setting)
     {
         (PageFormat key, PageFormat value) = _formats[setting.Format];
-        KvCacheConfig standard = new();
+        KvCacheOptions standard = new();
         return string.Create(
             CultureInfo.InvariantCulture,
             $"{key}/{value} -> {DemotionOf(key)} {standard.Watermark:R} {standard.PlanEvery} {standard.ScoreEvery} {standard.MergePages}");

@@ -8,7 +8,7 @@ internal static class WindowSize
     /// <summary>Tokens of the window, whole pages; one page where no window fits, for the cache to refuse.</summary>
     /// <param name="geometry">The model's shape.</param>
     /// <param name="config">The rest of the configuration.</param>
-    public static int Within(KvGeometry geometry, KvCacheConfig config)
+    public static int Within(KvGeometry geometry, KvCacheOptions config)
     {
         // Tried, not computed: what open pages, steps and tables take is the cache's own affair.
         (int fits, int tooMany) = (1, geometry.PagesFor(config.MaxTokens) + 1);
@@ -21,9 +21,9 @@ internal static class WindowSize
         return fits * geometry.PageTokens;
     }
 
-    private static bool Holds(KvGeometry geometry, KvCacheConfig config, int window)
+    private static bool Holds(KvGeometry geometry, KvCacheOptions config, int window)
     {
-        KvCacheConfig tried = new()
+        KvCacheOptions tried = new()
         {
             Device = config.Device,
             MaxTokens = config.MaxTokens,

@@ -5,7 +5,7 @@ using KvCacheGpu.Llama;
 namespace KvCacheGpu.Evaluation;
 
 /// <summary>Makes a cache's configuration for a sequence of so many tokens, whose future is told where a policy is to know it.</summary>
-public delegate KvCacheConfig EvalConfigure(EvalSetting setting, KvGeometry geometry, int tokens, string device, KvFutureMass? future);
+public delegate KvCacheOptions EvalConfigure(EvalSetting setting, KvGeometry geometry, int tokens, string device, KvFutureMass? future);
 
 /// <summary>Runs prompts through caches and keeps what came out.</summary>
 internal sealed class EvalTrial(LlamaModel model, EvalConfigure configure, string device)
@@ -28,7 +28,7 @@ internal sealed class EvalTrial(LlamaModel model, EvalConfigure configure, strin
             int past = 0;
             FutureMass? known = futures?[i];
             KvFutureMass? future = known is null ? null : (row, page) => known.After(past, row, page);
-            KvCacheConfig config = configure(setting, _geometry, prompts[i].MostTokens, device, future);
+            KvCacheOptions config = configure(setting, _geometry, prompts[i].MostTokens, device, future);
             Run(prompts[i], setting, config, result, () => past++, cancellationToken);
         }
 
@@ -43,7 +43,7 @@ internal sealed class EvalTrial(LlamaModel model, EvalConfigure configure, strin
         foreach (EvalPrompt prompt in prompts)
         {
             AttentionWatch watch = new(_geometry, prompt.MostTokens);
-            KvCacheConfig config = configure(EvalSetting.Full, _geometry, prompt.MostTokens, device, null);
+            KvCacheOptions config = configure(EvalSetting.Full, _geometry, prompt.MostTokens, device, null);
             config.Policy = watch;
             Run(prompt, EvalSetting.Full, config, new TrialResult(), watch.Keep, cancellationToken);
             futures.Add(watch.Future);
@@ -53,7 +53,7 @@ internal sealed class EvalTrial(LlamaModel model, EvalConfigure configure, strin
     }
 
     private void Run(
-        EvalPrompt prompt, EvalSetting setting, KvCacheConfig config, TrialResult result, Action asked, CancellationToken cancellationToken)
+        EvalPrompt prompt, EvalSetting setting, KvCacheOptions config, TrialResult result, Action asked, CancellationToken cancellationToken)
     {
         using KvCache cache = new(_geometry, config);
         using KvSequence sequence = cache.CreateSequence();

@@ -127,6 +127,6 @@ public sealed partial class LlamaDecoder
     private int StepTokens(KvSequence sequence)
     {
         ArgumentNullException.ThrowIfNull(sequence);
-        return Math.Min(MaxBatchTokens, sequence.Cache.Config.MaxBatchTokens);
+        return Math.Min(MaxBatchTokens, sequence.Cache.Options.MaxBatchTokens);
     }
 }

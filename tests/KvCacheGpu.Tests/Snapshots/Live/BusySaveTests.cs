@@ -12,7 +12,7 @@ public sealed class BusySaveTests
     [InlineData(true)]
     public void Threads_append_evict_fork_and_cut_while_all_is_saved(bool evicts)
     {
-        KvCacheConfig config = TestCaches.Config(PageFormat.I8, maxTokens: 1024, maxSequences: 8);
+        KvCacheOptions config = TestCaches.Config(PageFormat.I8, maxTokens: 1024, maxSequences: 8);
         (config.PoisonPages, config.Policy) = (true, evicts ? new SlidingOnly(new WindowPolicy(6, 2)) : null);
         using KvCache cache = TestCaches.Simd(G, config);
         KvSequence[] walking = [cache.CreateSequence(), cache.CreateSequence()];

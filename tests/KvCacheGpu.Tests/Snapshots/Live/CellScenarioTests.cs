@@ -150,7 +150,7 @@ public sealed class CellScenarioTests(ITestOutputHelper output)
 
     private static KvCache Create()
     {
-        KvCacheConfig config = TestCaches.Config(PageFormat.F32, maxTokens: 256, maxSequences: 3);
+        KvCacheOptions config = TestCaches.Config(PageFormat.F32, maxTokens: 256, maxSequences: 3);
         config.PoisonPages = true;
         return TestCaches.Simd(Cells, config);
     }

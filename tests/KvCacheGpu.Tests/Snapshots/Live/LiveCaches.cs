@@ -81,9 +81,9 @@ internal static class LiveCaches
     public static float[] GoOn(IEnumerable<KvSequence> sequences, int steps) =>
         [.. Enumerable.Range(0, steps).SelectMany(step => sequences.SelectMany(sequence => sequence.Decode(100 + step)))];
 
-    public static KvCacheConfig Config(KvFormats formats)
+    public static KvCacheOptions Config(KvFormats formats)
     {
-        KvCacheConfig config = TestCaches.Config(formats);
+        KvCacheOptions config = TestCaches.Config(formats);
         (config.MaxSequences, config.ModelFingerprint, config.PoisonPages) = (6, "model", true);
         return config;
     }

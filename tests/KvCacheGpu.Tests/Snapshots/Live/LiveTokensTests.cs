@@ -19,7 +19,7 @@ public sealed class LiveTokensTests
     {
         foreach (PageFormat format in (PageFormat[])[PageFormat.F32, PageFormat.F16, PageFormat.I8, PageFormat.FP8])
         {
-            KvCacheConfig config = TestCaches.Config(format);
+            KvCacheOptions config = TestCaches.Config(format);
             config.FullPrecision = format == PageFormat.F16 ? PageFormat.F16 : PageFormat.F32;
             config.PoisonPages = true;
             using KvCache cache = TestCaches.Simd(G, config);
@@ -63,7 +63,7 @@ public sealed class LiveTokensTests
     [Fact]
     public void A_page_that_forks_share_is_saved_for_the_one_that_holds_the_most()
     {
-        KvCacheConfig config = TestCaches.Config(PageFormat.I8);
+        KvCacheOptions config = TestCaches.Config(PageFormat.I8);
         using KvCache cache = TestCaches.Simd(G, config);
         KvSequence sequence = cache.CreateSequence();
         sequence.FeedMany(1, 16);
@@ -89,7 +89,7 @@ public sealed class LiveTokensTests
     {
         foreach ((float number, bool isValue, int at) in new[] { (float.NaN, false, 2), (float.NegativeInfinity, true, 13), (float.PositiveInfinity, false, 13), (float.NaN, true, 5) })
         {
-            KvCacheConfig config = TestCaches.Config(new KvFormats(key, value));
+            KvCacheOptions config = TestCaches.Config(new KvFormats(key, value));
             config.FullPrecision = key.IsFullPrecision() ? key : PageFormat.F16;
             config.NonFinite = NonFinitePolicy.Keep;
             using KvCache saving = TestCaches.Simd(G, config);

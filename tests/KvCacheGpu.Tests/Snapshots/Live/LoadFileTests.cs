@@ -194,7 +194,7 @@ public sealed class LoadFileTests : IDisposable
 
     private static KvCache Create()
     {
-        KvCacheConfig config = TestCaches.Config(PageFormat.I8, maxBatchTokens: 16);
+        KvCacheOptions config = TestCaches.Config(PageFormat.I8, maxBatchTokens: 16);
         config.PoisonPages = true;
         return TestCaches.Simd(G, config);
     }

@@ -19,7 +19,7 @@ public sealed class RefusedLoadTests(ITestOutputHelper output)
     [InlineData("corrupt", "E004")]
     public void What_is_refused_leaves_no_trace(string what, string code)
     {
-        KvCacheConfig config = Config();
+        KvCacheOptions config = Config();
         using KvCache saving = TestCaches.Simd(what == "geometry" ? new KvGeometry(1, 4, 2, 8, pageTokens: 4) : G, Changed(Config(), what));
         var disk = new MemoryDisk();
         var store = new MemoryStore(disk);
@@ -151,7 +151,7 @@ public sealed class RefusedLoadTests(ITestOutputHelper output)
     [Fact]
     public void A_policy_makes_what_is_loaded_fit_and_takes_nothing_of_what_lives()
     {
-        KvCacheConfig config = TightCaches.Config("h2o", new KvFormats(PageFormat.I8, PageFormat.I8), maxSequences: 3);
+        KvCacheOptions config = TightCaches.Config("h2o", new KvFormats(PageFormat.I8, PageFormat.I8), maxSequences: 3);
         using KvCache saving = TestCaches.Simd(G, config);
         KvSequence saved = saving.CreateSequence();
         LiveCaches.GoOn([saved], 100);
@@ -182,7 +182,7 @@ public sealed class RefusedLoadTests(ITestOutputHelper output)
         return live;
     }
 
-    private static KvCacheConfig Config() => new()
+    private static KvCacheOptions Config() => new()
     {
         Device = "cpu",
         MaxTokens = 256,
@@ -194,7 +194,7 @@ public sealed class RefusedLoadTests(ITestOutputHelper output)
         PoisonPages = true,
     };
 
-    private static KvCacheConfig Changed(KvCacheConfig config, string what)
+    private static KvCacheOptions Changed(KvCacheOptions config, string what)
     {
         config.ModelFingerprint = what == "model" ? "another" : "this";
         return config;

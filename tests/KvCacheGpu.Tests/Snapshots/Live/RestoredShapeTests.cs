@@ -150,7 +150,7 @@ public sealed class RestoredShapeTests
 
     private static KvCache Cache(int pageTokens, KvFormats formats, int batch, int sequences)
     {
-        KvCacheConfig config = TestCaches.Config(formats);
+        KvCacheOptions config = TestCaches.Config(formats);
         (config.MaxTokens, config.MaxBatchTokens, config.MaxSequences, config.PoisonPages) = (1024, batch, sequences, true);
         return TestCaches.Simd(new KvGeometry(layers: 2, queryHeads: 4, kvHeads: 2, keyWidth: 8, pageTokens: pageTokens), config);
     }

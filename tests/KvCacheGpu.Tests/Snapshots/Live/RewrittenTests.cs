@@ -83,14 +83,14 @@ public sealed class RewrittenTests
         saved.FeedMany(1, Tokens);
         SnapshotStore store = LiveCaches.Store();
         saving.Saved(store);
-        KvCacheConfig turned = Config(PageFormat.I8);
+        KvCacheOptions turned = Config(PageFormat.I8);
         turned.RotationSeed = 99;
         using KvCache cache = TestCaches.Simd(Geometry(4), turned);
         KvRestored restored = cache.Restored(store);
         Assert.Equal(saved.Table.FirstOpen * saved.Table.Rows, restored.ReencodedPages);
         Assert.True(restored.ExactPages > 0, "open pages are in the plain basis");
         restored.Sequences[0].CheckedStep(50);
-        KvCacheConfig device = Config(PageFormat.I8);
+        KvCacheOptions device = Config(PageFormat.I8);
         device.Device = "ilgpu-cpu";
         using var portable = new KvCache(Geometry(4), device);
         KvRestored there = portable.Restored(store);
@@ -101,7 +101,7 @@ public sealed class RewrittenTests
     [Fact]
     public void A_hole_where_a_larger_page_needs_a_token_is_refused_and_a_whole_one_stays_a_hole()
     {
-        KvCacheConfig config = Config(PageFormat.I8);
+        KvCacheOptions config = Config(PageFormat.I8);
         config.Policy = new SlidingOnly(new WindowPolicy(8, 4));
         using KvCache saving = TestCaches.Simd(Geometry(4), config);
         KvSequence saved = saving.CreateSequence();
@@ -118,9 +118,9 @@ public sealed class RewrittenTests
 
     private static KvGeometry Geometry(int pageTokens) => new(layers: 2, queryHeads: 4, kvHeads: 2, keyWidth: 8, pageTokens: pageTokens);
 
-    private static KvCacheConfig Config(PageFormat format)
+    private static KvCacheOptions Config(PageFormat format)
     {
-        KvCacheConfig config = TestCaches.Config(format);
+        KvCacheOptions config = TestCaches.Config(format);
         config.ModelFingerprint = "model";
         return config;
     }

@@ -29,7 +29,7 @@ public sealed class RoundTripTests
     [InlineData("t4/v4")]
     public void The_same_on_the_kernels_that_a_gpu_runs(string pair)
     {
-        KvCacheConfig config = LiveCaches.Config(FormatsOf(pair));
+        KvCacheOptions config = LiveCaches.Config(FormatsOf(pair));
         config.Device = "ilgpu-cpu";
         using var cache = new KvCache(G, config);
         using var other = new KvCache(G, config);
@@ -40,7 +40,7 @@ public sealed class RoundTripTests
     [MemberData(nameof(Policies))]
     public void Eviction_after_a_restore_decides_as_without_it(string policy)
     {
-        KvCacheConfig config = TightCaches.Config(policy, new KvFormats(PageFormat.I8, PageFormat.I8), maxSequences: 3);
+        KvCacheOptions config = TightCaches.Config(policy, new KvFormats(PageFormat.I8, PageFormat.I8), maxSequences: 3);
         config.PoisonPages = true;
         config.MemoryBudgetBytes = TightCaches.MinimumOf(config, (g, c) => TestCaches.Simd(g, c)) + 2048;
         using KvCache cache = TestCaches.Simd(G, config);
@@ -66,7 +66,7 @@ public sealed class RoundTripTests
     [Fact]
     public void Demoted_and_kept_pages_come_back_with_what_they_went_through()
     {
-        KvCacheConfig config = LiveCaches.Config(new KvFormats(PageFormat.I8, PageFormat.I8));
+        KvCacheOptions config = LiveCaches.Config(new KvFormats(PageFormat.I8, PageFormat.I8));
         config.DemotionFormats = [new(PageFormat.T4, PageFormat.V4), new(PageFormat.T2, PageFormat.V2)];
         using KvCache cache = TestCaches.Simd(G, config);
         using KvCache other = TestCaches.Simd(G, config);
@@ -116,7 +116,7 @@ public sealed class RoundTripTests
     [Fact]
     public void Prefixes_are_hit_again_by_the_same_tenant_and_salt_only()
     {
-        KvCacheConfig config = LiveCaches.Config(new KvFormats(PageFormat.I8, PageFormat.I8));
+        KvCacheOptions config = LiveCaches.Config(new KvFormats(PageFormat.I8, PageFormat.I8));
         config.PrefixReuse = true;
         using KvCache cache = TestCaches.Simd(G, config);
         using KvCache other = TestCaches.Simd(G, config);

@@ -137,7 +137,7 @@ public sealed class ScenarioTests(ITestOutputHelper output)
     [Fact]
     public void S24_a_page_that_was_taken_and_never_filled_is_never_a_hit()
     {
-        KvCacheConfig config = TestCaches.Config(PageFormat.I8);
+        KvCacheOptions config = TestCaches.Config(PageFormat.I8);
         config.PrefixReuse = true;
         using KvCache saving = TestCaches.Simd(TestCaches.Tiny, config);
         KvSequence saved = saving.CreateSequence();

@@ -74,7 +74,7 @@ public sealed class TenantNameTests
         Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 1, 1 << 20);
     }
 
-    private static KvCache Cache() => TestCaches.Simd(TestCaches.Tiny, new KvCacheConfig { MaxTokens = 256, MaxSequences = 16 });
+    private static KvCache Cache() => TestCaches.Simd(TestCaches.Tiny, new KvCacheOptions { MaxTokens = 256, MaxSequences = 16 });
 
     private static KvSequence Sequence(KvCache cache, string? tenant, int first)
     {

@@ -3,20 +3,21 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>
-/// What the keys mean to a <see cref="KvCache"/>:
+/// From the keys to the options of a <see cref="KvCache"/>:
 /// <code>
-/// key                                      setting
+/// key                                      option
+///   max_tokens                             MaxTokens
 ///   cache_strategy, cache_mode             Policy, its sinks and window; MaxBatchTokens
 ///   use_quantization, quantization_bits    KeyFormat, ValueFormat
 ///   use_compression, _ratio, _method       KeyFormat, ValueFormat
 ///   adaptive_compression, _quantization    DemotionFormats
-///   dtype                                  FullPrecision
+///   dtype                                  FullPrecision; KeyFormat, ValueFormat without compression
 ///   max_memory_mb                          MemoryBudgetBytes
 ///   enable_gc, gc_threshold                Watermark
 /// </code>
-/// What code has set on the same configuration wins.
+/// All other options keep their defaults, unless <see cref="KvCacheConfig.ConfigureOptions"/> sets them.
 /// </summary>
-internal static class EngineSettings
+internal static class KeyMapping
 {
     private const long BytesPerMb = 1 << 20;
     private const int SinkTokens = 4;
@@ -31,35 +32,40 @@ internal static class EngineSettings
         new(PageFormat.T2, PageFormat.V2),
     ];
 
-    /// <summary>The settings of the cache below an engine, from a configuration without issues.</summary>
-    public static KvCacheConfig Resolve(KvCacheConfig config, KvGeometry geometry)
+    /// <summary>The options, from a configuration whose keys are in range.</summary>
+    public static KvCacheOptions OptionsOf(KvCacheConfig config, KvGeometry geometry)
     {
-        KvCacheConfig settings = config.Copy();
-        KvFormats formats = Formats(config, geometry);
-        settings.FullPrecision = Full(config);
-        settings.KeyFormat = formats.Key;
-        settings.ValueFormat = formats.Value;
-        settings.Policy = config.Policy ?? Policy(config);
-        settings.MaxBatchTokens = config.ChosenBatchTokens ?? StepTokens(config.CacheMode);
-        settings.Watermark = config.ChosenWatermark ?? (config.Memory.EnableGc ? config.Memory.GcThreshold : 1);
-        settings.PrefixReuse = false;
-        if (config.DemotionFormats.Count == 0)
+        KvFormats formats = FormatsOf(config, geometry);
+        long? budget = config.Memory.MaxMemoryMb * BytesPerMb;
+        var options = new KvCacheOptions
         {
-            settings.DemotionFormats = Ladder(config, geometry, formats);
+            MaxTokens = config.MaxTokens,
+            MaxBatchTokens = StepTokens(config.CacheMode),
+            KeyFormat = formats.Key,
+            ValueFormat = formats.Value,
+            FullPrecision = Full(config),
+            Policy = Policy(config),
+            MemoryBudgetBytes = budget,
+            Watermark = config.Memory.EnableGc ? config.Memory.GcThreshold : 1,
+        };
+        config.ConfigureOptions?.Invoke(options);
+        if (options.MemoryBudgetPercent is not null && options.MemoryBudgetBytes == budget)
+        {
+            options.MemoryBudgetBytes = null;
         }
 
-        if (config.MemoryBudgetBytes is null && config.MemoryBudgetPercent is null)
+        if (options.DemotionFormats is { Count: 0 })
         {
-            settings.MemoryBudgetBytes = config.Memory.MaxMemoryMb * BytesPerMb;
+            options.DemotionFormats = Ladder(config, geometry, new KvFormats(options.KeyFormat, options.ValueFormat));
         }
 
-        return settings;
+        return options;
     }
 
     /// <summary>What the formats cannot do.</summary>
-    public static IEnumerable<KvConfigurationWarning> WarningsOf(KvCacheConfig config, KvGeometry geometry)
+    public static IEnumerable<KvConfigurationWarning> WarningsOf(KvCacheConfig config, KvGeometry geometry, KvCacheOptions options)
     {
-        KvFormats formats = Formats(config, geometry);
+        var formats = new KvFormats(options.KeyFormat, options.ValueFormat);
         double kept = Fraction(config, geometry, formats);
         if (Compresses(config) && kept > config.Compression.CompressionRatio)
         {
@@ -73,20 +79,10 @@ internal static class EngineSettings
         }
     }
 
-    private static KvFormats Formats(KvCacheConfig config, KvGeometry geometry)
-    {
-        PageFormat full = Full(config);
-        KvFormats formats = ChosenByKeys(config, geometry) ?? new KvFormats(full, full);
-        return (config.ChosenKeyFormat, config.ChosenValueFormat) switch
-        {
-            (null, null) => formats,
-            ({ } key, { } value) => new KvFormats(key, value),
-            ({ } key, null) => PageFormats.IsPair(key, formats.Value) ? formats with { Key = key } : Pair(key),
-            (null, { } value) => PageFormats.IsPair(formats.Key, value) ? formats with { Value = value } : new KvFormats(PageFormat.I8, value),
-        };
-    }
+    private static KvFormats FormatsOf(KvCacheConfig config, KvGeometry geometry) =>
+        CompressedFormats(config, geometry) ?? new KvFormats(Full(config), Full(config));
 
-    private static KvFormats? ChosenByKeys(KvCacheConfig config, KvGeometry geometry)
+    private static KvFormats? CompressedFormats(KvCacheConfig config, KvGeometry geometry)
     {
         if (Quantizes(config))
         {
@@ -124,7 +120,8 @@ internal static class EngineSettings
     private static IReadOnlyList<KvFormats> Ladder(KvCacheConfig config, KvGeometry geometry, KvFormats formats)
     {
         bool may = Quantizes(config) ? config.Compression.AdaptiveQuantization : Compresses(config) && config.Compression.AdaptiveCompression;
-        if (config.CacheStrategy != KvCacheStrategy.Adaptive || !may)
+        bool arePages = PageFormats.IsPair(formats.Key, formats.Value) && Takes(geometry, formats);
+        if (config.CacheStrategy != KvCacheStrategy.Adaptive || !may || !arePages)
         {
             return [];
         }
@@ -162,7 +159,7 @@ internal static class EngineSettings
         _ => 512,
     };
 
-    private static PageFormat Full(KvCacheConfig config) => config.ChosenFullPrecision ?? config.Compression.Dtype switch
+    private static PageFormat Full(KvCacheConfig config) => config.Compression.Dtype switch
     {
         KvDtype.BFloat16 => PageFormat.BF16,
         KvDtype.Float32 => PageFormat.F32,

@@ -1,10 +1,10 @@
 namespace KvCacheGpu;
 
 /// <summary>
-/// Every file operation of a snapshot store, one libc call each, names relative to an open directory: the seam at which tests put a
-/// file system that fails and loses power. Failures are <see cref="FileCallException"/>.
+/// The file operations behind everything that must survive a power loss, one libc call each, with names relative to an open directory. Tests put a file system
+/// in its place that fails and loses power. Failures are <see cref="FileCallException"/>s.
 /// </summary>
-internal interface IStoreFiles
+public interface IStoreFiles
 {
     /// <summary>Opens a directory that is no symlink.</summary>
     int OpenDirectory(string path);
@@ -24,12 +24,13 @@ internal interface IStoreFiles
     /// <summary>Writes at an offset; fewer bytes than given are no error.</summary>
     int Write(int file, ReadOnlySpan<byte> bytes, long offset);
 
+    /// <summary>Bytes of a file.</summary>
     long Length(int file);
 
     /// <summary>A file's or directory's permission bits.</summary>
     int Mode(int file);
 
-    /// <summary>Whether it belongs to another user than this one and root, as far as that can be told; to root nothing is foreign.</summary>
+    /// <summary>Returns true if a file or directory belongs to a user who is neither this one nor root, as far as that can be told. To root nothing is foreign.</summary>
     bool IsForeign(int file);
 
     /// <summary>Sets a file's permission bits, whatever the umask.</summary>
@@ -41,32 +42,36 @@ internal interface IStoreFiles
     /// <summary>Gives a file to a user and a group. Where this process may not do that, the file keeps the owner that it has.</summary>
     void SetOwner(int file, FileOwner owner);
 
-    /// <summary>Makes a file's bytes, or a directory's entries, survive a power loss. After a failure what they are is unknown for good.</summary>
+    /// <summary>Makes a file's bytes, or a directory's entries, survive a power loss. After a failure nobody can find out which of them will.</summary>
     void Sync(int file);
 
     /// <summary>Puts an entry in the place of another, in one step.</summary>
     void Rename(int directory, string from, string to);
 
+    /// <summary>Removes an entry that is no directory.</summary>
     void Unlink(int directory, string name);
 
-    /// <summary>Takes the file's lock, which ends with its descriptor, or says that another holds it.</summary>
+    /// <summary>Takes the file's lock, which ends when the file is closed. Returns false if another holds it.</summary>
     bool TryLock(int file);
 
+    /// <summary>Closes a file or directory.</summary>
     void Close(int file);
 }
 
-/// <summary>Whom a file belongs to, by numbers.</summary>
-internal readonly record struct FileOwner(uint User, uint Group);
+/// <summary>The user and the group that a file belongs to.</summary>
+/// <param name="User">Number of the user.</param>
+/// <param name="Group">Number of the group.</param>
+public readonly record struct FileOwner(uint User, uint Group);
 
-/// <summary>What a file is opened for.</summary>
-internal enum FileUse
+/// <summary>The purposes for which files are opened.</summary>
+public enum FileUse
 {
-    /// <summary>Read what is there.</summary>
+    /// <summary>Read a file that is there.</summary>
     Read,
 
-    /// <summary>Make what is not there, for its owner alone; read and write it.</summary>
+    /// <summary>Make a file that is not there yet, for its owner alone; read and write it.</summary>
     Create,
 
-    /// <summary>Make what is not there, or open what is: the lock.</summary>
+    /// <summary>Open a file, and make it if it is not there: a lock.</summary>
     Lock,
 }

@@ -1,21 +1,28 @@
 namespace KvCacheGpu;
 
-/// <summary>An open file or directory of a store; what it reads and writes is whole.</summary>
-internal readonly struct OpenFile(IStoreFiles files, int descriptor) : IDisposable
+/// <summary>An open file or directory. Unlike the calls behind it, it reads and writes all the bytes that are asked for, or throws.</summary>
+/// <param name="files">The file system.</param>
+/// <param name="descriptor">The descriptor, which disposing closes.</param>
+public readonly struct OpenFile(IStoreFiles files, int descriptor) : IDisposable
 {
-    /// <summary>What <see cref="FlawOfDirectory"/> asks for.</summary>
+    /// <summary>The kind of directory in which <see cref="FlawOfDirectory"/> finds no flaw, in words for an error.</summary>
     public const string OwnDirectory = "a directory of this user's to which only owner and group may write (chmod o-w)";
 
     private const int OthersWrite = 2;
 
+    /// <summary>The file system.</summary>
     public IStoreFiles Files { get; } = files;
 
+    /// <summary>The descriptor.</summary>
     public int Descriptor { get; } = descriptor;
 
+    /// <summary>Bytes of the file.</summary>
     public long Length => Files.Length(Descriptor);
 
+    /// <summary>Opens a file in this directory.</summary>
     public OpenFile Open(string name, FileUse use) => new(Files, Files.Open(Descriptor, name, use));
 
+    /// <summary>Writes all the bytes, from an offset on.</summary>
     public void Write(ReadOnlySpan<byte> bytes, long offset)
     {
         while (bytes.Length > 0)
@@ -31,6 +38,7 @@ internal readonly struct OpenFile(IStoreFiles files, int descriptor) : IDisposab
         }
     }
 
+    /// <summary>Fills <paramref name="bytes"/> from an offset on.</summary>
     /// <exception cref="KvCorruptionException">The file ends before.</exception>
     public void Read(Span<byte> bytes, long offset)
     {
@@ -39,7 +47,7 @@ internal readonly struct OpenFile(IStoreFiles files, int descriptor) : IDisposab
             int count = Files.Read(Descriptor, bytes, offset);
             if (count == 0)
             {
-                throw new KvCorruptionException("a snapshot's file", $"{bytes.Length} more bytes", $"its end at {offset}");
+                throw new KvCorruptionException("a file", $"{bytes.Length} more bytes", $"its end at {offset}");
             }
 
             bytes = bytes[count..];
@@ -47,9 +55,10 @@ internal readonly struct OpenFile(IStoreFiles files, int descriptor) : IDisposab
         }
     }
 
+    /// <summary>Makes the file's bytes, or the directory's entries, survive a power loss.</summary>
     public void Sync() => Files.Sync(Descriptor);
 
-    /// <summary>Why what lies in this directory may be anyone's doing, or null.</summary>
+    /// <summary>Says why another user may have put into this directory what lies there; null if none can.</summary>
     public string? FlawOfDirectory()
     {
         int mode = Files.Mode(Descriptor);
@@ -58,11 +67,11 @@ internal readonly struct OpenFile(IStoreFiles files, int descriptor) : IDisposab
 
     /// <summary>
     /// Puts a temporary file in the place of an entry of this directory. A rename may take effect and report an error (the answer of a file
-    /// server is lost), so that an error is believed only once the temporary file was taken away: then it cannot come later either.
+    /// server is lost). So an error counts only after the temporary file was taken away: then the rename cannot take effect later either.
     /// </summary>
     /// <param name="temporary">The temporary file's name.</param>
     /// <param name="name">The entry.</param>
-    /// <param name="written">What the temporary file holds.</param>
+    /// <param name="written">The bytes that the temporary file holds.</param>
     /// <exception cref="FileCallException">The entry is as it was, unless <see cref="FileCallException.OutcomeUnknown"/>.</exception>
     public void Replace(string temporary, string name, ReadOnlySpan<byte> written)
     {
@@ -85,7 +94,7 @@ internal readonly struct OpenFile(IStoreFiles files, int descriptor) : IDisposab
         }
     }
 
-    /// <summary>Removes an entry of this directory; one that is not there is removed. As with <see cref="Replace"/>, an error alone says nothing.</summary>
+    /// <summary>Removes an entry of this directory; one that is not there counts as removed. As with <see cref="Replace"/>, an error alone says nothing.</summary>
     /// <exception cref="FileCallException">The entry is there, unless <see cref="FileCallException.OutcomeUnknown"/>.</exception>
     public void Remove(string name)
     {
@@ -144,5 +153,6 @@ internal readonly struct OpenFile(IStoreFiles files, int descriptor) : IDisposab
         }
     }
 
+    /// <summary>Closes it.</summary>
     public void Dispose() => Files.Close(Descriptor);
 }

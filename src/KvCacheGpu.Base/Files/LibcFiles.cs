@@ -4,8 +4,8 @@ using Microsoft.Win32.SafeHandles;
 
 namespace KvCacheGpu;
 
-/// <summary>The real file system, by libc.</summary>
-internal sealed unsafe class LibcFiles : IStoreFiles
+/// <summary>The real file system, through libc.</summary>
+public sealed unsafe class LibcFiles : IStoreFiles
 {
     private const int OwnerOnly = 0x180; // 0600
     private const int OwnerEnters = 0x1C0; // 0700
@@ -14,17 +14,20 @@ internal sealed unsafe class LibcFiles : IStoreFiles
     {
     }
 
-    /// <summary>The one there is.</summary>
+    /// <summary>The only instance.</summary>
     /// <exception cref="KvUnsupportedException">Not on Linux.</exception>
     public static LibcFiles Instance => OperatingSystem.IsLinux()
         ? field ??= new LibcFiles()
-        : throw new KvUnsupportedException("snapshots", "Linux, whose fsync reports errors", RuntimeInformation.OSDescription);
+        : throw new KvUnsupportedException("durable files", "Linux, whose fsync reports errors", RuntimeInformation.OSDescription);
 
+    /// <inheritdoc/>
     public int OpenDirectory(string path) =>
         Checked("open", path, Libc.Open(path, Libc.ReadOnly | Libc.Directory | Libc.NoFollow | Libc.CloseOnExec, 0));
 
+    /// <inheritdoc/>
     public void MakeDirectory(string path) => Checked("mkdir", path, Libc.MakeDirectory(path, OwnerEnters));
 
+    /// <inheritdoc/>
     public int Open(int directory, string name, FileUse use)
     {
         // Without NonBlocking a pipe planted here would hold the caller for ever.
@@ -44,6 +47,7 @@ internal sealed unsafe class LibcFiles : IStoreFiles
         }
     }
 
+    /// <inheritdoc/>
     public IReadOnlyList<string> List(int directory)
     {
         try
@@ -56,6 +60,7 @@ internal sealed unsafe class LibcFiles : IStoreFiles
         }
     }
 
+    /// <inheritdoc/>
     public int Read(int file, Span<byte> bytes, long offset)
     {
         fixed (byte* start = bytes)
@@ -71,6 +76,7 @@ internal sealed unsafe class LibcFiles : IStoreFiles
         }
     }
 
+    /// <inheritdoc/>
     public int Write(int file, ReadOnlySpan<byte> bytes, long offset)
     {
         fixed (byte* start = bytes)
@@ -86,12 +92,14 @@ internal sealed unsafe class LibcFiles : IStoreFiles
         }
     }
 
+    /// <inheritdoc/>
     public long Length(int file)
     {
         long length = Libc.Seek(file, 0, Libc.SeekEnd);
         return length >= 0 ? length : throw new FileCallException("lseek", "", FileCallException.InputOutput);
     }
 
+    /// <inheritdoc/>
     [UnsupportedOSPlatform("windows")]
     public int Mode(int file)
     {
@@ -100,17 +108,21 @@ internal sealed unsafe class LibcFiles : IStoreFiles
         return (int)File.GetUnixFileMode(handle);
     }
 
+    /// <inheritdoc/>
     // Where a sandbox knows no such call, the permission bits have to do.
     public bool IsForeign(int file) => Libc.User() is not 0 and var user && StatusOf(file, out FileOwner owner) == 0 && owner.User != 0 && owner.User != user;
 
+    /// <inheritdoc/>
     public void SetMode(int file, int mode) => Checked("chmod", "", Libc.ChangeMode(file, mode));
 
+    /// <inheritdoc/>
     public FileOwner Owner(int file)
     {
         Checked("statx", "", StatusOf(file, out FileOwner owner));
         return owner;
     }
 
+    /// <inheritdoc/>
     public void SetOwner(int file, FileOwner owner)
     {
         int result = Libc.ChangeOwner(file, owner.User, owner.Group);
@@ -120,20 +132,25 @@ internal sealed unsafe class LibcFiles : IStoreFiles
         }
     }
 
-    // Never tried again: the kernel forgets what it could not write, and would report success.
+    /// <inheritdoc/>
+    // Never tried again: the kernel forgets the bytes that it could not write, and would report success.
     public void Sync(int file) => Checked("fsync", "", Libc.Sync(file));
 
+    /// <inheritdoc/>
     public void Rename(int directory, string from, string to) => Checked("rename", to, Libc.Rename(directory, from, directory, to));
 
+    /// <inheritdoc/>
     public void Unlink(int directory, string name) => Checked("unlink", name, Libc.Unlink(directory, name, 0));
 
+    /// <inheritdoc/>
     public bool TryLock(int file)
     {
         int result = Libc.Lock(file, Libc.LockExclusive | Libc.LockNonBlocking);
         return result >= 0 || (Marshal.GetLastPInvokeError() == Libc.WouldBlock ? false : Checked("flock", "LOCK", result) == 0);
     }
 
-    // What had to survive was synced before: nothing hangs on what close says.
+    /// <inheritdoc/>
+    // Whatever has to survive was synced before, so that an error here means nothing.
     public void Close(int file) => Libc.Close(file);
 
     // statx, unlike fstat, has one layout on all architectures.

@@ -3,14 +3,20 @@ using System.Runtime.InteropServices;
 namespace KvCacheGpu;
 
 /// <summary>
-/// Says what kind of thing lies at a path before it is opened: opening a named pipe that nobody writes to would wait for ever. One source file, compiled into each
-/// assembly that opens files which users name.
+/// Says what kind of thing lies at a path before it is opened: opening a named pipe that nobody writes to would wait for ever. KvCacheGpu.Import and
+/// KvCacheGpu.Catalog, which reference nothing of ours, compile this file for themselves.
 /// </summary>
+#if KVCACHE_BASE
+public static unsafe partial class PathKind
+#else
 internal static unsafe partial class PathKind
+#endif
 {
     private const int CurrentFolder = -100, KindAlone = 1, KindBits = 0xF000;
 
-    /// <summary>What lies at a path, in words for an error, where it is no regular file; null for a regular file, for an empty place, and for streams that this process was handed open.</summary>
+    /// <summary>
+    /// Names what lies at a path, in words for an error: "a folder", "a named pipe". Null if it is a regular file, if nothing is there, or if it is a stream that this process was handed open.
+    /// </summary>
     public static string? FlawOf(string path)
     {
         // The shell's <(command) and a redirected standard input are pipes that somebody writes to.

@@ -4,7 +4,7 @@ namespace KvCacheGpu;
 
 /// <summary>
 /// The libc calls behind <see cref="LibcFiles"/>, Linux on x64 and arm64. .NET's own file calls will not do: its flush swallows what
-/// fsync reports, and it opens no directories.
+/// fsync reports, and it cannot open directories.
 /// </summary>
 internal static unsafe partial class Libc
 {

@@ -1,0 +1,121 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>Checks the options of a cache, as far as that needs no device.</summary>
+internal static class OptionsCheck
+{
+    private static readonly Dictionary<int, KvFormats> NoLayerFormats = [];
+
+    /// <summary>Checks every option, and lays out the pages.</summary>
+    /// <exception cref="KvConfigurationException">E003: an option is out of its range or does not fit the geometry. The error names it.</exception>
+    public static PageClasses ClassesFor(KvCacheOptions options, KvGeometry geometry)
+    {
+        CheckSizes(options);
+        CheckMemory(options);
+        CheckPolicy(options, geometry);
+        CheckFormats(options, geometry);
+        try
+        {
+            PageClasses classes = FormatPlan.ClassesOf(options, geometry);
+            _ = new TableMap(classes.Shape);
+            _ = StepMemory.BookkeepingBytes(classes.Shape, options.MostBatched, options.MaxBatchTokens);
+            return classes;
+        }
+        catch (OverflowException e)
+        {
+            throw new KvConfigurationException(
+                $"{nameof(options.MaxTokens)}, {nameof(options.MaxSequences)}, {nameof(options.MaxBatchTokens)}",
+                "values for which tables and pages take fewer than 2^31 words",
+                $"{options.MaxTokens}, {options.MaxSequences}, {options.MaxBatchTokens}",
+                e);
+        }
+    }
+
+    /// <exception cref="KvConfigurationException">E003: the format does not take such a width.</exception>
+    public static void RequireWidth(PageFormat format, int width, string option, string part) =>
+        Require(format.Takes(width), option, $"a {part} width that is a multiple of {format.WidthMultiple()} for {format}", $"a width of {width}");
+
+    /// <exception cref="KvConfigurationException">E003, if <paramref name="holds"/> is false.</exception>
+    public static void Require(bool holds, string option, string expected, object? actual)
+    {
+        if (!holds)
+        {
+            throw new KvConfigurationException(option, expected, $"{actual}");
+        }
+    }
+
+    private static void CheckSizes(KvCacheOptions options)
+    {
+        Require(!string.IsNullOrWhiteSpace(options.Device), nameof(options.Device), "a device's name", $"'{options.Device}'");
+        Require(options.MaxTokens >= 1 && options.MaxTokens <= TableMap.MaxPageIndex, nameof(options.MaxTokens), $"1..{TableMap.MaxPageIndex}", options.MaxTokens);
+        Require(options.MaxSequences >= 1, nameof(options.MaxSequences), "at least 1", options.MaxSequences);
+        Require(options.MaxBatchTokens >= 1, nameof(options.MaxBatchTokens), "at least 1", options.MaxBatchTokens);
+        Require(
+            !options.PrefixEvents || options.PrefixReuse, nameof(options.PrefixEvents), $"{nameof(options.PrefixReuse)}, without which there are none", "it alone");
+    }
+
+    private static void CheckMemory(KvCacheOptions options)
+    {
+        Require(
+            options.MemoryBudgetBytes is null || options.MemoryBudgetPercent is null,
+            nameof(options.MemoryBudgetBytes), $"one of it and {nameof(options.MemoryBudgetPercent)}", "both");
+        Require(options.MemoryBudgetBytes is null or > 0, nameof(options.MemoryBudgetBytes), "above 0", options.MemoryBudgetBytes);
+        Require(
+            options.MemoryBudgetPercent is null || (double.IsFinite(options.MemoryBudgetPercent.Value) && options.MemoryBudgetPercent > 0),
+            nameof(options.MemoryBudgetPercent), "a number above 0", options.MemoryBudgetPercent);
+        Require(options.Watermark is > 0 and <= 1, nameof(options.Watermark), "above 0, at most 1", options.Watermark);
+    }
+
+    private static void CheckPolicy(KvCacheOptions options, KvGeometry geometry)
+    {
+        string rope = $"a geometry with {nameof(KvGeometry.Rope)}";
+        Require(options.PlanEvery >= 1, nameof(options.PlanEvery), "at least 1", options.PlanEvery);
+        Require(options.ScoreEvery >= 1, nameof(options.ScoreEvery), "at least 1", options.ScoreEvery);
+        Require(
+            options.ObservedQueries is >= 1 and <= KernelBatch.MaxObserved,
+            nameof(options.ObservedQueries), $"1..{KernelBatch.MaxObserved}", options.ObservedQueries);
+        Require(!options.MergePages || options.Policy is not null, nameof(options.MergePages), "a policy that evicts pages", "none");
+        Require(!options.MergePages || geometry.Rope is not null, nameof(options.MergePages), rope, "none");
+        Require(
+            geometry.Rope is not null || options.Policy?.Needs.Has(KvStatistics.FutureQueries) != true,
+            nameof(options.Policy), $"{rope}, or a policy that foresees no queries", options.Policy?.GetType().Name);
+    }
+
+    private static void CheckFormats(KvCacheOptions options, KvGeometry geometry)
+    {
+        Require(
+            Enum.IsDefined(options.FullPrecision) && options.FullPrecision.IsFullPrecision(),
+            nameof(options.FullPrecision), "F32, F16 or BF16", options.FullPrecision);
+        Require(options.EdgeLayers >= 0, nameof(options.EdgeLayers), "at least 0", options.EdgeLayers);
+        Require(Enum.IsDefined(options.NonFinite), nameof(options.NonFinite), "Reject or Keep", options.NonFinite);
+        RequirePair(new KvFormats(options.KeyFormat, options.ValueFormat), geometry, nameof(options.KeyFormat), nameof(options.ValueFormat));
+        foreach ((int layer, KvFormats formats) in options.LayerFormats ?? NoLayerFormats)
+        {
+            string option = $"{nameof(options.LayerFormats)}[{layer}]";
+            Require(layer >= 0 && layer < geometry.Layers, option, $"layers 0..{geometry.Layers - 1}", $"layer {layer}");
+            RequirePair(formats, geometry, $"{option}.{nameof(formats.Key)}", $"{option}.{nameof(formats.Value)}");
+        }
+
+        Require(options.DemotionFormats is not null, nameof(options.DemotionFormats), "a list", "null");
+        for (int i = 0; i < options.DemotionFormats!.Count; i++)
+        {
+            string option = $"{nameof(options.DemotionFormats)}[{i}]";
+            RequirePair(options.DemotionFormats[i], geometry, $"{option}.{nameof(KvFormats.Key)}", $"{option}.{nameof(KvFormats.Value)}");
+        }
+    }
+
+    private static void RequirePair(KvFormats formats, KvGeometry geometry, string keyOption, string valueOption)
+    {
+        RequireFormat(formats.Key, geometry.KeyWidth, keyOption, "key");
+        RequireFormat(formats.Value, geometry.ValueWidth, valueOption, "value");
+        Require(PageFormats.IsPair(formats.Key, formats.Value), $"{keyOption}, {valueOption}", KvFormats.ExpectedPair, formats);
+    }
+
+    private static void RequireFormat(PageFormat format, int width, string option, string part)
+    {
+        Require(Enum.IsDefined(format), option, "a page format", format);
+        Require(part == "key" ? format.IsForKeys() : format.IsForValues(), option, $"a format of {part}s", format.Name());
+        RequireWidth(format, width, option, part);
+    }
+}

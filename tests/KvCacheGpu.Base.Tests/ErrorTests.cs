@@ -1,0 +1,95 @@
+namespace KvCacheGpu.Base.Tests;
+
+/// <summary>One code, one meaning; the numbers of an error can be read without parsing its message.</summary>
+public class ErrorTests
+{
+    private static readonly KvCacheException[] Each =
+    [
+        new KvOutOfMemoryException("a", "b", "c"),
+        new KvSnapshotNotFoundException("a", "b", "c"),
+        new KvConfigurationException("a", "b", "c"),
+        new KvCorruptionException("a", "b", "c"),
+        new KvNonFiniteException(1, 2, 3, isValue: true, 65520),
+        new KvPersistenceException("a", "b", "c"),
+        new KvConcurrencyException("a", "b", "c"),
+        new KvStoreBusyException("a", "b", "c"),
+        new KvNewerVersionException("a", "b", "c"),
+        new KvUnsupportedException("a", "b", "c"),
+        new KvStepOrderException("a", "b", "c"),
+    ];
+
+    public static TheoryData<string, Type[]> Codes => new()
+    {
+        { "E001", [typeof(KvOutOfMemoryException)] },
+        { "E002", [typeof(KvSnapshotNotFoundException)] },
+        { "E003", [typeof(KvConfigurationException)] },
+        { "E004", [typeof(KvCorruptionException), typeof(KvNonFiniteException)] },
+        { "E005", [typeof(KvPersistenceException)] },
+        { "E006", [typeof(KvConcurrencyException), typeof(KvStoreBusyException)] },
+        { "E007", [typeof(KvNewerVersionException)] },
+        { "E009", [typeof(KvUnsupportedException)] },
+        { "E010", [typeof(KvStepOrderException)] },
+    };
+
+    [Theory]
+    [MemberData(nameof(Codes))]
+    public void A_code_belongs_to_the_errors_of_one_meaning(string code, Type[] types)
+    {
+        Assert.Equal(types.Select(type => type.Name), Each.Where(error => error.Code == code).Select(error => error.GetType().Name).Order());
+        Assert.All(Each.Where(error => error.Code == code), error => Assert.StartsWith($"{code}: ", error.Message, StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void Every_error_type_has_a_code_here()
+    {
+        IEnumerable<string> all = typeof(KvCacheException).Assembly.GetExportedTypes().Where(type => type.IsSubclassOf(typeof(KvCacheException))).Select(type => type.Name);
+        Assert.Equal(all.Order(), Each.Select(error => error.GetType().Name).Order());
+        Assert.Equal(Each.Select(error => error.Code).Distinct().Order(), Codes.Select(row => (string)row[0]));
+    }
+
+    [Fact]
+    public void The_guide_names_every_error_under_its_code()
+    {
+        string[] rows = [.. File.ReadLines(Path.Combine(Root(), "docs", "troubleshooting.md")).Where(line => line.StartsWith("| E", StringComparison.Ordinal))];
+        foreach (KvCacheException error in Each)
+        {
+            Assert.Contains($"`{error.GetType().Name}`", Assert.Single(rows, row => row.StartsWith($"| {error.Code} |", StringComparison.Ordinal)), StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void Missing_memory_says_how_much_was_needed_and_how_much_was_free()
+    {
+        var error = new KvOutOfMemoryException("pages of the step", 4096, 12288, "bytes") { Sequence = "chat-7", IsTransient = true };
+        Assert.Equal("E001: pages of the step: expected at most 4096 bytes, got 12288 bytes", error.Message);
+        Assert.Equal(("pages of the step", 12288L, 4096L, "bytes", "chat-7", true), (error.Resource, error.Needed, error.Free, error.Unit, error.Sequence, error.IsTransient));
+        Assert.Equal((0L, "at most 0 bytes"), (new KvOutOfMemoryException("arena", -1, 2, "bytes").Free, new KvOutOfMemoryException("arena", -1, 2, "bytes").Expected));
+    }
+
+    [Fact]
+    public void An_error_that_is_about_no_amount_has_none()
+    {
+        Assert.All(Each, error => Assert.Equal((null, null, null), (error.Needed, error.Free, error.Unit)));
+        Assert.All(Each, error => Assert.Null(error.Sequence));
+    }
+
+    [Fact]
+    public void A_number_that_is_not_finite_is_named_by_its_place_in_the_step_and_in_the_sequence()
+    {
+        var error = new KvNonFiniteException(3, 5, 1, isValue: false, 65520);
+        KvNonFiniteException named = error.In("chat", 100);
+        Assert.Equal(("key of layer 3, token 5, KV head 1", (string?)null), (error.Resource, error.Sequence));
+        Assert.Equal(("sequence 'chat', key of layer 3, token 105, KV head 1", "chat", 105), (named.Resource, named.Sequence, named.Token));
+    }
+
+    private static string Root()
+    {
+        string folder = AppContext.BaseDirectory;
+        while (!File.Exists(Path.Combine(folder, "KvCacheGpu.sln")))
+        {
+            folder = Path.GetDirectoryName(folder)!;
+        }
+
+        return folder;
+    }
+}
