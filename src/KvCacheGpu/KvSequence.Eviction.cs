@@ -129,7 +129,7 @@ public sealed partial class KvSequence
     // Of a fork: what its pages are known by, and what must stay of them.
     private void ShareStanding(KvSequence other)
     {
-        PositionRuns = other.PositionRuns;
+        _positionRuns = other._positionRuns;
         _pins.CopyFrom(other._pins);
         _segments.AddRange(other._segments);
         if (Scores is not null && Cache.Eviction is { } plan)

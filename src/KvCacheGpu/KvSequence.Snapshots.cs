@@ -5,6 +5,8 @@ public sealed partial class KvSequence
 {
     private static readonly Dictionary<string, string> Nothing = [];
 
+    private IReadOnlyList<long>? _positionRuns = [];
+
     /// <summary>
     /// What snapshots call the sequence; with its tenant unique among those saved together. The default value is null: its place among them,
     /// counted from 0, or the next number that none of them has for its name. Forks do not inherit it.
@@ -28,10 +30,19 @@ public sealed partial class KvSequence
     } = Nothing;
 
     /// <summary>
-    /// The positions by which an engine's session knows its tokens, as runs of (first, tokens). Empty, as of every new sequence: places are all there
-    /// is. Null: restored from a version that did not say.
+    /// Positions by which the host knows the tokens, in the order of the tokens, as runs of (first position, tokens): [0, 5, 90, 1] are 0..4 and 90.
+    /// The cache does not use them; snapshots keep them. They read as of as many tokens as the sequence has: what was appended since goes on after the
+    /// largest position. The default value is empty: a token's position is its place. Null: restored from a snapshot of version 0.1, which did not
+    /// say. Forks inherit them.
     /// </summary>
-    internal IReadOnlyList<long>? PositionRuns { get; set; } = [];
+    /// <exception cref="ArgumentException">Not runs, a position below 0 or above <see cref="int.MaxValue"/>, or one twice.</exception>
+    public IReadOnlyList<long>? PositionRuns
+    {
+        get => _positionRuns is { Count: > 0 } runs ? TokenPositions.Fit(runs, Length) : _positionRuns;
+        set => _positionRuns = value is null || TokenPositions.AreRuns([.. value])
+            ? value
+            : throw new ArgumentException("expected runs of positions of 0 or more, none of them twice", nameof(value));
+    }
 
     internal PinnedSpans Pins => _pins;
 
@@ -54,8 +65,11 @@ public sealed partial class KvSequence
         saved.TokenIds.Span.CopyTo(_tokens);
         SequenceStanding.Restore(saved, _pins, _segments);
         (Name, Metadata) = (saved.Id, SequenceStanding.OfHost(saved.Metadata));
-        PositionRuns = SequenceStanding.PositionRunsOf(saved);
+        RestorePositions(SequenceStanding.PositionRunsOf(saved));
     }
+
+    /// <summary>Takes runs as a snapshot has them.</summary>
+    internal void RestorePositions(long[]? runs) => _positionRuns = runs;
 
     /// <summary>The scores of a row's pages from the first up to the given one, as bits, eight words each.</summary>
     internal void ReadScores(int row, Span<int> words)
