@@ -129,6 +129,24 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
     /// <summary>Held around reads and rewrites of pages outside of launches.</summary>
     internal Lock DeviceGate { get; } = new();
 
+    /// <summary>
+    /// Looks through keys and values in host memory, before anything is done with them, for numbers that a step would refuse. It is for a host that
+    /// would rather not make a sequence for them.
+    /// </summary>
+    /// <param name="keys"><c>[layers][tokens][KV heads][key width]</c>.</param>
+    /// <param name="values"><c>[layers][tokens][KV heads][value width]</c>.</param>
+    /// <param name="tokens">Tokens.</param>
+    /// <exception cref="KvNonFiniteException">E004: there is one. It names the first.</exception>
+    /// <exception cref="ArgumentException">Fewer elements than so many tokens have, or less than 1 token.</exception>
+    public void ThrowIfRefused(ReadOnlySpan<float> keys, ReadOnlySpan<float> values, int tokens)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(tokens, 1);
+        long vectors = (long)Geometry.Layers * tokens * Geometry.KvHeads;
+        ThrowIfShorter(keys.Length, vectors * Geometry.KeyWidth, nameof(keys));
+        ThrowIfShorter(values.Length, vectors * Geometry.ValueWidth, nameof(values));
+        FiniteCheck.ThrowIfRefused(Tier.Shape, keys[..(int)(vectors * Geometry.KeyWidth)], values[..(int)(vectors * Geometry.ValueWidth)], tokens);
+    }
+
     /// <summary>Makes an empty sequence.</summary>
     /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheOptions.MaxSequences"/> live already, or no room for its bookkeeping.</exception>
     public KvSequence CreateSequence() => CreateSequence(KvSequenceOptions.Default);

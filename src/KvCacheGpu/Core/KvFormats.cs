@@ -10,6 +10,13 @@ public readonly record struct KvFormats(PageFormat Key, PageFormat Value)
     /// <summary>What <see cref="PageFormats.IsPair"/> takes, for error texts.</summary>
     internal const string ExpectedPair = "a format with itself, t4/v4, t3/v3, t2/v2, or i8 with any";
 
+    /// <summary>
+    /// Returns true if a page that was sealed in these formats may be demoted to others: to fewer bits, from full precision to any, from I8 to T
+    /// and V, and from T and V to fewer bits of the same kind.
+    /// </summary>
+    /// <param name="target">The other formats.</param>
+    public bool MayBecome(KvFormats target) => Ladder.Allows(this, target, default);
+
     /// <summary>As people read it, "t4/v4".</summary>
     public override string ToString() => $"{Name(Key)}/{Name(Value)}";
 

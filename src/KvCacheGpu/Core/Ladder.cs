@@ -11,11 +11,13 @@ internal static class Ladder
     /// <summary>Lossy encodings of one part at most: the first, and one more.</summary>
     public const int MostEncodings = 2;
 
-    /// <summary>Whether a page may go from one layout to another; a part of the same format is copied, whatever it went through.</summary>
+    /// <summary>Returns true if a page may go from one layout to another; a part of the same format is copied, whatever it went through.</summary>
     public static bool Allows(PageLayout from, PageLayout to, Encodings before) =>
-        (from.KeyFormat != to.KeyFormat || from.ValueFormat != to.ValueFormat)
-        && Allows(from.KeyFormat, to.KeyFormat, before.Key)
-        && Allows(from.ValueFormat, to.ValueFormat, before.Value);
+        Allows(new KvFormats(from.KeyFormat, from.ValueFormat), new KvFormats(to.KeyFormat, to.ValueFormat), before);
+
+    /// <inheritdoc cref="Allows(PageLayout, PageLayout, Encodings)"/>
+    public static bool Allows(KvFormats from, KvFormats to, Encodings before) =>
+        from != to && Allows(from.Key, to.Key, before.Key) && Allows(from.Value, to.Value, before.Value);
 
     /// <summary>The classes that pages of a class may become, at once or one after the other: bit c for class c.</summary>
     public static int Reachable(IReadOnlyList<PageLayout> classes, int from, int targets)

@@ -72,8 +72,7 @@ internal static class SequenceStanding
             (long[])[range.FirstToken, range.EndToken ?? -1, range.Priority, (long)(range.Duration?.TotalMilliseconds ?? -1)])]);
         if (sequence.PositionRuns is { } runs)
         {
-            long[] fitting = runs.Count == 0 ? [] : SessionPositions.Fit(runs, sequence.Length);
-            Write(all, Positions, [fitting.Length == 0 ? 0 : 1, .. fitting]);
+            Write(all, Positions, [runs.Count == 0 ? 0 : 1, .. runs]);
         }
 
         if (sequence.Options.Salt is { } salt)
@@ -137,10 +136,10 @@ internal static class SequenceStanding
         }
 
         Require(saved, Number(saved, Samples) >= 0, Samples);
-        Require(saved, PositionRunsOf(saved) is not { Length: > 0 } runs || SessionPositions.AreOf(runs, saved.Length), Positions);
+        Require(saved, PositionRunsOf(saved) is not { Length: > 0 } runs || TokenPositions.AreOf(runs, saved.Length), Positions);
     }
 
-    /// <summary>The positions that an engine knew a sequence's tokens by; empty where it was none of an engine's, null where that was not said.</summary>
+    /// <summary><see cref="KvSequence.PositionRuns"/> as they were saved; null where a snapshot does not say.</summary>
     public static long[]? PositionRunsOf(SnapshotSequence saved) => Read(saved, Positions) is [_, .. var runs] ? runs : null;
 
     /// <summary>A single number, 0 where there is none.</summary>

@@ -32,8 +32,11 @@ public static class SnapshotLimits
     /// <summary>Columns of scores of one sequence.</summary>
     public const int ScoreColumns = 64;
 
-    /// <summary>A text that a snapshot can hold: at most <see cref="TextBytes"/> of UTF-8, which can say all of it.</summary>
-    internal static string? Checked(string? text, string name) =>
+    /// <summary>Returns a text, which may be null, if a snapshot can hold it: at most <see cref="TextBytes"/> of UTF-8, which can say all of it.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="name">The parameter that it is.</param>
+    /// <exception cref="ArgumentException">A longer text, or one with half of a surrogate pair.</exception>
+    public static string? Checked(string? text, string name) =>
         Flaw(text) is { } flaw ? throw new ArgumentException($"expected {flaw}", name) : text;
 
     /// <summary>What a text should be and is not, or null.</summary>

@@ -6,6 +6,10 @@ public sealed partial class SnapshotStore
     // Each time a writer has replaced what was being opened; it needs two commits for one disappointment.
     private const int Attempts = 16;
 
+    /// <summary>Returns true if a file that begins with these bytes is one of a snapshot.</summary>
+    /// <param name="firstBytes">Its first 8 bytes, or more.</param>
+    public static bool Recognises(ReadOnlySpan<byte> firstBytes) => firstBytes.StartsWith(FileHeader.Magic);
+
     /// <summary>
     /// Loads a snapshot into a target: its description, its pages in order, each verified, and at last
     /// <see cref="ISnapshotTarget.Complete"/>. Where a generation proves bad on the way, the target abandons it and the one before begins.

@@ -16,6 +16,8 @@ internal static partial class PublicCalls
         new("KvSequence.get_TokenIds()", x => Assert.All(x.First.TokenIds.ToArray(), id => Assert.InRange(id, SharedObjects.FirstId, SharedObjects.FirstId + 99)), Gone),
         new("KvSequence.get_Name()", x => _ = x.First.Name),
         new("KvSequence.set_Name(String)", x => x.First.Name = x.NewName()),
+        new("KvSequence.get_PositionRuns()", x => Assert.Empty(x.First.PositionRuns!)),
+        new("KvSequence.set_PositionRuns(IReadOnlyList)", x => x.First.PositionRuns = []),
         new("KvSequence.get_Metadata()", x => Assert.True(x.First.Metadata.Count < 2)),
         new("KvSequence.set_Metadata(IReadOnlyDictionary)", x => x.First.Metadata = new Dictionary<string, string> { ["turn"] = x.NewName() }),
         new("KvSequence.get_EvictedTokens()", x => Assert.InRange(x.First.EvictedTokens, 0, 64), Gone, InUse),

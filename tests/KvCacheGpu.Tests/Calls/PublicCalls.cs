@@ -42,7 +42,9 @@ internal static partial class PublicCalls
         new("KvCache.PinPrefix(KvSequenceOptions, ReadOnlySpan)", x => x.Made(x.Cache.PinPrefix(North, Prompt)), Gone),
         new("KvCache.SaveAsync(SnapshotStore, SnapshotName, IReadOnlyCollection, IProgress, CancellationToken)", SaveSome, Gone, typeof(KvStoreBusyException)),
         new("KvCache.LoadAsync(SnapshotStore, SnapshotName, IReadOnlyCollection, IProgress, CancellationToken)", LoadKept, Gone, NoRoom, InUse),
-        new("KvCache.LoadFileAsync(String, IReadOnlyList, SnapshotOptions, IProgress, CancellationToken)", LoadFile, Gone, NoRoom, NotFound, InUse),
+        new("KvCache.LoadSnapshotFileAsync(String, SnapshotOptions, IProgress, CancellationToken)", LoadFile, Gone, NoRoom, NotFound, InUse),
+        new("KvCache.ImportAsync(ImportedCache, String, IProgress, CancellationToken)", Import, Gone, NoRoom, InUse),
+        new("KvCache.ThrowIfRefused(ReadOnlySpan, ReadOnlySpan, Int32)", x => x.Cache.ThrowIfRefused(new float[1024], new float[1024], 1)),
         new("KvCache.BytesFor(KvGeometry, KvCacheOptions)", _ => Assert.True(KvCache.BytesFor(SharedObjects.G, TestCaches.Config()).BudgetBytes > 0)),
         new("KvCache.LayoutsFor(KvGeometry, KvCacheOptions)", _ => Assert.NotEmpty(KvCache.LayoutsFor(SharedObjects.G, TestCaches.Config()).Sealed)),
         new("KvCache.Dispose()", x => x.Cache.Dispose()),
@@ -51,6 +53,7 @@ internal static partial class PublicCalls
 
     private static IEnumerable<PublicCall> OfStore() =>
     [
+        new("SnapshotStore.Recognises(ReadOnlySpan)", _ => Assert.False(SnapshotStore.Recognises("none of ours"u8))),
         new("SnapshotStore.get_StorePath()", x => Assert.Equal("/store", x.Store.StorePath)),
         new("SnapshotStore.SaveAsync(SnapshotName, SnapshotContent, SnapshotPageReader, IProgress, CancellationToken)", x =>
         {
@@ -113,13 +116,44 @@ internal static partial class PublicCalls
 
     private static void LoadFile(SharedObjects x)
     {
-        KvRestored restored = x.Cache.LoadFileAsync(x.Setting.File).GetAwaiter().GetResult();
+        KvRestored restored = x.Cache.LoadSnapshotFileAsync(x.Setting.File).GetAwaiter().GetResult();
         KvSequence sequence = Assert.Single(restored.Sequences);
         using (sequence)
         {
             x.CheckOf(sequence, SharedObjects.FirstId);
         }
     }
+
+    private static void Import(SharedObjects x)
+    {
+        int[] ids = [.. Enumerable.Range(SharedObjects.FirstId, 6)];
+        KvRestored restored = x.Cache.ImportAsync(Computed(SharedObjects.G, ids), "calls").GetAwaiter().GetResult();
+        using KvSequence sequence = Assert.Single(restored.Sequences);
+        x.CheckOf(sequence, SharedObjects.FirstId);
+    }
+
+    private static ImportedCache Computed(Kernels.KvGeometry g, int[] ids) => new()
+    {
+        Layers = g.Layers,
+        KvHeads = g.KvHeads,
+        KeyWidth = g.KeyWidth,
+        ValueWidth = g.ValueWidth,
+        Sequences =
+        [
+            new ImportedSequence
+            {
+                Id = "imported",
+                Tenant = SharedObjects.North,
+                Tokens = ids.Length,
+                TokenIds = ids,
+                ReadLayer = (layer, first, tokens, keys, values) =>
+                {
+                    TokenContent.Keys(g, layer, ids.AsSpan(first, tokens)).CopyTo(keys);
+                    TokenContent.Values(g, layer, ids.AsSpan(first, tokens)).CopyTo(values);
+                },
+            },
+        ],
+    };
 
     private static void Read(OpenSnapshot snapshot)
     {

@@ -234,16 +234,17 @@ public sealed class EnginePersistenceTests : IDisposable
         using UltraAdaptiveKvCacheEngine engine = Persistent();
         foreach (long[] runs in (long[][])[[0, 2, 1, 1], [-1, 3], [0, 0, 5, 3], [int.MaxValue, 3], [4, 1, 5], [0, 3, 3, -1, 9, 1]])
         {
-            Assert.False(SessionPositions.AreOf(runs, 3), string.Join(' ', runs));
+            Assert.False(TokenPositions.AreOf(runs, 3), string.Join(' ', runs));
         }
 
-        Assert.True(SessionPositions.AreOf([int.MaxValue, 1, 4, 2], 3));
-        Assert.True(SessionPositions.AreOf(SessionPositions.Fit([int.MaxValue, 1, 4, 2], 5), 5));
+        Assert.True(TokenPositions.AreOf([int.MaxValue, 1, 4, 2], 3));
+        Assert.True(TokenPositions.AreOf(TokenPositions.Fit([int.MaxValue, 1, 4, 2], 5), 5));
         using (var cache = new KvCache(engine.Cache.Geometry, engine.Cache.Options))
         using (KvSequence sequence = cache.CreateSequence())
         {
             Append(sequence, [0, 1, 2]);
-            sequence.PositionRuns = [5, 2, 6, 1];
+            Assert.Throws<ArgumentException>(() => sequence.PositionRuns = [5, 2, 6, 1]);
+            sequence.RestorePositions([5, 2, 6, 1]);
             await cache.SaveAsync(new SnapshotStore(_path), "bent", [sequence]);
         }
 

@@ -170,7 +170,7 @@ public sealed class LoadFileTests : IDisposable
 
             try
             {
-                KvRestored restored = await _cache.LoadFileAsync(path, [new TokenFile()], SnapshotSample.Inline, progress, source.Token);
+                KvRestored restored = await _cache.LoadFileAsync(path, [new TokenFile()], SnapshotSample.Inline, progress, cancellationToken: source.Token);
                 foreach (KvSequence sequence in restored.Sequences)
                 {
                     sequence.Dispose();

@@ -1,8 +1,9 @@
 namespace KvCacheGpu;
 
 /// <summary>
-/// Reads caches that something else wrote. Registered with <see cref="KvCache.LoadFileAsync"/>, which recognises a file by its bytes: the
-/// first importer that can read it does, and none is needed for pickles and files of torch.save. Knows files, and nothing of pages: what it gives is appended as if the model had computed it.
+/// Reads caches that something else wrote. It is given to <see cref="KvCacheFileExtensions.LoadFileAsync"/>, which recognises a file by its bytes: the
+/// first importer that can read it does. Pickles and files of torch.save need none. An importer knows files and nothing of pages: what it gives is
+/// appended as if the model had computed it.
 /// </summary>
 public interface ISnapshotImporter
 {
@@ -12,7 +13,7 @@ public interface ISnapshotImporter
     /// <summary>What it reads, as reports print it: "torch".</summary>
     string Name { get; }
 
-    /// <summary>Whether a file that begins with these bytes is one of its. Must not throw, whatever they are.</summary>
+    /// <summary>Returns true if it reads files that begin with these bytes. Must not throw, whatever they are.</summary>
     /// <param name="firstBytes">The file's first <see cref="FirstBytes"/> bytes, or all of it.</param>
     bool CanRead(ReadOnlySpan<byte> firstBytes);
 

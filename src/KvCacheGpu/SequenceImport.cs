@@ -1,7 +1,7 @@
 namespace KvCacheGpu;
 
-/// <summary>An imported file on its way into a cache: appended step by step, as if the model had computed it.</summary>
-internal sealed class FileImport(KvCache cache, ImportedCache found, string importer)
+/// <summary>Sequences that something else has computed, on their way into a cache: they are appended step by step, as if the model had computed them.</summary>
+internal sealed class SequenceImport(KvCache cache, ImportedCache found, string importer)
 {
     private readonly List<KvSequence> _sequences = [];
 

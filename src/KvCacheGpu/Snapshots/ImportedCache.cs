@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>What an <see cref="ISnapshotImporter"/> found in a file.</summary>
+/// <summary>Sequences that something else has computed, for <see cref="KvCache.ImportAsync"/>. Keys and values are asked for layer by layer.</summary>
 public sealed record ImportedCache
 {
     /// <summary>What the keys and values are of, or null where the file does not say.</summary>

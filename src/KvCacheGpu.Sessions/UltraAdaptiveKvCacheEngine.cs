@@ -91,7 +91,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisp
         KvGeometry g = Cache.Geometry;
         while (sequence.Length < samples)
         {
-            int tokens = Math.Min(samples - sequence.Length, Cache.Settings.MaxBatchTokens);
+            int tokens = Math.Min(samples - sequence.Length, Cache.Options.MaxBatchTokens);
             if (!sequence.TryBegin(new int[tokens], out KvStep? step))
             {
                 break;

@@ -81,7 +81,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine
             if (Find(session) is null)
             {
                 // What is refused in the end shall not have taken a sequence from others meanwhile.
-                FiniteCheck.ThrowIfRefused(Cache.Tier.Shape, keys, values, tokens);
+                Cache.ThrowIfRefused(keys, values, tokens);
             }
 
             EngineSession found = FindOrCreate(key, session.Tenant, tokens);

@@ -45,7 +45,7 @@ public sealed partial class KvCacheConfig
             ("num_heads", !ownShape || Model.NumHeads >= 1, "at least 1", Model.NumHeads),
             ("head_dim", !ownShape || Model.HeadDim is >= KvGeometry.MinWidth and <= KvGeometry.MaxWidth, $"{KvGeometry.MinWidth}..{KvGeometry.MaxWidth}", Model.HeadDim),
             ("block_size", !ownShape || (Model.BlockSize is >= 16 and <= 256 && BitOperations.IsPow2(Model.BlockSize)), "a power of two of 16..256", Model.BlockSize),
-            ("max_tokens", MaxTokens is >= 1 and <= TableMap.MaxPageIndex, $"1..{TableMap.MaxPageIndex}", MaxTokens),
+            ("max_tokens", MaxTokens >= 1, "at least 1", MaxTokens),
             ("cache_strategy", Enum.IsDefined(CacheStrategy), Names<KvCacheStrategy>(), CacheStrategy),
             ("cache_mode", Enum.IsDefined(CacheMode), Names<KvCacheMode>(), CacheMode),
             ("cache_mode", CacheMode != KvCacheMode.Training, "another mode: a KV cache keeps no gradients", "training"),

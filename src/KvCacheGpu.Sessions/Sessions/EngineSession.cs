@@ -1,3 +1,4 @@
+using System.Buffers;
 using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
@@ -69,11 +70,11 @@ internal sealed class EngineSession : IDisposable
     public void Append(ReadOnlySpan<int> positions, ReadOnlySpan<float> keys, ReadOnlySpan<float> values, ReadOnlySpan<float> queries, Span<float> output)
     {
         // A position is no token id: those the engine is never told.
-        using var ids = new Pooled<int>(positions.Length);
-        ids.Span.Fill(-1);
+        int[] ids = ArrayPool<int>.Shared.Rent(positions.Length);
+        ids.AsSpan().Fill(-1);
         try
         {
-            using KvStep step = Sequence.Begin(ids.Span);
+            using KvStep step = Sequence.Begin(ids.AsSpan(0, positions.Length));
             for (int layer = 0; layer < _geometry.Layers; layer++)
             {
                 step.Append(layer, OfLayer(keys, layer), OfLayer(values, layer));
@@ -87,6 +88,8 @@ internal sealed class EngineSession : IDisposable
         }
         finally
         {
+            ArrayPool<int>.Shared.Return(ids);
+
             // A policy that throws does so when the tokens are there.
             foreach (int position in positions[..(Sequence.Length - _positions.Count)])
             {

@@ -128,8 +128,7 @@ internal static class KeyMapping
 
         return
         [
-            .. new[] { Rungs[0], Rungs[2], Rungs[4] }.Where(rung => Takes(geometry, rung)
-                && KvCacheGpu.Ladder.Allows(new PageLayout(geometry, formats.Key, formats.Value), new PageLayout(geometry, rung.Key, rung.Value), default)),
+            .. new[] { Rungs[0], Rungs[2], Rungs[4] }.Where(rung => Takes(geometry, rung) && formats.MayBecome(rung)),
         ];
     }
 

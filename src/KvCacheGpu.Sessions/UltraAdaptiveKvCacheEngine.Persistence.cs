@@ -21,7 +21,6 @@ public sealed partial class UltraAdaptiveKvCacheEngine
         KvSessionKey key = KeyOf(session);
         EngineSession found = Find(session) ?? throw new ArgumentException($"expected a session, got '{session}', which is none", nameof(session));
         SnapshotName whole = new(name, key.Tenant);
-        whole.Check();
         return Task.Run(
             () =>
             {
@@ -29,7 +28,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine
                 {
                     found.Sequence.Name = key.Id;
                     found.NotePositions();
-                    return Cache.Save(store, whole, [found.Sequence], null, cancellationToken);
+                    return Cache.SaveAsync(store, whole, [found.Sequence], null, cancellationToken).GetAwaiter().GetResult();
                 }
             },
             cancellationToken);
@@ -60,7 +59,7 @@ public sealed partial class UltraAdaptiveKvCacheEngine
         catch (KvSnapshotNotFoundException) when (Path.GetFileName(name) == name && File.Exists(Path.Combine(store.StorePath, name)))
         {
             string path = Path.Combine(store.StorePath, name);
-            restored = await Cache.LoadFileForAsync(key.Tenant, path, Importers, StoreOptions(), cancellationToken).ConfigureAwait(false);
+            restored = await Cache.LoadFileAsync(path, Importers, StoreOptions(), null, key.Tenant, cancellationToken).ConfigureAwait(false);
         }
 
         Adopt(restored, key, session.Tenant);
