@@ -7,41 +7,43 @@ public sealed class KvBatch : IDisposable
 {
     private readonly KvCache _cache;
     private readonly KvSequence[] _sequences;
+    private readonly SequenceState[] _states;
     private readonly KvStep _step;
     private volatile bool _disposed;
 
     internal KvBatch(KvCache cache, KvSequence[] sequences)
     {
         (_cache, _sequences) = (cache, sequences);
-        _step = new KvStep(cache, sequences);
+        _states = Array.ConvertAll(sequences, sequence => sequence.State);
+        _step = new KvStep(cache, _states);
     }
 
     /// <summary>The sequences, in the order of their tokens in a step.</summary>
     public IReadOnlyList<KvSequence> Sequences => _sequences;
 
-    /// <summary>Whether a step could begin now, as far as memory goes. False where a sequence has 0 tokens.</summary>
+    /// <summary>Returns true if a step could begin now, as far as memory goes. False if a sequence has 0 tokens.</summary>
     /// <param name="tokensPerSequence">Tokens of each sequence.</param>
     /// <exception cref="ArgumentException">Not one count per sequence.</exception>
     /// <exception cref="KvConcurrencyException">E006: one of the sequences is in use.</exception>
     public bool CanAppend(ReadOnlySpan<int> tokensPerSequence)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
-        KvStep.ThrowIfNotOneEach(tokensPerSequence.Length, _sequences.Length);
+        StepTransaction.ThrowIfNotOneEach(tokensPerSequence.Length, _states.Length);
         int entered = 0;
         try
         {
-            for (; entered < _sequences.Length; entered++)
+            for (; entered < _states.Length; entered++)
             {
-                _sequences[entered].EnterCall();
+                _states[entered].Gate.EnterCall();
             }
 
-            return _cache.CanAppend(_sequences, tokensPerSequence);
+            return StepTransaction.CouldOpen(_cache.State, _cache.Pressure, _states, tokensPerSequence);
         }
         finally
         {
-            foreach (KvSequence sequence in _sequences.AsSpan(0, entered))
+            foreach (SequenceState sequence in _states.AsSpan(0, entered))
             {
-                sequence.LeaveHeld();
+                sequence.Gate.Leave();
             }
         }
     }
@@ -50,16 +52,16 @@ public sealed class KvBatch : IDisposable
     /// <param name="tokenIds">Ids of the tokens, the first sequence's first; <see cref="KvCacheOptions.MaxBatchTokens"/> at most.</param>
     /// <param name="tokensPerSequence">Tokens of each sequence, at least 1 each.</param>
     /// <returns>The step; the same object each time, valid until it is committed or disposed.</returns>
-    /// <exception cref="KvOutOfMemoryException">E001: no room for all, also after the policy dropped what it may; the tokens have changed no sequence.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: no room for all, also after the policy evicted what it may; the tokens have changed no sequence.</exception>
     /// <exception cref="KvConcurrencyException">E006: one of the sequences is in use.</exception>
     /// <exception cref="ArgumentException">The counts do not fit the sequences or the ids, or are too many for one step.</exception>
     public KvStep Begin(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence)
     {
-        _ = Open(tokenIds, tokensPerSequence, mayRefuse: false);
+        Open(tokenIds, tokensPerSequence, mayRefuse: false);
         return _step;
     }
 
-    /// <summary>Begins a step where there is room for it. See <see cref="Begin"/>.</summary>
+    /// <summary>Begins a step if there is room for it. See <see cref="Begin"/>.</summary>
     /// <returns>False where <see cref="Begin"/> would throw <see cref="KvOutOfMemoryException"/>.</returns>
     public bool TryBegin(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, [NotNullWhen(true)] out KvStep? step)
     {
@@ -73,7 +75,7 @@ public sealed class KvBatch : IDisposable
     /// <exception cref="KvConcurrencyException">E006: called from inside of a call on the step, as a policy could; nothing was disposed.</exception>
     public void Dispose()
     {
-        _step.ThrowIfInside();
+        _step.Transaction.ThrowIfInside();
         _disposed = true;
         _step.Dispose();
     }
@@ -81,7 +83,7 @@ public sealed class KvBatch : IDisposable
     private bool Open(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, bool mayRefuse)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
-        bool isOpen = _step.Open(tokenIds, tokensPerSequence, mayRefuse);
+        bool isOpen = _step.Transaction.Open(tokenIds, tokensPerSequence, mayRefuse);
         if (_disposed)
         {
             // Disposed while it opened: nobody would end it.

@@ -6,79 +6,51 @@ namespace KvCacheGpu;
 /// The keys and values of many sequences on one device, in pages. Makes sequences; owns the arena that their pages lie in.
 /// </summary>
 /// <remarks>
-/// Members may be called from any thread, also beside <see cref="Dispose"/>; what reads or changes sequences or pages throws
+/// Members may be called from any thread, also beside <see cref="Dispose"/>; those that read or change sequences or pages throw
 /// <see cref="ObjectDisposedException"/> after it.
 /// </remarks>
-public sealed partial class KvCache : IDisposable, IAsyncDisposable
+public sealed class KvCache : IDisposable, IAsyncDisposable
 {
-    private readonly KvSequence?[] _sequences;
-    private readonly Stack<StepMemory> _idleSteps = new();
-    private readonly BudgetPlan _plan;
-    private readonly MemoryLedger _ledger;
-    private readonly PageScrub _scrub;
-    private readonly long _stepBytes;
-    private readonly long _slabBytesOfBudget = long.MaxValue;
-    private readonly string? _layerFormats;
-    private long _budget;
-    private volatile bool _disposed;
     private bool _givenBack;
 
-    internal KvCache(KvGeometry geometry, KvCacheOptions? config, TierFactory createTier, AllocationObserver? observer = null, KvDeviceInfo? device = null)
+    /// <summary>Makes a cache and reserves its memory on the device of the options.</summary>
+    /// <param name="geometry">The model's shape.</param>
+    /// <param name="options">Options; null takes the defaults.</param>
+    /// <exception cref="KvConfigurationException">E003: a setting is out of range, does not fit the geometry, or the budget is below the minimum that it names.</exception>
+    /// <exception cref="KvUnsupportedException">E009: this machine has no such device, or it cannot run the kernels.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: the device does not have the memory.</exception>
+    public KvCache(KvGeometry geometry, KvCacheOptions? options = null)
+        : this(geometry, options ?? new KvCacheOptions(), CacheCreation.DeviceOf(options ?? new KvCacheOptions()))
+    {
+    }
+
+    internal KvCache(KvGeometry geometry, KvCacheOptions? options, TierFactory createTier, AllocationObserver? observer = null, KvDeviceInfo? device = null)
     {
         ArgumentNullException.ThrowIfNull(geometry);
-        Settings = (config ?? new KvCacheOptions()).Copy();
-        (Geometry, Device) = (geometry, device ?? KvDevice.Resolve("cpu"));
-        Classes = Settings.ClassesFor(geometry);
-        KernelShape shape = Classes.Shape;
-        _plan = new BudgetPlan(Classes, Settings, Settings.BudgetFor(geometry) is null ? 0 : TierBytes(Settings, shape, createTier));
-        _layerFormats = Settings.LayerFormatsText(geometry);
-        _sequences = new KvSequence?[Settings.MaxSequences];
-        _ledger = new MemoryLedger(observer);
-        int slabs;
-        if (_plan.Configured is { } budget)
-        {
-            slabs = _plan.SlabsWithin(budget);
-            _slabBytesOfBudget = _plan.SlabBytesWithin(budget);
-        }
-        else
-        {
-            slabs = _plan.Addressable(_plan.SlabsForMaxTokens());
-        }
+        (State, Pressure) = CacheCreation.Create(
+            geometry, (options ?? new KvCacheOptions()).Copy(), createTier, observer, device ?? KvDevice.Resolve("cpu"));
+        Life = new SequenceLife(State, Pressure?.Evictor);
+    }
 
-        try
-        {
-            Tier = createTier(shape, _plan.Map.Bytes + (slabs * _plan.Slabs.Bytes), _ledger.Add);
-        }
-        catch (OutOfMemoryException e)
-        {
-            throw new KvOutOfMemoryException("arena", $"{_plan.Map.Bytes + (slabs * _plan.Slabs.Bytes)} bytes of device memory", "less", e);
-        }
-
-        try
-        {
-            _ledger.Add(AllocationKind.Bookkeeping, _plan.Map.Bytes);
-            Pool = new PagePool(_plan.Slabs, _plan.Map.FirstPageUnit, slabs, _ledger);
-            Eviction = Settings.Policy is { } policy ? new EvictionPlan(this, policy, _ledger) : null;
-            _scrub = new PageScrub(Tier, DeviceGate, Pool, Settings.PoisonPages);
-            Prefixes = Settings.PrefixReuse ? new PrefixPages(_plan.Blocks(slabs), shape, Pool, _ledger, Settings.PrefixEvents, Classes.IsExact) : null;
-            long before = _ledger.Live;
-            _idleSteps.Push(NewStepMemory());
-            _stepBytes = _ledger.Live - before;
-        }
-        catch
-        {
-            Eviction?.Dispose();
-            Prefixes?.Dispose();
-            Pool?.Dispose();
-            Tier.Dispose();
-            throw;
-        }
-
-        _budget = _plan.Configured ?? _plan.Unbudgeted(slabs, _ledger.Live);
+    private KvCache(KvGeometry geometry, KvCacheOptions options, KvDeviceInfo device)
+        : this(geometry, options, CacheCreation.TiersOn(device, geometry, options), null, device)
+    {
     }
 
     /// <summary>The model's shape.</summary>
-    public KvGeometry Geometry { get; }
+    public KvGeometry Geometry => State.Geometry;
+
+    /// <summary>The device that the cache lives on.</summary>
+    public KvDeviceInfo Device => State.Device;
+
+    /// <summary>The device's own name.</summary>
+    public string DeviceName => Device.Name;
+
+    /// <summary>The name of the kernels at work, as reports print it: "simd-512".</summary>
+    public string TierName => State.Tier.Name;
+
+    /// <summary>A copy of the options that the cache was made with; changing it has no effect.</summary>
+    public KvCacheOptions Options => State.Options.Copy();
 
     /// <summary>
     /// Part of the pages' share of a configured budget that a plan brings them down to, above 0 and at most 1. Begins as
@@ -87,47 +59,72 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
     /// <exception cref="ArgumentOutOfRangeException">Not above 0, or above 1.</exception>
     public double Watermark
     {
-        get => Settings.Watermark;
-        set => Settings.Watermark = value is > 0 and <= 1 ? value : throw new ArgumentOutOfRangeException(nameof(value), value, "expected above 0, at most 1");
+        get => State.Options.Watermark;
+        set => State.Options.Watermark = value is > 0 and <= 1 ? value : throw new ArgumentOutOfRangeException(nameof(value), value, "expected above 0, at most 1");
     }
 
-    /// <summary>A copy of what the cache was made with; changing it has no effect.</summary>
-    public KvCacheOptions Options => Settings.Copy();
-
-    /// <summary>The name of the kernels at work, as reports print it: "simd-512".</summary>
-    public string TierName => Tier.Name;
-
     /// <summary>Bytes of the arena, reserved when the cache was made: tables and page slots.</summary>
-    public long ReservedBytes => _ledger.Reserved;
+    public long ReservedBytes => State.Ledger.Reserved;
 
     /// <summary>
     /// Bytes in use: live pages, tables, bookkeeping and the working memory of steps. Never above <see cref="BudgetBytes"/>. With
     /// <see cref="KvCacheOptions.PrefixReuse"/>, pages that no sequence holds any longer count until their slots are needed; see <see cref="CachedBytes"/>.
     /// </summary>
-    public long AllocatedBytes => _ledger.Live;
+    public long AllocatedBytes => State.Ledger.Live;
 
     /// <summary>
-    /// What <see cref="AllocatedBytes"/> may reach. Without a configured budget, all pages in use; steps at once beyond the first then
+    /// Bytes that <see cref="AllocatedBytes"/> may reach. Without a configured budget, all pages in use; steps at once beyond the first then
     /// add their working memory.
     /// </summary>
-    public long BudgetBytes => Interlocked.Read(ref _budget);
+    public long BudgetBytes => State.Room.BudgetBytes;
 
-    internal KvCacheOptions Settings { get; }
+    /// <summary>
+    /// Bytes of pages that no sequence holds: resident for <see cref="KvSequence.Reuse"/> until their slots are needed, least recently used first.
+    /// Steps count them as free. Part of <see cref="AllocatedBytes"/>.
+    /// </summary>
+    public long CachedBytes
+    {
+        get
+        {
+            using (EnterLive())
+            {
+                return State.Pool.CachedBytes;
+            }
+        }
+    }
 
-    internal PageClasses Classes { get; }
+    internal CacheState State { get; }
 
-    internal KernelTier Tier { get; }
+    /// <summary>Evicts, in a cache with a policy; else null.</summary>
+    internal Pressure? Pressure { get; }
 
-    internal PagePool Pool { get; }
+    /// <summary>How sequences come and go.</summary>
+    internal SequenceLife Life { get; }
 
-    /// <summary>Signs of the keys' rotation.</summary>
-    internal float[] KeySigns => field ??= Rotation.Signs(Geometry.KeyWidth, Settings.RotationSeed);
+    /// <summary>Counts the bytes that a cache takes, without reserving its arena. Asks the device for the bytes that its kernels take beside it.</summary>
+    /// <param name="geometry">The model's shape.</param>
+    /// <param name="options">Options; null takes the defaults.</param>
+    /// <exception cref="KvConfigurationException">E003: as on creation; a budget below the minimum names it.</exception>
+    /// <exception cref="KvUnsupportedException">E009: this machine has no such device, or it cannot run the kernels.</exception>
+    public static KvCacheBytes BytesFor(KvGeometry geometry, KvCacheOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(geometry);
+        options ??= new KvCacheOptions();
+        return CacheCreation.BytesFor(geometry, options, CacheCreation.TiersOn(CacheCreation.DeviceOf(options), geometry, options));
+    }
 
-    /// <summary>What can be hit; null without prefix reuse.</summary>
-    internal PrefixPages? Prefixes { get; }
-
-    /// <summary>Held around reads and rewrites of pages outside of launches.</summary>
-    internal Lock DeviceGate { get; } = new();
+    /// <summary>Tells how the pages of a cache are laid out.</summary>
+    /// <param name="geometry">The model's shape.</param>
+    /// <param name="options">Options; null takes the defaults.</param>
+    /// <exception cref="KvConfigurationException">E003: a setting is out of range or does not fit the geometry.</exception>
+    public static KvLayouts LayoutsFor(KvGeometry geometry, KvCacheOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(geometry);
+        PageClasses classes = OptionsCheck.ClassesFor(options ?? new KvCacheOptions(), geometry);
+        return new KvLayouts(
+            classes.Shape.Classes[KernelShape.Open],
+            [.. Enumerable.Range(0, geometry.Layers).Select(layer => classes.Shape.Classes[classes.SealedIn(layer)])]);
+    }
 
     /// <summary>
     /// Looks through keys and values in host memory, before anything is done with them, for numbers that a step would refuse. It is for a host that
@@ -142,9 +139,9 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(tokens, 1);
         long vectors = (long)Geometry.Layers * tokens * Geometry.KvHeads;
-        ThrowIfShorter(keys.Length, vectors * Geometry.KeyWidth, nameof(keys));
-        ThrowIfShorter(values.Length, vectors * Geometry.ValueWidth, nameof(values));
-        FiniteCheck.ThrowIfRefused(Tier.Shape, keys[..(int)(vectors * Geometry.KeyWidth)], values[..(int)(vectors * Geometry.ValueWidth)], tokens);
+        Guard.ThrowIfShorter(keys.Length, vectors * Geometry.KeyWidth, nameof(keys));
+        Guard.ThrowIfShorter(values.Length, vectors * Geometry.ValueWidth, nameof(values));
+        FiniteCheck.ThrowIfRefused(State.Tier.Shape, keys[..(int)(vectors * Geometry.KeyWidth)], values[..(int)(vectors * Geometry.ValueWidth)], tokens);
     }
 
     /// <summary>Makes an empty sequence.</summary>
@@ -155,64 +152,14 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
     /// <param name="options">Whose it is, and what its prefixes are shared within.</param>
     /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheOptions.MaxSequences"/> live already, or no room for its bookkeeping.</exception>
     /// <exception cref="ArgumentException">Retention ranges overlap or are out of range.</exception>
-    public KvSequence CreateSequence(KvSequenceOptions options) => CreateSequence(options, isHeld: false);
-
-    /// <summary>The same; a held one is inside a call from its first moment on, so that no plan and no snapshot sees it half made.</summary>
-    internal KvSequence CreateSequence(KvSequenceOptions options, bool isHeld)
-    {
-        ArgumentNullException.ThrowIfNull(options);
-        RetentionMap? retention = options.Retention is null ? null : new RetentionMap(options.Retention);
-        BlockHash root = Prefixes is null ? default : NamespaceOf(options).ToHash();
-        lock (Pool.Gate)
-        {
-            ObjectDisposedException.ThrowIf(_disposed, this);
-            int slot = Array.IndexOf(_sequences, null);
-            if (slot < 0)
-            {
-                throw new KvOutOfMemoryException("sequence", $"at most {_sequences.Length} live", "one more");
-            }
-
-            long room = _budget - _ledger.Live + Pool.CachedBytes;
-            if (_plan.SequenceBytes() > room)
-            {
-                throw new Refusal("bookkeeping of a sequence", room, _plan.SequenceBytes(), "bytes").ToException();
-            }
-
-            MakeRoom(default, _plan.SequenceBytes());
-            PrefixChain? chain = null;
-            DeadTokens? dead = null;
-            SequenceScores? scores = null;
-            try
-            {
-                chain = Prefixes is null ? null : new PrefixChain(Prefixes, Tier.Shape, root, retention, _ledger);
-                dead = Settings.MergePages ? new DeadTokens(Tier.Shape, _ledger) : null;
-                scores = Settings.Policy is { } policy ? new SequenceScores(Tier, policy, Needs, slot, _ledger) : null;
-                var table = new PageTable(Tier, Classes, Pool, _scrub, slot, OwnerOf(options.Tenant))
-                {
-                    WritesSquares = Needs.Has(KvStatistics.Queries),
-                    Dead = dead,
-                };
-                _sequences[slot] = new KvSequence(this, options, table, chain, scores, isHeld);
-                _ledger.Add(AllocationKind.Bookkeeping, TokenIdBytes);
-                return _sequences[slot]!;
-            }
-            catch
-            {
-                // A policy's own code may have thrown.
-                chain?.Dispose();
-                dead?.Dispose();
-                scores?.Dispose();
-                throw;
-            }
-        }
-    }
+    public KvSequence CreateSequence(KvSequenceOptions options) => new(this, Life.Create(options, isHeld: false));
 
     /// <summary>Makes a batch of sequences that step together.</summary>
     /// <param name="sequences">Live sequences of this cache, each once; at least one.</param>
     /// <exception cref="ArgumentException">No sequence, one twice, or one of another cache.</exception>
     public KvBatch CreateBatch(params ReadOnlySpan<KvSequence> sequences)
     {
-        ObjectDisposedException.ThrowIf(_disposed, this);
+        ObjectDisposedException.ThrowIf(State.IsDisposed, this);
         if (sequences.IsEmpty)
         {
             throw new ArgumentException("expected at least 1 sequence, got 0", nameof(sequences));
@@ -220,13 +167,7 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
 
         for (int i = 0; i < sequences.Length; i++)
         {
-            ArgumentNullException.ThrowIfNull(sequences[i], nameof(sequences));
-            sequences[i].ThrowIfDisposed();
-            if (sequences[i].Cache != this)
-            {
-                throw new ArgumentException($"expected sequences of this cache, got one of another at {i}", nameof(sequences));
-            }
-
+            ThrowIfNotMine(sequences[i], nameof(sequences));
             if (sequences[..i].Contains(sequences[i]))
             {
                 throw new ArgumentException($"expected each sequence once, got one again at {i}", nameof(sequences));
@@ -236,14 +177,165 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
         return new KvBatch(this, sequences.ToArray());
     }
 
-    /// <summary>Counts live pages, those counted that only stay for prefix reuse.</summary>
+    /// <summary>Counts live pages, those that only stay for prefix reuse included.</summary>
     public KvPageCounts GetPageCounts()
     {
-        lock (Pool.Gate)
+        using (EnterLive())
         {
-            ObjectDisposedException.ThrowIf(_disposed, this);
-            return CountPages();
+            return PageCounting.Of(State.Pool, State.Classes);
         }
+    }
+
+    /// <summary>Takes what was stored and removed since the last call, oldest first; empty without <see cref="KvCacheOptions.PrefixEvents"/>.</summary>
+    public IReadOnlyList<PrefixEvent> TakePrefixEvents()
+    {
+        using (EnterLive())
+        {
+            return State.Prefixes?.Index.TakeEvents() ?? [];
+        }
+    }
+
+    /// <summary>Forgets every prefix and gives their pages back, as after a change of weights.</summary>
+    /// <returns>False, and nothing has changed, if a sequence or pin still holds one.</returns>
+    public bool TryClearPrefixes()
+    {
+        using (EnterLive())
+        {
+            return State.Prefixes?.Index.TryReset() ?? true;
+        }
+    }
+
+    /// <summary>Keeps the resident part of a prefix from being given up, as for a system prompt that must always be hit.</summary>
+    /// <param name="options">The namespace; retention is not looked at.</param>
+    /// <param name="ids">Token ids.</param>
+    /// <returns>The pin, of 0 tokens if nothing of the prefix is resident. Disposed with the cache at the latest.</returns>
+    /// <remarks>Pinned pages are not free for the asking: with too many, steps are refused.</remarks>
+    public KvPrefixPin PinPrefix(KvSequenceOptions options, ReadOnlySpan<int> ids)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        BlockHash root = Life.NamespaceOf(options).ToHash();
+        using (EnterLive())
+        {
+            int[] blocks = State.Prefixes?.Pin(root, ids) ?? [];
+            State.PinnedBlocks.Add(blocks);
+            return new KvPrefixPin(State, blocks, blocks.Length * Geometry.PageTokens);
+        }
+    }
+
+    /// <summary>
+    /// Saves sequences while they and others go on: tokens, pages bit for bit as they lie, scores, pins, segments, metadata. Once this returns,
+    /// the snapshot is there, power loss or not.
+    /// </summary>
+    /// <param name="store">Where to.</param>
+    /// <param name="name">
+    /// What it is called; what was saved under the name before becomes the generation before. Under a tenant's name only the tenant's sequences are saved;
+    /// one of no tenant is the host's own, and takes anyone's.
+    /// </param>
+    /// <param name="sequences">Which; null, the default, takes all that live, of the name's tenant if it names one. Each is saved as it is between two of its steps.</param>
+    /// <param name="progress">Told how many bytes are done.</param>
+    /// <param name="cancellationToken">Leaves all as it was.</param>
+    /// <remarks>
+    /// Waits for a step or call under way on each sequence: do not block on it while the same thread has a step open. Sealed pages are held until they
+    /// were written, so that dropping them meanwhile gives their bytes a little later; open ones are copied to host memory at once. A policy's own memory
+    /// (<see cref="KvPolicy.CreateState"/>), the queries that are expected, and <see cref="KvSequenceReading.PageMass"/> are not saved.
+    /// </remarks>
+    /// <exception cref="ArgumentException">A sequence of another cache, or of another tenant than the name's, or two of one name and tenant.</exception>
+    /// <exception cref="ObjectDisposedException">A named sequence, or the cache, was disposed before its pages were written.</exception>
+    /// <exception cref="KvPersistenceException">The disk refused (E005). What was there is there, unless the outcome is unknown.</exception>
+    /// <exception cref="KvStoreBusyException">Another process or store is writing (E006).</exception>
+    /// <exception cref="KvNewerVersionException">A later version of this library saved under this name (E007); it is untouched.</exception>
+    public Task<SnapshotInfo> SaveAsync(
+        SnapshotStore store,
+        SnapshotName name,
+        IReadOnlyCollection<KvSequence>? sequences = null,
+        IProgress<SnapshotProgress>? progress = null,
+        CancellationToken cancellationToken = default)
+    {
+        Check(store, name);
+        KvSequence[]? chosen = sequences?.ToArray();
+        foreach (KvSequence sequence in chosen ?? [])
+        {
+            ThrowIfNotMine(sequence, nameof(sequences));
+            if (name.Tenant is not null && sequence.Options.Tenant != name.Tenant)
+            {
+                string whose = sequence.Options.Tenant is { } other ? $"of tenant '{other}'" : "of no tenant";
+                throw new ArgumentException($"expected sequences of tenant '{name.Tenant}', whose the snapshot's name is, got one {whose}", nameof(sequences));
+            }
+        }
+
+        SequenceState[]? states = chosen is null ? null : Array.ConvertAll(chosen, sequence => sequence.State);
+        return Task.Run(() => SnapshotSaving.Save(State, store, name, states, progress, cancellationToken), cancellationToken);
+    }
+
+    /// <summary>
+    /// Loads sequences of a snapshot beside those that live. Verified whole first; refused, it leaves no trace. If formats, rotation or page
+    /// size differ, pages are written anew, and the result says so.
+    /// </summary>
+    /// <param name="store">Where from.</param>
+    /// <param name="name">What it is called.</param>
+    /// <param name="ids">Names of the sequences; null, the default, takes all.</param>
+    /// <param name="progress">Told how far it is.</param>
+    /// <param name="cancellationToken">Leaves all as it was.</param>
+    /// <returns>The sequences, and what of them is not as it was saved.</returns>
+    /// <remarks>
+    /// A budget that does not hold them all is up to the policy: it drops pages of the new sequences, never of those that live. The room that steps
+    /// leave free stays free, so that pages which demotions had filled to the brim want a larger budget. Prefixes are published again. On a cache that
+    /// has taken fewer steps, steps go on counting from the snapshot's. A policy that learns, as the adaptive one does, begins to weigh anew.
+    /// </remarks>
+    /// <exception cref="KvOutOfMemoryException">E001: the budget does not hold them, and no policy may drop enough.</exception>
+    /// <exception cref="KvSnapshotNotFoundException">There is no such snapshot, or sequence in it, or it is a tenant's and holds another's sequences (E002).</exception>
+    /// <exception cref="KvConfigurationException">It is of another model, or encrypted otherwise than the store is (E003).</exception>
+    /// <exception cref="KvCorruptionException">No generation is whole (E004).</exception>
+    /// <exception cref="KvNewerVersionException">A later version of this library saved it (E007); it is untouched.</exception>
+    /// <exception cref="KvUnsupportedException">Its pages cannot become pages of this cache (E009).</exception>
+    public Task<KvRestored> LoadAsync(
+        SnapshotStore store,
+        SnapshotName name,
+        IReadOnlyCollection<string>? ids = null,
+        IProgress<SnapshotProgress>? progress = null,
+        CancellationToken cancellationToken = default)
+    {
+        Check(store, name);
+        return Task.Run(() => KvRestored.Of(this, Loading(ids).Load(store, name, progress, cancellationToken)), cancellationToken);
+    }
+
+    /// <summary>Loads the snapshot that a file of a store belongs to, from whichever of its files; see <see cref="SnapshotStore.Recognises"/>.</summary>
+    /// <param name="path">The file; not a symbolic link.</param>
+    /// <param name="options">How its store is read: its key. The default value is null: as <see cref="SnapshotStore"/> has it.</param>
+    /// <param name="progress">Told how many bytes are done.</param>
+    /// <param name="cancellationToken">Leaves all as it was.</param>
+    /// <returns>The sequences, as <see cref="LoadAsync"/> gives them.</returns>
+    /// <exception cref="KvUnsupportedException">It is not a file of a snapshot, or no longer called as its store called it (E009).</exception>
+    /// <inheritdoc cref="LoadAsync" path="/exception"/>
+    public Task<KvRestored> LoadSnapshotFileAsync(
+        string path, SnapshotOptions? options = null, IProgress<SnapshotProgress>? progress = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        KvText.WellFormed(path, nameof(path));
+        ObjectDisposedException.ThrowIf(State.IsDisposed, this);
+        return Task.Run(() => KvRestored.Of(this, Loading(null).LoadFile(Path.GetFullPath(path), options, progress, cancellationToken)), cancellationToken);
+    }
+
+    /// <summary>
+    /// Appends sequences whose keys and values something else has computed, as if the model had: all of them, or none. A policy makes room as for any
+    /// other step.
+    /// </summary>
+    /// <param name="found">The sequences.</param>
+    /// <param name="importedBy">Who has read them; becomes <see cref="KvRestored.ImportedBy"/>.</param>
+    /// <param name="progress">Told how many tokens are done.</param>
+    /// <param name="cancellationToken">Leaves all as it was.</param>
+    /// <returns>The sequences, and what there is to say of them.</returns>
+    /// <exception cref="KvConfigurationException">They are of a model of another shape or name (E003).</exception>
+    /// <exception cref="KvCorruptionException">A sequence has no token, or ids for some of its tokens only (E004).</exception>
+    /// <exception cref="KvNonFiniteException">E004: a number that the page formats do not hold.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: the budget does not hold them.</exception>
+    public Task<KvRestored> ImportAsync(
+        ImportedCache found, string importedBy, IProgress<SnapshotProgress>? progress = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(found);
+        ArgumentException.ThrowIfNullOrEmpty(importedBy);
+        ObjectDisposedException.ThrowIf(State.IsDisposed, this);
+        return Task.Run(() => new SequenceImport(this, found, importedBy).Run(progress, cancellationToken), cancellationToken);
     }
 
     /// <summary>
@@ -255,46 +347,20 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
     /// </exception>
     public void Dispose()
     {
-        foreach (KvSequence? sequence in _sequences)
-        {
-            sequence?.ThrowIfInside();
-        }
-
-        lock (Pool.Gate)
+        Life.ThrowIfInsideAny();
+        using (State.Pool.Gate.Enter())
         {
             // From here on no sequence and no pin comes.
-            _disposed = true;
+            State.IsDisposed = true;
         }
 
-        DisposeSequences();
-        lock (Pool.Gate)
+        Life.DisposeAll();
+        using (State.Pool.Gate.Enter())
         {
-            if (_givenBack)
+            if (!_givenBack)
             {
-                return;
-            }
-
-            _givenBack = true;
-            foreach (KvPrefixPin pin in _pins)
-            {
-                Prefixes?.Unpin(pin.Blocks);
-            }
-
-            _pins.Clear();
-            foreach (StepMemory memory in _idleSteps)
-            {
-                memory.Dispose();
-            }
-
-            _idleSteps.Clear();
-            _ledger.Add(AllocationKind.Bookkeeping, -_plan.Map.Bytes);
-            Eviction?.Dispose();
-            Prefixes?.Dispose();
-            Pool.Dispose();
-            lock (DeviceGate)
-            {
-                // A snapshot may still read pages.
-                Tier.Dispose();
+                _givenBack = true;
+                CacheCreation.GiveBack(State, Pressure);
             }
         }
     }
@@ -306,37 +372,34 @@ public sealed partial class KvCache : IDisposable, IAsyncDisposable
         return ValueTask.CompletedTask;
     }
 
-    // Another thread may be disposing one as well: its place is empty once all is given back.
-    private void DisposeSequences()
+    private void Check(SnapshotStore store, SnapshotName name)
     {
-        var wait = default(SpinWait);
-        for (int slot = 0; slot < _sequences.Length;)
+        ArgumentNullException.ThrowIfNull(store);
+        ObjectDisposedException.ThrowIf(State.IsDisposed, this);
+        name.Check();
+    }
+
+    private void ThrowIfNotMine(KvSequence sequence, string name)
+    {
+        ArgumentNullException.ThrowIfNull(sequence, name);
+        sequence.ThrowIfDisposed();
+        if (sequence.Cache != this)
         {
-            if (Volatile.Read(ref _sequences[slot]) is { } sequence)
-            {
-                sequence.Dispose();
-                wait.SpinOnce();
-            }
-            else
-            {
-                slot++;
-            }
+            throw new ArgumentException("expected sequences of this cache, got one of another", name);
         }
     }
 
-    internal static void ThrowIfOutside(int index, int count, string name)
-    {
-        if ((uint)index >= (uint)count)
-        {
-            throw new ArgumentOutOfRangeException(name, index, $"expected 0..{count - 1}, got {index}");
-        }
-    }
+    private SnapshotLoading Loading(IReadOnlyCollection<string>? ids) => new(State, Life, Pressure?.Evictor, ids);
 
-    internal static void ThrowIfShorter(long length, long needed, string name)
+    private Gate.Scope EnterLive()
     {
-        if (length < needed)
+        Gate.Scope scope = State.Pool.Gate.Enter();
+        if (!State.IsDisposed)
         {
-            throw new ArgumentException($"{name}: expected at least {needed} elements, got {length}", name);
+            return scope;
         }
+
+        scope.Dispose();
+        throw new ObjectDisposedException(nameof(KvCache));
     }
 }

@@ -165,7 +165,7 @@ public sealed class KvCacheOptions
     public KvFormats FormatsOf(KvGeometry geometry, int layer)
     {
         ArgumentNullException.ThrowIfNull(geometry);
-        KvCache.ThrowIfOutside(layer, geometry.Layers, nameof(layer));
+        Guard.ThrowIfOutside(layer, geometry.Layers, nameof(layer));
         return FormatPlan.FormatsOf(this, geometry, layer);
     }
 

@@ -3,15 +3,24 @@ namespace KvCacheGpu;
 /// <summary>Keeps a resident prefix until it is disposed, whichever sequences come and go. Pins of the same prefix count.</summary>
 public sealed class KvPrefixPin : IDisposable
 {
-    private readonly KvCache _cache;
+    private readonly CacheState _cache;
+    private readonly int[] _blocks;
 
-    internal KvPrefixPin(KvCache cache, int[] blocks, int tokens) => (_cache, Blocks, Tokens) = (cache, blocks, tokens);
+    internal KvPrefixPin(CacheState cache, int[] blocks, int tokens) => (_cache, _blocks, Tokens) = (cache, blocks, tokens);
 
     /// <summary>Number of tokens that stay, in whole pages.</summary>
     public int Tokens { get; }
 
-    internal int[] Blocks { get; }
-
     /// <summary>Takes the pin back.</summary>
-    public void Dispose() => _cache.Unpin(this);
+    public void Dispose()
+    {
+        using (_cache.Pool.Gate.Enter())
+        {
+            // Not there: taken back before, or with the cache.
+            if (_cache.PinnedBlocks.Remove(_blocks))
+            {
+                _cache.Prefixes?.Unpin(_blocks);
+            }
+        }
+    }
 }

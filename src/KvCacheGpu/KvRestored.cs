@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>What was loaded into a cache, and how much of it is what was saved.</summary>
+/// <summary>The sequences that were loaded into a cache, and how much of them is as it was saved.</summary>
 public sealed record KvRestored
 {
     /// <summary>The snapshot; null where a foreign file was imported.</summary>
@@ -21,9 +21,19 @@ public sealed record KvRestored
     /// <summary>Entries that the cache's policy dropped so that the rest fits its budget.</summary>
     public long EvictedPages { get; init; }
 
-    /// <summary>What is not as it was saved, and why; empty where nothing differs.</summary>
+    /// <summary>Says what is not as it was saved, and why; empty if nothing differs.</summary>
     public IReadOnlyList<string> Notes { get; init; } = [];
 
-    /// <summary>Whether every sequence goes on exactly as it would have where it was saved.</summary>
+    /// <summary>True if every sequence goes on exactly as it would have where it was saved.</summary>
     public bool IsExact => ReencodedPages == 0 && EvictedPages == 0 && Notes.Count == 0;
+
+    internal static KvRestored Of(KvCache cache, RestoredSequences found) => new()
+    {
+        Snapshot = found.Snapshot,
+        Sequences = [.. found.Sequences.Select(state => new KvSequence(cache, state))],
+        ExactPages = found.ExactPages,
+        ReencodedPages = found.ReencodedPages,
+        EvictedPages = found.EvictedPages,
+        Notes = found.Notes,
+    };
 }

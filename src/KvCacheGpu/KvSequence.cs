@@ -1,4 +1,6 @@
 using System.Diagnostics.CodeAnalysis;
+using ILGPU;
+using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 
@@ -10,29 +12,17 @@ namespace KvCacheGpu;
 /// Every member but <see cref="Dispose"/> throws <see cref="ObjectDisposedException"/> after disposal; members that read or change pages
 /// throw <see cref="KvConcurrencyException"/> while a step is under way or another thread is inside.
 /// </remarks>
-public sealed partial class KvSequence : IDisposable
+public sealed class KvSequence : IDisposable
 {
-    // Managed, and never another sequence's: a span of it may be kept for longer than the sequence.
-    private readonly int[] _tokens;
-    private SequenceGate _gate;
-    private KvStep? _ownStep;
+    private KvStep? _step;
 
-    internal KvSequence(
-        KvCache cache, KvSequenceOptions options, PageTable table, PrefixChain? chain, SequenceScores? scores, bool isHeld)
-    {
-        (Cache, Options, Table, _chain, Scores) = (cache, options, table, chain, scores);
-        _tokens = new int[cache.Settings.MaxTokens];
-        LastStep = cache.Tick();
-        _attended = new LayerSet(cache.Geometry.Layers);
-        IsPublished = !isHeld;
-        if (isHeld)
-        {
-            _gate.EnterCall();
-        }
-    }
+    internal KvSequence(KvCache cache, SequenceState state) => (Cache, State) = (cache, state);
 
     /// <summary>The cache that the sequence lives in.</summary>
     public KvCache Cache { get; }
+
+    /// <summary>Whose the sequence is; forks inherit it.</summary>
+    public KvSequenceOptions Options => State.Options;
 
     /// <summary>Tokens, dropped ones counted; without those of a step that has not been committed.</summary>
     public int Length
@@ -40,7 +30,7 @@ public sealed partial class KvSequence : IDisposable
         get
         {
             ThrowIfDisposed();
-            return Table.Length;
+            return State.Length;
         }
     }
 
@@ -53,45 +43,199 @@ public sealed partial class KvSequence : IDisposable
         get
         {
             ThrowIfDisposed();
-            return _tokens.AsSpan(0, Table.Length);
+            return State.TokenIds;
         }
     }
 
-    internal PageTable Table { get; }
-
-    /// <summary>The step that holds the sequence, if one does.</summary>
-    internal KvStep? Step
+    /// <summary>Tokens that a policy dropped: the mean over layers and KV heads.</summary>
+    public double EvictedTokens
     {
-        get => Volatile.Read(ref field);
-        set => Volatile.Write(ref field, value);
+        get
+        {
+            using SequenceGate.Call call = State.Gate.EnterForCall();
+            return Reader.EvictedTokens();
+        }
     }
 
-    /// <summary>Whether a step of this many tokens could begin now, as far as memory goes. False for 0 tokens.</summary>
+    /// <summary>Bytes of the pages that the sequence lists; pages shared with forks count fully in each.</summary>
+    public long AllocatedBytes
+    {
+        get
+        {
+            using SequenceGate.Call call = State.Gate.EnterForCall();
+            return Cache.State.Pool.BytesOf(State.Table.ListedPages());
+        }
+    }
+
+    /// <summary>
+    /// The sequence's name in snapshots; with its tenant unique among those saved together. The default value is null: its place among them,
+    /// counted from 0, or the next number that none of them has for its name. Forks do not inherit it.
+    /// </summary>
+    /// <exception cref="ArgumentException">Longer than 64 KiB of UTF-8, or half of a surrogate pair in it, which UTF-8 cannot say.</exception>
+    public string? Name
+    {
+        get => State.Name;
+        set => State.Name = SnapshotLimits.Checked(value, nameof(Name));
+    }
+
+    /// <summary>
+    /// Metadata that snapshots keep for the host, copied when it is set: at most 900 pieces of 64 KiB of UTF-8 each. Keys that begin with "kvcache." are
+    /// the engine's. The default value is none. Forks do not inherit it.
+    /// </summary>
+    /// <exception cref="ArgumentException">Too many, or a key of the engine's.</exception>
+    public IReadOnlyDictionary<string, string> Metadata
+    {
+        get => State.Metadata;
+        set => State.Metadata = SequenceStanding.Checked(value);
+    }
+
+    /// <summary>
+    /// Positions by which the host knows the tokens, in the order of the tokens, as runs of (first position, tokens): [0, 5, 90, 1] are 0..4 and 90.
+    /// The cache does not use them; snapshots keep them. They read as of as many tokens as the sequence has: what was appended since goes on after the
+    /// largest position. The default value is empty: a token's position is its place. Null: restored from a snapshot of version 0.1, which did not
+    /// say. Forks inherit them.
+    /// </summary>
+    /// <exception cref="ArgumentException">Not runs, a position below 0 or above <see cref="int.MaxValue"/>, or one twice.</exception>
+    public IReadOnlyList<long>? PositionRuns
+    {
+        get => State.PositionRuns;
+        set => State.PositionRuns = value is null || TokenPositions.AreRuns([.. value])
+            ? value
+            : throw new ArgumentException("expected runs of positions of 0 or more, none of them twice", nameof(value));
+    }
+
+    internal SequenceState State { get; }
+
+    private SequenceReader Reader => new(Cache.State, State);
+
+    /// <summary>Returns true if a step of this many tokens could begin now, as far as memory goes. False for 0 tokens.</summary>
     public bool CanAppend(int tokens)
     {
-        using Call call = new(this);
-        return Cache.CanAppend([this], [tokens]);
+        using SequenceGate.Call call = State.Gate.EnterForCall();
+        return StepTransaction.CouldOpen(Cache.State, Cache.Pressure, [State], [tokens]);
     }
 
     /// <summary>Begins a step that appends tokens, and reserves all that it takes.</summary>
     /// <param name="tokenIds">Ids of the tokens, 1 to <see cref="KvCacheOptions.MaxBatchTokens"/> of them.</param>
     /// <returns>The step; the same object each time, valid until it is committed or disposed.</returns>
-    /// <exception cref="KvOutOfMemoryException">E001: no room, also after the policy dropped what it may; the tokens have changed nothing.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: no room, also after the policy evicted what it may; the tokens have changed nothing.</exception>
     /// <exception cref="ArgumentException">No tokens, or too many for one step.</exception>
     public KvStep Begin(ReadOnlySpan<int> tokenIds)
     {
         KvStep step = OwnStep();
-        step.Open(tokenIds, [tokenIds.Length], mayRefuse: false);
+        step.Transaction.Open(tokenIds, [tokenIds.Length], mayRefuse: false);
         return step;
     }
 
-    /// <summary>Begins a step where there is room for it. See <see cref="Begin"/>.</summary>
+    /// <summary>Begins a step if there is room for it. See <see cref="Begin"/>.</summary>
     /// <returns>False where <see cref="Begin"/> would throw <see cref="KvOutOfMemoryException"/>.</returns>
     public bool TryBegin(ReadOnlySpan<int> tokenIds, [NotNullWhen(true)] out KvStep? step)
     {
         KvStep own = OwnStep();
-        step = own.Open(tokenIds, [tokenIds.Length], mayRefuse: true) ? own : null;
+        step = own.Transaction.Open(tokenIds, [tokenIds.Length], mayRefuse: true) ? own : null;
         return step is not null;
+    }
+
+    /// <summary>
+    /// Attends to the tokens that a layer holds, and changes nothing that is stored: no token is appended, no page taken, dropped or moved. The queries
+    /// stand at the places of the last tokens, as in the step that appended these: the last query sees every resident token, the one before it all but
+    /// the last token, and so on. Tokens that a policy dropped are as if masked.
+    /// </summary>
+    /// <param name="layer">Layer.</param>
+    /// <param name="queries">
+    /// <c>[queries][query heads][key width]</c>; scaled by 1/sqrt(key width) inside. At least 1 query, at most <see cref="Length"/> and
+    /// <see cref="KvCacheOptions.MaxBatchTokens"/>.
+    /// </param>
+    /// <param name="output">Receives <c>[queries][query heads][value width]</c>.</param>
+    /// <param name="logSumExp">Receives the natural log-sum-exp of each <c>[query][query head]</c>; empty, the default, leaves it out.</param>
+    /// <param name="window">A query sees its own place and the <c>window - 1</c> positions before it. The default value is 0: all before it.</param>
+    /// <param name="counts">
+    /// True if the policy takes the last query for attention that the tokens received, as it takes that of a step's last token: then scores,
+    /// <see cref="KvSequenceReading.PageMass"/> and the place among least recently used sequences follow it. The default value is false: the call leaves no trace at all.
+    /// Set it where the call stands for a step of the model.
+    /// </param>
+    /// <remarks>
+    /// Takes working memory as a step does, and gives it back before it returns: it waits while other calls of Attend hold all that the budget has room
+    /// for. Allocates no managed memory.
+    /// </remarks>
+    /// <exception cref="ArgumentException">No such layer, too many queries or none, or a tensor or target of another shape.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: steps under way hold all the working memory that the budget has room for (<see cref="KvOutOfMemoryException.IsTransient"/>).</exception>
+    /// <exception cref="KvUnsupportedException">
+    /// E009: a device tensor where pages live in host memory; several queries that reach back to pages that a policy dropped or merged; a query that sees
+    /// no token any longer; a window over merged pages.
+    /// </exception>
+    public void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp = default, int window = 0, bool counts = false)
+    {
+        using SequenceGate.Call call = State.Gate.EnterForCall();
+        var reading = new AttentionRead(Cache.State, State, layer, queries, window, counts);
+        reading.ThrowIfShorter(output.Length, logSumExp.Length);
+        StepMemory memory = reading.Begin();
+        try
+        {
+            memory.Batch.Attend(layer, queries, output[..reading.OutputLength], logSumExp.IsEmpty ? default : logSumExp[..reading.Vectors], window);
+            reading.Count(memory, output);
+        }
+        catch (NotSupportedException e)
+        {
+            throw Unsupported(e);
+        }
+        finally
+        {
+            reading.End(memory);
+        }
+    }
+
+    /// <summary>The same with the output left on the device. See <see cref="Attend(int, KvTensor, Span{float}, Span{float}, int, bool)"/>.</summary>
+    public void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp = default, int window = 0, bool counts = false)
+    {
+        using SequenceGate.Call call = State.Gate.EnterForCall();
+        var reading = new AttentionRead(Cache.State, State, layer, queries, window, counts);
+        reading.ThrowIfShorter(output.Length, logSumExp.Length);
+        StepMemory memory = reading.Begin();
+        try
+        {
+            memory.Batch.Attend(layer, queries, output, logSumExp, window);
+            reading.Count(memory, default);
+        }
+        catch (NotSupportedException e)
+        {
+            throw Unsupported(e);
+        }
+        finally
+        {
+            reading.End(memory);
+        }
+    }
+
+    /// <summary>
+    /// Begins an empty sequence with the resident pages of the longest prefix that a sequence of the same tenant, adapter and salt computed.
+    /// The tokens are in the sequence as if they had been appended; the rest of the prompt is the caller's to append.
+    /// </summary>
+    /// <param name="promptIds">
+    /// Token ids of the prompt. The last one is never reused, so that there is one to compute; nor is anything from the first negative one on, which
+    /// names no token.
+    /// </param>
+    /// <returns>
+    /// Tokens now in the sequence: whole pages, and on sealed formats in full precision also the first tokens of the page that
+    /// continues like the prompt the longest. 0 without <see cref="KvCacheOptions.PrefixReuse"/>.
+    /// </returns>
+    /// <remarks>
+    /// Pages are shared by reference; one that is reused in part is copied by the step that writes on in it. Sealed pages can be reused, those
+    /// that a committed sequence is a page beyond. Reused tokens count as sealed: rolling back into them re-encodes compressed pages.
+    /// </remarks>
+    /// <exception cref="KvStepOrderException">E010: the sequence is not empty.</exception>
+    public int Reuse(ReadOnlySpan<int> promptIds)
+    {
+        using SequenceGate.Call call = State.Gate.EnterForCall();
+        if (State.Length > 0)
+        {
+            throw new KvStepOrderException("Reuse", "an empty sequence", $"{State.Length} tokens");
+        }
+
+        int unknown = promptIds.IndexOfAnyInRange(int.MinValue, -1);
+        promptIds = unknown < 0 ? promptIds : promptIds[..(unknown + 1)];
+        int most = Math.Min(promptIds.Length - 1, Cache.State.Options.MaxTokens);
+        return State.Chain is null || most <= 0 ? 0 : Cache.Life.Reuse(State, promptIds[..most]);
     }
 
     /// <summary>
@@ -100,30 +244,11 @@ public sealed partial class KvSequence : IDisposable
     /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheOptions.MaxSequences"/> live already.</exception>
     public KvSequence Fork()
     {
-        using Call call = new(this);
-
-        // Held until it is whole: a save of all that live must not meet it before.
-        KvSequence fork = Cache.CreateSequence(Options, isHeld: true);
-        try
-        {
-            _tokens.AsSpan(0, Table.Length).CopyTo(fork._tokens);
-            lock (Cache.Pool.Gate)
-            {
-                fork.Table.ShareWith(Table);
-                fork._chain?.ShareWith(_chain!);
-            }
-
-            fork.ShareStanding(this);
-        }
-        catch
-        {
-            fork.DisposeHeld();
-            throw;
-        }
-
-        fork.Publish();
-        fork.LeaveHeld();
-        return fork;
+        using SequenceGate.Call call = State.Gate.EnterForCall();
+        SequenceState fork = Cache.Life.Fork(State);
+        fork.IsPublished = true;
+        fork.Gate.Leave();
+        return new KvSequence(Cache, fork);
     }
 
     /// <summary>Takes tokens off the end.</summary>
@@ -136,25 +261,99 @@ public sealed partial class KvSequence : IDisposable
     /// </remarks>
     public KvTruncation Truncate(int length)
     {
-        using Call call = new(this);
+        using SequenceGate.Call call = State.Gate.EnterForCall();
         ArgumentOutOfRangeException.ThrowIfNegative(length);
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, Table.Length);
-        if (length == Table.Length)
-        {
-            return new KvTruncation(length, 0);
-        }
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, State.Length);
+        return length == State.Length ? new KvTruncation(length, 0) : Cache.Life.Cut(State, length);
+    }
 
-        int cut = Table.CuttableLength(length);
-        int reencoded = Table.ReencodedPagesAt(cut);
-        lock (Cache.Pool.Gate)
-        {
-            Table.CutTo(cut);
-            _chain?.CutTo(cut / Cache.Geometry.PageTokens);
-        }
+    /// <summary>
+    /// Puts other keys and values in the place of a token's, and leaves every other token as it is, bit for bit. All of it is checked first: refused, it
+    /// has changed nothing.
+    /// </summary>
+    /// <param name="position">The token, 0 to <see cref="Length"/> - 1.</param>
+    /// <param name="keys"><c>[layers][KV heads][key width]</c>.</param>
+    /// <param name="values"><c>[layers][KV heads][value width]</c>.</param>
+    /// <remarks>
+    /// An open page that no one shares is written in place. A shared page, and a sealed one in full precision, never changes: a copy takes its place in
+    /// this sequence alone. A page that was sealed into fewer bits holds its tokens by common scales, so that none can be replaced alone:
+    /// <see cref="Truncate"/> and appending anew is the way there.
+    /// </remarks>
+    /// <exception cref="ArgumentException">No such token, or a tensor of another length.</exception>
+    /// <exception cref="KvNonFiniteException">E004: a number that the page formats do not hold.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: no room for the copy of a page.</exception>
+    /// <exception cref="KvUnsupportedException">
+    /// E009: the token lies in a compressed page (the message names the first position from which tokens can be replaced), was dropped in some layer and
+    /// head, or lies in a merged page; or the cache reuses prefixes, which are known by their token ids alone.
+    /// </exception>
+    public void Replace(int position, ReadOnlySpan<float> keys, ReadOnlySpan<float> values)
+    {
+        using SequenceGate.Call call = State.Gate.EnterForCall();
+        new TokenReplacement(Cache.State, State, position, keys, values).Run();
+    }
 
-        CutStanding(cut);
-        _attended.Clear();
-        return new KvTruncation(cut, reencoded);
+    /// <summary>
+    /// Writes a sealed page anew in smaller formats and lists it in its own place; others that share the page keep it, and so does the prefix index
+    /// (<see cref="Reuse"/>).
+    /// </summary>
+    /// <param name="layer">Layer.</param>
+    /// <param name="head">KV head, counted from the first held here.</param>
+    /// <param name="page">Page index: first position / page tokens.</param>
+    /// <param name="formats">One of <see cref="KvCacheOptions.DemotionFormats"/>.</param>
+    /// <returns>False if the formats cannot hold the page (a number that is not finite, a scale beyond binary16): it stays as it is.</returns>
+    /// <remarks>
+    /// The ladder: full precision becomes anything smaller; I8 becomes T or V; these become fewer bits. Keys and values each
+    /// lose precision twice at most, being sealed counted; a part that is in the format already is copied as it is.
+    /// </remarks>
+    /// <exception cref="ArgumentException">No such layer, head or resident page; the page is still open; the layer does not allow the formats, or the ladder does not.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: no room for the new page; nothing has changed.</exception>
+    public bool Demote(int layer, int head, int page, KvFormats formats)
+    {
+        int row = RowOf(layer, head);
+        using SequenceGate.Call call = State.Gate.EnterForCall();
+        return new Demoter(Cache.State).Demote(State, row, page, formats) == PageOutcome.Written;
+    }
+
+    /// <summary>Keeps tokens from being dropped or demoted by the policy; whole pages stay with them. What was dropped before does not come back.</summary>
+    /// <param name="start">First position.</param>
+    /// <param name="length">Tokens, 0 or more.</param>
+    /// <remarks>Forks inherit pins. Too many of them leave the budget nothing to give: steps are then refused.</remarks>
+    /// <exception cref="ArgumentOutOfRangeException">Positions that the sequence does not have.</exception>
+    public void Pin(int start, int length)
+    {
+        using SequenceGate.Call call = State.Gate.EnterForCall();
+        ThrowIfNotHeld(start, length);
+        State.Pins.Add(start, start + length);
+    }
+
+    /// <summary>Gives tokens up to the policy again.</summary>
+    /// <param name="start">First position; pinned or not.</param>
+    /// <param name="length">Tokens, 0 or more.</param>
+    /// <exception cref="ArgumentOutOfRangeException">Positions that the sequence does not have.</exception>
+    public void Unpin(int start, int length)
+    {
+        using SequenceGate.Call call = State.Gate.EnterForCall();
+        ThrowIfNotHeld(start, length);
+        State.Pins.Remove(start, start + length);
+    }
+
+    /// <summary>
+    /// Says that a new segment begins with the next token: a prompt after the system prompt, a turn. Each keeps its share of the pages
+    /// (<see cref="KvPolicy.SegmentFloor"/>) while others can give. Forks inherit the marks.
+    /// </summary>
+    public void MarkSegment()
+    {
+        using SequenceGate.Call call = State.Gate.EnterForCall();
+        State.MarkSegment();
+    }
+
+    /// <summary>Counts the resident tokens of a layer and KV head.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">No such layer or head.</exception>
+    public int ResidentTokens(int layer, int head)
+    {
+        int row = RowOf(layer, head);
+        using SequenceGate.Call call = State.Gate.EnterForCall();
+        return State.Table.ResidentTokens(row);
     }
 
     /// <summary>
@@ -162,99 +361,30 @@ public sealed partial class KvSequence : IDisposable
     /// come later, of the step also, throw <see cref="ObjectDisposedException"/>.
     /// </summary>
     /// <exception cref="KvConcurrencyException">E006: called from inside of a call on the sequence, as a policy could; nothing was disposed.</exception>
-    public void Dispose()
-    {
-        ThrowIfInside();
-        var wait = default(SpinWait);
-        bool? isMine;
-        while ((isMine = _gate.TryEnterDisposal()) is null)
-        {
-            Step?.Dispose();
-            wait.SpinOnce();
-        }
+    public void Dispose() => Cache.Life.Dispose(State);
 
-        if (isMine.Value)
-        {
-            GiveBack();
-        }
+    internal void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(State.Gate.IsDisposed, this);
+
+    internal int RowOf(int layer, int head)
+    {
+        Guard.ThrowIfOutside(layer, Cache.Geometry.Layers, nameof(layer));
+        Guard.ThrowIfOutside(head, Cache.Geometry.KvHeads, nameof(head));
+        return (layer * Cache.Geometry.KvHeads) + head;
     }
 
-    /// <summary>Disposes a sequence that was made held and that nobody else has seen.</summary>
-    internal void DisposeHeld()
+    private void ThrowIfNotHeld(int start, int length)
     {
-        _gate.LeaveDisposed();
-        GiveBack();
-    }
-
-    /// <summary>Refuses to dispose what the calling thread is inside of.</summary>
-    internal void ThrowIfInside()
-    {
-        _gate.ThrowIfInside();
-        Step?.ThrowIfInside();
-    }
-
-    internal void EnterStep(KvStep step)
-    {
-        _gate.EnterStep();
-        Step = step;
-    }
-
-    internal void LeaveStep()
-    {
-        Step = null;
-        _gate.Leave();
-    }
-
-    internal void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(_gate.IsDisposed, this);
-
-    /// <summary>Enters for a call from outside, until <see cref="LeaveHeld"/>.</summary>
-    internal void EnterCall() => _gate.EnterCall();
-
-    /// <summary>Keeps the ids of a step beyond the sequence's end, where no one sees them before Commit.</summary>
-    internal void HoldTokens(ReadOnlySpan<int> tokenIds) => tokenIds.CopyTo(_tokens.AsSpan(Table.Length));
-
-    /// <summary>Says what the committed step attended to.</summary>
-    internal void Attended(LayerSet layers) => _attended.CopyFrom(layers);
-
-    /// <summary>Says that the tables' statistics are of a step that left no trace.</summary>
-    internal void ForgetAttended() => _attended.Clear();
-
-    // The place in the cache last: who finds it empty may free what sequences lie in. Whatever fails, nobody waits for it in vain.
-    private void GiveBack()
-    {
-        lock (Cache.Pool.Gate)
-        {
-            try
-            {
-                Table.CutTo(0);
-                _chain?.Dispose();
-                Table.Dead?.Dispose();
-                Scores?.Dispose();
-            }
-            finally
-            {
-                Cache.Forget(this);
-            }
-        }
+        ArgumentOutOfRangeException.ThrowIfNegative(start);
+        ArgumentOutOfRangeException.ThrowIfNegative(length);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan((long)start + length, State.Length, nameof(length));
     }
 
     private KvStep OwnStep()
     {
         ThrowIfDisposed();
-        return _ownStep ??= new KvStep(Cache, [this]);
+        return _step ??= new KvStep(Cache, [State]);
     }
 
-    /// <summary>One call that reads or changes pages: no step and no other thread meanwhile.</summary>
-    private readonly ref struct Call
-    {
-        private readonly KvSequence _sequence;
-
-        public Call(KvSequence sequence)
-        {
-            sequence._gate.EnterCall();
-            _sequence = sequence;
-        }
-
-        public void Dispose() => _sequence._gate.Leave();
-    }
+    private KvUnsupportedException Unsupported(NotSupportedException inner) =>
+        new($"Attend on {Cache.TierName}", "memory that the device reads", inner.Message, inner);
 }

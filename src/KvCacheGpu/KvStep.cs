@@ -11,27 +11,17 @@ namespace KvCacheGpu;
 /// Tensors hold the tokens of all sequences, the first sequence's first. Members but <see cref="Dispose"/> throw
 /// <see cref="ObjectDisposedException"/> once the step has ended and <see cref="KvConcurrencyException"/> while another thread is inside.
 /// </remarks>
-public sealed partial class KvStep : IDisposable
+public sealed class KvStep : IDisposable
 {
-    private readonly KvCache _cache;
-    private readonly KvSequence[] _sequences;
-    private readonly RaggedSequence[] _ragged;
-    private readonly LayerSet _attended;
-    private StepMemory? _memory;
-    private int _appended;
+    private readonly CacheState _cache;
 
-    // The thread that is inside, below 0 if it ends the step.
-    private int _inUse;
-
-    internal KvStep(KvCache cache, KvSequence[] sequences)
-    {
-        (_cache, _sequences) = (cache, sequences);
-        _ragged = new RaggedSequence[sequences.Length];
-        _attended = new LayerSet(cache.Geometry.Layers);
-    }
+    internal KvStep(KvCache cache, SequenceState[] sequences) =>
+        (_cache, Transaction) = (cache.State, new StepTransaction(cache.State, cache.Pressure, sequences));
 
     /// <summary>Tokens of the step, over all its sequences.</summary>
-    public int Tokens { get; private set; }
+    public int Tokens => Transaction.Tokens;
+
+    internal StepTransaction Transaction { get; }
 
     /// <summary>Writes a layer's keys and values into the open pages. Layers come in order, each once.</summary>
     /// <param name="layer">Layer, 0 first.</param>
@@ -42,13 +32,13 @@ public sealed partial class KvStep : IDisposable
     /// <exception cref="KvUnsupportedException">E009: a device tensor where pages live in host memory.</exception>
     public void Append(int layer, KvTensor keys, KvTensor values)
     {
-        using Call call = new(this);
+        using StepTransaction.Call call = Transaction.EnterForCall();
         KvGeometry geometry = _cache.Geometry;
-        KvCache.ThrowIfOutside(layer, geometry.Layers, nameof(layer));
-        if (layer != _appended)
+        Guard.ThrowIfOutside(layer, geometry.Layers, nameof(layer));
+        int next = Transaction.Appended;
+        if (layer != next)
         {
-            string expected = _appended < geometry.Layers ? $"layer {_appended}" : "Commit, all layers being there";
-            throw new KvStepOrderException("Append", expected, $"layer {layer}");
+            throw new KvStepOrderException("Append", next < geometry.Layers ? $"layer {next}" : "Commit, all layers being there", $"layer {layer}");
         }
 
         keys.ThrowIfNotShaped(Tokens, geometry.KvHeads, geometry.KeyWidth, nameof(keys));
@@ -62,7 +52,7 @@ public sealed partial class KvStep : IDisposable
             throw Unsupported("Append", e);
         }
 
-        _appended++;
+        Transaction.NoteAppended();
     }
 
     /// <summary>
@@ -79,105 +69,80 @@ public sealed partial class KvStep : IDisposable
     /// <exception cref="KvUnsupportedException">E009: a device tensor where pages live in host memory; a window over merged pages.</exception>
     public void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp = default, int window = 0)
     {
-        using Call call = new(this);
-        ArgumentOutOfRangeException.ThrowIfNegative(window);
-        ThrowIfNotAttendable(layer, queries, window);
-        int rows = Tokens * _cache.Geometry.QueryHeads;
-        KvCache.ThrowIfShorter(output.Length, (long)rows * _cache.Geometry.ValueWidth, nameof(output));
-        if (!logSumExp.IsEmpty)
-        {
-            KvCache.ThrowIfShorter(logSumExp.Length, rows, nameof(logSumExp));
-            logSumExp = logSumExp[..rows];
-        }
-
+        using StepTransaction.Call call = Transaction.EnterForCall();
+        int vectors = CheckAttend(layer, queries, output.Length, logSumExp.Length, window);
         try
         {
-            call.Memory.Batch.Attend(layer, queries, output[..(rows * _cache.Geometry.ValueWidth)], logSumExp, window);
-            SeeAttention(call.Memory, layer, queries, output);
+            call.Memory.Batch.Attend(
+                layer, queries, output[..(vectors * _cache.Geometry.ValueWidth)], logSumExp.IsEmpty ? logSumExp : logSumExp[..vectors], window);
+            Transaction.NoteAttended(call.Memory, layer, queries, output, window);
         }
         catch (NotSupportedException e)
         {
             throw Unsupported("Attend", e);
         }
-
-        Attended(layer, window);
     }
 
     /// <summary>The same with the output left on the device. See <see cref="Attend(int, KvTensor, Span{float}, Span{float}, int)"/>.</summary>
     public void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp = default, int window = 0)
     {
-        using Call call = new(this);
-        ArgumentOutOfRangeException.ThrowIfNegative(window);
-        ThrowIfNotAttendable(layer, queries, window);
-        int rows = Tokens * _cache.Geometry.QueryHeads;
-        KvCache.ThrowIfShorter(output.Length, (long)rows * _cache.Geometry.ValueWidth, nameof(output));
-        if (logSumExp.Length > 0)
-        {
-            KvCache.ThrowIfShorter(logSumExp.Length, rows, nameof(logSumExp));
-        }
-
+        using StepTransaction.Call call = Transaction.EnterForCall();
+        _ = CheckAttend(layer, queries, output.Length, logSumExp.Length, window);
         try
         {
             call.Memory.Batch.Attend(layer, queries, output, logSumExp, window);
-            SeeAttention(call.Memory, layer, queries, default);
+            Transaction.NoteAttended(call.Memory, layer, queries, default, window);
         }
         catch (NotSupportedException e)
         {
             throw Unsupported("Attend", e);
         }
-
-        Attended(layer, window);
     }
 
-    private void ThrowIfNotAttendable(int layer, KvTensor queries, int window)
+    /// <summary>Publishes the step: its tokens become part of the sequences; pages left a page behind are sealed; the policy evicts.</summary>
+    /// <exception cref="KvNonFiniteException">E004: keys or values were not finite; the step is rolled back and has ended.</exception>
+    /// <exception cref="KvStepOrderException">E010: layers are missing; the step goes on.</exception>
+    public void Commit()
+    {
+        using StepTransaction.Call call = Transaction.EnterForCall();
+        if (Transaction.Appended != _cache.Geometry.Layers)
+        {
+            throw new KvStepOrderException("Commit", $"{_cache.Geometry.Layers} layers appended", $"{Transaction.Appended}");
+        }
+
+        Transaction.Commit(call.Memory);
+    }
+
+    /// <summary>
+    /// Ends the step, after a call of another thread that is inside; if it was not committed, every sequence is as before it began. Calls that come
+    /// later throw <see cref="ObjectDisposedException"/>.
+    /// </summary>
+    /// <exception cref="KvConcurrencyException">E006: called from inside of a call on the step, as a policy could; the step goes on.</exception>
+    public void Dispose() => Transaction.Abandon();
+
+    private int CheckAttend(int layer, KvTensor queries, long output, long logSumExp, int window)
     {
         KvGeometry geometry = _cache.Geometry;
-        KvCache.ThrowIfOutside(layer, geometry.Layers, nameof(layer));
-        if (layer >= _appended)
+        ArgumentOutOfRangeException.ThrowIfNegative(window);
+        Guard.ThrowIfOutside(layer, geometry.Layers, nameof(layer));
+        int appended = Transaction.Appended;
+        if (layer >= appended)
         {
-            throw new KvStepOrderException(
-                "Attend", _appended == 0 ? "Append of layer 0 first" : $"a layer up to {_appended - 1}, as appended", $"layer {layer}");
+            throw new KvStepOrderException("Attend", appended == 0 ? "Append of layer 0 first" : $"a layer up to {appended - 1}, as appended", $"layer {layer}");
         }
 
         queries.ThrowIfNotShaped(Tokens, geometry.QueryHeads, geometry.KeyWidth, nameof(queries));
-        foreach (KvSequence sequence in _sequences)
+        Transaction.ThrowIfWindowOverMerged(layer, window);
+        int vectors = Tokens * geometry.QueryHeads;
+        Guard.ThrowIfShorter(output, (long)vectors * geometry.ValueWidth, nameof(output));
+        if (logSumExp > 0)
         {
-            sequence.ThrowIfWindowOverMerged(layer, window);
+            Guard.ThrowIfShorter(logSumExp, vectors, nameof(logSumExp));
         }
-    }
 
-    private void Attended(int layer, int window)
-    {
-        _attended.Add(layer);
-        if (window > 0)
-        {
-            _cache.NoteWindow(layer);
-        }
+        return vectors;
     }
 
     private KvUnsupportedException Unsupported(string what, NotSupportedException inner) =>
-        new($"{what} on {_cache.TierName}", "memory that the device reads", inner.Message, inner);
-
-    /// <summary>One call on a step that is under way: no other thread meanwhile.</summary>
-    private readonly ref struct Call
-    {
-        private readonly KvStep _step;
-
-        public Call(KvStep step)
-        {
-            step.Enter();
-            _step = step;
-            if (step._memory is null)
-            {
-                step.Leave();
-                throw new ObjectDisposedException(nameof(KvStep), "expected a step under way, got one that was committed or disposed");
-            }
-
-            Memory = step._memory;
-        }
-
-        public StepMemory Memory { get; }
-
-        public void Dispose() => _step.Leave();
-    }
+        new($"{what} on {_cache.Tier.Name}", "memory that the device reads", inner.Message, inner);
 }

@@ -15,9 +15,9 @@ internal sealed class SequenceImport(KvCache cache, ImportedCache found, string 
             long done = 0;
             foreach (ImportedSequence imported in found.Sequences)
             {
-                KvSequence sequence = cache.CreateSequence(OptionsOf(imported), isHeld: true);
+                var sequence = new KvSequence(cache, cache.Life.Create(OptionsOf(imported), isHeld: true));
                 _sequences.Add(sequence);
-                sequence.LeaveHeld();
+                sequence.State.Gate.Leave();
                 (sequence.Name, sequence.Metadata) = (imported.Id, imported.Metadata);
                 foreach (int tokens in Append(sequence, imported))
                 {
@@ -38,9 +38,9 @@ internal sealed class SequenceImport(KvCache cache, ImportedCache found, string 
         }
 
         // Now that all are whole: a save of all that live takes none before.
-        lock (cache.Pool.Gate)
+        using (cache.State.Pool.Gate.Enter())
         {
-            _sequences.ForEach(sequence => sequence.Publish());
+            _sequences.ForEach(sequence => sequence.State.IsPublished = true);
         }
 
         return new KvRestored { ImportedBy = importer, Sequences = _sequences, ReencodedPages = _sequences.Sum(Pages), Notes = [.. Notes()] };
@@ -48,7 +48,7 @@ internal sealed class SequenceImport(KvCache cache, ImportedCache found, string 
 
     private IEnumerable<int> Append(KvSequence sequence, ImportedSequence imported)
     {
-        int most = Math.Min(cache.Settings.MaxBatchTokens, imported.Tokens);
+        int most = Math.Min(cache.State.Options.MaxBatchTokens, imported.Tokens);
         float[] keys = new float[most * found.KvHeads * found.KeyWidth];
         float[] values = new float[most * found.KvHeads * found.ValueWidth];
         int[] ids = new int[most];
@@ -95,7 +95,7 @@ internal sealed class SequenceImport(KvCache cache, ImportedCache found, string 
         Require(found.KvHeads == here.KvHeads, "KV heads", here.KvHeads, found.KvHeads);
         Require(found.KeyWidth == here.KeyWidth, "key width", here.KeyWidth, found.KeyWidth);
         Require(found.ValueWidth == here.ValueWidth, "value width", here.ValueWidth, found.ValueWidth);
-        (string? own, string? other) = (cache.Settings.ModelFingerprint, found.ModelFingerprint);
+        (string? own, string? other) = (cache.State.Options.ModelFingerprint, found.ModelFingerprint);
         Require(own is null || other is null || own == other, "model fingerprint", own, other);
         foreach (ImportedSequence sequence in found.Sequences)
         {
@@ -115,7 +115,7 @@ internal sealed class SequenceImport(KvCache cache, ImportedCache found, string 
     private IEnumerable<string> Notes()
     {
         yield return $"a file that {importer} reads was appended anew";
-        if (found.ModelFingerprint is null || cache.Settings.ModelFingerprint is null)
+        if (found.ModelFingerprint is null || cache.State.Options.ModelFingerprint is null)
         {
             yield return "the model was not compared: one of both does not say what it is";
         }
@@ -131,7 +131,7 @@ internal sealed class SequenceImport(KvCache cache, ImportedCache found, string 
         }
     }
 
-    private static long Pages(KvSequence sequence) => Enumerable.Range(0, sequence.Table.Rows).Sum(row => (long)sequence.Table.Count(row));
+    private static long Pages(KvSequence sequence) => Enumerable.Range(0, sequence.State.Table.Rows).Sum(row => (long)sequence.State.Table.Count(row));
 
     private static void Require<T>(bool holds, string what, T expected, T actual)
     {

@@ -10,6 +10,48 @@ internal sealed class Demoter(CacheState cache)
 
     private readonly Compactor _compactor = new(cache.Pool, cache.Room, cache.Writer);
 
+    /// <summary>Demotes one page, after a check of all that it takes. The sequence is the caller's.</summary>
+    /// <exception cref="ArgumentException">No such resident page; it is still open; the layer does not allow the formats, or the ladder does not.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: no room for the new page; nothing has changed.</exception>
+    public PageOutcome Demote(SequenceState sequence, int row, int page, KvFormats formats)
+    {
+        PageTable table = sequence.Table;
+        (int layer, int head) = Math.DivRem(row, cache.Geometry.KvHeads);
+        int entry = table.EntryOf(row, page);
+        if (entry < 0)
+        {
+            throw new ArgumentOutOfRangeException(nameof(page), page, $"expected a resident page of layer {layer}, head {head}, got {page}");
+        }
+
+        int target = cache.Classes.TargetOf(formats);
+        if (target < 0 || !cache.Classes.MayBecome(layer, target))
+        {
+            throw new ArgumentException($"expected formats that {nameof(KvCacheOptions.DemotionFormats)} allow layer {layer}, got {formats}", nameof(formats));
+        }
+
+        if (!table.IsSealed(row, entry))
+        {
+            throw new ArgumentException($"expected a sealed page, got page {page}, which is open", nameof(page));
+        }
+
+        if (!table.MayDemote(row, entry, target))
+        {
+            KvFormats held = cache.Classes.FormatsOf(table.PageClass(row, entry));
+            throw new ArgumentException(
+                $"expected formats of fewer bits that the page's allow ({held}, encoded at most {Ladder.MostEncodings - 1} times), got {formats}", nameof(formats));
+        }
+
+        Span<PageOutcome> outcomes = stackalloc PageOutcome[1];
+        if (Demote(sequence, [new PageDemotion(row, page, target)], outcomes) == 0)
+        {
+            SlotCounts need = SlotCounts.Of(target, 1);
+            throw new Refusal(
+                "page to demote to", cache.Room.BudgetBytes - cache.Ledger.Live, cache.Pool.BytesOf(need), "bytes in slabs of their size").ToException();
+        }
+
+        return outcomes[0];
+    }
+
     /// <summary>Demotes pages, from the first on. The sequence is the caller's: between steps, or inside of Commit.</summary>
     /// <param name="sequence">The sequence.</param>
     /// <param name="pages">

@@ -3,7 +3,11 @@ using System.Runtime.InteropServices;
 namespace KvCacheGpu;
 
 /// <summary>The sequences that a snapshot became, and how much of them is what was saved. See <see cref="KvRestored"/>.</summary>
-internal sealed record RestoredSequences(IReadOnlyList<SequenceState> Sequences, long ExactPages, long ReencodedPages, long EvictedPages, IReadOnlyList<string> Notes);
+internal sealed record RestoredSequences(IReadOnlyList<SequenceState> Sequences, long ExactPages, long ReencodedPages, long EvictedPages, IReadOnlyList<string> Notes)
+{
+    /// <summary>The snapshot.</summary>
+    public SnapshotInfo? Snapshot { get; init; }
+}
 
 /// <summary>
 /// A snapshot on its way into a cache. Until <see cref="Complete"/> its pages are taken, but listed nowhere, and its sequences are held: no

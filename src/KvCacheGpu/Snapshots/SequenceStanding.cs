@@ -139,7 +139,7 @@ internal static class SequenceStanding
         Require(saved, PositionRunsOf(saved) is not { Length: > 0 } runs || TokenPositions.AreOf(runs, saved.Length), Positions);
     }
 
-    /// <summary><see cref="KvSequence.PositionRuns"/> as they were saved; null where a snapshot does not say.</summary>
+    /// <summary><see cref="SequenceState.PositionRuns"/> as they were saved; null where a snapshot does not say.</summary>
     public static long[]? PositionRunsOf(SnapshotSequence saved) => Read(saved, Positions) is [_, .. var runs] ? runs : null;
 
     /// <summary>A single number, 0 where there is none.</summary>

@@ -21,6 +21,7 @@ internal sealed class SequenceState
     private readonly int[] _tokenIds;
     private readonly List<int> _segments = [];
     private ISequenceHolder? _holder;
+    private IReadOnlyList<long>? _positionRuns = [];
 
     public SequenceState(KvSequenceOptions options, PageTable table, int maxTokens, int layers)
     {
@@ -63,10 +64,14 @@ internal sealed class SequenceState
     public IReadOnlyDictionary<string, string> Metadata { get; set; } = Nothing;
 
     /// <summary>
-    /// The positions by which an engine's session knows its tokens, as runs of (first, tokens). Empty, as of every new sequence: the tokens are known by
-    /// their places. Null: restored from a version that did not say.
+    /// The positions by which the host knows the tokens, as runs of (first, tokens), fitted to the tokens that there are. Empty, as of every new
+    /// sequence: a token's position is its place. Null: restored from a version that did not say.
     /// </summary>
-    public IReadOnlyList<long>? PositionRuns { get; set; } = [];
+    public IReadOnlyList<long>? PositionRuns
+    {
+        get => _positionRuns is { Count: > 0 } runs ? TokenPositions.Fit(runs, Length) : _positionRuns;
+        set => _positionRuns = value;
+    }
 
     /// <summary>The step that has the sequence, if one does.</summary>
     public ISequenceHolder? Holder
@@ -115,6 +120,6 @@ internal sealed class SequenceState
         other._tokenIds.AsSpan(0, other.Length).CopyTo(_tokenIds);
         Pins.CopyFrom(other.Pins);
         _segments.AddRange(other._segments);
-        PositionRuns = other.PositionRuns;
+        _positionRuns = other._positionRuns;
     }
 }

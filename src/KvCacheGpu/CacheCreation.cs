@@ -1,0 +1,162 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>Counts what a cache takes, and makes its state: the one place that knows every room.</summary>
+internal static class CacheCreation
+{
+    // Of the dense F16 bytes; scratch of threads beyond the first takes no more, whatever the budget, so that the least one is the same for all.
+    private const int PartOfScratch = 128;
+
+    /// <summary>The device that the options name.</summary>
+    /// <exception cref="KvConfigurationException">E003: no name.</exception>
+    /// <exception cref="KvUnsupportedException">E009: this machine has no such device, or it cannot run the kernels.</exception>
+    public static KvDeviceInfo DeviceOf(KvCacheOptions options) => string.IsNullOrWhiteSpace(options.Device)
+        ? throw new KvConfigurationException(nameof(KvCacheOptions.Device), "a device's name", $"'{options.Device}'")
+        : KvDevice.Resolve(options.Device);
+
+    /// <summary>Makes tiers on a device. Each thread of the host has scratch of its own: in a small cache all cores' would crowd out the pages.</summary>
+    public static TierFactory TiersOn(KvDeviceInfo device, KvGeometry geometry, KvCacheOptions options) => (shape, arenaBytes, observer) => KvDevice.CreateTier(
+        device, shape, arenaBytes, observer, SimdTier.ThreadsWithin(shape, options.MaxBatchTokens, geometry.DenseF16Bytes(options.MaxTokens) / PartOfScratch));
+
+    /// <summary>Counts the bytes of a cache, without reserving its arena.</summary>
+    /// <exception cref="KvConfigurationException">E003: an option is out of its range, or the budget is below the minimum, which it names.</exception>
+    public static KvCacheBytes BytesFor(KvGeometry geometry, KvCacheOptions options, TierFactory createTier)
+    {
+        PageClasses classes = OptionsCheck.ClassesFor(options, geometry);
+        var plan = new BudgetPlan(classes, options, BookkeepingOf(classes.Shape, options), TierBytes(options, classes.Shape, createTier));
+        int slabs = SlabsOf(plan);
+        long created = plan.CreatedBytes(slabs);
+        return new KvCacheBytes(
+            plan.Map.Bytes + (slabs * plan.Slabs.Bytes), created, plan.Configured ?? plan.Unbudgeted(slabs, created), plan.MinimumBytes);
+    }
+
+    /// <summary>Makes a cache: reserves its arena, and everything beside it.</summary>
+    /// <param name="geometry">The model's shape.</param>
+    /// <param name="options">Its options, the cache's own from now on.</param>
+    /// <param name="createTier">Makes its tier.</param>
+    /// <param name="observer">Told of every allocation and release, or null.</param>
+    /// <param name="device">The device that the tier runs on.</param>
+    /// <returns>The state, and the eviction of a cache with a policy.</returns>
+    public static (CacheState State, Pressure? Pressure) Create(
+        KvGeometry geometry, KvCacheOptions options, TierFactory createTier, AllocationObserver? observer, KvDeviceInfo device)
+    {
+        PageClasses classes = OptionsCheck.ClassesFor(options, geometry);
+        KernelShape shape = classes.Shape;
+        long tierBytes = options.BudgetFor(geometry) is null ? 0 : TierBytes(options, shape, createTier);
+        var plan = new BudgetPlan(classes, options, BookkeepingOf(shape, options), tierBytes);
+        int slabs = SlabsOf(plan);
+        var ledger = new MemoryLedger(observer);
+        long arenaBytes = plan.Map.Bytes + (slabs * plan.Slabs.Bytes);
+        KernelTier tier;
+        try
+        {
+            tier = createTier(shape, arenaBytes, ledger.Add);
+        }
+        catch (OutOfMemoryException e)
+        {
+            throw new KvOutOfMemoryException("arena", $"{arenaBytes} bytes of device memory", "less", e);
+        }
+
+        var made = new Stack<IDisposable>();
+        made.Push(tier);
+        try
+        {
+            return Fill(options, classes, plan, tier, ledger, slabs, device, made);
+        }
+        catch
+        {
+            while (made.TryPop(out IDisposable? part))
+            {
+                part.Dispose();
+            }
+
+            throw;
+        }
+    }
+
+    /// <summary>Gives the memory of a cache back, whose sequences are gone.</summary>
+    public static void GiveBack(CacheState cache, Pressure? pressure)
+    {
+        using (cache.Pool.Gate.Enter())
+        {
+            foreach (int[] blocks in cache.PinnedBlocks)
+            {
+                cache.Prefixes?.Unpin(blocks);
+            }
+
+            cache.PinnedBlocks.Clear();
+            cache.Room.Dispose();
+            cache.Ledger.Add(AllocationKind.Bookkeeping, -cache.Tier.Map.Bytes);
+            pressure?.Dispose();
+            cache.Prefixes?.Dispose();
+            cache.Pool.Dispose();
+            using (cache.DeviceGate.Enter())
+            {
+                // A snapshot may still read pages.
+                cache.Tier.Dispose();
+            }
+        }
+    }
+
+    private static (CacheState State, Pressure? Pressure) Fill(
+        KvCacheOptions options, PageClasses classes, BudgetPlan plan, KernelTier tier, MemoryLedger ledger, int slabs, KvDeviceInfo device, Stack<IDisposable> made)
+    {
+        KernelShape shape = classes.Shape;
+        ledger.Add(AllocationKind.Bookkeeping, plan.Map.Bytes);
+        var deviceGate = new Gate(GateOrder.Device);
+        var pool = new PagePool(plan.Slabs, plan.Map.FirstPageUnit, slabs, ledger);
+        made.Push(pool);
+        PrefixPages? prefixes = options.PrefixReuse ? new PrefixPages(plan.Blocks(slabs), shape, pool, ledger, options.PrefixEvents, classes.IsExact) : null;
+        if (prefixes is not null)
+        {
+            made.Push(prefixes);
+        }
+
+        var room = new Room(pool, plan, ledger, () => new StepMemory(tier, options.MostBatched, options.MaxBatchTokens, ledger), slabs)
+        {
+            GiveUpCached = prefixes is null ? null : () => prefixes.Index.Evict() > 0,
+        };
+        made.Push(room);
+        var state = new CacheState(options, classes)
+        {
+            Device = device,
+            Tier = tier,
+            Ledger = ledger,
+            Pool = pool,
+            Room = room,
+            Writer = new PageWriter(tier, deviceGate, new PageScrub(tier, deviceGate, pool, options.PoisonPages)) { WritesSquares = options.Needs.Has(KvStatistics.Queries) },
+            Reader = new PageReader(tier, deviceGate),
+            Prefixes = prefixes,
+            LayerFormats = FormatPlan.TextOf(options, shape.Geometry),
+            SequenceBytes = plan.SequenceBytes,
+            DeviceGate = deviceGate,
+        };
+        long? slabBytes = plan.Configured is { } budget ? plan.SlabBytesWithin(budget) : null;
+        return (state, options.Policy is { } policy ? new Pressure(state, policy, slabBytes) : null);
+    }
+
+    private static int SlabsOf(BudgetPlan plan) =>
+        plan.Configured is { } budget ? plan.SlabsWithin(budget) : plan.Addressable(plan.SlabsForMaxTokens());
+
+    private static Bookkeeping BookkeepingOf(KernelShape shape, KvCacheOptions options) => new()
+    {
+        Step = StepMemory.BookkeepingBytes(shape, options.MostBatched, options.MaxBatchTokens),
+        Sequence = ((long)options.MaxTokens * sizeof(int))
+            + (options.PrefixReuse ? PrefixChain.BookkeepingBytes(shape) : 0)
+            + SequenceScores.BookkeepingBytes(shape, options.Needs)
+            + (options.MergePages ? DeadTokens.BookkeepingBytes(shape) : 0),
+        Plan = options.Policy is null ? 0 : PlanMemory.BookkeepingBytes(shape, options.Needs),
+        BlockAtMost = options.PrefixReuse ? PrefixPages.MostBytesOfBlock(shape) : 0,
+        Blocks = blocks => options.PrefixReuse ? PrefixPages.BookkeepingBytes(blocks, shape) : 0,
+    };
+
+    // The bytes that a tier takes beside its arena are only known once it is there: a tier of tables alone tells.
+    private static long TierBytes(KvCacheOptions options, KernelShape shape, TierFactory createTier)
+    {
+        var probe = new MemoryLedger(null);
+        using KernelTier tier = createTier(shape, new TableMap(shape).Bytes, probe.Add);
+        using KernelBatch batch = tier.CreateBatch(options.MostBatched, options.MaxBatchTokens);
+        return probe.Live;
+    }
+}

@@ -1,0 +1,17 @@
+namespace KvCacheGpu;
+
+/// <summary>Saves sequences of a cache into a store.</summary>
+internal static class SnapshotSaving
+{
+    /// <summary>Captures the sequences, and writes them while they go on.</summary>
+    /// <exception cref="ArgumentException">Two sequences of one name and tenant.</exception>
+    public static SnapshotInfo Save(
+        CacheState cache, SnapshotStore store, SnapshotName name, SequenceState[]? sequences, IProgress<SnapshotProgress>? progress, CancellationToken cancel)
+    {
+        using CacheCapture capture = CacheCapture.Of(cache, sequences, name.Tenant, cancel);
+        SnapshotContent content = capture.Content;
+        return ContentCheck.FirstFlaw(content) is { } flaw
+            ? throw new ArgumentException($"expected {flaw}", nameof(sequences))
+            : store.Save(name, content, capture.Read, null, progress, cancel);
+    }
+}
