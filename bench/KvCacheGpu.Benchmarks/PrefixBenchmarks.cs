@@ -42,14 +42,14 @@ public class PrefixBenchmarks
         _half = _prompt.Fork();
         _half.Truncate(Tokens / 2);
         _other = _cache.CreateSequence();
-        _pages = new PrefixPages((Tokens / Page) + 2, _cache.Tier.Shape, _cache.Pool, new MemoryLedger(null), events: false);
+        _pages = new PrefixPages((Tokens / Page) + 2, _cache.State.Tier.Shape, _cache.State.Pool, new MemoryLedger(null), events: false);
     }
 
     [GlobalSetup(Target = nameof(LookUp))]
     public void FillAndPublish()
     {
         Fill();
-        Chain().Publish(_ids, _prompt!.Table);
+        Chain().Publish(_ids, _prompt!.State.Table);
         _reader = Chain();
     }
 
@@ -64,8 +64,8 @@ public class PrefixBenchmarks
     [Benchmark]
     public int LookUp()
     {
-        int tokens = _reader!.Reuse(_ids.AsSpan(0, Tokens - 1), _other!.Table);
-        _other.Table.CutTo(0);
+        int tokens = _reader!.Reuse(_ids.AsSpan(0, Tokens - 1), _other!.State.Table);
+        _other.State.Table.CutTo(0);
         _reader.CutTo(0);
         return tokens;
     }
@@ -75,7 +75,7 @@ public class PrefixBenchmarks
     public void Publish()
     {
         using PrefixChain chain = Chain();
-        chain.Publish(_ids, _prompt!.Table);
+        chain.Publish(_ids, _prompt!.State.Table);
         chain.CutTo(0);
         _pages!.Index.TryReset();
     }

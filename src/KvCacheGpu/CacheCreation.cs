@@ -139,7 +139,8 @@ internal static class CacheCreation
     private static int SlabsOf(BudgetPlan plan) =>
         plan.Configured is { } budget ? plan.SlabsWithin(budget) : plan.Addressable(plan.SlabsForMaxTokens());
 
-    private static Bookkeeping BookkeepingOf(KernelShape shape, KvCacheOptions options) => new()
+    /// <summary>Counts the bookkeeping of the rooms above the memory.</summary>
+    public static Bookkeeping BookkeepingOf(KernelShape shape, KvCacheOptions options) => new()
     {
         Step = StepMemory.BookkeepingBytes(shape, options.MostBatched, options.MaxBatchTokens),
         Sequence = ((long)options.MaxTokens * sizeof(int))

@@ -123,18 +123,18 @@ public class AttendTests
         Ask(sequence, 1, [6, 700]);
         Ask(sequence, 1, [700], window: 2);
         Assert.Equal(before, Trace(sequence));
-        Assert.True(sequence.LastStep < other.LastStep);
+        Assert.True(sequence.State.LastStep < other.State.LastStep);
 
-        long samples = sequence.Scores!.Samples;
+        long samples = sequence.State.Scores!.Samples;
         foreach (int round in (int[])[1, 2])
         {
             Ask(sequence, 0, [700], counts: true);
             Ask(sequence, 1, [700], counts: true);
-            Assert.Equal(samples + round, sequence.Scores.Samples);
+            Assert.Equal(samples + round, sequence.State.Scores.Samples);
         }
 
         Assert.NotEqual(before, Trace(sequence));
-        Assert.True(sequence.LastStep > other.LastStep);
+        Assert.True(sequence.State.LastStep > other.State.LastStep);
         float[] mass = new float[4];
         Assert.Equal(4, sequence.PageMass(0, 3, mass));
         Assert.Equal(1, mass.Sum(), 1e-5);
@@ -288,13 +288,13 @@ public class AttendTests
 
     private static string Trace(KvSequence sequence)
     {
-        var parts = new List<string> { $"{sequence.Length} {sequence.LastStep} {sequence.Scores!.Samples} {sequence.Cache.AllocatedBytes}" };
+        var parts = new List<string> { $"{sequence.Length} {sequence.State.LastStep} {sequence.State.Scores!.Samples} {sequence.Cache.AllocatedBytes}" };
         float[] mass = new float[16];
         int[] words = new int[4 * TableMap.ScoreWords];
         for (int row = 0; row < G.Layers * G.KvHeads; row++)
         {
             int pages = sequence.PageMass(row / G.KvHeads, row % G.KvHeads * G.GroupSize, mass);
-            sequence.ReadScores(row, words);
+            sequence.Cache.State.Tier.Read(sequence.State.Table.ScoreWord(row, 0), words);
             parts.Add(string.Join(' ', mass[..pages]) + " | " + string.Join(' ', words));
         }
 

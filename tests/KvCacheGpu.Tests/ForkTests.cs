@@ -61,10 +61,10 @@ public sealed class ForkTests
         parent.FeedMany(1, 4);
         using KvSequence fork = parent.Fork();
         parent.FeedMany(10, 4);
-        int slot = parent.Table.Slot(0, 0);
+        int slot = parent.State.Table.Slot(0, 0);
         parent.Dispose();
         fork.Truncate(2);
         fork.Feed(30);
-        Assert.NotEqual(slot, fork.Table.Slot(0, 0));
+        Assert.NotEqual(slot, fork.State.Table.Slot(0, 0));
     }
 }

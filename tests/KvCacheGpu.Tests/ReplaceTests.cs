@@ -61,7 +61,7 @@ public class ReplaceTests
         Put(sequence, 13, 14);
         sequence.Dispose();
         Assert.Equal(default, cache.GetPageCounts());
-        Assert.Equal(cache.Pool.SlabCount, cache.Pool.FreeSlabs);
+        Assert.Equal(cache.State.Pool.SlabCount, cache.State.Pool.FreeSlabs);
     }
 
     [Fact]
@@ -124,9 +124,9 @@ public class ReplaceTests
         sequence.FeedMany(1, 64);
         SlotCounts one = SlotCounts.Of(KernelShape.Open, 1);
         Span<int> slot = stackalloc int[1];
-        lock (cache.Pool.Gate)
+        using (cache.State.Pool.Gate.Enter())
         {
-            while (cache.TryTake(one, slot))
+            while (cache.State.Room.TryTake(one, slot))
             {
             }
         }

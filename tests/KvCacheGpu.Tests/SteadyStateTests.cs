@@ -64,7 +64,7 @@ public sealed class SteadyStateTests
         Array.ForEach(roots, r => r.Dispose());
         prompt.Dispose();
         Assert.Equal(default, cache.GetPageCounts());
-        Assert.Equal(cache.Pool.SlabCount, cache.Pool.FreeSlabs);
+        Assert.Equal(cache.State.Pool.SlabCount, cache.State.Pool.FreeSlabs);
     }
 
     [Fact]

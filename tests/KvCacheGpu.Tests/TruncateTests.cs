@@ -40,7 +40,7 @@ public sealed class TruncateTests
                 (float[] expected, float[] actual) = (straight.Decode(id), rolled.Decode(id));
 
                 // A sealed page stays sealed, so that until the straight run has sealed it too, they read other formats.
-                if (key.IsFullPrecision() || straight.Table.FirstOpen == rolled.Table.FirstOpen && straight.Length % 4 != 0 && straight.Length > length)
+                if (key.IsFullPrecision() || straight.State.Table.FirstOpen == rolled.State.Table.FirstOpen && straight.Length % 4 != 0 && straight.Length > length)
                 {
                     Assert.Equal(expected, actual);
                 }
@@ -70,17 +70,17 @@ public sealed class TruncateTests
         using KvCache cache = TestCaches.Reference(G, TestCaches.Config(PageFormat.F16));
         using KvSequence sequence = cache.CreateSequence();
         sequence.FeedMany(1, 24);
-        int slot = sequence.Table.Slot(0, 1);
-        var before = new int[cache.Tier.Shape.Classes[1].Bytes / 4];
-        cache.Tier.Read((long)slot * PageLayout.UnitWords, before);
+        int slot = sequence.State.Table.Slot(0, 1);
+        var before = new int[cache.State.Tier.Shape.Classes[1].Bytes / 4];
+        cache.State.Tier.Read((long)slot * PageLayout.UnitWords, before);
         Assert.Equal(new KvTruncation(6, 0), sequence.Truncate(6));
         using KvStep step = sequence.Begin([50]);
         TestCaches.AppendAll(step, G, [50]);
         var during = new int[before.Length];
-        cache.Tier.Read((long)slot * PageLayout.UnitWords, during);
+        cache.State.Tier.Read((long)slot * PageLayout.UnitWords, during);
         Assert.Equal(before, during);
         step.Commit();
-        Assert.NotEqual(slot, sequence.Table.Slot(0, 1));
+        Assert.NotEqual(slot, sequence.State.Table.Slot(0, 1));
         Assert.Equal(TokenContent.Keys(G, 0, [1, 2, 3, 4, 5, 6, 50]), sequence.Materialized(0).Keys);
     }
 

@@ -5,7 +5,7 @@ namespace KvCacheGpu;
 /// <summary>Writes sealed pages anew in smaller formats and lists them in place of what they were, as far as there is room.</summary>
 internal sealed class Demoter(CacheState cache)
 {
-    /// <summary>Pages of one call at most.</summary>
+    /// <summary>Pages that are written together at most.</summary>
     public const int MostAtOnce = 64;
 
     private readonly Compactor _compactor = new(cache.Pool, cache.Room, cache.Writer);
@@ -54,9 +54,7 @@ internal sealed class Demoter(CacheState cache)
 
     /// <summary>Demotes pages, from the first on. The sequence is the caller's: between steps, or inside of Commit.</summary>
     /// <param name="sequence">The sequence.</param>
-    /// <param name="pages">
-    /// Sealed pages, resident, each once, and classes that <see cref="PageTable.MayDemote"/> allows; <see cref="MostAtOnce"/> at most.
-    /// </param>
+    /// <param name="pages">Sealed pages, resident, each once, and classes that <see cref="PageTable.MayDemote"/> allows.</param>
     /// <param name="outcomes">Receives one for each page that was done: <see cref="PageOutcome.Kept"/> if the class cannot hold it.</param>
     /// <returns>How many were done; fewer than asked if there is no room for the next.</returns>
     public int Demote(SequenceState sequence, ReadOnlySpan<PageDemotion> pages, Span<PageOutcome> outcomes)
@@ -65,7 +63,7 @@ internal sealed class Demoter(CacheState cache)
         int done = 0;
         while (done < pages.Length)
         {
-            int count = Take(pages[done..], slots);
+            int count = Take(pages.Slice(done, Math.Min(MostAtOnce, pages.Length - done)), slots);
             if (count == 0)
             {
                 if (!HasBytesFor(pages[done].Target) || !_compactor.Compact(sequence.Table))

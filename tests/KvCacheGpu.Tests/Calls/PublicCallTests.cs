@@ -122,7 +122,7 @@ public sealed class PublicCallTests(ITestOutputHelper output) : IDisposable
         using KvCache cache = TestCaches.Simd(SharedObjects.G, TestCaches.Config());
         using KvSequence sequence = cache.CreateSequence();
         sequence.FeedMany(SharedObjects.FirstId, 9);
-        cache.Save(new SnapshotStore(path), "file", [sequence], null, default);
+        SnapshotSaving.Save(cache.State, new SnapshotStore(path), "file", [sequence.State], null, default);
         return Directory.GetFiles(path, "*CURRENT*").Single();
     }
 }

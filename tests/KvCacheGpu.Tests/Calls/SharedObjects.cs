@@ -30,7 +30,7 @@ internal sealed class SharedObjects : IDisposable
     {
         Setting = setting;
         KvCacheOptions options = setting.Options();
-        options.MemoryBudgetBytes = KvCache.BytesFor(G, options, Tier).BudgetBytes * setting.BudgetPercent / 100;
+        options.MemoryBudgetBytes = CacheCreation.BytesFor(G, options, Tier).BudgetBytes * setting.BudgetPercent / 100;
         var config = new KvCacheConfig
         {
             Compression = { UseCompression = false },
@@ -59,7 +59,7 @@ internal sealed class SharedObjects : IDisposable
             PutAt(position, SouthKey);
         }
 
-        Cache.Save(Store, "kept", [First, Third], null, default);
+        SnapshotSaving.Save(Cache.State, Store, "kept", [First.State, Third.State], null, default);
         Step = OpenStep()!;
     }
 
@@ -206,7 +206,7 @@ internal sealed class SharedObjects : IDisposable
 
     private void Check(KvSequence sequence, params int[] firstIds)
     {
-        sequence.Step?.Dispose();
+        sequence.State.Holder?.Abandon();
         if (IsAlive(() => _ = sequence.Length))
         {
             CheckOf(sequence, firstIds);

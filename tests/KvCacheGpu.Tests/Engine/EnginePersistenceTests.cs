@@ -244,7 +244,7 @@ public sealed class EnginePersistenceTests : IDisposable
         {
             Append(sequence, [0, 1, 2]);
             Assert.Throws<ArgumentException>(() => sequence.PositionRuns = [5, 2, 6, 1]);
-            sequence.RestorePositions([5, 2, 6, 1]);
+            sequence.State.PositionRuns = [5, 2, 6, 1];
             await cache.SaveAsync(new SnapshotStore(_path), "bent", [sequence]);
         }
 

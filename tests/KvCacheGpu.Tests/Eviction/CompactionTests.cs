@@ -26,12 +26,12 @@ public sealed class CompactionTests
         }
 
         (float[] keys, float[] values) = sequence.Materialized(0);
-        (int free, long bytes) = (cache.Pool.FreeSlabs, cache.AllocatedBytes);
+        (int free, long bytes) = (cache.State.Pool.FreeSlabs, cache.AllocatedBytes);
         int freed = 0;
-        while (sequence.Compact())
+        while (Compact(cache, sequence))
         {
             freed++;
-            Assert.Equal(free + freed, cache.Pool.FreeSlabs);
+            Assert.Equal(free + freed, cache.State.Pool.FreeSlabs);
         }
 
         Assert.True(freed > 0, "expected half-empty slabs to be emptied");
@@ -53,9 +53,9 @@ public sealed class CompactionTests
         }
 
         using KvSequence fork = sequence.Fork();
-        int slot = fork.Table.Slot(0, 1);
-        Assert.False(sequence.Compact());
-        Assert.Equal(slot, fork.Table.Slot(0, 1));
+        int slot = fork.State.Table.Slot(0, 1);
+        Assert.False(Compact(cache, sequence));
+        Assert.Equal(slot, fork.State.Table.Slot(0, 1));
     }
 
     private static KvCacheOptions Config()
@@ -64,4 +64,7 @@ public sealed class CompactionTests
         config.DemotionFormats = [T2];
         return config;
     }
+
+    private static bool Compact(KvCache cache, KvSequence sequence) =>
+        new Compactor(cache.State.Pool, cache.State.Room, cache.State.Writer).Compact(sequence.State.Table);
 }

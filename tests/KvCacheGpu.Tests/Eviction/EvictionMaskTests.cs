@@ -100,7 +100,7 @@ public sealed class EvictionMaskTests
             Assert.True(sequence.Holds(0, 2) && sequence.Holds(sequence.Length - 6, sequence.Length), "sinks and window stay");
         }
 
-        Assert.True(sequence.EvictedTokens > 0 || config.DemotionFormats.Sum(f => cache.Pool.SealedPages(cache.Classes.TargetOf(f))) > 0, "something went or shrank");
+        Assert.True(sequence.EvictedTokens > 0 || config.DemotionFormats.Sum(f => cache.State.Pool.SealedPages(cache.State.Classes.TargetOf(f))) > 0, "something went or shrank");
         using KvSequence fork = sequence.Fork();
         float[] before = Content(sequence);
         for (int id = 0; id < 9; id++)

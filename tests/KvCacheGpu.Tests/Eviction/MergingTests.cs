@@ -115,8 +115,8 @@ public sealed class MergingTests
             step.Commit();
         }
 
-        Assert.False(sequence.Table.HasMerged(0));
-        Assert.True(sequence.Table.HasMerged(1));
+        Assert.False(sequence.State.Table.HasMerged(0));
+        Assert.True(sequence.State.Table.HasMerged(1));
         using KvStep last = sequence.Begin([90]);
         last.Append(0, TokenContent.Keys(G, 0, [90]), TokenContent.Values(G, 0, [90]));
         last.Append(1, TokenContent.Keys(G, 1, [90]), TokenContent.Values(G, 1, [90]));
@@ -133,12 +133,12 @@ public sealed class MergingTests
         for (int position = 0; position < 90; position++)
         {
             sequence.CheckedStep(position);
-            for (int row = 0; row < sequence.Table.Rows; row++)
+            for (int row = 0; row < sequence.State.Table.Rows; row++)
             {
-                for (int entry = 0; entry < sequence.Table.Count(row); entry++)
+                for (int entry = 0; entry < sequence.State.Table.Count(row); entry++)
                 {
-                    int most = sequence.Table.IsMerged(row, entry) ? 2 : 1;
-                    Assert.InRange(cache.Pool.EncodingsOf(sequence.Table.Slot(row, entry)).Key, 0, most);
+                    int most = sequence.State.Table.IsMerged(row, entry) ? 2 : 1;
+                    Assert.InRange(cache.State.Pool.EncodingsOf(sequence.State.Table.Slot(row, entry)).Key, 0, most);
                 }
             }
         }
@@ -165,8 +165,8 @@ public sealed class MergingTests
             Assert.True(!isHeld || values.AsSpan().SequenceEqual(TokenContent.Values(G, 0, [position])));
         }
 
-        using var capture = new CacheCapture(cache);
-        Assert.Contains("merged", Assert.Throws<KvUnsupportedException>(() => capture.Add(sequence)).Message, StringComparison.Ordinal);
+        using var capture = new CacheCapture(cache.State);
+        Assert.Contains("merged", Assert.Throws<KvUnsupportedException>(() => capture.Add(sequence.State)).Message, StringComparison.Ordinal);
     }
 
     private static KvCacheOptions Config(string device, PageFormat format)
@@ -187,8 +187,8 @@ public sealed class MergingTests
         return Make(G, config);
     }
 
-    private static int Merged(KvSequence sequence) => Enumerable.Range(0, sequence.Table.Rows).Sum(row =>
-        Enumerable.Range(0, sequence.Table.Count(row)).Count(entry => sequence.Table.IsMerged(row, entry)));
+    private static int Merged(KvSequence sequence) => Enumerable.Range(0, sequence.State.Table.Rows).Sum(row =>
+        Enumerable.Range(0, sequence.State.Table.Count(row)).Count(entry => sequence.State.Table.IsMerged(row, entry)));
 
     // Against what was appended, in float64: everything but the resident positions has a logit of minus infinity.
     private static void CheckMaskedStep(KvSequence sequence, int id)

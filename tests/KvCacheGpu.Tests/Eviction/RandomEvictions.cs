@@ -69,7 +69,7 @@ internal sealed class RandomEvictions : IDisposable
         }
 
         Assert.Equal(default, _cache.GetPageCounts());
-        Assert.Equal(_cache.Pool.SlabCount, _cache.Pool.FreeSlabs);
+        Assert.Equal(_cache.State.Pool.SlabCount, _cache.State.Pool.FreeSlabs);
         _cache.Dispose();
         Assert.Equal(0, _observed);
     }
@@ -101,7 +101,7 @@ internal sealed class RandomEvictions : IDisposable
                 int length = some.Truncate(_random.Next(3) == 0 ? _random.Next(some.Length) : Math.Max(0, some.Length - _random.Next(6))).Length;
 
                 // A cut among a merged page's tokens takes it whole; pins hold against policies.
-                _pinned[some].RemoveWhere(t => t >= length || (some.Table.Dead is not null && !some.Holds(t, t + 1)));
+                _pinned[some].RemoveWhere(t => t >= length || (some.State.Table.Dead is not null && !some.Holds(t, t + 1)));
                 return "truncate";
             case < 25 when some.Length > 0:
                 return Pin(some);
@@ -213,14 +213,14 @@ internal sealed class RandomEvictions : IDisposable
 
         public static Held Of(KvSequence sequence)
         {
-            PageTable table = sequence.Table;
+            PageTable table = sequence.State.Table;
             var pages = new Dictionary<(int, int), (int, int, bool, ulong)>();
             for (int row = 0; row < table.Rows; row++)
             {
                 for (int entry = 0; entry < table.Count(row); entry++)
                 {
                     int slot = table.Slot(row, entry);
-                    pages[(row, table.PageIndex(row, entry))] = (slot, table.PageClass(row, entry), sequence.Cache.Pool.References(slot) > 1, ContentOf(sequence, row, entry));
+                    pages[(row, table.PageIndex(row, entry))] = (slot, table.PageClass(row, entry), sequence.Cache.State.Pool.References(slot) > 1, ContentOf(sequence, row, entry));
                 }
             }
 
@@ -229,7 +229,7 @@ internal sealed class RandomEvictions : IDisposable
 
         private static ulong ContentOf(KvSequence sequence, int row, int entry)
         {
-            (KernelTier tier, PageTable table) = (sequence.Cache.Tier, sequence.Table);
+            (KernelTier tier, PageTable table) = (sequence.Cache.State.Tier, sequence.State.Table);
             if (!table.IsSealed(row, entry))
             {
                 return Unsealed;
@@ -245,7 +245,7 @@ internal sealed class RandomEvictions : IDisposable
         /// <summary>A page that was sealed is as it was, or was dropped or demoted while it was not fixed.</summary>
         public string? CheckOnlyLost(KvSequence sequence, Func<int, bool> isFixed)
         {
-            PageTable table = sequence.Table;
+            PageTable table = sequence.State.Table;
             string? change = null;
             foreach (((int row, int page), (int slot, int pageClass, bool isShared, ulong content)) in Pages)
             {

@@ -65,19 +65,19 @@ internal static class TightCaches
     /// <summary>Attention of a token over what a sequence's table lists, by the float64 oracle; what is not listed is masked.</summary>
     public static double[] Oracle(KvSequence sequence, int layer, int queryHead, int position, ReadOnlySpan<float> query)
     {
-        (KvCache cache, PageTable table, KvGeometry g) = (sequence.Cache, sequence.Table, sequence.Cache.Geometry);
+        (KvCache cache, PageTable table, KvGeometry g) = (sequence.Cache, sequence.State.Table, sequence.Cache.Geometry);
         int row = (layer * g.KvHeads) + (queryHead / g.GroupSize);
         var pages = new List<PlacedPage>();
         for (int entry = 0; entry < table.Count(row); entry++)
         {
-            PageLayout layout = cache.Tier.Shape.Classes[table.PageClass(row, entry)];
+            PageLayout layout = cache.State.Tier.Shape.Classes[table.PageClass(row, entry)];
             var words = new int[layout.Bytes / sizeof(int)];
-            cache.Tier.Read((long)table.Slot(row, entry) * PageLayout.UnitWords, words);
+            cache.State.Tier.Read((long)table.Slot(row, entry) * PageLayout.UnitWords, words);
             var bytes = new byte[layout.Bytes];
             Buffer.BlockCopy(words, 0, bytes, 0, bytes.Length);
             int index = table.PageIndex(row, entry);
             pages.Add(new PlacedPage(
-                index, new DecodedPage(bytes, layout, g, cache.Settings.RotationSeed, Math.Min(g.PageTokens, position + 1 - (index * g.PageTokens)))));
+                index, new DecodedPage(bytes, layout, g, cache.State.Options.RotationSeed, Math.Min(g.PageTokens, position + 1 - (index * g.PageTokens)))));
         }
 
         return AttentionOracle.Attend(query, position, pages, g.PageTokens, g.ValueWidth).Output;
@@ -111,14 +111,14 @@ internal static class TightCaches
     }
 
     /// <summary>Whether every row holds all tokens of the positions.</summary>
-    public static bool Holds(this KvSequence sequence, int start, int end) => Enumerable.Range(0, sequence.Table.Rows).All(row =>
+    public static bool Holds(this KvSequence sequence, int start, int end) => Enumerable.Range(0, sequence.State.Table.Rows).All(row =>
         Enumerable.Range(start, Math.Max(0, end - start)).All(t => sequence.HoldsIn(row, t)));
 
     /// <summary>What is resident is what was appended, to the bit, at the positions that the sequence tells. Of full precision.</summary>
     public static void CheckContent(this KvSequence sequence)
     {
         KvGeometry g = sequence.Cache.Geometry;
-        for (int row = 0; row < sequence.Table.Rows; row++)
+        for (int row = 0; row < sequence.State.Table.Rows; row++)
         {
             (int layer, int head) = (row / g.KvHeads, row % g.KvHeads);
             int[] positions = new int[sequence.ResidentTokens(layer, head)];
@@ -138,7 +138,7 @@ internal static class TightCaches
     /// <summary>Whether a row holds the token of a position.</summary>
     public static bool HoldsIn(this KvSequence sequence, int row, int position)
     {
-        PageTable table = sequence.Table;
+        PageTable table = sequence.State.Table;
         int page = position / sequence.Cache.Geometry.PageTokens;
         int entry = 0;
         while (entry < table.Count(row) && table.PageIndex(row, entry) < page)

@@ -45,7 +45,7 @@ public sealed class BytesForTests
         Assert.Equal(Of(large, threads: 0), KvCache.BytesFor(large, config));
 
         KvCacheBytes Of(KvGeometry geometry, int threads) =>
-            KvCache.BytesFor(geometry, config, (shape, bytes, observer) => new SimdTier(shape, bytes, SimdLevel.Auto, threads, observer));
+            CacheCreation.BytesFor(geometry, config, (shape, bytes, observer) => new SimdTier(shape, bytes, SimdLevel.Auto, threads, observer));
     }
 
     private static void Check(KvCacheBytes bytes, KvCacheOptions config)

@@ -56,11 +56,11 @@ public sealed class DemotionTests
         sequence.FeedMany(1, 24);
         using KvSequence fork = sequence.Fork();
         (float[] keys, float[] values) = fork.Materialized(0);
-        (int slot, long bytes) = (sequence.Table.Slot(0, 2), cache.AllocatedBytes);
+        (int slot, long bytes) = (sequence.State.Table.Slot(0, 2), cache.AllocatedBytes);
         Assert.True(sequence.Demote(0, 0, 2, T4));
-        Assert.Equal(slot, fork.Table.Slot(0, 2));
-        Assert.NotEqual(slot, sequence.Table.Slot(0, 2));
-        Assert.Equal(bytes + cache.Tier.Shape.Classes[2].Bytes, cache.AllocatedBytes);
+        Assert.Equal(slot, fork.State.Table.Slot(0, 2));
+        Assert.NotEqual(slot, sequence.State.Table.Slot(0, 2));
+        Assert.Equal(bytes + cache.State.Tier.Shape.Classes[2].Bytes, cache.AllocatedBytes);
         Assert.Equal(keys, fork.Materialized(0).Keys);
         Assert.Equal(values, fork.Materialized(0).Values);
         Assert.NotEqual(keys, sequence.Materialized(0).Keys);
@@ -70,7 +70,7 @@ public sealed class DemotionTests
         fork.Dispose();
         bytes = cache.AllocatedBytes;
         Assert.True(sequence.Demote(0, 0, 3, T4));
-        Assert.Equal(bytes + cache.Tier.Shape.Classes[2].Bytes - cache.Tier.Shape.Classes[1].Bytes, cache.AllocatedBytes);
+        Assert.Equal(bytes + cache.State.Tier.Shape.Classes[2].Bytes - cache.State.Tier.Shape.Classes[1].Bytes, cache.AllocatedBytes);
         sequence.Truncate(10);
         sequence.FeedMany(70, 9);
         Assert.Equal(19, sequence.Length);
@@ -109,10 +109,10 @@ public sealed class DemotionTests
         using KvCache cache = TestCaches.Reference(G, config);
         using KvSequence sequence = cache.CreateSequence();
         sequence.FeedMany(1, 202);
-        PageDemotion[] all = [.. from page in Enumerable.Range(0, 49) from row in Enumerable.Range(0, 4) select new PageDemotion(row, page, cache.Classes.TargetOf(T2))];
-        var kept = new bool[all.Length];
-        Assert.Equal(all.Length, sequence.Demote(all, kept));
-        Assert.DoesNotContain(true, kept);
+        PageDemotion[] all = [.. from page in Enumerable.Range(0, 49) from row in Enumerable.Range(0, 4) select new PageDemotion(row, page, cache.State.Classes.TargetOf(T2))];
+        var outcomes = new PageOutcome[all.Length];
+        Assert.Equal(all.Length, new Demoter(cache.State).Demote(sequence.State, all, outcomes));
+        Assert.DoesNotContain(PageOutcome.Kept, outcomes);
         Assert.Contains(cache.GetPageCounts().ByFormats, f => f.Formats == T2 && f.Sealed == all.Length);
         sequence.Decode(500);
     }
@@ -132,14 +132,14 @@ public sealed class DemotionTests
         config.MemoryBudgetBytes = long.Parse(expected.Split(' ')[2], CultureInfo.InvariantCulture) + (more * 5000);
         using KvCache cache = TestCaches.Reference(wide, config);
         using KvSequence sequence = cache.CreateSequence();
-        SlotCounts both = SlotCounts.Of(cache.Classes.TargetOf(T4), 1) + SlotCounts.Of(cache.Classes.TargetOf(T2), 1);
+        SlotCounts both = SlotCounts.Of(cache.State.Classes.TargetOf(T4), 1) + SlotCounts.Of(cache.State.Classes.TargetOf(T2), 1);
         for (int id = 1; sequence.CanAppend(1); id++)
         {
             sequence.Feed(id);
-            Assert.True(cache.Pool.Holds(both), "a page of each can be written, however many steps were let through");
+            Assert.True(cache.State.Pool.Holds(both), "a page of each can be written, however many steps were let through");
         }
 
-        for (int page = 0; page < sequence.Table.FirstOpen; page++)
+        for (int page = 0; page < sequence.State.Table.FirstOpen; page++)
         {
             Assert.True(sequence.Demote(0, page % 2, page, page == 0 ? T4 : T2));
             Assert.InRange(cache.AllocatedBytes, 1, cache.BudgetBytes);
@@ -160,9 +160,9 @@ public sealed class DemotionTests
         }
 
         sequence.FeedMany(5, 8);
-        (int slot, long bytes) = (sequence.Table.Slot(0, 0), cache.AllocatedBytes);
+        (int slot, long bytes) = (sequence.State.Table.Slot(0, 0), cache.AllocatedBytes);
         Assert.False(sequence.Demote(0, 0, 0, T4));
-        Assert.Equal((slot, bytes, 1), (sequence.Table.Slot(0, 0), cache.AllocatedBytes, sequence.Table.PageClass(0, 0)));
+        Assert.Equal((slot, bytes, 1), (sequence.State.Table.Slot(0, 0), cache.AllocatedBytes, sequence.State.Table.PageClass(0, 0)));
     }
 
     [Fact]

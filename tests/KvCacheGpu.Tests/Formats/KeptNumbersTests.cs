@@ -65,8 +65,8 @@ public sealed class KeptNumbersTests
         {
             KvSequence sequence = Fed(cache, 3, number, isKey);
             sequence.FeedMany(20, 5);
-            Assert.Equal([1, 0, 1, 0], Enumerable.Range(0, 4).Select(entry => sequence.Table.PageClass(0, entry)));
-            Assert.True(sequence.Table.IsSealed(0, 1));
+            Assert.Equal([1, 0, 1, 0], Enumerable.Range(0, 4).Select(entry => sequence.State.Table.PageClass(0, entry)));
+            Assert.True(sequence.State.Table.IsSealed(0, 1));
             float[] read = isKey ? sequence.Materialized(0).Keys : sequence.Materialized(0).Values;
             Assert.Equal(number, read[(5 * G.KvHeads * G.KeyWidth) + 3]);
             Assert.Single(read, one => !float.IsFinite(one));

@@ -58,21 +58,21 @@ public sealed class SealingTests
         using KvCache cache = TestCaches.Reference(G, TestCaches.Config(PageFormat.F16));
         using KvSequence sequence = cache.CreateSequence();
         sequence.FeedMany(1, 7);
-        int slot = sequence.Table.Slot(3, 0);
+        int slot = sequence.State.Table.Slot(3, 0);
         using KvSequence fork = sequence.Fork();
         sequence.Feed(8);
-        Assert.Equal((slot, 1), (sequence.Table.Slot(3, 0), sequence.Table.PageClass(3, 0)));
-        Assert.Equal((slot, 0), (fork.Table.Slot(3, 0), fork.Table.PageClass(3, 0)));
-        int digest = cache.Tier.Shape.Classes[1].DigestOffset + (slot * PageLayout.UnitWords);
+        Assert.Equal((slot, 1), (sequence.State.Table.Slot(3, 0), sequence.State.Table.PageClass(3, 0)));
+        Assert.Equal((slot, 0), (fork.State.Table.Slot(3, 0), fork.State.Table.PageClass(3, 0)));
+        int digest = cache.State.Tier.Shape.Classes[1].DigestOffset + (slot * PageLayout.UnitWords);
 
         // Were it written again, what is put there now would go.
-        cache.Tier.Load(digest, [0x12345678]);
+        cache.State.Tier.Load(digest, [0x12345678]);
         fork.Feed(8);
-        Assert.Equal((slot, 1), (fork.Table.Slot(3, 0), fork.Table.PageClass(3, 0)));
+        Assert.Equal((slot, 1), (fork.State.Table.Slot(3, 0), fork.State.Table.PageClass(3, 0)));
         fork.FeedMany(9, 12);
         sequence.FeedMany(9, 12);
         Span<int> word = stackalloc int[1];
-        cache.Tier.Read(digest, word);
+        cache.State.Tier.Read(digest, word);
         Assert.Equal(0x12345678, word[0]);
     }
 
@@ -93,11 +93,11 @@ public sealed class SealingTests
         Assert.False(sequence.PageDigest(0, 1, 1, new float[8], new float[8]));
 
         // Never written again: a fork that goes back into it takes a copy.
-        int slot = sequence.Table.Slot(1, 1);
+        int slot = sequence.State.Table.Slot(1, 1);
         using KvSequence fork = sequence.Fork();
         Assert.Equal(new KvTruncation(6, 3), fork.Truncate(6));
         fork.FeedMany(100, 10);
-        Assert.NotEqual(slot, fork.Table.Slot(1, 1));
+        Assert.NotEqual(slot, fork.State.Table.Slot(1, 1));
         var values = new float[16 * 8];
         sequence.Materialize(0, 1, default, values);
         Assert.True(float.IsNaN(values[5 * 8]) && !values.Where((_, i) => i != 5 * 8).Any(float.IsNaN));
@@ -146,7 +146,7 @@ public sealed class SealingTests
     }
 
     private static int[] Classes(KvSequence sequence, int row) =>
-        [.. Enumerable.Range(0, sequence.Table.Count(row)).Select(entry => sequence.Table.PageClass(row, entry))];
+        [.. Enumerable.Range(0, sequence.State.Table.Count(row)).Select(entry => sequence.State.Table.PageClass(row, entry))];
 
     // One value of layer 0, head 1, token "at" is no number.
     private static void FeedWithNaN(KvSequence sequence, int tokens, int at)

@@ -149,10 +149,10 @@ public sealed class DisposalTests
         KvCache cache = TestCaches.Simd(G, LiveCaches.Config(new KvFormats(PageFormat.I8, PageFormat.I8)));
         KvSequence sequence = cache.CreateSequence();
         sequence.FeedMany(1, 33);
-        using var capture = new CacheCapture(cache);
-        Assert.True(sequence.EnterNext(default));
-        capture.Add(sequence);
-        sequence.LeaveHeld();
+        using var capture = new CacheCapture(cache.State);
+        Assert.True(sequence.State.Gate.EnterNext(default));
+        capture.Add(sequence.State);
+        sequence.State.Gate.Leave();
         KvPrefixPin pin = cache.PinPrefix(KvSequenceOptions.Default, [1]);
         cache.Dispose();
         Assert.Equal((0, 0), (cache.AllocatedBytes, cache.ReservedBytes));

@@ -100,14 +100,14 @@ public sealed class StepFaultTests
                 Assert.True(first.Demote(1, 0, 0, new KvFormats(PageFormat.T2, PageFormat.V2)));
                 break;
             default:
-                cache.Load(take => store.Load("s", take, default), null, null, default).Sequences[0].Dispose();
+                cache.LoadNow(store, "s").Sequences[0].Dispose();
                 break;
         }
     }
 
     private static string State(KvCache cache, KvSequence[] sequences) => string.Join('\n',
     [
-        $"{cache.AllocatedBytes} bytes, {cache.GetPageCounts()}, {cache.Pool.FreeSlabs} slabs, {cache.CachedBytes} cached",
+        $"{cache.AllocatedBytes} bytes, {cache.GetPageCounts()}, {cache.State.Pool.FreeSlabs} slabs, {cache.CachedBytes} cached",
         .. sequences.Select(sequence => string.Join(' ', [.. sequence.TokenIds.ToArray(), .. sequence.Materialized(1).Keys, .. sequence.Materialized(0).Values])),
     ]);
 
@@ -126,7 +126,7 @@ public sealed class StepFaultTests
         }));
 
         // Fresh pages are filled, so that taking one is an operation; giving one back is none, and cannot fail.
-        cache.Pool.Freed = null;
+        cache.State.Pool.Freed = null;
         return cache;
     }
 

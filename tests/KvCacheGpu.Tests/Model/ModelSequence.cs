@@ -61,7 +61,7 @@ internal sealed class ModelSequence(KvSequence sequence, IEnumerable<int> tokens
         for (int page = SealedPages; page <= (Tokens.Count / P) - 2; page++)
         {
             int[] held = TokensOf(page);
-            ForRows(page, (row, before) => isKept(row, held) ? before : Written(before, Sequence.Cache.Classes.SealedIn(row / Geometry.KvHeads)));
+            ForRows(page, (row, before) => isKept(row, held) ? before : Written(before, Sequence.Cache.State.Classes.SealedIn(row / Geometry.KvHeads)));
         }
 
         SealedPages = Math.Max(SealedPages, (Tokens.Count / P) - 1);
@@ -90,7 +90,7 @@ internal sealed class ModelSequence(KvSequence sequence, IEnumerable<int> tokens
     /// <summary>Whether the ladder lets a page go to a class, told in other words than the engine's.</summary>
     public bool MayDemote(int row, int page, int target)
     {
-        PageClasses classes = Sequence.Cache.Classes;
+        PageClasses classes = Sequence.Cache.State.Classes;
         ModelPage now = States[(row, page)];
         (KvFormats from, KvFormats to) = (classes.FormatsOf(now.Class), classes.FormatsOf(target));
         return page < SealedPages && from != to && classes.MayBecome(row / Geometry.KvHeads, target)
@@ -114,14 +114,14 @@ internal sealed class ModelSequence(KvSequence sequence, IEnumerable<int> tokens
 
     private bool IsReencoded(int row, int pageClass)
     {
-        KvFormats now = Sequence.Cache.Classes.FormatsOf(pageClass);
-        KvFormats then = Sequence.Cache.Settings.FormatsOf(Geometry, row / Geometry.KvHeads);
+        KvFormats now = Sequence.Cache.State.Classes.FormatsOf(pageClass);
+        KvFormats then = Sequence.Cache.State.Options.FormatsOf(Geometry, row / Geometry.KvHeads);
         return (!now.Key.IsFullPrecision() && !then.Key.IsFullPrecision()) || (!now.Value.IsFullPrecision() && !then.Value.IsFullPrecision());
     }
 
     private ModelPage Written(ModelPage before, int target)
     {
-        PageClasses classes = Sequence.Cache.Classes;
+        PageClasses classes = Sequence.Cache.State.Classes;
         (KvFormats from, KvFormats to) = (classes.FormatsOf(before.Class), classes.FormatsOf(target));
         return new ModelPage(
             target,

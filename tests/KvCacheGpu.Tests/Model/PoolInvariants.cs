@@ -13,7 +13,7 @@ internal sealed class PoolInvariants
     public PoolInvariants(KvCache cache)
     {
         _cache = cache;
-        cache.Pool.Freed = (slot, _) => _sealedHashes.Remove(slot);
+        cache.State.Pool.Freed = (slot, _) => _sealedHashes.Remove(slot);
     }
 
     public int SealedSeen { get; private set; }
@@ -25,23 +25,23 @@ internal sealed class PoolInvariants
         _classes.Clear();
         foreach (ModelSequence model in live)
         {
-            CountReferences(model.Sequence.Table);
+            CountReferences(model.Sequence.State.Table);
         }
 
         KvPageCounts counts = _cache.GetPageCounts();
         Assert.Equal(_references.Count, counts.Open + counts.Sealed);
-        Assert.Equal(_classes.Keys.Count(_cache.Pool.IsSealed), counts.Sealed);
-        foreach (IGrouping<KvFormats, int> slots in _classes.GroupBy(c => _cache.Classes.FormatsOf(c.Value), c => c.Key))
+        Assert.Equal(_classes.Keys.Count(_cache.State.Pool.IsSealed), counts.Sealed);
+        foreach (IGrouping<KvFormats, int> slots in _classes.GroupBy(c => _cache.State.Classes.FormatsOf(c.Value), c => c.Key))
         {
-            int open = slots.Count(slot => !_cache.Pool.IsSealed(slot));
-            PageLayout layout = _cache.Tier.Shape.Classes[_classes[slots.First()]];
+            int open = slots.Count(slot => !_cache.State.Pool.IsSealed(slot));
+            PageLayout layout = _cache.State.Tier.Shape.Classes[_classes[slots.First()]];
             Assert.Contains(new KvFormatPages(slots.Key, open, slots.Count() - open, (long)slots.Count() * layout.Bytes), counts.ByFormats);
         }
 
         Assert.Equal(_references.Count, counts.ByFormats.Sum(f => f.Open + f.Sealed));
         foreach ((int slot, int references) in _references)
         {
-            Assert.Equal(references, _cache.Pool.References(slot));
+            Assert.Equal(references, _cache.State.Pool.References(slot));
         }
 
         Assert.True(_cache.AllocatedBytes <= _cache.BudgetBytes, "over budget");
@@ -58,12 +58,12 @@ internal sealed class PoolInvariants
                 int slot = table.Slot(row, entry);
                 Assert.True(table.PageIndex(row, entry) > last, "rows ascend");
                 last = table.PageIndex(row, entry);
-                Assert.True(!table.IsSealed(row, entry) || _cache.Pool.IsSealed(slot), "what the table calls sealed is");
+                Assert.True(!table.IsSealed(row, entry) || _cache.State.Pool.IsSealed(slot), "what the table calls sealed is");
                 _references[slot] = _references.GetValueOrDefault(slot) + 1;
 
                 // A page that one fork sealed in place stays open in another's table, in the same layout.
                 int pageClass = table.PageClass(row, entry);
-                Assert.Equal(_cache.Tier.Shape.Classes[pageClass].Bytes, _cache.Tier.Shape.Classes[_classes.GetValueOrDefault(slot, pageClass)].Bytes);
+                Assert.Equal(_cache.State.Tier.Shape.Classes[pageClass].Bytes, _cache.State.Tier.Shape.Classes[_classes.GetValueOrDefault(slot, pageClass)].Bytes);
                 _classes[slot] = Math.Max(pageClass, _classes.GetValueOrDefault(slot));
             }
         }
@@ -73,12 +73,12 @@ internal sealed class PoolInvariants
     {
         foreach (int slot in _sealedHashes.Keys)
         {
-            Assert.True(!_classes.ContainsKey(slot) || _cache.Pool.IsSealed(slot), "a sealed page is never open again");
+            Assert.True(!_classes.ContainsKey(slot) || _cache.State.Pool.IsSealed(slot), "a sealed page is never open again");
         }
 
         foreach ((int slot, int pageClass) in _classes)
         {
-            if (!_cache.Pool.IsSealed(slot))
+            if (!_cache.State.Pool.IsSealed(slot))
             {
                 continue;
             }
@@ -97,8 +97,8 @@ internal sealed class PoolInvariants
 
     private ulong Hash(int slot, int pageClass)
     {
-        Span<int> words = stackalloc int[_cache.Tier.Shape.Classes[pageClass].Units * PageLayout.UnitWords];
-        _cache.Tier.Read((long)slot * PageLayout.UnitWords, words);
+        Span<int> words = stackalloc int[_cache.State.Tier.Shape.Classes[pageClass].Units * PageLayout.UnitWords];
+        _cache.State.Tier.Read((long)slot * PageLayout.UnitWords, words);
         ulong hash = 14695981039346656037;
         foreach (int word in words)
         {

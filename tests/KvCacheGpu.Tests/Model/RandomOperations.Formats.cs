@@ -62,7 +62,7 @@ internal sealed partial class RandomOperations
         (int layer, int head) = (_random.Next(_geometry.Layers), _random.Next(_geometry.KvHeads));
         int page = model.Pages[_random.Next(model.Pages.Count)];
         KvFormats formats = _run.Demotions[_random.Next(_run.Demotions.Length)];
-        (int row, int target) = ((layer * _geometry.KvHeads) + head, _cache.Classes.TargetOf(formats));
+        (int row, int target) = ((layer * _geometry.KvHeads) + head, _cache.State.Classes.TargetOf(formats));
         Trace before = TraceOf([model]);
         if (!model.MayDemote(row, page, target))
         {

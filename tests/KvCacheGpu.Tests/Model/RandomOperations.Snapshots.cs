@@ -13,13 +13,13 @@ internal sealed partial class RandomOperations
         Trace before = TraceOf([.. _live]);
         string saved = LiveCaches.Transcript(sequences);
         SnapshotStore store = new MemoryStore(new MemoryDisk()).Store;
-        _cache.Save(store, "all", sequences, null, default);
+        SnapshotSaving.Save(_cache.State, store, "all", Array.ConvertAll(sequences, sequence => sequence.State), null, default);
         AssertNoTrace(before, [.. _live]);
         bool isBrimful;
-        lock (_cache.Pool.Gate)
+        using (_cache.State.Pool.Gate.Enter())
         {
             // What a policy could drop is no room: a load leaves what lives alone.
-            isBrimful = !_live.Exists(model => _cache.WhyNot([model.Sequence], [1], out _) is null);
+            isBrimful = !_live.Exists(model => StepTransaction.WhyNot(_cache.State, [model.Sequence.State], [1], out _) is null);
         }
 
         KvCacheException? refused = null;
@@ -46,7 +46,7 @@ internal sealed partial class RandomOperations
     {
         using KvCache other = TestCaches.Reference(_geometry, _config);
         KvRestored restored = Load(other, store, saved);
-        Assert.Equal(_cache.Pool.LiveBytes, other.Pool.LiveBytes);
+        Assert.Equal(_cache.State.Pool.LiveBytes, other.State.Pool.LiveBytes);
         foreach (KvSequence sequence in restored.Sequences)
         {
             sequence.Dispose();
@@ -71,7 +71,7 @@ internal sealed partial class RandomOperations
         KvRestored restored;
         try
         {
-            restored = other.Load(take => store.Load("all", take, default), null, null, default);
+            restored = other.LoadNow(store, "all");
         }
         catch (KvUnsupportedException) when (_policy is not null)
         {
@@ -145,7 +145,7 @@ internal sealed partial class RandomOperations
 
     private static KvRestored Load(KvCache cache, SnapshotStore store, string saved)
     {
-        KvRestored restored = cache.Load(take => store.Load("all", take, default), null, null, default);
+        KvRestored restored = cache.LoadNow(store, "all");
         Assert.True(restored.IsExact, string.Join("; ", restored.Notes));
         Assert.Equal(saved, LiveCaches.Transcript(restored.Sequences));
         return restored;

@@ -104,7 +104,7 @@ internal sealed partial class RandomOperations
         {
             int last = token + ids[s].Length - 1;
             int head = _random.Next(_geometry.QueryHeads);
-            double[] expected = Oracle(models[s].Sequence.Table, layer, head, models[s].Tokens.Count + ids[s].Length - 1, queries.AsSpan(
+            double[] expected = Oracle(models[s].Sequence.State.Table, layer, head, models[s].Tokens.Count + ids[s].Length - 1, queries.AsSpan(
                 ((last * _geometry.QueryHeads) + head) * _geometry.KeyWidth, _geometry.KeyWidth));
             double error = 0;
             double norm = 0;
@@ -122,18 +122,18 @@ internal sealed partial class RandomOperations
     private double[] Oracle(PageTable table, int layer, int queryHead, int position, ReadOnlySpan<float> query)
     {
         int row = (layer * _geometry.KvHeads) + (queryHead / _geometry.GroupSize);
-        int slotBytes = _cache.Tier.Shape.Classes.Max(c => c.Bytes);
+        int slotBytes = _cache.State.Tier.Shape.Classes.Max(c => c.Bytes);
         var pages = new List<PlacedPage>();
         for (int entry = 0; entry < table.Count(row); entry++)
         {
-            PageLayout layout = _cache.Tier.Shape.Classes[table.PageClass(row, entry)];
+            PageLayout layout = _cache.State.Tier.Shape.Classes[table.PageClass(row, entry)];
             var words = new int[layout.Bytes / sizeof(int)];
-            _cache.Tier.Read((long)table.Slot(row, entry) * PageLayout.UnitWords, words);
+            _cache.State.Tier.Read((long)table.Slot(row, entry) * PageLayout.UnitWords, words);
             var bytes = new byte[layout.Bytes];
             Buffer.BlockCopy(words, 0, bytes, 0, bytes.Length);
             int index = table.PageIndex(row, entry);
             int tokens = Math.Min(P, position + 1 - (index * P));
-            pages.Add(new PlacedPage(index, new DecodedPage(bytes, layout, _geometry, _cache.Settings.RotationSeed, tokens)));
+            pages.Add(new PlacedPage(index, new DecodedPage(bytes, layout, _geometry, _cache.State.Options.RotationSeed, tokens)));
         }
 
         return AttentionOracle.Attend(query, position, pages, P, _geometry.ValueWidth).Output;
@@ -147,7 +147,7 @@ internal sealed partial class RandomOperations
     }
 
     private Trace TraceOf(ModelSequence[] models) =>
-        new(_cache.AllocatedBytes, _cache.GetPageCounts(), _cache.Pool.FreeSlabs, [.. models.SelectMany(RowsOf)], [.. models.Select(ContentOf)]);
+        new(_cache.AllocatedBytes, _cache.GetPageCounts(), _cache.State.Pool.FreeSlabs, [.. models.SelectMany(RowsOf)], [.. models.Select(ContentOf)]);
 
     private void AssertNoTrace(Trace before, ModelSequence[] models)
     {
@@ -169,7 +169,7 @@ internal sealed partial class RandomOperations
 
     private static IEnumerable<int> RowsOf(ModelSequence model)
     {
-        PageTable table = model.Sequence.Table;
+        PageTable table = model.Sequence.State.Table;
         for (int row = 0; row < table.Rows; row++)
         {
             yield return table.Count(row);

@@ -22,7 +22,7 @@ internal sealed partial class RandomOperations : IDisposable
     public RandomOperations(ModelRun run, int seed)
     {
         _config = run.Config();
-        _config.MemoryBudgetBytes = KvCache.BytesFor(_geometry, _config, ReferenceTier).BudgetBytes * run.BudgetPercent / 100;
+        _config.MemoryBudgetBytes = CacheCreation.BytesFor(_geometry, _config, ReferenceTier).BudgetBytes * run.BudgetPercent / 100;
         _cache = TestCaches.Reference(_geometry, _config, Observe);
         (_run, _policy, _random) = (run, (_config.Policy as SlidingOnly)?.Window, new Random(seed));
         _invariants = new PoolInvariants(_cache);
@@ -65,7 +65,7 @@ internal sealed partial class RandomOperations : IDisposable
         }
 
         Assert.Equal(default, _cache.GetPageCounts());
-        Assert.Equal(_cache.Pool.SlabCount, _cache.Pool.FreeSlabs);
+        Assert.Equal(_cache.State.Pool.SlabCount, _cache.State.Pool.FreeSlabs);
         _cache.Dispose();
         Assert.Equal(0, Observed);
     }
@@ -104,7 +104,7 @@ internal sealed partial class RandomOperations : IDisposable
 
     private string Create()
     {
-        if (_live.Count == _cache.Settings.MaxSequences)
+        if (_live.Count == _cache.State.Options.MaxSequences)
         {
             Assert.Equal("E001", Assert.Throws<KvOutOfMemoryException>(_cache.CreateSequence).Code);
             return "create refused";
@@ -117,15 +117,15 @@ internal sealed partial class RandomOperations : IDisposable
     private string Fork()
     {
         ModelSequence parent = Any();
-        if (_live.Count == _cache.Settings.MaxSequences)
+        if (_live.Count == _cache.State.Options.MaxSequences)
         {
             Assert.Throws<KvOutOfMemoryException>(parent.Sequence.Fork);
             return "fork refused";
         }
 
-        long before = _cache.Pool.OpenSlots + _cache.Pool.SealedSlots;
+        long before = _cache.State.Pool.OpenSlots + _cache.State.Pool.SealedSlots;
         _live.Add(parent.ForkAs(parent.Sequence.Fork()));
-        Assert.Equal(before, _cache.Pool.OpenSlots + _cache.Pool.SealedSlots);
+        Assert.Equal(before, _cache.State.Pool.OpenSlots + _cache.State.Pool.SealedSlots);
         return "fork";
     }
 
@@ -157,7 +157,7 @@ internal sealed partial class RandomOperations : IDisposable
     {
         Assert.Equal(model.Tokens.Count, model.Sequence.Length);
         Assert.True(model.Sequence.TokenIds.SequenceEqual([.. model.Tokens]), "token ids");
-        PageTable table = model.Sequence.Table;
+        PageTable table = model.Sequence.State.Table;
         for (int row = 0; row < table.Rows; row++)
         {
             Assert.Equal(model.Pages.Count, table.Count(row));

@@ -17,12 +17,12 @@ public sealed class BudgetPlanTests
             foreach (KvFormats[] targets in new[] { Small, Small[..1], Small[1..], [] })
             {
                 var config = new KvCacheOptions { MaxTokens = 2_432, Policy = new AdaptivePolicy { WindowTokens = 128 }, DemotionFormats = targets };
-                long least = new BudgetPlan(config.ClassesFor(geometry), config, tierBytes: 0).MinimumBytes;
+                long least = PlanOf(config, geometry).MinimumBytes;
                 var units = new HashSet<int>();
                 for (int percent = 100; percent < 400; percent += 5)
                 {
                     config.MemoryBudgetBytes = ((least * percent) + 99) / 100;
-                    var plan = new BudgetPlan(config.ClassesFor(geometry), config, tierBytes: 0);
+                    var plan = PlanOf(config, geometry);
                     Assert.Equal(least, plan.MinimumBytes);
                     Assert.True(plan.SlabsWithin(config.MemoryBudgetBytes.Value) >= plan.FewestSlabs(), $"width {width}, {targets.Length} targets, {percent} %");
                     units.Add(plan.Slabs.Units);
@@ -33,5 +33,11 @@ public sealed class BudgetPlanTests
         }
 
         Assert.True(differ > 0, "larger budgets have larger slabs");
+    }
+
+    private static BudgetPlan PlanOf(KvCacheOptions options, KvGeometry geometry)
+    {
+        PageClasses classes = OptionsCheck.ClassesFor(options, geometry);
+        return new BudgetPlan(classes, options, CacheCreation.BookkeepingOf(classes.Shape, options), tierBytes: 0);
     }
 }

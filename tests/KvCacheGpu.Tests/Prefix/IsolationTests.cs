@@ -24,18 +24,18 @@ public sealed class IsolationTests
         int reused = 0;
         int foreign = 0;
         var owners = new Dictionary<int, int>();
-        var words = new int[cache.Tier.Shape.Classes.Max(c => c.Units) * PageLayout.UnitWords];
+        var words = new int[cache.State.Tier.Shape.Classes.Max(c => c.Units) * PageLayout.UnitWords];
         for (int round = 0; reused < 100_000; round++)
         {
             int tenant = random.Next(3);
             using KvSequence sequence = cache.CreateSequence(new KvSequenceOptions { Tenant = tenant == 0 ? null : $"{tenant}" });
             int tokens = 1 + random.Next(Pages * 4);
             using KvStep step = sequence.Begin(Range(round * 100, tokens));
-            for (int entry = 0; entry < sequence.Table.Count(0); entry++)
+            for (int entry = 0; entry < sequence.State.Table.Count(0); entry++)
             {
-                int slot = sequence.Table.Slot(0, entry);
-                Span<int> page = words.AsSpan(0, cache.Tier.Shape.Classes[KernelShape.Open].Units * PageLayout.UnitWords);
-                cache.Tier.Read((long)slot * PageLayout.UnitWords, page);
+                int slot = sequence.State.Table.Slot(0, entry);
+                Span<int> page = words.AsSpan(0, cache.State.Tier.Shape.Classes[KernelShape.Open].Units * PageLayout.UnitWords);
+                cache.State.Tier.Read((long)slot * PageLayout.UnitWords, page);
                 if (owners.TryGetValue(slot, out int before) && before != tenant)
                 {
                     foreign++;
@@ -86,11 +86,11 @@ public sealed class IsolationTests
 
     private static void AssertOwn(KvCache cache, KvSequence sequence, int tenant, float canary, int[] words)
     {
-        for (int entry = 0; entry < sequence.Table.Count(0); entry++)
+        for (int entry = 0; entry < sequence.State.Table.Count(0); entry++)
         {
-            PageLayout layout = cache.Tier.Shape.Classes[sequence.Table.PageClass(0, entry)];
+            PageLayout layout = cache.State.Tier.Shape.Classes[sequence.State.Table.PageClass(0, entry)];
             Span<int> page = words.AsSpan(0, layout.Units * PageLayout.UnitWords);
-            cache.Tier.Read((long)sequence.Table.Slot(0, entry) * PageLayout.UnitWords, page);
+            cache.State.Tier.Read((long)sequence.State.Table.Slot(0, entry) * PageLayout.UnitWords, page);
             for (int other = 0; other < 3; other++)
             {
                 if (other != tenant)
@@ -103,11 +103,11 @@ public sealed class IsolationTests
 
     private static void AssertFree(KvCache cache, KvSequence sequence, float canary)
     {
-        for (int entry = 0; entry < sequence.Table.Count(0); entry++)
+        for (int entry = 0; entry < sequence.State.Table.Count(0); entry++)
         {
-            PageLayout layout = cache.Tier.Shape.Classes[sequence.Table.PageClass(0, entry)];
+            PageLayout layout = cache.State.Tier.Shape.Classes[sequence.State.Table.PageClass(0, entry)];
             var page = new int[layout.Units * PageLayout.UnitWords];
-            cache.Tier.Read((long)sequence.Table.Slot(0, entry) * PageLayout.UnitWords, page);
+            cache.State.Tier.Read((long)sequence.State.Table.Slot(0, entry) * PageLayout.UnitWords, page);
             Assert.DoesNotContain(canary, MemoryMarshal.Cast<int, float>(page).ToArray());
         }
     }

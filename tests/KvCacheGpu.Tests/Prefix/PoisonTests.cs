@@ -20,16 +20,16 @@ public sealed class PoisonTests
         sequence.FeedMany(1, 12);
         using (sequence.Begin([13]))
         {
-            PageLayout open = cache.Tier.Shape.Classes[KernelShape.Open];
-            int[] fresh = Words(cache, sequence.Table.Slot(0, 3), open);
+            PageLayout open = cache.State.Tier.Shape.Classes[KernelShape.Open];
+            int[] fresh = Words(cache, sequence.State.Table.Slot(0, 3), open);
             Assert.All(fresh, word => Assert.Equal(PageScrub.FreshWord, word));
             Assert.True(float.IsNaN(BitConverter.Int32BitsToSingle(fresh[0])));
             Assert.True(Half.IsNaN(BitConverter.Int16BitsToHalf((short)fresh[0])));
             Assert.True(float.IsNaN(BitConverter.Int32BitsToSingle(fresh[0] << 16)));
         }
 
-        int slot = sequence.Table.Slot(1, 0);
-        PageLayout layout = cache.Tier.Shape.Classes[sequence.Table.PageClass(1, 0)];
+        int slot = sequence.State.Table.Slot(1, 0);
+        PageLayout layout = cache.State.Tier.Shape.Classes[sequence.State.Table.PageClass(1, 0)];
         sequence.Dispose();
         Assert.All(Words(cache, slot, layout), word => Assert.Equal(unchecked((int)0xDBDBDBDB), word));
     }
@@ -70,7 +70,7 @@ public sealed class PoisonTests
     private static int[] Words(KvCache cache, int slot, PageLayout layout)
     {
         var words = new int[layout.Units * PageLayout.UnitWords];
-        cache.Tier.Read((long)slot * PageLayout.UnitWords, words);
+        cache.State.Tier.Read((long)slot * PageLayout.UnitWords, words);
         return words;
     }
 }

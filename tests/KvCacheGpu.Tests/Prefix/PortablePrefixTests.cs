@@ -37,12 +37,12 @@ public sealed class PortablePrefixTests
 
         using KvSequence b = cache.CreateSequence(new KvSequenceOptions { Tenant = "b" });
         using KvStep step = b.Begin(Range(1, 32));
-        for (int row = 0; row < b.Table.Rows; row++)
+        for (int row = 0; row < b.State.Table.Rows; row++)
         {
-            for (int entry = 0; entry < b.Table.Count(row); entry++)
+            for (int entry = 0; entry < b.State.Table.Count(row); entry++)
             {
-                var words = new int[cache.Tier.Shape.Classes[KernelShape.Open].Units * PageLayout.UnitWords];
-                cache.Tier.Read((long)b.Table.Slot(row, entry) * PageLayout.UnitWords, words);
+                var words = new int[cache.State.Tier.Shape.Classes[KernelShape.Open].Units * PageLayout.UnitWords];
+                cache.State.Tier.Read((long)b.State.Table.Slot(row, entry) * PageLayout.UnitWords, words);
                 Assert.All(words, word => Assert.Equal(0, word));
             }
         }

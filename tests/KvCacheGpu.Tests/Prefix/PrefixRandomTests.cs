@@ -52,7 +52,7 @@ public sealed class PrefixRandomTests(ITestOutputHelper output)
         live.ForEach(s => s.Dispose());
         CheckPool(cache, []);
         Assert.True(cache.TryClearPrefixes());
-        Assert.Equal((0L, cache.Pool.SlabCount, default), (cache.CachedBytes, cache.Pool.FreeSlabs, cache.GetPageCounts()));
+        Assert.Equal((0L, cache.State.Pool.SlabCount, default), (cache.CachedBytes, cache.State.Pool.FreeSlabs, cache.GetPageCounts()));
         KvSequence last = cache.CreateSequence();
         last.FeedMany(1, 12);
         last.Dispose();
@@ -111,7 +111,7 @@ public sealed class PrefixRandomTests(ITestOutputHelper output)
     {
         if (random.Next(8) == 0 || !fits)
         {
-            while (random.Next(20) > 0 && cache.Prefixes!.Index.Evict() > 0)
+            while (random.Next(20) > 0 && cache.State.Prefixes!.Index.Evict() > 0)
             {
                 Assert.Equal(fits, sequence.CanAppend(tokens));
             }
@@ -121,7 +121,7 @@ public sealed class PrefixRandomTests(ITestOutputHelper output)
     private static void CheckPool(KvCache cache, List<KvSequence> live)
     {
         var references = new Dictionary<int, int>();
-        foreach (PageTable table in live.Select(s => s.Table))
+        foreach (PageTable table in live.Select(s => s.State.Table))
         {
             for (int row = 0; row < table.Rows; row++)
             {
@@ -133,7 +133,7 @@ public sealed class PrefixRandomTests(ITestOutputHelper output)
             }
         }
 
-        PrefixPages pages = cache.Prefixes!;
+        PrefixPages pages = cache.State.Prefixes!;
         var indexed = new HashSet<int>();
         long cached = 0;
         for (int block = 1; block < pages.Index.Count; block++)
@@ -147,13 +147,13 @@ public sealed class PrefixRandomTests(ITestOutputHelper output)
             foreach (int slot in pages.SlotsOf(block))
             {
                 Assert.True(indexed.Add(slot), "a page has one block");
-                Assert.Equal(references.GetValueOrDefault(slot) + 1, cache.Pool.References(slot));
-                cached += references.ContainsKey(slot) ? 0 : cache.Tier.Shape.Classes[KernelShape.Sealed].Bytes;
+                Assert.Equal(references.GetValueOrDefault(slot) + 1, cache.State.Pool.References(slot));
+                cached += references.ContainsKey(slot) ? 0 : cache.State.Tier.Shape.Classes[KernelShape.Sealed].Bytes;
             }
         }
 
         Assert.Equal(cached, cache.CachedBytes);
-        Assert.All(references.Where(r => !indexed.Contains(r.Key)), r => Assert.Equal(r.Value, cache.Pool.References(r.Key)));
+        Assert.All(references.Where(r => !indexed.Contains(r.Key)), r => Assert.Equal(r.Value, cache.State.Pool.References(r.Key)));
         KvPageCounts counts = cache.GetPageCounts();
         Assert.Equal(references.Keys.Union(indexed).Count(), counts.Open + counts.Sealed);
         Assert.True(cache.AllocatedBytes <= cache.BudgetBytes, "over budget");

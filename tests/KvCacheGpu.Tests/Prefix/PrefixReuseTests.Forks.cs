@@ -35,7 +35,7 @@ public sealed partial class PrefixReuseTests
             Assert.Equal(TokenContent.Keys(G, 1, prompt.AsSpan(0, 24)), hit.Materialized(1).Keys);
         }
 
-        Assert.Equal(cache.CachedBytes, cache.Pool.BytesOf(SlotCounts.Of(KernelShape.Sealed, cache.GetPageCounts().Sealed)));
+        Assert.Equal(cache.CachedBytes, cache.State.Pool.BytesOf(SlotCounts.Of(KernelShape.Sealed, cache.GetPageCounts().Sealed)));
     }
 
     [Fact]
@@ -82,7 +82,7 @@ public sealed partial class PrefixReuseTests
             forks[i].Feed(10_000 + i);
         }
 
-        long openPages = 8L * 4 * 4 * cache.Tier.Shape.Classes[KernelShape.Open].Bytes;
+        long openPages = 8L * 4 * 4 * cache.State.Tier.Shape.Classes[KernelShape.Open].Bytes;
         Assert.InRange((double)(cache.AllocatedBytes - empty - openPages) / one, 1, 1.1);
         Assert.True(pageTokens == 64 || cache.AllocatedBytes - empty < 1.1 * one, $"{(double)(cache.AllocatedBytes - empty) / one}");
 

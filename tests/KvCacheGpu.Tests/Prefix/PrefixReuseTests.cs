@@ -49,10 +49,7 @@ public sealed partial class PrefixReuseTests
         using KvSequence second = cache.CreateSequence();
         Assert.Equal(24, second.Reuse(prompt));
         Assert.Equal(first.Materialized(1).Keys[..(24 * 16)], second.Materialized(1).Keys);
-        int[] slots = new int[G.Layers * G.KvHeads];
-        int[] others = new int[slots.Length];
-        Assert.True(first.Table.TrySlotsOf(5, slots) && second.Table.TrySlotsOf(5, others));
-        Assert.Equal(slots, others);
+        Assert.Equal(SlotsOf(first, page: 5), SlotsOf(second, page: 5));
         using KvSequence branch = cache.CreateSequence();
         Assert.Equal(20, branch.Reuse([.. prompt[..22], 900, 901]));
         second.Read(prompt.AsSpan(24));
@@ -86,7 +83,7 @@ public sealed partial class PrefixReuseTests
     {
         KvCacheOptions config = Sharing(PageFormat.F32, maxTokens: 64, maxSequences: 2);
         using KvCache cache = TestCaches.Reference(G, config);
-        BlockHash root = cache.NamespaceOf(KvSequenceOptions.Default).ToHash();
+        BlockHash root = cache.Life.NamespaceOf(KvSequenceOptions.Default).ToHash();
         Fill(1000);
         Fill(2000);
         long cached = cache.CachedBytes;
@@ -118,7 +115,7 @@ public sealed partial class PrefixReuseTests
             Assert.Equal(20, sequence.Reuse(Range(first, 24)));
         }
 
-        int Resident(int first) => cache.Prefixes!.Index.Query(Range(first, 24), root).Tokens;
+        int Resident(int first) => cache.State.Prefixes!.Index.Query(Range(first, 24), root).Tokens;
     }
 
     [Theory]
@@ -241,7 +238,7 @@ public sealed partial class PrefixReuseTests
             sequence.FeedMany(1, 32);
         }
 
-        BlockIndex index = cache.Prefixes!.Index;
+        BlockIndex index = cache.State.Prefixes!.Index;
         int[] priorities = [.. index.FreeOrder().Where(block => !index[block].Hash.IsNull).Select(index.PriorityOf)];
         Assert.Equal([35, 35, 35, 80, 80, 90, 90], priorities);
         Assert.Throws<ArgumentException>(() => cache.CreateSequence(new KvSequenceOptions { Retention = [new(0, 9, 1), new(8, 16, 1)] }));
@@ -307,7 +304,7 @@ public sealed partial class PrefixReuseTests
         long before = GC.GetAllocatedBytesForCurrentThread();
         Steps(1000);
         Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
-        Assert.Equal(1096, cache.Prefixes!.Index.HashedTokens());
+        Assert.Equal(1096, cache.State.Prefixes!.Index.HashedTokens());
 
         void Steps(int count)
         {
@@ -326,5 +323,11 @@ public sealed partial class PrefixReuseTests
         KvCacheOptions config = TestCaches.Config(format, maxTokens, maxSequences);
         config.PrefixReuse = true;
         return config;
+    }
+
+    private static int[] SlotsOf(KvSequence sequence, int page)
+    {
+        PageTable table = sequence.State.Table;
+        return [.. Enumerable.Range(0, table.Rows).Select(row => table.Slot(row, table.EntryOf(row, page)))];
     }
 }

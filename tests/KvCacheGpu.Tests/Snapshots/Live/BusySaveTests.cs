@@ -89,10 +89,10 @@ public sealed class BusySaveTests
 
     private static CacheCapture CaptureOf(KvCache cache, KvSequence sequence, out SnapshotContent content, out SnapshotPageReader read)
     {
-        var capture = new CacheCapture(cache);
-        Assert.True(sequence.EnterNext(default));
-        capture.Add(sequence);
-        sequence.LeaveHeld();
+        var capture = new CacheCapture(cache.State);
+        Assert.True(sequence.State.Gate.EnterNext(default));
+        capture.Add(sequence.State);
+        sequence.State.Gate.Leave();
         (content, read) = (capture.Content, capture.Read);
         return capture;
     }

@@ -100,7 +100,7 @@ public sealed class CellScenarioTests(ITestOutputHelper output)
 
         string before = cache.Everything(three[1..]);
         long allocated = GC.GetAllocatedBytesForCurrentThread();
-        KvCacheException error = Assert.ThrowsAny<KvCacheException>(() => cache.Load(take => store.Store.Load("s", take, default), null, null, default));
+        KvCacheException error = Assert.ThrowsAny<KvCacheException>(() => cache.LoadNow(store.Store, "s"));
         allocated = GC.GetAllocatedBytesForCurrentThread() - allocated;
         output.WriteLine($"{allocated >> 10} KiB allocated: {error.Message}");
         Assert.Equal(code, error.Code);
@@ -172,7 +172,7 @@ public sealed class CellScenarioTests(ITestOutputHelper output)
 
     private static HashSet<int> SlotsOf(KvSequence sequence)
     {
-        PageTable table = sequence.Table;
+        PageTable table = sequence.State.Table;
         return [.. Enumerable.Range(0, table.Rows).SelectMany(row => Enumerable.Range(0, table.Count(row)).Select(entry => table.Slot(row, entry)))];
     }
 

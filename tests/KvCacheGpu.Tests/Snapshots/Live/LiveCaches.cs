@@ -27,10 +27,10 @@ internal static class LiveCaches
         var known = new Dictionary<int, int>();
         foreach (KvSequence sequence in sequences)
         {
-            (KvCache cache, PageTable table) = (sequence.Cache, sequence.Table);
+            (KvCache cache, PageTable table) = (sequence.Cache, sequence.State.Table);
             text.Append(CultureInfo.InvariantCulture, $"sequence {sequence.Options.Tenant} {sequence.Options.Adapter} {sequence.Options.Salt}, first open {table.FirstOpen}\n");
             text.AppendJoin(' ', sequence.TokenIds.ToArray()).Append('\n');
-            text.AppendJoin(' ', sequence.Pins.Spans).Append(" | ").AppendJoin(' ', sequence.SegmentStarts.ToArray()).Append('\n');
+            text.AppendJoin(' ', sequence.State.Pins.Spans).Append(" | ").AppendJoin(' ', sequence.State.SegmentStarts.ToArray()).Append('\n');
             text.AppendJoin(' ', sequence.Metadata.OrderBy(pair => pair.Key, StringComparer.Ordinal)).Append('\n');
             for (int row = 0; row < table.Rows; row++)
             {
@@ -38,13 +38,13 @@ internal static class LiveCaches
                 {
                     int slot = table.Slot(row, entry);
                     known.TryAdd(slot, known.Count);
-                    int[] words = new int[cache.Tier.Shape.Classes[table.PageClass(row, entry)].Bytes / sizeof(int)];
-                    cache.ReadPage(slot, words);
-                    PageTokens.ClearBeyond(cache.Tier.Shape.Classes[table.PageClass(row, entry)], table.TokensIn(row, entry), !cache.Pool.IsSealed(slot), words);
+                    int[] words = new int[cache.State.Tier.Shape.Classes[table.PageClass(row, entry)].Bytes / sizeof(int)];
+                    cache.State.Reader.Read(slot, words);
+                    PageTokens.ClearBeyond(cache.State.Tier.Shape.Classes[table.PageClass(row, entry)], table.TokensIn(row, entry), !cache.State.Pool.IsSealed(slot), words);
                     int[] score = new int[TableMap.ScoreWords];
-                    cache.Tier.Read(table.ScoreWord(row, table.PageIndex(row, entry)), score);
+                    cache.State.Tier.Read(table.ScoreWord(row, table.PageIndex(row, entry)), score);
                     text.Append(CultureInfo.InvariantCulture, $"{row} {table.PageIndex(row, entry)} class {table.PageClass(row, entry)} page {known[slot]} ");
-                    text.Append(CultureInfo.InvariantCulture, $"{cache.Pool.ClassOf(slot)} {cache.Pool.IsSealed(slot)} {cache.Pool.EncodingsOf(slot).Packed} ");
+                    text.Append(CultureInfo.InvariantCulture, $"{cache.State.Pool.ClassOf(slot)} {cache.State.Pool.IsSealed(slot)} {cache.State.Pool.EncodingsOf(slot).Packed} ");
                     text.Append(CultureInfo.InvariantCulture, $"{XxHash64.HashToUInt64(MemoryMarshal.AsBytes<int>(words)):x}");
                     text.Append(scores ? $" {string.Join(',', score)}\n" : "\n");
                 }
@@ -56,7 +56,7 @@ internal static class LiveCaches
 
     /// <summary>Every live sequence of a cache, and what it counts.</summary>
     public static string Everything(this KvCache cache, params KvSequence[] sequences) =>
-        $"{cache.AllocatedBytes} bytes, {cache.GetPageCounts()}, {cache.NextStep} steps\n{Transcript(sequences)}";
+        $"{cache.AllocatedBytes} bytes, {cache.GetPageCounts()}, {cache.State.Clock.NextStep} steps\n{Transcript(sequences)}";
 
     /// <summary>A parent, a fork that went on, a fork that was cut into a sealed page, one that only shares, and one apart; with standing.</summary>
     public static KvSequence[] Family(KvCache cache)

@@ -75,7 +75,7 @@ public sealed class LiveTokensTests
         IReadOnlyList<KvSequence> loaded = other.Restored(store).Sequences;
         Assert.Equal(cut.Materialized(1).Keys, loaded[0].Materialized(1).Keys);
         Assert.Equal(sequence.Materialized(1).Keys, loaded[1].Materialized(1).Keys);
-        Assert.Equal(cache.Pool.LiveBytes, other.Pool.LiveBytes);
+        Assert.Equal(cache.State.Pool.LiveBytes, other.State.Pool.LiveBytes);
     }
 
     [Theory]
@@ -141,10 +141,10 @@ public sealed class LiveTokensTests
 
     private static byte[] BytesOf(KvCache cache, KvSequence sequence, out int pages)
     {
-        using var capture = new CacheCapture(cache);
-        Assert.True(sequence.EnterNext(default));
-        capture.Add(sequence);
-        sequence.LeaveHeld();
+        using var capture = new CacheCapture(cache.State);
+        Assert.True(sequence.State.Gate.EnterNext(default));
+        capture.Add(sequence.State);
+        sequence.State.Gate.Leave();
         SnapshotContent content = capture.Content;
         pages = content.PageClasses.Length;
         var bytes = new List<byte>();
@@ -162,7 +162,7 @@ public sealed class LiveTokensTests
         return [.. bytes];
     }
 
-    private static bool Holds(byte[] bytes, float number, KvCache cache) => cache.Settings.FullPrecision == PageFormat.F16
+    private static bool Holds(byte[] bytes, float number, KvCache cache) => cache.State.Options.FullPrecision == PageFormat.F16
         ? MemoryMarshal.Cast<byte, Half>(bytes).Contains((Half)number)
         : MemoryMarshal.Cast<byte, float>(bytes).Contains(number);
 }

@@ -58,7 +58,7 @@ public sealed class LoadFileTests : IDisposable
         KvSequence[] expected = [_twin.CreateSequence(), _twin.CreateSequence()];
         for (int i = 0; i < expected.Length; i++)
         {
-            expected[i].FeedMany(300 + (35 * i), 35, _twin.Settings.MaxBatchTokens);
+            expected[i].FeedMany(300 + (35 * i), 35, _twin.State.Options.MaxBatchTokens);
             expected[i].Metadata = new Dictionary<string, string> { ["from"] = "afar" };
         }
 

@@ -46,7 +46,7 @@ public sealed class RestoredShapeTests
 
             loaded.Dispose();
             Assert.Equal(default, cache.GetPageCounts());
-            Assert.Equal(cache.Pool.SlabCount, cache.Pool.FreeSlabs);
+            Assert.Equal(cache.State.Pool.SlabCount, cache.State.Pool.FreeSlabs);
         }
     }
 
@@ -62,7 +62,7 @@ public sealed class RestoredShapeTests
             KvSequence saved = saving.CreateSequence();
             for (int turn = random.Next(1, 4); turn > 0; turn--)
             {
-                saved.FeedMany(1 + saved.Length, random.Next(1, 140), saving.Settings.MaxBatchTokens);
+                saved.FeedMany(1 + saved.Length, random.Next(1, 140), saving.State.Options.MaxBatchTokens);
                 saved.Truncate(saved.Length - random.Next(Math.Min(saved.Length, 60)));
             }
 
@@ -70,7 +70,7 @@ public sealed class RestoredShapeTests
             using KvCache cache = Cache(to, formats, batch, 3);
             KvSequence loaded = Load(saving, cache);
             int sealedAt = Math.Max(0, (loaded.Length / to) - 1);
-            Assert.InRange(loaded.Table.FirstOpen, sealedAt, (loaded.Length + (from == to ? to - 1 : 0)) / to);
+            Assert.InRange(loaded.State.Table.FirstOpen, sealedAt, (loaded.Length + (from == to ? to - 1 : 0)) / to);
             using KvSequence fork = loaded.Fork();
             for (int step = 0; step < 6; step++)
             {
@@ -102,10 +102,10 @@ public sealed class RestoredShapeTests
         using KvCache saving = Cache(4, new KvFormats(PageFormat.F32, PageFormat.F32), 24, 2);
         KvSequence saved = saving.CreateSequence();
         saved.FeedMany(1, 83);
-        using var capture = new CacheCapture(saving);
-        Assert.True(saved.EnterNext(default));
-        capture.Add(saved);
-        saved.LeaveHeld();
+        using var capture = new CacheCapture(saving.State);
+        Assert.True(saved.State.Gate.EnterNext(default));
+        capture.Add(saved.State);
+        saved.State.Gate.Leave();
         SnapshotContent content = capture.Content with { PageClasses = new byte[capture.Content.PageClasses.Length], PageStates = default };
         content = content with { Sequences = [content.Sequences[0] with { FirstOpenPage = 0 }] };
         SnapshotStore store = LiveCaches.Store();
@@ -128,15 +128,15 @@ public sealed class RestoredShapeTests
     private static void CheckShape(KvSequence appended, KvSequence loaded, int pageTokens)
     {
         Assert.Equal(appended.Length, loaded.Length);
-        bool wasLarger = loaded.Table.FirstOpen > appended.Table.FirstOpen;
-        Assert.InRange(loaded.Table.FirstOpen, appended.Table.FirstOpen, loaded.Length / pageTokens);
-        for (int row = 0; row < appended.Table.Rows; row++)
+        bool wasLarger = loaded.State.Table.FirstOpen > appended.State.Table.FirstOpen;
+        Assert.InRange(loaded.State.Table.FirstOpen, appended.State.Table.FirstOpen, loaded.Length / pageTokens);
+        for (int row = 0; row < appended.State.Table.Rows; row++)
         {
-            Assert.Equal(appended.Table.Count(row), loaded.Table.Count(row));
-            for (int entry = 0; entry < loaded.Table.Count(row); entry++)
+            Assert.Equal(appended.State.Table.Count(row), loaded.State.Table.Count(row));
+            for (int entry = 0; entry < loaded.State.Table.Count(row); entry++)
             {
-                Assert.True(wasLarger || appended.Table.PageClass(row, entry) == loaded.Table.PageClass(row, entry), $"row {row}, entry {entry}");
-                Assert.Equal(loaded.Table.IsSealed(row, entry), loaded.Cache.Pool.IsSealed(loaded.Table.Slot(row, entry)));
+                Assert.True(wasLarger || appended.State.Table.PageClass(row, entry) == loaded.State.Table.PageClass(row, entry), $"row {row}, entry {entry}");
+                Assert.Equal(loaded.State.Table.IsSealed(row, entry), loaded.Cache.State.Pool.IsSealed(loaded.State.Table.Slot(row, entry)));
             }
         }
     }

@@ -25,7 +25,7 @@ public sealed class RewrittenTests
         KvRestored restored = cache.Restored(store);
         Assert.False(restored.IsExact);
         Assert.Contains(restored.Notes, note => note.Contains($"pages of {from} tokens", StringComparison.Ordinal));
-        Assert.True(cache.Pool.OpenSlots + cache.Pool.SealedSlots < restored.Sequences.Sum(s => s.Table.Rows * s.Table.Count(0)), "forks share nothing any longer");
+        Assert.True(cache.State.Pool.OpenSlots + cache.State.Pool.SealedSlots < restored.Sequences.Sum(s => s.State.Table.Rows * s.State.Table.Count(0)), "forks share nothing any longer");
         foreach ((KvSequence before, KvSequence after) in new[] { saved, fork }.Zip(restored.Sequences))
         {
             Assert.Equal(before.TokenIds.ToArray(), after.TokenIds.ToArray());
@@ -61,12 +61,12 @@ public sealed class RewrittenTests
             Assert.Equal(expected[i], keys[i], to == PageFormat.I8 || from == PageFormat.I8 ? 0.05 : 0);
         }
 
-        for (int row = 0; row < after.Table.Rows; row++)
+        for (int row = 0; row < after.State.Table.Rows; row++)
         {
-            Assert.Equal(cache.Classes.SealedIn(row / 2), after.Table.PageClass(row, 0));
-            Assert.Equal(KernelShape.Open, after.Table.PageClass(row, after.Table.Count(row) - 1));
+            Assert.Equal(cache.State.Classes.SealedIn(row / 2), after.State.Table.PageClass(row, 0));
+            Assert.Equal(KernelShape.Open, after.State.Table.PageClass(row, after.State.Table.Count(row) - 1));
             int lossy = (from == PageFormat.I8 ? 1 : 0) + (to == PageFormat.I8 ? 1 : 0);
-            Assert.Equal(lossy, cache.Pool.EncodingsOf(after.Table.Slot(row, 0)).Key);
+            Assert.Equal(lossy, cache.State.Pool.EncodingsOf(after.State.Table.Slot(row, 0)).Key);
         }
 
         for (int step = 0; step < 12; step++)
@@ -87,7 +87,7 @@ public sealed class RewrittenTests
         turned.RotationSeed = 99;
         using KvCache cache = TestCaches.Simd(Geometry(4), turned);
         KvRestored restored = cache.Restored(store);
-        Assert.Equal(saved.Table.FirstOpen * saved.Table.Rows, restored.ReencodedPages);
+        Assert.Equal(saved.State.Table.FirstOpen * saved.State.Table.Rows, restored.ReencodedPages);
         Assert.True(restored.ExactPages > 0, "open pages are in the plain basis");
         restored.Sequences[0].CheckedStep(50);
         KvCacheOptions device = Config(PageFormat.I8);

@@ -93,7 +93,7 @@ public sealed class RoundTripTests
         cache.Saved(store, "s", family[4], family[0]);
         KvRestored restored = other.Restored(store, "s", "parent");
         Assert.Equal(LiveCaches.Transcript([family[0]]), LiveCaches.Transcript(restored.Sequences));
-        Assert.Equal(family[0].AllocatedBytes, other.Pool.LiveBytes);
+        Assert.Equal(family[0].AllocatedBytes, other.State.Pool.LiveBytes);
         Assert.Equal("E002", Assert.Throws<KvSnapshotNotFoundException>(() => other.Restored(store, "s", "nobody")).Code);
     }
 
@@ -140,12 +140,12 @@ public sealed class RoundTripTests
         string before = LiveCaches.Transcript(family);
         SnapshotInfo info = cache.Saved(store);
         Assert.Equal(before, LiveCaches.Transcript(family));
-        Assert.Equal(cache.Pool.OpenSlots + cache.Pool.SealedSlots, info.Pages);
+        Assert.Equal(cache.State.Pool.OpenSlots + cache.State.Pool.SealedSlots, info.Pages);
         KvRestored restored = other.Restored(store);
         Assert.True(restored.IsExact, string.Join("; ", restored.Notes));
         Assert.Equal(info.Pages, restored.ExactPages);
         Assert.Equal(before, LiveCaches.Transcript(restored.Sequences));
-        Assert.Equal(cache.Pool.LiveBytes, other.Pool.LiveBytes);
+        Assert.Equal(cache.State.Pool.LiveBytes, other.State.Pool.LiveBytes);
         Assert.Equal(LiveCaches.GoOn(family, 9), LiveCaches.GoOn(restored.Sequences, 9));
         Assert.Equal(LiveCaches.Transcript(family), LiveCaches.Transcript(restored.Sequences));
         foreach (KvSequence sequence in restored.Sequences)

@@ -175,7 +175,7 @@ public sealed class ScenarioTests(ITestOutputHelper output)
     }
 
     private static void Load(KvCache cache, SnapshotStore store, IProgress<SnapshotProgress> progress) =>
-        cache.Load(take => store.Load("s", take, default), null, progress, default);
+        cache.LoadNow(store, "s", progress);
 
     private static int HitsOf(KvCache cache, int[] prompt)
     {
