@@ -113,6 +113,12 @@ internal static class CacheCreation
             made.Push(prefixes);
         }
 
+        PlanMemory? plans = options.Policy is null ? null : new PlanMemory(shape, options.Needs, ledger);
+        if (plans is not null)
+        {
+            made.Push(plans);
+        }
+
         var room = new Room(pool, plan, ledger, () => new StepMemory(tier, options.MostBatched, options.MaxBatchTokens, ledger), slabs)
         {
             GiveUpCached = prefixes is null ? null : () => prefixes.Index.Evict() > 0,
@@ -133,7 +139,7 @@ internal static class CacheCreation
             DeviceGate = deviceGate,
         };
         long? slabBytes = plan.Configured is { } budget ? plan.SlabBytesWithin(budget) : null;
-        return (state, options.Policy is { } policy ? new Pressure(state, policy, slabBytes) : null);
+        return (state, plans is not null ? new Pressure(state, plans, slabBytes) : null);
     }
 
     private static int SlabsOf(BudgetPlan plan) =>

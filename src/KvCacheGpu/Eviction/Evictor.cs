@@ -15,10 +15,10 @@ internal sealed class Evictor : IDisposable
     private readonly PageMerging? _merging;
     private readonly Func<SequenceState, int, int, bool> _isNeighbour;
 
-    public Evictor(CacheState cache, KvPolicy policy)
+    public Evictor(CacheState cache, PlanMemory memory)
     {
-        (_cache, _policy, _rungs, _demoter) = (cache, policy, new PlanRungs(cache.Classes), new Demoter(cache));
-        Memory = new PlanMemory(cache.Tier.Shape, cache.Needs, cache.Ledger);
+        (_cache, _policy, _rungs, _demoter) = (cache, cache.Options.Policy!, new PlanRungs(cache.Classes), new Demoter(cache));
+        Memory = memory;
         _merging = cache.Options.MergePages ? new PageMerging(cache, Memory) : null;
         _isNeighbour = IsNeighbour;
     }

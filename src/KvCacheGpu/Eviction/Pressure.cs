@@ -12,11 +12,11 @@ internal sealed class Pressure : IDisposable
     private readonly long _slabBytes;
 
     /// <param name="cache">The cache.</param>
-    /// <param name="policy">Its policy.</param>
+    /// <param name="plans">The memory that plans are made in; disposed with the evictor.</param>
     /// <param name="slabBytesOfBudget">Bytes of slabs that the configured budget holds beside everything else; null without one: nothing is held to a watermark then.</param>
-    public Pressure(CacheState cache, KvPolicy policy, long? slabBytesOfBudget)
+    public Pressure(CacheState cache, PlanMemory plans, long? slabBytesOfBudget)
     {
-        (_cache, _policy, Evictor) = (cache, policy, new Evictor(cache, policy));
+        (_cache, _policy, Evictor) = (cache, cache.Options.Policy!, new Evictor(cache, plans));
         _compactor = new Compactor(cache.Pool, cache.Room, cache.Writer);
         (IsBudgeted, _slabBytes) = (slabBytesOfBudget is not null, slabBytesOfBudget ?? 0);
     }
