@@ -21,10 +21,9 @@ public sealed partial class UltraAdaptiveKvCacheEngine
 
     private static void Take(KvCacheConfig to, KvCacheConfig from)
     {
-        to.Memory.EnableGc = from.Memory.EnableGc;
-        to.Memory.GcThreshold = from.Memory.GcThreshold;
-        to.Memory.MonitorMemory = from.Memory.MonitorMemory;
-        to.Tenancy.TenantMaxTokens = from.Tenancy.TenantMaxTokens;
-        to.Execution.EnableProfiling = from.Execution.EnableProfiling;
+        foreach (KvConfigurationKey key in KvConfigurationKeys.All.Where(key => key.IsLive))
+        {
+            key.Write(to, key.Read(from));
+        }
     }
 }

@@ -1,8 +1,8 @@
 using KvCacheGpu.Kernels;
-using static KvCacheGpu.Tests.EngineSamples;
-using static KvCacheGpu.Tests.KeyTests;
+using static KvCacheGpu.Sessions.Tests.EngineSamples;
+using static KvCacheGpu.Sessions.Tests.KeyTests;
 
-namespace KvCacheGpu.Tests;
+namespace KvCacheGpu.Sessions.Tests;
 
 /// <summary>What the longer keys do, shown on engines that live.</summary>
 internal static class KeyProofs

@@ -1,6 +1,6 @@
-using static KvCacheGpu.Tests.EngineSamples;
+using static KvCacheGpu.Sessions.Tests.EngineSamples;
 
-namespace KvCacheGpu.Tests;
+namespace KvCacheGpu.Sessions.Tests;
 
 /// <summary>Reads that read, and refused calls that leave nothing behind.</summary>
 public class EngineCallTests

@@ -1,7 +1,7 @@
 using KvCacheGpu.Kernels;
-using static KvCacheGpu.Tests.EngineSamples;
+using static KvCacheGpu.Sessions.Tests.EngineSamples;
 
-namespace KvCacheGpu.Tests;
+namespace KvCacheGpu.Sessions.Tests;
 
 /// <summary>Sessions by id, tokens by position: the API of older versions, over pages.</summary>
 public class EngineTests

@@ -1,14 +1,19 @@
 using System.Text.RegularExpressions;
 using KvCacheGpu.Kernels;
-using static KvCacheGpu.Tests.EngineSamples;
+using static KvCacheGpu.Sessions.Tests.EngineSamples;
 
-namespace KvCacheGpu.Tests;
+namespace KvCacheGpu.Sessions.Tests;
 
 /// <summary>Every key changes what the engine does, warns that it is inactive here, or is refused with its reason. A new key without a proof is red.</summary>
 public partial class KeyTests
 {
     private static readonly Dictionary<string, Action> Proofs = new()
     {
+        ["enabled"] = () =>
+        {
+            Assert.StartsWith("inactive", Warning(Config(c => c.Enabled = false), "enabled"), StringComparison.Ordinal);
+            Assert.Empty(Warning(Config(), "enabled"));
+        },
         ["num_heads"] = () => ShapeFollows(c => c.Model.NumHeads = 3, g => g.KvHeads, 3),
         ["head_dim"] = () => ShapeFollows(c => c.Model.HeadDim = 32, g => g.KeyWidth, 32),
         ["block_size"] = () => ShapeFollows(c => c.Model.BlockSize = 32, g => g.PageTokens, 32),
@@ -51,10 +56,12 @@ public partial class KeyTests
         ["enable_profiling"] = KeyProofs.ProfilingTimesCalls,
     };
 
-    /// <summary>Every key, read off the type: a property of a group, or one of the three beside them.</summary>
-    public static IEnumerable<string> Keys =>
+    public static IEnumerable<string> Keys => KvConfigurationKeys.All.Select(key => key.Name);
+
+    // Every property that is a key: of a group, or one of the four beside them.
+    private static IEnumerable<string> Properties =>
     [
-        .. new[] { nameof(KvCacheConfig.MaxTokens), nameof(KvCacheConfig.CacheStrategy), nameof(KvCacheConfig.CacheMode) }.Select(Flat),
+        .. new[] { nameof(KvCacheConfig.Enabled), nameof(KvCacheConfig.MaxTokens), nameof(KvCacheConfig.CacheStrategy), nameof(KvCacheConfig.CacheMode) }.Select(Flat),
         .. typeof(KvCacheConfig).GetProperties()
             .Where(group => group.PropertyType.Name.EndsWith("Options", StringComparison.Ordinal))
             .SelectMany(group => group.PropertyType.GetProperties())
@@ -72,6 +79,9 @@ public partial class KeyTests
     }
 
     [Fact]
+    public void Every_property_has_a_row_and_every_row_a_property() => Assert.Equal(Properties.Order(), Keys.Order());
+
+    [Fact]
     public void No_proof_is_of_a_key_that_is_gone() => Assert.Equal(Keys.Order(), Proofs.Keys.Order());
 
     [Fact]
@@ -84,7 +94,7 @@ public partial class KeyTests
             "adaptive_quantization", "monitor_memory", "enable_persistence", "persistence_path", "enable_prefetch", "prefetch_size", "enable_profiling",
             "enable_distributed", "distributed_backend", "multi_tenant", "tenant_isolation", "enable_async", "async_threads", "enable_warmup", "warmup_samples",
         ];
-        Assert.Equal(["tenant_max_tokens"], Keys.Except(contract));
+        Assert.Equal(["enabled", "tenant_max_tokens"], Keys.Except(contract));
         Assert.Empty(contract.Except(Keys));
     }
 

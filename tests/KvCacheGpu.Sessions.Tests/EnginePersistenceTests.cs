@@ -1,8 +1,8 @@
 using KvCacheGpu.Import;
 using KvCacheGpu.Import.Tests;
-using static KvCacheGpu.Tests.EngineSamples;
+using static KvCacheGpu.Sessions.Tests.EngineSamples;
 
-namespace KvCacheGpu.Tests;
+namespace KvCacheGpu.Sessions.Tests;
 
 /// <summary>Sessions outlive the engine, by name and by tenant; old files convert on the way in.</summary>
 public sealed class EnginePersistenceTests : IDisposable

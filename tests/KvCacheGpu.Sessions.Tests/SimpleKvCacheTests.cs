@@ -1,5 +1,5 @@
 #pragma warning disable KVC0001 // What is tested here is obsolete, and works.
-namespace KvCacheGpu.Tests;
+namespace KvCacheGpu.Sessions.Tests;
 
 /// <summary>Version 1 goes on working, by the rules of its time.</summary>
 public class SimpleKvCacheTests
@@ -87,7 +87,7 @@ public class SimpleKvCacheTests
         Assert.False(obsolete.IsError);
         Assert.Equal("KVC0001", obsolete.DiagnosticId);
         string page = obsolete.UrlFormat!.Split('#')[0];
-        Assert.Contains("## KVC0001", File.ReadAllText(Path.Combine(Readme.ReadmeTests.Root(), page)), StringComparison.Ordinal);
+        Assert.Contains("## KVC0001", File.ReadAllText(Path.Combine(KeyTableTests.Root(), page)), StringComparison.Ordinal);
     }
 
     private static SimpleKvCache Full(int size, KvCacheStrategy strategy)

@@ -1,8 +1,8 @@
 using System.Reflection;
 using KvCacheGpu.Kernels;
-using static KvCacheGpu.Tests.EngineSamples;
+using static KvCacheGpu.Sessions.Tests.EngineSamples;
 
-namespace KvCacheGpu.Tests;
+namespace KvCacheGpu.Sessions.Tests;
 
 /// <summary>The configuration as a type: what it prints, copies and refuses, and what code's own choices win over.</summary>
 public class ConfigGroupTests
@@ -12,26 +12,54 @@ public class ConfigGroupTests
     {
         var config = new KvCacheConfig();
         Assert.True(config.Validate().IsValid);
-        string[] printed =
-        [
-            "NumHeads = 8", "HeadDim = 64", "BlockSize = 64", "MaxTokens = 4096", "CacheStrategy = Adaptive", "CacheMode = Inference", "UseCompression = True",
-            "CompressionRatio = 0.3", "CompressionMethod = auto", "UseQuantization = False", "QuantizationBits = 8", "MaxMemoryMb = ,", "EnableGc = True",
-            "GcThreshold = 0.8", "PinMemory = True", "NonBlocking = True", "Dtype = Float16", "AdaptiveCompression = True", "AdaptiveQuantization = True",
-            "MonitorMemory = True", "EnablePersistence = False", "PersistencePath = ", "EnablePrefetch = True", "PrefetchSize = 8", "EnableProfiling = False",
-            "EnableDistributed = False", "DistributedBackend = Nccl", "MultiTenant = False", "TenantIsolation = True", "EnableAsync = True", "AsyncThreads = 2",
-            "EnableWarmup = False", "WarmupSamples = 100",
-        ];
-        Assert.All(printed, text => Assert.Contains(text, config.ToString(), StringComparison.Ordinal));
+        Assert.Equal(
+            "KvCacheConfig { enabled = true, num_heads = 8, head_dim = 64, max_tokens = 4096, block_size = 64, cache_strategy = adaptive, cache_mode = inference, "
+            + "use_compression = true, compression_ratio = 0.3, compression_method = auto, use_quantization = false, quantization_bits = 8, max_memory_mb = nothing, "
+            + "enable_gc = true, gc_threshold = 0.8, pin_memory = true, non_blocking = true, dtype = float16, adaptive_compression = true, adaptive_quantization = true, "
+            + "monitor_memory = true, enable_persistence = false, persistence_path = nothing, enable_prefetch = true, prefetch_size = 8, enable_profiling = false, "
+            + "enable_distributed = false, distributed_backend = nccl, multi_tenant = false, tenant_isolation = true, tenant_max_tokens = nothing, enable_async = true, "
+            + "async_threads = 2, enable_warmup = false, warmup_samples = 100 }",
+            config.ToString());
     }
 
     [Fact]
-    public void It_prints_every_property()
+    public void The_defaults_lose_precision_and_say_so()
     {
-        string text = new KvCacheConfig().ToString();
-        foreach (PropertyInfo property in typeof(KvCacheConfig).GetProperties(BindingFlags.Public | BindingFlags.Instance).Where(p => p.Name != nameof(KvCacheConfig.ConfigureOptions)))
-        {
-            Assert.Contains($"{property.Name} = ", text, StringComparison.Ordinal);
-        }
+        KvCacheOptions options = new KvCacheConfig().ToOptions(new KvCacheConfig().Geometry());
+        Assert.Equal((PageFormat.T4, PageFormat.V4), (options.KeyFormat, options.ValueFormat));
+        Assert.StartsWith("lossy: pages are sealed in t4/v4, 0.29 of full precision", KeyTests.Warning(new KvCacheConfig(), "use_compression"), StringComparison.Ordinal);
+        var exact = new KvCacheConfig { Compression = { UseCompression = false } };
+        Assert.Empty(KeyTests.Warning(exact, "use_compression"));
+        Assert.Equal(new KvCacheOptions().KeyFormat, exact.ToOptions(Config().Geometry()).KeyFormat);
+        var quantized = new KvCacheConfig { Compression = { UseQuantization = true, QuantizationBits = 4 } };
+        Assert.StartsWith("lossy: pages are sealed in t4/v4", KeyTests.Warning(quantized, "use_quantization"), StringComparison.Ordinal);
+        Assert.EndsWith("another cache_strategy", KeyTests.Warning(new KvCacheConfig { CacheStrategy = KvCacheStrategy.Quantized }, "use_quantization"), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void What_no_key_sets_is_as_the_cache_has_it()
+    {
+        KvCacheOptions options = new KvCacheConfig { ConfigureOptions = o => o.PrefixReuse = true }.ToOptions(Config().Geometry());
+        Assert.True(options.PrefixReuse);
+        KvConfigurationException refused = Assert.Throws<KvConfigurationException>(() => Engine(c => c.ConfigureOptions += o => o.PrefixReuse = true));
+        Assert.Equal(nameof(KvCacheOptions.PrefixReuse), refused.Setting);
+    }
+
+    [Fact]
+    public void A_budget_in_percent_by_code_takes_the_place_of_the_key()
+    {
+        var config = new KvCacheConfig { Memory = { MaxMemoryMb = 100 }, ConfigureOptions = o => o.MemoryBudgetPercent = 90 };
+        KvCacheOptions options = config.ToOptions(Config().Geometry());
+        Assert.Equal((null, 90.0), (options.MemoryBudgetBytes, options.MemoryBudgetPercent));
+    }
+
+    [Fact]
+    public void Demotions_follow_the_formats_that_code_chose()
+    {
+        var config = new KvCacheConfig { ConfigureOptions = o => (o.KeyFormat, o.ValueFormat) = (PageFormat.F16, PageFormat.F16) };
+        Assert.Equal(3, config.ToOptions(Config().Geometry()).DemotionFormats.Count);
+        config.ConfigureOptions += o => o.DemotionFormats = [new(PageFormat.T4, PageFormat.V4)];
+        Assert.Single(config.ToOptions(Config().Geometry()).DemotionFormats);
     }
 
     [Fact]

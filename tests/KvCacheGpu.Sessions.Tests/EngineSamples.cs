@@ -1,4 +1,4 @@
-namespace KvCacheGpu.Tests;
+namespace KvCacheGpu.Sessions.Tests;
 
 /// <summary>Engines on the host, and tokens for them whose content follows from a number.</summary>
 internal static class EngineSamples
