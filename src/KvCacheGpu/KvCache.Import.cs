@@ -60,11 +60,10 @@ public sealed partial class KvCache
             using OpenFile file = folder.Open(name, FileUse.Read);
             byte[] first = new byte[Math.Min(file.Length, ISnapshotImporter.FirstBytes)];
             file.Read(first, 0);
-            if (first.AsSpan().StartsWith(FileHeader.Magic))
+            if (SnapshotStore.Recognises(first))
             {
-                StoreNames names = FileHeader.SnapshotOf(first, file.Length, name);
                 var store = new SnapshotStore(directory, options);
-                return Load(take => store.Load(names, take, cancel), null, progress, cancel);
+                return Load(take => store.LoadFile(name, take, cancel), null, progress, cancel);
             }
 
             ISnapshotImporter[] readers = [.. importers, OldCaches()];

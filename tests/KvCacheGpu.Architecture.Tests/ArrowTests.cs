@@ -8,13 +8,14 @@ using Assembly = System.Reflection.Assembly;
 namespace KvCacheGpu.Architecture.Tests;
 
 /// <summary>
-/// Dependencies point one way: from Cli to everything, from Llama and Configuration to the engine, from the engine to the kernels and Base, and never back.
-/// Base, Import and Catalog know nothing of ours; the engine knows Import in the one place where it loads old caches.
+/// Dependencies point one way: from Cli to everything, from Llama and Configuration to the engine, from the engine to the snapshot store, from both to the
+/// kernels and Base, and never back. Base, Import and Catalog know nothing of ours; the engine knows Import in the one place where it loads old caches.
 /// </summary>
 public class ArrowTests
 {
     private static readonly Assembly Base = typeof(KvCacheException).Assembly;
     private static readonly Assembly Kernels = typeof(KernelTier).Assembly;
+    private static readonly Assembly Snapshots = typeof(SnapshotStore).Assembly;
     private static readonly Assembly Engine = typeof(KvCache).Assembly;
     private static readonly Assembly Llama = typeof(LlamaModel).Assembly;
     private static readonly Assembly Cli = Assembly.Load("kvcache");
@@ -23,7 +24,7 @@ public class ArrowTests
     private static readonly Assembly Configuration = Assembly.Load("KvCacheGpu.Configuration");
     private static readonly Assembly Import = Assembly.Load("KvCacheGpu.Import");
     private static readonly Assembly Catalog = Assembly.Load("KvCacheGpu.Catalog");
-    private static readonly Assembly[] Each = [Base, Kernels, Engine, Configuration, Import, Catalog, Llama, Evaluation, Plots, Cli];
+    private static readonly Assembly[] Each = [Base, Kernels, Snapshots, Engine, Configuration, Import, Catalog, Llama, Evaluation, Plots, Cli];
     private static readonly ArchUnitNET.Domain.Architecture All = new ArchLoader().LoadAssemblies(Each).Build();
 
     private static readonly string[] Rooms = ["KvCacheGpu.Configuration", "KvCacheGpu.Import", "KvCacheGpu.Catalog"];
@@ -31,15 +32,16 @@ public class ArrowTests
 
     public static TheoryData<string, string[]> Forbidden => new()
     {
-        { "KvCacheGpu.Base", ["KvCacheGpu.Kernels", "KvCacheGpu", .. Rooms, .. Hosts] },
-        { "KvCacheGpu.Kernels", ["KvCacheGpu.Base", "KvCacheGpu", .. Rooms, .. Hosts] },
+        { "KvCacheGpu.Base", ["KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", .. Rooms, .. Hosts] },
+        { "KvCacheGpu.Kernels", ["KvCacheGpu.Base", "KvCacheGpu.Snapshots", "KvCacheGpu", .. Rooms, .. Hosts] },
+        { "KvCacheGpu.Snapshots", ["KvCacheGpu", .. Rooms, .. Hosts] },
         { "KvCacheGpu", ["KvCacheGpu.Configuration", "KvCacheGpu.Catalog", .. Hosts] },
         { "KvCacheGpu.Configuration", ["KvCacheGpu.Import", "KvCacheGpu.Catalog", .. Hosts] },
-        { "KvCacheGpu.Import", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu", "KvCacheGpu.Configuration", "KvCacheGpu.Catalog", .. Hosts] },
-        { "KvCacheGpu.Catalog", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu", "KvCacheGpu.Configuration", "KvCacheGpu.Import", .. Hosts] },
+        { "KvCacheGpu.Import", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", "KvCacheGpu.Configuration", "KvCacheGpu.Catalog", .. Hosts] },
+        { "KvCacheGpu.Catalog", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", "KvCacheGpu.Configuration", "KvCacheGpu.Import", .. Hosts] },
         { "KvCacheGpu.Llama", ["KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "kvcache"] },
         { "KvCacheGpu.Evaluation", ["KvCacheGpu.Plots", "kvcache"] },
-        { "KvCacheGpu.Plots", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu", "KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "kvcache"] },
+        { "KvCacheGpu.Plots", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", "KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "kvcache"] },
     };
 
     [Theory]
@@ -70,7 +72,7 @@ public class ArrowTests
     public void Only_kernels_and_engine_see_ILGPU()
     {
         Assert.Contains(Kernels.GetReferencedAssemblies(), name => name.Name == "ILGPU");
-        foreach (Assembly host in new[] { Base, Configuration, Import, Catalog, Llama, Evaluation, Plots, Cli })
+        foreach (Assembly host in new[] { Base, Snapshots, Configuration, Import, Catalog, Llama, Evaluation, Plots, Cli })
         {
             Assert.DoesNotContain(host.GetReferencedAssemblies(), name => name.Name!.StartsWith("ILGPU", StringComparison.Ordinal));
         }
@@ -97,7 +99,7 @@ public class ArrowTests
     {
         foreach ((Assembly assembly, string space) in new[]
         {
-            (Kernels, "KvCacheGpu.Kernels"), (Base, "KvCacheGpu"), (Engine, "KvCacheGpu"), (Configuration, "KvCacheGpu.Configuration"), (Import, "KvCacheGpu.Import"),
+            (Kernels, "KvCacheGpu.Kernels"), (Base, "KvCacheGpu"), (Snapshots, "KvCacheGpu"), (Engine, "KvCacheGpu"), (Configuration, "KvCacheGpu.Configuration"), (Import, "KvCacheGpu.Import"),
             (Catalog, "KvCacheGpu.Catalog"), (Llama, "KvCacheGpu.Llama"),
         })
         {
