@@ -39,35 +39,9 @@ public sealed partial class KvCache
         ArgumentException.ThrowIfNullOrEmpty(path);
         KvText.WellFormed(path, nameof(path));
         ObjectDisposedException.ThrowIf(_disposed, this);
-        return Task.Run(() => LoadSnapshotFile(Path.GetFullPath(path), options, progress, cancellationToken), cancellationToken);
-    }
-
-    private KvRestored LoadSnapshotFile(string path, SnapshotOptions? options, IProgress<SnapshotProgress>? progress, CancellationToken cancel)
-    {
-        (string directory, string name) = (Path.GetDirectoryName(path) ?? "/", Path.GetFileName(path));
-        try
-        {
-            StoreNames names = SnapshotOf(directory, name);
-            var store = new SnapshotStore(directory, options);
-            return Load(take => store.Load(names, take, cancel), null, progress, cancel);
-        }
-        catch (FileCallException error)
-        {
-            throw error.Error == FileCallException.NoEntry
-                ? new KvSnapshotNotFoundException($"file {path}", "it to be there", "none", error)
-                : new KvPersistenceException($"file {path}", "that it can be read", error.Message, error);
-        }
-    }
-
-    private static StoreNames SnapshotOf(string directory, string name)
-    {
-        LibcFiles files = LibcFiles.Instance;
-        using var folder = new OpenFile(files, files.OpenDirectory(directory));
-        using OpenFile file = folder.Open(name, FileUse.Read);
-        byte[] first = new byte[Math.Min(file.Length, FileHeader.MostBytes)];
-        file.Read(first, 0);
-        return SnapshotStore.Recognises(first)
-            ? FileHeader.SnapshotOf(first, file.Length, name)
-            : throw new KvUnsupportedException($"file {name}", "a file of a snapshot", "another");
+        string whole = Path.GetFullPath(path);
+        var store = new SnapshotStore(Path.GetDirectoryName(whole) ?? "/", options);
+        return Task.Run(
+            () => Load(take => store.LoadFile(Path.GetFileName(whole), take, cancellationToken), null, progress, cancellationToken), cancellationToken);
     }
 }

@@ -94,26 +94,26 @@ public sealed partial class KvCache
     {
         using CacheCapture capture = Capture(sequences, name.Tenant, cancel);
         SnapshotContent content = capture.Content;
-        return ContentCheck.FirstFlaw(content) is { } flaw
+        return content.FirstFlaw() is { } flaw
             ? throw new ArgumentException($"expected {flaw}", nameof(sequences))
-            : store.Save(name, content, capture.Read, null, progress, cancel);
+            : store.Save(name, content, capture.Read, progress, cancel);
     }
 
     internal KvRestored Load(
-        Func<Action<GenerationReader, SnapshotInfo>, SnapshotInfo> load,
+        Func<Action<OpenSnapshot>, SnapshotInfo> load,
         IReadOnlyCollection<string>? ids,
         IProgress<SnapshotProgress>? progress,
         CancellationToken cancel)
     {
         KvRestored? restored = null;
-        SnapshotInfo info = load((reader, found) =>
+        SnapshotInfo info = load(snapshot =>
         {
-            RestoreCheck.Tenant(found, reader.Content);
+            RestoreCheck.Tenant(snapshot.Info, snapshot.Content);
             var restore = new CacheRestore(this, ids);
-            restore.Begin(reader.Content);
+            restore.Begin(snapshot.Content);
             try
             {
-                restore.ReadPages(reader, progress, cancel);
+                restore.ReadPages(snapshot, progress, cancel);
                 cancel.ThrowIfCancellationRequested();
                 restored = restore.Complete();
             }

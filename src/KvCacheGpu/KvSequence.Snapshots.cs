@@ -64,7 +64,7 @@ public sealed partial class KvSequence
         Table.Begin(saved.Length, saved.FirstOpenPage);
         saved.TokenIds.Span.CopyTo(_tokens);
         SequenceStanding.Restore(saved, _pins, _segments);
-        (Name, Metadata) = (saved.Id, SequenceStanding.OfHost(saved.Metadata));
+        (Name, Metadata) = (saved.Id, saved.HostMetadata);
         RestorePositions(SequenceStanding.PositionRunsOf(saved));
     }
 

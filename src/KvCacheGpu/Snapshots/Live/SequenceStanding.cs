@@ -24,7 +24,7 @@ internal static class SequenceStanding
     public const string Samples = Prefix + "samples";
     public const string LastStep = Prefix + "last-step";
 
-    private const string Prefix = "kvcache.";
+    private const string Prefix = SnapshotSequence.EngineKeys;
     private const string Pins = Prefix + "pins";
     private const string Segments = Prefix + "segments";
     private const string Positions = Prefix + "positions";
@@ -82,10 +82,6 @@ internal static class SequenceStanding
 
         return all;
     }
-
-    /// <summary>The host's alone.</summary>
-    public static Dictionary<string, string> OfHost(IReadOnlyDictionary<string, string> metadata) =>
-        metadata.Where(pair => !pair.Key.StartsWith(Prefix, StringComparison.Ordinal)).ToDictionary(StringComparer.Ordinal);
 
     /// <summary>Whose a saved sequence was.</summary>
     public static KvSequenceOptions OptionsOf(SnapshotSequence saved)
