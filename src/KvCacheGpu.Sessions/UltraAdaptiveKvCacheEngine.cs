@@ -25,8 +25,8 @@ public sealed class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisposable
     private long _misses;
 
     /// <summary>Makes an engine of one layer, of the shape that <see cref="KvCacheConfig.Model"/> says.</summary>
-    /// <param name="config">Settings; null takes the defaults, which are lossy (<see cref="KvCompressionOptions.CompressionRatio"/>).</param>
-    /// <exception cref="KvConfigurationException">E003: a key is refused; all that are: <see cref="KvCacheConfig.Validate"/>.</exception>
+    /// <param name="config">The keys; null takes their defaults, which lose precision (<see cref="KvCompressionOptions.UseCompression"/>).</param>
+    /// <exception cref="KvConfigurationException">E003: a key is refused. <see cref="KvCacheConfig.Validate"/> lists all that are.</exception>
     /// <exception cref="KvUnsupportedException">E009: this machine has no such device.</exception>
     /// <exception cref="KvOutOfMemoryException">E001: the device does not have the memory.</exception>
     public UltraAdaptiveKvCacheEngine(KvCacheConfig? config = null)
@@ -36,7 +36,7 @@ public sealed class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisposable
 
     /// <summary>Makes an engine for a model of any shape.</summary>
     /// <param name="geometry">The model's shape; null takes <see cref="KvCacheConfig.Model"/>'s.</param>
-    /// <param name="config">Settings; null takes the defaults.</param>
+    /// <param name="config">The keys; null takes their defaults.</param>
     /// <inheritdoc cref="UltraAdaptiveKvCacheEngine(KvCacheConfig)" path="/exception"/>
     public UltraAdaptiveKvCacheEngine(KvGeometry? geometry, KvCacheConfig? config = null)
         : this(geometry, config, (shape, settings) => new KvCache(shape, settings))
@@ -280,13 +280,13 @@ public sealed class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisposable
         return full.Split('+')[0];
     }
 
-    /// <summary>What this build can do on this device with heads of this width, in ordinal order: "device:cpu", "format:t4/v4", "strategy:lru".</summary>
+    /// <summary>Names of what this build can do on this device with heads of this width, in ordinal order: "device:cpu", "format:t4/v4", "strategy:lru".</summary>
     public IReadOnlyList<string> GetSupportedFeatures() => SupportedFeatures.Of(Cache);
 
     /// <summary>The warnings of the engine's configuration. An engine that exists has no issue: ask <see cref="KvCacheConfig.Validate"/> before.</summary>
     public KvConfigurationReport ValidateConfiguration() => _report;
 
-    /// <summary>What the engine holds and did so far.</summary>
+    /// <summary>Counts of what the engine holds, and of what it has done so far.</summary>
     public KvEngineStats GetStats()
     {
         EngineSession[] sessions = _sessions.All();

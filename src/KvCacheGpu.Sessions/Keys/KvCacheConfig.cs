@@ -23,7 +23,7 @@ public sealed class KvCacheConfig
     /// <summary>Tokens that the cache is made for, over all sessions (<c>max_tokens</c>); as <see cref="KvCacheOptions.MaxTokens"/>. The default value is 4096.</summary>
     public int MaxTokens { get; set; } = 4096;
 
-    /// <summary>What is done where room runs out (<c>cache_strategy</c>). The default value is <see cref="KvCacheStrategy.Adaptive"/>.</summary>
+    /// <summary>What is done when room runs out (<c>cache_strategy</c>). The default value is <see cref="KvCacheStrategy.Adaptive"/>.</summary>
     public KvCacheStrategy CacheStrategy { get; set; } = KvCacheStrategy.Adaptive;
 
     /// <summary>What the cache is used for (<c>cache_mode</c>). The default value is <see cref="KvCacheMode.Inference"/>.</summary>

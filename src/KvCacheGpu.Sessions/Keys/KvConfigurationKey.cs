@@ -19,7 +19,7 @@ public sealed class KvConfigurationKey
     /// <summary>The key, "max_tokens".</summary>
     public string Name { get; }
 
-    /// <summary>What it belongs to, for people: "Memory".</summary>
+    /// <summary>The group that it belongs to, for people: "memory".</summary>
     public string Group { get; }
 
     /// <summary>Its environment variable, "KV_CACHE_MAX_TOKENS".</summary>
@@ -37,7 +37,7 @@ public sealed class KvConfigurationKey
     /// <summary>What it does.</summary>
     public string Meaning { get; }
 
-    /// <summary>What it acts on: "`Watermark`" is an option of <see cref="KvCacheOptions"/>; otherwise words, as "statistics".</summary>
+    /// <summary>The options of <see cref="KvCacheOptions"/> that it sets, in backquotes: "`Watermark`"; else a part of the engine, "statistics"; "inactive" if it sets nothing in this build.</summary>
     public string Sets { get; }
 
     /// <summary>True if a running engine takes a new value; false if only the next start does.</summary>
@@ -84,7 +84,7 @@ public sealed class KvConfigurationKey
     }
 }
 
-/// <summary>What a key's warnings go by.</summary>
+/// <summary>A configuration, and what follows from it, for the warnings of keys.</summary>
 /// <param name="Config">The configuration, without issues.</param>
 /// <param name="Options">The options that follow from it.</param>
 /// <param name="Geometry">The model's shape.</param>
