@@ -1,15 +1,15 @@
 namespace KvCacheGpu;
 
 /// <summary>Which session of an <see cref="UltraAdaptiveKvCacheEngine"/>. The default value is the one session that hosts without sessions use.</summary>
-/// <param name="Id">What the host calls it, as <see cref="KvSequence.Name"/> takes it; null and "" are the default session.</param>
-/// <param name="Tenant">Whose it is: named exactly where <see cref="KvTenancyOptions.MultiTenant"/> is on.</param>
+/// <param name="Id">The host's name for it, as <see cref="KvSequence.Name"/> takes it; null and "" are the default session.</param>
+/// <param name="Tenant">Its tenant; named if <see cref="KvTenancyOptions.MultiTenant"/> is on, else null.</param>
 public readonly record struct KvSessionKey(string? Id, string? Tenant = null)
 {
-    /// <summary>What the host calls it; null and "" are the default session.</summary>
+    /// <summary>The host's name for it; null and "" are the default session.</summary>
     /// <exception cref="ArgumentException">Longer than 64 KiB of UTF-8, or half of a surrogate pair in it, which UTF-8 cannot say.</exception>
     public string? Id { get; init => field = SnapshotLimits.Checked(value, nameof(Id)); } = SnapshotLimits.Checked(Id, nameof(Id));
 
-    /// <summary>Whose it is.</summary>
+    /// <summary>Its tenant.</summary>
     /// <exception cref="ArgumentException">As for <see cref="Id"/>.</exception>
     public string? Tenant { get; init => field = SnapshotLimits.Checked(value, nameof(Tenant)); } = SnapshotLimits.Checked(Tenant, nameof(Tenant));
 

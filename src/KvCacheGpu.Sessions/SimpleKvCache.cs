@@ -1,12 +1,12 @@
 namespace KvCacheGpu;
 
 /// <summary>
-/// Version 1: a table of tokens by position, in host memory and full precision. Where it is full, a quarter goes at once. Thread-safe.
+/// Version 1: a table of tokens by position, in host memory and full precision. When it is full, a quarter of the tokens is evicted at once. Thread-safe.
 /// </summary>
 /// <remarks>
-/// What goes: under <see cref="KvCacheStrategy.Lru"/> the oldest access; under <see cref="KvCacheStrategy.Lfu"/> the lowest count; under
-/// <see cref="KvCacheStrategy.Adaptive"/> the lowest of half the recency over the live tokens plus half the count over the largest. Of equal
-/// ones the older.
+/// <see cref="KvCacheStrategy.Lru"/> evicts the tokens with the oldest access, <see cref="KvCacheStrategy.Lfu"/> those with the lowest count, and
+/// <see cref="KvCacheStrategy.Adaptive"/> those with the lowest sum of half the recency, normalised over the live tokens, and half the count, in parts of
+/// the largest. Of two that are equal, the older is evicted.
 /// </remarks>
 [Obsolete(Obsoletions.SimpleKvCacheMessage, DiagnosticId = Obsoletions.SimpleKvCacheId, UrlFormat = Obsoletions.UrlFormat)]
 public sealed class SimpleKvCache
@@ -74,7 +74,7 @@ public sealed class SimpleKvCache
         }
     }
 
-    /// <summary>A token's key and value, which it then counts as used; null where it was never put, or went.</summary>
+    /// <summary>Returns a token's key and value, and counts the token as used; null if it was never put, or was evicted.</summary>
     public (float[] Key, float[] Value)? Get(int position)
     {
         lock (_gate)
@@ -100,7 +100,7 @@ public sealed class SimpleKvCache
         }
     }
 
-    /// <summary>Tokens, calls of Get that found one and that did not, and tokens that had to go.</summary>
+    /// <summary>Counts tokens, calls of Get that found one and that did not, and evicted tokens.</summary>
     public (int Count, long Hits, long Misses, long Evicted) GetStats()
     {
         lock (_gate)

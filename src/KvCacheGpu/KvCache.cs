@@ -313,7 +313,9 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         ArgumentException.ThrowIfNullOrEmpty(path);
         KvText.WellFormed(path, nameof(path));
         ObjectDisposedException.ThrowIf(State.IsDisposed, this);
-        return Task.Run(() => KvRestored.Of(this, Loading(null).LoadFile(Path.GetFullPath(path), options, progress, cancellationToken)), cancellationToken);
+        string whole = Path.GetFullPath(path);
+        var store = new SnapshotStore(Path.GetDirectoryName(whole) ?? "/", options);
+        return Task.Run(() => KvRestored.Of(this, Loading(null).LoadFile(store, Path.GetFileName(whole), progress, cancellationToken)), cancellationToken);
     }
 
     /// <summary>

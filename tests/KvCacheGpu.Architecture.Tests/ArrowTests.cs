@@ -8,14 +8,16 @@ using Assembly = System.Reflection.Assembly;
 namespace KvCacheGpu.Architecture.Tests;
 
 /// <summary>
-/// Dependencies point one way: from Cli to everything, from Llama and Configuration to the engine, from the engine to the kernels and Base, and never back.
-/// Base, Import and Catalog know nothing of ours; the engine knows Import in the one place where it loads old caches.
+/// Dependencies point one way: from Cli to everything, from Configuration to Sessions, from Sessions and Llama to the engine, from the engine to the snapshot
+/// store, from both to the kernels and Base, and never back. Base, Import and Catalog know nothing of ours; Sessions knows Import where it loads old caches.
 /// </summary>
 public class ArrowTests
 {
     private static readonly Assembly Base = typeof(KvCacheException).Assembly;
     private static readonly Assembly Kernels = typeof(KernelTier).Assembly;
+    private static readonly Assembly Snapshots = typeof(SnapshotStore).Assembly;
     private static readonly Assembly Engine = typeof(KvCache).Assembly;
+    private static readonly Assembly Sessions = typeof(UltraAdaptiveKvCacheEngine).Assembly;
     private static readonly Assembly Llama = typeof(LlamaModel).Assembly;
     private static readonly Assembly Cli = Assembly.Load("kvcache");
     private static readonly Assembly Evaluation = Assembly.Load("KvCacheGpu.Evaluation");
@@ -23,23 +25,25 @@ public class ArrowTests
     private static readonly Assembly Configuration = Assembly.Load("KvCacheGpu.Configuration");
     private static readonly Assembly Import = Assembly.Load("KvCacheGpu.Import");
     private static readonly Assembly Catalog = Assembly.Load("KvCacheGpu.Catalog");
-    private static readonly Assembly[] Each = [Base, Kernels, Engine, Configuration, Import, Catalog, Llama, Evaluation, Plots, Cli];
+    private static readonly Assembly[] Each = [Base, Kernels, Snapshots, Engine, Sessions, Configuration, Import, Catalog, Llama, Evaluation, Plots, Cli];
     private static readonly ArchUnitNET.Domain.Architecture All = new ArchLoader().LoadAssemblies(Each).Build();
 
-    private static readonly string[] Rooms = ["KvCacheGpu.Configuration", "KvCacheGpu.Import", "KvCacheGpu.Catalog"];
+    private static readonly string[] Rooms = ["KvCacheGpu.Sessions", "KvCacheGpu.Configuration", "KvCacheGpu.Import", "KvCacheGpu.Catalog"];
     private static readonly string[] Hosts = ["KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "kvcache"];
 
     public static TheoryData<string, string[]> Forbidden => new()
     {
-        { "KvCacheGpu.Base", ["KvCacheGpu.Kernels", "KvCacheGpu", .. Rooms, .. Hosts] },
-        { "KvCacheGpu.Kernels", ["KvCacheGpu.Base", "KvCacheGpu", .. Rooms, .. Hosts] },
-        { "KvCacheGpu", ["KvCacheGpu.Configuration", "KvCacheGpu.Catalog", .. Hosts] },
-        { "KvCacheGpu.Configuration", ["KvCacheGpu.Import", "KvCacheGpu.Catalog", .. Hosts] },
-        { "KvCacheGpu.Import", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu", "KvCacheGpu.Configuration", "KvCacheGpu.Catalog", .. Hosts] },
-        { "KvCacheGpu.Catalog", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu", "KvCacheGpu.Configuration", "KvCacheGpu.Import", .. Hosts] },
+        { "KvCacheGpu.Base", ["KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", .. Rooms, .. Hosts] },
+        { "KvCacheGpu.Kernels", ["KvCacheGpu.Base", "KvCacheGpu.Snapshots", "KvCacheGpu", .. Rooms, .. Hosts] },
+        { "KvCacheGpu.Snapshots", ["KvCacheGpu", .. Rooms, .. Hosts] },
+        { "KvCacheGpu", [.. Rooms, .. Hosts] },
+        { "KvCacheGpu.Sessions", ["KvCacheGpu.Configuration", "KvCacheGpu.Catalog", .. Hosts] },
+        { "KvCacheGpu.Configuration", ["KvCacheGpu.Snapshots", "KvCacheGpu", "KvCacheGpu.Import", "KvCacheGpu.Catalog", .. Hosts] },
+        { "KvCacheGpu.Import", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", .. Rooms.Except(["KvCacheGpu.Import"]), .. Hosts] },
+        { "KvCacheGpu.Catalog", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", .. Rooms.Except(["KvCacheGpu.Catalog"]), .. Hosts] },
         { "KvCacheGpu.Llama", ["KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "kvcache"] },
         { "KvCacheGpu.Evaluation", ["KvCacheGpu.Plots", "kvcache"] },
-        { "KvCacheGpu.Plots", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu", "KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "kvcache"] },
+        { "KvCacheGpu.Plots", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", "KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "kvcache"] },
     };
 
     [Theory]
@@ -59,18 +63,18 @@ public class ArrowTests
     [Fact]
     public void Only_what_loads_old_caches_sees_their_readers()
     {
-        string[] loaders = [nameof(CacheFileImporter), nameof(KvCache)];
-        IArchRule rule = Types().That().ResideInAssembly(Engine).And().DependOnAny(Types().That().ResideInAssembly(Import))
+        string[] loaders = [nameof(CacheFileImporter), nameof(KvCacheFileExtensions)];
+        IArchRule rule = Types().That().ResideInAssembly(Sessions).And().DependOnAny(Types().That().ResideInAssembly(Import))
             .Should().HaveNameMatching($"^({string.Join('|', loaders)})$");
         Check(rule);
-        Assert.Contains(Engine.GetReferencedAssemblies(), name => name.Name == "KvCacheGpu.Import");
+        Assert.Contains(Sessions.GetReferencedAssemblies(), name => name.Name == "KvCacheGpu.Import");
     }
 
     [Fact]
     public void Only_kernels_and_engine_see_ILGPU()
     {
         Assert.Contains(Kernels.GetReferencedAssemblies(), name => name.Name == "ILGPU");
-        foreach (Assembly host in new[] { Base, Configuration, Import, Catalog, Llama, Evaluation, Plots, Cli })
+        foreach (Assembly host in new[] { Base, Snapshots, Sessions, Configuration, Import, Catalog, Llama, Evaluation, Plots, Cli })
         {
             Assert.DoesNotContain(host.GetReferencedAssemblies(), name => name.Name!.StartsWith("ILGPU", StringComparison.Ordinal));
         }
@@ -97,7 +101,7 @@ public class ArrowTests
     {
         foreach ((Assembly assembly, string space) in new[]
         {
-            (Kernels, "KvCacheGpu.Kernels"), (Base, "KvCacheGpu"), (Engine, "KvCacheGpu"), (Configuration, "KvCacheGpu.Configuration"), (Import, "KvCacheGpu.Import"),
+            (Kernels, "KvCacheGpu.Kernels"), (Base, "KvCacheGpu"), (Snapshots, "KvCacheGpu"), (Engine, "KvCacheGpu"), (Sessions, "KvCacheGpu"), (Configuration, "KvCacheGpu.Configuration"), (Import, "KvCacheGpu.Import"),
             (Catalog, "KvCacheGpu.Catalog"), (Llama, "KvCacheGpu.Llama"),
         })
         {

@@ -36,7 +36,7 @@ internal static class Binding
         {
             KvConfigurationKey key = KvConfigurationKeys.All[i];
             string? value = key.Read(config);
-            if (key.Name != KvConfigurationKeys.Enabled && value != settings[i].Value)
+            if (value != settings[i].Value)
             {
                 settings[i] = new KvSetting(key.Name, value, new KvSettingOrigin(KvSettingSource.Code, string.Empty));
             }

@@ -27,7 +27,7 @@ public sealed class KvConfiguration
     public string? Preset { get; }
 
     /// <summary>Whether a host applies the configuration. The default value is true.</summary>
-    public bool Enabled => this[KvConfigurationKeys.Enabled].Value == "true";
+    public bool Enabled => Config.Enabled;
 
     /// <summary>What there is to say of the sources: unknown keys with the nearest known one, keys of version 1. One line each.</summary>
     public IReadOnlyList<string> Warnings { get; }

@@ -33,7 +33,7 @@ internal sealed class EnvText : IConfigText
         return parsed;
     }
 
-    public string? Find(string key) => Value(EnvironmentNames.VariableOf(key)) ?? (key == "use_compression" ? Value("KV_CACHE_COMPRESSION") : null);
+    public string? Find(string key) => Value(EnvironmentNames.VariableOf(key)) ?? (KvConfigurationKeys.Find(key)?.OtherVariable is { } other ? Value(other) : null);
 
     public OldSetting? FindOld(string key) =>
         key == FirstVersion.Size && LastIndex(EnvironmentNames.OldSize) is var at and >= 0 ? new OldSetting(ValueOf(_pieces[at]), _pieces[at].Line) : null;

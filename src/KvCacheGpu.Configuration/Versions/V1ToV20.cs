@@ -8,7 +8,7 @@ internal sealed class V1ToV20 : IConfigStep
     public const string LossWarning =
         "lossy compression is on (use_compression, compression_ratio 0.3): a model's output may change; kvcache config migrate --lossless leaves it off";
 
-    private static readonly string[] _strategies = ["lru", "lfu", "adaptive", "paged", "compressed", "quantized"];
+    private static readonly KvConfigurationKey _strategy = KvConfigurationKeys.Find("cache_strategy")!;
 
     public KvConfigVersion To => KvConfigVersion.V20;
 
@@ -59,6 +59,6 @@ internal sealed class V1ToV20 : IConfigStep
 
     private static string Strategy(string path, OldSetting? strategy) =>
         strategy is null ? "adaptive"
-        : _strategies.Contains(strategy.Value) ? strategy.Value
-        : throw new KvConfigurationException($"{path}:{strategy.Line}: kv_cache_strategy", string.Join(", ", _strategies), $"'{strategy.Value}'");
+        : _strategy.TryParse(strategy.Value, isVariable: false, out string? name) && name == strategy.Value ? name
+        : throw new KvConfigurationException($"{path}:{strategy.Line}: kv_cache_strategy", _strategy.Allowed, $"'{strategy.Value}'");
 }

@@ -3,11 +3,11 @@ using KvCacheGpu.Import;
 namespace KvCacheGpu;
 
 /// <summary>
-/// Joins the readers of old caches to the engine: pickles, and files of torch.save. Every cache has one for its own shape; one made by a host
-/// may be of another mind.
+/// Reads old caches: pickles, and files of torch.save. <see cref="KvCacheFileExtensions.LoadFileAsync"/> has one for the cache's own shape; a host may
+/// give another, which refuses to round.
 /// </summary>
-/// <param name="geometry">The model's shape, which tells axes apart that a file does not name; if null, what most entries of the file have.</param>
-/// <param name="lossless">Whether entries of float64 are left out where float32 does not have every element. The default is false: <see cref="KvRestored.Notes"/> says what was rounded.</param>
+/// <param name="geometry">The model's shape, which tells axes apart that a file does not name; null takes the shape that most entries of the file have.</param>
+/// <param name="lossless">True to leave out entries of float64 of which float32 cannot hold every element. The default is false: they are rounded, and <see cref="KvRestored.Notes"/> says so.</param>
 public sealed class CacheFileImporter(ImportGeometry? geometry = null, bool lossless = false) : ISnapshotImporter
 {
     private const int MostNamed = 3;

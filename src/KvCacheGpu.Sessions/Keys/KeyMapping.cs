@@ -3,19 +3,8 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>
-/// From the keys to the options of a <see cref="KvCache"/>:
-/// <code>
-/// key                                      option
-///   max_tokens                             MaxTokens
-///   cache_strategy, cache_mode             Policy, its sinks and window; MaxBatchTokens
-///   use_quantization, quantization_bits    KeyFormat, ValueFormat
-///   use_compression, _ratio, _method       KeyFormat, ValueFormat
-///   adaptive_compression, _quantization    DemotionFormats
-///   dtype                                  FullPrecision; KeyFormat, ValueFormat without compression
-///   max_memory_mb                          MemoryBudgetBytes
-///   enable_gc, gc_threshold                Watermark
-/// </code>
-/// All other options keep their defaults, unless <see cref="KvCacheConfig.ConfigureOptions"/> sets them.
+/// From the keys to the options of a <see cref="KvCache"/>; <see cref="KvConfigurationKey.Sets"/> says which key sets which. Options that no key sets
+/// keep their defaults, unless <see cref="KvCacheConfig.ConfigureOptions"/> sets them.
 /// </summary>
 internal static class KeyMapping
 {
@@ -62,21 +51,24 @@ internal static class KeyMapping
         return options;
     }
 
-    /// <summary>What the formats cannot do.</summary>
-    public static IEnumerable<KvConfigurationWarning> WarningsOf(KvCacheConfig config, KvGeometry geometry, KvCacheOptions options)
+    /// <summary>The formats that pages are sealed in.</summary>
+    public static KvFormats FormatsOf(in KeyContext context) => new(context.Options.KeyFormat, context.Options.ValueFormat);
+
+    /// <summary>Part of the bytes of full precision that a sealed page takes.</summary>
+    public static double KeptOf(in KeyContext context) => Fraction(context.Config, context.Geometry, FormatsOf(context));
+
+    /// <summary>Says in which formats something is lost; null if nothing is.</summary>
+    public static string? LossOf(in KeyContext context)
     {
-        var formats = new KvFormats(options.KeyFormat, options.ValueFormat);
-        double kept = Fraction(config, geometry, formats);
-        if (Compresses(config) && kept > config.Compression.CompressionRatio)
+        KvFormats formats = FormatsOf(context);
+        if (formats.Key.IsFullPrecision() && formats.Value.IsFullPrecision())
         {
-            yield return new KvConfigurationWarning(
-                "compression_ratio", FormattableString.Invariant($"not reached: pages in {formats} keep {kept:0.00} of {config.Compression.CompressionRatio}"));
+            return null;
         }
 
-        if (Quantizes(config) && config.Compression.QuantizationBits < 16 && formats.Key.IsFullPrecision())
-        {
-            yield return new KvConfigurationWarning("quantization_bits", $"inactive: no such format takes heads of width {geometry.KeyWidth}");
-        }
+        string strategy = context.Config.CacheStrategy is KvCacheStrategy.Compressed or KvCacheStrategy.Quantized ? ", and another cache_strategy" : string.Empty;
+        return FormattableString.Invariant(
+            $"lossy: pages are sealed in {formats}, {KeptOf(context):0.00} of full precision, and a model's output changes. Without loss: use_compression and use_quantization false{strategy}");
     }
 
     private static KvFormats FormatsOf(KvCacheConfig config, KvGeometry geometry) =>
@@ -84,7 +76,7 @@ internal static class KeyMapping
 
     private static KvFormats? CompressedFormats(KvCacheConfig config, KvGeometry geometry)
     {
-        if (Quantizes(config))
+        if (config.Quantizes)
         {
             return config.Compression.QuantizationBits switch
             {
@@ -96,7 +88,7 @@ internal static class KeyMapping
             };
         }
 
-        if (!Compresses(config))
+        if (!config.Compresses)
         {
             return null;
         }
@@ -119,23 +111,15 @@ internal static class KeyMapping
 
     private static IReadOnlyList<KvFormats> Ladder(KvCacheConfig config, KvGeometry geometry, KvFormats formats)
     {
-        bool may = Quantizes(config) ? config.Compression.AdaptiveQuantization : Compresses(config) && config.Compression.AdaptiveCompression;
+        bool may = config.Quantizes ? config.Compression.AdaptiveQuantization : config.Compresses && config.Compression.AdaptiveCompression;
         bool arePages = PageFormats.IsPair(formats.Key, formats.Value) && Takes(geometry, formats);
         if (config.CacheStrategy != KvCacheStrategy.Adaptive || !may || !arePages)
         {
             return [];
         }
 
-        return
-        [
-            .. new[] { Rungs[0], Rungs[2], Rungs[4] }.Where(rung => Takes(geometry, rung) && formats.MayBecome(rung)),
-        ];
+        return [.. new[] { Rungs[0], Rungs[2], Rungs[4] }.Where(rung => Takes(geometry, rung) && formats.MayBecome(rung))];
     }
-
-    private static bool Quantizes(KvCacheConfig config) => config.Compression.UseQuantization || config.CacheStrategy == KvCacheStrategy.Quantized;
-
-    private static bool Compresses(KvCacheConfig config) =>
-        !Quantizes(config) && (config.Compression.UseCompression || config.CacheStrategy == KvCacheStrategy.Compressed);
 
     private static KvPolicy? Policy(KvCacheConfig config)
     {

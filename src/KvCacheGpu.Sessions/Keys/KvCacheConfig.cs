@@ -1,4 +1,3 @@
-using System.Reflection;
 using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
@@ -6,18 +5,25 @@ namespace KvCacheGpu;
 /// <summary>
 /// What an <see cref="UltraAdaptiveKvCacheEngine"/> is made with: the keys of configuration files, in groups. A key in Pascal case is the name of
 /// its property, in whichever group that stands: <c>max_tokens</c> is <see cref="MaxTokens"/>, <c>compression_ratio</c> is
-/// <see cref="KvCompressionOptions.CompressionRatio"/>. Files write the names of enum members in lower case.
+/// <see cref="KvCompressionOptions.CompressionRatio"/>. Files write the names of enum members in lower case. <see cref="KvConfigurationKeys.All"/> lists
+/// the keys with their domains and meanings.
 /// </summary>
 /// <remarks>
 /// A <see cref="KvCache"/> does not take it. <see cref="ToOptions"/> gives the options in which the keys are in force, and
 /// <see cref="Validate"/> says what that does.
 /// </remarks>
-public sealed partial class KvCacheConfig
+public sealed class KvCacheConfig
 {
+    /// <summary>
+    /// False if a host shall not go by this configuration, and make plain caches instead (<c>enabled</c>). The default value is true. It is for hosts
+    /// to ask: an engine that is made all the same goes by the other keys.
+    /// </summary>
+    public bool Enabled { get; set; } = true;
+
     /// <summary>Tokens that the cache is made for, over all sessions (<c>max_tokens</c>); as <see cref="KvCacheOptions.MaxTokens"/>. The default value is 4096.</summary>
     public int MaxTokens { get; set; } = 4096;
 
-    /// <summary>What is done where room runs out (<c>cache_strategy</c>). The default value is <see cref="KvCacheStrategy.Adaptive"/>.</summary>
+    /// <summary>What is done when room runs out (<c>cache_strategy</c>). The default value is <see cref="KvCacheStrategy.Adaptive"/>.</summary>
     public KvCacheStrategy CacheStrategy { get; set; } = KvCacheStrategy.Adaptive;
 
     /// <summary>What the cache is used for (<c>cache_mode</c>). The default value is <see cref="KvCacheMode.Inference"/>.</summary>
@@ -87,15 +93,55 @@ public sealed partial class KvCacheConfig
         return KeyMapping.OptionsOf(this, geometry);
     }
 
-    /// <summary>Every setting and its value, "KvCacheConfig { MaxTokens = 4096, ... }".</summary>
-    public override string ToString()
+    /// <summary>
+    /// Checks every key, without a device. A warning tells which keys have no effect here, what the mapping to options does that may surprise, as pages
+    /// that lose precision, and values that are seldom meant.
+    /// </summary>
+    /// <param name="geometry">The model's shape; null takes that of <see cref="Model"/>.</param>
+    public KvConfigurationReport Validate(KvGeometry? geometry = null)
     {
-        IEnumerable<string> settings = typeof(KvCacheConfig)
-            .GetProperties(BindingFlags.Public | BindingFlags.Instance)
-            .Where(property => property.Name != nameof(ConfigureOptions))
-            .Select(property => $"{property.Name} = {property.GetValue(this)}");
-        return $"{nameof(KvCacheConfig)} {{ {string.Join(", ", settings)} }}";
+        KvConfigurationIssue[] issues = [.. KvConfigurationKeys.All.Where(key => geometry is null || key.Group != KvConfigurationKeys.Model).Select(IssueOf).OfType<KvConfigurationIssue>()];
+        if (issues.Length > 0)
+        {
+            return new KvConfigurationReport(issues, []);
+        }
+
+        KvGeometry shape = geometry ?? Geometry();
+        KvCacheOptions options = KeyMapping.OptionsOf(this, shape);
+        try
+        {
+            _ = KvCache.LayoutsFor(shape, options);
+        }
+        catch (KvConfigurationException e)
+        {
+            return new KvConfigurationReport([new KvConfigurationIssue(e.Setting, e.Expected, e.Actual)], []);
+        }
+
+        var context = new KeyContext(this, options, shape, IsGiven: geometry is not null);
+        IEnumerable<KvConfigurationWarning> warnings =
+            from key in KvConfigurationKeys.All
+            from warn in key.Warns
+            let text = warn(context)
+            where text is not null
+            select new KvConfigurationWarning(key.Name, text);
+        return new KvConfigurationReport([], [.. warnings]);
     }
+
+    /// <summary>Every key and its value, "KvCacheConfig { enabled = true, max_tokens = 4096, ... }".</summary>
+    public override string ToString() =>
+        $"{nameof(KvCacheConfig)} {{ {string.Join(", ", KvConfigurationKeys.All.Select(key => $"{key.Name} = {key.Read(this) ?? "nothing"}"))} }}";
+
+    /// <summary>True if the strategy evicts.</summary>
+    internal bool Evicts => CacheStrategy is KvCacheStrategy.Adaptive or KvCacheStrategy.Lru or KvCacheStrategy.Lfu;
+
+    /// <summary>True if sealed pages have <see cref="KvCompressionOptions.QuantizationBits"/>.</summary>
+    internal bool Quantizes => Compression.UseQuantization || CacheStrategy == KvCacheStrategy.Quantized;
+
+    /// <summary>True if sealed pages take <see cref="KvCompressionOptions.CompressionRatio"/> of their bytes.</summary>
+    internal bool Compresses => !Quantizes && (Compression.UseCompression || CacheStrategy == KvCacheStrategy.Compressed);
+
+    /// <summary>The shape of <see cref="Model"/>: one layer, in which each KV head has one query head.</summary>
+    internal KvGeometry Geometry() => new(1, Model.NumHeads, Model.NumHeads, Model.HeadDim, pageTokens: Model.BlockSize);
 
     /// <exception cref="KvConfigurationException">E003: the first key that is refused.</exception>
     internal KvConfigurationReport ThrowIfRefused(KvGeometry? geometry)
@@ -104,5 +150,12 @@ public sealed partial class KvCacheConfig
         return report.Issues is [KvConfigurationIssue first, ..]
             ? throw new KvConfigurationException(first.Key, first.Expected, first.Actual)
             : report;
+    }
+
+    private KvConfigurationIssue? IssueOf(KvConfigurationKey key)
+    {
+        string? value = key.Read(this);
+        string? expected = key.TryParse(value, isVariable: false, out _) ? key.Refuses(this) : key.Allowed;
+        return expected is null ? null : new KvConfigurationIssue(key.Name, expected, value ?? "nothing");
     }
 }

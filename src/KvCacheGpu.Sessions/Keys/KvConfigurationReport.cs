@@ -1,27 +1,27 @@
 namespace KvCacheGpu;
 
-/// <summary>What is wrong with a configuration, and what a user should know of it.</summary>
-/// <param name="Issues">What no engine can be made with.</param>
-/// <param name="Warnings">What has no effect here, or an effect that may surprise.</param>
+/// <summary>What is refused in a configuration, and what a user should know of it.</summary>
+/// <param name="Issues">Keys that no engine can be made with.</param>
+/// <param name="Warnings">Keys that have no effect here, or one that may surprise.</param>
 public sealed record KvConfigurationReport(IReadOnlyList<KvConfigurationIssue> Issues, IReadOnlyList<KvConfigurationWarning> Warnings)
 {
-    /// <summary>Whether there is no issue.</summary>
+    /// <summary>True if there is no issue.</summary>
     public bool IsValid => Issues.Count == 0;
 }
 
-/// <summary>A setting that is refused.</summary>
-/// <param name="Key">Its key in files, "gc_threshold".</param>
-/// <param name="Expected">What it may be, or why it may not be this.</param>
-/// <param name="Actual">What it is.</param>
+/// <summary>A key, or an option of the cache, that is refused.</summary>
+/// <param name="Key">The key in files, "gc_threshold"; or the option, "KeyFormat".</param>
+/// <param name="Expected">The values that it takes, or why it does not take this one.</param>
+/// <param name="Actual">Its value.</param>
 public sealed record KvConfigurationIssue(string Key, string Expected, string Actual)
 {
     /// <summary>"gc_threshold: expected above 0, at most 1, got 2".</summary>
     public override string ToString() => $"{Key}: expected {Expected}, got {Actual}";
 }
 
-/// <summary>A setting that works otherwise than it may seem.</summary>
+/// <summary>A key that does not do what it may seem to.</summary>
 /// <param name="Key">Its key in files, "enable_prefetch".</param>
-/// <param name="Text">What there is to know.</param>
+/// <param name="Text">Why.</param>
 public sealed record KvConfigurationWarning(string Key, string Text)
 {
     /// <summary>"enable_prefetch: inactive: ...".</summary>

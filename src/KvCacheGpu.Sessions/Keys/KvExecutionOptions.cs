@@ -3,18 +3,18 @@ namespace KvCacheGpu;
 /// <summary>Threads, warm-up and timings.</summary>
 public sealed record KvExecutionOptions
 {
-    /// <summary>Whether transfers to and from disk use <see cref="AsyncThreads"/> workers (<c>enable_async</c>); else one. The default value is true.</summary>
+    /// <summary>True if transfers to and from disk use <see cref="AsyncThreads"/> workers, false if one (<c>enable_async</c>). The default value is true.</summary>
     public bool EnableAsync { get; set; } = true;
 
     /// <summary>Workers of transfers, 1..64 (<c>async_threads</c>). The default value is 2.</summary>
     public int AsyncThreads { get; set; } = 2;
 
-    /// <summary>Whether kernels are compiled and pages touched when the engine is made (<c>enable_warmup</c>). The default value is false.</summary>
+    /// <summary>True if kernels are compiled and pages touched when the engine is made (<c>enable_warmup</c>). The default value is false.</summary>
     public bool EnableWarmup { get; set; }
 
     /// <summary>Tokens that the warm-up appends and attends to, at least 1, and as many as fit (<c>warmup_samples</c>). The default value is 100.</summary>
     public int WarmupSamples { get; set; } = 100;
 
-    /// <summary>Whether calls are timed (<c>enable_profiling</c>): <c>GetStats</c> then tells percentiles. The default value is false.</summary>
+    /// <summary>True if calls are timed (<c>enable_profiling</c>): <see cref="KvEngineStats.Times"/> then has percentiles. The default value is false.</summary>
     public bool EnableProfiling { get; set; }
 }

@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>The shape that <c>UltraAdaptiveKvCacheEngine</c> takes where no geometry is given: one layer.</summary>
+/// <summary>The shape of an engine that is made without a geometry: one layer.</summary>
 public sealed record KvModelOptions
 {
     /// <summary>KV heads, at least 1 (<c>num_heads</c>). The default value is 8.</summary>

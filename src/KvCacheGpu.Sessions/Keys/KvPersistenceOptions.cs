@@ -1,9 +1,9 @@
 namespace KvCacheGpu;
 
-/// <summary>Where <c>UltraAdaptiveKvCacheEngine</c> keeps sessions beyond the process.</summary>
+/// <summary>Sessions on disk.</summary>
 public sealed record KvPersistenceOptions
 {
-    /// <summary>Whether sessions can be saved and loaded (<c>enable_persistence</c>). The default value is false.</summary>
+    /// <summary>True if sessions can be saved and loaded (<c>enable_persistence</c>). The default value is false.</summary>
     public bool EnablePersistence { get; set; }
 
     /// <summary>Directory of the snapshot store, required with <see cref="EnablePersistence"/> (<c>persistence_path</c>). The default value is null.</summary>

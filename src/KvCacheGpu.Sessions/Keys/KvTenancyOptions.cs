@@ -1,14 +1,14 @@
 namespace KvCacheGpu;
 
-/// <summary>Whose sessions are whose.</summary>
+/// <summary>Tenants of sessions.</summary>
 public sealed record KvTenancyOptions
 {
-    /// <summary>Whether every session belongs to a tenant, who must be named (<c>multi_tenant</c>). The default value is false: none may be named.</summary>
+    /// <summary>True if every session belongs to a tenant, who must be named; false if none may be named (<c>multi_tenant</c>). The default value is false.</summary>
     public bool MultiTenant { get; set; }
 
     /// <summary>
-    /// Whether the tenant is part of every session's key (<c>tenant_isolation</c>), and pages are zeroed between tenants. The default value is
-    /// true; without, tenants share the sessions of one id.
+    /// True if the tenant is part of every session's key, and pages are zeroed between tenants; false if tenants share the sessions of one id
+    /// (<c>tenant_isolation</c>). The default value is true.
     /// </summary>
     public bool TenantIsolation { get; set; } = true;
 

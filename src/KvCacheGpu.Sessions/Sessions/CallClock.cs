@@ -34,3 +34,22 @@ internal sealed class CallClock
         ? TimeSpan.Zero
         : Stopwatch.GetElapsedTime(0, sorted[Math.Max(0, (int)Math.Ceiling(share * sorted.Length) - 1)]);
 }
+
+/// <summary>Times of an engine's calls, while <see cref="KvExecutionOptions.EnableProfiling"/> is on. Thread-safe.</summary>
+internal sealed class CallClocks(KvCacheConfig config)
+{
+    private readonly Dictionary<string, CallClock> _clocks = new() { ["put"] = new(), ["get"] = new(), ["forward"] = new() };
+
+    /// <summary>Notes a call that began at a timestamp and ends now.</summary>
+    public void Note(string call, long since)
+    {
+        if (config.Execution.EnableProfiling)
+        {
+            _clocks[call].Add(since);
+        }
+    }
+
+    /// <summary>The times by call; null if calls are not timed.</summary>
+    public IReadOnlyDictionary<string, KvCallTimes>? Read() =>
+        config.Execution.EnableProfiling ? _clocks.ToDictionary(clock => clock.Key, clock => clock.Value.Read()) : null;
+}

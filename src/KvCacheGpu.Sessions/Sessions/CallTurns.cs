@@ -3,16 +3,16 @@ using System.Diagnostics.CodeAnalysis;
 namespace KvCacheGpu;
 
 /// <summary>
-/// Lets an engine's calls into its cache side by side. Where the budget has working memory for fewer, a call that lacked it comes again alone: every
-/// other has ended by then, and given back what it held.
+/// Lets calls into the cache side by side. If the budget has working memory for fewer of them, a call that lacked it comes again alone: all others
+/// have ended by then, and given back what they held.
 /// </summary>
-[SuppressMessage("Design", "CA1001", Justification = "A call may still be inside when the engine ends: what the lock holds then, the runtime takes back.")]
+[SuppressMessage("Design", "CA1001", Justification = "A call may still be inside when the engine ends: the runtime takes back what the lock holds.")]
 internal sealed class CallTurns
 {
     private readonly ReaderWriterLockSlim _turns = new();
 
     /// <summary>Waits for a turn, which ends when it is disposed. A thread has one at a time.</summary>
-    /// <param name="alone">Whether no other call shall be inside.</param>
+    /// <param name="alone">True if no other call may be inside.</param>
     public Turn Enter(bool alone)
     {
         if (alone)

@@ -22,13 +22,13 @@ internal sealed class EngineSession : IDisposable
 
     public KvSequence Sequence { get; }
 
-    /// <summary>Who made it, and whose quota it counts in.</summary>
+    /// <summary>Its tenant, whose quota it counts in; null if there are no tenants.</summary>
     public string? Tenant { get; }
 
-    /// <summary>Tokens that count in the quota: those that are there, and those that a call under way appends. The engine's gate is held.</summary>
+    /// <summary>Tokens that count in the quota: those that are there, and those that a call under way appends. The table's gate is held.</summary>
     public long Tokens { get; set; }
 
-    /// <summary>Whether it was made for a call that has not put anything yet, and goes where that call is refused.</summary>
+    /// <summary>True if it was made for a call that has not put anything yet; if that call is refused, the session is given up.</summary>
     public bool IsTentative { get; set; }
 
     /// <summary>Held around each call.</summary>
@@ -37,7 +37,7 @@ internal sealed class EngineSession : IDisposable
     /// <summary>The position after the largest so far.</summary>
     public int NextPosition { get; private set; }
 
-    /// <summary>Whether it was cleared while a call waited for it.</summary>
+    /// <summary>True if it was cleared, perhaps while a call waited for it.</summary>
     public bool IsDisposed { get; private set; }
 
     public bool Contains(int position) => _indexOf.ContainsKey(position);
@@ -61,7 +61,7 @@ internal sealed class EngineSession : IDisposable
         return true;
     }
 
-    /// <summary>Appends new tokens, attends where there are queries, and commits.</summary>
+    /// <summary>Appends new tokens, attends if there are queries, and commits.</summary>
     /// <param name="positions">Their positions, none of them taken.</param>
     /// <param name="keys"><c>[layers][tokens][KV heads][key width]</c>.</param>
     /// <param name="values"><c>[layers][tokens][KV heads][value width]</c>.</param>
@@ -69,7 +69,7 @@ internal sealed class EngineSession : IDisposable
     /// <param name="output">Receives <c>[layers][tokens][query heads][value width]</c>.</param>
     public void Append(ReadOnlySpan<int> positions, ReadOnlySpan<float> keys, ReadOnlySpan<float> values, ReadOnlySpan<float> queries, Span<float> output)
     {
-        // A position is no token id: those the engine is never told.
+        // A position is not a token id: the engine is never told ids.
         int[] ids = ArrayPool<int>.Shared.Rent(positions.Length);
         ids.AsSpan().Fill(-1);
         try
@@ -90,7 +90,7 @@ internal sealed class EngineSession : IDisposable
         {
             ArrayPool<int>.Shared.Return(ids);
 
-            // A policy that throws does so when the tokens are there.
+            // A policy that throws does so after the tokens were appended.
             foreach (int position in positions[..(Sequence.Length - _positions.Count)])
             {
                 IsTentative = false;
@@ -103,10 +103,10 @@ internal sealed class EngineSession : IDisposable
     public void Attend(int layer, ReadOnlySpan<float> queries, Span<float> output) =>
         Sequence.Attend(layer, OfLayer(queries, layer), OfLayer(output, layer), counts: true);
 
-    /// <summary>Puts a token in the place of one that is there.</summary>
+    /// <summary>Puts a token in the place of another.</summary>
     public void Replace(int position, ReadOnlySpan<float> keys, ReadOnlySpan<float> values) => Sequence.Replace(_indexOf[position], keys, values);
 
-    /// <summary>Leaves with the sequence what a snapshot shall know of the positions.</summary>
+    /// <summary>Notes the positions in the sequence, for a snapshot to keep.</summary>
     public void NotePositions() => Sequence.PositionRuns = SessionPositions.RunsOf(_positions);
 
     public void Dispose()

@@ -21,12 +21,12 @@ internal static class SessionPositions
     }
 
     /// <summary>
-    /// The positions of a sequence's tokens, in the tokens' order: those that an engine had saved; for what a plain cache saved, or an importer read,
-    /// the tokens' places.
+    /// The positions of a sequence's tokens, in the order of the tokens: those that the sequence keeps (<see cref="KvSequence.PositionRuns"/>), else
+    /// the places of the tokens.
     /// </summary>
     /// <remarks>
-    /// Version 0.1 saved an engine's positions as token ids, and nothing to tell them from a plain cache's: ids of which none occurs twice are
-    /// taken for positions there. Tokens without an id (-1) were known by their places.
+    /// Version 0.1 saved positions as token ids, and nothing to tell them from a plain cache's ids: if none occurs twice, they are taken for positions.
+    /// A token without an id (-1) was known by its place.
     /// </remarks>
     public static int[] Of(KvSequence sequence)
     {

@@ -118,7 +118,12 @@ internal sealed class BudgetPlan
             throw new KvConfigurationException(
                 $"memory budget ({(_options.MemoryBudgetBytes is null ? nameof(_options.MemoryBudgetPercent) : nameof(_options.MemoryBudgetBytes))})",
                 $"at least {MinimumBytes} bytes (tables, working memory, and the pages that one sequence always holds)",
-                $"{budget} bytes");
+                $"{budget} bytes")
+            {
+                Needed = MinimumBytes,
+                Free = budget,
+                Unit = "bytes",
+            };
         }
 
         return Addressable(Math.Min(slabs, Math.Max(MostSlabs(), FewestSlabs())));

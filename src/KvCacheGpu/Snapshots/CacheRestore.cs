@@ -65,15 +65,15 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
     }
 
     /// <summary>Reads all pages and writes them where they belong.</summary>
-    public void ReadPages(GenerationReader reader, IProgress<SnapshotProgress>? progress, CancellationToken cancel)
+    public void ReadPages(OpenSnapshot snapshot, IProgress<SnapshotProgress>? progress, CancellationToken cancel)
     {
         if (_plan.SamePages)
         {
-            reader.ReadPages(Write, progress, cancel);
+            snapshot.ReadAll(Write, progress, cancel);
         }
         else
         {
-            Regroup(reader, progress, cancel);
+            Regroup(snapshot, progress, cancel);
         }
     }
 
@@ -185,7 +185,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
         Rewrite(page);
     }
 
-    private void Regroup(GenerationReader reader, IProgress<SnapshotProgress>? progress, CancellationToken cancel)
+    private void Regroup(OpenSnapshot snapshot, IProgress<SnapshotProgress>? progress, CancellationToken cancel)
     {
         byte[] bytes = new byte[_content.Classes.Max(layout => layout.Bytes)];
         int from = _content.Geometry.PageTokens;
@@ -198,7 +198,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
             {
                 cancel.ThrowIfCancellationRequested();
                 Span<byte> saved = bytes.AsSpan(0, _content.BytesOf(source));
-                reader.ReadPages(source, saved, cancel);
+                snapshot.Read(source, saved, cancel);
                 int tokens = Math.Min(from - skipped, planned.Tokens - at);
                 _rewriter!.Decode(_content.PageClasses.Span[source], saved, skipped, at, tokens);
                 (at, skipped) = (at + tokens, 0);

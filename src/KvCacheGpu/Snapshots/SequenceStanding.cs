@@ -24,7 +24,7 @@ internal static class SequenceStanding
     public const string Samples = Prefix + "samples";
     public const string LastStep = Prefix + "last-step";
 
-    private const string Prefix = "kvcache.";
+    private const string Prefix = SnapshotSequence.EngineKeys;
     private const string Pins = Prefix + "pins";
     private const string Segments = Prefix + "segments";
     private const string Positions = Prefix + "positions";
@@ -83,10 +83,6 @@ internal static class SequenceStanding
         return all;
     }
 
-    /// <summary>The host's alone.</summary>
-    public static Dictionary<string, string> OfHost(IReadOnlyDictionary<string, string> metadata) =>
-        metadata.Where(pair => !pair.Key.StartsWith(Prefix, StringComparison.Ordinal)).ToDictionary(StringComparer.Ordinal);
-
     /// <summary>Whose a saved sequence was.</summary>
     public static KvSequenceOptions OptionsOf(SnapshotSequence saved)
     {
@@ -113,7 +109,7 @@ internal static class SequenceStanding
         }
 
         sequence.AddSegments(Read(saved, Segments).Select(start => (int)start));
-        (sequence.Name, sequence.Metadata, sequence.PositionRuns) = (saved.Id, OfHost(saved.Metadata), PositionRunsOf(saved));
+        (sequence.Name, sequence.Metadata, sequence.PositionRuns) = (saved.Id, saved.HostMetadata, PositionRunsOf(saved));
     }
 
     /// <summary>Refuses what no sequence can have been, before anything is taken for it.</summary>

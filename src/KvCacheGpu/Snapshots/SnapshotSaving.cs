@@ -10,8 +10,8 @@ internal static class SnapshotSaving
     {
         using CacheCapture capture = CacheCapture.Of(cache, sequences, name.Tenant, cancel);
         SnapshotContent content = capture.Content;
-        return ContentCheck.FirstFlaw(content) is { } flaw
+        return content.FirstFlaw() is { } flaw
             ? throw new ArgumentException($"expected {flaw}", nameof(sequences))
-            : store.Save(name, content, capture.Read, null, progress, cancel);
+            : store.Save(name, content, capture.Read, progress, cancel);
     }
 }

@@ -1,4 +1,4 @@
-using KvCacheGpu.Tests.Snapshots;
+using KvCacheGpu.TestKit;
 
 namespace KvCacheGpu.Tests;
 
@@ -53,8 +53,13 @@ internal static partial class PublicCalls
 
     private static IEnumerable<PublicCall> OfStore() =>
     [
-        new("SnapshotStore.Recognises(ReadOnlySpan)", _ => Assert.False(SnapshotStore.Recognises("none of ours"u8))),
         new("SnapshotStore.get_StorePath()", x => Assert.Equal("/store", x.Store.StorePath)),
+        new("SnapshotStore.Recognises(ReadOnlySpan)", _ => Assert.False(SnapshotStore.Recognises("no snapshot"u8))),
+        new("SnapshotStore.Save(SnapshotName, SnapshotContent, SnapshotPageReader, IProgress, CancellationToken)", x =>
+        {
+            var sample = SnapshotSample.Create(5);
+            x.Store.Save("made up too", sample.Content, sample.Read);
+        }, typeof(KvStoreBusyException)),
         new("SnapshotStore.SaveAsync(SnapshotName, SnapshotContent, SnapshotPageReader, IProgress, CancellationToken)", x =>
         {
             var sample = SnapshotSample.Create(3);
@@ -76,6 +81,8 @@ internal static partial class PublicCalls
             x.Store.LoadAsync("kept", target).GetAwaiter().GetResult();
             Assert.True(target.IsComplete);
         }),
+        new("SnapshotStore.Load(SnapshotName, Action, CancellationToken)", x => x.Store.Load("kept", Read)),
+        new("SnapshotStore.LoadFile(String, Action, CancellationToken)", x => x.Store.LoadFile(StoreNames.Of("kept").Current, Read)),
         new("SnapshotStore.OpenAsync(SnapshotName, IProgress, CancellationToken)", x => Read(x.Store.OpenAsync("kept").GetAwaiter().GetResult())),
         new("SnapshotStore.InspectAsync(SnapshotName, CancellationToken)", x => Read(x.Store.InspectAsync("kept").GetAwaiter().GetResult())),
         new("SnapshotStore.BackupAsync(String, IProgress, CancellationToken)", x =>
@@ -97,7 +104,7 @@ internal static partial class PublicCalls
         SnapshotName name = x.NewName();
         x.Cache.SaveAsync(x.Store, name, [x.First, x.Second, x.Empty]).GetAwaiter().GetResult();
         using OpenSnapshot saved = x.Store.OpenAsync(name).GetAwaiter().GetResult();
-        Assert.Null(ContentCheck.FirstFlaw(saved.Content));
+        Assert.Null(saved.Content.FirstFlaw());
     }
 
     private static void LoadKept(SharedObjects x)

@@ -1,4 +1,5 @@
 using KvCacheGpu.Kernels;
+using KvCacheGpu.TestKit;
 
 namespace KvCacheGpu.Tests;
 
@@ -42,7 +43,7 @@ internal sealed class SharedObjects : IDisposable
         Engine = new UltraAdaptiveKvCacheEngine(G, config, (geometry, settings) => new KvCache(geometry, settings, Tier));
         Cache = setting.IsEngines ? Engine.Cache : new KvCache(G, options, Tier);
         (_emptyBytes, _stepBytes) = Measure();
-        Store = new SnapshotStore("/store", Snapshots.SnapshotSample.Inline, Files);
+        Store = new SnapshotStore("/store", SnapshotSample.Inline, Files);
         (First, Second, Third) = (Create(North), Create(North), Create(South));
         First.FeedMany(FirstId, Prompt, 5);
         Second.FeedMany(SecondId, 6, 5);

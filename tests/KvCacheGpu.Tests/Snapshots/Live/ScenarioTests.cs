@@ -218,7 +218,7 @@ public sealed class ScenarioTests(ITestOutputHelper output)
 
     private static string[] Names(MemoryDisk disk) => [.. Folder(disk).Names];
 
-    private static string HashOf(string name) => Convert.ToHexStringLower(new SnapshotName(name).ToHash());
+    private static string HashOf(string name) => StoreNames.Of(new SnapshotName(name)).Hash;
 
     private static DiskFile Part(MemoryDisk disk, string name, string part) =>
         Folder(disk).Find(Names(disk).Single(file => file.StartsWith($"{HashOf(name)}.{part}", StringComparison.Ordinal)))!;

@@ -1,0 +1,10 @@
+namespace KvCacheGpu.Snapshots.Tests;
+
+/// <summary>What tests start as another process, to be killed or contended with.</summary>
+public static class Program
+{
+    /// <summary>Runs a child.</summary>
+    public static int Main(string[] args) => args is ["save-snapshots", string directory, string first, string count, string tokens]
+        ? SavingChild.Run(directory, int.Parse(first), int.Parse(count), int.Parse(tokens))
+        : 2;
+}
