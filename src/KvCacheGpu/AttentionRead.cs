@@ -33,17 +33,6 @@ internal readonly ref struct AttentionRead
 
     public int Rows => Queries * _sequence.Cache.Geometry.QueryHeads;
 
-    public int OutputLength => Rows * _sequence.Cache.Geometry.ValueWidth;
-
-    public void ThrowIfShorter(long output, long logSumExp)
-    {
-        KvCache.ThrowIfShorter(output, OutputLength, nameof(output));
-        if (logSumExp > 0)
-        {
-            KvCache.ThrowIfShorter(logSumExp, Rows, nameof(logSumExp));
-        }
-    }
-
     /// <summary>Takes working memory and sets its batch; the caller gives it back by <see cref="KvCache.EndRead"/>.</summary>
     public StepMemory Begin()
     {

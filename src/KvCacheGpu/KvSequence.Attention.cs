@@ -1,4 +1,3 @@
-using ILGPU;
 using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
@@ -16,8 +15,10 @@ public sealed partial class KvSequence
     /// <c>[queries][query heads][key width]</c>; scaled by 1/sqrt(key width) inside. At least 1 query, at most <see cref="Length"/> and
     /// <see cref="KvCacheConfig.MaxBatchTokens"/>.
     /// </param>
-    /// <param name="output">Receives <c>[queries][query heads][value width]</c>.</param>
-    /// <param name="logSumExp">Receives the natural log-sum-exp of each <c>[query][query head]</c>; empty, the default, leaves it out.</param>
+    /// <param name="output">
+    /// Receives <c>[queries][query heads][value width]</c>, in host memory or on the device, and where it is wanted the natural log-sum-exp of each
+    /// <c>[query][query head]</c>.
+    /// </param>
     /// <param name="window">A query sees its own place and the <c>window - 1</c> positions before it. The default value is 0: all before it.</param>
     /// <param name="counts">
     /// Whether the policy takes the last query for attention that the tokens received, as it takes that of a step's last token: then scores,
@@ -34,38 +35,16 @@ public sealed partial class KvSequence
     /// E009: a device tensor where pages live in host memory; several queries that reach back to pages that a policy dropped or merged; a query that sees
     /// no token any longer; a window over merged pages.
     /// </exception>
-    public void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp = default, int window = 0, bool counts = false)
+    public void Attend(int layer, KvTensor queries, KvOutput output, int window = 0, bool counts = false)
     {
         using Call call = new(this);
         var reading = new AttentionRead(this, layer, queries, window, counts);
-        reading.ThrowIfShorter(output.Length, logSumExp.Length);
+        output = output.First(reading.Rows, Cache.Geometry.ValueWidth);
         StepMemory memory = reading.Begin();
         try
         {
-            memory.Batch.Attend(layer, queries, output[..reading.OutputLength], logSumExp.IsEmpty ? default : logSumExp[..reading.Rows], window);
-            reading.Count(memory, output);
-        }
-        catch (NotSupportedException e)
-        {
-            throw Unsupported(e);
-        }
-        finally
-        {
-            Cache.EndRead(memory);
-        }
-    }
-
-    /// <summary>The same with the output left on the device. See <see cref="Attend(int, KvTensor, Span{float}, Span{float}, int, bool)"/>.</summary>
-    public void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp = default, int window = 0, bool counts = false)
-    {
-        using Call call = new(this);
-        var reading = new AttentionRead(this, layer, queries, window, counts);
-        reading.ThrowIfShorter(output.Length, logSumExp.Length);
-        StepMemory memory = reading.Begin();
-        try
-        {
-            memory.Batch.Attend(layer, queries, output, logSumExp, window);
-            reading.Count(memory, default);
+            memory.Batch.Attend(layer, queries, output, window);
+            reading.Count(memory, output.Host);
         }
         catch (NotSupportedException e)
         {

@@ -1,4 +1,3 @@
-using ILGPU;
 using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
@@ -71,55 +70,24 @@ public sealed partial class KvStep : IDisposable
     /// </summary>
     /// <param name="layer">A layer that this step has appended.</param>
     /// <param name="queries"><c>[tokens][query heads][key width]</c>; scaled by 1/sqrt(key width) inside.</param>
-    /// <param name="output">Receives <c>[tokens][query heads][value width]</c>.</param>
-    /// <param name="logSumExp">Receives the natural log-sum-exp of each <c>[token][query head]</c>; empty leaves it out.</param>
+    /// <param name="output">
+    /// Receives <c>[tokens][query heads][value width]</c>, in host memory or on the device, and where it is wanted the natural log-sum-exp of each
+    /// <c>[token][query head]</c>.
+    /// </param>
     /// <param name="window">A token sees itself and the <c>window - 1</c> positions before it; pages before all windows are not read. The default value is 0: all before it.</param>
     /// <exception cref="KvStepOrderException">E009: the layer has not been appended.</exception>
     /// <exception cref="ArgumentException">No such layer, or a tensor or target of another shape.</exception>
     /// <exception cref="KvUnsupportedException">E009: a device tensor where pages live in host memory; a window over merged pages.</exception>
-    public void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp = default, int window = 0)
+    public void Attend(int layer, KvTensor queries, KvOutput output, int window = 0)
     {
         using Call call = new(this);
         ArgumentOutOfRangeException.ThrowIfNegative(window);
         ThrowIfNotAttendable(layer, queries, window);
-        int rows = Tokens * _cache.Geometry.QueryHeads;
-        KvCache.ThrowIfShorter(output.Length, (long)rows * _cache.Geometry.ValueWidth, nameof(output));
-        if (!logSumExp.IsEmpty)
-        {
-            KvCache.ThrowIfShorter(logSumExp.Length, rows, nameof(logSumExp));
-            logSumExp = logSumExp[..rows];
-        }
-
+        output = output.First(Tokens * _cache.Geometry.QueryHeads, _cache.Geometry.ValueWidth);
         try
         {
-            call.Memory.Batch.Attend(layer, queries, output[..(rows * _cache.Geometry.ValueWidth)], logSumExp, window);
-            SeeAttention(call.Memory, layer, queries, output);
-        }
-        catch (NotSupportedException e)
-        {
-            throw Unsupported("Attend", e);
-        }
-
-        Attended(layer, window);
-    }
-
-    /// <summary>The same with the output left on the device. See <see cref="Attend(int, KvTensor, Span{float}, Span{float}, int)"/>.</summary>
-    public void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp = default, int window = 0)
-    {
-        using Call call = new(this);
-        ArgumentOutOfRangeException.ThrowIfNegative(window);
-        ThrowIfNotAttendable(layer, queries, window);
-        int rows = Tokens * _cache.Geometry.QueryHeads;
-        KvCache.ThrowIfShorter(output.Length, (long)rows * _cache.Geometry.ValueWidth, nameof(output));
-        if (logSumExp.Length > 0)
-        {
-            KvCache.ThrowIfShorter(logSumExp.Length, rows, nameof(logSumExp));
-        }
-
-        try
-        {
-            call.Memory.Batch.Attend(layer, queries, output, logSumExp, window);
-            SeeAttention(call.Memory, layer, queries, default);
+            call.Memory.Batch.Attend(layer, queries, output, window);
+            SeeAttention(call.Memory, layer, queries, output.Host);
         }
         catch (NotSupportedException e)
         {

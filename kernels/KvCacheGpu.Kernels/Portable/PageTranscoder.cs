@@ -21,10 +21,10 @@ internal sealed class PageTranscoder : IDisposable
     private readonly PageLockedArray1D<int> _pinnedLists;
     private readonly MemoryBuffer1D<float, Stride1D.Dense> _output;
     private readonly PageLockedArray1D<float> _pinnedOutput;
-    private readonly Signs[] _signs;
+    private readonly DeviceSigns[] _signs;
     private long _epoch;
 
-    public PageTranscoder(DeviceLink link, KernelShape shape, Signs keySigns, Signs valueSigns, int groupSize)
+    public PageTranscoder(DeviceLink link, KernelShape shape, DeviceSigns keySigns, DeviceSigns valueSigns, int groupSize)
     {
         (_link, _shape, _groupSize, _signs) = (link, shape, groupSize, [keySigns, valueSigns]);
         KvGeometry g = shape.Geometry;

@@ -10,7 +10,7 @@ internal sealed class PartMoves
     private readonly KernelShape _shape;
     private readonly PartDims[] _parts;
     private readonly bool _isValue;
-    private readonly Signs _signs;
+    private readonly DeviceSigns _signs;
     private readonly int _groupSize;
     private readonly CopyLauncher _copy;
     private readonly SquareLauncher[] _square;
@@ -20,7 +20,7 @@ internal sealed class PartMoves
     private readonly TranscodeLauncher?[] _encode = new TranscodeLauncher?[KernelShape.MaxClasses * KernelShape.MaxClasses];
     private readonly TranscodeLauncher?[] _digest = new TranscodeLauncher?[KernelShape.MaxClasses * KernelShape.MaxClasses];
 
-    public PartMoves(DeviceLink link, KernelShape shape, PartDims[] parts, bool isValue, Signs signs, int groupSize)
+    public PartMoves(DeviceLink link, KernelShape shape, PartDims[] parts, bool isValue, DeviceSigns signs, int groupSize)
     {
         (_link, _shape, _parts, _isValue, _signs, _groupSize) = (link, shape, parts, isValue, signs, groupSize);
         Accelerator accelerator = link.Accelerator;

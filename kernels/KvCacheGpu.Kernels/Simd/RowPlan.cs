@@ -12,7 +12,7 @@ namespace KvCacheGpu.Kernels;
 internal sealed unsafe class RowPlan
 {
     private const int Lanes = 16;
-    private const int Chunk = 128;
+    private const int ChunkFloats = 128;
 
     public RowPlan(int width, ulong seed, float* memory)
     {
@@ -53,5 +53,5 @@ internal sealed unsafe class RowPlan
     public static int FloatsFor(int width) => 3 * PeriodOf(width);
 
     // The least common multiple of the stride, a multiple of 16, and the chunk, a power of two.
-    private static int PeriodOf(int width) => StrideOf(width) * Chunk / Math.Min(Chunk, StrideOf(width) & -StrideOf(width));
+    private static int PeriodOf(int width) => StrideOf(width) * ChunkFloats / Math.Min(ChunkFloats, StrideOf(width) & -StrideOf(width));
 }

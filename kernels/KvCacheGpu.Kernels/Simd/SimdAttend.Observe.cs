@@ -9,7 +9,7 @@ internal sealed unsafe partial class SimdAttend<S, F, I>
         ItemOf work = _batch.FindObserved(item);
         int row = _tier.Map.Row(work.Sequence.Sequence, Layer, work.Head);
         int entries = _tier.Tables[row];
-        int segments = SimdBatch.Segments(entries, _g.PageTokens);
+        int segments = SimdBatch.SegmentsOf(entries, _g.PageTokens);
         if (work.Segment >= segments)
         {
             return;

@@ -63,7 +63,7 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
         ItemOf work = _batch.Find(item);
         int row = _tier.Map.Row(work.Sequence.Sequence, Layer, work.Head);
         int entries = _tier.Tables[row];
-        int segments = work.Sequence.Tokens == 1 ? SimdBatch.Segments(entries, _g.PageTokens) : 1;
+        int segments = work.Sequence.Tokens == 1 ? SimdBatch.SegmentsOf(entries, _g.PageTokens) : 1;
         if (work.Segment >= segments)
         {
             return;

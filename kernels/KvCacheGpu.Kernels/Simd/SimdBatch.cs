@@ -1,5 +1,3 @@
-using ILGPU;
-
 namespace KvCacheGpu.Kernels;
 
 /// <summary>One attention item: a tile of a sequence's query rows on one KV head, over one segment of its pages.</summary>
@@ -47,7 +45,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
         ArgumentOutOfRangeException.ThrowIfLessThan(maxTokens, maxSequences);
         (_tier, _g, _maxTokens) = (tier, tier.Shape.Geometry, maxTokens);
         _tileRows = TileRowsFor(_g, maxTokens);
-        _mostSegments = Segments(tier.Shape.TableCapacity, _g.PageTokens);
+        _mostSegments = SegmentsOf(tier.Shape.TableCapacity, _g.PageTokens);
         _sequences = new RaggedSequence[maxSequences];
         _firstItem = new int[maxSequences + 1];
         Variants = new QueryVariants(tier.Shape);
@@ -81,7 +79,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
     public ReadOnlySpan<RaggedSequence> Sequences => _sequences.AsSpan(0, _count);
 
     /// <summary>Parts that a row of so many pages is split into: a function of the row alone, so that results do not depend on the batch or the threads.</summary>
-    public static int Segments(int entries, int pageTokens) =>
+    public static int SegmentsOf(int entries, int pageTokens) =>
         (int)Math.Clamp((long)entries * pageTokens / TokensPerSegment, 1, MaxSegments);
 
     /// <summary>Scratch of one worker, in floats.</summary>
@@ -124,21 +122,15 @@ internal sealed unsafe class SimdBatch : KernelBatch
         }
     }
 
-    public override void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp, int window = 0)
+    public override void Attend(int layer, KvTensor queries, KvOutput output, int window = 0)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(window);
-        ThrowIfOnDevice(queries.IsOnDevice);
+        ThrowIfOnDevice(queries.IsOnDevice || output.IsOnDevice);
         queries.ThrowIfNotShaped(_tokens, _g.QueryHeads, _g.KeyWidth, nameof(queries));
-        long rows = (long)_tokens * _g.QueryHeads;
-        ThrowIfNotLength(output.Length, rows * _g.ValueWidth, nameof(output));
-        if (!logSumExp.IsEmpty)
-        {
-            ThrowIfNotLength(logSumExp.Length, rows, nameof(logSumExp));
-        }
-
+        output = output.First(_tokens * _g.QueryHeads, _g.ValueWidth);
         new Span<int>(_arrivals, _count * _g.KvHeads).Clear();
         fixed (byte* q = queries.Host)
-        fixed (float* o = output, l = logSumExp)
+        fixed (float* o = output.Host, l = output.HostLogSumExp)
         {
             _attend.Set(layer, HostTensor.Pin(q, queries, _g.QueryHeads, _g.KeyWidth), o, l, window);
             Run(_attend, _firstItem[_count], long.MaxValue);
@@ -146,9 +138,6 @@ internal sealed unsafe class SimdBatch : KernelBatch
 
         (_attended, _windows[layer]) = (layer, _attend.Window);
     }
-
-    public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp, int window = 0) =>
-        ThrowIfOnDevice(onDevice: true);
 
     public override void Observe(int layer, KvTensor queries, int last)
     {
@@ -260,14 +249,6 @@ internal sealed unsafe class SimdBatch : KernelBatch
         if (onDevice)
         {
             throw new NotSupportedException("this cache lies in host memory: expected host tensors, got a device view");
-        }
-    }
-
-    private static void ThrowIfNotLength(int length, long expected, string name)
-    {
-        if (length != expected)
-        {
-            throw new ArgumentException($"{name}: expected {expected} elements, got {length}", name);
         }
     }
 }

@@ -95,7 +95,7 @@ public sealed class TierHarness : IDisposable
         var result = new Attention(new float[rows * Shape.Geometry.ValueWidth], new float[rows]);
         Array.Fill(result.Output, float.NaN);
         Array.Fill(result.LogSumExp, float.NaN);
-        _batch.Attend(layer, queries, result.Output, result.LogSumExp, window);
+        _batch.Attend(layer, queries, KvOutput.FromHost(result.Output, result.LogSumExp), window);
         return result;
     }
 
