@@ -26,8 +26,5 @@ internal sealed class DeviceSigns : IDisposable
     /// <summary><see cref="Rotation.Norm"/> of the width.</summary>
     public float Norm { get; }
 
-    /// <summary>Bytes on the device.</summary>
-    public long DeviceBytes => _buffer.LengthInBytes;
-
     public void Dispose() => _link.Release(AllocationKind.Scratch, _buffer);
 }

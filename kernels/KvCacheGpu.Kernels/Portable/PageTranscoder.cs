@@ -41,9 +41,6 @@ internal sealed class PageTranscoder : IDisposable
         _pinnedOutput = link.Pin<float>(_output.Length);
     }
 
-    /// <summary>Bytes on the device.</summary>
-    public long DeviceBytes => _lists.LengthInBytes + _output.LengthInBytes;
-
     /// <summary>Enqueues page moves: per 1024 of them a few launches for each class pair that occurs. Waits where <paramref name="kept"/> is asked for.</summary>
     public void Transcode(ArrayView<int> arena, ReadOnlySpan<PageMove> moves, Span<bool> kept)
     {

@@ -15,11 +15,4 @@ internal static class Segments
         int share = (pages + Max - 1) / Max;
         return share > minimum ? share : minimum;
     }
-
-    /// <summary>Segments of a row of <paramref name="pages"/>.</summary>
-    public static int Count(int pages, int minimum)
-    {
-        int share = Pages(pages, minimum);
-        return (pages + share - 1) / share;
-    }
 }

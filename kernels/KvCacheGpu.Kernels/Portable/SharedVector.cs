@@ -114,7 +114,7 @@ internal static class SharedVector
     }
 
     /// <summary>
-    /// The sum of x's squares, equal bit for bit to <see cref="Levels.SquareSum"/>: its padding adds zeros, which change nothing.
+    /// The sum of x's squares, in the order that <see cref="Levels"/> defines, bit for bit: the padding there adds zeros, which change nothing.
     /// Overwrites <c>squares[width]</c>; x may be written again afterwards.
     /// </summary>
     public static float SquareSum(ArrayView<float> x, ArrayView<float> squares, int width)

@@ -4,7 +4,7 @@ namespace KvCacheGpu.Kernels;
 
 /// <summary>One vector out of a page and into one, by a group. Every thread calls; an element is one thread's until a barrier.</summary>
 /// <remarks>
-/// Codes are the same bits on every tier: sums over elements in <see cref="Levels.SquareSum"/>'s order, and no product goes
+/// Codes are the same bits on every tier: sums over elements in the order of <see cref="Levels"/>, and no product goes
 /// straight into an addition, where a compiler would fuse them (<see cref="PortableMath.Apart"/>, or a barrier between).
 /// </remarks>
 internal static class TokenCodec

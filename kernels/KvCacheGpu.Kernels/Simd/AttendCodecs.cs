@@ -17,9 +17,6 @@ internal unsafe interface IKeyCodec
     /// <summary>Whether a unit is two words of bit pairs and one of third bits.</summary>
     static abstract bool HasThirds { get; }
 
-    /// <summary>What the decoded elements must be multiplied by.</summary>
-    static abstract float Factor { get; }
-
     /// <summary>Element j, 0..3 and constant at every call, of words that were shifted right by the elements before.</summary>
     static abstract F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
         where S : struct, ISimd<F, I>
@@ -38,9 +35,6 @@ internal unsafe interface IValueCodec
 
     /// <summary>Whether lanes come out scaled by <see cref="LaneScales"/> inverted, which is undone once a page.</summary>
     static abstract bool ScalesLanes { get; }
-
-    /// <summary>What the decoded elements must be multiplied by.</summary>
-    static abstract float Factor { get; }
 
     /// <summary>The constants of <see cref="Elements"/>, by lane.</summary>
     static abstract (I Lanes, I Thirds) Constants<S, F, I>()
@@ -80,8 +74,6 @@ internal unsafe struct Whole<TCodec> : IKeyCodec, IValueCodec
     public static bool HasThirds => false;
 
     public static bool ScalesLanes => false;
-
-    public static float Factor => TCodec.Factor;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
@@ -123,8 +115,6 @@ internal unsafe struct KeysI8 : IKeyCodec
 
     public static bool HasThirds => false;
 
-    public static float Factor => 1f;
-
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
         where S : struct, ISimd<F, I>
@@ -148,8 +138,6 @@ internal unsafe struct KeysT4 : IKeyCodec
 
     public static bool HasThirds => false;
 
-    public static float Factor => 1f;
-
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
         where S : struct, ISimd<F, I>
@@ -166,8 +154,6 @@ internal unsafe struct KeysT2 : IKeyCodec
 
     public static bool HasThirds => false;
 
-    public static float Factor => 1f;
-
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
         where S : struct, ISimd<F, I>
@@ -183,8 +169,6 @@ internal unsafe struct KeysT3 : IKeyCodec
     public static int LevelBits => 3;
 
     public static bool HasThirds => true;
-
-    public static float Factor => 1f;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
@@ -209,8 +193,6 @@ internal unsafe struct ValuesV4 : IValueCodec
     public static int LevelBits => 0;
 
     public static bool ScalesLanes => true;
-
-    public static float Factor => 1f;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static (I Lanes, I Thirds) Constants<S, F, I>()
@@ -253,8 +235,6 @@ internal unsafe struct ValuesV2 : IValueCodec
 
     public static bool ScalesLanes => false;
 
-    public static float Factor => 1f;
-
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static (I Lanes, I Thirds) Constants<S, F, I>()
         where S : struct, ISimd<F, I>
@@ -296,8 +276,6 @@ internal unsafe struct ValuesV3 : IValueCodec
     public static int LevelBits => 3;
 
     public static bool ScalesLanes => false;
-
-    public static float Factor => 1f;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static (I Lanes, I Thirds) Constants<S, F, I>()

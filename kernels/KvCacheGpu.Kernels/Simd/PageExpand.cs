@@ -12,8 +12,6 @@ internal static unsafe class PageExpand<S, F, I>
     where F : struct
     where I : struct
 {
-    private const int GgmlBlock = 32;
-
     /// <summary>Keys as f32[width][stride], the codec's factor left out.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Keys<TKey>(int* keys, int pageTokens, int words, int tokens, float* part, int stride)
@@ -54,7 +52,7 @@ internal static unsafe class PageExpand<S, F, I>
     {
         for (int w = 0; w < words; w++, keys += pageTokens, part += 4 * stride)
         {
-            float* d = scales + (4 * w / GgmlBlock * scaleStride);
+            float* d = scales + (4 * w / GgmlCodes.Elements * scaleStride);
             for (int t = 0; t < tokens; t += S.Lanes)
             {
                 I word = S.LoadInt(keys + t);
@@ -73,7 +71,7 @@ internal static unsafe class PageExpand<S, F, I>
     {
         for (int w = 0; w < words; w++, keys += pageTokens)
         {
-            float* to = part + (((w / 4 * GgmlBlock) + (w % 4 * 4)) * stride);
+            float* to = part + (((w / 4 * GgmlCodes.Elements) + (w % 4 * 4)) * stride);
             float* d = scales + (w / 4 * scaleStride);
             for (int t = 0; t < tokens; t += S.Lanes)
             {
@@ -140,7 +138,7 @@ internal static unsafe class PageExpand<S, F, I>
         {
             for (int e = 0; e < width; e += S.Lanes)
             {
-                F scale = S.All(scales[(e / GgmlBlock * scaleStride) + t]);
+                F scale = S.All(scales[(e / GgmlCodes.Elements * scaleStride) + t]);
                 S.Store(rows + e, S.Multiply(S.ToFloat(S.WidenInt8((sbyte*)values + e)), scale));
             }
         }
@@ -152,10 +150,10 @@ internal static unsafe class PageExpand<S, F, I>
     {
         for (int t = 0; t < tokens; t++, values += rowBytes, rows += stride)
         {
-            for (int block = 0; block < width / GgmlBlock; block++)
+            for (int block = 0; block < width / GgmlCodes.Elements; block++)
             {
                 F scale = S.All(scales[(block * scaleStride) + t]);
-                float* to = rows + (block * GgmlBlock);
+                float* to = rows + (block * GgmlCodes.Elements);
                 for (int i = 0; i < 16; i += S.Lanes)
                 {
                     I bytes = S.WidenInt8((sbyte*)values + (16 * block) + i);

@@ -24,13 +24,13 @@ internal static unsafe class RowDecode<S, F, I>
             switch (part.Format)
             {
                 case PageFormat.F32:
-                    Widen<SimdF32>(words, part.Width, SimdF32.Factor, rows);
+                    Widen<SimdF32>(words, part.Width, 1f, rows);
                     break;
                 case PageFormat.F16:
-                    Widen<SimdF16Kept>(words, part.Width, SimdF16Kept.Factor, rows);
+                    Widen<SimdF16Kept>(words, part.Width, SimdF16.Factor, rows);
                     break;
                 case PageFormat.BF16:
-                    Widen<SimdBF16>(words, part.Width, SimdBF16.Factor, rows);
+                    Widen<SimdBF16>(words, part.Width, 1f, rows);
                     break;
                 case PageFormat.I8:
                     Widen<SimdI8>(words, part.Width, part.Scale(0, token + t), rows);

@@ -173,9 +173,9 @@ internal static unsafe class RowEncode<S, F, I>
 
             for (int block = 0; block < to.Planes; block++)
             {
-                int first = block * GgmlBlocks.Elements;
-                ushort d = GgmlBlocks.Encode(
-                    to.Format, new ReadOnlySpan<float>(rows + first, GgmlBlocks.Elements), new Span<byte>(scratch.Codes + first, GgmlBlocks.Elements));
+                int first = block * GgmlCodes.Elements;
+                ushort d = GgmlCodes.Encode(
+                    to.Format, new ReadOnlySpan<float>(rows + first, GgmlCodes.Elements), new Span<byte>(scratch.Codes + first, GgmlCodes.Elements));
                 to.Scales[(block * to.ScaleStride) + token + t] = d;
                 worst = Math.Max(worst, d & 0x7FFFu);
             }

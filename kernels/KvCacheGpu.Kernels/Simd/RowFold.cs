@@ -50,7 +50,7 @@ internal struct HighestFold : IRowFold
 
 /// <summary>
 /// Sums and extremes of rows. A row first becomes one vector; as many rows as there are lanes are then transposed, so that the rest is
-/// done for all of them at once. Sums add the upper half to the lower, as <see cref="Levels.SquareSum"/> does.
+/// done for all of them at once. Sums add the upper half to the lower, as <see cref="Levels"/> defines.
 /// </summary>
 internal static unsafe class RowFold<S, F, I>
     where S : struct, ISimd<F, I>

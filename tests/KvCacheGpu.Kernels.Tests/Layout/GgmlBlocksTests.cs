@@ -79,7 +79,7 @@ public class GgmlBlocksTests
     public void What_is_no_block_is_refused()
     {
         Assert.Throws<ArgumentOutOfRangeException>(() => GgmlBlocks.BlockBytes(PageFormat.I8));
-        Assert.Throws<ArgumentException>(() => GgmlBlocks.RowBytes(PageFormat.Q8, 40));
+        Assert.Throws<ArgumentException>(() => GgmlBlocks.BytesOf(PageFormat.Q8, 40));
         Assert.Throws<ArgumentException>(() => GgmlBlocks.Quantize(PageFormat.Q4, new float[32], new byte[34]));
         Assert.Throws<ArgumentException>(() => GgmlBlocks.Dequantize(PageFormat.Q8, new byte[18], new float[32]));
     }
@@ -92,14 +92,14 @@ public class GgmlBlocksTests
 
     private static byte[] Quantized(PageFormat format, float[] row)
     {
-        var blocks = new byte[GgmlBlocks.RowBytes(format, row.Length)];
+        var blocks = new byte[GgmlBlocks.BytesOf(format, row.Length)];
         GgmlBlocks.Quantize(format, row, blocks);
         return blocks;
     }
 
     private static byte[] FromPage(PageLayout layout, int[] page, bool isValue, int token)
     {
-        var blocks = new byte[GgmlBlocks.RowBytes(layout.KeyFormat, Width)];
+        var blocks = new byte[GgmlBlocks.BytesOf(layout.KeyFormat, Width)];
         GgmlBlocks.FromPage(layout, page, isValue, token, blocks);
         return blocks;
     }
