@@ -6,8 +6,8 @@ namespace KvCacheGpu.Kernels;
 /// <param name="Tokens">Its tokens in this launch, at least 1.</param>
 /// <param name="Length">Its length in tokens once they are appended: the last of them has position Length - 1.</param>
 /// <param name="KeepsStatistics">
-/// Whether attention leaves the tables' page statistics and log-sum-exps as they are, so that it changes nothing. The default value is false:
-/// they become those of the sequence's last token.
+/// True if attention leaves the page statistics and log-sum-exps of the tables as they are, so that it changes nothing. The default value is
+/// false: they become those of the sequence's last token.
 /// </param>
 public readonly record struct RaggedSequence(int Sequence, int FirstToken, int Tokens, int Length, bool KeepsStatistics = false)
 {
@@ -46,7 +46,7 @@ public abstract class KernelBatch : IDisposable
     /// the tables (not where <see cref="RaggedSequence.KeepsStatistics"/>).
     /// </summary>
     /// <remarks>
-    /// Whatever is finite, in queries, keys and values alike, gives finite output. A logit is within 1e-6 of |q| |k| / sqrt(key width) of the
+    /// Finite queries, keys and values give finite output. A logit is within 1e-6 of |q| |k| / sqrt(key width) of the
     /// exact one: so the output equals a float64 oracle's within 1e-5 of its norm where logits are up to a few tens, and where they are
     /// larger, the token that wins by more than that error has all the weight, and tokens nearer to it may share it. Where the key format of
     /// all classes is F32 or BF16, an element of a query counts as 0 where it is below 2^-138 of the largest. Stored logits and
@@ -54,7 +54,7 @@ public abstract class KernelBatch : IDisposable
     /// </remarks>
     /// <param name="layer">Layer.</param>
     /// <param name="queries">Queries.</param>
-    /// <param name="output">Receives the output and, where they are wanted, the log-sum-exps. What lies behind those of the batch stays as it is.</param>
+    /// <param name="output">Receives the output and, where they are wanted, the log-sum-exps. Elements behind those of the batch stay as they are.</param>
     /// <param name="window">A token sees itself and the <c>window - 1</c> positions before it. The default value is 0: all before it.</param>
     /// <exception cref="NotSupportedException">Queries or output lie on a device, and the tier works in host memory.</exception>
     public abstract void Attend(int layer, KvTensor queries, KvOutput output, int window = 0);
@@ -74,7 +74,7 @@ public abstract class KernelBatch : IDisposable
     /// Brings the scores of all pages of the batch's sequences up to date with what each sequence's last query attended to, in the layers
     /// that were attended to since <see cref="Begin"/>. Once a step, after its last Attend.
     /// </summary>
-    /// <param name="decay">What mass and peak are multiplied by before the step's are taken in.</param>
+    /// <param name="decay">Factor of the mass and peak so far, before those of the step are added.</param>
     /// <param name="step">The number of the step, for <see cref="TableMap.ScoreLastUsed"/>.</param>
     public abstract void Score(float decay, int step);
 

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Kernels;
 
-/// <summary>What an allocation is for.</summary>
+/// <summary>The purpose of an allocation.</summary>
 public enum AllocationKind
 {
     /// <summary>The arena: tables and page slots.</summary>
@@ -46,7 +46,7 @@ public readonly record struct PageRead(int Slot, int PageClass, int Tokens, int 
 /// </summary>
 public abstract unsafe class KernelTier : IDisposable
 {
-    /// <summary>Sets what every tier shares.</summary>
+    /// <summary>Checks and sets the properties that every tier has.</summary>
     protected KernelTier(KernelShape shape, long arenaBytes)
     {
         ArgumentNullException.ThrowIfNull(shape);
@@ -61,7 +61,7 @@ public abstract unsafe class KernelTier : IDisposable
         ArenaBytes = arenaBytes;
     }
 
-    /// <summary>What the tier was built for.</summary>
+    /// <summary>Geometry, formats and table sizes.</summary>
     public KernelShape Shape { get; }
 
     /// <summary>Where the tables lie.</summary>
@@ -86,7 +86,7 @@ public abstract unsafe class KernelTier : IDisposable
 
     /// <summary>
     /// Writes pages from pages. Sources and targets are disjoint, or equal where both classes have one layout: such a page is sealed
-    /// where it lies. What the target holds beyond a move's tokens is unspecified. A decoded element beyond the target's largest number
+    /// where it lies. The target is unspecified beyond a move's tokens. A decoded element beyond the target's largest number
     /// (a rounding error's width, since append refuses more) becomes that number. A target that has a digest gets that of the source's keys;
     /// pages of one layout that are sealed already keep theirs, bit for bit.
     /// </summary>

@@ -3,7 +3,7 @@ using KvCacheGpu.TestKit;
 
 namespace KvCacheGpu.GpuCheck.Tests;
 
-/// <summary>What a broken tier does wrong.</summary>
+/// <summary>The fault of a broken tier.</summary>
 internal enum Perturbation
 {
     /// <summary>Nothing: the control.</summary>

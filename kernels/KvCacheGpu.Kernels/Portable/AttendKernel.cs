@@ -2,7 +2,7 @@ using ILGPU;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary>What one launch of <see cref="AttendKernel"/> takes. Passed by value.</summary>
+/// <summary>Parameters of one launch of <see cref="AttendKernel"/>, passed by value.</summary>
 /// <param name="layer">The layer's queries and pages.</param>
 /// <param name="firstBlock">First block of queries of the wave.</param>
 /// <param name="segments">Segments of each (block, head).</param>
@@ -20,7 +20,7 @@ internal readonly struct AttendDims(LayerDims layer, int firstBlock, int segment
 /// <remarks>
 /// A query is a (token, query head) of one KV head's group, token-major. Page tokens are spread over threads for logits,
 /// value elements for the weighted sum, so that neither needs a sum across threads; sums over a page's tokens are taken by a tree.
-/// What scales a whole vector is taken out of the sum over its elements: a key's scale is applied after the sum, a value's joins the token's
+/// The scale of a whole vector is taken out of the sum over its elements: a key's scale is applied after the sum, a value's joins the token's
 /// weight. The mean of T keys is taken out too: its product with each query comes once per page.
 /// A query is divided by a power of two where it is so large that a sum of products could leave binary32; scores are raw until their
 /// differences are taken, so that logits beyond binary32 still have their order.

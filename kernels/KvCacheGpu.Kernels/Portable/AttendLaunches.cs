@@ -16,7 +16,7 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
 {
     private readonly KvGeometry _geometry = tier.Shape.Geometry;
 
-    /// <summary>What queries are multiplied by.</summary>
+    /// <summary>Factor of the queries.</summary>
     public float Scale { get; } = 1f / MathF.Sqrt(tier.Shape.Geometry.KeyWidth);
 
     /// <summary>Enqueues attention; log-sum-exps go to <see cref="BatchMemory.LogSumExp"/>.</summary>

@@ -40,7 +40,7 @@ internal sealed class BatchLaunchers
     /// <summary>Attention launches of a layer, at most.</summary>
     public int MaxForms { get; }
 
-    /// <summary>Whether a layer's attention takes rotated queries.</summary>
+    /// <summary>True if some layer's attention takes rotated queries.</summary>
     public bool RotatesKeys { get; }
 
     /// <summary>The attention launches of a layer.</summary>

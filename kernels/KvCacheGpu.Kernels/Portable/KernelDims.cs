@@ -1,7 +1,7 @@
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
-/// What all launches of a batch have in common, passed by value. Only 32-bit integers: no padding for a backend to disagree about.
+/// Parameters that all launches of a batch have in common, passed by value. Only 32-bit integers: no padding for a backend to disagree about.
 /// </summary>
 internal readonly struct KernelDims
 {

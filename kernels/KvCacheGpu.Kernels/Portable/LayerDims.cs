@@ -5,9 +5,9 @@ namespace KvCacheGpu.Kernels;
 /// <param name="classes">Page classes that the launch reads, bit c for class c.</param>
 /// <param name="tokenStride">Elements of the queries from one token to the next.</param>
 /// <param name="headStride">Elements from one query head to the next.</param>
-/// <param name="scale">What queries are multiplied by.</param>
+/// <param name="scale">Factor of the queries.</param>
 /// <param name="window">Positions that a query sees at most, its own the last.</param>
-/// <param name="page">Where things lie in such a page.</param>
+/// <param name="page">How such a page is laid out.</param>
 internal readonly struct LayerDims(int layer, int classes, int tokenStride, int headStride, float scale, int window, PageDims page)
 {
     public readonly int Layer = layer;

@@ -2,7 +2,7 @@ using ILGPU;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary>What one launch of <see cref="ObserveKernel"/> takes. Passed by value.</summary>
+/// <summary>Parameters of one launch of <see cref="ObserveKernel"/>, passed by value.</summary>
 /// <param name="layer">The layer's queries and pages.</param>
 /// <param name="entries">Entries of each table row that the launch covers.</param>
 /// <param name="last">Tokens of each sequence that count, from its last back.</param>

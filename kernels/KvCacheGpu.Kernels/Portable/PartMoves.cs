@@ -95,7 +95,7 @@ internal sealed class PartMoves
     private bool CopiesDigest(int source, int target) =>
         Format(source).IsCentered() || (source != KernelShape.Open && _shape.Classes[source] == _shape.Classes[target]);
 
-    // What is no finite number keeps an open page from being sealed. Bits of the first and the last element in a word.
+    // NaN and infinities keep an open page from being sealed: the bits that they all set, in the first and in the last element of a word.
     private (int Low, int High) Exponents(int source, int target) => (Format(source), source, target) switch
     {
         (_, not KernelShape.Open, _) or (_, _, KernelShape.Open) => (0, 0),

@@ -194,7 +194,7 @@ public sealed unsafe class PortableTier : KernelTier
         Owned?.Dispose();
     }
 
-    /// <summary>What every launch does first, under <see cref="Gate"/>: this thread's device, and tables up to date.</summary>
+    /// <summary>Every launch calls this first, under <see cref="Gate"/>: it binds the device to this thread and brings its tables up to date.</summary>
     internal void Enter()
     {
         ObjectDisposedException.ThrowIf(_disposed, this);

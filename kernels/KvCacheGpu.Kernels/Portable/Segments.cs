@@ -6,7 +6,7 @@ namespace KvCacheGpu.Kernels;
 /// </summary>
 internal static class Segments
 {
-    /// <summary>Segments of a row, at most: what bounds scratch whatever the length.</summary>
+    /// <summary>Segments of a row, at most: this bounds scratch memory at any length.</summary>
     public const int Max = 64;
 
     /// <summary>Pages of one segment in a row of <paramref name="pages"/>.</summary>

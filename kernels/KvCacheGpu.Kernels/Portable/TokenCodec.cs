@@ -68,8 +68,8 @@ internal static class TokenCodec
     }
 
     /// <summary>
-    /// Whether an element of x keeps its page from the target: it is no finite number, or out of full precision and beyond the power of
-    /// two above the target's largest number.
+    /// True if an element of x keeps its page from being written in the target's format: it is NaN or an infinity, or it comes from full
+    /// precision and is beyond the power of two above the target's largest number.
     /// </summary>
     public static bool IsRefused<TSource, TTarget>(ArrayView<float> x, int width)
         where TSource : struct, IPortableCodec

@@ -74,7 +74,7 @@ internal unsafe interface ISimd<F, I>
     /// <summary>The largest lane of each.</summary>
     static abstract Vector128<float> LargestOf(F a, F b, F c, F d);
 
-    // What attention asks for.
+    // For attention.
 
     /// <summary>As many ints as there are lanes, from 0.</summary>
     static abstract I Indices();
@@ -101,9 +101,9 @@ internal unsafe interface ISimd<F, I>
     /// <summary>2^n * a for |n| below 2^15, to zero below the smallest float; n is a whole number.</summary>
     static abstract F Scale(F a, F n);
 
-    // What encoding asks for.
+    // For encoding.
 
-    /// <summary>Whether <see cref="Pick32"/> is one instruction.</summary>
+    /// <summary>True if <see cref="Pick32"/> is one instruction.</summary>
     static abstract bool PicksFrom32 { get; }
 
     /// <summary>The elements of low and high, 32 together, that the low five bits of index name; only where <see cref="PicksFrom32"/>.</summary>

@@ -240,7 +240,7 @@ internal unsafe struct Simd256 : ISimd<F, I>
         Avx2.Permute2x128(a3, b3, 0x31).Store(to + (3 * toStride));
     }
 
-    // Four rows, transposed inside each 128 bits.
+    // Four registers, transposed inside each 128 bits.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static (I A, I B, I C, I D) Four(int* from, nint stride)
     {

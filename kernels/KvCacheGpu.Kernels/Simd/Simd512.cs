@@ -218,7 +218,7 @@ internal unsafe struct Simd512 : ISimd<F, I>
         StoreColumns(a3, b3, c3, d3, to + (3 * toStride), 4 * toStride);
     }
 
-    // Four rows, transposed inside each 128 bits.
+    // Four registers, transposed inside each 128 bits.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static (I A, I B, I C, I D) Four(int* from, nint stride)
     {

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Kernels;
 
-/// <summary>One attention item: a tile of a sequence's query rows on one KV head, over one segment of its pages.</summary>
+/// <summary>One attention item: a tile of a sequence's queries on one KV head, over one segment of its pages.</summary>
 internal readonly record struct ItemOf(RaggedSequence Sequence, int SequenceIndex, int Head, int Tile, int Segment);
 
 /// <summary>The launches of one step on the SIMD tier.</summary>
@@ -13,7 +13,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
     // Below this many elements a loop is done before a second thread wakes.
     private const int ElementsWorthSharing = 8192;
 
-    // What a power and its update cost, in elements copied.
+    // The cost of a power and its update, in elements copied.
     private const int ElementsPerPower = 8;
 
     private readonly SimdTier _tier;
@@ -22,7 +22,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
     private readonly AttendScratch[] _scratch;
     private readonly float* _splits;
     private readonly int* _arrivals;
-    private readonly int _tileRows;
+    private readonly int _tileQueries;
     private readonly int _mostSegments;
     private readonly int _maxTokens;
     private readonly RaggedSequence[] _sequences;
@@ -44,13 +44,13 @@ internal sealed unsafe class SimdBatch : KernelBatch
         ArgumentOutOfRangeException.ThrowIfLessThan(maxSequences, 1);
         ArgumentOutOfRangeException.ThrowIfLessThan(maxTokens, maxSequences);
         (_tier, _g, _maxTokens) = (tier, tier.Shape.Geometry, maxTokens);
-        _tileRows = TileRowsFor(_g, maxTokens);
+        _tileQueries = TileQueriesFor(_g, maxTokens);
         _mostSegments = SegmentsOf(tier.Shape.TableCapacity, _g.PageTokens);
         _sequences = new RaggedSequence[maxSequences];
         _firstItem = new int[maxSequences + 1];
         Variants = new QueryVariants(tier.Shape);
         long worker = FloatsPerWorker(tier.Shape, maxTokens);
-        long splits = (long)maxSequences * _g.QueryHeads * _mostSegments * SplitRows.FloatsPerRow(_g.ValueWidth);
+        long splits = (long)maxSequences * _g.QueryHeads * _mostSegments * SplitResults.FloatsPerQuery(_g.ValueWidth);
         int workers = tier.Pool.Workers;
         _keptTokens = Math.Min(MaxObserved, maxTokens);
         long sums = (long)maxSequences * _keptTokens * _g.QueryHeads;
@@ -60,7 +60,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
         _scratch = new AttendScratch[workers];
         for (int i = 0; i < workers; i++, memory += worker)
         {
-            _scratch[i] = new AttendScratch(tier.Shape, Variants.Count, _tileRows, memory);
+            _scratch[i] = new AttendScratch(tier.Shape, Variants.Count, _tileQueries, memory);
         }
 
         _splits = memory;
@@ -84,7 +84,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
 
     /// <summary>Scratch of one worker, in floats.</summary>
     public static long FloatsPerWorker(KernelShape shape, int maxTokens) =>
-        AttendScratch.FloatsFor(shape, new QueryVariants(shape).Count, TileRowsFor(shape.Geometry, maxTokens));
+        AttendScratch.FloatsFor(shape, new QueryVariants(shape).Count, TileQueriesFor(shape.Geometry, maxTokens));
 
     public override void Begin(ReadOnlySpan<RaggedSequence> sequences)
     {
@@ -184,7 +184,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
 
     public AttendScratch Scratch(int worker) => _scratch[worker];
 
-    public int TilesOf(in RaggedSequence sequence) => (int)((((long)sequence.Tokens * _g.GroupSize) + _tileRows - 1) / _tileRows);
+    public int TilesOf(in RaggedSequence sequence) => (int)((((long)sequence.Tokens * _g.GroupSize) + _tileQueries - 1) / _tileQueries);
 
     /// <summary>The place of an item that observes: (sequence, KV head, segment).</summary>
     public ItemOf FindObserved(int item)
@@ -206,11 +206,11 @@ internal sealed unsafe class SimdBatch : KernelBatch
         return new ItemOf(sequence, index, head, TilesOf(sequence) - 1 - tile, segment);
     }
 
-    public SplitRows SplitOf(int sequence, int head)
+    public SplitResults SplitOf(int sequence, int head)
     {
         int index = (sequence * _g.KvHeads) + head;
-        long floats = (long)_g.GroupSize * _mostSegments * SplitRows.FloatsPerRow(_g.ValueWidth);
-        return new SplitRows(_splits + (index * floats), _arrivals + index, _g.GroupSize, _g.ValueWidth);
+        long floats = (long)_g.GroupSize * _mostSegments * SplitResults.FloatsPerQuery(_g.ValueWidth);
+        return new SplitResults(_splits + (index * floats), _arrivals + index, _g.GroupSize, _g.ValueWidth);
     }
 
     /// <summary>Keeps the first refusal in the order of layer, token, head, keys before values.</summary>
@@ -241,8 +241,8 @@ internal sealed unsafe class SimdBatch : KernelBatch
         }
     }
 
-    private static int TileRowsFor(KvGeometry geometry, int maxTokens) =>
-        (int)Math.Min(AttendScratch.MaxTileRows, (((long)maxTokens * geometry.GroupSize) + 3) & ~3L);
+    private static int TileQueriesFor(KvGeometry geometry, int maxTokens) =>
+        (int)Math.Min(AttendScratch.MaxTileQueries, (((long)maxTokens * geometry.GroupSize) + 3) & ~3L);
 
     private static void ThrowIfOnDevice(bool onDevice)
     {

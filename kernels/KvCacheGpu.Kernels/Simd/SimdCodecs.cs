@@ -48,7 +48,7 @@ internal unsafe struct SimdF16 : ISimdCodec
 
     public static int PerWord => 2;
 
-    /// <summary>What decoded elements must be multiplied by: 2^112.</summary>
+    /// <summary>Factor that decoded elements still need: 2^112.</summary>
     public const float Factor = 5.192296858534828e33f;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -149,7 +149,7 @@ internal unsafe struct SimdFP8 : ISimdCodec
 
     public static int PerWord => 4;
 
-    /// <summary>What decoded elements must be multiplied by: 2^120.</summary>
+    /// <summary>Factor that decoded elements still need: 2^120.</summary>
     public const float Factor = 1.329227995784916e36f;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -13,7 +13,7 @@ internal abstract unsafe class SimdAttendWork : ParallelWork
 
     public float* LogSumExp { get; private set; }
 
-    /// <summary>Positions that a row sees at most, its own the last.</summary>
+    /// <summary>Positions that a query sees at most, its own the last.</summary>
     public int Window { get; private set; }
 
     /// <summary>Tokens of each sequence to observe; 0 where the work is attention.</summary>
@@ -64,7 +64,7 @@ internal abstract unsafe class SimdTranscodeWork : ParallelWork
     }
 
     /// <summary>Decodes tokens to vectors in the plain basis, <paramref name="stride"/> floats apart.</summary>
-    public abstract void Decode(PagePart part, RowPlan plan, int token, int tokens, float* vectors, long stride);
+    public abstract void Decode(PagePart part, VectorPlan plan, int token, int tokens, float* vectors, long stride);
 }
 
 /// <summary>Picks the kernels compiled for the tier's vectors.</summary>

@@ -6,7 +6,7 @@ using Xunit.Abstractions;
 
 namespace KvCacheGpu.Kernels.Tests;
 
-/// <summary>What is the portable tier's own: device tensors, waves, patches, memory.</summary>
+/// <summary>Features of the portable tier alone: device tensors, waves, patches, memory.</summary>
 public sealed class PortableTierTests(ITestOutputHelper output)
 {
     private static readonly KvGeometry Small = new(layers: 1, queryHeads: 4, kvHeads: 2, keyWidth: 48, valueWidth: 64, pageTokens: 5);

@@ -12,7 +12,7 @@ public class SplitTests
         { SimdLevel.Vector256, 3, 64, 3_100 },
         { SimdLevel.Scalar, 4, 128, 2_048 },
 
-        // A group of more rows than a tile: several tiles of each segment arrive before the row is merged.
+        // A group of more queries than a tile: several tiles of each segment arrive before the results are merged.
         { SimdLevel.Vector512, 40, 64, 3_111 },
     };
 

@@ -3,7 +3,7 @@ using Xunit;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>What attention must not depend on.</summary>
+/// <summary>The result of attention must not depend on batch, split, placement, or the type of the tensors.</summary>
 public abstract partial class AttentionConformance<TTier>
 {
     [Theory]

@@ -158,7 +158,7 @@ public abstract partial class PageConformance<TTier>
     private static float[][] Page(float[] rows, int tokens, int width, PageFormat open) =>
         [.. Enumerable.Range(0, tokens).Select(t => Row(rows, t, width, open))];
 
-    // What stays in its format keeps its bits; whether its digest is kept or computed anew is left to the tier.
+    // A part that stays in its format keeps its bits; the tier may keep its digest or compute it anew.
     private static PartCodes Demoted(PartCodes old, PageFormat format, bool hasDigest) => old.Format == format
         ? old with { Mean = format.IsCentered() ? old.Mean : [], Deviation = [] }
         : PartOracle.Encode(

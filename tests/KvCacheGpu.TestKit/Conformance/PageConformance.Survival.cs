@@ -55,7 +55,7 @@ public abstract partial class PageConformance<TTier>
             _ => 1.5,
         };
 
-        // What lies below the smallest number or scale is lost: of ggml's scales, which round to nearest, 127 times 2^-25.
+        // Numbers below the smallest number or scale are lost: of ggml's scales, which round to nearest, 127 times 2^-25.
         int exponent = format switch { PageFormat.FP8 => -10, PageFormat.Q8 or PageFormat.Q4 => -18, _ => -21 };
         double floor = format == PageFormat.F32 ? 0 : Math.Sqrt(x.Length) * Math.ScaleB(1, exponent);
         Assert.True(error <= (bound * norm) + (norm == 0 ? 0 : floor), $"{where} in {format.Name()}: error {error:g3} of {norm:g3}");

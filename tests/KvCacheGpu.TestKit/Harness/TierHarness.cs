@@ -7,7 +7,7 @@ namespace KvCacheGpu.TestKit;
 public sealed record Attention(float[] Output, float[] LogSumExp);
 
 /// <summary>
-/// What an engine does for a tier, in the simplest form: takes slots, keeps the tables, runs ragged steps, seals pages one page
+/// The part of an engine that a tier needs, in its simplest form: it takes slots, keeps the tables, runs ragged steps, seals pages one page
 /// late, drops pages.
 /// </summary>
 public sealed class TierHarness : IDisposable
@@ -30,7 +30,7 @@ public sealed class TierHarness : IDisposable
         _batch = Tier.CreateBatch(shape.Sequences, maxTokens);
     }
 
-    /// <summary>What the tier was built for.</summary>
+    /// <summary>Geometry, formats and table sizes of the tier.</summary>
     public KernelShape Shape { get; }
 
     /// <summary>The tier under test.</summary>
@@ -139,7 +139,7 @@ public sealed class TierHarness : IDisposable
 
     /// <summary>
     /// Seals what the lag allows, page i once the sequence is (i + 2) * P long: each layer in its class, in place where the layout
-    /// stays. What a class cannot hold stays open for good.
+    /// stays. A page that the class cannot hold stays open for good.
     /// </summary>
     public void Seal(HarnessSequence sequence)
     {
