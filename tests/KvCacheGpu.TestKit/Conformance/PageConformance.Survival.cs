@@ -21,9 +21,9 @@ public abstract partial class PageConformance<TTier>
                                 let x = HardVectors.Hard(kind, Width, ordinary)
                                 from v in new[] { x, [.. x.Select(e => -e)] }
                                 select v];
-        float[] rows = [.. vectors.SelectMany(v => v), .. new float[2 * Width]];
+        float[] tokens = [.. vectors.SelectMany(v => v), .. new float[2 * Width]];
         HarnessSequence sequence = harness.Add(new SequenceData(geometry, 1, 1));
-        AppendRows(harness, sequence, rows, rows, 0, rows.Length / Width);
+        AppendTokens(harness, sequence, tokens, tokens, 0, tokens.Length / Width);
         harness.Seal(sequence);
         foreach (PageEntry entry in sequence.Rows[0, 0].SkipLast(1))
         {

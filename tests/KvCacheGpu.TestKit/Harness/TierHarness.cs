@@ -71,7 +71,7 @@ public sealed class TierHarness : IDisposable
     public void Begin(params (HarnessSequence Sequence, int Tokens)[] parts) => Begin(false, parts);
 
     /// <summary>Appends the step's tokens to a layer.</summary>
-    public void Append(int layer) => Append(layer, Gather(d => d.Keys[layer], KeyRow), Gather(d => d.Values[layer], ValueRow));
+    public void Append(int layer) => Append(layer, Gather(d => d.Keys[layer], KeyFloats), Gather(d => d.Values[layer], ValueFloats));
 
     /// <summary>Appends other tensors than the sequences' own.</summary>
     public void Append(int layer, KvTensor keys, KvTensor values) => _batch.Append(layer, keys, values);
@@ -80,10 +80,10 @@ public sealed class TierHarness : IDisposable
     public float[] Queries(int layer) => Gather(d => d.Queries[layer], Shape.Geometry.QueryHeads * Shape.Geometry.KeyWidth);
 
     /// <summary>The step's keys, <c>[tokens][KV heads][key width]</c>.</summary>
-    public float[] Keys(int layer) => Gather(d => d.Keys[layer], KeyRow);
+    public float[] Keys(int layer) => Gather(d => d.Keys[layer], KeyFloats);
 
     /// <summary>The step's values, <c>[tokens][KV heads][value width]</c>.</summary>
-    public float[] Values(int layer) => Gather(d => d.Values[layer], ValueRow);
+    public float[] Values(int layer) => Gather(d => d.Values[layer], ValueFloats);
 
     /// <summary>Attends the step's queries.</summary>
     public Attention Attend(int layer, int window = 0) => Attend(layer, Queries(layer), window);
@@ -91,8 +91,8 @@ public sealed class TierHarness : IDisposable
     /// <summary>Attends other queries than the sequences' own.</summary>
     public Attention Attend(int layer, KvTensor queries, int window = 0)
     {
-        int rows = _parts.Sum(p => p.Tokens) * Shape.Geometry.QueryHeads;
-        var result = new Attention(new float[rows * Shape.Geometry.ValueWidth], new float[rows]);
+        int count = _parts.Sum(p => p.Tokens) * Shape.Geometry.QueryHeads;
+        var result = new Attention(new float[count * Shape.Geometry.ValueWidth], new float[count]);
         Array.Fill(result.Output, float.NaN);
         Array.Fill(result.LogSumExp, float.NaN);
         _batch.Attend(layer, queries, KvOutput.FromHost(result.Output, result.LogSumExp), window);
@@ -266,9 +266,9 @@ public sealed class TierHarness : IDisposable
         Tier.Dispose();
     }
 
-    private int KeyRow => Shape.Geometry.KvHeads * Shape.Geometry.KeyWidth;
+    private int KeyFloats => Shape.Geometry.KvHeads * Shape.Geometry.KeyWidth;
 
-    private int ValueRow => Shape.Geometry.KvHeads * Shape.Geometry.ValueWidth;
+    private int ValueFloats => Shape.Geometry.KvHeads * Shape.Geometry.ValueWidth;
 
     private float[] ReadFloats(int word, int count)
     {
