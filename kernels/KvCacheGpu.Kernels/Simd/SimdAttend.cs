@@ -1,6 +1,3 @@
-using System.Runtime.CompilerServices;
-using System.Runtime.Intrinsics;
-
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
@@ -8,24 +5,13 @@ namespace KvCacheGpu.Kernels;
 /// walks its pages once with an online softmax (Milakov and Gimelshein 2018; tiled as FlashAttention-2, Dao 2023) and leaves a
 /// finished output or, where a row is split into segments, a partial one that the last segment merges (Flash-Decoding, Dao et al. 2023).
 /// </summary>
-internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
+internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
     where S : struct, ISimd<F, I>
     where F : struct
     where I : struct
 {
-    private const float Log2E = 1.442695041f;
-
-    // A page read by more queries than this is expanded once, not once for every four of them.
-    private const int ChunkQueries = 8;
-
     // The largest number of binary32 less 4e-6 of it.
     private const float AlmostLargest = 3.40281e38f;
-
-    // Bits of 65536: pages of formats that take more than this hold numbers up to 2^128.
-    private const uint LargestNarrow = 0x47800000;
-
-    // 2^-11 times 576 elements of keys up to 2^128 stay below 2^128.
-    private const int WideHeadroom = 11;
 
     // Sums of values up to 2^128 over all the tokens there may be stay below 2^128.
     private const float Shrunk = 1f / (1 << 30) / 8;
@@ -33,35 +19,22 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
     private readonly SimdTier _tier;
     private readonly SimdBatch _batch;
     private readonly KvGeometry _g;
-    private readonly QueryVariants _variants;
-    private readonly float _logitFactor;
-    private readonly int _headroom;
+    private readonly AttendTile<S, F, I> _tile;
     private readonly bool _mayOverflow;
 
     public SimdAttend(SimdTier tier, SimdBatch batch)
     {
         (_tier, _batch, _g) = (tier, batch, tier.Shape.Geometry);
-        _logitFactor = Log2E / MathF.Sqrt(_g.KeyWidth);
-        _headroom = tier.Shape.KeyRefusedFrom > LargestNarrow ? WideHeadroom : 0;
-        _mayOverflow = tier.Shape.ValueRefusedFrom > LargestNarrow;
-        _variants = batch.Variants;
-
-        // Kernels compiled before the tables exist would check for them, and spill every accumulator for the sake of that call.
-        RuntimeHelpers.RunClassConstructor(typeof(LevelTables).TypeHandle);
+        _tile = new AttendTile<S, F, I>(tier, batch);
+        _mayOverflow = tier.Shape.ValueRefusedFrom > AttendTile<S, F, I>.LargestNarrow;
     }
 
     /// <inheritdoc/>
     public override void Do(int item, int worker)
     {
         AttendScratch scratch = _batch.Scratch(worker);
-        if (Observed > 0)
-        {
-            Observe(item, scratch);
-            return;
-        }
-
         ItemOf work = _batch.Find(item);
-        int row = _tier.Map.Row(work.Sequence.Sequence, Layer, work.Head);
+        int row = _tier.Map.Row(work.Sequence.Sequence, _batch.Call.Layer, work.Head);
         int entries = _tier.Tables[row];
         int segments = work.Sequence.Tokens == 1 ? SimdBatch.SegmentsOf(entries, _g.PageTokens) : 1;
         if (work.Segment >= segments)
@@ -106,7 +79,7 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
             {
                 for (int r = 0; r < _g.GroupSize; r++)
                 {
-                    QueryState state = split.Merge(segments, r, _g.ValueWidth, _logitFactor, out float* merged);
+                    QueryState state = split.Merge(segments, r, _g.ValueWidth, _tile.LogitFactor, out float* merged);
                     Finish(work, row, r, merged, state);
                 }
             }
@@ -116,8 +89,8 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
     // Sums of weighted values over a segment's pages, in the plain basis.
     private void Walk(AttendScratch scratch, in ItemOf work, int row, int from, int to, int firstQuery, int count)
     {
-        Prepare(scratch, work, firstQuery, count);
-        long seenFrom = (long)work.Sequence.Length - work.Sequence.Tokens + (firstQuery / _g.GroupSize) - Window + 1;
+        _tile.Prepare(scratch, work, firstQuery, count);
+        long seenFrom = (long)work.Sequence.Length - work.Sequence.Tokens + (firstQuery / _g.GroupSize) - _batch.Call.Window + 1;
         for (int entry = from; entry < to; entry++)
         {
             int page = TableMap.PageIndexOf(_tier.Tables[_tier.Map.TagWord(row, entry)]);
@@ -133,85 +106,6 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
         Gather(scratch, count);
     }
 
-    private void Prepare(AttendScratch scratch, in ItemOf work, int firstQuery, int count)
-    {
-        int blocks = (count + 3) / 4;
-        Array.Clear(scratch.IsTouched);
-        new Span<float>(scratch.OutputOf(0, 0), 4 * blocks * scratch.OutputStride).Clear();
-        new Span<float>(scratch.OutputOf(1, 0), _tier.RotatesValues ? 4 * blocks * scratch.OutputStride : 0).Clear();
-        for (int block = 0; block < blocks; block++)
-        {
-            scratch.Softmaxes[block].Clear();
-            float* plain = scratch.QueryBlock(_variants.Of(KernelShape.Open), block);
-            for (int r = 0; r < 4; r++)
-            {
-                // The last block repeats the last query until it is full; those results are not used.
-                int query = firstQuery + Math.Min((4 * block) + r, count - 1);
-                (int token, int member) = Math.DivRem(query, _g.GroupSize);
-                scratch.TokenOf[(4 * block) + r] = token;
-                Queries.Read(work.Sequence.FirstToken + token, (work.Head * _g.GroupSize) + member, _g.KeyWidth, plain + r, 4);
-            }
-
-            Normalize(scratch, block);
-            for (int variant = 1; variant < _variants.Count; variant++)
-            {
-                if (_variants.IsUsed(Layer, variant))
-                {
-                    float* other = scratch.QueryBlock(variant, block);
-                    new Span<float>(plain, 4 * _g.KeyWidth).CopyTo(new Span<float>(other, 4 * _g.KeyWidth));
-                    if (_variants.IsRotated(variant))
-                    {
-                        RotateQueries.Apply(other, _g.KeyWidth, _tier.KeySigns);
-                    }
-
-                    Scale(other, _variants.Factor(variant));
-                }
-            }
-
-            Scale(plain, _variants.Factor(_variants.Of(KernelShape.Open)));
-        }
-    }
-
-    /// <summary>
-    /// Brings each query of 1 or more below 1 by a power of two, or below what keys of any size leave room for, so that neither its rotation
-    /// nor a sum of products leaves binary32. Smaller queries stay as they are: their products are no larger.
-    /// </summary>
-    private void Normalize(AttendScratch scratch, int block)
-    {
-        float* q = scratch.QueryBlock(_variants.Of(KernelShape.Open), block);
-        Vector128<int> magnitudes = default;
-        for (int i = 0; i < 4 * _g.KeyWidth; i += 4)
-        {
-            // As integers magnitudes are ordered alike, NaN on top, and compare in one instruction.
-            magnitudes = Vector128.Max(magnitudes, Vector128.Abs(Vector128.Load(q + i)).AsInt32());
-        }
-
-        Vector128<float> largest = magnitudes.AsSingle();
-        Vector128<float> scales = default;
-        Vector128<int> exponents = default;
-        for (int r = 0; r < 4; r++)
-        {
-            int exponent = largest[r] > 0 && float.IsFinite(largest[r]) ? Math.Max(0, MathF.ILogB(largest[r]) + 1 + _headroom) : 0;
-            scales = scales.WithElement(r, MathF.ScaleB(1f, -exponent));
-            exponents = exponents.WithElement(r, exponent);
-        }
-
-        scratch.Softmaxes[block].SetFactors(_logitFactor, exponents);
-        for (int i = 0; i < 4 * _g.KeyWidth; i += 4)
-        {
-            (Vector128.Load(q + i) * scales).Store(q + i);
-        }
-    }
-
-    // Folds in the key format's factor.
-    private void Scale(float* q, float factor)
-    {
-        for (int i = 0; i < 4 * _g.KeyWidth && factor != 1f; i += 4)
-        {
-            (Vector128.Load(q + i) * factor).Store(q + i);
-        }
-    }
-
     // No query of the tile sees the page: its bytes are not read.
     private void Skip(in ItemOf work, int row, int page, int firstQuery, int count)
     {
@@ -225,12 +119,12 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
 
     private void Visit(AttendScratch scratch, in ItemOf work, int row, int entry, int nextEntry, int firstQuery, int count)
     {
-        PageView<S, F, I> view = View(scratch, work, row, entry, nextEntry, count, keysOnly: false, out int pageIndex);
+        PageView<S, F, I> view = _tile.View(scratch, work, row, entry, nextEntry, count, keysOnly: false, out int pageIndex);
         int* tokenOf = scratch.TokenOf;
         for (int block = 0; 4 * block < count; block++)
         {
             SoftmaxState* state = scratch.Softmaxes + block;
-            int seen = Weigh(scratch, view, work, pageIndex, block);
+            int seen = _tile.Weigh(scratch, view, work, pageIndex, block);
             for (int r = 0; r < 4; r++)
             {
                 int local = (4 * block) + r;
@@ -253,51 +147,6 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
                 view.Accumulate(scratch.OutputOf(view.Rotated, 4 * block), seen, state);
             }
         }
-    }
-
-    private PageView<S, F, I> View(
-        AttendScratch scratch, in ItemOf work, int row, int entry, int nextEntry, int count, bool keysOnly, out int pageIndex)
-    {
-        int tag = _tier.Tables[_tier.Map.TagWord(row, entry)];
-        pageIndex = TableMap.PageIndexOf(tag);
-        int* page = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, entry)]);
-        int* ahead = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, nextEntry)]);
-        int most = Math.Clamp(FirstPosition(work, pageIndex) + scratch.TokenOf[count - 1], 0, _g.PageTokens);
-        bool isChunk = (long)work.Sequence.Tokens * _g.GroupSize > ChunkQueries;
-        int pageClass = TableMap.ClassOf(tag);
-        return new PageView<S, F, I>(_tier.Shape.Classes[pageClass], page, ahead, _g, scratch, most, isChunk, keysOnly)
-        {
-            Variant = _variants.Of(pageClass),
-            KeepsNonFinite = _tier.Shape.KeepsNonFinite,
-        };
-    }
-
-    // Tokens of the page that the first token of the launch sees; below 1 where the page comes after it.
-    private int FirstPosition(in ItemOf work, int pageIndex) =>
-        work.Sequence.Length - work.Sequence.Tokens - (pageIndex * _g.PageTokens) + 1;
-
-    /// <summary>Leaves the weights of four queries on a page; returns how many of its tokens any of them sees.</summary>
-    private int Weigh(AttendScratch scratch, in PageView<S, F, I> view, in ItemOf work, int pageIndex, int block)
-    {
-        int firstPosition = FirstPosition(work, pageIndex);
-        int* tokenOf = scratch.TokenOf + (4 * block);
-        int seen = Math.Clamp(firstPosition + tokenOf[3], 0, _g.PageTokens);
-        seen = (long)firstPosition + tokenOf[0] - Window < _g.PageTokens ? seen : 0;
-        SoftmaxState* state = scratch.Softmaxes + block;
-        for (int r = 0; r < 4; r++)
-        {
-            int end = firstPosition + tokenOf[r];
-            state->First[r] = end > Window ? end - Window : 0;
-            state->Count[r] = Math.Clamp(end, 0, _g.PageTokens);
-        }
-
-        if (seen > 0)
-        {
-            view.Logits(scratch.QueryBlock(view.Variant, block), seen, state);
-        }
-
-        view.Weigh(seen, state);
-        return seen;
     }
 
     /// <summary>Brings the rotated half of each output back to the plain basis and adds it.</summary>
@@ -334,7 +183,7 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
         (int token, int member) = Math.DivRem(query, _g.GroupSize);
         long index = ((long)(work.Sequence.FirstToken + token) * _g.QueryHeads) + (work.Head * _g.GroupSize) + member;
         new Span<float>(output, _g.ValueWidth).CopyTo(new Span<float>(Output + (index * _g.ValueWidth), _g.ValueWidth));
-        float logSumExp = SoftmaxState.LogitOf(state.Maximum, _logitFactor, state.Exponent) + MathF.Log(state.Sum);
+        float logSumExp = SoftmaxState.LogitOf(state.Maximum, _tile.LogitFactor, state.Exponent) + MathF.Log(state.Sum);
         if (LogSumExp != null)
         {
             LogSumExp[index] = logSumExp;
@@ -347,8 +196,8 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
         }
     }
 
-    private static QueryState StateOf(AttendScratch scratch, int row) =>
-        new(scratch.Softmaxes[row / 4].Maximum[row % 4], scratch.Softmaxes[row / 4].Sum[row % 4], scratch.Softmaxes[row / 4].Exponent[row % 4]);
+    private static QueryState StateOf(AttendScratch scratch, int query) =>
+        new(scratch.Softmaxes[query / 4].Maximum[query % 4], scratch.Softmaxes[query / 4].Sum[query % 4], scratch.Softmaxes[query / 4].Exponent[query % 4]);
 
     private bool AreFinite(AttendScratch scratch, int count)
     {
@@ -375,11 +224,11 @@ internal sealed unsafe partial class SimdAttend<S, F, I> : SimdAttendWork
         }
     }
 
-    private static void Multiply(float* row, float factor, int width)
+    private static void Multiply(float* output, float factor, int width)
     {
         for (int i = 0; i < width; i++)
         {
-            row[i] *= factor;
+            output[i] *= factor;
         }
     }
 }

@@ -29,6 +29,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
     private readonly int[] _firstItem;
     private readonly SimdAppendWork _append;
     private readonly SimdAttendWork _attend;
+    private readonly SimdObserveWork _observe;
     private readonly SimdScoreWork _score;
     private readonly float* _logSumExps;
     private readonly int _keptTokens;
@@ -70,11 +71,14 @@ internal sealed unsafe class SimdBatch : KernelBatch
         _score = SimdKernels.CreateScore(tier, this);
         _append = SimdKernels.CreateAppend(tier, this);
         _attend = SimdKernels.CreateAttend(tier, this);
+        _observe = SimdKernels.CreateObserve(tier, this);
     }
 
     public override long ScratchBytes => _memory.Bytes;
 
     public QueryVariants Variants { get; }
+
+    public AttendCall Call { get; } = new();
 
     public ReadOnlySpan<RaggedSequence> Sequences => _sequences.AsSpan(0, _count);
 
@@ -132,11 +136,13 @@ internal sealed unsafe class SimdBatch : KernelBatch
         fixed (byte* q = queries.Host)
         fixed (float* o = output.Host, l = output.HostLogSumExp)
         {
-            _attend.Set(layer, HostTensor.Pin(q, queries, _g.QueryHeads, _g.KeyWidth), o, l, window);
+            (Call.Layer, Call.Queries) = (layer, HostTensor.Pin(q, queries, _g.QueryHeads, _g.KeyWidth));
+            Call.Window = window == 0 ? int.MaxValue : window;
+            _attend.Set(o, l);
             Run(_attend, _firstItem[_count], long.MaxValue);
         }
 
-        (_attended, _windows[layer]) = (layer, _attend.Window);
+        (_attended, _windows[layer]) = (layer, Call.Window);
     }
 
     public override void Observe(int layer, KvTensor queries, int last)
@@ -146,8 +152,9 @@ internal sealed unsafe class SimdBatch : KernelBatch
         queries.ThrowIfNotShaped(_tokens, _g.QueryHeads, _g.KeyWidth, nameof(queries));
         fixed (byte* q = queries.Host)
         {
-            _attend.SetObserved(HostTensor.Pin(q, queries, _g.QueryHeads, _g.KeyWidth), last);
-            Run(_attend, _count * _g.KvHeads * _mostSegments, long.MaxValue);
+            Call.Queries = HostTensor.Pin(q, queries, _g.QueryHeads, _g.KeyWidth);
+            _observe.Last = last;
+            Run(_observe, _count * _g.KvHeads * _mostSegments, long.MaxValue);
         }
     }
 
