@@ -59,7 +59,7 @@ internal sealed unsafe class FilledCache : IDisposable
     /// <summary>One decode step's attention of every sequence.</summary>
     public void Attend()
     {
-        Batch.Attend(0, _queries, _output, default);
+        Batch.Attend(0, _queries, _output);
         Batch.End();
     }
 

@@ -41,7 +41,7 @@ public readonly ref struct KvTensor
     /// <summary>The elements on the device, as bytes; not valid for a host tensor.</summary>
     public ArrayView<byte> Device { get; }
 
-    /// <summary>Whether the elements lie on the device.</summary>
+    /// <summary>True if the elements lie on the device.</summary>
     public bool IsOnDevice { get; }
 
     /// <summary>Element type.</summary>

@@ -1,5 +1,4 @@
 using System.Diagnostics.CodeAnalysis;
-using ILGPU;
 using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
@@ -146,8 +145,10 @@ public sealed class KvSequence : IDisposable
     /// <c>[queries][query heads][key width]</c>; scaled by 1/sqrt(key width) inside. At least 1 query, at most <see cref="Length"/> and
     /// <see cref="KvCacheOptions.MaxBatchTokens"/>.
     /// </param>
-    /// <param name="output">Receives <c>[queries][query heads][value width]</c>.</param>
-    /// <param name="logSumExp">Receives the natural log-sum-exp of each <c>[query][query head]</c>; empty, the default, leaves it out.</param>
+    /// <param name="output">
+    /// Receives <c>[queries][query heads][value width]</c>, in host memory or on the device, and if it is wanted the natural log-sum-exp of each
+    /// <c>[query][query head]</c>.
+    /// </param>
     /// <param name="window">A query sees its own place and the <c>window - 1</c> positions before it. The default value is 0: all before it.</param>
     /// <param name="counts">
     /// True if the policy takes the last query for attention that the tokens received, as it takes that of a step's last token: then scores,
@@ -164,42 +165,20 @@ public sealed class KvSequence : IDisposable
     /// E009: a device tensor where pages live in host memory; several queries that reach back to pages that a policy dropped or merged; a query that sees
     /// no token any longer; a window over merged pages.
     /// </exception>
-    public void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp = default, int window = 0, bool counts = false)
+    public void Attend(int layer, KvTensor queries, KvOutput output, int window = 0, bool counts = false)
     {
         using SequenceGate.Call call = State.Gate.EnterForCall();
         var reading = new AttentionRead(Cache.State, State, layer, queries, window, counts);
-        reading.ThrowIfShorter(output.Length, logSumExp.Length);
+        output = output.First(reading.Vectors, Cache.Geometry.ValueWidth);
         StepMemory memory = reading.Begin();
         try
         {
-            memory.Batch.Attend(layer, queries, output[..reading.OutputLength], logSumExp.IsEmpty ? default : logSumExp[..reading.Vectors], window);
-            reading.Count(memory, output);
+            memory.Batch.Attend(layer, queries, output, window);
+            reading.Count(memory, output.Host);
         }
         catch (NotSupportedException e)
         {
-            throw Unsupported(e);
-        }
-        finally
-        {
-            reading.End(memory);
-        }
-    }
-
-    /// <summary>The same with the output left on the device. See <see cref="Attend(int, KvTensor, Span{float}, Span{float}, int, bool)"/>.</summary>
-    public void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp = default, int window = 0, bool counts = false)
-    {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
-        var reading = new AttentionRead(Cache.State, State, layer, queries, window, counts);
-        reading.ThrowIfShorter(output.Length, logSumExp.Length);
-        StepMemory memory = reading.Begin();
-        try
-        {
-            memory.Batch.Attend(layer, queries, output, logSumExp, window);
-            reading.Count(memory, default);
-        }
-        catch (NotSupportedException e)
-        {
-            throw Unsupported(e);
+            throw new KvUnsupportedException($"Attend on {Cache.TierName}", "memory that the device reads", e.Message, e);
         }
         finally
         {
@@ -384,7 +363,4 @@ public sealed class KvSequence : IDisposable
         ThrowIfDisposed();
         return _step ??= new KvStep(Cache, [State]);
     }
-
-    private KvUnsupportedException Unsupported(NotSupportedException inner) =>
-        new($"Attend on {Cache.TierName}", "memory that the device reads", inner.Message, inner);
 }

@@ -1,4 +1,3 @@
-using ILGPU;
 using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
@@ -61,37 +60,23 @@ public sealed class KvStep : IDisposable
     /// </summary>
     /// <param name="layer">A layer that this step has appended.</param>
     /// <param name="queries"><c>[tokens][query heads][key width]</c>; scaled by 1/sqrt(key width) inside.</param>
-    /// <param name="output">Receives <c>[tokens][query heads][value width]</c>.</param>
-    /// <param name="logSumExp">Receives the natural log-sum-exp of each <c>[token][query head]</c>; empty leaves it out.</param>
+    /// <param name="output">
+    /// Receives <c>[tokens][query heads][value width]</c>, in host memory or on the device, and if it is wanted the natural log-sum-exp of each
+    /// <c>[token][query head]</c>.
+    /// </param>
     /// <param name="window">A token sees itself and the <c>window - 1</c> positions before it; pages before all windows are not read. The default value is 0: all before it.</param>
     /// <exception cref="KvStepOrderException">E010: the layer has not been appended.</exception>
     /// <exception cref="ArgumentException">No such layer, or a tensor or target of another shape.</exception>
     /// <exception cref="KvUnsupportedException">E009: a device tensor where pages live in host memory; a window over merged pages.</exception>
-    public void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp = default, int window = 0)
+    public void Attend(int layer, KvTensor queries, KvOutput output, int window = 0)
     {
         using StepTransaction.Call call = Transaction.EnterForCall();
-        int vectors = CheckAttend(layer, queries, output.Length, logSumExp.Length, window);
+        CheckAttend(layer, queries, window);
+        output = output.First(Tokens * _cache.Geometry.QueryHeads, _cache.Geometry.ValueWidth);
         try
         {
-            call.Memory.Batch.Attend(
-                layer, queries, output[..(vectors * _cache.Geometry.ValueWidth)], logSumExp.IsEmpty ? logSumExp : logSumExp[..vectors], window);
-            Transaction.NoteAttended(call.Memory, layer, queries, output, window);
-        }
-        catch (NotSupportedException e)
-        {
-            throw Unsupported("Attend", e);
-        }
-    }
-
-    /// <summary>The same with the output left on the device. See <see cref="Attend(int, KvTensor, Span{float}, Span{float}, int)"/>.</summary>
-    public void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp = default, int window = 0)
-    {
-        using StepTransaction.Call call = Transaction.EnterForCall();
-        _ = CheckAttend(layer, queries, output.Length, logSumExp.Length, window);
-        try
-        {
-            call.Memory.Batch.Attend(layer, queries, output, logSumExp, window);
-            Transaction.NoteAttended(call.Memory, layer, queries, default, window);
+            call.Memory.Batch.Attend(layer, queries, output, window);
+            Transaction.NoteAttended(call.Memory, layer, queries, output.Host, window);
         }
         catch (NotSupportedException e)
         {
@@ -120,7 +105,7 @@ public sealed class KvStep : IDisposable
     /// <exception cref="KvConcurrencyException">E006: called from inside of a call on the step, as a policy could; the step goes on.</exception>
     public void Dispose() => Transaction.Abandon();
 
-    private int CheckAttend(int layer, KvTensor queries, long output, long logSumExp, int window)
+    private void CheckAttend(int layer, KvTensor queries, int window)
     {
         KvGeometry geometry = _cache.Geometry;
         ArgumentOutOfRangeException.ThrowIfNegative(window);
@@ -133,14 +118,6 @@ public sealed class KvStep : IDisposable
 
         queries.ThrowIfNotShaped(Tokens, geometry.QueryHeads, geometry.KeyWidth, nameof(queries));
         Transaction.ThrowIfWindowOverMerged(layer, window);
-        int vectors = Tokens * geometry.QueryHeads;
-        Guard.ThrowIfShorter(output, (long)vectors * geometry.ValueWidth, nameof(output));
-        if (logSumExp > 0)
-        {
-            Guard.ThrowIfShorter(logSumExp, vectors, nameof(logSumExp));
-        }
-
-        return vectors;
     }
 
     private KvUnsupportedException Unsupported(string what, NotSupportedException inner) =>

@@ -1,5 +1,5 @@
 using System.Text.Json;
-using KvCacheGpu.Kernels;
+using KvCacheGpu.TestKit;
 
 namespace KvCacheGpu.GpuCheck.Tests;
 
@@ -86,7 +86,7 @@ public sealed class CheckProgramTests : IDisposable
         foreach (string architecture in new[] { "sm_80", "sm_90" })
         {
             string[] files = Directory.GetFiles(Path.Combine(_folder, architecture), "*.ptx");
-            Assert.Equal(PortableKernels.All().Count(), files.Length);
+            Assert.Equal(OfflinePtx.Kernels.Count(), files.Length);
             Assert.All(files, f => Assert.Contains(".visible .entry", File.ReadAllText(f), StringComparison.Ordinal));
         }
     }

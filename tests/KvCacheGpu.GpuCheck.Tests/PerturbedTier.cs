@@ -1,10 +1,9 @@
-using ILGPU;
 using KvCacheGpu.Kernels;
 using KvCacheGpu.TestKit;
 
 namespace KvCacheGpu.GpuCheck.Tests;
 
-/// <summary>What a broken tier does wrong.</summary>
+/// <summary>The fault of a broken tier.</summary>
 internal enum Perturbation
 {
     /// <summary>Nothing: the control.</summary>
@@ -69,17 +68,14 @@ internal sealed unsafe class PerturbedTier(KernelShape shape, long arenaBytes, P
 
         public override void Append(int layer, KvTensor keys, KvTensor values) => inner.Append(layer, keys, values);
 
-        public override void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp, int window = 0)
+        public override void Attend(int layer, KvTensor queries, KvOutput output, int window = 0)
         {
-            inner.Attend(layer, queries, output, logSumExp, window);
+            inner.Attend(layer, queries, output, window);
             if (fault == Perturbation.Output)
             {
-                output[0] += 1e-4f * (1 + MathF.Abs(output[0]));
+                output.Host[0] += 1e-4f * (1 + MathF.Abs(output.Host[0]));
             }
         }
-
-        public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp, int window = 0) =>
-            inner.Attend(layer, queries, output, logSumExp, window);
 
         public override void Observe(int layer, KvTensor queries, int last) => inner.Observe(layer, queries, last);
 

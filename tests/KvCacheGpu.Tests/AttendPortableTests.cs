@@ -30,12 +30,12 @@ public sealed class AttendPortableTests
         using MemoryBuffer1D<float, Stride1D.Dense> buffer = accelerator.Allocate1D<float>(2 * expected.Length);
         using MemoryBuffer1D<float, Stride1D.Dense> sums = accelerator.Allocate1D<float>(2 * G.QueryHeads);
         float[] queries = TokenContent.Queries(G, 0, [77, 19]);
-        sequence.Attend(0, queries, buffer.View.AsContiguous(), sums.View.AsContiguous());
+        sequence.Attend(0, queries, KvOutput.FromDevice(buffer.View.AsContiguous(), sums.View.AsContiguous()));
         accelerator.Synchronize();
         Assert.Equal(expected, buffer.GetAsArray1D()[expected.Length..]);
         float[] logSumExp = new float[2 * G.QueryHeads];
         float[] both = new float[2 * expected.Length];
-        sequence.Attend(0, queries, both, logSumExp);
+        sequence.Attend(0, queries, KvOutput.FromHost(both, logSumExp));
         Assert.Equal(both, buffer.GetAsArray1D());
         Assert.Equal(logSumExp, sums.GetAsArray1D());
         Assert.Throws<ArgumentException>("output", () => sequence.Attend(0, queries, buffer.View.AsContiguous().SubView(1)));

@@ -26,7 +26,7 @@ public class AttendTests
         using (KvStep step = sequence.Begin(ids))
         {
             TestCaches.AppendAll(step, G, ids);
-            step.Attend(0, TokenContent.Queries(G, 0, ids), expected[0], sums, window);
+            step.Attend(0, TokenContent.Queries(G, 0, ids), KvOutput.FromHost(expected[0], sums), window);
             step.Attend(1, TokenContent.Queries(G, 1, ids), expected[1], window: window);
             Assert.Equal("E006", Assert.Throws<KvConcurrencyException>(() => Ask(sequence, 0, ids, window)).Code);
             step.Commit();
@@ -37,7 +37,7 @@ public class AttendTests
         if (key == PageFormat.F32)
         {
             // Nothing was sealed into another format since: bit for bit.
-            sequence.Attend(0, TokenContent.Queries(G, 0, ids), output, logSumExp, window);
+            sequence.Attend(0, TokenContent.Queries(G, 0, ids), KvOutput.FromHost(output, logSumExp), window);
             Assert.Equal(expected[0], output);
             Assert.Equal(sums, logSumExp);
             Assert.Equal(expected[1], Ask(sequence, 1, ids, window));
@@ -156,7 +156,7 @@ public class AttendTests
         Assert.Throws<ArgumentException>("queries", () => sequence.Attend(0, new float[(G.QueryHeads * G.KeyWidth) + 1], new float[Row]));
         Assert.Throws<ArgumentException>("queries", () => sequence.Attend(0, Array.Empty<float>(), new float[Row]));
         Assert.Throws<ArgumentException>("output", () => sequence.Attend(0, new float[G.QueryHeads * G.KeyWidth], new float[Row - 1]));
-        Assert.Throws<ArgumentException>("logSumExp", () => sequence.Attend(0, new float[G.QueryHeads * G.KeyWidth], new float[Row], new float[1]));
+        Assert.Throws<ArgumentException>("logSumExp", () => sequence.Attend(0, new float[G.QueryHeads * G.KeyWidth], KvOutput.FromHost(new float[Row], new float[1])));
         Assert.NotEmpty(Ask(sequence, 0, [1]));
         sequence.Dispose();
         Assert.Throws<ObjectDisposedException>(() => Ask(sequence, 0, [1]));

@@ -49,8 +49,8 @@ public sealed class BadInputTests : IDisposable
         float[] queries = TokenContent.Queries(G, 0, [11, 12]);
         Assert.Throws<ArgumentException>("queries", () => step.Attend(0, right, new float[64]));
         Assert.Contains("at least 64", Assert.Throws<ArgumentException>("output", () => step.Attend(0, queries, new float[63])).Message, StringComparison.Ordinal);
-        Assert.Throws<ArgumentException>("logSumExp", () => step.Attend(0, queries, new float[64], new float[7]));
-        step.Attend(0, queries, new float[64], new float[8]);
+        Assert.Throws<ArgumentException>("logSumExp", () => step.Attend(0, queries, KvOutput.FromHost(new float[64], new float[7])));
+        step.Attend(0, queries, KvOutput.FromHost(new float[64], new float[8]));
         step.Append(1, right, right);
         step.Commit();
         Assert.Equal(12, _sequence.Length);

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.GpuCheck;
 
-/// <summary>What the command line asks for.</summary>
+/// <summary>The options of the command line.</summary>
 internal sealed record CheckOptions
 {
     public const string Usage = """
@@ -26,10 +26,10 @@ internal sealed record CheckOptions
     /// <summary>Part of the names of the checks that run; empty for all.</summary>
     public string Only { get; private init; } = string.Empty;
 
-    /// <summary>Whether a few cases of each group are enough.</summary>
+    /// <summary>True if a few cases of each group are enough.</summary>
     public bool IsSubset { get; private init; }
 
-    /// <summary>Whether kernels are measured.</summary>
+    /// <summary>True if kernels are measured.</summary>
     public bool IsMeasured { get; private init; } = true;
 
     /// <summary>The folder for PTX, or null.</summary>

@@ -71,7 +71,7 @@ internal static class CheckProgram
             string target = Path.Combine(folder, architecture);
             Directory.CreateDirectory(target);
             int kernels = 0;
-            foreach ((string name, MethodInfo kernel) in PortableKernels.All())
+            foreach ((string name, MethodInfo kernel) in OfflinePtx.Kernels)
             {
                 File.WriteAllText(Path.Combine(target, name + ".ptx"), compiler.Compile(kernel));
                 kernels++;

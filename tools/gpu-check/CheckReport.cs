@@ -3,13 +3,13 @@ using System.Text.Json.Serialization;
 
 namespace KvCacheGpu.GpuCheck;
 
-/// <summary>What a run found, as its JSON file holds it.</summary>
+/// <summary>The result of a run, as its JSON file holds it.</summary>
 /// <param name="Schema">Version of this record's shape: 1.</param>
 /// <param name="Utc">When the run began.</param>
 /// <param name="Machine">Operating system, runtime and logical cores.</param>
-/// <param name="HasGpu">Whether a device that was checked is a GPU.</param>
-/// <param name="Note">What a reader must know before anything else; empty where nothing.</param>
-/// <param name="Passed">Whether every check of every device held.</param>
+/// <param name="HasGpu">True if a device that was checked is a GPU.</param>
+/// <param name="Note">A warning to the reader, before anything else; empty if there is none.</param>
+/// <param name="Passed">True if every check of every device held.</param>
 /// <param name="Devices">Every device of the machine.</param>
 /// <param name="Checks">One for each device checked.</param>
 internal sealed record CheckReport(
@@ -37,7 +37,7 @@ internal sealed record CheckReport(
 /// <summary>A device of the machine.</summary>
 internal sealed record ListedDevice(string Id, string Name, long MemoryBytes, bool Usable, string Reason);
 
-/// <summary>What was found on one device.</summary>
+/// <summary>The result of one device.</summary>
 /// <param name="Id">Its id, "cuda:0".</param>
 /// <param name="Name">Its own name.</param>
 /// <param name="Tier">The kernel tier that ran there.</param>
@@ -45,7 +45,7 @@ internal sealed record ListedDevice(string Id, string Name, long MemoryBytes, bo
 /// <param name="ComputeCapability">"9.0"; empty for other than CUDA devices.</param>
 /// <param name="Multiprocessors">Its multiprocessors; 0 on the host.</param>
 /// <param name="MemoryBytes">Its memory.</param>
-/// <param name="IsSubset">Whether only a few cases of each group ran.</param>
+/// <param name="IsSubset">True if only a few cases of each group ran.</param>
 /// <param name="Seconds">Time that the checks and measurements took.</param>
 /// <param name="CopyGBps">Device-to-device copy, bytes read and written, in 1e9 bytes/s; 0 where nothing was measured.</param>
 /// <param name="Groups">Conformance, by group.</param>
@@ -64,7 +64,7 @@ internal sealed record DeviceCheck(
     IReadOnlyList<GroupResult> Groups,
     IReadOnlyList<KernelResult> Kernels);
 
-/// <summary>What a group of cases found.</summary>
+/// <summary>The result of a group of cases.</summary>
 /// <param name="Name">Suite and check.</param>
 /// <param name="Cases">Cases run.</param>
 /// <param name="WorstError">Relative error of the worst comparison with the oracle; 0 for groups that compare bits.</param>
@@ -75,7 +75,7 @@ internal sealed record GroupResult(string Name, int Cases, double WorstError, do
 /// <summary>A case that failed, and why.</summary>
 internal sealed record Failure(string Case, string Message);
 
-/// <summary>What a measurement found.</summary>
+/// <summary>The result of a measurement.</summary>
 /// <param name="Name">Kernel and size.</param>
 /// <param name="Milliseconds">Median time of one call, enqueued back to back.</param>
 /// <param name="Bytes">Bytes that one call must move.</param>

@@ -1,15 +1,13 @@
 using ILGPU.Runtime;
 using ILGPU.Runtime.Cuda;
 using KvCacheGpu.Kernels;
+using KvCacheGpu.TestKit;
 
 namespace KvCacheGpu.GpuCheck;
 
 /// <summary>A device with what makes its tiers. Tiers of one target share its accelerator, so that each kernel is compiled once.</summary>
 internal sealed class CheckTarget : IDisposable
 {
-    // Rows are split early, so that small cases merge many segments.
-    private const int SmallSegmentTokens = 24;
-
     private readonly Func<KernelShape, long, KernelTier> _create;
     private readonly Func<KernelShape, long, KernelTier> _createForCases;
 
@@ -27,7 +25,7 @@ internal sealed class CheckTarget : IDisposable
             Accelerator accelerator = KvDevice.CreateAccelerator(device);
             Accelerator = accelerator;
             _create = (shape, bytes) => new PortableTier(accelerator, shape, bytes);
-            _createForCases = (shape, bytes) => new PortableTier(accelerator, shape, bytes) { SegmentTokens = SmallSegmentTokens };
+            _createForCases = (shape, bytes) => SplittingTier.On(accelerator, shape, bytes);
         }
     }
 

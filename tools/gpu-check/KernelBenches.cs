@@ -73,7 +73,7 @@ internal sealed class KernelBenches(CheckTarget target)
         using MemoryBuffer1D<float, Stride1D.Dense> output = accelerator.Allocate1D<float>(shape.Sequences * g.QueryHeads * g.ValueWidth);
         accelerator.Synchronize();
         return Result(name, cache.BytesRead, Seconds(
-            () => cache.Batch.Attend(0, Tensor(queries), output.View.AsContiguous(), default), () => cache.Batch.End()));
+            () => cache.Batch.Attend(0, Tensor(queries), output.View.AsContiguous()), () => cache.Batch.End()));
     }
 
     private KernelResult Append(AppendCache cache, int tokens)

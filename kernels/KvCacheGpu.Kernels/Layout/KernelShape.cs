@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Kernels;
 
-/// <summary>What a kernel tier is built for: geometry, the layouts of its page classes, and the size of its tables.</summary>
+/// <summary>The shape of a kernel tier: geometry, the layouts of its page classes, and the size of its tables.</summary>
 public sealed record KernelShape
 {
     /// <summary>Page class of open pages: full precision, still written.</summary>
@@ -32,8 +32,8 @@ public sealed record KernelShape
     /// <param name="tableCapacity">Pages that one table row can list.</param>
     /// <param name="layerClasses">For each layer the classes that its pages may have, bit c for class c; null, the default, means all.</param>
     /// <param name="keepsNonFinite">
-    /// Whether append takes NaN, infinities and what a format cannot hold: the page then stays open (<see cref="KernelTier.Transcode"/>).
-    /// The default value is false: <see cref="KernelBatch.End"/> reports them.
+    /// True if append takes NaN, infinities and numbers that a format cannot hold: such a page then stays open instead of being sealed.
+    /// The default value is false: the batch that appends them reports them.
     /// </param>
     public KernelShape(
         KvGeometry geometry,
@@ -78,10 +78,10 @@ public sealed record KernelShape
     /// <summary>Layouts by page class: <see cref="Open"/>, then those of sealed pages.</summary>
     public IReadOnlyList<PageLayout> Classes { get; }
 
-    /// <summary>For each layer the classes that its pages may have, bit c for class c. Open is always among what is meant.</summary>
+    /// <summary>For each layer the classes that its pages may have, bit c for class c. The open class always counts as one of them.</summary>
     public IReadOnlyList<int> LayerClasses { get; }
 
-    /// <summary>Whether append takes what is no finite number.</summary>
+    /// <summary>True if append takes NaN, infinities and numbers that a format cannot hold.</summary>
     public bool KeepsNonFinite { get; }
 
     /// <summary>The smallest magnitude of a key's element that append refuses, as binary32 bits: what any page class cannot hold.</summary>

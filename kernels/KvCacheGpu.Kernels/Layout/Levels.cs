@@ -5,8 +5,9 @@ namespace KvCacheGpu.Kernels;
 /// stored format; <see cref="Version"/> names this table. Mean squared errors: .1175, .0345, .0095.
 /// </summary>
 /// <remarks>
-/// How a T page is made of rotated keys k'[t] (binary32 throughout; <see cref="SquareSum"/> fixes the order of sums over elements,
-/// sums over tokens run from the first to the last):
+/// How a T page is made of rotated keys k'[t], in binary32 throughout. Every tier keeps one order, so that codes are the same bits everywhere:
+/// SquareSum is the sum of squares over elements, padded with zeros to a power of two, the upper half added to the lower until one number is
+/// left; sums over tokens run from the first to the last.
 /// <code>
 ///   r[t]  = f16(sqrt(SquareSum(k'[t]) / width))       u[t] = k'[t] * (1 / r[t]), 0 where r[t] is 0
 ///   mu    = f16(sum of u[t] / tokens)                 e[t] = u[t] - mu
@@ -45,29 +46,4 @@ public static class Levels
 
     /// <summary>Where codes change: boundary i lies halfway between levels i and i + 1; a number's code counts the boundaries below it.</summary>
     public static float Boundary(int bits, int i) => (Of(bits)[i] + Of(bits)[i + 1]) * 0.5f;
-
-    /// <summary>
-    /// The sum of squares in the order that every tier keeps, so that codes are the same bits everywhere: padded with zeros to a power
-    /// of two, the upper half is added to the lower until one number is left. <paramref name="scratch"/> has room for that power of two.
-    /// </summary>
-    public static float SquareSum(ReadOnlySpan<float> vector, Span<float> scratch)
-    {
-        int padded = (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)vector.Length);
-        scratch = scratch[..padded];
-        scratch.Clear();
-        for (int i = 0; i < vector.Length; i++)
-        {
-            scratch[i] = vector[i] * vector[i];
-        }
-
-        for (int half = padded / 2; half > 0; half /= 2)
-        {
-            for (int i = 0; i < half; i++)
-            {
-                scratch[i] += scratch[i + half];
-            }
-        }
-
-        return scratch[0];
-    }
 }

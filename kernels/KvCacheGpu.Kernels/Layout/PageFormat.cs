@@ -59,7 +59,7 @@ public enum PageFormat : byte
     Q4 = 12,
 }
 
-/// <summary>What each <see cref="PageFormat"/> stores and accepts.</summary>
+/// <summary>Sizes of each <see cref="PageFormat"/>, and the shapes that it accepts.</summary>
 public static class PageFormats
 {
     private const int GgmlBlock = 32;
@@ -121,23 +121,23 @@ public static class PageFormats
     /// <summary>Bytes of scale that a vector of <paramref name="width"/> elements takes beside them.</summary>
     public static int ScaleBytes(this PageFormat format, int width) => 2 * format.ScalePlanes(width);
 
-    /// <summary>Whether vectors lie in the rotated basis (see <see cref="Rotation"/>).</summary>
+    /// <summary>True if vectors lie in the rotated basis (see <see cref="Rotation"/>).</summary>
     public static bool IsRotated(this PageFormat format) => format is >= PageFormat.I8 and <= PageFormat.V2;
 
-    /// <summary>Whether the format can hold an open page: written token by token, read back exactly as rounded.</summary>
+    /// <summary>True if the format can hold an open page: it is written token by token, and read back exactly as it was rounded.</summary>
     public static bool IsFullPrecision(this PageFormat format) => format <= PageFormat.BF16;
 
-    /// <summary>Whether the format is of keys less their page's mean: T4, T3, T2.</summary>
+    /// <summary>True if the format stores keys less their page's mean: T4, T3, T2.</summary>
     public static bool IsCentered(this PageFormat format) => format is PageFormat.T4 or PageFormat.T3 or PageFormat.T2;
 
-    /// <summary>Whether keys may lie in this format.</summary>
+    /// <summary>True if keys may lie in this format.</summary>
     public static bool IsForKeys(this PageFormat format) => format is not (PageFormat.V4 or PageFormat.V3 or PageFormat.V2);
 
-    /// <summary>Whether values may lie in this format.</summary>
+    /// <summary>True if values may lie in this format.</summary>
     public static bool IsForValues(this PageFormat format) => !format.IsCentered();
 
     /// <summary>
-    /// Whether pages of this pair of formats are attended: a format with itself, T with the V of as many bits, and I8 with all.
+    /// True if there is attention for pages of this pair of formats: a format with itself, T with the V of as many bits, and I8 with all.
     /// </summary>
     public static bool IsPair(PageFormat key, PageFormat value)
     {
@@ -146,8 +146,8 @@ public static class PageFormats
     }
 
     /// <summary>
-    /// The smallest magnitude that the format refuses, as binary32 bits: half a step beyond its largest number. What is no full
-    /// precision takes what F16 takes, so that its scales, and a reopened page, stay finite.
+    /// The smallest magnitude that the format refuses, as binary32 bits: half a step beyond its largest number. Quantized
+    /// formats refuse the same numbers as F16, so that their scales, and a reopened page, stay finite.
     /// </summary>
     public static uint RefusedFrom(this PageFormat format) => format switch
     {
@@ -166,7 +166,7 @@ public static class PageFormats
         _ => 8,
     };
 
-    /// <summary>Whether the format takes vectors of <paramref name="width"/> elements.</summary>
+    /// <summary>True if the format takes vectors of <paramref name="width"/> elements.</summary>
     public static bool Takes(this PageFormat format, int width) =>
         width is >= KvGeometry.MinWidth and <= KvGeometry.MaxWidth && width % format.WidthMultiple() == 0;
 }

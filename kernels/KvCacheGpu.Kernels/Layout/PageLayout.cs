@@ -42,7 +42,7 @@ public sealed record PageLayout
     /// <param name="key">Format of the keys.</param>
     /// <param name="value">Format of the values.</param>
     /// <param name="hasDigest">
-    /// Whether the page carries its keys' mean and deviation: sealed pages do. The default value is true. T formats cannot be without.
+    /// True if the page carries its keys' mean and deviation, as sealed pages do. The default value is true. T formats always carry them.
     /// </param>
     /// <exception cref="ArgumentException">A format does not take the geometry's width, or the two are no pair (<see cref="PageFormats.IsPair"/>).</exception>
     public PageLayout(KvGeometry geometry, PageFormat key, PageFormat value, bool hasDigest = true)
@@ -104,7 +104,7 @@ public sealed record PageLayout
     /// <summary>First word of the value scales.</summary>
     public int ValueScaleOffset { get; }
 
-    /// <summary>Whether the page carries its keys' mean and deviation.</summary>
+    /// <summary>True if the page carries its keys' mean and deviation.</summary>
     public bool HasDigest { get; }
 
     /// <summary>First word of the mean.</summary>

@@ -2,21 +2,27 @@ using ILGPU;
 
 namespace KvCacheGpu.Kernels;
 
+/// <summary>How the keys and values of one append lie. Passed by value.</summary>
+/// <param name="layer">The layer.</param>
+/// <param name="keyTokenStride">Elements of the keys from one token to the next.</param>
+/// <param name="keyHeadStride">Elements from one head to the next.</param>
+/// <param name="valueTokenStride">The same of the values.</param>
+/// <param name="valueHeadStride">The same of the values.</param>
+internal readonly struct AppendDims(int layer, int keyTokenStride, int keyHeadStride, int valueTokenStride, int valueHeadStride)
+{
+    public readonly int Layer = layer;
+    public readonly int KeyTokenStride = keyTokenStride;
+    public readonly int KeyHeadStride = keyHeadStride;
+    public readonly int ValueTokenStride = valueTokenStride;
+    public readonly int ValueHeadStride = valueHeadStride;
+}
+
 /// <summary>Writes a batch's keys and values into open pages. One group per (token, head).</summary>
 internal static class AppendKernel
 {
     /// <summary>keys[tokens][heads][key width], values[tokens][heads][value width] at any strides -> the tail pages of a layer.</summary>
     public static void Append<TKey, TValue>(
-        ArrayView<int> arena,
-        ArrayView<int> batch,
-        ArrayView<float> keys,
-        ArrayView<float> values,
-        int keyTokenStride,
-        int keyHeadStride,
-        int valueTokenStride,
-        int valueHeadStride,
-        int layer,
-        KernelDims dims)
+        ArrayView<int> arena, ArrayView<int> batch, ArrayView<float> keys, ArrayView<float> values, AppendDims call, KernelDims dims)
         where TKey : struct, IPortableCodec
         where TValue : struct, IPortableCodec
     {
@@ -31,8 +37,7 @@ internal static class AppendKernel
         int owner = dims.Sequences + (sequence * KernelDims.SequenceWords);
         int length = batch[owner + 3];
         int position = length - batch[owner + 2] + token - batch[owner + 1];
-
-        int row = dims.Row(batch[owner], layer, head);
+        int row = dims.Row(batch[owner], call.Layer, head);
         int entry = arena[row] - 1 - (((length - 1) / dims.PageTokens) - (position / dims.PageTokens));
         ArrayView<int> page = Page(arena, arena[dims.Slots + (row * dims.Capacity) + entry]);
         int t = position % dims.PageTokens;
@@ -46,22 +51,21 @@ internal static class AppendKernel
             }
         }
 
-
         int keyWords = dims.KeyWidth / default(TKey).ElementsPerChunk;
         int valueWords = dims.ValueWidth / default(TValue).ElementsPerChunk;
         bool keyRefused = Store<TKey>(
-            page, t, dims.PageTokens, keyWords, keys, ((long)token * keyTokenStride) + ((long)head * keyHeadStride), dims.KeyRefusedFrom);
+            page, t, dims.PageTokens, keyWords, keys, ((long)token * call.KeyTokenStride) + ((long)head * call.KeyHeadStride), dims.KeyRefusedFrom);
         bool valueRefused = Store<TValue>(
             page,
             (keyWords * dims.PageTokens) + (t * valueWords),
             1,
             valueWords,
             values,
-            ((long)token * valueTokenStride) + ((long)head * valueHeadStride),
+            ((long)token * call.ValueTokenStride) + ((long)head * call.ValueHeadStride),
             dims.ValueRefusedFrom);
 
         // The least code is the first in (layer, token, head) order, whatever order groups run in.
-        int code = ((((layer * dims.MaxTokens) + token) * dims.KvHeads) + head) * 2;
+        int code = ((((call.Layer * dims.MaxTokens) + token) * dims.KvHeads) + head) * 2;
         if (keyRefused)
         {
             Atomic.Min(ref batch[0], code);

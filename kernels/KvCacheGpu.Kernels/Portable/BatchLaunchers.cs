@@ -14,7 +14,6 @@ internal sealed class BatchLaunchers
         Widen = accelerator.LoadKernel<WidenLauncher>(PortableKernels.Widen);
         Rotate = accelerator.LoadKernel<RotateLauncher>(PortableKernels.RotateQueries);
         Merge = accelerator.LoadKernel<MergeLauncher>(PortableKernels.Merge);
-
         Score = accelerator.LoadKernel<ScoreLauncher>(PortableKernels.Score);
 
         // Classes of one pair of formats are walked by one launch: a digest lies behind all that attention reads.
@@ -41,7 +40,7 @@ internal sealed class BatchLaunchers
     /// <summary>Attention launches of a layer, at most.</summary>
     public int MaxForms { get; }
 
-    /// <summary>Whether a layer's attention takes rotated queries.</summary>
+    /// <summary>True if some layer's attention takes rotated queries.</summary>
     public bool RotatesKeys { get; }
 
     /// <summary>The attention launches of a layer.</summary>
@@ -77,6 +76,6 @@ internal sealed class AttendForm
 
     public ObserveLauncher Observe { get; }
 
-    /// <summary>For batches whose sequences have a single row each.</summary>
+    /// <summary>For batches whose sequences have a single query each.</summary>
     public AttendLauncher One { get; }
 }

@@ -16,8 +16,8 @@ namespace KvCacheGpu.Kernels;
 /// </remarks>
 internal sealed class BatchMemory : IDisposable
 {
-    /// <summary>Rows of a block, at most.</summary>
-    public const int BlockRows = 4;
+    /// <summary>Queries of a block, at most.</summary>
+    public const int BlockQueries = 4;
 
     private readonly DeviceLink _link;
     private readonly MemoryBuffer1D<int, Stride1D.Dense> _integers;
@@ -34,7 +34,7 @@ internal sealed class BatchMemory : IDisposable
             int queries = dims.MaxTokens * g.QueryHeads * g.KeyWidth;
             OutputFloats = dims.MaxTokens * g.QueryHeads * g.ValueWidth;
             int sums = dims.MaxTokens * g.QueryHeads;
-            int slotFloats = BlockRows * (g.ValueWidth + AttendKernel.PartialWords);
+            int slotFloats = BlockQueries * (g.ValueWidth + AttendKernel.PartialWords);
             int blockSlots = g.KvHeads * Segments.Max;
             Slots = (int)Math.Clamp(partialFloats / launches / slotFloats, blockSlots, (long)maxBlocks * blockSlots);
 
@@ -43,8 +43,8 @@ internal sealed class BatchMemory : IDisposable
             long outputAt = rotatedAt + (rotates ? queries : 0);
             long sumsAt = outputAt + OutputFloats;
             long partialsAt = sumsAt + sums;
-            long statsAt = partialsAt + ((long)launches * Slots * BlockRows * g.ValueWidth);
-            long end = statsAt + ((long)launches * Slots * BlockRows * AttendKernel.PartialWords);
+            long statsAt = partialsAt + ((long)launches * Slots * BlockQueries * g.ValueWidth);
+            long end = statsAt + ((long)launches * Slots * BlockQueries * AttendKernel.PartialWords);
             _floats = link.Allocate<float>(AllocationKind.Scratch, end);
             _integers = link.Allocate<int>(AllocationKind.Scratch, dims.BatchWords);
             ArrayView<float> all = _floats.View.AsContiguous();

@@ -34,7 +34,7 @@ internal sealed class DeviceLink : IDisposable
         return buffer;
     }
 
-    /// <summary>Releases what <see cref="Allocate"/> gave.</summary>
+    /// <summary>Releases memory that <see cref="Allocate"/> gave.</summary>
     public void Release<T>(AllocationKind kind, MemoryBuffer1D<T, Stride1D.Dense> buffer)
         where T : unmanaged
     {
@@ -47,7 +47,7 @@ internal sealed class DeviceLink : IDisposable
     public PageLockedArray1D<T> Pin<T>(long length)
         where T : unmanaged => Accelerator.AllocatePageLocked1D<T>(Math.Max(1, length));
 
-    /// <summary>Enqueues a copy to the device; the epoch returned is what <see cref="WaitFor"/> takes.</summary>
+    /// <summary>Enqueues a copy to the device; <see cref="WaitFor"/> takes the epoch that it returns.</summary>
     public long Upload<T>(PageLockedArray1D<T> source, long from, ArrayView<T> target, long count)
         where T : unmanaged
     {

@@ -1,11 +1,11 @@
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
-/// What all launches of a batch have in common, passed by value. Only 32-bit integers: no padding for a backend to disagree about.
+/// Parameters that all launches of a batch have in common, passed by value. Only 32-bit integers: no padding for a backend to disagree about.
 /// </summary>
 internal readonly struct KernelDims
 {
-    /// <summary>Word of the batch's first (block, first row) pair; word 0 holds the first element refused.</summary>
+    /// <summary>Word of the first block, a pair of (sequence, first query); word 0 holds the first element refused.</summary>
     public const int Blocks = 4;
 
     /// <summary>Words that describe one sequence: slot in the tables, first token, tokens, length, position whose statistics the tables receive (or -1).</summary>
@@ -51,7 +51,7 @@ internal readonly struct KernelDims
     /// <summary>Words of the batch's integers.</summary>
     public int BatchWords => Windows + Layers;
 
-    /// <summary>Row blocks that a batch has at most: each sequence's last may be partly filled, and blocks of one row are whole sequences.</summary>
+    /// <summary>Blocks of queries that a batch has at most: each sequence's last may be partly filled, and blocks of one query are whole sequences.</summary>
     public static int MaxBlocks(int maxSequences, int maxTokens, int groupSize) =>
         checked((maxTokens * groupSize / 4) + maxSequences);
 

@@ -2,7 +2,7 @@ using ILGPU;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary>What a format of levels is scaled by; folded by the compiler.</summary>
+/// <summary>How a format of levels is scaled; folded by the compiler.</summary>
 internal interface ILevelScaling
 {
     Scaling Kind { get; }

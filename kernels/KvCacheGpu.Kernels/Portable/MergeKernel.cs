@@ -2,31 +2,36 @@ using ILGPU;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary>How a wave's partial results lie. Only 32-bit integers, passed by value.</summary>
-/// <param name="rows">Rows of a block.</param>
-/// <param name="firstBlock">First row block of the wave.</param>
+/// <summary>How a wave's partial results lie. Only 32-bit numbers, passed by value.</summary>
+/// <param name="layer">The layer.</param>
+/// <param name="queries">Queries of a block.</param>
+/// <param name="firstBlock">First block of the wave.</param>
 /// <param name="segments">Segments of each (block, head).</param>
 /// <param name="launchStride">(block, head, segment)s from one launch's results to the next's.</param>
 /// <param name="launches">Launches whose results are combined.</param>
 /// <param name="rotated">The launches whose values lie in the rotated basis, bit n for launch n.</param>
-/// <param name="window">Positions that a row sees at most, for the scores.</param>
-internal readonly struct MergeDims(int rows, int firstBlock, int segments, int launchStride, int launches, int rotated, int window)
+/// <param name="window">Positions that a query sees at most, for the scores.</param>
+/// <param name="norm"><see cref="Rotation.Norm"/> of the values' width.</param>
+internal readonly struct MergeDims(
+    int layer, int queries, int firstBlock, int segments, int launchStride, int launches, int rotated, int window, float norm)
 {
-    public readonly int Rows = rows;
+    public readonly int Layer = layer;
+    public readonly int Queries = queries;
     public readonly int FirstBlock = firstBlock;
     public readonly int Segments = segments;
     public readonly int LaunchStride = launchStride;
     public readonly int Launches = launches;
     public readonly int Rotated = rotated;
     public readonly int Window = window;
+    public readonly float Norm = norm;
 }
 
-/// <summary>Combines the partial results of a row's segments and page classes. One group per (block, head, row).</summary>
+/// <summary>Combines the partial results of a query's segments and page classes. One group per (block, head, query of the block).</summary>
 internal static class MergeKernel
 {
     /// <summary>
-    /// output[tokens][query heads][wV] and logSumExp[tokens][query heads]. What lies in the rotated basis is summed apart and
-    /// un-rotated once. Shared: rotated[wV], plain[wV].
+    /// output[tokens][query heads][wV] and logSumExp[tokens][query heads]. Values in the rotated basis are summed apart and
+    /// rotated back once. Shared: rotated[wV], plain[wV].
     /// </summary>
     /// <remarks>
     /// partials[launch][item][segment][R][wV], means of the values, where a launch is one pair of formats. The order of the sum is fixed: launches, then segments.
@@ -39,20 +44,18 @@ internal static class MergeKernel
         ArrayView<float> output,
         ArrayView<float> logSumExp,
         ArrayView<float> signs,
-        float norm,
-        int layer,
         MergeDims merge,
         KernelDims dims)
     {
-        int rows = merge.Rows;
+        int queries = merge.Queries;
         int segments = merge.Segments;
-        int item = Grid.IdxX / rows;
-        int r = Grid.IdxX - (item * rows);
+        int item = Grid.IdxX / queries;
+        int r = Grid.IdxX - (item * queries);
         int block = KernelDims.Blocks + ((merge.FirstBlock + (item / dims.KvHeads)) * 2);
         int head = item % dims.KvHeads;
         int owner = dims.Sequences + (batch[block] * KernelDims.SequenceWords);
-        int row = batch[block + 1] + r;
-        int token = row / dims.GroupSize;
+        int query = batch[block + 1] + r;
+        int token = query / dims.GroupSize;
         if (token >= batch[owner + 2])
         {
             return;
@@ -71,7 +74,7 @@ internal static class MergeKernel
         float exponent = 0f;
         for (int launch = 0; launch < merge.Launches; launch++)
         {
-            long at = ((((long)launch * merge.LaunchStride) + ((long)item * segments)) * rows) + r;
+            long at = ((((long)launch * merge.LaunchStride) + ((long)item * segments)) * queries) + r;
             exponent = partialStats[(AttendKernel.PartialWords * at) + 2] > exponent ? partialStats[(AttendKernel.PartialWords * at) + 2] : exponent;
         }
 
@@ -81,7 +84,7 @@ internal static class MergeKernel
         {
             for (int s = 0; s < segments; s++)
             {
-                float most = Largest(partialStats, ((((long)launch * merge.LaunchStride) + ((long)item * segments) + s) * rows) + r, exponent);
+                float most = Largest(partialStats, ((((long)launch * merge.LaunchStride) + ((long)item * segments) + s) * queries) + r, exponent);
                 largest = most > largest ? most : largest;
             }
         }
@@ -90,7 +93,7 @@ internal static class MergeKernel
         {
             for (int s = 0; s < segments; s++)
             {
-                long at = ((((long)launch * merge.LaunchStride) + ((long)item * segments) + s) * rows) + r;
+                long at = ((((long)launch * merge.LaunchStride) + ((long)item * segments) + s) * queries) + r;
                 sum += Weight(partialStats, at, largest, exponent);
             }
         }
@@ -99,7 +102,7 @@ internal static class MergeKernel
         {
             for (int s = 0; s < segments; s++)
             {
-                long at = ((((long)launch * merge.LaunchStride) + ((long)item * segments) + s) * rows) + r;
+                long at = ((((long)launch * merge.LaunchStride) + ((long)item * segments) + s) * queries) + r;
                 float weight = Weight(partialStats, at, largest, exponent) / sum;
                 if (weight > 0f)
                 {
@@ -115,10 +118,10 @@ internal static class MergeKernel
         Group.Barrier();
         if (merge.Rotated != 0)
         {
-            SharedVector.Undo(turned, dims.ValueWidth, signs, norm);
+            SharedVector.Undo(turned, dims.ValueWidth, signs, merge.Norm);
         }
 
-        int group = row - (token * dims.GroupSize);
+        int group = query - (token * dims.GroupSize);
         long vector = ((long)(batch[owner + 1] + token) * dims.KvHeads * dims.GroupSize) + (head * dims.GroupSize) + group;
         for (int d = Group.IdxX; d < dims.ValueWidth; d += Group.DimX)
         {
@@ -133,11 +136,11 @@ internal static class MergeKernel
             {
                 if (batch[block] == 0 && head == 0 && group == 0)
                 {
-                    // The same for all: the first sequence's last row tells it, alone.
-                    batch[dims.Windows + layer] = merge.Window;
+                    // It is the same for all queries: one thread writes it, that of the first sequence's last query.
+                    batch[dims.Windows + merge.Layer] = merge.Window;
                 }
 
-                arena[dims.LogSumExp + (dims.Row(batch[owner], layer, head) * dims.GroupSize) + group] = (int)Interop.FloatAsInt(lse);
+                arena[dims.LogSumExp + (dims.Row(batch[owner], merge.Layer, head) * dims.GroupSize) + group] = (int)Interop.FloatAsInt(lse);
             }
         }
     }

@@ -1,12 +1,12 @@
 namespace KvCacheGpu.Kernels;
 
-/// <summary>Where attention finds what in a page class's slots. Only 32-bit integers, passed by value.</summary>
+/// <summary>How the slots of a page class are laid out, for attention. Only 32-bit integers, passed by value.</summary>
 internal readonly struct PageDims
 {
-    // Scales that are widened at once: what of shared memory they may take.
+    // Shared memory for scales that are widened at once.
     private const int StagedFloats = 1024;
 
-    /// <summary>Elements of a key with its padding: from one query row to the next.</summary>
+    /// <summary>Elements of a key with its padding: from one query to the next.</summary>
     public readonly int KeyStride;
 
     public readonly int KeyScales;

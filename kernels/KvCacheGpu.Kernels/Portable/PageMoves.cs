@@ -4,7 +4,7 @@ namespace KvCacheGpu.Kernels;
 internal static class PageMoves
 {
     /// <summary>
-    /// Whether a page class may be written from another: copies, the open class from and to any, and each part of a sealed page
+    /// True if a page class may be written from another: copies, the open class from and to any, and each part of a sealed page
     /// from one that is <see cref="IsStep"/>.
     /// </summary>
     public static bool IsAllowed(KernelShape shape, int source, int target)
@@ -14,7 +14,7 @@ internal static class PageMoves
         return source == KernelShape.Open || target == KernelShape.Open || isSteps;
     }
 
-    /// <summary>Whether a sealed part may be written in a format: its own, or one further down; full precision in any.</summary>
+    /// <summary>True if a sealed part may be written in a format: in its own or one further down; from full precision, in any.</summary>
     public static bool IsStep(PageFormat source, PageFormat target)
     {
         bool isLess = source == PageFormat.I8 || (target - source) is 1 or 2;
@@ -23,17 +23,17 @@ internal static class PageMoves
         return source == target || source.IsFullPrecision() || (isLevels && isLess && isSameLadder);
     }
 
-    /// <summary>Whether there are keys of one format that are written from another with their page's digest.</summary>
+    /// <summary>True if keys of one format are written from another together with their page's digest.</summary>
     public static bool IsEncodedByPage(PageFormat source, PageFormat target) =>
         source != target && source.IsForKeys() && target.IsForKeys() && IsStep(source, target);
 
-    /// <summary>Whether there are values of one format that are written from another, or keys without a digest.</summary>
+    /// <summary>True if values of one format are written from another, or keys without a digest.</summary>
     public static bool IsTranscoded(PageFormat source, PageFormat target)
     {
         bool isOfValues = source.IsForValues() && target.IsForValues() && IsStep(source, target);
         return source != target && (isOfValues || target.IsFullPrecision());
     }
 
-    /// <summary>Whether there are keys that keep their format and get a digest: sealed where they lie, or from such a page when its values change.</summary>
+    /// <summary>True if keys may keep their format and still get a digest: they are sealed where they lie, or come from such a page when its values change.</summary>
     public static bool HasDigestOfItsOwn(PageFormat format) => format.IsFullPrecision() || format == PageFormat.I8;
 }

@@ -21,10 +21,10 @@ internal sealed class PageTranscoder : IDisposable
     private readonly PageLockedArray1D<int> _pinnedLists;
     private readonly MemoryBuffer1D<float, Stride1D.Dense> _output;
     private readonly PageLockedArray1D<float> _pinnedOutput;
-    private readonly Signs[] _signs;
+    private readonly DeviceSigns[] _signs;
     private long _epoch;
 
-    public PageTranscoder(DeviceLink link, KernelShape shape, Signs keySigns, Signs valueSigns, int groupSize)
+    public PageTranscoder(DeviceLink link, KernelShape shape, DeviceSigns keySigns, DeviceSigns valueSigns, int groupSize)
     {
         (_link, _shape, _groupSize, _signs) = (link, shape, groupSize, [keySigns, valueSigns]);
         KvGeometry g = shape.Geometry;
@@ -40,9 +40,6 @@ internal sealed class PageTranscoder : IDisposable
         _output = link.Allocate<float>(AllocationKind.Scratch, Math.Max(OutputFloats, g.PageTokens * Math.Max(g.KeyWidth, g.ValueWidth)));
         _pinnedOutput = link.Pin<float>(_output.Length);
     }
-
-    /// <summary>Bytes on the device.</summary>
-    public long DeviceBytes => _lists.LengthInBytes + _output.LengthInBytes;
 
     /// <summary>Enqueues page moves: per 1024 of them a few launches for each class pair that occurs. Waits where <paramref name="kept"/> is asked for.</summary>
     public void Transcode(ArrayView<int> arena, ReadOnlySpan<PageMove> moves, Span<bool> kept)

@@ -10,7 +10,7 @@ internal sealed class PartMoves
     private readonly KernelShape _shape;
     private readonly PartDims[] _parts;
     private readonly bool _isValue;
-    private readonly Signs _signs;
+    private readonly DeviceSigns _signs;
     private readonly int _groupSize;
     private readonly CopyLauncher _copy;
     private readonly SquareLauncher[] _square;
@@ -20,7 +20,7 @@ internal sealed class PartMoves
     private readonly TranscodeLauncher?[] _encode = new TranscodeLauncher?[KernelShape.MaxClasses * KernelShape.MaxClasses];
     private readonly TranscodeLauncher?[] _digest = new TranscodeLauncher?[KernelShape.MaxClasses * KernelShape.MaxClasses];
 
-    public PartMoves(DeviceLink link, KernelShape shape, PartDims[] parts, bool isValue, Signs signs, int groupSize)
+    public PartMoves(DeviceLink link, KernelShape shape, PartDims[] parts, bool isValue, DeviceSigns signs, int groupSize)
     {
         (_link, _shape, _parts, _isValue, _signs, _groupSize) = (link, shape, parts, isValue, signs, groupSize);
         Accelerator accelerator = link.Accelerator;
@@ -95,7 +95,7 @@ internal sealed class PartMoves
     private bool CopiesDigest(int source, int target) =>
         Format(source).IsCentered() || (source != KernelShape.Open && _shape.Classes[source] == _shape.Classes[target]);
 
-    // What is no finite number keeps an open page from being sealed. Bits of the first and the last element in a word.
+    // NaN and infinities keep an open page from being sealed: the bits that they all set, in the first and in the last element of a word.
     private (int Low, int High) Exponents(int source, int target) => (Format(source), source, target) switch
     {
         (_, not KernelShape.Open, _) or (_, _, KernelShape.Open) => (0, 0),

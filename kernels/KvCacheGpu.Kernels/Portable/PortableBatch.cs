@@ -4,22 +4,20 @@ using ILGPU.Runtime;
 namespace KvCacheGpu.Kernels;
 
 /// <summary>The launches of one step on a <see cref="PortableTier"/>. Per layer: one append, then one launch for each pair of formats and a merge.</summary>
-internal sealed unsafe partial class PortableBatch : KernelBatch
+internal sealed unsafe class PortableBatch : KernelBatch
 {
     private readonly PortableTier _tier;
     private readonly KvGeometry _geometry;
     private readonly KernelDims _dims;
     private readonly BatchMemory _memory;
+    private readonly BatchInputs _inputs;
+    private readonly AttendLaunches _launches;
     private readonly RaggedSequence[] _sequences;
-    private int _count;
+    private BatchExtent _extent;
     private int _tokens;
-    private int _blocks;
-    private int _rows;
     private int _window;
     private int _attended = -1;
     private long _integersEpoch;
-    private long _pairsEpoch;
-    private long _queriesEpoch;
     private bool _disposed;
 
     public PortableBatch(PortableTier tier, int maxSequences, int maxTokens)
@@ -33,6 +31,8 @@ internal sealed unsafe partial class PortableBatch : KernelBatch
         int maxBlocks = KernelDims.MaxBlocks(maxSequences, maxTokens, _geometry.GroupSize);
         _memory = new BatchMemory(
             tier.Link, tier.Shape, _dims, tier.Launchers.MaxForms, tier.Launchers.RotatesKeys, maxBlocks, tier.PartialFloats);
+        _inputs = new BatchInputs(tier, _memory);
+        _launches = new AttendLaunches(tier, _memory, _dims);
     }
 
     /// <inheritdoc/>
@@ -45,7 +45,7 @@ internal sealed unsafe partial class PortableBatch : KernelBatch
         ArgumentOutOfRangeException.ThrowIfZero(sequences.Length, nameof(sequences));
         ArgumentOutOfRangeException.ThrowIfGreaterThan(sequences.Length, _sequences.Length, nameof(sequences));
         int tokens = 0;
-        bool isSingleRow = _geometry.GroupSize == 1;
+        bool isSingle = _geometry.GroupSize == 1;
         foreach (RaggedSequence s in sequences)
         {
             bool isValid = (uint)s.Sequence < (uint)_tier.Shape.Sequences && s.Tokens >= 1 && s.Length >= s.Tokens && s.FirstToken >= 0;
@@ -56,13 +56,13 @@ internal sealed unsafe partial class PortableBatch : KernelBatch
             }
 
             tokens = Math.Max(tokens, s.FirstToken + s.Tokens);
-            isSingleRow &= s.Tokens == 1;
+            isSingle &= s.Tokens == 1;
         }
 
         sequences.CopyTo(_sequences);
-        (_count, _tokens, _rows) = (sequences.Length, tokens, isSingleRow ? 1 : BatchMemory.BlockRows);
+        _tokens = tokens;
         _tier.Link.WaitFor(_integersEpoch);
-        Describe();
+        _extent = Describe(sequences.Length, isSingle ? 1 : BatchMemory.BlockQueries);
         lock (_tier.Gate)
         {
             _tier.Enter();
@@ -77,20 +77,12 @@ internal sealed unsafe partial class PortableBatch : KernelBatch
         KvGeometry g = _geometry;
         keys.ThrowIfNotShaped(_tokens, g.KvHeads, g.KeyWidth, nameof(keys));
         values.ThrowIfNotShaped(_tokens, g.KvHeads, g.ValueWidth, nameof(values));
-        int valueFloats = (int)(_memory.PinnedPairs.Length - _memory.KeyFloats);
-        _tier.Link.WaitFor(_pairsEpoch);
+        _inputs.WaitForPairs();
         lock (_tier.Gate)
         {
             _tier.Enter();
-            Input k = Bring(keys, g.KvHeads, g.KeyWidth, _memory.PinnedPairs, 0, _memory.Input.SubView(0, _memory.KeyFloats), ref _pairsEpoch);
-            Input v = Bring(
-                values,
-                g.KvHeads,
-                g.ValueWidth,
-                _memory.PinnedPairs,
-                _memory.KeyFloats,
-                _memory.Input.SubView(_memory.KeyFloats, valueFloats),
-                ref _pairsEpoch);
+            BatchInput k = _inputs.Keys(keys, _tokens);
+            BatchInput v = _inputs.Values(values, _tokens);
             _tier.Launchers.Append(
                 _tier.Link.Stream,
                 new KernelConfig(_tokens * g.KvHeads, _tier.GroupSize),
@@ -98,56 +90,78 @@ internal sealed unsafe partial class PortableBatch : KernelBatch
                 _memory.Integers,
                 k.View,
                 v.View,
-                k.TokenStride,
-                k.HeadStride,
-                v.TokenStride,
-                v.HeadStride,
-                layer,
+                new AppendDims(layer, k.TokenStride, k.HeadStride, v.TokenStride, v.HeadStride),
                 _dims);
         }
     }
 
     /// <inheritdoc/>
-    public override void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp, int window = 0)
+    public override void Attend(int layer, KvTensor queries, KvOutput output, int window = 0)
     {
-        int rows = _tokens * _geometry.QueryHeads;
-        ThrowIfShorter(output.Length, rows * _geometry.ValueWidth, nameof(output));
-        ThrowIfShorter(logSumExp.IsEmpty ? rows : logSumExp.Length, rows, nameof(logSumExp));
-        Enqueue(layer, queries, _memory.Output, window);
+        ArgumentOutOfRangeException.ThrowIfNegative(window);
+        ThrowIfNotALayer(layer);
+        KvGeometry g = _geometry;
+        queries.ThrowIfNotShaped(_tokens, g.QueryHeads, g.KeyWidth, nameof(queries));
+        output = output.First(_tokens * g.QueryHeads, g.ValueWidth);
+        _inputs.WaitForQueries();
+        (_attended, _window) = (layer, window == 0 ? int.MaxValue : window);
+        int entries = MaxEntries(layer);
         lock (_tier.Gate)
         {
-            _tier.Link.Accelerator.Bind();
-            _tier.Link.Download(_memory.Output, _memory.PinnedOutput, 0, (long)rows * _geometry.ValueWidth);
-            if (!logSumExp.IsEmpty)
+            _tier.Enter();
+            BatchInput q = _inputs.Queries(queries, _tokens);
+            _inputs.Rotate(layer, q, _tokens, _launches.Scale);
+            _launches.Attend(layer, q, _extent, entries, _window, output.IsOnDevice ? output.Device : _memory.Output);
+            if (!output.IsOnDevice)
             {
-                _tier.Link.Download(_memory.LogSumExp, _memory.PinnedOutput, _memory.OutputFloats, rows);
+                _tier.Link.Download(_memory.Output, _memory.PinnedOutput, 0, output.Host.Length);
+                if (output.HasLogSumExp)
+                {
+                    _tier.Link.Download(_memory.LogSumExp, _memory.PinnedOutput, _memory.OutputFloats, output.HostLogSumExp.Length);
+                }
+            }
+            else if (output.HasLogSumExp)
+            {
+                _memory.LogSumExp.SubView(0, output.DeviceLogSumExp.Length).CopyTo(_tier.Link.Stream, output.DeviceLogSumExp);
             }
         }
 
-        _tier.Link.Synchronize();
-        Span<float> pinned = _memory.PinnedOutput.Span;
-        pinned[..(rows * _geometry.ValueWidth)].CopyTo(output);
-        if (!logSumExp.IsEmpty)
+        if (!output.IsOnDevice)
         {
-            pinned.Slice(_memory.OutputFloats, rows).CopyTo(logSumExp);
+            _tier.Link.Synchronize();
+            Span<float> pinned = _memory.PinnedOutput.Span;
+            pinned[..output.Host.Length].CopyTo(output.Host);
+            pinned.Slice(_memory.OutputFloats, output.HostLogSumExp.Length).CopyTo(output.HostLogSumExp);
         }
     }
 
     /// <inheritdoc/>
-    public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp, int window = 0)
+    public override void Observe(int layer, KvTensor queries, int last)
     {
-        int rows = _tokens * _geometry.QueryHeads;
-        ThrowIfShorter(output.Length, (long)rows * _geometry.ValueWidth, nameof(output));
-        bool isWanted = logSumExp.IsValid && logSumExp.Length > 0;
-        ThrowIfShorter(isWanted ? logSumExp.Length : rows, rows, nameof(logSumExp));
-        Enqueue(layer, queries, output, window);
-        if (isWanted)
+        ThrowIfNotALayer(layer);
+        ThrowIfNotObservable(layer, _attended, last);
+        queries.ThrowIfNotShaped(_tokens, _geometry.QueryHeads, _geometry.KeyWidth, nameof(queries));
+        _inputs.WaitForQueries();
+        int entries = MaxEntries(layer);
+        lock (_tier.Gate)
         {
-            lock (_tier.Gate)
-            {
-                _tier.Link.Accelerator.Bind();
-                _memory.LogSumExp.SubView(0, rows).CopyTo(_tier.Link.Stream, logSumExp.SubView(0, rows));
-            }
+            _tier.Enter();
+            BatchInput q = _inputs.Queries(queries, _tokens);
+            _inputs.Rotate(layer, q, _tokens, _launches.Scale);
+            _launches.Observe(layer, q, _extent, entries, _window, last);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Score(float decay, int step)
+    {
+        ThrowIfNotALayer(0);
+        lock (_tier.Gate)
+        {
+            _tier.Enter();
+            var config = new KernelConfig(
+                _extent.Sequences * _geometry.Layers * _geometry.KvHeads, _tier.GroupSize, SharedMemoryConfig.RequestDynamic<float>(_tier.GroupSize));
+            _tier.Launchers.Score(_tier.Link.Stream, config, _tier.Arena, _memory.Integers, decay, step, _dims);
         }
     }
 
@@ -163,7 +177,7 @@ internal sealed unsafe partial class PortableBatch : KernelBatch
 
         _tier.Link.Synchronize();
         int code = _memory.PinnedIntegers.Span[0];
-        if (_count == 0 || code == int.MaxValue)
+        if (_extent.Sequences == 0 || code == int.MaxValue)
         {
             return null;
         }
@@ -187,149 +201,37 @@ internal sealed unsafe partial class PortableBatch : KernelBatch
         }
     }
 
-    // The batch's integers, as KernelDims lays them out.
-    private void Describe()
+    // Writes the batch's integers, as KernelDims lays them out.
+    private BatchExtent Describe(int sequences, int blockQueries)
     {
         Span<int> words = _memory.PinnedIntegers.Span;
         words[0] = int.MaxValue;
         words.Slice(_dims.Owners, _tokens).Fill(-1);
         words.Slice(_dims.Windows, _geometry.Layers).Clear();
         _attended = -1;
-        _blocks = 0;
-        for (int i = 0; i < _count; i++)
+        int blocks = 0;
+        for (int i = 0; i < sequences; i++)
         {
             RaggedSequence s = _sequences[i];
             int at = _dims.Sequences + (i * KernelDims.SequenceWords);
             (words[at], words[at + 1], words[at + 2], words[at + 3]) = (s.Sequence, s.FirstToken, s.Tokens, s.Length);
             words[at + 4] = s.KeepsStatistics ? -1 : s.Length - 1;
             words.Slice(_dims.Owners + s.FirstToken, s.Tokens).Fill(i);
-            for (int row = 0; row < s.Tokens * _geometry.GroupSize; row += _rows)
+            for (int query = 0; query < s.Tokens * _geometry.GroupSize; query += blockQueries)
             {
-                at = KernelDims.Blocks + (_blocks++ * 2);
-                (words[at], words[at + 1]) = (i, row);
+                at = KernelDims.Blocks + (blocks++ * 2);
+                (words[at], words[at + 1]) = (i, query);
             }
         }
+
+        return new BatchExtent(sequences, blocks, blockQueries);
     }
 
-    private void Enqueue(int layer, KvTensor queries, ArrayView<float> output, int window)
-    {
-        ArgumentOutOfRangeException.ThrowIfNegative(window);
-        ThrowIfNotALayer(layer);
-        KvGeometry g = _geometry;
-        queries.ThrowIfNotShaped(_tokens, g.QueryHeads, g.KeyWidth, nameof(queries));
-        _tier.Link.WaitFor(_queriesEpoch);
-        int segments = Math.Min(Segments.Max, (MaxEntries(layer) + _dims.SegmentPages - 1) / _dims.SegmentPages);
-        (_attended, _window) = (layer, window == 0 ? int.MaxValue : window);
-        float scale = 1f / MathF.Sqrt(g.KeyWidth);
-        lock (_tier.Gate)
-        {
-            _tier.Enter();
-            Input q = Bring(queries, g.QueryHeads, g.KeyWidth, _memory.PinnedQueries, 0, _memory.Input, ref _queriesEpoch);
-            RotateFor(layer, q, scale);
-            int wave = Math.Max(1, _memory.Slots / (g.KvHeads * segments));
-            for (int block = 0; block < _blocks; block += wave)
-            {
-                int items = Math.Min(wave, _blocks - block) * g.KvHeads;
-                Split(layer, q, scale, block, items, segments, _window);
-                Merge(layer, block, items, segments, output, _memory.LogSumExp);
-            }
-        }
-    }
-
-    private void RotateFor(int layer, Input q, float scale)
-    {
-        KvGeometry g = _geometry;
-        bool rotates = false;
-        foreach (AttendForm form in _tier.Launchers.Of(layer))
-        {
-            rotates |= form.RotatesKeys;
-        }
-
-        if (rotates)
-        {
-            var config = new KernelConfig(_tokens * g.QueryHeads, _tier.GroupSize, SharedMemoryConfig.RequestDynamic<float>(g.KeyWidth));
-            _tier.Launchers.Rotate(
-                _tier.Link.Stream,
-                config,
-                q.View,
-                _memory.Rotated,
-                q.TokenStride,
-                q.HeadStride,
-                g.QueryHeads,
-                g.KeyWidth,
-                scale,
-                _tier.KeySigns.View,
-                _tier.KeySigns.Norm);
-        }
-    }
-
-    private void Split(int layer, Input q, float scale, int block, int items, int segments, int window)
-    {
-        KvGeometry g = _geometry;
-        ReadOnlySpan<AttendForm> forms = _tier.Launchers.Of(layer);
-        for (int launch = 0; launch < forms.Length; launch++)
-        {
-            AttendForm form = forms[launch];
-            int shared = AttendKernel.SharedFloats(_rows, g, form.Map, _tier.GroupSize);
-            var config = new KernelConfig(items * segments, _tier.GroupSize, SharedMemoryConfig.RequestDynamic<float>(shared));
-            bool isRotated = form.RotatesKeys;
-            long vectors = (long)launch * items * segments * _rows;
-            long count = (long)items * segments * _rows;
-            AttendLauncher attend = _rows == 1 ? form.One : form.Four;
-            attend(
-                _tier.Link.Stream,
-                config,
-                _tier.Arena,
-                _memory.Integers,
-                isRotated ? _memory.Rotated : q.View,
-                _memory.Partials.SubView(vectors * g.ValueWidth, count * g.ValueWidth),
-                _memory.PartialStats.SubView(vectors * AttendKernel.PartialWords, count * AttendKernel.PartialWords),
-                layer,
-                form.Classes,
-                block,
-                segments,
-                isRotated ? g.QueryHeads * g.KeyWidth : q.TokenStride,
-                isRotated ? g.KeyWidth : q.HeadStride,
-                isRotated ? 1f : scale,
-                window,
-                form.Map,
-                _dims);
-        }
-    }
-
-    private void Merge(int layer, int block, int items, int segments, ArrayView<float> output, ArrayView<float> logSumExp)
-    {
-        ReadOnlySpan<AttendForm> forms = _tier.Launchers.Of(layer);
-        int rotated = 0;
-        for (int launch = 0; launch < forms.Length; launch++)
-        {
-            rotated |= forms[launch].RotatesValues ? 1 << launch : 0;
-        }
-
-        var merge = new MergeDims(_rows, block, segments, items * segments, forms.Length, rotated, _window);
-        var config = new KernelConfig(
-            items * _rows, _tier.GroupSize, SharedMemoryConfig.RequestDynamic<float>(2 * _geometry.ValueWidth));
-        _tier.Launchers.Merge(
-            _tier.Link.Stream,
-            config,
-            _tier.Arena,
-            _memory.Integers,
-            _memory.Partials,
-            _memory.PartialStats,
-            output,
-            logSumExp,
-            _tier.ValueSigns.View,
-            _tier.ValueSigns.Norm,
-            layer,
-            merge,
-            _dims);
-    }
-
-    // A bound for every row of the layer, also those that see only a part of the pages: segments grow with pages until there are Segments.Max.
+    // The longest table row of the layer: it bounds those queries too that see only a part of the pages, since segments grow with pages.
     private int MaxEntries(int layer)
     {
         int pages = 1;
-        for (int i = 0; i < _count; i++)
+        for (int i = 0; i < _extent.Sequences; i++)
         {
             for (int head = 0; head < _geometry.KvHeads; head++)
             {
@@ -340,40 +242,10 @@ internal sealed unsafe partial class PortableBatch : KernelBatch
         return pages;
     }
 
-    // Host tensors pass through pinned memory; device tensors of binary32 are read where they lie, 16-bit ones are widened.
-    private Input Bring(
-        KvTensor tensor, int heads, int width, PageLockedArray1D<float> pinned, int at, ArrayView<float> device, ref long epoch)
-    {
-        int count = _tokens * heads * width;
-        int headStride = tensor.HeadStride == 0 ? width : tensor.HeadStride;
-        int tokenStride = tensor.TokenStride == 0 ? heads * headStride : tensor.TokenStride;
-        if (!tensor.IsOnDevice)
-        {
-            HostPacking.Pack(tensor, _tokens, heads, width, pinned.Span[at..]);
-            epoch = _tier.Link.Upload(pinned, at, device, count);
-            return new Input(device, heads * width, width);
-        }
-
-        if (tensor.Stream is not null && tensor.Stream != _tier.Link.Stream)
-        {
-            tensor.Stream.Synchronize();
-        }
-
-        if (tensor.Type == TensorType.F32)
-        {
-            return new Input(tensor.Device.Cast<float>(), tokenStride, headStride);
-        }
-
-        var config = new KernelConfig((count + _tier.GroupSize - 1) / _tier.GroupSize, _tier.GroupSize);
-        int isHalf = tensor.Type == TensorType.F16 ? 1 : 0;
-        _tier.Launchers.Widen(_tier.Link.Stream, config, tensor.Device.Cast<ushort>(), device, isHalf, tokenStride, headStride, heads, width, count);
-        return new Input(device, heads * width, width);
-    }
-
     private void ThrowIfNotALayer(int layer)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
-        if (_count == 0)
+        if (_extent.Sequences == 0)
         {
             throw new InvalidOperationException("expected Begin before a launch, got none");
         }
@@ -381,14 +253,4 @@ internal sealed unsafe partial class PortableBatch : KernelBatch
         ArgumentOutOfRangeException.ThrowIfNegative(layer);
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(layer, _geometry.Layers);
     }
-
-    private static void ThrowIfShorter(long length, long expected, string name)
-    {
-        if (length < expected)
-        {
-            throw new ArgumentException($"{name}: expected {expected} elements, got {length}", name);
-        }
-    }
-
-    private readonly record struct Input(ArrayView<float> View, int TokenStride, int HeadStride);
 }

@@ -2,7 +2,7 @@ using ILGPU;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary>What a vector has beside its elements: planes of binary16 numbers (<see cref="PageLayout"/>).</summary>
+/// <summary>The numbers that a vector has beside its elements: planes of binary16 (<see cref="PageLayout"/>).</summary>
 internal enum Scaling
 {
     /// <summary>Nothing.</summary>
@@ -33,13 +33,13 @@ internal interface IPortableCodec
     /// <summary>Elements of a chunk.</summary>
     int ElementsPerChunk { get; }
 
-    /// <summary>Whether a chunk's elements are of both halves of a block of 32.</summary>
+    /// <summary>True if a chunk's elements come from both halves of a block of 32.</summary>
     bool IsSplit { get; }
 
-    /// <summary>What vectors are scaled by.</summary>
+    /// <summary>The scales of a vector.</summary>
     Scaling Scales { get; }
 
-    /// <summary>Whether vectors lie in the rotated basis.</summary>
+    /// <summary>True if vectors lie in the rotated basis.</summary>
     bool IsRotated { get; }
 
     /// <summary>Bits of a Lloyd-Max level (<see cref="Levels"/>), 0 where codes are numbers.</summary>

@@ -76,9 +76,9 @@ internal static class PortableKernels
     public static MethodInfo Append(PageFormat key, PageFormat value) =>
         Of(typeof(AppendKernel), nameof(AppendKernel.Append)).MakeGenericMethod(Codec(key), Codec(value));
 
-    public static MethodInfo Attend(PageFormat key, PageFormat value, int rows) =>
+    public static MethodInfo Attend(PageFormat key, PageFormat value, int queries) =>
         Of(typeof(AttendKernel), nameof(AttendKernel.Split)).MakeGenericMethod(
-            Codec(key), Codec(value), rows == 1 ? typeof(OneRow) : typeof(FourRows));
+            Codec(key), Codec(value), queries == 1 ? typeof(OneQuery) : typeof(FourQueries));
 
     public static MethodInfo Observe(PageFormat key) =>
         Of(typeof(ObserveKernel), nameof(ObserveKernel.Observe)).MakeGenericMethod(Codec(key));

@@ -37,11 +37,7 @@ internal delegate void AppendLauncher(
     ArrayView<int> batch,
     ArrayView<float> keys,
     ArrayView<float> values,
-    int keyTokenStride,
-    int keyHeadStride,
-    int valueTokenStride,
-    int valueHeadStride,
-    int layer,
+    AppendDims call,
     KernelDims dims);
 
 internal delegate void AttendLauncher(
@@ -52,15 +48,7 @@ internal delegate void AttendLauncher(
     ArrayView<float> queries,
     ArrayView<float> partials,
     ArrayView<float> partialStats,
-    int layer,
-    int classMask,
-    int firstBlock,
-    int segments,
-    int tokenStride,
-    int headStride,
-    float scale,
-    int window,
-    PageDims map,
+    AttendDims call,
     KernelDims dims);
 
 internal delegate void MergeLauncher(
@@ -73,8 +61,6 @@ internal delegate void MergeLauncher(
     ArrayView<float> output,
     ArrayView<float> logSumExp,
     ArrayView<float> signs,
-    float norm,
-    int layer,
     MergeDims merge,
     KernelDims dims);
 
@@ -88,15 +74,7 @@ internal delegate void ObserveLauncher(
     ArrayView<int> batch,
     ArrayView<float> queries,
     ArrayView<float> logSumExp,
-    int layer,
-    int classMask,
-    int entries,
-    int last,
-    int tokenStride,
-    int headStride,
-    float scale,
-    int window,
-    PageDims map,
+    ObserveDims call,
     KernelDims dims);
 
 internal delegate void SquareLauncher(

@@ -37,7 +37,7 @@ internal static class PortableMath
     /// <summary>1 and a little: more than the rounding of a page's weights adds to their sum.</summary>
     public const float RoundingRoom = 1.0000005f;
 
-    /// <summary>Whether a format holds numbers so large that a sum of a few may leave binary32: F32 and BF16.</summary>
+    /// <summary>True if a format holds numbers so large that a sum of a few may leave binary32: F32 and BF16.</summary>
     public static bool IsWide<TCodec>()
         where TCodec : struct, IPortableCodec => default(TCodec).Largest > LargestNarrow && default(TCodec).Largest < 0x7F800000;
 
@@ -132,6 +132,6 @@ internal static class PortableMath
     /// <summary>binary16 bits to the number, exactly.</summary>
     public static float Single(uint half) => Interop.IntAsFloat(Bits16.SingleBitsFromHalf(half));
 
-    /// <summary>Whether a number is an infinity or NaN.</summary>
+    /// <summary>True if a number is an infinity or NaN.</summary>
     public static bool IsNotFinite(float x) => (Interop.FloatAsInt(x) & 0x7FFFFFFF) >= 0x7F800000;
 }

@@ -21,8 +21,8 @@ public sealed unsafe class PortableTier : KernelTier
     private readonly MemoryBuffer1D<int, Stride1D.Dense> _arena;
     private readonly TablePatches _patches;
     private readonly PageTranscoder _transcoder;
-    private readonly Signs _keySigns;
-    private readonly Signs _valueSigns;
+    private readonly DeviceSigns _keySigns;
+    private readonly DeviceSigns _valueSigns;
     private bool _disposed;
 
     /// <summary>Reserves the arena on an accelerator and compiles the kernels of the shape's formats for it.</summary>
@@ -41,15 +41,15 @@ public sealed unsafe class PortableTier : KernelTier
         GroupSize = groupSize == 0 ? DefaultGroup(accelerator, shape.Geometry.PageTokens) : groupSize;
         KvGeometry g = shape.Geometry;
         long shared = sizeof(float) * (long)shape.Classes.Max(
-            c => AttendKernel.SharedFloats(BatchMemory.BlockRows, g, new PageDims(g, c), GroupSize));
+            c => AttendKernel.SharedFloats(BatchMemory.BlockQueries, g, new PageDims(g, c), GroupSize));
         ArgumentOutOfRangeException.ThrowIfGreaterThan(shared, accelerator.MaxSharedMemoryPerGroup, nameof(groupSize));
         PartialFloats = accelerator.AcceleratorType == AcceleratorType.CPU ? CpuPartialFloats : GpuPartialFloats;
         Link = new DeviceLink(accelerator, observer);
         _arena = Link.Allocate<int>(AllocationKind.Arena, arenaBytes / sizeof(int));
         _arena.View.AsContiguous().SubView(0, Map.Bytes / sizeof(int)).MemSetToZero(Link.Stream);
         _patches = new TablePatches(Link, Map.TableWords, GroupSize, observer);
-        _keySigns = new Signs(Link, shape.Geometry.KeyWidth, shape.RotationSeed);
-        _valueSigns = new Signs(Link, shape.Geometry.ValueWidth, shape.RotationSeed);
+        _keySigns = new DeviceSigns(Link, shape.Geometry.KeyWidth, shape.RotationSeed);
+        _valueSigns = new DeviceSigns(Link, shape.Geometry.ValueWidth, shape.RotationSeed);
         _transcoder = new PageTranscoder(Link, shape, _keySigns, _valueSigns, GroupSize);
         Launchers = new BatchLaunchers(accelerator, shape);
         Link.Synchronize();
@@ -81,9 +81,9 @@ public sealed unsafe class PortableTier : KernelTier
 
     internal BatchLaunchers Launchers { get; }
 
-    internal Signs KeySigns => _keySigns;
+    internal DeviceSigns KeySigns => _keySigns;
 
-    internal Signs ValueSigns => _valueSigns;
+    internal DeviceSigns ValueSigns => _valueSigns;
 
     internal ArrayView<int> Arena => _arena.View.AsContiguous();
 
@@ -194,7 +194,7 @@ public sealed unsafe class PortableTier : KernelTier
         Owned?.Dispose();
     }
 
-    /// <summary>What every launch does first, under <see cref="Gate"/>: this thread's device, and tables up to date.</summary>
+    /// <summary>Every launch calls this first, under <see cref="Gate"/>: it binds the device to this thread and brings its tables up to date.</summary>
     internal void Enter()
     {
         ObjectDisposedException.ThrowIf(_disposed, this);

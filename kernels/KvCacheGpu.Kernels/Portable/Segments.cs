@@ -6,7 +6,7 @@ namespace KvCacheGpu.Kernels;
 /// </summary>
 internal static class Segments
 {
-    /// <summary>Segments of a row, at most: what bounds scratch whatever the length.</summary>
+    /// <summary>Segments of a row, at most: this bounds scratch memory at any length.</summary>
     public const int Max = 64;
 
     /// <summary>Pages of one segment in a row of <paramref name="pages"/>.</summary>
@@ -14,12 +14,5 @@ internal static class Segments
     {
         int share = (pages + Max - 1) / Max;
         return share > minimum ? share : minimum;
-    }
-
-    /// <summary>Segments of a row of <paramref name="pages"/>.</summary>
-    public static int Count(int pages, int minimum)
-    {
-        int share = Pages(pages, minimum);
-        return (pages + share - 1) / share;
     }
 }

@@ -2,7 +2,7 @@ using ILGPU;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary>What a group of threads does together on vectors in shared memory. Every thread of the group calls.</summary>
+/// <summary>Operations on vectors in shared memory by a whole group of threads: every thread of the group calls.</summary>
 internal static class SharedVector
 {
     /// <summary>x' = H D x, equal bit for bit to <see cref="Rotation.Apply"/>; <paramref name="norm"/> is <see cref="Rotation.Norm"/>.</summary>
@@ -30,19 +30,19 @@ internal static class SharedVector
     }
 
     /// <summary>
-    /// Divides each row's query by a power of two, so that no sum of products leaves binary32: to below 1 where keys lie within 65536, which
-    /// rotated queries exceed by 23 at most; by 2^11 more where keys go up to 2^128, of which there are 576. What is smaller stays.
+    /// Divides each query by a power of two, so that no sum of products leaves binary32: to below 1 where keys lie within 65536, which
+    /// rotated queries exceed by 23 at most; by 2^11 more where keys go up to 2^128, of which there are 576. Smaller queries stay as they are.
     /// </summary>
-    /// <param name="q">q[rows][stride], with a barrier since it was written.</param>
-    /// <param name="largest">Room: [rows][DimX].</param>
-    /// <param name="exponents">Out: of the powers of two, [rows].</param>
-    /// <param name="rows">Rows.</param>
-    /// <param name="stride">Elements of a row.</param>
-    /// <param name="keyRefusedFrom">What tells how large keys may be (<see cref="KernelShape.KeyRefusedFrom"/>).</param>
-    public static void Normalize(ArrayView<float> q, ArrayView<float> largest, ArrayView<float> exponents, int rows, int stride, uint keyRefusedFrom)
+    /// <param name="q">q[count][stride], with a barrier since it was written.</param>
+    /// <param name="largest">Room: [count][DimX].</param>
+    /// <param name="exponents">Out: exponents of the powers of two, [count].</param>
+    /// <param name="count">Queries.</param>
+    /// <param name="stride">Elements of a query with its padding.</param>
+    /// <param name="keyRefusedFrom"><see cref="KernelShape.KeyRefusedFrom"/>: how large keys may be.</param>
+    public static void Normalize(ArrayView<float> q, ArrayView<float> largest, ArrayView<float> exponents, int count, int stride, uint keyRefusedFrom)
     {
         int headroom = keyRefusedFrom > PortableMath.LargestNarrow ? 11 : 0;
-        for (int r = 0; r < rows; r++)
+        for (int r = 0; r < count; r++)
         {
             float most = 0f;
             for (int d = Group.IdxX; d < stride; d += Group.DimX)
@@ -54,8 +54,8 @@ internal static class SharedVector
             largest[(r * Group.DimX) + Group.IdxX] = most;
         }
 
-        Largest(largest, rows);
-        for (int r = 0; r < rows; r++)
+        Largest(largest, count);
+        for (int r = 0; r < count; r++)
         {
             int exponent = PortableMath.ExponentAbove(largest[r * Group.DimX]) + headroom;
             exponent = exponent < 0 ? 0 : exponent;
@@ -74,15 +74,15 @@ internal static class SharedVector
         Group.Barrier();
     }
 
-    /// <summary>Leaves in <c>red[r * DimX]</c> the largest of each row's values; <c>red[rows][DimX]</c>.</summary>
-    public static void Largest(ArrayView<float> red, int rows)
+    /// <summary>Leaves in <c>red[r * DimX]</c> the largest of each of the <c>red[count][DimX]</c>.</summary>
+    public static void Largest(ArrayView<float> red, int count)
     {
         Group.Barrier();
         for (int stride = HalfOf(Group.DimX); stride > 0; stride >>= 1)
         {
             if (Group.IdxX < stride && Group.IdxX + stride < Group.DimX)
             {
-                for (int r = 0; r < rows; r++)
+                for (int r = 0; r < count; r++)
                 {
                     int at = (r * Group.DimX) + Group.IdxX;
                     float other = red[at + stride];
@@ -94,15 +94,15 @@ internal static class SharedVector
         }
     }
 
-    /// <summary>Leaves in <c>red[r * DimX]</c> the sum of each row's values; <c>red[rows][DimX]</c>.</summary>
-    public static void Sum(ArrayView<float> red, int rows)
+    /// <summary>Leaves in <c>red[r * DimX]</c> the sum of each of the <c>red[count][DimX]</c>.</summary>
+    public static void Sum(ArrayView<float> red, int count)
     {
         Group.Barrier();
         for (int stride = HalfOf(Group.DimX); stride > 0; stride >>= 1)
         {
             if (Group.IdxX < stride && Group.IdxX + stride < Group.DimX)
             {
-                for (int r = 0; r < rows; r++)
+                for (int r = 0; r < count; r++)
                 {
                     int at = (r * Group.DimX) + Group.IdxX;
                     red[at] = red[at] + red[at + stride];
@@ -114,7 +114,7 @@ internal static class SharedVector
     }
 
     /// <summary>
-    /// The sum of x's squares, equal bit for bit to <see cref="Levels.SquareSum"/>: its padding adds zeros, which change nothing.
+    /// The sum of x's squares, in the order that <see cref="Levels"/> defines, bit for bit: the padding there adds zeros, which change nothing.
     /// Overwrites <c>squares[width]</c>; x may be written again afterwards.
     /// </summary>
     public static float SquareSum(ArrayView<float> x, ArrayView<float> squares, int width)

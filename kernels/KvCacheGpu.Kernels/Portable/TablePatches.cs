@@ -43,9 +43,6 @@ internal sealed unsafe class TablePatches : IDisposable
     /// <summary>The host's copy.</summary>
     public int* Tables { get; private set; }
 
-    /// <summary>Bytes on the device.</summary>
-    public long DeviceBytes => _device.LengthInBytes;
-
     /// <summary>Writes a word here and notes it for the device.</summary>
     public void Write(int word, int value, ArrayView<int> arena)
     {

@@ -4,7 +4,7 @@ namespace KvCacheGpu.Kernels;
 
 /// <summary>One vector out of a page and into one, by a group. Every thread calls; an element is one thread's until a barrier.</summary>
 /// <remarks>
-/// Codes are the same bits on every tier: sums over elements in <see cref="Levels.SquareSum"/>'s order, and no product goes
+/// Codes are the same bits on every tier: sums over elements in the order of <see cref="Levels"/>, and no product goes
 /// straight into an addition, where a compiler would fuse them (<see cref="PortableMath.Apart"/>, or a barrier between).
 /// </remarks>
 internal static class TokenCodec
@@ -68,8 +68,8 @@ internal static class TokenCodec
     }
 
     /// <summary>
-    /// Whether an element of x keeps its page from the target: it is no finite number, or out of full precision and beyond the power of
-    /// two above the target's largest number.
+    /// True if an element of x keeps its page from being written in the target's format: it is NaN or an infinity, or it comes from full
+    /// precision and is beyond the power of two above the target's largest number.
     /// </summary>
     public static bool IsRefused<TSource, TTarget>(ArrayView<float> x, int width)
         where TSource : struct, IPortableCodec

@@ -14,11 +14,8 @@ internal unsafe interface IKeyCodec
     /// <summary>Bits of a code that is looked up in <see cref="LevelTables"/>; 0 where none is.</summary>
     static abstract int LevelBits { get; }
 
-    /// <summary>Whether a unit is two words of bit pairs and one of third bits.</summary>
+    /// <summary>True if a unit is two words of bit pairs and one of third bits.</summary>
     static abstract bool HasThirds { get; }
-
-    /// <summary>What the decoded elements must be multiplied by.</summary>
-    static abstract float Factor { get; }
 
     /// <summary>Element j, 0..3 and constant at every call, of words that were shifted right by the elements before.</summary>
     static abstract F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
@@ -36,11 +33,8 @@ internal unsafe interface IValueCodec
     /// <summary>As <see cref="IKeyCodec.LevelBits"/>.</summary>
     static abstract int LevelBits { get; }
 
-    /// <summary>Whether lanes come out scaled by <see cref="LaneScales"/> inverted, which is undone once a page.</summary>
+    /// <summary>True if elements come out divided by <see cref="LaneScales"/>: one multiplication at the end of a page brings them back.</summary>
     static abstract bool ScalesLanes { get; }
-
-    /// <summary>What the decoded elements must be multiplied by.</summary>
-    static abstract float Factor { get; }
 
     /// <summary>The constants of <see cref="Elements"/>, by lane.</summary>
     static abstract (I Lanes, I Thirds) Constants<S, F, I>()
@@ -48,20 +42,20 @@ internal unsafe interface IValueCodec
         where F : struct
         where I : struct;
 
-    /// <summary>What undoes the lanes' scaling.</summary>
+    /// <summary>The factor of each lane.</summary>
     static abstract F LaneScales<S, F, I>()
         where S : struct, ISimd<F, I>
         where F : struct
         where I : struct;
 
     /// <summary>Where an element's bits and its third bit begin, in bytes from the start of its vector; for elements that begin a byte.</summary>
-    static abstract (int Row, int Third) BytesTo(int element);
+    static abstract (int Vector, int Third) BytesTo(int element);
 
     /// <summary>
     /// Consecutive elements of one vector from <paramref name="element"/>, a multiple of the lanes and constant at every call, counted from
     /// the element that both pointers were advanced to. Scalar code leaves them at the vector's start and counts from there.
     /// </summary>
-    static abstract F Elements<S, F, I>(byte* row, byte* third, int element, float* table, F low, F high, I lanes, I thirds)
+    static abstract F Elements<S, F, I>(byte* vector, byte* third, int element, float* table, F low, F high, I lanes, I thirds)
         where S : struct, ISimd<F, I>
         where F : struct
         where I : struct;
@@ -80,8 +74,6 @@ internal unsafe struct Whole<TCodec> : IKeyCodec, IValueCodec
     public static bool HasThirds => false;
 
     public static bool ScalesLanes => false;
-
-    public static float Factor => TCodec.Factor;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
@@ -102,13 +94,13 @@ internal unsafe struct Whole<TCodec> : IKeyCodec, IValueCodec
         where I : struct => default;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static (int Row, int Third) BytesTo(int element) => (element * sizeof(int) / TCodec.PerWord, 0);
+    public static (int Vector, int Third) BytesTo(int element) => (element * sizeof(int) / TCodec.PerWord, 0);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static F Elements<S, F, I>(byte* row, byte* third, int element, float* table, F low, F high, I lanes, I thirds)
+    public static F Elements<S, F, I>(byte* vector, byte* third, int element, float* table, F low, F high, I lanes, I thirds)
         where S : struct, ISimd<F, I>
         where F : struct
-        where I : struct => TCodec.Elements<S, F, I>((int*)row, element);
+        where I : struct => TCodec.Elements<S, F, I>((int*)vector, element);
 }
 
 /// <summary>
@@ -122,8 +114,6 @@ internal unsafe struct KeysI8 : IKeyCodec
     public static int LevelBits => 0;
 
     public static bool HasThirds => false;
-
-    public static float Factor => 1f;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
@@ -148,8 +138,6 @@ internal unsafe struct KeysT4 : IKeyCodec
 
     public static bool HasThirds => false;
 
-    public static float Factor => 1f;
-
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
         where S : struct, ISimd<F, I>
@@ -166,8 +154,6 @@ internal unsafe struct KeysT2 : IKeyCodec
 
     public static bool HasThirds => false;
 
-    public static float Factor => 1f;
-
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
         where S : struct, ISimd<F, I>
@@ -183,8 +169,6 @@ internal unsafe struct KeysT3 : IKeyCodec
     public static int LevelBits => 3;
 
     public static bool HasThirds => true;
-
-    public static float Factor => 1f;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
@@ -210,8 +194,6 @@ internal unsafe struct ValuesV4 : IValueCodec
 
     public static bool ScalesLanes => true;
 
-    public static float Factor => 1f;
-
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static (I Lanes, I Thirds) Constants<S, F, I>()
         where S : struct, ISimd<F, I>
@@ -225,22 +207,22 @@ internal unsafe struct ValuesV4 : IValueCodec
         where I : struct => S.Load(LevelTables.NibbleScales);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static (int Row, int Third) BytesTo(int element) => ((element / 16 * 8) + (element % 16 / 4), 0);
+    public static (int Vector, int Third) BytesTo(int element) => ((element / 16 * 8) + (element % 16 / 4), 0);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static F Elements<S, F, I>(byte* row, byte* third, int element, float* table, F low, F high, I lanes, I thirds)
+    public static F Elements<S, F, I>(byte* vector, byte* third, int element, float* table, F low, F high, I lanes, I thirds)
         where S : struct, ISimd<F, I>
         where F : struct
         where I : struct
     {
         if (S.Lanes == 1)
         {
-            int word = ((int*)row)[(element / 16 * 2) + (element % 2)];
+            int word = ((int*)vector)[(element / 16 * 2) + (element % 2)];
             return S.ToFloat(S.AllInt((word >> (4 * (element % 16 / 2))) & 15));
         }
 
         // Eight elements on, nibbles lie two bytes on in both words.
-        return S.UnsignedToFloat(S.And(S.RepeatPair(row + BytesTo(element).Row), lanes));
+        return S.UnsignedToFloat(S.And(S.RepeatPair(vector + BytesTo(element).Vector), lanes));
     }
 }
 
@@ -252,8 +234,6 @@ internal unsafe struct ValuesV2 : IValueCodec
     public static int LevelBits => 2;
 
     public static bool ScalesLanes => false;
-
-    public static float Factor => 1f;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static (I Lanes, I Thirds) Constants<S, F, I>()
@@ -268,20 +248,20 @@ internal unsafe struct ValuesV2 : IValueCodec
         where I : struct => default;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static (int Row, int Third) BytesTo(int element) => (element / 4, 0);
+    public static (int Vector, int Third) BytesTo(int element) => (element / 4, 0);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static F Elements<S, F, I>(byte* row, byte* third, int element, float* table, F low, F high, I lanes, I thirds)
+    public static F Elements<S, F, I>(byte* vector, byte* third, int element, float* table, F low, F high, I lanes, I thirds)
         where S : struct, ISimd<F, I>
         where F : struct
         where I : struct
     {
         if (S.Lanes == 1)
         {
-            return S.Lookup(table, low, high, S.AllInt(((int*)row)[element / 16] >> (2 * (element % 16))));
+            return S.Lookup(table, low, high, S.AllInt(((int*)vector)[element / 16] >> (2 * (element % 16))));
         }
 
-        return S.Lookup(table, low, high, S.ShiftRightEach(S.AllInt(*(int*)(row + BytesTo(element).Row)), lanes));
+        return S.Lookup(table, low, high, S.ShiftRightEach(S.AllInt(*(int*)(vector + BytesTo(element).Vector)), lanes));
     }
 }
 
@@ -297,8 +277,6 @@ internal unsafe struct ValuesV3 : IValueCodec
 
     public static bool ScalesLanes => false;
 
-    public static float Factor => 1f;
-
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static (I Lanes, I Thirds) Constants<S, F, I>()
         where S : struct, ISimd<F, I>
@@ -312,10 +290,10 @@ internal unsafe struct ValuesV3 : IValueCodec
         where I : struct => default;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static (int Row, int Third) BytesTo(int element) => ((element / 32 * BlockBytes) + (element % 32 / 4), (element / 32 * BlockBytes) + ThirdsByte + (element % 32 / 8));
+    public static (int Vector, int Third) BytesTo(int element) => ((element / 32 * BlockBytes) + (element % 32 / 4), (element / 32 * BlockBytes) + ThirdsByte + (element % 32 / 8));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static F Elements<S, F, I>(byte* row, byte* third, int element, float* table, F low, F high, I lanes, I thirds)
+    public static F Elements<S, F, I>(byte* vector, byte* third, int element, float* table, F low, F high, I lanes, I thirds)
         where S : struct, ISimd<F, I>
         where F : struct
         where I : struct
@@ -323,13 +301,13 @@ internal unsafe struct ValuesV3 : IValueCodec
         I pair, high3;
         if (S.Lanes == 1)
         {
-            var block = (int*)(row + (element / 32 * BlockBytes));
+            var block = (int*)(vector + (element / 32 * BlockBytes));
             pair = S.AllInt(block[element % 32 / 16] >> (2 * (element % 16)));
             high3 = S.AllInt(block[2] >> (element % 32));
         }
         else
         {
-            pair = S.ShiftRightEach(S.AllInt(*(int*)(row + BytesTo(element).Row)), lanes);
+            pair = S.ShiftRightEach(S.AllInt(*(int*)(vector + BytesTo(element).Vector)), lanes);
             high3 = S.ShiftRightEach(S.AllInt(*(int*)(third + BytesTo(element).Third - ThirdsByte)), thirds);
         }
 

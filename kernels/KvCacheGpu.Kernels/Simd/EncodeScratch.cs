@@ -3,12 +3,12 @@ namespace KvCacheGpu.Kernels;
 /// <summary>
 /// One worker's memory for pages being written, in floats; L are the lanes, W the wider of key and value:
 /// <code>
-///   rows     [P][stride W]    keys of a page, or the values of L tokens, as floats
+///   vectors     [P][stride W]    keys of a page, or the values of L tokens, as floats
 ///   words    [L][stride W]    keys' words, transposed
 ///   packed   [L][stride W]    words on their way out
 ///   sums     [3][stride W]    over tokens: the digest's sum, mean and squares
-///   fold     [2 * 1024]       a row being added up
-///   parts    [2][L][L]        what folding left of L rows
+///   fold     [2 * 1024]       a vector being added up
+///   parts    [2][L][L]        what folding left of L vectors
 ///   factors  [2][L]           of L tokens
 ///   codes    [1024 bytes]     of one vector
 /// </code>
@@ -19,14 +19,14 @@ internal readonly unsafe struct EncodeScratch
     private const int FoldFloats = 2048;
     private const int CodeFloats = 256;
 
-    // Transforms write eight vectors at a time.
+    // Transforms write eight registers at a time.
     private const int Slack = 128;
 
     public EncodeScratch(KernelShape shape, float* memory)
     {
-        (long stride, int rows) = Dimensions(shape);
-        Rows = memory;
-        Words = (int*)(Rows + (rows * stride) + Slack);
+        (long stride, int vectors) = Dimensions(shape);
+        Vectors = memory;
+        Words = (int*)(Vectors + (vectors * stride) + Slack);
         Packed = Words + (MaxLanes * stride);
         Sums = (float*)(Packed + (MaxLanes * stride));
         Mean = Sums + stride;
@@ -39,7 +39,7 @@ internal readonly unsafe struct EncodeScratch
         Codes = (byte*)(Offsets + MaxLanes);
     }
 
-    public float* Rows { get; }
+    public float* Vectors { get; }
 
     public int* Words { get; }
 
@@ -65,10 +65,10 @@ internal readonly unsafe struct EncodeScratch
 
     public static long FloatsFor(KernelShape shape)
     {
-        (long stride, int rows) = Dimensions(shape);
-        return ((rows + (2 * MaxLanes) + 3) * stride) + Slack + FoldFloats + (2 * MaxLanes * MaxLanes) + (2 * MaxLanes) + CodeFloats;
+        (long stride, int vectors) = Dimensions(shape);
+        return ((vectors + (2 * MaxLanes) + 3) * stride) + Slack + FoldFloats + (2 * MaxLanes * MaxLanes) + (2 * MaxLanes) + CodeFloats;
     }
 
-    private static (long Stride, int Rows) Dimensions(KernelShape shape) =>
-        (RowPlan.StrideOf(Math.Max(shape.Geometry.KeyWidth, shape.Geometry.ValueWidth)), (shape.Geometry.PageTokens + MaxLanes - 1) & -MaxLanes);
+    private static (long Stride, int Vectors) Dimensions(KernelShape shape) =>
+        (VectorPlan.StrideOf(Math.Max(shape.Geometry.KeyWidth, shape.Geometry.ValueWidth)), (shape.Geometry.PageTokens + MaxLanes - 1) & -MaxLanes);
 }

@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary><see cref="Bits16"/> for the scales of as many tokens as there are lanes. What is beyond 65504 becomes infinity; numbers only.</summary>
+/// <summary><see cref="Bits16"/> for the scales of as many tokens as there are lanes. Numbers beyond 65504 become infinity; NaN is not allowed.</summary>
 internal static unsafe class HalfLanes<S, F, I>
     where S : struct, ISimd<F, I>
     where F : struct
@@ -55,7 +55,7 @@ internal static unsafe class HalfLanes<S, F, I>
         return S.Multiply(S.AsFloat(S.Or(sign, magnitude)), S.All(SimdF16.Factor));
     }
 
-    /// <summary>Writes the first tokens' halves, and tells whether they are finite.</summary>
+    /// <summary>Writes the first tokens' halves. Returns true if they are finite.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static bool Write(I halves, ushort* target, int tokens)
     {
@@ -71,7 +71,7 @@ internal static unsafe class HalfLanes<S, F, I>
         return WriteSome(halves, target, tokens);
     }
 
-    /// <summary>Whether the first of some floats are finite.</summary>
+    /// <summary>True if the first <paramref name="tokens"/> floats are finite.</summary>
     public static bool AreFinite(float* x, int tokens)
     {
         bool isFinite = true;

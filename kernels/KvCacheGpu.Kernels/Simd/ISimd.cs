@@ -6,7 +6,7 @@ namespace KvCacheGpu.Kernels;
 /// One vector width, so that each kernel is written once: <typeparamref name="F"/> holds floats, <typeparamref name="I"/> as many ints.
 /// The vectors are type parameters rather than wrapped, since the JIT keeps bare vectors in registers more reliably.
 /// </summary>
-internal unsafe partial interface ISimd<F, I>
+internal unsafe interface ISimd<F, I>
     where F : struct
     where I : struct
 {
@@ -74,7 +74,7 @@ internal unsafe partial interface ISimd<F, I>
     /// <summary>The largest lane of each.</summary>
     static abstract Vector128<float> LargestOf(F a, F b, F c, F d);
 
-    // What attention adds.
+    // For attention.
 
     /// <summary>As many ints as there are lanes, from 0.</summary>
     static abstract I Indices();
@@ -100,4 +100,29 @@ internal unsafe partial interface ISimd<F, I>
 
     /// <summary>2^n * a for |n| below 2^15, to zero below the smallest float; n is a whole number.</summary>
     static abstract F Scale(F a, F n);
+
+    // For encoding.
+
+    /// <summary>True if <see cref="Pick32"/> is one instruction.</summary>
+    static abstract bool PicksFrom32 { get; }
+
+    /// <summary>The elements of low and high, 32 together, that the low five bits of index name; only where <see cref="PicksFrom32"/>.</summary>
+    static abstract F Pick32(F low, F high, I index);
+
+    /// <summary>One level of a butterfly inside the vector: a + b at the lower place of each pair that lies half apart, a - b at the upper. Half is a constant at every call.</summary>
+    static abstract F Butterfly(F x, int half);
+
+    static abstract F Sqrt(F a);
+
+    /// <summary>Count, plus one where the boundary is less than x.</summary>
+    static abstract I CountAbove(I count, F boundary, F x);
+
+    /// <summary>Stores the low byte of each element.</summary>
+    static abstract void StoreBytes(byte* p, I value);
+
+    /// <summary>Stores the low 16 bits of each element.</summary>
+    static abstract void StoreShorts(ushort* p, I value);
+
+    /// <summary>Transposes a square of as many words as there are lanes, each way; strides in words.</summary>
+    static abstract void Transpose(int* from, nint fromStride, int* to, nint toStride);
 }

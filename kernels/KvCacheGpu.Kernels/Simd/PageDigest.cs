@@ -10,16 +10,16 @@ internal static unsafe class PageDigest<S, F, I>
 {
     private const float Largest = 65504f;
 
-    /// <summary>Adds rows to sums[stride].</summary>
+    /// <summary>Adds vectors to sums[stride].</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Add(float* rows, int tokens, int stride, float* sums)
+    public static void Add(float* vectors, int tokens, int stride, float* sums)
     {
         int i = 0;
         for (; i + (4 * S.Lanes) <= stride; i += 4 * S.Lanes)
         {
             // Tokens are added in their order: only sums of several elements at once hide the additions' latency.
             F a = S.Load(sums + i), b = S.Load(sums + i + S.Lanes), c = S.Load(sums + i + (2 * S.Lanes)), d = S.Load(sums + i + (3 * S.Lanes));
-            for (float* x = rows + i, end = x + ((long)tokens * stride); x < end; x += stride)
+            for (float* x = vectors + i, end = x + ((long)tokens * stride); x < end; x += stride)
             {
                 a = S.Add(a, S.Load(x));
                 b = S.Add(b, S.Load(x + S.Lanes));
@@ -36,7 +36,7 @@ internal static unsafe class PageDigest<S, F, I>
         for (; i < stride; i += S.Lanes)
         {
             F sum = S.Load(sums + i);
-            for (float* x = rows + i, end = x + ((long)tokens * stride); x < end; x += stride)
+            for (float* x = vectors + i, end = x + ((long)tokens * stride); x < end; x += stride)
             {
                 sum = S.Add(sum, S.Load(x));
             }
@@ -45,9 +45,9 @@ internal static unsafe class PageDigest<S, F, I>
         }
     }
 
-    /// <summary>Adds the squares of rows less their mean to squares[stride]; leaves the differences in the rows where they are wanted.</summary>
+    /// <summary>Adds the squares of vectors less their mean to squares[stride]; leaves the differences in the vectors where they are wanted.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void AddSquares(float* rows, int tokens, int stride, float* mean, float* squares, bool center)
+    public static void AddSquares(float* vectors, int tokens, int stride, float* mean, float* squares, bool center)
     {
         int i = 0;
         for (; i + (4 * S.Lanes) <= stride; i += 4 * S.Lanes)
@@ -56,7 +56,7 @@ internal static unsafe class PageDigest<S, F, I>
             F ma = S.Load(m), mb = S.Load(m + S.Lanes), mc = S.Load(m + (2 * S.Lanes)), md = S.Load(m + (3 * S.Lanes));
             float* to = squares + i;
             F a = S.Load(to), b = S.Load(to + S.Lanes), c = S.Load(to + (2 * S.Lanes)), d = S.Load(to + (3 * S.Lanes));
-            for (float* x = rows + i, end = x + ((long)tokens * stride); x < end; x += stride)
+            for (float* x = vectors + i, end = x + ((long)tokens * stride); x < end; x += stride)
             {
                 a = AddSquare(x, ma, a, center);
                 b = AddSquare(x + S.Lanes, mb, b, center);
@@ -74,7 +74,7 @@ internal static unsafe class PageDigest<S, F, I>
         {
             F m = S.Load(mean + i);
             F sum = S.Load(squares + i);
-            for (float* x = rows + i, end = x + ((long)tokens * stride); x < end; x += stride)
+            for (float* x = vectors + i, end = x + ((long)tokens * stride); x < end; x += stride)
             {
                 sum = AddSquare(x, m, sum, center);
             }
@@ -124,9 +124,9 @@ internal static unsafe class PageDigest<S, F, I>
         return S.Add(sum, S.Multiply(e, e));
     }
 
-    private static void Write(float* row, int width, int stride, ushort* target, int* scratch)
+    private static void Write(float* vector, int width, int stride, ushort* target, int* scratch)
     {
-        PackVector<S, F, I>.Pack(PageFormat.F16, row, stride, scratch);
+        PackVector<S, F, I>.Pack(PageFormat.F16, vector, stride, scratch);
         new Span<ushort>(scratch, width).CopyTo(new Span<ushort>(target, width));
     }
 

@@ -5,15 +5,13 @@ namespace KvCacheGpu.Kernels;
 
 /// <summary>
 /// One page's elements as f32 in a worker's scratch, for the loops of F32 pages: formats with scales inside a vector, and chunks of queries,
-/// whose many rows would each expand the page anew.
+/// whose many queries would each expand the page anew.
 /// </summary>
 internal static unsafe class PageExpand<S, F, I>
     where S : struct, ISimd<F, I>
     where F : struct
     where I : struct
 {
-    private const int GgmlBlock = 32;
-
     /// <summary>Keys as f32[width][stride], the codec's factor left out.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Keys<TKey>(int* keys, int pageTokens, int words, int tokens, float* part, int stride)
@@ -54,7 +52,7 @@ internal static unsafe class PageExpand<S, F, I>
     {
         for (int w = 0; w < words; w++, keys += pageTokens, part += 4 * stride)
         {
-            float* d = scales + (4 * w / GgmlBlock * scaleStride);
+            float* d = scales + (4 * w / GgmlCodes.Elements * scaleStride);
             for (int t = 0; t < tokens; t += S.Lanes)
             {
                 I word = S.LoadInt(keys + t);
@@ -73,7 +71,7 @@ internal static unsafe class PageExpand<S, F, I>
     {
         for (int w = 0; w < words; w++, keys += pageTokens)
         {
-            float* to = part + (((w / 4 * GgmlBlock) + (w % 4 * 4)) * stride);
+            float* to = part + (((w / 4 * GgmlCodes.Elements) + (w % 4 * 4)) * stride);
             float* d = scales + (w / 4 * scaleStride);
             for (int t = 0; t < tokens; t += S.Lanes)
             {
@@ -92,7 +90,7 @@ internal static unsafe class PageExpand<S, F, I>
 
     /// <summary>Values as f32[tokens][stride], scales left out.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Values<TValue>(byte* values, int rowBytes, int width, int tokens, float* rows, int stride)
+    public static void Values<TValue>(byte* values, int vectorBytes, int width, int tokens, float* vectors, int stride)
         where TValue : struct, IValueCodec
     {
         float* table = LevelTables.Of(TValue.LevelBits);
@@ -100,25 +98,25 @@ internal static unsafe class PageExpand<S, F, I>
         F high = S.Lanes == 8 ? S.Load(table + S.Lanes) : low;
         (I lanes, I thirds) = TValue.Constants<S, F, I>();
         F scales = TValue.LaneScales<S, F, I>();
-        for (int t = 0; t < tokens; t++, values += rowBytes, rows += stride)
+        for (int t = 0; t < tokens; t++, values += vectorBytes, vectors += stride)
         {
             for (int e = 0; e < width; e += S.Lanes)
             {
-                (int row, int third) = TValue.BytesTo(e);
+                (int vector, int third) = TValue.BytesTo(e);
                 F x = S.Lanes == 1
                     ? TValue.Elements<S, F, I>(values, values, e, table, low, high, lanes, thirds)
-                    : TValue.Elements<S, F, I>(values + row, values + third, 0, table, low, high, lanes, thirds);
-                S.Store(rows + e, TValue.ScalesLanes ? S.Multiply(x, scales) : x);
+                    : TValue.Elements<S, F, I>(values + vector, values + third, 0, table, low, high, lanes, thirds);
+                S.Store(vectors + e, TValue.ScalesLanes ? S.Multiply(x, scales) : x);
             }
         }
     }
 
     /// <summary>Values of V4 with their scales and minima: groups of any multiple of eight.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void ValuesV4(byte* values, int rowBytes, int width, int tokens, int group, float* scales, int scaleStride, float* rows, int stride)
+    public static void ValuesV4(byte* values, int vectorBytes, int width, int tokens, int group, float* scales, int scaleStride, float* vectors, int stride)
     {
-        Values<ValuesV4>(values, rowBytes, width, tokens, rows, stride);
-        for (int t = 0; t < tokens; t++, rows += stride)
+        Values<ValuesV4>(values, vectorBytes, width, tokens, vectors, stride);
+        for (int t = 0; t < tokens; t++, vectors += stride)
         {
             float* s = scales + t;
             for (int e = 0; e < width; s += 2 * scaleStride)
@@ -126,7 +124,7 @@ internal static unsafe class PageExpand<S, F, I>
                 Vector256<float> scale = Vector256.Create(s[0]), minimum = Vector256.Create(s[scaleStride]);
                 for (int end = e + group; e < end; e += 8)
                 {
-                    ((Vector256.Load(rows + e) * scale) + minimum).Store(rows + e);
+                    ((Vector256.Load(vectors + e) * scale) + minimum).Store(vectors + e);
                 }
             }
         }
@@ -134,28 +132,28 @@ internal static unsafe class PageExpand<S, F, I>
 
     /// <summary>Values of blocks of bytes.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void ValuesQ8(byte* values, int rowBytes, int width, int tokens, float* scales, int scaleStride, float* rows, int stride)
+    public static void ValuesQ8(byte* values, int vectorBytes, int width, int tokens, float* scales, int scaleStride, float* vectors, int stride)
     {
-        for (int t = 0; t < tokens; t++, values += rowBytes, rows += stride)
+        for (int t = 0; t < tokens; t++, values += vectorBytes, vectors += stride)
         {
             for (int e = 0; e < width; e += S.Lanes)
             {
-                F scale = S.All(scales[(e / GgmlBlock * scaleStride) + t]);
-                S.Store(rows + e, S.Multiply(S.ToFloat(S.WidenInt8((sbyte*)values + e)), scale));
+                F scale = S.All(scales[(e / GgmlCodes.Elements * scaleStride) + t]);
+                S.Store(vectors + e, S.Multiply(S.ToFloat(S.WidenInt8((sbyte*)values + e)), scale));
             }
         }
     }
 
     /// <summary>Values of blocks of nibbles.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void ValuesQ4(byte* values, int rowBytes, int width, int tokens, float* scales, int scaleStride, float* rows, int stride)
+    public static void ValuesQ4(byte* values, int vectorBytes, int width, int tokens, float* scales, int scaleStride, float* vectors, int stride)
     {
-        for (int t = 0; t < tokens; t++, values += rowBytes, rows += stride)
+        for (int t = 0; t < tokens; t++, values += vectorBytes, vectors += stride)
         {
-            for (int block = 0; block < width / GgmlBlock; block++)
+            for (int block = 0; block < width / GgmlCodes.Elements; block++)
             {
                 F scale = S.All(scales[(block * scaleStride) + t]);
-                float* to = rows + (block * GgmlBlock);
+                float* to = vectors + (block * GgmlCodes.Elements);
                 for (int i = 0; i < 16; i += S.Lanes)
                 {
                     I bytes = S.WidenInt8((sbyte*)values + (16 * block) + i);

@@ -4,8 +4,8 @@ using System.Runtime.Intrinsics.X86;
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
-/// Keys of one page times four query rows: each word is expanded once and used by all. Keys lie word-major, so that lanes are tokens and
-/// four accumulators a lane group give four rows' logits without a horizontal sum.
+/// Keys of one page times four queries: each word is expanded once and used by all. Keys lie word-major, so that lanes are tokens and
+/// four accumulators a lane group give four queries' logits without a horizontal sum.
 /// </summary>
 /// <remarks>
 /// With 32 registers (AVX-512) four lane groups are worked on at once: a page of 64 tokens is one pass in address order, and each query
@@ -16,10 +16,10 @@ internal static unsafe class PageLogits<S, F, I>
     where F : struct
     where I : struct
 {
-    /// <summary>Query rows that share one expansion of the page.</summary>
-    public const int Rows = 4;
+    /// <summary>Queries that share one expansion of the page.</summary>
+    public const int Queries = 4;
 
-    /// <summary>logits[row][token] = sum over elements of q[element][row] * key[token][element], without the codec's factor.</summary>
+    /// <summary>logits[query][token] = sum over elements of q[element][query] * key[token][element], without the codec's factor.</summary>
     /// <param name="keys">Words of the page's keys, int32[words][pageTokens].</param>
     /// <param name="ahead">Keys of the page that is read next: fetched line by line as this one is worked on.</param>
     /// <param name="pageTokens">Tokens in a page.</param>
@@ -78,19 +78,19 @@ internal static unsafe class PageLogits<S, F, I>
                     ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3, ref c0, ref c1, ref c2, ref c3, ref d0, ref d1, ref d2, ref d3);
                 if (TKey.PerWord >= 2)
                 {
-                    Step(TKey.Element<S, F, I>(a, a, 1, table, low, low), TKey.Element<S, F, I>(b, b, 1, table, low, low), TKey.Element<S, F, I>(c, c, 1, table, low, low), TKey.Element<S, F, I>(d, d, 1, table, low, low), q + Rows,
+                    Step(TKey.Element<S, F, I>(a, a, 1, table, low, low), TKey.Element<S, F, I>(b, b, 1, table, low, low), TKey.Element<S, F, I>(c, c, 1, table, low, low), TKey.Element<S, F, I>(d, d, 1, table, low, low), q + Queries,
                         ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3, ref c0, ref c1, ref c2, ref c3, ref d0, ref d1, ref d2, ref d3);
                 }
 
                 if (TKey.PerWord >= 4)
                 {
-                    Step(TKey.Element<S, F, I>(a, a, 2, table, low, low), TKey.Element<S, F, I>(b, b, 2, table, low, low), TKey.Element<S, F, I>(c, c, 2, table, low, low), TKey.Element<S, F, I>(d, d, 2, table, low, low), q + (2 * Rows),
+                    Step(TKey.Element<S, F, I>(a, a, 2, table, low, low), TKey.Element<S, F, I>(b, b, 2, table, low, low), TKey.Element<S, F, I>(c, c, 2, table, low, low), TKey.Element<S, F, I>(d, d, 2, table, low, low), q + (2 * Queries),
                         ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3, ref c0, ref c1, ref c2, ref c3, ref d0, ref d1, ref d2, ref d3);
-                    Step(TKey.Element<S, F, I>(a, a, 3, table, low, low), TKey.Element<S, F, I>(b, b, 3, table, low, low), TKey.Element<S, F, I>(c, c, 3, table, low, low), TKey.Element<S, F, I>(d, d, 3, table, low, low), q + (3 * Rows),
+                    Step(TKey.Element<S, F, I>(a, a, 3, table, low, low), TKey.Element<S, F, I>(b, b, 3, table, low, low), TKey.Element<S, F, I>(c, c, 3, table, low, low), TKey.Element<S, F, I>(d, d, 3, table, low, low), q + (3 * Queries),
                         ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3, ref c0, ref c1, ref c2, ref c3, ref d0, ref d1, ref d2, ref d3);
                 }
 
-                q += (TKey.PerWord >= 4 ? 4 : TKey.PerWord) * Rows;
+                q += (TKey.PerWord >= 4 ? 4 : TKey.PerWord) * Queries;
                 if (TKey.PerWord > 4)
                 {
                     a = S.ShiftRight(a, 128 / TKey.PerWord);
@@ -145,19 +145,19 @@ internal static unsafe class PageLogits<S, F, I>
                     ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
                 if (TKey.PerWord >= 2)
                 {
-                    Step(TKey.Element<S, F, I>(a, at, 1, table, low, high), TKey.Element<S, F, I>(b, bt, 1, table, low, high), q + Rows,
+                    Step(TKey.Element<S, F, I>(a, at, 1, table, low, high), TKey.Element<S, F, I>(b, bt, 1, table, low, high), q + Queries,
                         ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
                 }
 
                 if (TKey.PerWord >= 4)
                 {
-                    Step(TKey.Element<S, F, I>(a, at, 2, table, low, high), TKey.Element<S, F, I>(b, bt, 2, table, low, high), q + (2 * Rows),
+                    Step(TKey.Element<S, F, I>(a, at, 2, table, low, high), TKey.Element<S, F, I>(b, bt, 2, table, low, high), q + (2 * Queries),
                         ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
-                    Step(TKey.Element<S, F, I>(a, at, 3, table, low, high), TKey.Element<S, F, I>(b, bt, 3, table, low, high), q + (3 * Rows),
+                    Step(TKey.Element<S, F, I>(a, at, 3, table, low, high), TKey.Element<S, F, I>(b, bt, 3, table, low, high), q + (3 * Queries),
                         ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
                 }
 
-                q += (TKey.PerWord >= 4 ? 4 : TKey.PerWord) * Rows;
+                q += (TKey.PerWord >= 4 ? 4 : TKey.PerWord) * Queries;
                 if (TKey.PerWord > 4)
                 {
                     a = S.ShiftRight(a, 128 / TKey.PerWord);
@@ -212,19 +212,19 @@ internal static unsafe class PageLogits<S, F, I>
                     ref a0, ref a1, ref a2, ref a3);
                 if (TKey.PerWord >= 2)
                 {
-                    Step(TKey.Element<S, F, I>(a, at, 1, table, low, high), q + Rows,
+                    Step(TKey.Element<S, F, I>(a, at, 1, table, low, high), q + Queries,
                         ref a0, ref a1, ref a2, ref a3);
                 }
 
                 if (TKey.PerWord >= 4)
                 {
-                    Step(TKey.Element<S, F, I>(a, at, 2, table, low, high), q + (2 * Rows),
+                    Step(TKey.Element<S, F, I>(a, at, 2, table, low, high), q + (2 * Queries),
                         ref a0, ref a1, ref a2, ref a3);
-                    Step(TKey.Element<S, F, I>(a, at, 3, table, low, high), q + (3 * Rows),
+                    Step(TKey.Element<S, F, I>(a, at, 3, table, low, high), q + (3 * Queries),
                         ref a0, ref a1, ref a2, ref a3);
                 }
 
-                q += (TKey.PerWord >= 4 ? 4 : TKey.PerWord) * Rows;
+                q += (TKey.PerWord >= 4 ? 4 : TKey.PerWord) * Queries;
                 if (TKey.PerWord > 4)
                 {
                     a = S.ShiftRight(a, 128 / TKey.PerWord);

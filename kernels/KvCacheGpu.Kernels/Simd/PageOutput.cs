@@ -4,7 +4,7 @@ using System.Runtime.Intrinsics.X86;
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
-/// Weights of four query rows times the values of one page: each vector of elements is expanded once and used by all. Values lie
+/// Weights of four queries times the values of one page: each vector of elements is expanded once and used by all. Values lie
 /// token-major, so that lanes are elements of the output; the accumulators stay in registers over the page.
 /// </summary>
 internal static unsafe class PageOutput<S, F, I>
@@ -14,12 +14,12 @@ internal static unsafe class PageOutput<S, F, I>
 {
     private const int LineBytes = 64;
 
-    /// <summary>output[row][element] = output * keep[row] + bias[row] + sum over tokens of weights[row][token] * value[token][element].</summary>
+    /// <summary>output[query][element] = output * keep[query] + bias[query] + sum over tokens of weights[query][token] * value[token][element].</summary>
     /// <param name="values">The page's values.</param>
-    /// <param name="rowBytes">Bytes from one token's value to the next.</param>
+    /// <param name="vectorBytes">Bytes from one token's value to the next.</param>
     /// <param name="ahead">Values of the page that is read next.</param>
     /// <param name="weights">f32[4][stride], the codec's factor and scales included.</param>
-    /// <param name="stride">From one row's weights to the next.</param>
+    /// <param name="stride">From one query's weights to the next.</param>
     /// <param name="tokens">Tokens read.</param>
     /// <param name="output">f32[4][outputStride]; elements beyond the range, up to three lane groups, mean nothing.</param>
     /// <param name="outputStride">At least the width, rounded up to four lane groups.</param>
@@ -28,7 +28,7 @@ internal static unsafe class PageOutput<S, F, I>
     /// <param name="keep">f32[4].</param>
     /// <param name="bias">f32[4].</param>
     public static void Accumulate<TValue>(
-        byte* values, int rowBytes, byte* ahead, float* weights, int stride, int tokens, float* output, int outputStride, int from, int to, float* keep, float* bias)
+        byte* values, int vectorBytes, byte* ahead, float* weights, int stride, int tokens, float* output, int outputStride, int from, int to, float* keep, float* bias)
         where TValue : struct, IValueCodec
     {
         for (int c = from; c < to;)
@@ -36,12 +36,12 @@ internal static unsafe class PageOutput<S, F, I>
             byte* fetch = ahead + ((long)c * tokens * TValue.Bits / 8);
             if (S.Lanes == 16 && to - c > 2 * S.Lanes)
             {
-                Four<TValue>(values, rowBytes, c, fetch, weights, stride, tokens, output + c, outputStride, keep, bias);
+                Four<TValue>(values, vectorBytes, c, fetch, weights, stride, tokens, output + c, outputStride, keep, bias);
                 c += 4 * S.Lanes;
             }
             else
             {
-                Two<TValue>(values, rowBytes, c, fetch, weights, stride, tokens, output + c, outputStride, keep, bias);
+                Two<TValue>(values, vectorBytes, c, fetch, weights, stride, tokens, output + c, outputStride, keep, bias);
                 c += 2 * S.Lanes;
             }
         }
@@ -49,7 +49,7 @@ internal static unsafe class PageOutput<S, F, I>
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Four<TValue>(
-        byte* values, int rowBytes, int c, byte* ahead, float* weights, int stride, int tokens, float* output, int outputStride, float* keep, float* bias)
+        byte* values, int vectorBytes, int c, byte* ahead, float* weights, int stride, int tokens, float* output, int outputStride, float* keep, float* bias)
         where TValue : struct, IValueCodec
     {
         float* table = LevelTables.Of(TValue.LevelBits);
@@ -57,17 +57,17 @@ internal static unsafe class PageOutput<S, F, I>
         F high = S.Lanes == 8 ? S.Load(table + S.Lanes) : low;
         F scales = TValue.LaneScales<S, F, I>();
         (I lanes, I thirds) = TValue.Constants<S, F, I>();
-        (int row, int third) = TValue.BytesTo(c);
+        (int start, int third) = TValue.BytesTo(c);
         byte* thirdBits = values + third;
         int first = S.Lanes == 1 ? c : 0;
-        values += S.Lanes == 1 ? 0 : row;
+        values += S.Lanes == 1 ? 0 : start;
         F a0 = S.All(0), a1 = a0, a2 = a0, a3 = a0;
         F b0 = a0, b1 = a0, b2 = a0, b3 = a0;
         F c0 = a0, c1 = a0, c2 = a0, c3 = a0;
         F d0 = a0, d1 = a0, d2 = a0, d3 = a0;
         float* p0 = weights;
         float* p2 = weights + (2 * stride);
-        for (int t = 0; t < tokens; t++, values += rowBytes, thirdBits += rowBytes)
+        for (int t = 0; t < tokens; t++, values += vectorBytes, thirdBits += vectorBytes)
         {
             F e = TValue.Elements<S, F, I>(values, thirdBits, first, table, low, high, lanes, thirds);
             F f = TValue.Elements<S, F, I>(values, thirdBits, first + S.Lanes, table, low, high, lanes, thirds);
@@ -116,7 +116,7 @@ internal static unsafe class PageOutput<S, F, I>
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Two<TValue>(
-        byte* values, int rowBytes, int c, byte* ahead, float* weights, int stride, int tokens, float* output, int outputStride, float* keep, float* bias)
+        byte* values, int vectorBytes, int c, byte* ahead, float* weights, int stride, int tokens, float* output, int outputStride, float* keep, float* bias)
         where TValue : struct, IValueCodec
     {
         float* table = LevelTables.Of(TValue.LevelBits);
@@ -124,15 +124,15 @@ internal static unsafe class PageOutput<S, F, I>
         F high = S.Lanes == 8 ? S.Load(table + S.Lanes) : low;
         F scales = TValue.LaneScales<S, F, I>();
         (I lanes, I thirds) = TValue.Constants<S, F, I>();
-        (int row, int third) = TValue.BytesTo(c);
+        (int start, int third) = TValue.BytesTo(c);
         byte* thirdBits = values + third;
         int first = S.Lanes == 1 ? c : 0;
-        values += S.Lanes == 1 ? 0 : row;
+        values += S.Lanes == 1 ? 0 : start;
         F a0 = S.All(0), a1 = a0, a2 = a0, a3 = a0;
         F b0 = a0, b1 = a0, b2 = a0, b3 = a0;
         float* p0 = weights;
         float* p2 = weights + (2 * stride);
-        for (int t = 0; t < tokens; t++, values += rowBytes, thirdBits += rowBytes)
+        for (int t = 0; t < tokens; t++, values += vectorBytes, thirdBits += vectorBytes)
         {
             F e = TValue.Elements<S, F, I>(values, thirdBits, first, table, low, high, lanes, thirds);
             F f = TValue.Elements<S, F, I>(values, thirdBits, first + S.Lanes, table, low, high, lanes, thirds);

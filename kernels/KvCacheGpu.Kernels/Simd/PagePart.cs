@@ -3,9 +3,9 @@ namespace KvCacheGpu.Kernels;
 /// <summary>The keys or the values of one page in memory, as <see cref="PageLayout"/> draws them.</summary>
 internal readonly unsafe struct PagePart
 {
-    private PagePart(PageFormat format, int width, int* words, int rowWords, int pageTokens, ushort* scales, int scaleStride, int planes)
+    private PagePart(PageFormat format, int width, int* words, int vectorWords, int pageTokens, ushort* scales, int scaleStride, int planes)
     {
-        (Format, Width, RowWords, PageTokens, ScaleStride, Planes) = (format, width, rowWords, pageTokens, scaleStride, planes);
+        (Format, Width, VectorWords, PageTokens, ScaleStride, Planes) = (format, width, vectorWords, pageTokens, scaleStride, planes);
         Words = words;
         Scales = scales;
     }
@@ -17,7 +17,7 @@ internal readonly unsafe struct PagePart
     public int* Words { get; }
 
     /// <summary>Words of one vector.</summary>
-    public int RowWords { get; }
+    public int VectorWords { get; }
 
     public int PageTokens { get; }
 

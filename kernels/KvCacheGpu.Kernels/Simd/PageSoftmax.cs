@@ -4,10 +4,10 @@ using System.Runtime.Intrinsics;
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
-/// The running softmax of four query rows and what the last page did to it. Logits are raw: their differences alone are brought to units of
-/// log2, so that none is too large to be compared.
+/// The running softmax of four queries, with the results of the last page. Logits are raw: only their differences are converted to units of
+/// log2, so that no logit is too large to be compared.
 /// </summary>
-internal unsafe struct SoftmaxRows
+internal unsafe struct SoftmaxState
 {
     /// <summary>From units of log2 to natural ones.</summary>
     public const float NaturalUnit = 0.6931471806f;
@@ -28,37 +28,37 @@ internal unsafe struct SoftmaxRows
     /// <summary>Sum of the powers of (logit - PageMaximum) over the page.</summary>
     public fixed float PageSum[4];
 
-    /// <summary>What earlier outputs are multiplied by.</summary>
+    /// <summary>Factor of the earlier outputs.</summary>
     public fixed float Keep[4];
 
-    /// <summary>What a difference of raw logits is multiplied by to be in units of log2, beside <see cref="Lift"/>.</summary>
+    /// <summary>Factor that brings a difference of raw logits to units of log2, together with <see cref="Lift"/>.</summary>
     public fixed float Factor[4];
 
-    /// <summary>The power of two that the row's query was divided by.</summary>
+    /// <summary>The power of two that the query was divided by.</summary>
     public fixed int Exponent[4];
 
     /// <summary>The page's largest logit in natural units; minus infinity where nothing of it is seen.</summary>
     public fixed float PageLogit[4];
 
-    /// <summary>What a token's offset is multiplied by: the query times the page's mean.</summary>
+    /// <summary>Factor of a token's offset: the query times the page's mean.</summary>
     public fixed float Mean[4];
 
-    /// <summary>Zeros: what is added to an output of a format that has no minimum.</summary>
+    /// <summary>Zeros: the bias of formats that have no minimum.</summary>
     public fixed float Nothing[4];
 
-    /// <summary>What is added to a group of outputs: the weights times the group's minimum.</summary>
+    /// <summary>Added to a group of outputs: the sum of the weights times the group's minimum.</summary>
     public fixed float Bias[4];
 
-    /// <summary>Room for the powers of what the page changes, as many as the widest vectors hold.</summary>
+    /// <summary>Room for the powers that a page needs, as many as the widest vectors hold.</summary>
     public fixed float Powers[16];
 
-    /// <summary>The page's first token that the row sees; at or beyond the count where it sees none.</summary>
+    /// <summary>The page's first token that the query sees; at or beyond the count where it sees none.</summary>
     public fixed int First[4];
 
-    /// <summary>The page's first token that the row does not see yet.</summary>
+    /// <summary>The page's first token that the query does not see yet.</summary>
     public fixed int Count[4];
 
-    /// <summary>What is multiplied by beside the factors, where these alone would leave binary32; else 1.</summary>
+    /// <summary>A second factor where <see cref="Factor"/> alone would leave binary32; else 1.</summary>
     public float Lift;
 
     /// <summary>
@@ -67,14 +67,14 @@ internal unsafe struct SoftmaxRows
     /// </summary>
     /// <param name="raw">Sum of products.</param>
     /// <param name="logitFactor">log2(e) / sqrt(d).</param>
-    /// <param name="exponent">The row's.</param>
+    /// <param name="exponent">The query's.</param>
     public static float LogitOf(float raw, float logitFactor, int exponent)
     {
         float lift = exponent > MostExponent ? HugeLift : 1f;
         return Math.Clamp(raw * MathF.ScaleB(logitFactor / lift, exponent) * lift * NaturalUnit, float.MinValue, float.MaxValue);
     }
 
-    /// <summary>Sets what raw logits mean.</summary>
+    /// <summary>Sets the factors from the powers of two that the queries were divided by.</summary>
     public void SetFactors(float logitFactor, Vector128<int> exponents)
     {
         Lift = Vector128.GreaterThanAny(exponents, Vector128.Create(MostExponent)) ? HugeLift : 1f;
@@ -85,7 +85,7 @@ internal unsafe struct SoftmaxRows
         }
     }
 
-    /// <summary>Rows that have seen nothing.</summary>
+    /// <summary>Sets queries that have seen nothing.</summary>
     public void Clear()
     {
         for (int r = 0; r < 4; r++)
@@ -95,7 +95,7 @@ internal unsafe struct SoftmaxRows
     }
 }
 
-/// <summary>Online softmax (Milakov and Gimelshein 2018) of four rows over one page.</summary>
+/// <summary>Online softmax (Milakov and Gimelshein 2018) of four queries over one page.</summary>
 internal static unsafe class PageSoftmax<S, F, I>
     where S : struct, ISimd<F, I>
     where F : struct
@@ -103,67 +103,67 @@ internal static unsafe class PageSoftmax<S, F, I>
 {
     /// <summary>
     /// Turns raw logits f32[4][stride] into weights: the power of (logit - largest so far) * valueFactor * valueScale; 0 for a token that the
-    /// row does not see. Weights beyond the page's tokens mean nothing.
+    /// query does not see. Weights beyond the page's tokens mean nothing.
     /// </summary>
     /// <param name="logits">In: raw logits. Out: weights.</param>
-    /// <param name="stride">From one row to the next.</param>
+    /// <param name="stride">From one query to the next.</param>
     /// <param name="padded">Tokens to write weights for, a multiple of the lanes.</param>
     /// <param name="keyScales">f32[padded], or null.</param>
-    /// <param name="keyOffsets">f32[padded], added to logits times the rows' mean; or null.</param>
+    /// <param name="keyOffsets">f32[padded], added to logits after multiplication by the queries' means; or null.</param>
     /// <param name="valueScales">f32[padded], or null.</param>
     /// <param name="valueFactor">The value codec's factor.</param>
-    /// <param name="rows">The rows' running softmax; updated.</param>
+    /// <param name="state">The queries' running softmax; updated.</param>
     public static void Update(
-        float* logits, int stride, int padded, float* keyScales, float* keyOffsets, float* valueScales, float valueFactor, SoftmaxRows* rows)
+        float* logits, int stride, int padded, float* keyScales, float* keyOffsets, float* valueScales, float valueFactor, SoftmaxState* state)
     {
-        bool seesAll = Vector128.GreaterThanOrEqualAll(Vector128.Load(rows->Count), Vector128.Create(padded))
-            && Vector128.LessThanOrEqualAll(Vector128.Load(rows->First), Vector128<int>.Zero);
-        Scale(logits, stride, padded, keyScales, keyOffsets, rows);
+        bool seesAll = Vector128.GreaterThanOrEqualAll(Vector128.Load(state->Count), Vector128.Create(padded))
+            && Vector128.LessThanOrEqualAll(Vector128.Load(state->First), Vector128<int>.Zero);
+        Scale(logits, stride, padded, keyScales, keyOffsets, state);
         if (!seesAll)
         {
-            Hide(logits, stride, padded, rows);
+            Hide(logits, stride, padded, state);
         }
 
-        Vector128<float> page = Vector128.Load(rows->PageMaximum), before = Vector128.Load(rows->Maximum);
+        Vector128<float> page = Vector128.Load(state->PageMaximum), before = Vector128.Load(state->Maximum);
         Vector128<float> maximum = Vector128.ConditionalSelect(Vector128.GreaterThan(page, before), page, before);
-        maximum.Store(rows->Maximum);
+        maximum.Store(state->Maximum);
 
-        // Equal, -inf included, is a power of 0: a row that has seen nothing keeps its nothing.
-        float* powers = rows->Powers;
-        Vector128<float> factor = Vector128.Load(rows->Factor);
-        (Vector128.AndNot(before - maximum, Vector128.Equals(before, maximum)) * factor * rows->Lift).Store(powers);
-        (Vector128.AndNot(page - maximum, Vector128.Equals(page, maximum)) * factor * rows->Lift).Store(powers + 4);
-        StoreLogits(page, factor, rows);
+        // Equal, -inf included, is a power of 0: a query that has seen nothing keeps its nothing.
+        float* powers = state->Powers;
+        Vector128<float> factor = Vector128.Load(state->Factor);
+        (Vector128.AndNot(before - maximum, Vector128.Equals(before, maximum)) * factor * state->Lift).Store(powers);
+        (Vector128.AndNot(page - maximum, Vector128.Equals(page, maximum)) * factor * state->Lift).Store(powers + 4);
+        StoreLogits(page, factor, state);
         for (int i = 0; i < 8; i += S.Lanes)
         {
             S.Store(powers + i, Exp2<S, F, I>.Of(S.Load(powers + i)));
         }
 
         Vector128<float> keep = Vector128.Load(powers), share = Vector128.Load(powers + 4);
-        keep.Store(rows->Keep);
+        keep.Store(state->Keep);
         (share * valueFactor).Store(powers + 8);
-        if (rows->Lift != 1f)
+        if (state->Lift != 1f)
         {
-            Raise(logits, stride, padded, rows);
+            Raise(logits, stride, padded, state);
         }
 
-        Weigh(logits, stride, padded, valueScales, rows->Lift != 1f ? rows->Nothing : rows->PageMaximum, rows);
-        ((Vector128.Load(rows->Sum) * keep) + (Vector128.Load(rows->PageSum) * share)).Store(rows->Sum);
+        Weigh(logits, stride, padded, valueScales, state->Lift != 1f ? state->Nothing : state->PageMaximum, state);
+        ((Vector128.Load(state->Sum) * keep) + (Vector128.Load(state->PageSum) * share)).Store(state->Sum);
     }
 
     /// <summary>
-    /// Weights for a group of elements that has a scale and a minimum: weights = powers * scale, and the rows' bias, the sum of
+    /// Weights for a group of elements that has a scale and a minimum: weights = powers * scale, and each query's bias, the sum of
     /// powers * minimum.
     /// </summary>
     /// <param name="powers">f32[4][stride], as <see cref="Update"/> left them.</param>
-    /// <param name="stride">From one row to the next.</param>
+    /// <param name="stride">From one query to the next.</param>
     /// <param name="tokens">Tokens that count: those beyond may be anything.</param>
     /// <param name="scales">f32[tokens], rounded up to the lanes.</param>
     /// <param name="minima">The same.</param>
     /// <param name="weights">Out: f32[4][stride].</param>
-    /// <param name="rows">Bias is written.</param>
+    /// <param name="state">Bias is written.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void WeighGroup(float* powers, int stride, int tokens, float* scales, float* minima, float* weights, SoftmaxRows* rows)
+    public static void WeighGroup(float* powers, int stride, int tokens, float* scales, float* minima, float* weights, SoftmaxState* state)
     {
         F a = S.All(0), b = a, c = a, d = a;
         for (int t = 0; t < tokens; t += S.Lanes)
@@ -183,7 +183,7 @@ internal static unsafe class PageSoftmax<S, F, I>
             d = Weigh(p + (3 * stride), w + (3 * stride), scale, minimum, d);
         }
 
-        S.SumsOf(a, b, c, d).Store(rows->Bias);
+        S.SumsOf(a, b, c, d).Store(state->Bias);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -194,9 +194,9 @@ internal static unsafe class PageSoftmax<S, F, I>
         return S.MultiplyAdd(p, minimum, sum);
     }
 
-    /// <summary>Scales logits where keys have scales, and finds each row's largest.</summary>
+    /// <summary>Scales logits where keys have scales, and finds each query's largest.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Scale(float* logits, int stride, int padded, float* keyScales, float* keyOffsets, SoftmaxRows* rows)
+    private static void Scale(float* logits, int stride, int padded, float* keyScales, float* keyOffsets, SoftmaxState* state)
     {
         F a = S.All(float.NegativeInfinity), b = a, c = a, d = a;
         if (keyScales == null)
@@ -224,7 +224,7 @@ internal static unsafe class PageSoftmax<S, F, I>
         }
         else
         {
-            F ma = S.All(rows->Mean[0]), mb = S.All(rows->Mean[1]), mc = S.All(rows->Mean[2]), md = S.All(rows->Mean[3]);
+            F ma = S.All(state->Mean[0]), mb = S.All(state->Mean[1]), mc = S.All(state->Mean[2]), md = S.All(state->Mean[3]);
             for (int t = 0; t < padded; t += S.Lanes)
             {
                 F scale = S.Load(keyScales + t), offset = S.Load(keyOffsets + t);
@@ -236,7 +236,7 @@ internal static unsafe class PageSoftmax<S, F, I>
             }
         }
 
-        S.LargestOf(a, b, c, d).Store(rows->PageMaximum);
+        S.LargestOf(a, b, c, d).Store(state->PageMaximum);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -255,9 +255,9 @@ internal static unsafe class PageSoftmax<S, F, I>
         return s;
     }
 
-    /// <summary>Hides what rows do not see, and finds each row's largest among the rest.</summary>
+    /// <summary>Hides tokens that a query does not see, and finds each query's largest among the rest.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Hide(float* logits, int stride, int padded, SoftmaxRows* rows)
+    private static void Hide(float* logits, int stride, int padded, SoftmaxState* state)
     {
         F none = S.All(float.NegativeInfinity);
         F a = none, b = none, c = none, d = none;
@@ -265,58 +265,58 @@ internal static unsafe class PageSoftmax<S, F, I>
         {
             F index = S.Add(S.Index(), S.All(t));
             float* p = logits + t;
-            a = S.Max(a, Hide(p, index, rows, 0));
-            b = S.Max(b, Hide(p + stride, index, rows, 1));
-            c = S.Max(c, Hide(p + (2 * stride), index, rows, 2));
-            d = S.Max(d, Hide(p + (3 * stride), index, rows, 3));
+            a = S.Max(a, Hide(p, index, state, 0));
+            b = S.Max(b, Hide(p + stride, index, state, 1));
+            c = S.Max(c, Hide(p + (2 * stride), index, state, 2));
+            d = S.Max(d, Hide(p + (3 * stride), index, state, 3));
         }
 
-        S.LargestOf(a, b, c, d).Store(rows->PageMaximum);
+        S.LargestOf(a, b, c, d).Store(state->PageMaximum);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static F Hide(float* logits, F index, SoftmaxRows* rows, int row)
+    private static F Hide(float* logits, F index, SoftmaxState* state, int query)
     {
         F none = S.All(float.NegativeInfinity);
-        F s = S.IfLess(index, S.All(rows->Count[row]), S.Load(logits), none);
-        s = S.IfLess(index, S.All(rows->First[row]), none, s);
+        F s = S.IfLess(index, S.All(state->Count[query]), S.Load(logits), none);
+        s = S.IfLess(index, S.All(state->First[query]), none, s);
         S.Store(logits, s);
         return s;
     }
 
-    // What the page's largest raw logits are in natural units, brought back to binary32's largest number where they are beyond it.
+    // The page's largest raw logits in natural units; beyond binary32, its largest number.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void StoreLogits(Vector128<float> page, Vector128<float> factor, SoftmaxRows* rows)
+    private static void StoreLogits(Vector128<float> page, Vector128<float> factor, SoftmaxState* state)
     {
         Vector128<float> most = Vector128.Create(float.MaxValue), none = Vector128.Create(float.NegativeInfinity);
-        Vector128<float> logits = page * factor * rows->Lift * SoftmaxRows.NaturalUnit;
+        Vector128<float> logits = page * factor * state->Lift * SoftmaxState.NaturalUnit;
         logits = Vector128.MaxNative(Vector128.MinNative(logits, most), -most);
-        Vector128.ConditionalSelect(Vector128.Equals(page, none), none, logits).Store(rows->PageLogit);
+        Vector128.ConditionalSelect(Vector128.Equals(page, none), none, logits).Store(state->PageLogit);
     }
 
-    // Logits less their row's largest, times what the factors leave out: rare, since it takes queries of 2^117 and keys of 32 bits.
-    private static void Raise(float* logits, int stride, int padded, SoftmaxRows* rows)
+    // Logits less their query's largest, times what the factors leave out: rare, since it takes queries of 2^117 and keys of 32 bits.
+    private static void Raise(float* logits, int stride, int padded, SoftmaxState* state)
     {
         for (int r = 0; r < 4; r++)
         {
-            float largest = MathF.Max(rows->PageMaximum[r], float.MinValue);
+            float largest = MathF.Max(state->PageMaximum[r], float.MinValue);
             for (float* p = logits + (r * stride), end = p + padded; p < end; p++)
             {
-                *p = (*p - largest) * rows->Lift;
+                *p = (*p - largest) * state->Lift;
             }
         }
     }
 
-    /// <summary>Turns logits into weights, and finds the sums of each row's powers.</summary>
+    /// <summary>Turns logits into weights, and finds the sums of each query's powers.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Weigh(float* logits, int stride, int padded, float* valueScales, float* largest, SoftmaxRows* rows)
+    private static void Weigh(float* logits, int stride, int padded, float* valueScales, float* largest, SoftmaxState* state)
     {
-        // A row that sees nothing of this page has no maximum to subtract: -inf less any number stays -inf and weighs 0.
+        // A query that sees nothing of this page has no maximum to subtract: -inf less any number stays -inf and weighs 0.
         F least = S.All(float.MinValue);
         F pa = S.Max(S.All(largest[0]), least), pb = S.Max(S.All(largest[1]), least);
         F pc = S.Max(S.All(largest[2]), least), pd = S.Max(S.All(largest[3]), least);
-        F la = S.All(rows->Factor[0]), lb = S.All(rows->Factor[1]), lc = S.All(rows->Factor[2]), ld = S.All(rows->Factor[3]);
-        float* factors = rows->Powers + 8;
+        F la = S.All(state->Factor[0]), lb = S.All(state->Factor[1]), lc = S.All(state->Factor[2]), ld = S.All(state->Factor[3]);
+        float* factors = state->Powers + 8;
         F fa = S.All(factors[0]), fb = S.All(factors[1]), fc = S.All(factors[2]), fd = S.All(factors[3]);
         F a = S.All(0), b = a, c = a, d = a;
         F scale = S.All(1f);
@@ -330,7 +330,7 @@ internal static unsafe class PageSoftmax<S, F, I>
             d = S.Add(d, Weigh(p + (3 * stride), pd, ld, S.Multiply(fd, scale)));
         }
 
-        S.SumsOf(a, b, c, d).Store(rows->PageSum);
+        S.SumsOf(a, b, c, d).Store(state->PageSum);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

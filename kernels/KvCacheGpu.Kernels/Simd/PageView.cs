@@ -5,7 +5,7 @@ namespace KvCacheGpu.Kernels;
 
 /// <summary>
 /// One page as attention reads it: its scales as floats, its mean, and, where it is read so, its elements expanded. Made once a page; then
-/// four query rows at a time.
+/// four queries at a time.
 /// </summary>
 internal readonly unsafe struct PageView<S, F, I>
     where S : struct, ISimd<F, I>
@@ -30,9 +30,9 @@ internal readonly unsafe struct PageView<S, F, I>
     /// <param name="ahead">The page that is read next.</param>
     /// <param name="g">The shape.</param>
     /// <param name="scratch">The worker's.</param>
-    /// <param name="tokens">Tokens of the page that any row sees.</param>
-    /// <param name="isChunk">Whether many rows attend to the page.</param>
-    /// <param name="keysOnly">Whether values are not read.</param>
+    /// <param name="tokens">Tokens of the page that any query sees.</param>
+    /// <param name="isChunk">True if many queries attend to the page.</param>
+    /// <param name="keysOnly">True if values are not read.</param>
     public PageView(PageLayout layout, int* page, int* ahead, KvGeometry g, AttendScratch scratch, int tokens, bool isChunk, bool keysOnly)
     {
         (_layout, _g, _scratch) = (layout, g, scratch);
@@ -83,14 +83,14 @@ internal readonly unsafe struct PageView<S, F, I>
     /// <summary>The form of the queries that the page's class reads with.</summary>
     public int Variant { get; init; }
 
-    /// <summary>Whether F16 may hold what is no finite number.</summary>
+    /// <summary>True if F16 may hold NaN and infinities.</summary>
     public bool KeepsNonFinite { get; init; }
 
     /// <summary>1 where values lie in the rotated basis, else 0.</summary>
     public int Rotated { get; }
 
-    /// <summary>Raw logits of four rows, and their products with the page's mean.</summary>
-    public void Logits(float* q, int tokens, SoftmaxRows* state)
+    /// <summary>Raw logits of four queries, and their products with the page's mean.</summary>
+    public void Logits(float* q, int tokens, SoftmaxState* state)
     {
         int stride = _scratch.LogitStride;
         if (_keyOffsets != null)
@@ -101,7 +101,7 @@ internal readonly unsafe struct PageView<S, F, I>
 
         if (_expandsKeys)
         {
-            // What is read next lies in the scratch itself.
+            // Nothing is left to prefetch: the expanded keys lie in the scratch.
             SimdFormats.Logits<S, F, I>(
                 PageFormat.F32, (int*)_scratch.Keys, (byte*)_scratch.Keys, stride, _g.KeyWidth, q, tokens, _scratch.Logits, stride);
             return;
@@ -118,39 +118,39 @@ internal readonly unsafe struct PageView<S, F, I>
     }
 
     /// <summary>Turns the raw logits into weights.</summary>
-    public void Weigh(int tokens, SoftmaxRows* state)
+    public void Weigh(int tokens, SoftmaxState* state)
     {
         int padded = (tokens + S.Lanes - 1) / S.Lanes * S.Lanes;
         float factor = SimdFormats.Factor(_layout.ValueFormat) * _scratch.Shrink;
         PageSoftmax<S, F, I>.Update(_scratch.Logits, _scratch.LogitStride, padded, _keyScales, _keyOffsets, _valueScales, factor, state);
     }
 
-    /// <summary>Adds the weighted values to four rows of output.</summary>
-    public void Accumulate(float* output, int tokens, SoftmaxRows* state)
+    /// <summary>Adds the weighted values to the outputs of four queries.</summary>
+    public void Accumulate(float* output, int tokens, SoftmaxState* state)
     {
         int stride = _scratch.LogitStride, outputStride = _scratch.OutputStride, width = _g.ValueWidth;
         if (_expandsValues)
         {
-            var rows = (byte*)_scratch.Values;
+            var expanded = (byte*)_scratch.Values;
             SimdFormats.Accumulate<S, F, I>(
-                PageFormat.F32, rows, outputStride * sizeof(float), rows, _scratch.Logits, stride, tokens, output, outputStride, 0, width, state->Keep, state->Nothing);
+                PageFormat.F32, expanded, outputStride * sizeof(float), expanded, _scratch.Logits, stride, tokens, output, outputStride, 0, width, state->Keep, state->Nothing);
             return;
         }
 
         var values = (byte*)(_page + _layout.ValueOffset);
         var ahead = (byte*)(_ahead + _layout.ValueOffset);
-        int rowBytes = _layout.ValueWords * sizeof(int);
+        int vectorBytes = _layout.ValueWords * sizeof(int);
         if (KeepsNonFinite && _layout.ValueFormat == PageFormat.F16)
         {
             PageOutput<S, F, I>.Accumulate<Whole<SimdF16Kept>>(
-                values, rowBytes, ahead, _scratch.Logits, stride, tokens, output, outputStride, 0, width, state->Keep, state->Nothing);
+                values, vectorBytes, ahead, _scratch.Logits, stride, tokens, output, outputStride, 0, width, state->Keep, state->Nothing);
             return;
         }
 
         if (_layout.ValueFormat != PageFormat.V4)
         {
             SimdFormats.Accumulate<S, F, I>(
-                _layout.ValueFormat, values, rowBytes, ahead, _scratch.Logits, stride, tokens, output, outputStride, 0, width, state->Keep, state->Nothing);
+                _layout.ValueFormat, values, vectorBytes, ahead, _scratch.Logits, stride, tokens, output, outputStride, 0, width, state->Keep, state->Nothing);
             return;
         }
 
@@ -160,11 +160,11 @@ internal readonly unsafe struct PageView<S, F, I>
         {
             PageSoftmax<S, F, I>.WeighGroup(_scratch.Logits, stride, tokens, scales, scales + stride, _scratch.Weights, state);
             SimdFormats.Accumulate<S, F, I>(
-                PageFormat.V4, values, rowBytes, ahead, _scratch.Weights, stride, tokens, output, outputStride, from, from + group, state->Keep, state->Bias);
+                PageFormat.V4, values, vectorBytes, ahead, _scratch.Weights, stride, tokens, output, outputStride, from, from + group, state->Keep, state->Bias);
         }
     }
 
-    // q . mu of four rows; four sums hide the additions' latency.
+    // q . mu of four queries; four sums hide the additions' latency.
     private Vector128<float> TimesMean(float* q)
     {
         float* mean = _scratch.Mean;

@@ -6,9 +6,8 @@ using I = System.Runtime.Intrinsics.Vector512<int>;
 
 namespace KvCacheGpu.Kernels;
 
-internal unsafe partial struct Simd512 : ISimd<F, I>
+internal unsafe struct Simd512 : ISimd<F, I>
 {
-    // 1.5 * 2^23: adding it leaves the rounded integer in the low bits of the sum.
     public static int Lanes => 512 / 32;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -143,4 +142,106 @@ internal unsafe partial struct Simd512 : ISimd<F, I>
         F power = ((Vector512.ConvertToInt32(Vector512.Max(n, Vector512.Create(-127f))) + Vector512.Create(127)) << 23).AsSingle();
         return a * power;
     }
+
+    public static bool PicksFrom32 => Avx512F.IsSupported;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Pick32(F low, F high, I index) => Avx512F.PermuteVar16x32x2(low, index, high);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Butterfly(F x, int half) => half switch
+    {
+        1 => MultiplyAdd(x, Signs(1f, -1, 1, -1), Vector512.Shuffle(x, Vector512.Create(1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14))),
+        2 => MultiplyAdd(x, Signs(1f, 1, -1, -1), Vector512.Shuffle(x, Vector512.Create(2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13))),
+        4 => MultiplyAdd(
+            x,
+            Vector512.Create(1f, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1),
+            Vector512.Shuffle(x, Vector512.Create(4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11))),
+        8 => MultiplyAdd(
+            x,
+            Vector512.Create(1f, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1),
+            Vector512.Shuffle(x, Vector512.Create(8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7))),
+        _ => x,
+    };
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Sqrt(F a) => Vector512.Sqrt(a);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I CountAbove(I count, F boundary, F x) => count - Vector512.LessThan(boundary, x).AsInt32();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreBytes(byte* p, I value)
+    {
+        if (Avx512F.IsSupported)
+        {
+            Avx512F.ConvertToVector128Byte(value.AsUInt32()).Store(p);
+            return;
+        }
+
+        Simd256.StoreBytes(p, value.GetLower());
+        Simd256.StoreBytes(p + 8, value.GetUpper());
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreShorts(ushort* p, I value)
+    {
+        if (Avx512F.IsSupported)
+        {
+            Avx512F.ConvertToVector256UInt16(value.AsUInt32()).Store(p);
+            return;
+        }
+
+        Simd256.StoreShorts(p, value.GetLower());
+        Simd256.StoreShorts(p + 8, value.GetUpper());
+    }
+
+    public static void Transpose(int* from, nint fromStride, int* to, nint toStride)
+    {
+        if (!Avx512F.IsSupported)
+        {
+            for (int i = 0; i < Lanes * Lanes; i++)
+            {
+                to[(i % Lanes * toStride) + (i / Lanes)] = from[(i / Lanes * fromStride) + (i % Lanes)];
+            }
+
+            return;
+        }
+
+        (I a0, I a1, I a2, I a3) = Four(from, fromStride);
+        (I b0, I b1, I b2, I b3) = Four(from + (4 * fromStride), fromStride);
+        (I c0, I c1, I c2, I c3) = Four(from + (8 * fromStride), fromStride);
+        (I d0, I d1, I d2, I d3) = Four(from + (12 * fromStride), fromStride);
+        StoreColumns(a0, b0, c0, d0, to, 4 * toStride);
+        StoreColumns(a1, b1, c1, d1, to + toStride, 4 * toStride);
+        StoreColumns(a2, b2, c2, d2, to + (2 * toStride), 4 * toStride);
+        StoreColumns(a3, b3, c3, d3, to + (3 * toStride), 4 * toStride);
+    }
+
+    // Four registers, transposed inside each 128 bits.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static (I A, I B, I C, I D) Four(int* from, nint stride)
+    {
+        I r0 = Vector512.Load(from), r1 = Vector512.Load(from + stride);
+        I r2 = Vector512.Load(from + (2 * stride)), r3 = Vector512.Load(from + (3 * stride));
+        Vector512<long> low01 = Avx512F.UnpackLow(r0, r1).AsInt64(), high01 = Avx512F.UnpackHigh(r0, r1).AsInt64();
+        Vector512<long> low23 = Avx512F.UnpackLow(r2, r3).AsInt64(), high23 = Avx512F.UnpackHigh(r2, r3).AsInt64();
+        return (Avx512F.UnpackLow(low01, low23).AsInt32(), Avx512F.UnpackHigh(low01, low23).AsInt32(),
+            Avx512F.UnpackLow(high01, high23).AsInt32(), Avx512F.UnpackHigh(high01, high23).AsInt32());
+    }
+
+    // 128-bit lane n of each of the four is one quarter of column n.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void StoreColumns(I a, I b, I c, I d, int* to, nint stride)
+    {
+        I even01 = Avx512F.Shuffle4x128(a, b, 0x88), odd01 = Avx512F.Shuffle4x128(a, b, 0xDD);
+        I even23 = Avx512F.Shuffle4x128(c, d, 0x88), odd23 = Avx512F.Shuffle4x128(c, d, 0xDD);
+        Avx512F.Shuffle4x128(even01, even23, 0x88).Store(to);
+        Avx512F.Shuffle4x128(odd01, odd23, 0x88).Store(to + stride);
+        Avx512F.Shuffle4x128(even01, even23, 0xDD).Store(to + (2 * stride));
+        Avx512F.Shuffle4x128(odd01, odd23, 0xDD).Store(to + (3 * stride));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static F Signs(float a, float b, float c, float d) => Vector512.Create(a, b, c, d, a, b, c, d, a, b, c, d, a, b, c, d);
 }

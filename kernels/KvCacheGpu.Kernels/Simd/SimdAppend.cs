@@ -1,7 +1,7 @@
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
-/// Writes a batch's keys and values into open pages: an item is (sequence, KV head). Keys are packed in rows and transposed into their page,
+/// Writes a batch's keys and values into open pages: an item is (sequence, KV head). Keys are packed vector by vector and transposed into their page,
 /// as many tokens at a time as there are lanes.
 /// </summary>
 internal sealed unsafe class SimdAppend<S, F, I> : SimdAppendWork
@@ -23,7 +23,7 @@ internal sealed unsafe class SimdAppend<S, F, I> : SimdAppendWork
         RaggedSequence sequence = _batch.Sequences[index];
         int row = _tier.Map.Row(sequence.Sequence, Layer, head);
         int lastPage = (sequence.Length - 1) / g.PageTokens;
-        int keyStride = WordRows<S, F, I>.StrideOf(layout.KeyWords);
+        int keyStride = TokenWords<S, F, I>.StrideOf(layout.KeyWords);
         int padded = (Math.Max(g.KeyWidth, g.ValueWidth) + S.Lanes - 1) / S.Lanes * S.Lanes;
         float* vector = stackalloc float[padded];
         int* words = stackalloc int[Math.Max(padded, keyStride * Math.Min(S.Lanes, sequence.Tokens))];
@@ -46,7 +46,7 @@ internal sealed unsafe class SimdAppend<S, F, I> : SimdAppendWork
                 Pack(Keys, sequence.FirstToken + i + t, head, g.KeyWidth, layout.KeyFormat, vector, words + (t * keyStride), isValue: false);
             }
 
-            WordRows<S, F, I>.WriteKeys(words, layout.KeyWords, page, g.PageTokens, token, some);
+            TokenWords<S, F, I>.WriteKeys(words, layout.KeyWords, page, g.PageTokens, token, some);
             int* values = page + layout.ValueOffset + (token * layout.ValueWords);
             bool isDirect = g.ValueWidth % S.Lanes == 0;
             for (int t = 0; t < some; t++, values += layout.ValueWords)
@@ -67,7 +67,7 @@ internal sealed unsafe class SimdAppend<S, F, I> : SimdAppendWork
         float* elements = width % S.Lanes == 0 ? tensor.Floats(token, head) : null;
         if (elements == null)
         {
-            // What the last lanes read must be no refused number.
+            // Zeros behind the vector: the last register reads them, and they must not be refused.
             int whole = (width + S.Lanes - 1) / S.Lanes * S.Lanes;
             new Span<float>(vector + width, whole - width).Clear();
             tensor.Read(token, head, width, vector);

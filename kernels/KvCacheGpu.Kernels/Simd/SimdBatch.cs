@@ -1,8 +1,6 @@
-using ILGPU;
-
 namespace KvCacheGpu.Kernels;
 
-/// <summary>One attention item: a tile of a sequence's query rows on one KV head, over one segment of its pages.</summary>
+/// <summary>One attention item: a tile of a sequence's queries on one KV head, over one segment of its pages.</summary>
 internal readonly record struct ItemOf(RaggedSequence Sequence, int SequenceIndex, int Head, int Tile, int Segment);
 
 /// <summary>The launches of one step on the SIMD tier.</summary>
@@ -15,7 +13,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
     // Below this many elements a loop is done before a second thread wakes.
     private const int ElementsWorthSharing = 8192;
 
-    // What a power and its update cost, in elements copied.
+    // The cost of a power and its update, in elements copied.
     private const int ElementsPerPower = 8;
 
     private readonly SimdTier _tier;
@@ -24,13 +22,14 @@ internal sealed unsafe class SimdBatch : KernelBatch
     private readonly AttendScratch[] _scratch;
     private readonly float* _splits;
     private readonly int* _arrivals;
-    private readonly int _tileRows;
+    private readonly int _tileQueries;
     private readonly int _mostSegments;
     private readonly int _maxTokens;
     private readonly RaggedSequence[] _sequences;
     private readonly int[] _firstItem;
     private readonly SimdAppendWork _append;
     private readonly SimdAttendWork _attend;
+    private readonly SimdObserveWork _observe;
     private readonly SimdScoreWork _score;
     private readonly float* _logSumExps;
     private readonly int _keptTokens;
@@ -46,13 +45,13 @@ internal sealed unsafe class SimdBatch : KernelBatch
         ArgumentOutOfRangeException.ThrowIfLessThan(maxSequences, 1);
         ArgumentOutOfRangeException.ThrowIfLessThan(maxTokens, maxSequences);
         (_tier, _g, _maxTokens) = (tier, tier.Shape.Geometry, maxTokens);
-        _tileRows = TileRowsFor(_g, maxTokens);
-        _mostSegments = Segments(tier.Shape.TableCapacity, _g.PageTokens);
+        _tileQueries = TileQueriesFor(_g, maxTokens);
+        _mostSegments = SegmentsOf(tier.Shape.TableCapacity, _g.PageTokens);
         _sequences = new RaggedSequence[maxSequences];
         _firstItem = new int[maxSequences + 1];
         Variants = new QueryVariants(tier.Shape);
         long worker = FloatsPerWorker(tier.Shape, maxTokens);
-        long splits = (long)maxSequences * _g.QueryHeads * _mostSegments * SplitRows.FloatsPerRow(_g.ValueWidth);
+        long splits = (long)maxSequences * _g.QueryHeads * _mostSegments * SplitResults.FloatsPerQuery(_g.ValueWidth);
         int workers = tier.Pool.Workers;
         _keptTokens = Math.Min(MaxObserved, maxTokens);
         long sums = (long)maxSequences * _keptTokens * _g.QueryHeads;
@@ -62,7 +61,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
         _scratch = new AttendScratch[workers];
         for (int i = 0; i < workers; i++, memory += worker)
         {
-            _scratch[i] = new AttendScratch(tier.Shape, Variants.Count, _tileRows, memory);
+            _scratch[i] = new AttendScratch(tier.Shape, Variants.Count, _tileQueries, memory);
         }
 
         _splits = memory;
@@ -72,21 +71,24 @@ internal sealed unsafe class SimdBatch : KernelBatch
         _score = SimdKernels.CreateScore(tier, this);
         _append = SimdKernels.CreateAppend(tier, this);
         _attend = SimdKernels.CreateAttend(tier, this);
+        _observe = SimdKernels.CreateObserve(tier, this);
     }
 
     public override long ScratchBytes => _memory.Bytes;
 
     public QueryVariants Variants { get; }
 
+    public AttendCall Call { get; } = new();
+
     public ReadOnlySpan<RaggedSequence> Sequences => _sequences.AsSpan(0, _count);
 
     /// <summary>Parts that a row of so many pages is split into: a function of the row alone, so that results do not depend on the batch or the threads.</summary>
-    public static int Segments(int entries, int pageTokens) =>
+    public static int SegmentsOf(int entries, int pageTokens) =>
         (int)Math.Clamp((long)entries * pageTokens / TokensPerSegment, 1, MaxSegments);
 
     /// <summary>Scratch of one worker, in floats.</summary>
     public static long FloatsPerWorker(KernelShape shape, int maxTokens) =>
-        AttendScratch.FloatsFor(shape, new QueryVariants(shape).Count, TileRowsFor(shape.Geometry, maxTokens));
+        AttendScratch.FloatsFor(shape, new QueryVariants(shape).Count, TileQueriesFor(shape.Geometry, maxTokens));
 
     public override void Begin(ReadOnlySpan<RaggedSequence> sequences)
     {
@@ -124,31 +126,24 @@ internal sealed unsafe class SimdBatch : KernelBatch
         }
     }
 
-    public override void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp, int window = 0)
+    public override void Attend(int layer, KvTensor queries, KvOutput output, int window = 0)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(window);
-        ThrowIfOnDevice(queries.IsOnDevice);
+        ThrowIfOnDevice(queries.IsOnDevice || output.IsOnDevice);
         queries.ThrowIfNotShaped(_tokens, _g.QueryHeads, _g.KeyWidth, nameof(queries));
-        long rows = (long)_tokens * _g.QueryHeads;
-        ThrowIfNotLength(output.Length, rows * _g.ValueWidth, nameof(output));
-        if (!logSumExp.IsEmpty)
-        {
-            ThrowIfNotLength(logSumExp.Length, rows, nameof(logSumExp));
-        }
-
+        output = output.First(_tokens * _g.QueryHeads, _g.ValueWidth);
         new Span<int>(_arrivals, _count * _g.KvHeads).Clear();
         fixed (byte* q = queries.Host)
-        fixed (float* o = output, l = logSumExp)
+        fixed (float* o = output.Host, l = output.HostLogSumExp)
         {
-            _attend.Set(layer, HostTensor.Pin(q, queries, _g.QueryHeads, _g.KeyWidth), o, l, window);
+            (Call.Layer, Call.Queries) = (layer, HostTensor.Pin(q, queries, _g.QueryHeads, _g.KeyWidth));
+            Call.Window = window == 0 ? int.MaxValue : window;
+            _attend.Set(o, l);
             Run(_attend, _firstItem[_count], long.MaxValue);
         }
 
-        (_attended, _windows[layer]) = (layer, _attend.Window);
+        (_attended, _windows[layer]) = (layer, Call.Window);
     }
-
-    public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp, int window = 0) =>
-        ThrowIfOnDevice(onDevice: true);
 
     public override void Observe(int layer, KvTensor queries, int last)
     {
@@ -157,8 +152,9 @@ internal sealed unsafe class SimdBatch : KernelBatch
         queries.ThrowIfNotShaped(_tokens, _g.QueryHeads, _g.KeyWidth, nameof(queries));
         fixed (byte* q = queries.Host)
         {
-            _attend.SetObserved(HostTensor.Pin(q, queries, _g.QueryHeads, _g.KeyWidth), last);
-            Run(_attend, _count * _g.KvHeads * _mostSegments, long.MaxValue);
+            Call.Queries = HostTensor.Pin(q, queries, _g.QueryHeads, _g.KeyWidth);
+            _observe.Last = last;
+            Run(_observe, _count * _g.KvHeads * _mostSegments, long.MaxValue);
         }
     }
 
@@ -195,7 +191,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
 
     public AttendScratch Scratch(int worker) => _scratch[worker];
 
-    public int TilesOf(in RaggedSequence sequence) => (int)((((long)sequence.Tokens * _g.GroupSize) + _tileRows - 1) / _tileRows);
+    public int TilesOf(in RaggedSequence sequence) => (int)((((long)sequence.Tokens * _g.GroupSize) + _tileQueries - 1) / _tileQueries);
 
     /// <summary>The place of an item that observes: (sequence, KV head, segment).</summary>
     public ItemOf FindObserved(int item)
@@ -217,11 +213,11 @@ internal sealed unsafe class SimdBatch : KernelBatch
         return new ItemOf(sequence, index, head, TilesOf(sequence) - 1 - tile, segment);
     }
 
-    public SplitRows SplitOf(int sequence, int head)
+    public SplitResults SplitOf(int sequence, int head)
     {
         int index = (sequence * _g.KvHeads) + head;
-        long floats = (long)_g.GroupSize * _mostSegments * SplitRows.FloatsPerRow(_g.ValueWidth);
-        return new SplitRows(_splits + (index * floats), _arrivals + index, _g.GroupSize, _g.ValueWidth);
+        long floats = (long)_g.GroupSize * _mostSegments * SplitResults.FloatsPerQuery(_g.ValueWidth);
+        return new SplitResults(_splits + (index * floats), _arrivals + index, _g.GroupSize, _g.ValueWidth);
     }
 
     /// <summary>Keeps the first refusal in the order of layer, token, head, keys before values.</summary>
@@ -252,22 +248,14 @@ internal sealed unsafe class SimdBatch : KernelBatch
         }
     }
 
-    private static int TileRowsFor(KvGeometry geometry, int maxTokens) =>
-        (int)Math.Min(AttendScratch.MaxTileRows, (((long)maxTokens * geometry.GroupSize) + 3) & ~3L);
+    private static int TileQueriesFor(KvGeometry geometry, int maxTokens) =>
+        (int)Math.Min(AttendScratch.MaxTileQueries, (((long)maxTokens * geometry.GroupSize) + 3) & ~3L);
 
     private static void ThrowIfOnDevice(bool onDevice)
     {
         if (onDevice)
         {
             throw new NotSupportedException("this cache lies in host memory: expected host tensors, got a device view");
-        }
-    }
-
-    private static void ThrowIfNotLength(int length, long expected, string name)
-    {
-        if (length != expected)
-        {
-            throw new ArgumentException($"{name}: expected {expected} elements, got {length}", name);
         }
     }
 }

@@ -2,16 +2,11 @@ using System.Runtime.CompilerServices;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary>How SIMD kernels read one page format. Values come out divided by <see cref="Factor"/>, which the caller folds into its weights.</summary>
+/// <summary>How SIMD kernels read one page format. Elements come out divided by <see cref="SimdFormats.Factor"/>, which the caller folds into its weights.</summary>
 internal unsafe interface ISimdCodec
 {
-    static abstract PageFormat Format { get; }
-
     /// <summary>Elements in a word: a constant, so that loops unroll by it.</summary>
     static abstract int PerWord { get; }
-
-    /// <summary>What the decoded elements must be multiplied by.</summary>
-    static abstract float Factor { get; }
 
     /// <summary>Element j of the words of as many tokens as there are lanes; j is a constant at every call.</summary>
     static abstract F Element<S, F, I>(I words, int j)
@@ -28,11 +23,7 @@ internal unsafe interface ISimdCodec
 
 internal unsafe struct SimdF32 : ISimdCodec
 {
-    public static PageFormat Format => PageFormat.F32;
-
     public static int PerWord => 1;
-
-    public static float Factor => 1f;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Element<S, F, I>(I words, int j)
@@ -55,11 +46,10 @@ internal unsafe struct SimdF16 : ISimdCodec
 {
     private const int KeepSignExponentFraction = unchecked((int)0x8FFFE000);
 
-    public static PageFormat Format => PageFormat.F16;
-
     public static int PerWord => 2;
 
-    public static float Factor => 5.192296858534828e33f; // 2^112
+    /// <summary>Factor that decoded elements still need: 2^112.</summary>
+    public const float Factor = 5.192296858534828e33f;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Element<S, F, I>(I words, int j)
@@ -91,11 +81,7 @@ internal unsafe struct SimdF16Kept : ISimdCodec
     private const int LargestExponent = 0x0F800000;
     private const int NonFinite = 0x7F800000;
 
-    public static PageFormat Format => PageFormat.F16;
-
     public static int PerWord => SimdF16.PerWord;
-
-    public static float Factor => SimdF16.Factor;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Element<S, F, I>(I words, int j)
@@ -123,11 +109,7 @@ internal unsafe struct SimdF16Kept : ISimdCodec
 
 internal unsafe struct SimdBF16 : ISimdCodec
 {
-    public static PageFormat Format => PageFormat.BF16;
-
     public static int PerWord => 2;
-
-    public static float Factor => 1f;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Element<S, F, I>(I words, int j)
@@ -145,11 +127,7 @@ internal unsafe struct SimdBF16 : ISimdCodec
 /// <summary>The codes alone; their scale is per token and joins logits and weights.</summary>
 internal unsafe struct SimdI8 : ISimdCodec
 {
-    public static PageFormat Format => PageFormat.I8;
-
     public static int PerWord => 4;
-
-    public static float Factor => 1f;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Element<S, F, I>(I words, int j)
@@ -169,11 +147,10 @@ internal unsafe struct SimdFP8 : ISimdCodec
 {
     private const int KeepSignExponentFraction = unchecked((int)0x87F00000);
 
-    public static PageFormat Format => PageFormat.FP8;
-
     public static int PerWord => 4;
 
-    public static float Factor => 1.329227995784916e36f; // 2^120
+    /// <summary>Factor that decoded elements still need: 2^120.</summary>
+    public const float Factor = 1.329227995784916e36f;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Element<S, F, I>(I words, int j)

@@ -12,9 +12,9 @@ internal static unsafe class SimdFormats
         _ => 1f,
     };
 
-    /// <summary>Whether keys are read by way of <see cref="PageExpand{S, F, I}"/>.</summary>
+    /// <summary>True if keys are expanded to floats first (<see cref="PageExpand{S, F, I}"/>).</summary>
     /// <param name="format">The keys' format.</param>
-    /// <param name="isChunk">Whether many rows attend to the page.</param>
+    /// <param name="isChunk">True if many queries attend to the page.</param>
     public static bool ExpandsKeys(PageFormat format, bool isChunk) =>
         format is PageFormat.Q8 or PageFormat.Q4 || (isChunk && format.IsCentered());
 
@@ -108,29 +108,29 @@ internal static unsafe class SimdFormats
         }
     }
 
-    public static void ExpandValues<S, F, I>(PageLayout layout, int* page, int width, int tokens, float* scales, int scaleStride, float* rows, int stride)
+    public static void ExpandValues<S, F, I>(PageLayout layout, int* page, int width, int tokens, float* scales, int scaleStride, float* vectors, int stride)
         where S : struct, ISimd<F, I>
         where F : struct
         where I : struct
     {
         var values = (byte*)(page + layout.ValueOffset);
-        int rowBytes = layout.ValueWords * sizeof(int);
+        int vectorBytes = layout.ValueWords * sizeof(int);
         switch (layout.ValueFormat)
         {
             case PageFormat.Q8:
-                PageExpand<S, F, I>.ValuesQ8(values, rowBytes, width, tokens, scales, scaleStride, rows, stride);
+                PageExpand<S, F, I>.ValuesQ8(values, vectorBytes, width, tokens, scales, scaleStride, vectors, stride);
                 break;
             case PageFormat.Q4:
-                PageExpand<S, F, I>.ValuesQ4(values, rowBytes, width, tokens, scales, scaleStride, rows, stride);
+                PageExpand<S, F, I>.ValuesQ4(values, vectorBytes, width, tokens, scales, scaleStride, vectors, stride);
                 break;
             case PageFormat.V4:
-                PageExpand<S, F, I>.ValuesV4(values, rowBytes, width, tokens, PageFormat.V4.ScaleGroup(width), scales, scaleStride, rows, stride);
+                PageExpand<S, F, I>.ValuesV4(values, vectorBytes, width, tokens, PageFormat.V4.ScaleGroup(width), scales, scaleStride, vectors, stride);
                 break;
             case PageFormat.V3:
-                PageExpand<S, F, I>.Values<ValuesV3>(values, rowBytes, width, tokens, rows, stride);
+                PageExpand<S, F, I>.Values<ValuesV3>(values, vectorBytes, width, tokens, vectors, stride);
                 break;
             default:
-                PageExpand<S, F, I>.Values<ValuesV2>(values, rowBytes, width, tokens, rows, stride);
+                PageExpand<S, F, I>.Values<ValuesV2>(values, vectorBytes, width, tokens, vectors, stride);
                 break;
         }
     }
@@ -138,7 +138,7 @@ internal static unsafe class SimdFormats
     public static void Accumulate<S, F, I>(
         PageFormat format,
         byte* values,
-        int rowBytes,
+        int vectorBytes,
         byte* ahead,
         float* weights,
         int stride,
@@ -156,28 +156,28 @@ internal static unsafe class SimdFormats
         switch (format)
         {
             case PageFormat.F32:
-                PageOutput<S, F, I>.Accumulate<Whole<SimdF32>>(values, rowBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
+                PageOutput<S, F, I>.Accumulate<Whole<SimdF32>>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
                 break;
             case PageFormat.F16:
-                PageOutput<S, F, I>.Accumulate<Whole<SimdF16>>(values, rowBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
+                PageOutput<S, F, I>.Accumulate<Whole<SimdF16>>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
                 break;
             case PageFormat.BF16:
-                PageOutput<S, F, I>.Accumulate<Whole<SimdBF16>>(values, rowBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
+                PageOutput<S, F, I>.Accumulate<Whole<SimdBF16>>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
                 break;
             case PageFormat.I8:
-                PageOutput<S, F, I>.Accumulate<Whole<SimdI8>>(values, rowBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
+                PageOutput<S, F, I>.Accumulate<Whole<SimdI8>>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
                 break;
             case PageFormat.FP8:
-                PageOutput<S, F, I>.Accumulate<Whole<SimdFP8>>(values, rowBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
+                PageOutput<S, F, I>.Accumulate<Whole<SimdFP8>>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
                 break;
             case PageFormat.V4:
-                PageOutput<S, F, I>.Accumulate<ValuesV4>(values, rowBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
+                PageOutput<S, F, I>.Accumulate<ValuesV4>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
                 break;
             case PageFormat.V3:
-                PageOutput<S, F, I>.Accumulate<ValuesV3>(values, rowBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
+                PageOutput<S, F, I>.Accumulate<ValuesV3>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
                 break;
             case PageFormat.V2:
-                PageOutput<S, F, I>.Accumulate<ValuesV2>(values, rowBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
+                PageOutput<S, F, I>.Accumulate<ValuesV2>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
                 break;
             default:
                 throw new ArgumentOutOfRangeException(nameof(format), format, "expected a format whose values are read in place");

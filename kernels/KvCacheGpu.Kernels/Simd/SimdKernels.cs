@@ -2,35 +2,39 @@ using System.Runtime.Intrinsics;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary>Attention work whatever the vectors.</summary>
+/// <summary>The layer that a batch attends to, and its queries: set by attention, used once more by a look back at it.</summary>
+internal sealed class AttendCall
+{
+    public int Layer { get; set; }
+
+    public HostTensor Queries { get; set; }
+
+    /// <summary>Positions that a query sees at most, its own the last.</summary>
+    public int Window { get; set; }
+}
+
+/// <summary>Attention work for vectors of any width.</summary>
 internal abstract unsafe class SimdAttendWork : ParallelWork
 {
-    public int Layer { get; private set; }
-
-    public HostTensor Queries { get; private set; }
-
     public float* Output { get; private set; }
 
     public float* LogSumExp { get; private set; }
 
-    /// <summary>Positions that a row sees at most, its own the last.</summary>
-    public int Window { get; private set; }
-
-    /// <summary>Tokens of each sequence to observe; 0 where the work is attention.</summary>
-    public int Observed { get; private set; }
-
-    public void Set(int layer, HostTensor queries, float* output, float* logSumExp, int window)
+    public void Set(float* output, float* logSumExp)
     {
-        (Layer, Queries, Window, Observed) = (layer, queries, window == 0 ? int.MaxValue : window, 0);
         Output = output;
         LogSumExp = logSumExp;
     }
-
-    /// <summary>Looks at the layer that was attended to last once more.</summary>
-    public void SetObserved(HostTensor queries, int last) => (Queries, Observed) = (queries, last);
 }
 
-/// <summary>Append work whatever the vectors.</summary>
+/// <summary>Observing work for vectors of any width.</summary>
+internal abstract class SimdObserveWork : ParallelWork
+{
+    /// <summary>Tokens of each sequence that count, from its last back.</summary>
+    public int Last { get; set; }
+}
+
+/// <summary>Append work for vectors of any width.</summary>
 internal abstract class SimdAppendWork : ParallelWork
 {
     public int Layer { get; set; }
@@ -40,7 +44,7 @@ internal abstract class SimdAppendWork : ParallelWork
     public HostTensor Values { get; set; }
 }
 
-/// <summary>Scoring work whatever the vectors.</summary>
+/// <summary>Scoring work for vectors of any width.</summary>
 internal abstract class SimdScoreWork : ParallelWork
 {
     public float Decay { get; set; }
@@ -48,7 +52,7 @@ internal abstract class SimdScoreWork : ParallelWork
     public int Step { get; set; }
 }
 
-/// <summary>Transcoding work whatever the vectors.</summary>
+/// <summary>Transcoding work for vectors of any width.</summary>
 internal abstract unsafe class SimdTranscodeWork : ParallelWork
 {
     protected PageMove* Moves { get; private set; }
@@ -64,7 +68,7 @@ internal abstract unsafe class SimdTranscodeWork : ParallelWork
     }
 
     /// <summary>Decodes tokens to vectors in the plain basis, <paramref name="stride"/> floats apart.</summary>
-    public abstract void Decode(PagePart part, RowPlan plan, int token, int tokens, float* vectors, long stride);
+    public abstract void Decode(PagePart part, VectorPlan plan, int token, int tokens, float* vectors, long stride);
 }
 
 /// <summary>Picks the kernels compiled for the tier's vectors.</summary>
@@ -75,6 +79,13 @@ internal static class SimdKernels
         SimdLevel.Vector512 => new SimdAttend<Simd512, Vector512<float>, Vector512<int>>(tier, batch),
         SimdLevel.Vector256 => new SimdAttend<Simd256, Vector256<float>, Vector256<int>>(tier, batch),
         _ => new SimdAttend<SimdScalar, float, int>(tier, batch),
+    };
+
+    public static SimdObserveWork CreateObserve(SimdTier tier, SimdBatch batch) => tier.Level switch
+    {
+        SimdLevel.Vector512 => new SimdObserve<Simd512, Vector512<float>, Vector512<int>>(tier, batch),
+        SimdLevel.Vector256 => new SimdObserve<Simd256, Vector256<float>, Vector256<int>>(tier, batch),
+        _ => new SimdObserve<SimdScalar, float, int>(tier, batch),
     };
 
     public static SimdAppendWork CreateAppend(SimdTier tier, SimdBatch batch) => tier.Level switch

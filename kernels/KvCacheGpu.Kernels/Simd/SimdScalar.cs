@@ -3,7 +3,7 @@ using System.Runtime.Intrinsics;
 
 namespace KvCacheGpu.Kernels;
 
-internal unsafe partial struct SimdScalar : ISimd<float, int>
+internal unsafe struct SimdScalar : ISimd<float, int>
 {
     public static int Lanes => 1;
 
@@ -89,4 +89,23 @@ internal unsafe partial struct SimdScalar : ISimd<float, int>
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Scale(float a, float n) => a * BitConverter.Int32BitsToSingle(((int)Max(n, -127f) + 127) << 23);
+
+    public static bool PicksFrom32 => false;
+
+    public static float Pick32(float low, float high, int index) => throw new NotSupportedException();
+
+    public static float Butterfly(float x, int half) => x;
+
+    public static float Sqrt(float a) => MathF.Sqrt(a);
+
+    public static int CountAbove(int count, float boundary, float x) => boundary < x ? count + 1 : count;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreBytes(byte* p, int value) => *p = (byte)value;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreShorts(ushort* p, int value) => *p = (ushort)value;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Transpose(int* from, nint fromStride, int* to, nint toStride) => *to = *from;
 }

@@ -13,7 +13,7 @@ public sealed unsafe class SimdTier : KernelTier
     private readonly long _transcodeFloats;
 
     /// <summary>Allocates the arena.</summary>
-    /// <param name="shape">What the tier is for.</param>
+    /// <param name="shape">Geometry, formats and table sizes.</param>
     /// <param name="arenaBytes">Bytes of tables and page slots.</param>
     /// <param name="level">Vectors to compute with. The default value is the widest that the processor accelerates.</param>
     /// <param name="threads">Threads to use; 0, the default, takes all cores.</param>
@@ -26,10 +26,10 @@ public sealed unsafe class SimdTier : KernelTier
         Pool = threads == 0 ? WorkerPool.Shared : WorkerPool.Of(threads);
         _arena = new NativeBlock(arenaBytes, AllocationKind.Arena, observer);
         (int keyWidth, int valueWidth) = (shape.Geometry.KeyWidth, shape.Geometry.ValueWidth);
-        int keyFloats = RowPlan.FloatsFor(keyWidth);
-        _constants = new NativeBlock((keyFloats + RowPlan.FloatsFor(valueWidth)) * sizeof(float), AllocationKind.Bookkeeping, observer);
-        KeyRows = new RowPlan(keyWidth, shape.RotationSeed, (float*)_constants.Pointer);
-        ValueRows = new RowPlan(valueWidth, shape.RotationSeed, (float*)_constants.Pointer + keyFloats);
+        int keyFloats = VectorPlan.FloatsFor(keyWidth);
+        _constants = new NativeBlock((keyFloats + VectorPlan.FloatsFor(valueWidth)) * sizeof(float), AllocationKind.Bookkeeping, observer);
+        KeyPlan = new VectorPlan(keyWidth, shape.RotationSeed, (float*)_constants.Pointer);
+        ValuePlan = new VectorPlan(valueWidth, shape.RotationSeed, (float*)_constants.Pointer + keyFloats);
         RotatesValues = shape.Classes.Any(c => c.ValueFormat.IsRotated());
         _moves = SimdKernels.CreateTranscode(this);
         _transcodeFloats = TranscodeFloats(shape);
@@ -54,18 +54,18 @@ public sealed unsafe class SimdTier : KernelTier
 
     internal WorkerPool Pool { get; }
 
-    internal RowPlan KeyRows { get; }
+    internal VectorPlan KeyPlan { get; }
 
-    internal RowPlan ValueRows { get; }
+    internal VectorPlan ValuePlan { get; }
 
-    internal float* KeySigns => KeyRows.Signs;
+    internal float* KeySigns => KeyPlan.Signs;
 
     internal bool RotatesValues { get; }
 
     /// <summary>
     /// Threads whose scratch takes no more than so many bytes: all cores where it does, else a power of two, so that a process has few pools; at least 1.
     /// </summary>
-    /// <param name="shape">What the tier is for.</param>
+    /// <param name="shape">Geometry, formats and table sizes.</param>
     /// <param name="maxTokens">Tokens of a batch at most.</param>
     /// <param name="scratchBytes">Bytes of all threads' scratch together.</param>
     public static int ThreadsWithin(KernelShape shape, int maxTokens, long scratchBytes)
@@ -106,12 +106,12 @@ public sealed unsafe class SimdTier : KernelTier
                     PageLayout layout = Shape.Classes[read.PageClass];
                     if (k != null)
                     {
-                        Decode(PagePart.Keys(layout, Page(read.Slot), g.KeyWidth), KeyRows, read, k, keys.Length);
+                        Decode(PagePart.Keys(layout, Page(read.Slot), g.KeyWidth), KeyPlan, read, k, keys.Length);
                     }
 
                     if (v != null)
                     {
-                        Decode(PagePart.Values(layout, Page(read.Slot), g.ValueWidth), ValueRows, read, v, values.Length);
+                        Decode(PagePart.Values(layout, Page(read.Slot), g.ValueWidth), ValuePlan, read, v, values.Length);
                     }
                 }
             }
@@ -158,7 +158,7 @@ public sealed unsafe class SimdTier : KernelTier
         return new Span<int>(Tables + word, count);
     }
 
-    private void Decode(in PagePart part, RowPlan plan, in PageRead read, float* target, int length)
+    private void Decode(in PagePart part, VectorPlan plan, in PageRead read, float* target, int length)
     {
         long last = read.TargetVector + ((long)(read.Tokens - 1) * read.TargetStride);
         if ((Math.Max(last, read.TargetVector) + 1) * plan.Width > length)

@@ -26,15 +26,15 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
         if (move.ScoreWord != 0)
         {
             var scores = (float*)_tier.Tables + move.ScoreWord;
-            scores[TableMap.ScoreKeySquare] = MeanSquare(PagePart.Keys(from, source, g.KeyWidth), _tier.KeyRows, move.Tokens, scratch);
-            scores[TableMap.ScoreValueSquare] = MeanSquare(PagePart.Values(from, source, g.ValueWidth), _tier.ValueRows, move.Tokens, scratch);
+            scores[TableMap.ScoreKeySquare] = MeanSquare(PagePart.Keys(from, source, g.KeyWidth), _tier.KeyPlan, move.Tokens, scratch);
+            scores[TableMap.ScoreValueSquare] = MeanSquare(PagePart.Values(from, source, g.ValueWidth), _tier.ValuePlan, move.Tokens, scratch);
         }
 
-        bool holds = Write(PagePart.Keys(from, source, g.KeyWidth), PagePart.Keys(to, target, g.KeyWidth), _tier.KeyRows, move.Tokens, isOpen, scratch);
+        bool holds = Write(PagePart.Keys(from, source, g.KeyWidth), PagePart.Keys(to, target, g.KeyWidth), _tier.KeyPlan, move.Tokens, isOpen, scratch);
         if (holds)
         {
             holds = Write(
-                PagePart.Values(from, source, g.ValueWidth), PagePart.Values(to, target, g.ValueWidth), _tier.ValueRows, move.Tokens, isOpen, scratch);
+                PagePart.Values(from, source, g.ValueWidth), PagePart.Values(to, target, g.ValueWidth), _tier.ValuePlan, move.Tokens, isOpen, scratch);
         }
 
         if (Kept != null)
@@ -44,33 +44,33 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
     }
 
     /// <inheritdoc/>
-    public override void Decode(PagePart part, RowPlan plan, int token, int tokens, float* vectors, long stride)
+    public override void Decode(PagePart part, VectorPlan plan, int token, int tokens, float* vectors, long stride)
     {
         var scratch = new EncodeScratch(_tier.Shape, _tier.TranscodeScratch(0));
         for (int t = 0; t < tokens; t += S.Lanes)
         {
             int some = Math.Min(S.Lanes, tokens - t);
-            ToBasis(part, plan, token + t, some, isRotated: false, scratch.Rows, scratch);
-            for (int row = 0; row < some; row++)
+            ToBasis(part, plan, token + t, some, isRotated: false, scratch.Vectors, scratch);
+            for (int i = 0; i < some; i++)
             {
-                new Span<float>(scratch.Rows + (row * plan.Stride), plan.Width).CopyTo(new Span<float>(vectors + ((t + row) * stride), plan.Width));
+                new Span<float>(scratch.Vectors + (i * plan.Stride), plan.Width).CopyTo(new Span<float>(vectors + ((t + i) * stride), plan.Width));
             }
         }
     }
 
     // Rotations keep norms: each basis will do.
-    private static float MeanSquare(in PagePart part, RowPlan plan, int tokens, in EncodeScratch scratch)
+    private static float MeanSquare(in PagePart part, VectorPlan plan, int tokens, in EncodeScratch scratch)
     {
         float sum = 0f;
         for (int t = 0; t < tokens; t += S.Lanes)
         {
             int some = Math.Min(S.Lanes, tokens - t);
-            int* words = WordRows<S, F, I>.Read(part, t, some, scratch.Words, out int wordStride);
-            RowDecode<S, F, I>.Rows(part, words, wordStride, t, some, scratch.Rows, plan.Stride, scratch.Codes);
+            int* words = TokenWords<S, F, I>.Read(part, t, some, scratch.Words, out int wordStride);
+            VectorDecode<S, F, I>.Vectors(part, words, wordStride, t, some, scratch.Vectors, plan.Stride, scratch.Codes);
             F squares = S.All(0f);
             for (int i = 0; i < some * plan.Stride; i += S.Lanes)
             {
-                F x = S.Load(scratch.Rows + i);
+                F x = S.Load(scratch.Vectors + i);
                 squares = S.MultiplyAdd(x, x, squares);
             }
 
@@ -82,11 +82,11 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
         return Math.Min(sum / tokens, float.MaxValue);
     }
 
-    private static bool Write(in PagePart from, in PagePart to, RowPlan plan, int tokens, bool isOpen, in EncodeScratch scratch)
+    private static bool Write(in PagePart from, in PagePart to, VectorPlan plan, int tokens, bool isOpen, in EncodeScratch scratch)
     {
-        // What append takes is within 65536 as BF16 rounds it; F16 brings that back to its largest number and holds nothing beyond.
+        // Append takes numbers up to 65536, as BF16 rounds them; F16 saturates those, and cannot hold anything larger.
         uint limit = to.Format == PageFormat.F16 ? 0x47800001u : 0x7F800000;
-        if (from.Format.IsFullPrecision() && WordRows<S, F, I>.Exceeds(from, tokens, limit))
+        if (from.Format.IsFullPrecision() && TokenWords<S, F, I>.Exceeds(from, tokens, limit))
         {
             return false;
         }
@@ -101,8 +101,8 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
         return to.Format.IsCentered() ? Center(from, to, plan, tokens, scratch) : Encode(from, to, plan, tokens, scratch);
     }
 
-    // Keys whose digest is wanted stay as rows until the mean is known; all others are done with group by group.
-    private static bool Encode(in PagePart from, in PagePart to, RowPlan plan, int tokens, in EncodeScratch scratch)
+    // Keys whose digest is wanted stay as floats until the mean is known; all others are encoded a few tokens at a time.
+    private static bool Encode(in PagePart from, in PagePart to, VectorPlan plan, int tokens, in EncodeScratch scratch)
     {
         int stride = plan.Stride;
         bool holds = true;
@@ -110,43 +110,43 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
         for (int t = 0; t < tokens && holds; t += S.Lanes)
         {
             int some = Math.Min(S.Lanes, tokens - t);
-            float* rows = scratch.Rows + (to.Mean == null ? 0 : (long)t * stride);
-            ToBasis(from, plan, t, some, to.Format.IsRotated(), rows, scratch);
-            Saturate(to.Format, from.Format.IsRotated(), rows, some * stride);
+            float* vectors = scratch.Vectors + (to.Mean == null ? 0 : (long)t * stride);
+            ToBasis(from, plan, t, some, to.Format.IsRotated(), vectors, scratch);
+            Saturate(to.Format, from.Format.IsRotated(), vectors, some * stride);
             if (to.Mean != null)
             {
-                PageDigest<S, F, I>.Add(rows, some, stride, scratch.Sums);
+                PageDigest<S, F, I>.Add(vectors, some, stride, scratch.Sums);
             }
 
-            holds = Group(to, rows, stride, t, some, scratch);
+            holds = Group(to, vectors, stride, t, some, scratch);
             WriteKeys(to, t, some, scratch);
         }
 
         return holds && (to.Mean == null || Finish(to, plan, tokens, scratch, center: false));
     }
 
-    private static bool Group(in PagePart to, float* rows, int stride, int token, int tokens, in EncodeScratch scratch)
+    private static bool Group(in PagePart to, float* vectors, int stride, int token, int tokens, in EncodeScratch scratch)
     {
         switch (to.Format)
         {
             case PageFormat.I8:
-                return RowEncode<S, F, I>.ToI8(scratch, rows, stride, to, token, tokens);
+                return VectorEncode<S, F, I>.ToI8(scratch, vectors, stride, to, token, tokens);
             case PageFormat.V4:
-                return RowEncode<S, F, I>.ToGroups(scratch, rows, stride, to, token, tokens);
+                return VectorEncode<S, F, I>.ToGroups(scratch, vectors, stride, to, token, tokens);
             case PageFormat.V3 or PageFormat.V2:
-                bool holds = RowEncode<S, F, I>.Rms(scratch, rows, stride, to, token, tokens);
-                RowEncode<S, F, I>.ToLevels(scratch, rows, stride, to, token, tokens, sumsLevels: false);
+                bool holds = VectorEncode<S, F, I>.Rms(scratch, vectors, stride, to, token, tokens);
+                VectorEncode<S, F, I>.ToLevels(scratch, vectors, stride, to, token, tokens, sumsLevels: false);
                 return holds;
             case PageFormat.F32 or PageFormat.F16 or PageFormat.BF16:
-                RowEncode<S, F, I>.ToFull(scratch, rows, stride, to, token, tokens);
+                VectorEncode<S, F, I>.ToFull(scratch, vectors, stride, to, token, tokens);
                 return true;
             default:
-                return RowEncode<S, F, I>.ToExchange(scratch, rows, stride, to, token, tokens);
+                return VectorEncode<S, F, I>.ToExchange(scratch, vectors, stride, to, token, tokens);
         }
     }
 
     // T formats: every key divided by its r gives the mean, without which no code is known.
-    private static bool Center(in PagePart from, in PagePart to, RowPlan plan, int tokens, in EncodeScratch scratch)
+    private static bool Center(in PagePart from, in PagePart to, VectorPlan plan, int tokens, in EncodeScratch scratch)
     {
         int stride = plan.Stride;
         bool holds = true;
@@ -154,83 +154,83 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
         for (int t = 0; t < tokens; t += S.Lanes)
         {
             int some = Math.Min(S.Lanes, tokens - t);
-            float* rows = scratch.Rows + ((long)t * stride);
-            ToBasis(from, plan, t, some, isRotated: true, rows, scratch);
-            holds &= RowEncode<S, F, I>.Rms(scratch, rows, stride, to, t, some);
-            RowEncode<S, F, I>.Scale(scratch, rows, stride, some);
-            PageDigest<S, F, I>.Add(rows, some, stride, scratch.Sums);
+            float* vectors = scratch.Vectors + ((long)t * stride);
+            ToBasis(from, plan, t, some, isRotated: true, vectors, scratch);
+            holds &= VectorEncode<S, F, I>.Rms(scratch, vectors, stride, to, t, some);
+            VectorEncode<S, F, I>.Scale(scratch, vectors, stride, some);
+            PageDigest<S, F, I>.Add(vectors, some, stride, scratch.Sums);
         }
 
         Finish(to, plan, tokens, scratch, center: true);
         for (int t = 0; t < tokens && holds; t += S.Lanes)
         {
             int some = Math.Min(S.Lanes, tokens - t);
-            holds = RowEncode<S, F, I>.ToGained(scratch, scratch.Rows + ((long)t * stride), stride, to, t, some);
+            holds = VectorEncode<S, F, I>.ToGained(scratch, scratch.Vectors + ((long)t * stride), stride, to, t, some);
             WriteKeys(to, t, some, scratch);
         }
 
         return holds;
     }
 
-    private static bool Digest(in PagePart from, in PagePart to, RowPlan plan, int tokens, in EncodeScratch scratch)
+    private static bool Digest(in PagePart from, in PagePart to, VectorPlan plan, int tokens, in EncodeScratch scratch)
     {
         ClearSums(scratch, plan.Stride);
         for (int t = 0; t < tokens; t += S.Lanes)
         {
             int some = Math.Min(S.Lanes, tokens - t);
-            float* rows = scratch.Rows + ((long)t * plan.Stride);
-            ToBasis(from, plan, t, some, to.Format.IsRotated(), rows, scratch);
-            PageDigest<S, F, I>.Add(rows, some, plan.Stride, scratch.Sums);
+            float* vectors = scratch.Vectors + ((long)t * plan.Stride);
+            ToBasis(from, plan, t, some, to.Format.IsRotated(), vectors, scratch);
+            PageDigest<S, F, I>.Add(vectors, some, plan.Stride, scratch.Sums);
         }
 
         return Finish(to, plan, tokens, scratch, center: false);
     }
 
-    private static bool Finish(in PagePart to, RowPlan plan, int tokens, in EncodeScratch scratch, bool center)
+    private static bool Finish(in PagePart to, VectorPlan plan, int tokens, in EncodeScratch scratch, bool center)
     {
         PageDigest<S, F, I>.Mean(scratch.Sums, tokens, plan.Width, plan.Stride, scratch.Mean, to.Mean, scratch.Packed);
-        PageDigest<S, F, I>.AddSquares(scratch.Rows, tokens, plan.Stride, scratch.Mean, scratch.Squares, center);
+        PageDigest<S, F, I>.AddSquares(scratch.Vectors, tokens, plan.Stride, scratch.Mean, scratch.Squares, center);
         PageDigest<S, F, I>.Deviation(scratch.Squares, tokens, plan.Width, plan.Stride, to.Deviation, scratch.Packed);
         return true;
     }
 
-    // Some tokens of a part as rows in the basis that is wanted; what reads without gaps is rotated as it is read.
-    private static void ToBasis(in PagePart from, RowPlan plan, int token, int tokens, bool isRotated, float* rows, in EncodeScratch scratch)
+    // Some tokens of a part as floats in the basis that is wanted. Vectors without gaps are rotated while they are read.
+    private static void ToBasis(in PagePart from, VectorPlan plan, int token, int tokens, bool isRotated, float* vectors, in EncodeScratch scratch)
     {
-        int* words = WordRows<S, F, I>.Read(from, token, tokens, scratch.Words, out int wordStride);
+        int* words = TokenWords<S, F, I>.Read(from, token, tokens, scratch.Words, out int wordStride);
         int count = tokens * plan.Stride;
         bool turnsForth = isRotated && !from.Format.IsRotated();
-        if (turnsForth && plan.Width == plan.Stride && wordStride == from.RowWords)
+        if (turnsForth && plan.Width == plan.Stride && wordStride == from.VectorWords)
         {
             switch (from.Format)
             {
                 case PageFormat.F32:
-                    RowRotation<S, F, I>.Transform<SimdF32, Forth>(words, rows, count, plan, plan.Signs);
+                    VectorRotation<S, F, I>.Transform<SimdF32, Forth>(words, vectors, count, plan, plan.Signs);
                     return;
                 case PageFormat.F16:
-                    RowRotation<S, F, I>.Transform<SimdF16, Forth>(words, rows, count, plan, plan.Scaled);
+                    VectorRotation<S, F, I>.Transform<SimdF16, Forth>(words, vectors, count, plan, plan.Scaled);
                     return;
                 case PageFormat.BF16:
-                    RowRotation<S, F, I>.Transform<SimdBF16, Forth>(words, rows, count, plan, plan.Signs);
+                    VectorRotation<S, F, I>.Transform<SimdBF16, Forth>(words, vectors, count, plan, plan.Signs);
                     return;
                 default:
                     break;
             }
         }
 
-        RowDecode<S, F, I>.Rows(from, words, wordStride, token, tokens, rows, plan.Stride, scratch.Codes);
+        VectorDecode<S, F, I>.Vectors(from, words, wordStride, token, tokens, vectors, plan.Stride, scratch.Codes);
         if (turnsForth)
         {
-            RowRotation<S, F, I>.Transform<SimdF32, Forth>((int*)rows, rows, count, plan, plan.Signs);
+            VectorRotation<S, F, I>.Transform<SimdF32, Forth>((int*)vectors, vectors, count, plan, plan.Signs);
         }
         else if (!isRotated && from.Format.IsRotated())
         {
-            RowRotation<S, F, I>.Transform<SimdF32, Back>((int*)rows, rows, count, plan, plan.Normed);
+            VectorRotation<S, F, I>.Transform<SimdF32, Back>((int*)vectors, vectors, count, plan, plan.Normed);
         }
     }
 
     // Decoding may leave a rounding error beyond a full-precision format's largest number.
-    private static void Saturate(PageFormat format, bool isDecoded, float* rows, int count)
+    private static void Saturate(PageFormat format, bool isDecoded, float* vectors, int count)
     {
         if (!format.IsFullPrecision())
         {
@@ -246,7 +246,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
         F least = S.Subtract(S.All(0f), largest);
         for (int i = 0; i < count; i += S.Lanes)
         {
-            S.Store(rows + i, S.Max(least, S.Min(largest, S.Load(rows + i))));
+            S.Store(vectors + i, S.Max(least, S.Min(largest, S.Load(vectors + i))));
         }
     }
 
@@ -254,7 +254,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
     {
         if (to.IsKeys)
         {
-            WordRows<S, F, I>.WriteKeys(scratch.Packed, to.RowWords, to.Words, to.PageTokens, token, tokens);
+            TokenWords<S, F, I>.WriteKeys(scratch.Packed, to.VectorWords, to.Words, to.PageTokens, token, tokens);
         }
     }
 
@@ -265,7 +265,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
             return;
         }
 
-        int words = from.RowWords * (from.IsKeys ? from.PageTokens : tokens);
+        int words = from.VectorWords * (from.IsKeys ? from.PageTokens : tokens);
         new Span<int>(from.Words, words).CopyTo(new Span<int>(to.Words, words));
         int halves = from.Planes * from.ScaleStride;
         new Span<ushort>(from.Scales, halves).CopyTo(new Span<ushort>(to.Scales, halves));

@@ -38,9 +38,6 @@ internal readonly ref struct AttentionRead
     /// <summary>Vectors of the queries and of the output: one for each query and query head.</summary>
     public int Vectors => Queries * _cache.Geometry.QueryHeads;
 
-    /// <summary>Elements of the output.</summary>
-    public int OutputLength => Vectors * _cache.Geometry.ValueWidth;
-
     /// <exception cref="KvUnsupportedException">
     /// E009: a merged page's tokens are of several pages, so that kernels know no positions by which a window could cut it.
     /// </exception>
@@ -50,16 +47,6 @@ internal readonly ref struct AttentionRead
         {
             throw new KvUnsupportedException(
                 $"Attend to layer {layer} through a window", "pages that were not merged", $"merged ones ({nameof(KvCacheOptions.MergePages)})");
-        }
-    }
-
-    /// <exception cref="ArgumentException">A target is too short.</exception>
-    public void ThrowIfShorter(long output, long logSumExp)
-    {
-        Guard.ThrowIfShorter(output, OutputLength, nameof(output));
-        if (logSumExp > 0)
-        {
-            Guard.ThrowIfShorter(logSumExp, Vectors, nameof(logSumExp));
         }
     }
 

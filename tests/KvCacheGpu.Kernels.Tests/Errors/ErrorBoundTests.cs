@@ -3,7 +3,7 @@ using Xunit.Abstractions;
 
 namespace KvCacheGpu.Kernels.Tests;
 
-/// <summary>What each format may cost the softmax and the output, absolutely and beside what others do.</summary>
+/// <summary>Bounds of the error that each format causes in softmax and output, and how formats compare.</summary>
 public sealed class ErrorBoundTests(ITestOutputHelper output)
 {
     public static TheoryData<string, KeyKind, double> AbsoluteBounds => new()

@@ -24,11 +24,11 @@ public class GgmlBlocksTests
 
     [Theory]
     [MemberData(nameof(Formats))]
-    public void Random_rows_are_the_oracles_codes(PageFormat format)
+    public void Random_vectors_are_the_oracles_codes(PageFormat format)
     {
-        float[] row = Row(5);
-        (uint[] codes, Half[] scales) = format == PageFormat.Q8 ? GgmlOracle.Q8(row) : GgmlOracle.Q4(row);
-        byte[] blocks = Quantized(format, row);
+        float[] vector = Vector(5);
+        (uint[] codes, Half[] scales) = format == PageFormat.Q8 ? GgmlOracle.Q8(vector) : GgmlOracle.Q4(vector);
+        byte[] blocks = Quantized(format, vector);
         var back = new float[Width];
         GgmlBlocks.Dequantize(format, blocks, back);
         for (int i = 0; i < Width; i++)
@@ -52,8 +52,8 @@ public class GgmlBlocksTests
         tier.Write(row, 1);
         tier.Write(map.SlotWord(row, 0), slot);
         tier.Write(map.TagWord(row, 0), TableMap.Tag(KernelShape.Open, 0));
-        byte[][] keys = [.. Enumerable.Range(0, 5).Select(t => Quantized(format, Row(10 + t)))];
-        byte[][] values = [.. Enumerable.Range(0, 5).Select(t => Quantized(format, Row(20 + t)))];
+        byte[][] keys = [.. Enumerable.Range(0, 5).Select(t => Quantized(format, Vector(10 + t)))];
+        byte[][] values = [.. Enumerable.Range(0, 5).Select(t => Quantized(format, Vector(20 + t)))];
         using KernelBatch batch = tier.CreateBatch(1, 5);
         batch.Begin([new RaggedSequence(0, 0, 5, 5)]);
         batch.Append(0, Floats(format, keys), Floats(format, values));
@@ -79,35 +79,35 @@ public class GgmlBlocksTests
     public void What_is_no_block_is_refused()
     {
         Assert.Throws<ArgumentOutOfRangeException>(() => GgmlBlocks.BlockBytes(PageFormat.I8));
-        Assert.Throws<ArgumentException>(() => GgmlBlocks.RowBytes(PageFormat.Q8, 40));
+        Assert.Throws<ArgumentException>(() => GgmlBlocks.BytesOf(PageFormat.Q8, 40));
         Assert.Throws<ArgumentException>(() => GgmlBlocks.Quantize(PageFormat.Q4, new float[32], new byte[34]));
         Assert.Throws<ArgumentException>(() => GgmlBlocks.Dequantize(PageFormat.Q8, new byte[18], new float[32]));
     }
 
-    private static float[] Row(int seed)
+    private static float[] Vector(int seed)
     {
         var gaussian = new Gaussian(seed);
         return [.. Enumerable.Range(0, Width).Select(_ => (float)gaussian.Next())];
     }
 
-    private static byte[] Quantized(PageFormat format, float[] row)
+    private static byte[] Quantized(PageFormat format, float[] vector)
     {
-        var blocks = new byte[GgmlBlocks.RowBytes(format, row.Length)];
-        GgmlBlocks.Quantize(format, row, blocks);
+        var blocks = new byte[GgmlBlocks.BytesOf(format, vector.Length)];
+        GgmlBlocks.Quantize(format, vector, blocks);
         return blocks;
     }
 
     private static byte[] FromPage(PageLayout layout, int[] page, bool isValue, int token)
     {
-        var blocks = new byte[GgmlBlocks.RowBytes(layout.KeyFormat, Width)];
+        var blocks = new byte[GgmlBlocks.BytesOf(layout.KeyFormat, Width)];
         GgmlBlocks.FromPage(layout, page, isValue, token, blocks);
         return blocks;
     }
 
-    private static float[] Floats(PageFormat format, byte[][] rows) => [.. rows.SelectMany(blocks =>
+    private static float[] Floats(PageFormat format, byte[][] vectors) => [.. vectors.SelectMany(blocks =>
     {
-        var row = new float[Width];
-        GgmlBlocks.Dequantize(format, blocks, row);
-        return row;
+        var vector = new float[Width];
+        GgmlBlocks.Dequantize(format, blocks, vector);
+        return vector;
     })];
 }

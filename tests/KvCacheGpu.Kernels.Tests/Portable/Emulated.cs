@@ -1,6 +1,7 @@
 using ILGPU;
 using ILGPU.Runtime;
 using ILGPU.Runtime.CPU;
+using KvCacheGpu.TestKit;
 
 namespace KvCacheGpu.Kernels.Tests;
 
@@ -17,7 +18,7 @@ internal static class Emulated
 
     /// <summary>A tier that splits rows early, so that small cases merge many segments.</summary>
     public static PortableTier Tier(KernelShape shape, long arenaBytes, int groupSize, AllocationObserver? observer = null) =>
-        new(For(groupSize), shape, arenaBytes, groupSize, observer) { SegmentTokens = 24 };
+        SplittingTier.On(For(groupSize), shape, arenaBytes, groupSize, observer);
 
     private static Accelerator Create(int threads) =>
         _context.Devices.OfType<CPUDevice>().First(d => d.MaxNumThreadsPerGroup >= threads && (threads > 2 || d.MaxNumThreadsPerGroup == 2))

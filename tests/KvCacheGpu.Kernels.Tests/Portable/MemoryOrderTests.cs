@@ -107,7 +107,7 @@ public sealed class MemoryOrderTests
         }
     }
 
-    // What the kernel does to a space, and where it waits, up to the branch that looks at what was taken.
+    // The order of loads, stores and barriers in an address space, up to the branch on the value that was loaded.
     private static string Order(OfflinePtx compiler, string kernel, string space)
     {
         string ptx = compiler.Compile(typeof(MemoryOrderTests).GetMethod(kernel, BindingFlags.Static | BindingFlags.NonPublic)!);

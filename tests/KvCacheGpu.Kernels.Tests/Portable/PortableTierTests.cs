@@ -6,7 +6,7 @@ using Xunit.Abstractions;
 
 namespace KvCacheGpu.Kernels.Tests;
 
-/// <summary>What is the portable tier's own: device tensors, waves, patches, memory.</summary>
+/// <summary>Features of the portable tier alone: device tensors, waves, patches, memory.</summary>
 public sealed class PortableTierTests(ITestOutputHelper output)
 {
     private static readonly KvGeometry Small = new(layers: 1, queryHeads: 4, kvHeads: 2, keyWidth: 48, valueWidth: 64, pageTokens: 5);
@@ -39,7 +39,7 @@ public sealed class PortableTierTests(ITestOutputHelper output)
         using MemoryBuffer1D<float, Stride1D.Dense> result = accelerator.Allocate1D<float>(expected.Length);
         batch.Begin(harness.Ragged);
         batch.Append(0, Tensor(k, type, 130, 60), Tensor(v, type, 140, 70));
-        batch.Attend(0, Tensor(q, type, 250, 50), result.View.AsContiguous(), default);
+        batch.Attend(0, Tensor(q, type, 250, 50), result.View.AsContiguous());
         Assert.Null(batch.End());
         Assert.Equal(expected, result.GetAsArray1D());
         int real = 48 * 5 * 4;
@@ -134,7 +134,7 @@ public sealed class PortableTierTests(ITestOutputHelper output)
             before = step == 0 ? GC.GetAllocatedBytesForCurrentThread() : before;
             batch.Begin(harness.Ragged);
             batch.Append(0, keys, values);
-            batch.Attend(0, queries, result, default);
+            batch.Attend(0, queries, result);
             batch.Score(1f, step);
             batch.End();
         }
@@ -164,7 +164,7 @@ public sealed class PortableTierTests(ITestOutputHelper output)
             for (int repeat = 0; repeat < 10; repeat++)
             {
                 batch.Begin([harness.Ragged[i] with { FirstToken = 0 }]);
-                batch.Attend(0, queries.AsSpan(i * 4 * 48, 4 * 48), mine, default);
+                batch.Attend(0, queries.AsSpan(i * 4 * 48, 4 * 48), mine);
                 Assert.Equal(together.AsSpan(i * row, row).ToArray(), mine);
             }
         });

@@ -77,7 +77,7 @@ public abstract class ArbitraryPageTests<TTier>
         var output = new float[tokens * geometry.QueryHeads * geometry.ValueWidth];
         using KernelBatch batch = tier.CreateBatch(1, tokens);
         batch.Begin([new RaggedSequence(0, 0, tokens, length)]);
-        batch.Attend(0, KvTensor.FromHost(queries), output, default);
+        batch.Attend(0, KvTensor.FromHost(queries), output);
         batch.End();
         for (int row = 0; row < tokens * geometry.QueryHeads; row++)
         {

@@ -12,7 +12,7 @@ public class SplitTests
         { SimdLevel.Vector256, 3, 64, 3_100 },
         { SimdLevel.Scalar, 4, 128, 2_048 },
 
-        // A group of more rows than a tile: several tiles of each segment arrive before the row is merged.
+        // A group of more queries than a tile: several tiles of each segment arrive before the results are merged.
         { SimdLevel.Vector512, 40, 64, 3_111 },
     };
 
@@ -51,9 +51,9 @@ public class SplitTests
     [Fact]
     public void Segments_depend_on_the_row_alone_and_are_bounded()
     {
-        Assert.Equal(1, SimdBatch.Segments(31, 64));
-        Assert.Equal(2, SimdBatch.Segments(32, 64));
-        Assert.Equal(16, SimdBatch.Segments(1 << 20, 64));
+        Assert.Equal(1, SimdBatch.SegmentsOf(31, 64));
+        Assert.Equal(2, SimdBatch.SegmentsOf(32, 64));
+        Assert.Equal(16, SimdBatch.SegmentsOf(1 << 20, 64));
     }
 
     [Fact]

@@ -3,7 +3,7 @@ using Xunit;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>What pages are ranked by: masses with decay, uses, what the last queries of a prompt attended to.</summary>
+/// <summary>The scores by which pages are ranked: masses with decay, uses, the attention of a prompt's last queries.</summary>
 public abstract partial class AttentionConformance<TTier>
 {
     [Theory]

@@ -21,7 +21,7 @@ public static class AttentionGrid
     /// <summary>Every case, 224 of them.</summary>
     public static IReadOnlyList<AttentionCase> All { get; } = [.. Generate()];
 
-    /// <summary>What an emulator runs in a minute: the cheap two fifths, which still hold every format, width, grouping and batch.</summary>
+    /// <summary>The cases that an emulator runs in a minute: the cheap two fifths, which still hold every format, width, grouping and batch.</summary>
     public static IEnumerable<AttentionCase> Emulated => All.Where(c => c.Index % 5 is 1 or 4 && c.Cost < 12_000_000);
 
     /// <summary>The cheapest case of each natural pair of encoded formats that attends sealed pages, for groups with barriers.</summary>
@@ -55,7 +55,7 @@ public static class AttentionGrid
 
     private static AttentionCase Case(int index, (PageFormat Key, PageFormat Value) pair, int keyWidth, int valueWidth)
     {
-        // 14 widths in a row: the row number shifts each axis, so that a width meets every value of it.
+        // 14 widths in a round: the round's number shifts each axis, so that a width meets every value of it.
         int turn = index + (index / Widths.Length);
         int pageTokens = PageTokens[turn % PageTokens.Length];
         pageTokens = keyWidth >= 192 && pageTokens > 64 ? 64 : pageTokens;

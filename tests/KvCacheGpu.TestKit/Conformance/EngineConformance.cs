@@ -83,15 +83,15 @@ public abstract class EngineConformance<TTier>
         {
             step.Append(
                 layer,
-                Rows(data.Keys[layer], first, count, _geometry.KvHeads * _geometry.KeyWidth),
-                Rows(data.Values[layer], first, count, _geometry.KvHeads * _geometry.ValueWidth));
+                Slice(data.Keys[layer], first, count, _geometry.KvHeads * _geometry.KeyWidth),
+                Slice(data.Values[layer], first, count, _geometry.KvHeads * _geometry.ValueWidth));
             var output = new float[count * _geometry.QueryHeads * _geometry.ValueWidth];
-            step.Attend(layer, Rows(data.Queries[layer], first, count, _geometry.QueryHeads * _geometry.KeyWidth), output);
+            step.Attend(layer, Slice(data.Queries[layer], first, count, _geometry.QueryHeads * _geometry.KeyWidth), output);
             outputs.Add(output);
         }
 
         step.Commit();
     }
 
-    private static float[] Rows(float[] vectors, int first, int count, int row) => vectors[(first * row)..((first + count) * row)];
+    private static float[] Slice(float[] vectors, int first, int count, int floats) => vectors[(first * floats)..((first + count) * floats)];
 }

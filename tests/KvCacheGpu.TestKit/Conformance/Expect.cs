@@ -11,7 +11,7 @@ public static partial class Expect
     /// <summary>How far a logit may be off, in proportion to |q| |k| / sqrt(d): sums in binary32.</summary>
     public const double LogitError = 1e-6;
 
-    // What rounding leaves of sums among the smallest numbers of binary32.
+    // The rounding error of sums of the smallest numbers of binary32.
     private const double Floor = 32 * 1.401298464324817e-45;
 
     /// <summary>Output, log-sum-exp and page statistics of the step under way.</summary>
@@ -83,7 +83,7 @@ public static partial class Expect
 
     private static void Near(double expected, float got, double bound, string where, double floor = 0)
     {
-        // Infinities: a page that is not seen. What is stored of logits beyond binary32 is its largest number.
+        // Infinities: a page that is not seen. Logits beyond binary32 are stored as its largest number.
         expected = double.IsFinite(expected) ? Math.Clamp(expected, float.MinValue, float.MaxValue) : expected;
         if (expected == got)
         {

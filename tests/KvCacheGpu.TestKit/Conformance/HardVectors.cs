@@ -7,7 +7,7 @@ public static class HardVectors
     public const int Kinds = 12;
 
     /// <summary>[tokens][heads][width], a hard vector wherever the running number is even.</summary>
-    public static float[] Rows(int tokens, int heads, int width, int seed)
+    public static float[] Make(int tokens, int heads, int width, int seed)
     {
         var gaussian = new Gaussian(seed);
         float[][] ordinary = KeyGenerator.Keys(tokens * heads, width, KeyKind.Outliers, gaussian);

@@ -31,10 +31,10 @@ public abstract partial class PageConformance<TTier>
         using var harness = new TierHarness(TTier.Create, Shapes.Plain(geometry, format), 30);
         (int first, int second) = (pageTokens - 2, 6);
         HarnessSequence sequence = harness.Add(new SequenceData(geometry, 1, 1));
-        float[] keys = HardVectors.Rows(first + second, 2, keyWidth, 21);
-        float[] values = HardVectors.Rows(first + second, 2, valueWidth, 22);
-        AppendRows(harness, sequence, keys, values, 0, first);
-        AppendRows(harness, sequence, keys, values, first, second);
+        float[] keys = HardVectors.Make(first + second, 2, keyWidth, 21);
+        float[] values = HardVectors.Make(first + second, 2, valueWidth, 22);
+        AppendTokens(harness, sequence, keys, values, 0, first);
+        AppendTokens(harness, sequence, keys, values, first, second);
         for (int head = 0; head < 2; head++)
         {
             foreach (PageEntry entry in sequence.Rows[0, head])
@@ -63,8 +63,8 @@ public abstract partial class PageConformance<TTier>
         var geometry = new KvGeometry(1, 3, 3, 48, 80, pageTokens: 5);
         using var harness = new TierHarness(TTier.Create, Shapes.Plain(geometry, format), 100);
         // Both 16-bit types hold these exactly: seven bits of mantissa, within the range of binary16.
-        float[] keys = Coarse(HardVectors.Rows(7, 3, 48, 31));
-        float[] values = Coarse(HardVectors.Rows(7, 3, 80, 32));
+        float[] keys = Coarse(HardVectors.Make(7, 3, 48, 31));
+        float[] values = Coarse(HardVectors.Make(7, 3, 80, 32));
         byte[][] dense = Written(harness, keys, values);
         Assert.Equal(dense, Written(harness, Strided.Halves(keys), Strided.Halves(values)));
         Assert.Equal(dense, Written(
@@ -135,12 +135,12 @@ public abstract partial class PageConformance<TTier>
         Assert.Equal(before, pages.Select(e => harness.ReadBytes(e.Slot, KernelShape.Sealed)));
     }
 
-    private static void AppendRows(TierHarness harness, HarnessSequence sequence, float[] keys, float[] values, int from, int tokens)
+    private static void AppendTokens(TierHarness harness, HarnessSequence sequence, float[] keys, float[] values, int from, int tokens)
     {
         KvGeometry g = harness.Shape.Geometry;
-        (int keyRow, int valueRow) = (g.KvHeads * g.KeyWidth, g.KvHeads * g.ValueWidth);
+        (int keyFloats, int valueFloats) = (g.KvHeads * g.KeyWidth, g.KvHeads * g.ValueWidth);
         harness.Begin((sequence, tokens));
-        harness.Append(0, keys.AsSpan(from * keyRow, tokens * keyRow), values.AsSpan(from * valueRow, tokens * valueRow));
+        harness.Append(0, keys.AsSpan(from * keyFloats, tokens * keyFloats), values.AsSpan(from * valueFloats, tokens * valueFloats));
         Assert.Null(harness.End());
     }
 
@@ -162,6 +162,6 @@ public abstract partial class PageConformance<TTier>
             from entry in s.Rows[layer, head]
             select harness.ReadBytes(entry.Slot, entry.PageClass)];
 
-    private static float[] Coarse(float[] rows) =>
-        [.. rows.Select(x => MathF.Abs(x) is < 6.2e-5f or > 65000f ? 1.5f : BitConverter.UInt32BitsToSingle(BitConverter.SingleToUInt32Bits(x) & 0xFFFF0000))];
+    private static float[] Coarse(float[] vectors) =>
+        [.. vectors.Select(x => MathF.Abs(x) is < 6.2e-5f or > 65000f ? 1.5f : BitConverter.UInt32BitsToSingle(BitConverter.SingleToUInt32Bits(x) & 0xFFFF0000))];
 }

@@ -122,8 +122,8 @@ public abstract partial class PageConformance<TTier>
             var entry = new PageEntry(i, moves[i].TargetClass, moves[i].TargetSlot);
             DecodedPage page = harness.Decode(entry.Slot, entry.PageClass, 5);
             (PageFormat key, PageFormat value) = pairs[entry.PageClass - 1];
-            float[][] keys = [.. Enumerable.Range(i * 5, 5).Select(t => Row(sequence.Data.Keys[0], t, 64, PageFormat.F32))];
-            float[][] values = [.. Enumerable.Range(i * 5, 5).Select(t => Row(sequence.Data.Values[0], t, 64, PageFormat.F32))];
+            float[][] keys = [.. Enumerable.Range(i * 5, 5).Select(t => Vector(sequence.Data.Keys[0], t, 64, PageFormat.F32))];
+            float[][] values = [.. Enumerable.Range(i * 5, 5).Select(t => Vector(sequence.Data.Values[0], t, 64, PageFormat.F32))];
             Expect.SameCodes(PartOracle.Encode(key, keys, false, AttentionCase.RotationSeed, true), page.KeyCodes, $"keys of page {i}");
             Expect.SameCodes(PartOracle.Encode(value, values, false, AttentionCase.RotationSeed, false), page.ValueCodes, $"values of page {i}");
         }
@@ -155,10 +155,10 @@ public abstract partial class PageConformance<TTier>
     }
 
     // One head's first page.
-    private static float[][] Page(float[] rows, int tokens, int width, PageFormat open) =>
-        [.. Enumerable.Range(0, tokens).Select(t => Row(rows, t, width, open))];
+    private static float[][] Page(float[] vectors, int tokens, int width, PageFormat open) =>
+        [.. Enumerable.Range(0, tokens).Select(t => Vector(vectors, t, width, open))];
 
-    // What stays in its format keeps its bits; whether its digest is kept or computed anew is left to the tier.
+    // A part that stays in its format keeps its bits; the tier may keep its digest or compute it anew.
     private static PartCodes Demoted(PartCodes old, PageFormat format, bool hasDigest) => old.Format == format
         ? old with { Mean = format.IsCentered() ? old.Mean : [], Deviation = [] }
         : PartOracle.Encode(

@@ -38,7 +38,7 @@ public abstract partial class PageConformance<TTier>
     public void Codes_scales_and_digests_are_the_oracles_bit_for_bit(
         PageFormat open, PageFormat key, PageFormat value, int keyWidth, int valueWidth, int pageTokens)
     {
-        using TierHarness harness = SealedRows(
+        using TierHarness harness = SealedVectors(
             open, key, value, keyWidth, valueWidth, pageTokens, out HarnessSequence sequence, out float[] keys, out float[] values);
         int pages = (sequence.Length / pageTokens) - 1;
         foreach ((int head, PageEntry entry) in from head in Enumerable.Range(0, 2)
@@ -59,7 +59,7 @@ public abstract partial class PageConformance<TTier>
     public void Encoded_vectors_are_within_half_a_step_in_the_rotated_basis(
         PageFormat open, PageFormat key, PageFormat value, int keyWidth, int valueWidth, int pageTokens)
     {
-        using TierHarness harness = SealedRows(
+        using TierHarness harness = SealedVectors(
             open, key, value, keyWidth, valueWidth, pageTokens, out HarnessSequence sequence, out float[] keys, out float[] values);
         foreach ((int head, PageEntry entry) in SealedEntries(sequence))
         {
@@ -70,7 +70,7 @@ public abstract partial class PageConformance<TTier>
     }
 
     // Two heads of hard vectors, long enough that two pages of each are sealed.
-    private static TierHarness SealedRows(
+    private static TierHarness SealedVectors(
         PageFormat open,
         PageFormat key,
         PageFormat value,
@@ -84,10 +84,10 @@ public abstract partial class PageConformance<TTier>
         var geometry = new KvGeometry(1, 2, 2, keyWidth, valueWidth, pageTokens);
         var harness = new TierHarness(TTier.Create, Shapes.Mixed(geometry, open, key, value), 100);
         int tokens = Math.Max(3, 24 / pageTokens) * pageTokens;
-        keys = HardVectors.Rows(tokens, 2, keyWidth, 51);
-        values = HardVectors.Rows(tokens, 2, valueWidth, 52);
+        keys = HardVectors.Make(tokens, 2, keyWidth, 51);
+        values = HardVectors.Make(tokens, 2, valueWidth, 52);
         sequence = harness.Add(new SequenceData(geometry, 1, 1));
-        AppendRows(harness, sequence, keys, values, 0, tokens);
+        AppendTokens(harness, sequence, keys, values, 0, tokens);
         harness.Seal(sequence);
         return harness;
     }
@@ -128,11 +128,11 @@ public abstract partial class PageConformance<TTier>
     }
 
     // The vectors of a page out of [tokens][2 heads][width], as its open page held them.
-    private static float[][] Page(float[] rows, int head, int pageIndex, int pageTokens, int width, PageFormat open) =>
-        [.. Enumerable.Range(pageIndex * pageTokens, pageTokens).Select(t => Row(rows, (t * 2) + head, width, open))];
+    private static float[][] Page(float[] vectors, int head, int pageIndex, int pageTokens, int width, PageFormat open) =>
+        [.. Enumerable.Range(pageIndex * pageTokens, pageTokens).Select(t => Vector(vectors, (t * 2) + head, width, open))];
 
-    private static float[] Row(float[] rows, int vector, int width, PageFormat open) =>
-        [.. rows.Skip(vector * width).Take(width).Select(x => PageBytes.Rounded(open, x))];
+    private static float[] Vector(float[] vectors, int vector, int width, PageFormat open) =>
+        [.. vectors.Skip(vector * width).Take(width).Select(x => PageBytes.Rounded(open, x))];
 
     // Of formats that have steps: I8, and V4 where a group's codes reach both its ends.
     private static void AssertHalfAStep(float[][] plain, PartCodes codes, double[][] stored)

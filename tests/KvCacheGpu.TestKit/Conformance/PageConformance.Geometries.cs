@@ -42,7 +42,7 @@ public abstract partial class PageConformance<TTier>
 
         int Width(PageFormat format) => format.WidthMultiple() * random.Next((7 + format.WidthMultiple()) / format.WidthMultiple(), 160 / format.WidthMultiple());
 
-        float[][] Vectors(float[] rows, int head, int page, int width) =>
-            [.. Enumerable.Range(page * pageTokens, pageTokens).Select(t => Row(rows, (t * kvHeads) + head, width, open))];
+        float[][] Vectors(float[] vectors, int head, int page, int width) =>
+            [.. Enumerable.Range(page * pageTokens, pageTokens).Select(t => Vector(vectors, (t * kvHeads) + head, width, open))];
     }
 }

@@ -76,8 +76,8 @@ public abstract partial class PageConformance<TTier>
         DecodedPage page = harness.Decode(sequence.Rows[0, 0][0].Slot, KernelShape.Sealed, 5);
         for (int t = 0; t < 5; t++)
         {
-            Assert.Equal(Row(sequence.Data.Keys[0], t, 48, open).Select(x => (double)PageBytes.Rounded(sealedFormat, x)), page.Keys[t]);
-            Assert.Equal(Row(sequence.Data.Values[0], t, 48, open).Select(x => (double)PageBytes.Rounded(sealedFormat, x)), page.Values[t]);
+            Assert.Equal(Vector(sequence.Data.Keys[0], t, 48, open).Select(x => (double)PageBytes.Rounded(sealedFormat, x)), page.Keys[t]);
+            Assert.Equal(Vector(sequence.Data.Values[0], t, 48, open).Select(x => (double)PageBytes.Rounded(sealedFormat, x)), page.Values[t]);
         }
     }
 

@@ -113,10 +113,10 @@ public abstract partial class PageConformance<TTier>
     private static bool IsTaken(uint refusedFrom, float x) => (BitConverter.SingleToUInt32Bits(x) & 0x7FFFFFFF) < refusedFrom;
 
     // Compares sixteen pages with the oracle; tells which of them are still open.
-    private static int[] AssertPages(TierHarness harness, HarnessSequence sequence, float[] rows)
+    private static int[] AssertPages(TierHarness harness, HarnessSequence sequence, float[] tokens)
     {
         PageFormat open = harness.Shape.Classes[KernelShape.Open].KeyFormat;
-        float[] stored = [.. rows.Select(x => PageBytes.Rounded(open, x))];
+        float[] stored = [.. tokens.Select(x => PageBytes.Rounded(open, x))];
         for (int page = 0; page < 16; page++)
         {
             float[][] vectors = OnePage(stored, page, 64, PatternWidth);
@@ -126,6 +126,6 @@ public abstract partial class PageConformance<TTier>
         return [.. sequence.Rows[0, 0].Where(e => e.PageClass == KernelShape.Open).Select(e => e.PageIndex)];
     }
 
-    private static float[][] OnePage(float[] rows, int page, int tokens, int width) =>
-        [.. rows.AsSpan(page * tokens * width, tokens * width).ToArray().Chunk(width)];
+    private static float[][] OnePage(float[] vectors, int page, int tokens, int width) =>
+        [.. vectors.AsSpan(page * tokens * width, tokens * width).ToArray().Chunk(width)];
 }

@@ -3,7 +3,7 @@ using Xunit;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>What an encoding costs the softmax, on keys as trained models make them.</summary>
+/// <summary>The error that an encoding causes in the softmax, on keys as trained models make them.</summary>
 public abstract partial class PageConformance<TTier>
 {
     [Theory]

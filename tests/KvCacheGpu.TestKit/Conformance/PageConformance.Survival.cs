@@ -21,9 +21,9 @@ public abstract partial class PageConformance<TTier>
                                 let x = HardVectors.Hard(kind, Width, ordinary)
                                 from v in new[] { x, [.. x.Select(e => -e)] }
                                 select v];
-        float[] rows = [.. vectors.SelectMany(v => v), .. new float[2 * Width]];
+        float[] tokens = [.. vectors.SelectMany(v => v), .. new float[2 * Width]];
         HarnessSequence sequence = harness.Add(new SequenceData(geometry, 1, 1));
-        AppendRows(harness, sequence, rows, rows, 0, rows.Length / Width);
+        AppendTokens(harness, sequence, tokens, tokens, 0, tokens.Length / Width);
         harness.Seal(sequence);
         foreach (PageEntry entry in sequence.Rows[0, 0].SkipLast(1))
         {
@@ -55,7 +55,7 @@ public abstract partial class PageConformance<TTier>
             _ => 1.5,
         };
 
-        // What lies below the smallest number or scale is lost: of ggml's scales, which round to nearest, 127 times 2^-25.
+        // Numbers below the smallest number or scale are lost: of ggml's scales, which round to nearest, 127 times 2^-25.
         int exponent = format switch { PageFormat.FP8 => -10, PageFormat.Q8 or PageFormat.Q4 => -18, _ => -21 };
         double floor = format == PageFormat.F32 ? 0 : Math.Sqrt(x.Length) * Math.ScaleB(1, exponent);
         Assert.True(error <= (bound * norm) + (norm == 0 ? 0 : floor), $"{where} in {format.Name()}: error {error:g3} of {norm:g3}");

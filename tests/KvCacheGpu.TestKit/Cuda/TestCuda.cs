@@ -13,7 +13,7 @@ public static class TestCuda
     public static string? Skip { get; } = Folder is null ? $"{Variable} names no folder with a CUDA driver (.ci/run sets it where it has one)" : null;
 
     /// <summary>
-    /// What a process that sees the driver has in its environment. Tests start one for each setting of the driver, which reads its settings once;
+    /// The environment of a process that sees the driver. Tests start one for each setting of the driver, which reads its settings once;
     /// their own process must not see it, because a cache without a device of its own would take it.
     /// </summary>
     /// <param name="settings">Further variables, <c>NAME=value</c> apart by spaces.</param>

@@ -35,7 +35,7 @@ public sealed class ErrorCase
     /// <summary>The case of a generator, made once.</summary>
     public static ErrorCase Of(KeyKind kind) => Cases[kind].Value;
 
-    /// <summary>What encoded keys cost the softmax: KL(exact || encoded) in nats, the mean over the queries.</summary>
+    /// <summary>The error of the softmax over encoded keys: KL(exact || encoded) in nats, the mean over the queries.</summary>
     public double Divergence(double[][] keys)
     {
         double[][] encoded = Logits(keys);
@@ -53,7 +53,7 @@ public sealed class ErrorCase
         return sum / Queries;
     }
 
-    /// <summary>What encoded values cost the output under the exact softmax: || got - exact || / || exact ||, the mean over the queries.</summary>
+    /// <summary>The error of the output with encoded values under the exact softmax: || got - exact || / || exact ||, the mean over the queries.</summary>
     public double OutputError(double[][] values)
     {
         double sum = 0;

@@ -24,7 +24,7 @@ public sealed class HarnessSequence
     /// <summary>Its slot in the tables.</summary>
     public int Slot { get; }
 
-    /// <summary>What it appends and asks.</summary>
+    /// <summary>The keys, values and queries of its tokens.</summary>
     public SequenceData Data { get; }
 
     /// <summary>Tokens appended, those of a step under way included.</summary>

@@ -7,7 +7,7 @@ namespace KvCacheGpu.TestKit;
 public sealed record Attention(float[] Output, float[] LogSumExp);
 
 /// <summary>
-/// What an engine does for a tier, in the simplest form: takes slots, keeps the tables, runs ragged steps, seals pages one page
+/// The part of an engine that a tier needs, in its simplest form: it takes slots, keeps the tables, runs ragged steps, seals pages one page
 /// late, drops pages.
 /// </summary>
 public sealed class TierHarness : IDisposable
@@ -30,7 +30,7 @@ public sealed class TierHarness : IDisposable
         _batch = Tier.CreateBatch(shape.Sequences, maxTokens);
     }
 
-    /// <summary>What the tier was built for.</summary>
+    /// <summary>Geometry, formats and table sizes of the tier.</summary>
     public KernelShape Shape { get; }
 
     /// <summary>The tier under test.</summary>
@@ -71,7 +71,7 @@ public sealed class TierHarness : IDisposable
     public void Begin(params (HarnessSequence Sequence, int Tokens)[] parts) => Begin(false, parts);
 
     /// <summary>Appends the step's tokens to a layer.</summary>
-    public void Append(int layer) => Append(layer, Gather(d => d.Keys[layer], KeyRow), Gather(d => d.Values[layer], ValueRow));
+    public void Append(int layer) => Append(layer, Gather(d => d.Keys[layer], KeyFloats), Gather(d => d.Values[layer], ValueFloats));
 
     /// <summary>Appends other tensors than the sequences' own.</summary>
     public void Append(int layer, KvTensor keys, KvTensor values) => _batch.Append(layer, keys, values);
@@ -80,10 +80,10 @@ public sealed class TierHarness : IDisposable
     public float[] Queries(int layer) => Gather(d => d.Queries[layer], Shape.Geometry.QueryHeads * Shape.Geometry.KeyWidth);
 
     /// <summary>The step's keys, <c>[tokens][KV heads][key width]</c>.</summary>
-    public float[] Keys(int layer) => Gather(d => d.Keys[layer], KeyRow);
+    public float[] Keys(int layer) => Gather(d => d.Keys[layer], KeyFloats);
 
     /// <summary>The step's values, <c>[tokens][KV heads][value width]</c>.</summary>
-    public float[] Values(int layer) => Gather(d => d.Values[layer], ValueRow);
+    public float[] Values(int layer) => Gather(d => d.Values[layer], ValueFloats);
 
     /// <summary>Attends the step's queries.</summary>
     public Attention Attend(int layer, int window = 0) => Attend(layer, Queries(layer), window);
@@ -91,11 +91,11 @@ public sealed class TierHarness : IDisposable
     /// <summary>Attends other queries than the sequences' own.</summary>
     public Attention Attend(int layer, KvTensor queries, int window = 0)
     {
-        int rows = _parts.Sum(p => p.Tokens) * Shape.Geometry.QueryHeads;
-        var result = new Attention(new float[rows * Shape.Geometry.ValueWidth], new float[rows]);
+        int count = _parts.Sum(p => p.Tokens) * Shape.Geometry.QueryHeads;
+        var result = new Attention(new float[count * Shape.Geometry.ValueWidth], new float[count]);
         Array.Fill(result.Output, float.NaN);
         Array.Fill(result.LogSumExp, float.NaN);
-        _batch.Attend(layer, queries, result.Output, result.LogSumExp, window);
+        _batch.Attend(layer, queries, KvOutput.FromHost(result.Output, result.LogSumExp), window);
         return result;
     }
 
@@ -139,7 +139,7 @@ public sealed class TierHarness : IDisposable
 
     /// <summary>
     /// Seals what the lag allows, page i once the sequence is (i + 2) * P long: each layer in its class, in place where the layout
-    /// stays. What a class cannot hold stays open for good.
+    /// stays. A page that the class cannot hold stays open for good.
     /// </summary>
     public void Seal(HarnessSequence sequence)
     {
@@ -266,9 +266,9 @@ public sealed class TierHarness : IDisposable
         Tier.Dispose();
     }
 
-    private int KeyRow => Shape.Geometry.KvHeads * Shape.Geometry.KeyWidth;
+    private int KeyFloats => Shape.Geometry.KvHeads * Shape.Geometry.KeyWidth;
 
-    private int ValueRow => Shape.Geometry.KvHeads * Shape.Geometry.ValueWidth;
+    private int ValueFloats => Shape.Geometry.KvHeads * Shape.Geometry.ValueWidth;
 
     private float[] ReadFloats(int word, int count)
     {

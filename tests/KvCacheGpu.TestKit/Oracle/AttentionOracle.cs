@@ -3,7 +3,7 @@ namespace KvCacheGpu.TestKit;
 /// <summary>A resident page and where it stands in its sequence.</summary>
 public readonly record struct PlacedPage(int PageIndex, DecodedPage Page);
 
-/// <summary>What a kernel leaves of one page for one query: its largest logit, and the sum of exp(logit - largest).</summary>
+/// <summary>The statistics of one page for one query: its largest logit, and the sum of exp(logit - largest).</summary>
 public readonly record struct PageStatistic(double Largest, double Sum);
 
 /// <summary>Attention of one query: output, log-sum-exp, and a statistic for each page.</summary>

@@ -10,7 +10,7 @@ namespace KvCacheGpu.TestKit;
 /// <param name="Deviation">The digest's deviation.</param>
 public sealed record PartCodes(PageFormat Format, uint[][] Codes, Half[][] Scales, Half[] Mean, Half[] Deviation)
 {
-    /// <summary>Whether a format can hold the part: no scale is infinite or no number.</summary>
+    /// <summary>True if a format can hold the part: no scale is infinite or NaN.</summary>
     public bool IsHeld => Scales.All(token => token.All(Half.IsFinite));
 
     /// <summary>Reads <paramref name="tokens"/> tokens of a part, from its <paramref name="first"/> on.</summary>

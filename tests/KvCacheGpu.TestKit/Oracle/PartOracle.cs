@@ -3,7 +3,7 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu.TestKit;
 
 /// <summary>
-/// What a page's keys or values become in a format: binary32 operation by operation as the formats fix it, but by recursion, tables
+/// A page's keys or values in a format: binary32 operation by operation as the formats fix it, but by recursion, tables
 /// and the runtime's own binary16. A kernel's codes, scales and digest must be these bits.
 /// </summary>
 public static class PartOracle
@@ -11,9 +11,9 @@ public static class PartOracle
     /// <summary>Encodes a part.</summary>
     /// <param name="format">The format to encode to.</param>
     /// <param name="source">Vectors by token, in the basis of <paramref name="isRotated"/>.</param>
-    /// <param name="isRotated">Whether they lie in the rotated basis already.</param>
+    /// <param name="isRotated">True if they lie in the rotated basis already.</param>
     /// <param name="seed">The rotation's seed.</param>
-    /// <param name="hasDigest">Whether mean and deviation are wanted.</param>
+    /// <param name="hasDigest">True if mean and deviation are wanted.</param>
     public static PartCodes Encode(PageFormat format, float[][] source, bool isRotated, ulong seed, bool hasDigest)
     {
         float[][] y = InBasisOf(format, source, isRotated, seed);

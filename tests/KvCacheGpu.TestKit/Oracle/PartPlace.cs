@@ -28,7 +28,7 @@ public sealed class PartPlace
     /// <summary>Scales of a vector.</summary>
     public int ScalePlanes => _isValue ? _layout.ValueScalePlanes : _layout.KeyScalePlanes;
 
-    /// <summary>Whether the part has a digest: keys of sealed pages.</summary>
+    /// <summary>True if the part has a digest: keys of sealed pages.</summary>
     public bool HasDigest => !_isValue && _layout.HasDigest;
 
     /// <summary>The mean's first half in the page.</summary>

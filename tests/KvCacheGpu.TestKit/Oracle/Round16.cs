@@ -30,7 +30,7 @@ public static class Round16
             return (ushort)(float.IsNaN(x) ? low | 0x40 : low);
         }
 
-        // What lies beyond the largest rounds as if infinity were the next number.
+        // Numbers beyond the largest are rounded as if infinity were the next number.
         double below = Magnitude(low);
         double above = (low & 0x7FFF) == 0x7F7F ? Math.ScaleB(1, 128) : Magnitude(low + 1);
         (double down, double up) = (Math.Abs((double)x) - below, above - Math.Abs((double)x));

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.TestKit;
 
-/// <summary>What a page's scores shall be, kept in double from step to step.</summary>
+/// <summary>The expected scores of a page, kept in double from step to step.</summary>
 public sealed class ScoreOracle
 {
     /// <summary>Mass with decay.</summary>

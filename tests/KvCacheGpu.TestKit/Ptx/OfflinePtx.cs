@@ -37,6 +37,9 @@ public sealed class OfflinePtx : IDisposable
     /// <summary>Ampere and Hopper: what the kernels are held to.</summary>
     public static IReadOnlyList<string> Architectures { get; } = ["sm_80", "sm_90"];
 
+    /// <summary>Every portable kernel that a tier can load.</summary>
+    public static IEnumerable<(string Name, MethodInfo Method)> Kernels => PortableKernels.All();
+
     /// <summary>The PTX of a kernel.</summary>
     public string Compile(MethodInfo kernel) => ((PTXCompiledKernel)_backend.Compile(
         EntryPointDescription.FromExplicitlyGroupedKernel(kernel), default(KernelSpecialization))).PTXAssembly;

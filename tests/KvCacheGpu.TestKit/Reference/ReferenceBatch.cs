@@ -1,5 +1,4 @@
 using System.Runtime.InteropServices;
-using ILGPU;
 using KvCacheGpu.Kernels;
 using Half = System.Half;
 
@@ -109,13 +108,17 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
     }
 
     /// <inheritdoc/>
-    public override void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp, int window = 0)
+    public override void Attend(int layer, KvTensor queries, KvOutput output, int window = 0)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(window);
         (int heads, int width) = (_geometry.QueryHeads, _geometry.ValueWidth);
         queries.ThrowIfNotShaped(Tokens(), heads, _geometry.KeyWidth, nameof(queries));
-        ThrowIfNotLength(output.Length, Tokens() * heads * width, nameof(output));
-        ThrowIfNotLength(logSumExp.Length, logSumExp.IsEmpty ? 0 : Tokens() * heads, nameof(logSumExp));
+        if (output.IsOnDevice)
+        {
+            throw new NotSupportedException("the reference tier works in host memory");
+        }
+
+        output = output.First(Tokens() * heads, width);
         foreach (ref readonly RaggedSequence s in _sequences.AsSpan(0, _count))
         {
             for (int i = 0; i < s.Tokens; i++)
@@ -126,10 +129,10 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
                     Copy(queries, s.FirstToken + i, head, heads, _query);
                     int at = ((s.FirstToken + i) * heads) + head;
                     float lse = AttendOne(layer, row, head % _geometry.GroupSize, s.Length - s.Tokens + i, i == s.Tokens - 1 && !s.KeepsStatistics, window);
-                    _output.CopyTo(output.Slice(at * width, width));
-                    if (!logSumExp.IsEmpty)
+                    _output.CopyTo(output.Host.Slice(at * width, width));
+                    if (output.HasLogSumExp)
                     {
-                        logSumExp[at] = lse;
+                        output.HostLogSumExp[at] = lse;
                     }
                 }
             }
@@ -137,10 +140,6 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
 
         (_attended, _windows[layer]) = (layer, window == 0 ? int.MaxValue : window);
     }
-
-    /// <inheritdoc/>
-    public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp, int window = 0) =>
-        throw new NotSupportedException("the reference tier works in host memory");
 
     /// <inheritdoc/>
     public override NonFinite? End()
@@ -323,14 +322,6 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
         if (pageClass != KernelShape.Open && ((_tier.Shape.LayerClasses[layer] >> pageClass) & 1) == 0)
         {
             throw new InvalidOperationException($"layer {layer} lists a page of class {pageClass}, which is not among its classes");
-        }
-    }
-
-    private static void ThrowIfNotLength(int actual, int expected, string name)
-    {
-        if (actual != expected)
-        {
-            throw new ArgumentException($"{name}: expected {expected} elements, got {actual}", name);
         }
     }
 }

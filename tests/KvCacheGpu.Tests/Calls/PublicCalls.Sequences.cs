@@ -55,8 +55,7 @@ internal static partial class PublicCalls
         new("KvSequence.TokenMass(Int32, Int32, ReadOnlySpan, Span, Span)", x => Assert.InRange(x.First.TokenMass(0, 1, new float[8], new float[64], new int[64]), 0, 64), Gone, InUse),
         new("KvSequence.TryRead(Int32, Int32, Span, Span)", x => _ = x.First.TryRead(0, 0, new float[16], new float[16]), Gone, InUse, NoSuch),
         new("KvSequence.Replace(Int32, ReadOnlySpan, ReadOnlySpan)", x => x.First.Replace(0, Whole(TokenContent.Keys, SharedObjects.FirstId), Whole(TokenContent.Values, SharedObjects.FirstId)), Gone, InUse, NoRoom, NoSuch, NotHere),
-        new("KvSequence.Attend(Int32, KvTensor, Span, Span, Int32, Boolean)", AttendToFirst, Gone, InUse, NoRoom, NoSuch, NotHere),
-        new("KvSequence.Attend(Int32, KvTensor, ArrayView, ArrayView, Int32, Boolean)", x => x.First.Attend(0, TokenContent.Queries(G, 0, [9]), default(ArrayView<float>)), Gone, InUse, NoRoom, NoSuch, NotHere),
+        new("KvSequence.Attend(Int32, KvTensor, KvOutput, Int32, Boolean)", AttendToFirst, Gone, InUse, NoRoom, NoSuch, NotHere),
         new("KvSequence.Dispose()", x => x.First.Dispose()),
     ];
 
@@ -64,8 +63,7 @@ internal static partial class PublicCalls
     [
         new("KvStep.get_Tokens()", x => Assert.Equal(2, OnStep(x).Tokens)),
         new("KvStep.Append(Int32, KvTensor, KvTensor)", x => AppendNext(OnStep(x)), Gone, InUse, OutOfOrder),
-        new("KvStep.Attend(Int32, KvTensor, Span, Span, Int32)", x => OnStep(x).Attend(0, TokenContent.Queries(G, 0, [1, 2]), new float[64], new float[8], 3), Gone, InUse, OutOfOrder),
-        new("KvStep.Attend(Int32, KvTensor, ArrayView, ArrayView, Int32)", x => OnStep(x).Attend(0, TokenContent.Queries(G, 0, [1, 2]), default(ArrayView<float>)), Gone, InUse, OutOfOrder, NoSuch, NotHere),
+        new("KvStep.Attend(Int32, KvTensor, KvOutput, Int32)", AttendOnStep, Gone, InUse, OutOfOrder, NoSuch, NotHere),
         new("KvStep.Commit()", x =>
         {
             KvStep step = OnStep(x);
@@ -128,6 +126,13 @@ internal static partial class PublicCalls
         float[] output = new float[32];
         x.First.Attend(1, TokenContent.Queries(G, 1, [5]), output, counts: true);
         Assert.All(output, number => Assert.InRange(number, -2.1f, 2.1f));
+        x.First.Attend(0, TokenContent.Queries(G, 0, [9]), default(ArrayView<float>));
+    }
+
+    private static void AttendOnStep(SharedObjects x)
+    {
+        OnStep(x).Attend(0, TokenContent.Queries(G, 0, [1, 2]), KvOutput.FromHost(new float[64], new float[8]), 3);
+        OnStep(x).Attend(0, TokenContent.Queries(G, 0, [1, 2]), default(ArrayView<float>));
     }
 
     private delegate float[] OfLayer(KvGeometry geometry, int layer, ReadOnlySpan<int> ids);

@@ -1,4 +1,3 @@
-using ILGPU;
 using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Tests;
@@ -63,14 +62,11 @@ internal sealed unsafe class CountingTier(KernelTier inner) : KernelTier(inner.S
             inner.Append(layer, keys, values);
         }
 
-        public override void Attend(int layer, KvTensor queries, Span<float> output, Span<float> logSumExp, int window = 0)
+        public override void Attend(int layer, KvTensor queries, KvOutput output, int window = 0)
         {
             tier.Work = tier.Work with { Attended = tier.Work.Attended + _tokens };
-            inner.Attend(layer, queries, output, logSumExp, window);
+            inner.Attend(layer, queries, output, window);
         }
-
-        public override void Attend(int layer, KvTensor queries, ArrayView<float> output, ArrayView<float> logSumExp, int window = 0) =>
-            inner.Attend(layer, queries, output, logSumExp, window);
 
         public override void Observe(int layer, KvTensor queries, int last) => inner.Observe(layer, queries, last);
 

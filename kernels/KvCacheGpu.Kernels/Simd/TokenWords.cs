@@ -2,34 +2,34 @@ using System.Runtime.CompilerServices;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary>The words of some tokens as rows, in and out of a page: values lie so, keys are transposed, a square of registers at a time.</summary>
-internal static unsafe class WordRows<S, F, I>
+/// <summary>The words of some tokens, vector by vector, in and out of a page: values lie that way, keys are transposed, a square of registers at a time.</summary>
+internal static unsafe class TokenWords<S, F, I>
     where S : struct, ISimd<F, I>
     where F : struct
     where I : struct
 {
-    /// <summary>Words from row to row once keys are transposed.</summary>
-    public static int StrideOf(int rowWords) => (rowWords + S.Lanes - 1) / S.Lanes * S.Lanes;
+    /// <summary>Words from vector to vector once keys are transposed.</summary>
+    public static int StrideOf(int vectorWords) => (vectorWords + S.Lanes - 1) / S.Lanes * S.Lanes;
 
-    /// <summary>Rows of up to as many tokens as there are lanes: where they lie, or transposed into <paramref name="scratch"/>.</summary>
+    /// <summary>Vectors of up to as many tokens as there are lanes: where they lie, or transposed into <paramref name="scratch"/>.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static int* Read(in PagePart part, int token, int tokens, int* scratch, out int stride)
     {
         if (!part.IsKeys)
         {
-            stride = part.RowWords;
+            stride = part.VectorWords;
             return part.Words + ((long)token * stride);
         }
 
-        stride = StrideOf(part.RowWords);
+        stride = StrideOf(part.VectorWords);
         int* from = part.Words + token;
         int w = 0;
-        for (; w + S.Lanes <= part.RowWords; w += S.Lanes)
+        for (; w + S.Lanes <= part.VectorWords; w += S.Lanes)
         {
             S.Transpose(from + ((long)w * part.PageTokens), part.PageTokens, scratch + w, stride);
         }
 
-        for (; w < part.RowWords; w++)
+        for (; w < part.VectorWords; w++)
         {
             for (int t = 0; t < tokens; t++)
             {
@@ -40,19 +40,19 @@ internal static unsafe class WordRows<S, F, I>
         return scratch;
     }
 
-    /// <summary>Writes rows, whose stride is <see cref="StrideOf"/>, to a page's keys; nothing but these tokens is touched.</summary>
+    /// <summary>Writes vectors, whose stride is <see cref="StrideOf"/>, to a page's keys; nothing but these tokens is touched.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void WriteKeys(int* rows, int rowWords, int* keys, int pageTokens, int token, int tokens)
+    public static void WriteKeys(int* vectors, int vectorWords, int* keys, int pageTokens, int token, int tokens)
     {
-        int stride = StrideOf(rowWords);
+        int stride = StrideOf(vectorWords);
         int* to = keys + token;
         if (tokens < S.Lanes)
         {
-            for (int w = 0; w < rowWords; w++, to += pageTokens)
+            for (int w = 0; w < vectorWords; w++, to += pageTokens)
             {
                 for (int t = 0; t < tokens; t++)
                 {
-                    to[t] = rows[(t * stride) + w];
+                    to[t] = vectors[(t * stride) + w];
                 }
             }
 
@@ -60,23 +60,23 @@ internal static unsafe class WordRows<S, F, I>
         }
 
         int done = 0;
-        for (; done + S.Lanes <= rowWords; done += S.Lanes)
+        for (; done + S.Lanes <= vectorWords; done += S.Lanes)
         {
-            S.Transpose(rows + done, stride, to + ((long)done * pageTokens), pageTokens);
+            S.Transpose(vectors + done, stride, to + ((long)done * pageTokens), pageTokens);
         }
 
-        if (done < rowWords)
+        if (done < vectorWords)
         {
             int* square = stackalloc int[S.Lanes * S.Lanes];
-            S.Transpose(rows + done, stride, square, S.Lanes);
-            for (int w = done; w < rowWords; w++, square += S.Lanes)
+            S.Transpose(vectors + done, stride, square, S.Lanes);
+            for (int w = done; w < vectorWords; w++, square += S.Lanes)
             {
                 S.StoreInt(to + ((long)w * pageTokens), S.LoadInt(square));
             }
         }
     }
 
-    /// <summary>Whether a full-precision part has an element that is refused from <paramref name="limit"/> on, as binary32 bits: NaN is above infinity.</summary>
+    /// <summary>True if an element of a full-precision part is at or above <paramref name="limit"/>, as binary32 bits: NaN is above infinity.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static bool Exceeds(in PagePart part, int tokens, uint limit)
     {
@@ -90,10 +90,10 @@ internal static unsafe class WordRows<S, F, I>
         int found = 0;
         if (!part.IsKeys || tokens == part.PageTokens)
         {
-            return (Carries(part.Words, part.RowWords * tokens, mask, add) & sign) != 0;
+            return (Carries(part.Words, part.VectorWords * tokens, mask, add) & sign) != 0;
         }
 
-        for (int w = 0; w < part.RowWords; w++)
+        for (int w = 0; w < part.VectorWords; w++)
         {
             found |= Carries(part.Words + ((long)w * part.PageTokens), tokens, mask, add);
         }

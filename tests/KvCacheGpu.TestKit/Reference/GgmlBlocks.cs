@@ -1,23 +1,24 @@
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
+using KvCacheGpu.Kernels;
 
-namespace KvCacheGpu.Kernels;
+namespace KvCacheGpu.TestKit;
 
 /// <summary>
-/// ggml's blocks of 32 elements, byte for byte, to exchange with its files: floats, and vectors of pages in
-/// <see cref="PageFormat.Q8"/> and <see cref="PageFormat.Q4"/>, whose blocks hold the same numbers in other places.
+/// ggml's blocks of 32 elements, byte for byte as its files hold them, to compare with pages in <see cref="PageFormat.Q8"/> and
+/// <see cref="PageFormat.Q4"/>, which hold the same numbers in other places.
 /// <code>
 ///   q8_0  34 bytes   f16 d | int8 q[32]                                      x = d * q
 ///   q4_0  18 bytes   f16 d | byte j: element j low nibble, j + 16 high       x = d * (q - 8)
 /// </code>
-/// A block read into floats and appended to an F32 page is the same block once the page is sealed: what d * q quantizes to is d and q.
-/// (Not where d is subnormal in binary16 or a block is all that ggml leaves out of range: then d may round to a neighbour.)
+/// A block read into floats and appended to an F32 page is the same block once the page is sealed: d * q quantizes to d and q
+/// again (except where d is subnormal in binary16: then it may round to a neighbour).
 /// </summary>
 /// <remarks>Source: ggml-quants.c, quantize_row_q8_0_ref and quantize_row_q4_0_ref.</remarks>
 public static class GgmlBlocks
 {
     /// <summary>Elements of a block.</summary>
-    public const int Elements = 32;
+    public const int Elements = GgmlCodes.Elements;
 
     private const int ScaleBytes = 2;
     private const int Codes4 = Elements / 2;
@@ -30,8 +31,8 @@ public static class GgmlBlocks
         _ => throw new ArgumentOutOfRangeException(nameof(format), format, "expected Q8 or Q4"),
     });
 
-    /// <summary>Bytes of a row of <paramref name="width"/> elements, a multiple of 32.</summary>
-    public static int RowBytes(PageFormat format, int width) => width % Elements == 0
+    /// <summary>Bytes of <paramref name="width"/> elements, a multiple of 32.</summary>
+    public static int BytesOf(PageFormat format, int width) => width % Elements == 0
         ? width / Elements * BlockBytes(format)
         : throw new ArgumentException($"width: expected a multiple of {Elements}, got {width}", nameof(width));
 
@@ -41,11 +42,11 @@ public static class GgmlBlocks
     /// <param name="blocks">Out: their blocks.</param>
     public static void Quantize(PageFormat format, ReadOnlySpan<float> elements, Span<byte> blocks)
     {
-        ThrowIfNotLength(blocks.Length, RowBytes(format, elements.Length), nameof(blocks));
+        ThrowIfNotLength(blocks.Length, BytesOf(format, elements.Length), nameof(blocks));
         Span<byte> codes = stackalloc byte[Elements];
         for (int size = BlockBytes(format); !elements.IsEmpty; elements = elements[Elements..], blocks = blocks[size..])
         {
-            BinaryPrimitives.WriteUInt16LittleEndian(blocks, Encode(format, elements[..Elements], codes));
+            BinaryPrimitives.WriteUInt16LittleEndian(blocks, GgmlCodes.Encode(format, elements[..Elements], codes));
             Pack(format, codes, blocks[ScaleBytes..size]);
         }
     }
@@ -56,7 +57,7 @@ public static class GgmlBlocks
     /// <param name="elements">Out: their elements.</param>
     public static void Dequantize(PageFormat format, ReadOnlySpan<byte> blocks, Span<float> elements)
     {
-        ThrowIfNotLength(blocks.Length, RowBytes(format, elements.Length), nameof(blocks));
+        ThrowIfNotLength(blocks.Length, BytesOf(format, elements.Length), nameof(blocks));
         for (int size = BlockBytes(format); !blocks.IsEmpty; elements = elements[Elements..], blocks = blocks[size..])
         {
             float d = (float)BinaryPrimitives.ReadHalfLittleEndian(blocks);
@@ -115,29 +116,6 @@ public static class GgmlBlocks
                 page[place.Word + (w * place.Step)] = words[i];
             }
         }
-    }
-
-    /// <summary>One block's codes, a byte each, and its d as binary16 bits.</summary>
-    internal static ushort Encode(PageFormat format, ReadOnlySpan<float> x, Span<byte> codes)
-    {
-        // Its sign matters to q4_0 alone, where the first of several largest gives it.
-        float largest = 0;
-        foreach (float e in x)
-        {
-            largest = MathF.Abs(e) > MathF.Abs(largest) ? e : largest;
-        }
-
-        float d = format == PageFormat.Q8 ? MathF.Abs(largest) / 127f : largest / -8f;
-        float inverse = d == 0 ? 0 : 1f / d;
-        for (int i = 0; i < Elements; i++)
-        {
-            float scaled = x[i] * inverse;
-            codes[i] = format == PageFormat.Q8
-                ? (byte)(sbyte)Math.Clamp(MathF.Round(scaled, MidpointRounding.AwayFromZero), -127f, 127f)
-                : (byte)Math.Clamp((int)(scaled + 8.5f), 0, 15);
-        }
-
-        return (ushort)Bits16.HalfFromSingleBits(BitConverter.SingleToUInt32Bits(d));
     }
 
     private static void Pack(PageFormat format, ReadOnlySpan<byte> codes, Span<byte> target)

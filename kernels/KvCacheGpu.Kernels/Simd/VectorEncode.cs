@@ -3,10 +3,10 @@ using System.Runtime.CompilerServices;
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
-/// Up to as many rows as there are lanes, padded with zeros and in the basis of their format, to codes and scales: binary32 throughout, and
-/// no fused product, so that codes are the same bits on every tier. Each method tells whether the scales fit binary16.
+/// Up to as many vectors as there are lanes, padded with zeros and in the basis of their format, to codes and scales: binary32 throughout, and
+/// no fused product, so that codes are the same bits on every tier. Each method returns true if the scales fit binary16.
 /// </summary>
-internal static unsafe class RowEncode<S, F, I>
+internal static unsafe class VectorEncode<S, F, I>
     where S : struct, ISimd<F, I>
     where F : struct
     where I : struct
@@ -17,39 +17,39 @@ internal static unsafe class RowEncode<S, F, I>
 
     /// <summary>I8. The clamp of the definition never binds: the scale is rounded up.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static bool ToI8(in EncodeScratch scratch, float* rows, int stride, in PagePart to, int token, int tokens)
+    public static bool ToI8(in EncodeScratch scratch, float* vectors, int stride, in PagePart to, int token, int tokens)
     {
         float* parts = scratch.Parts;
         for (int t = 0; t < tokens; t++)
         {
-            S.Store(parts + (t * S.Lanes), RowFold<S, F, I>.Magnitude(rows + (t * stride), stride));
+            S.Store(parts + (t * S.Lanes), VectorFold<S, F, I>.Magnitude(vectors + (t * stride), stride));
         }
 
-        RowFold<S, F, I>.Lanes<MaxFold>(parts, scratch.Turned);
+        VectorFold<S, F, I>.Lanes<MaxFold>(parts, scratch.Turned);
         I scales = HalfLanes<S, F, I>.Up(S.Divide(S.Load(parts), S.All(127f)));
         S.Store(scratch.Factors, S.Divide(S.All(1f), HalfLanes<S, F, I>.Widen(scales)));
         bool holds = HalfLanes<S, F, I>.AreFinite(parts, tokens) & HalfLanes<S, F, I>.Write(scales, to.Scales + token, tokens);
         if (to.IsKeys || to.Width % S.Lanes == 0)
         {
             var codes = (byte*)Target(scratch, to, token, 0);
-            Round(rows, stride, to.Width, scratch.Factors, codes, sizeof(int) * TargetStride(to), tokens);
+            Round(vectors, stride, to.Width, scratch.Factors, codes, sizeof(int) * TargetStride(to), tokens);
             return holds;
         }
 
         for (int t = 0; t < tokens; t++)
         {
-            Round(rows + (t * stride), stride, to.Width, scratch.Factors + t, scratch.Codes, 0, 1);
+            Round(vectors + (t * stride), stride, to.Width, scratch.Factors + t, scratch.Codes, 0, 1);
             PackCodes.Pack(PageFormat.I8, scratch.Codes, to.Width, Target(scratch, to, token, t));
         }
 
         return holds;
     }
 
-    /// <summary>r of each row to the part's first plane; its reciprocal, or 0, to the factors.</summary>
+    /// <summary>r of each vector to the part's first plane; its reciprocal, or 0, to the factors.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static bool Rms(in EncodeScratch scratch, float* rows, int stride, in PagePart to, int token, int tokens)
+    public static bool Rms(in EncodeScratch scratch, float* vectors, int stride, in PagePart to, int token, int tokens)
     {
-        SquareSums(scratch, rows, stride, tokens);
+        SquareSums(scratch, vectors, stride, tokens);
         F squares = S.Load(scratch.Parts);
         I r = HalfLanes<S, F, I>.Nearest(S.Sqrt(S.Divide(squares, S.All(to.Width))));
         F wide = HalfLanes<S, F, I>.Widen(r);
@@ -58,39 +58,39 @@ internal static unsafe class RowEncode<S, F, I>
         return HalfLanes<S, F, I>.AreFinite(scratch.Parts, tokens) & HalfLanes<S, F, I>.Write(r, to.Scales + token, tokens);
     }
 
-    /// <summary>Rows times their factors.</summary>
+    /// <summary>Vectors times their factors.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Scale(in EncodeScratch scratch, float* rows, int stride, int tokens)
+    public static void Scale(in EncodeScratch scratch, float* vectors, int stride, int tokens)
     {
         for (int t = 0; t < tokens; t++)
         {
             F factor = S.All(scratch.Factors[t]);
-            for (float* x = rows + (t * stride), end = x + stride; x < end; x += S.Lanes)
+            for (float* x = vectors + (t * stride), end = x + stride; x < end; x += S.Lanes)
             {
                 S.Store(x, S.Multiply(S.Load(x), factor));
             }
         }
     }
 
-    /// <summary>T formats' codes and gains g of rows that are divided by r, less the mean.</summary>
-    public static bool ToGained(in EncodeScratch scratch, float* rows, int stride, in PagePart to, int token, int tokens)
+    /// <summary>T formats' codes and gains g of vectors that are divided by r, less the mean.</summary>
+    public static bool ToGained(in EncodeScratch scratch, float* vectors, int stride, in PagePart to, int token, int tokens)
     {
-        SquareSums(scratch, rows, stride, tokens);
+        SquareSums(scratch, vectors, stride, tokens);
         F squares = S.Load(scratch.Parts);
         F zero = S.All(0f);
         F norm = S.Sqrt(squares);
         S.Store(scratch.Factors, S.IfLess(zero, squares, S.Divide(S.All(MathF.Sqrt(to.Width)), norm), zero));
         S.Store(scratch.Offsets, norm);
-        ToLevels(scratch, rows, stride, to, token, tokens, sumsLevels: true);
-        RowFold<S, F, I>.Lanes<AddFold>(scratch.Parts, scratch.Turned);
+        ToLevels(scratch, vectors, stride, to, token, tokens, sumsLevels: true);
+        VectorFold<S, F, I>.Lanes<AddFold>(scratch.Parts, scratch.Turned);
         norm = S.Load(scratch.Offsets);
         F gain = S.IfLess(zero, norm, S.Divide(norm, S.Sqrt(S.Load(scratch.Parts))), zero);
         return HalfLanes<S, F, I>.Write(HalfLanes<S, F, I>.Nearest(gain), to.Scales + to.ScaleStride + token, tokens);
     }
 
-    /// <summary>Lloyd-Max codes of rows times their factors; where wanted, the sums of the levels' squares, not yet over lanes.</summary>
+    /// <summary>Lloyd-Max codes of vectors times their factors; where wanted, the sums of the levels' squares, not yet over lanes.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void ToLevels(in EncodeScratch scratch, float* rows, int stride, in PagePart to, int token, int tokens, bool sumsLevels)
+    public static void ToLevels(in EncodeScratch scratch, float* vectors, int stride, in PagePart to, int token, int tokens, bool sumsLevels)
     {
         int bits = to.Format.BitsPerElement();
         float* tables = CodeTables.Of(bits);
@@ -99,14 +99,14 @@ internal static unsafe class RowEncode<S, F, I>
         int padding = PackCodes.BytesFor(to.Width) - to.Width;
         for (int t = 0; t < tokens; t++)
         {
-            float* row = rows + (t * stride);
+            float* vector = vectors + (t * stride);
             if (S.PicksFrom32)
             {
-                Search(row, stride, scratch.Factors[t], tables, codes, fold);
+                Search(vector, stride, scratch.Factors[t], tables, codes, fold);
             }
             else
             {
-                Count(row, stride, scratch.Factors[t], tables, (1 << bits) - 1, codes);
+                Count(vector, stride, scratch.Factors[t], tables, (1 << bits) - 1, codes);
                 for (int i = 0; sumsLevels && i < to.Width; i++)
                 {
                     fold[i] = tables[CodeTables.Squares + codes[i]];
@@ -121,7 +121,7 @@ internal static unsafe class RowEncode<S, F, I>
 
             if (sumsLevels)
             {
-                S.Store(scratch.Parts + (t * S.Lanes), RowFold<S, F, I>.SquareSum(fold, stride, fold + stride, squares: true));
+                S.Store(scratch.Parts + (t * S.Lanes), VectorFold<S, F, I>.SquareSum(fold, stride, fold + stride, squares: true));
             }
 
             PackCodes.Pack(to.Format, codes, to.Width, Target(scratch, to, token, t));
@@ -130,7 +130,7 @@ internal static unsafe class RowEncode<S, F, I>
 
     /// <summary>V4: for each group its minimum and the step that reaches its maximum, then codes.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static bool ToGroups(in EncodeScratch scratch, float* rows, int stride, in PagePart to, int token, int tokens)
+    public static bool ToGroups(in EncodeScratch scratch, float* vectors, int stride, in PagePart to, int token, int tokens)
     {
         int group = PageFormat.V4.ScaleGroup(to.Width);
         bool holds = true;
@@ -138,7 +138,7 @@ internal static unsafe class RowEncode<S, F, I>
         int codeStride = stride * sizeof(int);
         for (int plane = 0, start = 0; start < to.Width; plane += 2, start += group)
         {
-            holds &= Extremes(scratch, rows + start, stride, group, tokens);
+            holds &= Extremes(scratch, vectors + start, stride, group, tokens);
             I least = HalfLanes<S, F, I>.Down(S.Load(scratch.Parts));
             F minimum = HalfLanes<S, F, I>.Widen(least);
             I step = HalfLanes<S, F, I>.Up(S.Divide(S.Subtract(S.Load(scratch.Fold), minimum), S.All(15f)));
@@ -146,7 +146,7 @@ internal static unsafe class RowEncode<S, F, I>
             S.Store(scratch.Factors, S.Divide(S.All(1f), HalfLanes<S, F, I>.Widen(step)));
             ushort* scales = to.Scales + (plane * to.ScaleStride) + token;
             holds &= HalfLanes<S, F, I>.Write(step, scales, tokens) & HalfLanes<S, F, I>.Write(least, scales + to.ScaleStride, tokens);
-            RoundGroup(rows + start, stride, group, scratch.Offsets, scratch.Factors, packed + start, codeStride, tokens);
+            RoundGroup(vectors + start, stride, group, scratch.Offsets, scratch.Factors, packed + start, codeStride, tokens);
         }
 
         int padding = PackCodes.BytesFor(to.Width) - to.Width;
@@ -154,28 +154,28 @@ internal static unsafe class RowEncode<S, F, I>
         {
             byte* codes = packed + (t * codeStride);
             new Span<byte>(codes + to.Width, padding).Clear();
-            PackCodes.Pack(PageFormat.V4, codes, to.Width, to.Words + ((long)(token + t) * to.RowWords));
+            PackCodes.Pack(PageFormat.V4, codes, to.Width, to.Words + ((long)(token + t) * to.VectorWords));
         }
 
         return holds;
     }
 
     /// <summary>FP8, q8_0 and q4_0, element by element: formats of exchange.</summary>
-    public static bool ToExchange(in EncodeScratch scratch, float* rows, int stride, in PagePart to, int token, int tokens)
+    public static bool ToExchange(in EncodeScratch scratch, float* vectors, int stride, in PagePart to, int token, int tokens)
     {
         uint worst = 0;
-        for (int t = 0; t < tokens; t++, rows += stride)
+        for (int t = 0; t < tokens; t++, vectors += stride)
         {
             for (int i = 0; to.Format == PageFormat.FP8 && i < to.Width; i++)
             {
-                scratch.Codes[i] = (byte)Bits8.Fp8FromSingleBits(BitConverter.SingleToUInt32Bits(rows[i]));
+                scratch.Codes[i] = (byte)Bits8.Fp8FromSingleBits(BitConverter.SingleToUInt32Bits(vectors[i]));
             }
 
             for (int block = 0; block < to.Planes; block++)
             {
-                int first = block * GgmlBlocks.Elements;
-                ushort d = GgmlBlocks.Encode(
-                    to.Format, new ReadOnlySpan<float>(rows + first, GgmlBlocks.Elements), new Span<byte>(scratch.Codes + first, GgmlBlocks.Elements));
+                int first = block * GgmlCodes.Elements;
+                ushort d = GgmlCodes.Encode(
+                    to.Format, new ReadOnlySpan<float>(vectors + first, GgmlCodes.Elements), new Span<byte>(scratch.Codes + first, GgmlCodes.Elements));
                 to.Scales[(block * to.ScaleStride) + token + t] = d;
                 worst = Math.Max(worst, d & 0x7FFFu);
             }
@@ -186,34 +186,34 @@ internal static unsafe class RowEncode<S, F, I>
         return worst < HalfInfinity;
     }
 
-    /// <summary>Full precision; rows lie within what the format holds.</summary>
-    public static void ToFull(in EncodeScratch scratch, float* rows, int stride, in PagePart to, int token, int tokens)
+    /// <summary>Full precision; vectors lie within what the format holds.</summary>
+    public static void ToFull(in EncodeScratch scratch, float* vectors, int stride, in PagePart to, int token, int tokens)
     {
-        for (int t = 0; t < tokens; t++, rows += stride)
+        for (int t = 0; t < tokens; t++, vectors += stride)
         {
             if (to.IsKeys)
             {
-                PackVector<S, F, I>.Pack(to.Format, rows, stride, Target(scratch, to, token, t));
+                PackVector<S, F, I>.Pack(to.Format, vectors, stride, Target(scratch, to, token, t));
                 continue;
             }
 
-            PackVector<S, F, I>.Pack(to.Format, rows, stride, scratch.Packed);
-            new Span<int>(scratch.Packed, to.RowWords).CopyTo(new Span<int>(Target(scratch, to, token, t), to.RowWords));
+            PackVector<S, F, I>.Pack(to.Format, vectors, stride, scratch.Packed);
+            new Span<int>(scratch.Packed, to.VectorWords).CopyTo(new Span<int>(Target(scratch, to, token, t), to.VectorWords));
         }
     }
 
     // Codes of I8, lanes by lanes: no more registers than the processor has, and no call.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Round(float* rows, int stride, int width, float* factors, byte* codes, int codeStride, int tokens)
+    private static void Round(float* vectors, int stride, int width, float* factors, byte* codes, int codeStride, int tokens)
     {
         F bias = S.All(RoundingBias);
-        for (int t = 0; t < tokens; t++, rows += stride, codes += codeStride)
+        for (int t = 0; t < tokens; t++, vectors += stride, codes += codeStride)
         {
             F inverse = S.All(factors[t]);
             int i = 0;
             for (; i + (4 * S.Lanes) <= width; i += 4 * S.Lanes)
             {
-                float* x = rows + i;
+                float* x = vectors + i;
                 byte* c = codes + i;
                 S.StoreBytes(c, S.AsInt(S.Add(S.Multiply(S.Load(x), inverse), bias)));
                 S.StoreBytes(c + S.Lanes, S.AsInt(S.Add(S.Multiply(S.Load(x + S.Lanes), inverse), bias)));
@@ -223,49 +223,49 @@ internal static unsafe class RowEncode<S, F, I>
 
             for (; i < width; i += S.Lanes)
             {
-                S.StoreBytes(codes + i, S.AsInt(S.Add(S.Multiply(S.Load(rows + i), inverse), bias)));
+                S.StoreBytes(codes + i, S.AsInt(S.Add(S.Multiply(S.Load(vectors + i), inverse), bias)));
             }
         }
     }
 
     // Codes of V4. Neither end of the definition's clamp binds: the minimum is rounded down, the step up.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void RoundGroup(float* rows, int stride, int group, float* minima, float* factors, byte* codes, int codeStride, int tokens)
+    private static void RoundGroup(float* vectors, int stride, int group, float* minima, float* factors, byte* codes, int codeStride, int tokens)
     {
         F bias = S.All(RoundingBias);
-        for (int t = 0; t < tokens; t++, rows += stride, codes += codeStride)
+        for (int t = 0; t < tokens; t++, vectors += stride, codes += codeStride)
         {
             F minimum = S.All(minima[t]), inverse = S.All(factors[t]);
             for (int i = 0; i < group; i += S.Lanes)
             {
-                F code = S.Multiply(S.Subtract(S.Load(rows + i), minimum), inverse);
+                F code = S.Multiply(S.Subtract(S.Load(vectors + i), minimum), inverse);
                 S.StoreBytes(codes + i, S.AsInt(S.Add(code, bias)));
             }
         }
     }
 
-    private static int TargetStride(in PagePart to) => to.IsKeys ? WordRows<S, F, I>.StrideOf(to.RowWords) : to.RowWords;
+    private static int TargetStride(in PagePart to) => to.IsKeys ? TokenWords<S, F, I>.StrideOf(to.VectorWords) : to.VectorWords;
 
     // Values go where they belong; keys wait to be transposed.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static int* Target(in EncodeScratch scratch, in PagePart to, int token, int t) => to.IsKeys
-        ? scratch.Packed + (t * WordRows<S, F, I>.StrideOf(to.RowWords))
-        : to.Words + ((long)(token + t) * to.RowWords);
+        ? scratch.Packed + (t * TokenWords<S, F, I>.StrideOf(to.VectorWords))
+        : to.Words + ((long)(token + t) * to.VectorWords);
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void SquareSums(in EncodeScratch scratch, float* rows, int stride, int tokens)
+    private static void SquareSums(in EncodeScratch scratch, float* vectors, int stride, int tokens)
     {
         float* parts = scratch.Parts;
         for (int t = 0; t < tokens; t++)
         {
-            S.Store(parts + (t * S.Lanes), RowFold<S, F, I>.SquareSum(rows + (t * stride), stride, scratch.Fold, squares: false));
+            S.Store(parts + (t * S.Lanes), VectorFold<S, F, I>.SquareSum(vectors + (t * stride), stride, scratch.Fold, squares: false));
         }
 
-        RowFold<S, F, I>.Lanes<AddFold>(parts, scratch.Turned);
+        VectorFold<S, F, I>.Lanes<AddFold>(parts, scratch.Turned);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Search(float* row, int stride, float factor, float* tables, byte* codes, float* fold)
+    private static void Search(float* vector, int stride, float factor, float* tables, byte* codes, float* fold)
     {
         F low = S.Load(tables), high = S.Load(tables + 16);
         F below = S.Load(tables + CodeTables.Below), belowHigh = S.Load(tables + CodeTables.Below + 16);
@@ -274,7 +274,7 @@ internal static unsafe class RowEncode<S, F, I>
         F perUnit = S.All(CodeTables.BucketsPerUnit), bias = S.All(CodeTables.BucketBias);
         for (int i = 0; i < stride; i += S.Lanes)
         {
-            F z = S.Multiply(S.Load(row + i), all);
+            F z = S.Multiply(S.Load(vector + i), all);
             I bucket = S.AsInt(S.MultiplyAdd(S.Max(start, S.Min(end, z)), perUnit, bias));
             I code = S.CountAbove(S.AsInt(S.Pick32(below, belowHigh, bucket)), S.Pick32(low, high, bucket), z);
             S.StoreBytes(codes + i, code);
@@ -283,12 +283,12 @@ internal static unsafe class RowEncode<S, F, I>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Count(float* row, int stride, float factor, float* tables, int boundaries, byte* codes)
+    private static void Count(float* vector, int stride, float factor, float* tables, int boundaries, byte* codes)
     {
         F all = S.All(factor);
         for (int i = 0; i < stride; i += S.Lanes)
         {
-            F z = S.Multiply(S.Load(row + i), all);
+            F z = S.Multiply(S.Load(vector + i), all);
             I code = S.AllInt(0);
             for (int k = 0; k < boundaries; k++)
             {
@@ -299,27 +299,27 @@ internal static unsafe class RowEncode<S, F, I>
         }
     }
 
-    // The least of each row's group in the parts, the largest in the fold; whether all are finite, since NaN compares with nothing.
+    // The least of each vector's group in the parts, the largest in the fold. Returns true if all elements are finite: NaN compares with nothing.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static bool Extremes(in EncodeScratch scratch, float* rows, int stride, int group, int tokens)
+    private static bool Extremes(in EncodeScratch scratch, float* vectors, int stride, int group, int tokens)
     {
         float* least = scratch.Parts, most = scratch.Fold;
         F rest = S.All(group % S.Lanes);
         I largest = S.AllInt(0), magnitude = S.AllInt(int.MaxValue);
-        for (int t = 0; t < tokens; t++, rows += stride)
+        for (int t = 0; t < tokens; t++, vectors += stride)
         {
             F lowest = S.All(float.PositiveInfinity), highest = S.All(float.NegativeInfinity);
             int i = 0;
             for (; i + S.Lanes <= group; i += S.Lanes)
             {
-                F x = S.Load(rows + i);
+                F x = S.Load(vectors + i);
                 (lowest, highest) = (S.Min(lowest, x), S.Max(highest, x));
                 largest = S.MaxInt(largest, S.And(S.AsInt(x), magnitude));
             }
 
             if (i < group)
             {
-                F x = S.Load(rows + i);
+                F x = S.Load(vectors + i);
                 largest = S.MaxInt(largest, S.And(S.AsInt(x), magnitude));
                 lowest = S.Min(lowest, S.IfLess(S.Index(), rest, x, lowest));
                 highest = S.Max(highest, S.IfLess(S.Index(), rest, x, highest));
@@ -329,8 +329,8 @@ internal static unsafe class RowEncode<S, F, I>
             S.Store(most + (t * S.Lanes), highest);
         }
 
-        RowFold<S, F, I>.Lanes<LowestFold>(least, scratch.Turned);
-        RowFold<S, F, I>.Lanes<HighestFold>(most, scratch.Turned);
+        VectorFold<S, F, I>.Lanes<LowestFold>(least, scratch.Turned);
+        VectorFold<S, F, I>.Lanes<HighestFold>(most, scratch.Turned);
         float* lanes = scratch.Turned;
         S.Store(lanes, S.AsFloat(largest));
         bool isFinite = true;

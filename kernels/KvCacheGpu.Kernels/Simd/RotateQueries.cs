@@ -6,32 +6,32 @@ namespace KvCacheGpu.Kernels;
 /// <summary>
 /// <see cref="Rotation"/> of four vectors at once, lying f32[width][4]: every butterfly is one vector operation, without shuffles.
 /// </summary>
-internal static unsafe class RotateRows
+internal static unsafe class RotateQueries
 {
     /// <summary>x' = H D x.</summary>
-    public static void Apply(float* rows, int width, float* signs)
+    public static void Apply(float* queries, int width, float* signs)
     {
-        Scale(rows, width, signs);
-        Transform(rows, width);
+        Scale(queries, width, signs);
+        Transform(queries, width);
     }
 
-    private static void Scale(float* rows, int width, float* signs)
+    private static void Scale(float* queries, int width, float* signs)
     {
         for (int i = 0; i < width; i++)
         {
-            (Vector128.Load(rows + (4 * i)) * Vector128.Create(signs[i])).Store(rows + (4 * i));
+            (Vector128.Load(queries + (4 * i)) * Vector128.Create(signs[i])).Store(queries + (4 * i));
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Transform(float* rows, int width)
+    private static void Transform(float* queries, int width)
     {
         int block = Rotation.BlockSize(width);
         for (int half = 1; half < block; half *= 2)
         {
             for (int start = 0; start < width; start += 2 * half)
             {
-                float* a = rows + (4 * start);
+                float* a = queries + (4 * start);
                 float* b = a + (4 * half);
                 for (int i = 0; i < 4 * half; i += 4)
                 {
@@ -45,7 +45,7 @@ internal static unsafe class RotateRows
         Vector128<float> norm = Vector128.Create(Rotation.Norm(width));
         for (int i = 0; i < 4 * width; i += 4)
         {
-            (Vector128.Load(rows + i) * norm).Store(rows + i);
+            (Vector128.Load(queries + i) * norm).Store(queries + i);
         }
     }
 }

@@ -2,61 +2,61 @@ using System.Runtime.CompilerServices;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary>Rows of words to rows of floats, in the basis in which they lie; padded with zeros to the stride.</summary>
-internal static unsafe class RowDecode<S, F, I>
+/// <summary>Vectors of words to vectors of floats, in the basis in which they lie; padded with zeros to the stride.</summary>
+internal static unsafe class VectorDecode<S, F, I>
     where S : struct, ISimd<F, I>
     where F : struct
     where I : struct
 {
-    /// <summary>Decodes rows.</summary>
+    /// <summary>Decodes vectors.</summary>
     /// <param name="part">Format and scales.</param>
-    /// <param name="words">Word rows, <paramref name="wordStride"/> apart.</param>
-    /// <param name="wordStride">Words from row to row.</param>
-    /// <param name="token">The first row's token in the page.</param>
-    /// <param name="tokens">Rows.</param>
-    /// <param name="rows">Out: f32[tokens][stride].</param>
-    /// <param name="stride">Floats from row to row.</param>
+    /// <param name="words">Word vectors, <paramref name="wordStride"/> apart.</param>
+    /// <param name="wordStride">Words from vector to vector.</param>
+    /// <param name="token">The first vector's token in the page.</param>
+    /// <param name="tokens">Vectors.</param>
+    /// <param name="vectors">Out: f32[tokens][stride].</param>
+    /// <param name="stride">Floats from vector to vector.</param>
     /// <param name="codes">Room for a vector's codes.</param>
-    public static void Rows(in PagePart part, int* words, int wordStride, int token, int tokens, float* rows, int stride, byte* codes)
+    public static void Vectors(in PagePart part, int* words, int wordStride, int token, int tokens, float* vectors, int stride, byte* codes)
     {
-        for (int t = 0; t < tokens; t++, words += wordStride, rows += stride)
+        for (int t = 0; t < tokens; t++, words += wordStride, vectors += stride)
         {
             switch (part.Format)
             {
                 case PageFormat.F32:
-                    Widen<SimdF32>(words, part.Width, SimdF32.Factor, rows);
+                    Widen<SimdF32>(words, part.Width, 1f, vectors);
                     break;
                 case PageFormat.F16:
-                    Widen<SimdF16Kept>(words, part.Width, SimdF16Kept.Factor, rows);
+                    Widen<SimdF16Kept>(words, part.Width, SimdF16.Factor, vectors);
                     break;
                 case PageFormat.BF16:
-                    Widen<SimdBF16>(words, part.Width, SimdBF16.Factor, rows);
+                    Widen<SimdBF16>(words, part.Width, 1f, vectors);
                     break;
                 case PageFormat.I8:
-                    Widen<SimdI8>(words, part.Width, part.Scale(0, token + t), rows);
+                    Widen<SimdI8>(words, part.Width, part.Scale(0, token + t), vectors);
                     break;
                 default:
                     PackCodes.Unpack(part.Format, words, part.Width, codes);
-                    Levelled(part, codes, token + t, rows);
+                    Levelled(part, codes, token + t, vectors);
                     break;
             }
 
-            new Span<float>(rows + part.Width, stride - part.Width).Clear();
+            new Span<float>(vectors + part.Width, stride - part.Width).Clear();
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Widen<TCodec>(int* words, int width, float factor, float* row)
+    private static void Widen<TCodec>(int* words, int width, float factor, float* vector)
         where TCodec : struct, ISimdCodec
     {
         F all = S.All(factor);
         for (int i = 0; i < width; i += S.Lanes)
         {
-            S.Store(row + i, S.Multiply(TCodec.Elements<S, F, I>(words, i), all));
+            S.Store(vector + i, S.Multiply(TCodec.Elements<S, F, I>(words, i), all));
         }
     }
 
-    private static void Levelled(in PagePart part, byte* codes, int token, float* row)
+    private static void Levelled(in PagePart part, byte* codes, int token, float* vector)
     {
         int width = part.Width;
         int group = part.Format.ScaleGroup(width);
@@ -70,7 +70,7 @@ internal static unsafe class RowDecode<S, F, I>
                 for (int i = 0; i < width; i++)
                 {
                     float e = g * levels[codes[i]];
-                    row[i] = (PagePart.Single(part.Mean[i]) + e) * r;
+                    vector[i] = (PagePart.Single(part.Mean[i]) + e) * r;
                 }
 
                 break;
@@ -78,35 +78,35 @@ internal static unsafe class RowDecode<S, F, I>
                 float rms = part.Scale(0, token);
                 for (int i = 0; i < width; i++)
                 {
-                    row[i] = levels[codes[i]] * rms;
+                    vector[i] = levels[codes[i]] * rms;
                 }
 
                 break;
             case PageFormat.V4:
                 for (int i = 0; i < width; i++)
                 {
-                    row[i] = (part.Scale(2 * (i / group), token) * codes[i]) + part.Scale((2 * (i / group)) + 1, token);
+                    vector[i] = (part.Scale(2 * (i / group), token) * codes[i]) + part.Scale((2 * (i / group)) + 1, token);
                 }
 
                 break;
             case PageFormat.FP8:
                 for (int i = 0; i < width; i++)
                 {
-                    row[i] = BitConverter.UInt32BitsToSingle(Bits8.SingleBitsFromFp8(codes[i]));
+                    vector[i] = BitConverter.UInt32BitsToSingle(Bits8.SingleBitsFromFp8(codes[i]));
                 }
 
                 break;
             case PageFormat.Q8:
                 for (int i = 0; i < width; i++)
                 {
-                    row[i] = (sbyte)codes[i] * part.Scale(i / group, token);
+                    vector[i] = (sbyte)codes[i] * part.Scale(i / group, token);
                 }
 
                 break;
             default:
                 for (int i = 0; i < width; i++)
                 {
-                    row[i] = (codes[i] - 8) * part.Scale(i / group, token);
+                    vector[i] = (codes[i] - 8) * part.Scale(i / group, token);
                 }
 
                 break;

@@ -2,56 +2,56 @@ using System.Numerics;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary>A query row's softmax over some of its pages.</summary>
+/// <summary>A query's softmax over some of its pages.</summary>
 /// <param name="Maximum">Largest logit, raw.</param>
 /// <param name="Sum">Sum of the powers of (logit - maximum).</param>
-/// <param name="Exponent">The row's of <see cref="SoftmaxRows.Exponent"/>.</param>
-internal readonly record struct RowState(float Maximum, float Sum, int Exponent);
+/// <param name="Exponent">The query's of <see cref="SoftmaxState.Exponent"/>.</param>
+internal readonly record struct QueryState(float Maximum, float Sum, int Exponent);
 
 /// <summary>
-/// The partial results of one (sequence, KV head) whose pages are split, f32[segments][rows][3 + stride]: softmax, and mean of the values.
+/// The partial results of one (sequence, KV head) whose pages are split, f32[segments][queries][3 + stride]: softmax, and mean of the values.
 /// </summary>
-internal readonly unsafe struct SplitRows(float* memory, int* arrivals, int rows, int stride)
+internal readonly unsafe struct SplitResults(float* memory, int* arrivals, int queries, int stride)
 {
-    public static int FloatsPerRow(int stride) => stride + 3;
+    public static int FloatsPerQuery(int stride) => stride + 3;
 
     /// <summary>Counts a part as done and returns how many are.</summary>
     public int Arrive() => Interlocked.Increment(ref *arrivals);
 
-    public void Put(int segment, int row, RowState state, float* output, int width)
+    public void Put(int segment, int query, QueryState state, float* output, int width)
     {
-        float* to = Row(segment, row);
+        float* to = Query(segment, query);
         (to[0], to[1], to[2]) = (state.Maximum, state.Sum, state.Exponent);
         new Span<float>(output, width).CopyTo(new Span<float>(to + 3, width));
     }
 
-    /// <summary>Merges a row's segments in their order, into the first's place.</summary>
-    public RowState Merge(int segments, int row, int width, float logitFactor, out float* output)
+    /// <summary>Merges a query's segments in their order, into the first's place.</summary>
+    public QueryState Merge(int segments, int query, int width, float logitFactor, out float* output)
     {
         float maximum = float.NegativeInfinity;
         for (int s = 0; s < segments; s++)
         {
-            maximum = MathF.Max(maximum, Row(s, row)[0]);
+            maximum = MathF.Max(maximum, Query(s, query)[0]);
         }
 
-        var exponent = (int)Row(0, row)[2];
+        var exponent = (int)Query(0, query)[2];
         double factor = Math.ScaleB(logitFactor, exponent);
         float sum = 0;
         for (int s = 0; s < segments; s++)
         {
-            float* part = Row(s, row);
+            float* part = Query(s, query);
             part[1] *= part[1] > 0f ? (float)Math.Pow(2, (part[0] - maximum) * factor) : 0f;
             sum += part[1];
         }
 
-        output = Row(0, row) + 3;
+        output = Query(0, query) + 3;
         for (int s = 0; s < segments; s++)
         {
-            float* part = Row(s, row);
+            float* part = Query(s, query);
             Add(output, s > 0, part + 3, part[1] / sum, width);
         }
 
-        return new RowState(maximum, sum, exponent);
+        return new QueryState(maximum, sum, exponent);
     }
 
     // From times share, added to what is there or in its place; both may be one.
@@ -69,5 +69,5 @@ internal readonly unsafe struct SplitRows(float* memory, int* arrivals, int rows
         }
     }
 
-    private float* Row(int segment, int row) => memory + ((((long)segment * rows) + row) * FloatsPerRow(stride));
+    private float* Query(int segment, int query) => memory + ((((long)segment * queries) + query) * FloatsPerQuery(stride));
 }

@@ -1,20 +1,20 @@
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
-/// What rotating rows of one width needs. A row is a vector padded with zeros to 16 elements, so that rows one after another are a
-/// sequence of whole Hadamard blocks; tables repeat with a period that whole vectors divide:
+/// Tables for the rotation of vectors of one width. Each vector is padded with zeros to a multiple of 16 elements, so that vectors one after
+/// another are a sequence of whole Hadamard blocks; tables repeat with a period that whole registers divide:
 /// <code>
 ///   signs      f32[period]   +-1, 1 in the padding
 ///   scaled     f32[period]   signs * 2^112: widens F16 in the same multiplication
 ///   normed     f32[period]   signs * norm: the last step of the way back
 /// </code>
 /// </summary>
-internal sealed unsafe class RowPlan
+internal sealed unsafe class VectorPlan
 {
     private const int Lanes = 16;
-    private const int Chunk = 128;
+    private const int ChunkFloats = 128;
 
-    public RowPlan(int width, ulong seed, float* memory)
+    public VectorPlan(int width, ulong seed, float* memory)
     {
         (Width, Stride, Block, Norm, Period) = (width, StrideOf(width), Rotation.BlockSize(width), Rotation.Norm(width), PeriodOf(width));
         Signs = memory;
@@ -32,7 +32,7 @@ internal sealed unsafe class RowPlan
 
     public int Width { get; }
 
-    /// <summary>Floats from row to row.</summary>
+    /// <summary>Floats from vector to vector.</summary>
     public int Stride { get; }
 
     /// <summary>Elements of a Hadamard block.</summary>
@@ -53,5 +53,5 @@ internal sealed unsafe class RowPlan
     public static int FloatsFor(int width) => 3 * PeriodOf(width);
 
     // The least common multiple of the stride, a multiple of 16, and the chunk, a power of two.
-    private static int PeriodOf(int width) => StrideOf(width) * Chunk / Math.Min(Chunk, StrideOf(width) & -StrideOf(width));
+    private static int PeriodOf(int width) => StrideOf(width) * ChunkFloats / Math.Min(ChunkFloats, StrideOf(width) & -StrideOf(width));
 }

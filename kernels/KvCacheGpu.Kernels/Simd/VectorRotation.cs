@@ -2,8 +2,8 @@ using System.Runtime.CompilerServices;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary>What a rotation multiplies before and after its butterflies.</summary>
-internal unsafe interface IRowDirection
+/// <summary>The multiplications of a rotation before and after its butterflies.</summary>
+internal unsafe interface IRotationDirection
 {
     static abstract F Before<S, F, I>(F x, float* table)
         where S : struct, ISimd<F, I>
@@ -17,7 +17,7 @@ internal unsafe interface IRowDirection
 }
 
 /// <summary>x' = H D x: signs, butterflies, norm.</summary>
-internal unsafe struct Forth : IRowDirection
+internal unsafe struct Forth : IRotationDirection
 {
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Before<S, F, I>(F x, float* table)
@@ -33,7 +33,7 @@ internal unsafe struct Forth : IRowDirection
 }
 
 /// <summary>x = D H x': butterflies, then norm and signs in one exact table.</summary>
-internal unsafe struct Back : IRowDirection
+internal unsafe struct Back : IRotationDirection
 {
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Before<S, F, I>(F x, float* table)
@@ -49,24 +49,24 @@ internal unsafe struct Back : IRowDirection
 }
 
 /// <summary>
-/// <see cref="Rotation"/> of rows, lanes being elements: the smallest butterflies inside a vector, the next between eight vectors held in
-/// registers, what is larger in memory. Each sum is that of the definition, so that rows are its bits.
+/// <see cref="Rotation"/> of vectors, lanes being elements: the smallest butterflies inside a register, the next between eight
+/// registers, larger ones in memory. Each sum is that of the definition, so that results are equal bit for bit.
 /// </summary>
-internal static unsafe class RowRotation<S, F, I>
+internal static unsafe class VectorRotation<S, F, I>
     where S : struct, ISimd<F, I>
     where F : struct
     where I : struct
 {
-    /// <summary>Rotates rows.</summary>
-    /// <param name="words">Elements as the codec reads them, without gaps; may be <paramref name="rows"/>.</param>
-    /// <param name="rows">Out: f32, written to a multiple of eight vectors.</param>
-    /// <param name="count">Elements, from the start of a row.</param>
+    /// <summary>Rotates vectors.</summary>
+    /// <param name="words">Elements as the codec reads them, without gaps; may be <paramref name="vectors"/>.</param>
+    /// <param name="vectors">Out: f32, written to a multiple of eight registers.</param>
+    /// <param name="count">Elements, from the start of a vector.</param>
     /// <param name="plan">The rotation.</param>
-    /// <param name="table">What the direction multiplies with, of the plan's period.</param>
+    /// <param name="table">The direction's factors, as many as the plan's period.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Transform<TCodec, TDirection>(int* words, float* rows, int count, RowPlan plan, float* table)
+    public static void Transform<TCodec, TDirection>(int* words, float* vectors, int count, VectorPlan plan, float* table)
         where TCodec : struct, ISimdCodec
-        where TDirection : struct, IRowDirection
+        where TDirection : struct, IRotationDirection
     {
         int block = plan.Block, lanes = S.Lanes, period = plan.Period;
         F norm = S.All(plan.Norm);
@@ -126,7 +126,7 @@ internal static unsafe class RowRotation<S, F, I>
                 (c, d, g, h) = (S.Add(c, g), S.Add(d, h), S.Subtract(c, g), S.Subtract(d, h));
             }
 
-            float* to = rows + i;
+            float* to = vectors + i;
             if (block > 8 * lanes)
             {
                 S.Store(to, a);
@@ -152,20 +152,20 @@ internal static unsafe class RowRotation<S, F, I>
 
         if (block > 8 * lanes)
         {
-            Large<TDirection>(rows, count, plan, table);
+            Large<TDirection>(vectors, count, plan, table);
         }
     }
 
-    // Butterflies wider than eight vectors; the norm comes after the last.
+    // Butterflies wider than eight registers; the norm comes after the last.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Large<TDirection>(float* rows, int count, RowPlan plan, float* table)
-        where TDirection : struct, IRowDirection
+    private static void Large<TDirection>(float* vectors, int count, VectorPlan plan, float* table)
+        where TDirection : struct, IRotationDirection
     {
         for (int half = 8 * S.Lanes; half < plan.Block; half *= 2)
         {
             for (int start = 0; start < count; start += 2 * half)
             {
-                for (float* x = rows + start, end = x + half; x < end; x += S.Lanes)
+                for (float* x = vectors + start, end = x + half; x < end; x += S.Lanes)
                 {
                     F a = S.Load(x), b = S.Load(x + half);
                     S.Store(x, S.Add(a, b));
@@ -177,7 +177,7 @@ internal static unsafe class RowRotation<S, F, I>
         F norm = S.All(plan.Norm);
         for (int i = 0, phase = 0; i < count; i += S.Lanes)
         {
-            S.Store(rows + i, TDirection.After<S, F, I>(S.Load(rows + i), norm, table + phase));
+            S.Store(vectors + i, TDirection.After<S, F, I>(S.Load(vectors + i), norm, table + phase));
             phase += S.Lanes;
             phase = phase == plan.Period ? 0 : phase;
         }

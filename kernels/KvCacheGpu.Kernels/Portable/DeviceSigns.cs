@@ -4,12 +4,12 @@ using ILGPU.Runtime;
 namespace KvCacheGpu.Kernels;
 
 /// <summary>The rotation's diagonal for one width, on the device.</summary>
-internal sealed class Signs : IDisposable
+internal sealed class DeviceSigns : IDisposable
 {
     private readonly DeviceLink _link;
     private readonly MemoryBuffer1D<float, Stride1D.Dense> _buffer;
 
-    public Signs(DeviceLink link, int width, ulong seed)
+    public DeviceSigns(DeviceLink link, int width, ulong seed)
     {
         _link = link;
         Norm = Rotation.Norm(width);
@@ -25,9 +25,6 @@ internal sealed class Signs : IDisposable
 
     /// <summary><see cref="Rotation.Norm"/> of the width.</summary>
     public float Norm { get; }
-
-    /// <summary>Bytes on the device.</summary>
-    public long DeviceBytes => _buffer.LengthInBytes;
 
     public void Dispose() => _link.Release(AllocationKind.Scratch, _buffer);
 }

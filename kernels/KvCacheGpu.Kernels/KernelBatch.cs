@@ -1,0 +1,96 @@
+namespace KvCacheGpu.Kernels;
+
+/// <summary>One sequence's part of a ragged launch.</summary>
+/// <param name="Sequence">Its sequence slot in the tables.</param>
+/// <param name="FirstToken">Its first token in the launch's tensors.</param>
+/// <param name="Tokens">Its tokens in this launch, at least 1.</param>
+/// <param name="Length">Its length in tokens once they are appended: the last of them has position Length - 1.</param>
+/// <param name="KeepsStatistics">
+/// True if attention leaves the page statistics and log-sum-exps of the tables as they are, so that it changes nothing. The default value is
+/// false: they become those of the sequence's last token.
+/// </param>
+public readonly record struct RaggedSequence(int Sequence, int FirstToken, int Tokens, int Length, bool KeepsStatistics = false)
+{
+    /// <summary>The token in this launch whose statistics the tables receive; -1 where they keep what they have.</summary>
+    internal int MeasuredToken => KeepsStatistics ? -1 : Tokens - 1;
+}
+
+/// <summary>Where an element was refused that no page format holds: a NaN, an infinity, or a value beyond a page format (<see cref="KernelShape.KeyRefusedFrom"/>).</summary>
+/// <param name="Layer">Layer.</param>
+/// <param name="Token">Token in the launch's tensors.</param>
+/// <param name="Head">KV head.</param>
+/// <param name="IsValue">In the values; else in the keys.</param>
+public readonly record struct NonFinite(int Layer, int Token, int Head, bool IsValue);
+
+/// <summary>The launches of one step: append and attend over a ragged batch, layer by layer. Used by one thread at a time.</summary>
+public abstract class KernelBatch : IDisposable
+{
+    /// <summary>Tokens of each sequence that <see cref="Observe"/> takes, at most.</summary>
+    public const int MaxObserved = 64;
+
+    /// <summary>Bytes of working memory held; does not grow with the length of sequences.</summary>
+    public abstract long ScratchBytes { get; }
+
+    /// <summary>
+    /// Sets the batch of the launches that follow. The tables already list, for every layer and head, pages up to each
+    /// sequence's length.
+    /// </summary>
+    public abstract void Begin(ReadOnlySpan<RaggedSequence> sequences);
+
+    /// <summary>Writes the batch's keys <c>[tokens][KV heads][key width]</c> and values into the open pages of a layer.</summary>
+    public abstract void Append(int layer, KvTensor keys, KvTensor values);
+
+    /// <summary>
+    /// Causal attention of queries <c>[tokens][query heads][key width]</c>, scaled by 1/sqrt(key width), over the pages of a layer.
+    /// Writes <c>output[tokens][query heads][value width]</c>, and for each sequence's last token the page statistics and log-sum-exp of
+    /// the tables (not where <see cref="RaggedSequence.KeepsStatistics"/>).
+    /// </summary>
+    /// <remarks>
+    /// Finite queries, keys and values give finite output. A logit is within 1e-6 of |q| |k| / sqrt(key width) of the
+    /// exact one: so the output equals a float64 oracle's within 1e-5 of its norm where logits are up to a few tens, and where they are
+    /// larger, the token that wins by more than that error has all the weight, and tokens nearer to it may share it. Where the key format of
+    /// all classes is F32 or BF16, an element of a query counts as 0 where it is below 2^-138 of the largest. Stored logits and
+    /// log-sum-exps beyond binary32 are its largest number.
+    /// </remarks>
+    /// <param name="layer">Layer.</param>
+    /// <param name="queries">Queries.</param>
+    /// <param name="output">Receives the output and, where they are wanted, the log-sum-exps. Elements behind those of the batch stay as they are.</param>
+    /// <param name="window">A token sees itself and the <c>window - 1</c> positions before it. The default value is 0: all before it.</param>
+    /// <exception cref="NotSupportedException">Queries or output lie on a device, and the tier works in host memory.</exception>
+    public abstract void Attend(int layer, KvTensor queries, KvOutput output, int window = 0);
+
+    /// <summary>
+    /// Adds what the last tokens of each sequence attended to, page by page, to <see cref="TableMap.ScoreWindow"/>: each token's mass, the
+    /// mean over the query heads of the group. One pass over the keys. Follows the <see cref="Attend"/>
+    /// of the same layer and queries, whose log-sum-exps and window it goes by.
+    /// </summary>
+    /// <param name="layer">Layer that was attended to last.</param>
+    /// <param name="queries">Its queries.</param>
+    /// <param name="last">Tokens of each sequence that count, from its last back; 1 to <see cref="MaxObserved"/>. Those of earlier steps do not.</param>
+    /// <exception cref="InvalidOperationException">Another layer was attended to last.</exception>
+    public abstract void Observe(int layer, KvTensor queries, int last);
+
+    /// <summary>
+    /// Brings the scores of all pages of the batch's sequences up to date with what each sequence's last query attended to, in the layers
+    /// that were attended to since <see cref="Begin"/>. Once a step, after its last Attend.
+    /// </summary>
+    /// <param name="decay">Factor of the mass and peak so far, before those of the step are added.</param>
+    /// <param name="step">The number of the step, for <see cref="TableMap.ScoreLastUsed"/>.</param>
+    public abstract void Score(float decay, int step);
+
+    /// <summary>Waits for the launches since <see cref="Begin"/> and tells of the first element refused, if any.</summary>
+    public abstract NonFinite? End();
+
+    /// <inheritdoc/>
+    public abstract void Dispose();
+
+    private protected static void ThrowIfNotObservable(int layer, int attended, int last)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(last, 1);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(last, MaxObserved);
+        if (layer != attended)
+        {
+            throw new InvalidOperationException($"expected layer {layer} to be attended to before it is observed, got layer {attended}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>A tile of queries made ready, and their weights on one page: common to attention and to the look back at it.</summary>
+internal sealed unsafe class AttendTile<S, F, I>
+    where S : struct, ISimd<F, I>
+    where F : struct
+    where I : struct
+{
+    /// <summary>Bits of 65536: pages of formats that take more than this hold numbers up to 2^128.</summary>
+    public const uint LargestNarrow = 0x47800000;
+
+    private const float Log2E = 1.442695041f;
+
+    // A page read by more queries than this is expanded once, not once for every four of them.
+    private const int ChunkQueries = 8;
+
+    // 2^-11 times 576 elements of keys up to 2^128 stay below 2^128.
+    private const int WideHeadroom = 11;
+
+    private readonly SimdTier _tier;
+    private readonly SimdBatch _batch;
+    private readonly KvGeometry _g;
+    private readonly QueryVariants _variants;
+    private readonly int _headroom;
+
+    public AttendTile(SimdTier tier, SimdBatch batch)
+    {
+        (_tier, _batch, _g, _variants) = (tier, batch, tier.Shape.Geometry, batch.Variants);
+        LogitFactor = Log2E / MathF.Sqrt(_g.KeyWidth);
+        _headroom = tier.Shape.KeyRefusedFrom > LargestNarrow ? WideHeadroom : 0;
+
+        // Kernels compiled before the tables exist would check for them, and spill every accumulator for the sake of that call.
+        RuntimeHelpers.RunClassConstructor(typeof(LevelTables).TypeHandle);
+    }
+
+    /// <summary>Brings a sum of products to units of log2.</summary>
+    public float LogitFactor { get; }
+
+    /// <summary>Reads the queries of a tile, in every form that a class of the layer needs, and clears its results.</summary>
+    public void Prepare(AttendScratch scratch, in ItemOf work, int firstQuery, int count)
+    {
+        int blocks = (count + 3) / 4;
+        Array.Clear(scratch.IsTouched);
+        new Span<float>(scratch.OutputOf(0, 0), 4 * blocks * scratch.OutputStride).Clear();
+        new Span<float>(scratch.OutputOf(1, 0), _tier.RotatesValues ? 4 * blocks * scratch.OutputStride : 0).Clear();
+        for (int block = 0; block < blocks; block++)
+        {
+            scratch.Softmaxes[block].Clear();
+            float* plain = scratch.QueryBlock(_variants.Of(KernelShape.Open), block);
+            for (int r = 0; r < 4; r++)
+            {
+                // The last block repeats the last query until it is full; those results are not used.
+                int query = firstQuery + Math.Min((4 * block) + r, count - 1);
+                (int token, int member) = Math.DivRem(query, _g.GroupSize);
+                scratch.TokenOf[(4 * block) + r] = token;
+                _batch.Call.Queries.Read(work.Sequence.FirstToken + token, (work.Head * _g.GroupSize) + member, _g.KeyWidth, plain + r, 4);
+            }
+
+            Normalize(scratch, block);
+            for (int variant = 1; variant < _variants.Count; variant++)
+            {
+                if (_variants.IsUsed(_batch.Call.Layer, variant))
+                {
+                    float* other = scratch.QueryBlock(variant, block);
+                    new Span<float>(plain, 4 * _g.KeyWidth).CopyTo(new Span<float>(other, 4 * _g.KeyWidth));
+                    if (_variants.IsRotated(variant))
+                    {
+                        RotateQueries.Apply(other, _g.KeyWidth, _tier.KeySigns);
+                    }
+
+                    Scale(other, _variants.Factor(variant));
+                }
+            }
+
+            Scale(plain, _variants.Factor(_variants.Of(KernelShape.Open)));
+        }
+    }
+
+    /// <summary>
+    /// Brings each query of 1 or more below 1 by a power of two, or below what keys of any size leave room for, so that neither its rotation
+    /// nor a sum of products leaves binary32. Smaller queries stay as they are: their products are no larger.
+    /// </summary>
+    private void Normalize(AttendScratch scratch, int block)
+    {
+        float* q = scratch.QueryBlock(_variants.Of(KernelShape.Open), block);
+        Vector128<int> magnitudes = default;
+        for (int i = 0; i < 4 * _g.KeyWidth; i += 4)
+        {
+            // As integers magnitudes are ordered alike, NaN on top, and compare in one instruction.
+            magnitudes = Vector128.Max(magnitudes, Vector128.Abs(Vector128.Load(q + i)).AsInt32());
+        }
+
+        Vector128<float> largest = magnitudes.AsSingle();
+        Vector128<float> scales = default;
+        Vector128<int> exponents = default;
+        for (int r = 0; r < 4; r++)
+        {
+            int exponent = largest[r] > 0 && float.IsFinite(largest[r]) ? Math.Max(0, MathF.ILogB(largest[r]) + 1 + _headroom) : 0;
+            scales = scales.WithElement(r, MathF.ScaleB(1f, -exponent));
+            exponents = exponents.WithElement(r, exponent);
+        }
+
+        scratch.Softmaxes[block].SetFactors(LogitFactor, exponents);
+        for (int i = 0; i < 4 * _g.KeyWidth; i += 4)
+        {
+            (Vector128.Load(q + i) * scales).Store(q + i);
+        }
+    }
+
+    // Folds in the key format's factor.
+    private void Scale(float* q, float factor)
+    {
+        for (int i = 0; i < 4 * _g.KeyWidth && factor != 1f; i += 4)
+        {
+            (Vector128.Load(q + i) * factor).Store(q + i);
+        }
+    }
+
+    /// <summary>One page as attention reads it, for the first <paramref name="count"/> queries of the tile.</summary>
+    public PageView<S, F, I> View(
+        AttendScratch scratch, in ItemOf work, int row, int entry, int nextEntry, int count, bool keysOnly, out int pageIndex)
+    {
+        int tag = _tier.Tables[_tier.Map.TagWord(row, entry)];
+        pageIndex = TableMap.PageIndexOf(tag);
+        int* page = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, entry)]);
+        int* ahead = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, nextEntry)]);
+        int most = Math.Clamp(FirstPosition(work, pageIndex) + scratch.TokenOf[count - 1], 0, _g.PageTokens);
+        bool isChunk = (long)work.Sequence.Tokens * _g.GroupSize > ChunkQueries;
+        int pageClass = TableMap.ClassOf(tag);
+        return new PageView<S, F, I>(_tier.Shape.Classes[pageClass], page, ahead, _g, scratch, most, isChunk, keysOnly)
+        {
+            Variant = _variants.Of(pageClass),
+            KeepsNonFinite = _tier.Shape.KeepsNonFinite,
+        };
+    }
+
+    // Tokens of the page that the first token of the launch sees; below 1 where the page comes after it.
+    private int FirstPosition(in ItemOf work, int pageIndex) =>
+        work.Sequence.Length - work.Sequence.Tokens - (pageIndex * _g.PageTokens) + 1;
+
+    /// <summary>Leaves the weights of four queries on a page; returns how many of its tokens any of them sees.</summary>
+    public int Weigh(AttendScratch scratch, in PageView<S, F, I> view, in ItemOf work, int pageIndex, int block)
+    {
+        int firstPosition = FirstPosition(work, pageIndex);
+        int window = _batch.Call.Window;
+        int* tokenOf = scratch.TokenOf + (4 * block);
+        int seen = Math.Clamp(firstPosition + tokenOf[3], 0, _g.PageTokens);
+        seen = (long)firstPosition + tokenOf[0] - window < _g.PageTokens ? seen : 0;
+        SoftmaxState* state = scratch.Softmaxes + block;
+        for (int r = 0; r < 4; r++)
+        {
+            int end = firstPosition + tokenOf[r];
+            state->First[r] = end > window ? end - window : 0;
+            state->Count[r] = Math.Clamp(end, 0, _g.PageTokens);
+        }
+
+        if (seen > 0)
+        {
+            view.Logits(scratch.QueryBlock(view.Variant, block), seen, state);
+        }
+
+        view.Weigh(seen, state);
+        return seen;
+    }
+}

@@ -1,0 +1,63 @@
+namespace KvCacheGpu.Kernels;
+
+/// <summary>
+/// The attention that the last queries paid to each page: its logits and softmax, no values. An item is (sequence, KV head, segment of pages):
+/// no other item writes the scores of its pages.
+/// </summary>
+internal sealed unsafe class SimdObserve<S, F, I>(SimdTier tier, SimdBatch batch) : SimdObserveWork
+    where S : struct, ISimd<F, I>
+    where F : struct
+    where I : struct
+{
+    private readonly KvGeometry _g = tier.Shape.Geometry;
+    private readonly AttendTile<S, F, I> _tile = new(tier, batch);
+
+    /// <inheritdoc/>
+    public override void Do(int item, int worker)
+    {
+        AttendScratch scratch = batch.Scratch(worker);
+        ItemOf work = batch.FindObserved(item);
+        int row = tier.Map.Row(work.Sequence.Sequence, batch.Call.Layer, work.Head);
+        int entries = tier.Tables[row];
+        int segments = SimdBatch.SegmentsOf(entries, _g.PageTokens);
+        if (work.Segment >= segments)
+        {
+            return;
+        }
+
+        int from = (int)((long)entries * work.Segment / segments);
+        int to = (int)((long)entries * (work.Segment + 1) / segments);
+        int end = work.Sequence.Tokens * _g.GroupSize;
+        for (int firstQuery = Math.Max(0, work.Sequence.Tokens - Last) * _g.GroupSize; firstQuery < end; firstQuery += scratch.TileQueries)
+        {
+            int count = Math.Min(scratch.TileQueries, end - firstQuery);
+            _tile.Prepare(scratch, work, firstQuery, count);
+            for (int entry = from; entry < to; entry++)
+            {
+                PageView<S, F, I> view = _tile.View(
+                    scratch, work, row, entry, entry + 1 < to ? entry + 1 : entry, count, keysOnly: true, out int pageIndex);
+                float mass = 0f;
+                for (int block = 0; 4 * block < count; block++)
+                {
+                    mass += _tile.Weigh(scratch, view, work, pageIndex, block) > 0 ? Mass(scratch, work, block, firstQuery, count) : 0f;
+                }
+
+                ((float*)tier.Tables)[tier.Map.ScoreWord(row, pageIndex) + TableMap.ScoreWindow] += mass / _g.GroupSize;
+            }
+        }
+    }
+
+    private float Mass(AttendScratch scratch, in ItemOf work, int block, int firstQuery, int count)
+    {
+        SoftmaxState* state = scratch.Softmaxes + block;
+        float mass = 0f;
+        for (int r = 0; r < 4 && (4 * block) + r < count; r++)
+        {
+            (int token, int member) = Math.DivRem(firstQuery + (4 * block) + r, _g.GroupSize);
+            float lse = batch.Kept(work.SequenceIndex, work.Sequence.Tokens - 1 - token, (work.Head * _g.GroupSize) + member);
+            mass += state->PageSum[r] == 0f ? 0f : state->PageSum[r] * MathF.Exp(state->PageLogit[r] - lse);
+        }
+
+        return mass;
+    }
+}
