@@ -35,16 +35,16 @@ public sealed record Architecture(string Name, string ModelType)
         },
     ];
 
-    /// <summary>Whether the query, key and value projections add a bias.</summary>
+    /// <summary>True if the query, key and value projections add a bias.</summary>
     public bool QueryKeyValueBias { get; init; }
 
-    /// <summary>Whether each query and key head is normed (RMSNorm over the head) before it is turned.</summary>
+    /// <summary>True if each query and key head is normed (RMSNorm over the head) before it is turned.</summary>
     public bool QueryKeyNorm { get; init; }
 
     /// <summary>Which layers look back only so far.</summary>
     public WindowRule Window { get; init; }
 
-    /// <summary>Whether texts start with the begin-of-text token where the tokenizer's files do not say.</summary>
+    /// <summary>True if texts start with the begin-of-text token where the tokenizer's files do not say.</summary>
     public bool StartsTexts { get; init; } = true;
 
     /// <summary>Key and value heads where the file has no such key; null is as many as query heads.</summary>

@@ -50,7 +50,7 @@ internal readonly struct JsonFile
     public JsonElement? Find(string key) =>
         _object.TryGetProperty(key, out JsonElement value) && value.ValueKind != JsonValueKind.Null ? value : null;
 
-    /// <summary>Whether a key is there and is JSON's null: "none", where absence is a default.</summary>
+    /// <summary>True if a key is there and is JSON's null: "none", where absence is a default.</summary>
     public bool IsNull(string key) => _object.TryGetProperty(key, out JsonElement value) && value.ValueKind == JsonValueKind.Null;
 
     /// <summary>Refuses a value that is sound but not served.</summary>

@@ -45,7 +45,7 @@ public sealed record LlamaConfig
     /// <summary>How queries and keys are turned by their positions.</summary>
     public required KvRope Rope { get; init; }
 
-    /// <summary>Whether the output layer is the embedding. The default value is false.</summary>
+    /// <summary>True if the output layer is the embedding. The default value is false.</summary>
     public required bool TieWordEmbeddings { get; init; }
 
     /// <summary>The token that starts every text; null where the checkpoint has none.</summary>

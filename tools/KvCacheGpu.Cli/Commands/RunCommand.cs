@@ -43,7 +43,7 @@ internal static class RunCommand
         };
         command.SetAction(parsed =>
         {
-            // Cheap mistakes first: a model may take minutes to load.
+            // Settings are checked first, because a model may take minutes to load.
             KvFormats formats = FormatPair.Of(parsed.GetValue(keyFormat), parsed.GetValue(valueFormat));
             KvConfiguration? configuration = RunSettings.Load(parsed.GetValue(configFile), terminal);
             Prompt[] asked = Prompt.Choose(parsed.GetValue(prompt) ?? [], parsed.GetValue(promptFile), parsed.GetValue(promptTokens));
@@ -110,7 +110,7 @@ internal static class RunCommand
         return command;
     }
 
-    // Texts that grow at the same time cannot be streamed to one place: each is written whole, under its prompt.
+    // Texts that are generated at the same time cannot be streamed to one output, so each is written whole, under its prompt.
     private static void Write(Terminal terminal, LlamaModel model, Prompt[] prompts, BatchReport report, bool json)
     {
         if (json)
@@ -162,7 +162,7 @@ internal static class RunCommand
         $"[{what}, {speed:F1} tokens/s on {device}; cache of {cache.Tokens} tokens: "
         + $"{Readable.Bytes(cache.AllocatedBytes)} allocated, dense F16 {Readable.Bytes(cache.FullPrecisionBytes)}]");
 
-    // What is compressed or dropped when a step ends depends on where steps end: there, prompts part only where each alone would end one.
+    // Pages are compressed and dropped at the end of a step, so the result depends on the ends of steps. Then prompts share only a prefix after which each of them alone would end a step.
     private static int SharedMultiple(KvCacheConfig config) =>
         config.Policy is null && config.KeyFormat.IsFullPrecision() && config.ValueFormat.IsFullPrecision() ? 1 : LongestStep;
 

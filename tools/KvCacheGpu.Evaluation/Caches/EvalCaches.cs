@@ -94,6 +94,6 @@ public static class EvalCaches
         _ => key,
     };
 
-    /// <summary>Whether a format takes fewer bits than F16.</summary>
+    /// <summary>True if a format takes fewer bits than F16.</summary>
     public static bool Compresses(string format) => _formats[format].Key.BitsPerElement() + _formats[format].Value.BitsPerElement() < 32;
 }

@@ -2,7 +2,7 @@ using System.Globalization;
 
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>Whether what claims to be compressed was: by the bytes and pages that were really there.</summary>
+/// <summary>True if what claims to be compressed was: by the bytes and pages that were really there.</summary>
 public static class CompressionProof
 {
     /// <summary>What is wrong with a cell; null where nothing is.</summary>

@@ -3,11 +3,11 @@ using KvCacheGpu.Llama;
 namespace KvCacheGpu.Evaluation;
 
 /// <summary>How well one token was foreseen, and how near that was to what the full cache would have said.</summary>
-/// <param name="Right">Whether it was the likeliest.</param>
+/// <param name="Right">True if it was the likeliest.</param>
 /// <param name="Nll">-ln of its probability.</param>
 /// <param name="FullNll">The same through the full cache.</param>
 /// <param name="Kl">Kullback-Leibler divergence of the full cache's distribution from this one, in nats.</param>
-/// <param name="Agrees">Whether the likeliest token is the full cache's.</param>
+/// <param name="Agrees">True if the likeliest token is the full cache's.</param>
 public readonly record struct TokenScore(bool Right, double Nll, double FullNll, double Kl, bool Agrees)
 {
     /// <summary>Scores logits.</summary>

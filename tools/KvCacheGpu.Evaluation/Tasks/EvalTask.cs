@@ -23,7 +23,7 @@ public abstract class EvalTask
     /// <summary>What it asks for, in one line.</summary>
     public abstract string Summary { get; }
 
-    /// <summary>Whether answers are right or wrong; else only how likely they were counts.</summary>
+    /// <summary>True if answers are right or wrong; else only how likely they were counts.</summary>
     public virtual bool HasAnswers => true;
 
     /// <summary>Makes the prompts, one per sequence.</summary>

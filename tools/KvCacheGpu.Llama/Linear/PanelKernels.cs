@@ -62,7 +62,7 @@ internal abstract unsafe class PanelKernels
     /// <param name="tokens">Tokens.</param>
     /// <param name="y">First token's output.</param>
     /// <param name="yStride">Elements from one token's output to the next.</param>
-    /// <param name="accumulate">Whether the chains go on from <paramref name="y"/>.</param>
+    /// <param name="accumulate">True if the chains go on from <paramref name="y"/>.</param>
     public abstract void MultiplyMany(float* panel, int columns, float* x, nint xStride, int tokens, float* y, nint yStride, bool accumulate);
 
     protected abstract void One<T>(byte* panel, int columns, float* x, float* y)

@@ -50,7 +50,7 @@ public sealed class SafetensorsFile : IDisposable
         }
     }
 
-    /// <summary>Whether the file has a tensor of this name.</summary>
+    /// <summary>True if the file has a tensor of this name.</summary>
     public bool Contains(string tensor) => _entries.ContainsKey(tensor);
 
     /// <summary>A tensor of a given shape, in a type that weights come in.</summary>

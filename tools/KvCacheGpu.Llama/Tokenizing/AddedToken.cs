@@ -5,19 +5,19 @@ namespace KvCacheGpu.Llama;
 /// <param name="Id">The token.</param>
 internal sealed record AddedToken(string Content, int Id)
 {
-    /// <summary>Whether decoding leaves it out.</summary>
+    /// <summary>True if decoding leaves it out.</summary>
     public bool IsSpecial { get; init; }
 
-    /// <summary>Whether it is a token only where no letter, digit or mark stands right before or after it.</summary>
+    /// <summary>True if it is a token only where no letter, digit or mark stands right before or after it.</summary>
     public bool IsSingleWord { get; init; }
 
-    /// <summary>Whether it takes the white space before it.</summary>
+    /// <summary>True if it takes the white space before it.</summary>
     public bool TakesSpaceBefore { get; init; }
 
-    /// <summary>Whether it takes the white space after it.</summary>
+    /// <summary>True if it takes the white space after it.</summary>
     public bool TakesSpaceAfter { get; init; }
 
-    /// <summary>Whether it is looked for in text that is normalized already, in its own normalized form.</summary>
+    /// <summary>True if it is looked for in text that is normalized already, in its own normalized form.</summary>
     public bool IsNormalized { get; init; }
 
     /// <summary>Reads the settings that Hugging Face writes beside a token's content.</summary>

@@ -5,7 +5,7 @@ namespace KvCacheGpu.Llama;
 /// <summary>Checks that tokenizer.json turns tokens back into text as it is done here.</summary>
 internal static class DecoderReader
 {
-    /// <summary>Whether a text loses the space that it begins with.</summary>
+    /// <summary>True if a text loses the space that it begins with.</summary>
     public static bool DropsFirstSpace(JsonFile file, bool isByteLevel)
     {
         bool drops = false;

@@ -57,7 +57,7 @@ public sealed class LlamaTokenizer
 
     /// <summary>The tokens of a text.</summary>
     /// <param name="text">The text; an added token in it (<c>&lt;eos&gt;</c>) becomes that token.</param>
-    /// <param name="start">Whether the token that starts every text comes first. The default value is true.</param>
+    /// <param name="start">True if the token that starts every text comes first. The default value is true.</param>
     /// <exception cref="ArgumentException">The vocabulary cannot spell the text.</exception>
     /// <exception cref="LlamaFormatException">The tokenizer's pattern takes too long on this text (E009).</exception>
     public int[] Encode(string text, bool start = true)
@@ -86,7 +86,7 @@ public sealed class LlamaTokenizer
 
     /// <summary>The text of tokens; bytes that are not UTF-8 become U+FFFD.</summary>
     /// <param name="ids">The tokens.</param>
-    /// <param name="includeSpecial">Whether tokens that start or end texts are spelled out. The default value is false.</param>
+    /// <param name="includeSpecial">True if tokens that start or end texts are spelled out. The default value is false.</param>
     /// <exception cref="ArgumentOutOfRangeException">An id is beyond the vocabulary.</exception>
     public string Decode(ReadOnlySpan<int> ids, bool includeSpecial = false)
     {
@@ -112,7 +112,7 @@ public sealed class LlamaTokenizer
         return _bytes[id];
     }
 
-    /// <summary>Whether a token starts or ends texts rather than standing for text.</summary>
+    /// <summary>True if a token starts or ends texts rather than standing for text.</summary>
     public bool IsSpecial(int id) => _special.Contains(id);
 
     private static TokenizerParts? Parts(string directory, LlamaConfig config)

@@ -18,7 +18,7 @@ internal sealed class MergeModel : TextModel, IPairTable
     /// <param name="words">Ids by token.</param>
     /// <param name="merges">Pairs whose union is a token, first joined first.</param>
     /// <param name="bytes">The tokens of the 256 bytes, for characters that are not in the vocabulary; null where letters are bytes.</param>
-    /// <param name="ignoresMerges">Whether a word that is in the vocabulary is that token, whatever the merges say (Llama 3).</param>
+    /// <param name="ignoresMerges">True if a word that is in the vocabulary is that token, whatever the merges say (Llama 3).</param>
     public MergeModel(Dictionary<string, int> words, IEnumerable<(string Left, string Right)> merges, int[]? bytes, bool ignoresMerges)
     {
         (_words, _bytes, _ignoresMerges) = (words, bytes, ignoresMerges);

@@ -35,7 +35,7 @@ internal sealed class PatternSyntax
     /// <summary>The pattern as .NET reads it.</summary>
     public string Pattern => _pattern.ToString();
 
-    /// <summary>Whether it looks ahead, which no engine of linear time does.</summary>
+    /// <summary>True if it looks ahead, which no engine of linear time does.</summary>
     public bool LooksAhead { get; private set; }
 
     /// <summary>Reads a pattern.</summary>
@@ -58,7 +58,7 @@ internal sealed class PatternSyntax
         return syntax;
     }
 
-    /// <summary>Whether the pattern names a letter itself, by a literal or a range, not by a category.</summary>
+    /// <summary>True if the pattern names a letter itself, by a literal or a range, not by a category.</summary>
     public bool Names(char letter) => _named.Exists(r => letter >= r.First && letter <= r.Last);
 
     private char Next => _at < _source.Length ? _source[_at] : '\0';

@@ -48,10 +48,10 @@ internal sealed class SentencePieceFile
     /// <summary>The vocabulary; a piece's id is its index.</summary>
     public List<(string Text, PieceKind Kind, float Score)> Pieces { get; } = [];
 
-    /// <summary>Whether text gets a space before it.</summary>
+    /// <summary>True if text gets a space before it.</summary>
     public bool AddsSpace { get; private set; } = true;
 
-    /// <summary>Whether characters that are not in the vocabulary become their bytes.</summary>
+    /// <summary>True if characters that are not in the vocabulary become their bytes.</summary>
     public bool FallsBackToBytes { get; private set; }
 
     /// <summary>Reads a file; refuses everything but BPE of text as it is.</summary>

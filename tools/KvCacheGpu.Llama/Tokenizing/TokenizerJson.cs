@@ -42,7 +42,7 @@ internal static class TokenizerJson
         };
     }
 
-    /// <summary>Whether a file was made from a tokenizer.model: characters are its letters, not bytes.</summary>
+    /// <summary>True if a file was made from a tokenizer.model: characters are its letters, not bytes.</summary>
     public static bool IsFromSentencePiece(string path) =>
         JsonFile.Open(path) is var file && file.Find("model") is { ValueKind: JsonValueKind.Object } model && file.At(model).Bool("byte_fallback", false);
 

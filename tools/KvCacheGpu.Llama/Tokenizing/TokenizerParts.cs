@@ -15,10 +15,10 @@ internal sealed record TokenizerParts(string File, TextModel Model, IReadOnlyLis
     /// <summary>Tokens of the vocabulary itself that decoding leaves out, besides added ones that are special.</summary>
     public IReadOnlyList<int> Silent { get; init; } = [];
 
-    /// <summary>Whether a decoded text loses the space that it begins with.</summary>
+    /// <summary>True if a decoded text loses the space that it begins with.</summary>
     public bool DropsFirstSpace { get; init; }
 
-    /// <summary>Whether the file says which token starts texts, <see cref="Start"/>.</summary>
+    /// <summary>True if the file says which token starts texts, <see cref="Start"/>.</summary>
     public bool KnowsStart { get; init; }
 
     /// <summary>The token that starts texts, as the file says it; null is none.</summary>
