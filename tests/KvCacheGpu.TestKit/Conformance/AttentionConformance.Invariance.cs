@@ -3,7 +3,7 @@ using Xunit;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>What attention must not depend on.</summary>
+/// <summary>Attention does not depend on placement, splits, batches and the like.</summary>
 public abstract partial class AttentionConformance<TTier>
 {
     [Theory]
@@ -126,7 +126,7 @@ public abstract partial class AttentionConformance<TTier>
         Assert.All(await Task.WhenAll(threads), Assert.True);
     }
 
-    // The last two tokens of a sequence, asked again.
+    // Attends the last two tokens of a sequence again.
     private static float[] AttendLast(KernelBatch batch, HarnessSequence sequence)
     {
         var output = new float[2 * 4 * 48];

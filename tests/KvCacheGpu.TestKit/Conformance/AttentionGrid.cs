@@ -4,7 +4,7 @@ namespace KvCacheGpu.TestKit;
 
 /// <summary>
 /// The generated grid: every natural pair of sealed formats with every pair of widths that it takes, I8 beside another format with
-/// half of them; head groupings, page sizes, layers and batches turn along at strides coprime to them, so that each meets each.
+/// half of them; head groupings, page sizes, layers and batches change with strides coprime to their numbers, so that each value meets every other.
 /// </summary>
 public static class AttentionGrid
 {
@@ -21,7 +21,7 @@ public static class AttentionGrid
     /// <summary>Every case, 224 of them.</summary>
     public static IReadOnlyList<AttentionCase> All { get; } = [.. Generate()];
 
-    /// <summary>What an emulator runs in a minute: the cheap two fifths, which still hold every format, width, grouping and batch.</summary>
+    /// <summary>The cases that an emulator runs in a minute: the cheap two fifths, which still have every format, width, grouping and batch.</summary>
     public static IEnumerable<AttentionCase> Emulated => All.Where(c => c.Index % 5 is 1 or 4 && c.Cost < 12_000_000);
 
     /// <summary>The cheapest case of each natural pair of encoded formats that attends sealed pages, for groups with barriers.</summary>
@@ -55,7 +55,7 @@ public static class AttentionGrid
 
     private static AttentionCase Case(int index, (PageFormat Key, PageFormat Value) pair, int keyWidth, int valueWidth)
     {
-        // 14 widths in a row: the row number shifts each axis, so that a width meets every value of it.
+        // There are 14 widths in a round: the number of the round shifts each axis, so that a width meets every value of it.
         int turn = index + (index / Widths.Length);
         int pageTokens = PageTokens[turn % PageTokens.Length];
         pageTokens = keyWidth >= 192 && pageTokens > 64 ? 64 : pageTokens;
@@ -65,7 +65,7 @@ public static class AttentionGrid
         return new AttentionCase(index, geometry, open, pair.Key, pair.Value, Batch((turn + (turn / 8)) % 8, pageTokens));
     }
 
-    // Lengths 1, P-1, P, P+1 and several pages with an odd rest; decode alone, chunks alone, and both in one launch.
+    // Lengths 1, P-1, P, P+1 and several pages with an odd rest; decoding alone, chunks alone, and both in one launch.
     private static CasePart[] Batch(int kind, int p) => kind switch
     {
         0 => [new((3 * p) + 2, 1)],

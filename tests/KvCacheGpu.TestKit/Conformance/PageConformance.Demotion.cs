@@ -3,7 +3,7 @@ using Xunit;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Pages sealed where they lie, and pages written anew in a smaller format.</summary>
+/// <summary>Pages that are sealed in place, and pages that are demoted to a smaller format.</summary>
 public abstract partial class PageConformance<TTier>
 {
     [Theory]
@@ -141,7 +141,7 @@ public abstract partial class PageConformance<TTier>
         float[] signs = Rotation.Signs(width, AttentionCase.RotationSeed);
         for (int page = 0; page < tokens; page++)
         {
-            // Rotated, all of it lies in the first element: a minimum 8 times beyond what binary16 holds.
+            // After rotation, the first element holds all of it: a minimum of 8 times the largest number of binary16.
             int token = (page * tokens) + page;
             signs.Select(sign => -65504 * sign).ToArray().CopyTo(values, token * width);
         }
@@ -158,7 +158,7 @@ public abstract partial class PageConformance<TTier>
     private static float[][] Page(float[] rows, int tokens, int width, PageFormat open) =>
         [.. Enumerable.Range(0, tokens).Select(t => Row(rows, t, width, open))];
 
-    // What stays in its format keeps its bits; whether its digest is kept or computed anew is left to the tier.
+    // A part that keeps its format keeps its bits; a tier may keep its digest or compute it again.
     private static PartCodes Demoted(PartCodes old, PageFormat format, bool hasDigest) => old.Format == format
         ? old with { Mean = format.IsCentered() ? old.Mean : [], Deviation = [] }
         : PartOracle.Encode(

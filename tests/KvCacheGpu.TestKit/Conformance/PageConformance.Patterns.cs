@@ -3,7 +3,7 @@ using Xunit;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Every 16-bit pattern through every format, refused or kept where it is no number.</summary>
+/// <summary>Every 16-bit pattern through every format. A pattern that is no number is refused or kept.</summary>
 public abstract partial class PageConformance<TTier>
 {
     private const int PatternWidth = 64;
@@ -112,7 +112,7 @@ public abstract partial class PageConformance<TTier>
 
     private static bool IsTaken(uint refusedFrom, float x) => (BitConverter.SingleToUInt32Bits(x) & 0x7FFFFFFF) < refusedFrom;
 
-    // Compares sixteen pages with the oracle; tells which of them are still open.
+    // Compares sixteen pages with the oracle, and returns those that are still open.
     private static int[] AssertPages(TierHarness harness, HarnessSequence sequence, float[] rows)
     {
         PageFormat open = harness.Shape.Classes[KernelShape.Open].KeyFormat;

@@ -3,7 +3,7 @@ using Xunit;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>What an encoding costs the softmax, on keys as trained models make them.</summary>
+/// <summary>The error of the softmax by an encoding, on keys like those of trained models.</summary>
 public abstract partial class PageConformance<TTier>
 {
     [Theory]

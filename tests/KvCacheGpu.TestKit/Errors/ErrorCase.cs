@@ -1,9 +1,9 @@
 namespace KvCacheGpu.TestKit;
 
-/// <summary>The keys, values and queries that errors are measured on: 4,096 tokens of width 128, 256 queries.</summary>
+/// <summary>The keys, values and queries on which errors are measured: 4,096 tokens of width 128, 256 queries.</summary>
 public sealed class ErrorCase
 {
-    /// <summary>Tokens.</summary>
+    /// <summary>Number of tokens.</summary>
     public const int Tokens = 4096;
 
     /// <summary>Head width.</summary>
@@ -35,7 +35,7 @@ public sealed class ErrorCase
     /// <summary>The case of a generator, made once.</summary>
     public static ErrorCase Of(KeyKind kind) => Cases[kind].Value;
 
-    /// <summary>What encoded keys cost the softmax: KL(exact || encoded) in nats, the mean over the queries.</summary>
+    /// <summary>The error of the softmax by encoded keys: KL(exact || encoded) in nats, the mean over the queries.</summary>
     public double Divergence(double[][] keys)
     {
         double[][] encoded = Logits(keys);
@@ -53,7 +53,7 @@ public sealed class ErrorCase
         return sum / Queries;
     }
 
-    /// <summary>What encoded values cost the output under the exact softmax: || got - exact || / || exact ||, the mean over the queries.</summary>
+    /// <summary>The error of the output by encoded values under the exact softmax: || got - exact || / || exact ||, the mean over the queries.</summary>
     public double OutputError(double[][] values)
     {
         double sum = 0;
@@ -77,7 +77,7 @@ public sealed class ErrorCase
         return sum / Queries;
     }
 
-    /// <summary>Singles in double.</summary>
+    /// <summary>Converts singles to doubles.</summary>
     public static double[][] Doubles(float[][] vectors) => [.. vectors.Select(v => v.Select(x => (double)x).ToArray())];
 
     private double[][] Logits(double[][] keys)

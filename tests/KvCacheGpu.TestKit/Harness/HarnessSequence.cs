@@ -24,16 +24,16 @@ public sealed class HarnessSequence
     /// <summary>Its slot in the tables.</summary>
     public int Slot { get; }
 
-    /// <summary>What it appends and asks.</summary>
+    /// <summary>The keys and values that it appends, and its queries.</summary>
     public SequenceData Data { get; }
 
-    /// <summary>Tokens appended, those of a step under way included.</summary>
+    /// <summary>Number of tokens appended, those of a step under way included.</summary>
     public int Length { get; internal set; }
 
     /// <summary>Entries by [layer, KV head], ascending by page index.</summary>
     public List<PageEntry>[,] Rows { get; }
 
-    /// <summary>Slots of open pages that no sealed class holds.</summary>
+    /// <summary>Slots of open pages that cannot be sealed because no sealed class can hold them.</summary>
     public HashSet<int> Kept { get; } = [];
 
     /// <summary>Every (layer, KV head).</summary>

@@ -3,17 +3,17 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu.TestKit;
 
 /// <summary>
-/// What a page's keys or values become in a format: binary32 operation by operation as the formats fix it, but by recursion, tables
-/// and the runtime's own binary16. A kernel's codes, scales and digest must be these bits.
+/// Encodes a page's keys or values in a format: with the operations in binary32 that the formats define, but by recursion, tables
+/// and the runtime's own binary16. A kernel's codes, scales and digest must have the same bits.
 /// </summary>
 public static class PartOracle
 {
     /// <summary>Encodes a part.</summary>
     /// <param name="format">The format to encode to.</param>
     /// <param name="source">Vectors by token, in the basis of <paramref name="isRotated"/>.</param>
-    /// <param name="isRotated">Whether they lie in the rotated basis already.</param>
+    /// <param name="isRotated">True if they are in the rotated basis already.</param>
     /// <param name="seed">The rotation's seed.</param>
-    /// <param name="hasDigest">Whether mean and deviation are wanted.</param>
+    /// <param name="hasDigest">True to compute mean and deviation.</param>
     public static PartCodes Encode(PageFormat format, float[][] source, bool isRotated, ulong seed, bool hasDigest)
     {
         float[][] y = InBasisOf(format, source, isRotated, seed);
@@ -27,7 +27,7 @@ public static class PartOracle
         return new PartCodes(format, [.. vectors.Select(v => v.Codes)], [.. vectors.Select(v => v.Scales)], mean, deviation);
     }
 
-    /// <summary>One token's vector in binary32, in the basis it is stored in: what a kernel re-encodes from.</summary>
+    /// <summary>One token's vector in binary32, in the basis in which it is stored, from which a kernel encodes it again.</summary>
     public static float[] Decode(PartCodes part, int token)
     {
         (uint[] codes, float[] scales) = (part.Codes[token], [.. part.Scales[token].Select(s => (float)s)]);
@@ -55,7 +55,7 @@ public static class PartOracle
         return vector;
     }
 
-    // Vectors in the basis that a format lies in, brought back to what a full-precision format holds.
+    // Vectors in the basis of a format, limited to the range of a full-precision format.
     private static float[][] InBasisOf(PageFormat format, float[][] source, bool isRotated, ulong seed)
     {
         if (format.IsRotated())
