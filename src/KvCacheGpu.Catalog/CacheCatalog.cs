@@ -2,12 +2,12 @@ using System.Data.Common;
 
 namespace KvCacheGpu.Catalog;
 
-/// <summary>Snapshots and sessions, recorded in <c>cache_entries</c> on SQLite or PostgreSQL: what is where, by session, tenant and metadata.</summary>
+/// <summary>Snapshots and sessions, recorded in <c>cache_entries</c> on SQLite or PostgreSQL. It finds them by session, tenant and metadata.</summary>
 /// <remarks>
-/// The catalog is an index over a store, never the store: snapshots save and load without it, and <see cref="RebuildAsync"/> makes it anew from
-/// the store's manifests. Faults that may pass are retried (<see cref="CatalogOptions.Retries"/>); what stays is E008. May be used by many threads.
+/// The catalog is an index over a store and never the store itself: snapshots save and load without it, and <see cref="RebuildAsync"/> makes it again
+/// from the store's manifests. Temporary faults are retried (<see cref="CatalogOptions.Retries"/>); a fault that stays is E008. Many threads may use it.
 /// </remarks>
-public sealed partial class CacheCatalog
+public sealed class CacheCatalog
 {
     /// <summary>The most entries of one page.</summary>
     public const int MaxPage = 1000;
@@ -15,9 +15,9 @@ public sealed partial class CacheCatalog
     private readonly Dialect _dialect;
     private volatile bool _isReady;
 
-    /// <summary>Reads an address; does not connect.</summary>
+    /// <summary>Reads an address, without connecting.</summary>
     /// <param name="address"><c>sqlite:PATH</c>, <c>postgres://user:password@host:port/name</c>, or an address of SQLAlchemy for either.</param>
-    /// <param name="options">How patient to be; the default where null.</param>
+    /// <param name="options">The number of retries and the times to wait; the defaults if null.</param>
     /// <exception cref="CatalogException">E003: the address cannot be read.</exception>
     public CacheCatalog(string address, CatalogOptions? options = null)
         : this(CatalogAddress.Parse(address, (options ?? new CatalogOptions()).Check()))
@@ -33,10 +33,10 @@ public sealed partial class CacheCatalog
     /// <summary>Its schema; <see cref="CatalogSchema.MigrateAsync"/> makes or upgrades the tables that the catalog needs.</summary>
     public CatalogSchema Schema { get; }
 
-    /// <summary>Records an entry, in place of the one with its key. Once it returns, the entry survives a crash of the server.</summary>
+    /// <summary>Records an entry, in place of an entry with the same key. Once it returns, the entry survives a crash of the server.</summary>
     /// <param name="entry">The entry.</param>
-    /// <param name="cancel">Gives up.</param>
-    /// <exception cref="CatalogException">E003: what one of the databases cannot hold, or a schema that is not the newest. E008: no answer.</exception>
+    /// <param name="cancel">Cancels the call.</param>
+    /// <exception cref="CatalogException">E003: one of the databases cannot hold a value, or the schema is not the newest. E008: the database does not answer.</exception>
     public Task RecordAsync(CatalogEntry entry, CancellationToken cancel = default)
     {
         CatalogEntry row = EntryCheck.Checked(entry, DateTimeOffset.UtcNow);
@@ -44,10 +44,10 @@ public sealed partial class CacheCatalog
             c => _dialect.ExecuteAsync(c, EntryRow.Upsert(_dialect, keep: false), cancel, EntryRow.Values(_dialect, row)), cancel);
     }
 
-    /// <summary>Records an entry where the database answers, and says why not where it does not: for callers whose work goes on without a catalog.</summary>
+    /// <summary>Records an entry, or returns the reason why it is not recorded, for callers that can continue without a catalog.</summary>
     /// <param name="entry">The entry.</param>
-    /// <param name="cancel">Gives up.</param>
-    /// <returns>Null where it is recorded; else what is wrong, E008 where the database is down.</returns>
+    /// <param name="cancel">Cancels the call.</param>
+    /// <returns>Null if the entry is recorded; otherwise the error, E008 if the database is down.</returns>
     public async Task<CatalogException?> TryRecordAsync(CatalogEntry entry, CancellationToken cancel = default)
     {
         try
@@ -61,10 +61,10 @@ public sealed partial class CacheCatalog
         }
     }
 
-    /// <summary>The entry with a key, or null.</summary>
-    /// <param name="key">The key, exactly.</param>
-    /// <param name="cancel">Gives up.</param>
-    /// <exception cref="CatalogException">As <see cref="RecordAsync"/>.</exception>
+    /// <summary>Finds the entry with a key; null if there is none.</summary>
+    /// <param name="key">The key, which is compared exactly.</param>
+    /// <param name="cancel">Cancels the call.</param>
+    /// <exception cref="CatalogException">The errors of <see cref="RecordAsync"/>.</exception>
     public Task<CatalogEntry?> FindAsync(string key, CancellationToken cancel = default)
     {
         EntryCheck.Key(key);
@@ -78,12 +78,12 @@ public sealed partial class CacheCatalog
             cancel);
     }
 
-    /// <summary>Notes that an entry was used.</summary>
+    /// <summary>Records that an entry was used.</summary>
     /// <param name="key">Its key.</param>
-    /// <param name="at">When; null is now.</param>
-    /// <param name="cancel">Gives up.</param>
-    /// <returns>Whether it is there.</returns>
-    /// <exception cref="CatalogException">As <see cref="RecordAsync"/>.</exception>
+    /// <param name="at">Time of the use; null for now.</param>
+    /// <param name="cancel">Cancels the call.</param>
+    /// <returns>False if there is no such entry.</returns>
+    /// <exception cref="CatalogException">The errors of <see cref="RecordAsync"/>.</exception>
     public async Task<bool> TouchAsync(string key, DateTimeOffset? at = null, CancellationToken cancel = default)
     {
         EntryCheck.Key(key);
@@ -94,14 +94,162 @@ public sealed partial class CacheCatalog
 
     /// <summary>Deletes an entry.</summary>
     /// <param name="key">Its key.</param>
-    /// <param name="cancel">Gives up.</param>
-    /// <returns>Whether it was there; false also where an answer was lost and the retry found it gone.</returns>
-    /// <exception cref="CatalogException">As <see cref="RecordAsync"/>.</exception>
+    /// <param name="cancel">Cancels the call.</param>
+    /// <returns>False if there was no such entry, also if a first answer was lost and the retry found the entry deleted.</returns>
+    /// <exception cref="CatalogException">The errors of <see cref="RecordAsync"/>.</exception>
     public async Task<bool> DeleteAsync(string key, CancellationToken cancel = default)
     {
         EntryCheck.Key(key);
         return await RunAsync(
             c => _dialect.ExecuteAsync(c, "DELETE FROM cache_entries WHERE key = @key", cancel, ("key", key)), cancel).ConfigureAwait(false) > 0;
+    }
+
+    /// <summary>Lists a page of the entries that a filter selects, in the order of keys' UTF-8 bytes. Every page costs the same, however far it is from the first.</summary>
+    /// <param name="filter">Selects entries; null selects all.</param>
+    /// <param name="after"><see cref="CatalogPage.Next"/> of the page before; null for the first page.</param>
+    /// <param name="limit">The most entries of the page, 1 to <see cref="MaxPage"/>. The default value is 100.</param>
+    /// <param name="cancel">Cancels the call.</param>
+    /// <exception cref="CatalogException">The errors of <see cref="RecordAsync"/>.</exception>
+    public Task<CatalogPage> ListAsync(CatalogFilter? filter = null, string? after = null, int limit = 100, CancellationToken cancel = default)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(limit, 1);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(limit, MaxPage);
+        EntryCheck.Text(after, nameof(after), EntryCheck.MaxId);
+        CatalogFilter which = Checked(filter ?? new CatalogFilter());
+        return RunAsync(
+            async c =>
+            {
+                await using DbCommand command = ListCommand(c, which, after, limit);
+                await using DbDataReader reader = await command.ExecuteReaderAsync(cancel).ConfigureAwait(false);
+                List<CatalogEntry> entries = [];
+                while (await reader.ReadAsync(cancel).ConfigureAwait(false))
+                {
+                    entries.Add(EntryRow.Read(_dialect, reader));
+                }
+
+                return entries.Count <= limit
+                    ? new CatalogPage(entries, null)
+                    : new CatalogPage(entries[..limit], entries[limit - 1].Key);
+            },
+            cancel);
+    }
+
+    /// <summary>Lists every entry that a filter selects, page after page.</summary>
+    /// <param name="filter">Selects entries; null selects all.</param>
+    /// <param name="cancel">Cancels the call.</param>
+    /// <exception cref="CatalogException">The errors of <see cref="RecordAsync"/>.</exception>
+    public async IAsyncEnumerable<CatalogEntry> ListAllAsync(
+        CatalogFilter? filter = null, [System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken cancel = default)
+    {
+        string? after = null;
+        do
+        {
+            CatalogPage page = await ListAsync(filter, after, MaxPage, cancel).ConfigureAwait(false);
+            foreach (CatalogEntry entry in page.Entries)
+            {
+                yield return entry;
+            }
+
+            after = page.Next;
+        }
+        while (after is not null);
+    }
+
+    /// <summary>
+    /// Makes the catalog's entries of a store agree with the store's manifests, in one transaction. Entries of snapshots that the store no longer has are
+    /// deleted. Entries of other stores and entries without a <see cref="CatalogEntry.Path"/> stay, unless a snapshot has their key. The time of last use
+    /// stays, and so do session and metadata if a manifest does not give them.
+    /// </summary>
+    /// <param name="store">The store: the exact <see cref="CatalogEntry.Path"/> of its entries.</param>
+    /// <param name="snapshots">Every snapshot of the store, each with that path. All are read before the database is changed.</param>
+    /// <param name="cancel">Cancels the call; nothing is changed then.</param>
+    /// <exception cref="CatalogException">The errors of <see cref="RecordAsync"/>; nothing is changed then.</exception>
+    public async Task<CatalogRebuild> RebuildAsync(string store, IAsyncEnumerable<CatalogEntry> snapshots, CancellationToken cancel = default)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(store);
+        EntryCheck.Text(store, nameof(store), EntryCheck.MaxText);
+        ArgumentNullException.ThrowIfNull(snapshots);
+        Dictionary<string, CatalogEntry> stored = new(StringComparer.Ordinal);
+        DateTimeOffset now = DateTimeOffset.UtcNow;
+        await foreach (CatalogEntry entry in snapshots.WithCancellation(cancel).ConfigureAwait(false))
+        {
+            CatalogEntry row = EntryCheck.Checked(entry, now);
+            stored[row.Key] = row.Path == store ? row : throw CatalogException.Invalid("rebuild", $"snapshots of {store}", $"one of {row.Path ?? "no store"}: {row.Key}");
+        }
+
+        return await RunAsync(c => ReplaceAsync(c, store, stored, cancel), cancel).ConfigureAwait(false);
+    }
+
+    /// <summary>The command of a page. It asks for one entry more than the page has, which tells if there is a next page.</summary>
+    internal DbCommand ListCommand(DbConnection connection, CatalogFilter filter, string? after, int limit, string prefix = "")
+    {
+        DbCommand command = _dialect.Command(connection, string.Empty);
+        List<string> where = ["key IS NOT NULL"];
+        Equal("session_id", filter.Session);
+        Equal("tenant", filter.Tenant);
+        if (filter.Metadata is not null)
+        {
+            where.Add(_dialect.Contains(command, filter.Metadata, isFew: filter.Session is not null));
+        }
+
+        if (after is not null)
+        {
+            where.Add($"{_dialect.KeyOrder} > @after");
+            Dialect.Add(command, "after", after);
+        }
+
+#pragma warning disable CA2100 // Columns and conditions are text of this assembly, and values are parameters.
+        command.CommandText =
+            $"{prefix}SELECT {_dialect.Columns} FROM cache_entries WHERE {string.Join(" AND ", where)} ORDER BY {_dialect.KeyOrder} LIMIT {limit + 1}";
+#pragma warning restore CA2100
+        return command;
+
+        void Equal(string column, string? value)
+        {
+            if (value is not null)
+            {
+                where.Add($"{column} = @{column}");
+                Dialect.Add(command, column, value);
+            }
+        }
+    }
+
+    private static CatalogFilter Checked(CatalogFilter filter)
+    {
+        EntryCheck.Text(filter.Session, nameof(filter.Session), EntryCheck.MaxId);
+        EntryCheck.Text(filter.Tenant, nameof(filter.Tenant), EntryCheck.MaxId);
+        return filter with { Metadata = filter.Metadata is null ? null : Json.Canonical(filter.Metadata) };
+    }
+
+    private async Task<CatalogRebuild> ReplaceAsync(DbConnection connection, string store, Dictionary<string, CatalogEntry> stored, CancellationToken cancel)
+    {
+        await using DbTransaction transaction = await _dialect.BeginWriteAsync(connection, cancel).ConfigureAwait(false);
+        List<string> gone = [];
+        await using (DbCommand command = _dialect.Command(connection, "SELECT key FROM cache_entries WHERE path = @path", ("path", store)))
+        await using (DbDataReader reader = await command.ExecuteReaderAsync(cancel).ConfigureAwait(false))
+        {
+            while (await reader.ReadAsync(cancel).ConfigureAwait(false))
+            {
+                if (!stored.ContainsKey(reader.GetString(0)))
+                {
+                    gone.Add(reader.GetString(0));
+                }
+            }
+        }
+
+        foreach (string key in gone)
+        {
+            await _dialect.ExecuteAsync(connection, "DELETE FROM cache_entries WHERE key = @key", cancel, ("key", key)).ConfigureAwait(false);
+        }
+
+        string upsert = EntryRow.Upsert(_dialect, keep: true);
+        foreach (CatalogEntry entry in stored.Values)
+        {
+            await _dialect.ExecuteAsync(connection, upsert, cancel, EntryRow.Values(_dialect, entry)).ConfigureAwait(false);
+        }
+
+        await _dialect.CommitAsync(transaction, cancel).ConfigureAwait(false);
+        return new CatalogRebuild(stored.Count, gone.Count);
     }
 
     private Task<T> RunAsync<T>(Func<DbConnection, Task<T>> work, CancellationToken cancel) => _dialect.RunAsync(
@@ -117,3 +265,8 @@ public sealed partial class CacheCatalog
         },
         cancel);
 }
+
+/// <summary>The result of a rebuild.</summary>
+/// <param name="Recorded">Number of snapshots that the store has, which are recorded now.</param>
+/// <param name="Removed">Number of deleted entries, whose snapshots the store no longer has.</param>
+public sealed record CatalogRebuild(int Recorded, int Removed);

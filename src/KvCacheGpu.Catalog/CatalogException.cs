@@ -1,8 +1,8 @@
 namespace KvCacheGpu.Catalog;
 
-/// <summary>What the catalog refuses or fails at, with the codes of the cache itself.</summary>
+/// <summary>The catalog refuses a request, or fails. The codes are those of the cache.</summary>
 /// <remarks>
-/// E003: a value, an address or a schema that is not as it must be. E007: a schema of a later version. E008: the database does not answer, or failed.
+/// E003: a value, an address or a schema is not valid. E007: the schema is of a later version. E008: the database does not answer, or has failed.
 /// </remarks>
 public sealed class CatalogException : Exception
 {
@@ -15,10 +15,10 @@ public sealed class CatalogException : Exception
     /// <summary>The error's code, "E008".</summary>
     public string Code { get; }
 
-    /// <summary>What the catalog needed.</summary>
+    /// <summary>The value that the catalog needs.</summary>
     public string Expected { get; }
 
-    /// <summary>What it met.</summary>
+    /// <summary>The value that it found.</summary>
     public string Actual { get; }
 
     internal static CatalogException Invalid(string what, string expected, string actual, Exception? inner = null) => new("E003", what, expected, actual, inner);

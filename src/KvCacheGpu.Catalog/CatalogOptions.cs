@@ -1,15 +1,15 @@
 namespace KvCacheGpu.Catalog;
 
-/// <summary>How patient a catalog is with its database.</summary>
+/// <summary>The number of retries of a catalog, and the times that it waits for its database.</summary>
 public sealed class CatalogOptions
 {
-    /// <summary>How often an operation is tried again after a fault that may pass: a restarted server, a locked file. The default value is 5.</summary>
+    /// <summary>How often an operation is tried again after a temporary fault: a restarted server, a locked file. The default value is 5.</summary>
     public int Retries { get; init; } = 5;
 
     /// <summary>The wait before the first retry; each later one waits twice as long. The default value is 50 milliseconds.</summary>
     public TimeSpan RetryDelay { get; init; } = TimeSpan.FromMilliseconds(50);
 
-    /// <summary>How long a connection, and a lock that another process holds, are waited for. The default value is 10 seconds.</summary>
+    /// <summary>The longest wait for a connection, and for a lock that another process holds. The default value is 10 seconds.</summary>
     public TimeSpan Timeout { get; init; } = TimeSpan.FromSeconds(10);
 
     internal CatalogOptions Check()

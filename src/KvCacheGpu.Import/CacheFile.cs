@@ -1,8 +1,8 @@
 namespace KvCacheGpu.Import;
 
 /// <summary>
-/// An old cache, open for reading: a pickle (protocols 2 to 5) or a file of torch.save (zip, legacy or tar). The file is checked whole
-/// when it is opened; tensors stay in it until they are read. Nothing in it can run.
+/// An old cache, open for reading: a pickle (protocols 2 to 5) or a file of torch.save (zip, legacy or tar). The whole file is
+/// checked when it is opened; tensors stay in it until they are read. No code in it can run.
 /// </summary>
 public sealed class CacheFile : IDisposable
 {
@@ -17,7 +17,7 @@ public sealed class CacheFile : IDisposable
         Tensors = PickleWalk.Tensors(root);
     }
 
-    /// <summary>What kind of file it is.</summary>
+    /// <summary>The kind of file.</summary>
     public CacheFormat Format { get; }
 
     /// <summary>Every tensor and array with its path, in the file's order.</summary>
@@ -25,15 +25,15 @@ public sealed class CacheFile : IDisposable
 
     internal PickleValue Root { get; }
 
-    /// <summary>How many pieces its tensors may be cut into.</summary>
+    /// <summary>The most pieces into which its tensors may be cut.</summary>
     internal long MostPieces { get; }
 
     /// <summary>Opens a file.</summary>
     /// <param name="path">The file.</param>
-    /// <param name="buffers">Files of the buffers that protocol 5 kept out of the stream, in order; none by default.</param>
-    /// <param name="limits">What it may ask of its reader; the defaults if null.</param>
-    /// <exception cref="ImportException">Corrupt or beyond a limit (E004), or of a kind that is not read here (E009).</exception>
-    /// <exception cref="IOException">The file is not there, or cannot be read.</exception>
+    /// <param name="buffers">Files of the buffers that protocol 5 kept out of the stream, in order; null for none.</param>
+    /// <param name="limits">The most that the file may ask of its reader; the default limits if null.</param>
+    /// <exception cref="ImportException">The file is corrupt or beyond a limit (E004), or of a kind that is not read here (E009).</exception>
+    /// <exception cref="IOException">The file does not exist, or cannot be read.</exception>
     public static CacheFile Open(string path, IReadOnlyList<string>? buffers = null, ImportLimits? limits = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
@@ -50,30 +50,30 @@ public sealed class CacheFile : IDisposable
     }
 
     /// <summary>Reads a stream that can seek.</summary>
-    /// <param name="stream">The file, open as long as tensors are read; the caller's to close.</param>
-    /// <param name="limits">What it may ask of its reader; the defaults if null.</param>
-    /// <exception cref="ImportException">Corrupt or beyond a limit (E004), or of a kind that is not read here (E009).</exception>
+    /// <param name="stream">The file. The caller closes it after the last tensor has been read.</param>
+    /// <param name="limits">The most that the file may ask of its reader; the default limits if null.</param>
+    /// <exception cref="ImportException">The file is corrupt or beyond a limit (E004), or of a kind that is not read here (E009).</exception>
     public static CacheFile Read(Stream stream, ImportLimits? limits = null)
     {
         ArgumentNullException.ThrowIfNull(stream);
         return Read(new StreamBytes(stream), [], limits ?? new ImportLimits(), null);
     }
 
-    /// <summary>Reads what is in memory.</summary>
+    /// <summary>Reads a file that is in memory.</summary>
     /// <param name="bytes">The file's bytes; they must not change while tensors are read.</param>
-    /// <param name="buffers">The buffers that protocol 5 kept out of the stream, in order; none by default.</param>
-    /// <param name="limits">What it may ask of its reader; the defaults if null.</param>
-    /// <exception cref="ImportException">Corrupt or beyond a limit (E004), or of a kind that is not read here (E009).</exception>
+    /// <param name="buffers">The buffers that protocol 5 kept out of the stream, in order; null for none.</param>
+    /// <param name="limits">The most that the file may ask of its reader; the default limits if null.</param>
+    /// <exception cref="ImportException">The file is corrupt or beyond a limit (E004), or of a kind that is not read here (E009).</exception>
     public static CacheFile Read(ReadOnlyMemory<byte> bytes, IReadOnlyList<ReadOnlyMemory<byte>>? buffers = null, ImportLimits? limits = null) =>
         Read(new MemoryBytes(bytes), [.. (buffers ?? []).Select(b => new MemoryBytes(b))], limits ?? new ImportLimits(), null);
 
-    /// <summary>Whether a file begins as one of these formats does. It may still be refused when it is opened.</summary>
+    /// <summary>True if a file begins as one of these formats does. It may still be refused when it is opened.</summary>
     /// <param name="start">The first 512 bytes, or all if there are fewer.</param>
     public static bool Recognises(ReadOnlySpan<byte> start) =>
         start.StartsWith("PK\x03\x04"u8) || (start.Length >= 2 && start[0] == (byte)Opcode.PROTO && start[1] is >= 2 and <= 5)
         || (start.Length >= 262 && start.Slice(257, 5).SequenceEqual("ustar"u8));
 
-    /// <summary>What a file is that is not read here, told by how it begins, and what to do about it; null where that is not known.</summary>
+    /// <summary>Names a kind of file that is not read here by its first bytes, and says what to do about it; null if the kind is not known.</summary>
     /// <param name="start">The first 512 bytes, or all if there are fewer.</param>
     public static string? KindOf(ReadOnlySpan<byte> start) => ForeignFile.NameOf(start);
 
@@ -129,7 +129,7 @@ public sealed class CacheFile : IDisposable
                 throw ImportException.Unsupported(path, null, "a regular file", flaw);
             }
 
-            // Without a buffer of its own: what is read is read once, or through the cache above it.
+            // The stream needs no buffer of its own: bytes are read once, or through the cache above it.
             FileStream file = new(path, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0);
             _files.Add(file);
             return new StreamBytes(file);
@@ -137,4 +137,25 @@ public sealed class CacheFile : IDisposable
 
         public void Dispose() => _files.ForEach(file => file.Dispose());
     }
+}
+
+/// <summary>A tensor and its place in the file.</summary>
+/// <param name="Path">Keys and indices from the root on, as Python prints them: "/'layer.0'/1".</param>
+/// <param name="Tensor">The tensor.</param>
+public sealed record NamedTensor(string Path, ImportTensor Tensor);
+
+/// <summary>The kind of file that an old cache is.</summary>
+public enum CacheFormat
+{
+    /// <summary>A pickle, protocols 2 to 5.</summary>
+    Pickle,
+
+    /// <summary>torch.save since 1.6: a ZIP archive.</summary>
+    TorchZip,
+
+    /// <summary>torch.save before 1.6: pickles, then storages.</summary>
+    TorchLegacy,
+
+    /// <summary>torch.save of version 0.1: a tar archive.</summary>
+    TorchTar,
 }

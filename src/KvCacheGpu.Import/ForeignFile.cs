@@ -2,10 +2,10 @@ using System.Buffers.Binary;
 
 namespace KvCacheGpu.Import;
 
-/// <summary>Files that people take for old caches: known by how they begin, so that they are refused as what they are.</summary>
+/// <summary>Recognises files that people take for old caches by their first bytes, so that the refusal names their kind.</summary>
 internal static class ForeignFile
 {
-    /// <summary>What a file is, and what to do about it; null for what may be an old cache, and for what is not known.</summary>
+    /// <summary>Names the kind of a file, and says what to do about it; null if it may be an old cache, or if the kind is not known.</summary>
     /// <param name="start">Its first 512 bytes, or all if there are fewer.</param>
     public static string? NameOf(ReadOnlySpan<byte> start) => start switch
     {
@@ -34,7 +34,7 @@ internal static class ForeignFile
         return length <= start.Length - LocalBytes && start.Slice(LocalBytes, length).EndsWith(".npy"u8);
     }
 
-    // The length of a header in JSON, then the header.
+    // A safetensors file begins with the length of a header in JSON, then the header.
     private static bool IsSafetensors(ReadOnlySpan<byte> start) =>
         start.Length > 9 && start[8] == '{' && (start[9] is (byte)'"' or (byte)'}') && BinaryPrimitives.ReadInt64LittleEndian(start) is > 1 and < 1 << 30;
 }

@@ -1,12 +1,12 @@
 namespace KvCacheGpu.Import;
 
-/// <summary>How much an old file may ask of its reader. Every length is also checked against the bytes that remain, before anything is allocated for it.</summary>
+/// <summary>The most that an old file may ask of its reader. Every length is also checked against the bytes that remain, before anything is allocated for it.</summary>
 public sealed record ImportLimits
 {
-    /// <summary>Bytes of pickle streams, without the payload of byte strings. Default: 64 MiB.</summary>
+    /// <summary>Bytes of pickle streams, without the content of byte strings. Default: 64 MiB.</summary>
     public long PickleBytes { get; init; } = 64L << 20;
 
-    /// <summary>Opcodes, nested streams included; no object may unfold to more values either. Default: 5,000,000.</summary>
+    /// <summary>Opcodes, nested streams included. No object may unfold to more values than that either. Default: 5,000,000.</summary>
     public long Opcodes { get; init; } = 5_000_000;
 
     /// <summary>Entries of a stream's memo, and the largest index. Default: 1,000,000.</summary>
@@ -36,12 +36,12 @@ public sealed record ImportLimits
     /// <summary>Members of an archive. Default: 1,000,000.</summary>
     public int Members { get; init; } = 1_000_000;
 
-    /// <summary>Bytes of all tensors as if each were copied out: what several share counts for each. Default: 64 GiB.</summary>
+    /// <summary>Bytes of all tensors, each counted as if it were copied: bytes that several tensors share count for each of them. Default: 64 GiB.</summary>
     public long TensorBytes { get; init; } = 64L << 30;
 
     /// <summary>
-    /// Pieces that <see cref="MappedCache"/> cuts tensors into: one for each layer and row of a batch. Never more than one for every
-    /// 16 bytes of the file either, which is the least that keys or values of a head take. Default: 1,000,000.
+    /// Pieces that <see cref="MappedCache"/> cuts tensors into: one for each layer and row of a batch. There are also at most as many as
+    /// the file has groups of 16 bytes, which is the least that keys or values of a head take. Default: 1,000,000.
     /// </summary>
     public int Pieces { get; init; } = 1_000_000;
 }

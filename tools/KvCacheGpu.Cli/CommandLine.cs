@@ -7,10 +7,10 @@ using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>The tool's entry: parses, runs a command, and turns whatever is refused into one line and an exit code.</summary>
+/// <summary>The tool's entry: parses, runs a command, and turns every refusal into one line and an exit code.</summary>
 internal static class CommandLine
 {
-    /// <summary>It is done.</summary>
+    /// <summary>The command is done.</summary>
     public const int Done = 0;
 
     /// <summary>The operation failed: no memory (E001), no such device here (E009), and so on.</summary>
@@ -19,15 +19,15 @@ internal static class CommandLine
     /// <summary>The input or the usage is wrong.</summary>
     public const int Wrong = 2;
 
-    // A prompt may begin with '@' and options may follow a text of dashes: no response files, no bundles.
+    // A prompt may begin with '@', and a text may consist of dashes, so there are no response files and no bundled options.
     private static readonly ParserConfiguration _parsing = new() { ResponseFileTokenReplacer = null, EnablePosixBundling = false };
 
     /// <summary>Runs the tool.</summary>
-    /// <param name="args">The arguments, the program's name not among them.</param>
-    /// <param name="output">Takes results.</param>
-    /// <param name="error">Takes errors.</param>
-    /// <param name="input">Gives answers where a command asks. Default: the console's.</param>
-    /// <returns>0 done, 1 failed, 2 wrong input or usage.</returns>
+    /// <param name="args">The arguments, without the program's name.</param>
+    /// <param name="output">Receives results.</param>
+    /// <param name="error">Receives errors.</param>
+    /// <param name="input">Gives the answers that a command asks for. Default: the console's input.</param>
+    /// <returns>0 if done, 1 if the operation failed, 2 for wrong input or usage.</returns>
     public static int Invoke(string[] args, TextWriter output, TextWriter error, TextReader? input = null)
     {
         RootCommand root = Commands(new Terminal(output, error, input));
@@ -65,7 +65,7 @@ internal static class CommandLine
         return root;
     }
 
-    // "kvcache db status": with the commands that it stands beneath.
+    // The full name of a command, with its parents: "kvcache db status".
     private static string NameOf(CommandResult command) => command.Parent is CommandResult parent ? $"{NameOf(parent)} {command.Command.Name}" : "kvcache";
 
     private static int Invoke(ParseResult parsed, TextWriter output, TextWriter error)
@@ -122,7 +122,7 @@ internal static class CommandLine
 
     private static int Refuse(TextWriter error, string message, int exit)
     {
-        // Names that users and files give may hold anything; the line stays one line.
+        // Names from users and files may hold any character, but the message stays on one line.
         char[] line = [.. message.Select(c => char.IsControl(c) ? ' ' : c)];
         error.WriteLine(line);
         return exit;

@@ -3,44 +3,44 @@ using Spectre.Console;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>Where a command writes: results to one writer, errors and remarks to the other.</summary>
+/// <summary>The output of a command: results go to one writer, errors and remarks to the other.</summary>
 internal sealed class Terminal
 {
-    // Wide enough for every table: a file or a pipe has no right margin to wrap at.
+    // Wide enough for every table, because a file or a pipe has no right margin.
     private const int PlainWidth = 160;
     private const int RoomyWidth = 112;
 
     private static readonly JsonSerializerOptions _json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
 
-    /// <summary>Writes to the given writers; colours and moving bars only where the first is a console.</summary>
+    /// <summary>Writes to the given writers, with colours and moving bars only if the first is a console.</summary>
     public Terminal(TextWriter output, TextWriter error, TextReader? input = null)
     {
         (Output, Error, Input) = (output, error, input ?? Console.In);
         IsConsole = ReferenceEquals(output, Console.Out) && !Console.IsOutputRedirected;
     }
 
-    /// <summary>Results.</summary>
+    /// <summary>The writer of results.</summary>
     public TextWriter Output { get; }
 
-    /// <summary>Answers to what a command asks.</summary>
+    /// <summary>The reader of answers to questions of a command.</summary>
     public TextReader Input { get; }
 
-    /// <summary>Errors and remarks.</summary>
+    /// <summary>The writer of errors and remarks.</summary>
     public TextWriter Error { get; }
 
-    /// <summary>Whether results go to a console, where bars move.</summary>
+    /// <summary>True if results go to a console, on which bars can move.</summary>
     public bool IsConsole { get; }
 
-    /// <summary>Writes the one document of a command under --json, keys in snake_case.</summary>
+    /// <summary>Writes the one document of a command under --json, with keys in snake_case.</summary>
     public void WriteJson<T>(T document) => Output.WriteLine(JsonSerializer.Serialize(document, _json));
 
     /// <summary>Writes a table, or anything else that Spectre draws.</summary>
     public void Write(Spectre.Console.Rendering.IRenderable drawing) => CreateConsole().Write(drawing);
 
-    /// <summary>A table in the style of all commands. A column named "#..." holds numbers: right, never wrapped.</summary>
+    /// <summary>Makes a table in the style of all commands. A column named "#..." holds numbers: aligned to the right, and never wrapped.</summary>
     public Table NewTable(params ReadOnlySpan<string> columns)
     {
-        // Lines of ASCII survive any file, pipe and log; in a narrow window the space goes to what is said.
+        // Lines of ASCII can be written to any file, pipe and log. In a narrow window, vertical lines would take space from the text.
         bool isNarrow = IsConsole && AnsiConsole.Profile.Width < RoomyWidth;
         Table table = new() { Border = !IsConsole ? TableBorder.Ascii : isNarrow ? TableBorder.Horizontal : TableBorder.Rounded };
         foreach (string column in columns)
@@ -57,7 +57,7 @@ internal sealed class Terminal
         return table;
     }
 
-    /// <summary>Runs work under a progress bar; a line per stage where there is no terminal, none where <paramref name="quiet"/>.</summary>
+    /// <summary>Runs work under a progress bar: with a line per stage if there is no console, with none if <paramref name="quiet"/>.</summary>
     public T WithProgress<T>(bool quiet, Func<IStages, T> work)
     {
         if (quiet)

@@ -2,25 +2,25 @@ using System.Text.Json;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>Which layers of an architecture look back only so far.</summary>
+/// <summary>Says which layers of an architecture have a sliding window.</summary>
 public enum WindowRule
 {
-    /// <summary>None.</summary>
+    /// <summary>No layer.</summary>
     None,
 
-    /// <summary>All, where config.json has a <c>sliding_window</c>.</summary>
+    /// <summary>All layers, if config.json has a <c>sliding_window</c>.</summary>
     EveryLayer,
 
-    /// <summary>Those from <c>max_window_layers</c> on, or that <c>layer_types</c> names, where <c>use_sliding_window</c> is true.</summary>
+    /// <summary>The layers from <c>max_window_layers</c> on, or those that <c>layer_types</c> names, if <c>use_sliding_window</c> is true.</summary>
     UpperLayers,
 }
 
-/// <summary>What sets one decoder architecture apart from Llama's: a row of a table, so that the forward pass knows features, not names.</summary>
-/// <param name="Name">As <c>architectures</c> in config.json has it.</param>
-/// <param name="ModelType">As <c>model_type</c> has it.</param>
+/// <summary>The features in which a decoder architecture differs from Llama's: a row of a table, so that the forward pass knows features and not names.</summary>
+/// <param name="Name">Its name under <c>architectures</c> in config.json.</param>
+/// <param name="ModelType">Its name under <c>model_type</c>.</param>
 public sealed record Architecture(string Name, string ModelType)
 {
-    /// <summary>Those served here. Defaults of absent keys are those that Hugging Face Transformers takes.</summary>
+    /// <summary>The architectures that are served here. Defaults of absent keys are those of Hugging Face Transformers.</summary>
     public static IReadOnlyList<Architecture> Known { get; } =
     [
         new("LlamaForCausalLM", "llama"),
@@ -35,28 +35,28 @@ public sealed record Architecture(string Name, string ModelType)
         },
     ];
 
-    /// <summary>Whether the query, key and value projections add a bias.</summary>
+    /// <summary>True if the query, key and value projections add a bias.</summary>
     public bool QueryKeyValueBias { get; init; }
 
-    /// <summary>Whether each query and key head is normed (RMSNorm over the head) before it is turned.</summary>
+    /// <summary>True if each query and key head is normed (RMSNorm over the head) before it is rotated.</summary>
     public bool QueryKeyNorm { get; init; }
 
-    /// <summary>Which layers look back only so far.</summary>
+    /// <summary>The layers that have a sliding window.</summary>
     public WindowRule Window { get; init; }
 
-    /// <summary>Whether texts start with the begin-of-text token where the tokenizer's files do not say.</summary>
+    /// <summary>True if texts start with the begin-of-text token when the tokenizer's files do not tell.</summary>
     public bool StartsTexts { get; init; } = true;
 
-    /// <summary>Key and value heads where the file has no such key; null is as many as query heads.</summary>
+    /// <summary>Number of key and value heads if the file has no such key; null for as many as query heads.</summary>
     public int? KvHeads { get; init; }
 
-    /// <summary>Elements of a head where the file has no such key; null is hidden size / query heads.</summary>
+    /// <summary>Number of elements of a head if the file has no such key; null for hidden size / query heads.</summary>
     public int? HeadWidth { get; init; }
 
-    /// <summary>Trained context where the file has no such key, tokens.</summary>
+    /// <summary>Trained context in tokens, if the file has no such key.</summary>
     public int MaxPositions { get; init; } = 2048;
 
-    /// <summary>Finds a file's architecture; refuses every other and everything that changes its forward pass.</summary>
+    /// <summary>Finds a file's architecture. Refuses every other one, and every setting that changes its forward pass.</summary>
     internal static Architecture Read(JsonFile file)
     {
         JsonElement? names = file.Find("architectures");

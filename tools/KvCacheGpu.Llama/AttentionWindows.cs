@@ -2,13 +2,13 @@ using System.Text.Json;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>Reads how far back each layer looks.</summary>
+/// <summary>Reads the attention window of each layer.</summary>
 internal static class AttentionWindows
 {
     private const int WindowWhereAbsent = 4096;
     private const int FirstLayerWhereAbsent = 28;
 
-    /// <summary>Positions that a token sees in each layer, itself included; 0 is all before it.</summary>
+    /// <summary>Number of positions that a token sees in each layer, its own included; 0 for all before it.</summary>
     public static int[] Read(JsonFile file, Architecture architecture, int layers)
     {
         int[] windows = new int[layers];

@@ -3,7 +3,7 @@ using System.Text.Unicode;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>A JSON object in a model directory; every question it cannot answer is a <see cref="LlamaFormatException"/> naming file and key.</summary>
+/// <summary>A JSON object in a model directory; a value that it does not have, or has in another form, is a <see cref="LlamaFormatException"/> that names file and key.</summary>
 internal readonly struct JsonFile
 {
     private static readonly JsonDocumentOptions Strict = new() { AllowDuplicateProperties = false };
@@ -12,7 +12,7 @@ internal readonly struct JsonFile
 
     private JsonFile(string file, JsonElement root) => (Name, _object) = (file, root);
 
-    /// <summary>The file, as errors name it.</summary>
+    /// <summary>The name of the file in errors.</summary>
     public string Name { get; }
 
     /// <summary>The whole object.</summary>
@@ -46,14 +46,14 @@ internal readonly struct JsonFile
     /// <summary>A nested object under the same file name.</summary>
     public JsonFile At(JsonElement element) => new(Name, element);
 
-    /// <summary>The value of a key, null where it is absent or JSON's null.</summary>
+    /// <summary>The value of a key; null if it is absent or JSON's null.</summary>
     public JsonElement? Find(string key) =>
         _object.TryGetProperty(key, out JsonElement value) && value.ValueKind != JsonValueKind.Null ? value : null;
 
-    /// <summary>Whether a key is there and is JSON's null: "none", where absence is a default.</summary>
+    /// <summary>True if a key is there with JSON's null, which means "none", while an absent key means a default.</summary>
     public bool IsNull(string key) => _object.TryGetProperty(key, out JsonElement value) && value.ValueKind == JsonValueKind.Null;
 
-    /// <summary>Refuses a value that is sound but not served.</summary>
+    /// <summary>Refuses a value that is valid but not served.</summary>
     public void Support(bool met, string key, string expected)
     {
         if (!met)
@@ -120,9 +120,9 @@ internal readonly struct JsonFile
         return value?.GetString();
     }
 
-    /// <summary>The parts of a value that is one part or a Sequence of several, as tokenizer.json has them; none where it is absent.</summary>
+    /// <summary>The parts of a value that is one part or a Sequence of several, as in tokenizer.json; none if it is absent.</summary>
     /// <param name="key">The key.</param>
-    /// <param name="list">The key that a Sequence has its parts under.</param>
+    /// <param name="list">The key under which a Sequence has its parts.</param>
     public IReadOnlyList<JsonFile> Sequence(string key, string list)
     {
         if (Find(key) is not { } element)
@@ -164,7 +164,7 @@ internal readonly struct JsonFile
         }
     }
 
-    // Names and values are read later, where nothing checks them any more: bytes that are not UTF-8, and halves of surrogate pairs, are refused here.
+    // Bytes that are not UTF-8, and halves of surrogate pairs, are refused here, because names and values are not checked again when they are read later.
     private static void RefuseBrokenText(string name, ReadOnlySpan<byte> utf8)
     {
         if (!Utf8.IsValid(utf8))

@@ -12,10 +12,10 @@ public sealed record LlamaConfig
     {
     }
 
-    /// <summary>Which decoder it is.</summary>
+    /// <summary>The architecture of the decoder.</summary>
     public required Architecture Architecture { get; init; }
 
-    /// <summary>Tokens in the vocabulary.</summary>
+    /// <summary>Number of tokens in the vocabulary.</summary>
     public required int VocabularySize { get; init; }
 
     /// <summary>Width of the residual stream.</summary>
@@ -24,42 +24,42 @@ public sealed record LlamaConfig
     /// <summary>Width inside the feed-forward block.</summary>
     public required int IntermediateSize { get; init; }
 
-    /// <summary>Decoder layers.</summary>
+    /// <summary>Number of decoder layers.</summary>
     public required int Layers { get; init; }
 
-    /// <summary>Query heads.</summary>
+    /// <summary>Number of query heads.</summary>
     public required int QueryHeads { get; init; }
 
-    /// <summary>Key and value heads; null in the file means as many as query heads.</summary>
+    /// <summary>Number of key and value heads; null in the file means as many as query heads.</summary>
     public required int KvHeads { get; init; }
 
-    /// <summary>Elements of a head; null in the file means hidden size / query heads.</summary>
+    /// <summary>Number of elements of a head; null in the file means hidden size / query heads.</summary>
     public required int HeadWidth { get; init; }
 
-    /// <summary>The context that the checkpoint was trained for, tokens.</summary>
+    /// <summary>The context for which the checkpoint was trained, in tokens.</summary>
     public required int MaxPositions { get; init; }
 
-    /// <summary>What is added to a mean square before its root.</summary>
+    /// <summary>The number that is added to a mean square before its root is taken.</summary>
     public required double NormEpsilon { get; init; }
 
-    /// <summary>How queries and keys are turned by their positions.</summary>
+    /// <summary>The rotation of queries and keys by their positions.</summary>
     public required KvRope Rope { get; init; }
 
-    /// <summary>Whether the output layer is the embedding. The default value is false.</summary>
+    /// <summary>True if the output layer is the embedding. The default value is false.</summary>
     public required bool TieWordEmbeddings { get; init; }
 
-    /// <summary>The token that starts every text; null where the checkpoint has none.</summary>
+    /// <summary>The token that starts every text; null if the checkpoint has none.</summary>
     public required int? BosTokenId { get; init; }
 
-    /// <summary>Tokens that end a text, those of generation_config.json among them.</summary>
+    /// <summary>Tokens that end a text, with those of generation_config.json.</summary>
     public required IReadOnlyList<int> EosTokenIds { get; init; }
 
-    /// <summary>For each layer, the positions that a token sees, itself included; 0 is all before it.</summary>
+    /// <summary>For each layer, the number of positions that a token sees, its own included; 0 for all before it.</summary>
     public required IReadOnlyList<int> Windows { get; init; }
 
-    /// <summary>Reads config.json; refuses every architecture whose forward pass would differ.</summary>
+    /// <summary>Reads config.json. Refuses every architecture whose forward pass would differ.</summary>
     /// <param name="path">The file.</param>
-    /// <exception cref="LlamaFormatException">Missing (E002), malformed or self-contradicting (E004), another architecture (E009).</exception>
+    /// <exception cref="LlamaFormatException">The file is missing (E002), malformed or contradicts itself (E004), or is of another architecture (E009).</exception>
     public static LlamaConfig Load(string path)
     {
         ArgumentNullException.ThrowIfNull(path);
@@ -122,7 +122,7 @@ public sealed record LlamaConfig
         return width;
     }
 
-    // Chat checkpoints list the end of a turn only where generation is configured.
+    // Chat checkpoints list the token that ends a turn only in generation_config.json.
     private static int[] ReadEnds(JsonFile file, string path, int vocabulary)
     {
         string generation = Path.Combine(Path.GetDirectoryName(path)!, "generation_config.json");

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Llama;
 
-/// <summary>One decoder layer's weights. Matrices with the same input lie in one, below each other.</summary>
+/// <summary>The weights of one decoder layer. Matrices with the same input are stacked to one.</summary>
 internal sealed class LlamaLayer : IDisposable
 {
     private LlamaLayer(PackedMatrix queryKeyValue, PackedMatrix output, PackedMatrix gateUp, PackedMatrix down) =>
@@ -12,25 +12,25 @@ internal sealed class LlamaLayer : IDisposable
     /// <summary>Rows: all query heads, all key heads, all value heads.</summary>
     public PackedMatrix QueryKeyValue { get; }
 
-    /// <summary>Added to all of them; null where the architecture has no biases.</summary>
+    /// <summary>Biases of all these rows; null if the architecture has none.</summary>
     public float[]? QueryKeyValueBias { get; private init; }
 
-    /// <summary>Scales of each query head's norm; null where the architecture has none.</summary>
+    /// <summary>Scales of each query head's norm; null if the architecture has none.</summary>
     public float[]? QueryNorm { get; private init; }
 
-    /// <summary>Scales of each key head's norm; null where the architecture has none.</summary>
+    /// <summary>Scales of each key head's norm; null if the architecture has none.</summary>
     public float[]? KeyNorm { get; private init; }
 
-    /// <summary>From the attention's output back to the residual stream.</summary>
+    /// <summary>The matrix from the attention's output to the residual stream.</summary>
     public PackedMatrix Output { get; }
 
     /// <summary>Scales of the norm before the feed-forward block.</summary>
     public required float[] FeedForwardNorm { get; init; }
 
-    /// <summary>Rows: the gate, then what it gates.</summary>
+    /// <summary>Rows: the gate, then the vector that it gates.</summary>
     public PackedMatrix GateUp { get; }
 
-    /// <summary>From inside the feed-forward block back to the residual stream.</summary>
+    /// <summary>The matrix from the inner width of the feed-forward block to the residual stream.</summary>
     public PackedMatrix Down { get; }
 
     /// <summary>Bytes of the layer's matrices.</summary>

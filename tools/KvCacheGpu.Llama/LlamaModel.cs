@@ -5,8 +5,8 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu.Llama;
 
 /// <summary>
-/// A checkpoint of Llama's kind (<see cref="Architecture.Known"/>) in memory: shape, weights, tokenizer. Immutable; any number of decoders, on any threads, may
-/// use one.
+/// A checkpoint of Llama's kind (<see cref="Architecture.Known"/>) in memory: shape, weights, tokenizer. It is immutable: any number of decoders may use
+/// one, on any threads.
 /// </summary>
 public sealed class LlamaModel : IDisposable
 {
@@ -21,7 +21,7 @@ public sealed class LlamaModel : IDisposable
         (Embedding, Head, Norm, _layers) = (embedding, head, norm, layers);
     }
 
-    /// <summary>Where it was loaded from.</summary>
+    /// <summary>The directory from which it was loaded.</summary>
     public string Directory { get; }
 
     /// <summary>The directory's own name.</summary>
@@ -30,13 +30,13 @@ public sealed class LlamaModel : IDisposable
     /// <summary>Its shape.</summary>
     public LlamaConfig Config { get; }
 
-    /// <summary>Its tokenizer; null where the directory has none, or one that is not served, so that prompts must come as token ids.</summary>
+    /// <summary>Its tokenizer; null if the directory has none, or one that is not served: then prompts must be token ids.</summary>
     public LlamaTokenizer? Tokenizer { get; private init; }
 
-    /// <summary>Why the directory's tokenizer is not served (E009); null where it is, or where there is none.</summary>
+    /// <summary>The reason why the directory's tokenizer is not served (E009); null if it is served, or if there is none.</summary>
     public LlamaFormatException? TokenizerRefusal { get; private init; }
 
-    /// <summary>SHA-256 over a model's configuration, weights and tokenizer, 24 hexadecimal digits of it. Reads all of the files.</summary>
+    /// <summary>The first 24 hexadecimal digits of SHA-256 over a model's configuration, weights and tokenizer. Reads all of these files.</summary>
     /// <param name="directory">The directory.</param>
     public static string FingerprintOf(string directory)
     {
@@ -73,8 +73,8 @@ public sealed class LlamaModel : IDisposable
     /// <summary>Loads a directory in Hugging Face layout: config.json, model.safetensors or the shards of model.safetensors.index.json, and a tokenizer if there is one.</summary>
     /// <param name="directory">The directory.</param>
     /// <exception cref="LlamaFormatException">
-    /// A file is missing (E002), truncated, self-contradicting or not finite (E004), or of an architecture not served (E009). A tokenizer of a kind not served
-    /// leaves <see cref="Tokenizer"/> null and says why in <see cref="TokenizerRefusal"/>.
+    /// A file is missing (E002); truncated, inconsistent or not finite (E004); or of an architecture that is not served (E009). If only the tokenizer is of a kind
+    /// that is not served, <see cref="Tokenizer"/> is null and <see cref="TokenizerRefusal"/> has the reason.
     /// </exception>
     public static LlamaModel Load(string directory)
     {
@@ -118,7 +118,7 @@ public sealed class LlamaModel : IDisposable
         }
     }
 
-    /// <summary>The shape of this model's keys and values: what a cache for it is made with.</summary>
+    /// <summary>The shape of this model's keys and values, with which a cache for it is made.</summary>
     /// <param name="pageTokens">Tokens in a page, 1..1024. The default value is 64.</param>
     public KvGeometry Geometry(int pageTokens = 64) => Config.Geometry(pageTokens);
 
@@ -139,7 +139,7 @@ public sealed class LlamaModel : IDisposable
         }
         catch (LlamaFormatException refusal) when (refusal.Code == "E009")
         {
-            // Weights are of use without it: tokens may come as ids.
+            // Weights can be used without a tokenizer, since prompts may be token ids.
             return (null, refusal);
         }
     }

@@ -1,14 +1,14 @@
 namespace KvCacheGpu.Llama;
 
-/// <summary>Reads a file of a model directory. Where another kind of file has the expected name, the error says which kind it is.</summary>
+/// <summary>Reads a file of a model directory. If another kind of file has the expected name, the error names the kind.</summary>
 internal static class ModelFile
 {
     private const int MaxBytes = 256 << 20;
 
-    /// <summary>The longest beginning that <see cref="RefuseOtherKind"/> looks at.</summary>
+    /// <summary>The most first bytes that <see cref="RefuseOtherKind"/> looks at.</summary>
     public const int KindBytes = 64;
 
-    // By their first bytes.
+    // Kinds of files by their first bytes.
     private static readonly (byte[] Start, string Kind)[] Kinds =
     [
         ([.. "version https://git-lfs.github.com/spec/"u8], "a Git LFS pointer, which stands for the file (git lfs pull fetches it)"),
@@ -26,8 +26,8 @@ internal static class ModelFile
         ([.. "<html"u8], "a web page"),
     ];
 
-    /// <summary>All of a file that is read whole.</summary>
-    /// <exception cref="LlamaFormatException">It is a pipe or the like (E002), of another kind, or longer than such files are (E004).</exception>
+    /// <summary>Reads a whole file.</summary>
+    /// <exception cref="LlamaFormatException">The file is a pipe or the like (E002), of another kind, or longer than such files are (E004).</exception>
     public static byte[] ReadAll(string path)
     {
         LlamaFormatException.ThrowIfNoFile(path);
@@ -43,8 +43,8 @@ internal static class ModelFile
         return bytes;
     }
 
-    /// <summary>The lines of a text file.</summary>
-    /// <exception cref="LlamaFormatException">It is of another kind, too long, or no UTF-8 (E004).</exception>
+    /// <summary>Reads the lines of a text file.</summary>
+    /// <exception cref="LlamaFormatException">The file is of another kind, too long, or not UTF-8 (E004).</exception>
     public static IEnumerable<string> ReadLines(string path)
     {
         byte[] bytes = ReadAll(path);
@@ -61,8 +61,8 @@ internal static class ModelFile
     }
 
     /// <summary>Refuses a file whose first bytes are those of another kind.</summary>
-    /// <param name="name">The file, as errors name it.</param>
-    /// <param name="start">Its first bytes, <see cref="KindBytes"/> where it has as many.</param>
+    /// <param name="name">The name of the file in errors.</param>
+    /// <param name="start">Its first <see cref="KindBytes"/> bytes, or all if it has fewer.</param>
     public static void RefuseOtherKind(string name, ReadOnlySpan<byte> start)
     {
         foreach ((byte[] first, string kind) in Kinds)

@@ -3,10 +3,10 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>A checkpoint's rope, read from its config.json.</summary>
+/// <summary>Reads a checkpoint's rope from its config.json.</summary>
 internal static class RopeParameters
 {
-    // Checkpoints of 2025 on put theta and scaling together into rope_parameters.
+    // Checkpoints since 2025 have theta and scaling together in rope_parameters.
     public static KvRope Read(JsonFile file)
     {
         JsonElement? parameters = file.Find("rope_parameters");

@@ -3,9 +3,9 @@ using ScottPlot;
 namespace KvCacheGpu.Plots;
 
 /// <summary>Curves with their intervals, as a PNG.</summary>
-/// <param name="Title">What it shows.</param>
-/// <param name="XLabel">What the bottom axis counts.</param>
-/// <param name="YLabel">What the left axis counts.</param>
+/// <param name="Title">Its title.</param>
+/// <param name="XLabel">Label of the horizontal axis.</param>
+/// <param name="YLabel">Label of the vertical axis.</param>
 /// <param name="Curves">The curves.</param>
 public sealed record CurvePlot(string Title, string XLabel, string YLabel, IReadOnlyList<Curve> Curves)
 {
@@ -30,7 +30,7 @@ public sealed record CurvePlot(string Title, string XLabel, string YLabel, IRead
         plot.XLabel(XLabel);
         plot.YLabel(YLabel);
 
-        // Marks last and larger: a curve that ends in one does not hide it.
+        // Marks are drawn last and larger, so that a curve that ends in one does not hide it.
         foreach ((int index, Curve curve) in Curves.OrderBy(c => c.Points.Count == 1).Index())
         {
             Add(plot, curve, index);
@@ -41,7 +41,7 @@ public sealed record CurvePlot(string Title, string XLabel, string YLabel, IRead
         return plot.GetImage(Width, Height).GetImageBytes(ImageFormat.Png);
     }
 
-    // As many colours as there are, then the same in dashes and squares.
+    // When the colours are used up, they are repeated with dashes and squares.
     private static void Add(Plot plot, Curve curve, int index)
     {
         bool isRepeated = index >= _palette.Colors.Length;
@@ -58,3 +58,15 @@ public sealed record CurvePlot(string Title, string XLabel, string YLabel, IRead
         }
     }
 }
+
+/// <summary>One point of a curve.</summary>
+/// <param name="X">Its horizontal position.</param>
+/// <param name="Y">Its height.</param>
+/// <param name="Low">Lower end of the interval of the height.</param>
+/// <param name="High">Upper end of the interval of the height.</param>
+public readonly record struct CurvePoint(double X, double Y, double Low, double High);
+
+/// <summary>One curve. A single point is drawn as a mark.</summary>
+/// <param name="Name">Its name in the legend.</param>
+/// <param name="Points">Its points, in any order.</param>
+public sealed record Curve(string Name, IReadOnlyList<CurvePoint> Points);

@@ -19,13 +19,13 @@ internal static unsafe partial class PathKind
     /// </summary>
     public static string? FlawOf(string path)
     {
-        // The shell's <(command) and a redirected standard input are pipes that somebody writes to.
+        // The shell's <(command) and a redirected standard input are pipes to which somebody writes.
         if (!OperatingSystem.IsLinux() || path.StartsWith("/dev/fd/", StringComparison.Ordinal) || path.StartsWith("/proc/", StringComparison.Ordinal) || path == "/dev/stdin")
         {
             return null;
         }
 
-        // statx, unlike stat, has one layout on all architectures: the kind stands in the 16 bits at 28.
+        // statx, unlike stat, has one layout on all architectures. The kind is in the 16 bits at byte 28.
         byte* answer = stackalloc byte[256];
         return Statx(CurrentFolder, path, 0, KindAlone, answer) != 0 ? null : (*(ushort*)(answer + 28) & KindBits) switch
         {

@@ -2,13 +2,13 @@ using System.Data.Common;
 
 namespace KvCacheGpu.Catalog;
 
-/// <summary>Runs work on a connection: again, a bounded number of times, after a fault that may pass; as E008 where it does not.</summary>
+/// <summary>Runs work on a connection. After a temporary fault the work is tried again, a limited number of times; a fault that stays is E008.</summary>
 internal static class Attempts
 {
-    // A wait doubles up to this.
+    // The wait doubles up to this one.
     private static readonly TimeSpan _longest = TimeSpan.FromSeconds(2);
 
-    /// <summary>Runs <paramref name="work"/>, which must be safe to run twice: an answer can be lost after the database has done it.</summary>
+    /// <summary>Runs <paramref name="work"/>, which must be safe to run twice: an answer can be lost after the database has done the work.</summary>
     public static async Task<T> RunAsync<T>(this Dialect dialect, Func<DbConnection, Task<T>> work, CancellationToken cancel)
     {
         TimeSpan delay = dialect.Options.RetryDelay;

@@ -16,7 +16,7 @@ internal static partial class CatalogAddress
     private const string Parameters = "the parameters host, port, sslmode (disable, prefer, require, verify-ca, verify-full), options, application_name and connect_timeout";
     private const int MostLength = 8192;
 
-    /// <summary>The dialect of an address. No message repeats the address, nor a part that may be of a password.</summary>
+    /// <summary>Makes the dialect of an address. No message repeats the address, nor any part of it that may belong to a password.</summary>
     public static Dialect Parse(string address, CatalogOptions options)
     {
         ArgumentNullException.ThrowIfNull(address);
@@ -51,7 +51,7 @@ internal static partial class CatalogAddress
             _ => throw CatalogException.Invalid("database", "the one parameter mode (ro, rw, rwc) of sqlite", $"'{Short(parts[1])}'"),
         };
 
-        // SQLAlchemy's form has a host, which is empty.
+        // SQLAlchemy's form has an empty host before the path.
         string path = !parts[0].StartsWith("//", StringComparison.Ordinal) ? parts[0]
             : parts[0].StartsWith("///", StringComparison.Ordinal) ? parts[0][3..]
             : parts[0].Length == 2 ? string.Empty
@@ -62,11 +62,11 @@ internal static partial class CatalogAddress
 
     private static NpgsqlConnectionStringBuilder Server(string rest, CatalogOptions options)
     {
-        // An @, /, ? or # of a password that is not encoded would make another host of its remainder: its name must be neither printed nor looked up.
+        // If a password has an @, /, ? or # that is not encoded, its remainder looks like a host, whose name must be neither printed nor looked up.
         string[] ends = rest.Split(['/', '?', '#'], 2);
         if (ends[0].Length == 0 || ends[0][^1] == '@')
         {
-            // Where the host is a parameter, or this machine.
+            // The host is given by a parameter, or it is this machine.
             rest = $"{ends[0]}localhost{rest[ends[0].Length..]}";
         }
 
@@ -80,7 +80,7 @@ internal static partial class CatalogAddress
         {
             Host = uri.Host.Trim('[', ']'),
             Database = Uri.UnescapeDataString(name),
-            // Times go through columns without a zone too, in old tables.
+            // In old tables, columns of times may have no zone.
             Timezone = "UTC",
             Timeout = (int)Math.Ceiling(options.Timeout.TotalSeconds),
             ApplicationName = "kvcache",
@@ -120,7 +120,7 @@ internal static partial class CatalogAddress
             case "port" when ushort.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out ushort port) && port > 0:
                 builder.Port = port;
                 break;
-            // asyncpg's name for it, in SQLAlchemy's addresses.
+            // "ssl" is asyncpg's name for it in SQLAlchemy's addresses.
             case "sslmode" or "ssl" when Enum.TryParse(value.Replace("-", string.Empty, StringComparison.Ordinal), ignoreCase: true, out SslMode mode) && Enum.IsDefined(mode) && !char.IsDigit(value[0]):
                 builder.SslMode = mode;
                 break;
@@ -138,7 +138,7 @@ internal static partial class CatalogAddress
         }
     }
 
-    // A name, and no more of it than a name has.
+    // The parameter's name, if it has the form of a name; any other text might belong to a password.
     private static string Short(string name) => Name().IsMatch(name) ? name : "another";
 
     [GeneratedRegex(@"^(?<kind>sqlite|postgres|postgresql)(\+[a-z0-9_]+(?=://))?:", RegexOptions.ExplicitCapture)]

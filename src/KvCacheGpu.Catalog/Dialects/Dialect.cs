@@ -4,80 +4,80 @@ using System.Reflection;
 
 namespace KvCacheGpu.Catalog;
 
-/// <summary>What differs between databases: connections, locks, the shape of tables, and a handful of SQL texts. Everything else is written once.</summary>
+/// <summary>The differences between databases: connections, locks, the shape of tables, and a few SQL texts. Everything else is written once.</summary>
 internal abstract class Dialect(CatalogOptions options)
 {
     private const string StatementKey = "kvcache.statement";
     private const int MostStatement = 160;
 
-    /// <summary>The part of step files' names that is this database's.</summary>
+    /// <summary>The database's part of the names of step files.</summary>
     public abstract string Name { get; }
 
-    /// <summary>The address without what is secret.</summary>
+    /// <summary>The address without its secrets.</summary>
     public abstract string Address { get; }
 
-    /// <summary>Called with every statement before it runs; where tests fail.</summary>
+    /// <summary>Is called with every statement before it runs, so that tests can make it fail.</summary>
     public Action<string>? Before { get; set; }
 
     /// <summary>The columns of an entry, in the order of <see cref="EntryRow"/>.</summary>
     public abstract string Columns { get; }
 
-    /// <summary>Keys in the order of their UTF-8 bytes.</summary>
+    /// <summary>The SQL expression that orders keys by their UTF-8 bytes.</summary>
     public abstract string KeyOrder { get; }
 
-    /// <summary>The parameter that holds metadata.</summary>
+    /// <summary>The SQL expression of the parameter that holds metadata.</summary>
     public abstract string MetadataValue { get; }
 
-    /// <summary>What a migration's transaction begins with, as a dry run prints it.</summary>
+    /// <summary>The first statements of a migration's transaction, as a dry run prints them.</summary>
     public abstract IReadOnlyList<string> Lock { get; }
 
-    /// <summary>Whether there is a database to look at: an SQLite file may not be made yet, and looking makes none.</summary>
+    /// <summary>True if there is a database to look at: an SQLite file may not exist yet, and looking does not make one.</summary>
     public virtual bool IsThere => true;
 
-    /// <summary>How long, and how often, to wait.</summary>
+    /// <summary>The number of retries and the times to wait.</summary>
     public CatalogOptions Options { get; } = options;
 
-    /// <summary>An open connection, from the pool where one is there.</summary>
+    /// <summary>Opens a connection, or takes one from the pool.</summary>
     public abstract Task<DbConnection> OpenAsync(CancellationToken cancel);
 
-    /// <summary>A transaction that no other migration runs beside.</summary>
+    /// <summary>Begins a transaction beside which no other migration runs.</summary>
     public abstract Task<DbTransaction> BeginLockedAsync(DbConnection connection, CancellationToken cancel);
 
-    /// <summary>A transaction that writes.</summary>
+    /// <summary>Begins a transaction that writes.</summary>
     public abstract Task<DbTransaction> BeginWriteAsync(DbConnection connection, CancellationToken cancel);
 
-    /// <summary>The condition that metadata contain <paramref name="metadata"/>; <paramref name="isFew"/> where another condition leaves few rows.</summary>
+    /// <summary>The condition that metadata contain <paramref name="metadata"/>; <paramref name="isFew"/> is true if another condition leaves few rows.</summary>
     public abstract string Contains(DbCommand command, string metadata, bool isFew);
 
-    /// <summary>A time as this database takes it.</summary>
+    /// <summary>A time in the form that this database takes.</summary>
     public abstract object Time(DateTimeOffset time);
 
-    /// <summary>A time as it was read.</summary>
+    /// <summary>A time from the form in which it was read.</summary>
     public abstract DateTimeOffset? ReadTime(object value);
 
-    /// <summary>Tables of ours, their columns with types, and their indexes.</summary>
+    /// <summary>Reads the catalog's tables, their columns with types, and their indexes.</summary>
     public abstract Task<TableShape> ShapeAsync(DbConnection connection, CancellationToken cancel);
 
-    /// <summary>Whether an error may pass by itself.</summary>
+    /// <summary>True if an error may be temporary.</summary>
     public abstract bool IsTransient(Exception error);
 
-    /// <summary>Whether the database itself said that something failed: it is there.</summary>
+    /// <summary>True if the database itself reported the error, so that it is there.</summary>
     public abstract bool IsAnswer(Exception error);
 
-    /// <summary>What an error of the database says, in one line: what it met, its code, and the statement.</summary>
+    /// <summary>Describes an error of the database in one line: the message, its code, and the statement.</summary>
     public string Describe(Exception error)
     {
         string statement = error.Data[StatementKey] is string sql ? $", in: {sql}" : string.Empty;
         return $"{Explain(error)}{statement}".ReplaceLineEndings(" ");
     }
 
-    /// <summary>What an error of the database says, and its code.</summary>
+    /// <summary>The message of an error of the database, and its code.</summary>
     protected abstract string Explain(Exception error);
 
-    /// <summary>Forgets connections that a dead server left behind.</summary>
+    /// <summary>Forgets the connections to a server that has died.</summary>
     public abstract void ForgetConnections();
 
-    /// <summary>Runs one statement; the number of rows it changed.</summary>
+    /// <summary>Runs one statement, and returns the number of rows that it changed.</summary>
     public async Task<int> ExecuteAsync(DbConnection connection, string sql, CancellationToken cancel, params (string Name, object? Value)[] values)
     {
         await using DbCommand command = Command(connection, sql, values);
@@ -87,13 +87,13 @@ internal abstract class Dialect(CatalogOptions options)
         }
         catch (DbException e)
         {
-            // The text is this assembly's, values are parameters: nothing in it is a secret.
+            // The text is this assembly's and values are parameters, so there is no secret in it.
             e.Data[StatementKey] = sql.Length <= MostStatement ? sql : sql[..MostStatement] + " ...";
             throw;
         }
     }
 
-    /// <summary>Commits.</summary>
+    /// <summary>Commits a transaction.</summary>
     public async Task CommitAsync(DbTransaction transaction, CancellationToken cancel)
     {
         Before?.Invoke("COMMIT");
@@ -101,7 +101,7 @@ internal abstract class Dialect(CatalogOptions options)
         Before?.Invoke("committed");
     }
 
-    /// <summary>A command; SQL is always text of this assembly, values are always parameters.</summary>
+    /// <summary>Makes a command. SQL is always text of this assembly, and values are always parameters.</summary>
     public DbCommand Command(DbConnection connection, string sql, params (string Name, object? Value)[] values)
     {
         Before?.Invoke(sql);
@@ -135,11 +135,11 @@ internal abstract class Dialect(CatalogOptions options)
         return reader.ReadToEnd().ReplaceLineEndings("\n");
     }
 
-    /// <summary>The first column of a query's rows with the second.</summary>
+    /// <summary>Reads the rows of a query as pairs of the first column and the second.</summary>
     protected async Task<Dictionary<string, string>> PairsAsync(DbConnection connection, string sql, CancellationToken cancel) =>
         (await RowsAsync(connection, sql, cancel).ConfigureAwait(false)).ToDictionary(row => row[0]!, row => row[1] ?? string.Empty);
 
-    /// <summary>The record of steps, in a table of which only its name may be a part of the text.</summary>
+    /// <summary>Reads the record of steps from a table, of which only the name becomes a part of the SQL.</summary>
     protected async Task<Dictionary<int, StepRecord>?> RecordedAsync(DbConnection connection, string table, IReadOnlyDictionary<string, string> columns, CancellationToken cancel)
     {
         if (!columns.ContainsKey("kvcache_schema.version"))
@@ -152,7 +152,7 @@ internal abstract class Dialect(CatalogOptions options)
             .ToDictionary(row => int.Parse(row[0]!, CultureInfo.InvariantCulture), row => new StepRecord(row[1]!, row[2]));
     }
 
-    /// <summary>Rows of texts.</summary>
+    /// <summary>Reads the rows of a query as texts.</summary>
     protected async Task<List<string?[]>> RowsAsync(DbConnection connection, string sql, CancellationToken cancel)
     {
         List<string?[]> rows = [];

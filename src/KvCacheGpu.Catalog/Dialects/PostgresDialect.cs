@@ -7,13 +7,13 @@ namespace KvCacheGpu.Catalog;
 /// <summary>PostgreSQL 11 and later, in UTF-8.</summary>
 internal sealed class PostgresDialect : Dialect
 {
-    // Any number that no other application on the same database uses.
+    // A number that no other application on the same database is likely to use.
     private const long MigrationLock = 0x4B56_4361_6368_6500;
 
-    // Class 08: connection; 53300: too many; 57P0x: shutting down or starting; 40001, 40P01: serialization, deadlock; 55P03: lock not had in time.
+    // Class 08: connection; 53300: too many; 57P0x: shutting down or starting; 40001, 40P01: serialization, deadlock; 55P03: no lock in time.
     private static readonly string[] _passing = ["08000", "08001", "08003", "08004", "08006", "53300", "57P01", "57P02", "57P03", "40001", "40P01", "55P03"];
 
-    // A table outside of the search path, where nobody chose the path: neither the address, nor the role, nor the database.
+    // A table outside of the search path, if nobody chose the path: neither the address, nor the role, nor the database.
     private const string Elsewhere =
         """
         SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -22,7 +22,7 @@ internal sealed class PostgresDialect : Dialect
         ORDER BY n.nspname LIMIT 1
         """;
 
-    // What a migration makes lies beside the table, whichever schema of the path holds it.
+    // A migration makes its parts in the schema of the table, whichever schema of the path that is.
     private const string PathOfTable =
         """
         SELECT set_config('search_path', concat_ws(', ', quote_ident(n.nspname), nullif(current_setting('search_path'), '')), true)
@@ -38,7 +38,7 @@ internal sealed class PostgresDialect : Dialect
         Lock = [$"SET LOCAL lock_timeout = '{(long)options.Timeout.TotalMilliseconds}ms'", $"SELECT pg_advisory_xact_lock({MigrationLock})", PathOfTable];
     }
 
-    /// <summary>How the driver connects, with what is secret.</summary>
+    /// <summary>The connection string of the driver, with its secrets.</summary>
     public string ConnectionString { get; }
 
     public override string Name => "postgres";
@@ -100,7 +100,7 @@ internal sealed class PostgresDialect : Dialect
 
     public override async Task<TableShape> ShapeAsync(DbConnection connection, CancellationToken cancel)
     {
-        // Everything lies in the schema of the table, or where a new table would lie: a record or an index of another schema is another catalog's.
+        // All parts are in the schema of the table, or in the one that a new table would get. A record or an index in another schema belongs to another catalog.
         List<string?[]> home = await RowsAsync(
             connection,
             """
@@ -146,7 +146,7 @@ internal sealed class PostgresDialect : Dialect
         PostgresException e => _passing.Contains(e.SqlState),
         NpgsqlException { InnerException: IOException or SocketException or TimeoutException } => true,
         NpgsqlException e => e.IsTransient,
-        // A server that dies between two messages leaves streams and transactions in any of these.
+        // A server that dies between two messages can cause any of these errors.
         IOException or SocketException or TimeoutException => true,
         InvalidOperationException { InnerException: NpgsqlException } => true,
         _ => false,

@@ -17,14 +17,14 @@ internal sealed class SqliteDialect : Dialect
     private readonly string _connection;
     private readonly string _path;
 
-    /// <summary>A database in a file.</summary>
+    /// <summary>Makes the dialect of a database in a file.</summary>
     /// <param name="path">The file.</param>
-    /// <param name="mode">Whether it may be written, and made where it is not there.</param>
-    /// <param name="options">How long, and how often, to wait.</param>
+    /// <param name="mode">The open mode: says if the file may be written, and made if it does not exist.</param>
+    /// <param name="options">The number of retries and the times to wait.</param>
     public SqliteDialect(string path, SqliteOpenMode mode, CatalogOptions options)
         : base(options)
     {
-        // The current folder may be another when a run is undone.
+        // The current folder may be another one when a migration is rolled back later.
         _path = Path.GetFullPath(path);
         Address = "sqlite:" + _path;
         _connection = new SqliteConnectionStringBuilder
@@ -48,12 +48,12 @@ internal sealed class SqliteDialect : Dialect
 
     public override string MetadataValue => "@metadata";
 
-    // Where the folder is not there either, opening says so.
+    // If the folder does not exist either, opening the file reports it.
     public override bool IsThere => Path.Exists(_path) || !Directory.Exists(Path.GetDirectoryName(_path));
 
     public override async Task<DbConnection> OpenAsync(CancellationToken cancel)
     {
-        // SQLite would take a pipe for an empty database.
+        // SQLite would take a named pipe for an empty database.
         if (PathKind.FlawOf(_path) is string other)
         {
             throw CatalogException.Invalid("database", "sqlite:PATH, a file", $"'{_path}', {other}");
@@ -90,7 +90,7 @@ internal sealed class SqliteDialect : Dialect
             return "kv_contains(metadata, @metadata)";
         }
 
-        // The index narrows by one name and value; the function decides.
+        // The index narrows the rows by one name and value; the function then decides.
         Add(command, "name", name);
         Add(command, "scalar", value);
         return "key IN (SELECT m.key FROM cache_metadata m WHERE m.name = @name AND m.value = @scalar) AND kv_contains(metadata, @metadata)";
@@ -100,7 +100,7 @@ internal sealed class SqliteDialect : Dialect
 
     public override DateTimeOffset? ReadTime(object value) => value switch
     {
-        // Old tables hold what their program wrote: text, or seconds.
+        // Old tables hold times as text, or as seconds.
         string text => DateTimeOffset.TryParse(text, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal | DateTimeStyles.AdjustToUniversal, out DateTimeOffset time) ? time : null,
         long or double when Convert.ToDouble(value, CultureInfo.InvariantCulture) is >= 0 and < 253_000_000_000 and double seconds => DateTimeOffset.UnixEpoch.AddSeconds(seconds),
         _ => null,
@@ -108,7 +108,7 @@ internal sealed class SqliteDialect : Dialect
 
     public override async Task<TableShape> ShapeAsync(DbConnection connection, CancellationToken cancel)
     {
-        // Names are of any case in SQLite.
+        // SQLite ignores the case of names.
         Dictionary<string, string> columns = await PairsAsync(
             connection,
             """

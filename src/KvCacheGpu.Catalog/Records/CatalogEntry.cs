@@ -1,10 +1,10 @@
 namespace KvCacheGpu.Catalog;
 
-/// <summary>A row of <c>cache_entries</c>: a snapshot where it has a <see cref="Path"/>, a session or an entry of an old version where it has none.</summary>
-/// <remarks>Texts are stored and compared code point by code point: neither case nor Unicode normalisation makes two equal.</remarks>
+/// <summary>A row of <c>cache_entries</c>: a snapshot if it has a <see cref="Path"/>; otherwise a session, or an entry of an old version.</summary>
+/// <remarks>Texts are stored and compared code point by code point: texts that differ in case or in Unicode normalisation are different.</remarks>
 public sealed record CatalogEntry
 {
-    /// <summary>What it is found by: 1 to 255 code points. A store's file name (the hash of tenant and name) fits any snapshot.</summary>
+    /// <summary>The key that identifies it, 1 to 255 code points. A store's file name (the hash of tenant and name) serves for any snapshot.</summary>
     public required string Key { get; init; }
 
     /// <summary>The session it belongs to, up to 255 code points.</summary>
@@ -16,22 +16,22 @@ public sealed record CatalogEntry
     /// <summary>Its name, for people, up to 16,384 code points.</summary>
     public string? Name { get; init; }
 
-    /// <summary>The store that a snapshot lies in, up to 16,384 code points; <see cref="CacheCatalog.RebuildAsync"/> goes by it.</summary>
+    /// <summary>The store that holds the snapshot, up to 16,384 code points, by which <see cref="CacheCatalog.RebuildAsync"/> finds it.</summary>
     public string? Path { get; init; }
 
-    /// <summary>Digest of what lies there, up to 255 code points.</summary>
+    /// <summary>Digest of the snapshot's content, up to 255 code points.</summary>
     public string? Checksum { get; init; }
 
     /// <summary>Version of its format.</summary>
     public int? FormatVersion { get; init; }
 
-    /// <summary>Bytes that it takes where it lies.</summary>
+    /// <summary>Bytes that it takes in the store.</summary>
     public long? Bytes { get; init; }
 
-    /// <summary>Layers.</summary>
+    /// <summary>Number of layers.</summary>
     public int? Layers { get; init; }
 
-    /// <summary>Tokens, over all its sequences.</summary>
+    /// <summary>Number of tokens of all its sequences.</summary>
     public long? Tokens { get; init; }
 
     /// <summary>
@@ -39,30 +39,30 @@ public sealed record CatalogEntry
     /// </summary>
     public string? Metadata { get; init; }
 
-    /// <summary>When it was made, in microseconds, from 1970 on; null is now.</summary>
+    /// <summary>Time at which it was made, to the microsecond, 1970 or later; null for now.</summary>
     public DateTimeOffset? Created { get; init; }
 
-    /// <summary>When it was last used, likewise; null is <see cref="Created"/>.</summary>
+    /// <summary>Time of its last use, to the microsecond; null for <see cref="Created"/>.</summary>
     public DateTimeOffset? Accessed { get; init; }
 }
 
-/// <summary>What to list: entries that agree with everything that is not null.</summary>
+/// <summary>Selects entries: those that agree with every property that is not null.</summary>
 public sealed record CatalogFilter
 {
-    /// <summary>Their session, exactly.</summary>
+    /// <summary>The exact session.</summary>
     public string? Session { get; init; }
 
-    /// <summary>Their tenant, exactly.</summary>
+    /// <summary>The exact tenant.</summary>
     public string? Tenant { get; init; }
 
     /// <summary>
-    /// A JSON object that their metadata contains, by the rules of PostgreSQL's <c>@&gt;</c>: every name is there with a value that contains
-    /// this one's; an array contains another where each of the other's elements is contained in one of its own.
+    /// A JSON object that their metadata contain, by the rules of PostgreSQL's <c>@&gt;</c>: every name of this object is there, with a value that contains
+    /// its value. An array contains another one if each element of the other is contained in one of its own.
     /// </summary>
     public string? Metadata { get; init; }
 }
 
 /// <summary>A page of a listing, in the order of keys' UTF-8 bytes.</summary>
 /// <param name="Entries">The entries.</param>
-/// <param name="Next">What to pass as <c>after</c> for the next page; null after the last.</param>
+/// <param name="Next">The value of <c>after</c> for the next page; null if this is the last page.</param>
 public sealed record CatalogPage(IReadOnlyList<CatalogEntry> Entries, string? Next);

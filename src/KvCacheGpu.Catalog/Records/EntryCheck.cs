@@ -2,13 +2,13 @@ using System.Text;
 
 namespace KvCacheGpu.Catalog;
 
-/// <summary>What both databases hold exactly; the rest is refused before either sees it.</summary>
+/// <summary>Checks that both databases can hold an entry exactly. Other entries are refused before either database sees them.</summary>
 internal static class EntryCheck
 {
     public const int MaxId = 255;
     public const int MaxText = 16_384;
 
-    /// <summary>The entry as it will be read back: canonical metadata, microseconds, no null times.</summary>
+    /// <summary>The entry as it will be read back: with canonical metadata, times in microseconds, and no null times.</summary>
     public static CatalogEntry Checked(CatalogEntry entry, DateTimeOffset now)
     {
         ArgumentNullException.ThrowIfNull(entry);
@@ -42,7 +42,7 @@ internal static class EntryCheck
         Text(key, nameof(CatalogEntry.Key), MaxId);
     }
 
-    /// <summary>Text that is well-formed, short enough, and without U+0000, which PostgreSQL cannot hold.</summary>
+    /// <summary>Checks that a text is well-formed, short enough, and without U+0000, which PostgreSQL cannot hold.</summary>
     public static void Text(string? text, string what, int most)
     {
         int points = 0;

@@ -2,7 +2,7 @@ using System.Data.Common;
 
 namespace KvCacheGpu.Catalog;
 
-/// <summary>An entry as a row: the order of its columns, in and out.</summary>
+/// <summary>An entry as a row: the order of its columns for writing and reading.</summary>
 internal static class EntryRow
 {
     private static readonly string[] _kept = ["session_id", "metadata", "accessed_at"];
@@ -12,7 +12,7 @@ internal static class EntryRow
         "session_id", "tenant", "name", "path", "checksum", "format_version", "bytes", "layers", "tokens", "metadata", "created_at", "accessed_at",
     ];
 
-    /// <summary>Inserts or replaces; with <paramref name="keep"/>, what a manifest cannot know stays.</summary>
+    /// <summary>The statement that inserts or replaces a row. With <paramref name="keep"/>, the time of last use stays, and session and metadata stay if the new entry has none.</summary>
     public static string Upsert(Dialect dialect, bool keep)
     {
         string values = string.Join(", ", _columns.Select(c => c == "metadata" ? dialect.MetadataValue : "@" + c));
@@ -21,7 +21,7 @@ internal static class EntryRow
             : c == "accessed_at" ? "accessed_at = COALESCE(cache_entries.accessed_at, excluded.accessed_at)"
             : $"{c} = COALESCE(excluded.{c}, cache_entries.{c})"));
 
-        // Old tables may forbid a null value; an empty one stands for "not here". An old entry keeps its own.
+        // Old tables may forbid a null value, so an empty one means "not here". An old entry keeps its own.
         return $"INSERT INTO cache_entries (key, value, {string.Join(", ", _columns)}) VALUES (@key, @value, {values}) ON CONFLICT (key) DO UPDATE SET {sets}";
     }
 

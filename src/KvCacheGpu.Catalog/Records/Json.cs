@@ -6,7 +6,7 @@ using System.Text.Json;
 
 namespace KvCacheGpu.Catalog;
 
-/// <summary>Metadata in one form, so that what JSONB rewrites and what SQLite keeps as text read the same.</summary>
+/// <summary>Brings metadata into one form, so that they read the same from JSONB, which rewrites them, and from SQLite, which keeps the text.</summary>
 internal static class Json
 {
     private const int MaxBytes = 1 << 20;
@@ -15,7 +15,7 @@ internal static class Json
     private static readonly JsonDocumentOptions _reading = new() { MaxDepth = 64, AllowDuplicateProperties = false };
     private static readonly JsonWriterOptions _writing = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, MaxDepth = 64 };
 
-    /// <summary>A JSON object with names in ordinal order, no white space, and every number in its shortest form.</summary>
+    /// <summary>The JSON object with names in ordinal order, no white space, and every number in its shortest form.</summary>
     public static string Canonical(string text)
     {
         if (text.Length > MaxBytes || Encoding.UTF8.GetByteCount(text) > MaxBytes)
@@ -36,7 +36,7 @@ internal static class Json
         }
     }
 
-    /// <summary>What a database gave back: canonical where it can be, as it is where an old version wrote something else.</summary>
+    /// <summary>The metadata that a database gave back: canonical if possible, unchanged if an old version wrote something else.</summary>
     public static string Read(string text)
     {
         try
@@ -49,7 +49,7 @@ internal static class Json
         }
     }
 
-    /// <summary>Whether one JSON text contains another as PostgreSQL's <c>@&gt;</c> sees it; false where it is no JSON.</summary>
+    /// <summary>True if one JSON text contains another by the rules of PostgreSQL's <c>@&gt;</c>; false if it is no JSON.</summary>
     public static bool Contains(string? text, string part)
     {
         if (text is null)
@@ -69,7 +69,7 @@ internal static class Json
         }
     }
 
-    /// <summary>The first name with a text, number or truth in a canonical object, as SQLite's <c>json_each</c> would give it; null without any.</summary>
+    /// <summary>The first name with a text, number or truth in a canonical object, as SQLite's <c>json_each</c> would give it; null if there is none.</summary>
     public static (string Name, object Value)? FirstScalar(string canonical)
     {
         using JsonDocument document = JsonDocument.Parse(canonical);

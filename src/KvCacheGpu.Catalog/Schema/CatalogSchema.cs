@@ -3,12 +3,12 @@ using System.Data.Common;
 namespace KvCacheGpu.Catalog;
 
 /// <summary>
-/// The schema of a catalog: version 1 of 1.x, 2 of 2.0 and 2.1, 3 ours, each step embedded SQL with a checksum, in one transaction, under a lock.
-/// A step adds what is missing, and on the way down takes away what it added.
+/// The schema of a catalog: version 1 is that of 1.x, 2 that of 2.0 and 2.1, 3 ours. Each step is embedded SQL with a checksum, and runs in one
+/// transaction under a lock. A step up adds the parts that are missing, and the step down takes away the parts that it added.
 /// </summary>
 /// <remarks>
-/// Own steps and not FluentMigrator: three steps of plain SQL per database can be read before they run, take over tables that no tool recorded,
-/// and need neither a second way of connecting nor a runner with dependency injection.
+/// The steps are our own and not FluentMigrator's: three steps of plain SQL per database can be read before they run, they take over tables that no
+/// tool has recorded, and they need neither a second way of connecting nor a runner with dependency injection.
 /// </remarks>
 public sealed class CatalogSchema
 {
@@ -20,9 +20,9 @@ public sealed class CatalogSchema
 
     private readonly Dialect _dialect;
 
-    /// <summary>Reads an address; does not connect.</summary>
+    /// <summary>Reads an address, without connecting.</summary>
     /// <param name="address"><c>sqlite:PATH</c>, <c>postgres://user:password@host:port/name</c>, or an address of SQLAlchemy for either.</param>
-    /// <param name="options">How patient to be; the default where null.</param>
+    /// <param name="options">The number of retries and the times to wait; the defaults if null.</param>
     /// <exception cref="CatalogException">E003: the address cannot be read.</exception>
     public CatalogSchema(string address, CatalogOptions? options = null)
         : this(CatalogAddress.Parse(address, (options ?? new CatalogOptions()).Check()))
@@ -31,17 +31,17 @@ public sealed class CatalogSchema
 
     internal CatalogSchema(Dialect dialect) => _dialect = dialect;
 
-    /// <summary>The address without what is secret.</summary>
+    /// <summary>The address without its secrets.</summary>
     public string Address => _dialect.Address;
 
-    /// <summary>Where the database stands. Changes nothing: an SQLite file that is not there is of version 0, and is not made.</summary>
+    /// <summary>The state of the schema. Changes nothing: an SQLite file that does not exist is of version 0, and is not made.</summary>
     /// <exception cref="CatalogException">E007: the schema is of a later version. E008: the database does not answer.</exception>
     public async Task<SchemaStatus> StatusAsync(CancellationToken cancel = default) => (await LookAsync(cancel).ConfigureAwait(false)).Status;
 
     /// <summary>The steps that <see cref="MigrateAsync"/> or <see cref="RollbackAsync"/> would run, with their SQL.</summary>
-    /// <param name="to">The version to reach, 1 to the newest; null is the newest.</param>
-    /// <param name="cancel">Gives up.</param>
-    /// <exception cref="CatalogException">E003: altered by hand. E007: a later version. E008: no answer.</exception>
+    /// <param name="to">The version to reach, 1 to the newest; null for the newest.</param>
+    /// <param name="cancel">Cancels the call.</param>
+    /// <exception cref="CatalogException">E003: the schema was altered by hand. E007: it is of a later version. E008: the database does not answer.</exception>
     public async Task<IReadOnlyList<SchemaStep>> PlanAsync(int? to = null, CancellationToken cancel = default)
     {
         int target = Target(to ?? SchemaStep.Newest);
@@ -62,7 +62,7 @@ public sealed class CatalogSchema
         return steps;
     }
 
-    /// <summary>Everything that a step runs, from its lock to its commit.</summary>
+    /// <summary>All statements that a step runs, from its lock to its commit.</summary>
     /// <param name="step">The step.</param>
     public IReadOnlyList<string> Script(SchemaStep step)
     {
@@ -74,23 +74,23 @@ public sealed class CatalogSchema
         return [_dialect is SqliteDialect ? "BEGIN IMMEDIATE" : "BEGIN", .. _dialect.Lock, .. step.Statements, CreateRecord, record, "COMMIT"];
     }
 
-    /// <summary>Takes the schema up to the newest version. Running it again does nothing; two at once do it once.</summary>
+    /// <summary>Takes the schema up to the newest version. Running it again does nothing; if two processes run it at once, each step runs once.</summary>
     /// <returns>The steps that this call ran.</returns>
-    /// <exception cref="CatalogException">E003: altered by hand. E007: a later version. E008: no answer. The steps before stay, the failed one left no trace.</exception>
+    /// <exception cref="CatalogException">E003: the schema was altered by hand. E007: it is of a later version. E008: the database does not answer. Earlier steps stay; the failed one has left no trace.</exception>
     public Task<IReadOnlyList<SchemaStep>> MigrateAsync(CancellationToken cancel = default) => MoveAsync(SchemaStep.Newest, isUp: true, cancel);
 
-    /// <summary>Takes the schema down. What older versions have no column for is kept aside, and comes back when it goes up again.</summary>
-    /// <param name="to">The version to reach, 1 or more; null is one below the present one.</param>
-    /// <param name="cancel">Gives up.</param>
+    /// <summary>Takes the schema down. Values for which older versions have no column are kept in a table aside, and come back when the schema goes up again.</summary>
+    /// <param name="to">The version to reach, 1 or more; null for the one below the present version.</param>
+    /// <param name="cancel">Cancels the call.</param>
     /// <returns>The steps that this call ran.</returns>
-    /// <exception cref="CatalogException">As <see cref="MigrateAsync"/>.</exception>
+    /// <exception cref="CatalogException">The errors of <see cref="MigrateAsync"/>.</exception>
     public async Task<IReadOnlyList<SchemaStep>> RollbackAsync(int? to = null, CancellationToken cancel = default)
     {
         int target = to is int version ? Target(version) : Target((await StatusAsync(cancel).ConfigureAwait(false)).Version - 1);
         return await MoveAsync(target, isUp: false, cancel).ConfigureAwait(false);
     }
 
-    /// <summary>Refuses any schema but the newest, unaltered.</summary>
+    /// <summary>Refuses every schema but the newest, unaltered.</summary>
     internal async Task RequireAsync(DbConnection connection, CancellationToken cancel)
     {
         SchemaStatus status = Unaltered((await ReadAsync(connection, cancel).ConfigureAwait(false)).Status);
@@ -140,7 +140,7 @@ public sealed class CatalogSchema
         return done;
     }
 
-    // What stands is read under the lock: another process may have moved it since.
+    // The state is read under the lock, because another process may have changed it since.
     private async Task<SchemaStep?> StepAsync(DbConnection connection, int target, bool isUp, CancellationToken cancel)
     {
         await using DbTransaction transaction = await _dialect.BeginLockedAsync(connection, cancel).ConfigureAwait(false);
@@ -171,7 +171,7 @@ public sealed class CatalogSchema
     {
         await _dialect.ExecuteAsync(connection, CreateRecord, cancel).ConfigureAwait(false);
 
-        // A table that came without a record gets one for the steps that its shape shows.
+        // A table without a record gets one for the steps that its shape shows.
         int first = status.IsRecorded ? status.Version + 1 : 1;
         int last = step.IsUp ? step.Version : step.Version - 1;
         for (int version = first; version <= last; version++)

@@ -2,10 +2,10 @@ using System.Text.RegularExpressions;
 
 namespace KvCacheGpu.Catalog;
 
-/// <summary>What each version needs of a database, and how a given one differs.</summary>
+/// <summary>The parts that each version needs of a database, and the differences of a given one.</summary>
 internal static partial class ExpectedSchema
 {
-    /// <summary>The index that a step makes where none makes keys unique.</summary>
+    /// <summary>The index that a step makes if none makes keys unique.</summary>
     public const string UniqueKey = "idx_cache_unique";
 
     private static readonly NeededColumn[] _columns =
@@ -26,7 +26,7 @@ internal static partial class ExpectedSchema
         new("tokens", 3, ColumnKind.Long),
     ];
 
-    // Name, version, and what it is on: null where that database has no such index.
+    // Name, version, and definition on each database: null if that database has no such index.
     private static readonly (string Name, int Since, string? Postgres, string? Sqlite)[] _indexes =
     [
         (TableShape.KeyIsUnique, 3, "key", "key"),
@@ -40,7 +40,7 @@ internal static partial class ExpectedSchema
         ("cache_metadata_delete", 3, null, "trigger"),
     ];
 
-    // Checksums of steps 1 to 3 as the first release recorded them. They left what today's steps leave.
+    // Checksums of steps 1 to 3 as the first release recorded them. Those steps made the same schema as today's.
     private static readonly Dictionary<string, string[]> _earlier = new()
     {
         ["postgres"] =
@@ -57,12 +57,12 @@ internal static partial class ExpectedSchema
         ],
     };
 
-    /// <summary>The version that parts show where none is recorded. One that is half of version 2 is of version 1: step 2 adds what is missing.</summary>
+    /// <summary>The version that the parts show if none is recorded. A schema that has only some parts of version 2 is of version 1: step 2 adds the others.</summary>
     public static int Infer(TableShape shape) =>
         !shape.HasTable(TableShape.Entries) ? 0
         : shape.HasColumn("session_id") && shape.HasColumn("metadata") && shape.Indexes.ContainsKey("idx_session_id") ? 2 : 1;
 
-    /// <summary>What the database lacks of a version, and what stands in the way of the later ones. Anything else that it holds is no difference.</summary>
+    /// <summary>The parts of a version that the database lacks, and parts that stand in the way of later versions. Any other part that it holds is no difference.</summary>
     public static IEnumerable<string> Differences(Dialect dialect, TableShape shape, int version)
     {
         bool isPostgres = dialect is PostgresDialect;
@@ -117,14 +117,14 @@ internal static partial class ExpectedSchema
         }
     }
 
-    /// <summary>Statements that make room for longer texts, where a step needs more than a column has. PostgreSQL alone: SQLite holds any length.</summary>
+    /// <summary>Statements that widen columns, if a step needs longer texts than a column holds. Only PostgreSQL has any, since SQLite holds texts of any length.</summary>
     public static IEnumerable<string> Widenings(Dialect dialect, TableShape shape, int version) =>
         from column in _columns
         where dialect is PostgresDialect && version == SchemaStep.Newest
             && shape.Columns.TryGetValue($"{TableShape.Entries}.{column.Name}", out string? type) && column.IsNarrow(type)
         select $"ALTER TABLE {TableShape.Entries} ALTER COLUMN {column.Name} TYPE {column.Wide}";
 
-    /// <summary>How the record of steps differs from the steps of this library.</summary>
+    /// <summary>The differences between the record of steps and the steps of this library.</summary>
     public static IEnumerable<string> RecordDifferences(Dialect dialect, IReadOnlyDictionary<int, StepRecord> recorded)
     {
         for (int step = 1; step <= recorded.Keys.DefaultIfEmpty(0).Max(); step++)
@@ -141,7 +141,7 @@ internal static partial class ExpectedSchema
         }
     }
 
-    // Any index of this name that leads with the session and lets it come again is what 2.0 has: in part, with further columns, or as a hash.
+    // Version 2.0 has an index of this name that begins with the session and is not unique; it may be partial, have further columns, or be a hash index.
     private static bool IsByTheGuide(string name, string actual) => name == "idx_session_id" && LeadsWithSession().IsMatch(actual);
 
     private static string Short(string checksum) => checksum[..Math.Min(12, checksum.Length)];

@@ -3,7 +3,7 @@ using System.Text.RegularExpressions;
 
 namespace KvCacheGpu.Catalog;
 
-/// <summary>What a column must take.</summary>
+/// <summary>The kind of values that a column must hold.</summary>
 internal enum ColumnKind
 {
     Text,
@@ -14,26 +14,26 @@ internal enum ColumnKind
     Long,
 }
 
-/// <summary>A column of cache_entries that a version needs, whoever made it.</summary>
+/// <summary>A column of cache_entries that a version needs, even if somebody else made it.</summary>
 /// <param name="Name">Its name.</param>
 /// <param name="Since">The version that needs it.</param>
-/// <param name="Kind">What it must take.</param>
-/// <param name="Points">Code points that a text must have room for.</param>
+/// <param name="Kind">The kind of values that it must hold.</param>
+/// <param name="Points">Number of code points for which a text must have room.</param>
 internal sealed partial record NeededColumn(string Name, int Since, ColumnKind Kind, int Points = 0)
 {
-    /// <summary>The type that a text too narrow is widened to. It stays: what went up must go down.</summary>
+    /// <summary>The type to which a text that is too narrow is widened. The column stays wide on the way down.</summary>
     public string Wide => Points <= EntryCheck.MaxId ? $"VARCHAR({Points})" : "TEXT";
 
-    /// <summary>Whether PostgreSQL's type is a text with less room than is needed.</summary>
+    /// <summary>True if PostgreSQL's type is a text with less room than is needed.</summary>
     public bool IsNarrow(string type) =>
         Kind == ColumnKind.Text && Limited().Match(type) is { Success: true } match && int.Parse(match.Groups["n"].Value, CultureInfo.InvariantCulture) < Points;
 
-    /// <summary>What it should be, where its type cannot hold what it must; null where it can.</summary>
-    /// <param name="isPostgres">SQLite otherwise, which keeps any value under any type, but turns texts into numbers under some.</param>
+    /// <summary>The type that it should have, if its type cannot hold the values; null if it can.</summary>
+    /// <param name="isPostgres">False for SQLite, which keeps any value in a column of any type, but turns texts into numbers in some.</param>
     /// <param name="type">Its type as the database names it.</param>
     public string? FlawOf(bool isPostgres, string type) => Kind switch
     {
-        // Not read from the database but planned.
+        // The column is planned and not read from the database.
         _ when type.Length == 0 => null,
         ColumnKind.Text when isPostgres => type is "text" or "character varying" || Limited().IsMatch(type) ? null : "text or character varying",
         ColumnKind.Text => KeepsTexts().IsMatch(type) && !type.Contains("INT", StringComparison.Ordinal) ? null : "of type TEXT",
@@ -51,7 +51,7 @@ internal sealed partial record NeededColumn(string Name, int Since, ColumnKind K
     [GeneratedRegex(@"^timestamp(\(\d\))? with(out)? time zone$")]
     private static partial Regex Timestamp();
 
-    // SQLite's rules of affinity: by these syllables a column keeps texts as they are.
+    // By SQLite's rules of affinity, a column whose type has one of these syllables keeps texts as they are.
     [GeneratedRegex("CHAR|CLOB|TEXT|BLOB")]
     private static partial Regex KeepsTexts();
 }

@@ -5,28 +5,28 @@ namespace KvCacheGpu.Catalog;
 
 /// <summary>One step of the schema, up to <see cref="Version"/> or down from it, in one transaction.</summary>
 /// <remarks>
-/// It asks for what it needs, not for one shape: parts that are there are used as they are, and only parts that a step made go away with it.
+/// A step does not need one exact shape: it uses parts that are there as they are, and a step down only takes away parts that the step up made.
 /// </remarks>
-/// <param name="Version">The version that it leads to, or from.</param>
-/// <param name="IsUp">Whether it goes up.</param>
+/// <param name="Version">The version to which a step up leads, or from which a step down leads.</param>
+/// <param name="IsUp">True for a step up.</param>
 /// <param name="Checksum">SHA-256 of its SQL, in hexadecimal.</param>
-/// <param name="Note">What it takes away and where that is kept; null where it takes nothing.</param>
+/// <param name="Note">The values that it takes away and the place where they are kept; null if it takes none.</param>
 /// <param name="Statements">The SQL that it runs on this database.</param>
 public sealed record SchemaStep(int Version, bool IsUp, string Checksum, string? Note, IReadOnlyList<string> Statements)
 {
-    // v1 is what version 1.x made, v2 what 2.0 and 2.1 made, v3 is ours.
+    // Version 1 is the schema of 1.x, version 2 that of 2.0 and 2.1, version 3 ours.
     internal const int Newest = 3;
 
-    // Below it lies what is not ours to drop.
+    // Older schemas are not ours to drop.
     internal const int Oldest = 1;
 
     /// <summary>The parts that it makes, or takes away.</summary>
     internal IReadOnlyList<StepPart> Parts { get; private init; } = [];
 
-    /// <summary>What the record of a step up says of them.</summary>
+    /// <summary>The parts as the record of a step up names them.</summary>
     internal string Added => string.Join(", ", Parts.Select(part => part.Text));
 
-    /// <summary>The step up to a version, from what is there.</summary>
+    /// <summary>Makes the step up to a version from the parts that are there.</summary>
     internal static SchemaStep Up(Dialect dialect, int version, TableShape shape)
     {
         IReadOnlyList<StepPart> all = PartsOf(dialect, version);
@@ -41,7 +41,7 @@ public sealed record SchemaStep(int Version, bool IsUp, string Checksum, string?
         };
     }
 
-    /// <summary>The step down from a version: takes away what its step up made, the values kept in a table aside.</summary>
+    /// <summary>Makes the step down from a version: it takes away the parts that the step up made, and keeps their values in a table aside.</summary>
     internal static SchemaStep Down(Dialect dialect, int version, TableShape shape)
     {
         string[]? added = shape.Recorded?.GetValueOrDefault(version)?.Added?.Split(", ");
@@ -59,14 +59,14 @@ public sealed record SchemaStep(int Version, bool IsUp, string Checksum, string?
     internal static string ChecksumOf(Dialect dialect, int version) =>
         Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(dialect.Resource($"{version}"))));
 
-    /// <summary>The condition that one of some columns has a value.</summary>
+    /// <summary>The condition that at least one of the columns has a value.</summary>
     internal static string NotNull(IEnumerable<string> columns) => string.Join(" OR ", columns.Select(column => $"{column} IS NOT NULL"));
 
     private static IReadOnlyList<StepPart> PartsOf(Dialect dialect, int version) => StepPart.ReadAll(dialect.Resource($"{version}"));
 
     private static string AsideOf(int version) => $"kvcache_aside_{version}";
 
-    // A column that somebody made meanwhile keeps its values; what was kept aside fills its gaps.
+    // A column that somebody made in the meantime keeps its values; the values that were kept aside fill its gaps.
     private static string[] Restoring(TableShape shape, string aside)
     {
         string[] columns = [.. shape.ColumnsOf(aside).Where(column => column != "key")];
@@ -78,9 +78,9 @@ public sealed record SchemaStep(int Version, bool IsUp, string Checksum, string?
     }
 }
 
-/// <summary>Where a database's schema stands.</summary>
-/// <param name="Version">Its version: 0 without the table, 1 of 1.x, 2 of 2.0 and 2.1, 3 ours.</param>
+/// <summary>The state of a database's schema.</summary>
+/// <param name="Version">Its version: 0 without the table, 1 as of 1.x, 2 as of 2.0 and 2.1, 3 ours.</param>
 /// <param name="Newest">The newest version that this library knows.</param>
-/// <param name="IsRecorded">Whether the table kvcache_schema says so; otherwise the columns do.</param>
-/// <param name="Differences">What is not as that version, or a step from it, needs it; nothing runs on it until that is mended.</param>
+/// <param name="IsRecorded">True if the table kvcache_schema records the version; otherwise it follows from the columns.</param>
+/// <param name="Differences">The parts that differ from what that version, or a step from it, needs. No operation runs on the catalog until they are mended.</param>
 public sealed record SchemaStatus(int Version, int Newest, bool IsRecorded, IReadOnlyList<string> Differences);

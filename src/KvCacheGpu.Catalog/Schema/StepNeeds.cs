@@ -2,10 +2,10 @@ using System.Data.Common;
 
 namespace KvCacheGpu.Catalog;
 
-/// <summary>What a step needs of the rows and rules of a table, which its columns and indexes do not show.</summary>
+/// <summary>Checks the rows and rules of a table that a step needs, which columns and indexes do not show.</summary>
 internal static class StepNeeds
 {
-    /// <summary>Refuses rows that keys do not tell apart, before the first step up already: a table aside could not hold them on the way down.</summary>
+    /// <summary>Refuses rows with equal keys, even before the first step up, because a table aside could not hold them on the way down.</summary>
     public static async Task RequireKeysAsync(Dialect dialect, DbConnection connection, SchemaStep step, TableShape shape, CancellationToken cancel)
     {
         string[] kept = [.. step.Parts.Where(part => !step.IsUp && part.IsColumn).Select(part => part.Name)];
@@ -29,8 +29,8 @@ internal static class StepNeeds
     }
 
     /// <summary>
-    /// Writes two entries, reads them back and takes them away again: constraints, triggers, rights and collations of an old table show themselves
-    /// before the step is done, not when the first snapshot is saved. A sequence of the table's own goes on by two.
+    /// Writes two entries, reads them back and deletes them. So constraints, triggers, rights and collations of an old table that refuse or change entries
+    /// are found before the step is done, and not when the first snapshot is saved. A number sequence of the table advances by two.
     /// </summary>
     public static async Task TryEntriesAsync(Dialect dialect, DbConnection connection, DbTransaction transaction, CancellationToken cancel)
     {
@@ -39,7 +39,7 @@ internal static class StepNeeds
         await transaction.SaveAsync("trial", cancel).ConfigureAwait(false);
         try
         {
-            // Texts that a column of numbers, or one that knows no case, would not keep.
+            // A column of numbers, or one that ignores case, would not keep these texts.
             CatalogEntry[] trials = [.. new[] { $"0{id}a", $"0{id}A" }.Select(key => EntryCheck.Checked(
                 new CatalogEntry { Key = key, Session = "007", Tenant = "007", Name = "007", Path = "007", Checksum = "007", Tokens = 1, Metadata = "{}" }, DateTimeOffset.UnixEpoch))];
             foreach (CatalogEntry trial in trials)

@@ -3,27 +3,27 @@ namespace KvCacheGpu.Import;
 /// <summary>A pair of tensors: keys and values of one layer, or of all.</summary>
 internal readonly record struct TensorPair(ImportTensor Keys, ImportTensor Values);
 
-/// <summary>An entry of an old cache: its key, and the pairs that it holds; or why it holds none.</summary>
+/// <summary>An entry of an old cache: its key, and the pairs that it holds, or the reason why it holds none.</summary>
 internal sealed class CacheEntry
 {
-    // Lists of halves go by names that nobody gives to sequences: "k" and "v" may be two.
+    // Lists of keys and of values have names that nobody gives to sequences; "k" and "v" may be two sequences.
     private static readonly (string Keys, string Values)[] _listed = [("key_cache", "value_cache"), ("keys", "values")];
     private static readonly (string Keys, string Values)[] _named = [("key", "value"), ("k", "v"), .. _listed];
 
     private CacheEntry(PickleValue? key) => (Key, Path) = (key, key is null ? string.Empty : "/" + PickleKeys.Text(key));
 
-    /// <summary>Its key; null where the file is one entry.</summary>
+    /// <summary>The entry's key; null if the file is one entry.</summary>
     public PickleValue? Key { get; }
 
     public string Path { get; }
 
-    /// <summary>One pair per layer, or one with all of them.</summary>
+    /// <summary>One pair per layer, or one pair with all layers.</summary>
     public TensorPair[] Pairs { get; set; } = [];
 
-    /// <summary>Whether a tensor that stands alone was taken for keys and values, one on the other.</summary>
+    /// <summary>True if a single tensor was taken for keys and values, stacked along its first axis.</summary>
     public bool IsStacked { get; private set; }
 
-    /// <summary>What float32 loses of it.</summary>
+    /// <summary>The loss of its elements when they are rounded to float32.</summary>
     public RoundingLoss Loss { get; private set; }
 
     public EntryOutcome Outcome { get; private set; }
@@ -35,7 +35,7 @@ internal sealed class CacheEntry
         ? [.. dict.Items.Select(item => Read(item.Key, item.Value, valuesAreKeys, budget))]
         : [Read(null, root, valuesAreKeys, budget)];
 
-    /// <summary>Takes it out of the import.</summary>
+    /// <summary>Takes the entry out of the import.</summary>
     public void Quarantine(string reason)
     {
         if (Outcome == EntryOutcome.Imported)
@@ -77,9 +77,9 @@ internal sealed class CacheEntry
         return entry;
     }
 
-    /// <summary>Quarantines it if an element can be no key or value, or if float32 would lose some of it and that is not wanted.</summary>
-    /// <param name="known">What tensors were found to hold: entries may share them.</param>
-    /// <param name="isLossless">Whether nothing may be lost.</param>
+    /// <summary>Quarantines the entry if an element cannot be part of a key or value, or if float32 would round some element and that is not wanted.</summary>
+    /// <param name="known">The content of the tensors that were read before, since entries may share tensors.</param>
+    /// <param name="isLossless">True if no element may be rounded.</param>
     public void Examine(Dictionary<ImportTensor, TensorContent> known, bool isLossless)
     {
         for (int i = 0; i < Pairs.Length && Outcome == EntryOutcome.Imported; i++)
@@ -106,7 +106,7 @@ internal sealed class CacheEntry
         }
     }
 
-    // A pair, lists of a pair's halves by layer, or a list of pairs by layer; null for what is neither.
+    // A pair, a list of keys and a list of values by layer, or a list of pairs by layer; null for any other value.
     private static TensorPair[]? PairsOf(PickleValue value, bool valuesAreKeys)
     {
         if (PairOf(value, valuesAreKeys) is { } pair)
@@ -138,7 +138,7 @@ internal sealed class CacheEntry
         return pairs;
     }
 
-    // As transformers has them: {"key_cache": [of each layer], "value_cache": [of each layer]}.
+    // The form of transformers: {"key_cache": [of each layer], "value_cache": [of each layer]}.
     private static TensorPair[]? LayersOf(DictValue dict)
     {
         foreach ((string keyName, string valueName) in _listed)
@@ -153,7 +153,7 @@ internal sealed class CacheEntry
         return null;
     }
 
-    // The two under their names, where nothing else in the dict is a tensor: what else is there says nothing of them.
+    // The two values under these names, if no other value of the dict holds a tensor. Values without tensors say nothing about them.
     private static (PickleValue Keys, PickleValue Values)? Halves(DictValue dict, string keyName, string valueName) =>
         dict.Find(keyName) is { HoldsTensor: true } keys && dict.Find(valueName) is { HoldsTensor: true } values && dict.Items.Count(item => item.Value.HoldsTensor) == 2
             ? (keys, values)
@@ -170,7 +170,7 @@ internal sealed class CacheEntry
     {
         if (value is TensorValue { Tensor: { } only })
         {
-            // Stacked: [2] and what a pair's tensors are. Only a declared shape can say that it is no axis of one of them.
+            // Stacked: [2], then the axes of keys or values. Only a declared shape can say that this first axis is not one of theirs.
             return valuesAreKeys ? new TensorPair(only, only)
                 : only.Shape.Count > 2 && only.Shape[0] == 2 ? new TensorPair(only.At(0), only.At(1)) : null;
         }

@@ -1,14 +1,14 @@
 namespace KvCacheGpu.Import;
 
-/// <summary>Where the key of an entry says that it belongs: a sequence, and in it a layer and a position, or null for all of them.</summary>
+/// <summary>The place of an entry by its key: a sequence, and in it a layer and a position; null for all layers or positions.</summary>
 internal readonly record struct CachePlace(string Sequence, Int128? Layer, Int128? Position)
 {
-    /// <summary>What a sequence is called whose entries are keyed by their positions alone.</summary>
+    /// <summary>The name of a sequence whose entries are keyed by their positions alone.</summary>
     public const string Positions = "positions";
 
     /// <summary>The place of a key.</summary>
-    /// <param name="key">int: position; (session, int): a layer, or a position where the entry is one token of all layers; (session, layer, position); (layer, position).</param>
-    /// <param name="isToken">Whether the entry is one token of every layer.</param>
+    /// <param name="key">int: position; (session, int): a layer, or a position if the entry is one token of all layers; (session, layer, position); (layer, position).</param>
+    /// <param name="isToken">True if the entry is one token of every layer.</param>
     public static CachePlace Of(PickleValue? key, bool isToken) => key switch
     {
         null => new CachePlace("cache", null, null),

@@ -1,11 +1,11 @@
 namespace KvCacheGpu.Import;
 
-/// <summary>The model's shape, as most entries of a file have it.</summary>
+/// <summary>Guesses the model's shape: the one that most entries of a file have.</summary>
 internal static class GeometryGuess
 {
     private const int Widest = short.MaxValue;
 
-    /// <summary>The shape; null where no entry holds keys and values.</summary>
+    /// <summary>The shape; null if no entry holds keys and values.</summary>
     public static ImportGeometry? Of(List<CacheEntry> entries)
     {
         IGrouping<ImportGeometry, ImportGeometry>? most = entries.Where(e => e.Outcome == EntryOutcome.Imported)
@@ -18,7 +18,7 @@ internal static class GeometryGuess
         IReadOnlyList<long> keys = entry.Pairs[0].Keys.Shape;
         IReadOnlyList<long> values = entry.Pairs[0].Values.Shape;
 
-        // Canonical orders have heads first but for a batch and, in five dimensions or at a token's position, layers before that.
+        // In canonical orders heads come first, except after a batch and, in five dimensions or at a token's position, after layers.
         bool isToken = keys.Count == 3 && entry.Key is IntegerValue;
         int heads = isToken ? 1 : Math.Max(0, keys.Count - 3);
         bool isSane = keys.Count == values.Count && keys.Count is >= 2 and <= 5
@@ -28,7 +28,7 @@ internal static class GeometryGuess
             : null;
     }
 
-    // Where keys number the layers, the highest says how many there are.
+    // If keys number the layers, the highest number gives the count.
     private static int LayersByKeys(List<CacheEntry> entries)
     {
         const int Most = 4096;

@@ -1,15 +1,15 @@
 namespace KvCacheGpu.Import;
 
 /// <summary>
-/// What an old cache is as keys and values of a model. Nothing is dropped silently: every entry is imported, quarantined with a reason, or
-/// refused as no entry of keys and values.
+/// An old cache as sequences of keys and values of a model. No entry is left out silently: each is imported, quarantined with a reason, or
+/// refused because it holds no keys and values.
 /// </summary>
 public sealed class MappedCache
 {
     internal MappedCache(ImportGeometry? geometry, IReadOnlyList<MappedEntry> entries, IReadOnlyList<MappedSequence> sequences) =>
         (Geometry, Entries, Sequences) = (geometry, entries, sequences);
 
-    /// <summary>The model's shape, as it was declared or as most entries have it; null where no entry says.</summary>
+    /// <summary>The model's shape as it was declared, or the shape that most entries have; null if no entry has one.</summary>
     public ImportGeometry? Geometry { get; }
 
     /// <summary>Every entry, in the file's order.</summary>
@@ -18,19 +18,19 @@ public sealed class MappedCache
     /// <summary>The sequences, in the order in which the file begins them. Names differ.</summary>
     public IReadOnlyList<MappedSequence> Sequences { get; }
 
-    /// <summary>What is lost of the entries that are imported, where their elements are float64.</summary>
+    /// <summary>The loss by rounding of the imported entries whose elements are float64.</summary>
     public RoundingLoss Loss => Entries.Where(entry => entry.Outcome == EntryOutcome.Imported).Aggregate(default(RoundingLoss), (all, entry) => all.And(entry.Loss));
 
-    /// <summary>How many entries became this.</summary>
+    /// <summary>Number of entries with an outcome.</summary>
     public int Count(EntryOutcome outcome) => Entries.Count(entry => entry.Outcome == outcome);
 
-    /// <summary>Maps a file. Every element of its entries is read once: what holds a NaN or an infinity is quarantined.</summary>
-    /// <param name="file">The file, open as long as sequences are read.</param>
+    /// <summary>Maps a file. Every element of its entries is read once: an entry that holds a NaN or an infinity is quarantined.</summary>
+    /// <param name="file">The file, which must stay open as long as sequences are read.</param>
     /// <param name="geometry">
-    /// The model's shape; if null, what most entries have, read as [heads, width], [heads, tokens, width] or [batch, heads, tokens, width].
-    /// An entry that is one tensor, [2] and one of these, is imported only where it is declared, and so are layers as the first of four axes.
+    /// The model's shape; if null, the shape that most entries have, read as [heads, width], [heads, tokens, width] or [batch, heads, tokens, width].
+    /// An entry that is one tensor, [2] and then one of these, is imported only if the shape is declared, and so are layers as the first of four axes.
     /// </param>
-    /// <param name="lossless">Whether entries of float64 are quarantined where float32 does not have every element. Default: false; <see cref="Loss"/> says what is lost.</param>
+    /// <param name="lossless">True to quarantine entries of float64 of which float32 would round an element. Default: false; <see cref="Loss"/> tells the loss.</param>
     /// <exception cref="ImportException">
     /// The file has become shorter, or would be cut into more pieces than <see cref="ImportLimits.Pieces"/>, or into too many long names (E004).
     /// </exception>

@@ -1,9 +1,9 @@
 namespace KvCacheGpu.Import;
 
-/// <summary>A sequence of an old cache: keys and values of every layer, read from the file as they are asked for.</summary>
+/// <summary>A sequence of an old cache: keys and values of every layer, read from the file when they are asked for.</summary>
 public sealed class MappedSequence
 {
-    // [layer]; each one tensor of all tokens, or one per token, all of them [tokens][heads][width].
+    // [layer] one tensor of all tokens, or one tensor per token, each [tokens][heads][width].
     private readonly TensorPair[][] _layers;
 
     internal MappedSequence(string name, TensorPair[][] layers)
@@ -13,22 +13,22 @@ public sealed class MappedSequence
         ElementTypes = [.. layers.SelectMany(parts => parts).SelectMany(pair => new[] { pair.Keys.Type, pair.Values.Type }).Distinct().Order()];
     }
 
-    /// <summary>What the file calls it.</summary>
+    /// <summary>Its name in the file.</summary>
     public string Name { get; }
 
-    /// <summary>Its tokens.</summary>
+    /// <summary>Number of tokens.</summary>
     public int Tokens { get; }
 
-    /// <summary>What its elements are in the file; several where parts differ.</summary>
+    /// <summary>The types of its elements in the file; several if parts differ.</summary>
     public IReadOnlyList<ElementType> ElementTypes { get; }
 
     /// <summary>Reads keys and values of some tokens of a layer.</summary>
     /// <param name="layer">Layer.</param>
     /// <param name="firstToken">First token.</param>
-    /// <param name="tokens">How many.</param>
+    /// <param name="tokens">Number of tokens.</param>
     /// <param name="keys">Receives <c>[tokens][heads][key width]</c>.</param>
     /// <param name="values">Receives <c>[tokens][heads][value width]</c>.</param>
-    /// <exception cref="ArgumentOutOfRangeException">No such layer or tokens, or spans of another size.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such layer or token, or a span has another size.</exception>
     public void Read(int layer, int firstToken, int tokens, Span<float> keys, Span<float> values)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(layer);
@@ -42,7 +42,7 @@ public sealed class MappedSequence
         ArgumentOutOfRangeException.ThrowIfNotEqual(keys.Length, (long)tokens * keyRow, nameof(keys));
         ArgumentOutOfRangeException.ThrowIfNotEqual(values.Length, (long)tokens * valueRow, nameof(values));
 
-        // One tensor holds all tokens, or each holds one.
+        // One tensor holds all tokens, or each tensor holds one token.
         (int part, int within) = parts.Length == 1 ? (0, firstToken) : (firstToken, 0);
         for (int done = 0; done < tokens; part++, within = 0)
         {

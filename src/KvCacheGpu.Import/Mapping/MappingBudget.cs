@@ -1,8 +1,8 @@
 namespace KvCacheGpu.Import;
 
 /// <summary>
-/// What one mapping may still make. A tensor that is named often, or has long outer axes, is cut into more pieces than its file has
-/// bytes: pieces and names are counted before they are made.
+/// The pieces and names that one mapping may still make. They are counted before they are made, because a tensor that is named often, or has long
+/// outer axes, could be cut into more pieces than its file has bytes.
 /// </summary>
 internal sealed class MappingBudget(long mostPieces)
 {
@@ -13,7 +13,7 @@ internal sealed class MappingBudget(long mostPieces)
     /// <summary>Counts tensors that are split by layers.</summary>
     public void CountLayers(Int128 pieces) => ReadBudget.Check("layers of tensors", _layers += pieces, mostPieces, null);
 
-    /// <summary>Counts the tensors that come of giving each row of a batch to a sequence of its own.</summary>
+    /// <summary>Counts the tensors that are made when each row of a batch becomes a sequence of its own.</summary>
     public void CountRows(Int128 pieces) => ReadBudget.Check("rows of tensors", _rows += pieces, mostPieces, null);
 
     /// <summary>Counts the characters of paths and names.</summary>

@@ -2,12 +2,12 @@ using System.Globalization;
 
 namespace KvCacheGpu.Import;
 
-/// <summary>What is lost of float64 elements, which are read as float32. Nothing where every element is one that float32 has.</summary>
-/// <param name="Elements">How many elements are not what the file holds.</param>
+/// <summary>The loss of float64 elements, which are read as float32. There is none if float32 can represent every element.</summary>
+/// <param name="Elements">Number of elements that differ from those of the file.</param>
 /// <param name="Largest">The largest difference, relative to the element.</param>
 public readonly record struct RoundingLoss(long Elements, double Largest)
 {
-    /// <summary>Whether every element is as the file holds it.</summary>
+    /// <summary>True if every element is as the file holds it.</summary>
     public bool IsNone => Elements == 0;
 
     /// <summary>"12 elements of float64 are rounded to float32, by at most 3e-08 of what they are".</summary>

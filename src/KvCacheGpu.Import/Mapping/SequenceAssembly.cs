@@ -1,11 +1,11 @@
 namespace KvCacheGpu.Import;
 
-/// <summary>Makes sequences of entries: tells axes apart, sorts parts by layer and position, and quarantines what has no place.</summary>
+/// <summary>Makes sequences of entries: identifies axes, sorts parts by layer and position, and quarantines entries that have no place.</summary>
 internal sealed class SequenceAssembly(ImportGeometry geometry, List<CacheEntry> entries, MappingBudget budget)
 {
     private readonly Dictionary<(int Rank, bool IsValue), AxisOrder> _orders = [];
 
-    /// <summary>The sequences; each entry that is in none says why.</summary>
+    /// <summary>Makes the sequences; each entry that is in none has a reason afterwards.</summary>
     public List<MappedSequence> Run()
     {
         SplitLayers();
@@ -22,7 +22,7 @@ internal sealed class SequenceAssembly(ImportGeometry geometry, List<CacheEntry>
         {
             foreach (MappedSequence sequence in SessionParts.Join(name, parts, geometry))
             {
-                // Rows of a batch take names of their own, which another entry may have.
+                // Rows of a batch get names of their own, which another entry may have already.
                 string unique = sequence.Name;
                 while (!names.Add(unique))
                 {
@@ -36,7 +36,7 @@ internal sealed class SequenceAssembly(ImportGeometry geometry, List<CacheEntry>
         return sequences;
     }
 
-    // Layers may be the outermost axis: of five dimensions, of four where nothing else says which layer it is, or of three where the key is one token's.
+    // Layers may be the outermost axis: of five; of four if nothing else tells the layer; or of three if the key is the position of one token.
     private void SplitLayers()
     {
         foreach (CacheEntry entry in entries.Where(e => e.Outcome == EntryOutcome.Imported && e.Pairs.Length == 1))
@@ -110,7 +110,7 @@ internal sealed class SequenceAssembly(ImportGeometry geometry, List<CacheEntry>
         }
     }
 
-    // As [batch][tokens][heads][width], or null.
+    // The tensor as [batch][tokens][heads][width]; null if its axes are not known.
     private ImportTensor? Order(ImportTensor tensor, bool isValue) =>
         _orders.TryGetValue((tensor.Shape.Count, isValue), out AxisOrder order)
             && order.Fits(tensor.Shape, geometry.Heads, isValue ? geometry.ValueWidth : geometry.KeyWidth)

@@ -1,12 +1,12 @@
 namespace KvCacheGpu.Import;
 
-/// <summary>An entry with its place, its tensors as [batch][tokens][heads][width].</summary>
+/// <summary>An entry with its place, and its tensors as [batch][tokens][heads][width].</summary>
 internal readonly record struct PlacedEntry(CacheEntry Entry, CachePlace Place, TensorPair[] Pairs);
 
-/// <summary>Joins what belongs to one sequence. Layers that are there are kept by number: a file may name a layer of thousands and hold no other.</summary>
+/// <summary>Joins the entries of one sequence. Layers are kept by number, because a file may name layer 5000 and hold no other.</summary>
 internal static class SessionParts
 {
-    /// <summary>The sequence, one per row of a batch; none where parts are missing.</summary>
+    /// <summary>The sequences, one per row of a batch; none if parts are missing.</summary>
     public static IEnumerable<MappedSequence> Join(string name, List<PlacedEntry> parts, ImportGeometry geometry)
     {
         bool isByPosition = parts[0].Place.Position is not null;
@@ -43,7 +43,7 @@ internal static class SessionParts
         ];
     }
 
-    // A sequence reaches from position 0 to the first gap: what is beyond has lost what it attended to.
+    // A sequence reaches from position 0 to the first gap: tokens beyond it have lost tokens that they attended to.
     private static List<MappedSequence> ByPosition(string name, List<PlacedEntry> parts, ImportGeometry geometry)
     {
         Dictionary<Int128, Dictionary<int, TensorPair>> positions = [];

@@ -3,17 +3,17 @@ using System.Buffers.Binary;
 
 namespace KvCacheGpu.Import;
 
-/// <summary>What the elements of a tensor are: whether they can be keys or values, and what float32 loses of them.</summary>
-/// <param name="Fault">What no key or value may be; null where all elements may.</param>
-/// <param name="Loss">What float32 loses.</param>
+/// <summary>Says if the elements of a tensor can be keys or values, and how much float32 loses of them.</summary>
+/// <param name="Fault">A kind of element that no key or value may have; null if there is none.</param>
+/// <param name="Loss">The loss by rounding to float32.</param>
 internal readonly record struct TensorContent(string? Fault, RoundingLoss Loss)
 {
     private const int ChunkElements = 8 << 10;
 
-    /// <summary>Reads a tensor of floating-point numbers whole, or up to its first fault.</summary>
+    /// <summary>Reads a whole tensor of floating-point numbers, or up to its first fault.</summary>
     public static TensorContent Of(ImportTensor tensor)
     {
-        // Views that repeat elements can ask for any amount of work; no cache is stored so.
+        // Views that repeat elements can ask for any amount of work, and no cache is stored as such a view.
         if (tensor.Count > tensor.Span)
         {
             return new TensorContent("elements that stand for several", default);

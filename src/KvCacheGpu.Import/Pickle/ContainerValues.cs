@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Import;
 
-/// <summary>A value that holds others.</summary>
+/// <summary>A value that holds other values.</summary>
 internal abstract class ContainerValue : PickleValue
 {
     private long _tensors;
@@ -12,7 +12,7 @@ internal abstract class ContainerValue : PickleValue
 
     public override Int128 TensorBytes => _tensorBytes;
 
-    /// <summary>Takes note of a value that is put in.</summary>
+    /// <summary>Counts a value that is put in, and checks the container.</summary>
     protected void Hold(PickleValue value, ReadBudget budget, long offset)
     {
         if (value is TensorValue { Tensor: null })
@@ -63,14 +63,14 @@ internal sealed class ListValue : ContainerValue
     }
 }
 
-/// <summary>A dict, in the order in which it was filled. A key that comes twice is refused: nothing is dropped.</summary>
+/// <summary>A dict, in the order in which it was filled. A key that comes twice is refused, since its first value would be lost.</summary>
 internal sealed class DictValue : ContainerValue
 {
     private HashSet<PickleValue>? _keys;
 
     public List<KeyValuePair<PickleValue, PickleValue>> Items { get; } = [];
 
-    /// <summary>Whether it is an OrderedDict: that one may have attributes, as every state_dict of torch has.</summary>
+    /// <summary>True if it is an OrderedDict, which may have attributes, as every state_dict of torch does.</summary>
     public bool IsOrdered { get; init; }
 
     public void Add(PickleValue key, PickleValue value, ReadBudget budget, long offset)
@@ -90,7 +90,7 @@ internal sealed class DictValue : ContainerValue
         Items.Add(new(key, value));
     }
 
-    /// <summary>The value of a text key.</summary>
+    /// <summary>The value of a text key; null if there is none.</summary>
     public PickleValue? Find(string key)
     {
         foreach ((PickleValue k, PickleValue v) in Items)

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Import;
 
-/// <summary>Every opcode of pickle protocols 0 to 5, by pickle's own names. Those of the last two groups are known so that they can be refused by name.</summary>
+/// <summary>Every opcode of pickle protocols 0 to 5, by pickle's own names. Those of the last two groups are refused; they are listed so that the refusal can name them.</summary>
 internal enum Opcode : byte
 {
     PROTO = 0x80,

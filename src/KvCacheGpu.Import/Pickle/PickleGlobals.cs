@@ -8,13 +8,13 @@ internal static class PickleGlobals
     private static readonly FrozenDictionary<(string Module, string Name), GlobalValue> _known = Known().ToFrozenDictionary(
         g => (g.Module, g.Name), g => new GlobalValue(g.Global, $"{g.Module}.{g.Name}", g.Type));
 
-    /// <summary>The token of a pair.</summary>
-    /// <exception cref="ImportException">E009: a pair that is not known.</exception>
+    /// <summary>The global of a pair.</summary>
+    /// <exception cref="ImportException">E009: the pair is not known.</exception>
     public static GlobalValue Find(string module, string name, long offset) => _known.TryGetValue((module, name), out GlobalValue? global)
         ? global
         : throw ImportException.Unsupported($"global {module}.{name}", offset, Instead(module), "one that is not known here");
 
-    // Objects that people save whole, and what they can save in their place.
+    // Says what people can save in place of objects that they save whole.
     private static string Instead(string module) => module switch
     {
         _ when IsWithin(module, "transformers") => "plain tensors, as cache.to_legacy_cache() gives them",
@@ -29,7 +29,7 @@ internal static class PickleGlobals
         yield return ("collections", "OrderedDict", PickleGlobal.OrderedDict, null);
         yield return ("_codecs", "encode", PickleGlobal.EncodeLatin1, null);
 
-        // Protocol 2 writes Python 3's builtins by the name that Python 2 gave them.
+        // Protocol 2 writes Python 3's builtins by their names in Python 2.
         yield return ("builtins", "bytes", PickleGlobal.Bytes, null);
         yield return ("__builtin__", "bytes", PickleGlobal.Bytes, null);
         foreach (string core in new[] { "numpy.core", "numpy._core" })
@@ -60,7 +60,7 @@ internal static class PickleGlobals
             yield return ("torch", type.Name(), PickleGlobal.TorchDtype, type);
         }
 
-        // Types that no tensor here may have. Named alone, as a model's settings do, they harm nobody.
+        // Types that no tensor may have here. A stream may name them without a tensor, as a model's settings do.
         foreach (string name in new[]
         {
             "complex32", "complex64", "complex128", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu",
@@ -82,4 +82,31 @@ internal static class PickleGlobals
             yield return ("torch", type.Name(), PickleGlobal.TorchDtype, type);
         }
     }
+}
+
+/// <summary>The kinds of globals. Each is a token for a name; it only selects the branch that reads its arguments, and no code is ever looked up by it.</summary>
+internal enum PickleGlobal
+{
+    OrderedDict,
+    EncodeLatin1,
+    Bytes,
+    ArrayReconstruct,
+    ArrayScalar,
+    ArrayFromBuffer,
+    ArrayClass,
+    ArrayDtype,
+    TensorRebuildFirst,
+    TensorRebuild,
+    TensorRebuildTyped,
+    TensorRebuildSubclass,
+    ParameterRebuild,
+    ParameterRebuildWithState,
+    LoadFromBytes,
+    StorageClass,
+    TensorClass,
+    PlainTensor,
+    SizeClass,
+    DeviceClass,
+    Layout,
+    TorchDtype,
 }

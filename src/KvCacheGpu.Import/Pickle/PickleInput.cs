@@ -2,7 +2,7 @@ using System.Buffers.Binary;
 
 namespace KvCacheGpu.Import;
 
-/// <summary>Reads a stream through a window. Every length is checked against what remains before anything is allocated or skipped.</summary>
+/// <summary>Reads a stream through a window. Every length is checked against the bytes that remain before anything is allocated or skipped.</summary>
 internal sealed class PickleInput(ByteSource source, ReadBudget budget)
 {
     private const int WindowBytes = 16 << 10;
@@ -11,13 +11,13 @@ internal sealed class PickleInput(ByteSource source, ReadBudget budget)
     private long _windowStart;
     private int _windowBytes;
 
-    /// <summary>The next byte, counted from the source's start.</summary>
+    /// <summary>Position of the next byte, counted from the source's start.</summary>
     public long Position { get; private set; }
 
-    /// <summary>The next byte, counted from the file's start.</summary>
+    /// <summary>Position of the next byte, counted from the file's start.</summary>
     public long Offset => source.Origin + Position;
 
-    /// <summary>Bytes that follow.</summary>
+    /// <summary>Number of bytes that follow.</summary>
     public long Remaining => source.Length - Position;
 
     public byte ReadByte() => Read(1)[0];
@@ -30,7 +30,7 @@ internal sealed class PickleInput(ByteSource source, ReadBudget budget)
 
     public double ReadDouble() => BinaryPrimitives.ReadDoubleBigEndian(Read(8));
 
-    /// <summary>Checks a length, as a file gives it, against what remains.</summary>
+    /// <summary>Checks a length that a file gives against the bytes that remain.</summary>
     public void CheckLength(string what, ulong length)
     {
         if (length > (ulong)Remaining)
@@ -39,7 +39,7 @@ internal sealed class PickleInput(ByteSource source, ReadBudget budget)
         }
     }
 
-    /// <summary>Bytes of the stream, valid until the next read.</summary>
+    /// <summary>Reads bytes of the stream, which are valid until the next read.</summary>
     public ReadOnlySpan<byte> Read(int count)
     {
         CheckLength("stream", (ulong)count);
@@ -64,7 +64,7 @@ internal sealed class PickleInput(ByteSource source, ReadBudget budget)
         return bytes;
     }
 
-    /// <summary>Payload: passed over, and read later where it lies.</summary>
+    /// <summary>Skips the content of a byte string, which is read in place later.</summary>
     public ByteSource Payload(string what, ulong length)
     {
         CheckLength(what, length);
@@ -73,7 +73,7 @@ internal sealed class PickleInput(ByteSource source, ReadBudget budget)
         return payload;
     }
 
-    /// <summary>A line of ASCII without its end: a module or a name.</summary>
+    /// <summary>Reads a line of ASCII without its end: a module or a name.</summary>
     public string ReadLine(string what)
     {
         Span<char> line = stackalloc char[budget.Limits.GlobalNameBytes + 1];

@@ -3,7 +3,7 @@ using System.Text;
 
 namespace KvCacheGpu.Import;
 
-/// <summary>Keys of dicts: how they compare, and how Python would print them.</summary>
+/// <summary>Compares keys of dicts, and prints them as Python would.</summary>
 internal static class PickleKeys
 {
     private const int LongestTuple = 16;
@@ -11,10 +11,10 @@ internal static class PickleKeys
     /// <summary>Compares keys by type and value.</summary>
     public static IEqualityComparer<PickleValue> Comparer { get; } = new ByValue();
 
-    /// <summary>Whether a value may be a key. Tuples are flat, so that comparing two is never more work than reading them was.</summary>
+    /// <summary>True if a value may be a key. Tuples must be flat, so that comparing two is never more work than reading them was.</summary>
     public static bool IsKey(PickleValue value) => IsAtom(value) || (value is TupleValue { Items.Length: <= LongestTuple } tuple && tuple.Items.All(IsAtom));
 
-    /// <summary>A key as Python prints it, cut where it is long.</summary>
+    /// <summary>A key as Python prints it, cut off if it is long.</summary>
     public static string Text(PickleValue key) => key switch
     {
         NoneValue => "None",
@@ -27,7 +27,7 @@ internal static class PickleKeys
         _ => Describe(key),
     };
 
-    /// <summary>What kind of value it is, for errors.</summary>
+    /// <summary>The kind of a value, for errors.</summary>
     public static string Describe(PickleValue value) => value switch
     {
         NoneValue => "None",
@@ -97,7 +97,7 @@ internal static class PickleKeys
 
         public int GetHashCode(PickleValue value)
         {
-            // Seeded per process, as HashCode is: a file cannot choose keys that collide.
+            // HashCode has a seed of its own in each process, so that a file cannot choose keys that collide.
             HashCode hash = default;
             foreach (PickleValue part in value is TupleValue tuple ? tuple.Items : [value])
             {

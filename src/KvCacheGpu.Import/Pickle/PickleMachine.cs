@@ -1,41 +1,36 @@
-using System.Text;
-
 namespace KvCacheGpu.Import;
 
 /// <summary>
-/// Interprets pickle streams: a closed machine. Its values are a sealed set, a global is a token, REDUCE is a switch over that token,
-/// and there is no path from a stream to any code but this.
+/// Interprets pickle streams as a closed machine. Its values are a sealed set, a global is a token, REDUCE is a switch over that token,
+/// and a stream cannot make any other code run.
 /// </summary>
-internal sealed partial class PickleMachine(ByteSource source, ReadBudget budget)
+/// <param name="source">The stream.</param>
+/// <param name="budget">The rest of the file's limits.</param>
+/// <param name="isNested">True if the stream lies within another one: then no third may lie in it.</param>
+internal sealed class PickleMachine(ByteSource source, ReadBudget budget, bool isNested = false)
 {
     private const int HighestProtocol = 5;
 
-    private static readonly UTF8Encoding _utf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
-
     private readonly PickleInput _input = new(source, budget);
-    private readonly List<PickleValue> _stack = [];
-    private readonly List<int> _marks = [];
+    private readonly PickleAtoms _atoms = new(budget);
+    private readonly PickleCalls _calls = new(budget, isNested);
+    private readonly PickleStack _stack = new();
     private readonly Dictionary<int, PickleValue> _memo = [];
-    private int _protocol;
     private int _nextBuffer;
-    private long _at;
 
-    /// <summary>Answers BINPERSID; null where a stream has no persistent ids.</summary>
+    /// <summary>Answers BINPERSID; null if a stream has no persistent ids.</summary>
     public Func<PickleValue, long, PickleValue>? PersistentIds { get; set; }
 
     /// <summary>The buffers that were kept out of the stream, in order.</summary>
     public IReadOnlyList<ByteSource> Buffers { get; init; } = [];
 
-    /// <summary>Whether the stream lies within another one: then no third may lie in it.</summary>
-    public bool IsNested { get; init; }
-
-    /// <summary>Whether torch.FloatTensor and its like may be named, as only tar files do.</summary>
+    /// <summary>True if the stream may name torch.FloatTensor and the like, as only tar files do.</summary>
     public bool AllowsTensorClasses { get; init; }
 
-    /// <summary>How many of the buffers were asked for.</summary>
+    /// <summary>Number of buffers that the stream has asked for.</summary>
     public int BuffersUsed => _nextBuffer;
 
-    /// <summary>What follows the last STOP.</summary>
+    /// <summary>The bytes that follow the last STOP.</summary>
     public PickleInput Input => _input;
 
     /// <summary>Reads one pickle, up to its STOP.</summary>
@@ -43,13 +38,12 @@ internal sealed partial class PickleMachine(ByteSource source, ReadBudget budget
     public PickleValue Run()
     {
         _stack.Clear();
-        _marks.Clear();
         _memo.Clear();
         ReadProtocol();
         while (true)
         {
-            _at = _input.Offset;
-            budget.CountOpcode(_at);
+            _stack.At = _input.Offset;
+            budget.CountOpcode(_stack.At);
             Opcode opcode = (Opcode)_input.ReadByte();
             if (opcode == Opcode.STOP)
             {
@@ -57,39 +51,41 @@ internal sealed partial class PickleMachine(ByteSource source, ReadBudget budget
             }
 
             Step(opcode);
-            ReadBudget.Check("stack", _stack.Count, budget.Limits.StackValues, _at);
+            ReadBudget.Check("stack", _stack.Count, budget.Limits.StackValues, _stack.At);
         }
     }
 
     private void ReadProtocol()
     {
-        _at = _input.Offset;
+        _stack.At = _input.Offset;
         if (_input.Remaining == 0)
         {
-            throw ImportException.Corrupt("pickle", _at, "a stream", "its end");
+            throw ImportException.Corrupt("pickle", _stack.At, "a stream", "its end");
         }
 
         Opcode first = (Opcode)_input.ReadByte();
         if (first != Opcode.PROTO)
         {
-            throw ImportException.Unsupported(NameOf(first), _at, "PROTO first, as protocols 2 to 5 have it", "another opcode");
+            throw ImportException.Unsupported(NameOf(first), _stack.At, "PROTO first, as protocols 2 to 5 have it", "another opcode");
         }
 
-        _protocol = _input.ReadByte();
-        if (_protocol is < 2 or > HighestProtocol)
+        int protocol = _input.ReadByte();
+        if (protocol is < 2 or > HighestProtocol)
         {
-            throw ImportException.Unsupported("PROTO", _at, $"2 to {HighestProtocol}", $"{_protocol}");
+            throw ImportException.Unsupported("PROTO", _stack.At, $"2 to {HighestProtocol}", $"{protocol}");
         }
     }
 
     private PickleValue Stop()
     {
-        if (_stack.Count != 1 || _marks.Count != 0)
+        if (_stack.Count != 1 || _stack.Marks != 0)
         {
-            throw ImportException.Corrupt("STOP", _at, "one value on the stack", $"{_stack.Count} values and {_marks.Count} marks");
+            throw ImportException.Corrupt("STOP", _stack.At, "one value on the stack", $"{_stack.Count} values and {_stack.Marks} marks");
         }
 
-        return _stack[0] is TensorValue { Tensor: null } ? throw ImportException.Corrupt("array", _at, "its BUILD before the end", "none") : _stack[0];
+        return _stack.Pop() is var value and not TensorValue { Tensor: null }
+            ? value
+            : throw ImportException.Corrupt("array", _stack.At, "its BUILD before the end", "none");
     }
 
     private void Step(Opcode opcode)
@@ -100,32 +96,32 @@ internal sealed partial class PickleMachine(ByteSource source, ReadBudget budget
                 _input.CheckLength("FRAME", (ulong)_input.ReadInt64());
                 break;
             case Opcode.MARK:
-                ReadBudget.Check("MARK depth", _marks.Count + 1, budget.Limits.MarkDepth, _at);
-                _marks.Add(_stack.Count);
+                ReadBudget.Check("MARK depth", _stack.Marks + 1, budget.Limits.MarkDepth, _stack.At);
+                _stack.Mark();
                 break;
             case Opcode.GLOBAL:
                 string module = _input.ReadLine("GLOBAL");
-                Push(Global(module, _input.ReadLine("GLOBAL")));
+                _stack.Push(Global(module, _input.ReadLine("GLOBAL")));
                 break;
             case Opcode.STACK_GLOBAL:
                 string name = GlobalPart();
-                Push(Global(GlobalPart(), name));
+                _stack.Push(Global(GlobalPart(), name));
                 break;
             case Opcode.REDUCE:
-                PickleValue arguments = Pop();
-                Push(Reduce(Pop(), arguments));
+                PickleValue arguments = _stack.Pop();
+                _stack.Push(_calls.Reduce(_stack.Pop(), arguments, _stack.At));
                 break;
             case Opcode.BUILD:
-                PickleValue state = Pop();
-                Build(Top(), state);
+                PickleValue state = _stack.Pop();
+                _calls.Build(_stack.Top(), state, _stack.At);
                 break;
             case Opcode.BINPERSID:
-                Push(PersistentIds is { } ids ? ids(Pop(), _at) : throw ImportException.Unsupported("BINPERSID", _at, "a persistent id in torch files only", "one"));
+                _stack.Push(PersistentIds is { } ids ? ids(_stack.Pop(), _stack.At) : throw ImportException.Unsupported("BINPERSID", _stack.At, "a persistent id in torch files only", "one"));
                 break;
             default:
                 if (!PushAtom(opcode) && !Contain(opcode) && !Remember(opcode))
                 {
-                    throw ImportException.Unsupported(NameOf(opcode), _at, "an opcode that plain data needs", $"0x{(byte)opcode:x2}");
+                    throw ImportException.Unsupported(NameOf(opcode), _stack.At, "an opcode that plain data needs", $"0x{(byte)opcode:x2}");
                 }
 
                 break;
@@ -134,58 +130,140 @@ internal sealed partial class PickleMachine(ByteSource source, ReadBudget budget
 
     private GlobalValue Global(string module, string name)
     {
-        GlobalValue global = PickleGlobals.Find(module, name, _at);
+        GlobalValue global = PickleGlobals.Find(module, name, _stack.At);
         return global.Global != PickleGlobal.TensorClass || AllowsTensorClasses
             ? global
-            : throw ImportException.Unsupported($"global {global.Name}", _at, "it in tar files only", "it elsewhere");
+            : throw ImportException.Unsupported($"global {global.Name}", _stack.At, "it in tar files only", "it elsewhere");
     }
 
     private string GlobalPart()
     {
-        string part = Pop<TextValue>("STACK_GLOBAL").Value;
-        ReadBudget.Check("STACK_GLOBAL", part.Length, budget.Limits.GlobalNameBytes, _at);
+        PickleValue value = _stack.Pop();
+        string part = (value as TextValue ?? throw ImportException.Unexpected("STACK_GLOBAL", _stack.At, "a text", value)).Value;
+        ReadBudget.Check("STACK_GLOBAL", part.Length, budget.Limits.GlobalNameBytes, _stack.At);
         return part;
     }
 
-    private void Push(PickleValue value) => _stack.Add(value);
-
-    private PickleValue Top() => _stack.Count > Floor ? _stack[^1] : throw Underflow();
-
-    private PickleValue Pop()
+    private bool PushAtom(Opcode opcode)
     {
-        PickleValue top = Top();
-        _stack.RemoveAt(_stack.Count - 1);
-        return top;
-    }
-
-    private T Pop<T>(string what)
-        where T : PickleValue
-    {
-        PickleValue value = Pop();
-        return value as T ?? throw Unexpected(what, typeof(T) == typeof(TextValue) ? "a text" : "a container of its kind", value);
-    }
-
-    private PickleValue[] PopToMark()
-    {
-        if (_marks.Count == 0)
+        PickleValue? value = opcode switch
         {
-            throw ImportException.Corrupt("mark", _at, "a MARK before it", "none");
+            Opcode.NEXT_BUFFER => NextBuffer(),
+            Opcode.READONLY_BUFFER => _stack.Pop() as BytesValue ?? throw ImportException.Corrupt("READONLY_BUFFER", _stack.At, "a buffer", "another value"),
+            _ => _atoms.Read(opcode, _input, _stack.At),
+        };
+        if (value is not null)
+        {
+            _stack.Push(value);
         }
 
-        int mark = _marks[^1];
-        _marks.RemoveAt(_marks.Count - 1);
-        PickleValue[] items = [.. _stack[mark..]];
-        _stack.RemoveRange(mark, items.Length);
-        return items;
+        return value is not null;
     }
 
-    // What lies under the last mark is out of reach until that is taken away.
-    private int Floor => _marks.Count == 0 ? 0 : _marks[^1];
+    private BytesValue NextBuffer() => _nextBuffer < Buffers.Count
+        ? new BytesValue(Buffers[_nextBuffer++])
+        : throw ImportException.Corrupt("NEXT_BUFFER", _stack.At, $"one of {Buffers.Count} buffers beside the stream", "one more");
 
-    private ImportException Underflow() => ImportException.Corrupt("stack", _at, "a value", "none");
+    private bool Contain(Opcode opcode)
+    {
+        switch (opcode)
+        {
+            case Opcode.EMPTY_TUPLE:
+                _stack.Push(new TupleValue([], budget, _stack.At));
+                return true;
+            case Opcode.TUPLE:
+                _stack.Push(new TupleValue(_stack.PopToMark(), budget, _stack.At));
+                return true;
+            case Opcode.TUPLE1 or Opcode.TUPLE2 or Opcode.TUPLE3:
+                PickleValue[] items = new PickleValue[opcode - Opcode.TUPLE1 + 1];
+                for (int i = items.Length - 1; i >= 0; i--)
+                {
+                    items[i] = _stack.Pop();
+                }
 
-    private ImportException Unexpected(string what, string expected, PickleValue actual) =>
-        ImportException.Corrupt(what, _at, expected, PickleKeys.Describe(actual));
+                _stack.Push(new TupleValue(items, budget, _stack.At));
+                return true;
+            case Opcode.EMPTY_LIST:
+                _stack.Push(new ListValue());
+                return true;
+            case Opcode.APPEND:
+                Append([_stack.Pop()]);
+                return true;
+            case Opcode.APPENDS:
+                Append(_stack.PopToMark());
+                return true;
+            case Opcode.EMPTY_DICT:
+                _stack.Push(new DictValue());
+                return true;
+            case Opcode.SETITEM:
+                PickleValue value = _stack.Pop();
+                SetItems([_stack.Pop(), value]);
+                return true;
+            case Opcode.SETITEMS:
+                SetItems(_stack.PopToMark());
+                return true;
+            default:
+                return false;
+        }
+    }
+
+    private void Append(PickleValue[] items)
+    {
+        ListValue list = _stack.Top() as ListValue ?? throw ImportException.Unexpected("APPEND", _stack.At, "a list", _stack.Top());
+        foreach (PickleValue item in items)
+        {
+            list.Add(item, budget, _stack.At);
+        }
+    }
+
+    private void SetItems(PickleValue[] items)
+    {
+        DictValue dict = _stack.Top() as DictValue ?? throw ImportException.Unexpected("SETITEM", _stack.At, "a dict", _stack.Top());
+        if (items.Length % 2 != 0)
+        {
+            throw ImportException.Corrupt("SETITEMS", _stack.At, "pairs of key and value", $"{items.Length} values");
+        }
+
+        for (int i = 0; i < items.Length; i += 2)
+        {
+            dict.Add(items[i], items[i + 1], budget, _stack.At);
+        }
+    }
+
+    private bool Remember(Opcode opcode)
+    {
+        switch (opcode)
+        {
+            case Opcode.BINPUT:
+                Put(opcode, _input.ReadByte());
+                return true;
+            case Opcode.LONG_BINPUT:
+                Put(opcode, (uint)_input.ReadInt32());
+                return true;
+            case Opcode.MEMOIZE:
+                Put(opcode, (uint)_memo.Count);
+                return true;
+            case Opcode.BINGET:
+                Get(opcode, _input.ReadByte());
+                return true;
+            case Opcode.LONG_BINGET:
+                Get(opcode, (uint)_input.ReadInt32());
+                return true;
+            default:
+                return false;
+        }
+    }
+
+    private void Put(Opcode opcode, uint index)
+    {
+        ReadBudget.Check(NameOf(opcode), (Int128)index + 1, budget.Limits.MemoEntries, _stack.At);
+        _memo[(int)index] = _stack.Top();
+    }
+
+    private void Get(Opcode opcode, uint index) => _stack.Push(
+        index <= int.MaxValue && _memo.TryGetValue((int)index, out PickleValue? value)
+            ? value
+            : throw ImportException.Corrupt(NameOf(opcode), _stack.At, "an index that the memo has", $"{index}"));
 
     private static string NameOf(Opcode opcode) => Enum.IsDefined(opcode) ? opcode.ToString() : $"opcode 0x{(byte)opcode:x2}";
 }

@@ -1,24 +1,24 @@
 namespace KvCacheGpu.Import;
 
-/// <summary>A value that a stream made: one of the sealed types of this file and the next. How deep and how large it is is kept with it, so that no code must recurse to find out.</summary>
+/// <summary>A value that a stream made: one of the sealed types of this file and of ContainerValues.cs. Its depth and size are kept with it, so that no code must recurse to find them.</summary>
 internal abstract class PickleValue
 {
-    /// <summary>Containers from here to the deepest value within; 0 for a value that holds none.</summary>
+    /// <summary>Number of containers from here to the deepest value within; 0 for a value that is no container.</summary>
     public int Depth { get; protected set; }
 
-    /// <summary>Values within, each counted wherever it occurs, and itself.</summary>
+    /// <summary>Number of values within, each counted wherever it occurs, and this one.</summary>
     public long Weight { get; protected set; } = 1;
 
-    /// <summary>Whether it is a tensor or a storage, or holds one: such a value must not be left out.</summary>
+    /// <summary>True if it is a tensor or a storage, or holds one: such a value must not be left out.</summary>
     public bool HoldsTensor { get; protected set; }
 
-    /// <summary>Tensors within, each counted wherever it occurs: a stream may make one and name it a million times.</summary>
+    /// <summary>Number of tensors within, each counted wherever it occurs: a stream may make one and name it a million times.</summary>
     public virtual long Tensors => 0;
 
-    /// <summary>Bytes of those tensors' elements, counted alike.</summary>
+    /// <summary>Bytes of those tensors' elements, counted in the same way.</summary>
     public virtual Int128 TensorBytes => 0;
 
-    /// <summary>Whether a container holds it: from then on it must not change, so that depth and weight stay true and no cycle can close.</summary>
+    /// <summary>True if a container holds it. From then on it must not change, so that depth and weight stay true and no cycle can close.</summary>
     public bool IsHeld { get; set; }
 }
 
@@ -54,17 +54,17 @@ internal sealed class TextValue(string value) : PickleValue
     /// <summary>Computed once: a stream may use one long text as a key a million times.</summary>
     public int Hash => _hash ??= Value.GetHashCode(StringComparison.Ordinal);
 
-    /// <summary>Whether every character is a byte of Latin-1.</summary>
+    /// <summary>True if every character is a byte of Latin-1.</summary>
     public bool IsLatin1 => _isLatin1 ??= !Value.AsSpan().ContainsAnyExceptInRange('\0', '\u00ff');
 }
 
-/// <summary>A byte string: where it lies, not what it is.</summary>
+/// <summary>A byte string: the place of its bytes, which are read later.</summary>
 internal sealed class BytesValue(ByteSource bytes) : PickleValue
 {
     public ByteSource Bytes { get; } = bytes;
 }
 
-/// <summary>A global: its name's meaning, and an element type where it names one.</summary>
+/// <summary>A global: the kind that its name stands for, and the element type if it names one.</summary>
 internal sealed class GlobalValue(PickleGlobal global, string name, ElementType? type) : PickleValue
 {
     public PickleGlobal Global { get; } = global;
@@ -74,7 +74,7 @@ internal sealed class GlobalValue(PickleGlobal global, string name, ElementType?
     public ElementType? Type { get; } = type;
 }
 
-/// <summary>A torch.device or a layout: where a tensor once was, and how it lay there. It says nothing here.</summary>
+/// <summary>A torch.device or a layout: the place and form that a tensor had. Neither is used here.</summary>
 internal sealed class InertValue : PickleValue;
 
 /// <summary>numpy's dtype.</summary>
@@ -94,7 +94,7 @@ internal sealed class StorageValue : PickleValue
 
     public Storage Root { get; }
 
-    /// <summary>First element within the root.</summary>
+    /// <summary>Index of the first element within the root.</summary>
     public long Offset { get; }
 
     public long Elements { get; }

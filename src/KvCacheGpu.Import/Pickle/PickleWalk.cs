@@ -3,7 +3,7 @@ using System.Text;
 
 namespace KvCacheGpu.Import;
 
-/// <summary>Visits what a file holds, from the root down, without recursion.</summary>
+/// <summary>Visits the values of a file, from the root down, without recursion.</summary>
 internal static class PickleWalk
 {
     /// <summary>The tensors with their paths.</summary>
@@ -23,7 +23,7 @@ internal static class PickleWalk
         return tensors;
     }
 
-    /// <summary>Every value that is no list, tuple or dict. The path is that of this moment.</summary>
+    /// <summary>Every value that is no list, tuple or dict, with its path. The path changes with the next value.</summary>
     public static IEnumerable<(StringBuilder Path, PickleValue Leaf)> Leaves(PickleValue root)
     {
         StringBuilder path = new();

@@ -1,9 +1,9 @@
 namespace KvCacheGpu.Import;
 
-/// <summary>What is left of the limits for one file, nested streams included.</summary>
+/// <summary>The rest of the limits for one file, nested streams included.</summary>
 internal sealed class ReadBudget(ImportLimits limits)
 {
-    /// <summary>Characters of all paths, and of all names. Objects may share parts, each of which every path names anew.</summary>
+    /// <summary>The most characters of all paths, and of all names. Objects may share parts, and every path that leads to a part names it again.</summary>
     public const long TextCharacters = 16 << 20;
 
     private long _pickleBytes;
@@ -19,14 +19,14 @@ internal sealed class ReadBudget(ImportLimits limits)
     /// <summary>Counts bytes of a stream, other than payload.</summary>
     public void CountPickle(long bytes, long offset) => Check("pickle bytes", _pickleBytes += bytes, Limits.PickleBytes, offset);
 
-    /// <summary>Counts a tensor that is made, used or not, and the bytes that it would take on its own.</summary>
+    /// <summary>Counts a tensor that is made, even if it is not used, and the bytes that it would take on its own.</summary>
     public void CountTensor(Int128 bytes, long offset)
     {
         Check("tensors", ++_tensors, Limits.Tensors, offset);
         Check("tensor bytes", _tensorBytes += bytes, Limits.TensorBytes, offset);
     }
 
-    /// <summary>Checks how deep and how large a container has become; tensors count as often as they occur in it.</summary>
+    /// <summary>Checks the depth and size of a container; tensors count as often as they occur in it.</summary>
     public void CheckShape(ContainerValue container, long offset)
     {
         Check("depth", container.Depth, Limits.Depth, offset);
@@ -35,7 +35,7 @@ internal sealed class ReadBudget(ImportLimits limits)
         Check("tensor bytes", container.TensorBytes, Limits.TensorBytes, offset);
     }
 
-    /// <summary>Refuses what is beyond a limit.</summary>
+    /// <summary>Refuses a number beyond a limit.</summary>
     public static void Check(string what, Int128 actual, long limit, long? offset)
     {
         if (actual > limit)

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Import;
 
-/// <summary>What a tensor's elements are.</summary>
+/// <summary>The type of a tensor's elements.</summary>
 public enum ElementType
 {
     /// <summary>binary16.</summary>

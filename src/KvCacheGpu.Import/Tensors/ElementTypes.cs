@@ -2,7 +2,7 @@ using System.Buffers.Binary;
 
 namespace KvCacheGpu.Import;
 
-/// <summary>What follows from an element type.</summary>
+/// <summary>Properties of element types.</summary>
 public static class ElementTypes
 {
     /// <summary>Bytes of an element.</summary>
@@ -15,11 +15,11 @@ public static class ElementTypes
         _ => throw new ArgumentOutOfRangeException(nameof(type), type, "No such element type."),
     };
 
-    /// <summary>Whether elements are floating-point numbers: only those can be keys and values.</summary>
+    /// <summary>True if elements are floating-point numbers: only those can be keys and values.</summary>
     public static bool IsFloat(this ElementType type) =>
         type is ElementType.Float16 or ElementType.BFloat16 or ElementType.Float32 or ElementType.Float64;
 
-    /// <summary>The name that numpy and torch give it: "float16".</summary>
+    /// <summary>Its name in numpy and torch: "float16".</summary>
     public static string Name(this ElementType type) => type switch
     {
         ElementType.Float16 => "float16",
@@ -38,7 +38,7 @@ public static class ElementTypes
         _ => throw new ArgumentOutOfRangeException(nameof(type), type, "No such element type."),
     };
 
-    /// <summary>Little-endian floating-point elements to binary32.</summary>
+    /// <summary>Converts little-endian floating-point elements to binary32.</summary>
     internal static void ToFloats(this ElementType type, ReadOnlySpan<byte> bytes, Span<float> target)
     {
         int size = type.Bytes();

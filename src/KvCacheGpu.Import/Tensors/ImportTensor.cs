@@ -19,7 +19,7 @@ public sealed class ImportTensor
         Count = shape.Aggregate(1L, (product, size) => product * size);
     }
 
-    /// <summary>What the elements are.</summary>
+    /// <summary>The type of the elements.</summary>
     public ElementType Type => _storage.Type;
 
     /// <summary>Sizes, outermost first; empty for a scalar.</summary>
@@ -28,10 +28,10 @@ public sealed class ImportTensor
     /// <summary>Number of elements.</summary>
     public long Count { get; }
 
-    /// <summary>Reads elements in C order, little-endian, whatever order and byte order the file has them in.</summary>
+    /// <summary>Reads elements in C order, little-endian, whatever their order and byte order in the file.</summary>
     /// <param name="first">Index of the first element in C order.</param>
-    /// <param name="target">Filled whole; a whole number of elements.</param>
-    /// <exception cref="ArgumentOutOfRangeException">More than the tensor holds.</exception>
+    /// <param name="target">Is filled; its length is a whole number of elements.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The tensor does not hold so many elements.</exception>
     /// <exception cref="ImportException">The file has become shorter (E004).</exception>
     public void Read(long first, Span<byte> target)
     {
@@ -60,7 +60,7 @@ public sealed class ImportTensor
 
     /// <summary>Reads floating-point elements in C order, widened or rounded to binary32.</summary>
     /// <param name="first">Index of the first element in C order.</param>
-    /// <param name="target">Filled whole.</param>
+    /// <param name="target">Is filled.</param>
     /// <exception cref="InvalidOperationException">The elements are not floating-point numbers.</exception>
     public void Read(long first, Span<float> target)
     {
@@ -100,7 +100,7 @@ public sealed class ImportTensor
         return hash.GetHashAndReset();
     }
 
-    /// <summary>Elements of the storage from the first to the last that it views; fewer than <see cref="Count"/> where some are viewed twice.</summary>
+    /// <summary>Number of elements of the storage from the first to the last that the tensor views; fewer than <see cref="Count"/> if some are viewed twice.</summary>
     internal long Span
     {
         get
@@ -115,7 +115,7 @@ public sealed class ImportTensor
         }
     }
 
-    /// <summary>The same elements as they lie one after the other, for work that no order matters to.</summary>
+    /// <summary>The same elements in the order of the storage, for work that does not depend on their order.</summary>
     internal ImportTensor InStorageOrder() => Permute([.. Enumerable.Range(0, _shape.Length).OrderByDescending(axis => _strides[axis])]);
 
     /// <summary>The same elements with their axes in another order; an axis of -1 is a new one of size 1.</summary>
@@ -134,7 +134,7 @@ public sealed class ImportTensor
     /// <summary>One slice along the outermost axis.</summary>
     internal ImportTensor At(long index) => new(_storage, _offset + (index * _strides[0]), _shape[1..], _strides[1..]);
 
-    // Where an element lies, and how many from it on lie one after the other.
+    // The place of an element in the storage, and the number of elements from it on that follow each other there.
     private (long At, long Run) RunAt(long index)
     {
         long at = _offset;
@@ -148,7 +148,7 @@ public sealed class ImportTensor
             at += coordinate * _strides[axis];
             if (isRun && (_shape[axis] == 1 || _strides[axis] == block))
             {
-                // A new axis joins the run where the elements before it fill it from their start to its end.
+                // An axis joins the run if the inner axes are contiguous and fill its stride.
                 run += (_shape[axis] - 1 - coordinate) * block;
                 block *= _shape[axis];
             }

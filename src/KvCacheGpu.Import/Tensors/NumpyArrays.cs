@@ -5,7 +5,7 @@ namespace KvCacheGpu.Import;
 /// <summary>numpy's arrays, dtypes and scalars.</summary>
 internal static class NumpyArrays
 {
-    /// <summary>The dtype of a code: plain numbers only, so that no array can hold objects.</summary>
+    /// <summary>The dtype of a code. Only plain numbers have one, so that no array can hold objects.</summary>
     public static DtypeValue Dtype(string code, long offset) => new(code switch
     {
         "f2" => ElementType.Float16,
@@ -45,7 +45,7 @@ internal static class NumpyArrays
             int axis = isFortran ? i : sizes.Length - 1 - i;
             strides[axis] = stride;
 
-            // In an array without elements strides are never used, and must not overflow.
+            // An array without elements does not use its strides, but they must not overflow.
             stride = count == 0 ? 1 : stride * sizes[axis];
         }
 
@@ -53,7 +53,7 @@ internal static class NumpyArrays
         return new ImportTensor(new Storage(dtype.Type, (long)count).Bind(bytes.Bytes, dtype.IsBigEndian), 0, sizes, strides);
     }
 
-    /// <summary>A scalar: the plain number that it is.</summary>
+    /// <summary>The plain number of a scalar.</summary>
     public static PickleValue Scalar(DtypeValue dtype, BytesValue bytes, long offset)
     {
         int size = dtype.Type.Bytes();

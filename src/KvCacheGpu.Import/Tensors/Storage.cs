@@ -1,27 +1,27 @@
 namespace KvCacheGpu.Import;
 
-/// <summary>A run of elements that tensors view, or the bytes of another one as elements of a type of its own. Formats that put the data last know its place only after everything that refers to it has been read.</summary>
+/// <summary>A run of elements that tensors view, or the bytes of another storage as elements of another type. Formats that put the data last tell its place only after everything that refers to it.</summary>
 internal sealed class Storage(ElementType type, long elements, Storage? raw = null)
 {
     private ByteSource? _bytes;
     private bool _isBigEndian;
 
-    /// <summary>What the elements are.</summary>
+    /// <summary>The type of the elements.</summary>
     public ElementType Type { get; } = type;
 
-    /// <summary>How many there are.</summary>
+    /// <summary>Number of elements.</summary>
     public long Elements { get; } = elements;
 
-    /// <summary>Whether an element's first byte is its highest.</summary>
+    /// <summary>True if an element's first byte is its highest.</summary>
     public bool IsBigEndian => raw?.IsBigEndian ?? _isBigEndian;
 
-    /// <summary>Where they lie.</summary>
+    /// <summary>The bytes of the elements.</summary>
     public ByteSource Bytes => raw?.Bytes ?? _bytes ?? throw ImportException.Corrupt("storage", null, "its data in the file", "none");
 
-    /// <summary>Whether the place of the data is known.</summary>
+    /// <summary>True if the place of the data is known.</summary>
     public bool IsBound => _bytes is not null;
 
-    /// <summary>Says where the data lies; its length has been checked.</summary>
+    /// <summary>Sets the place of the data, whose length has been checked.</summary>
     public Storage Bind(ByteSource bytes, bool isBigEndian = false)
     {
         (_bytes, _isBigEndian) = (bytes, isBigEndian);

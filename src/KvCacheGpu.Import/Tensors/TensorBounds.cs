@@ -1,11 +1,11 @@
 namespace KvCacheGpu.Import;
 
-/// <summary>Checks a view before it exists, in 128 bits, so that no product can wrap.</summary>
+/// <summary>Checks a view before it is made, in 128 bits, so that no product can overflow.</summary>
 internal static class TensorBounds
 {
     private const int HighestRank = 8;
 
-    /// <summary>Sizes or strides out of a tuple.</summary>
+    /// <summary>Reads sizes or strides from a tuple.</summary>
     public static long[] Dimensions(string what, TupleValue tuple, long offset)
     {
         if (tuple.Items.Length > HighestRank)
@@ -16,7 +16,7 @@ internal static class TensorBounds
         return [.. tuple.Items.Select(item => Whole(what, item, offset))];
     }
 
-    /// <summary>A count or an index.</summary>
+    /// <summary>Reads a count or an index.</summary>
     public static long Whole(string what, PickleValue value, long offset) => value is IntegerValue { Value: var number } && number >= 0 && number <= long.MaxValue
         ? (long)number
         : throw ImportException.Corrupt(what, offset, $"0 to {long.MaxValue}", PickleKeys.Describe(value));
@@ -40,11 +40,11 @@ internal static class TensorBounds
 
             last += ((Int128)Math.Max(sizes[i] - 1, 0)) * strides[i];
 
-            // Saturated: beyond 64 bits it is beyond every budget.
+            // A count beyond 64 bits is beyond every budget, so that it may saturate.
             count = Int128.Min(count * sizes[i], long.MaxValue);
         }
 
-        // A later size may be 0; saturation keeps that.
+        // A later size may be 0, and then the saturated count is 0 too.
         if (start > elements || (count > 0 && last >= elements))
         {
             throw ImportException.Corrupt("tensor", offset, $"a view within {elements} elements", $"one that starts at {start} and ends at {last}");

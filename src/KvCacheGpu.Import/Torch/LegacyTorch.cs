@@ -13,10 +13,10 @@ internal sealed class LegacyTorch
 
     private static Int128 Magic { get; } = (Int128)0x1950a86aUL << 48 | 0x20f9469cfc6cL;
 
-    /// <summary>Whether a first pickle says that this form follows.</summary>
+    /// <summary>True if the first pickle of a stream announces this form.</summary>
     public static bool IsMagic(PickleValue value) => value is IntegerValue integer && integer.Value == Magic;
 
-    /// <summary>Reads what follows the magic number, to the source's end.</summary>
+    /// <summary>Reads the rest after the magic number, to the source's end.</summary>
     public static PickleValue Read(PickleMachine machine, ByteSource source)
     {
         if (machine.Run() is not IntegerValue { Value: var version } || version != Version)
@@ -34,7 +34,7 @@ internal sealed class LegacyTorch
         return root;
     }
 
-    /// <summary>Checks the sys-info: files of big-endian machines were never written so.</summary>
+    /// <summary>Checks the sys-info: this form was never written on big-endian machines.</summary>
     public static void CheckSystem(PickleValue value, long offset)
     {
         if (value is not DictValue info || info.Find("little_endian") is not BoolValue { Value: true })

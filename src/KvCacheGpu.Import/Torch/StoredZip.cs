@@ -6,8 +6,8 @@ namespace KvCacheGpu.Import;
 
 /// <summary>
 /// A ZIP archive of stored members, as torch writes them. Everything is checked before a member is used: the central directory against
-/// each local header, each member's CRC-32, that no two overlap or share a name. A CRC-32 of 0 in every member says that none was computed:
-/// torch.save writes that on request, and torch.load takes it.
+/// each local header, each member's CRC-32, and that no two members overlap or share a name. A CRC-32 of 0 in every member means that none was
+/// computed: torch.save writes that on request, and torch.load accepts it.
 /// </summary>
 internal static class StoredZip
 {
@@ -45,7 +45,7 @@ internal static class StoredZip
         return members;
     }
 
-    // The local header must say what the directory says; or nothing, with a descriptor after the data that does.
+    // The local header must agree with the directory, or leave the sizes to a descriptor after the data, which must agree.
     private static ByteSource Data(ByteSource file, ZipMember member, long directory, out long end)
     {
         if (member.Header > directory - LocalBytes)

@@ -9,7 +9,7 @@ internal static class TarArchive
     private const int NameBytes = 100;
     private const int ChecksumAt = 148;
 
-    /// <summary>Whether a file begins with a tar header.</summary>
+    /// <summary>True if a file begins with a tar header.</summary>
     public static bool Is(ByteSource file)
     {
         Span<byte> magic = stackalloc byte[5];
@@ -66,7 +66,7 @@ internal static class TarArchive
 
     private static void CheckSum(ReadOnlySpan<byte> header, long at)
     {
-        // The sum counts its own field as blanks.
+        // The checksum counts its own field as blanks.
         int sum = 8 * ' ';
         for (int i = 0; i < BlockBytes; i++)
         {

@@ -28,7 +28,7 @@ internal static class TorchTensors
         return View(storage, arguments[1], (TupleValue)arguments[2], (TupleValue)arguments[3], budget, offset);
     }
 
-    /// <summary>A view, as the arguments of a stream describe it.</summary>
+    /// <summary>Makes a view from the arguments of a stream.</summary>
     public static TensorValue View(StorageValue storage, PickleValue start, TupleValue size, TupleValue stride, ReadBudget budget, long offset) => Create(
         storage,
         TensorBounds.Whole("storage offset", start, offset),
@@ -37,7 +37,7 @@ internal static class TorchTensors
         budget,
         offset);
 
-    // The same bytes as elements of another type.
+    // A storage of the same bytes as elements of another type.
     private static StorageValue As(ElementType type, StorageValue storage, long offset)
     {
         int from = storage.Root.Type.Bytes();
@@ -49,13 +49,13 @@ internal static class TorchTensors
             : throw ImportException.Corrupt("tensor", offset, $"a storage that begins at an element of {type.Name()}", $"byte {first}");
     }
 
-    /// <summary>A view that is checked.</summary>
+    /// <summary>Makes a view after it has been checked.</summary>
     public static TensorValue Create(StorageValue storage, long start, long[] sizes, long[] strides, ReadBudget budget, long offset)
     {
         TensorBounds.Check(storage.Root.Type, start, sizes, strides, storage.Elements, budget, offset);
         return new TensorValue(new ImportTensor(storage.Root, storage.Offset + start, sizes, strides));
     }
 
-    /// <summary>Bytes of a storage's elements; -1 where 64 bits do not hold them.</summary>
+    /// <summary>Bytes of a storage's elements; -1 if 64 bits do not hold the number.</summary>
     public static long BytesOf(ElementType type, long elements) => elements <= long.MaxValue / type.Bytes() ? elements * type.Bytes() : -1;
 }

@@ -3,13 +3,13 @@ using System.Text;
 
 namespace KvCacheGpu.Import;
 
-/// <summary>A member, as the central directory has it.</summary>
+/// <summary>A member as the central directory describes it.</summary>
 internal readonly record struct ZipMember(string Name, ushort Flags, uint Crc, long Bytes, long Header);
 
-/// <summary>Reads the central directory: <c>[members][directory][ZIP64 end and its locator, where needed][end]</c>.</summary>
+/// <summary>Reads the central directory: <c>[members][directory][ZIP64 end and its locator, if needed][end]</c>.</summary>
 internal static class ZipDirectory
 {
-    /// <summary>Sizes follow the data.</summary>
+    /// <summary>The flag of a member whose sizes follow its data.</summary>
     public const ushort DescriptorFlag = 1 << 3;
 
     private const ushort Utf8Flag = 1 << 11;
@@ -24,7 +24,7 @@ internal static class ZipDirectory
 
     private static readonly UTF8Encoding _utf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
-    /// <summary>The members, and where the directory begins.</summary>
+    /// <summary>Reads the members, and the offset at which the directory begins.</summary>
     public static (List<ZipMember> Members, long Start) Read(ByteSource file, ReadBudget budget)
     {
         (long start, long bytes, long count) = Find(file);
@@ -67,7 +67,7 @@ internal static class ZipDirectory
         long stop = endAt;
         if (endAt >= LocatorBytes + End64Bytes && Find64(file, endAt) is { } end64)
         {
-            // Each number of the short record is the long one's, or all ones.
+            // Each number of the short record equals that of the long one, or has all bits set.
             bool agrees = Same(count, ushort.MaxValue, end64.Count) && Same(onDisk, ushort.MaxValue, end64.Count)
                 && Same(bytes, uint.MaxValue, end64.Bytes) && Same(start, uint.MaxValue, end64.Start);
             (start, bytes, count, stop) = agrees ? end64 : throw ImportException.Corrupt("ZIP file", endAt, "two end records that agree", "others");

@@ -2,15 +2,15 @@ using System.Buffers.Binary;
 
 namespace KvCacheGpu.Import;
 
-/// <summary>What a header of a ZIP archive says of a member: checksum, stored bytes, original bytes.</summary>
+/// <summary>The checksum, stored bytes and original bytes of a member, as a header of a ZIP archive gives them.</summary>
 internal readonly record struct ZipSizes(uint Crc, long Stored, long Original)
 {
     private const ushort Zip64Tag = 1;
 
-    /// <summary>Reads them, from a ZIP64 field where 32 bits did not hold them.</summary>
+    /// <summary>Reads them, from the ZIP64 field if 32 bits do not hold them.</summary>
     /// <param name="fields">Checksum and the two sizes, 4 bytes each.</param>
     /// <param name="extra">The header's extra fields.</param>
-    /// <param name="offset">Where the header stands.</param>
+    /// <param name="offset">The header's byte in the file.</param>
     public static ZipSizes Read(ReadOnlySpan<byte> fields, ReadOnlySpan<byte> extra, long offset)
     {
         uint crc = BinaryPrimitives.ReadUInt32LittleEndian(fields);
@@ -21,7 +21,7 @@ internal readonly record struct ZipSizes(uint Crc, long Stored, long Original)
         return new ZipSizes(crc, Widen(stored, ref zip64, offset), originalBytes);
     }
 
-    /// <summary>A number of 32 bits; where all are set, the next one of the ZIP64 field instead.</summary>
+    /// <summary>A number of 32 bits; if all are set, the next number of the ZIP64 field instead.</summary>
     public static long Widen(uint number, ref ReadOnlySpan<byte> zip64, long offset)
     {
         if (number != uint.MaxValue)
@@ -39,7 +39,7 @@ internal readonly record struct ZipSizes(uint Crc, long Stored, long Original)
         return wide;
     }
 
-    /// <summary>The ZIP64 field among the extra ones; empty where there is none.</summary>
+    /// <summary>The ZIP64 field among the extra fields; empty if there is none.</summary>
     public static ReadOnlySpan<byte> Zip64(ReadOnlySpan<byte> extra, long offset)
     {
         ReadOnlySpan<byte> found = default;

@@ -6,7 +6,7 @@ namespace KvCacheGpu.Import;
 /// <summary>Writes the opcodes of protocol 2 that a dict of tensors needs.</summary>
 internal sealed class PickleOutput
 {
-    // Two names must not become one: what UTF-8 cannot say is refused by an ArgumentException.
+    // Two names must not become one, so a text that UTF-8 cannot encode is refused by an ArgumentException.
     private static readonly UTF8Encoding _strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
     private readonly List<byte> _bytes = [];
@@ -51,7 +51,7 @@ internal sealed class PickleOutput
         Write(Opcode.TUPLE);
     }
 
-    /// <summary>A tensor that views a storage of its own, as torch.save has it in a ZIP archive.</summary>
+    /// <summary>Writes a tensor that views a storage of its own, as torch.save does in a ZIP archive.</summary>
     public void Tensor(string storage, int key, long elements, ReadOnlySpan<long> sizes, ReadOnlySpan<long> strides)
     {
         Global("torch._utils", "_rebuild_tensor_v2");

@@ -4,7 +4,7 @@ using System.Text;
 
 namespace KvCacheGpu.Import;
 
-/// <summary>Writes a ZIP archive of stored members, each with a ZIP64 field, so that a member may be of any length. The stream must seek: checksums are known last.</summary>
+/// <summary>Writes a ZIP archive of stored members, each with a ZIP64 field, so that a member may have any length. The stream must be able to seek, because checksums are known last.</summary>
 internal sealed class StoredZipWriter(Stream stream)
 {
     private const int Version = 45;
@@ -16,7 +16,7 @@ internal sealed class StoredZipWriter(Stream stream)
     /// <summary>Writes a member.</summary>
     /// <param name="name">Its name, in ASCII.</param>
     /// <param name="length">Its length.</param>
-    /// <param name="content">Gives the next bytes of it until it has given them all.</param>
+    /// <param name="content">Is called with a writer, to which it gives all bytes of the member in order.</param>
     public void Add(string name, long length, Action<Action<ReadOnlySpan<byte>>> content)
     {
         byte[] ascii = Encoding.ASCII.GetBytes(name);

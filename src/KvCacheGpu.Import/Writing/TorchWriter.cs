@@ -4,20 +4,20 @@ namespace KvCacheGpu.Import;
 
 /// <summary>
 /// Writes sequences as torch.save does, for torch.load with weights_only: a dict of name -> (K, V), or of name -> [(K, V) of each layer]
-/// where there are several; tensors [1, heads, tokens, width].
+/// if there are several layers; tensors are [1, heads, tokens, width].
 /// </summary>
-/// <remarks>Storages lie as the rows come, [tokens][heads][width]; the tensors are views with their axes exchanged, so that nothing is held whole.</remarks>
+/// <remarks>Storages are [tokens][heads][width], the order in which tokens are read; the tensors are views with two axes exchanged, so that no tensor is held in memory whole.</remarks>
 public static class TorchWriter
 {
     private const string Prefix = "cache";
     private const int ChunkTokens = 256;
 
     /// <summary>Writes a file.</summary>
-    /// <param name="stream">Where to; must seek.</param>
+    /// <param name="stream">The stream to write to, which must be able to seek.</param>
     /// <param name="geometry">The shape of every sequence.</param>
     /// <param name="type">The elements' type: float16, bfloat16 (both rounded to nearest even) or float32.</param>
-    /// <param name="sequences">The sequences; names differ.</param>
-    /// <exception cref="ArgumentException">Another type, no tokens, a name twice, or one that UTF-8 cannot say (half of a surrogate pair).</exception>
+    /// <param name="sequences">The sequences, whose names must differ.</param>
+    /// <exception cref="ArgumentException">The type is another one, a sequence has no tokens, a name comes twice, or UTF-8 cannot encode a name (half of a surrogate pair).</exception>
     public static void Write(Stream stream, ImportGeometry geometry, ElementType type, IReadOnlyList<TorchSequence> sequences)
     {
         ArgumentNullException.ThrowIfNull(stream);
@@ -30,7 +30,7 @@ public static class TorchWriter
 
         if (sequences.Any(s => s.Tokens < 1) || sequences.Select(s => s.Name).Distinct(StringComparer.Ordinal).Count() != sequences.Count)
         {
-            throw new ArgumentException("expected names that differ, and a token at least in each", nameof(sequences));
+            throw new ArgumentException("expected names that differ, and at least one token in each", nameof(sequences));
         }
 
         StoredZipWriter zip = new(stream);
@@ -134,7 +134,21 @@ public static class TorchWriter
     {
         uint bits = BitConverter.SingleToUInt32Bits(value);
 
-        // Rounding would carry some NaN patterns into infinity: a NaN keeps its top bits, quieted.
+        // Rounding would turn some NaN patterns into infinity, so a NaN keeps its top bits and is made quiet.
         return float.IsNaN(value) ? (ushort)((bits >> 16) | 0x40) : (ushort)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
     }
 }
+
+/// <summary>A sequence to write.</summary>
+/// <param name="Name">Its key in the file's dict.</param>
+/// <param name="Tokens">Number of tokens.</param>
+/// <param name="Read">Gives the keys and values of some tokens of a layer.</param>
+public sealed record TorchSequence(string Name, int Tokens, TorchLayerReader Read);
+
+/// <summary>Gives the keys and values of some tokens of a layer.</summary>
+/// <param name="layer">Layer.</param>
+/// <param name="firstToken">First token.</param>
+/// <param name="tokens">Number of tokens.</param>
+/// <param name="keys">Receives <c>[tokens][heads][key width]</c>.</param>
+/// <param name="values">Receives <c>[tokens][heads][value width]</c>.</param>
+public delegate void TorchLayerReader(int layer, int firstToken, int tokens, Span<float> keys, Span<float> values);

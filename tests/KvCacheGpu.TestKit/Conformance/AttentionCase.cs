@@ -2,7 +2,7 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>A sequence of a case: what it holds before the attended step, and what the step adds.</summary>
+/// <summary>A sequence of a case: the number of tokens before the attended step, and of those that the step adds.</summary>
 public readonly record struct CasePart(int History, int Tokens);
 
 /// <summary>One point of the grid.</summary>
@@ -11,7 +11,7 @@ public sealed record AttentionCase(
 {
     public const ulong RotationSeed = 0x5EED;
 
-    /// <summary>The name a test result shows.</summary>
+    /// <summary>The name in test results.</summary>
     public string Name =>
         $"{Index:000} open {Open} sealed {SealedKey}/{SealedValue} width {Geometry.KeyWidth}/{Geometry.ValueWidth} "
         + $"heads {Geometry.QueryHeads}/{Geometry.KvHeads} layers {Geometry.Layers} page {Geometry.PageTokens} "
@@ -19,10 +19,10 @@ public sealed record AttentionCase(
 
     public KernelShape Shape => Shapes.Mixed(Geometry, Open, SealedKey, SealedValue, Parts.Length, Pages);
 
-    /// <summary>Slots that the case takes, and room for one row's pages in flight while they are sealed.</summary>
+    /// <summary>Number of slots that the case takes, with room for the new pages of one row while they are sealed.</summary>
     public int Slots => Parts.Sum(p => 2 * Geometry.PagesFor(p.History + p.Tokens)) * Geometry.Layers * Geometry.KvHeads;
 
-    /// <summary>Multiplications that append and attend take, roughly: what an emulator's subset goes by.</summary>
+    /// <summary>The approximate number of multiplications of append and attend, by which the subset for an emulator is chosen.</summary>
     public long Cost => Parts.Sum(p => Geometry.Layers * (Geometry.KeyWidth + (long)Geometry.ValueWidth)
         * (((long)(p.History + p.Tokens) * p.Tokens * Geometry.QueryHeads) + ((p.History + p.Tokens) * 10L * Geometry.KvHeads)));
 

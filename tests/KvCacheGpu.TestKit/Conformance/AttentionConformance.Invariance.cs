@@ -126,7 +126,7 @@ public abstract partial class AttentionConformance<TTier>
         Assert.All(await Task.WhenAll(threads), Assert.True);
     }
 
-    // The last two tokens of a sequence, asked again.
+    // Attends the last two tokens of a sequence again.
     private static float[] AttendLast(KernelBatch batch, HarnessSequence sequence)
     {
         var output = new float[2 * 4 * 48];

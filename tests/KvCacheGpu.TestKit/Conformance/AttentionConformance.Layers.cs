@@ -3,7 +3,7 @@ using Xunit;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Layers with formats of their own, and rows whose pages lie in several.</summary>
+/// <summary>Layers with formats of their own, and rows with pages in several formats.</summary>
 public abstract partial class AttentionConformance<TTier>
 {
     [Fact]

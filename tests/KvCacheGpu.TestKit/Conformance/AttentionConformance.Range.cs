@@ -4,8 +4,8 @@ using Xunit;
 namespace KvCacheGpu.TestKit;
 
 /// <summary>
-/// Queries, keys and values of every size that binary32 has: whatever is finite gives finite output, and the oracle's. Logits beyond
-/// binary32 leave the winner alone; where they are stored, they count as its largest number.
+/// Queries, keys and values of every size that binary32 has: finite input gives finite output, which equals the oracle's. With logits beyond
+/// binary32 the largest one takes all attention; stored logits beyond it count as its largest number.
 /// </summary>
 public abstract partial class AttentionConformance<TTier>
 {
@@ -22,7 +22,7 @@ public abstract partial class AttentionConformance<TTier>
         using TierHarness harness = RangeStep(key, value, tokens: 3, _ => { }, out HarnessSequence sequence);
         foreach (float size in new[] { 0f, float.Epsilon, 4e-41f, 2e-38f, 5e-30f, 7e-12f, 6e-6f, 2e-5f, 2e-3f, 5e-3f })
         {
-            // A head of one size; of an element that is larger than the others; of a single element; of nothing.
+            // Heads with elements of one size, with one larger element, with a single element, and with zeros.
             float[] queries = Queries(3, (head, e) => (head, e) switch
             {
                 (0, _) => e % 3 == 0 ? -size : size,
@@ -152,7 +152,7 @@ public abstract partial class AttentionConformance<TTier>
         }
     }
 
-    // Three sealed pages and more, and the last tokens' step under way.
+    // At least three sealed pages, and a step under way with the last tokens.
     private static TierHarness RangeStep(PageFormat key, PageFormat value, int tokens, Action<SequenceData> change, out HarnessSequence sequence)
     {
         var harness = new TierHarness(TTier.Create, Shapes.Mixed(RangeGeometry, FormatPairs.OpenFor((key, value), 1), key, value), 100);
@@ -168,7 +168,7 @@ public abstract partial class AttentionConformance<TTier>
     private static float[] Queries(int tokens, Func<int, int, float> element) =>
         [.. Enumerable.Range(0, tokens * 4 * RangeWidth).Select(i => element(i / RangeWidth % 4, i % RangeWidth))];
 
-    // 1e-40 .. 60,000, each decade as likely as any other.
+    // Elements of 1e-40 .. 60,000, with all decades equally likely.
     private static void Mix(float[] elements, Random random)
     {
         for (int i = 0; i < elements.Length; i++)

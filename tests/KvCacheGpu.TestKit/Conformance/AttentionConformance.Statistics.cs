@@ -3,7 +3,7 @@ using Xunit;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Page statistics, holes in a sequence, and logits at the edge of what exp takes.</summary>
+/// <summary>Page statistics, holes in a sequence, and logits at the limits of exp.</summary>
 public abstract partial class AttentionConformance<TTier>
 {
     [Fact]
@@ -83,7 +83,7 @@ public abstract partial class AttentionConformance<TTier>
         harness.Attend(0, others, window);
         Assert.Equal(tables, Tables());
 
-        // Else they become those of the last query: the test above would see it.
+        // Otherwise the statistics become those of the last query, which the test above checks.
         harness.BeginRead(false, (sequences[0], 6), (sequences[1], 1));
         harness.Attend(0, others, window);
         Assert.NotEqual(tables, Tables());

@@ -3,7 +3,7 @@ using Xunit;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Attention that looks back only so far.</summary>
+/// <summary>Attention with a sliding window.</summary>
 public abstract partial class AttentionConformance<TTier>
 {
     [Theory]

@@ -4,7 +4,7 @@ namespace KvCacheGpu.TestKit;
 
 /// <summary>
 /// The generated grid: every natural pair of sealed formats with every pair of widths that it takes, I8 beside another format with
-/// half of them; head groupings, page sizes, layers and batches turn along at strides coprime to them, so that each meets each.
+/// half of them; head groupings, page sizes, layers and batches change with strides coprime to their numbers, so that each value meets every other.
 /// </summary>
 public static class AttentionGrid
 {
@@ -65,7 +65,7 @@ public static class AttentionGrid
         return new AttentionCase(index, geometry, open, pair.Key, pair.Value, Batch((turn + (turn / 8)) % 8, pageTokens));
     }
 
-    // Lengths 1, P-1, P, P+1 and several pages with an odd rest; decode alone, chunks alone, and both in one launch.
+    // Lengths 1, P-1, P, P+1 and several pages with an odd rest; decoding alone, chunks alone, and both in one launch.
     private static CasePart[] Batch(int kind, int p) => kind switch
     {
         0 => [new((3 * p) + 2, 1)],

@@ -7,7 +7,7 @@ namespace KvCacheGpu.TestKit;
 public abstract class EngineConformance<TTier>
     where TTier : ITierUnderTest
 {
-    // Of an output's norm: both tiers are within half of it of the oracle.
+    // Relative to an output's norm: both tiers are within half of this bound from the oracle.
     private const double Bound = 2e-5;
 
     private static readonly KvGeometry _geometry = new(layers: 2, queryHeads: 4, kvHeads: 2, keyWidth: 16, pageTokens: 4);

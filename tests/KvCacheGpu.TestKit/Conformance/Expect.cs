@@ -3,18 +3,18 @@ using Xunit;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Compares what a tier left with the oracle on the decoded pages.</summary>
-public static partial class Expect
+/// <summary>Compares the results of a tier with the oracle on the decoded pages, and the codes of two encoders.</summary>
+public static class Expect
 {
     public const double Bound = 1e-5;
 
-    /// <summary>How far a logit may be off, in proportion to |q| |k| / sqrt(d): sums in binary32.</summary>
+    /// <summary>The error that a logit may have from sums in binary32, in proportion to |q| |k| / sqrt(d).</summary>
     public const double LogitError = 1e-6;
 
     // The rounding error of sums of the smallest numbers of binary32.
     private const double Floor = 32 * 1.401298464324817e-45;
 
-    /// <summary>Output, log-sum-exp and page statistics of the step under way.</summary>
+    /// <summary>Checks output, log-sum-exp and page statistics of the step under way.</summary>
     public static void MatchesOracle(TierHarness harness, int layer, float[] queries, Attention got, params HarnessSequence[] sequences) =>
         MatchesOracle(harness, layer, queries, got, Bound, sequences);
 
@@ -28,7 +28,7 @@ public static partial class Expect
         TierHarness harness, int layer, float[] queries, Attention got, double bound, int window, params HarnessSequence[] sequences) =>
         MatchesOracle(harness, layer, queries, got, (bound, 0), window, sequences);
 
-    /// <summary>The same where logits are so large that their rounding counts: <see cref="LogitError"/> of |q| |k| / sqrt(d).</summary>
+    /// <summary>The same for logits that are so large that their rounding counts: <see cref="LogitError"/> of |q| |k| / sqrt(d).</summary>
     public static void MatchesOracleAsRounded(TierHarness harness, float[] queries, Attention got, HarnessSequence sequence) =>
         MatchesOracle(harness, 0, queries, got, (Bound, LogitError), window: 0, sequence);
 
@@ -65,7 +65,7 @@ public static partial class Expect
         }
     }
 
-    /// <summary>|| got - expected || at most <paramref name="bound"/> times || expected ||, or what the smallest numbers' rounding makes.</summary>
+    /// <summary>Checks that || got - expected || is at most <paramref name="bound"/> times || expected ||, or the rounding error of the smallest numbers.</summary>
     public static void Near(double[] expected, ReadOnlySpan<float> got, double bound, string where, double floor = 0)
     {
         (double error, double norm) = (0, 0);
@@ -79,6 +79,34 @@ public static partial class Expect
         WorstError.Note(Math.Sqrt(error) <= floor ? 0 : Math.Sqrt(error / norm), bound);
         Assert.True(
             Math.Sqrt(error) <= (bound * Math.Sqrt(norm)) + floor, $"{where}: relative error {Math.Sqrt(error / norm):e2} of {Math.Sqrt(norm):e2}");
+    }
+
+    /// <summary>
+    /// Checks for the same codes, scales and mean, and the same deviation up to one unit in the last place. The sign of zeros does not count, nor do the
+    /// codes of a ggml block whose d is zero, since they all decode to zero.
+    /// </summary>
+    public static void SameCodes(PartCodes expected, PartCodes got, string where)
+    {
+        Assert.Equal(expected.Codes.Length, got.Codes.Length);
+        for (int t = 0; t < expected.Codes.Length; t++)
+        {
+            Same(expected.Scales[t], got.Scales[t], $"scales of token {t}, {where}");
+            int group = expected.Format.ScaleGroup(expected.Codes[t].Length);
+            for (int e = 0; e < expected.Codes[t].Length; e++)
+            {
+                bool isFree = expected.Format is PageFormat.Q8 or PageFormat.Q4 && expected.Scales[t][e / group] == Half.Zero;
+                Assert.True(
+                    isFree || expected.Codes[t][e] == got.Codes[t][e],
+                    $"{where}: token {t} element {e}: expected code {expected.Codes[t][e]:X}, got {got.Codes[t][e]:X}");
+            }
+        }
+
+        Same(expected.Mean, got.Mean, $"mean of {where}");
+        for (int e = 0; e < expected.Deviation.Length; e++)
+        {
+            int distance = BitConverter.HalfToUInt16Bits(expected.Deviation[e]) - BitConverter.HalfToUInt16Bits(got.Deviation[e]);
+            Assert.True(Math.Abs(distance) <= 1, $"{where}: deviation {e}: expected {expected.Deviation[e]}, got {got.Deviation[e]}");
+        }
     }
 
     private static void Near(double expected, float got, double bound, string where, double floor = 0)
@@ -102,9 +130,17 @@ public static partial class Expect
         {
             Near(expected[entry].Largest, (float)got[entry].Largest, bound, $"largest logit of entry {entry}, {where}", error);
 
-            // Of logits that are known no better than this, any number of the page's tokens may come near the largest.
+            // With logits of this uncertainty, any number of the page's tokens may be near the largest.
             double reach = Math.Min(tokens, expected[entry].Sum * (Math.Exp(2 * error) - 1));
             Near(expected[entry].Sum, (float)got[entry].Sum, bound, $"sum of entry {entry}, {where}", reach);
+        }
+    }
+
+    private static void Same(Half[] expected, Half[] got, string where)
+    {
+        for (int i = 0; i < expected.Length; i++)
+        {
+            Assert.True(expected[i] == got[i], $"{where}: number {i}: expected {expected[i]}, got {got[i]}");
         }
     }
 }

@@ -2,7 +2,7 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>The pairs of key and value formats that pages come in.</summary>
+/// <summary>The pairs of formats of keys and values that pages can have.</summary>
 public static class FormatPairs
 {
     /// <summary>Every format with itself or its natural partner.</summary>
@@ -29,10 +29,10 @@ public static class FormatPairs
            select mixed,
     ];
 
-    /// <summary>All of them.</summary>
+    /// <summary>All pairs.</summary>
     public static readonly (PageFormat Key, PageFormat Value)[] All = [.. Natural, .. WithI8];
 
-    /// <summary>A full-precision format for open pages: that of the pair where it has one, else one of the three by turns.</summary>
+    /// <summary>A full-precision format for open pages: that of the pair if it has one, otherwise one of the three by turns.</summary>
     public static PageFormat OpenFor((PageFormat Key, PageFormat Value) pair, int turn) =>
         pair.Key.IsFullPrecision() ? pair.Key : pair.Value.IsFullPrecision() ? pair.Value : Shapes.FullPrecision[turn % 3];
 }

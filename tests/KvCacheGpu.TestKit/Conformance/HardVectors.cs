@@ -1,9 +1,9 @@
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Vectors that formats break on, among ordinary ones.</summary>
+/// <summary>Vectors that are difficult for formats, among ordinary ones.</summary>
 public static class HardVectors
 {
-    /// <summary>Kinds of hard vectors.</summary>
+    /// <summary>Number of kinds of hard vectors.</summary>
     public const int Kinds = 12;
 
     /// <summary>[tokens][heads][width], a hard vector wherever the running number is even.</summary>
@@ -14,7 +14,7 @@ public static class HardVectors
         return [.. Enumerable.Range(0, tokens * heads).SelectMany(i => i % 2 == 1 ? ordinary[i] : Hard(i / 2, width, ordinary[i]))];
     }
 
-    /// <summary>One of the twelve kinds: two of them are an ordinary vector, scaled.</summary>
+    /// <summary>A vector of one of the twelve kinds, two of which are a scaled ordinary vector.</summary>
     public static float[] Hard(int kind, int width, float[] ordinary) => (kind % Kinds) switch
     {
         0 => new float[width],

@@ -2,7 +2,7 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>A tier that the conformance suites run on. A new one is this interface and two empty subclasses.</summary>
+/// <summary>A tier on which the conformance suites run. A new tier implements this interface, and has an empty subclass of each suite.</summary>
 public interface ITierUnderTest
 {
     /// <summary>The attention cases that the tier runs; all of them unless it is an emulator.</summary>

@@ -3,7 +3,7 @@ using Xunit;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Append writes the nearest bits where the layout draws them, and touches nothing else.</summary>
+/// <summary>Append writes the nearest bits at the places that the layout draws, and changes no other bits.</summary>
 public abstract partial class PageConformance<TTier>
     where TTier : ITierUnderTest
 {

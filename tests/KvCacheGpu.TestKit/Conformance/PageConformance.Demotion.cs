@@ -3,7 +3,7 @@ using Xunit;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Pages sealed where they lie, and pages written anew in a smaller format.</summary>
+/// <summary>Pages that are sealed in place, and pages that are demoted to a smaller format.</summary>
 public abstract partial class PageConformance<TTier>
 {
     [Theory]
@@ -141,7 +141,7 @@ public abstract partial class PageConformance<TTier>
         float[] signs = Rotation.Signs(width, AttentionCase.RotationSeed);
         for (int page = 0; page < tokens; page++)
         {
-            // Rotated, all of it lies in the first element: a minimum 8 times beyond what binary16 holds.
+            // After rotation, the first element holds all of it: a minimum of 8 times the largest number of binary16.
             int token = (page * tokens) + page;
             signs.Select(sign => -65504 * sign).ToArray().CopyTo(values, token * width);
         }

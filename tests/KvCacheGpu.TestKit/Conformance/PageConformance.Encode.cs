@@ -3,7 +3,7 @@ using Xunit;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Encoding: the oracle's codes, scales and digests on every tier, and steps within what the formats promise.</summary>
+/// <summary>Encoding gives the oracle's codes, scales and digests on every tier, and errors within the steps of the formats.</summary>
 public abstract partial class PageConformance<TTier>
 {
     private static readonly (int Key, int Value, int PageTokens)[] EncodeShapes =
@@ -12,7 +12,7 @@ public abstract partial class PageConformance<TTier>
         (8, 8, 5), (48, 80, 16), (80, 48, 5), (40, 24, 3),
     ];
 
-    /// <summary>Every pair with three shapes that it takes; narrow and odd ones come where the widths allow.</summary>
+    /// <summary>Every pair with three shapes that it takes, with narrow and odd widths if it takes them.</summary>
     public static TheoryData<PageFormat, PageFormat, PageFormat, int, int, int> EncodeCases()
     {
         var cases = new TheoryData<PageFormat, PageFormat, PageFormat, int, int, int>();
@@ -92,8 +92,8 @@ public abstract partial class PageConformance<TTier>
         return harness;
     }
 
-    // Sealed to the oracle's bits; or, where an element is no number or a scale beyond binary16, still open and untouched. A number beyond
-    // 65536, which no append takes unless it takes all, may be either.
+    // The page is sealed to the oracle's bits; or, if an element is no number or a scale is beyond binary16, still open and unchanged. With a number beyond
+    // 65536, which only an append that accepts everything takes, both are right.
     private static void AssertSealed(TierHarness harness, PageEntry entry, float[][] keys, float[][] values, string where)
     {
         PageLayout layout = harness.Shape.Classes[KernelShape.Sealed];
@@ -134,7 +134,7 @@ public abstract partial class PageConformance<TTier>
     private static float[] Vector(float[] vectors, int vector, int width, PageFormat open) =>
         [.. vectors.Skip(vector * width).Take(width).Select(x => PageBytes.Rounded(open, x))];
 
-    // Of formats that have steps: I8, and V4 where a group's codes reach both its ends.
+    // Only for formats with steps: I8, and V4 if the codes of a group reach both its ends.
     private static void AssertHalfAStep(float[][] plain, PartCodes codes, double[][] stored)
     {
         if (codes.Format is not (PageFormat.I8 or PageFormat.V4))

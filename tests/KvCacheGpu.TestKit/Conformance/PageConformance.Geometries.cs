@@ -3,7 +3,7 @@ using Xunit;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Random geometries and formats: what is sealed is the oracle's, what is attended the decoded pages'.</summary>
+/// <summary>Random geometries and formats: sealed pages equal the oracle's, and attention equals the oracle on the decoded pages.</summary>
 public abstract partial class PageConformance<TTier>
 {
     public static TheoryData<int> Seeds => [.. Enumerable.Range(1, 24)];

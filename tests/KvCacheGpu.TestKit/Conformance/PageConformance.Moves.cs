@@ -6,7 +6,7 @@ namespace KvCacheGpu.TestKit;
 /// <summary>Pages written from pages, and pages read back.</summary>
 public abstract partial class PageConformance<TTier>
 {
-    /// <summary>Every pair, with widths that it takes; the open format turns along.</summary>
+    /// <summary>Every pair, with widths that it takes and the open formats by turns.</summary>
     public static TheoryData<PageFormat, PageFormat, PageFormat, int> MoveCases()
     {
         var cases = new TheoryData<PageFormat, PageFormat, PageFormat, int>();

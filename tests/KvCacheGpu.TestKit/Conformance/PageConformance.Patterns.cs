@@ -3,7 +3,7 @@ using Xunit;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Every 16-bit pattern through every format, refused or kept where it is no number.</summary>
+/// <summary>Every 16-bit pattern through every format. A pattern that is no number is refused or kept.</summary>
 public abstract partial class PageConformance<TTier>
 {
     private const int PatternWidth = 64;

@@ -3,7 +3,7 @@ using Xunit;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Elements that no format holds are named; what a format still holds is not.</summary>
+/// <summary>Elements that a format cannot hold are refused by name; elements that it can hold are not.</summary>
 public abstract partial class PageConformance<TTier>
 {
     [Theory]

@@ -30,7 +30,7 @@ public abstract partial class PageConformance<TTier>
             Near(open, harness.ReadScores(sequence, 0, 1, 1));
             Assert.Equal(default, harness.ReadScores(sequence, 0, 1, 2));
 
-            // A demotion writes those of the page that it reads, of the tokens that it moves.
+            // A demotion writes the squares of the page that it reads, over the tokens that it moves.
             PageEntry source = sequence.Rows[0, 1][1];
             int word = harness.ScoreWord(sequence, 0, 1, 3);
             harness.Tier.Load(word, new int[TableMap.ScoreWords]);

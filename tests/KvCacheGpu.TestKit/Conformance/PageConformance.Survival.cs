@@ -3,7 +3,7 @@ using Xunit;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Zero, constant, one-hot, subnormal and +-65504 vectors come back as what they were, as near as a format brings them.</summary>
+/// <summary>Zero, constant, one-hot, subnormal and +-65504 vectors are read back with no more error than the format has.</summary>
 public abstract partial class PageConformance<TTier>
 {
     [Theory]
@@ -16,7 +16,7 @@ public abstract partial class PageConformance<TTier>
         using var harness = new TierHarness(TTier.Create, Shapes.Mixed(geometry, open, key, value), 40);
         float[] ordinary = KeyGenerator.Keys(1, Width, KeyKind.Outliers, new Gaussian(5))[0];
 
-        // A page for each kind: the vector and its negative, so that a page's mean takes nothing off.
+        // A page for each kind: the vector and its negative, so that the page's mean is zero.
         float[][] vectors = [.. from kind in Enumerable.Range(0, HardVectors.Kinds)
                                 let x = HardVectors.Hard(kind, Width, ordinary)
                                 from v in new[] { x, [.. x.Select(e => -e)] }

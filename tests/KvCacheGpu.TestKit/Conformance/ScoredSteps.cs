@@ -87,7 +87,7 @@ public sealed class ScoredSteps(TierHarness harness, float decay)
         return scores;
     }
 
-    // Of all pages that are resident: what no step touches stays as it is.
+    // Checks all resident pages, since pages that no step touches must stay unchanged.
     private void Check()
     {
         foreach (HarnessSequence sequence in _expected.Keys.Select(k => k.Sequence).Distinct().ToArray())

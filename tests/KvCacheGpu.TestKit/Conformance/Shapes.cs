@@ -20,7 +20,7 @@ public static class Shapes
         KvGeometry geometry, PageFormat open, PageFormat key, PageFormat value, int sequences = 4, int capacity = 64, bool keepsNonFinite = false) =>
         Classes(geometry, open, [(key, value)], sequences, capacity, keepsNonFinite: keepsNonFinite);
 
-    /// <summary>Open pages in one format, and a class for each pair of formats, by layer where masks are given.</summary>
+    /// <summary>Open pages in one format, and a class for each pair of formats, by layer if masks are given.</summary>
     public static KernelShape Classes(
         KvGeometry geometry,
         PageFormat open,
@@ -30,7 +30,7 @@ public static class Shapes
         int[]? layerClasses = null,
         bool keepsNonFinite = false)
     {
-        // Open pages have room for a digest where some are sealed in place.
+        // Open pages have room for a digest if some are sealed in place.
         var first = new PageLayout(geometry, open, open, hasDigest: pairs.Contains((open, open)));
         return new KernelShape(
             geometry,

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.TestKit;
 
-/// <summary>The same elements in the forms that hosts hold them in.</summary>
+/// <summary>The same elements in the forms of hosts' tensors.</summary>
 public static class Strided
 {
     /// <summary>Dense vectors spread to strides, NaN in the gaps: a kernel that reads one is refused or poisoned.</summary>

@@ -1,25 +1,25 @@
 namespace KvCacheGpu.TestKit;
 
-/// <summary>The worst of the comparisons that a flow of execution makes with <see cref="Expect"/>: what a report prints beside pass or fail.</summary>
+/// <summary>The worst of the comparisons that a flow of execution makes with <see cref="Expect"/>, which a report prints beside pass or fail.</summary>
 public sealed class WorstError
 {
     private static readonly AsyncLocal<WorstError?> _current = new();
 
     private readonly Lock _gate = new();
 
-    /// <summary>Relative error of the worst comparison, judged against its bound; 0 where none was made.</summary>
+    /// <summary>Relative error of the worst comparison, judged against its bound; 0 if there was none.</summary>
     public double Error { get; private set; }
 
-    /// <summary>That comparison's bound; 0 where none was made.</summary>
+    /// <summary>The bound of that comparison; 0 if there was none.</summary>
     public double Bound { get; private set; }
 
-    /// <summary>Collects what the current flow compares from here on.</summary>
+    /// <summary>Collects the comparisons of the current flow from now on.</summary>
     public static WorstError Collect() => _current.Value = new WorstError();
 
-    /// <summary>Tells of a comparison.</summary>
+    /// <summary>Adds a comparison.</summary>
     public static void Note(double error, double bound) => _current.Value?.Take(error, bound);
 
-    /// <summary>Takes a comparison in where it is worse than the worst so far; not a number is the worst there is.</summary>
+    /// <summary>Keeps a comparison if it is worse than the worst one so far. An error that is not a number is the worst of all.</summary>
     public void Take(double error, double bound)
     {
         lock (_gate)

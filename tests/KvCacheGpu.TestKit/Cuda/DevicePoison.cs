@@ -7,8 +7,8 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu.TestKit;
 
 /// <summary>
-/// Arena memory that nobody may touch, where the CUDA driver under test offers that: a kernel that reads or writes it ends its launch with an
-/// error, and a copy is refused. Work that was enqueued before does not see it.
+/// Forbids access to arena memory, if the CUDA driver under test offers that: a kernel that reads or writes it ends its launch with an
+/// error, and a copy is refused. Work that was enqueued before is not affected.
 /// </summary>
 internal sealed unsafe class DevicePoison
 {
@@ -25,7 +25,7 @@ internal sealed unsafe class DevicePoison
         _arena = (ulong)((IContiguousArrayView)tier.Arena).Buffer.NativePtr;
     }
 
-    /// <summary>The poison of a tier's arena; null where its device knows none.</summary>
+    /// <summary>The poison of a tier's arena; null if its device has none.</summary>
     public static DevicePoison? Of(KernelTier tier) =>
         tier is PortableTier { Link.Accelerator: CudaAccelerator } portable
         && NativeLibrary.TryLoad("libcuda.so.1", out IntPtr driver)
@@ -37,7 +37,7 @@ internal sealed unsafe class DevicePoison
     /// <summary>Forbids words of the arena.</summary>
     public void Mark(long word, long words) => Call(_mark, word, words);
 
-    /// <summary>Allows them again.</summary>
+    /// <summary>Allows words of the arena again.</summary>
     public void Heal(long word, long words) => Call(_heal, word, words);
 
     private void Call(delegate* unmanaged<ulong, nuint, int> function, long word, long words)

@@ -3,7 +3,7 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu.TestKit;
 
 /// <summary>
-/// A tier under an engine whose configuration poisons pages: where the device can, a page that the engine fills as freed is forbidden until the
+/// A tier under an engine whose configuration poisons pages. If the device can, a page that the engine fills as freed is forbidden until the
 /// engine fills it as fresh.
 /// </summary>
 internal sealed unsafe class PoisonedTier(KernelTier inner) : KernelTier(inner.Shape, inner.ArenaBytes)
@@ -29,7 +29,7 @@ internal sealed unsafe class PoisonedTier(KernelTier inner) : KernelTier(inner.S
 
     public override void Load(long word, ReadOnlySpan<int> source)
     {
-        // A slab whose pages change their size holds freed pages across the new ones' edges.
+        // If a slab changes the size of its pages, freed pages may lie across the edges of the new ones.
         long end = word + source.Length;
         foreach ((long first, int words) in _freed.Where(f => f.Key < end && word < f.Key + f.Value).ToArray())
         {

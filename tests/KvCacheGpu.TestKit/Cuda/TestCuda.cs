@@ -9,14 +9,14 @@ public static class TestCuda
     /// <summary>The folder that holds libcuda.so.1, or null.</summary>
     public static string? Folder { get; } = Environment.GetEnvironmentVariable(Variable) is { Length: > 0 } folder ? folder : null;
 
-    /// <summary>Why tests on CUDA are skipped; null where they are not.</summary>
+    /// <summary>The reason why tests on CUDA are skipped; null if they are not.</summary>
     public static string? Skip { get; } = Folder is null ? $"{Variable} names no folder with a CUDA driver (.ci/run sets it where it has one)" : null;
 
     /// <summary>
     /// The environment of a process that sees the driver. Tests start one for each setting of the driver, which reads its settings once;
     /// their own process must not see it, because a cache without a device of its own would take it.
     /// </summary>
-    /// <param name="settings">Further variables, <c>NAME=value</c> apart by spaces.</param>
+    /// <param name="settings">Further variables, <c>NAME=value</c>, separated by spaces.</param>
     public static IReadOnlyDictionary<string, string> ChildVariables(string settings = "")
     {
         var variables = new Dictionary<string, string> { ["LD_LIBRARY_PATH"] = Folder! };
@@ -30,14 +30,14 @@ public static class TestCuda
     }
 }
 
-/// <summary>A fact that needs CUDA; skipped, with the reason, where there is none.</summary>
+/// <summary>A fact that needs CUDA; skipped, with the reason, if there is none.</summary>
 [AttributeUsage(AttributeTargets.Method)]
 public sealed class CudaFactAttribute : Xunit.FactAttribute
 {
     public CudaFactAttribute() => Skip = TestCuda.Skip;
 }
 
-/// <summary>A theory that needs CUDA; skipped, with the reason, where there is none.</summary>
+/// <summary>A theory that needs CUDA; skipped, with the reason, if there is none.</summary>
 [AttributeUsage(AttributeTargets.Method)]
 public sealed class CudaTheoryAttribute : Xunit.TheoryAttribute
 {

@@ -1,9 +1,9 @@
 namespace KvCacheGpu.TestKit;
 
-/// <summary>The keys, values and queries that errors are measured on: 4,096 tokens of width 128, 256 queries.</summary>
+/// <summary>The keys, values and queries on which errors are measured: 4,096 tokens of width 128, 256 queries.</summary>
 public sealed class ErrorCase
 {
-    /// <summary>Tokens.</summary>
+    /// <summary>Number of tokens.</summary>
     public const int Tokens = 4096;
 
     /// <summary>Head width.</summary>
@@ -77,7 +77,7 @@ public sealed class ErrorCase
         return sum / Queries;
     }
 
-    /// <summary>Singles in double.</summary>
+    /// <summary>Converts singles to doubles.</summary>
     public static double[][] Doubles(float[][] vectors) => [.. vectors.Select(v => v.Select(x => (double)x).ToArray())];
 
     private double[][] Logits(double[][] keys)

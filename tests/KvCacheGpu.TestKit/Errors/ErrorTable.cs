@@ -4,7 +4,7 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>The measured errors as Markdown: what the bench command prints.</summary>
+/// <summary>The measured errors as Markdown, which the bench command prints.</summary>
 public static class ErrorTable
 {
     /// <summary>Keys by encoding and generator, then values.</summary>

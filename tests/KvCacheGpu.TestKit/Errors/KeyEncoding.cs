@@ -3,10 +3,10 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>A way to store keys that errors are measured of: a page format through the widest SIMD tier, or what others do.</summary>
-/// <param name="Name">As the table prints it.</param>
+/// <summary>An encoding of keys whose errors are measured: a page format through the widest SIMD tier, or the encoding of another system.</summary>
+/// <param name="Name">Its name in the table.</param>
 /// <param name="Bits">Bits of an element at a width of 128, scales and means counted.</param>
-/// <param name="Apply">Keys as they are read back.</param>
+/// <param name="Apply">The function from keys to the keys that are read back.</param>
 public sealed record KeyEncoding(string Name, double Bits, Func<float[][], double[][]> Apply)
 {
     private static readonly ConcurrentDictionary<(string, KeyKind), Lazy<double>> Measured = new();
@@ -23,7 +23,7 @@ public sealed record KeyEncoding(string Name, double Bits, Func<float[][], doubl
     public static readonly KeyEncoding Kivi4 = new("KIVI-4, groups of 32", 5, keys => KiviBaseline.Apply(keys, 4));
     public static readonly KeyEncoding Kivi2 = new("KIVI-2, groups of 32", 3, keys => KiviBaseline.Apply(keys, 2));
 
-    /// <summary>All, as the table lists them.</summary>
+    /// <summary>All encodings, in the order of the table.</summary>
     public static IReadOnlyList<KeyEncoding> All { get; } = [I8, Q8, Fp8, Q4, RotatedQ4, LloydMax4, Kivi4, T4, T3, T2, Kivi2];
 
     /// <summary>KL of the softmax on a generator's keys in nats, measured once.</summary>

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Lloyd's iteration on N(0, 1), its integrals by Simpson's rule: the levels from their definition.</summary>
+/// <summary>Lloyd's iteration on N(0, 1), with integrals by Simpson's rule: computes the levels from their definition.</summary>
 public static class LloydMax
 {
     private const double End = 9;
@@ -19,7 +19,7 @@ public static class LloydMax
             levels = next;
         }
 
-        // A centroid's error: the variance less what the levels explain.
+        // The error of centroids is the variance minus the variance of the levels.
         double explained = Enumerable.Range(0, count).Sum(i => levels[i] * levels[i] * Integrate(Cell(levels, i), _ => 1));
         return (levels, 1 - explained);
     }

@@ -2,7 +2,7 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Keys and values through pages of 64 tokens and back: by a tier's own encoder and decoder, or by the oracle.</summary>
+/// <summary>Writes keys and values to pages of 64 tokens and reads them back: by a tier's own encoder and decoder, or by the oracle.</summary>
 public static class PageCodec
 {
     private const int PageTokens = 64;

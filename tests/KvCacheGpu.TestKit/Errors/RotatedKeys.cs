@@ -2,10 +2,10 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>The rotation as others use it before they quantize, in double.</summary>
+/// <summary>The rotation that other systems apply before they quantize, in double.</summary>
 internal static class RotatedKeys
 {
-    /// <summary>Rotates, quantizes, rotates back.</summary>
+    /// <summary>Rotates keys, quantizes them, and rotates them back.</summary>
     public static double[][] Through(float[][] keys, Func<double[], double[]> quantize)
     {
         float[] signs = Rotation.Signs(keys[0].Length, AttentionCase.RotationSeed);

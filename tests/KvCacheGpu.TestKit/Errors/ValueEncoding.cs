@@ -2,12 +2,12 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>A page format of values that errors are measured of, through the widest SIMD tier.</summary>
+/// <summary>A page format of values whose errors are measured through the widest SIMD tier.</summary>
 /// <param name="Format">The format.</param>
 /// <param name="Bits">Bits of an element at a width of 128, scales counted.</param>
 public sealed record ValueEncoding(PageFormat Format, double Bits)
 {
-    /// <summary>All, as the table lists them.</summary>
+    /// <summary>All encodings, in the order of the table.</summary>
     public static IReadOnlyList<ValueEncoding> All { get; } =
     [
         new(PageFormat.I8, 8.125), new(PageFormat.Q8, 8.5), new(PageFormat.FP8, 8), new(PageFormat.Q4, 4.5), new(PageFormat.V4, 4.5),

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.TestKit;
 
-/// <summary>A file's bytes as programs see them, and what of them a power loss would certainly leave.</summary>
+/// <summary>A file's bytes as programs see them, and the bytes that a power loss would certainly leave.</summary>
 internal sealed class DiskFile
 {
     private const int Sector = 512;
@@ -39,10 +39,10 @@ internal sealed class DiskFile
         _unsynced.Clear();
     }
 
-    /// <summary>A sync that fails: what was to be written is forgotten, and the next sync will say that all is well.</summary>
+    /// <summary>Lets a sync fail: the bytes to be written are forgotten, and the next sync will report success.</summary>
     public void Forget() => _unsynced.Clear();
 
-    /// <summary>The file after a power loss: what was synced, and of the rest some sectors, in any order, over zeros or over junk.</summary>
+    /// <summary>The file after a power loss: the synced bytes, and some sectors of the rest, in any order, over zeros or over junk.</summary>
     public DiskFile AfterPowerLoss(Random random)
     {
         var survivor = new DiskFile { _durable = [.. _durable], Mode = Mode, Owner = Owner };
@@ -79,7 +79,7 @@ internal sealed class DiskFile
         return survivor;
     }
 
-    /// <summary>Alters one bit, as a disk does that nobody wrote to.</summary>
+    /// <summary>Changes one bit, as a faulty disk may do without a write.</summary>
     public void Flip(long bit) => _seen[bit / 8] ^= (byte)(1 << (int)(bit % 8));
 
     public void Replace(byte[] bytes) => _seen = bytes;

@@ -9,29 +9,29 @@ internal enum Fault
     /// <summary>The device fails, and fails from then on.</summary>
     Dead,
 
-    /// <summary>No space: half of a write arrives, the rest does not.</summary>
+    /// <summary>There is no space: only half of a write arrives.</summary>
     NoSpace,
 
     /// <summary>Fewer bytes are read or written than asked for, which is no error.</summary>
     Short,
 
-    /// <summary>One bit of what is written or read is another.</summary>
+    /// <summary>One bit of the bytes that are written or read is changed.</summary>
     BitFlip,
 
-    /// <summary>The operation takes effect and reports an error, as where a file server's answer is lost.</summary>
+    /// <summary>The operation takes effect and reports an error, as when a file server's answer is lost.</summary>
     Late,
 
     /// <summary>The operation takes effect and reports an error, and every one after it fails.</summary>
     LateAndDead,
 }
 
-/// <summary>The file operations of a store on a <see cref="MemoryDisk"/>, counted; the one asked for fails.</summary>
+/// <summary>The file operations of a store on a <see cref="MemoryDisk"/>, counted; a chosen one fails.</summary>
 internal sealed class FaultFiles(MemoryDisk disk) : IStoreFiles
 {
     private readonly Dictionary<int, object> _open = [];
     private int _next = 3;
 
-    /// <summary>Operations so far. Closing is none: nothing hangs on it.</summary>
+    /// <summary>Number of operations so far. Closing does not count, because nothing depends on it.</summary>
     public int Operations { get; private set; }
 
     /// <summary>Number of the operation that fails, from 1; 0 for none.</summary>
@@ -39,16 +39,16 @@ internal sealed class FaultFiles(MemoryDisk disk) : IStoreFiles
 
     public Fault Fault { get; set; }
 
-    /// <summary>Faults that fired: bent bytes only where bytes went.</summary>
+    /// <summary>Number of faults that took effect: those that change bytes only count if there were bytes.</summary>
     public int Fired { get; private set; }
 
     /// <summary>Called before each operation.</summary>
     public Action? Before { get; set; }
 
-    /// <summary>Called before each operation that changes something, with "rename NAME": says by <see cref="FailAt"/> whether it is the one that fails.</summary>
+    /// <summary>Called before each operation that changes something, with "rename NAME": it may set <see cref="FailAt"/> to let it fail.</summary>
     public Action<string>? BeforeCall { get; set; }
 
-    /// <summary>Descriptors that were not closed.</summary>
+    /// <summary>Number of descriptors that were not closed.</summary>
     public int OpenDescriptors => _open.Count;
 
     public int OpenDirectory(string path)
@@ -246,7 +246,7 @@ internal sealed class FaultFiles(MemoryDisk disk) : IStoreFiles
         Step(call, name);
     }
 
-    // True where the operation goes on, but not as asked.
+    // Returns true if the operation continues, but with a fault.
     private bool Step(string call, string name)
     {
         Before?.Invoke();

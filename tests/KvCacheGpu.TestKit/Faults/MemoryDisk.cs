@@ -1,8 +1,8 @@
 namespace KvCacheGpu.TestKit;
 
 /// <summary>
-/// Directories and files in memory, with what a power loss would leave of them: unsynced data is lost, reordered and torn by sectors,
-/// and every directory entry, on its own, falls back to any state that it had since the directory was last synced.
+/// Directories and files in memory, with the state after a power loss: unsynced data is lost, reordered and torn by sectors,
+/// and every directory entry, independently, returns to any state that it had since the directory was last synced.
 /// </summary>
 internal sealed class MemoryDisk
 {
@@ -23,7 +23,7 @@ internal sealed class MemoryDisk
         }
     }
 
-    /// <summary>Syncs a directory: its entries, and which directories there are in it.</summary>
+    /// <summary>Syncs a directory: its entries, and the directories in it.</summary>
     public void Sync(DiskDirectory directory)
     {
         directory.Sync();
@@ -38,7 +38,7 @@ internal sealed class MemoryDisk
     public MemoryDisk AfterPowerLoss(Random random) =>
         With(directory => directory.IsDurable || random.Next(2) == 0, (directory, copies) => directory.AfterPowerLoss(random, copies));
 
-    /// <summary>The disk as programs see it, all of it durable: what a crash of the process alone leaves.</summary>
+    /// <summary>The disk as programs see it, all of it durable: its state after a crash of the process alone.</summary>
     public MemoryDisk Copy() => With(_ => true, (directory, copies) => directory.Copy(copies));
 
     private MemoryDisk With(
@@ -48,7 +48,7 @@ internal sealed class MemoryDisk
         var copies = new Dictionary<DiskFile, DiskFile>();
         foreach ((string path, DiskDirectory directory) in _directories)
         {
-            // One goes with what holds it; those that hold others were made before them.
+            // A directory is lost with its parent. Parents were made before their children.
             if ((path == "/" || disk._directories.ContainsKey(Path.GetDirectoryName(path)!)) && stays(directory))
             {
                 disk._directories[path] = copy(directory, copies);
@@ -59,7 +59,7 @@ internal sealed class MemoryDisk
     }
 }
 
-/// <summary>Entries of a directory, each with what it was since the last sync: first the durable state, last what programs see.</summary>
+/// <summary>Entries of a directory, each with its states since the last sync: the durable state first, the one that programs see last.</summary>
 internal sealed class DiskDirectory
 {
     private readonly Dictionary<string, List<DiskFile?>> _entries = [];

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Which keys a <see cref="SequenceData"/> holds.</summary>
+/// <summary>The kind of keys of a <see cref="SequenceData"/>.</summary>
 public enum KeyKind
 {
     /// <summary>G: AR(1) along tokens, then RoPE.</summary>
@@ -13,7 +13,7 @@ public enum KeyKind
     OutliersOfVaryingScale,
 }
 
-/// <summary>Keys and values as trained models make them: never zeros, never independent from token to token.</summary>
+/// <summary>Keys and values like those of trained models: never zero, and never independent from token to token.</summary>
 public static class KeyGenerator
 {
     private const double Correlation = 0.7;
@@ -72,7 +72,7 @@ public static class KeyGenerator
         return [.. target.Select(x => (float)(gaussian.Next() + (gain * x)))];
     }
 
-    // Half-split: element i turns with element i + width / 2.
+    // Half-split: element i is rotated with element i + width / 2.
     private static float[] Rope(double[] x, int position, double gain)
     {
         int half = x.Length / 2;

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Queries that look for something: what the error bounds are measured with.</summary>
+/// <summary>Queries that look for certain keys, with which the error bounds are measured.</summary>
 public static class QueryGenerator
 {
     private const double Sink = 8.5;

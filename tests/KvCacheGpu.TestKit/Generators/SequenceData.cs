@@ -24,7 +24,7 @@ public sealed class SequenceData
         }
     }
 
-    /// <summary>Tokens generated.</summary>
+    /// <summary>Number of tokens.</summary>
     public int Tokens { get; }
 
     /// <summary>By layer: [tokens][KV heads][key width].</summary>

@@ -27,13 +27,13 @@ public sealed class HarnessSequence
     /// <summary>The keys, values and queries of its tokens.</summary>
     public SequenceData Data { get; }
 
-    /// <summary>Tokens appended, those of a step under way included.</summary>
+    /// <summary>Number of tokens appended, those of a step under way included.</summary>
     public int Length { get; internal set; }
 
     /// <summary>Entries by [layer, KV head], ascending by page index.</summary>
     public List<PageEntry>[,] Rows { get; }
 
-    /// <summary>Slots of open pages that no sealed class holds.</summary>
+    /// <summary>Slots of open pages that cannot be sealed because no sealed class can hold them.</summary>
     public HashSet<int> Kept { get; } = [];
 
     /// <summary>Every (layer, KV head).</summary>

@@ -3,8 +3,8 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu.TestKit;
 
 /// <summary>
-/// Hands out page slots in shuffled order, filled with NaN: placement must not matter, and what was not written must not be read
-/// into a result. Where the device can, a free slot is poisoned besides: who touches it fails.
+/// Hands out page slots in shuffled order, filled with NaN: results must not depend on placement, nor on words that were not written.
+/// If the device can, a free slot is also forbidden, so that access to it fails.
 /// </summary>
 public sealed class SlotPool
 {
@@ -39,7 +39,7 @@ public sealed class SlotPool
         return slot;
     }
 
-    /// <summary>Gives a slot back; who still reads it reads NaN.</summary>
+    /// <summary>Gives a slot back. Whoever still reads it reads NaN.</summary>
     public void Release(int slot)
     {
         Fill(slot);

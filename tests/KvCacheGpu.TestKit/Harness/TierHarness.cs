@@ -42,7 +42,7 @@ public sealed class TierHarness : IDisposable
     /// <summary>The launch of the step under way.</summary>
     public RaggedSequence[] Ragged { get; private set; } = [];
 
-    /// <summary>Adds an empty sequence that will append and ask <paramref name="data"/>.</summary>
+    /// <summary>Adds an empty sequence that will append the keys and values of <paramref name="data"/>, and attend its queries.</summary>
     public HarnessSequence Add(SequenceData data)
     {
         var sequence = new HarnessSequence(_sequences.Count, data, Shape.Geometry);
@@ -99,7 +99,7 @@ public sealed class TierHarness : IDisposable
         return result;
     }
 
-    /// <summary>Begins a launch that only reads: queries at the places of the last tokens that are there.</summary>
+    /// <summary>Begins a launch that only reads, with queries at the positions of the last tokens.</summary>
     public void BeginRead(bool keepsStatistics, params (HarnessSequence Sequence, int Tokens)[] parts)
     {
         _parts = parts;
@@ -118,7 +118,7 @@ public sealed class TierHarness : IDisposable
     /// <summary>Scores the step's pages.</summary>
     public void Score(float decay, int step) => _batch.Score(decay, step);
 
-    /// <summary>Ends the step; tells of an element refused.</summary>
+    /// <summary>Ends the step, and returns the element that was refused, if any.</summary>
     public NonFinite? End() => _batch.End();
 
     /// <summary>Appends <paramref name="tokens"/> tokens to every layer without attending, and seals.</summary>
@@ -183,7 +183,7 @@ public sealed class TierHarness : IDisposable
         WriteTables(sequence);
     }
 
-    /// <summary>Writes a page anew in another class, and swaps it in.</summary>
+    /// <summary>Writes a page in another class, and swaps it in.</summary>
     public void Demote(HarnessSequence sequence, int layer, int head, int entry, int pageClass)
     {
         PageEntry old = sequence.Rows[layer, head][entry];
@@ -195,11 +195,11 @@ public sealed class TierHarness : IDisposable
         WriteTables(sequence);
     }
 
-    /// <summary>The class that a layer's pages are sealed in: the first of its own.</summary>
+    /// <summary>The class in which a layer's pages are sealed: the first of its own.</summary>
     public int SealedClass(int layer) =>
         Enumerable.Range(KernelShape.Sealed, Shape.Classes.Count - 1).First(c => ((Shape.LayerClasses[layer] >> c) & 1) != 0);
 
-    /// <summary>Drops a page of every row; the rows close up.</summary>
+    /// <summary>Drops a page from every row, and closes the gaps.</summary>
     public void Drop(HarnessSequence sequence, int pageIndex)
     {
         foreach (List<PageEntry> row in sequence.Rows)

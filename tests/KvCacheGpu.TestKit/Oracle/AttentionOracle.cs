@@ -1,6 +1,6 @@
 namespace KvCacheGpu.TestKit;
 
-/// <summary>A resident page and where it stands in its sequence.</summary>
+/// <summary>A resident page and its index in the sequence.</summary>
 public readonly record struct PlacedPage(int PageIndex, DecodedPage Page);
 
 /// <summary>The statistics of one page for one query: its largest logit, and the sum of exp(logit - largest).</summary>
@@ -9,17 +9,17 @@ public readonly record struct PageStatistic(double Largest, double Sum);
 /// <summary>Attention of one query: output, log-sum-exp, and a statistic for each page.</summary>
 /// <param name="Output">The weighted mean of the values.</param>
 /// <param name="LogSumExp">ln of the sum of exp(logit).</param>
-/// <param name="Pages">By page.</param>
-/// <param name="LogitError">How far a logit may be off.</param>
-/// <param name="Reach">How far such errors may move the output: where one token wins by far, nowhere.</param>
+/// <param name="Pages">The statistics of the pages.</param>
+/// <param name="LogitError">The error that a logit may have.</param>
+/// <param name="Reach">The distance by which such errors may move the output: 0 if one token has by far the largest logit.</param>
 public sealed record QueryAttention(double[] Output, double LogSumExp, PageStatistic[] Pages, double LogitError = 0, double Reach = 0);
 
-/// <summary>Causal attention over decoded pages in double: the definition, without a thought of speed.</summary>
+/// <summary>Causal attention over decoded pages in double: the definition, without regard to speed.</summary>
 public static class AttentionOracle
 {
     /// <summary>
-    /// One query at <paramref name="position"/> over the resident pages of its row; with a window, over its last so many positions. Logits may
-    /// be off by <paramref name="logitError"/> of |q| |k| / sqrt(d), k the longest key.
+    /// Attends one query at <paramref name="position"/> to the resident pages of its row; with a window, to that many last positions. Logits may
+    /// have an error of <paramref name="logitError"/> times |q| |k| / sqrt(d), where k is the longest key.
     /// </summary>
     public static QueryAttention Attend(
         ReadOnlySpan<float> query, int position, IReadOnlyList<PlacedPage> pages, int pageTokens, int valueWidth, int window = 0, double logitError = 0)

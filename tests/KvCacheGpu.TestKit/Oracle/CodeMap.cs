@@ -2,7 +2,7 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Where an element's code lies among the words of its vector: the drawing in <see cref="PageLayout"/>, read line by line.</summary>
+/// <summary>Finds an element's code among the words of its vector, by the drawing in <see cref="PageLayout"/>.</summary>
 public static class CodeMap
 {
     /// <summary>The code of an element; <paramref name="words"/> from the vector's first word on, <paramref name="stride"/> words apart.</summary>
@@ -16,7 +16,7 @@ public static class CodeMap
             : code;
     }
 
-    /// <summary>Puts the code of an element; what else lies in the word stays.</summary>
+    /// <summary>Writes the code of an element; the other bits of the word stay.</summary>
     public static void Write(PageFormat format, Span<int> words, int stride, int element, uint code)
     {
         (int word, int shift) = Place(format, element);

@@ -4,8 +4,8 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu.TestKit;
 
 /// <summary>
-/// A page's vectors in double, read from its bytes by the map drawn in <see cref="PageLayout"/>: own decoding of every
-/// format, own un-rotation.
+/// A page's vectors in double, read from its bytes by the map drawn in <see cref="PageLayout"/>, with a decoding of every
+/// format and an inverse rotation of its own.
 /// </summary>
 public sealed class DecodedPage
 {

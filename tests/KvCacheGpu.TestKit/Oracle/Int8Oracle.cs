@@ -1,6 +1,6 @@
 namespace KvCacheGpu.TestKit;
 
-/// <summary>I8 of one rotated vector in binary32, operation by operation as the format fixes it.</summary>
+/// <summary>I8 of one rotated vector in binary32, with the operations that the format defines.</summary>
 public static class Int8Oracle
 {
     /// <summary>Codes as bytes, and the scale.</summary>

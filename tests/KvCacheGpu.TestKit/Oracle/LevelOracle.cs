@@ -16,7 +16,7 @@ internal static class LevelOracle
         return (Codes(format, u), [r]);
     }
 
-    /// <summary>T: a page's codes, r and g, mu, and the deviation of what mu is the mean of.</summary>
+    /// <summary>T: a page's codes, r and g, mu, and the deviation of the vectors whose mean is mu.</summary>
     public static PartCodes Keys(PageFormat format, float[][] y)
     {
         (Half R, float[] U)[] normal = [.. y.Select(Normalize)];

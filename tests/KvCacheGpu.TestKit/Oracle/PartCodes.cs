@@ -2,11 +2,11 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>The keys or the values of a page as their format stores them, out of their words: what two encoders must agree on.</summary>
+/// <summary>The keys or the values of a page as their format stores them, read from its words. Two encoders must agree on them.</summary>
 /// <param name="Format">The format.</param>
-/// <param name="Codes">Codes by [token][element]; of full-precision formats the numbers' bits.</param>
+/// <param name="Codes">Codes by [token][element]; for full-precision formats the bits of the numbers.</param>
 /// <param name="Scales">Scales by [token][plane].</param>
-/// <param name="Mean">The digest's mean, empty where there is none; of T formats mu.</param>
+/// <param name="Mean">The digest's mean, empty if there is none; for T formats mu.</param>
 /// <param name="Deviation">The digest's deviation.</param>
 public sealed record PartCodes(PageFormat Format, uint[][] Codes, Half[][] Scales, Half[] Mean, Half[] Deviation)
 {
@@ -36,7 +36,7 @@ public sealed record PartCodes(PageFormat Format, uint[][] Codes, Half[][] Scale
         return new PartCodes(place.Format, codes, scales, place.ReadHalves(page, place.MeanHalf), place.ReadHalves(page, place.DeviationHalf));
     }
 
-    /// <summary>Writes every token, and the digest where the part has one.</summary>
+    /// <summary>Writes every token, and the digest if the part has one.</summary>
     public void Write(Span<int> page, PartPlace place)
     {
         for (int t = 0; t < Codes.Length; t++)
@@ -55,7 +55,7 @@ public sealed record PartCodes(PageFormat Format, uint[][] Codes, Half[][] Scale
         WriteDigest(page, place);
     }
 
-    /// <summary>Writes the digest alone, where the part has one.</summary>
+    /// <summary>Writes only the digest, if the part has one.</summary>
     public void WriteDigest(Span<int> page, PartPlace place)
     {
         for (int e = 0; place.HasDigest && e < Mean.Length; e++)

@@ -27,7 +27,7 @@ public static class PartOracle
         return new PartCodes(format, [.. vectors.Select(v => v.Codes)], [.. vectors.Select(v => v.Scales)], mean, deviation);
     }
 
-    /// <summary>One token's vector in binary32, in the basis it is stored in: what a kernel re-encodes from.</summary>
+    /// <summary>One token's vector in binary32, in the basis in which it is stored, from which a kernel encodes it again.</summary>
     public static float[] Decode(PartCodes part, int token)
     {
         (uint[] codes, float[] scales) = (part.Codes[token], [.. part.Scales[token].Select(s => (float)s)]);
@@ -55,7 +55,7 @@ public static class PartOracle
         return vector;
     }
 
-    // Vectors in the basis that a format lies in, brought back to what a full-precision format holds.
+    // Vectors in the basis of a format, limited to the range of a full-precision format.
     private static float[][] InBasisOf(PageFormat format, float[][] source, bool isRotated, ulong seed)
     {
         if (format.IsRotated())

@@ -3,7 +3,7 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Where the keys or the values of a page lie, by the drawing in <see cref="PageLayout"/>: [wK][P] words of keys, [P][wV] of values.</summary>
+/// <summary>The place of the keys or the values in a page, by the drawing in <see cref="PageLayout"/>: [wK][P] words of keys, [P][wV] of values.</summary>
 public sealed class PartPlace
 {
     private readonly PageLayout _layout;
@@ -47,7 +47,7 @@ public sealed class PartPlace
     /// <summary>Reads a half.</summary>
     public static Half ReadHalf(ReadOnlySpan<int> page, int half) => MemoryMarshal.Cast<int, Half>(page)[half];
 
-    /// <summary>Reads a vector of halves, none from a negative place.</summary>
+    /// <summary>Reads a vector of halves; none if the place is negative.</summary>
     public Half[] ReadHalves(ReadOnlySpan<int> page, int half) =>
         half < 0 ? [] : MemoryMarshal.Cast<int, Half>(page).Slice(half, Width).ToArray();
 

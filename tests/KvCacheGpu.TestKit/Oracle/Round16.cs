@@ -1,9 +1,9 @@
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Rounding to 16 bits by the runtime's binary16 and by neighbours in double; no code of the kernels'.</summary>
+/// <summary>Rounding to 16 bits by the runtime's binary16 and by neighbours in double, without code of the kernels.</summary>
 public static class Round16
 {
-    /// <summary>The smallest binary16 not below, and never below 2^-24: a scale.</summary>
+    /// <summary>The smallest binary16 that is not below x, and at least 2^-24, for a scale.</summary>
     public static Half Up(float x)
     {
         var nearest = (Half)x;
@@ -11,14 +11,14 @@ public static class Round16
         return up == Half.Zero ? Half.Epsilon : up;
     }
 
-    /// <summary>The largest binary16 not above: a minimum.</summary>
+    /// <summary>The largest binary16 that is not above x, for a minimum.</summary>
     public static Half Down(float x)
     {
         var nearest = (Half)x;
         return (float)nearest > x ? Half.BitDecrement(nearest) : nearest;
     }
 
-    /// <summary>The nearest binary16, brought back to +-65504: an element of a digest.</summary>
+    /// <summary>The nearest binary16, at most +-65504, for an element of a digest.</summary>
     public static Half Saturated(float x) => (Half)Math.Clamp(x, -65504f, 65504f);
 
     /// <summary>The nearest bfloat16's bits, the even neighbour on a tie; NaN stays NaN.</summary>

@@ -15,16 +15,16 @@ public sealed class ScoreOracle
     /// <summary>Summed mass of the queries observed.</summary>
     public double Window { get; private set; }
 
-    /// <summary>Step in which the mass was last at or above the page's share.</summary>
+    /// <summary>The last step in which the mass was at or above the page's share.</summary>
     public int LastUsed { get; private set; }
 
-    /// <summary>How many steps that was so.</summary>
+    /// <summary>Number of steps in which the mass was at or above the page's share.</summary>
     public int Uses { get; private set; }
 
-    /// <summary>How close a mass ever came to its page's share: below a rounding error either answer is right.</summary>
+    /// <summary>The smallest distance of a mass from its page's share: below a rounding error, either answer is right.</summary>
     public double Closest { get; private set; } = 1;
 
-    /// <summary>Takes a step in: the attention of the group's last queries, the page's place among theirs, and its share of the tokens that they see.</summary>
+    /// <summary>Adds a step: the attention of the group's last queries, the page's index among theirs, and its share of the tokens that they see.</summary>
     public void Score(QueryAttention[] group, int entry, double share, double decay, int step)
     {
         Last = MassOf(group, entry);
@@ -37,7 +37,7 @@ public sealed class ScoreOracle
         }
     }
 
-    /// <summary>Takes an observed token in.</summary>
+    /// <summary>Adds an observed token.</summary>
     public void Observe(QueryAttention[] group, int entry) => Window += MassOf(group, entry);
 
     private static double MassOf(QueryAttention[] group, int entry) =>

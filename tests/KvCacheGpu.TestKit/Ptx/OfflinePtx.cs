@@ -15,8 +15,8 @@ public sealed class OfflinePtx : IDisposable
     private readonly PTXBackend _backend;
 
     /// <summary>
-    /// A compiler for one of <see cref="Architectures"/>; without <paramref name="keepsMemoryOrder"/>, with ILGPU's passes as they come, to show
-    /// what the tiers leave out.
+    /// Makes a compiler for one of <see cref="Architectures"/>. Without <paramref name="keepsMemoryOrder"/> it has all passes of ILGPU, to show
+    /// the effect of those that the tiers leave out.
     /// </summary>
     public OfflinePtx(string architecture, bool keepsMemoryOrder = true)
     {
@@ -34,7 +34,7 @@ public sealed class OfflinePtx : IDisposable
         }
     }
 
-    /// <summary>Ampere and Hopper: what the kernels are held to.</summary>
+    /// <summary>Ampere and Hopper, for which the kernels must compile.</summary>
     public static IReadOnlyList<string> Architectures { get; } = ["sm_80", "sm_90"];
 
     /// <summary>Every portable kernel that a tier can load.</summary>

@@ -2,10 +2,10 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>One page written from another, as <see cref="KernelTier.Transcode"/> fixes it.</summary>
+/// <summary>Writes one page from another, as <see cref="KernelTier.Transcode"/> defines it.</summary>
 internal static unsafe class PageTranscript
 {
-    /// <summary>Writes the target; tells whether its formats can hold the page.</summary>
+    /// <summary>Writes the target. Returns false if its formats cannot hold the page.</summary>
     public static bool Write(ReferenceTier tier, PageMove move)
     {
         bool isFirstSealing = move.SourceClass == KernelShape.Open;

@@ -63,7 +63,7 @@ internal readonly unsafe struct ReferencePart(int* page, int words, PartPlace pl
         }
     }
 
-    /// <summary>Encodes from another part, or takes it over where the formats are equal; tells whether this format can hold it.</summary>
+    /// <summary>Encodes from another part, or copies it if the formats are equal. Returns false if this format cannot hold it.</summary>
     public bool Encode(ReferencePart source, int tokens, bool isFirstSealing)
     {
         var vectors = new float[tokens][];
@@ -74,7 +74,7 @@ internal readonly unsafe struct ReferencePart(int* page, int words, PartPlace pl
 
         if (!IsTaken(source.Format, vectors))
         {
-            // A copy is a copy, whatever it holds: a page that was kept must survive a fork that writes on.
+            // A copy may hold anything, because a page that was kept must survive a fork that writes on.
             if (source.Format == Format)
             {
                 PartCodes.Read(source.Page, source.Place, tokens).Write(Page, Place);
@@ -97,7 +97,7 @@ internal readonly unsafe struct ReferencePart(int* page, int words, PartPlace pl
     private PartCodes Encoded(PageFormat source, float[][] vectors) =>
         PartOracle.Encode(Format, vectors, source.IsRotated(), rotationSeed, Place.HasDigest);
 
-    // A number, and in full precision no further beyond the largest than rounding takes it.
+    // True for numbers; in full precision a number may exceed the largest only as far as rounding brings it back.
     private bool IsTaken(PageFormat source, float[][] vectors)
     {
         bool isRounded = source.IsFullPrecision() && Format == PageFormat.F16;

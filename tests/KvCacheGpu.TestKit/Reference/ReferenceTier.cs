@@ -4,8 +4,8 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu.TestKit;
 
 /// <summary>
-/// The contract of a kernel tier in plain scalar C#: a fake device for tests of the engine, and the first tier that the
-/// conformance suite holds.
+/// The contract of a kernel tier in plain scalar C#: a fake device for tests of the engine, and the first tier that must pass the
+/// conformance suite.
 /// </summary>
 public sealed unsafe class ReferenceTier : KernelTier
 {
@@ -14,7 +14,7 @@ public sealed unsafe class ReferenceTier : KernelTier
     private readonly PartPlace[] _values;
     private int* _arena;
 
-    /// <summary>Takes its arena.</summary>
+    /// <summary>Makes a tier, and allocates its arena.</summary>
     public ReferenceTier(KernelShape shape, long arenaBytes, AllocationObserver? observer = null)
         : base(shape, arenaBytes)
     {

@@ -2,7 +2,7 @@ using System.CommandLine;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary><c>kvcache clear-cache</c> and <c>kvcache cleanup</c>: snapshots that go, all or those of a certain age.</summary>
+/// <summary><c>kvcache clear-cache</c> and <c>kvcache cleanup</c>: delete all snapshots, or those of a certain age.</summary>
 internal static class CleanupCommand
 {
     /// <summary>Makes <c>clear-cache</c>.</summary>
@@ -28,7 +28,7 @@ internal static class CleanupCommand
         return command;
     }
 
-    // What cannot be read has no name to delete it by, and may be all that is left of something: it stays, and is told of.
+    // A snapshot that cannot be read has no name by which to delete it, and may be the last copy of something: it stays, and a remark names it.
     private static int Delete(Terminal terminal, SnapshotStore store, DateTimeOffset savedBefore, bool isJson)
     {
         IReadOnlyList<SnapshotInfo> all = StoreChoice.Run(store.ListAsync());

@@ -5,7 +5,7 @@ using Spectre.Console;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary><c>kvcache config</c>: what is in force and where it comes from; its versions are those of <see cref="ConfigVersions"/>.</summary>
+/// <summary><c>kvcache config</c>: the settings in force and their sources. <see cref="ConfigVersions"/> has the subcommands for versions.</summary>
 internal static class ConfigCommand
 {
     /// <summary>Makes the command with all its subcommands.</summary>

@@ -29,7 +29,7 @@ internal sealed class ConfigGeneration
             return value is not null;
         });
 
-    /// <summary>Adds the options.</summary>
+    /// <summary>Adds the options to a command.</summary>
     public void On(Command command)
     {
         command.Add(_preset);
@@ -37,10 +37,10 @@ internal sealed class ConfigGeneration
         command.Add(_format);
     }
 
-    /// <summary>Prints or writes.</summary>
+    /// <summary>Prints the configuration, or writes it to a file.</summary>
     public int Run(Terminal terminal, ParseResult parsed)
     {
-        // What is in force here is not what a new file should say: no file, no .env, no variable.
+        // A new file does not take over the settings in force here: no file, no .env, and no variable is read.
         KvConfiguration configuration = KvConfiguration.Load(
             new KvConfigurationSources { Preset = parsed.GetValue(_preset), Environment = new Dictionary<string, string>() });
         if (parsed.GetValue(_file) is not { } file)

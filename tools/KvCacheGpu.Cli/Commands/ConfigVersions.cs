@@ -7,7 +7,7 @@ namespace KvCacheGpu.Cli;
 /// <summary>The subcommands of <c>kvcache config</c> that deal with versions: migrate, backup, backups, restore.</summary>
 internal static class ConfigVersions
 {
-    /// <summary>Makes them.</summary>
+    /// <summary>Makes the subcommands.</summary>
     public static Command[] Create(Terminal terminal) => [Migrate(terminal), Backup(terminal), Backups(terminal), Restore(terminal)];
 
     private static Command Migrate(Terminal terminal)

@@ -7,7 +7,7 @@ namespace KvCacheGpu.Cli;
 /// <summary><c>kvcache data</c>: old cache files, inspected, migrated into a snapshot store, and exported again.</summary>
 internal static class DataCommand
 {
-    /// <summary>The store where none is named.</summary>
+    /// <summary>The store if none is named.</summary>
     public const string DefaultStore = "kvcache-store";
 
     private static readonly Option<string?> _store = Choice.Text("--store", "DIR", $"The snapshot store. Default: ./{DefaultStore}.");

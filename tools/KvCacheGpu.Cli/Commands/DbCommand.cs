@@ -3,7 +3,7 @@ using KvCacheGpu.Catalog;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary><c>kvcache db</c>: the catalog's schema, up and down.</summary>
+/// <summary><c>kvcache db</c>: shows the catalog's schema, and takes it up and down.</summary>
 internal static class DbCommand
 {
     /// <summary>Makes the command.</summary>
@@ -94,7 +94,7 @@ internal static class DbCommand
                 throw new UsageException("--to", $"at most the present version, {from}", $"{target}");
             }
 
-            // What goes is said before it goes.
+            // The parts to be taken away are printed before they are.
             bool isJson = parsed.GetValue(json);
             foreach (SchemaStep step in isJson ? [] : await schema.PlanAsync(target, cancel).ConfigureAwait(false))
             {
@@ -134,3 +134,22 @@ internal static class DbCommand
         terminal.Output.WriteLine($"{(isDry ? "-- " : string.Empty)}{schema.Address}: {did}");
     }
 }
+
+/// <summary>The document of <c>kvcache db status --json</c>.</summary>
+/// <param name="Database">The address, without user and password.</param>
+/// <param name="Version">The schema's version; 0 without tables.</param>
+/// <param name="Newest">The newest version that this build knows.</param>
+/// <param name="Recorded">True if the database records the version; otherwise it follows from the columns.</param>
+/// <param name="Differences">The parts that were altered by hand.</param>
+internal sealed record DbStatusReport(string Database, int Version, int Newest, bool Recorded, IReadOnlyList<string> Differences);
+
+/// <summary>The document of <c>kvcache db migrate</c> and <c>rollback</c> under --json.</summary>
+internal sealed record DbStepsReport(string Database, bool DryRun, int From, int Version, IReadOnlyList<DbStepReport> Steps);
+
+/// <summary>A step that ran, or would run in a dry run.</summary>
+/// <param name="Version">The version to which a step up leads, or from which a step down leads.</param>
+/// <param name="Direction">"up" or "down".</param>
+/// <param name="Checksum">SHA-256 of its SQL.</param>
+/// <param name="Note">The values that it takes away, and the place where they are kept.</param>
+/// <param name="Sql">Its statements, in a dry run.</param>
+internal sealed record DbStepReport(int Version, string Direction, string Checksum, string? Note, IReadOnlyList<string> Sql);

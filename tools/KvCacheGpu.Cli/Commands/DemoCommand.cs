@@ -6,7 +6,7 @@ using Spectre.Console;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary><c>kvcache demo</c>: the main job on real input, under full precision, compressed, evicted and restored.</summary>
+/// <summary><c>kvcache demo</c>: one document read through caches in full precision, compressed, evicted and restored.</summary>
 internal static class DemoCommand
 {
     /// <summary>Makes the command.</summary>

@@ -10,7 +10,7 @@ using Spectre.Console;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary><c>kvcache doctor</c>: what this machine can do.</summary>
+/// <summary><c>kvcache doctor</c>: the devices and formats of this machine.</summary>
 internal static class DoctorCommand
 {
     /// <summary>Makes the command.</summary>
@@ -37,7 +37,7 @@ internal static class DoctorCommand
 
     private static DoctorReport Look()
     {
-        // Every tier runs every format; widths are the formats' own limit.
+        // Every tier runs every format; only the formats limit the widths.
         FormatReport[] formats = [.. Enum.GetValues<PageFormat>().Select(f => new FormatReport(
             f.Name(), f.BitsPerElement(), f.ScaleBytes(128), f.IsForKeys(), f.IsForValues(), PartnersOf(f), f.IsFullPrecision(), f.IsRotated(), f.WidthMultiple()))];
         string[] names = [.. formats.Select(f => f.Name)];
@@ -70,7 +70,7 @@ internal static class DoctorCommand
         .Where(f => f.Has).Select(f => f.Name),
     ];
 
-    // The same choice as the SIMD tier's own.
+    // The SIMD tier makes the same choice.
     private static string SimdName() =>
         Vector512.IsHardwareAccelerated ? "simd-512" : Vector256.IsHardwareAccelerated ? "simd-256" : "simd-scalar";
 
@@ -110,3 +110,30 @@ internal static class DoctorCommand
         }
     }
 }
+
+/// <summary>The document of <c>kvcache doctor --json</c>.</summary>
+internal sealed record DoctorReport(
+    string Version, string Runtime, string Os, CpuReport Cpu, string AutoDevice, IReadOnlyList<DeviceReport> Devices, IReadOnlyList<FormatReport> Formats,
+    ConfigurationReport Configuration);
+
+/// <summary>The host's processor.</summary>
+/// <param name="Architecture">"x64", "arm64".</param>
+/// <param name="Cores">Logical cores.</param>
+/// <param name="Features">Vector instructions that the runtime uses here.</param>
+/// <param name="Simd">The kernels that run on it.</param>
+internal sealed record CpuReport(string Architecture, int Cores, IReadOnlyList<string> Features, string Simd);
+
+/// <summary>A device for a cache, or the reason why it cannot have one.</summary>
+internal sealed record DeviceReport(string Id, string Kind, string Name, long MemoryBytes, bool Usable, string? Reason, IReadOnlyList<string> Formats);
+
+/// <summary>A page format.</summary>
+/// <param name="Name">Its name.</param>
+/// <param name="BitsPerElement">Bits of an element.</param>
+/// <param name="ScaleBytes">Bytes of scale per token and head.</param>
+/// <param name="Keys">True if keys may have it.</param>
+/// <param name="Values">True if values may have it.</param>
+/// <param name="Partners">Formats of the other part that can be paired with it; if it is a format for both, the formats of values with this one for keys.</param>
+/// <param name="FullPrecision">True if open pages may have it.</param>
+/// <param name="Rotated">True if vectors are rotated before they are stored.</param>
+/// <param name="WidthMultiple">The head widths that it takes are multiples of this number.</param>
+internal sealed record FormatReport(string Name, int BitsPerElement, int ScaleBytes, bool Keys, bool Values, IReadOnlyList<string> Partners, bool FullPrecision, bool Rotated, int WidthMultiple);

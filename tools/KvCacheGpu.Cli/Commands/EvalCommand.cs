@@ -5,7 +5,7 @@ using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary><c>kvcache eval</c>: what formats, policies and budgets cost in quality, by the bytes that they really take.</summary>
+/// <summary><c>kvcache eval</c>: measures the quality that formats, policies and budgets cost, against the bytes that they really take.</summary>
 internal static class EvalCommand
 {
     /// <summary>Makes the command.</summary>
@@ -126,7 +126,7 @@ internal static class EvalCommand
     private static string RequireText(string option, string text) =>
         text.Length > 0 ? text : throw new UsageException(option, "a directory", "an empty text");
 
-    /// <summary>A stage for each task.</summary>
+    /// <summary>Shows a stage for each task.</summary>
     private sealed class Bars(IStages stages) : IProgress<EvalProgress>
     {
         private readonly Dictionary<string, IProgress<int>> _bars = [];

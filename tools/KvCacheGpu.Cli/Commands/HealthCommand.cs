@@ -2,7 +2,7 @@ using System.CommandLine;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary><c>kvcache health</c>: whether every snapshot of a store loads.</summary>
+/// <summary><c>kvcache health</c>: checks that every snapshot of a store loads.</summary>
 internal static class HealthCommand
 {
     /// <summary>Makes the command.</summary>
@@ -70,12 +70,12 @@ internal static class HealthCommand
 
 /// <summary>The document of <c>kvcache health --json</c>.</summary>
 /// <param name="Store">Its directory.</param>
-/// <param name="Healthy">Whether every snapshot's newest generation is whole.</param>
-/// <param name="Snapshots">Each of them.</param>
+/// <param name="Healthy">True if every snapshot's newest generation is whole.</param>
+/// <param name="Snapshots">The snapshots.</param>
 internal sealed record HealthReport(string Store, bool Healthy, IReadOnlyList<SnapshotHealth> Snapshots);
 
-/// <summary>How a snapshot is.</summary>
+/// <summary>The state of a snapshot.</summary>
 /// <param name="Name">Its name, or null.</param>
-/// <param name="File">What its files' names begin with.</param>
-/// <param name="Error">What is wrong, or null.</param>
+/// <param name="File">The first part of its files' names.</param>
+/// <param name="Error">The error, or null.</param>
 internal sealed record SnapshotHealth(string? Name, string File, string? Error);

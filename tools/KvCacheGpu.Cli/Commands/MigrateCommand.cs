@@ -3,7 +3,7 @@ using KvCacheGpu.Configuration;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary><c>kvcache migrate</c> and <c>kvcache rollback</c>: the whole upgrade as one journalled run, and its undoing.</summary>
+/// <summary><c>kvcache migrate</c> and <c>kvcache rollback</c>: run the whole upgrade with a journal, and undo it.</summary>
 internal static class MigrateCommand
 {
     /// <summary>Makes both commands.</summary>

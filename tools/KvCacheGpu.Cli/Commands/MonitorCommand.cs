@@ -2,7 +2,7 @@ using System.CommandLine;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary><c>kvcache monitor</c>: a store in numbers, again and again.</summary>
+/// <summary><c>kvcache monitor</c>: prints the numbers of a store at intervals.</summary>
 internal static class MonitorCommand
 {
     private static readonly TimeSpan DefaultInterval = TimeSpan.FromSeconds(5);

@@ -6,7 +6,7 @@ using Spectre.Console;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary><c>kvcache plan</c>: what a context takes in every format, before anything is allocated.</summary>
+/// <summary><c>kvcache plan</c>: the bytes of a context in every format, before anything is allocated.</summary>
 internal static class PlanCommand
 {
     private const int DefaultPageTokens = 64;

@@ -43,7 +43,7 @@ internal static class RunCommand
         };
         command.SetAction(parsed =>
         {
-            // Cheap mistakes first: a model may take minutes to load.
+            // Settings are checked first, because a model may take minutes to load.
             KvFormats formats = FormatPair.Of(parsed.GetValue(keyFormat), parsed.GetValue(valueFormat));
             KvConfiguration? configuration = RunSettings.Load(parsed.GetValue(configFile), terminal);
             Prompt[] asked = Prompt.Choose(parsed.GetValue(prompt) ?? [], parsed.GetValue(promptFile), parsed.GetValue(promptTokens));
@@ -114,7 +114,7 @@ internal static class RunCommand
         return command;
     }
 
-    // Texts that grow at the same time cannot be streamed to one place: each is written whole, under its prompt.
+    // Texts that are generated at the same time cannot be streamed to one output, so each is written whole, under its prompt.
     private static void Write(Terminal terminal, LlamaModel model, Prompt[] prompts, BatchReport report, bool json)
     {
         if (json)

@@ -5,7 +5,7 @@ using Spectre.Console;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary><c>kvcache snapshot</c>: what a store holds, and keeping it.</summary>
+/// <summary><c>kvcache snapshot</c>: lists, checks, deletes, backs up and restores the snapshots of a store.</summary>
 internal static class SnapshotCommand
 {
     /// <summary>Makes the command.</summary>
@@ -16,7 +16,7 @@ internal static class SnapshotCommand
         Copy(terminal, "restore", "Copy every snapshot of the backup at --path into the store, once all of them were verified.", (store, path, progress) => store.RestoreAsync(path, progress)),
     };
 
-    /// <summary>A table of snapshots.</summary>
+    /// <summary>Prints a table of snapshots.</summary>
     public static void Print(Terminal terminal, IReadOnlyList<SnapshotInfo> snapshots)
     {
         Table table = terminal.NewTable("snapshot", "#generation", "#sequences", "#tokens", "#bytes", "#on disk", "saved", "remarks");

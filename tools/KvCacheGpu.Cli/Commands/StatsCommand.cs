@@ -4,7 +4,7 @@ using Spectre.Console;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary><c>kvcache stats</c>: a store in numbers.</summary>
+/// <summary><c>kvcache stats</c>: the numbers of a store.</summary>
 internal static class StatsCommand
 {
     /// <summary>Makes the command.</summary>

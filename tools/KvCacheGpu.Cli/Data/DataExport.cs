@@ -3,12 +3,12 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>The way back: a snapshot as a file that torch.load reads.</summary>
+/// <summary>Exports a snapshot as a file that torch.load reads.</summary>
 internal static class DataExport
 {
     private const string Unfinished = ".tmp";
 
-    /// <summary>Writes a snapshot to a file that is not there yet; half a file is never left.</summary>
+    /// <summary>Writes a snapshot to a new file. It never leaves half a file.</summary>
     public static ExportReport Run(string name, string directory, string file)
     {
         if (File.Exists(file))
@@ -61,7 +61,7 @@ internal static class DataExport
         }
     }
 
-    // What an export that was killed left of the same file: one that lives holds its own.
+    // Removes the unfinished files of exports to the same name that were killed. An export that is still running holds its file.
     private static void Sweep(string start)
     {
         foreach (string left in Directory.EnumerateFiles(Path.GetDirectoryName(start)!)
@@ -75,12 +75,12 @@ internal static class DataExport
             }
             catch (Exception error) when (error is IOException or UnauthorizedAccessException)
             {
-                // Held, or not ours: it stays.
+                // Another process holds it, or we may not delete it: it stays.
             }
         }
     }
 
-    // A layer is decoded once and handed out in pieces.
+    // A layer is decoded once and given out in pieces.
     private static TorchLayerReader Rows(KvSequence sequence, ImportGeometry shape)
     {
         int decoded = -1;
@@ -101,7 +101,7 @@ internal static class DataExport
         };
     }
 
-    // Full precision goes back as it came; what is quantized is finer than binary16 nowhere, but may be larger.
+    // Full precision keeps its type. Quantized values need no finer type than binary16, but may be too large for it.
     private static ElementType TypeOf(IReadOnlyList<PageLayout> classes)
     {
         PageFormat[] formats = [.. classes.SelectMany(c => new[] { c.KeyFormat, c.ValueFormat }).Distinct()];

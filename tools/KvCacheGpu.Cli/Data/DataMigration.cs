@@ -6,25 +6,25 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu.Cli;
 
 /// <summary>
-/// An old file on its way into the snapshot store. Pages keep the file's own element type, but float64, which becomes float32 with the loss stated;
-/// the result is read back and compared.
+/// Migrates an old file into the snapshot store. Pages keep the file's own element type, except float64, which becomes float32, and the loss is
+/// reported. The result is read back and compared.
 /// </summary>
 /// <param name="file">The file; it is only read.</param>
 /// <param name="name">The snapshot to make.</param>
 /// <param name="directory">The store.</param>
-/// <param name="geometry">The model's shape; if null, what most entries have.</param>
-/// <param name="lossless">Whether float64 is quarantined where float32 does not have every element.</param>
+/// <param name="geometry">The model's shape; if null, the shape that most entries have.</param>
+/// <param name="lossless">True to quarantine entries of float64 of which float32 would round an element.</param>
 internal sealed class DataMigration(string file, string name, string directory, ImportGeometry? geometry, bool lossless = false)
 {
-    /// <summary>Where a snapshot says which file it came from.</summary>
+    /// <summary>The metadata key under which a snapshot has the digest of its file.</summary>
     private const string SourceKey = "source_sha256";
 
     private const int LongestName = 64 << 10;
 
-    // Names of a file are any text; a store keeps what UTF-8 can say.
+    // Names in a file may be any text, but a store only keeps texts that UTF-8 can encode.
     private static readonly UTF8Encoding _strict = new(false, throwOnInvalidBytes: true);
 
-    /// <summary>Migrates, or does everything but writing: what a migration refuses, a dry run refuses with the same words.</summary>
+    /// <summary>Migrates the file. A dry run does everything except writing, and refuses what a migration would refuse, with the same words.</summary>
     public MigrationReport Run(bool dryRun, IStages stages)
     {
         string digest = DigestOf(file);
@@ -66,7 +66,7 @@ internal sealed class DataMigration(string file, string name, string directory, 
         return report;
     }
 
-    // The same file under the same name is done; another one there is never replaced.
+    // If the snapshot was made of the same file, the migration is done already. Another snapshot of the name is never replaced.
     private bool IsDone(string digest)
     {
         SnapshotStore store = StoreChoice.Open(directory);
@@ -103,7 +103,7 @@ internal sealed class DataMigration(string file, string name, string directory, 
         return sequences;
     }
 
-    // Beside the store until it is verified: what the store has under that name is never touched by a conversion that went wrong.
+    // The result stays beside the store until it is verified, so that a failed conversion never changes a snapshot of that name.
     private void Save(KvCache cache, IReadOnlyList<KvSequence> sequences, IStages stages, Action<SnapshotStore> verify)
     {
         UnverifiedStore beside = UnverifiedStore.Make(directory);
@@ -121,7 +121,7 @@ internal sealed class DataMigration(string file, string name, string directory, 
         }
     }
 
-    // What came of the file is compared with what it holds, element by element.
+    // Compares the restored sequences with the file, element by element.
     private void Compare(MappedCache mapped, IReadOnlyList<KvSequence> read, string digest, IStages stages)
     {
         IProgress<int> progress = stages.Begin("verifying", mapped.Sequences.Count);
@@ -148,7 +148,7 @@ internal sealed class DataMigration(string file, string name, string directory, 
         }
     }
 
-    // The shape, and the tokens with whole pages for each sequence.
+    // The shape, and the number of tokens if every sequence fills whole pages.
     private static (KvGeometry Shape, int Tokens) Room(MappedCache mapped)
     {
         ImportGeometry found = mapped.Geometry!;
@@ -180,7 +180,7 @@ internal sealed class DataMigration(string file, string name, string directory, 
         }
     }
 
-    // Pages in the elements' own type change nothing; only what is imported has a say, and only formats that take these widths.
+    // Pages in the elements' own type change nothing. Only imported entries count, and only formats that take these widths.
     private static PageFormat FormatOf(MappedCache mapped)
     {
         PageFormat own = mapped.Sequences.SelectMany(s => s.ElementTypes).Distinct().ToArray() switch
@@ -200,12 +200,12 @@ internal sealed class DataMigration(string file, string name, string directory, 
         }
     }
 
-    /// <summary>Whether a snapshot was made of the file with a digest.</summary>
+    /// <summary>True if a snapshot was made of the file with this digest.</summary>
     public static bool IsOf(SnapshotContent content, string digest) =>
         content.Sequences is { Count: > 0 } sequences && sequences.All(s => s.Metadata.TryGetValue(SourceKey, out string? source) && source == digest);
 
     /// <summary>SHA-256 of a file.</summary>
-    /// <exception cref="UsageException">A pipe or another thing that is no file (E002).</exception>
+    /// <exception cref="UsageException">The path is a pipe or another thing that is no regular file (E002).</exception>
     public static string DigestOf(string file)
     {
         if (PathKind.FlawOf(file) is { } flaw)

@@ -1,8 +1,8 @@
 namespace KvCacheGpu.Cli;
 
 /// <summary>
-/// A store beside another, in which a conversion lies until it is verified: <c>STORE.unverified-ID</c>. Disposing removes it. One whose process died is
-/// found by its file WRITER, which nobody holds any more, and removed by whoever comes next.
+/// A store beside another one that holds a conversion until it is verified: <c>STORE.unverified-ID</c>. Disposing removes it. Every process holds the file
+/// WRITER in its own. If no process holds it, its process has died, and the next conversion removes it.
 /// </summary>
 internal sealed class UnverifiedStore : IDisposable
 {
@@ -17,8 +17,8 @@ internal sealed class UnverifiedStore : IDisposable
     /// <summary>The store's directory.</summary>
     public string StorePath => Path.Combine(_folder, "store");
 
-    /// <summary>Makes one beside a store, those of dead processes swept before.</summary>
-    /// <param name="store">The store's directory; it need not be there.</param>
+    /// <summary>Makes one beside a store, after removing those of dead processes.</summary>
+    /// <param name="store">The store's directory, which need not exist.</param>
     public static UnverifiedStore Make(string store)
     {
         Sweep(store);
@@ -33,7 +33,7 @@ internal sealed class UnverifiedStore : IDisposable
         }
     }
 
-    /// <summary>Removes what dead processes left beside a store.</summary>
+    /// <summary>Removes the unverified stores that dead processes left beside a store.</summary>
     public static void Sweep(string store)
     {
         string beside = Beside(store);
@@ -63,7 +63,7 @@ internal sealed class UnverifiedStore : IDisposable
 
     private static string Beside(string store) => Path.TrimEndingDirectorySeparator(Path.GetFullPath(store)) + Mark;
 
-    // Null where another process holds it, or has removed the folder meanwhile.
+    // Null if another process holds it, or has removed the folder in the meantime.
     private static FileStream? Hold(string folder)
     {
         try

@@ -5,17 +5,17 @@ namespace KvCacheGpu.Cli;
 /// <summary>One of the caches that the demo compares.</summary>
 /// <param name="Name">Its name in the table.</param>
 /// <param name="Formats">Formats of sealed pages, in every layer.</param>
-/// <param name="WindowTokens">Newest tokens that stay, or null: all.</param>
-/// <param name="IsRestored">Whether the document is saved once it was read, and goes on in another cache that it is restored into.</param>
+/// <param name="WindowTokens">Number of newest tokens that stay; null if all do.</param>
+/// <param name="IsRestored">True if the document is saved after it was read, and restored into another cache that answers the questions.</param>
 internal sealed record DemoSetup(string Name, KvFormats Formats, int? WindowTokens, bool IsRestored = false)
 {
-    /// <summary>Tokens in a page: small, so that a window of few tokens is whole pages.</summary>
+    /// <summary>Tokens in a page: few, so that a small window consists of whole pages.</summary>
     public const int PageTokens = 16;
 
-    // Tokens of one step: small, so that the working memory of steps does not hide what pages take.
+    // Tokens of one step: few, so that the working memory of steps is small beside the bytes of pages.
     private const int StepTokens = 64;
 
-    /// <summary>Full precision, compressed more and more, evicted to a window of a quarter of the document, and restored from a snapshot.</summary>
+    /// <summary>The caches: full precision, more and more compressed ones, one evicted to a window of a quarter of the document, and one restored from a snapshot.</summary>
     public static IReadOnlyList<DemoSetup> All { get; } =
     [
         new("f16", new KvFormats(PageFormat.F16, PageFormat.F16), null),

@@ -2,16 +2,16 @@ using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>The demo's document, and the held-out text that follows on it.</summary>
+/// <summary>The demo's document, and the held-out text that follows it.</summary>
 internal sealed class DemoText
 {
-    /// <summary>Tokens of the document, facts included; a multiple of the page.</summary>
+    /// <summary>Number of tokens of the document, facts included; a multiple of the tokens in a page.</summary>
     public const int DocumentTokens = 1_920;
 
-    /// <summary>Facts in it, each asked once.</summary>
+    /// <summary>Number of facts in it, each of which is asked once.</summary>
     public const int FactCount = 32;
 
-    /// <summary>Tokens after it that are written one by one.</summary>
+    /// <summary>Number of tokens after it, which are written one by one.</summary>
     public const int ContinuationTokens = 256;
 
     private DemoText(DemoFacts facts, int[] continuation)
@@ -29,7 +29,7 @@ internal sealed class DemoText
     /// <summary>The text that follows, without facts.</summary>
     public int[] Continuation { get; }
 
-    /// <summary>Writes the document, always the same one.</summary>
+    /// <summary>Makes the document, which is always the same.</summary>
     public static DemoText Create(LlamaTokenizer tokenizer, string text)
     {
         int[] all = tokenizer.Encode(text, start: false);
@@ -45,7 +45,7 @@ internal sealed class DemoText
         }
     }
 
-    // The document without the token that starts it and without its facts: one passage of the text.
+    // The document without its first token and its facts: one passage of the text.
     private static int[] Passage(LlamaTokenizer tokenizer, DemoFacts facts)
     {
         int before = tokenizer.Encode(" Now the word", start: false).Length;

@@ -5,14 +5,14 @@ using KvCacheGpu.Llama;
 namespace KvCacheGpu.Cli;
 
 /// <summary>
-/// What one cache makes of the document. It is read before any question is known; each question, and the held-out text that
-/// perplexity is measured on, goes to a fork of it.
+/// Tries one cache on the document. The cache reads it before any question is known. Each question, and the held-out text for the perplexity,
+/// goes to a fork of it.
 /// </summary>
 internal sealed class DemoTrial(LlamaModel model, DemoText text, DemoSetup setup, string device)
 {
     private readonly float[] _logits = new float[model.Config.VocabularySize];
 
-    /// <summary>Runs every kernel for a moment, so that the times are not those of the compiler.</summary>
+    /// <summary>Runs every kernel once, so that the measured times do not include compilation.</summary>
     public void WarmUp()
     {
         KvCacheOptions config = setup.Config(device);
@@ -23,7 +23,7 @@ internal sealed class DemoTrial(LlamaModel model, DemoText text, DemoSetup setup
         Write(decoder, sequence, new Direct<int>(_ => { }));
     }
 
-    /// <summary>Reads, asks, writes.</summary>
+    /// <summary>Reads the document, asks the questions, and writes the held-out text.</summary>
     public DemoCacheReport Run(IStages stages)
     {
         KvCacheOptions config = setup.Config(device);
@@ -64,7 +64,7 @@ internal sealed class DemoTrial(LlamaModel model, DemoText text, DemoSetup setup
         };
     }
 
-    // Through a real store, in a folder that is gone afterwards.
+    // Saves to a real store in a temporary folder, and restores from it.
     private KvRestored Restore(KvSequence document, KvCache other, IStages stages)
     {
         string folder = Directory.CreateTempSubdirectory("kvcache-demo-").FullName;
@@ -95,7 +95,7 @@ internal sealed class DemoTrial(LlamaModel model, DemoText text, DemoSetup setup
         return right;
     }
 
-    // Token by token, as decoding does: each is predicted from what the cache still holds of all before it.
+    // Writes token by token, as decoding does. Each token is predicted from the earlier ones that the cache still holds.
     private (double Perplexity, TimeSpan Time) Write(LlamaDecoder decoder, KvSequence document, IProgress<int> progress)
     {
         using KvSequence continuation = document.Fork();
@@ -113,7 +113,7 @@ internal sealed class DemoTrial(LlamaModel model, DemoText text, DemoSetup setup
         return (Math.Exp(surprise / (text.Continuation.Length - 1)), time);
     }
 
-    // -log of the token's probability.
+    // The negative logarithm of the token's probability.
     private double Surprise(int token)
     {
         double largest = _logits.Max();

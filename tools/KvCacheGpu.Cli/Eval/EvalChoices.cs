@@ -3,7 +3,7 @@ using KvCacheGpu.Evaluation;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>What <c>kvcache eval</c> was asked to measure, its lists still texts.</summary>
+/// <summary>The choices of <c>kvcache eval</c>, with its lists as texts.</summary>
 /// <param name="Tasks">--tasks.</param>
 /// <param name="Formats">--formats.</param>
 /// <param name="Policies">--policies.</param>
@@ -13,7 +13,7 @@ namespace KvCacheGpu.Cli;
 /// <param name="Quick">--quick.</param>
 internal sealed record EvalChoices(string? Tasks, string? Formats, string? Policies, string? Budgets, int? Seeds, int? FirstSeed, bool Quick)
 {
-    /// <summary>Seeds where none are given.</summary>
+    /// <summary>Number of seeds if none is given.</summary>
     public const int DefaultSeeds = 5;
 
     private const int QuickSeeds = 2;
@@ -23,7 +23,7 @@ internal sealed record EvalChoices(string? Tasks, string? Formats, string? Polic
     private const string QuickBudgets = ".5";
 
     /// <summary>Reads the lists.</summary>
-    /// <exception cref="UsageException">A name or number is not one.</exception>
+    /// <exception cref="UsageException">A name or a number is not valid.</exception>
     public EvalPlan Plan(string device)
     {
         string[] tasks = Names("--tasks", Tasks, string.Join(',', EvalTask.All.Select(t => t.Name)), [.. EvalTask.All.Select(t => t.Name)]);

@@ -3,7 +3,7 @@ using KvCacheGpu.Plots;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>The folder that an evaluation leaves its results in: finished cells, the table as CSV, a curve per task.</summary>
+/// <summary>The folder with the results of an evaluation: finished cells, the table as CSV, and a curve per task.</summary>
 internal sealed class EvalFiles(string directory)
 {
     private const string ResultsName = "results.jsonl";
@@ -13,8 +13,8 @@ internal sealed class EvalFiles(string directory)
     private readonly string _results = Path.Combine(directory, ResultsName);
 
     /// <summary>Opens the finished cells.</summary>
-    /// <param name="resume">Whether cells of an earlier run count; without it they must not be there.</param>
-    /// <exception cref="UsageException">There are, or they cannot be read.</exception>
+    /// <param name="resume">True if cells of an earlier run count; false if there must not be any.</param>
+    /// <exception cref="UsageException">There are cells although there must not be, or they cannot be read.</exception>
     public ResultsFile OpenResults(bool resume)
     {
         if (File.Exists(_results) && !resume)
@@ -37,7 +37,7 @@ internal sealed class EvalFiles(string directory)
         }
     }
 
-    /// <summary>Writes table and curves.</summary>
+    /// <summary>Writes the table and the curves.</summary>
     /// <returns>All files of the run.</returns>
     public IReadOnlyList<string> Write(EvalTable table)
     {
@@ -50,7 +50,7 @@ internal sealed class EvalFiles(string directory)
 
         return files;
 
-        // Whole or not at all: a reader never finds half a file.
+        // A file is written whole or not at all, so that a reader never finds half of one.
         void Put(string name, byte[] bytes)
         {
             string path = Path.Combine(directory, name);

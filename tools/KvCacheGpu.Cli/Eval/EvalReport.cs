@@ -8,14 +8,14 @@ namespace KvCacheGpu.Cli;
 /// <param name="Device">The device's id.</param>
 /// <param name="Scale">full or quick.</param>
 /// <param name="PageTokens">Tokens in a page.</param>
-/// <param name="StepTokens">Tokens read in a step.</param>
-/// <param name="FirstSeed">The first prompt's seed; the others' follow it.</param>
-/// <param name="Seeds">Prompts of each task.</param>
-/// <param name="FullRecall">Recall through the full cache, that the run stands on.</param>
-/// <param name="Seconds">Time of everything that was not done before.</param>
+/// <param name="StepTokens">Number of tokens read in a step.</param>
+/// <param name="FirstSeed">The seed of the first prompt; those of the others follow it.</param>
+/// <param name="Seeds">Number of prompts of each task.</param>
+/// <param name="FullRecall">Recall with the full cache, with which all others are compared.</param>
+/// <param name="Seconds">Time of the cells that were not finished before.</param>
 /// <param name="Rows">One entry per task and cache.</param>
 /// <param name="RefusedCaches">Caches that could not be made or filled.</param>
-/// <param name="RefusedTasks">Tasks that the model does not do.</param>
+/// <param name="RefusedTasks">Tasks that the model cannot do.</param>
 /// <param name="Files">Files written.</param>
 internal sealed record EvalReport(
     string Model,
@@ -33,7 +33,7 @@ internal sealed record EvalReport(
     IReadOnlyList<RefusedTaskReport> RefusedTasks,
     IReadOnlyList<string> Files)
 {
-    /// <summary>Puts a table into the document.</summary>
+    /// <summary>Makes the document of a table.</summary>
     public static EvalReport Of(EvalTable table, EvalPlan plan, string model, string fingerprint, double seconds, IReadOnlyList<string> files) => new(
         model,
         fingerprint,
@@ -54,11 +54,11 @@ internal sealed record EvalReport(
 /// <summary>A mean with its 95 % interval.</summary>
 internal sealed record IntervalReport(double Mean, double Low, double High)
 {
-    /// <summary>Of an interval.</summary>
+    /// <summary>Makes the document of an interval.</summary>
     public static IntervalReport Of(Interval interval) => new(interval.Mean, interval.Low, interval.High);
 }
 
-/// <summary>What a cache did on a task; see <see cref="EvalRow"/>.</summary>
+/// <summary>The results of a cache on a task; see <see cref="EvalRow"/>.</summary>
 internal sealed record EvalRowReport(
     string Task,
     string Format,
@@ -79,7 +79,7 @@ internal sealed record EvalRowReport(
     double? WriteTokensPerSecond,
     IReadOnlyList<LabelReport> Labels)
 {
-    /// <summary>Of a row.</summary>
+    /// <summary>Makes the document of a row.</summary>
     public static EvalRowReport Of(EvalRow r) => new(
         r.Task,
         r.Format,
@@ -101,11 +101,11 @@ internal sealed record EvalRowReport(
         [.. r.Labels.Select(l => new LabelReport(l.Key, l.Value))]);
 }
 
-/// <summary>Accuracy of the answers that a task tells apart: of a needle's depth and length, of a call.</summary>
+/// <summary>Accuracy of one group of a task's answers: those of a needle's depth and length, or those of a call.</summary>
 internal sealed record LabelReport(string Label, double Accuracy);
 
-/// <summary>A cache that could not be made or filled, and what it said.</summary>
+/// <summary>A cache that could not be made or filled, and its error.</summary>
 internal sealed record RefusedCacheReport(string Task, string Format, string Policy, double? Budget, string Reason);
 
-/// <summary>A task that the model does not do, and how that showed.</summary>
+/// <summary>A task that the model cannot do, and how that was found.</summary>
 internal sealed record RefusedTaskReport(string Task, string Reason);

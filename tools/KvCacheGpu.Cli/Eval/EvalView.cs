@@ -4,10 +4,10 @@ using Spectre.Console;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>An evaluation as people read it.</summary>
+/// <summary>Prints an evaluation for people.</summary>
 internal static class EvalView
 {
-    /// <summary>Prints the table, what was refused, and how it was measured.</summary>
+    /// <summary>Prints the table, the refused caches and tasks, and the method of measurement.</summary>
     public static void Print(Terminal terminal, EvalReport report)
     {
         terminal.Output.WriteLine();

@@ -6,7 +6,7 @@ namespace KvCacheGpu.Cli;
 /// <summary>The document of <c>kvcache eval --synthetic --json</c>.</summary>
 internal sealed record SyntheticReport(string Device, int Tokens, int Written, int FirstSeed, int Seeds, IReadOnlyList<SyntheticRowReport> Rows)
 {
-    /// <summary>Measures what a plan names.</summary>
+    /// <summary>Measures the caches of a plan.</summary>
     public static SyntheticReport Of(EvalPlan plan) => new(
         plan.Device,
         SyntheticRun.Tokens,
@@ -18,7 +18,7 @@ internal sealed record SyntheticReport(string Device, int Tokens, int Written, i
                 r.Setting.Format, r.Setting.Policy, r.Setting.Budget, r.OutputError, r.MassRecall, r.Ratio, r.EvictedTokens, r.Refused)),
         ]);
 
-    /// <summary>Prints it for people.</summary>
+    /// <summary>Prints the document for people.</summary>
     public void Print(Terminal terminal)
     {
         Table table = terminal.NewTable("cache", "#output error", "#mass recall", "#of dense\nF16", "#dropped");
@@ -39,10 +39,10 @@ internal sealed record SyntheticReport(string Device, int Tokens, int Written, i
     }
 }
 
-/// <summary>What one cache did.</summary>
+/// <summary>The results of one cache.</summary>
 internal sealed record SyntheticRowReport(
     string Format, string Policy, double? Budget, double OutputError, double MassRecall, double Ratio, double EvictedTokens, string? Refused)
 {
-    /// <summary>The cache, as tables name it.</summary>
+    /// <summary>The name of the cache in tables.</summary>
     public string Name() => new EvalSetting(Format, Policy, Budget).ToString();
 }

@@ -3,22 +3,22 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu.Cli;
 
 /// <summary>
-/// The bytes of one sequence's pages and tables in the formats of a configuration. Asks the layouts, which are what pages are really cut by;
-/// the working memory of steps and bookkeeping come on top.
+/// The bytes of one sequence's pages and tables in the formats of a configuration, computed from the layouts that the cache itself uses. The working
+/// memory of steps and bookkeeping are not included.
 /// </summary>
 internal sealed class ContextPlan
 {
     private readonly KvGeometry _geometry;
     private readonly KvLayouts _layouts;
 
-    /// <summary>Lays out the pages of all layers in one pair of formats, but for what the edges are held in.</summary>
-    /// <exception cref="KvConfigurationException">A format does not take the geometry's width, or they are no pair.</exception>
+    /// <summary>Plans the pages of all layers in one pair of formats, except layers at the edges that have formats of their own.</summary>
+    /// <exception cref="KvConfigurationException">A format does not take the geometry's width, or the two are no pair.</exception>
     public ContextPlan(KvGeometry geometry, PageFormat key, PageFormat value)
         : this(geometry, new KvCacheOptions { KeyFormat = key, ValueFormat = value })
     {
     }
 
-    /// <summary>Lays out the pages.</summary>
+    /// <summary>Plans the pages of a configuration.</summary>
     /// <exception cref="KvConfigurationException">E003: a setting does not fit the geometry.</exception>
     public ContextPlan(KvGeometry geometry, KvCacheOptions config)
     {
@@ -27,31 +27,31 @@ internal sealed class ContextPlan
         SealedPageBytes = new PageLayout(geometry, config.KeyFormat, config.ValueFormat).Bytes;
     }
 
-    /// <summary>Formats of the layers for which nothing else is said.</summary>
+    /// <summary>Formats of the layers that have none of their own.</summary>
     public KvFormats Formats { get; }
 
-    /// <summary>Bytes of one sealed page in these.</summary>
+    /// <summary>Bytes of one sealed page in these formats.</summary>
     public int SealedPageBytes { get; }
 
-    /// <summary>By layer: sealed pages.</summary>
+    /// <summary>The layout of sealed pages, by layer.</summary>
     public IReadOnlyList<PageLayout> Layers => _layouts.Sealed;
 
     /// <summary>Bytes that one more token takes over all layers and heads, in the long run.</summary>
     public double BytesPerToken => PerToken(page => page.Bytes);
 
-    /// <summary>Bytes of elements in these.</summary>
+    /// <summary>Bytes of elements per token.</summary>
     public double ElementBytesPerToken => PerToken(page => (page.KeyWords + page.ValueWords) * page.PageTokens * sizeof(int));
 
-    /// <summary>Bytes of scales.</summary>
+    /// <summary>Bytes of scales per token.</summary>
     public double ScaleBytesPerToken => PerToken(page => (page.KeyScalePlanes + page.ValueScalePlanes) * page.ScaleStride * 2);
 
-    /// <summary>Bytes of the pages' means.</summary>
+    /// <summary>Bytes of the pages' means per token.</summary>
     public double MeanBytesPerToken => PerToken(page => page.HasDigest ? page.DigestStride * 2 : 0);
 
-    /// <summary>Bytes of the pages' deviations, which make the digest with the means.</summary>
+    /// <summary>Bytes of the pages' deviations per token, which together with the means are the digest.</summary>
     public double DeviationBytesPerToken => MeanBytesPerToken;
 
-    /// <summary>Bytes between pages.</summary>
+    /// <summary>Bytes of padding between pages per token.</summary>
     public double PaddingBytesPerToken =>
         BytesPerToken - ElementBytesPerToken - ScaleBytesPerToken - MeanBytesPerToken - DeviationBytesPerToken;
 
@@ -59,7 +59,7 @@ internal sealed class ContextPlan
 
     private long SealedBytes => Layers.Sum(page => (long)page.Bytes) * _geometry.KvHeads;
 
-    /// <summary>Bytes of the pages of <paramref name="tokens"/> tokens: sealed ones, and the open ones at the end.</summary>
+    /// <summary>Bytes of the pages of <paramref name="tokens"/> tokens: sealed pages, and open ones at the end.</summary>
     public long PageBytes(long tokens)
     {
         // Page i is sealed once the page after it is full: (i + 2) * P <= tokens.
@@ -69,18 +69,18 @@ internal sealed class ContextPlan
     }
 
     /// <summary>Bytes of the page tables of one sequence.</summary>
-    /// <exception cref="OverflowException">More entries than tables can hold.</exception>
+    /// <exception cref="OverflowException">There are more entries than tables can hold.</exception>
     public long TableBytes(long tokens)
     {
         int capacity = checked((int)((tokens + _geometry.PageTokens - 1) / _geometry.PageTokens));
         return new TableMap(new KernelShape(_geometry, _layouts.Open, Layers[0], rotationSeed: 0, sequences: 1, capacity)).Bytes;
     }
 
-    /// <summary>Both.</summary>
+    /// <summary>Bytes of pages and tables.</summary>
     public long Bytes(long tokens) => PageBytes(tokens) + TableBytes(tokens);
 
     /// <summary>
-    /// The most that both take on the way to <paramref name="tokens"/>, one by one: until a page is full, it and the one before it are open.
+    /// The most bytes of pages and tables while a sequence grows to <paramref name="tokens"/> one by one: until a page is full, it and the page before it are open.
     /// </summary>
     public long PeakBytes(long tokens)
     {
@@ -89,7 +89,7 @@ internal sealed class ContextPlan
         return checked(((pages - openPages) * SealedBytes) + (Rows * openPages * _layouts.Open.Bytes)) + TableBytes(tokens);
     }
 
-    /// <summary>The most tokens that a sequence can grow to within <paramref name="budget"/>, up to what tables can list.</summary>
+    /// <summary>The most tokens to which a sequence can grow within <paramref name="budget"/>, at most as many as tables can list.</summary>
     public long TokensIn(long budget)
     {
         long fits = 0;
@@ -103,7 +103,7 @@ internal sealed class ContextPlan
         return fits;
     }
 
-    // Words of a table row's entry: slot, tag, scores, and two numbers per query head; all tables lie within 2^31 words.
+    // Words of an entry of a row's table: slot, tag, scores, and two numbers per query head. All tables together have at most 2^31 words.
     private long MostTokens()
     {
         long words = (Rows * (1 + _geometry.GroupSize)) + PageLayout.UnitWords;

@@ -4,8 +4,8 @@ using KvCacheGpu.Llama;
 namespace KvCacheGpu.Cli;
 
 /// <summary>
-/// Several prompts at once in one cache. What they begin with alike is read once and shared; then all step together, and those that
-/// are done leave. Each is continued as if it ran alone.
+/// Continues several prompts at once in one cache. A prefix that several have is read once and shared. Then all prompts step together until each is
+/// done. Each is continued as if it ran alone.
 /// </summary>
 internal sealed class BatchGeneration(LlamaModel model, KvCacheOptions config)
 {
@@ -13,9 +13,9 @@ internal sealed class BatchGeneration(LlamaModel model, KvCacheOptions config)
 
     /// <summary>Reads prompts and continues them.</summary>
     /// <param name="prompts">The prompts.</param>
-    /// <param name="newTokens">Tokens to generate at most, for each.</param>
-    /// <param name="temperature">0 is greedy.</param>
-    /// <param name="seed">Seed of the draws of each.</param>
+    /// <param name="newTokens">The most tokens to generate for each.</param>
+    /// <param name="temperature">Temperature of the draws; 0 takes the most likely token.</param>
+    /// <param name="seed">Seed of the draws of each prompt.</param>
     /// <exception cref="BudgetException">The budget does not hold the tokens.</exception>
     public BatchReport Run(SharedPrefixes prompts, IReadOnlyList<int> newTokens, double temperature, int seed)
     {
@@ -45,7 +45,7 @@ internal sealed class BatchGeneration(LlamaModel model, KvCacheOptions config)
         }
     }
 
-    // Whoever begins alike leaves where the prompts part, before the elder reads on.
+    // A prompt that begins like an earlier one is forked from it at the first token that differs, before the earlier one reads on.
     private static void ReadShared(KvCache cache, LlamaDecoder decoder, SharedPrefixes prompts, Continuation[] all)
     {
         for (int i = 0; i < all.Length; i++)
@@ -64,7 +64,7 @@ internal sealed class BatchGeneration(LlamaModel model, KvCacheOptions config)
         }
     }
 
-    // As many to a step as it takes; a prompt too long for one goes alone.
+    // A step takes as many prompts as fit; a prompt that is too long for one step is read alone.
     private void ReadOwn(KvCache cache, LlamaDecoder decoder, Continuation[] all, float[] logits)
     {
         for (int first = 0, count; first < all.Length; first += count)
@@ -141,3 +141,17 @@ internal sealed class BatchGeneration(LlamaModel model, KvCacheOptions config)
                 PagesReport.Of(cache)));
     }
 }
+
+/// <summary>The document of <c>kvcache run --json</c> with several prompts.</summary>
+/// <param name="Model">The model directory's own name.</param>
+/// <param name="Device">The device's id, "cpu".</param>
+/// <param name="Runs">One report for each prompt, in the order of the prompts.</param>
+/// <param name="TokensPerSecond">Generated tokens of all prompts divided by the time from the first token to the last; by the whole time if each prompt has only one.</param>
+/// <param name="Cache">The content of the cache at the end: tokens and dense bytes are summed over the prompts, pages that they share are counted once.</param>
+internal sealed record BatchReport(string Model, string Device, IReadOnlyList<BatchRunReport> Runs, double TokensPerSecond, CacheReport Cache);
+
+/// <summary>The result of one prompt.</summary>
+/// <param name="PromptTokens">Tokens of the prompt.</param>
+/// <param name="Tokens">The generated tokens, with the one that ends the text, if any.</param>
+/// <param name="Text">Their text; null if the model has no tokenizer.</param>
+internal sealed record BatchRunReport(IReadOnlyList<int> PromptTokens, IReadOnlyList<int> Tokens, string? Text);

@@ -2,10 +2,10 @@ using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>One prompt of several and what has been generated after it.</summary>
+/// <summary>One prompt of several, and the tokens that have been generated after it.</summary>
 /// <param name="prompt">The prompt.</param>
-/// <param name="newTokens">Tokens to generate at most.</param>
-/// <param name="sampler">Its own draws: the same as when it runs alone.</param>
+/// <param name="newTokens">The most tokens to generate.</param>
+/// <param name="sampler">Its own draws, which are the same as if it ran alone.</param>
 /// <param name="stops">Tokens that end the text.</param>
 internal sealed class Continuation(int[] prompt, int newTokens, Sampler sampler, IReadOnlyList<int> stops)
 {
@@ -14,13 +14,13 @@ internal sealed class Continuation(int[] prompt, int newTokens, Sampler sampler,
     /// <summary>The prompt.</summary>
     public int[] Prompt => prompt;
 
-    /// <summary>What follows it, so far.</summary>
+    /// <summary>The tokens generated so far.</summary>
     public IReadOnlyList<int> Tokens => _tokens;
 
-    /// <summary>Where it is held; null until a sequence was made or forked for it.</summary>
+    /// <summary>Its sequence; null until one was made or forked for it.</summary>
     public KvSequence? Sequence { get; set; }
 
-    /// <summary>Whether nothing follows any more.</summary>
+    /// <summary>True if no more tokens follow.</summary>
     public bool IsDone => _tokens.Count == newTokens || (_tokens.Count > 0 && stops.Contains(_tokens[^1]));
 
     /// <summary>The prompt's tokens that are not in the cache yet.</summary>

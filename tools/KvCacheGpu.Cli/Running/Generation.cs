@@ -8,8 +8,8 @@ internal sealed class Generation(LlamaModel model, KvCacheOptions config, Termin
 {
     /// <summary>Reads a prompt and continues it.</summary>
     /// <param name="prompt">The prompt's tokens.</param>
-    /// <param name="options">How to continue.</param>
-    /// <param name="streaming">Whether text is written as it is generated.</param>
+    /// <param name="options">Settings of the continuation.</param>
+    /// <param name="streaming">True to write text while it is generated.</param>
     /// <exception cref="BudgetException">The budget does not hold the tokens.</exception>
     public RunReport Run(int[] prompt, GenerateOptions options, bool streaming)
     {

@@ -4,10 +4,10 @@ using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>What a run continues: a text, token ids, or nothing but the token that starts every text.</summary>
+/// <summary>The text or token ids that a run continues; without either, only the token that starts every text.</summary>
 internal sealed class Prompt
 {
-    /// <summary>Prompts at once, at most: each takes a token of a step, and a step is that long.</summary>
+    /// <summary>The most prompts at once: each takes a token of a step, and a step has this many.</summary>
     public const int Most = 512;
 
     private const long LargestFile = 64 << 20;
@@ -17,14 +17,14 @@ internal sealed class Prompt
 
     private Prompt(string? text, int[]? ids) => (_text, _ids) = (text, ids);
 
-    /// <summary>The text; null where it is token ids or nothing.</summary>
+    /// <summary>The text; null if the prompt is token ids or nothing.</summary>
     public string? Text => _text;
 
-    /// <summary>Takes what was given: texts, or a file, or ids; the prompt of no text where nothing was.</summary>
+    /// <summary>Makes prompts of texts, a file or ids; one empty prompt if none of them is given.</summary>
     /// <param name="texts">Texts, any number.</param>
     /// <param name="file">A file with a text, or null.</param>
     /// <param name="ids">Token ids, or null.</param>
-    /// <exception cref="UsageException">Several kinds, too many, an empty one, a file that cannot be read, ids that are not numbers.</exception>
+    /// <exception cref="UsageException">There are several kinds, too many prompts, or an empty one; a file cannot be read; or ids are not numbers.</exception>
     public static Prompt[] Choose(string[] texts, string? file, string? ids)
     {
         string[] given = [.. new (string Name, bool IsGiven)[] { ("--prompt", texts.Length > 0), ("--prompt-file", file is not null), ("--prompt-tokens", ids is not null) }
@@ -54,7 +54,7 @@ internal sealed class Prompt
     /// <exception cref="UsageException">The model cannot read it.</exception>
     public int[] Tokens(LlamaModel model) => Tokens(model, isStart: true);
 
-    /// <summary>Its tokens as they follow on a text, none where nothing was asked.</summary>
+    /// <summary>Its tokens as the continuation of a text; none for an empty prompt.</summary>
     /// <exception cref="UsageException">The model cannot read it.</exception>
     public int[] MoreTokens(LlamaModel model) => _text is null && _ids is null ? [] : Tokens(model, isStart: false);
 
@@ -100,7 +100,7 @@ internal sealed class Prompt
                 throw new UsageException("--prompt-file", "a regular file", $"{flaw}: {path}", "E002");
             }
 
-            // Read as what it is: a StreamReader would take other encodings by their first bytes.
+            // The bytes are read directly, because a StreamReader would accept other encodings by their first bytes.
             ReadOnlySpan<byte> text = ReadBytes(path);
             ReadOnlySpan<byte> mark = Encoding.UTF8.Preamble;
             return new UTF8Encoding(false, throwOnInvalidBytes: true).GetString(text.StartsWith(mark) ? text[mark.Length..] : text);
@@ -115,7 +115,7 @@ internal sealed class Prompt
         }
     }
 
-    // A pipe has no length to ask for.
+    // The length of a pipe is not known.
     private static byte[] ReadBytes(string path)
     {
         using FileStream file = File.OpenRead(path);

@@ -4,15 +4,15 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>What a run's cache is made with: the options of the command line over the configuration that --config names, if any.</summary>
-/// <param name="configuration">The configuration; null, or one that is switched off, for the options alone.</param>
+/// <summary>The settings of a run's cache: the options of the command line, over the configuration that --config names, if any.</summary>
+/// <param name="configuration">The configuration. If it is null or switched off, only the options count.</param>
 /// <param name="geometry">The model's shape.</param>
 /// <param name="options">Sets what options say.</param>
 internal sealed class RunSettings(KvConfiguration? configuration, KvGeometry geometry, Action<KvCacheOptions> options)
 {
     private readonly KvConfiguration? _active = configuration is { Enabled: true } ? configuration : null;
 
-    /// <summary>Loads what --config names, with .env and the environment over it; null where it names nothing.</summary>
+    /// <summary>Loads the configuration that --config names, with .env and the environment over it; null without --config.</summary>
     public static KvConfiguration? Load(string? file, Terminal terminal)
     {
         if (file is null)

@@ -4,33 +4,33 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>What a run begins with and what it leaves behind: snapshots of its one sequence. It may begin with an old cache file too.</summary>
-/// <param name="Store">The store; null where none is needed.</param>
-/// <param name="Load">The snapshot or the file to go on from, or null.</param>
-/// <param name="Save">The snapshot to leave, or null.</param>
+/// <summary>The snapshots with which a run begins and ends, each of its one sequence. It may also begin with an old cache file.</summary>
+/// <param name="Store">The store; null if none is needed.</param>
+/// <param name="Load">The snapshot or the file from which to continue, or null.</param>
+/// <param name="Save">The snapshot to save, or null.</param>
 internal sealed record SavedRun(SnapshotStore? Store, string? Load, string? Save)
 {
-    // The last token that was written is not in the cache yet: the model reads it first when it goes on.
+    // The last generated token is not in the cache yet: the model reads it first when the run continues.
     private const string NextToken = "run.next-token";
 
-    /// <summary>How to read an old file; null where a snapshot is loaded, or nothing.</summary>
+    /// <summary>The reader of an old file; null if a snapshot is loaded, or nothing.</summary>
     private CacheFileImporter? _importer;
 
-    /// <summary>Tokens of what is gone on from.</summary>
+    /// <summary>Number of tokens of the snapshot or file from which the run continues.</summary>
     public int Tokens { get; private init; }
 
-    /// <summary>What was left behind, once it was.</summary>
+    /// <summary>The saved snapshot, after it was saved.</summary>
     public SnapshotInfo? Left { get; private set; }
 
-    /// <summary>The token to read first, before what was asked; none where nothing is loaded.</summary>
+    /// <summary>The token to read first, before the prompt; none if nothing is loaded.</summary>
     public int[] Next { get; private init; } = [];
 
-    /// <summary>Looks at what was asked for.</summary>
+    /// <summary>Checks the options of a run.</summary>
     /// <param name="store">--store.</param>
     /// <param name="load">--load.</param>
     /// <param name="save">--save.</param>
-    /// <param name="prompts">Prompts to continue.</param>
-    /// <exception cref="UsageException">No store, no prompt alone, or a snapshot that no run has left.</exception>
+    /// <param name="prompts">Number of prompts to continue.</param>
+    /// <exception cref="UsageException">There is no store, there are several prompts, or no run has saved the snapshot.</exception>
     public static SavedRun Of(string? store, string? load, string? save, int prompts)
     {
         if (load is null && save is null)
@@ -53,9 +53,9 @@ internal sealed record SavedRun(SnapshotStore? Store, string? Load, string? Save
         return load is null ? run : isFileAlone ? run.LookAtFile(load) : run.LookAt(StoreChoice.Require("--load", load, "a snapshot's name"));
     }
 
-    /// <summary>The same, after a look at what an old file has for a model.</summary>
-    /// <exception cref="UsageException">It has not one sequence of this model.</exception>
-    /// <exception cref="ImportException">It is corrupt, or more than keys and values.</exception>
+    /// <summary>The same run, after an old file was checked against a model.</summary>
+    /// <exception cref="UsageException">The file does not have exactly one sequence of this model.</exception>
+    /// <exception cref="ImportException">The file is corrupt, or of a kind that is not read.</exception>
     public SavedRun For(KvGeometry model)
     {
         if (_importer is null)
@@ -71,9 +71,9 @@ internal sealed record SavedRun(SnapshotStore? Store, string? Load, string? Save
             : throw new UsageException("--load", "one sequence of this model in the file", $"{mapped.Sequences.Count} in {mapped.Entries.Count} entries; see kvcache data inspect");
     }
 
-    /// <summary>The tokens to read after what is loaded.</summary>
-    /// <param name="more">What was asked to follow.</param>
-    /// <exception cref="UsageException">None: an old file does not say how its text went on.</exception>
+    /// <summary>The tokens to read after the loaded ones.</summary>
+    /// <param name="more">The tokens of the prompt.</param>
+    /// <exception cref="UsageException">There are none: an old file does not tell the token that follows.</exception>
     public int[] Following(int[] more)
     {
         int[] tokens = [.. Next, .. more];
@@ -82,9 +82,9 @@ internal sealed record SavedRun(SnapshotStore? Store, string? Load, string? Save
             : throw new UsageException("prompt", "one of --prompt, --prompt-file and --prompt-tokens, to follow on what the file holds", "none");
     }
 
-    /// <summary>The sequence to go on with: what was saved, or a new one.</summary>
+    /// <summary>Makes the sequence: the saved one, or a new one.</summary>
     /// <param name="cache">The cache, empty.</param>
-    /// <param name="stages">Told of the bytes read.</param>
+    /// <param name="stages">Shows the bytes read.</param>
     public (KvSequence Sequence, KvRestored? Restored) Begin(KvCache cache, IStages stages)
     {
         if (Load is null)
@@ -99,10 +99,10 @@ internal sealed record SavedRun(SnapshotStore? Store, string? Load, string? Save
         return (restored.Sequences[0], restored);
     }
 
-    /// <summary>Leaves the sequence behind, if that was asked for.</summary>
+    /// <summary>Saves the sequence, if --save was given.</summary>
     /// <param name="sequence">The sequence.</param>
     /// <param name="last">The last token generated.</param>
-    /// <param name="stages">Told of the bytes written.</param>
+    /// <param name="stages">Shows the bytes written.</param>
     public SnapshotInfo? End(KvSequence sequence, int last, IStages stages)
     {
         if (Save is null)
@@ -134,7 +134,7 @@ internal sealed record SavedRun(SnapshotStore? Store, string? Load, string? Save
             : throw new UsageException("--load", "a snapshot that a run left behind", $"'{name}', of {open.Content.Sequences.Count} sequences");
     }
 
-    // By its bytes, as loading does; its name may be anything.
+    // The kind is found by the file's bytes, as loading does. The name may be anything.
     private SavedRun LookAtFile(string path)
     {
         if (PathKind.FlawOf(path) is { } flaw)

@@ -4,14 +4,14 @@ using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>Writes tokens as they come: their text, or their ids where the model has no tokenizer.</summary>
+/// <summary>Writes tokens as they are generated: their text, or their ids if the model has no tokenizer.</summary>
 internal sealed class TokenText(LlamaTokenizer? tokenizer, TextWriter output)
 {
     // A character may span several tokens.
     private readonly Decoder _decoder = Encoding.UTF8.GetDecoder();
     private bool _begun;
 
-    /// <summary>Writes one token, and flushes: the reader waits for it.</summary>
+    /// <summary>Writes one token, and flushes, because the reader waits for it.</summary>
     public void Write(int token)
     {
         if (tokenizer is null)

@@ -2,13 +2,13 @@ using KvCacheGpu.Catalog;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>Joins the store to the catalog: a snapshot, as the catalog records it. The store is what counts; without a catalog everything goes on.</summary>
+/// <summary>Makes the catalog's entry of a snapshot, and records it. Commands only need the store and continue without a catalog.</summary>
 internal static class CatalogRecord
 {
-    /// <summary>What a store says of a snapshot.</summary>
+    /// <summary>Makes the entry of a snapshot.</summary>
     /// <param name="info">The snapshot.</param>
     /// <param name="store">The store's directory.</param>
-    /// <param name="session">The session it is of, or null.</param>
+    /// <param name="session">The session that it belongs to, or null.</param>
     public static CatalogEntry Of(SnapshotInfo info, string store, string? session = null) => new()
     {
         Key = info.FileName,
@@ -22,10 +22,10 @@ internal static class CatalogRecord
         Created = info.Created,
     };
 
-    /// <summary>Records a snapshot that was just saved; a catalog that is down is a remark, not an error.</summary>
+    /// <summary>Records a snapshot that was just saved. A catalog that is down causes a remark and no error.</summary>
     /// <param name="database">The catalog's address; null for none.</param>
     /// <param name="entry">The snapshot.</param>
-    /// <param name="remarks">Takes what the user must know.</param>
+    /// <param name="remarks">Receives remarks for the user.</param>
     public static void Add(string? database, CatalogEntry entry, TextWriter remarks)
     {
         if (database is null)

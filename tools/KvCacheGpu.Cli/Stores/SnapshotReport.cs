@@ -1,19 +1,19 @@
 namespace KvCacheGpu.Cli;
 
 /// <summary>A snapshot in documents.</summary>
-/// <param name="Name">Its name; null where it cannot be read.</param>
-/// <param name="Tenant">Whose it is, or null.</param>
-/// <param name="Generation">How often it was saved.</param>
+/// <param name="Name">Its name; null if it cannot be read.</param>
+/// <param name="Tenant">Its tenant, or null.</param>
+/// <param name="Generation">Number of times that it was saved.</param>
 /// <param name="Version">Version of its format.</param>
-/// <param name="Created">When it was saved, ISO 8601, UTC.</param>
-/// <param name="Sequences">Sequences.</param>
-/// <param name="Tokens">Tokens over all sequences.</param>
-/// <param name="Pages">Pages, shared ones once.</param>
-/// <param name="Bytes">Bytes, decoded.</param>
+/// <param name="Created">Time at which it was saved, ISO 8601, UTC.</param>
+/// <param name="Sequences">Number of sequences.</param>
+/// <param name="Tokens">Number of tokens of all sequences.</param>
+/// <param name="Pages">Number of pages; shared ones count once.</param>
+/// <param name="Bytes">Decoded bytes.</param>
 /// <param name="StoredBytes">Bytes on the disk.</param>
-/// <param name="Encrypted">Whether it is encrypted.</param>
-/// <param name="File">What its files' names begin with.</param>
-/// <param name="Notice">What is wrong with it, or null.</param>
+/// <param name="Encrypted">True if it is encrypted.</param>
+/// <param name="File">The first part of its files' names.</param>
+/// <param name="Notice">Its error, or null.</param>
 internal sealed record SnapshotReport(
     string? Name,
     string? Tenant,
@@ -29,7 +29,7 @@ internal sealed record SnapshotReport(
     string File,
     string? Notice)
 {
-    /// <summary>What a store says of it.</summary>
+    /// <summary>Makes the document of a snapshot.</summary>
     public static SnapshotReport Of(SnapshotInfo info) => new(
         info.Name?.Name,
         info.Name?.Tenant,
@@ -47,10 +47,10 @@ internal sealed record SnapshotReport(
 }
 
 /// <summary>The document of <c>kvcache snapshot inspect</c>.</summary>
-/// <param name="Snapshot">What is known without its description.</param>
-/// <param name="ModelFingerprint">What the keys and values are of, or null.</param>
-/// <param name="Layers">Layers.</param>
-/// <param name="KvHeads">KV heads.</param>
+/// <param name="Snapshot">The snapshot in the list of the store.</param>
+/// <param name="ModelFingerprint">Fingerprint of the model that computed the keys and values, or null.</param>
+/// <param name="Layers">Number of layers.</param>
+/// <param name="KvHeads">Number of KV heads.</param>
 /// <param name="KeyWidth">Width of keys.</param>
 /// <param name="ValueWidth">Width of values.</param>
 /// <param name="PageTokens">Tokens in a page.</param>
@@ -69,30 +69,30 @@ internal sealed record SnapshotDetails(
 
 /// <summary>A saved sequence.</summary>
 /// <param name="Id">Its name.</param>
-/// <param name="Tenant">Whose it is, or null.</param>
-/// <param name="Tokens">Tokens.</param>
-/// <param name="EvictedTokens">Tokens dropped, mean over layers and heads.</param>
-/// <param name="Metadata">What the host said of it.</param>
+/// <param name="Tenant">Its tenant, or null.</param>
+/// <param name="Tokens">Number of tokens.</param>
+/// <param name="EvictedTokens">Number of dropped tokens, mean over layers and heads.</param>
+/// <param name="Metadata">Metadata that the host gave it.</param>
 internal sealed record SavedSequenceReport(string Id, string? Tenant, int Tokens, double EvictedTokens, IReadOnlyDictionary<string, string> Metadata);
 
-/// <summary>What a generation is worth.</summary>
+/// <summary>The result of verifying a generation.</summary>
 /// <param name="Generation">Its number.</param>
-/// <param name="Current">Whether it loads first.</param>
-/// <param name="Whole">Whether every byte was read and verified.</param>
-/// <param name="Error">What is wrong, or null.</param>
+/// <param name="Current">True if it is the one that loads first.</param>
+/// <param name="Whole">True if every byte was read and verified.</param>
+/// <param name="Error">The error, or null.</param>
 internal sealed record VerdictReport(long Generation, bool Current, bool Whole, string? Error);
 
-/// <summary>A store in numbers: <c>stats</c> and <c>monitor</c>.</summary>
+/// <summary>The numbers of a store, for <c>stats</c> and <c>monitor</c>.</summary>
 /// <param name="Store">Its directory.</param>
-/// <param name="Snapshots">Snapshots that can be read.</param>
-/// <param name="Unreadable">Those that cannot.</param>
-/// <param name="Sequences">Sequences over all.</param>
-/// <param name="Tokens">Tokens over all.</param>
-/// <param name="Pages">Pages over all.</param>
-/// <param name="Bytes">Bytes, decoded.</param>
+/// <param name="Snapshots">Number of snapshots that can be read.</param>
+/// <param name="Unreadable">Number of snapshots that cannot be read.</param>
+/// <param name="Sequences">Number of sequences of all snapshots.</param>
+/// <param name="Tokens">Number of tokens of all snapshots.</param>
+/// <param name="Pages">Number of pages of all snapshots.</param>
+/// <param name="Bytes">Decoded bytes.</param>
 /// <param name="StoredBytes">Bytes of the newest generations on the disk.</param>
-/// <param name="Oldest">When the oldest was saved, or null.</param>
-/// <param name="Newest">When the newest was saved, or null.</param>
+/// <param name="Oldest">Time at which the oldest was saved, or null.</param>
+/// <param name="Newest">Time at which the newest was saved, or null.</param>
 internal sealed record StatsReport(
     string Store,
     int Snapshots,
@@ -105,7 +105,7 @@ internal sealed record StatsReport(
     DateTimeOffset? Oldest,
     DateTimeOffset? Newest)
 {
-    /// <summary>Adds up what a store holds.</summary>
+    /// <summary>Adds up the snapshots of a store.</summary>
     public static StatsReport Of(SnapshotStore store)
     {
         IReadOnlyList<SnapshotInfo> all = StoreChoice.Run(store.ListAsync());

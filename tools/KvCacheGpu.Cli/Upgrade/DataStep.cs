@@ -4,11 +4,11 @@ using KvCacheGpu.Import;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>An upgrade's step that makes a snapshot of an old cache file. The file is only read; undone, the snapshot is gone.</summary>
-/// <param name="file">The .pkl or .pt file; null where none was named, and a journal alone may know of one.</param>
+/// <summary>The step of an upgrade that makes a snapshot of an old cache file. The file is only read. Undoing the step deletes the snapshot.</summary>
+/// <param name="file">The .pkl or .pt file; null if none was named, but a journal may have one.</param>
 /// <param name="name">The snapshot to make; null for the file's own name.</param>
 /// <param name="store">The snapshot store's directory.</param>
-/// <param name="lossless">Whether float64 is quarantined where float32 does not have every element.</param>
+/// <param name="lossless">True to quarantine entries of float64 of which float32 would round an element.</param>
 internal sealed class DataStep(string? file, string? name, string store, bool lossless = false) : IUpgradeStep
 {
     /// <inheritdoc/>
@@ -44,7 +44,7 @@ internal sealed class DataStep(string? file, string? name, string store, bool lo
         Planned planned = Read(plan);
         UnverifiedStore.Sweep(planned.Store);
 
-        // Only what was made of this file goes: the name may be another's by now.
+        // Only a snapshot that was made of this file is deleted, because another one may have the name by now.
         if (planned.IsMade())
         {
             planned.OpenStore().DeleteAsync(planned.Snapshot).GetAwaiter().GetResult();

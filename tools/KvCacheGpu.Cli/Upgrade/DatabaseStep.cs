@@ -5,11 +5,11 @@ using KvCacheGpu.Configuration;
 namespace KvCacheGpu.Cli;
 
 /// <summary>
-/// An upgrade's step that takes the catalog's schema up. Undone, it is at the version that the run found, or at 1 where there was no table: below
-/// lies nothing that is ours to drop. What an older version has no column for is kept aside.
+/// The step of an upgrade that takes the catalog's schema up. Undoing it takes the schema back to the version that the run found, or to 1 if there was no
+/// table, since older schemas are not ours to drop. Values for which an older version has no column are kept aside.
 /// </summary>
-/// <param name="database">The address; null where none was given, and a journal alone may know of one.</param>
-/// <param name="options">How patient to be; the default where null.</param>
+/// <param name="database">The address; null if none was given, but a journal may have one.</param>
+/// <param name="options">The number of retries and the times to wait; the defaults if null.</param>
 internal sealed class DatabaseStep(string? database, CatalogOptions? options = null) : IUpgradeStep
 {
     private const string Sqlite = "sqlite:";
@@ -64,7 +64,7 @@ internal sealed class DatabaseStep(string? database, CatalogOptions? options = n
         }
     }
 
-    // The journal holds no password: it comes with the option again, or from PGPASSWORD.
+    // The journal holds no password, so it must come with the option again, or from PGPASSWORD.
     private CatalogSchema SchemaOf(Planned planned)
     {
         if (database is null)

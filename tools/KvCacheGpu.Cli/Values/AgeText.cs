@@ -5,7 +5,7 @@ namespace KvCacheGpu.Cli;
 /// <summary>A length of time as users write it: "90s", "30m", "12h", "7d".</summary>
 internal sealed record AgeText(TimeSpan Age)
 {
-    /// <summary>What <see cref="TryParse"/> takes, for error texts.</summary>
+    /// <summary>The texts that <see cref="TryParse"/> takes, for errors.</summary>
     public const string Expected = "a number above 0 and s, m, h or d: \"7d\"";
 
     /// <summary>Reads an age.</summary>

@@ -6,26 +6,26 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>Reads an option's text; false where it is not one of its values.</summary>
+/// <summary>Reads an option's text; returns false if it is not one of its values.</summary>
 internal delegate bool TryRead<T>(string text, out T? value);
 
-/// <summary>The options that commands share, each with the error that names what it takes.</summary>
+/// <summary>The options that commands share, each with an error that names the values it takes.</summary>
 internal static class Choice
 {
     /// <summary>--json.</summary>
     public static Option<bool> Json() => new("--json") { Description = "Print one JSON document on stdout and nothing else." };
 
-    /// <summary>A text.</summary>
+    /// <summary>An option with a text.</summary>
     public static Option<string?> Text(string name, string placeholder, string description) =>
         new(name) { Description = description, HelpName = placeholder };
 
-    /// <summary>A text that may be given again and again.</summary>
+    /// <summary>An option with a text that may be given several times.</summary>
     public static Option<string[]?> Texts(string name, string placeholder, string description)
     {
         Option<string[]?> option = new(name) { Description = description, HelpName = placeholder, Arity = ArgumentArity.OneOrMore };
         option.Validators.Add(result =>
         {
-            // The parser is content with one text for all the times that the option was named.
+            // The parser only checks that there is one text, however often the option was named.
             if (result.Tokens.Count < result.IdentifierTokenCount)
             {
                 result.AddError($"E003: {name}: expected a text each time, got {result.Tokens.Count} for {result.IdentifierTokenCount}");
@@ -34,7 +34,7 @@ internal static class Choice
         return option;
     }
 
-    /// <summary>A whole number, <paramref name="least"/> or more.</summary>
+    /// <summary>An option with a whole number, <paramref name="least"/> or more.</summary>
     public static Option<int?> Number(string name, string description, int least) => Parsed<int?>(
         name,
         "N",
@@ -47,8 +47,8 @@ internal static class Choice
         });
 
     /// <summary>--database.</summary>
-    /// <param name="what">What the catalog is for.</param>
-    /// <param name="isRequired">Whether the command is nothing without one. The default value is false.</param>
+    /// <param name="what">The use of the catalog.</param>
+    /// <param name="isRequired">True if the command needs one. The default value is false.</param>
     public static Option<string> Database(string what, bool isRequired = false)
     {
         Option<string> option = new("--database")
@@ -59,7 +59,7 @@ internal static class Choice
         };
         option.Validators.Add(result =>
         {
-            // Read before anything else is done: an address that cannot be read leaves nothing behind.
+            // The address is read before anything else is done, so that a wrong address leaves nothing behind.
             try
             {
                 _ = result.Tokens is [Token token, ..] ? new CatalogSchema(token.Value) : null;
@@ -72,7 +72,7 @@ internal static class Choice
         return option;
     }
 
-    /// <summary>A page format.</summary>
+    /// <summary>An option with a page format.</summary>
     public static Option<PageFormat?> Format(string name, string description) => Parsed<PageFormat?>(
         name,
         string.Join('|', Enum.GetValues<PageFormat>().Select(f => f.Name())),

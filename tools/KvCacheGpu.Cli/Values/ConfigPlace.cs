@@ -3,7 +3,7 @@ using KvCacheGpu.Configuration;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>--file and --env: where a command's configuration lies.</summary>
+/// <summary>--file and --env: the place of a command's configuration.</summary>
 internal sealed class ConfigPlace
 {
     private readonly Option<string?> _file = Choice.Text("--file", "F", "The configuration. Default: config/kv_cache.yaml, .yml, .json, config/new_config.json or config/old_config.json, the first that is there.");
@@ -20,7 +20,7 @@ internal sealed class ConfigPlace
         return command;
     }
 
-    /// <summary>Where the files are; one that is named is there, and if none is, one of both is.</summary>
+    /// <summary>The place of the files. A file that is named must exist; if none is named, one of the two must.</summary>
     public KvConfigLocation Locate(ParseResult parsed)
     {
         KvConfigLocation location = LocateBackups(parsed);
@@ -30,21 +30,21 @@ internal sealed class ConfigPlace
             : throw new UsageException("configuration", $"{location.File} or {location.Env} in {location.Root}", "neither", "E002");
     }
 
-    /// <summary>What is read: files that are named are there; where none is, one need not be.</summary>
+    /// <summary>The sources to read. A file that is named must exist; other files need not.</summary>
     public KvConfigurationSources Sources(ParseResult parsed)
     {
         RequireNamed(parsed);
         return KvConfigurationSources.Find(Named(parsed, _file), Named(parsed, _env));
     }
 
-    /// <summary>Where the files were or are to be: their backups may be all that is there.</summary>
+    /// <summary>The place that the files had or will have, since only their backups may exist.</summary>
     public KvConfigLocation LocateBackups(ParseResult parsed)
     {
         KvConfigLocation location = KvConfigLocation.Find(Named(parsed, _file), Named(parsed, _env));
         return Directory.Exists(location.Root) ? location : throw new UsageException("configuration", "a folder", $"'{location.Root}', which is not there", "E002");
     }
 
-    /// <summary>Refuses a file that is named and not there.</summary>
+    /// <summary>Refuses a file that is named and does not exist.</summary>
     public static void RequireThere(string option, string? file)
     {
         if (file is not null && !File.Exists(file))
@@ -53,7 +53,7 @@ internal sealed class ConfigPlace
         }
     }
 
-    /// <summary>Runs a command; what is not there and what is too new are wrong input, exit 2.</summary>
+    /// <summary>Runs a command. A file that does not exist or is too new is wrong input, exit code 2.</summary>
     public static int Guarded(Action work)
     {
         try

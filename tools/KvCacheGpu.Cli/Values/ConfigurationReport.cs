@@ -2,18 +2,18 @@ using KvCacheGpu.Configuration;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>What a check of a configuration says.</summary>
-/// <param name="File">The file; null where there is none.</param>
-/// <param name="EnvFile">The .env file; null where there is none.</param>
-/// <param name="Preset">The preset; null where none is named.</param>
-/// <param name="Valid">Whether an engine can be made with it.</param>
-/// <param name="Error">Why not, in the line that other commands would end with; null where valid.</param>
-/// <param name="Warnings">Of the sources, then of the values.</param>
+/// <summary>The result of checking a configuration.</summary>
+/// <param name="File">The file; null if there is none.</param>
+/// <param name="EnvFile">The .env file; null if there is none.</param>
+/// <param name="Preset">The preset; null if none is named.</param>
+/// <param name="Valid">True if an engine can be made with it.</param>
+/// <param name="Error">The error, as the line with which other commands would end; null if valid.</param>
+/// <param name="Warnings">Warnings about the sources, then about the values.</param>
 internal sealed record ConfigurationReport(string? File, string? EnvFile, string? Preset, bool Valid, string? Error, IReadOnlyList<string> Warnings)
 {
-    /// <summary>Loads and tells.</summary>
-    /// <exception cref="KvConfigurationException">E003: it is malformed.</exception>
-    /// <exception cref="KvNewerVersionException">E007: it is of a newer schema.</exception>
+    /// <summary>Loads and checks a configuration.</summary>
+    /// <exception cref="KvConfigurationException">E003: the configuration is malformed.</exception>
+    /// <exception cref="KvNewerVersionException">E007: the configuration is of a newer schema.</exception>
     public static ConfigurationReport Of(KvConfigurationSources sources)
     {
         KvConfiguration configuration = KvConfiguration.Load(sources);
@@ -21,7 +21,7 @@ internal sealed record ConfigurationReport(string? File, string? EnvFile, string
             sources.File, sources.EnvFile, configuration.Preset, Valid: true, null, [.. configuration.Warnings, .. configuration.Report.Warnings.Select(w => $"{w}")]);
     }
 
-    /// <summary>The same, where it is malformed as well.</summary>
+    /// <summary>The same, also for a malformed configuration, whose error it reports.</summary>
     public static ConfigurationReport OfAny(KvConfigurationSources sources)
     {
         try

@@ -2,13 +2,13 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>The pair that --key-format and --value-format mean, each of which may be left out.</summary>
+/// <summary>Makes the pair of formats of --key-format and --value-format, each of which may be left out.</summary>
 internal static class FormatPair
 {
     private const string Options = "--key-format, --value-format";
 
-    /// <summary>Completes what was given: F16 where nothing was, or only i8, which goes with all; else the format's natural partner.</summary>
-    /// <exception cref="UsageException">A format of values for keys or the reverse, or two that are no pair.</exception>
+    /// <summary>Completes the pair: F16 if no format was given, or only i8, which goes with all formats; otherwise the format's natural partner.</summary>
+    /// <exception cref="UsageException">A format is for values and was given for keys, or the reverse, or the two are no pair.</exception>
     public static KvFormats Of(PageFormat? key, PageFormat? value)
     {
         KvFormats pair = new(key ?? PartnerOf(value, toKey: true), value ?? PartnerOf(key, toKey: false));

@@ -3,12 +3,12 @@ using System.Globalization;
 namespace KvCacheGpu.Cli;
 
 /// <summary>A shape as users write it: "32,8,128".</summary>
-/// <param name="Layers">Layers.</param>
-/// <param name="Heads">KV heads, and as many query heads.</param>
+/// <param name="Layers">Number of layers.</param>
+/// <param name="Heads">Number of KV heads, and of query heads.</param>
 /// <param name="Width">Width of keys and values.</param>
 internal sealed record GeometryText(int Layers, int Heads, int Width)
 {
-    /// <summary>What <see cref="TryParse"/> takes, for error texts.</summary>
+    /// <summary>The texts that <see cref="TryParse"/> takes, for errors.</summary>
     public const string Expected = "three whole numbers above 0, layers,heads,width: \"32,8,128\"";
 
     /// <summary>Reads a shape.</summary>

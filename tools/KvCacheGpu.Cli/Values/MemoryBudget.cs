@@ -8,7 +8,7 @@ namespace KvCacheGpu.Cli;
 /// <param name="Percent">Percent, or null.</param>
 internal sealed record MemoryBudget(long? Bytes, double? Percent)
 {
-    /// <summary>What <see cref="TryParse"/> takes, for error texts.</summary>
+    /// <summary>The texts that <see cref="TryParse"/> takes, for errors.</summary>
     public const string Expected = "bytes (\"67108864\", \"64MiB\", \"1.5GB\") or a percentage of the dense F16 cache (\"25%\"), above 0";
 
     private static readonly (string Suffix, double Factor)[] _units =
@@ -17,7 +17,7 @@ internal sealed record MemoryBudget(long? Bytes, double? Percent)
         ("KB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12), ("%", 1), ("B", 1), (string.Empty, 1),
     ];
 
-    /// <summary>Reads a budget; units in any case, a space before them allowed.</summary>
+    /// <summary>Reads a budget. Units may be in any case, with a space before them.</summary>
     public static bool TryParse(string text, out MemoryBudget? budget)
     {
         budget = null;
@@ -35,7 +35,7 @@ internal sealed record MemoryBudget(long? Bytes, double? Percent)
             return true;
         }
 
-        // Whole bytes without a unit; a fraction of a byte is a typing error.
+        // Without a unit only whole bytes are taken: a fraction of a byte is a typing error.
         bool isWhole = factor > 1 || number == decimal.Truncate(number);
         if (!isWhole || number > long.MaxValue / (decimal)factor)
         {
@@ -47,6 +47,6 @@ internal sealed record MemoryBudget(long? Bytes, double? Percent)
         return bytes > 0;
     }
 
-    /// <summary>The bytes that it means for a cache of <paramref name="tokens"/> tokens.</summary>
+    /// <summary>The number of bytes for a cache of <paramref name="tokens"/> tokens.</summary>
     public long BytesFor(KvGeometry geometry, long tokens) => Bytes ?? (long)(geometry.DenseF16Bytes(tokens) * (Percent!.Value / 100));
 }

@@ -3,13 +3,13 @@ using System.Globalization;
 namespace KvCacheGpu.Cli;
 
 /// <summary>A policy as users write it: "none", "h2o", "adakv:snapkv", "window:512".</summary>
-/// <param name="Name">What <see cref="KvPolicies.TryParse"/> takes.</param>
-/// <param name="WindowTokens">Newest tokens that a window keeps where they are named, else null.</param>
+/// <param name="Name">A name that <see cref="KvPolicies.TryParse"/> takes.</param>
+/// <param name="WindowTokens">Number of newest tokens that a window keeps, if it is given; otherwise null.</param>
 internal sealed record PolicyName(string Name, int? WindowTokens)
 {
     private const string Window = "window:";
 
-    /// <summary>What <see cref="TryParse"/> takes, for error texts.</summary>
+    /// <summary>The texts that <see cref="TryParse"/> takes, for errors.</summary>
     public static string Expected { get; } = $"{string.Join(", ", KvPolicies.Names)}, adakv:NAME, or window:TOKENS";
 
     /// <summary>Reads a policy's name.</summary>
@@ -29,7 +29,7 @@ internal sealed record PolicyName(string Name, int? WindowTokens)
         return policy is not null;
     }
 
-    /// <summary>The policy itself, or null: keep everything.</summary>
+    /// <summary>Makes the policy; null for one that keeps everything.</summary>
     public KvPolicy? Create() =>
         WindowTokens is { } window ? new WindowPolicy(window) : KvPolicies.TryParse(Name, out KvPolicy? policy) ? policy : null;
 }

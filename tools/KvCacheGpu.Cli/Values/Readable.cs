@@ -2,7 +2,7 @@ using System.Globalization;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>Numbers as tables print them.</summary>
+/// <summary>Formats numbers for tables.</summary>
 internal static class Readable
 {
     private static readonly string[] _units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];

@@ -3,18 +3,18 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>The names of cache settings, and what they mean: a new format or policy joins here.</summary>
+/// <summary>The names of cache settings and their meaning. A new format or policy is added here.</summary>
 public static class EvalCaches
 {
     /// <summary>The policy that drops nothing.</summary>
     public const string NoPolicy = "none";
 
-    /// <summary>The policy that knows what will be asked: the bound of all that only drop. A name of evaluations alone.</summary>
+    /// <summary>The policy that knows the attention to come: the bound of all policies that only drop. Only evaluations have this name.</summary>
     public const string Oracle = "oracle";
 
     private const string Window = "window";
 
-    // Keys' formats by name, with the values' that go with them.
+    // Formats of keys by name, with the formats of values that go with them.
     private static readonly Dictionary<string, (PageFormat Key, PageFormat Value)> _formats =
         Enum.GetValues<PageFormat>().Where(f => f.IsForKeys()).ToDictionary(f => f.Name(), f => (f, ValueWith(f)), StringComparer.Ordinal);
 
@@ -25,7 +25,7 @@ public static class EvalCaches
     public static IReadOnlyCollection<string> Policies { get; } = [.. KvPolicies.Names, Oracle];
 
     /// <summary>The configuration of a cache for one sequence.</summary>
-    /// <param name="setting">What to measure; its names are known.</param>
+    /// <param name="setting">The cache to measure, whose names are known.</param>
     /// <param name="geometry">The model's shape.</param>
     /// <param name="tokens">Tokens that the sequence reaches.</param>
     /// <param name="device">Where it lives.</param>
@@ -57,8 +57,8 @@ public static class EvalCaches
     }
 
     /// <summary>
-    /// What the adaptive policy may shrink pages to: T3 with V3 from full precision and I8, T2 with V2 from T4 and T3; nothing for other policies.
-    /// One target alone: a page that shrank on the way may shrink no further when room gets scarcer, and each target takes slabs of its own.
+    /// The formats to which the adaptive policy may demote pages: T3 with V3 from full precision and I8, T2 with V2 from T4 and T3; none for other policies.
+    /// There is only one target, because a demoted page cannot be demoted again when room gets scarcer, and each target takes slabs of its own.
     /// </summary>
     /// <param name="config">Its policy and formats.</param>
     /// <param name="geometry">The model's shape.</param>
@@ -72,7 +72,7 @@ public static class EvalCaches
             : [];
     }
 
-    /// <summary>What a setting's name stands for beside its budget, as far as the model's shape does not decide it: part of what a result is of.</summary>
+    /// <summary>The meaning of a setting's name, without its budget and whatever depends on the model's shape. It is part of a result's identity.</summary>
     internal static string Meaning(EvalSetting setting)
     {
         (PageFormat key, PageFormat value) = _formats[setting.Format];
@@ -94,6 +94,6 @@ public static class EvalCaches
         _ => key,
     };
 
-    /// <summary>Whether a format takes fewer bits than F16.</summary>
+    /// <summary>True if a format takes fewer bits than F16.</summary>
     public static bool Compresses(string format) => _formats[format].Key.BitsPerElement() + _formats[format].Value.BitsPerElement() < 32;
 }

@@ -2,15 +2,15 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>The largest window with which a sequence grows to its length within a budget.</summary>
+/// <summary>Finds the largest window with which a sequence grows to its length within a budget.</summary>
 internal static class WindowSize
 {
-    /// <summary>Tokens of the window, whole pages; one page where no window fits, for the cache to refuse.</summary>
+    /// <summary>The tokens of the window, in whole pages; one page if no window fits, which the cache then refuses.</summary>
     /// <param name="geometry">The model's shape.</param>
     /// <param name="config">The rest of the configuration.</param>
     public static int Within(KvGeometry geometry, KvCacheOptions config)
     {
-        // Tried, not computed: what open pages, steps and tables take is the cache's own affair.
+        // Sizes are tried and not computed, because only the cache knows the bytes of open pages, steps and tables.
         (int fits, int tooMany) = (1, geometry.PagesFor(config.MaxTokens) + 1);
         while (tooMany - fits > 1)
         {
@@ -41,7 +41,7 @@ internal static class WindowSize
             float[] zeros = new float[tried.MaxBatchTokens * geometry.KvHeads * Math.Max(geometry.KeyWidth, geometry.ValueWidth)];
             int[] tokens = new int[tried.MaxBatchTokens];
 
-            // Steps that begin at a page's last token touch the most pages.
+            // Steps that begin at the last token of a page touch the most pages.
             int first = Math.Min(Math.Min(geometry.PageTokens - 1, tokens.Length), tried.MaxTokens);
             for (int count = first; count > 0; count = Math.Min(tokens.Length, tried.MaxTokens - sequence.Length))
             {

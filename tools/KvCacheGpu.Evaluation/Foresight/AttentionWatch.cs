@@ -2,9 +2,9 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>Drops nothing, and remembers what the last query of a step attends to: what an oracle of the same prompt is told. Of one sequence.</summary>
+/// <summary>Drops nothing, and records the attention of the last query of each step of one sequence, which an oracle of the same prompt then knows.</summary>
 /// <param name="geometry">The model's shape.</param>
-/// <param name="tokens">The most tokens that the sequence reaches.</param>
+/// <param name="tokens">The most tokens of the sequence.</param>
 internal sealed class AttentionWatch(KvGeometry geometry, int tokens) : KvPolicy
 {
     private readonly int _pages = geometry.PagesFor(tokens);
@@ -14,13 +14,13 @@ internal sealed class AttentionWatch(KvGeometry geometry, int tokens) : KvPolicy
     /// <inheritdoc/>
     public override KvStatistics Needs => KvStatistics.Mass;
 
-    /// <summary>True: it looks at every step.</summary>
+    /// <summary>True, since it looks at every step.</summary>
     public override bool ActsUnasked => true;
 
-    /// <summary>What the kept queries attend to.</summary>
+    /// <summary>The attention of the kept queries.</summary>
     public FutureMass Future => new(_pages, _kept);
 
-    /// <summary>Counts the step that was just committed among those that an oracle knows of.</summary>
+    /// <summary>Adds the step that was just committed to those that an oracle knows.</summary>
     public void Keep() => _kept.Add(_last);
 
     /// <inheritdoc/>
@@ -28,7 +28,7 @@ internal sealed class AttentionWatch(KvGeometry geometry, int tokens) : KvPolicy
     {
         plan[..pages.Count].Clear();
 
-        // Pages that no plan lists yet can not be dropped yet either: what they receive now no oracle needs to know.
+        // Pages that no plan lists yet cannot be dropped yet either, so no oracle needs to know their attention.
         _last = new float[pages.Rows * _pages];
         for (int row = 0; row < pages.Rows; row++)
         {

@@ -1,19 +1,19 @@
 namespace KvCacheGpu.Evaluation;
 
 /// <summary>
-/// Drops what receives the least of the attention to come, whichever layer and head it is of: the bound that policies which drop are measured by.
-/// It fixes no sinks and no window but the newest token, as it knows what they are worth.
+/// Drops the pages that receive the least of the attention to come, whichever layer and head they belong to: the bound against which policies that drop
+/// are measured. It fixes no sinks, and no window except the newest token, because it knows the attention to them.
 /// </summary>
 /// <remarks>
-/// Masses are compared as they are: each row's queries give 1 each. Taken as parts of what a row still holds, as Ada-KV does, a row whose
-/// queries look at open pages would weigh as much as one that looks far back: 90 % of facts instead of 97 % at a quarter of the bytes.
+/// Masses are compared directly: each query of a row gives 1. If they were parts of the attention to the pages that a row still has, as in Ada-KV, a row
+/// whose queries look at open pages would count as much as one that looks far back: 90 % of facts instead of 97 % at a quarter of the bytes.
 /// </remarks>
 internal sealed class ForesightPolicy : KvPolicy
 {
     private readonly OraclePolicy _scorer;
 
-    /// <summary>Makes the bound.</summary>
-    /// <param name="future">Knows what comes.</param>
+    /// <summary>Makes the policy.</summary>
+    /// <param name="future">Tells the attention to come.</param>
     public ForesightPolicy(KvFutureMass future)
     {
         _scorer = new OraclePolicy(future);

@@ -1,15 +1,15 @@
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>The attention that queries give to pages, known before they come: how much of it is still ahead at each of them.</summary>
+/// <summary>The attention that known queries will give to pages: for each query, the sum over it and all later ones.</summary>
 internal sealed class FutureMass
 {
-    // [queries][rows][pages] sums over a query and all after it.
+    // [queries][rows][pages] sums over a query and all later ones.
     private readonly float[][] _ahead;
     private readonly int _pages;
 
-    /// <summary>Sums up what queries attend to.</summary>
-    /// <param name="pages">Pages of a row.</param>
-    /// <param name="queries">[queries][rows][pages] a page's share of a query's attention, in the order in which they come.</param>
+    /// <summary>Sums up the attention of queries.</summary>
+    /// <param name="pages">Number of pages of a row.</param>
+    /// <param name="queries">[queries][rows][pages] a page's share of a query's attention; queries are in their order in time.</param>
     public FutureMass(int pages, IReadOnlyList<float[]> queries)
     {
         _pages = pages;
@@ -23,12 +23,12 @@ internal sealed class FutureMass
         }
     }
 
-    /// <summary>Queries known.</summary>
+    /// <summary>Number of known queries.</summary>
     public int Queries => _ahead.Length;
 
-    /// <summary>What a page receives once so many queries are past; 0 after the last.</summary>
-    /// <param name="past">Queries that have been answered.</param>
-    /// <param name="row">Row: layer * KV heads + head.</param>
-    /// <param name="page">First position / page tokens.</param>
+    /// <summary>The attention that a page receives after a number of queries; 0 after the last.</summary>
+    /// <param name="past">Number of queries that have been answered.</param>
+    /// <param name="row">The row: layer * KV heads + head.</param>
+    /// <param name="page">The page's first position divided by page tokens.</param>
     public float After(int past, int row, int page) => past < Queries ? _ahead[past][(row * _pages) + page] : 0;
 }

@@ -3,7 +3,7 @@ using System.Text;
 
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>Rows as comma-separated values: numbers with a point, shares as 0..1, an empty field where there is nothing.</summary>
+/// <summary>Writes rows as comma-separated values: numbers with a point, shares as 0..1, and an empty field for a missing value.</summary>
 public static class EvalCsv
 {
     /// <summary>The first line.</summary>
@@ -11,7 +11,7 @@ public static class EvalCsv
         "task,format,policy,budget,first_seed,seeds,scored,accuracy,accuracy_low,accuracy_high,delta_nll,delta_nll_low,delta_nll_high,nll,kl,agreement,"
         + "allocated_bytes,page_bytes,dense_f16_bytes,ratio,evicted_tokens,read_tokens_per_second,write_tokens_per_second";
 
-    /// <summary>The whole text.</summary>
+    /// <summary>Writes the whole text.</summary>
     public static string Write(IEnumerable<EvalRow> rows)
     {
         ArgumentNullException.ThrowIfNull(rows);

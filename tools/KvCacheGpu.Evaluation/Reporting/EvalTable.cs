@@ -1,24 +1,24 @@
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>What a cache did on a task, over all seeds.</summary>
+/// <summary>The results of a cache on a task, over all seeds.</summary>
 /// <param name="Task">The task.</param>
 /// <param name="Format">Format of sealed pages.</param>
 /// <param name="Policy">The policy.</param>
 /// <param name="Budget">Share of the dense F16 bytes, or null.</param>
 /// <param name="FirstSeed">The first of the seeds.</param>
-/// <param name="Seeds">Seeds.</param>
-/// <param name="Scored">Tokens foreseen, of all seeds.</param>
-/// <param name="Accuracy">Share of right ones.</param>
-/// <param name="DeltaNll">Nats that each token is less foreseen than through the full cache.</param>
-/// <param name="Nll">Mean -ln of the probability.</param>
+/// <param name="Seeds">Number of seeds.</param>
+/// <param name="Scored">Number of predicted tokens of all seeds.</param>
+/// <param name="Accuracy">Share of right predictions.</param>
+/// <param name="DeltaNll">Nll minus that of the full cache, in nats per token.</param>
+/// <param name="Nll">Mean of -ln of the tokens' probabilities.</param>
 /// <param name="Kl">Divergence of the full cache's distribution from this one, in nats.</param>
-/// <param name="Agreement">Share at which the likeliest token is the full cache's.</param>
+/// <param name="Agreement">Share of tokens for which the most likely token is that of the full cache.</param>
 /// <param name="AllocatedBytes">The most bytes allocated, mean of the seeds.</param>
 /// <param name="PageBytes">Bytes of pages at the end, mean of the seeds.</param>
 /// <param name="DenseBytes">Bytes of dense F16 caches.</param>
-/// <param name="EvictedTokens">Tokens dropped, mean of the seeds.</param>
+/// <param name="EvictedTokens">Number of dropped tokens, mean of the seeds.</param>
 /// <param name="ReadTokensPerSecond">Tokens read per second, median of the seeds.</param>
-/// <param name="WriteTokensPerSecond">Tokens written one by one per second, median of the seeds; null where none were.</param>
+/// <param name="WriteTokensPerSecond">Tokens written one by one per second, median of the seeds; null if none were written.</param>
 /// <param name="Labels">Accuracy by label.</param>
 public sealed record EvalRow(
     string Task,
@@ -44,28 +44,28 @@ public sealed record EvalRow(
     /// <summary>The cache.</summary>
     public EvalSetting Setting => new(Format, Policy, Budget);
 
-    /// <summary>Allocated bytes / dense F16 bytes.</summary>
+    /// <summary>Allocated bytes divided by dense F16 bytes.</summary>
     public double Ratio => AllocatedBytes / DenseBytes;
 
-    /// <summary>exp of the mean -ln of the probability.</summary>
+    /// <summary>exp of the mean of -ln of the tokens' probabilities.</summary>
     public double Perplexity => Math.Exp(Nll);
 }
 
 /// <summary>A cache that could not be made or filled for a task.</summary>
 /// <param name="Task">The task.</param>
 /// <param name="Setting">The cache.</param>
-/// <param name="Reason">What the cache said.</param>
+/// <param name="Reason">The error of the cache.</param>
 public sealed record EvalRefusal(string Task, EvalSetting Setting, string Reason);
 
-/// <summary>What a run found.</summary>
-/// <param name="FullRecall">Recall through the full cache.</param>
+/// <summary>The results of a run.</summary>
+/// <param name="FullRecall">Recall with the full cache.</param>
 /// <param name="Rows">One per task and cache.</param>
 /// <param name="Refusals">Caches that refused.</param>
-/// <param name="RefusedTasks">Tasks that the model does not do, and why.</param>
+/// <param name="RefusedTasks">Tasks that the model cannot do, with the reasons.</param>
 public sealed record EvalTable(
     double FullRecall, IReadOnlyList<EvalRow> Rows, IReadOnlyList<EvalRefusal> Refusals, IReadOnlyDictionary<string, string> RefusedTasks)
 {
-    /// <summary>Puts the seeds of each task and cache together.</summary>
+    /// <summary>Combines the seeds of each task and cache.</summary>
     public static EvalTable Of(IReadOnlyList<EvalCell> cells, IReadOnlyDictionary<string, string> refusedTasks, double fullRecall)
     {
         ArgumentNullException.ThrowIfNull(cells);

@@ -2,12 +2,12 @@ using System.Globalization;
 
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>Whether what claims to be compressed was: by the bytes and pages that were really there.</summary>
+/// <summary>Proves by the bytes and pages that a cache which should compress really did.</summary>
 public static class CompressionProof
 {
-    /// <summary>What is wrong with a cell; null where nothing is.</summary>
+    /// <summary>The fault of a cell; null if there is none.</summary>
     /// <param name="cell">The cell.</param>
-    /// <param name="full">The same task and seed through the full cache.</param>
+    /// <param name="full">The cell of the same task and seed with the full cache.</param>
     public static string? Fault(EvalCell cell, EvalCell full)
     {
         ArgumentNullException.ThrowIfNull(cell);

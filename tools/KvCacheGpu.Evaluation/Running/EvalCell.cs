@@ -2,10 +2,10 @@ using System.Text.Json.Serialization;
 
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>What one cache made of one task with one seed: a line of the results file.</summary>
+/// <summary>The result of one cache on one task with one seed: a line of the results file.</summary>
 public sealed record EvalCell
 {
-    /// <summary>What the result is of (<see cref="EvalIdentity"/>).</summary>
+    /// <summary>The identity of the result (<see cref="EvalIdentity"/>).</summary>
     public required string Id { get; init; }
 
     /// <summary>The task.</summary>
@@ -23,25 +23,25 @@ public sealed record EvalCell
     /// <summary>Share of the dense F16 bytes, or null.</summary>
     public double? Budget { get; init; }
 
-    /// <summary>Why the cache could not be made or filled; null where it could. Then all that follows is 0.</summary>
+    /// <summary>The reason why the cache could not be made or filled, in which case all numbers are 0; null if it could.</summary>
     public string? Refused { get; init; }
 
-    /// <summary>Tokens that were to be foreseen.</summary>
+    /// <summary>Number of tokens to predict.</summary>
     public int Scored { get; init; }
 
-    /// <summary>Share that was the likeliest.</summary>
+    /// <summary>Share of tokens that were the most likely ones.</summary>
     public double Accuracy { get; init; }
 
-    /// <summary>Mean -ln of their probability.</summary>
+    /// <summary>Mean of -ln of their probabilities.</summary>
     public double Nll { get; init; }
 
-    /// <summary>The same less that through the full cache.</summary>
+    /// <summary><see cref="Nll"/> minus that of the full cache.</summary>
     public double DeltaNll { get; init; }
 
     /// <summary>Mean divergence of the full cache's next-token distribution from this one, in nats.</summary>
     public double Kl { get; init; }
 
-    /// <summary>Share at which the likeliest token is the full cache's.</summary>
+    /// <summary>Share of tokens for which the most likely token is that of the full cache.</summary>
     public double Agreement { get; init; }
 
     /// <summary>The most bytes that were allocated after any step: pages, tables, bookkeeping, working memory; summed over sequences.</summary>
@@ -56,22 +56,22 @@ public sealed record EvalCell
     /// <summary>Bytes of dense F16 caches of the sequences.</summary>
     public long DenseBytes { get; init; }
 
-    /// <summary>Tokens dropped, mean over layers and heads, summed over sequences.</summary>
+    /// <summary>Number of dropped tokens, mean over layers and heads, summed over sequences.</summary>
     public double EvictedTokens { get; init; }
 
-    /// <summary>Pages at the end that may still be written.</summary>
+    /// <summary>Number of open pages at the end.</summary>
     public int OpenPages { get; init; }
 
-    /// <summary>Pages at the end that never change again.</summary>
+    /// <summary>Number of sealed pages at the end.</summary>
     public int SealedPages { get; init; }
 
     /// <summary>Tokens read per second.</summary>
     public double ReadTokensPerSecond { get; init; }
 
-    /// <summary>Tokens written one by one per second; null where none were.</summary>
+    /// <summary>Tokens written one by one per second; null if none were written.</summary>
     public double? WriteTokensPerSecond { get; init; }
 
-    /// <summary>Accuracy by label, where a task tells answers apart.</summary>
+    /// <summary>Accuracy by label, if a task groups its answers.</summary>
     public IReadOnlyDictionary<string, double> Labels { get; init; } = new Dictionary<string, double>();
 
     /// <summary>The cache.</summary>

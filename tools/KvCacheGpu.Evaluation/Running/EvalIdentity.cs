@@ -5,20 +5,20 @@ using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>What a result is of: model, text, device, scale, task, seed and setting. Two results of the same identity are the same result.</summary>
+/// <summary>The identity of a result: model, text, device, scale, task, seed and setting. Two results of the same identity are the same result.</summary>
 public sealed class EvalIdentity
 {
-    // Rises with every change to prompts, scores, runs or policies, so that old results are not taken for new ones.
+    // It is raised with every change to prompts, scores, runs or policies, so that old results are not taken for new ones.
     private const int Version = 2;
     private const int IdLength = 24;
 
     private readonly string _run;
 
-    /// <summary>Names a run.</summary>
+    /// <summary>Makes the identity of a run.</summary>
     /// <param name="modelDirectory">The model's directory, whose files are read.</param>
-    /// <param name="text">The text that prompts are made of.</param>
+    /// <param name="text">The text from which prompts are made.</param>
     /// <param name="device">The device's id.</param>
-    /// <param name="scale">How large tasks are.</param>
+    /// <param name="scale">The size of tasks.</param>
     public EvalIdentity(string modelDirectory, string text, string device, EvalScale scale)
     {
         ArgumentNullException.ThrowIfNull(scale);
@@ -29,10 +29,10 @@ public sealed class EvalIdentity
         _run = $"{Version}|{Fingerprint}|{Hex(SHA256.HashData(Encoding.UTF8.GetBytes(text)))}|{device}|{sizes}|{EvalScale.PageTokens}|{EvalScale.StepTokens}";
     }
 
-    /// <summary>SHA-256 over the model's configuration, weights and tokenizer, 24 digits of it.</summary>
+    /// <summary>The first 24 digits of SHA-256 over the model's configuration, weights and tokenizer.</summary>
     public string Fingerprint { get; }
 
-    /// <summary>The name of one result.</summary>
+    /// <summary>The identity of one result.</summary>
     public string Of(EvalTask task, int seed, EvalSetting setting)
     {
         ArgumentNullException.ThrowIfNull(task);

@@ -2,26 +2,26 @@ using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>What is to be measured.</summary>
+/// <summary>The measurements of a run.</summary>
 /// <param name="Tasks">The tasks.</param>
 /// <param name="Settings">The caches; the full cache is always among them.</param>
-/// <param name="Seeds">Prompts of each task.</param>
-/// <param name="Scale">How large the tasks are.</param>
-/// <param name="Device">Where caches live: a device's id.</param>
+/// <param name="Seeds">Number of prompts of each task.</param>
+/// <param name="Scale">The size of the tasks.</param>
+/// <param name="Device">The id of the caches' device.</param>
 /// <param name="FirstSeed">The first of the seeds, 0 or more; the others follow it. The default value is 0.</param>
 public sealed record EvalPlan(
     IReadOnlyList<EvalTask> Tasks, IReadOnlyList<EvalSetting> Settings, int Seeds, EvalScale Scale, string Device, int FirstSeed = 0);
 
-/// <summary>How far a run is.</summary>
+/// <summary>The progress of a run.</summary>
 /// <param name="Task">The task under way.</param>
-/// <param name="Done">Its finished cells.</param>
-/// <param name="Total">Its cells.</param>
+/// <param name="Done">Number of its finished cells.</param>
+/// <param name="Total">Number of its cells.</param>
 public readonly record struct EvalProgress(string Task, int Done, int Total);
 
-/// <summary>Measures every cache on every task: the full cache first, then what is compared with it.</summary>
+/// <summary>Measures every cache on every task: the full cache first, then the caches that are compared with it.</summary>
 public sealed class EvalRun
 {
-    /// <summary>Recall through the full cache below which a run is void.</summary>
+    /// <summary>The recall with the full cache below which a run is void.</summary>
     public const double LeastRecall = .98;
 
     private readonly EvalPlan _plan;
@@ -32,10 +32,10 @@ public sealed class EvalRun
 
     /// <summary>Prepares a run.</summary>
     /// <param name="model">The model.</param>
-    /// <param name="text">What prompts are made of.</param>
-    /// <param name="identity">What results are of.</param>
-    /// <param name="plan">What to measure.</param>
-    /// <param name="configure">Makes caches of settings. The default value is null: <see cref="EvalCaches.Config"/>.</param>
+    /// <param name="text">The text from which prompts are made.</param>
+    /// <param name="identity">The identity of the run's results.</param>
+    /// <param name="plan">The measurements.</param>
+    /// <param name="configure">Makes the configuration of a setting. The default value is null: <see cref="EvalCaches.Config"/>.</param>
     public EvalRun(LlamaModel model, EvalText text, EvalIdentity identity, EvalPlan plan, EvalConfigure? configure = null)
     {
         (_text, _identity, _plan) = (text, identity, plan);
@@ -43,11 +43,11 @@ public sealed class EvalRun
         _settings = [EvalSetting.Full, .. plan.Settings.Where(s => s != EvalSetting.Full)];
     }
 
-    /// <summary>Runs what the results do not hold yet.</summary>
+    /// <summary>Runs the cells that the results do not have yet.</summary>
     /// <param name="results">Finished cells; new ones are added.</param>
-    /// <param name="progress">Told of each finished cell. The default value is null.</param>
-    /// <param name="cancellationToken">Looked at between steps; finished cells stay.</param>
-    /// <exception cref="EvalVoidException">The full cache does not recall, or a cache did not compress.</exception>
+    /// <param name="progress">Receives the progress after each finished cell. The default value is null.</param>
+    /// <param name="cancellationToken">Is checked between steps; finished cells stay.</param>
+    /// <exception cref="EvalVoidException">The recall of the full cache is too low, or a cache did not compress.</exception>
     public EvalTable Run(ResultsFile results, IProgress<EvalProgress>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(results);
@@ -152,7 +152,7 @@ public sealed class EvalRun
 
     private static string Invariant(FormattableString text) => FormattableString.Invariant(text);
 
-    /// <summary>One task and seed through the full cache; run when first something is to be compared with it.</summary>
+    /// <summary>One task and seed with the full cache, which is run when something is first compared with it.</summary>
     private sealed class FullTrial(EvalTrial trial, IReadOnlyList<EvalPrompt> prompts, CancellationToken cancellationToken)
     {
         private TrialResult? _result;
@@ -165,5 +165,15 @@ public sealed class EvalRun
         public IReadOnlyList<FutureMass> Futures => _futures ??= trial.Foresee(prompts, cancellationToken);
 
         public EvalCell Cell { get; set; } = null!;
+    }
+}
+
+/// <summary>The run tells nothing about caches: the recall with a full cache is too low, or nothing was compressed.</summary>
+public sealed class EvalVoidException : Exception
+{
+    /// <summary>Makes the error with its reason.</summary>
+    public EvalVoidException(string reason)
+        : base($"E009: eval: {reason}: the run is void")
+    {
     }
 }

@@ -7,7 +7,7 @@ namespace KvCacheGpu.Evaluation;
 /// <summary>Makes a cache's configuration for a sequence of so many tokens, whose future is told where a policy is to know it.</summary>
 public delegate KvCacheOptions EvalConfigure(EvalSetting setting, KvGeometry geometry, int tokens, string device, KvFutureMass? future);
 
-/// <summary>Runs prompts through caches and keeps what came out.</summary>
+/// <summary>Runs prompts through caches and keeps the results.</summary>
 internal sealed class EvalTrial(LlamaModel model, EvalConfigure configure, string device)
 {
     private readonly int _vocabulary = model.Config.VocabularySize;
@@ -16,8 +16,8 @@ internal sealed class EvalTrial(LlamaModel model, EvalConfigure configure, strin
     /// <summary>Runs all prompts of a task.</summary>
     /// <param name="prompts">The prompts.</param>
     /// <param name="setting">The cache.</param>
-    /// <param name="futures">What <see cref="Foresee"/> gave for them, where the policy is to know it; else null.</param>
-    /// <param name="cancellationToken">Looked at between steps.</param>
+    /// <param name="futures">The result of <see cref="Foresee"/> for them, for a policy that must know it; otherwise null.</param>
+    /// <param name="cancellationToken">Is checked between steps.</param>
     /// <exception cref="KvCacheException">The cache cannot be made or filled.</exception>
     public TrialResult Run(
         IReadOnlyList<EvalPrompt> prompts, EvalSetting setting, IReadOnlyList<FutureMass>? futures, CancellationToken cancellationToken)
@@ -35,7 +35,7 @@ internal sealed class EvalTrial(LlamaModel model, EvalConfigure configure, strin
         return result;
     }
 
-    /// <summary>Runs all prompts through the full cache, for what their probes and written tokens attend to.</summary>
+    /// <summary>Runs all prompts through the full cache, and records the attention of their probes and written tokens.</summary>
     /// <returns>One per prompt.</returns>
     public IReadOnlyList<FutureMass> Foresee(IReadOnlyList<EvalPrompt> prompts, CancellationToken cancellationToken)
     {
@@ -99,7 +99,7 @@ internal sealed class EvalTrial(LlamaModel model, EvalConfigure configure, strin
         long dense = _geometry.DenseF16Bytes(prompt.MostTokens);
         result.DenseBytes += dense;
 
-        // What was asked for, not what the cache made of it.
+        // The budget that was asked for, which may differ from the bytes that the cache took.
         result.BudgetBytes += (long)((setting.Budget ?? 0) * dense);
         result.EvictedTokens += sequence.EvictedTokens;
         result.OpenPages += pages.Open;

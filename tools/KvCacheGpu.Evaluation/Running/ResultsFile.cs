@@ -3,7 +3,7 @@ using System.Text.Json;
 
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>Finished cells, one line of JSON each, appended as they finish: what a run that was stopped goes on from.</summary>
+/// <summary>Finished cells, one line of JSON each, appended when they finish. A run that was stopped continues from them.</summary>
 public sealed class ResultsFile : IDisposable
 {
     private static readonly JsonSerializerOptions _json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
@@ -13,14 +13,14 @@ public sealed class ResultsFile : IDisposable
 
     private ResultsFile(FileStream? stream) => _stream = stream;
 
-    /// <summary>Cells read and added.</summary>
+    /// <summary>Number of cells read and added.</summary>
     public int Count => _cells.Count;
 
-    /// <summary>Keeps cells in memory alone.</summary>
+    /// <summary>Keeps cells only in memory.</summary>
     public static ResultsFile InMemory() => new(null);
 
-    /// <summary>Opens a file, made where it is not there, and reads its cells. A last line that was cut off is taken away.</summary>
-    /// <exception cref="InvalidDataException">E004: another line is no cell.</exception>
+    /// <summary>Opens a file, or makes it if it does not exist, and reads its cells. A last line that was cut off is removed.</summary>
+    /// <exception cref="InvalidDataException">E004: a line other than the last is no cell.</exception>
     public static ResultsFile Open(string path)
     {
         FileStream stream = new(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read);

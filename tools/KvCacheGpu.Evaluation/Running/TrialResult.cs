@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>What came out of a task's prompts.</summary>
+/// <summary>The results of a task's prompts.</summary>
 internal sealed class TrialResult
 {
     private readonly List<(float[] Logits, int Token, string Label)> _kept = [];
@@ -30,7 +30,7 @@ internal sealed class TrialResult
         sum = (sum.Tokens + tokens, sum.Time + time);
     }
 
-    /// <summary>Scores this against the same prompts through the full cache, into a cell that names both.</summary>
+    /// <summary>Scores these results against those of the same prompts with the full cache, and fills a cell.</summary>
     public EvalCell Score(EvalCell cell, TrialResult full)
     {
         TokenScore[] scores = [.. _kept.Zip(full._kept, (mine, other) => TokenScore.Of(mine.Logits, other.Logits, mine.Token))];

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>A mean and where it may lie.</summary>
+/// <summary>A mean and its 95 % interval.</summary>
 /// <param name="Mean">The mean.</param>
 /// <param name="Low">The lower end of the 95 % interval.</param>
 /// <param name="High">The upper end.</param>
@@ -12,8 +12,8 @@ public static class Bootstrap
     private const int Resamples = 2_000;
     private const double Tail = .025;
 
-    /// <summary>The mean of values and its 95 % interval; the same seed, the same interval.</summary>
-    /// <param name="values">Independent values, at least one: one per seed, as answers about the same document are not independent.</param>
+    /// <summary>The mean of values and its 95 % interval. The same seed gives the same interval.</summary>
+    /// <param name="values">Independent values, at least one: one per seed, because answers about the same document are not independent.</param>
     /// <param name="seed">Seed of the resampling. The default value is 0.</param>
     public static Interval Mean(ReadOnlySpan<double> values, int seed = 0)
     {

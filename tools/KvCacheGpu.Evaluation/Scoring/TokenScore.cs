@@ -2,17 +2,17 @@ using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>How well one token was foreseen, and how near that was to what the full cache would have said.</summary>
-/// <param name="Right">Whether it was the likeliest.</param>
+/// <summary>The quality of the prediction of one token, and its distance from the prediction with the full cache.</summary>
+/// <param name="Right">True if the token was the most likely one.</param>
 /// <param name="Nll">-ln of its probability.</param>
-/// <param name="FullNll">The same through the full cache.</param>
+/// <param name="FullNll">-ln of its probability with the full cache.</param>
 /// <param name="Kl">Kullback-Leibler divergence of the full cache's distribution from this one, in nats.</param>
-/// <param name="Agrees">Whether the likeliest token is the full cache's.</param>
+/// <param name="Agrees">True if the most likely token is that of the full cache.</param>
 public readonly record struct TokenScore(bool Right, double Nll, double FullNll, double Kl, bool Agrees)
 {
     /// <summary>Scores logits.</summary>
-    /// <param name="logits">What the cache under test led to, <c>[vocabulary]</c>.</param>
-    /// <param name="full">What the full cache led to.</param>
+    /// <param name="logits">Logits with the cache under test, <c>[vocabulary]</c>.</param>
+    /// <param name="full">Logits with the full cache, <c>[vocabulary]</c>.</param>
     /// <param name="token">The token that comes next.</param>
     public static TokenScore Of(ReadOnlySpan<float> logits, ReadOnlySpan<float> full, int token)
     {

@@ -2,7 +2,7 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>Attention over everything, in binary64: shares and outputs of the tokens that are written.</summary>
+/// <summary>Attention over all tokens, in binary64: shares and outputs of the tokens that are written.</summary>
 internal sealed class ExactAttention
 {
     private readonly float[][] _outputs = new float[SyntheticRun.Written][];
@@ -26,7 +26,7 @@ internal sealed class ExactAttention
 
     public SyntheticAttention Source { get; }
 
-    /// <summary>What the written tokens attend to, as caches count it: means over the query heads of a KV head.</summary>
+    /// <summary>The attention of the written tokens, counted as caches do: means over the query heads of a KV head.</summary>
     public FutureMass Future { get; }
 
     private static int First => SyntheticRun.Tokens - SyntheticRun.Written;
@@ -37,7 +37,7 @@ internal sealed class ExactAttention
 
     public ReadOnlySpan<float> Output(int token) => _outputs[token - First];
 
-    /// <summary>Share of a token's attention on what a sequence still holds, mean over its heads.</summary>
+    /// <summary>Share of a token's attention on tokens that a sequence still holds, mean over its heads.</summary>
     public double MassOf(KvSequence sequence, int token)
     {
         double mass = 0;

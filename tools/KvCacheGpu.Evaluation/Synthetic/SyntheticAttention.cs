@@ -3,8 +3,8 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu.Evaluation;
 
 /// <summary>
-/// Keys, values and queries that no model made, with what makes caches hard: keys with outlier channels, a sink, and four heads that each look in
-/// another way: at recent tokens; at a few heavy hitters; at heavy hitters that drift; back at any one token, now and then.
+/// Synthetic keys, values and queries with the properties that are difficult for caches: keys with outlier channels, a sink, and four heads with
+/// different attention: to recent tokens; to a few heavy hitters; to heavy hitters that change; and sometimes back to any one token.
 /// </summary>
 public sealed class SyntheticAttention
 {
@@ -21,8 +21,8 @@ public sealed class SyntheticAttention
 
     private readonly Random _random;
 
-    /// <summary>Makes a sequence; the same seed, the same sequence.</summary>
-    /// <param name="tokens">Its tokens.</param>
+    /// <summary>Makes a sequence. The same seed gives the same sequence.</summary>
+    /// <param name="tokens">Number of its tokens.</param>
     /// <param name="seed">The seed.</param>
     public SyntheticAttention(int tokens, int seed)
     {
@@ -51,7 +51,7 @@ public sealed class SyntheticAttention
         }
     }
 
-    /// <summary>Tokens of the sequence.</summary>
+    /// <summary>Number of tokens of the sequence.</summary>
     public int Tokens { get; }
 
     /// <summary><c>[tokens][KV heads][width]</c>.</summary>
@@ -93,7 +93,7 @@ public sealed class SyntheticAttention
         }
     }
 
-    // Adds the shortest vector along what is the key's own that raises its logit so far.
+    // Adds the shortest vector, along the part of the key that is its own, that raises its logit by the given amount.
     private void Aim(Span<float> query, int head, int token, double logit)
     {
         ReadOnlySpan<float> key = Keys.AsSpan(At(token, head, Geometry.KvHeads), Geometry.KeyWidth);

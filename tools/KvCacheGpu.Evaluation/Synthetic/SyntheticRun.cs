@@ -2,32 +2,32 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>What one cache made of made-up attention, means over seeds.</summary>
+/// <summary>The results of one cache on synthetic attention, means over seeds.</summary>
 /// <param name="Setting">The cache.</param>
 /// <param name="OutputError">|output - exact| / |exact| of the decoded tokens, all heads together.</param>
-/// <param name="MassRecall">Share of the exact attention that fell on tokens which are still there.</param>
-/// <param name="Ratio">The most bytes that were allocated after any step, over those of a dense F16 cache.</param>
-/// <param name="EvictedTokens">Tokens dropped, mean over heads.</param>
-/// <param name="Refused">Why the cache could not be made or filled; null where it could.</param>
+/// <param name="MassRecall">Share of the exact attention to tokens that are still there.</param>
+/// <param name="Ratio">The most bytes that were allocated after any step, divided by those of a dense F16 cache.</param>
+/// <param name="EvictedTokens">Number of dropped tokens, mean over heads.</param>
+/// <param name="Refused">The reason why the cache could not be made or filled; null if it could.</param>
 public sealed record SyntheticRow(
     EvalSetting Setting, double OutputError, double MassRecall, double Ratio, double EvictedTokens, string? Refused = null);
 
 /// <summary>
 /// Measures caches without a model, in seconds: attention over <see cref="SyntheticAttention"/>, read in steps and then written token by token,
-/// against exact attention over everything.
+/// against exact attention over all tokens.
 /// </summary>
 public static class SyntheticRun
 {
-    /// <summary>Tokens of a sequence.</summary>
+    /// <summary>Number of tokens of a sequence.</summary>
     public const int Tokens = 1_536;
 
-    /// <summary>The last of them, written one by one and measured.</summary>
+    /// <summary>Number of its last tokens, which are written one by one and measured.</summary>
     public const int Written = 96;
 
     /// <summary>Runs every setting over every seed.</summary>
     /// <param name="settings">The caches.</param>
-    /// <param name="seeds">Sequences of each.</param>
-    /// <param name="device">Where caches live: a device's id.</param>
+    /// <param name="seeds">Number of sequences of each.</param>
+    /// <param name="device">The id of the caches' device.</param>
     /// <param name="firstSeed">The first of the seeds; the others follow it. The default value is 0.</param>
     public static IReadOnlyList<SyntheticRow> Run(IReadOnlyList<EvalSetting> settings, int seeds, string device, int firstSeed = 0)
     {

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>The same, with the questions known first: they stand before the document, so that attention can mark what answers them.</summary>
+/// <summary>Recall with questions that are known first: they come before the document, so that attention can mark their answers.</summary>
 internal sealed class AwareRecallTask : EvalTask
 {
     private const int AskedShare = 2;

@@ -1,8 +1,8 @@
 namespace KvCacheGpu.Evaluation;
 
 /// <summary>
-/// Segments of random tokens, each strewn several times over a text, that come once more: after its first tokens the rest of each can only be
-/// copied. Several times, as the demo model does not find what it has seen once in a text; it was trained on segments that recur.
+/// Segments of random tokens, each of which occurs several times in a text and then once more: after its first tokens, the rest of each can only be
+/// copied. It occurs several times, because the demo model was trained with segments that recur, and does not find one that it has seen only once.
 /// </summary>
 internal sealed class CopyTask : EvalTask
 {

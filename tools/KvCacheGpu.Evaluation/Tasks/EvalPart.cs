@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>What is done with a part's tokens.</summary>
+/// <summary>The use of a part's tokens.</summary>
 public enum EvalAct
 {
     /// <summary>They are read in steps of many tokens, and stay.</summary>
@@ -9,24 +9,24 @@ public enum EvalAct
     /// <summary>They are written one by one, as decoding does, and stay.</summary>
     Write,
 
-    /// <summary>They are asked in one step and taken back: what comes after finds the sequence as it was.</summary>
+    /// <summary>They are run in one step and rolled back, so that the next part finds the sequence unchanged.</summary>
     Probe,
 }
 
-/// <summary>One thing done to a sequence.</summary>
-/// <param name="Act">What is done.</param>
+/// <summary>One part of the work on a sequence.</summary>
+/// <param name="Act">The use of the tokens.</param>
 /// <param name="Tokens">The tokens.</param>
 /// <param name="Scored">
-/// How many of them, counted from the end, the model must foresee, each after all before it. The last token of a probe is only an answer: it is not run.
+/// Number of tokens, counted from the end, that the model must predict, each from all before it. The last token of a probe is only an answer, and is not run.
 /// </param>
-/// <param name="Label">What the scores are told apart by within a task: a depth, a turn. Empty where nothing is.</param>
+/// <param name="Label">The group of the scores within a task: a depth, a turn. Empty if there are no groups.</param>
 public sealed record EvalPart(EvalAct Act, IReadOnlyList<int> Tokens, int Scored = 0, string Label = "");
 
-/// <summary>One sequence of a task: what is read, written and asked, in order.</summary>
+/// <summary>One sequence of a task: the tokens that are read, written and asked, in order.</summary>
 /// <param name="Parts">The parts.</param>
 public sealed record EvalPrompt(IReadOnlyList<EvalPart> Parts)
 {
-    /// <summary>The most tokens that the sequence reaches.</summary>
+    /// <summary>The most tokens of the sequence.</summary>
     public int MostTokens
     {
         get
@@ -42,6 +42,6 @@ public sealed record EvalPrompt(IReadOnlyList<EvalPart> Parts)
         }
     }
 
-    /// <summary>Tokens that are foreseen.</summary>
+    /// <summary>Number of predicted tokens.</summary>
     public int Scored => Parts.Sum(p => p.Scored);
 }

@@ -2,10 +2,10 @@ using System.Globalization;
 
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>A kind of work whose answers are known. Pure: the same text, scale and seed give the same prompts.</summary>
+/// <summary>A kind of work whose answers are known. It is pure: the same text, scale and seed give the same prompts.</summary>
 public abstract class EvalTask
 {
-    /// <summary>Full-cache accuracy below which a task does not measure caches: the model itself cannot do it.</summary>
+    /// <summary>The accuracy with the full cache below which a task does not measure caches, because the model itself cannot do it.</summary>
     public const double LeastAccuracy = .9;
 
     /// <summary>All tasks, by name, in the order of reports.</summary>
@@ -14,23 +14,23 @@ public abstract class EvalTask
         new RecallTask(), new AwareRecallTask(), new NeedleTask(), new CopyTask(), new TwoTurnTask(), new InstructionTask(), new PerplexityTask(),
     ];
 
-    /// <summary>The task that a model must do through the full cache for a run to say anything.</summary>
+    /// <summary>The task that a model must be able to do with the full cache. Otherwise a run is void.</summary>
     public static EvalTask Gate => All[0];
 
     /// <summary>Its name: "recall".</summary>
     public abstract string Name { get; }
 
-    /// <summary>What it asks for, in one line.</summary>
+    /// <summary>A summary of the task in one line.</summary>
     public abstract string Summary { get; }
 
-    /// <summary>Whether answers are right or wrong; else only how likely they were counts.</summary>
+    /// <summary>True if answers are right or wrong; false if only their probability counts.</summary>
     public virtual bool HasAnswers => true;
 
     /// <summary>Makes the prompts, one per sequence.</summary>
-    /// <param name="text">What they are made of.</param>
-    /// <param name="scale">How large.</param>
-    /// <param name="seed">Another seed, another prompt.</param>
-    /// <exception cref="ArgumentException">The text or the tokenizer does not suffice.</exception>
+    /// <param name="text">The text from which they are made.</param>
+    /// <param name="scale">The size of the task.</param>
+    /// <param name="seed">The seed; another one gives another prompt.</param>
+    /// <exception cref="ArgumentException">The text is too short, or the tokenizer has too few words.</exception>
     public IReadOnlyList<EvalPrompt> Prompts(EvalText text, EvalScale scale, int seed)
     {
         ArgumentNullException.ThrowIfNull(text);

@@ -2,7 +2,7 @@ using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>A text in a model's tokens, and the words to say facts with. What prompts are made of.</summary>
+/// <summary>A text in a model's tokens, and the words with which facts are stated: the material of prompts.</summary>
 public sealed class EvalText
 {
     private readonly int[] _ids;
@@ -10,10 +10,10 @@ public sealed class EvalText
 
     private EvalText(int[] ids, int[] vocabulary, FactLanguage language) => (_ids, _vocabulary, Language) = (ids, vocabulary, language);
 
-    /// <summary>How facts are said.</summary>
+    /// <summary>The sentences and questions of facts.</summary>
     public FactLanguage Language { get; }
 
-    /// <summary>Tokens of the text.</summary>
+    /// <summary>Number of tokens of the text.</summary>
     public int Length => _ids.Length;
 
     /// <summary>Reads a text.</summary>
@@ -28,7 +28,7 @@ public sealed class EvalText
         return new EvalText(ids, vocabulary, FactLanguage.Create(tokenizer, ids));
     }
 
-    /// <summary>Some passage of the text.</summary>
+    /// <summary>A random passage of the text.</summary>
     /// <exception cref="ArgumentException">The text is shorter.</exception>
     public int[] Passage(Random random, int tokens)
     {
@@ -42,14 +42,14 @@ public sealed class EvalText
         return _ids[start..(start + tokens)];
     }
 
-    /// <summary>Tokens of the vocabulary, each as likely as any other: no text.</summary>
+    /// <summary>Random tokens of the vocabulary, all equally likely, which make no text.</summary>
     public int[] Scatter(Random random, int tokens)
     {
         ArgumentNullException.ThrowIfNull(random);
         return random.GetItems(_vocabulary, tokens);
     }
 
-    /// <summary>Keys of facts, each another, and what they say.</summary>
+    /// <summary>Facts with different keys, and their values.</summary>
     public (int Key, int Value)[] Facts(Random random, int count)
     {
         ArgumentNullException.ThrowIfNull(random);
@@ -59,11 +59,11 @@ public sealed class EvalText
         return [.. keys.Take(count).Select(key => (key, values[random.Next(values.Length)]))];
     }
 
-    /// <summary>A document: the token that starts a text, an opening, then a passage with sentences strewn into it.</summary>
+    /// <summary>A document: the token that starts a text, an opening, then a passage with sentences inserted.</summary>
     /// <param name="random">Chooses the passage.</param>
-    /// <param name="tokens">Tokens of the document.</param>
-    /// <param name="opening">What it begins with.</param>
-    /// <param name="strewn">Sentences and how deep each lies in the passage, 0..1.</param>
+    /// <param name="tokens">Number of tokens of the document.</param>
+    /// <param name="opening">The tokens with which it begins.</param>
+    /// <param name="strewn">Sentences, and the depth of each in the passage, 0..1.</param>
     /// <exception cref="ArgumentException">The tokens do not hold the sentences, or the text does not fill the tokens.</exception>
     public int[] Document(Random random, int tokens, IReadOnlyList<int> opening, params ReadOnlySpan<(double Depth, int[] Sentence)> strewn)
     {

@@ -1,8 +1,8 @@
 namespace KvCacheGpu.Evaluation;
 
 /// <summary>
-/// Rules stated in the first sentences (this key: that word), called for again and again further down. The demo model follows no
-/// instruction but this: what it must say to a key, whenever it is asked.
+/// Rules are stated in the first sentences (a key and its word), and asked for many times later. The demo model can follow only this kind of
+/// instruction: the word with which it must answer a key whenever it is asked.
 /// </summary>
 internal sealed class InstructionTask : EvalTask
 {

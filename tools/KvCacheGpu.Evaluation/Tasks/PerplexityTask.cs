@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>Held-out text, written token by token after a long passage: how well each token was foreseen.</summary>
+/// <summary>Held-out text, written token by token after a long passage: measures how well each token was predicted.</summary>
 internal sealed class PerplexityTask : EvalTask
 {
     public override string Name => "perplexity";

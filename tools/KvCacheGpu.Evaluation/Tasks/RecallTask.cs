@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>Facts in a document, asked once it has been read: what is dropped was dropped before any question was known.</summary>
+/// <summary>Facts in a document, asked for after it has been read: tokens are dropped before any question is known.</summary>
 internal sealed class RecallTask : EvalTask
 {
     public override string Name => "recall";

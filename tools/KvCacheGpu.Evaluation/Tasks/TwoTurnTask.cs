@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>Half of the facts are asked and answered in writing; then the other half, which no one has asked for yet.</summary>
+/// <summary>Half of the facts are asked for and answered in writing; then the other half, for which nobody has asked before.</summary>
 internal sealed class TwoTurnTask : EvalTask
 {
     private const int FirstTurnShare = 2;

@@ -1,14 +1,14 @@
 namespace KvCacheGpu.Llama;
 
-/// <summary>A decoder's working memory, taken once: everything between the tokens of a step and their logits.</summary>
+/// <summary>A decoder's working memory, allocated once: all intermediate results between the tokens of a step and their logits.</summary>
 internal sealed unsafe class DecoderBuffers : IDisposable
 {
-    /// <summary>Tokens whose logits are computed at a time.</summary>
+    /// <summary>Number of tokens whose logits are computed at a time.</summary>
     public const int LogitTokens = 32;
 
     private readonly AlignedMemory _memory;
 
-    /// <summary>Takes room for steps of up to <paramref name="tokens"/> tokens.</summary>
+    /// <summary>Allocates memory for steps of up to <paramref name="tokens"/> tokens.</summary>
     public DecoderBuffers(LlamaModel model, int tokens)
     {
         LlamaConfig config = model.Config;
@@ -34,7 +34,7 @@ internal sealed unsafe class DecoderBuffers : IDisposable
         Logits = next;
     }
 
-    /// <summary>Tokens of a step at most.</summary>
+    /// <summary>The most tokens of a step.</summary>
     public int Tokens { get; }
 
     /// <summary>Width of <see cref="Residual"/> and <see cref="Normed"/>.</summary>
@@ -58,19 +58,19 @@ internal sealed unsafe class DecoderBuffers : IDisposable
     /// <summary>The residual stream <c>[tokens][hidden]</c>.</summary>
     public float* Residual { get; }
 
-    /// <summary>The residual stream normed, input of the next matrix.</summary>
+    /// <summary>The normed residual stream, which is the input of the next matrix.</summary>
     public float* Normed { get; }
 
-    /// <summary>What a block adds to the residual stream.</summary>
+    /// <summary>The output of a block, which is added to the residual stream.</summary>
     public float* Delta { get; }
 
     /// <summary>Queries, keys and values side by side.</summary>
     public float* Qkv { get; }
 
-    /// <summary>Gate and what it gates, side by side; the product takes the gate's place.</summary>
+    /// <summary>The gate and the vector that it gates, side by side; their product replaces the gate.</summary>
     public float* Gate { get; }
 
-    /// <summary>What attention gave, <c>[tokens][query heads][width]</c>.</summary>
+    /// <summary>The output of attention, <c>[tokens][query heads][width]</c>.</summary>
     public float* Attended { get; }
 
     /// <summary>Cosines, then sines, of each token's angles.</summary>

@@ -1,20 +1,20 @@
 namespace KvCacheGpu.Llama;
 
-/// <summary>How text is generated.</summary>
+/// <summary>Settings of generating text.</summary>
 public sealed class GenerateOptions
 {
-    /// <summary>Tokens generated at most. The default value is 64.</summary>
+    /// <summary>The most tokens to generate. The default value is 64.</summary>
     public int MaxNewTokens { get; set; } = 64;
 
-    /// <summary>0 is greedy and exactly reproducible. The default value is 0.</summary>
+    /// <summary>Temperature of the draws; with 0 the most likely token is taken, which is exactly reproducible. The default value is 0.</summary>
     public double Temperature { get; set; }
 
-    /// <summary>Seed of the draws where the temperature is above 0. The default value is 0.</summary>
+    /// <summary>Seed of the draws, if the temperature is above 0. The default value is 0.</summary>
     public int Seed { get; set; }
 
     /// <summary>Tokens that end the text; such a token is yielded last. The default value is null: those of the model's config.json.</summary>
     public IReadOnlyCollection<int>? StopTokens { get; set; }
 
-    /// <summary>Told of the prompt's tokens that are in the cache, after each step. The default value is null.</summary>
+    /// <summary>Receives the number of the prompt's tokens that are in the cache, after each step. The default value is null.</summary>
     public IProgress<int>? PromptProgress { get; set; }
 }

@@ -3,20 +3,23 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu.Llama;
 
 /// <summary>
-/// The forward pass of a <see cref="LlamaModel"/> whose every attention goes through a cache. Owns its working memory: a forward
-/// pass allocates nothing. One thread at a time.
+/// The forward pass of a <see cref="LlamaModel"/>, in which all attention goes through a cache. It owns its working memory: a forward
+/// pass allocates nothing. Only one thread may use it at a time.
 /// </summary>
-public sealed unsafe partial class LlamaDecoder : IDisposable
+public sealed unsafe class LlamaDecoder : IDisposable
 {
+    private const int ScoredTokens = 64;
+
     private readonly DecoderBuffers _buffers;
     private readonly MatrixProduct _product;
     private readonly TokenWork _tokens;
+    private float[] _scores = [];
     private bool _disposed;
 
-    /// <summary>Takes working memory.</summary>
-    /// <param name="model">The model; must outlive the decoder.</param>
-    /// <param name="maxBatchTokens">Tokens of one forward pass at most. The default value is 512.</param>
-    /// <param name="level">Which vectors linear layers compute with. The default value is the widest that this processor accelerates.</param>
+    /// <summary>Makes a decoder, and allocates its working memory.</summary>
+    /// <param name="model">The model, which must outlive the decoder.</param>
+    /// <param name="maxBatchTokens">The most tokens of one forward pass. The default value is 512.</param>
+    /// <param name="level">The vectors with which linear layers compute. The default value is the widest that this processor accelerates.</param>
     public LlamaDecoder(LlamaModel model, int maxBatchTokens = 512, SimdLevel level = SimdLevel.Auto)
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -30,16 +33,16 @@ public sealed unsafe partial class LlamaDecoder : IDisposable
     /// <summary>The model.</summary>
     public LlamaModel Model { get; }
 
-    /// <summary>Tokens of one forward pass at most.</summary>
+    /// <summary>The most tokens of one forward pass.</summary>
     public int MaxBatchTokens { get; }
 
     private LlamaConfig Config => Model.Config;
 
-    /// <summary>Runs tokens at the end of a sequence, as one step, and commits it. Where anything fails the sequence is as before.</summary>
+    /// <summary>Runs tokens at the end of a sequence, as one step, and commits it. If anything fails, the sequence stays as it was.</summary>
     /// <param name="sequence">The sequence; its cache has this model's geometry.</param>
     /// <param name="tokenIds">The tokens, 1 to <see cref="MaxBatchTokens"/>.</param>
-    /// <param name="logits">Takes the last token's logits <c>[vocabulary]</c>, or those of all <c>[tokens][vocabulary]</c>, or none where empty.</param>
-    /// <exception cref="ArgumentException">A token is not in the vocabulary, too many tokens, or logits of another length.</exception>
+    /// <param name="logits">Receives the last token's logits <c>[vocabulary]</c>, or those of all tokens <c>[tokens][vocabulary]</c>; empty for none.</param>
+    /// <exception cref="ArgumentException">A token is not in the vocabulary, there are too many tokens, or the logits have another length.</exception>
     /// <exception cref="KvCacheException">The cache refuses the step.</exception>
     public void Forward(KvSequence sequence, ReadOnlySpan<int> tokenIds, Span<float> logits)
     {
@@ -61,10 +64,10 @@ public sealed unsafe partial class LlamaDecoder : IDisposable
 
     /// <summary>Runs tokens at the ends of several sequences, as one step, and commits it.</summary>
     /// <param name="batch">The sequences.</param>
-    /// <param name="tokenIds">Their tokens, one sequence after the other, <see cref="MaxBatchTokens"/> in all at most.</param>
-    /// <param name="tokensPerSequence">How many belong to each, at least 1.</param>
-    /// <param name="logits">Takes logits of each sequence's last token <c>[sequences][vocabulary]</c>, or of all tokens, or none where empty.</param>
-    /// <exception cref="ArgumentException">A token is not in the vocabulary, counts that do not add up, or logits of another length.</exception>
+    /// <param name="tokenIds">Their tokens, one sequence after the other, at most <see cref="MaxBatchTokens"/> in all.</param>
+    /// <param name="tokensPerSequence">Number of tokens of each sequence, at least 1.</param>
+    /// <param name="logits">Receives the logits of each sequence's last token <c>[sequences][vocabulary]</c>, or of all tokens; empty for none.</param>
+    /// <exception cref="ArgumentException">A token is not in the vocabulary, the counts do not add up, or the logits have another length.</exception>
     /// <exception cref="KvCacheException">The cache refuses the step.</exception>
     public void Forward(KvBatch batch, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, Span<float> logits)
     {
@@ -90,6 +93,89 @@ public sealed unsafe partial class LlamaDecoder : IDisposable
         RunLayers(step, tokenIds);
         WriteLogits(tokensPerSequence, logits);
         step.Commit();
+    }
+
+    /// <summary>Reads a prompt of any length, in steps of as many tokens as the decoder and the cache take.</summary>
+    /// <param name="sequence">The sequence.</param>
+    /// <param name="tokenIds">The prompt, at least one token.</param>
+    /// <param name="logits">Receives the last token's logits <c>[vocabulary]</c>; empty for none.</param>
+    /// <param name="progress">Receives the number of tokens read, after each step.</param>
+    /// <param name="cancellationToken">Is checked before each step; committed steps stay.</param>
+    public void Prefill(
+        KvSequence sequence, ReadOnlySpan<int> tokenIds, Span<float> logits, IProgress<int>? progress = null, CancellationToken cancellationToken = default)
+    {
+        int chunk = StepTokens(sequence);
+        if (!logits.IsEmpty)
+        {
+            CheckLogits(logits, 1, 1);
+        }
+
+        for (int first = 0; first == 0 || first < tokenIds.Length; first += chunk)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            int count = Math.Min(chunk, tokenIds.Length - first);
+            bool last = first + count == tokenIds.Length;
+            Forward(sequence, tokenIds.Slice(first, count), last ? logits : default);
+            progress?.Report(first + count);
+        }
+    }
+
+    /// <summary>Continues a sequence: reads the prompt, then yields tokens as they are chosen.</summary>
+    /// <remarks>The model reads a token when the next one is asked for, so the last token that was yielded is not in the cache.</remarks>
+    /// <param name="sequence">The sequence, empty or not.</param>
+    /// <param name="prompt">Tokens to read first, at least one.</param>
+    /// <param name="options">Settings; null for the defaults.</param>
+    /// <param name="cancellationToken">Is checked before each step.</param>
+    public IEnumerable<int> Generate(
+        KvSequence sequence, IReadOnlyList<int> prompt, GenerateOptions? options = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(sequence);
+        ArgumentNullException.ThrowIfNull(prompt);
+        options ??= new GenerateOptions();
+        ArgumentOutOfRangeException.ThrowIfNegative(options.MaxNewTokens, nameof(options));
+        if (prompt.Count == 0)
+        {
+            throw new ArgumentException("expected at least one token, got none", nameof(prompt));
+        }
+
+        return Continue(sequence, [.. prompt], options, new Sampler(options.Temperature, options.Seed), cancellationToken);
+    }
+
+    /// <summary>
+    /// Reads tokens and adds up how well the model predicted them: the natural logarithms of the probabilities of
+    /// <c>tokenIds[1..]</c>, each given all tokens before it. Perplexity is <c>exp(-sum / (tokens - 1))</c>.
+    /// </summary>
+    /// <param name="sequence">The sequence; the tokens are appended to it.</param>
+    /// <param name="tokenIds">The tokens, at least two.</param>
+    /// <param name="progress">Receives the number of tokens read, after each step.</param>
+    /// <param name="cancellationToken">Is checked before each step.</param>
+    public double LogLikelihood(
+        KvSequence sequence, ReadOnlySpan<int> tokenIds, IProgress<int>? progress = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(tokenIds.Length, 2, nameof(tokenIds));
+        int vocabulary = Config.VocabularySize;
+        int chunk = Math.Min(ScoredTokens, StepTokens(sequence));
+        if (_scores.Length < chunk * vocabulary)
+        {
+            _scores = GC.AllocateUninitializedArray<float>(chunk * vocabulary);
+        }
+
+        double sum = 0;
+        for (int first = 0; first < tokenIds.Length; first += chunk)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            int count = Math.Min(chunk, tokenIds.Length - first);
+            Span<float> logits = _scores.AsSpan(0, count * vocabulary);
+            Forward(sequence, tokenIds.Slice(first, count), logits);
+            for (int t = first; t < Math.Min(first + count, tokenIds.Length - 1); t++)
+            {
+                sum += LogProbability(logits.Slice((t - first) * vocabulary, vocabulary), tokenIds[t + 1]);
+            }
+
+            progress?.Report(first + count);
+        }
+
+        return sum;
     }
 
     /// <inheritdoc/>
@@ -127,7 +213,7 @@ public sealed unsafe partial class LlamaDecoder : IDisposable
         _tokens.Normalize(Model.Norm, addDelta: true, tokens);
     }
 
-    // Heads of the fused rows, where they lie: the strides step over the others.
+    // Some heads of the fused rows, in place: the strides skip the other heads.
     private KvTensor Heads(int first, int count, int tokens)
     {
         int width = Config.HeadWidth;
@@ -151,7 +237,7 @@ public sealed unsafe partial class LlamaDecoder : IDisposable
         bool all = logits.Length == (long)tokens * Config.VocabularySize;
         if (!all)
         {
-            // The last tokens move to the front; the stream itself is no longer needed.
+            // The last tokens move to the front, since the stream itself is no longer needed.
             tokens = 0;
             for (int s = 0; s < counts.Length; s++)
             {
@@ -209,5 +295,46 @@ public sealed unsafe partial class LlamaDecoder : IDisposable
         {
             throw new ArgumentException($"expected room for 0, {sequences} or {tokens} times {width} logits, got {logits.Length}", nameof(logits));
         }
+    }
+
+    private static double LogProbability(ReadOnlySpan<float> logits, int token)
+    {
+        float largest = logits[Sampler.Greedy(logits)];
+        double sum = 0;
+        foreach (float logit in logits)
+        {
+            sum += MathF.Exp(logit - largest);
+        }
+
+        return logits[token] - largest - Math.Log(sum);
+    }
+
+    private IEnumerable<int> Continue(KvSequence sequence, int[] prompt, GenerateOptions options, Sampler sampler, CancellationToken cancellationToken)
+    {
+        IReadOnlyCollection<int> stops = options.StopTokens ?? (IReadOnlyCollection<int>)Config.EosTokenIds;
+        float[] logits = new float[Config.VocabularySize];
+        Prefill(sequence, prompt, logits, options.PromptProgress, cancellationToken);
+        int[] next = new int[1];
+        for (int i = 0; i < options.MaxNewTokens; i++)
+        {
+            if (i > 0)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                Forward(sequence, next, logits);
+            }
+
+            next[0] = sampler.Next(logits);
+            yield return next[0];
+            if (stops.Contains(next[0]))
+            {
+                yield break;
+            }
+        }
+    }
+
+    private int StepTokens(KvSequence sequence)
+    {
+        ArgumentNullException.ThrowIfNull(sequence);
+        return Math.Min(MaxBatchTokens, sequence.Cache.Options.MaxBatchTokens);
     }
 }

@@ -1,13 +1,13 @@
 namespace KvCacheGpu.Llama;
 
-/// <summary>Chooses the next token from logits. With a temperature of 0 the choice follows from the logits alone; else from the seed too.</summary>
+/// <summary>Chooses the next token from logits. With a temperature of 0 the choice depends on the logits alone; otherwise on the seed too.</summary>
 public sealed class Sampler
 {
     private readonly double _temperature;
     private readonly Random _random;
 
     /// <summary>Makes a sampler.</summary>
-    /// <param name="temperature">0 takes the largest logit; above, the softmax of logits / temperature is drawn from.</param>
+    /// <param name="temperature">0 takes the largest logit; above 0, a token is drawn from the softmax of logits / temperature.</param>
     /// <param name="seed">The same seed draws the same tokens.</param>
     /// <exception cref="ArgumentOutOfRangeException">The temperature is negative or not finite.</exception>
     public Sampler(double temperature = 0, int seed = 0)
@@ -22,7 +22,7 @@ public sealed class Sampler
         _random = new Random(seed);
     }
 
-    /// <summary>The largest logit's token; the lowest id where several are equal.</summary>
+    /// <summary>The token of the largest logit; of several equal ones the lowest id.</summary>
     public static int Greedy(ReadOnlySpan<float> logits)
     {
         int best = 0;
@@ -37,7 +37,7 @@ public sealed class Sampler
         return best;
     }
 
-    /// <summary>The next token.</summary>
+    /// <summary>Chooses the next token.</summary>
     /// <param name="logits">Logits <c>[vocabulary]</c>, at least one.</param>
     public int Next(ReadOnlySpan<float> logits)
     {

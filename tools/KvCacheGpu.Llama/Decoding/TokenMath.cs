@@ -2,7 +2,7 @@ using System.Runtime.Intrinsics;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>What a layer does to one token besides matrices and attention.</summary>
+/// <summary>The operations of a layer on one token, besides matrices and attention.</summary>
 internal static unsafe class TokenMath
 {
     private const int Lanes = 8;
@@ -55,11 +55,11 @@ internal static unsafe class TokenMath
         }
     }
 
-    /// <summary>Turns the pairs (i, i + width/2) of each head by the token's angles (RoPE, half-split).</summary>
+    /// <summary>Rotates the pairs (i, i + width/2) of each head by the token's angles (RoPE, half-split).</summary>
     /// <param name="heads">Heads <c>[count][width]</c>, in place.</param>
-    /// <param name="count">Heads.</param>
-    /// <param name="width">Elements of a head, even.</param>
-    /// <param name="cosines">Cosines <c>[width/2]</c> of the token's angles, sines <c>[width/2]</c> behind them.</param>
+    /// <param name="count">Number of heads.</param>
+    /// <param name="width">Number of elements of a head, which is even.</param>
+    /// <param name="cosines">Cosines <c>[width/2]</c> of the token's angles, followed by their sines <c>[width/2]</c>.</param>
     public static void Rotate(float* heads, int count, int width, float* cosines)
     {
         int half = width / 2;

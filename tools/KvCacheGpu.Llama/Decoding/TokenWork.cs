@@ -2,7 +2,7 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>The parts of a layer that treat each token by itself, on all cores.</summary>
+/// <summary>The parts of a layer that process each token by itself, on all cores.</summary>
 internal sealed unsafe class TokenWork(DecoderBuffers buffers, LlamaConfig config) : ParallelWork
 {
     private const int ItemTokens = 16;
@@ -21,24 +21,24 @@ internal sealed unsafe class TokenWork(DecoderBuffers buffers, LlamaConfig confi
         Gate,
     }
 
-    /// <summary>Adds what the block before left, and norms the stream for the next.</summary>
+    /// <summary>Adds the output of the last block to the stream, and norms it for the next.</summary>
     public void Normalize(float[] scales, bool addDelta, int tokens)
     {
         (_scales, _addDelta) = (scales, addDelta);
         Run(Stage.Normalize, tokens);
     }
 
-    /// <summary>Adds the layer's biases, norms its query and key heads where it does, and turns them to their positions.</summary>
+    /// <summary>Adds the layer's biases and norms its query and key heads, if it has biases and norms, and rotates the heads by their positions.</summary>
     public void Turn(LlamaLayer layer, int tokens)
     {
         _layer = layer;
         Run(Stage.Turn, tokens);
     }
 
-    /// <summary>Gates.</summary>
+    /// <summary>Applies the gates of tokens.</summary>
     public void Gate(int tokens) => Run(Stage.Gate, tokens);
 
-    /// <summary>Writes the angles of one token, for every layer to use; in binary64, as positions times frequencies grow large.</summary>
+    /// <summary>Writes the angles of one token, which every layer uses. It computes in binary64, because positions times frequencies grow large.</summary>
     public void SetPosition(int token, int position)
     {
         float* cosines = buffers.Angles + ((nint)token * config.HeadWidth);
@@ -78,7 +78,7 @@ internal sealed unsafe class TokenWork(DecoderBuffers buffers, LlamaConfig confi
         }
     }
 
-    // Key heads follow the query heads in the row, value heads the key heads.
+    // In a row, key heads follow the query heads, and value heads follow the key heads.
     private void Turn(LlamaLayer layer, float* row, float* angles)
     {
         if (layer.QueryKeyValueBias is { } biases)

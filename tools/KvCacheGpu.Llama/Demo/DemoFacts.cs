@@ -1,33 +1,33 @@
 namespace KvCacheGpu.Llama;
 
-/// <summary>One fact of a document, and how it is asked for.</summary>
+/// <summary>One fact of a document, and the question for it.</summary>
 /// <param name="Key">The word that names it, one token.</param>
-/// <param name="Value">The word it says, one token: the right answer.</param>
-/// <param name="Position">Where the document says so: the token of the key.</param>
-/// <param name="Question">The tokens that ask; the model's next token is its answer.</param>
+/// <param name="Value">The word that it states, one token: the right answer.</param>
+/// <param name="Position">The position of the key in the document.</param>
+/// <param name="Question">The tokens of the question; the model's next token is its answer.</param>
 public sealed record DemoFact(int Key, int Value, int Position, IReadOnlyList<int> Question);
 
 /// <summary>
-/// A document of held-out text with facts strewn into it: <c>" Now the word" KEY VALUE "."</c>, asked later by
-/// <c>" What word" KEY</c>. The demo model was trained to answer these; what a cache loses, it can no longer answer.
+/// A document of held-out text with facts inserted at several places: <c>" Now the word" KEY VALUE "."</c>, asked later by
+/// <c>" What word" KEY</c>. The demo model was trained to answer these. It can no longer answer a fact that the cache has lost.
 /// </summary>
 public sealed class DemoFacts
 {
     private DemoFacts(int[] document, DemoFact[] facts) => (Document, Facts) = (document, facts);
 
-    /// <summary>The tokens, the one that starts every text first.</summary>
+    /// <summary>The tokens, beginning with the one that starts every text.</summary>
     public IReadOnlyList<int> Document { get; }
 
-    /// <summary>The facts, in the order in which the document says them.</summary>
+    /// <summary>The facts, in the order in which the document states them.</summary>
     public IReadOnlyList<DemoFact> Facts { get; }
 
-    /// <summary>Writes a document.</summary>
+    /// <summary>Makes a document.</summary>
     /// <param name="tokenizer">The demo model's tokenizer.</param>
-    /// <param name="text">The text that the facts are strewn into, long enough.</param>
-    /// <param name="tokens">Tokens of the document, facts included.</param>
-    /// <param name="facts">Facts, 0..128, each of its own key.</param>
+    /// <param name="text">The text into which the facts are inserted. It must be long enough.</param>
+    /// <param name="tokens">Number of tokens of the document, facts included.</param>
+    /// <param name="facts">Number of facts, 0..128, each with a key of its own.</param>
     /// <param name="seed">The same seed gives the same document.</param>
-    /// <exception cref="ArgumentException">The text is too short, the tokens cannot hold the facts, or it is another model's tokenizer.</exception>
+    /// <exception cref="ArgumentException">The text is too short, the tokens cannot hold the facts, or the tokenizer is another model's.</exception>
     public static DemoFacts Create(LlamaTokenizer tokenizer, string text, int tokens, int facts, int seed = 0)
     {
         ArgumentNullException.ThrowIfNull(tokenizer);

@@ -12,11 +12,11 @@ public static class DemoModel
     public static string DocumentPath => Path.Combine(Directory, "document.txt");
 
     /// <summary>Loads the model.</summary>
-    /// <exception cref="LlamaFormatException">The directory is not beside the program, or damaged.</exception>
+    /// <exception cref="LlamaFormatException">The directory is not beside the program, or it is damaged.</exception>
     public static LlamaModel Load() => LlamaModel.Load(Directory);
 
     /// <summary>Reads the held-out text.</summary>
-    /// <exception cref="LlamaFormatException">It is not beside the program.</exception>
+    /// <exception cref="LlamaFormatException">The text is not beside the program.</exception>
     public static string ReadDocument()
     {
         if (!File.Exists(DocumentPath))

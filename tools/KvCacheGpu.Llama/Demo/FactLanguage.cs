@@ -1,12 +1,12 @@
 namespace KvCacheGpu.Llama;
 
-/// <summary>How facts are said and asked in a model's tokens: <c>" Now the word" KEY VALUE "."</c> and <c>" What word" KEY</c>.</summary>
+/// <summary>States facts and asks for them in a model's tokens: <c>" Now the word" KEY VALUE "."</c> and <c>" What word" KEY</c>.</summary>
 public sealed class FactLanguage
 {
-    /// <summary>Keys that facts are named by.</summary>
+    /// <summary>Number of keys by which facts are named.</summary>
     public const int KeyWords = 128;
 
-    // The demo model was trained on keys out of the rarest words, and values out of all but the very rarest.
+    // The demo model was trained with keys from the rarest words, and values from all words but the very rarest.
     private const int FirstValueWord = 64;
 
     private readonly int[] _say;
@@ -28,22 +28,22 @@ public sealed class FactLanguage
     /// <summary>Words that name facts, one token each, the rarest first.</summary>
     public ReadOnlySpan<int> Keys => _words.AsSpan(0, KeyWords);
 
-    /// <summary>Words that facts say, one token each.</summary>
+    /// <summary>Words that facts state, one token each.</summary>
     public ReadOnlySpan<int> Values => _words.AsSpan(FirstValueWord);
 
-    /// <summary>What ends a sentence.</summary>
+    /// <summary>The tokens that end a sentence.</summary>
     public ReadOnlySpan<int> Stop => _stop;
 
-    /// <summary>Where in a sentence its key stands.</summary>
+    /// <summary>Index of the key in a sentence.</summary>
     public int KeyOffset => _say.Length;
 
-    /// <summary>Tokens of a sentence.</summary>
+    /// <summary>Number of tokens of a sentence.</summary>
     public int SentenceTokens => _say.Length + 2 + _stop.Length;
 
     /// <summary>Finds a tokenizer's words.</summary>
     /// <param name="tokenizer">The tokenizer.</param>
-    /// <param name="textIds">Tokens of a text that says how rare words are.</param>
-    /// <exception cref="ArgumentException">It has fewer than <see cref="KeyWords"/> words of one token, or no token that starts a text.</exception>
+    /// <param name="textIds">Tokens of a text from which the rarity of words is counted.</param>
+    /// <exception cref="ArgumentException">The tokenizer has fewer than <see cref="KeyWords"/> words of one token, or no token that starts a text.</exception>
     public static FactLanguage Create(LlamaTokenizer tokenizer, ReadOnlySpan<int> textIds)
     {
         ArgumentNullException.ThrowIfNull(tokenizer);
@@ -57,16 +57,16 @@ public sealed class FactLanguage
         return new FactLanguage(tokenizer, bos, words);
     }
 
-    /// <summary>The sentence that says a fact.</summary>
+    /// <summary>The sentence that states a fact.</summary>
     public int[] Sentence(int key, int value) => [.. _say, key, value, .. _stop];
 
-    /// <summary>The question after a fact; the model's next token is its answer.</summary>
+    /// <summary>The question for a fact; the model's next token is its answer.</summary>
     public int[] Question(int key) => [.. _ask, key];
 
-    /// <summary>An answer as the text goes on after it.</summary>
+    /// <summary>An answer, with the end of its sentence.</summary>
     public int[] Answer(int value) => [value, .. _stop];
 
-    // A space and at least three lower-case letters that are one token; equally rare ones: the later merge, the higher id, is the rarer.
+    // Words are tokens of a space and at least three lower-case letters. Of equally rare ones, the later merge (the higher id) counts as rarer.
     private static int[] RarestWordsFirst(LlamaTokenizer tokenizer, int[] textIds)
     {
         Dictionary<int, int> counts = textIds.CountBy(id => id).ToDictionary();

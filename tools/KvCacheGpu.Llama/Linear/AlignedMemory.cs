@@ -2,12 +2,12 @@ using System.Runtime.InteropServices;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>Native memory that starts on a cache line: weights outgrow what a managed array holds, and never move.</summary>
+/// <summary>Native memory that starts on a cache line. Weights may be larger than a managed array can be, and must not move.</summary>
 internal sealed unsafe class AlignedMemory : SafeHandle
 {
     private const int Alignment = 64;
 
-    /// <summary>Takes memory, filled with zeros.</summary>
+    /// <summary>Allocates memory, filled with zeros.</summary>
     public AlignedMemory(long bytes)
         : base(0, ownsHandle: true)
     {
@@ -17,7 +17,7 @@ internal sealed unsafe class AlignedMemory : SafeHandle
         NativeMemory.Clear((void*)handle, (nuint)bytes);
     }
 
-    /// <summary>Its length.</summary>
+    /// <summary>Number of bytes.</summary>
     public long Bytes { get; }
 
     /// <summary>Its first byte.</summary>

@@ -12,7 +12,7 @@ internal sealed unsafe class MatrixProduct(SimdLevel level = SimdLevel.Auto) : P
     private const int BlockColumns = 256;
     private const int BlockTokens = 64;
 
-    // Below this the weights are widened anew for each token: that is cheaper than a trip through the buffer.
+    // For fewer tokens the weights are widened again for each of them, which is cheaper than writing them to the buffer.
     private const int FewTokens = 2;
 
     private readonly PanelKernels _kernels = PanelKernels.For(level);
@@ -29,7 +29,7 @@ internal sealed unsafe class MatrixProduct(SimdLevel level = SimdLevel.Auto) : P
     /// <param name="xStride">Elements from one token's inputs to the next.</param>
     /// <param name="y">Outputs <c>[tokens][yStride]</c>.</param>
     /// <param name="yStride">Elements from one token's outputs to the next.</param>
-    /// <param name="tokens">Tokens, at least 1.</param>
+    /// <param name="tokens">Number of tokens, at least 1.</param>
     public void Multiply(PackedMatrix matrix, float* x, int xStride, float* y, int yStride, int tokens)
     {
         _x = x;

@@ -3,8 +3,8 @@ using System.Runtime.ExceptionServices;
 namespace KvCacheGpu.Llama;
 
 /// <summary>
-/// Weights <c>[rows][columns]</c>, stored as products read them: panels of 32 rows, interleaved by column, in the type of the file.
-/// Several tensors with the same input lie below each other as one matrix, so that one launch serves them.
+/// Weights <c>[rows][columns]</c>, stored in the order in which products read them: panels of 32 rows, interleaved by column, in the type of the file.
+/// Several tensors with the same input are stacked to one matrix, so that one launch serves them.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -21,19 +21,19 @@ internal sealed unsafe class PackedMatrix : IDisposable
         _memory = new AlignedMemory(Panels * PanelBytes);
     }
 
-    /// <summary>Outputs.</summary>
+    /// <summary>Number of outputs.</summary>
     public int Rows { get; }
 
-    /// <summary>Inputs.</summary>
+    /// <summary>Number of inputs.</summary>
     public int Columns { get; }
 
     /// <summary>Type of the stored weights.</summary>
     public WeightType Type { get; }
 
-    /// <summary>Panels, the last one filled up with zeros.</summary>
+    /// <summary>Number of panels; the last one is filled up with zeros.</summary>
     public int Panels => (Rows + PanelKernels.Rows - 1) / PanelKernels.Rows;
 
-    /// <summary>Outputs with those of the zeros: what a product writes.</summary>
+    /// <summary>Number of outputs that a product writes, those of the added zeros included.</summary>
     public int PaddedRows => Panels * PanelKernels.Rows;
 
     /// <summary>Bytes of the weights.</summary>
@@ -44,7 +44,7 @@ internal sealed unsafe class PackedMatrix : IDisposable
     private long PanelBytes => (long)Columns * PanelKernels.Rows * ElementBytes;
 
     /// <summary>Reads matrices of equal width and stacks them.</summary>
-    /// <exception cref="LlamaFormatException">A tensor is missing, of another shape, or holds a NaN or an infinity.</exception>
+    /// <exception cref="LlamaFormatException">A tensor is missing, has another shape, or holds a NaN or an infinity.</exception>
     public static PackedMatrix Load(WeightFiles files, int columns, params ReadOnlySpan<(string Name, int Rows)> tensors)
     {
         (SafetensorsFile File, TensorEntry Entry)[] stored = new (SafetensorsFile, TensorEntry)[tensors.Length];
@@ -55,7 +55,7 @@ internal sealed unsafe class PackedMatrix : IDisposable
             rows = checked(rows + tensors[i].Rows);
         }
 
-        // One matrix has one type; binary32 holds the others exactly.
+        // A matrix has one type. If the tensors differ, it is binary32, which holds the others exactly.
         WeightType type = Array.TrueForAll(stored, s => s.Entry.WeightType == stored[0].Entry.WeightType) ? stored[0].Entry.WeightType!.Value : WeightType.F32;
         PackedMatrix matrix = new(rows, columns, type);
         try
@@ -79,7 +79,7 @@ internal sealed unsafe class PackedMatrix : IDisposable
     /// <summary>The first weight of a panel.</summary>
     public byte* Panel(int index) => _memory.Pointer + (index * PanelBytes);
 
-    /// <summary>One row as binary32: a token's embedding where the output layer is tied to it.</summary>
+    /// <summary>Reads one row as binary32: a token's embedding, if the output layer is tied to it.</summary>
     public void ReadRow(int row, Span<float> target)
     {
         byte* source = Panel(row / PanelKernels.Rows) + (row % PanelKernels.Rows * ElementBytes);

@@ -5,7 +5,7 @@ namespace KvCacheGpu.Llama;
 
 /// <summary>
 /// Products of one panel (32 rows of a matrix, interleaved: <c>[column][32]</c>) with tokens. Every output is one chain of fused
-/// multiply-adds over the columns in order, whatever the vectors and however many tokens: so a result depends neither on the
+/// multiply-adds over the columns in order, for any vectors and any number of tokens. So a result depends neither on the
 /// processor nor on how a prompt was cut into batches, bit for bit.
 /// </summary>
 internal abstract unsafe class PanelKernels
@@ -41,7 +41,7 @@ internal abstract unsafe class PanelKernels
         }
     }
 
-    /// <summary>Writes a panel's columns as binary32, for many tokens to use.</summary>
+    /// <summary>Writes a panel's columns as binary32, which many tokens then use.</summary>
     public void Widen(WeightType type, byte* panel, int columns, float* target)
     {
         if (type == WeightType.F16)
@@ -54,15 +54,15 @@ internal abstract unsafe class PanelKernels
         }
     }
 
-    /// <summary>Many tokens: <c>y[t][32] = panel x[t]</c>, added to what is there where <paramref name="accumulate"/> says so.</summary>
+    /// <summary>Many tokens: <c>y[t][32] = panel x[t]</c>, added to the previous values if <paramref name="accumulate"/> is true.</summary>
     /// <param name="panel">The panel in binary32.</param>
-    /// <param name="columns">Its columns.</param>
+    /// <param name="columns">Number of its columns.</param>
     /// <param name="x">First token's input.</param>
     /// <param name="xStride">Elements from one token's input to the next.</param>
-    /// <param name="tokens">Tokens.</param>
+    /// <param name="tokens">Number of tokens.</param>
     /// <param name="y">First token's output.</param>
     /// <param name="yStride">Elements from one token's output to the next.</param>
-    /// <param name="accumulate">Whether the chains go on from <paramref name="y"/>.</param>
+    /// <param name="accumulate">True if the chains continue from <paramref name="y"/>.</param>
     public abstract void MultiplyMany(float* panel, int columns, float* x, nint xStride, int tokens, float* y, nint yStride, bool accumulate);
 
     protected abstract void One<T>(byte* panel, int columns, float* x, float* y)

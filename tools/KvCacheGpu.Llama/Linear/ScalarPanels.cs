@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Llama;
 
-/// <summary>One element at a time: any processor.</summary>
+/// <summary>Computes one element at a time, on any processor.</summary>
 internal sealed unsafe class ScalarPanels : PanelKernels
 {
     /// <inheritdoc/>

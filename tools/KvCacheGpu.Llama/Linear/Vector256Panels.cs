@@ -2,7 +2,7 @@ using System.Runtime.Intrinsics;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>256-bit vectors: half a panel is two of them, and four tokens' sums fill eight of sixteen registers.</summary>
+/// <summary>Computes with 256-bit vectors: half a panel is two of them, and the sums of four tokens fill eight of sixteen registers.</summary>
 internal sealed unsafe class Vector256Panels : PanelKernels
 {
     private const int Half = Rows / 2;

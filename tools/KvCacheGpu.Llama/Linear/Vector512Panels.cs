@@ -2,7 +2,7 @@ using System.Runtime.Intrinsics;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>512-bit vectors: a panel is two of them, and eight tokens' sums fill sixteen registers.</summary>
+/// <summary>Computes with 512-bit vectors: a panel is two of them, and the sums of eight tokens fill sixteen registers.</summary>
 internal sealed unsafe class Vector512Panels : PanelKernels
 {
     /// <inheritdoc/>

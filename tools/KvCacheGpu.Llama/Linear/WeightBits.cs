@@ -3,7 +3,7 @@ using System.Runtime.Intrinsics;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>How stored weights become binary32 in registers. Exact: the stored types are subsets of binary32.</summary>
+/// <summary>Widens stored weights to binary32 in registers. It is exact, since the stored types are subsets of binary32.</summary>
 internal unsafe interface IWeightBits
 {
     /// <summary>Bytes of one weight.</summary>
@@ -19,7 +19,7 @@ internal unsafe interface IWeightBits
     static abstract (Vector512<float> Low, Vector512<float> High) Load32(byte* source);
 }
 
-/// <summary>Binary32 as it is.</summary>
+/// <summary>binary32, unchanged.</summary>
 internal readonly unsafe struct F32Bits : IWeightBits
 {
     public static int Bytes => 4;
@@ -59,7 +59,7 @@ internal readonly unsafe struct BF16Bits : IWeightBits
 
 /// <summary>
 /// binary16, finite (the reader refuses others). The exponent is re-based by an integer addition; subnormals, whose leading bit is
-/// not implied, by subtracting the smallest normal from mantissa + smallest normal, which is exact.
+/// not implied, are converted by subtracting the smallest normal from mantissa + smallest normal, which is exact.
 /// </summary>
 internal readonly unsafe struct F16Bits : IWeightBits
 {

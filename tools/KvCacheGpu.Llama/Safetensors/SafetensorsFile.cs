@@ -4,8 +4,8 @@ using Microsoft.Win32.SafeHandles;
 namespace KvCacheGpu.Llama;
 
 /// <summary>
-/// A safetensors file, open for reading. The header is checked whole before a tensor is; elements are read from the file where
-/// they are asked for, so that a model is never twice in memory.
+/// A safetensors file, open for reading. The whole header is checked before a tensor is read. Elements are read from the file when
+/// they are asked for, so that a model is never in memory twice.
 /// </summary>
 public sealed class SafetensorsFile : IDisposable
 {
@@ -15,18 +15,18 @@ public sealed class SafetensorsFile : IDisposable
     private SafetensorsFile(SafeFileHandle handle, string name, Dictionary<string, TensorEntry> entries, Dictionary<string, string> metadata) =>
         (_handle, Name, _entries, Metadata) = (handle, name, entries, metadata);
 
-    /// <summary>The file, as errors name it.</summary>
+    /// <summary>The name of the file in errors.</summary>
     public string Name { get; }
 
     /// <summary>The tensors, in the header's order.</summary>
     public IReadOnlyCollection<TensorEntry> Tensors => _entries.Values;
 
-    /// <summary>The texts that the writer left beside the tensors. Where one tensor has two names, the name that is not stored leads to the stored one.</summary>
+    /// <summary>The texts that the writer stored beside the tensors. If a tensor has two names, they map the name that is not stored to the stored one.</summary>
     public IReadOnlyDictionary<string, string> Metadata { get; }
 
     /// <summary>Opens a file and checks its header.</summary>
     /// <param name="path">The file.</param>
-    /// <exception cref="LlamaFormatException">Missing (E002); truncated, or a header that lies about offsets, shapes or types (E004).</exception>
+    /// <exception cref="LlamaFormatException">The file is missing (E002), truncated, or has a header with wrong offsets, shapes or types (E004).</exception>
     public static SafetensorsFile Open(string path)
     {
         ArgumentNullException.ThrowIfNull(path);
@@ -50,13 +50,13 @@ public sealed class SafetensorsFile : IDisposable
         }
     }
 
-    /// <summary>Whether the file has a tensor of this name.</summary>
+    /// <summary>True if the file has a tensor of this name.</summary>
     public bool Contains(string tensor) => _entries.ContainsKey(tensor);
 
-    /// <summary>A tensor of a given shape, in a type that weights come in.</summary>
+    /// <summary>Finds a tensor of a given shape, in a type that weights may have.</summary>
     /// <param name="tensor">Its name.</param>
     /// <param name="shape">The dimensions it must have.</param>
-    /// <exception cref="LlamaFormatException">Missing, of another shape (E004), or of a type that is no weight's (E009).</exception>
+    /// <exception cref="LlamaFormatException">The tensor is missing or has another shape (E004), or has a type that no weight has (E009).</exception>
     public TensorEntry Require(string tensor, params ReadOnlySpan<long> shape)
     {
         string expected = $"[{string.Join(", ", shape.ToArray())}]";
@@ -81,7 +81,7 @@ public sealed class SafetensorsFile : IDisposable
     /// <summary>Reads bytes of a tensor.</summary>
     /// <param name="entry">The tensor.</param>
     /// <param name="start">First byte, counted from the tensor's start.</param>
-    /// <param name="target">Filled whole.</param>
+    /// <param name="target">Is filled.</param>
     /// <exception cref="LlamaFormatException">The file has become shorter since it was opened.</exception>
     public void Read(TensorEntry entry, long start, Span<byte> target)
     {
@@ -108,7 +108,7 @@ public sealed class SafetensorsFile : IDisposable
         long limit = Math.Min(SafetensorsHeader.MaxBytes, fileBytes - SafetensorsHeader.PrefixBytes);
         if (headerBytes < 2 || headerBytes > (ulong)limit)
         {
-            // Here, where it is none of ours: the length of a sound header may begin with any bytes.
+            // The kind of the file is only checked after a fault, because the length of a valid header may begin with any bytes.
             byte[] start = new byte[Math.Min(ModelFile.KindBytes, fileBytes)];
             ReadWhole(handle, name, "header", 0, start);
             ModelFile.RefuseOtherKind(name, start);

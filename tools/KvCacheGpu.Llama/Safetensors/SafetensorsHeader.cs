@@ -3,13 +3,13 @@ using System.Text.Json;
 namespace KvCacheGpu.Llama;
 
 /// <summary>
-/// Reads the header of a safetensors file. Nothing in it is believed: byte lengths must follow from types and shapes, and the
-/// tensors must cover the data exactly, without a gap or an overlap, as the format demands.
+/// Reads the header of a safetensors file. Everything in it is checked: byte lengths must follow from types and shapes, and the
+/// tensors must cover the data exactly, without a gap or an overlap, as the format requires.
 /// </summary>
 /// <remarks>Layout: <c>[u64 n, little endian][n bytes of JSON][data]</c>; offsets in the JSON count from the start of the data.</remarks>
 internal static class SafetensorsHeader
 {
-    /// <summary>Bytes of the length that stands first.</summary>
+    /// <summary>Bytes of the length at the beginning.</summary>
     public const int PrefixBytes = 8;
 
     /// <summary>The longest header that the format allows.</summary>
@@ -17,10 +17,10 @@ internal static class SafetensorsHeader
 
     private const int MaxDimensions = 8;
 
-    /// <summary>The tensors by name, and the texts of <c>__metadata__</c>.</summary>
-    /// <param name="file">The file, as errors name it.</param>
+    /// <summary>Reads the tensors by name, and the texts of <c>__metadata__</c>.</summary>
+    /// <param name="file">The name of the file in errors.</param>
     /// <param name="json">The header's bytes.</param>
-    /// <param name="dataBytes">Bytes that follow the header.</param>
+    /// <param name="dataBytes">Number of bytes that follow the header.</param>
     public static (Dictionary<string, TensorEntry> Tensors, Dictionary<string, string> Metadata) Parse(string file, ReadOnlyMemory<byte> json, long dataBytes)
     {
         JsonFile header = JsonFile.Parse(file, json);
@@ -108,7 +108,7 @@ internal static class SafetensorsHeader
         return number;
     }
 
-    // -1 where the product leaves 64 bits: never equal to a length.
+    // The product; -1, which no length equals, if it needs more than 64 bits.
     private static long Product(long[] dimensions, int elementBytes)
     {
         UInt128 product = (UInt128)elementBytes;

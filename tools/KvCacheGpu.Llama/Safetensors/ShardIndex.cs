@@ -2,13 +2,13 @@ using System.Text.Json;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>Reads model.safetensors.index.json: which shard holds which tensor.</summary>
+/// <summary>Reads model.safetensors.index.json, which names the shard of each tensor.</summary>
 internal static class ShardIndex
 {
     private const int MaxShards = 10_000;
 
-    /// <summary>File names by tensor; each a file of the same directory.</summary>
-    /// <exception cref="LlamaFormatException">Malformed, or a name that leaves the directory (E004).</exception>
+    /// <summary>The names of files by tensor; each is a file of the same directory.</summary>
+    /// <exception cref="LlamaFormatException">The file is malformed, or a name leads out of the directory (E004).</exception>
     public static Dictionary<string, string> Read(string path)
     {
         JsonFile file = JsonFile.Open(path);

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Llama;
 
-/// <summary>Element types that weights come in.</summary>
+/// <summary>The element types that weights may have.</summary>
 public enum WeightType : byte
 {
     /// <summary>IEEE binary32.</summary>
@@ -15,13 +15,13 @@ public enum WeightType : byte
 
 /// <summary>One tensor of a safetensors file.</summary>
 /// <param name="Name">Its name.</param>
-/// <param name="Type">Its element type as the file writes it, <c>F16</c>.</param>
+/// <param name="Type">Its element type as written in the file: <c>F16</c>.</param>
 /// <param name="Shape">Its dimensions, outermost first; elements are in C order.</param>
 /// <param name="Offset">Its first byte, counted from the start of the file.</param>
 /// <param name="Bytes">Its length in bytes.</param>
 public sealed record TensorEntry(string Name, string Type, IReadOnlyList<long> Shape, long Offset, long Bytes)
 {
-    /// <summary>The type as weights use it; null for integers and others, which no weight is made of.</summary>
+    /// <summary>The type of a weight; null for integers and other types that no weight has.</summary>
     public WeightType? WeightType => Type switch
     {
         "F32" => Llama.WeightType.F32,

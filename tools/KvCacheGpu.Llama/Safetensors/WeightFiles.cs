@@ -12,8 +12,8 @@ internal sealed class WeightFiles : IDisposable
 
     private WeightFiles(string name) => _name = name;
 
-    /// <summary>Opens model.safetensors, or what model.safetensors.index.json lists where there is no such file.</summary>
-    /// <exception cref="LlamaFormatException">A file is missing (E002), or lies about itself or the others (E004).</exception>
+    /// <summary>Opens model.safetensors, or, if there is no such file, the shards that model.safetensors.index.json lists.</summary>
+    /// <exception cref="LlamaFormatException">A file is missing (E002), or contradicts itself or the others (E004).</exception>
     public static WeightFiles Open(string directory)
     {
         string index = Path.Combine(directory, SingleName + ".index.json");
@@ -40,10 +40,10 @@ internal sealed class WeightFiles : IDisposable
         }
     }
 
-    /// <summary>A tensor of a given shape and the file that holds it; counts the tensor as read.</summary>
+    /// <summary>Finds a tensor of a given shape and the file that holds it, and counts the tensor as read.</summary>
     /// <param name="tensor">Its name, or a second name that the file's metadata gives to a stored tensor, as for tied weights.</param>
     /// <param name="shape">The dimensions it must have.</param>
-    /// <exception cref="LlamaFormatException">No file has it, or it is of another shape (E004), or of a type that is no weight's (E009).</exception>
+    /// <exception cref="LlamaFormatException">No file has the tensor, or it has another shape (E004), or a type that no weight has (E009).</exception>
     public (SafetensorsFile File, TensorEntry Entry) Require(string tensor, params ReadOnlySpan<long> shape)
     {
         string stored = _holders.ContainsKey(tensor)
@@ -58,12 +58,12 @@ internal sealed class WeightFiles : IDisposable
         return (file, file.Require(stored, shape));
     }
 
-    /// <summary>Refuses a tensor that nothing has asked for: a weight that is skipped gives text that is wrong and looks right.</summary>
+    /// <summary>Refuses a tensor that was not read: without one of its weights, a model gives text that looks right and is wrong.</summary>
     public void RefuseUnread(string architecture)
     {
         foreach ((string tensor, SafetensorsFile file) in _holders)
         {
-            // Old exports store the frequencies, and tied ones the embedding twice.
+            // Old exports store the frequencies of rope, and exports with tied weights the embedding twice.
             bool isHarmless = tensor == "lm_head.weight" || tensor.EndsWith(".rotary_emb.inv_freq", StringComparison.Ordinal);
             if (!isHarmless && !_read.Contains(tensor))
             {

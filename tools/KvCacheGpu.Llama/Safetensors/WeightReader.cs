@@ -2,10 +2,10 @@ using System.Runtime.InteropServices;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>Reads small tensors whole, and refuses weights that no forward pass survives.</summary>
+/// <summary>Reads small tensors whole, and refuses weights that are not finite.</summary>
 internal static unsafe class WeightReader
 {
-    /// <summary>A vector as binary32.</summary>
+    /// <summary>Reads a vector as binary32.</summary>
     public static float[] Vector(WeightFiles files, string name, int length)
     {
         (SafetensorsFile file, TensorEntry entry) = files.Require(name, length);
@@ -29,7 +29,7 @@ internal static unsafe class WeightReader
         return values;
     }
 
-    /// <summary>Refuses a NaN or an infinity: an exponent of ones.</summary>
+    /// <summary>Refuses a NaN or an infinity, whose exponent has all bits set.</summary>
     public static void ThrowIfNotFinite(string file, TensorEntry entry, ReadOnlySpan<byte> bytes)
     {
         bool finite = entry.WeightType switch

@@ -1,26 +1,26 @@
 namespace KvCacheGpu.Llama;
 
-/// <summary>A token that is matched in text whole, before anything else.</summary>
+/// <summary>A token that is matched as a whole in text, before anything else.</summary>
 /// <param name="Content">Its text.</param>
 /// <param name="Id">The token.</param>
 internal sealed record AddedToken(string Content, int Id)
 {
-    /// <summary>Whether decoding leaves it out.</summary>
+    /// <summary>True if decoding omits it.</summary>
     public bool IsSpecial { get; init; }
 
-    /// <summary>Whether it is a token only where no letter, digit or mark stands right before or after it.</summary>
+    /// <summary>True if it is a token only when no letter, digit or mark is directly before or after it.</summary>
     public bool IsSingleWord { get; init; }
 
-    /// <summary>Whether it takes the white space before it.</summary>
+    /// <summary>True if it takes the white space before it.</summary>
     public bool TakesSpaceBefore { get; init; }
 
-    /// <summary>Whether it takes the white space after it.</summary>
+    /// <summary>True if it takes the white space after it.</summary>
     public bool TakesSpaceAfter { get; init; }
 
-    /// <summary>Whether it is looked for in text that is normalized already, in its own normalized form.</summary>
+    /// <summary>True if its normalized form is searched in normalized text.</summary>
     public bool IsNormalized { get; init; }
 
-    /// <summary>Reads the settings that Hugging Face writes beside a token's content.</summary>
+    /// <summary>Reads the settings beside a token's content in Hugging Face's files.</summary>
     public static AddedToken Read(JsonFile token, string content, int id) => new(content, id)
     {
         IsSpecial = token.Bool("special", false),

@@ -4,7 +4,7 @@ using System.Text;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>Finds added tokens in text: the leftmost first, of several at one place the longest.</summary>
+/// <summary>Finds added tokens in text: the leftmost first, and of several at one place the longest.</summary>
 internal sealed class AddedTokenFinder
 {
     private readonly Dictionary<string, AddedToken> _tokens = new(StringComparer.Ordinal);
@@ -12,12 +12,12 @@ internal sealed class AddedTokenFinder
     private readonly SearchValues<string> _contents;
     private readonly int[] _lengths;
 
-    /// <summary>Takes the tokens, each with the text that it is looked for by.</summary>
+    /// <summary>Takes the tokens, each with the text to search for.</summary>
     public AddedTokenFinder(IEnumerable<(string Text, AddedToken Token)> tokens)
     {
         foreach ((string text, AddedToken token) in tokens)
         {
-            // Two tokens may have one normalized form: the first is found.
+            // If two tokens have the same normalized form, the first one is found.
             _tokens.TryAdd(text, token);
         }
 
@@ -27,7 +27,7 @@ internal sealed class AddedTokenFinder
         _lengths = [.. _tokens.Keys.Select(t => t.Length).Distinct().OrderDescending()];
     }
 
-    /// <summary>Cuts a text into tokens and what stands between them, in order; what is between is never empty.</summary>
+    /// <summary>Cuts a text into tokens and the texts between them, in order. Empty texts are left out.</summary>
     public IEnumerable<(int Start, int End, AddedToken? Token)> Split(string text)
     {
         int done = 0;
@@ -41,7 +41,7 @@ internal sealed class AddedTokenFinder
                 continue;
             }
 
-            // Space that the token before has taken is not there to be taken again.
+            // White space that the token before has taken cannot be taken again.
             start = token.TakesSpaceBefore ? Math.Max(done, text.AsSpan(0, start).TrimEnd().Length) : start;
             end = token.TakesSpaceAfter ? text.Length - text.AsSpan(end).TrimStart().Length : end;
             if (done < start)
@@ -63,7 +63,7 @@ internal sealed class AddedTokenFinder
 
     private static bool EndsWithWord(ReadOnlySpan<char> text) => Rune.DecodeLastFromUtf16(text, out Rune last, out _) == OperationStatus.Done && IsWord(last);
 
-    // \w of Unicode's regular expressions: what is alphabetic, marks, decimal digits, connectors, joiners.
+    // \w of Unicode's regular expressions: alphabetic characters, marks, decimal digits, connectors and joiners.
     private static bool IsWord(Rune rune) => Rune.GetUnicodeCategory(rune) switch
     {
         UnicodeCategory.UppercaseLetter or UnicodeCategory.LowercaseLetter or UnicodeCategory.TitlecaseLetter or UnicodeCategory.ModifierLetter

@@ -3,15 +3,15 @@ using System.Text;
 namespace KvCacheGpu.Llama;
 
 /// <summary>
-/// How byte-level vocabularies write bytes as letters (GPT-2): printable Latin-1 stands for itself, the others, in order, for
-/// U+0100 and up. So a space is <c>Ġ</c>.
+/// Writes bytes as letters, as byte-level vocabularies do (GPT-2): printable Latin-1 characters stand for themselves, the other bytes, in order,
+/// are U+0100 and up. So a space is <c>Ġ</c>.
 /// </summary>
 internal static class ByteAlphabet
 {
     private static readonly char[] Letters = MakeLetters();
     private static readonly Dictionary<char, byte> Bytes = Letters.Select((c, i) => (c, i)).ToDictionary(p => p.c, p => (byte)p.i);
 
-    /// <summary>A text's bytes as letters.</summary>
+    /// <summary>Writes a text's bytes as letters.</summary>
     public static string Encode(string text)
     {
         byte[] bytes = Encoding.UTF8.GetBytes(text);
@@ -24,7 +24,7 @@ internal static class ByteAlphabet
         });
     }
 
-    /// <summary>The bytes that a token stands for; a token that is not in the alphabet (an added one) stands for its own text.</summary>
+    /// <summary>The bytes of a token. A token with other letters (an added one) stands for its own text.</summary>
     public static byte[] Decode(string token)
     {
         byte[] bytes = new byte[token.Length];

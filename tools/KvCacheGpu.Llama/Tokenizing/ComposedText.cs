@@ -5,15 +5,15 @@ using System.Text;
 namespace KvCacheGpu.Llama;
 
 /// <summary>
-/// Text in Unicode's form C, as some vocabularies were trained on. From a table of its own: a program with invariant globalization has no
-/// ICU to ask, and one with ICU would give other tokens on another machine.
+/// Converts text to Unicode's form C, with which some vocabularies were trained. It has a table of its own, because a program with invariant
+/// globalization has no ICU, and one with ICU could give other tokens on another machine.
 /// </summary>
 internal static class ComposedText
 {
-    // The first code point that form C may change: everything before it is a letter of its own.
+    // The first code point that form C may change; every code point before it stays as it is.
     private const char FirstMark = '\u0300';
 
-    // Hangul syllables are not in the table: they follow from their parts by arithmetic.
+    // Hangul syllables are not in the table, because they are computed from their parts.
     private const int Syllables = 0xac00;
     private const int Leads = 0x1100;
     private const int Vowels = 0x1161;
@@ -69,7 +69,7 @@ internal static class ComposedText
         }
     }
 
-    // Marks go by class, those of one class keep their order. OrderBy is stable, and takes no quadratic time where marks are many.
+    // Marks are sorted by class, and those of one class keep their order. OrderBy is stable, and does not take quadratic time if there are many marks.
     private static void Order(List<(int Code, byte Class)> letters)
     {
         for (int start = 0; start < letters.Count; start++)
@@ -100,7 +100,7 @@ internal static class ComposedText
         {
             (int code, byte rank) = letters[next];
 
-            // A mark joins the letter before it unless another of its class, or one of class 0, stands between.
+            // A mark joins the letter before it unless another mark of its class, or a letter of class 0, is between them.
             if (starter >= 0 && between < rank && Join(letters[starter].Code, code) is > 0 and int joined)
             {
                 letters[starter] = (joined, 0);
@@ -114,7 +114,7 @@ internal static class ComposedText
         StringBuilder text = new(kept);
         foreach ((int code, _) in letters.Take(kept))
         {
-            // A lone surrogate is no code point that ConvertFromUtf32 takes.
+            // ConvertFromUtf32 does not take a lone surrogate.
             _ = code <= char.MaxValue ? text.Append((char)code) : text.Append(char.ConvertFromUtf32(code));
         }
 

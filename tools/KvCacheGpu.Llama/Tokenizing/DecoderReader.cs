@@ -2,10 +2,10 @@ using System.Text.Json;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>Checks that tokenizer.json turns tokens back into text as it is done here.</summary>
+/// <summary>Checks that tokenizer.json turns tokens back into text in the way that is implemented here.</summary>
 internal static class DecoderReader
 {
-    /// <summary>Whether a text loses the space that it begins with.</summary>
+    /// <summary>True if a text loses its first space.</summary>
     public static bool DropsFirstSpace(JsonFile file, bool isByteLevel)
     {
         bool drops = false;

@@ -33,19 +33,19 @@ public sealed class LlamaTokenizer
         _normalized = new AddedTokenFinder(parts.Added.Where(t => t.IsNormalized).Select(t => (parts.Normalize(t.Content, false), t)));
     }
 
-    /// <summary>The token that starts every text; null where texts start without one.</summary>
+    /// <summary>The token that starts every text; null if texts start without one.</summary>
     public int? BosTokenId { get; }
 
-    /// <summary>Ids by token, in the vocabulary's letters (a space is <c>Ġ</c> in byte-level ones, <c>▁</c> in SentencePiece's).</summary>
+    /// <summary>Ids by token, written in the vocabulary's letters (a space is <c>Ġ</c> in byte-level ones, <c>▁</c> in SentencePiece's).</summary>
     public IReadOnlyDictionary<string, int> Vocabulary => _vocabulary;
 
     /// <summary>
-    /// Reads tokenizer.json, or vocab.json and merges.txt, or tokenizer.model; null where a directory has none of them. A tokenizer.model
-    /// goes before a tokenizer.json that was made from it.
+    /// Reads tokenizer.json, or vocab.json and merges.txt, or tokenizer.model; null if a directory has none of them. A tokenizer.model
+    /// is preferred to a tokenizer.json that was made from it.
     /// </summary>
     /// <param name="directory">The model directory.</param>
     /// <param name="config">Its configuration: sizes and the tokens that start and end texts.</param>
-    /// <exception cref="LlamaFormatException">One of the pair is missing (E002), a file is malformed (E004), or another kind of tokenizer (E009).</exception>
+    /// <exception cref="LlamaFormatException">One of the pair is missing (E002), a file is malformed (E004), or the tokenizer is of another kind (E009).</exception>
     public static LlamaTokenizer? Load(string directory, LlamaConfig config)
     {
         ArgumentNullException.ThrowIfNull(directory);
@@ -56,8 +56,8 @@ public sealed class LlamaTokenizer
     }
 
     /// <summary>The tokens of a text.</summary>
-    /// <param name="text">The text; an added token in it (<c>&lt;eos&gt;</c>) becomes that token.</param>
-    /// <param name="start">Whether the token that starts every text comes first. The default value is true.</param>
+    /// <param name="text">The text. The text of an added token in it (<c>&lt;eos&gt;</c>) becomes that token.</param>
+    /// <param name="start">True to begin with the token that starts every text. The default value is true.</param>
     /// <exception cref="ArgumentException">The vocabulary cannot spell the text.</exception>
     /// <exception cref="LlamaFormatException">The tokenizer's pattern takes too long on this text (E009).</exception>
     public int[] Encode(string text, bool start = true)
@@ -84,9 +84,9 @@ public sealed class LlamaTokenizer
         return [.. ids];
     }
 
-    /// <summary>The text of tokens; bytes that are not UTF-8 become U+FFFD.</summary>
+    /// <summary>The text of tokens. Bytes that are not UTF-8 become U+FFFD.</summary>
     /// <param name="ids">The tokens.</param>
-    /// <param name="includeSpecial">Whether tokens that start or end texts are spelled out. The default value is false.</param>
+    /// <param name="includeSpecial">True to write out tokens that start or end texts. The default value is false.</param>
     /// <exception cref="ArgumentOutOfRangeException">An id is beyond the vocabulary.</exception>
     public string Decode(ReadOnlySpan<int> ids, bool includeSpecial = false)
     {
@@ -103,7 +103,7 @@ public sealed class LlamaTokenizer
         return Encoding.UTF8.GetString(isPadded ? [.. bytes[1..]] : [.. bytes]);
     }
 
-    /// <summary>The bytes of one token, for text that appears as it is generated; a character may span several tokens.</summary>
+    /// <summary>The bytes of one token, for text that is written while it is generated. A character may span several tokens.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The id is beyond the vocabulary.</exception>
     public ReadOnlySpan<byte> Bytes(int id)
     {
@@ -112,7 +112,7 @@ public sealed class LlamaTokenizer
         return _bytes[id];
     }
 
-    /// <summary>Whether a token starts or ends texts rather than standing for text.</summary>
+    /// <summary>True if a token starts or ends texts, and stands for no text.</summary>
     public bool IsSpecial(int id) => _special.Contains(id);
 
     private static TokenizerParts? Parts(string directory, LlamaConfig config)

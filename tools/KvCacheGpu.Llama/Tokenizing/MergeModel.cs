@@ -3,7 +3,7 @@ using System.Text;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>BPE by a list of merges, as Hugging Face's tokenizer.json has it: over bytes as letters, or over characters that fall back to bytes.</summary>
+/// <summary>BPE by a list of merges, as in Hugging Face's tokenizer.json. Its letters are bytes, or characters that fall back to bytes.</summary>
 internal sealed class MergeModel : TextModel, IPairTable
 {
     private const char Space = '\u2581';
@@ -16,9 +16,9 @@ internal sealed class MergeModel : TextModel, IPairTable
 
     /// <summary>Takes a vocabulary that has been checked.</summary>
     /// <param name="words">Ids by token.</param>
-    /// <param name="merges">Pairs whose union is a token, first joined first.</param>
-    /// <param name="bytes">The tokens of the 256 bytes, for characters that are not in the vocabulary; null where letters are bytes.</param>
-    /// <param name="ignoresMerges">Whether a word that is in the vocabulary is that token, whatever the merges say (Llama 3).</param>
+    /// <param name="merges">Pairs that are joined to a token, in the order in which they are joined.</param>
+    /// <param name="bytes">The tokens of the 256 bytes, for characters that are not in the vocabulary; null if letters are bytes.</param>
+    /// <param name="ignoresMerges">True if a word that is in the vocabulary becomes that token without merges (Llama 3).</param>
     public MergeModel(Dictionary<string, int> words, IEnumerable<(string Left, string Right)> merges, int[]? bytes, bool ignoresMerges)
     {
         (_words, _bytes, _ignoresMerges) = (words, bytes, ignoresMerges);
@@ -26,7 +26,7 @@ internal sealed class MergeModel : TextModel, IPairTable
         int rank = 0;
         foreach ((string left, string right) in merges)
         {
-            // Of a pair that is listed twice, the last counts, as in Hugging Face's map.
+            // If a pair is listed twice, the last one counts, as in Hugging Face's map.
             _pairs[(words[left], words[right])] = (words[left + right], rank++);
         }
     }

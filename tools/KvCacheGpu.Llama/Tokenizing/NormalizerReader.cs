@@ -2,10 +2,10 @@ using System.Text.Json;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>Reads what tokenizer.json does to text first: NFC, Prepend and Replace, alone or in a Sequence.</summary>
+/// <summary>Reads the normalization of text in tokenizer.json: NFC, Prepend and Replace, alone or in a Sequence.</summary>
 internal static class NormalizerReader
 {
-    /// <summary>What becomes of a piece of text.</summary>
+    /// <summary>The function that normalizes a piece of text.</summary>
     public static Func<string, string> Read(JsonFile file)
     {
         Func<string, string>[] steps = [.. file.Sequence("normalizer", "normalizers").Select(Step)];

@@ -1,27 +1,27 @@
 namespace KvCacheGpu.Llama;
 
 /// <summary>A part of a word while its parts are joined: a letter at first.</summary>
-/// <param name="Id">Its token; negative where no token is this text.</param>
-/// <param name="Start">Where it begins in the word.</param>
-/// <param name="Length">Its UTF-16 units.</param>
+/// <param name="Id">Its token; negative if no token has this text.</param>
+/// <param name="Start">Index of its first UTF-16 unit in the word.</param>
+/// <param name="Length">Number of its UTF-16 units.</param>
 internal readonly record struct WordPart(int Id, int Start, int Length);
 
-/// <summary>Which two parts a vocabulary joins to a token.</summary>
+/// <summary>Tells which pairs of parts a vocabulary joins to a token.</summary>
 internal interface IPairTable
 {
-    /// <summary>The token that two neighbours become, and its rank: the lowest is joined first. False where they stay two.</summary>
+    /// <summary>Finds the token that two neighbours become, and its rank: the pair of the lowest rank is joined first. Returns false if they are not joined.</summary>
     bool TryJoin(string word, WordPart left, WordPart right, out int id, out int rank);
 }
 
 /// <summary>
-/// Byte pair encoding of one word: joins the pair of the lowest rank, of equal ranks the leftmost, until no pair is in the table. A queue
+/// Byte pair encoding of one word: joins the pair of the lowest rank, and of equal ranks the leftmost, until no pair is in the table. A queue
 /// holds the pairs, so that a word of n letters takes n log n steps.
 /// </summary>
 internal static class PairMerger
 {
     private const int None = -1;
 
-    /// <summary>The parts that are left, in their order.</summary>
+    /// <summary>The parts at the end, in their order.</summary>
     public static List<WordPart> Merge(IPairTable table, string word, List<WordPart> letters)
     {
         Parts parts = new(table, word, letters);
@@ -34,7 +34,7 @@ internal static class PairMerger
         return parts.Left();
     }
 
-    // A list linked by index, and the queue of its pairs. A pair that has changed since it was queued is queued anew and skipped here.
+    // A list linked by index, and the queue of its pairs. A pair that has changed since it was queued was queued again, so its old entry is skipped.
     private struct Parts(IPairTable table, string word, List<WordPart> letters)
     {
         private readonly WordPart[] _parts = [.. letters];

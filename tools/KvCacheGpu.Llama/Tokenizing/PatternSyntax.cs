@@ -4,9 +4,9 @@ using System.Text;
 namespace KvCacheGpu.Llama;
 
 /// <summary>
-/// Reads a pattern in the part of the syntax that .NET and Oniguruma, which Hugging Face's tokenizers match by, read alike, and writes it for .NET:
+/// Reads a pattern in the part of the syntax that means the same in .NET and in Oniguruma, the engine of Hugging Face's tokenizers, and writes it for .NET:
 /// letters, classes of letters and of general categories, groups, alternatives, quantifiers, looks ahead. Everything else is refused by
-/// name: what the two read otherwise (<c>$</c>, <c>\w</c>, <c>[[:alpha:]]</c>, <c>&amp;&amp;</c>) would give other tokens without a word.
+/// name, because syntax that the two read differently (<c>$</c>, <c>\w</c>, <c>[[:alpha:]]</c>, <c>&amp;&amp;</c>) would silently give other tokens.
 /// </summary>
 internal sealed class PatternSyntax
 {
@@ -14,7 +14,7 @@ internal sealed class PatternSyntax
     private const int MaxRepeats = 1000;
     private const int MaxLength = 10_000;
 
-    // Letters of the pattern with its counts written out: what an engine of linear time takes memory for.
+    // The most letters of the pattern with its counts written out: an engine of linear time takes memory for each.
     private const int MaxSize = 10_000;
 
     private static readonly HashSet<string> Categories =
@@ -32,14 +32,14 @@ internal sealed class PatternSyntax
 
     private PatternSyntax(string file, string source) => (_file, _source) = (file, source);
 
-    /// <summary>The pattern as .NET reads it.</summary>
+    /// <summary>The pattern in the syntax of .NET.</summary>
     public string Pattern => _pattern.ToString();
 
-    /// <summary>Whether it looks ahead, which no engine of linear time does.</summary>
+    /// <summary>True if the pattern looks ahead, which no engine of linear time does.</summary>
     public bool LooksAhead { get; private set; }
 
     /// <summary>Reads a pattern.</summary>
-    /// <param name="file">The file, as errors name it.</param>
+    /// <param name="file">The name of the file in errors.</param>
     /// <param name="source">The pattern.</param>
     public static PatternSyntax Read(string file, string source)
     {
@@ -58,7 +58,7 @@ internal sealed class PatternSyntax
         return syntax;
     }
 
-    /// <summary>Whether the pattern names a letter itself, by a literal or a range, not by a category.</summary>
+    /// <summary>True if the pattern names a letter by a literal or a range, and not only by a category.</summary>
     public bool Names(char letter) => _named.Exists(r => letter >= r.First && letter <= r.Last);
 
     private char Next => _at < _source.Length ? _source[_at] : '\0';
@@ -86,7 +86,7 @@ internal sealed class PatternSyntax
         }
     }
 
-    // Returns whether it was a look ahead.
+    // Returns true for a look ahead.
     private bool Group(int depth, bool ignoresCase)
     {
         int start = _at;
@@ -146,7 +146,7 @@ internal sealed class PatternSyntax
         return false;
     }
 
-    // Cases are written out: .NET knows a K that is a Kelvin sign, Oniguruma an s that is long as well.
+    // Both cases are written out, because ignoring case, .NET also matches the Kelvin sign as K, and Oniguruma the long s as s.
     private void Letter(char letter, bool ignoresCase)
     {
         Name(letter, letter);
@@ -216,7 +216,7 @@ internal sealed class PatternSyntax
         Copy(1);
     }
 
-    // The letter that is escaped; null where it is a class, which is copied.
+    // The letter that is escaped; null for a class of letters, which is copied.
     private char? Escape(bool isInClass)
     {
         int start = _at;
@@ -247,7 +247,7 @@ internal sealed class PatternSyntax
         }
     }
 
-    // Returns how often the part before it is written out.
+    // Returns the number of times that the part before it is written out.
     private int Quantifier(bool isLook)
     {
         int start = _at;
@@ -272,7 +272,7 @@ internal sealed class PatternSyntax
             Copy(1);
         }
 
-        // A second one is possessive in Oniguruma, and an error in .NET.
+        // A second quantifier makes the first one possessive in Oniguruma, and is an error in .NET.
         if (Next is '?' or '*' or '+' or '{')
         {
             Refuse(_source[start..(_at + 1)]);
@@ -297,7 +297,7 @@ internal sealed class PatternSyntax
 
     private void Name(char first, char last)
     {
-        // A range over the surrogates is one of code points: what stands for a letter beyond U+FFFF is not in it, as it is named.
+        // A range over the surrogates would be one of code points, but a letter beyond U+FFFF is shown to the engine as another one, which is not in the range.
         RefuseIf(char.IsSurrogate(first) || char.IsSurrogate(last), "a letter beyond U+FFFF");
         _named.Add((first, last));
     }

@@ -2,19 +2,19 @@ using System.Text.Json;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>Reads how tokenizer.json cuts text into words: Split, Digits, ByteLevel and Metaspace, alone or in a Sequence.</summary>
+/// <summary>Reads the steps by which tokenizer.json cuts text into words: Split, Digits, ByteLevel and Metaspace, alone or in a Sequence.</summary>
 internal static class PreTokenizerReader
 {
-    /// <summary>GPT-2's: what ByteLevel cuts by unless it is told not to.</summary>
+    /// <summary>GPT-2's pattern, by which ByteLevel cuts unless it is told not to.</summary>
     public const string Gpt2 = """'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""";
 
-    /// <summary>The steps in order, and whether they end in bytes.</summary>
+    /// <summary>Reads the steps in order; IsByteLevel is true if they end in bytes.</summary>
     public static (List<WordStep> Steps, bool IsByteLevel) Read(JsonFile file)
     {
         List<WordStep> steps = [];
         foreach (JsonFile part in file.Sequence("pre_tokenizer", "pretokenizers"))
         {
-            // After ByteLevel there are no characters any more, and Metaspace tells the start of a text only where nothing has cut it.
+            // After ByteLevel there are no characters any more, and Metaspace can only tell the start of a text if no step has cut it before.
             bool isLast = steps.Count > 0 && steps[^1] is ByteLevelStep or SpaceStep;
             bool isSpaceLater = part.Text("type") == "Metaspace" && steps.Count > 0;
             if (isLast || isSpaceLater)
@@ -75,7 +75,7 @@ internal static class PreTokenizerReader
 
     private static SpaceStep ReadSpaces(JsonFile part)
     {
-        // Files before 2024 have add_prefix_space only.
+        // Files from before 2024 only have add_prefix_space.
         string scheme = part.Text("prepend_scheme") ?? (part.Bool("add_prefix_space", true) ? "always" : "never");
         part.Support(scheme is "always" or "first" or "never", "prepend_scheme", "always, first or never");
         string space = part.Text("replacement") ?? "\u2581";

@@ -2,22 +2,22 @@ using Google.Protobuf;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>What a piece of a SentencePiece vocabulary is.</summary>
+/// <summary>The kind of a piece of a SentencePiece vocabulary.</summary>
 internal enum PieceKind
 {
     /// <summary>Text.</summary>
     Normal = 1,
 
-    /// <summary>What stands for text that cannot be spelled.</summary>
+    /// <summary>The piece for text that cannot be spelled.</summary>
     Unknown = 2,
 
-    /// <summary>A mark that text never holds, as the start of a text.</summary>
+    /// <summary>A mark that never occurs in text, such as the start of a text.</summary>
     Control = 3,
 
     /// <summary>Text that is never cut.</summary>
     UserDefined = 4,
 
-    /// <summary>Nothing.</summary>
+    /// <summary>A piece that is not used.</summary>
     Unused = 5,
 
     /// <summary>One byte, <c>&lt;0x0A&gt;</c>.</summary>
@@ -25,14 +25,14 @@ internal enum PieceKind
 }
 
 /// <summary>
-/// Reads what matters here of tokenizer.model, a SentencePiece ModelProto: 1 pieces (1 text, 2 score, 3 kind), 2 trainer (3 model type,
-/// 24 spaces as suffixes, 35 byte fallback), 3 normalizer (1 name, 2 character map, 3 space before a text, 4 extra spaces go, 5 spaces become ▁).
+/// Reads the fields of tokenizer.model, a SentencePiece ModelProto, that are needed here: 1 pieces (1 text, 2 score, 3 kind), 2 trainer (3 model type,
+/// 24 spaces as suffixes, 35 byte fallback), 3 normalizer (1 name, 2 character map, 3 space before a text, 4 extra spaces are removed, 5 spaces become ▁).
 /// </summary>
 internal sealed class SentencePieceFile
 {
     private const int Bpe = 2;
 
-    // Those of the format where the file is silent.
+    // The defaults of the format, for fields that the file does not have.
     private int _modelType = 1;
     private string _normalizer = string.Empty;
     private bool _hasCharacterMap;
@@ -42,19 +42,19 @@ internal sealed class SentencePieceFile
 
     private SentencePieceFile(string name) => Name = name;
 
-    /// <summary>The file, as errors name it.</summary>
+    /// <summary>The name of the file in errors.</summary>
     public string Name { get; }
 
     /// <summary>The vocabulary; a piece's id is its index.</summary>
     public List<(string Text, PieceKind Kind, float Score)> Pieces { get; } = [];
 
-    /// <summary>Whether text gets a space before it.</summary>
+    /// <summary>True if text gets a space before it.</summary>
     public bool AddsSpace { get; private set; } = true;
 
-    /// <summary>Whether characters that are not in the vocabulary become their bytes.</summary>
+    /// <summary>True if characters that are not in the vocabulary become their bytes.</summary>
     public bool FallsBackToBytes { get; private set; }
 
-    /// <summary>Reads a file; refuses everything but BPE of text as it is.</summary>
+    /// <summary>Reads a file. Refuses everything except BPE of text that is not normalized.</summary>
     public static SentencePieceFile Read(string path, LlamaConfig config)
     {
         string name = Path.GetFileName(path);

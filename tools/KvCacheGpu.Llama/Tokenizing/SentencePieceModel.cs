@@ -2,7 +2,7 @@ using System.Text;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>SentencePiece BPE: spaces are letters (▁), pairs are joined by score, and what has no piece is spelled in bytes.</summary>
+/// <summary>SentencePiece BPE: spaces are letters (▁), pairs are joined by score, and characters that have no piece are spelled in bytes.</summary>
 internal sealed class SentencePieceModel : TextModel, IPairTable
 {
     private const char Space = '\u2581';
@@ -25,7 +25,7 @@ internal sealed class SentencePieceModel : TextModel, IPairTable
             (string text, PieceKind kind, float score) = file.Pieces[id];
             _vocabulary.Add(text, id);
 
-            // Text never becomes a control or byte piece by its letters: "<s>" is three of them.
+            // The letters of a text never become a control or byte piece: "<s>" is three letters.
             if (kind is PieceKind.Normal or PieceKind.UserDefined)
             {
                 _pieces.Add(text, (id, ranks[score]));
@@ -41,7 +41,7 @@ internal sealed class SentencePieceModel : TextModel, IPairTable
     /// <inheritdoc/>
     public override IReadOnlyDictionary<string, int> Vocabulary => _vocabulary;
 
-    /// <summary>Text as the pieces have it: with ▁ for spaces, and one before it where the file says so.</summary>
+    /// <summary>Writes text in the letters of the pieces: with ▁ for spaces, and one before the text if the file says so.</summary>
     public string Normalize(string text, bool first) => (first && _file.AddsSpace ? " " + text : text).Replace(' ', Space);
 
     /// <inheritdoc/>

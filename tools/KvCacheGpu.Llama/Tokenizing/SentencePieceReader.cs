@@ -2,7 +2,7 @@ using System.Text.Json;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>Makes a tokenizer of tokenizer.model, and of added_tokens.json where one lies beside it.</summary>
+/// <summary>Makes a tokenizer of tokenizer.model, and of added_tokens.json if there is one beside it.</summary>
 internal static class SentencePieceReader
 {
     /// <summary>Reads both files.</summary>
@@ -16,7 +16,7 @@ internal static class SentencePieceReader
             (string text, PieceKind kind, _) = file.Pieces[id];
             if (kind is PieceKind.Control or PieceKind.UserDefined)
             {
-                // Those of a user are found in text as the pieces have it, a space that was put before it included.
+                // User-defined pieces are found in normalized text, in which the space before the text is included.
                 added.Add(new AddedToken(text, id) { IsSpecial = kind == PieceKind.Control, IsNormalized = kind == PieceKind.UserDefined });
             }
         }
@@ -31,7 +31,7 @@ internal static class SentencePieceReader
         };
     }
 
-    // Tokens beyond those of tokenizer.model; one that repeats a piece must have the piece's id.
+    // Tokens beyond those of tokenizer.model. A token that repeats a piece must have the piece's id.
     private static IEnumerable<AddedToken> Added(JsonFile file, SentencePieceFile pieces, LlamaConfig config)
     {
         HashSet<int> ids = [];

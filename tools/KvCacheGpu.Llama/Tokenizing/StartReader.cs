@@ -2,10 +2,10 @@ using System.Text.Json;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>Reads which token starts every text.</summary>
+/// <summary>Finds the token that starts every text.</summary>
 internal static class StartReader
 {
-    /// <summary>The token that texts start with: as tokenizer_config.json says it, or tokenizer.json, or else as the architecture has it.</summary>
+    /// <summary>The token that starts texts: by tokenizer_config.json, or by tokenizer.json, or else by the architecture.</summary>
     public static int? Of(string directory, LlamaConfig config, TokenizerParts parts)
     {
         string path = Path.Combine(directory, "tokenizer_config.json");
@@ -17,7 +17,7 @@ internal static class StartReader
         return parts.KnowsStart ? parts.Start : config.Architecture.StartsTexts ? config.BosTokenId : null;
     }
 
-    /// <summary>What tokenizer.json's post_processor puts before a text; unknown where it has none.</summary>
+    /// <summary>Reads the token that the post_processor of tokenizer.json puts before a text; unknown if it has no post_processor.</summary>
     public static (bool IsKnown, int? Id) Read(JsonFile file, int size)
     {
         (bool IsKnown, int? Id) start = default;
@@ -40,7 +40,7 @@ internal static class StartReader
         return start;
     }
 
-    // [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}], or the second alone.
+    // Either [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}] or the second part alone.
     private static int? Template(JsonFile part, int size)
     {
         JsonFile[] single = part.Find("single") is { ValueKind: JsonValueKind.Array } list && list.EnumerateArray().All(e => e.ValueKind == JsonValueKind.Object)

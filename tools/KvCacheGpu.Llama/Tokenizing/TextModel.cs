@@ -1,14 +1,14 @@
 namespace KvCacheGpu.Llama;
 
-/// <summary>A vocabulary and how it spells words.</summary>
+/// <summary>A vocabulary, and the way in which it spells words.</summary>
 internal abstract class TextModel
 {
-    /// <summary>Ids by piece, as the vocabulary writes them; without added tokens.</summary>
+    /// <summary>Ids by piece, written in the vocabulary's letters; without added tokens.</summary>
     public abstract IReadOnlyDictionary<string, int> Vocabulary { get; }
 
     /// <summary>Appends the tokens of a word.</summary>
     /// <param name="word">The word, not empty, in the vocabulary's letters.</param>
-    /// <param name="ids">Where they go.</param>
+    /// <param name="ids">Receives the tokens.</param>
     /// <exception cref="ArgumentException">The vocabulary cannot spell it.</exception>
     public abstract void Encode(string word, List<int> ids);
 

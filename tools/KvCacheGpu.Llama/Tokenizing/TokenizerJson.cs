@@ -3,8 +3,8 @@ using System.Text.Json;
 namespace KvCacheGpu.Llama;
 
 /// <summary>
-/// Reads tokenizer.json, as Hugging Face's tokenizers write it: BPE over bytes (ByteLevel), or over characters that fall back to bytes, as those
-/// are that were made from a SentencePiece model. What would change tokens and is not read here is refused by name.
+/// Reads tokenizer.json, as Hugging Face's tokenizers write it: BPE over bytes (ByteLevel), or over characters that fall back to bytes, as in files
+/// that were made from a SentencePiece model. Settings that would change tokens and are not read here are refused by name.
 /// </summary>
 internal static class TokenizerJson
 {
@@ -42,7 +42,7 @@ internal static class TokenizerJson
         };
     }
 
-    /// <summary>Whether a file was made from a tokenizer.model: characters are its letters, not bytes.</summary>
+    /// <summary>True if a file was made from a tokenizer.model: its letters are characters, not bytes.</summary>
     public static bool IsFromSentencePiece(string path) =>
         JsonFile.Open(path) is var file && file.Find("model") is { ValueKind: JsonValueKind.Object } model && file.At(model).Bool("byte_fallback", false);
 
@@ -61,7 +61,7 @@ internal static class TokenizerJson
             LlamaFormatException.ThrowUnsupported(file.Name, "model.type", "BPE", type);
         }
 
-        // Dropout drops merges at random: 0 is none.
+        // Dropout would omit merges at random; 0 means none.
         JsonElement? dropout = model.Find("dropout");
         model.Support(dropout is null || (dropout.Value.ValueKind == JsonValueKind.Number && dropout.Value.GetDouble() == 0), "dropout", "null");
         model.Support(string.IsNullOrEmpty(model.Text("continuing_subword_prefix")), "continuing_subword_prefix", "null");

@@ -5,19 +5,19 @@ using System.Text.Json;
 namespace KvCacheGpu.Llama;
 
 /// <summary>
-/// Reads vocab.json and merges.txt. They do not say how words are cut: tokenizer_config.json does, by the class of tokenizer that it names.
+/// Reads vocab.json and merges.txt. They do not tell how words are cut: tokenizer_config.json does, by the class of tokenizer that it names.
 /// </summary>
 internal static class VocabularyPair
 {
     private const string Qwen2 =
         """(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""";
 
-    // Words, single digits, single marks, white space: what the demo model was trained with. Its files are known by their merges.
+    // Words, single digits, single marks, white space: the pattern with which the demo model was trained. Its files are recognised by their merges.
     private const string Demo = """ ?[A-Za-z]+| ?[0-9]| ?[^\sA-Za-z0-9]|\s+""";
     private const string DemoMerges = "4D494BF459F6189EBCBB6D90B3937458EEC1A7543D5F8F5843A2265003AE52AC";
 
-    /// <summary>Reads both files, and those beside them that name added tokens.</summary>
-    /// <exception cref="LlamaFormatException">A file is malformed (E004), or nothing says how words are cut (E009).</exception>
+    /// <summary>Reads both files, and the files beside them that name added tokens.</summary>
+    /// <exception cref="LlamaFormatException">A file is malformed (E004), or no file tells how words are cut (E009).</exception>
     public static TokenizerParts Read(string vocabularyPath, string mergesPath, LlamaConfig config)
     {
         JsonFile file = JsonFile.Open(vocabularyPath);
@@ -96,7 +96,7 @@ internal static class VocabularyPair
             }
         }
 
-        // What starts and ends texts is never spelled out of letters, whether a file says so or not.
+        // Tokens that start or end texts are never spelled from letters, even if no file says so.
         foreach (int end in ends.Where(e => texts.TryGetValue(e, out string? text) && !tokens.ContainsKey(text)))
         {
             VocabularyReader.Add(file.Name, tokens, new AddedToken(texts[end], end) { IsSpecial = true }, vocabulary, texts);

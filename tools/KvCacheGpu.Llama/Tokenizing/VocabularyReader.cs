@@ -5,7 +5,7 @@ namespace KvCacheGpu.Llama;
 /// <summary>Reads and checks the parts that both kinds of BPE files have: ids by token, and merges.</summary>
 internal static class VocabularyReader
 {
-    /// <summary>Ids by token; each id is of the model's vocabulary and of one token only.</summary>
+    /// <summary>Reads ids by token; each id is in the model's vocabulary, and belongs to one token only.</summary>
     public static Dictionary<string, int> Words(JsonFile file, JsonElement words, int size)
     {
         Dictionary<string, int> vocabulary = new(StringComparer.Ordinal);
@@ -29,7 +29,7 @@ internal static class VocabularyReader
         return vocabulary;
     }
 
-    /// <summary>A merge of tokenizer.json, in both forms that are written: "a b" and ["a", "b"].</summary>
+    /// <summary>Reads a merge of tokenizer.json in one of its two forms: "a b" and ["a", "b"].</summary>
     public static (string Left, string Right) Merge(string file, JsonElement merge, Dictionary<string, int> vocabulary)
     {
         if (merge.ValueKind == JsonValueKind.String)
@@ -42,7 +42,7 @@ internal static class VocabularyReader
         return isPair ? Check(file, merge[0].GetString()!, merge[1].GetString()!, vocabulary) : Check(file, string.Empty, merge.GetRawText(), vocabulary);
     }
 
-    /// <summary>A merge as a line has it, "a b".</summary>
+    /// <summary>Reads a merge from a line, "a b".</summary>
     public static (string Left, string Right) Merge(string file, string line, Dictionary<string, int> vocabulary)
     {
         int space = line.IndexOf(' ', StringComparison.Ordinal);
@@ -51,12 +51,12 @@ internal static class VocabularyReader
             : Check(file, line[..space], line[(space + 1)..], vocabulary);
     }
 
-    /// <summary>Refuses an added token whose id or text is another's.</summary>
-    /// <param name="file">The file, as errors name it.</param>
-    /// <param name="tokens">Those so far, and where this one goes.</param>
+    /// <summary>Adds a token, and refuses it if another token has its id or text.</summary>
+    /// <param name="file">The name of the file in errors.</param>
+    /// <param name="tokens">The added tokens so far, to which this one is added.</param>
     /// <param name="token">The token.</param>
     /// <param name="words">The vocabulary.</param>
-    /// <param name="texts">The vocabulary by id, added tokens too.</param>
+    /// <param name="texts">The vocabulary by id, with added tokens.</param>
     public static void Add(string file, Dictionary<string, AddedToken> tokens, AddedToken token, Dictionary<string, int> words, Dictionary<int, string> texts)
     {
         bool isTaken = words.TryGetValue(token.Content, out int known) ? known != token.Id : texts.ContainsKey(token.Id);

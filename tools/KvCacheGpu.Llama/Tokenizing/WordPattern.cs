@@ -6,16 +6,16 @@ using System.Text.RegularExpressions;
 namespace KvCacheGpu.Llama;
 
 /// <summary>
-/// A pattern of a tokenizer's file that words are cut by, matched by code points: .NET matches UTF-16 units, so a letter beyond U+FFFF is
+/// A pattern of a tokenizer's file by which words are cut, matched by code points. Since .NET matches UTF-16 units, a letter beyond U+FFFF is
 /// shown to it as a letter of the same Unicode category that the pattern does not name. Patterns without a look ahead match in linear time; others
-/// are stopped after a while.
+/// are stopped after a time limit.
 /// </summary>
 internal sealed class WordPattern
 {
     private static readonly TimeSpan MatchLimit = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan TextLimit = TimeSpan.FromSeconds(10);
 
-    // What a text is given on top of the limit, a second for so many characters.
+    // The time limit grows by a second for every so many characters of a text.
     private const int CharactersInSecond = 100_000;
 
     private static readonly char[][] Letters = LettersByCategory();
@@ -26,8 +26,8 @@ internal sealed class WordPattern
 
     private WordPattern(string file, Regex regex, char[] standIns) => (_file, _regex, _standIns) = (file, regex, standIns);
 
-    /// <summary>Reads a pattern in the syntax that .NET and Oniguruma (Hugging Face's engine) read alike.</summary>
-    /// <exception cref="LlamaFormatException">No regular expression (E004), or one beyond that syntax (E009).</exception>
+    /// <summary>Reads a pattern in the syntax that means the same in .NET and in Oniguruma (Hugging Face's engine).</summary>
+    /// <exception cref="LlamaFormatException">The pattern is no regular expression (E004), or goes beyond that syntax (E009).</exception>
     public static WordPattern Read(string file, string pattern)
     {
         PatternSyntax syntax = PatternSyntax.Read(file, pattern);
@@ -48,13 +48,13 @@ internal sealed class WordPattern
         return null!;
     }
 
-    /// <summary>Reads a text that is matched as it is.</summary>
+    /// <summary>Makes a pattern that matches a text literally.</summary>
     public static WordPattern Literal(string file, string text) =>
         new(file, new Regex(Regex.Escape(text), RegexOptions.CultureInvariant | RegexOptions.NonBacktracking), []);
 
-    /// <summary>The pieces of a text in order, those that match and those between them; none is empty.</summary>
+    /// <summary>Cuts a text into pieces in order: those that match and those between them. No piece is empty.</summary>
     /// <exception cref="LlamaFormatException">
-    /// The pattern takes too long on this text, or names all that could stand in for a letter of it (E009).
+    /// The pattern takes too long on this text, or names every letter that could stand in for one of its letters (E009).
     /// </exception>
     public List<(int Start, int End, bool IsMatch)> Cut(string text)
     {
@@ -95,7 +95,7 @@ internal sealed class WordPattern
         }
     }
 
-    // One character for each code point, and where in the text it begins.
+    // Writes one character for each code point, with the offset at which the code point begins in the text.
     private string Show(string text, int[] offsets)
     {
         StringBuilder shown = new(text.Length);

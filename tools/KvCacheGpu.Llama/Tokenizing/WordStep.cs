@@ -3,16 +3,16 @@ namespace KvCacheGpu.Llama;
 /// <summary>One step of cutting text into words, before letters are joined.</summary>
 internal abstract class WordStep
 {
-    /// <summary>The words of a piece of text; none is empty.</summary>
+    /// <summary>Cuts a piece of text into words, none of which is empty.</summary>
     /// <param name="piece">The piece, not empty.</param>
-    /// <param name="first">Whether nothing of the text stands before it.</param>
+    /// <param name="first">True if nothing of the text comes before it.</param>
     /// <exception cref="LlamaFormatException">A pattern takes too long on this piece (E009).</exception>
     public abstract IEnumerable<string> Cut(string piece, bool first);
 }
 
 /// <summary>Cuts by a pattern: each match is a word.</summary>
 /// <param name="pattern">The pattern.</param>
-/// <param name="dropsOthers">Whether what lies between matches is dropped rather than a word of its own.</param>
+/// <param name="dropsOthers">True to drop the text between matches; false to make it a word of its own.</param>
 internal sealed class SplitStep(WordPattern pattern, bool dropsOthers = false) : WordStep
 {
     /// <inheritdoc/>
@@ -21,8 +21,8 @@ internal sealed class SplitStep(WordPattern pattern, bool dropsOthers = false) :
 }
 
 /// <summary>Writes a word's bytes as the letters of <see cref="ByteAlphabet"/>; the last step of byte-level vocabularies.</summary>
-/// <param name="addsSpace">Whether a piece that does not start with a space gets one.</param>
-/// <param name="pattern">What it is cut by before; null where it stays whole.</param>
+/// <param name="addsSpace">True if a piece that does not start with a space gets one.</param>
+/// <param name="pattern">The pattern that cuts the piece before; null if it stays whole.</param>
 internal sealed class ByteLevelStep(bool addsSpace, WordPattern? pattern) : WordStep
 {
     /// <inheritdoc/>
@@ -34,10 +34,10 @@ internal sealed class ByteLevelStep(bool addsSpace, WordPattern? pattern) : Word
 }
 
 /// <summary>Writes spaces as ▁, as SentencePiece does.</summary>
-/// <param name="space">What stands for a space.</param>
-/// <param name="addsSpace">Whether a piece that does not start with a space gets one.</param>
-/// <param name="onlyFirst">Whether only the text's start does.</param>
-/// <param name="cuts">Whether each space begins a word.</param>
+/// <param name="space">The letter for a space.</param>
+/// <param name="addsSpace">True if a piece that does not start with a space gets one.</param>
+/// <param name="onlyFirst">True if only the first piece of a text gets one.</param>
+/// <param name="cuts">True if each space begins a word.</param>
 internal sealed class SpaceStep(char space, bool addsSpace, bool onlyFirst, bool cuts) : WordStep
 {
     /// <inheritdoc/>
