@@ -31,17 +31,21 @@ public sealed partial class KvSequence
 
     /// <summary>
     /// Positions by which the host knows the tokens, in the order of the tokens, as runs of (first position, tokens): [0, 5, 90, 1] are 0..4 and 90.
-    /// The cache does not use them; snapshots keep them. They read as of as many tokens as the sequence has: what was appended since goes on after the
-    /// largest position. The default value is empty: a token's position is its place. Null: restored from a snapshot of version 0.1, which did not
+    /// The cache does not use them; snapshots keep them. They are copied when they are set, and read for as many tokens as the sequence has: tokens that were
+    /// appended since go on after the largest position. The default value is empty: a token's position is its place. Null: restored from a snapshot of version 0.1, which did not
     /// say. Forks inherit them.
     /// </summary>
     /// <exception cref="ArgumentException">Not runs, a position below 0 or above <see cref="int.MaxValue"/>, or one twice.</exception>
     public IReadOnlyList<long>? PositionRuns
     {
         get => _positionRuns is { Count: > 0 } runs ? TokenPositions.Fit(runs, Length) : _positionRuns;
-        set => _positionRuns = value is null || TokenPositions.AreRuns([.. value])
-            ? value
-            : throw new ArgumentException("expected runs of positions of 0 or more, none of them twice", nameof(value));
+        set
+        {
+            long[]? runs = value is null ? null : [.. value];
+            _positionRuns = TokenPositions.AreRuns(runs)
+                ? runs
+                : throw new ArgumentException("expected runs of positions of 0 or more, none of them twice", nameof(value));
+        }
     }
 
     internal PinnedSpans Pins => _pins;
