@@ -85,7 +85,7 @@ public sealed class SnapshotStore
     /// Loads a snapshot into a target: its description, its pages in order, each verified, and at last
     /// <see cref="ISnapshotTarget.Complete"/>. Where a generation proves bad on the way, the target abandons it and the one before begins.
     /// </summary>
-    /// <returns>What was loaded; its <see cref="SnapshotInfo.Notice"/> says so where it is not the newest.</returns>
+    /// <returns>The generation that was loaded; its <see cref="SnapshotInfo.Notice"/> says why if it is not the newest.</returns>
     /// <exception cref="KvSnapshotNotFoundException">There is none (E002).</exception>
     /// <exception cref="KvCorruptionException">No generation is whole (E004).</exception>
     /// <exception cref="KvNewerVersionException">A later version of this library saved it (E007); it is untouched.</exception>

@@ -6,7 +6,7 @@ namespace KvCacheGpu.Snapshots.Tests;
 /// <summary>Every bit and every length of a snapshot of 16 KiB.</summary>
 public class BitFlipTests(ITestOutputHelper output)
 {
-    // What 16 KiB may make a reader allocate: LZ4 can promise 255 times as much.
+    // The most that a file of 16 KiB may make a reader allocate: LZ4 can promise 255 times as much.
     private const long MostAllocated = 6 << 20;
 
     [Fact]

@@ -140,7 +140,7 @@ public class FailingDiskTests(ITestOutputHelper output)
             Assert.True(Names(disk).Except(files).All(name => name == "LOCK"), $"{where}: left {string.Join(", ", Names(disk).Except(files))}");
         }
 
-        // What was acknowledged survives a power loss; what was not is the old or the new.
+        // A save that was acknowledged survives a power loss; after one that was not, the old or the new is there.
         for (int seed = 0; seed < 3; seed++)
         {
             string? survivor = new MemoryStore(disk.AfterPowerLoss(new Random(seed)), scenario.Options).Load("a");

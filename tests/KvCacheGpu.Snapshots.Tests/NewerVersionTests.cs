@@ -4,7 +4,7 @@ using KvCacheGpu.TestKit;
 
 namespace KvCacheGpu.Snapshots.Tests;
 
-/// <summary>What a later version of the library wrote is refused, and stays as it is.</summary>
+/// <summary>Files that a later version of the library wrote are refused, and stay as they are.</summary>
 public class NewerVersionTests
 {
     [Theory]

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Snapshots.Tests;
 
-/// <summary>What tests start as another process, to be killed or contended with.</summary>
+/// <summary>The program that tests start as another process, to kill it or to save beside it.</summary>
 public static class Program
 {
     /// <summary>Runs a child.</summary>

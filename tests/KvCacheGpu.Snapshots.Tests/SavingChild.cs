@@ -55,7 +55,7 @@ internal static class SavingChild
 
     public static string Fingerprint(int seed, int tokens) => SnapshotSample.Create(seed, tokens).Fingerprint;
 
-    /// <summary>What lies in a store on the real disk, or null.</summary>
+    /// <summary>Fingerprint of the snapshot in a store on the real disk; null if there is none.</summary>
     public static string? Load(string directory)
     {
         try

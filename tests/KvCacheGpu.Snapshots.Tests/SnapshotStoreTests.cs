@@ -2,7 +2,7 @@ using KvCacheGpu.TestKit;
 
 namespace KvCacheGpu.Snapshots.Tests;
 
-/// <summary>What a store does when nothing goes wrong.</summary>
+/// <summary>A store when nothing goes wrong.</summary>
 public class SnapshotStoreTests
 {
     private readonly MemoryDisk _disk = new();

@@ -4,7 +4,7 @@ using KvCacheGpu.TestKit;
 
 namespace KvCacheGpu.Snapshots.Tests;
 
-/// <summary>What lies in a store's directory is believed only where nobody else can put it there, and files put there do not end saving.</summary>
+/// <summary>A store trusts only a directory into which nobody else can put files; and files that were put there do not keep it from saving.</summary>
 [SupportedOSPlatform("linux")]
 public sealed class TrustTests : IDisposable
 {

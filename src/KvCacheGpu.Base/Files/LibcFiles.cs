@@ -109,7 +109,7 @@ public sealed unsafe class LibcFiles : IStoreFiles
     }
 
     /// <inheritdoc/>
-    // Where a sandbox knows no such call, the permission bits have to do.
+    // A sandbox may not know the call: then the permission bits have to do.
     public bool IsForeign(int file) => Libc.User() is not 0 and var user && StatusOf(file, out FileOwner owner) == 0 && owner.User != 0 && owner.User != user;
 
     /// <inheritdoc/>

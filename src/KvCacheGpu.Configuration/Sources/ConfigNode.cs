@@ -35,8 +35,8 @@ internal sealed record ConfigNode(NodeKind Kind, string? Text, int Line, IReadOn
     /// <summary>More values are refused: a file of a megabyte would take a hundred of memory, and no configuration has so many.</summary>
     public const int MostValues = 10_000;
 
-    /// <summary>Where it stands; of YAML alone.</summary>
-    public YamlPlace Place { get; init; }
+    /// <summary>Where it stands in a file's text.</summary>
+    public TextPlace Place { get; init; }
 
     public static KvConfigurationException TooMany(string where) => new(where, $"at most {MostValues} values in a configuration", "more");
 
@@ -47,16 +47,16 @@ internal sealed record ConfigNode(NodeKind Kind, string? Text, int Line, IReadOn
 /// <param name="Name">Its key; empty in sequences.</param>
 /// <param name="Line">The key's line, from 1.</param>
 /// <param name="Node">Its value.</param>
-/// <param name="NamePlace">Where the key stands; of YAML alone.</param>
-internal sealed record ConfigMember(string Name, int Line, ConfigNode Node, YamlPlace NamePlace = default);
+/// <param name="NamePlace">Where the key stands in a file's text.</param>
+internal sealed record ConfigMember(string Name, int Line, ConfigNode Node, TextPlace NamePlace = default);
 
-/// <summary>Where a key or a value stands, for edits.</summary>
+/// <summary>Where a key or a value stands in a file's text, for edits. The last three are known of YAML alone.</summary>
 /// <param name="Start">Place of its first character, from 0.</param>
-/// <param name="End">Place behind its last, but where the next token begins for a block's.</param>
-/// <param name="Column">The first character's column, from 0: of a key, its block's indentation.</param>
+/// <param name="End">Place behind its last character; for a block of YAML the place where the next token begins.</param>
+/// <param name="Column">The first character's column, from 0: for a key, its block's indentation.</param>
 /// <param name="LastLine">The last line that surely belongs to it, from 1.</param>
-/// <param name="IsFlow">Whether it is written in braces or brackets.</param>
-internal readonly record struct YamlPlace(int Start, int End, int Column, int LastLine, bool IsFlow);
+/// <param name="IsFlow">True if it is written in braces or brackets.</param>
+internal readonly record struct TextPlace(int Start, int End, int Column = 0, int LastLine = 0, bool IsFlow = false);
 
 /// <summary>Collects a mapping's entries; the same key twice is refused, since readers disagree on which one counts.</summary>
 internal sealed class MemberList(SourceText source)
@@ -74,5 +74,5 @@ internal sealed class MemberList(SourceText source)
         }
     }
 
-    public void Add(string name, int line, ConfigNode node, YamlPlace namePlace = default) => _members.Add(new ConfigMember(name, line, node, namePlace));
+    public void Add(string name, int line, ConfigNode node, TextPlace namePlace = default) => _members.Add(new ConfigMember(name, line, node, namePlace));
 }

@@ -3,14 +3,17 @@ using System.Text.Json;
 
 namespace KvCacheGpu.Configuration;
 
-/// <summary>Reads JSON with the line of each value. Comments and trailing commas are taken; anything else that is no JSON is refused.</summary>
+/// <summary>Reads JSON with the line and the place of each name and value. Comments and trailing commas are taken; anything else that is no JSON is refused.</summary>
 internal ref struct JsonNodes
 {
+    private const char Mark = '\uFEFF';
+
     private readonly SourceText _source;
     private readonly ReadOnlySpan<byte> _bytes;
     private Utf8JsonReader _reader;
     private string? _key;
     private int _line = 1;
+    private int _place;
     private int _counted;
     private int _values;
 
@@ -18,6 +21,7 @@ internal ref struct JsonNodes
     {
         _source = source;
         _bytes = bytes;
+        _place = source.Text.Length - source.Text.TrimStart(Mark).Length;
         _reader = new Utf8JsonReader(bytes, new JsonReaderOptions { CommentHandling = JsonCommentHandling.Skip, AllowTrailingCommas = true, MaxDepth = ConfigNode.MostDepth });
     }
 
@@ -25,7 +29,7 @@ internal ref struct JsonNodes
     /// <exception cref="KvConfigurationException">E003: with the line, and the key where there is one.</exception>
     public static ConfigNode Parse(SourceText source)
     {
-        JsonNodes text = new(source, Encoding.UTF8.GetBytes(source.Text));
+        JsonNodes text = new(source, Encoding.UTF8.GetBytes(source.Text.TrimStart(Mark)));
         return text.Document();
     }
 
@@ -53,7 +57,14 @@ internal ref struct JsonNodes
 
     private ConfigNode Value()
     {
-        int line = Line();
+        (int line, int start) = (Line(), _place);
+        ConfigNode node = Content(line);
+        Advance((int)_reader.BytesConsumed);
+        return node with { Place = new TextPlace(start, _place) };
+    }
+
+    private ConfigNode Content(int line)
+    {
         if (++_values > ConfigNode.MostValues)
         {
             throw ConfigNode.TooMany(_source.At(line, _key));
@@ -65,11 +76,13 @@ internal ref struct JsonNodes
                 MemberList members = new(_source);
                 while (_reader.Read() && _reader.TokenType != JsonTokenType.EndObject)
                 {
-                    (string name, int at) = (_reader.GetString()!, Line());
+                    (string name, int at, int start) = (_reader.GetString()!, Line(), _place);
+                    Advance((int)_reader.BytesConsumed);
+                    var place = new TextPlace(start, _place);
                     _key = name;
                     members.Expect(name, at);
                     _reader.Read();
-                    members.Add(name, at, Value());
+                    members.Add(name, at, Value(), place);
                 }
 
                 return new ConfigNode(NodeKind.Mapping, null, line, members.Members);
@@ -92,10 +105,16 @@ internal ref struct JsonNodes
 
     private int Line()
     {
-        int at = (int)_reader.TokenStartIndex;
-        _line += _bytes[_counted..at].Count((byte)'\n');
-        _counted = at;
+        Advance((int)_reader.TokenStartIndex);
         return _line;
+    }
+
+    // Tokens are found by bytes, texts are cut by characters: both are counted on from the last place.
+    private void Advance(int at)
+    {
+        _line += _bytes[_counted..at].Count((byte)'\n');
+        _place += Encoding.UTF8.GetCharCount(_bytes[_counted..at]);
+        _counted = at;
     }
 
     // The reader's sentence ends with a position that this error already has.

@@ -120,7 +120,7 @@ internal sealed class YamlNodes
     }
 
     // A closing bracket is marked by where it begins.
-    private static YamlPlace Place(ParsingEvent first, ParsingEvent last, int lastLine, bool isFlow) =>
+    private static TextPlace Place(ParsingEvent first, ParsingEvent last, int lastLine, bool isFlow) =>
         new((int)first.Start.Index, (int)last.End.Index + (isFlow ? 1 : 0), (int)first.Start.Column - 1, lastLine, isFlow);
 
     private void Refuse(bool isThere, int line, string what)

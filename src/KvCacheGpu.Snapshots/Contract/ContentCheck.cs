@@ -2,10 +2,10 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 
-/// <summary>Whether a content holds together: the same questions to a caller's and to a file's.</summary>
+/// <summary>Checks that a content holds together; a caller's and a file's alike.</summary>
 internal static class ContentCheck
 {
-    /// <summary>What is wrong first, or null.</summary>
+    /// <summary>Says what should be and is not, the first such thing; null if all is well.</summary>
     public static string? FirstFlaw(SnapshotContent content)
     {
         if (content.Classes.Count is < 1 or > KernelShape.MaxClasses)

@@ -3,7 +3,7 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>
-/// What a snapshot says of its pages; the pages' bytes are streamed beside it (<see cref="SnapshotPageReader"/>,
+/// Description of a snapshot: geometry, page classes, sequences. The pages' bytes are streamed beside it (<see cref="SnapshotPageReader"/>,
 /// <see cref="ISnapshotTarget"/>). Must not change while it is saved.
 /// </summary>
 public sealed record SnapshotContent
@@ -14,7 +14,7 @@ public sealed record SnapshotContent
     /// <summary>Layouts by page class: open pages first, then those of sealed pages.</summary>
     public required IReadOnlyList<PageLayout> Classes { get; init; }
 
-    /// <summary>For each layer the classes that its pages may have, bit c for class c; open pages are always among what is meant.</summary>
+    /// <summary>For each layer the classes that its pages may have, bit c for class c; the class of open pages always belongs to them.</summary>
     public required IReadOnlyList<int> LayerClasses { get; init; }
 
     /// <summary>Seed of the rotation's signs.</summary>
@@ -23,7 +23,7 @@ public sealed record SnapshotContent
     /// <summary>Version of the tables of levels that T and V pages refer to. The default value is <see cref="Levels.Version"/>.</summary>
     public int LevelsVersion { get; init; } = Levels.Version;
 
-    /// <summary>What the keys and values are of, or null where the host did not say.</summary>
+    /// <summary>The model that computed the keys and values, by the host's own fingerprint; null if the host did not say.</summary>
     public string? ModelFingerprint { get; init; }
 
     /// <summary>The sequences.</summary>
@@ -32,7 +32,7 @@ public sealed record SnapshotContent
     /// <summary>Class of each page, by ordinal.</summary>
     public required ReadOnlyMemory<byte> PageClasses { get; init; }
 
-    /// <summary>What else the engine knows of each page (how often it was encoded), by ordinal; empty, the default, means 0 for all.</summary>
+    /// <summary>The engine's notes on each page (how often it was encoded), by ordinal. Empty, the default, means 0 for all.</summary>
     public ReadOnlyMemory<byte> PageStates { get; init; }
 
     /// <summary>Pages.</summary>
@@ -65,7 +65,7 @@ public sealed record SnapshotContent
 /// with a page. Called once for every page, in order, by one thread at a time.
 /// </summary>
 /// <param name="firstOrdinal">First page.</param>
-/// <param name="bytes">Where the bytes of whole pages go.</param>
+/// <param name="bytes">Takes the bytes of whole pages.</param>
 public delegate void SnapshotPageReader(int firstOrdinal, Span<byte> bytes);
 
 /// <summary>Takes verified pages, whole ones, one behind the other from <paramref name="firstOrdinal"/> on.</summary>
@@ -73,7 +73,7 @@ public delegate void SnapshotPageReader(int firstOrdinal, Span<byte> bytes);
 /// <param name="bytes">Bytes of the pages, valid during the call.</param>
 public delegate void SnapshotPageSink(int firstOrdinal, ReadOnlySpan<byte> bytes);
 
-/// <summary>Takes what is loaded, and publishes nothing of it before <see cref="Complete"/>. Called by one thread at a time.</summary>
+/// <summary>Takes a snapshot that is loaded, and publishes nothing of it before <see cref="Complete"/>. Called by one thread at a time.</summary>
 public interface ISnapshotTarget
 {
     /// <summary>A snapshot begins whose description is verified: take room for its pages. May refuse by throwing.</summary>

@@ -1,12 +1,12 @@
 namespace KvCacheGpu;
 
-/// <summary>What is known of a stored snapshot without reading its pages.</summary>
+/// <summary>What a stored snapshot says of itself without its pages.</summary>
 public sealed record SnapshotInfo
 {
-    /// <summary>Its name and tenant; null where nothing of it could be read.</summary>
+    /// <summary>Its name and tenant; null if they could not be read.</summary>
     public SnapshotName? Name { get; init; }
 
-    /// <summary>SHA-256 of name and tenant, in hexadecimal: what its files' names begin with.</summary>
+    /// <summary>SHA-256 of name and tenant, in hexadecimal: the beginning of its files' names.</summary>
     public required string FileName { get; init; }
 
     /// <summary>Its generation: 1 the first time it was saved, and one more each time.</summary>
@@ -33,20 +33,20 @@ public sealed record SnapshotInfo
     /// <summary>Bytes on the disk.</summary>
     public long StoredBytes { get; init; }
 
-    /// <summary>Whether it is encrypted.</summary>
+    /// <summary>True if it is encrypted.</summary>
     public bool IsEncrypted { get; init; }
 
-    /// <summary>Why an earlier generation than the newest was taken, or why nothing could be read; null where all is well.</summary>
+    /// <summary>Says why an earlier generation than the newest was taken, or why nothing could be read; null if all is well.</summary>
     public string? Notice { get; init; }
 }
 
-/// <summary>What one generation of a snapshot is worth.</summary>
+/// <summary>Result of verifying one generation of a snapshot.</summary>
 /// <param name="Generation">Its number.</param>
-/// <param name="IsCurrent">Whether it is the one that loads first.</param>
-/// <param name="Error">What is wrong with it, or null: every byte was read and verified.</param>
+/// <param name="IsCurrent">True if it is the generation that loads first.</param>
+/// <param name="Error">The error that was found; null if every byte was read and verified.</param>
 public sealed record SnapshotVerdict(long Generation, bool IsCurrent, KvCacheException? Error);
 
-/// <summary>How far saving or loading is.</summary>
+/// <summary>Progress of saving or loading.</summary>
 /// <param name="Bytes">Decoded bytes that are done. Saving counts everything twice: written, then read again and verified.</param>
-/// <param name="TotalBytes">How many there are.</param>
+/// <param name="TotalBytes">Bytes in all.</param>
 public readonly record struct SnapshotProgress(long Bytes, long TotalBytes);

@@ -3,7 +3,7 @@ using System.Text;
 namespace KvCacheGpu;
 
 /// <summary>
-/// The most that a snapshot holds. What a file declares is held against these and against the file's own length before any memory is
+/// The most that a snapshot holds. Every number that a file declares is compared with these and with the file's own length before any memory is
 /// taken for it.
 /// </summary>
 public static class SnapshotLimits
@@ -37,7 +37,7 @@ public static class SnapshotLimits
     public static string? Checked(string? text, string name) =>
         Flaw(text) is { } flaw ? throw new ArgumentException($"expected {flaw}", name) : text;
 
-    /// <summary>What a text should be and is not, or null.</summary>
+    /// <summary>Says what a text should be and is not; null if a snapshot can hold it.</summary>
     internal static string? Flaw(string? text) =>
         KvText.Flaw(text) is { } flaw ? $"text that UTF-8 can say, got {flaw}"
         : text is not null && Encoding.UTF8.GetByteCount(text) is > TextBytes and var bytes ? $"at most {TextBytes} bytes of UTF-8, got {bytes}"

@@ -1,8 +1,8 @@
 namespace KvCacheGpu;
 
-/// <summary>What a snapshot is called, and whose it is. Any text that UTF-8 can say: files are named by its SHA-256. Null and "" are two tenants.</summary>
+/// <summary>Name and tenant of a snapshot: any text that UTF-8 can say, since files are named by its SHA-256. Null and "" are two different tenants.</summary>
 /// <param name="Name">Its name, 1 byte to 64 KiB of UTF-8.</param>
-/// <param name="Tenant">Whose it is, or null.</param>
+/// <param name="Tenant">The tenant that it belongs to, or null.</param>
 public readonly record struct SnapshotName(string Name, string? Tenant = null)
 {
     /// <summary>A snapshot of no tenant.</summary>

@@ -2,18 +2,18 @@ using System.Security.Cryptography;
 
 namespace KvCacheGpu;
 
-/// <summary>How a store writes and reads.</summary>
+/// <summary>Options of a store: key, trust, workers.</summary>
 public sealed record SnapshotOptions
 {
     /// <summary>Encrypts what is saved, by AES-256-GCM. The default value is null: plain.</summary>
     public SnapshotKey? Key { get; init; }
 
-    /// <summary>Whether a store with a key loads plain snapshots. The default value is false: whoever could plant one could choose its content.</summary>
+    /// <summary>True if a store with a key loads plain snapshots too. The default value is false: anybody who can put a plain one there chooses its content.</summary>
     public bool AcceptsPlain { get; init; }
 
     /// <summary>
-    /// Whether a store's directory may be one that every user writes to, or another user's. The default value is false: whoever writes to it can put
-    /// other snapshots in the place of these, or keep anyone from saving. For file systems that know no permissions.
+    /// True if a store's directory may be one that every user writes to, or another user's. The default value is false: anybody who writes to it can put
+    /// other snapshots in the place of these, or keep everyone from saving. Set it for file systems that know no permissions.
     /// </summary>
     public bool AcceptsSharedDirectory { get; init; }
 

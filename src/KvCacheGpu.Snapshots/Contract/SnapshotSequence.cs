@@ -15,10 +15,10 @@ public sealed record SnapshotSequence
     /// <summary>Keys of <see cref="Metadata"/> that begin with this are the engine's.</summary>
     public const string EngineKeys = "kvcache.";
 
-    /// <summary>What the host calls it; with <see cref="Tenant"/> unique in a snapshot.</summary>
+    /// <summary>The host's name for it; together with <see cref="Tenant"/> unique in a snapshot.</summary>
     public required string Id { get; init; }
 
-    /// <summary>Whose tokens they are, or null.</summary>
+    /// <summary>The tenant that the tokens belong to, or null.</summary>
     public string? Tenant { get; init; }
 
     /// <summary>The adapter (LoRA) that computed the keys and values, or null.</summary>
@@ -27,13 +27,13 @@ public sealed record SnapshotSequence
     /// <summary>Token ids, one for each position; how many is the sequence's length.</summary>
     public required ReadOnlyMemory<int> TokenIds { get; init; }
 
-    /// <summary>Steps committed: what scores that name a step count from.</summary>
+    /// <summary>Steps committed. Scores that name a step count from it.</summary>
     public long Steps { get; init; }
 
     /// <summary>First page that was still written or might be; all before are sealed, whatever their class.</summary>
     public int FirstOpenPage { get; init; }
 
-    /// <summary>Where each row's entries begin, and at last where they end: rows + 1 numbers.</summary>
+    /// <summary>The first entry of each row, and last the count of entries: rows + 1 numbers.</summary>
     public required ReadOnlyMemory<int> RowStarts { get; init; }
 
     /// <summary>Page index of each entry.</summary>
@@ -42,13 +42,13 @@ public sealed record SnapshotSequence
     /// <summary>Page of each entry; pages that sequences share have one ordinal.</summary>
     public required ReadOnlyMemory<int> Ordinals { get; init; }
 
-    /// <summary>What kernels scored, by entry or by row. The default value is none.</summary>
+    /// <summary>Scores that kernels computed, by entry or by row. The default value is none.</summary>
     public IReadOnlyList<SnapshotScores> Scores { get; init; } = [];
 
-    /// <summary>What the host wants to find again. The default value is none.</summary>
+    /// <summary>The host's own notes, and the engine's. The default value is none.</summary>
     public IReadOnlyDictionary<string, string> Metadata { get; init; } = new Dictionary<string, string>();
 
-    /// <summary>What of <see cref="Metadata"/> the host set; the rest, under keys that begin with <see cref="EngineKeys"/>, is the engine's.</summary>
+    /// <summary>The part of <see cref="Metadata"/> that the host set; the rest, under keys that begin with <see cref="EngineKeys"/>, is the engine's.</summary>
     public IReadOnlyDictionary<string, string> HostMetadata =>
         Metadata.Where(pair => !pair.Key.StartsWith(EngineKeys, StringComparison.Ordinal)).ToDictionary(StringComparer.Ordinal);
 
@@ -58,7 +58,7 @@ public sealed record SnapshotSequence
     /// <summary>Entries over all rows.</summary>
     public int Entries => PageIndexes.Length;
 
-    /// <summary>Tokens that a policy had dropped: the mean over layers and KV heads.</summary>
+    /// <summary>Tokens that a policy had evicted: the mean over layers and KV heads.</summary>
     /// <param name="geometry">The snapshot's.</param>
     public double EvictedTokens(KvGeometry geometry)
     {
@@ -74,6 +74,6 @@ public sealed record SnapshotSequence
 }
 
 /// <summary>A column of scores: one 32-bit number for each entry of a sequence, or for each row. The bits are kept, whatever they mean.</summary>
-/// <param name="Name">What they are, "mass".</param>
+/// <param name="Name">Name of the score, "mass".</param>
 /// <param name="Values">As many as the sequence has entries, or rows.</param>
 public sealed record SnapshotScores(string Name, ReadOnlyMemory<float> Values);

@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>The open directory of a store: its lock, and what lies there under a snapshot's name.</summary>
+/// <summary>The open directory of a store: its lock, and the files under a snapshot's name.</summary>
 internal readonly struct StoreFolder : IDisposable
 {
     private StoreFolder(OpenFile directory, string path) => (Directory, Path) = (directory, path);
@@ -34,7 +34,7 @@ internal readonly struct StoreFolder : IDisposable
         }
     }
 
-    /// <summary>Opens a store to write to it, and makes it where there is none.</summary>
+    /// <summary>Opens a store to write to it, and makes it if it is not there.</summary>
     public static StoreFolder OpenOrMake(IStoreFiles files, string path, bool isShared)
     {
         try
@@ -117,7 +117,7 @@ internal readonly struct StoreFolder : IDisposable
         return bytes;
     }
 
-    /// <summary>Deletes what nobody needs; if it stays, the next writer tries again.</summary>
+    /// <summary>Deletes files that nobody needs. The next writer tries again to delete those that stay.</summary>
     public void Sweep(IEnumerable<string> names)
     {
         foreach (string name in names)
@@ -141,7 +141,7 @@ internal sealed class StoreListing(StoreNames names, IReadOnlyList<string> files
     /// <summary>Generations that have a manifest, the newest first.</summary>
     public IReadOnlyList<long> Generations { get; } = [.. files.Select(names.GenerationOfManifest).OfType<long>().OrderDescending()];
 
-    /// <summary>Left by writers that died: under the lock nobody writes them.</summary>
+    /// <summary>Files left by writers that died. Under the lock nobody writes them.</summary>
     public IEnumerable<string> Temporaries => files.Where(StoreNames.IsTemporary);
 
     /// <summary>Manifests and blocks with their generations, manifests first: blocks without a manifest are nothing, the other way round not.</summary>

@@ -4,7 +4,7 @@ using System.Security.Cryptography;
 
 namespace KvCacheGpu;
 
-/// <summary>What files of one snapshot are called: SHA-256 of tenant and name in hexadecimal, then their kind.</summary>
+/// <summary>The names of one snapshot's files: SHA-256 of tenant and name in hexadecimal, then their kind.</summary>
 /// <remarks>
 /// <code>
 /// LOCK                              never deleted; a writer holds its flock
@@ -55,7 +55,7 @@ internal readonly record struct StoreNames(string Hash)
     /// <summary>The snapshot that a file is of, or null.</summary>
     public static StoreNames? OfFile(string file) => IsOurs(file) ? new StoreNames(file[..HashDigits]) : null;
 
-    /// <summary>Whether a file is left from writing. Under the lock nobody writes it.</summary>
+    /// <summary>Returns true if a file is left from writing. Under the lock nobody writes it.</summary>
     public static bool IsTemporary(string file) => file.EndsWith(Temporary, StringComparison.Ordinal) && IsOurs(file);
 
     public long? GenerationOfManifest(string file) => Generation(file, ManifestStart);

@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>What lies under a snapshot's name: which generation CURRENT names, and what else is there.</summary>
+/// <summary>The files under a snapshot's name: the generation that CURRENT names, and all the others.</summary>
 internal sealed class StorePast
 {
     private readonly StoreFolder _folder;
@@ -29,13 +29,13 @@ internal sealed class StorePast
         _listing = folder.List(names);
     }
 
-    /// <summary>What is wrong with CURRENT, or null.</summary>
+    /// <summary>The error in CURRENT; null if it is whole or not there.</summary>
     public KvCorruptionException? Flaw { get; }
 
-    /// <summary>Whether CURRENT is there, whole or not.</summary>
+    /// <summary>True if CURRENT is there, whole or not.</summary>
     public bool HasCurrent => _current is not null || Flaw is not null;
 
-    /// <summary>Whether there is no snapshot. Files without CURRENT are none: never committed, or deleted.</summary>
+    /// <summary>True if there is no snapshot. Files without CURRENT are none: they were never committed, or were deleted.</summary>
     public bool IsEmpty => !HasCurrent;
 
     /// <summary>Generations to load, the best first.</summary>
@@ -43,12 +43,12 @@ internal sealed class StorePast
         ? _listing.Generations.Where(generation => generation < current.Generation).Prepend(current.Generation)
         : _listing.Generations;
 
-    /// <summary>The hash that a generation's manifest must have, where it is known.</summary>
+    /// <summary>The hash that a generation's manifest must have; null if it is not known.</summary>
     public UInt128? HashOf(long generation) => _current is { } current && current.Generation == generation ? current.ManifestHash : null;
 
     public bool IsCurrent(long generation) => _current is { } current && current.Generation == generation;
 
-    /// <summary>Whether a writer has been here since.</summary>
+    /// <summary>Returns true if a writer has been here since.</summary>
     public bool HasChanged()
     {
         try
@@ -61,7 +61,7 @@ internal sealed class StorePast
         }
     }
 
-    /// <summary>What writers that died have left. Nothing, where CURRENT cannot say what was committed.</summary>
+    /// <summary>Files that writers left which died. None if CURRENT is damaged: it cannot say which generations were committed.</summary>
     public IEnumerable<string> Leftovers()
     {
         IEnumerable<string> never = Flaw is null
@@ -92,7 +92,7 @@ internal sealed class StorePast
     /// <summary>All generations' files that were there.</summary>
     public IEnumerable<string> Everything() => _listing.All.Select(file => file.Name);
 
-    /// <summary>After a commit: all that was there but the newest generation that is whole. What a dead writer left may have borne the new one's number.</summary>
+    /// <summary>After a commit: all files that were there, except those of the newest generation that is whole. Files that a dead writer left may have borne the new one's number.</summary>
     public IEnumerable<string> Expired(long committed)
     {
         long kept = Candidates.FirstOrDefault(generation => generation != committed && IsWhole(generation));

@@ -5,7 +5,7 @@ using K4os.Compression.LZ4;
 
 namespace KvCacheGpu;
 
-/// <summary>Turns blocks into what is stored and back: LZ4 where it pays, then AES-256-GCM where there is a key. One to a thread.</summary>
+/// <summary>Encodes blocks for the disk and back: by LZ4 if that makes them smaller, then by AES-256-GCM if there is a key. Each thread has its own.</summary>
 /// <remarks>
 /// <code>
 /// stored block:  LZ4 block or the bytes themselves | tag, 16, when encrypted
@@ -44,7 +44,7 @@ internal sealed class BlockCodec : IDisposable
     /// <summary>Encodes a block into <paramref name="stored"/>, which has room for it and <see cref="Overhead"/>.</summary>
     public BlockRecord Encode(ReadOnlySpan<byte> decoded, Span<byte> stored, long position)
     {
-        // What saves less than a sixteenth is stored as it is: LZ4 gives up where it would go beyond.
+        // A block that LZ4 makes less than a sixteenth smaller is stored as it is: LZ4 gives up if it runs out of this room.
         int length = LZ4Codec.Encode(decoded, stored[..(decoded.Length - (decoded.Length / 16))]);
         bool isCompressed = length > 0 && length < decoded.Length;
         if (!isCompressed)

@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>How a content is cut into sections and blocks: tables into equal pieces, pages into as many whole ones as fit, one at least.</summary>
+/// <summary>Cuts a content into sections and blocks. Tables are cut into equal pieces; a block of pages has as many whole ones as fit, and at least one.</summary>
 internal sealed class BlockPlan
 {
     private readonly List<Piece> _pieces = [];

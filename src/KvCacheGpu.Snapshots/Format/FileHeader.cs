@@ -3,7 +3,7 @@ using System.IO.Hashing;
 
 namespace KvCacheGpu;
 
-/// <summary>What a file of a store is.</summary>
+/// <summary>The kinds of a store's files.</summary>
 internal enum FileKind
 {
     Manifest = 1,

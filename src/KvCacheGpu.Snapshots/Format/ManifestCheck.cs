@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>Whether a manifest's numbers fit each other, the limits and the blocks file: asked before memory is taken for any block.</summary>
+/// <summary>Checks that a manifest's numbers fit each other, the limits and the blocks file, before memory is taken for any block.</summary>
 internal static class ManifestCheck
 {
     // LZ4 stores at best 255 bytes in one, and a few more.

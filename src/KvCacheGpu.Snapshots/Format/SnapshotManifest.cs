@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>What a section holds.</summary>
+/// <summary>The kinds of sections.</summary>
 internal enum SectionKind
 {
     Description = 1,
@@ -15,7 +15,7 @@ internal readonly record struct SectionRecord(SectionKind Kind, int Version, int
 /// <summary>A block: where it lies in the blocks file, how it is stored, and XxHash128 of its decoded bytes (version 0: XxHash64).</summary>
 internal readonly record struct BlockRecord(long Offset, int Stored, int Decoded, bool IsCompressed, UInt128 Hash);
 
-/// <summary>A manifest of any version, read and checked, or to be written: what a snapshot is and where its blocks lie.</summary>
+/// <summary>A manifest of any version, read and checked, or to be written: the snapshot's name and size, and where its blocks lie.</summary>
 internal sealed record SnapshotManifest
 {
     public int Version { get; init; } = FileHeader.NewestVersion;
@@ -51,8 +51,8 @@ internal sealed record SnapshotManifest
 
     public long DecodedBytes => Sections.Sum(section => section.Length);
 
-    /// <summary>What there is to tell of the snapshot without its pages.</summary>
-    /// <param name="fileName">What its files' names begin with.</param>
+    /// <summary>The part of it that hosts see.</summary>
+    /// <param name="fileName">The beginning of its files' names.</param>
     /// <param name="notice">Why it is not the newest generation, or null.</param>
     public SnapshotInfo ToInfo(string fileName, string? notice) => new()
     {

@@ -38,7 +38,7 @@ internal sealed class GenerationReader : IDisposable
         {
             Func<BlockCodec> codec = CodecFor(names, generation, manifest.Salt, manifest.IsEncrypted, options);
             var blocks = new BlockReader(file, manifest, codec, options.Workers);
-            return new GenerationReader(file, manifest, ContentReader.Read(manifest, blocks, cancel), blocks);
+            return new GenerationReader(file, manifest, ReadContent(manifest, blocks, cancel), blocks);
         }
         catch
         {
@@ -47,7 +47,7 @@ internal sealed class GenerationReader : IDisposable
         }
     }
 
-    /// <summary>What makes the codecs of a generation's blocks.</summary>
+    /// <summary>Returns what makes codecs for a generation's blocks, one for each thread.</summary>
     public static Func<BlockCodec> CodecFor(StoreNames names, long generation, UInt128 salt, bool isEncrypted, SnapshotOptions options)
     {
         byte[] name = Convert.FromHexString(names.Hash);
@@ -101,6 +101,31 @@ internal sealed class GenerationReader : IDisposable
         }
 
         return _last;
+    }
+
+    // Reads the description, of any version, and checks that it holds together.
+    private static SnapshotContent ReadContent(SnapshotManifest manifest, BlockReader blocks, CancellationToken cancel)
+    {
+        long pageBytes = manifest.Section(SectionKind.Pages).Length;
+        SnapshotContent content = DescriptionSection.Read(blocks.ReadTable(SectionKind.Description, cancel), manifest.Version, out int oldPages);
+        byte[] sequences = blocks.ReadTable(SectionKind.Sequences, cancel);
+        content = manifest.Version == 0
+            ? SequencesSection0.Read(sequences, content, oldPages, pageBytes)
+            : SequencesSection.Read(sequences, PageTableSection.Read(blocks.ReadTable(SectionKind.PageTable, cancel), content));
+        if (ContentCheck.FirstFlaw(content) is { } flaw)
+        {
+            throw new KvCorruptionException("a snapshot's description", flaw, "another");
+        }
+
+        long tokens = content.Sequences.Sum(sequence => (long)sequence.Length);
+        bool isCounted = manifest.Version == 0
+            || (manifest.Pages == content.Pages && manifest.Sequences == content.Sequences.Count && manifest.Tokens == tokens);
+        return isCounted && content.PageBytes == pageBytes
+            ? content
+            : throw new KvCorruptionException(
+                "a snapshot's description",
+                $"{content.Sequences.Count} sequences of {tokens} tokens in {content.Pages} pages of {content.PageBytes} bytes",
+                $"{manifest.Sequences} of {manifest.Tokens} in {manifest.Pages} of {pageBytes}");
     }
 
     private static (SnapshotManifest Manifest, OpenFile File) OpenBlocks(

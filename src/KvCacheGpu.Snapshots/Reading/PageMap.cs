@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>Which pages lie in which block: blocks hold whole pages, one behind the other.</summary>
+/// <summary>Finds the block in which a page lies. Blocks hold whole pages, one behind the other.</summary>
 internal sealed class PageMap
 {
     private readonly SectionRecord _section;

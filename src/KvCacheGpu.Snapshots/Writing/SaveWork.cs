@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>What is to be saved, cut into blocks, and how far that is.</summary>
+/// <summary>A content on its way to the disk: cut into blocks, with the progress so far.</summary>
 internal sealed class SaveWork(
     SnapshotName name,
     SnapshotContent content,

@@ -13,7 +13,7 @@ internal sealed class DiskFile
 
     public int Mode { get; set; } = 0x180;
 
-    /// <summary>Whom it belongs to.</summary>
+    /// <summary>The user and group that it belongs to.</summary>
     public FileOwner Owner { get; set; }
 
     public bool IsLocked { get; set; }

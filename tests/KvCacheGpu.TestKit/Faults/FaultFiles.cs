@@ -1,6 +1,6 @@
 namespace KvCacheGpu.TestKit;
 
-/// <summary>What happens at the operation that fails.</summary>
+/// <summary>The ways in which an operation fails.</summary>
 internal enum Fault
 {
     /// <summary>The device fails once.</summary>
@@ -229,7 +229,7 @@ internal sealed class FaultFiles(MemoryDisk disk) : IStoreFiles
 
     private bool Fires => FailAt > 0 && (Operations + 1 == FailAt || (Fault is Fault.Dead or Fault.LateAndDead && Operations + 1 > FailAt));
 
-    // Whether the next operation takes effect before it fails.
+    // True if the next operation takes effect before it fails.
     private bool IsLate => FailAt == Operations + 1 && (Fault is Fault.Late or Fault.LateAndDead);
 
     private void Step(string call, string name, Action effect)

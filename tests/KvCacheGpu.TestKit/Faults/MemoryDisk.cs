@@ -68,7 +68,7 @@ internal sealed class DiskDirectory
 
     public int Mode { get; set; } = 0x1C0; // 0700
 
-    /// <summary>Whether it belongs to another user.</summary>
+    /// <summary>True if it belongs to another user.</summary>
     public bool IsForeign { get; set; }
 
     public IReadOnlyList<string> Names => [.. _entries.Where(entry => entry.Value[^1] is not null).Select(entry => entry.Key)];

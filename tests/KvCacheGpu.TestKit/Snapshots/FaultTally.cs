@@ -3,7 +3,7 @@ using Xunit.Abstractions;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>How much of the fault table runs, and how much of it did.</summary>
+/// <summary>Chooses how much of the fault table runs, and reports how many faults fired.</summary>
 /// <remarks>
 /// A plain run takes fixed slices, about a minute in all. With KVCACHE_FULL_FAULTS=1 in the environment the whole table of a release runs: crash images, kills and rounds times a
 /// hundred or what is named beside each. Every test prints the faults that really fired.

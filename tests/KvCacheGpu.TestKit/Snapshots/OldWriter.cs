@@ -33,7 +33,7 @@ internal static class OldWriter
         }
     }
 
-    /// <summary>What of a content version 0 could say.</summary>
+    /// <summary>The part of a content that version 0 could say.</summary>
     public static SnapshotContent Reduced(SnapshotContent content) => content with
     {
         LayerClasses = [.. Enumerable.Repeat((1 << content.Classes.Count) - 1, content.Geometry.Layers)],

@@ -4,7 +4,7 @@ using Xunit;
 
 namespace KvCacheGpu.TestKit;
 
-/// <summary>Made-up contents with pages that follow from a seed, and what is equal about two of them.</summary>
+/// <summary>Made-up contents with pages that follow from a seed.</summary>
 internal sealed class SnapshotSample
 {
     public static readonly SnapshotOptions Inline = new() { Workers = 1, BlockBytes = 1024 };
@@ -15,7 +15,7 @@ internal sealed class SnapshotSample
 
     public SnapshotContent Content { get; }
 
-    /// <summary>What two snapshots are compared by: everything that they say, and every byte of their pages.</summary>
+    /// <summary>A hash to compare two snapshots by: over everything that they say, and every byte of their pages.</summary>
     public string Fingerprint => FingerprintOf(Content, PageBytes());
 
     /// <summary>Three sequences over 2 layers of 2 heads, the second sharing pages with the first; a class for open pages, I8 and T4/V4.</summary>
