@@ -98,9 +98,13 @@ public sealed class KvSequence : IDisposable
     public IReadOnlyList<long>? PositionRuns
     {
         get => State.PositionRuns;
-        set => State.PositionRuns = value is null || TokenPositions.AreRuns([.. value])
-            ? value
-            : throw new ArgumentException("expected runs of positions of 0 or more, none of them twice", nameof(value));
+        set
+        {
+            long[]? runs = value is null ? null : [.. value];
+            State.PositionRuns = runs is null || TokenPositions.AreRuns(runs)
+                ? runs
+                : throw new ArgumentException("expected runs of positions of 0 or more, none of them twice", nameof(value));
+        }
     }
 
     internal SequenceState State { get; }
