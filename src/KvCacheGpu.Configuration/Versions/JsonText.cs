@@ -93,7 +93,7 @@ internal sealed class JsonText : IConfigText
     private string Unit() => _root.Select(member => member.Indent(Text)).FirstOrDefault(indent => indent is { Length: > 0 }) ?? "  ";
 
     private static string Member(Setting setting) =>
-        $"\"{setting.Key}\": {(setting.IsText ? JsonSerializer.Serialize(setting.Value) : setting.Value)}";
+        $"\"{setting.Key}\": {(setting.IsText ? $"\"{JsonEncodedText.Encode(setting.Value)}\"" : setting.Value)}";
 
     private static string? FindIn(List<JsonMember> members, string key) => members.Find(member => member.Name == key)?.Value;
 
