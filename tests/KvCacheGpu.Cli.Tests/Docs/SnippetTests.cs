@@ -126,6 +126,7 @@ public class SnippetTests
         var open = new Stack<string>(new[] { "src", "kernels" }
             .SelectMany(room => Directory.EnumerateFiles(Path.Combine(Guide.Root, room), "*.csproj", SearchOption.AllDirectories))
             .Select(file => Path.GetFileNameWithoutExtension(file)));
+        open.Push("SQLitePCLRaw.batteries_v2"); // Microsoft.Data.Sqlite finds it by name.
         while (open.TryPop(out string? name))
         {
             string file = Path.Combine(AppContext.BaseDirectory, $"{name}.dll");
