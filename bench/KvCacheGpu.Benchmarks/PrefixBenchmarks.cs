@@ -99,7 +99,7 @@ public class PrefixBenchmarks
         }
     }
 
-    private PrefixChain Chain() => new(_pages!, _cache!.Tier.Shape, default, null, new MemoryLedger(null));
+    private PrefixChain Chain() => new(_pages!, _cache!.State.Tier.Shape, default, null, new MemoryLedger(null));
 
     private void Read(KvSequence sequence)
     {

@@ -1,19 +1,12 @@
 using System.Text.RegularExpressions;
+using KvCacheGpu.Architecture.Tests.Sources;
 
 namespace KvCacheGpu.Architecture.Tests;
 
 /// <summary>What the source promises of itself: small files, honest names, nothing unfinished.</summary>
 public partial class SourceTests
 {
-    private static readonly string Root = FindRoot();
-
-    private static readonly string[] Files =
-    [
-        .. new[] { "src", "kernels", "tests", "bench", "tools" }
-            .SelectMany(room => Directory.EnumerateFiles(Path.Combine(Root, room), "*.cs", SearchOption.AllDirectories))
-            .Where(file => !file.Contains($"{Path.DirectorySeparatorChar}obj{Path.DirectorySeparatorChar}", StringComparison.Ordinal)
-                && !file.Contains($"{Path.DirectorySeparatorChar}bin{Path.DirectorySeparatorChar}", StringComparison.Ordinal)),
-    ];
+    private static readonly string[] Files = Repository.Files;
 
     [Fact]
     public void No_file_has_more_than_400_lines_and_the_median_is_below_120()
@@ -35,8 +28,8 @@ public partial class SourceTests
     [Fact]
     public void Every_project_is_in_the_solution()
     {
-        string solution = File.ReadAllText(Path.Combine(Root, "KvCacheGpu.sln"));
-        foreach (string project in Directory.EnumerateFiles(Root, "*.csproj", SearchOption.AllDirectories))
+        string solution = File.ReadAllText(Path.Combine(Repository.Root, "KvCacheGpu.sln"));
+        foreach (string project in Repository.In(".", "*.csproj"))
         {
             Assert.Contains(Path.GetFileName(project), solution, StringComparison.Ordinal);
         }
@@ -47,15 +40,4 @@ public partial class SourceTests
 
     [GeneratedRegex(@"NotImplementedException|\bTODO\b|\bFIXME\b|\bHACK\b|Skip\s*=\s*""")]
     private static partial Regex Unfinished();
-
-    private static string FindRoot()
-    {
-        var directory = new DirectoryInfo(AppContext.BaseDirectory);
-        while (!File.Exists(Path.Combine(directory!.FullName, "KvCacheGpu.sln")))
-        {
-            directory = directory.Parent;
-        }
-
-        return directory.FullName;
-    }
 }

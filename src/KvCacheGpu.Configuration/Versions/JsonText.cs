@@ -95,7 +95,7 @@ internal sealed class JsonText : IConfigText
     private string Unit() => _root.Select(member => Indent(member)).FirstOrDefault(indent => indent is { Length: > 0 }) ?? "  ";
 
     private static string Written(Setting setting) =>
-        $"\"{setting.Key}\": {(setting.IsText ? JsonSerializer.Serialize(setting.Value) : setting.Value)}";
+        $"\"{setting.Key}\": {(setting.IsText ? $"\"{JsonEncodedText.Encode(setting.Value)}\"" : setting.Value)}";
 
     private static ConfigMember? Member(IReadOnlyList<ConfigMember> members, string key) => members.FirstOrDefault(member => member.Name == key);
 

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.CompilerServices;
 using ILGPU;
 using ILGPU.Runtime;
 using ILGPU.Runtime.CPU;
@@ -13,16 +14,24 @@ public static class KvDevice
 {
     private const string Ids = "auto, cpu, cuda[:index], opencl[:index] or ilgpu-cpu";
 
+    // ILGPU makes code while it runs. A program for ahead-of-time compilation cannot, and a file-based app is one by default.
+    private const string NoDeviceCode = "this program may not make code at run time: build it with PublishAot=false";
+
     /// <summary>Every device found, usable or not: GPUs first, then the host's own. Never throws for a missing driver.</summary>
     public static IReadOnlyList<KvDeviceInfo> List()
     {
-        Context context = DeviceLibraries.Context;
         long hostBytes = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+        if (!RuntimeFeature.IsDynamicCodeSupported)
+        {
+            return [OnHost(hostBytes), new KvDeviceInfo("ilgpu-cpu", KvDeviceKind.Emulator, "ILGPU's CPU accelerator", hostBytes, false, NoDeviceCode)];
+        }
+
+        Context context = DeviceLibraries.Context;
         return
         [
             .. context.Devices.OfType<CudaDevice>().Select(Describe),
             .. context.Devices.OfType<CLDevice>().Select(Describe),
-            new KvDeviceInfo("cpu", KvDeviceKind.Cpu, $"SIMD on {Environment.ProcessorCount} logical cores", hostBytes, true, string.Empty),
+            OnHost(hostBytes),
             new KvDeviceInfo("ilgpu-cpu", KvDeviceKind.Emulator, "ILGPU's CPU accelerator", hostBytes, true, "an emulator, for tests of the device code"),
         ];
     }
@@ -99,13 +108,7 @@ public static class KvDevice
         if (id == "cpu")
         {
             return devices.FirstOrDefault(d => d.Kind == KvDeviceKind.Cpu)
-                ?? new KvDeviceInfo(
-                    "cpu",
-                    KvDeviceKind.Cpu,
-                    $"SIMD on {Environment.ProcessorCount} logical cores",
-                    GC.GetGCMemoryInfo().TotalAvailableMemoryBytes,
-                    true,
-                    string.Empty);
+                ?? OnHost(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes);
         }
 
         string full = id is "cuda" or "opencl" ? id + ":0" : id;
@@ -116,10 +119,12 @@ public static class KvDevice
 
         KvDeviceInfo found = devices.FirstOrDefault(d => d.Id == full)
             ?? throw new KvUnsupportedException(
-                $"device {id}", $"one of {string.Join(", ", devices.Where(d => d.Usable).Select(d => d.Id))}", $"{full}, which is not here");
+                $"device {id}", $"one of {string.Join(", ", devices.Where(d => d.Usable).Select(d => d.Id))}", RuntimeFeature.IsDynamicCodeSupported ? $"{full}, which is not here" : NoDeviceCode);
         ThrowIfNotUsable(found);
         return found;
     }
+
+    private static KvDeviceInfo OnHost(long bytes) => new("cpu", KvDeviceKind.Cpu, $"SIMD on {Environment.ProcessorCount} logical cores", bytes, true, string.Empty);
 
     private static bool IsIndexed(string id)
     {

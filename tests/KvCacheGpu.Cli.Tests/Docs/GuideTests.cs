@@ -1,5 +1,4 @@
 using System.Text.RegularExpressions;
-using KvCacheGpu.Configuration;
 using KvCacheGpu.Import;
 
 namespace KvCacheGpu.Cli.Tests.Docs;
@@ -13,7 +12,7 @@ public partial class GuideTests
     [InlineData("import.md", 6)]
     public void Every_command_of_a_guide_runs_and_gives_what_it_shows(string guide, int least)
     {
-        string text = File.ReadAllText(Path.Combine(Root(), "docs", guide));
+        string text = File.ReadAllText(Path.Combine(Guide.Root, "docs", guide));
         int ran = 0;
         foreach (string chapter in text.Split("\n## "))
         {
@@ -53,24 +52,9 @@ public partial class GuideTests
     }
 
     [Fact]
-    public void The_guides_program_runs_as_it_is_printed()
-    {
-        string[] source = [.. File.ReadAllLines(Path.Combine(Root(), "tests", "KvCacheGpu.Cli.Tests", "Docs", "MigrationSnippet.cs")).Select(line => line.Trim())];
-        string[] code = source[(Array.IndexOf(source, "// <migration>") + 1)..Array.IndexOf(source, "// </migration>")];
-        string[] guide = [.. File.ReadAllLines(Path.Combine(Root(), "docs", "migration.md")).Select(line => line.Trim())];
-        Assert.Contains(string.Join('\n', code), string.Join('\n', guide), StringComparison.Ordinal);
-
-        string folder = Directory.CreateTempSubdirectory("kvcache-guide-").FullName;
-        File.WriteAllText(Path.Combine(folder, ".env"), "KV_CACHE_SIZE=5\n");
-        MigrationSnippet.Run(new KvConfigLocation(folder, "config/kv_cache.yaml", ".env"));
-        Assert.Equal("KV_CACHE_SIZE=5\n", File.ReadAllText(Path.Combine(folder, ".env")));
-        Directory.Delete(folder, recursive: true);
-    }
-
-    [Fact]
     public void Every_error_code_is_explained()
     {
-        string guide = File.ReadAllText(Path.Combine(Root(), "docs", "troubleshooting.md"));
+        string guide = File.ReadAllText(Path.Combine(Guide.Root, "docs", "troubleshooting.md"));
         Assert.All(Enumerable.Range(1, 10), code => Assert.Contains($"| E{code:d3} | ", guide, StringComparison.Ordinal));
         string[] errors = [.. typeof(KvCacheException).Assembly.GetExportedTypes().Where(type => type.BaseType == typeof(KvCacheException)).Select(type => type.Name)];
         Assert.All(errors, name => Assert.Contains($"`{name}`", guide, StringComparison.Ordinal));
@@ -114,17 +98,6 @@ public partial class GuideTests
         Tool tool = Tool.Answering(match.Groups["answer"].Value, [.. args]);
         Assert.True(tool.Exit == 0, $"{line}: {tool.Exit} {tool.Error}");
         Assert.NotEqual(string.Empty, tool.Output);
-    }
-
-    private static string Root()
-    {
-        var directory = new DirectoryInfo(AppContext.BaseDirectory);
-        while (!File.Exists(Path.Combine(directory!.FullName, "KvCacheGpu.sln")))
-        {
-            directory = directory.Parent;
-        }
-
-        return directory.FullName;
     }
 
     [GeneratedRegex(@"^<!-- (?<kind>file|run|result)(: (?<name>\S+))? -->\n```\w+\n(?<body>.*?)^```$", RegexOptions.Singleline | RegexOptions.Multiline | RegexOptions.ExplicitCapture)]
