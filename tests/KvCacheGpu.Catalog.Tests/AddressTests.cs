@@ -3,7 +3,7 @@ using Npgsql;
 
 namespace KvCacheGpu.Catalog.Tests;
 
-/// <summary>Addresses: what is taken, what is refused, and that nothing of a password leaves this process.</summary>
+/// <summary>Accepted and refused addresses; no part of a password leaves this process.</summary>
 public sealed class AddressTests
 {
     [Theory]

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Catalog.Tests;
 
-/// <summary>What is recorded is found, exactly, on both databases.</summary>
+/// <summary>Entries that are recorded are found again unchanged, on both databases.</summary>
 public sealed class CatalogTests
 {
     private static readonly DateTimeOffset Noon = new(2026, 1, 2, 12, 0, 0, TimeSpan.FromHours(2));

@@ -104,7 +104,7 @@ public sealed class ModelTests
         }
     }
 
-    // Told case by case, not by the code under test.
+    // The expected result is written out case by case, without the code under test.
     private static bool Holds(string? metadata, string filter) => filter switch
     {
         "{}" => metadata is not null,

@@ -18,13 +18,13 @@ public sealed class OldShapeTests(ITestOutputHelper output)
         Accessed = DateTimeOffset.UnixEpoch,
     };
 
-    // What a table's key may be declared as.
+    // Declarations that a table's key may have.
     private static readonly string[] Keys =
     [
         "key VARCHAR(255) PRIMARY KEY", "key TEXT PRIMARY KEY", "{serial}, key VARCHAR(255) UNIQUE NOT NULL", "key VARCHAR(300) NOT NULL", "tag INTEGER DEFAULT 0, key TEXT, PRIMARY KEY (tag, key)",
     ];
 
-    // Further shapes that go up: a table, then what was done to it.
+    // Further shapes that go up: a table, and the changes that were made to it.
     private static readonly string[][] Further =
     [
         ["CREATE TABLE cache_entries (key TEXT PRIMARY KEY)"],
@@ -41,7 +41,7 @@ public sealed class OldShapeTests(ITestOutputHelper output)
         ["CREATE TABLE cache_entries (key TEXT NOT NULL UNIQUE, owner INTEGER REFERENCES owners (id))", "CREATE TABLE other_entries (key TEXT)"],
     ];
 
-    // Shapes that cannot hold entries, and what is said of them.
+    // Shapes that cannot hold entries, and their errors.
     private static readonly (string[] Make, string Says)[] Refused =
     [
         (["CREATE TABLE cache_entries (cache_key TEXT PRIMARY KEY, value {bytes})"], "column key is missing"),
@@ -177,7 +177,7 @@ public sealed class OldShapeTests(ITestOutputHelper output)
         CacheCatalog catalog = await database.CatalogAsync();
         await catalog.RecordAsync(Ours);
 
-        // As it recorded its steps: with checksums of its own, and no word of what was there before.
+        // The record of an older release: with checksums of its own, and without the parts that were there before.
         string[] checksums = database.IsSqlite
             ? ["224b8a91d7bd5e1ad252aa75e05ea360756b339eaac18dd17c631233351bb677", "fd7712db1f00e8aa0ac7bb4af4b80822124fb1eeb876691abb76cf0d7a277144", "32b65c6a5c42bbeb387996e09b2ca9667aef8b258a6a51c46a75a43d00637a73"]
             : ["d98de1a2855097bca6843e2382b6c6e562542906e206e88959128f5e149545a0", "480c597111a33cae309b2955c222618a19685b1ce79103d3fbef62263f4c9664", "79c1589b01d6830936cf42b5222a50cfe70215f0ed33994d85c26ef170a4a475"];
@@ -297,7 +297,7 @@ public sealed class OldShapeTests(ITestOutputHelper output)
 
     private static Task<List<string>> RowsAsync(TestDatabase database) => database.RowsAsync("SELECT * FROM cache_entries ORDER BY key");
 
-    // Columns with types and bounds, and indexes with what they are on.
+    // Columns with types and bounds, and indexes with their definitions.
     private static Task<List<string>> LookAsync(TestDatabase database) => database.RowsAsync(database.IsSqlite
         ? """
           SELECT name || ' ' || type || ' ' || "notnull" || ' ' || coalesce(dflt_value, '-') || ' ' || pk FROM pragma_table_info('cache_entries')

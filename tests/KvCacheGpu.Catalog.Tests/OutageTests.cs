@@ -94,7 +94,7 @@ public sealed class OutageTests(ITestOutputHelper output)
         Assert.InRange(between[0], 1, count - 1);
         Assert.InRange(between[2], between[0] + 1, count - 1);
 
-        // However long it takes: a loaded machine is no error.
+        // There is no time limit, because a slow machine is no error.
         async Task<int> MoreThan(int before)
         {
             while (acknowledged.Sum(a => a.Count) <= before && !writers.Any(writer => writer.IsCompleted))

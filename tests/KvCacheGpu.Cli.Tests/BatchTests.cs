@@ -66,7 +66,7 @@ public sealed partial class BatchTests
         {
             Assert.InRange(Pages(cache), Pages(alone[0].GetProperty("cache")), alone.Sum(a => Pages(a.GetProperty("cache"))) - (2 * 7 * 8));
 
-            // What two of three do not hold: the elements of 7 pages at least, of 64 tokens of width 64.
+            // Two of three prompts do not hold these: the elements of at least 7 pages of 64 tokens of width 64.
             int elementBytes = (options.Contains("--key-format") ? 1 : 2) + (options.Contains("--value-format") ? 1 : 2);
             long saved = alone.Sum(a => a.GetProperty("cache").Long("allocated_bytes")) - cache.Long("allocated_bytes");
             Assert.True(saved > 2 * 7 * 8 * 64 * 64 * elementBytes, $"{saved} bytes saved");
@@ -149,7 +149,7 @@ public sealed partial class BatchTests
         Assert.Equal([0, 0, 2, 2, 4, 0], Enumerable.Range(0, 6).Select(new SharedPrefixes([.. Enumerable.Range(0, 6).Select(prompts.Prompt)], 2).Tokens));
         Assert.Equal(12, prompts.StepTokens(512));
         Assert.Equal(8, prompts.StepTokens(8));
-        // Pages of one token: of what is shared, all but the page before the parting is counted once.
+        // Pages of one token: all shared pages, except the one before the first different token, are counted once.
         Assert.Equal(22 + 6 - (2 + 2 + 3), prompts.Room([1, 1, 1, 1, 1, 1], 1));
     }
 

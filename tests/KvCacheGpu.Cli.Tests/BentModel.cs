@@ -3,7 +3,7 @@ using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Cli.Tests;
 
-/// <summary>A copy of the demo model in a folder of its own whose config.json says something else.</summary>
+/// <summary>A copy of the demo model in a folder of its own whose config.json is changed.</summary>
 internal sealed class BentModel : IDisposable
 {
     public BentModel(Action<JsonObject> bend, bool withTokenizer = true)

@@ -3,7 +3,7 @@ using KvCacheGpu.TestKit;
 
 namespace KvCacheGpu.Cli.Tests;
 
-/// <summary>The tool on a CUDA device says what it says on the host.</summary>
+/// <summary>The tool gives the same results on a CUDA device as on the host.</summary>
 public sealed class CudaTests
 {
     [CudaFact]

@@ -71,7 +71,7 @@ public sealed class DemoTests(DemoTests.Once once) : IClassFixture<DemoTests.Onc
         Assert.True(t4.Long("right") >= f16.Long("right"));
         Assert.InRange(t4.Double("perplexity") / f16.Double("perplexity"), 0.99, 1.01);
 
-        // What the README says of fewer bits.
+        // The README states these results of fewer bits.
         Assert.InRange(Caches[3].Double("perplexity") / f16.Double("perplexity"), 0.98, 1.02);
         Assert.InRange(Caches[4].Double("perplexity") / f16.Double("perplexity"), 0.98, 1.04);
         Assert.True(Caches[4].Long("right") >= f16.Long("right") - 5);
@@ -86,7 +86,7 @@ public sealed class DemoTests(DemoTests.Once once) : IClassFixture<DemoTests.Onc
         Assert.InRange(Window.Double("evicted_tokens"), 1, once.Report.Long("document_tokens") - (once.Report.Long("document_tokens") / 4));
         Assert.Equal([0, 0, 0, 0, 0], Caches[..^1].Select(c => c.Double("evicted_tokens")));
 
-        // It is not by luck that it forgets: what it may still know are the facts in its window.
+        // It forgets for a reason: it can only know the facts in its window.
         using LlamaModel model = DemoModel.Load();
         DemoText text = DemoText.Create(model.Tokenizer!, DemoModel.ReadDocument());
         int kept = text.Facts.Count(f => f.Position >= Window.Double("evicted_tokens"));

@@ -3,7 +3,7 @@ using KvCacheGpu.Import.Tests;
 
 namespace KvCacheGpu.Cli.Tests;
 
-/// <summary>Over files of every kind: a dry run says what the migration then does, in the same words, and no command throws what the tool does not know.</summary>
+/// <summary>For files of every kind, a dry run reports what the migration then does, in the same words, and every error is one that the tool knows.</summary>
 public sealed class DryRunTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("kvcache-dry-").FullName;
@@ -35,7 +35,7 @@ public sealed class DryRunTests : IDisposable
             quarantined += report?["quarantined"]!.AsArray().Count > 0 ? 1 : 0;
         }
 
-        // Of each kind there must be some: else the files say nothing.
+        // There must be some of each kind; otherwise the files test nothing.
         Assert.InRange(refused, Files / 10, Files * 7 / 10);
         Assert.InRange(rounded, 5, Files);
         Assert.InRange(quarantined, 5, Files);
@@ -124,7 +124,7 @@ public sealed class DryRunTests : IDisposable
         return random.Next(4) == 0 ? [.. geometry, "--lossless"] : geometry;
     }
 
-    // A cache as some program may have left it: one shape for most, and now and then something else.
+    // A cache as some program may have written it: most entries have one shape, and some have another.
     private static object? Root(Random random, Shape shape)
     {
         string type = new[] { "f2", "f4", "f8" }[random.Next(3)];

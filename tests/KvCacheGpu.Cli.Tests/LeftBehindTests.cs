@@ -5,7 +5,7 @@ using Microsoft.Data.Sqlite;
 
 namespace KvCacheGpu.Cli.Tests;
 
-/// <summary>What runs leave behind: nothing where they are refused, nothing but their result where they are killed and taken up again.</summary>
+/// <summary>Files that runs leave behind: none if they are refused, and only their result if they are killed and run again.</summary>
 public sealed class LeftBehindTests : IDisposable
 {
     private const string OldEnv = "KV_CACHE_SIZE=512\n";
@@ -54,7 +54,7 @@ public sealed class LeftBehindTests : IDisposable
         {
             foreach (string address in new[] { "", "   ", "\t", _root, file, pipe, "sqlite:" + _root, "sqlite:" + pipe, "sqlite:" + new string('p', 1 << 20), "postgres://me:hush@hush/hush@127.0.0.1/db" })
             {
-                // What is to be read is looked for before a database is; a saved run goes on without its catalog.
+                // Files to read are checked before a database is; a run that saves continues without its catalog.
                 if ((command[0] is "run" or "rollback" || command.Contains("rebuild")) && address.StartsWith("sqlite:/", StringComparison.Ordinal))
                 {
                     continue;
@@ -88,7 +88,7 @@ public sealed class LeftBehindTests : IDisposable
             Assert.Equal(before, Entries());
         }
 
-        // Nothing to do is nothing to keep a folder for.
+        // If there is nothing to do, no folder stays.
         Assert.Equal(0, Tool.Run("migrate", "--env", Path.Combine(_root, "new.env")).Exit);
         Assert.Equal(0, Tool.Run("config", "migrate", "--env", Path.Combine(_root, "new.env")).Exit);
         Assert.Equal(0, Tool.Run("db", "status", "--database", there).Exit);

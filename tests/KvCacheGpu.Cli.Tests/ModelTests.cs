@@ -18,7 +18,7 @@ public sealed class ModelTests
         JsonElement demo = Tool.Json(["run", .. prompts, "--max-new-tokens", "24"]);
         JsonElement alone = Tool.Json(["run", .. prompts[..2], "--model", model.Path, "--max-new-tokens", "24"]);
 
-        // The same weights that see 8 tokens only say something else.
+        // With the same weights, a window of 8 tokens gives another text.
         Assert.Equal(alone.Ints("tokens"), run.GetProperty("runs")[0].Ints("tokens"));
         Assert.NotEqual(demo.GetProperty("runs")[0].Ints("tokens"), run.GetProperty("runs")[0].Ints("tokens"));
         JsonElement plan = Tool.Json("plan", "--model", model.Path, "--context", "4096");

@@ -4,7 +4,7 @@ using KvCacheGpu.Import.Tests;
 
 namespace KvCacheGpu.Cli.Tests;
 
-/// <summary>What people have in old files: float64, a NaN, many sessions, layers in other places, files that are no caches at all.</summary>
+/// <summary>Contents of old files that users have: float64, a NaN, many sessions, layers in other places, files that are no caches at all.</summary>
 public sealed class OldDataTests : IDisposable
 {
     private const int Heads = 2;

@@ -5,12 +5,12 @@ using System.Text.RegularExpressions;
 namespace KvCacheGpu.Cli.Tests;
 
 /// <summary>
-/// Every option and argument of every command that takes a value, given what nobody means: nothing, blanks, a folder, a pipe that nobody writes to, and a file of 5 MB in
-/// one line. The command does it or says what is wrong in one line; it neither hangs nor ends in a stack trace.
+/// Every option and argument of every command that takes a value, given strange values: an empty text, blanks, a folder, a pipe to which nobody writes, and a file of 5 MB in
+/// one line. The command takes the value or reports an error in one line; it neither hangs nor prints a stack trace.
 /// </summary>
 public sealed class OptionValueTests : IDisposable
 {
-    // What a command needs to get as far as the value; {f} is a folder of the test's own. Those that read nothing but the value need nothing.
+    // Arguments that a command needs before it reads the value; {f} is a folder of the test. Commands that read only the value need none.
     private static readonly Dictionary<string, string[]> _needs = new()
     {
         ["run"] = ["--prompt-tokens", "1,2", "--max-new-tokens", "1"],
@@ -75,7 +75,7 @@ public sealed class OptionValueTests : IDisposable
                 Tool tool;
                 try
                 {
-                    // Not how long it may take, but the end of a test that would never end.
+                    // This is no limit of speed; it only ends a test that would never end.
                     tool = await Task.Run(() => Tool.Run(args)).WaitAsync(TimeSpan.FromMinutes(5));
                 }
                 catch (Exception error)

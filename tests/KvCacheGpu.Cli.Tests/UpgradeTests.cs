@@ -119,7 +119,7 @@ public sealed class UpgradeTests : IDisposable
         Assert.Equal(1L, Execute("SELECT count(*) FROM cache_entries WHERE name = 'b' AND tokens > 0"));
         Tool.Refused(2, "E003", "run", "--prompt-tokens", "1", "--database", Database);
 
-        // Another store's rebuild is none of these snapshots' business.
+        // A rebuild of another store does not change the entries of these snapshots.
         string other = Path.Combine(_root, "other");
         Assert.Equal(0, Tool.Run([.. run[..^4], "--save", "c", "--store", other]).Exit);
         JsonElement rebuilt = Tool.Json("db", "rebuild", "--database", Database, "--store", other);

@@ -2,10 +2,10 @@ using System.Text;
 
 namespace KvCacheGpu.Import.Tests;
 
-/// <summary>Small files that name one tensor, one key or one name many times: what would be made of them is counted before it is made.</summary>
+/// <summary>Small files that name one tensor, one key or one name many times: their tensors and names are counted before they are made.</summary>
 public sealed class BombTests
 {
-    // What a refusal may allocate: the values of a stream of some kilobytes.
+    // The most that a refusal may allocate: the values of a stream of some kilobytes.
     private const long Little = 4 << 20;
 
     [Fact]
@@ -96,14 +96,14 @@ public sealed class BombTests
         pickle.Write(Opcode.SETITEMS);
         using CacheFile file = CacheFile.Read(pickle.Stop());
 
-        // What was counted until then is there: 16 million characters, and the same once more while they are built.
+        // The text counted so far is in memory: 16 million characters, and as many again while they are built.
         Assert.Equal("names", Assert.Throws<ImportException>(() => MappedCache.Of(file)).Subject);
     }
 
     [Fact]
     public void A_layer_of_a_high_number_takes_no_room_for_those_below()
     {
-        // 2,000 sequences of one layer each, the last of which says that there are 4,000: all are quarantined, none takes 4,000 places.
+        // 2,000 sequences of one layer each, the last of which claims that there are 4,000: all are quarantined, and none allocates 4,000 places.
         PickleOutput pickle = new();
         pickle.Write(Opcode.EMPTY_DICT);
         pickle.Write(Opcode.MARK);

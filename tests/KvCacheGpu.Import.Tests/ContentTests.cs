@@ -2,7 +2,7 @@ using static KvCacheGpu.Import.Tests.OldTensor;
 
 namespace KvCacheGpu.Import.Tests;
 
-/// <summary>What no key or value may be takes its own entry out, by name; what float32 does not have is counted.</summary>
+/// <summary>An element that cannot be part of a key or value takes its entry out of the import; elements that float32 rounds are counted.</summary>
 public sealed class ContentTests
 {
     private static readonly ImportGeometry One = new(1, Heads, KeyWidth, ValueWidth);

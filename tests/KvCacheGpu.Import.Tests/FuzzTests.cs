@@ -19,14 +19,14 @@ public sealed class FuzzTests(ITestOutputHelper output)
     [InlineData("bad_*", 16)]
     public void A_mutated_file_is_read_or_refused(string pattern, int seed) => Run(pattern, seed, Mutation.OfBytes, leastRead: 0);
 
-    // What a checksum covers, mutated behind it: the readers within are reached.
+    // Content is mutated and its checksum computed again, so that the readers of the content are reached.
     [Theory]
     [InlineData("*zip_*.pt", 21)]
     [InlineData("tar_*.pt", 22)]
     public void A_file_with_mutated_members_and_right_checksums_is_read_or_refused(string pattern, int seed) =>
         Run(pattern, seed, Mutation.OfMembers, leastRead: 1);
 
-    // What the fixtures hold, and what they do not.
+    // The fixtures, and forms that they do not have.
     private static readonly ImportGeometry[] _shapes = [new(1, 2, 4, 4), new(2, 2, 8, 4), new(1, 1, 4, 4), new(1, 4, 4, 4)];
 
     private void Run(string pattern, int seed, Func<byte[], Random, byte[]> mutate, int leastRead)
@@ -81,7 +81,7 @@ public sealed class FuzzTests(ITestOutputHelper output)
         output.WriteLine($"{pattern}: {runs} inputs, {refused} refused, {runs - refused} read; most allocated {most:N0} bytes, longest {longest.TotalMilliseconds:F1} ms");
         Assert.InRange(most, 1, MostBytes);
 
-        // Some must pass and some must not: else the mutations say nothing.
+        // Some must pass and some must not; otherwise the mutations test nothing.
         Assert.InRange(refused, runs / 100, runs - (runs * leastRead / 100));
     }
 }

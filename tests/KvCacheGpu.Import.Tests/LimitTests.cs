@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Import.Tests;
 
-/// <summary>Each limit: what is at it is read, what is one beyond is refused.</summary>
+/// <summary>For each limit, a file at the limit is read, and one beyond it is refused.</summary>
 public sealed class LimitTests
 {
     private static readonly ImportLimits Small = new() { Opcodes = 40, MemoEntries = 4, StackValues = 10, MarkDepth = 3, Depth = 4, TextBytes = 8, IntegerBytes = 4, GlobalNameBytes = 12 };

@@ -2,7 +2,7 @@ using static KvCacheGpu.Import.Tests.OldTensor;
 
 namespace KvCacheGpu.Import.Tests;
 
-/// <summary>What old caches become: every element where it belongs, and every entry accounted for.</summary>
+/// <summary>Maps old caches: every element is in its place, and every entry has an outcome.</summary>
 public sealed class MappingTests
 {
     private static readonly ImportGeometry One = new(1, Heads, KeyWidth, ValueWidth);
@@ -81,7 +81,7 @@ public sealed class MappingTests
         using CacheFile rows = OldCache.Open(Dict(("s", new object[] { new OldTensor("lthw") { Layers = 2, Tokens = 3 }, new OldTensor("lthw", true) { Layers = 2, Tokens = 3 } })));
         Holds(Mapped(rows, Two, 1), ("s", 3, 0));
 
-        // What a key calls a layer is a batch, as long as there are layers.
+        // If the key names a layer, the first axis is a batch, even if it is as long as there are layers.
         object[] batch = [new OldTensor("bhtw") { Batch = 2, Tokens = 3 }, new OldTensor("bhtw", true) { Batch = 2, Tokens = 3 }];
         object[] next = [new OldTensor("bhtw") { Batch = 2, Tokens = 3, Layer = 1 }, new OldTensor("bhtw", true) { Batch = 2, Tokens = 3, Layer = 1 }];
         using CacheFile layers = OldCache.Open(Dict((Key("s", 0), batch), (Key("s", 1), next)));
@@ -116,7 +116,7 @@ public sealed class MappingTests
         using CacheFile beside = OldCache.Open(Dict(("s", Dict(("k", one), ("v", one), ("mask", one))), ("good", Pair("bhtw", tokens: 3))));
         Counts(MappedCache.Of(beside), 1, 1, 0);
 
-        // Two sequences that are called so.
+        // Two sequences have these names.
         using CacheFile names = OldCache.Open(Dict(("k", Pair("bhtw", tokens: 3)), ("v", Pair("bhtw", tokens: 3))));
         Holds(Mapped(names, null, 2), ("k", 3, 0), ("v", 3, 0));
     }

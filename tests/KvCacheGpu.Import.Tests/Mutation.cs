@@ -3,10 +3,10 @@ using System.IO.Compression;
 
 namespace KvCacheGpu.Import.Tests;
 
-/// <summary>Changes files as damage, or somebody with a purpose, would.</summary>
+/// <summary>Changes files as damage or an attacker would.</summary>
 internal static class Mutation
 {
-    // What follows a length is where readers go wrong.
+    // Readers go wrong most easily after a length.
     private static readonly byte[] Telling = [0, 1, 0x7f, 0x80, 0xff, .. "().abcdehjqrstuQRXBCGJKMN]}".Select(c => (byte)c), .. Enumerable.Range(0x80, 0x19).Select(b => (byte)b)];
 
     /// <summary>One to three changes anywhere. A checksum that covers them no longer holds.</summary>
@@ -81,7 +81,7 @@ internal static class Mutation
                     members[at] = (name, new byte[random.Next(600)]);
                     break;
                 default:
-                    // The pickle is where a file says what it is: it changes most.
+                    // The pickle describes the whole file, so it is changed most often.
                     int pickle = members.FindIndex(m => m.Name.EndsWith("data.pkl", StringComparison.Ordinal) || m.Name is "pickle" or "tensors" or "storages");
                     int changed = pickle >= 0 && random.Next(4) > 0 ? pickle : at;
                     members[changed] = (members[changed].Name, OfBytes(members[changed].Bytes, random));

@@ -2,10 +2,10 @@ using System.Buffers.Binary;
 
 namespace KvCacheGpu.Import.Tests;
 
-/// <summary>A tensor as an old program left it. Each element says what it is: see <see cref="Number"/>.</summary>
+/// <summary>A tensor as an old program wrote it. Each element tells its own place: see <see cref="Number"/>.</summary>
 /// <param name="Axes">Its axes by letter, outermost first: b batch, l layers, t tokens, h heads, w width, s keys and then values.</param>
-/// <param name="IsValue">Whether its elements are values'; keys' where not.</param>
-/// <param name="Type">What its elements are.</param>
+/// <param name="IsValue">True if its elements are those of values; false for keys.</param>
+/// <param name="Type">The type of its elements.</param>
 internal sealed record OldTensor(string Axes, bool IsValue = false, ElementType Type = ElementType.Float32)
 {
     public const int Heads = 2;
@@ -26,7 +26,7 @@ internal sealed record OldTensor(string Axes, bool IsValue = false, ElementType 
     /// <summary>Its first token.</summary>
     public int Token { get; init; }
 
-    /// <summary>Its first element, where that is not what it says.</summary>
+    /// <summary>Its first element, if that differs from its number.</summary>
     public double? First { get; init; }
 
     /// <summary>Stacked tensors are as wide as their values are.</summary>

@@ -4,7 +4,7 @@ using System.Text;
 namespace KvCacheGpu.Import.Tests;
 
 /// <summary>An array of numpy.</summary>
-/// <param name="Type">What its elements are, as numpy writes it: f2, f4, f8, i1.</param>
+/// <param name="Type">The type of its elements, as numpy writes it: f2, f4, f8, i1.</param>
 /// <param name="Shape">Its axes, outermost first.</param>
 /// <param name="Element">An element by its index in C order.</param>
 internal sealed record OldArray(string Type, long[] Shape, Func<int, double> Element)

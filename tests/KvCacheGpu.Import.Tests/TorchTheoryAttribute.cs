@@ -2,7 +2,7 @@ using System.Diagnostics;
 
 namespace KvCacheGpu.Import.Tests;
 
-/// <summary>A theory that needs PyTorch in Debian's Python; skipped, with that reason, where it is not there.</summary>
+/// <summary>A theory that needs PyTorch in Debian's Python; skipped, with that reason, if it is missing.</summary>
 [AttributeUsage(AttributeTargets.Method)]
 public sealed class TorchTheoryAttribute : TheoryAttribute
 {

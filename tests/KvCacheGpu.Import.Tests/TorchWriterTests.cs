@@ -83,7 +83,7 @@ public sealed class TorchWriterTests
     [Fact]
     public void Two_GiB_are_read_without_memory_for_them()
     {
-        // A sparse storage of 2^29 + 2 binary32 in a legacy file: what is not written reads as zeros.
+        // A sparse storage of 2^29 + 2 binary32 in a legacy file: parts that are not written are read as zeros.
         const long Elements = (1L << 29) + 2;
         string folder = Directory.CreateTempSubdirectory("kvcache-import-").FullName;
         string path = Path.Combine(folder, "big.pt");

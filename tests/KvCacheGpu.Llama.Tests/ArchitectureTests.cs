@@ -2,7 +2,7 @@ using System.Text.Json.Nodes;
 
 namespace KvCacheGpu.Llama.Tests;
 
-/// <summary>Every architecture served, in whole files and in shards, against the plain forward pass; and what is refused of each.</summary>
+/// <summary>Every architecture served, in whole files and in shards, against the plain forward pass, and the settings of each that are refused.</summary>
 public sealed class ArchitectureTests
 {
     private const string Llama3 =

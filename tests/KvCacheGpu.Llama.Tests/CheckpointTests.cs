@@ -2,7 +2,7 @@ using System.Text.Json.Nodes;
 
 namespace KvCacheGpu.Llama.Tests;
 
-/// <summary>What a checkpoint may be, and how everything else is refused: typed, in one line, before memory is taken.</summary>
+/// <summary>Checkpoints that are served; all others are refused by a typed error in one line, before memory is allocated.</summary>
 public sealed class CheckpointTests
 {
     [Theory]

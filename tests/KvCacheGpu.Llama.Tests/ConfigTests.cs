@@ -3,7 +3,7 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Llama.Tests;
 
-/// <summary>config.json: what is served, and what is refused because its forward pass would differ.</summary>
+/// <summary>config.json: settings that are served, and settings that are refused because the forward pass would differ.</summary>
 public sealed class ConfigTests
 {
     [Theory]

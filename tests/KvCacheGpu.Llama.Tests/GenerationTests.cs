@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Llama.Tests;
 
-/// <summary>Text that comes out: greedy, sampled, on every tier; and facts that are remembered.</summary>
+/// <summary>Generated text: greedy, sampled, on every tier; and facts that the model remembers.</summary>
 public sealed class GenerationTests(DemoFixture demo) : IClassFixture<DemoFixture>
 {
     [Fact]

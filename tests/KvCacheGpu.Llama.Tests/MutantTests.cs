@@ -3,7 +3,7 @@ using System.Text.Json.Nodes;
 
 namespace KvCacheGpu.Llama.Tests;
 
-/// <summary>20,000 bent files a parser: each is read, or refused by a typed error in one line. Nothing else comes out of a public method.</summary>
+/// <summary>20,000 changed files for each parser: each is read, or refused by a typed error in one line. A public method throws no other error.</summary>
 public sealed class MutantTests
 {
     private const int Mutants = 20_000;
@@ -25,7 +25,7 @@ public sealed class MutantTests
         int refused = 0;
         for (int i = 0; i < Mutants; i++)
         {
-            // One of several is bent; the one before it is sound again.
+            // One of several files is changed; the one changed before is valid again.
             int at = i % files.Length;
             if (files.Length > 1)
             {
@@ -52,7 +52,7 @@ public sealed class MutantTests
             }
         }
 
-        // Both happen, or the suite looks at nothing.
+        // Both must happen; otherwise the suite tests nothing.
         Assert.InRange(loaded, 100, Mutants);
         Assert.InRange(refused, 1000, Mutants);
     }

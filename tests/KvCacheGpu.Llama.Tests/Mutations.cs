@@ -2,10 +2,10 @@ using System.Text;
 
 namespace KvCacheGpu.Llama.Tests;
 
-/// <summary>Bends the bytes of a sound file: what a broken disk, a cut download and a clever hand would do to it.</summary>
+/// <summary>Changes the bytes of a valid file, as a broken disk, an incomplete download or an attacker would.</summary>
 internal sealed class Mutations(int seed)
 {
-    // What JSON, UTF-8, protobuf and lists of merges break on.
+    // Bytes that are difficult for JSON, UTF-8, protobuf and lists of merges.
     private static readonly byte[][] Pieces =
     [
         .. new[]
@@ -19,7 +19,7 @@ internal sealed class Mutations(int seed)
 
     private readonly Random _random = new(seed);
 
-    /// <summary>The bytes with one to four places bent.</summary>
+    /// <summary>The bytes with one to four places changed.</summary>
     public byte[] Bend(byte[] sound)
     {
         List<byte> bytes = [.. sound];

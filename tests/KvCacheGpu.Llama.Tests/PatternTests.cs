@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Llama.Tests;
 
-/// <summary>Patterns that words are cut by: what both engines read alike, by code points, in bounded time.</summary>
+/// <summary>Patterns by which words are cut: syntax that means the same in both engines, matched by code points, in limited time.</summary>
 public sealed class PatternTests
 {
     [Theory]
@@ -34,7 +34,7 @@ public sealed class PatternTests
         Assert.Equal("E009", Assert.Throws<LlamaFormatException>(() => pattern.Cut("\U00020bb7")).Code);
     }
 
-    // .NET and Oniguruma read these otherwise, or one of them not at all.
+    // These mean different things in .NET and Oniguruma, or one of them does not accept them.
     [Theory]
     [InlineData("a$")]
     [InlineData("^a")]

@@ -5,7 +5,7 @@ namespace KvCacheGpu.Llama.Tests;
 
 /// <summary>
 /// The oracle: the forward pass of Llama and its kin in binary64 with loops, from the files alone. Shares no code with the library, keeps no cache,
-/// and writes attention as the textbook has it.
+/// and computes attention by its definition.
 /// </summary>
 internal sealed class PlainLlama
 {

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Llama.Tests;
 
-/// <summary>tokenizer.model: pieces merged by score, spaces as letters, bytes for what has no piece.</summary>
+/// <summary>tokenizer.model: pieces merged by score, spaces as letters, bytes for characters that have no piece.</summary>
 public sealed class SentencePieceTests
 {
     [Theory]

@@ -2,7 +2,7 @@ using System.Text.Json.Nodes;
 
 namespace KvCacheGpu.Llama.Tests;
 
-/// <summary>Checkpoints in shards: the index and every shard are believed only where they agree.</summary>
+/// <summary>Checkpoints in shards: the index and every shard are accepted only if they agree.</summary>
 public sealed class ShardTests
 {
     private const string Embedding = "model.embed_tokens.weight";

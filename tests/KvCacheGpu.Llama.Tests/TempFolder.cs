@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Llama.Tests;
 
-/// <summary>A directory that goes when the test does.</summary>
+/// <summary>A directory that is deleted after the test.</summary>
 internal sealed class TempFolder : IDisposable
 {
     public string Path { get; } = Directory.CreateTempSubdirectory("kvcache-test-").FullName;

@@ -1,12 +1,12 @@
 namespace KvCacheGpu.Catalog.Tests;
 
-/// <summary>Tables as versions 1.x and 2.0 left them, with rows and with a column that nobody told of.</summary>
+/// <summary>Tables as versions 1.x and 2.0 left them, with rows and with an extra column.</summary>
 internal static class OldTable
 {
-    /// <summary>What must be the same whatever the schema's version.</summary>
+    /// <summary>The rows that must be the same at every version of the schema.</summary>
     public const string Rows = "SELECT key, value, created_at, accessed_at, owner FROM cache_entries ORDER BY owner";
 
-    /// <summary>And what v2 has besides.</summary>
+    /// <summary>The columns that version 2 has in addition.</summary>
     public const string SecondRows = "SELECT key, value, owner, session_id, metadata FROM cache_entries ORDER BY owner";
 
     public static Task MakeFirstAsync(TestDatabase database) => database.RunAsync(
@@ -15,7 +15,7 @@ internal static class OldTable
         $"INSERT INTO cache_entries VALUES ('zweite''; é', {Bytes(database, string.Empty)}, NULL, NULL, 2)",
         $"INSERT INTO cache_entries VALUES ('third', {Bytes(database, "80")}, '2025-01-01 00:00:00', '2025-01-01 00:00:00', 3)");
 
-    /// <summary>As the client's script makes it out of the first.</summary>
+    /// <summary>The table that the client's script makes of the first one.</summary>
     public static async Task MakeSecondAsync(TestDatabase database)
     {
         await MakeFirstAsync(database);

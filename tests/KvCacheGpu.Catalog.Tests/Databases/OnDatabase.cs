@@ -10,7 +10,7 @@ public sealed class OnSqliteAttribute : DataAttribute
     public override IEnumerable<object[]> GetData(MethodInfo testMethod) => [["sqlite"]];
 }
 
-/// <summary>Runs a theory on the PostgreSQL that KVCACHE_TEST_POSTGRES names; skipped, with that reason, where it names none.</summary>
+/// <summary>Runs a theory on the PostgreSQL that KVCACHE_TEST_POSTGRES names; skipped, with that reason, if it names none.</summary>
 [AttributeUsage(AttributeTargets.Method)]
 public sealed class OnPostgresAttribute : DataAttribute
 {

@@ -11,7 +11,7 @@ internal sealed class TestDatabase : IAsyncDisposable
 
     private TestDatabase(string address, string? folder) => (Address, _folder) = (address, folder);
 
-    /// <summary>Where the server is, or null.</summary>
+    /// <summary>The address of the server, or null.</summary>
     public static string? Server { get; } = Variable("KVCACHE_TEST_POSTGRES");
 
     /// <summary>The command that kills and restarts it, or null.</summary>
@@ -45,7 +45,7 @@ internal sealed class TestDatabase : IAsyncDisposable
         return catalog;
     }
 
-    /// <summary>Runs statements as somebody else would.</summary>
+    /// <summary>Runs statements as another program would.</summary>
     public async Task RunAsync(params string[] statements)
     {
         await using DbConnection connection = await Dialect().OpenAsync(CancellationToken.None);

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Tests;
 
-/// <summary>What every plan keeps to, on pages of all kinds.</summary>
+/// <summary>The rules that every plan follows, on pages of all kinds.</summary>
 public sealed class PlanTests
 {
     [Theory]

@@ -2,7 +2,7 @@ using static KvCacheGpu.Tests.BlockIndexFixture;
 
 namespace KvCacheGpu.Tests;
 
-/// <summary>Random operations on an index and on plain lists, side by side: what must hold after every one.</summary>
+/// <summary>Random operations on an index and on plain lists, side by side, with the invariants checked after every one.</summary>
 public sealed class BlockIndexPropertyTests
 {
     private const int Usable = 24;
@@ -123,7 +123,7 @@ public sealed class BlockIndexPropertyTests
             }
         }
 
-        // Who follows the events knows what can be hit.
+        // The events tell exactly the blocks that can be hit.
         private void CheckEvents()
         {
             foreach (PrefixEvent e in _index.TakeEvents())

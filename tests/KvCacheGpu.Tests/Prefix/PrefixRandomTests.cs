@@ -106,7 +106,7 @@ public sealed class PrefixRandomTests(ITestOutputHelper output)
     private static int[] Next(KvSequence sequence, Random random) =>
         [.. Enumerable.Range(sequence.Length, 1 + random.Next(20)).Select(i => (i * 4) + (random.Next(12) == 0 ? 1 : 0))];
 
-    // What a cache says would fit is what fits once it has given up every cached page.
+    // The cache's forecast of what fits stays true while it gives up cached pages.
     private static void CheckForecast(KvCache cache, KvSequence sequence, int tokens, bool fits, Random random)
     {
         if (random.Next(8) == 0 || !fits)

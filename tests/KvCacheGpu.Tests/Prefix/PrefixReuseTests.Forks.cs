@@ -86,7 +86,7 @@ public sealed partial class PrefixReuseTests
         Assert.InRange((double)(cache.AllocatedBytes - empty - openPages) / one, 1, 1.1);
         Assert.True(pageTokens == 64 || cache.AllocatedBytes - empty < 1.1 * one, $"{(double)(cache.AllocatedBytes - empty) / one}");
 
-        // What reuses the prompt instead of forking it shares as much, up to the page of lag.
+        // A sequence that reuses the prompt shares as much as a fork, except the page that is not sealed yet.
         long before = cache.GetPageCounts().Open + cache.GetPageCounts().Sealed;
         KvSequence[] reusing = [.. Enumerable.Range(0, 8).Select(_ => cache.CreateSequence())];
         Assert.All(reusing, s => Assert.Equal(4096 - pageTokens, s.Reuse(Range(1, 4096))));

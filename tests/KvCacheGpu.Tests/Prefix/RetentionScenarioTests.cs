@@ -2,7 +2,7 @@ using static KvCacheGpu.Tests.BlockIndexFixture;
 
 namespace KvCacheGpu.Tests;
 
-/// <summary>Scenarios 15 to 18: what stays longer.</summary>
+/// <summary>Scenarios 15 to 18: blocks that stay longer.</summary>
 public sealed class RetentionScenarioTests
 {
     [Fact]

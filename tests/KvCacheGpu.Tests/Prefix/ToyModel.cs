@@ -2,7 +2,7 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Tests;
 
-/// <summary>A model whose next token hangs on every bit of the attention output: the least difference changes the text.</summary>
+/// <summary>A model whose next token depends on every bit of the attention output, so that the least difference changes the text.</summary>
 internal static class ToyModel
 {
     public const int Vocabulary = 50;

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Tests;
 
-/// <summary>What the adaptive policy learns of one sequence.</summary>
+/// <summary>The trust that the adaptive policy learns from one sequence.</summary>
 public sealed class GhostTests
 {
     private const int Count = 12;

@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Tests;
 
-/// <summary>What the adaptive policy takes first, and why.</summary>
+/// <summary>The order in which the adaptive policy takes steps, and its reasons.</summary>
 public sealed class GreedyPlanTests
 {
     private static readonly AdaptivePolicy ByMass = new(new H2oPolicy(graceTokens: 0)) { RowFloor = 0, Guard = 1, SegmentFloor = 0 };

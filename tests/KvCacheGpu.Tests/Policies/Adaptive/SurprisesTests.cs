@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Tests;
 
-/// <summary>What a row that looks back is worth, whatever its pages received so far.</summary>
+/// <summary>The attention that rows still give to old pages, and its effect on plans.</summary>
 public sealed class SurprisesTests
 {
     private const int Count = 8;

@@ -1,7 +1,7 @@
 namespace KvCacheGpu.Tests.Simulation;
 
 /// <summary>
-/// What attention does in eight heads, page by page and step by step: the truth that policies only see of what they kept. Heads: local with a
+/// The attention of eight heads, page by page and step by step. Policies only see the part of it on pages that they kept. Heads: local with a
 /// sink; fixed heavy hitters; heavy hitters that drift; diffuse; two sets by turns; rare retrieval; local and heavy; a pointer that copies.
 /// </summary>
 internal sealed class AttentionScript
