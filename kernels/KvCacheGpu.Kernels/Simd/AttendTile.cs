@@ -68,7 +68,7 @@ internal sealed unsafe class AttendTile<S, F, I>
                     new Span<float>(plain, 4 * _g.KeyWidth).CopyTo(new Span<float>(other, 4 * _g.KeyWidth));
                     if (_variants.IsRotated(variant))
                     {
-                        RotateQueries.Apply(other, _g.KeyWidth, _tier.KeySigns);
+                        QueryRotation.Apply(other, _g.KeyWidth, _tier.KeySigns);
                     }
 
                     Scale(other, _variants.Factor(variant));
