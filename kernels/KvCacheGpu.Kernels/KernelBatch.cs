@@ -11,7 +11,7 @@ namespace KvCacheGpu.Kernels;
 /// </param>
 public readonly record struct RaggedSequence(int Sequence, int FirstToken, int Tokens, int Length, bool KeepsStatistics = false)
 {
-    /// <summary>The token in this launch whose statistics the tables receive; -1 where they keep what they have.</summary>
+    /// <summary>The token in this launch whose statistics the tables receive; -1 where the tables keep theirs.</summary>
     internal int MeasuredToken => KeepsStatistics ? -1 : Tokens - 1;
 }
 
@@ -60,7 +60,7 @@ public abstract class KernelBatch : IDisposable
     public abstract void Attend(int layer, KvTensor queries, KvOutput output, int window = 0);
 
     /// <summary>
-    /// Adds what the last tokens of each sequence attended to, page by page, to <see cref="TableMap.ScoreWindow"/>: each token's mass, the
+    /// Adds the attention that the last tokens of each sequence paid to each page to <see cref="TableMap.ScoreWindow"/>: each token's mass, the
     /// mean over the query heads of the group. One pass over the keys. Follows the <see cref="Attend"/>
     /// of the same layer and queries, whose log-sum-exps and window it goes by.
     /// </summary>
@@ -71,7 +71,7 @@ public abstract class KernelBatch : IDisposable
     public abstract void Observe(int layer, KvTensor queries, int last);
 
     /// <summary>
-    /// Brings the scores of all pages of the batch's sequences up to date with what each sequence's last query attended to, in the layers
+    /// Brings the scores of all pages of the batch's sequences up to date with the attention of each sequence's last query, in the layers
     /// that were attended to since <see cref="Begin"/>. Once a step, after its last Attend.
     /// </summary>
     /// <param name="decay">Factor of the mass and peak so far, before those of the step are added.</param>

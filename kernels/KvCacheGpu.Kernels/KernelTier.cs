@@ -93,7 +93,7 @@ public abstract unsafe class KernelTier : IDisposable
     /// <param name="moves">The pages.</param>
     /// <param name="kept">
     /// Set for each move whose target cannot hold the page (an element that is no finite number, a scale beyond binary16): its target
-    /// is unspecified, its source stays as it is. Pages of one layout in different slots are copied whatever they hold.
+    /// is unspecified, its source stays as it is. Pages of one layout in different slots are always copied.
     /// Asking waits for the device. The default value is empty: not asked.
     /// </param>
     public abstract void Transcode(ReadOnlySpan<PageMove> moves, Span<bool> kept = default);

@@ -54,7 +54,7 @@ public readonly ref struct KvOutput
     /// <summary>Writes to the cache's own device, without log-sum-exps.</summary>
     public static implicit operator KvOutput(ArrayView<float> output) => FromDevice(output);
 
-    /// <summary>The part that <paramref name="queries"/> (token, query head)s take: what lies behind stays as it is.</summary>
+    /// <summary>The first part, as long as <paramref name="queries"/> (token, query head)s need; elements behind it stay as they are.</summary>
     /// <param name="queries">Queries of the launch.</param>
     /// <param name="width">Elements of a value.</param>
     /// <exception cref="ArgumentException">The output or the log-sum-exps are shorter.</exception>

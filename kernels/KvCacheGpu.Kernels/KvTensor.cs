@@ -95,7 +95,7 @@ public readonly ref struct KvTensor
     /// <summary>Wraps dense binary16 elements in host memory.</summary>
     public static implicit operator KvTensor(ReadOnlySpan<Half> elements) => FromHost(elements);
 
-    /// <summary>Tokens of <c>[heads][width]</c> each that the tensor spans; what is left over counts for none.</summary>
+    /// <summary>Tokens of <c>[heads][width]</c> each that the tensor spans; an incomplete one does not count.</summary>
     internal int TokensOf(int heads, int width)
     {
         long headStride = HeadStride == 0 ? width : HeadStride;
@@ -105,7 +105,7 @@ public readonly ref struct KvTensor
     }
 
     /// <summary>Refuses a tensor that does not span <c>[tokens][heads][width]</c> at its strides.</summary>
-    /// <exception cref="ArgumentException">Too short, or dense and too long, or a stride smaller than what it steps over.</exception>
+    /// <exception cref="ArgumentException">Too short, or dense and too long, or a stride so small that vectors overlap.</exception>
     public void ThrowIfNotShaped(int tokens, int heads, int width, string name)
     {
         int headStride = HeadStride == 0 ? width : HeadStride;

@@ -29,7 +29,7 @@ public static class Bits16
         return wide | ((h & 0x8000) << 16);
     }
 
-    /// <summary>binary32 bits to bfloat16 bits, rounded to nearest even; what rounds beyond the largest is infinity, NaN stays NaN (quiet).</summary>
+    /// <summary>binary32 bits to bfloat16 bits, rounded to nearest even; numbers that round beyond the largest become infinity, NaN stays NaN (quiet).</summary>
     public static uint BFloat16FromSingleBits(uint f)
     {
         uint rounded = (f + 0x7FFF + ((f >> 16) & 1)) >> 16;

@@ -84,7 +84,7 @@ public sealed record KernelShape
     /// <summary>True if append takes NaN, infinities and numbers that a format cannot hold.</summary>
     public bool KeepsNonFinite { get; }
 
-    /// <summary>The smallest magnitude of a key's element that append refuses, as binary32 bits: what any page class cannot hold.</summary>
+    /// <summary>The smallest magnitude of a key's element that append refuses, as binary32 bits: the smallest that some page class cannot hold.</summary>
     public uint KeyRefusedFrom { get; }
 
     /// <summary>The smallest magnitude of a value's element that append refuses, as binary32 bits.</summary>

@@ -17,7 +17,7 @@ public readonly record struct HeadRange(int Start, int Count)
     public override string ToString() => Start == 0 ? $"{Count}" : $"{Start}..{Start + Count}";
 }
 
-/// <summary>The shape of a model's keys and values: what every tensor, page and table is measured by.</summary>
+/// <summary>The shape of a model's keys and values: it sets the sizes of all tensors, pages and tables.</summary>
 public sealed record KvGeometry
 {
     /// <summary>The smallest head width that kernels take.</summary>
@@ -95,7 +95,7 @@ public sealed record KvGeometry
         }
     }
 
-    /// <summary>Bytes that a dense F16 cache of <paramref name="tokens"/> tokens takes: what percentages and ratios refer to.</summary>
+    /// <summary>Bytes that a dense F16 cache of <paramref name="tokens"/> tokens takes: percentages and ratios refer to it.</summary>
     public long DenseF16Bytes(long tokens) => checked(tokens * Layers * KvHeads * (KeyWidth + ValueWidth) * 2);
 
     /// <summary>Pages that <paramref name="tokens"/> tokens touch, counted from position 0.</summary>

@@ -20,7 +20,7 @@ public sealed record KvRope
         init => field = value >= 0 && value % 2 == 0 ? value : throw new ArgumentOutOfRangeException(nameof(Width), value, "expected an even width");
     }
 
-    /// <summary>By what positions (linear), or low frequencies (Llama 3.1), are divided, above 0. The default value is 1.</summary>
+    /// <summary>Divisor of the positions (linear) or of the low frequencies (Llama 3.1), above 0. The default value is 1.</summary>
     public double Factor { get; init => field = Positive(value); } = 1;
 
     /// <summary>Llama 3.1: wavelengths beyond <see cref="OriginalContext"/> / this are divided whole.</summary>
@@ -46,7 +46,7 @@ public sealed record KvRope
         return frequencies;
     }
 
-    /// <summary>Refuses what does not fit keys of a width.</summary>
+    /// <summary>Refuses a rotation that does not fit keys of this width.</summary>
     internal void ThrowIfNotFor(int keyWidth)
     {
         if (Width > keyWidth || (Width == 0 && keyWidth % 2 != 0))

@@ -21,7 +21,7 @@ namespace KvCacheGpu.Kernels;
 /// </remarks>
 public static class Levels
 {
-    /// <summary>Version of the tables; part of what identifies stored pages.</summary>
+    /// <summary>Version of the tables; part of the identity of stored pages.</summary>
     public const int Version = 1;
 
     private static readonly float[] Two = [-1.51041761f, -0.452780035f, 0.452780035f, 1.51041761f];

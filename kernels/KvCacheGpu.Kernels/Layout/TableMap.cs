@@ -12,7 +12,7 @@ namespace KvCacheGpu.Kernels;
 ///   tags    int32[rows][C]         class in the top 8 bits, page index (first position / P) in the low 24
 ///   stats   f32[rows][C][G][2]     of the last query token: the page's largest logit and its sum of exp(logit - largest)
 ///   lse     f32[rows][G]           of the last query token: log-sum-exp over all pages
-///   scores  word[rows][C][8]       what a policy ranks pages by: see the constants
+///   scores  word[rows][C][8]       by which a policy ranks pages: see the constants
 ///   (padding to 64 bytes, then page slots)
 ///
 /// Entries ascend by page index. Pages at the end of a row that may still be written are contiguous in page index.

@@ -64,7 +64,7 @@ internal static class AppendKernel
             ((long)token * call.ValueTokenStride) + ((long)head * call.ValueHeadStride),
             dims.ValueRefusedFrom);
 
-        // The least code is the first in (layer, token, head) order, whatever order groups run in.
+        // The least code is the first in (layer, token, head) order, in any order of groups.
         int code = ((((call.Layer * dims.MaxTokens) + token) * dims.KvHeads) + head) * 2;
         if (keyRefused)
         {

@@ -23,18 +23,18 @@ internal sealed class BatchInputs(PortableTier tier, BatchMemory memory)
     public void WaitForQueries() => tier.Link.WaitFor(_queriesEpoch);
 
     public BatchInput Keys(KvTensor keys, int tokens) =>
-        Bring(keys, tokens, new Vectors(_geometry.KvHeads, _geometry.KeyWidth), memory.PinnedPairs, 0, memory.Input, ref _pairsEpoch);
+        Bring(keys, tokens, new VectorShape(_geometry.KvHeads, _geometry.KeyWidth), memory.PinnedPairs, 0, memory.Input, ref _pairsEpoch);
 
     /// <summary>Values lie behind the keys of a full batch.</summary>
     public BatchInput Values(KvTensor values, int tokens)
     {
         ArrayView<float> behind = memory.Input.SubView(memory.KeyFloats, memory.PinnedPairs.Length - memory.KeyFloats);
-        var vectors = new Vectors(_geometry.KvHeads, _geometry.ValueWidth);
+        var vectors = new VectorShape(_geometry.KvHeads, _geometry.ValueWidth);
         return Bring(values, tokens, vectors, memory.PinnedPairs, memory.KeyFloats, behind, ref _pairsEpoch);
     }
 
     public BatchInput Queries(KvTensor queries, int tokens) =>
-        Bring(queries, tokens, new Vectors(_geometry.QueryHeads, _geometry.KeyWidth), memory.PinnedQueries, 0, memory.Input, ref _queriesEpoch);
+        Bring(queries, tokens, new VectorShape(_geometry.QueryHeads, _geometry.KeyWidth), memory.PinnedQueries, 0, memory.Input, ref _queriesEpoch);
 
     /// <summary>Leaves the queries scaled in the rotated basis too, where a class of the layer needs them so.</summary>
     public void Rotate(int layer, BatchInput queries, int tokens, float scale)
@@ -65,7 +65,7 @@ internal sealed class BatchInputs(PortableTier tier, BatchMemory memory)
     }
 
     private BatchInput Bring(
-        KvTensor tensor, int tokens, Vectors vectors, PageLockedArray1D<float> pinned, int at, ArrayView<float> device, ref long epoch)
+        KvTensor tensor, int tokens, VectorShape vectors, PageLockedArray1D<float> pinned, int at, ArrayView<float> device, ref long epoch)
     {
         (int heads, int width) = vectors;
         int count = tokens * heads * width;
@@ -94,5 +94,5 @@ internal sealed class BatchInputs(PortableTier tier, BatchMemory memory)
         return new BatchInput(device, heads * width, width);
     }
 
-    private readonly record struct Vectors(int Heads, int Width);
+    private readonly record struct VectorShape(int Heads, int Width);
 }

@@ -12,7 +12,7 @@ namespace KvCacheGpu.Kernels;
 /// output         f32[tokens][query heads][wV], then log-sum-exp f32[tokens][query heads]
 /// partials       f32[launches][slots][4][wV], then (max, sum, exponent) f32[launches][slots][4][3]
 /// </code>
-/// A slot is a (block, head, segment). Their number is bounded whatever the lengths: larger batches are worked off in waves.
+/// A slot is a (block, head, segment). Their number is bounded at any length: larger batches are worked off in waves.
 /// </remarks>
 internal sealed class BatchMemory : IDisposable
 {

@@ -44,7 +44,7 @@ internal static class DeviceCompiler
 
     /// <summary>
     /// Leaves one pass out of a backend: ILGPU 1.5.3 ends O2 with a code placement that moves a load behind the first store or barrier of
-    /// the block that it moves it to, so that a kernel reads what it should have read before. Kernels that are compiled already stay as they are.
+    /// the block that it moves it to, so that a kernel reads the new value instead of the old one. Kernels that are compiled already stay as they are.
     /// </summary>
     /// <param name="backend">The backend.</param>
     /// <param name="passes">The property that holds its passes.</param>

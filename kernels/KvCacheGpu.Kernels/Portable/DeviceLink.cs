@@ -78,7 +78,7 @@ internal sealed class DeviceLink : IDisposable
         }
     }
 
-    /// <summary>Waits until the copy of an epoch is through.</summary>
+    /// <summary>Waits until the copy of an epoch has ended.</summary>
     public void WaitFor(long epoch)
     {
         if (epoch > Volatile.Read(ref _completed))

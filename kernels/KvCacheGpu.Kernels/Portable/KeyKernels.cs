@@ -2,7 +2,7 @@ using ILGPU;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary>Keys of sealed pages with their digest: what depends on all of a page's tokens. One group per move.</summary>
+/// <summary>Keys of sealed pages with their digest, which depends on all tokens of a page. One group per move.</summary>
 internal static class KeyKernels
 {
     /// <summary>Shared floats that a group of <paramref name="threads"/> needs: <see cref="TokenScratch"/>, mean[width], deviation[width].</summary>

@@ -7,7 +7,7 @@ using ILGPU;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary>The portable kernels by name, each closed over its formats: what tiers load and what offline tools compile.</summary>
+/// <summary>The portable kernels by name, each closed over its formats: tiers load them, offline tools compile them.</summary>
 internal static class PortableKernels
 {
     private static readonly PageFormat[] _formats = Enum.GetValues<PageFormat>();

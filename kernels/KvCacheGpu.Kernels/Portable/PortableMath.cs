@@ -41,7 +41,7 @@ internal static class PortableMath
     public static bool IsWide<TCodec>()
         where TCodec : struct, IPortableCodec => default(TCodec).Largest > LargestNarrow && default(TCodec).Largest < 0x7F800000;
 
-    /// <summary>The least n for which a finite x >= 0 is below 2^n; of what is subnormal, -126.</summary>
+    /// <summary>The least n for which a finite x >= 0 is below 2^n; for subnormal numbers, -126.</summary>
     public static int ExponentAbove(float x) => x < float.PositiveInfinity ? (int)(Interop.FloatAsInt(x) >> 23) - 126 : 0;
 
     /// <summary>2^n for n of -126 .. 127.</summary>

@@ -7,7 +7,7 @@ namespace KvCacheGpu.Kernels;
 /// The tier of ILGPU kernels: CUDA, OpenCL, and ILGPU's CPU emulator (a correctness oracle, not a fallback). Shared memory and barriers only.
 /// </summary>
 /// <remarks>
-/// Everything goes through one stream in order, so that a freed slot is never written before what still reads it. Device tensors passed in must
+/// Everything goes through one stream in order, so that a freed slot is never written before the last launch that reads it has ended. Device tensors passed in must
 /// stay unchanged until <see cref="Synchronize"/> or the batch's <see cref="KernelBatch.End"/>. Device memory beside the arena (table patches,
 /// lists of moves, signs) is told to the observer as <see cref="AllocationKind.Scratch"/>, the host's table copy as
 /// <see cref="AllocationKind.Bookkeeping"/>.

@@ -1,8 +1,8 @@
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
-/// How a row's pages are split over groups: by the row's own page count alone, so that its result does not depend on what else
-/// is in the batch.
+/// How a row's pages are split over groups: by the row's own page count alone, so that its result does not depend on the rest of
+/// the batch.
 /// </summary>
 internal static class Segments
 {

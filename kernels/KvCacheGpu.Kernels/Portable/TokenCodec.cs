@@ -131,7 +131,7 @@ internal static class TokenCodec
             float x = s.X[i];
             if (default(TTarget).Scales == Scaling.None && (Interop.FloatAsInt(x) & 0x7FFFFFFF) > default(TTarget).Largest)
             {
-                // A rounding error beyond what the format holds: append refused anything larger.
+                // A rounding error beyond the largest number of the format: append refused anything larger.
                 x = Interop.IntAsFloat((Interop.FloatAsInt(x) & 0x80000000) | default(TTarget).Largest);
             }
 

@@ -11,7 +11,7 @@ internal static class TranscodeKernels
     /// <summary>Of those the first word of the page's scores; 0 where none are written.</summary>
     public const int Score = 5;
 
-    /// <summary>Of those what says that the page is kept: set by whichever thread finds that the target cannot hold the page.</summary>
+    /// <summary>Of those the mark that the page is kept: a thread that finds that the target cannot hold the page sets it.</summary>
     public const int Kept = 4;
 
     /// <summary>Words that describe one read: slot, tokens, class.</summary>
@@ -72,7 +72,7 @@ internal static class TranscodeKernels
     /// <param name="moves">Moves.</param>
     /// <param name="pair">Class pair of the moves meant.</param>
     /// <param name="digestWords">Words of the keys' digest that are copied too.</param>
-    /// <param name="lowExponent">Bits that are all set in what is no finite number, of a word's first element; 0 where all are finite.</param>
+    /// <param name="lowExponent">The exponent bits of a word's first element: all are set in NaN and infinities. 0 where all elements are finite.</param>
     /// <param name="highExponent">The same of its last element.</param>
     /// <param name="from">Source.</param>
     /// <param name="to">Target; may lie in the same slot.</param>

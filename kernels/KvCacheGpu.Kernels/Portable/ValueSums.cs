@@ -103,7 +103,7 @@ internal static class ValueSums
         }
     }
 
-    /// <summary>Online softmax: multiplies what there is by alpha and the page by beta. Of huge values it keeps means instead of sums.</summary>
+    /// <summary>Online softmax: multiplies the earlier sums by alpha and the page's by beta. Of huge values it keeps means instead of sums.</summary>
     public static void Advance<TValue>(ArrayView<float> state, float exponent, int r, float largest, float sum, bool isSeen)
         where TValue : struct, IPortableCodec
     {
@@ -196,7 +196,7 @@ internal static class ValueSums
         }
     }
 
-    // Only the tokens of a page's first stage scale what there was before the page.
+    // Only the first stage of a page scales the sums of earlier pages.
     private static void Fold<TValue>(ArrayView<float> acc, int at, float sum, ArrayView<float> state, int own, int from)
         where TValue : struct, IPortableCodec
     {

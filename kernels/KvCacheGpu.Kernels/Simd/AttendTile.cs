@@ -68,7 +68,7 @@ internal sealed unsafe class AttendTile<S, F, I>
                     new Span<float>(plain, 4 * _g.KeyWidth).CopyTo(new Span<float>(other, 4 * _g.KeyWidth));
                     if (_variants.IsRotated(variant))
                     {
-                        RotateQueries.Apply(other, _g.KeyWidth, _tier.KeySigns);
+                        QueryRotation.Apply(other, _g.KeyWidth, _tier.KeySigns);
                     }
 
                     Scale(other, _variants.Factor(variant));
@@ -80,7 +80,7 @@ internal sealed unsafe class AttendTile<S, F, I>
     }
 
     /// <summary>
-    /// Brings each query of 1 or more below 1 by a power of two, or below what keys of any size leave room for, so that neither its rotation
+    /// Divides each query of 1 or more by a power of two, to below 1 or, where keys may be huge, further below, so that neither its rotation
     /// nor a sum of products leaves binary32. Smaller queries stay as they are: their products are no larger.
     /// </summary>
     private void Normalize(AttendScratch scratch, int block)

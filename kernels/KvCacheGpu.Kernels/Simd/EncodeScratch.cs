@@ -8,7 +8,7 @@ namespace KvCacheGpu.Kernels;
 ///   packed   [L][stride W]    words on their way out
 ///   sums     [3][stride W]    over tokens: the digest's sum, mean and squares
 ///   fold     [2 * 1024]       a vector being added up
-///   parts    [2][L][L]        what folding left of L vectors
+///   parts    [2][L][L]        L vectors folded to one register each
 ///   factors  [2][L]           of L tokens
 ///   codes    [1024 bytes]     of one vector
 /// </code>

@@ -8,10 +8,10 @@ internal static unsafe class HalfLanes<S, F, I>
     where F : struct
     where I : struct
 {
-    // Rounds to infinity, and is still within what rounding handles.
+    // Rounds to infinity, and the rounding below still handles it.
     private const float Beyond = 65520f;
 
-    /// <summary>Nearest even, of what is not negative; -0 is 0.</summary>
+    /// <summary>Nearest even, of numbers that are not negative; -0 counts as 0.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static I Nearest(F x)
     {
@@ -19,7 +19,7 @@ internal static unsafe class HalfLanes<S, F, I>
         return PackVector<S, F, I>.Half(S.AsInt(within), S.AsInt(within));
     }
 
-    /// <summary>Upwards and never below 2^-24, of what is not negative.</summary>
+    /// <summary>Rounded up and never below 2^-24, of numbers that are not negative.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static I Up(F x)
     {

@@ -3,7 +3,7 @@ using System.Runtime.InteropServices;
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
-/// <see cref="Levels"/> as kernels look them up: each table repeated over 16 entries, so that what lies above a code in a shifted word
+/// <see cref="Levels"/> as kernels look them up: each table repeated over 16 entries, so that bits above a code in a shifted word
 /// need not be masked off.
 /// </summary>
 internal static unsafe class LevelTables
@@ -15,7 +15,7 @@ internal static unsafe class LevelTables
     /// <summary>int32[16]: where a lane finds its nibble, when pairs of lanes hold the two words of 16 elements.</summary>
     public static int* NibbleMasks => (int*)Tables + (3 * Entries);
 
-    /// <summary>f32[16]: what brings a nibble that was masked where it lies down to its code.</summary>
+    /// <summary>f32[16]: factors that bring a nibble, masked in its place, down to its code.</summary>
     public static float* NibbleScales => Tables + (4 * Entries);
 
     /// <summary>f32[16], for codes of 2, 3 or 4 bits; for other formats something readable.</summary>

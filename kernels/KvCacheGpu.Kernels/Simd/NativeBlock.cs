@@ -15,7 +15,7 @@ internal sealed unsafe partial class NativeBlock : IDisposable
 
     public NativeBlock(long bytes, AllocationKind kind, AllocationObserver? observer)
     {
-        // Kernels load whole vectors and mask what is not theirs: what lies past the end must be readable.
+        // Kernels load whole registers and mask the elements that they do not need: memory past the end must be readable.
         const int ReadableTail = 512;
         (Bytes, _kind, _observer) = (bytes, kind, observer);
         nuint alignment = bytes >= HugePageBytes ? HugePageBytes : 64u;

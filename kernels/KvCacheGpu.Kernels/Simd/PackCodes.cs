@@ -12,7 +12,7 @@ internal static unsafe class PackCodes
     private const ulong Pairs = 0x0303030303030303;
     private const ulong Thirds = 0x0404040404040404;
 
-    /// <summary>Bytes that a vector's codes take: padded to what the formats pack at once.</summary>
+    /// <summary>Bytes that a vector's codes take: padded to 32, a multiple of the codes that each format packs at once.</summary>
     public static int BytesFor(int width) => (width + 31) & ~31;
 
     /// <summary>Packs; the codes between width and <see cref="BytesFor"/> are zeros.</summary>

@@ -12,7 +12,7 @@ internal static unsafe class PackVector<S, F, I>
     private const int SmallestNormalHalf = 0x38800000;
     private const int OneHalf = 0x3F000000;
 
-    // 65536, beyond what a half's exponent holds.
+    // 65536: too large for a half's exponent.
     private const int BeyondHalf = 0x47800000;
 
     /// <summary>Packs the elements.</summary>
@@ -65,7 +65,7 @@ internal static unsafe class PackVector<S, F, I>
         }
     }
 
-    /// <summary>binary16 bits, nearest even; not for what is beyond 65536.</summary>
+    /// <summary>binary16 bits, nearest even; not for numbers beyond 65536.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static I Half(I bits, I magnitude)
     {

@@ -294,7 +294,7 @@ internal static unsafe class PageSoftmax<S, F, I>
         Vector128.ConditionalSelect(Vector128.Equals(page, none), none, logits).Store(state->PageLogit);
     }
 
-    // Logits less their query's largest, times what the factors leave out: rare, since it takes queries of 2^117 and keys of 32 bits.
+    // Multiplies logits less their query's largest by the second factor: rare, since it takes queries of 2^117 and keys of 32 bits.
     private static void Raise(float* logits, int stride, int padded, SoftmaxState* state)
     {
         for (int r = 0; r < 4; r++)

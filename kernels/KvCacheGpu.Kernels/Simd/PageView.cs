@@ -185,7 +185,7 @@ internal readonly unsafe struct PageView<S, F, I>
         return (a + b) + (c + d);
     }
 
-    // The same, four elements a vector. Queries are zero from the width on, and what follows the mean is finite.
+    // The same, four elements a vector. Queries are zero from the width on, and the numbers behind the mean are finite.
     private static Vector128<float> TimesMean512(float* q, float* mean, int width)
     {
         var first = Vector512.Create(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);

@@ -50,7 +50,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
         Walk(scratch, work, row, from, to, firstQuery, count);
         if (_mayOverflow && !AreFinite(scratch, count))
         {
-            // Huge values: once more, with what their sum cannot leave binary32 by. Small ones do not come through that.
+            // Huge values: once more, with smaller weights, so that the sum stays within binary32. Small values would be lost by that.
             scratch.Shrink = Shrunk;
             Walk(scratch, work, row, from, to, firstQuery, count);
         }
@@ -212,7 +212,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
         return true;
     }
 
-    // From the weighted sum to the mean. Sums that were shrunk are of huge values: a rounding must not take them, nor what they are merged to,
+    // From the weighted sum to the mean. Sums that were shrunk are of huge values: rounding must not take them, or the results of a merge,
     // beyond binary32.
     private void Average(float* output, float sum, float shrink)
     {

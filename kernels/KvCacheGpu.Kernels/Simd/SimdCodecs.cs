@@ -73,8 +73,8 @@ internal unsafe struct SimdF16 : ISimdCodec
 }
 
 /// <summary>
-/// The same where what is no finite number is kept (<see cref="KernelShape.KeepsNonFinite"/>): the largest exponent becomes binary32's, so that infinity
-/// and NaN stay what they are. Two operations more for each vector, which caches that refuse such elements do not pay.
+/// The same for caches that keep NaN and infinities (<see cref="KernelShape.KeepsNonFinite"/>): the largest exponent becomes the largest one of
+/// binary32. That takes two operations more for each register; caches that refuse such elements do without them.
 /// </summary>
 internal unsafe struct SimdF16Kept : ISimdCodec
 {

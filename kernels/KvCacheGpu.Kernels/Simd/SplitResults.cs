@@ -54,7 +54,7 @@ internal readonly unsafe struct SplitResults(float* memory, int* arrivals, int q
         return new QueryState(maximum, sum, exponent);
     }
 
-    // From times share, added to what is there or in its place; both may be one.
+    // to = from * share, added to the earlier contents if it keeps them. Both may be the same memory.
     private static void Add(float* to, bool keeps, float* from, float share, int width)
     {
         int i = 0;

@@ -80,7 +80,8 @@ internal static unsafe class TokenWords<S, F, I>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static bool Exceeds(in PagePart part, int tokens, uint limit)
     {
-        // A magnitude plus what the limit lacks to the sign bit carries into that bit from the limit on; a half's carry stays in its half.
+        // Adds to each magnitude the difference between the sign bit and the limit: from the limit on, the sum sets the sign bit. The carry of a
+        // half stays in that half.
         (int mask, int add, int sign) = part.Format switch
         {
             PageFormat.F32 => (int.MaxValue, (int)(0x80000000 - limit), int.MinValue),

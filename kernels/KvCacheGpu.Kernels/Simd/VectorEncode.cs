@@ -186,7 +186,7 @@ internal static unsafe class VectorEncode<S, F, I>
         return worst < HalfInfinity;
     }
 
-    /// <summary>Full precision; vectors lie within what the format holds.</summary>
+    /// <summary>Full precision; no element is beyond the largest number of the format.</summary>
     public static void ToFull(in EncodeScratch scratch, float* vectors, int stride, in PagePart to, int token, int tokens)
     {
         for (int t = 0; t < tokens; t++, vectors += stride)

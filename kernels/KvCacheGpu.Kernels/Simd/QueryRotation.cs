@@ -6,7 +6,7 @@ namespace KvCacheGpu.Kernels;
 /// <summary>
 /// <see cref="Rotation"/> of four vectors at once, lying f32[width][4]: every butterfly is one vector operation, without shuffles.
 /// </summary>
-internal static unsafe class RotateQueries
+internal static unsafe class QueryRotation
 {
     /// <summary>x' = H D x.</summary>
     public static void Apply(float* queries, int width, float* signs)
