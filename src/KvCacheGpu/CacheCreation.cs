@@ -15,6 +15,22 @@ internal static class CacheCreation
         ? throw new KvConfigurationException(nameof(KvCacheOptions.Device), "a device's name", $"'{options.Device}'")
         : KvDevice.Resolve(options.Device);
 
+    /// <summary>Checks the options, and lays out the pages.</summary>
+    /// <exception cref="KvConfigurationException">E003: an option is out of its range or does not fit the geometry. The error names it.</exception>
+    public static PageClasses ClassesFor(KvCacheOptions options, KvGeometry geometry)
+    {
+        PageClasses classes = OptionsCheck.ClassesFor(options, geometry);
+        try
+        {
+            _ = StepMemory.BookkeepingBytes(classes.Shape, options.MostBatched, options.MaxBatchTokens);
+            return classes;
+        }
+        catch (OverflowException e)
+        {
+            throw OptionsCheck.TooLarge(options, e);
+        }
+    }
+
     /// <summary>Makes tiers on a device. Each thread of the host has scratch of its own: in a small cache all cores' would crowd out the pages.</summary>
     public static TierFactory TiersOn(KvDeviceInfo device, KvGeometry geometry, KvCacheOptions options) => (shape, arenaBytes, observer) => KvDevice.CreateTier(
         device, shape, arenaBytes, observer, SimdTier.ThreadsWithin(shape, options.MaxBatchTokens, geometry.DenseF16Bytes(options.MaxTokens) / PartOfScratch));
@@ -23,7 +39,7 @@ internal static class CacheCreation
     /// <exception cref="KvConfigurationException">E003: an option is out of its range, or the budget is below the minimum, which it names.</exception>
     public static KvCacheBytes BytesFor(KvGeometry geometry, KvCacheOptions options, TierFactory createTier)
     {
-        PageClasses classes = OptionsCheck.ClassesFor(options, geometry);
+        PageClasses classes = ClassesFor(options, geometry);
         var plan = new BudgetPlan(classes, options, BookkeepingOf(classes.Shape, options), TierBytes(options, classes.Shape, createTier));
         int slabs = SlabsOf(plan);
         long created = plan.CreatedBytes(slabs);
@@ -41,7 +57,7 @@ internal static class CacheCreation
     public static (CacheState State, Pressure? Pressure) Create(
         KvGeometry geometry, KvCacheOptions options, TierFactory createTier, AllocationObserver? observer, KvDeviceInfo device)
     {
-        PageClasses classes = OptionsCheck.ClassesFor(options, geometry);
+        PageClasses classes = ClassesFor(options, geometry);
         KernelShape shape = classes.Shape;
         long tierBytes = options.BudgetFor(geometry) is null ? 0 : TierBytes(options, shape, createTier);
         var plan = new BudgetPlan(classes, options, BookkeepingOf(shape, options), tierBytes);

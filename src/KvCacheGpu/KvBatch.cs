@@ -28,7 +28,7 @@ public sealed class KvBatch : IDisposable
     public bool CanAppend(ReadOnlySpan<int> tokensPerSequence)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
-        StepTransaction.ThrowIfNotOneEach(tokensPerSequence.Length, _states.Length);
+        StepDemand.ThrowIfNotOneEach(tokensPerSequence.Length, _states.Length);
         int entered = 0;
         try
         {
@@ -37,7 +37,7 @@ public sealed class KvBatch : IDisposable
                 _states[entered].Gate.EnterCall();
             }
 
-            return StepTransaction.CouldOpen(_cache.State, _cache.Pressure, _states, tokensPerSequence);
+            return StepDemand.CouldOpen(_cache.State, _cache.Pressure, _states, tokensPerSequence);
         }
         finally
         {

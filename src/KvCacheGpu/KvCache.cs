@@ -86,7 +86,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     {
         get
         {
-            using (EnterLive())
+            using (State.EnterLive())
             {
                 return State.Pool.CachedBytes;
             }
@@ -120,7 +120,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     public static KvLayouts LayoutsFor(KvGeometry geometry, KvCacheOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(geometry);
-        PageClasses classes = OptionsCheck.ClassesFor(options ?? new KvCacheOptions(), geometry);
+        PageClasses classes = CacheCreation.ClassesFor(options ?? new KvCacheOptions(), geometry);
         return new KvLayouts(
             classes.Shape.Classes[KernelShape.Open],
             [.. Enumerable.Range(0, geometry.Layers).Select(layer => classes.Shape.Classes[classes.SealedIn(layer)])]);
@@ -159,7 +159,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// <exception cref="ArgumentException">No sequence, one twice, or one of another cache.</exception>
     public KvBatch CreateBatch(params ReadOnlySpan<KvSequence> sequences)
     {
-        ObjectDisposedException.ThrowIf(State.IsDisposed, this);
+        State.ThrowIfDisposed();
         if (sequences.IsEmpty)
         {
             throw new ArgumentException("expected at least 1 sequence, got 0", nameof(sequences));
@@ -180,7 +180,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// <summary>Counts live pages, those that only stay for prefix reuse included.</summary>
     public KvPageCounts GetPageCounts()
     {
-        using (EnterLive())
+        using (State.EnterLive())
         {
             return PageCounting.Of(State.Pool, State.Classes);
         }
@@ -189,7 +189,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// <summary>Takes what was stored and removed since the last call, oldest first; empty without <see cref="KvCacheOptions.PrefixEvents"/>.</summary>
     public IReadOnlyList<PrefixEvent> TakePrefixEvents()
     {
-        using (EnterLive())
+        using (State.EnterLive())
         {
             return State.Prefixes?.Index.TakeEvents() ?? [];
         }
@@ -199,7 +199,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// <returns>False, and nothing has changed, if a sequence or pin still holds one.</returns>
     public bool TryClearPrefixes()
     {
-        using (EnterLive())
+        using (State.EnterLive())
         {
             return State.Prefixes?.Index.TryReset() ?? true;
         }
@@ -214,7 +214,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     {
         ArgumentNullException.ThrowIfNull(options);
         BlockHash root = Life.NamespaceOf(options).ToHash();
-        using (EnterLive())
+        using (State.EnterLive())
         {
             int[] blocks = State.Prefixes?.Pin(root, ids) ?? [];
             State.PinnedBlocks.Add(blocks);
@@ -312,7 +312,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         KvText.WellFormed(path, nameof(path));
-        ObjectDisposedException.ThrowIf(State.IsDisposed, this);
+        State.ThrowIfDisposed();
         string whole = Path.GetFullPath(path);
         var store = new SnapshotStore(Path.GetDirectoryName(whole) ?? "/", options);
         return Task.Run(() => KvRestored.Of(this, Loading(null).LoadFile(store, Path.GetFileName(whole), progress, cancellationToken)), cancellationToken);
@@ -336,7 +336,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     {
         ArgumentNullException.ThrowIfNull(found);
         ArgumentException.ThrowIfNullOrEmpty(importedBy);
-        ObjectDisposedException.ThrowIf(State.IsDisposed, this);
+        State.ThrowIfDisposed();
         return Task.Run(() => new SequenceImport(this, found, importedBy).Run(progress, cancellationToken), cancellationToken);
     }
 
@@ -377,7 +377,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     private void Check(SnapshotStore store, SnapshotName name)
     {
         ArgumentNullException.ThrowIfNull(store);
-        ObjectDisposedException.ThrowIf(State.IsDisposed, this);
+        State.ThrowIfDisposed();
         name.Check();
     }
 
@@ -392,16 +392,4 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     }
 
     private SnapshotLoading Loading(IReadOnlyCollection<string>? ids) => new(State, Life, Pressure?.Evictor, ids);
-
-    private Gate.Scope EnterLive()
-    {
-        Gate.Scope scope = State.Pool.Gate.Enter();
-        if (!State.IsDisposed)
-        {
-            return scope;
-        }
-
-        scope.Dispose();
-        throw new ObjectDisposedException(nameof(KvCache));
-    }
 }

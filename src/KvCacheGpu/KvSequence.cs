@@ -115,7 +115,7 @@ public sealed class KvSequence : IDisposable
     public bool CanAppend(int tokens)
     {
         using SequenceGate.Call call = State.Gate.EnterForCall();
-        return StepTransaction.CouldOpen(Cache.State, Cache.Pressure, [State], [tokens]);
+        return StepDemand.CouldOpen(Cache.State, Cache.Pressure, [State], [tokens]);
     }
 
     /// <summary>Begins a step that appends tokens, and reserves all that it takes.</summary>

@@ -111,7 +111,7 @@ public class AttendTests
     {
         KvCacheOptions config = TestCaches.Config();
         config.Policy = new H2oPolicy { SinkTokens = 4, WindowTokens = 4 };
-        config.MemoryBudgetPercent = 400;
+        config.MemoryBudgetPercent = 450;
         using KvCache cache = TestCaches.Simd(G, config);
         using KvSequence sequence = cache.CreateSequence();
         using KvSequence other = cache.CreateSequence();

@@ -150,7 +150,8 @@ internal sealed unsafe class StepMemory : IDisposable
 
     // A sequence seals as many pages as its tokens fill, and one more: however it came to be, all pages but the last whole one and the one behind
     // it are sealed between steps (PageTable).
-    private static int MostSeals(KernelShape shape, int maxSequences, int maxTokens) => Rows(shape) * ((maxTokens / shape.Geometry.PageTokens) + maxSequences);
+    private static int MostSeals(KernelShape shape, int maxSequences, int maxTokens) =>
+        checked(Rows(shape) * ((maxTokens / shape.Geometry.PageTokens) + maxSequences));
 
     // A sequence may need a page more than its tokens fill, and a copy of its last page.
     private static int MostOpened(KernelShape shape, int maxSequences, int maxTokens) =>

@@ -113,7 +113,7 @@ internal readonly ref struct AttentionRead
         {
             using (_cache.Pool.Gate.Enter())
             {
-                ObjectDisposedException.ThrowIf(_cache.IsDisposed, typeof(KvCache));
+                _cache.ThrowIfDisposed();
                 if (_cache.Room.BeginRead() is { } memory)
                 {
                     return memory;

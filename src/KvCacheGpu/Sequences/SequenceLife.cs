@@ -14,7 +14,7 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
         BlockHash root = cache.Prefixes is null ? default : NamespaceOf(options).ToHash();
         using (cache.Pool.Gate.Enter())
         {
-            ObjectDisposedException.ThrowIf(cache.IsDisposed, typeof(KvCache));
+            cache.ThrowIfDisposed();
             int place = cache.FreePlace();
             if (place < 0)
             {

@@ -75,7 +75,7 @@ internal readonly ref struct TokenReplacement
             if (classes[_table.PageClass(row, entry)] != classes[KernelShape.Open])
             {
                 throw new KvUnsupportedException(
-                    what, $"a position from {_table.FirstOpen * _geometry.PageTokens} on, not sealed into fewer bits, or {nameof(KvSequence.Truncate)} and an append",
+                    what, $"a position from {_table.FirstOpen * _geometry.PageTokens} on, not sealed into fewer bits, or a truncation and an append",
                     $"a page sealed in {_cache.Classes.FormatsOf(_table.PageClass(row, entry))}");
             }
         }

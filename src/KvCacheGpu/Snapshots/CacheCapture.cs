@@ -58,7 +58,11 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
                 if (!sequence.Gate.EnterNext(cancel))
                 {
                     // Of all that live, one that has gone meanwhile is none.
-                    ObjectDisposedException.ThrowIf(chosen is not null, typeof(KvSequence));
+                    if (chosen is not null)
+                    {
+                        throw new ObjectDisposedException("KvSequence", "expected live sequences, got one that was disposed");
+                    }
+
                     continue;
                 }
 
@@ -89,7 +93,7 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
     {
         using (cache.Pool.Gate.Enter())
         {
-            ObjectDisposedException.ThrowIf(cache.IsDisposed, typeof(KvCache));
+            cache.ThrowIfDisposed();
             return [.. Enumerable.Range(0, cache.Places).Select(cache.SequenceAt).OfType<SequenceState>()
                 .Where(sequence => sequence.IsPublished && (tenant is null || sequence.Options.Tenant == tenant))];
         }
@@ -219,7 +223,7 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
         using (cache.DeviceGate.Enter())
         {
             // The cache may be disposed while a snapshot streams.
-            ObjectDisposedException.ThrowIf(cache.IsDisposed, typeof(KvCache));
+            cache.ThrowIfDisposed();
             cache.Reader.Read(slot, words);
         }
     }

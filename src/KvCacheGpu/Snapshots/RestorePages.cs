@@ -22,7 +22,7 @@ internal sealed class RestorePages(CacheState cache)
         int[] all = new int[taken.Total];
         using (cache.Pool.Gate.Enter())
         {
-            ObjectDisposedException.ThrowIf(cache.IsDisposed, typeof(KvCache));
+            cache.ThrowIfDisposed();
             if (cache.Room.WhyNot(What, taken + cache.Room.Spare) is { } refusal)
             {
                 return refusal;
@@ -80,7 +80,7 @@ internal sealed class RestorePages(CacheState cache)
     {
         using (cache.Pool.Gate.Enter())
         {
-            ObjectDisposedException.ThrowIf(cache.IsDisposed, typeof(KvCache));
+            cache.ThrowIfDisposed();
             for (int page = 0; page < _slots.Length; page++)
             {
                 cache.Pool.SetEncodings(_slots[page], plan.Pages[page].Encodings);

@@ -82,6 +82,29 @@ internal sealed class CacheState
         set => _isDisposed = value;
     }
 
+    /// <exception cref="ObjectDisposedException">The cache is being disposed.</exception>
+    public void ThrowIfDisposed()
+    {
+        if (_isDisposed)
+        {
+            throw new ObjectDisposedException("KvCache", "expected a live cache, got one that was disposed");
+        }
+    }
+
+    /// <summary>Enters the pool's gate of a cache that is not being disposed.</summary>
+    /// <exception cref="ObjectDisposedException">It is.</exception>
+    public Gate.Scope EnterLive()
+    {
+        Gate.Scope scope = Pool.Gate.Enter();
+        if (_isDisposed)
+        {
+            scope.Dispose();
+            ThrowIfDisposed();
+        }
+
+        return scope;
+    }
+
     /// <summary>Places of sequences, live or not.</summary>
     public int Places => _sequences.Length;
 

@@ -123,7 +123,11 @@ internal sealed class SequenceGate
             Leave();
         }
 
-        ObjectDisposedException.ThrowIf(Volatile.Read(ref _closed) != 0 || state == Disposed, typeof(KvSequence));
+        if (Volatile.Read(ref _closed) != 0 || state == Disposed)
+        {
+            throw new ObjectDisposedException("KvSequence", "expected a live sequence, got one that was disposed");
+        }
+
         throw new KvConcurrencyException(
             "sequence in use", "one thread at a time, and no step under way", state == InStep ? "a step under way" : "a call on another thread");
     }

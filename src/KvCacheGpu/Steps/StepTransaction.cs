@@ -42,57 +42,6 @@ internal sealed class StepTransaction : ISequenceHolder
     /// <summary>Layers that were appended, from the first on.</summary>
     public int Appended { get; private set; }
 
-    /// <summary>Says what a step would lack, or null if it fits. The caller is inside of the pool's gate, and the sequences are its own.</summary>
-    public static Refusal? WhyNot(CacheState cache, ReadOnlySpan<SequenceState> sequences, ReadOnlySpan<int> tokensPerSequence, out SlotCounts need)
-    {
-        need = default;
-        for (int i = 0; i < sequences.Length; i++)
-        {
-            PageTable table = sequences[i].Table;
-            long length = (long)table.Length + tokensPerSequence[i];
-            if (length > cache.Options.MaxTokens)
-            {
-                return new Refusal("sequence", cache.Options.MaxTokens, length, "tokens");
-            }
-
-            need += StepPages.NeedFor(cache, table, tokensPerSequence[i]);
-        }
-
-        return cache.Room.WhyNotStep(need);
-    }
-
-    /// <summary>True if a step could begin, with what the policy may drop counted. The sequences are the caller's.</summary>
-    public static bool CouldOpen(CacheState cache, Pressure? pressure, ReadOnlySpan<SequenceState> sequences, ReadOnlySpan<int> tokensPerSequence)
-    {
-        long sum = 0;
-        foreach (int tokens in tokensPerSequence)
-        {
-            if (tokens < 1)
-            {
-                return false;
-            }
-
-            sum += tokens;
-        }
-
-        Refusal? refusal;
-        using (cache.Pool.Gate.Enter())
-        {
-            refusal = WhyNot(cache, sequences, tokensPerSequence, out _);
-        }
-
-        return sum <= cache.Options.MaxBatchTokens && (refusal is not { } why || pressure?.CouldMakeWay(sequences, why) == true);
-    }
-
-    /// <exception cref="ArgumentException">The counts do not fit the sequences.</exception>
-    public static void ThrowIfNotOneEach(int tokensPerSequence, int sequences)
-    {
-        if (tokensPerSequence != sequences)
-        {
-            throw new ArgumentException($"expected one token count for each of {sequences} sequences, got {tokensPerSequence}", nameof(tokensPerSequence));
-        }
-    }
-
     /// <summary>Reserves all that the step takes, or refuses and changes nothing.</summary>
     /// <param name="tokenIds">Ids of the tokens, the first sequence's first.</param>
     /// <param name="tokensPerSequence">Tokens of each sequence.</param>
@@ -102,7 +51,7 @@ internal sealed class StepTransaction : ISequenceHolder
     /// <exception cref="KvConcurrencyException">E006: one of the sequences is in use.</exception>
     public bool Open(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, bool mayRefuse)
     {
-        ThrowIfNotStepped(tokenIds, tokensPerSequence);
+        StepDemand.ThrowIfMalformed(_cache.Options, tokenIds, tokensPerSequence, _sequences.Length);
         EnterSequences();
 
         // With the sequences the step is this thread's; a thread that disposes it meanwhile finds nothing to end, or waits until it is open.
@@ -125,7 +74,7 @@ internal sealed class StepTransaction : ISequenceHolder
         if (_memory is null)
         {
             Gate.Leave();
-            throw new ObjectDisposedException(nameof(KvStep), "expected a step under way, got one that was committed or disposed");
+            throw new ObjectDisposedException("KvStep", "expected a step under way, got one that was committed or disposed");
         }
 
         return new Call(this, _memory);
@@ -299,7 +248,7 @@ internal sealed class StepTransaction : ISequenceHolder
         using (_cache.Pool.Gate.Enter())
         {
             memory = null;
-            if (WhyNot(_cache, _sequences, tokensPerSequence, out SlotCounts need) is { } refusal)
+            if (StepDemand.WhyNot(_cache, _sequences, tokensPerSequence, out SlotCounts need) is { } refusal)
             {
                 return refusal;
             }
@@ -433,31 +382,6 @@ internal sealed class StepTransaction : ISequenceHolder
         {
             _sequences[i].Holder = null;
             _sequences[i].Gate.Leave();
-        }
-    }
-
-    private void ThrowIfNotStepped(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence)
-    {
-        ThrowIfNotOneEach(tokensPerSequence.Length, _sequences.Length);
-        long sum = 0;
-        foreach (int tokens in tokensPerSequence)
-        {
-            if (tokens < 1)
-            {
-                throw new ArgumentException($"expected at least 1 token for each sequence, got {tokens}", nameof(tokensPerSequence));
-            }
-
-            sum += tokens;
-        }
-
-        if (sum != tokenIds.Length)
-        {
-            throw new ArgumentException($"expected {sum} token ids, as the sequences' counts add up to, got {tokenIds.Length}", nameof(tokenIds));
-        }
-
-        if (sum > _cache.Options.MaxBatchTokens)
-        {
-            throw new ArgumentException($"expected at most {_cache.Options.MaxBatchTokens} tokens in one step, got {sum}", nameof(tokenIds));
         }
     }
 

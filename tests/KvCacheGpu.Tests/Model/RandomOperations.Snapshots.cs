@@ -19,7 +19,7 @@ internal sealed partial class RandomOperations
         using (_cache.State.Pool.Gate.Enter())
         {
             // What a policy could drop is no room: a load leaves what lives alone.
-            isBrimful = !_live.Exists(model => StepTransaction.WhyNot(_cache.State, [model.Sequence.State], [1], out _) is null);
+            isBrimful = !_live.Exists(model => StepDemand.WhyNot(_cache.State, [model.Sequence.State], [1], out _) is null);
         }
 
         KvCacheException? refused = null;

@@ -165,7 +165,11 @@ public sealed class PrefixRandomTests(ITestOutputHelper output)
         sequence.ResidentPositions(1, 1, positions);
         int[] ids = sequence.TokenIds.ToArray();
         float[] expected = TokenContent.Keys(G, 1, [.. positions.Select(p => ids[p])]);
-        float[] actual = sequence.Materialized(1).Keys;
+        expected = [.. expected.Chunk(G.KvHeads * G.KeyWidth).SelectMany(keys => keys[G.KeyWidth..(2 * G.KeyWidth)])];
+
+        // One head alone: short of room, the policy drops more pages of some heads than of others.
+        float[] actual = new float[expected.Length];
+        Assert.Equal(positions.Length, sequence.Materialize(1, 1, actual, []));
         Assert.Equal(expected, actual, (a, b) => exact ? a == b : Math.Abs(a - b) < 0.4f);
     }
 }

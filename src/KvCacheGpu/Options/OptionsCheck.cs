@@ -19,18 +19,20 @@ internal static class OptionsCheck
         {
             PageClasses classes = FormatPlan.ClassesOf(options, geometry);
             _ = new TableMap(classes.Shape);
-            _ = StepMemory.BookkeepingBytes(classes.Shape, options.MostBatched, options.MaxBatchTokens);
             return classes;
         }
         catch (OverflowException e)
         {
-            throw new KvConfigurationException(
-                $"{nameof(options.MaxTokens)}, {nameof(options.MaxSequences)}, {nameof(options.MaxBatchTokens)}",
-                "values for which tables and pages take fewer than 2^31 words",
-                $"{options.MaxTokens}, {options.MaxSequences}, {options.MaxBatchTokens}",
-                e);
+            throw TooLarge(options, e);
         }
     }
+
+    /// <summary>Says that a cache of these sizes cannot be addressed.</summary>
+    public static KvConfigurationException TooLarge(KvCacheOptions options, OverflowException inner) => new(
+        $"{nameof(options.MaxTokens)}, {nameof(options.MaxSequences)}, {nameof(options.MaxBatchTokens)}",
+        "values for which tables and pages take fewer than 2^31 words",
+        $"{options.MaxTokens}, {options.MaxSequences}, {options.MaxBatchTokens}",
+        inner);
 
     /// <exception cref="KvConfigurationException">E003: the format does not take such a width.</exception>
     public static void RequireWidth(PageFormat format, int width, string option, string part) =>
