@@ -3,8 +3,8 @@ using System.Diagnostics;
 namespace KvCacheGpu;
 
 /// <summary>
-/// The order in which one thread may enter gates: a thread inside of one enters only those that come later here. A sequence's own gate
-/// (<see cref="SequenceGate"/>) and a step's (<see cref="StepGate"/>) are taken before all of them.
+/// The order in which one thread may enter gates: a thread inside of one enters only those that come later here. A sequence's own gate and a
+/// step's (SequenceGate, StepGate) come between <see cref="Capture"/> and <see cref="Plan"/>.
 /// </summary>
 internal enum GateOrder
 {

@@ -2,7 +2,7 @@ namespace KvCacheGpu;
 
 /// <summary>
 /// Who uses a sequence: no one, one thread's call, a step, or no one ever again. Detects misuse; waits for nothing but an eviction or a snapshot.
-/// Who disposes asks again until whoever is inside has left, and from its first question on nobody else comes in. Taken before every <see cref="Gate"/>.
+/// Who disposes asks again until whoever is inside has left, and from its first question on nobody else comes in. Taken before every <see cref="Gate"/> but that of captures.
 /// </summary>
 internal sealed class SequenceGate
 {

@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>Who is inside of a step: one thread's call, or the one who ends it. Taken after the sequences' gates and before every <see cref="Gate"/>.</summary>
+/// <summary>Who is inside of a step: one thread's call, or the one who ends it. Taken after the sequences' gates and before the gates of plans, pages and the device.</summary>
 internal sealed class StepGate
 {
     // The thread that is inside, below 0 if it ends the step.
