@@ -101,7 +101,7 @@ public sealed class CacheFile : IDisposable
             return new CacheFile(handle, CacheFormat.TorchTar, TarTorch.Read(file, budget), pieces);
         }
 
-        PickleMachine machine = new(file, budget) { Buffers = buffers };
+        PickleMachine machine = new(file, budget, LegacyTorch.ReadNested) { Buffers = buffers };
         PickleValue root = machine.Run();
         if (LegacyTorch.IsMagic(root))
         {

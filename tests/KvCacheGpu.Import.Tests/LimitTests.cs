@@ -73,6 +73,25 @@ public sealed class LimitTests
         Assert.Equal(subject, Assert.Throws<ImportException>(() => CacheFile.Open(Fixture.Path(name), limits: none)).Subject);
     }
 
+    [Fact]
+    public void A_torch_file_may_lie_within_a_pickle_and_no_third_within_that()
+    {
+        // Its tensors are torch files of their own, as bytes within the stream.
+        byte[] inner = File.ReadAllBytes(Fixture.Path("plain_torch_p4.pkl"));
+        using (CacheFile file = CacheFile.Read(inner))
+        {
+            Assert.NotEmpty(file.Tensors);
+        }
+
+        byte[] outer =
+        [
+            .. Fixture.Pickle("ctorch.storage\n_load_from_bytes\nB"), .. BitConverter.GetBytes(inner.Length), .. inner,
+            (byte)Opcode.TUPLE1, (byte)Opcode.REDUCE, (byte)Opcode.STOP,
+        ];
+        ImportException refused = Assert.Throws<ImportException>(() => CacheFile.Read(outer));
+        Assert.Equal(("REDUCE of torch.storage._load_from_bytes", "E009"), (refused.Subject, refused.Code));
+    }
+
     [Theory]
     [InlineData("\u008d\0\0\0\0\0\0\0@")]
     [InlineData("\u008e\u00ff\u00ff\u00ff\u00ff\u00ff\u00ff\u00ff\u00ff")]

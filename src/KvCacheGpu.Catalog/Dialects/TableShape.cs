@@ -24,27 +24,6 @@ internal sealed record TableShape(
     /// <summary>Names of a table's columns.</summary>
     public IEnumerable<string> ColumnsOf(string table) =>
         Columns.Keys.Where(column => column.StartsWith(table + ".", StringComparison.Ordinal)).Select(column => column[(table.Length + 1)..]);
-
-    /// <summary>The shape after a step has made its parts, with which the next step of a plan begins.</summary>
-    public TableShape With(IReadOnlyList<StepPart> parts)
-    {
-        Dictionary<string, string> columns = new(Columns) { ["kvcache_schema.added"] = "text" };
-        Dictionary<string, string> indexes = new(Indexes);
-        foreach (StepPart part in parts)
-        {
-            if (part is { Kind: "TABLE", Name: Entries })
-            {
-                Array.ForEach(["key", "value", "created_at", "accessed_at"], name => columns[$"{Entries}.{name}"] = string.Empty);
-                indexes[KeyIsUnique] = "key";
-            }
-            else if (part.IsColumn)
-            {
-                columns[$"{Entries}.{part.Name}"] = string.Empty;
-            }
-        }
-
-        return this with { Columns = columns, Indexes = indexes };
-    }
 }
 
 /// <summary>A step that is recorded as done.</summary>

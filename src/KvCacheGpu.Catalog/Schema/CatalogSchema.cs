@@ -56,7 +56,7 @@ public sealed class CatalogSchema
         for (; version < target; version++)
         {
             steps.Add(SchemaStep.Up(_dialect, version + 1, shape));
-            shape = shape.With(steps[^1].Parts);
+            shape = steps[^1].AppliedTo(shape);
         }
 
         return steps;

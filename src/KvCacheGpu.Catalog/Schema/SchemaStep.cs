@@ -56,6 +56,27 @@ public sealed record SchemaStep(int Version, bool IsUp, string Checksum, string?
         return new SchemaStep(version, false, ChecksumOf(dialect, version), note, [.. keep, .. parts.Select(part => part.Drop)]) { Parts = parts };
     }
 
+    /// <summary>The shape after this step up has made its parts, with which the next step of a plan begins.</summary>
+    internal TableShape AppliedTo(TableShape shape)
+    {
+        Dictionary<string, string> columns = new(shape.Columns) { ["kvcache_schema.added"] = "text" };
+        Dictionary<string, string> indexes = new(shape.Indexes);
+        foreach (StepPart part in Parts)
+        {
+            if (part is { Kind: "TABLE", Name: TableShape.Entries })
+            {
+                Array.ForEach(["key", "value", "created_at", "accessed_at"], name => columns[$"{TableShape.Entries}.{name}"] = string.Empty);
+                indexes[TableShape.KeyIsUnique] = "key";
+            }
+            else if (part.IsColumn)
+            {
+                columns[$"{TableShape.Entries}.{part.Name}"] = string.Empty;
+            }
+        }
+
+        return shape with { Columns = columns, Indexes = indexes };
+    }
+
     internal static string ChecksumOf(Dialect dialect, int version) =>
         Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(dialect.Resource($"{version}"))));
 

@@ -78,7 +78,7 @@ internal sealed class SettingsReader
 
     private static IConfigText Migrated(SourceText source, Action<string> warn)
     {
-        IConfigText text = TextFile.Parse(source.Name, System.Text.Encoding.UTF8.GetBytes(source.Text));
+        IConfigText text = IConfigText.Parse(source.Name, System.Text.Encoding.UTF8.GetBytes(source.Text));
         return ConfigMigration.Migrate(source.Name, text, new StepChoice(null, Lossless: false, warn));
     }
 

@@ -12,7 +12,7 @@ internal sealed class ConfigFiles
     private ConfigFiles(KvConfigLocation location, FileImage? file, FileImage? env)
     {
         (_location, _file, _env) = (location, file, env);
-        _fileText = file is null ? null : TextFile.Parse(location.File, file.Bytes);
+        _fileText = file is null ? null : IConfigText.Parse(location.File, file.Bytes);
         _envText = env is null ? null : EnvText.Parse(location.Env, TextFile.Decode(location.Env, env.Bytes));
     }
 
@@ -59,7 +59,7 @@ internal sealed class ConfigFiles
             if (old.Text != text.Text)
             {
                 changes.Add((
-                    new FileChange(path, before, before with { Bytes = TextFile.ToBytes(text) }),
+                    new FileChange(path, before, before with { Bytes = TextFile.ToBytes(text.Text) }),
                     new KvMigratedFile(path, from, KvConfigVersion.V21, UnifiedDiff.Of(path, old.Text, text.Text, isShown))));
             }
         }

@@ -6,6 +6,12 @@ namespace KvCacheGpu.Configuration;
 /// </summary>
 internal interface IConfigText
 {
+    /// <summary>Reads a JSON or YAML file; its name tells which of the two it is.</summary>
+    /// <exception cref="KvConfigurationException">No UTF-8, or no JSON or YAML, as its name says (E003).</exception>
+    static IConfigText Parse(string path, byte[] bytes) => Path.GetExtension(path).Equals(".json", StringComparison.OrdinalIgnoreCase)
+        ? JsonText.Parse(path, TextFile.Decode(path, bytes))
+        : YamlText.Parse(path, TextFile.Decode(path, bytes));
+
     string Text { get; }
 
     /// <summary>Whether it is variables rather than a file of keys.</summary>

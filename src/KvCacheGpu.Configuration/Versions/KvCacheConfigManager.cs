@@ -192,7 +192,7 @@ public sealed class KvCacheConfigManager
             : Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().Select(one => ((string)one.Key, (string?)one.Value));
         string text = string.Concat(variables
             .Where(one => one.Name.StartsWith(EnvVariables.Prefix, StringComparison.Ordinal) && one.Name.All(c => char.IsAsciiLetterOrDigit(c) || c == '_'))
-            .Select(one => $"{one.Name}={EnvWriter.Quoted(one.Value ?? string.Empty)}\n"));
+            .Select(one => $"{one.Name}={EnvValue.Quoted(one.Value ?? string.Empty)}\n"));
         return ConfigMigration.VersionOf("environment", EnvText.Parse("environment", text), null);
     }
 }

@@ -17,19 +17,9 @@ internal static class EnvWriter
         foreach (KvSetting setting in configuration.Settings)
         {
             KvConfigurationKey key = KvConfigurationKeys.Find(setting.Key)!;
-            text.Append($"# {Remarks.Of(key)}\n{key.Variable}={(key.IsText && setting.Value is { } value ? Quoted(value) : setting.Value)}\n");
+            text.Append($"# {Remarks.Of(key)}\n{key.Variable}={(key.IsText && setting.Value is { } value ? EnvValue.Quoted(value) : setting.Value)}\n");
         }
 
         return text.ToString();
     }
-
-    /// <summary>A text in double quotes, such that reading gives the text again.</summary>
-    public static string Quoted(string text) => $"\"{string.Concat(text.Select(c => c switch
-    {
-        '"' or '\\' or '$' => $"\\{c}",
-        '\n' => "\\n",
-        '\r' => "\\r",
-        '\t' => "\\t",
-        _ => $"{c}",
-    }))}\"";
 }

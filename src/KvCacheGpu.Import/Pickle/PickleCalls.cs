@@ -1,9 +1,15 @@
 namespace KvCacheGpu.Import;
 
+/// <summary>Reads a whole file of torch that lies within a pickle.</summary>
+/// <param name="file">Its bytes.</param>
+/// <param name="budget">The rest of the outer file's limits, which count for both.</param>
+/// <param name="at">The byte in the outer file that asks for it.</param>
+internal delegate PickleValue NestedFile(ByteSource file, ReadBudget budget, long at);
+
 /// <summary>Carries out REDUCE and BUILD: the value that each known global makes of its arguments, and the state that an object takes.</summary>
 /// <param name="budget">The rest of the limits.</param>
-/// <param name="isNested">True if the stream lies within another one: then no third may lie in it.</param>
-internal sealed class PickleCalls(ReadBudget budget, bool isNested)
+/// <param name="nested">Reads the file that lies as bytes within the stream; null if the stream lies within another one: then no third may lie in it.</param>
+internal sealed class PickleCalls(ReadBudget budget, NestedFile? nested)
 {
     /// <summary>REDUCE: calls a global.</summary>
     /// <param name="callable">The global.</param>
@@ -36,7 +42,9 @@ internal sealed class PickleCalls(ReadBudget budget, bool isNested)
             (PickleGlobal.SizeClass, [TupleValue size]) => size,
             (PickleGlobal.DeviceClass, [TextValue] or [TextValue, IntegerValue]) => new InertValue(),
             (PickleGlobal.Layout, [TextValue]) => new InertValue(),
-            (PickleGlobal.LoadFromBytes, [BytesValue bytes]) => Nested(bytes, at),
+            (PickleGlobal.LoadFromBytes, [BytesValue bytes]) => nested is not null
+                ? nested(bytes.Bytes, budget, at)
+                : throw ImportException.Unsupported("REDUCE of torch.storage._load_from_bytes", at, "one torch file within a pickle", "one within that"),
             _ => throw ImportException.Unsupported($"REDUCE of {global.Name}", at, "the arguments that its library writes", $"{a.Length} others"),
         };
     }
@@ -81,20 +89,6 @@ internal sealed class PickleCalls(ReadBudget budget, bool isNested)
             default:
                 throw ImportException.Unsupported("BUILD", at, "the state of a numpy array or dtype of plain numbers", PickleKeys.Describe(target));
         }
-    }
-
-    // A tensor of torch that was pickled on its own holds a whole file of torch's older form.
-    private PickleValue Nested(BytesValue bytes, long at)
-    {
-        if (isNested)
-        {
-            throw ImportException.Unsupported("REDUCE of torch.storage._load_from_bytes", at, "one torch file within a pickle", "one within that");
-        }
-
-        PickleMachine machine = new(bytes.Bytes, budget, isNested: true);
-        return LegacyTorch.IsMagic(machine.Run())
-            ? LegacyTorch.Read(machine, bytes.Bytes)
-            : throw ImportException.Corrupt("torch.storage._load_from_bytes", at, "the magic number of a torch file", "another value");
     }
 
     // Attributes that Python code has set on an object may be left out, but no tensor may.

@@ -6,14 +6,14 @@ namespace KvCacheGpu.Import;
 /// </summary>
 /// <param name="source">The stream.</param>
 /// <param name="budget">The rest of the file's limits.</param>
-/// <param name="isNested">True if the stream lies within another one: then no third may lie in it.</param>
-internal sealed class PickleMachine(ByteSource source, ReadBudget budget, bool isNested = false)
+/// <param name="nested">Reads the file that lies as bytes within the stream; null if the stream lies within another one: then no third may lie in it.</param>
+internal sealed class PickleMachine(ByteSource source, ReadBudget budget, NestedFile? nested)
 {
     private const int HighestProtocol = 5;
 
     private readonly PickleInput _input = new(source, budget);
     private readonly PickleAtoms _atoms = new(budget);
-    private readonly PickleCalls _calls = new(budget, isNested);
+    private readonly PickleCalls _calls = new(budget, nested);
     private readonly PickleStack _stack = new();
     private readonly Dictionary<int, PickleValue> _memo = [];
     private int _nextBuffer;

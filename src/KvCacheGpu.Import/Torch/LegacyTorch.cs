@@ -34,6 +34,16 @@ internal sealed class LegacyTorch
         return root;
     }
 
+    /// <summary>Reads a file within a pickle: a tensor of torch that was pickled on its own holds a whole file of this form.</summary>
+    /// <exception cref="ImportException">The file is of another form, or another file lies within it.</exception>
+    public static PickleValue ReadNested(ByteSource source, ReadBudget budget, long at)
+    {
+        PickleMachine machine = new(source, budget, nested: null);
+        return IsMagic(machine.Run())
+            ? Read(machine, source)
+            : throw ImportException.Corrupt("torch.storage._load_from_bytes", at, "the magic number of a torch file", "another value");
+    }
+
     /// <summary>Checks the sys-info: this form was never written on big-endian machines.</summary>
     public static void CheckSystem(PickleValue value, long offset)
     {

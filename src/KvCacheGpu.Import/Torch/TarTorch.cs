@@ -23,12 +23,12 @@ internal sealed class TarTorch(ReadBudget budget)
             members.TryGetValue(name, out ByteSource? data) ? data : throw ImportException.Corrupt($"member {name}", null, "it in the archive", "none");
 
         TarTorch archive = new(budget);
-        PickleMachine info = new(Member("sys_info"), budget);
+        PickleMachine info = new(Member("sys_info"), budget, LegacyTorch.ReadNested);
         LegacyTorch.CheckSystem(info.Run(), info.Input.Offset);
         End(info);
-        archive.ReadStorages(new PickleMachine(Member("storages"), budget));
-        archive.ReadTensors(new PickleMachine(Member("tensors"), budget) { AllowsTensorClasses = true });
-        PickleMachine machine = new(Member("pickle"), budget) { PersistentIds = archive.Find };
+        archive.ReadStorages(new PickleMachine(Member("storages"), budget, LegacyTorch.ReadNested));
+        archive.ReadTensors(new PickleMachine(Member("tensors"), budget, LegacyTorch.ReadNested) { AllowsTensorClasses = true });
+        PickleMachine machine = new(Member("pickle"), budget, LegacyTorch.ReadNested) { PersistentIds = archive.Find };
         PickleValue root = machine.Run();
         End(machine);
         return root;

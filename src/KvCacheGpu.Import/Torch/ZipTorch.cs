@@ -40,7 +40,7 @@ internal sealed class ZipTorch
             var order when order.SequenceEqual("little"u8) => false,
             _ => throw ImportException.Unsupported("member byteorder", null, "little or big", "another"),
         };
-        PickleMachine machine = new(archive.Member("data.pkl"), budget) { PersistentIds = archive.Find };
+        PickleMachine machine = new(archive.Member("data.pkl"), budget, LegacyTorch.ReadNested) { PersistentIds = archive.Find };
         PickleValue root = machine.Run();
         return machine.Input.Remaining == 0
             ? root

@@ -83,7 +83,7 @@ public class EditTests
     [Fact]
     public void Bytes_that_are_no_UTF8_are_refused_with_their_line()
     {
-        KvConfigurationException error = Assert.Throws<KvConfigurationException>(() => TextFile.Parse("c.json", [(byte)'{', 10, 10, 0xff, (byte)'}']));
+        KvConfigurationException error = Assert.Throws<KvConfigurationException>(() => IConfigText.Parse("c.json", [(byte)'{', 10, 10, 0xff, (byte)'}']));
         Assert.StartsWith("E003: c.json:3: expected UTF-8", error.Message, StringComparison.Ordinal);
     }
 
@@ -97,7 +97,7 @@ public class EditTests
 
     private static string Migrated(string path, string text)
     {
-        IConfigText parsed = path == "c.env" ? EnvText.Parse(path, text) : TextFile.Parse(path, System.Text.Encoding.UTF8.GetBytes(text));
+        IConfigText parsed = path == "c.env" ? EnvText.Parse(path, text) : IConfigText.Parse(path, System.Text.Encoding.UTF8.GetBytes(text));
         IConfigText migrated = ConfigMigration.Migrate(path, parsed, new StepChoice(null, Lossless: false, _ => { }));
         Assert.True(migrated.Text == text || ConfigMigration.VersionOf(path, migrated, null) == KvConfigVersion.V21);
         Assert.True(migrated.Text == text || migrated.Find(New) is not null);

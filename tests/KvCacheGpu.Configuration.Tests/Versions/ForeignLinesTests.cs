@@ -73,7 +73,7 @@ public class ForeignLinesTests
     private static string Migrate(string path, IConfigText text)
     {
         string once = ConfigMigration.Migrate(path, text, new StepChoice(null, Lossless: true, _ => { })).Text;
-        IConfigText again = path == ".env" ? EnvText.Parse(path, once) : TextFile.Parse(path, System.Text.Encoding.UTF8.GetBytes(once));
+        IConfigText again = path == ".env" ? EnvText.Parse(path, once) : IConfigText.Parse(path, System.Text.Encoding.UTF8.GetBytes(once));
         Assert.Equal(once, ConfigMigration.Migrate(path, again, new StepChoice(null, Lossless: true, _ => { })).Text);
         return once;
     }

@@ -55,6 +55,16 @@ internal static class EnvValue
         return Regex.IsMatch(read, $@"\$(\{{{Regex.Escape(variable)}(:-|\}})|{Regex.Escape(variable)}(?![A-Za-z0-9_]))");
     }
 
+    /// <summary>A text in double quotes, such that reading gives the text again.</summary>
+    public static string Quoted(string text) => $"\"{string.Concat(text.Select(c => c switch
+    {
+        '"' or '\\' or '$' => $"\\{c}",
+        '\n' => "\\n",
+        '\r' => "\\r",
+        '\t' => "\\t",
+        _ => $"{c}",
+    }))}\"";
+
     private static string WithoutRemark(string text)
     {
         int remark = Enumerable.Range(0, text.Length).FirstOrDefault(i => text[i] == '#' && (i == 0 || char.IsWhiteSpace(text[i - 1])), text.Length);

@@ -10,11 +10,6 @@ internal static class TextFile
 
     private static readonly UTF8Encoding _strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
-    /// <exception cref="KvConfigurationException">No UTF-8, or no JSON or YAML, as its name says (E003).</exception>
-    public static IConfigText Parse(string path, byte[] bytes) => Path.GetExtension(path).Equals(".json", StringComparison.OrdinalIgnoreCase)
-        ? JsonText.Parse(path, Decode(path, bytes))
-        : YamlText.Parse(path, Decode(path, bytes));
-
     /// <exception cref="KvConfigurationException">No UTF-8 (E003).</exception>
     public static string Decode(string path, byte[] bytes)
     {
@@ -29,7 +24,7 @@ internal static class TextFile
         }
     }
 
-    public static byte[] ToBytes(IConfigText text) => _strict.GetBytes(text.Text);
+    public static byte[] ToBytes(string text) => _strict.GetBytes(text);
 
     /// <summary>How a text ends its lines.</summary>
     public static string NewLineOf(string text) => text.Contains("\r\n", StringComparison.Ordinal) ? "\r\n" : "\n";
