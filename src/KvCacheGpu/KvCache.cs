@@ -167,7 +167,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
 
         for (int i = 0; i < sequences.Length; i++)
         {
-            ThrowIfNotMine(sequences[i], nameof(sequences));
+            ThrowIfNotMine(sequences[i], nameof(sequences), $" at {i}");
             if (sequences[..i].Contains(sequences[i]))
             {
                 throw new ArgumentException($"expected each sequence once, got one again at {i}", nameof(sequences));
@@ -381,13 +381,13 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         name.Check();
     }
 
-    private void ThrowIfNotMine(KvSequence sequence, string name)
+    private void ThrowIfNotMine(KvSequence sequence, string name, string where = "")
     {
         ArgumentNullException.ThrowIfNull(sequence, name);
         sequence.ThrowIfDisposed();
         if (sequence.Cache != this)
         {
-            throw new ArgumentException("expected sequences of this cache, got one of another", name);
+            throw new ArgumentException($"expected sequences of this cache, got one of another{where}", name);
         }
     }
 

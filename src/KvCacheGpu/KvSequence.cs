@@ -229,7 +229,7 @@ public sealed class KvSequence : IDisposable
     {
         using SequenceGate.Call call = State.Gate.EnterForCall();
         SequenceState fork = Cache.Life.Fork(State);
-        fork.IsPublished = true;
+        fork.IsHandedOut = true;
         fork.Gate.Leave();
         return new KvSequence(Cache, fork);
     }

@@ -84,7 +84,7 @@ public sealed class KvStep : IDisposable
         }
     }
 
-    /// <summary>Publishes the step: its tokens become part of the sequences; pages left a page behind are sealed; the policy evicts.</summary>
+    /// <summary>Commits the step: its tokens become part of the sequences; pages left a page behind are sealed; the policy evicts.</summary>
     /// <exception cref="KvNonFiniteException">E004: keys or values were not finite; the step is rolled back and has ended.</exception>
     /// <exception cref="KvStepOrderException">E010: layers are missing; the step goes on.</exception>
     public void Commit()

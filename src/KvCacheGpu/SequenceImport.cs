@@ -40,7 +40,7 @@ internal sealed class SequenceImport(KvCache cache, ImportedCache found, string 
         // Now that all are whole: a save of all that live takes none before.
         using (cache.State.Pool.Gate.Enter())
         {
-            _sequences.ForEach(sequence => sequence.State.IsPublished = true);
+            _sequences.ForEach(sequence => sequence.State.IsHandedOut = true);
         }
 
         return new KvRestored { ImportedBy = importer, Sequences = _sequences, ReencodedPages = _sequences.Sum(Pages), Notes = [.. Notes()] };

@@ -97,4 +97,16 @@ public sealed class TruncateTests
         sequence.FeedMany(60, 3);
         Assert.Equal(TokenContent.Keys(G, 0, [1, 2, 3, 4, 60, 61, 62]), sequence.Materialized(0).Keys);
     }
+
+    [Fact]
+    public void Positions_after_a_cut_go_on_after_the_largest_that_is_left()
+    {
+        using KvCache cache = TestCaches.Simd(G, TestCaches.Config());
+        KvSequence s = cache.CreateSequence();
+        s.FeedMany(1, 6);
+        s.PositionRuns = [90, 3, 0, 3];
+        s.Truncate(3);
+        s.FeedMany(50, 3);
+        Assert.Equal([90, 3, 93, 3], s.PositionRuns);
+    }
 }

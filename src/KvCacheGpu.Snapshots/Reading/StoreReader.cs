@@ -17,7 +17,10 @@ internal sealed class StoreReader(StorePlace place)
         foreach (StoreNames names in folder.Directory.Files.List(folder.Directory.Descriptor).Order(StringComparer.Ordinal).Select(StoreNames.OfCurrent).OfType<StoreNames>())
         {
             cancel.ThrowIfCancellationRequested();
-            found.Add(Info(folder, names));
+            if (Info(folder, names) is { } info)
+            {
+                found.Add(info);
+            }
         }
 
         return found;
@@ -136,13 +139,19 @@ internal sealed class StoreReader(StorePlace place)
         }
     });
 
-    private SnapshotInfo Info(in StoreFolder folder, StoreNames names)
+    // Null: deleted since its name was read.
+    private SnapshotInfo? Info(in StoreFolder folder, StoreNames names)
     {
         KvCacheException? first = null;
         try
         {
             var past = new StorePast(folder, names);
             first = past.Flaw;
+            if (past.IsEmpty)
+            {
+                return null;
+            }
+
             foreach (long generation in past.Candidates)
             {
                 try

@@ -60,6 +60,10 @@ internal sealed class StoreWriter(StorePlace place)
                 using OpenSnapshot snapshot = source.Open(info, cancel);
                 copied.Add(Save(snapshot.Info.Name!.Value, snapshot.Content, snapshot.Read, snapshot.Info.Created, progress, cancel));
             }
+            catch (KvSnapshotNotFoundException)
+            {
+                // Deleted since the list was made: there is nothing to copy any longer.
+            }
             catch (KvCorruptionException error)
             {
                 first ??= error;

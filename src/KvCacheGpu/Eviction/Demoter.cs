@@ -42,11 +42,9 @@ internal sealed class Demoter(CacheState cache)
         }
 
         Span<PageOutcome> outcomes = stackalloc PageOutcome[1];
-        if (Demote(sequence, [new PageDemotion(row, page, target)], outcomes) == 0)
+        if (Demote(sequence, [new PageChange(row, page, target)], outcomes) == 0)
         {
-            SlotCounts need = SlotCounts.Of(target, 1);
-            throw new Refusal(
-                "page to demote to", cache.Room.BudgetBytes - cache.Ledger.Live, cache.Pool.BytesOf(need), "bytes in slabs of their size").ToException();
+            throw Lack(SlotCounts.Of(target, 1)).ToException();
         }
 
         return outcomes[0];
@@ -57,7 +55,7 @@ internal sealed class Demoter(CacheState cache)
     /// <param name="pages">Sealed pages, resident, each once, and classes that <see cref="PageTable.MayDemote"/> allows.</param>
     /// <param name="outcomes">Receives one for each page that was done: <see cref="PageOutcome.Kept"/> if the class cannot hold it.</param>
     /// <returns>How many were done; fewer than asked if there is no room for the next.</returns>
-    public int Demote(SequenceState sequence, ReadOnlySpan<PageDemotion> pages, Span<PageOutcome> outcomes)
+    public int Demote(SequenceState sequence, ReadOnlySpan<PageChange> pages, Span<PageOutcome> outcomes)
     {
         Span<int> slots = stackalloc int[MostAtOnce];
         int done = 0;
@@ -81,12 +79,13 @@ internal sealed class Demoter(CacheState cache)
         return done;
     }
 
-    /// <summary>Demotes the pages that a plan names. Those that were kept are not tried again.</summary>
+    /// <summary>Demotes the pages that a plan names, <see cref="MostAtOnce"/> at most. Those that were kept are not tried again.</summary>
     /// <returns>Bytes freed.</returns>
-    public long DemotePlanned(SequenceState sequence, ReadOnlySpan<PageDemotion> pages)
+    public long DemotePlanned(SequenceState sequence, ReadOnlySpan<PageChange> pages)
     {
-        Span<PageOutcome> outcomes = stackalloc PageOutcome[pages.Length];
-        Span<int> bytes = stackalloc int[pages.Length];
+        Span<PageOutcome> room = stackalloc PageOutcome[MostAtOnce];
+        Span<int> bytes = stackalloc int[MostAtOnce];
+        Span<PageOutcome> outcomes = room[..pages.Length];
         PageTable table = sequence.Table;
         IReadOnlyList<PageLayout> classes = cache.Tier.Shape.Classes;
         for (int i = 0; i < pages.Length; i++)
@@ -114,7 +113,7 @@ internal sealed class Demoter(CacheState cache)
     }
 
     // As many as there is room for, in the pages' order.
-    private int Take(ReadOnlySpan<PageDemotion> pages, Span<int> slots)
+    private int Take(ReadOnlySpan<PageChange> pages, Span<int> slots)
     {
         using (cache.Pool.Gate.Enter())
         {
@@ -130,6 +129,15 @@ internal sealed class Demoter(CacheState cache)
         return pages.Length;
     }
 
+    private Refusal Lack(in SlotCounts need)
+    {
+        using (cache.Pool.Gate.Enter())
+        {
+            // Null: another thread has given slots back meanwhile.
+            return cache.Room.WhyNot("page to demote to", need) ?? new Refusal("page to demote to", 0, cache.Pool.BytesOf(need), "bytes");
+        }
+    }
+
     private bool HasBytesFor(int pageClass)
     {
         using (cache.Pool.Gate.Enter())
@@ -138,7 +146,7 @@ internal sealed class Demoter(CacheState cache)
         }
     }
 
-    private void Write(SequenceState sequence, ReadOnlySpan<PageDemotion> pages, ReadOnlySpan<int> slots, Span<PageOutcome> outcomes)
+    private void Write(SequenceState sequence, ReadOnlySpan<PageChange> pages, ReadOnlySpan<int> slots, Span<PageOutcome> outcomes)
     {
         bool written = false;
         try

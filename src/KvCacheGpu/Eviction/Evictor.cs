@@ -80,7 +80,7 @@ internal sealed class Evictor : IDisposable
         bool[] drops = new bool[pageIndexes.Length];
 
         // As PageTable.DroppablePages: sealed, and followed by a whole page.
-        int end = Math.Min(sequence.Table.FirstOpen, PageTable.FirstOpenOf(sequence.Length, _cache.Geometry.PageTokens));
+        int end = PageTable.FirstOpenOf(sequence.Length, _cache.Geometry.PageTokens);
         int[] entries = [.. Enumerable.Range(0, pageIndexes.Length).Where(entry => pageIndexes[entry] < end)];
         using (Memory.Gate.Enter())
         {
@@ -310,7 +310,7 @@ internal sealed class Evictor : IDisposable
 
     private long Demote(SequenceState sequence)
     {
-        Span<PageDemotion> batch = stackalloc PageDemotion[Demoter.MostAtOnce];
+        Span<PageChange> batch = stackalloc PageChange[Demoter.MostAtOnce];
         int pending = 0;
         long freed = 0;
         for (int row = 0; row < sequence.Table.Rows; row++)
@@ -321,7 +321,7 @@ internal sealed class Evictor : IDisposable
                 if (to.Kind == KvTransitionKind.Demote && sequence.Table.EntryOf(row, Memory.Index[page]) is >= 0 and int entry
                     && sequence.Table.MayDemote(row, entry, to.Class) && !IsFixed(sequence, row, entry))
                 {
-                    batch[pending++] = new PageDemotion(row, Memory.Index[page], to.Class);
+                    batch[pending++] = new PageChange(row, Memory.Index[page], to.Class);
                     if (pending == batch.Length)
                     {
                         freed += _demoter.DemotePlanned(sequence, batch);

@@ -21,11 +21,11 @@ internal struct SealedPage
     /// <summary>Where the sealed page is written: a slot that the step took, or the source itself if the layer seals in place.</summary>
     public int Target;
 
-    /// <summary>Class of the sealed page.</summary>
-    public int Class;
-
     /// <summary>First of the page's words among the scores that receives its squares; 0: none.</summary>
     public int ScoreWord;
+
+    /// <summary>Class of the sealed page.</summary>
+    public byte Class;
 
     /// <summary>True if there is nothing to write: a fork that shares the page has sealed it already.</summary>
     public bool IsSettled;
@@ -57,7 +57,7 @@ internal struct ReplacedTail
 }
 
 /// <summary>What became of a page that was to be written in another class.</summary>
-internal enum PageOutcome
+internal enum PageOutcome : byte
 {
     /// <summary>It lies in the target.</summary>
     Written,
@@ -70,7 +70,6 @@ internal enum PageOutcome
 internal sealed unsafe class StepMemory : IDisposable
 {
     private readonly NativeInts _memory;
-    private readonly int _mostSlots;
     private NativeList<SealedPage> _seals;
     private NativeList<ReplacedTail> _tails;
     private SlotCounts _next;
@@ -79,9 +78,9 @@ internal sealed unsafe class StepMemory : IDisposable
     /// <exception cref="OutOfMemoryException">The device has no room for the batch.</exception>
     public StepMemory(KernelTier tier, int maxSequences, int maxTokens, MemoryLedger ledger)
     {
-        _mostSlots = MostSeals(tier.Shape, maxSequences, maxTokens) + MostOpened(tier.Shape, maxSequences, maxTokens);
+        int mostSlots = MostSeals(tier.Shape, maxSequences, maxTokens) + MostOpened(tier.Shape, maxSequences, maxTokens);
         _memory = new NativeInts(BookkeepingBytes(tier.Shape, maxSequences, maxTokens) / sizeof(int), ledger);
-        int* lists = _memory.Pointer + _mostSlots;
+        int* lists = _memory.Pointer + mostSlots;
         _seals = new NativeList<SealedPage>(lists);
         _tails = new NativeList<ReplacedTail>(lists + (MostSeals(tier.Shape, maxSequences, maxTokens) * WordsOf<SealedPage>()));
         try

@@ -74,7 +74,7 @@ internal sealed class Compactor(PagePool pool, Room room, PageWriter writer)
     // As many pages as are moved at once, and as the budget has room for twice.
     private int MoveOutOf(PageTable table, int slab)
     {
-        Span<PageDemotion> pages = stackalloc PageDemotion[MovesAtOnce];
+        Span<PageChange> pages = stackalloc PageChange[MovesAtOnce];
         Span<int> slots = stackalloc int[MovesAtOnce];
         int count = 0;
         using (pool.Gate.Enter())
@@ -88,7 +88,7 @@ internal sealed class Compactor(PagePool pool, Room room, PageWriter writer)
                     int pageClass = table.PageClass(row, entry);
                     if (pool.SlabOf(slot) == slab && MayMove(slot) && room.TakeBeside(slab, pageClass) is var target && target > 0)
                     {
-                        pages[count] = new PageDemotion(row, table.PageIndex(row, entry), pageClass);
+                        pages[count] = new PageChange(row, table.PageIndex(row, entry), pageClass);
                         slots[count++] = target;
                     }
                 }
@@ -103,7 +103,7 @@ internal sealed class Compactor(PagePool pool, Room room, PageWriter writer)
         return count;
     }
 
-    private void Move(PageTable table, ReadOnlySpan<PageDemotion> pages, ReadOnlySpan<int> slots)
+    private void Move(PageTable table, ReadOnlySpan<PageChange> pages, ReadOnlySpan<int> slots)
     {
         bool written = false;
         try

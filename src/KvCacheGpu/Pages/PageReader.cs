@@ -65,7 +65,8 @@ internal sealed class PageReader(KernelTier tier, Gate deviceGate)
     /// <param name="values"><c>[entries][tokens][value width]</c>.</param>
     public void Decode(PageTable table, int row, int firstEntry, int lastEntry, int tokens, Span<float> keys, Span<float> values)
     {
-        Span<PageRead> reads = stackalloc PageRead[lastEntry - firstEntry + 1];
+        Span<PageRead> room = stackalloc PageRead[ReadsAtOnce];
+        Span<PageRead> reads = room[..(lastEntry - firstEntry + 1)];
         for (int i = 0; i < reads.Length; i++)
         {
             reads[i] = new PageRead(table.Slot(row, firstEntry + i), table.PageClass(row, firstEntry + i), tokens, i * tokens, 1);

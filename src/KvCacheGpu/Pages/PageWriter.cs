@@ -6,7 +6,7 @@ namespace KvCacheGpu;
 /// <param name="Row">Row of the sequence: layer * KV heads + head.</param>
 /// <param name="Page">Page index.</param>
 /// <param name="Target">The class that it gets.</param>
-internal readonly record struct PageDemotion(int Row, int Page, int Target);
+internal readonly record struct PageChange(int Row, int Page, int Target);
 
 /// <summary>
 /// The one way in which a page comes to be written, apart from the append of a step: sealed, demoted, moved, merged, imported, packed as an open page.
@@ -86,13 +86,21 @@ internal sealed class PageWriter(KernelTier tier, Gate deviceGate, PageScrub scr
 
     /// <summary>Writes sealed pages anew in smaller classes.</summary>
     /// <param name="table">The table that lists them.</param>
-    /// <param name="pages">Sealed pages, resident, each once, and classes that <see cref="PageTable.MayDemote"/> allows.</param>
+    /// <param name="pages">256 at most: sealed pages, resident, each once, and classes that <see cref="PageTable.MayDemote"/> allows.</param>
     /// <param name="slots">A slot for each.</param>
     /// <param name="outcomes">Receives one for each.</param>
-    public void Demote(PageTable table, ReadOnlySpan<PageDemotion> pages, ReadOnlySpan<int> slots, Span<PageOutcome> outcomes)
+    public void Demote(PageTable table, ReadOnlySpan<PageChange> pages, ReadOnlySpan<int> slots, Span<PageOutcome> outcomes) =>
+        Rewrite(table, pages, slots, outcomes);
+
+    /// <summary>Copies sealed pages to other slots of their own class, bit for bit.</summary>
+    public void Move(PageTable table, ReadOnlySpan<PageChange> pages, ReadOnlySpan<int> slots) => Rewrite(table, pages, slots, []);
+
+    // Outcomes are left out for moves: a copy is never refused.
+    private void Rewrite(PageTable table, ReadOnlySpan<PageChange> pages, ReadOnlySpan<int> slots, Span<PageOutcome> outcomes)
     {
-        Span<PageMove> moves = stackalloc PageMove[pages.Length];
-        Span<bool> kept = stackalloc bool[pages.Length];
+        Span<PageMove> room = stackalloc PageMove[MovesAtOnce];
+        Span<bool> kept = stackalloc bool[MovesAtOnce];
+        Span<PageMove> moves = room[..pages.Length];
         for (int i = 0; i < pages.Length; i++)
         {
             (int row, int target) = (pages[i].Row, pages[i].Target);
@@ -102,17 +110,10 @@ internal sealed class PageWriter(KernelTier tier, Gate deviceGate, PageScrub scr
         }
 
         Write(moves, kept);
-        for (int i = 0; i < pages.Length; i++)
+        for (int i = 0; i < outcomes.Length; i++)
         {
             outcomes[i] = Outcome(kept[i]);
         }
-    }
-
-    /// <summary>Copies sealed pages to other slots of their own class, bit for bit.</summary>
-    public void Move(PageTable table, ReadOnlySpan<PageDemotion> pages, ReadOnlySpan<int> slots)
-    {
-        Span<PageOutcome> outcomes = stackalloc PageOutcome[pages.Length];
-        Demote(table, pages, slots, outcomes);
     }
 
     /// <summary>Seals a page that was packed on the host in the place of an entry's, in the entry's class.</summary>

@@ -102,7 +102,7 @@ internal readonly ref struct AttentionRead
 
             PageTable table = _sequence.Table;
             scores.See(_layer, new RaggedSequence(table.Sequence, 0, Queries, table.Length), _queries, output);
-            scores.PublishRead(_layer, isSample);
+            scores.JoinRead(_layer, isSample);
         }
     }
 

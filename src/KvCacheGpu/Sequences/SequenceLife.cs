@@ -202,7 +202,7 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
                 Chain = chain,
                 Scores = scores,
                 LastStep = cache.Clock.Tick(),
-                IsPublished = !isHeld,
+                IsHandedOut = !isHeld,
             };
             if (isHeld)
             {

@@ -35,17 +35,17 @@ internal readonly ref struct TokenReplacement
     {
         using var taken = new Pooled<int>(_table.Rows);
         Span<int> slots = taken.Span[..Take(taken.Span)];
-        bool published = false;
+        bool listed = false;
         try
         {
             using var classes = new Pooled<int>(slots.Length);
             Write(slots, classes.Span);
-            published = true;
-            Publish(slots, classes.Span);
+            listed = true;
+            List(slots, classes.Span);
         }
         finally
         {
-            if (!published)
+            if (!listed)
             {
                 using (_cache.Pool.Gate.Enter())
                 {
@@ -120,7 +120,7 @@ internal readonly ref struct TokenReplacement
         }
     }
 
-    private void Publish(ReadOnlySpan<int> slots, ReadOnlySpan<int> classes)
+    private void List(ReadOnlySpan<int> slots, ReadOnlySpan<int> classes)
     {
         using (_cache.Pool.Gate.Enter())
         {

@@ -95,7 +95,7 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
         {
             cache.ThrowIfDisposed();
             return [.. Enumerable.Range(0, cache.Places).Select(cache.SequenceAt).OfType<SequenceState>()
-                .Where(sequence => sequence.IsPublished && (tenant is null || sequence.Options.Tenant == tenant))];
+                .Where(sequence => sequence.IsHandedOut && (tenant is null || sequence.Options.Tenant == tenant))];
         }
     }
 

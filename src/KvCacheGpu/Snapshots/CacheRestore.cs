@@ -87,7 +87,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
             cache.Clock.CountTo(_plan.Sequences[i].Saved.Steps);
         }
 
-        DropTemporary();
+        ReleaseTemporary();
         foreach (SequenceState sequence in _sequences)
         {
             sequence.Gate.Leave();
@@ -100,7 +100,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
     /// <summary>Gives everything back.</summary>
     public void Abandon()
     {
-        DropTemporary();
+        ReleaseTemporary();
         _pages.Release();
         foreach (SequenceState sequence in _sequences)
         {
@@ -170,6 +170,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
 
     private void Write(int page, int ordinal, ReadOnlySpan<byte> bytes)
     {
+        cache.ThrowIfDisposed();
         PlannedPage planned = _plan.Pages[page];
         if (planned.IsExact)
         {
@@ -197,6 +198,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
             foreach (int source in planned.Sources)
             {
                 cancel.ThrowIfCancellationRequested();
+                cache.ThrowIfDisposed();
                 Span<byte> saved = bytes.AsSpan(0, _content.BytesOf(source));
                 snapshot.Read(source, saved, cancel);
                 int tokens = Math.Min(from - skipped, planned.Tokens - at);
@@ -220,7 +222,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
         }
     }
 
-    private void DropTemporary()
+    private void ReleaseTemporary()
     {
         _rewriter?.Dispose();
         _rewriter = null;

@@ -100,7 +100,7 @@ internal sealed class RestorePages(CacheState cache)
             foreach (SequenceState sequence in sequences)
             {
                 sequence.Chain?.Publish(sequence.TokenIds, sequence.Table);
-                sequence.IsPublished = true;
+                sequence.IsHandedOut = true;
             }
         }
     }

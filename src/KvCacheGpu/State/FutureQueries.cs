@@ -82,7 +82,7 @@ internal sealed unsafe class FutureQueries : IDisposable
 
     /// <summary>Lets the step's part of the means.</summary>
     /// <param name="groupSize">Query heads of a row.</param>
-    public void Publish(int groupSize)
+    public void Join(int groupSize)
     {
         for (int row = 0; row < _rows; row++)
         {

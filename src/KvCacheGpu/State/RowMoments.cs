@@ -70,7 +70,7 @@ internal sealed unsafe class RowMoments : IDisposable
     private static float Mean(float sum, int count) => float.IsNaN(sum) ? Unseen : Math.Min(sum, float.MaxValue) / count;
 
     /// <summary>Lets the step's part of the means.</summary>
-    public void Publish()
+    public void Join()
     {
         Span<float> pending = Pending;
         Span<float> means = All[..(2 * _rows)];

@@ -48,17 +48,17 @@ internal sealed class SequenceScores : IDisposable
 
     /// <summary>Takes over what a committed step has seen.</summary>
     /// <param name="isSample">True if the masses take part of it.</param>
-    public void Publish(bool isSample)
+    public void Join(bool isSample)
     {
         Samples += isSample ? 1 : 0;
-        Moments?.Publish();
-        Future?.Publish(_tier.Shape.Geometry.GroupSize);
+        Moments?.Join();
+        Future?.Join(_tier.Shape.Geometry.GroupSize);
     }
 
     /// <summary>Takes over what a query outside of steps has seen of a layer. Such queries are one sample until they come to a layer again.</summary>
     /// <param name="layer">Layer.</param>
     /// <param name="isSample">True if the masses take part of it.</param>
-    public void PublishRead(int layer, bool isSample)
+    public void JoinRead(int layer, bool isSample)
     {
         bool isFirst = _read[layer] || !_read.Any;
         if (isFirst)
@@ -67,7 +67,7 @@ internal sealed class SequenceScores : IDisposable
         }
 
         _read.Add(layer);
-        Publish(isSample && isFirst);
+        Join(isSample && isFirst);
     }
 
     /// <summary>Sees the queries of the sequence's tokens in a step, and the output that they got.</summary>

@@ -55,7 +55,7 @@ internal sealed class SequenceState
     public long LastStep { get; set; }
 
     /// <summary>True if it counts among all that live: it is whole, and its maker hands it out.</summary>
-    public bool IsPublished { get; set; }
+    public bool IsHandedOut { get; set; }
 
     /// <summary>Its name in snapshots, or null.</summary>
     public string? Name { get; set; }
@@ -110,6 +110,7 @@ internal sealed class SequenceState
     /// <summary>Forgets pins and segments of tokens from a length on.</summary>
     public void ForgetFrom(int length)
     {
+        _positionRuns = _positionRuns is { Count: > 0 } runs ? TokenPositions.Fit(runs, length) : _positionRuns;
         Pins.Remove(length, int.MaxValue);
         _segments.RemoveAll(start => start >= length);
     }

@@ -105,7 +105,7 @@ internal struct StepPages
                     Page = page,
                     Source = slot,
                     Target = inPlace ? slot : cache.Writer.Ready(memory.NextSlot(pageClass), pageClass, _table.Owner),
-                    Class = pageClass,
+                    Class = (byte)pageClass,
                     ScoreWord = cache.Writer.SquaresOf(_table, row, page),
                     IsSettled = isSettled,
                     Outcome = isSettled && cache.Pool.ClassOf(slot) == KernelShape.Open ? PageOutcome.Kept : PageOutcome.Written,

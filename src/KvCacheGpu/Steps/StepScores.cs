@@ -36,11 +36,11 @@ internal sealed class StepScores(CacheState cache, PlanMemory? plans, SequenceSt
     }
 
     /// <summary>Makes what was seen part of the sequences' scores.</summary>
-    public void Publish(bool isSample)
+    public void Join(bool isSample)
     {
         foreach (SequenceState sequence in sequences)
         {
-            sequence.Scores?.Publish(isSample);
+            sequence.Scores?.Join(isSample);
         }
     }
 

@@ -112,7 +112,7 @@ internal sealed class StepTransaction : ISequenceHolder
     /// <exception cref="KvNonFiniteException">E004: keys or values were not finite; the step is rolled back and has ended.</exception>
     public void Commit(StepMemory memory)
     {
-        bool published = false;
+        bool listed = false;
         try
         {
             bool isSample = _cache.IsSampled && _attended.Any;
@@ -136,14 +136,14 @@ internal sealed class StepTransaction : ISequenceHolder
             }
 
             _cache.Writer.Seal(memory.Seals);
-            Publish(memory, ref published);
-            _scores.Publish(isSample);
+            List(memory, ref listed);
+            _scores.Join(isSample);
             long step = _cache.Clock.CountStep();
             _pressure?.AfterStep(_sequences, step, memory.Seals.Length > 0);
         }
         finally
         {
-            if (!published)
+            if (!listed)
             {
                 Undo(memory);
             }
@@ -294,12 +294,12 @@ internal sealed class StepTransaction : ISequenceHolder
         memory.Batch.Begin(_ragged);
     }
 
-    private void Publish(StepMemory memory, ref bool published)
+    private void List(StepMemory memory, ref bool listed)
     {
         using (_cache.Pool.Gate.Enter())
         {
             // Once tables list what the step took, undoing it would give the same slots back twice.
-            published = true;
+            listed = true;
             foreach (ref readonly ReplacedTail tail in memory.Tails)
             {
                 _cache.Pool.Release(tail.Source);

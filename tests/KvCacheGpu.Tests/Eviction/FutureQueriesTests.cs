@@ -25,7 +25,7 @@ public sealed class FutureQueriesTests
             future.See(G, layer, 0, tokens, position, queries);
         }
 
-        future.Publish(G.GroupSize);
+        future.Join(G.GroupSize);
         float[] mean = new float[4 * 10], variance = new float[4 * 10];
         future.Foresee(position + tokens, mean, variance);
         for (int row = 0; row < 4; row++)
@@ -60,10 +60,10 @@ public sealed class FutureQueriesTests
 
         // Every tenth token, the last one among them.
         once.See(G, 0, 0, 640, 0, queries);
-        once.Publish(G.GroupSize);
+        once.Join(G.GroupSize);
         Assert.Equal(324, Mean(once), 1e-2);
         once.See(G, 0, 0, 1, 640, new float[40]);
-        once.Publish(G.GroupSize);
+        once.Join(G.GroupSize);
         Assert.Equal(324 * 64 / 65.0, Mean(once), 1e-2);
     }
 
@@ -76,16 +76,16 @@ public sealed class FutureQueriesTests
         for (int token = 0; token < FutureQueries.Horizon; token++)
         {
             future.See(G, 0, 0, 1, token, new float[40]);
-            future.Publish(G.GroupSize);
+            future.Join(G.GroupSize);
         }
 
         future.See(G, 0, 0, 1, FutureQueries.Horizon, ones);
-        future.Publish(G.GroupSize);
+        future.Join(G.GroupSize);
         Assert.Equal(1 / (FutureQueries.Horizon + 1.0), Mean(future), 1e-6);
         for (int token = 0; token < 4 * FutureQueries.Horizon; token++)
         {
             future.See(G, 0, 0, 1, token, ones);
-            future.Publish(G.GroupSize);
+            future.Join(G.GroupSize);
         }
 
         Assert.InRange(Mean(future), 0.97, 0.99);
@@ -99,7 +99,7 @@ public sealed class FutureQueriesTests
         Assert.Equal(1, Variance(a));
         float[] queries = TokenContent.Queries(G, 1, [5, 6]);
         a.See(G, 0, 0, 2, 0, queries);
-        a.Publish(G.GroupSize);
+        a.Join(G.GroupSize);
         double mean = Mean(a);
         a.See(G, 0, 0, 1, 2, TokenContent.Queries(G, 1, [7]));
         a.Forget();
@@ -107,7 +107,7 @@ public sealed class FutureQueriesTests
         broken[9] = float.NaN;
         broken[19] = float.PositiveInfinity;
         a.See(G, 0, 0, 1, 2, broken);
-        a.Publish(G.GroupSize);
+        a.Join(G.GroupSize);
         Assert.Equal(mean, Mean(a));
         b.CopyFrom(a);
         Assert.Equal((mean, Variance(a)), (Mean(b), Variance(b)));
@@ -130,9 +130,9 @@ public sealed class FutureQueriesTests
         foreach (float[] step in new[] { queries, ordinary, queries })
         {
             future.See(G, 0, 0, 64, 0, step);
-            future.Publish(G.GroupSize);
+            future.Join(G.GroupSize);
             moments.See(G, 0, 63, step, step);
-            moments.Publish();
+            moments.Join();
         }
 
         float[] mean = new float[4 * 10], variance = new float[4 * 10];

@@ -109,7 +109,7 @@ public sealed class DemotionTests
         using KvCache cache = TestCaches.Reference(G, config);
         using KvSequence sequence = cache.CreateSequence();
         sequence.FeedMany(1, 202);
-        PageDemotion[] all = [.. from page in Enumerable.Range(0, 49) from row in Enumerable.Range(0, 4) select new PageDemotion(row, page, cache.State.Classes.TargetOf(T2))];
+        PageChange[] all = [.. from page in Enumerable.Range(0, 49) from row in Enumerable.Range(0, 4) select new PageChange(row, page, cache.State.Classes.TargetOf(T2))];
         var outcomes = new PageOutcome[all.Length];
         Assert.Equal(all.Length, new Demoter(cache.State).Demote(sequence.State, all, outcomes));
         Assert.DoesNotContain(PageOutcome.Kept, outcomes);
