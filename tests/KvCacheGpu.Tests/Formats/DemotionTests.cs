@@ -198,4 +198,36 @@ public sealed class DemotionTests
     }
 
     private static void Refused(Func<bool> demote, string why) => Assert.True(Record.Exception(() => demote()) is ArgumentException, why);
+
+    [Fact]
+    public void A_demotion_without_room_says_what_is_free_and_what_it_needs()
+    {
+        KvCacheOptions config = TestCaches.Config(F16);
+        config.DemotionFormats = [I8];
+        using KvCache cache = TestCaches.Reference(G, config);
+        using KvSequence sequence = cache.CreateSequence();
+        sequence.FeedMany(1, 40);
+        int target = cache.State.Classes.TargetOf(I8);
+        var taken = new List<int>();
+        using (cache.State.Pool.Gate.Enter())
+        {
+            Span<int> slot = [0];
+            foreach (int pageClass in new[] { KernelShape.Open, target })
+            {
+                while (cache.State.Room.TryTake(SlotCounts.Of(pageClass, 1), slot))
+                {
+                    taken.Add(slot[0]);
+                }
+            }
+        }
+
+        KvOutOfMemoryException refused = Assert.Throws<KvOutOfMemoryException>(() => sequence.Demote(0, 0, 0, I8));
+        Assert.True(refused.Free < refused.Needed, refused.Message);
+        using (cache.State.Pool.Gate.Enter())
+        {
+            cache.State.Pool.Release([.. taken]);
+        }
+
+        Assert.True(sequence.Demote(0, 0, 0, I8));
+    }
 }
