@@ -26,7 +26,7 @@ public sealed class KvConfiguration
     /// <summary>The preset under the settings; null where none was named.</summary>
     public string? Preset { get; }
 
-    /// <summary>Whether a host applies the configuration. The default value is true.</summary>
+    /// <summary>True if a host applies the configuration. The default value is true.</summary>
     public bool Enabled => Config.Enabled;
 
     /// <summary>What there is to say of the sources: unknown keys with the nearest known one, keys of version 1. One line each.</summary>

@@ -228,7 +228,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// </summary>
     /// <param name="store">Where to.</param>
     /// <param name="name">
-    /// What it is called; what was saved under the name before becomes the generation before. Under a tenant's name only the tenant's sequences are saved;
+    /// The snapshot's name. A snapshot that has the name already becomes the generation before. Under a tenant's name only the tenant's sequences are saved;
     /// one of no tenant is the host's own, and takes anyone's.
     /// </param>
     /// <param name="sequences">Which; null, the default, takes all that live, of the name's tenant if it names one. Each is saved as it is between two of its steps.</param>
@@ -272,7 +272,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// size differ, pages are written anew, and the result says so.
     /// </summary>
     /// <param name="store">Where from.</param>
-    /// <param name="name">What it is called.</param>
+    /// <param name="name">The snapshot's name.</param>
     /// <param name="ids">Names of the sequences; null, the default, takes all.</param>
     /// <param name="progress">Told how far it is.</param>
     /// <param name="cancellationToken">Leaves all as it was.</param>

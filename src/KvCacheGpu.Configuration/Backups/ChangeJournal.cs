@@ -12,7 +12,7 @@ internal sealed class ChangeJournal(RootedFiles files)
 {
     private const string Kind = "journal";
 
-    /// <summary>Whether a change was interrupted.</summary>
+    /// <summary>True if a change was interrupted.</summary>
     public bool IsOpen => files.List(StateFolder.Name).Contains(StateFolder.JournalName);
 
     public void Apply(IReadOnlyList<FileChange> changes)

@@ -93,7 +93,7 @@ internal sealed class RootedFiles(IStoreFiles files, string root)
 
     /// <summary>Names in a folder, sorted; none where there is no folder.</summary>
     /// <param name="folder">The folder.</param>
-    /// <param name="withTemporaries">Whether also those that are being written, or were left so. The default value is false.</param>
+    /// <param name="withTemporaries">True to list also those that are being written, or were left so. The default value is false.</param>
     public IReadOnlyList<string> List(string folder, bool withTemporaries = false) => Guarded(folder, () =>
     {
         try

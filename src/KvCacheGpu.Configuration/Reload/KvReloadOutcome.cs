@@ -21,6 +21,6 @@ public sealed record KvReloadOutcome(IReadOnlyList<KvSettingChange> Applied, IRe
     public static string Reason(KvSettingChange change) =>
         $"{change}: refused, the cache is made with it; the next start takes it, until then {change.From ?? "nothing"} stays";
 
-    /// <summary>Whether there was nothing to do.</summary>
+    /// <summary>True if there was nothing to do.</summary>
     public bool IsUnchanged => Error is null && Applied.Count == 0 && Refused.Count == 0;
 }

@@ -13,7 +13,7 @@ internal interface IConfigStep
 
 /// <summary>What a step goes by.</summary>
 /// <param name="Under">For variables the configuration's file, which they override; else null.</param>
-/// <param name="Lossless">Whether lossy compression stays off.</param>
+/// <param name="Lossless">True if lossy compression stays off.</param>
 /// <param name="Warn">Takes what the user must know.</param>
 internal sealed record StepChoice(IConfigText? Under, bool Lossless, Action<string> Warn)
 {

@@ -14,10 +14,10 @@ internal interface IConfigText
 
     string Text { get; }
 
-    /// <summary>Whether it is variables rather than a file of keys.</summary>
+    /// <summary>True for variables, false for a file of keys.</summary>
     bool IsVariables { get; }
 
-    /// <summary>Whether it configures the cache in the way of version 2.</summary>
+    /// <summary>True if it configures the cache in the way of version 2.</summary>
     bool HasSection { get; }
 
     /// <summary>What the text says its schema is, if it does.</summary>

@@ -42,11 +42,11 @@ public sealed class KvCacheConfigManager
 
     internal TimeProvider Clock { get; }
 
-    /// <summary>Whether nothing was ever done here: there are no backups, no runs and no journal.</summary>
+    /// <summary>True if nothing was ever done here: there are no backups, no runs and no journal.</summary>
     internal bool IsFresh => new[] { StateFolder.Name, StateFolder.Backups, StateFolder.Runs }
         .All(folder => Files.List(folder, withTemporaries: true).All(name => folder == StateFolder.Name && name is (StateFolder.LockName or StateFolder.BackupsName or StateFolder.RunsName)));
 
-    /// <summary>Whether a file is of a version before 2.1: v1 keys, KV_CACHE_SIZE, or a 2.0 configuration that says nothing of prefetching.</summary>
+    /// <summary>True if a file is of a version before 2.1: v1 keys, KV_CACHE_SIZE, or a 2.0 configuration that says nothing of prefetching.</summary>
     /// <exception cref="KvConfigurationException">A file is malformed (E003); its line is named.</exception>
     /// <exception cref="KvNewerVersionException">A file declares a newer schema (E007).</exception>
     public bool DetectOldFormat()

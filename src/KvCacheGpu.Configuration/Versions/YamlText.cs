@@ -149,7 +149,7 @@ internal sealed class YamlText : IConfigText
         _ => node.Text,
     };
 
-    // Whether each scalar is where it was: what an edit must not change.
+    // True if each scalar is where it was, which an edit must not change.
     private static bool IsKept(ConfigNode before, ConfigNode? after)
     {
         if (before.Members.Count == 0)

@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>What a stored snapshot says of itself without its pages.</summary>
+/// <summary>The description of a stored snapshot, without its pages.</summary>
 public sealed record SnapshotInfo
 {
     /// <summary>Its name and tenant; null if they could not be read.</summary>

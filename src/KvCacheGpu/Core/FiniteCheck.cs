@@ -7,7 +7,7 @@ namespace KvCacheGpu;
 internal static class FiniteCheck
 {
     /// <summary>Refuses numbers that the page formats do not hold.</summary>
-    /// <param name="shape">What the pages are.</param>
+    /// <param name="shape">Formats of the pages.</param>
     /// <param name="keys"><c>[layers][tokens][KV heads][key width]</c>.</param>
     /// <param name="values"><c>[layers][tokens][KV heads][value width]</c>.</param>
     /// <param name="tokens">Tokens.</param>

@@ -16,7 +16,7 @@ public readonly record struct KvPageCounts(int Open, int Sealed)
     /// <summary>The same by formats, those without a page left out.</summary>
     public IReadOnlyList<KvFormatPages> ByFormats => _byFormats ?? [];
 
-    /// <summary>Whether all numbers are equal.</summary>
+    /// <summary>True if all numbers are equal.</summary>
     public bool Equals(KvPageCounts other) => (Open, Sealed) == (other.Open, other.Sealed) && ByFormats.SequenceEqual(other.ByFormats);
 
     /// <inheritdoc/>

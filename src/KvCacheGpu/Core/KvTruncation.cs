@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>What a truncation left.</summary>
+/// <summary>The result of a truncation.</summary>
 /// <param name="Length">
 /// Tokens now in the sequence: what was asked, or less where that would end inside a page that a policy dropped; then it
 /// ends at that page's start.

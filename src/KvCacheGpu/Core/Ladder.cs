@@ -3,7 +3,7 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>
-/// What a sealed page may become: full precision, then {I8, T, V}, then fewer bits of the same kind, at most two lossy encodings of a
+/// The formats that a sealed page may be demoted to, step by step: full precision, then {I8, T, V}, then fewer bits of the same kind, at most two lossy encodings of a
 /// part in all. What went through more would have to come from an exact copy.
 /// </summary>
 internal static class Ladder
@@ -61,12 +61,12 @@ internal readonly record struct Encodings(int Key, int Value)
     /// <summary>Both in four bits.</summary>
     public int Packed => Key | (Value << 2);
 
-    /// <summary>What nothing more may be done to.</summary>
+    /// <summary>Encoded as often as can be counted: nothing may be demoted further.</summary>
     public static Encodings Full => new(Most, Most);
 
     public static Encodings Of(int packed) => new(packed & Most, (packed >> 2) & Most);
 
-    /// <summary>What they are once the page was written from one layout to another.</summary>
+    /// <summary>The counts once the page is written from one layout to another.</summary>
     public Encodings After(PageLayout from, PageLayout to) =>
         new(After(Key, from.KeyFormat, to.KeyFormat), After(Value, from.ValueFormat, to.ValueFormat));
 

@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>What becomes of keys and values that are no finite number, or beyond what page formats hold.</summary>
+/// <summary>The treatment of keys and values that are not finite, or beyond the numbers that page formats hold.</summary>
 /// <remarks>
 /// What is beyond the formats is asked of keys and values apart, of all formats that the cache may store them in: where these are F32 alone, nothing
 /// finite; with BF16, what rounds to infinity there; with any other, magnitudes of 65,520 and more. Above 65,504, the largest binary16, what is below

@@ -26,7 +26,7 @@ internal sealed class PageClasses
     /// <summary>Classes that pages may be demoted to, bit c for class c.</summary>
     public int Targets { get; }
 
-    /// <summary>Whether all layers seal in full precision: reopened, a page is what it was.</summary>
+    /// <summary>True if all layers seal in full precision: a page that is opened again has not changed.</summary>
     public bool IsExact { get; }
 
     public int Count => Shape.Classes.Count;
@@ -36,10 +36,10 @@ internal sealed class PageClasses
     /// <summary>The class that a layer's pages are sealed in.</summary>
     public int SealedIn(int layer) => _ofLayer[layer];
 
-    /// <summary>Whether a layer's pages are sealed where they lie.</summary>
+    /// <summary>True if a layer's pages are sealed where they lie.</summary>
     public bool SealsInPlace(int layer) => _sealsInPlace[layer];
 
-    /// <summary>Whether a layer's sealed pages may come to a class by demotion.</summary>
+    /// <summary>True if a layer's sealed pages may come to a class by demotion.</summary>
     public bool MayBecome(int layer, int pageClass) => (Targets & Shape.LayerClasses[layer] & (1 << pageClass)) != 0;
 
     /// <summary>The class of a pair of formats that pages may be demoted to, or -1.</summary>
@@ -58,7 +58,7 @@ internal sealed class PageClasses
 
     public KvFormats FormatsOf(int pageClass) => new(Shape.Classes[pageClass].KeyFormat, Shape.Classes[pageClass].ValueFormat);
 
-    /// <summary>Whether a page of a class, cut and grown over again by its layer, loses precision a second time.</summary>
+    /// <summary>True if a page of a class loses precision a second time when its sequence is cut inside of it and grows again.</summary>
     public bool IsReencoded(int pageClass, int layer)
     {
         (PageLayout now, PageLayout then) = (Shape.Classes[pageClass], Shape.Classes[_ofLayer[layer]]);

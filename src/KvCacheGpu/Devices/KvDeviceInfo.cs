@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>What runs a cache's kernels.</summary>
+/// <summary>The kind of hardware that runs a cache's kernels.</summary>
 public enum KvDeviceKind
 {
     /// <summary>The host's own SIMD units.</summary>
@@ -18,13 +18,13 @@ public enum KvDeviceKind
 
 /// <summary>A device that a cache can live on, or why it cannot.</summary>
 /// <param name="Id">The name that configurations use: "cpu", "cuda:0", "opencl:1", "ilgpu-cpu".</param>
-/// <param name="Kind">What runs the kernels.</param>
+/// <param name="Kind">The kind of hardware.</param>
 /// <param name="Name">The device's own name.</param>
 /// <param name="MemoryBytes">Its memory in bytes; for devices of the host, the host's.</param>
-/// <param name="Usable">Whether a cache can be created on it.</param>
+/// <param name="Usable">True if a cache can be created on it.</param>
 /// <param name="Reason">Why it is not usable, or what a user should know; else empty.</param>
 public sealed record KvDeviceInfo(string Id, KvDeviceKind Kind, string Name, long MemoryBytes, bool Usable, string Reason)
 {
-    /// <summary>Whether "auto" may choose it: an OpenCL runtime on a CPU is slower than the host's own SIMD tier.</summary>
+    /// <summary>True if "auto" may choose it: an OpenCL runtime on a CPU is slower than the host's own SIMD tier.</summary>
     internal bool IsGpu { get; init; }
 }

@@ -10,8 +10,8 @@ internal static class OpenClSupport
     private const string WithoutOptimizer = "-cl-opt-disable";
 
     /// <summary>Why a device cannot run the kernels; empty where it can.</summary>
-    /// <param name="hasGenericAddressSpace">Whether it has what ILGPU's code needs.</param>
-    /// <param name="isGpu">Whether it is a GPU.</param>
+    /// <param name="hasGenericAddressSpace">True if it has the address space that ILGPU's code needs.</param>
+    /// <param name="isGpu">True if it is a GPU.</param>
     /// <param name="computeUnits">Its compute units.</param>
     /// <param name="platform">Name of its platform.</param>
     /// <param name="poclFlags">What <see cref="PoclFlagsVariable"/> holds, or null.</param>

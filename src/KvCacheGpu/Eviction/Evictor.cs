@@ -301,7 +301,7 @@ internal sealed class Evictor : IDisposable
         dead?.Revive(row, live.Span);
     }
 
-    // What stays as it is, for nobody else, and may change.
+    // True if the page stays as it is, nobody else has it, and it may be written anew.
     private bool IsNeighbour(SequenceState sequence, int row, int entry)
     {
         int page = Memory.RowStarts[row] + entry;

@@ -61,7 +61,7 @@ internal sealed class Pressure : IDisposable
 
     /// <summary>Makes way for a step that does not fit: out of its own sequences first, then of idle ones, the least recently stepped first.</summary>
     /// <param name="sequences">The step's, held by it.</param>
-    /// <param name="refusal">What it lacks.</param>
+    /// <param name="refusal">The amounts that are missing.</param>
     /// <param name="round">How often that was tried before, for this step.</param>
     /// <returns>True if anything was freed, so that it is worth asking again.</returns>
     public bool MakeWay(ReadOnlySpan<SequenceState> sequences, in Refusal refusal, int round)
@@ -76,7 +76,7 @@ internal sealed class Pressure : IDisposable
         missing = Math.Min(missing << Math.Min(round, 16), _cache.Room.BudgetBytes);
         bool freed = Free(sequences, missing, mayDemote: true) || Free(sequences, missing, mayDemote: false);
 
-        // What lies scattered is moved together, so that no more has to go; only now, as a step that is refused leaves everything as it was.
+        // Pages that lie scattered are moved together, so that no more have to go; only now, as a step that is refused leaves everything as it was.
         foreach (SequenceState sequence in freed ? sequences : [])
         {
             while (_compactor.Compact(sequence.Table))

@@ -9,7 +9,7 @@ namespace KvCacheGpu;
 /// free bytes = budget - bytes in use + pages that only the prefix index names + working memory that no step borrows, beyond the first
 /// a want fits if   its bytes and slots are at most the free bytes, and   its slots find slabs of their size once cached pages are given up
 /// </code>
-/// What is cached, or idle, is given up only when it is taken, never by asking.
+/// Asking gives nothing up: cached pages and idle memory go only when something is taken.
 /// </remarks>
 internal sealed class Room : IDisposable
 {

@@ -30,7 +30,7 @@ internal struct SealedPage
     /// <summary>True if there is nothing to write: a fork that shares the page has sealed it already.</summary>
     public bool IsSettled;
 
-    /// <summary>What became of it: sealed at the target, or kept in full precision where it lies, since its class cannot hold it.</summary>
+    /// <summary>The outcome: sealed at the target, or kept in full precision where it lies, since its class cannot hold it.</summary>
     public PageOutcome Outcome;
 }
 
@@ -56,7 +56,7 @@ internal struct ReplacedTail
     public int Tokens;
 }
 
-/// <summary>What became of a page that was to be written in another class.</summary>
+/// <summary>The outcome for a page that was to be written in another class.</summary>
 internal enum PageOutcome : byte
 {
     /// <summary>It lies in the target.</summary>

@@ -3,7 +3,7 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>
-/// What a <see cref="KvCache"/> is made with. Every member has an effect. They are read and checked once, when the cache is created: a value
+/// Options of a <see cref="KvCache"/>. Every member has an effect. They are read and checked once, when the cache is created: a value
 /// that is out of its range, or that does not fit the model, is refused with <see cref="KvConfigurationException"/> (E003), which names the
 /// member. Later changes have no effect on the cache.
 /// </summary>

@@ -34,10 +34,10 @@ internal sealed unsafe class DeadTokens : IDisposable
     public static long BookkeepingBytes(KernelShape shape) =>
         (long)shape.Geometry.Layers * shape.Geometry.KvHeads * shape.TableCapacity * WordsPerPage(shape) * sizeof(int);
 
-    /// <summary>Whether any token of a page is gone.</summary>
+    /// <summary>True if any token of a page is gone.</summary>
     public bool Any(int row, int page) => Page(row, page).ContainsAnyExcept(0);
 
-    /// <summary>Whether two rows lost the same tokens.</summary>
+    /// <summary>True if two rows lost the same tokens.</summary>
     public bool Same(int row, int other) => Row(row).SequenceEqual(Row(other));
 
     /// <summary>Says that all tokens of some pages are gone.</summary>

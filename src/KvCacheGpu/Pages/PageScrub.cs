@@ -8,7 +8,7 @@ internal sealed class PageScrub
     /// <summary>A NaN in every format, and for I8 in its scales.</summary>
     public const int FreshWord = 0x7FC07FC0;
 
-    /// <summary>What freed pages are filled with.</summary>
+    /// <summary>The word that freed pages are filled with.</summary>
     public const int FreedWord = unchecked((int)0xDBDBDBDB);
 
     private readonly KernelTier _tier;

@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>What of <see cref="KvStatistics"/> is asked for.</summary>
+/// <summary>Asks which <see cref="KvStatistics"/> are needed.</summary>
 internal static class AskedStatistics
 {
     /// <summary>As <see cref="Enum.HasFlag"/>, which allocates until it is compiled for good.</summary>

@@ -23,7 +23,7 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
     private readonly Dictionary<int, int> _held = [];
     private readonly Dictionary<int, List<int>> _copied = [];
 
-    /// <summary>What was captured.</summary>
+    /// <summary>The captured sequences and their pages.</summary>
     public SnapshotContent Content => new()
     {
         Geometry = cache.Geometry,
@@ -169,7 +169,7 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
                 Read(source, words[..length]);
             }
 
-            // What was rolled back or cut off lies in a page until other tokens take its place: no one is to find it in a file.
+            // Tokens that were rolled back or cut off lie in a page until others take their place: no one is to find them in a file.
             PageTokens.ClearBeyond(layout, _tokens[ordinal], isOpen: source < 0, words[..length]);
 
             words = words[length..];
@@ -181,7 +181,7 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
     /// <summary>Lets go of what was not read.</summary>
     public void Dispose() => LetGo(0, _sources.Count);
 
-    // What has no name is called by its place, or by the next number where another has that for its name, as one that was loaded may.
+    // A sequence without a name is called by its place, or by the next number if another has that for its name, as a loaded one may.
     private SnapshotSequence[] Named()
     {
         SnapshotSequence[] named = [.. _sequences];
@@ -299,7 +299,7 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
     }
 }
 
-/// <summary>What a snapshot keeps of each page: how often its keys and values were encoded with loss, 2 bits each, and whether it is sealed.</summary>
+/// <summary>The state of each page in a snapshot: how often its keys and values were encoded with loss, 2 bits each, and whether it is sealed.</summary>
 internal static class PageState
 {
     public const int Sealed = 1 << 4;

@@ -3,7 +3,7 @@ namespace KvCacheGpu;
 /// <summary>Sequences that something else has computed, for <see cref="KvCache.ImportAsync"/>. Keys and values are asked for layer by layer.</summary>
 public sealed record ImportedCache
 {
-    /// <summary>What the keys and values are of, or null where the file does not say.</summary>
+    /// <summary>The model that the keys and values are of, or null if the file does not say.</summary>
     public string? ModelFingerprint { get; init; }
 
     /// <summary>Layers.</summary>
@@ -21,14 +21,14 @@ public sealed record ImportedCache
     /// <summary>The sequences, each with its own id.</summary>
     public required IReadOnlyList<ImportedSequence> Sequences { get; init; }
 
-    /// <summary>What of the file is not in the sequences, or not as the file has it; becomes part of <see cref="KvRestored.Notes"/>. The default value is none.</summary>
+    /// <summary>Parts of the file that are not in the sequences, or not as the file has them, one line each; they become part of <see cref="KvRestored.Notes"/>. The default value is none.</summary>
     public IReadOnlyList<string> Notes { get; init; } = [];
 }
 
 /// <summary>One sequence of an imported file.</summary>
 public sealed record ImportedSequence
 {
-    /// <summary>What it is called; becomes <see cref="KvSequence.Name"/>.</summary>
+    /// <summary>Its name; becomes <see cref="KvSequence.Name"/>.</summary>
     public required string Id { get; init; }
 
     /// <summary>Whose it is, or null.</summary>
@@ -40,7 +40,7 @@ public sealed record ImportedSequence
     /// <summary>Token ids, <see cref="Tokens"/> of them. Empty, the default: the file has none; they read as -1 then, and the sequence shares no prefix.</summary>
     public ReadOnlyMemory<int> TokenIds { get; init; }
 
-    /// <summary>What else the file says of it; becomes <see cref="KvSequence.Metadata"/>. The default value is none.</summary>
+    /// <summary>Other things that the file says of it; they become <see cref="KvSequence.Metadata"/>. The default value is none.</summary>
     public IReadOnlyDictionary<string, string> Metadata { get; init; } = new Dictionary<string, string>();
 
     /// <summary>Reads the keys and values of a layer.</summary>

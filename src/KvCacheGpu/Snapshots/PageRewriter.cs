@@ -48,7 +48,7 @@ internal sealed class PageRewriter : IDisposable
     }
 
     /// <summary>Writes what was decoded into a page.</summary>
-    /// <param name="page">What it becomes.</param>
+    /// <param name="page">The page that it becomes.</param>
     /// <param name="slot">Its slot.</param>
     /// <param name="open">A slot of an open page to write in first, of no further use where the page itself is an open one.</param>
     /// <returns>Kept if its class cannot hold the numbers: they lie in <paramref name="open"/> then.</returns>

@@ -11,7 +11,7 @@ internal static class PageTokens
     /// <summary>Zeroes what is not the page's: what tokens left behind that it no longer holds, as rolled-back ones, and the padding.</summary>
     /// <param name="layout">The page's layout.</param>
     /// <param name="tokens">Tokens that it holds.</param>
-    /// <param name="isOpen">Whether the page is open: its mean and deviation were not written yet.</param>
+    /// <param name="isOpen">True if the page is open: its mean and deviation were not written yet.</param>
     /// <param name="words">The page.</param>
     public static void ClearBeyond(PageLayout layout, int tokens, bool isOpen, Span<int> words)
     {
@@ -31,9 +31,9 @@ internal static class PageTokens
         words[(layout.DigestOffset + (isOpen || !layout.HasDigest ? 0 : layout.DigestStride))..].Clear();
     }
 
-    /// <summary>Whether a part of a page holds numbers that its reader takes: none is a NaN, an infinity, or beyond a limit.</summary>
+    /// <summary>True if a part of a page holds numbers that its reader takes: none is a NaN, an infinity, or beyond a limit.</summary>
     /// <param name="layout">The page's layout.</param>
-    /// <param name="isValue">Whether its values are meant; else its keys.</param>
+    /// <param name="isValue">True for its values, false for its keys.</param>
     /// <param name="tokens">Tokens that it holds.</param>
     /// <param name="refusedFrom">The smallest magnitude that is refused, as binary32 bits. Lossy formats are held to numbers alone: they lie below it.</param>
     /// <param name="words">The page.</param>
@@ -48,7 +48,7 @@ internal static class PageTokens
             _ => (0u, 0u),
         };
 
-        // What takes a magnitude at the limit over into the sign's place.
+        // Added to a magnitude at the limit, it carries over into the sign's place.
         uint add = format switch
         {
             PageFormat.F32 => 0x80000000u - refusedFrom,

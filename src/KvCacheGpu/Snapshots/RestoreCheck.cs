@@ -33,7 +33,7 @@ internal static class RestoreCheck
         }
     }
 
-    /// <summary>What the tables of a sequence must be for kernels to work on them.</summary>
+    /// <summary>Refuses tables of a sequence on which kernels could not work.</summary>
     /// <exception cref="KvCorruptionException">They are not (E004).</exception>
     public static void Sequence(SnapshotContent content, SnapshotSequence sequence)
     {
@@ -65,7 +65,7 @@ internal static class RestoreCheck
         }
     }
 
-    /// <summary>What the cache's own steps would have refused of a page that comes in as it was saved.</summary>
+    /// <summary>Refuses numbers that the cache's own steps would have refused, in a page that comes in as it was saved.</summary>
     /// <exception cref="KvUnsupportedException">An element that the cache refuses (E009).</exception>
     public static void Page(CacheState cache, PageLayout layout, int tokens, ReadOnlySpan<int> words)
     {

@@ -13,10 +13,10 @@ internal sealed class RestoreEviction(CacheState cache, Evictor? evictor)
 
     /// <summary>Drops what frees as many bytes as are missing, a little more from round to round.</summary>
     /// <param name="sequences">The sequences, held; their scores are restored.</param>
-    /// <param name="plan">What does not fit; of pages as large as saved.</param>
-    /// <param name="refusal">What it lacks.</param>
+    /// <param name="plan">The plan that does not fit; its pages are as large as saved.</param>
+    /// <param name="refusal">The amounts that are missing.</param>
     /// <param name="round">How often that was tried before.</param>
-    /// <returns>What is left; null where there is no policy, or nothing more that it may drop.</returns>
+    /// <returns>The sequences with the pages that are left; null if there is no policy, or nothing more that it may drop.</returns>
     public SnapshotSequence[]? TryShrink(IReadOnlyList<SequenceState> sequences, RestorePlan plan, in Refusal refusal, int round)
     {
         // Policies that read keys would have to read the pages first.

@@ -5,9 +5,9 @@ namespace KvCacheGpu;
 /// <summary>A page that a restore makes.</summary>
 /// <param name="Layer">A layer that lists it.</param>
 /// <param name="Class">Class that it gets.</param>
-/// <param name="IsSealed">Whether it never changes again.</param>
-/// <param name="IsExact">Whether its bytes are those that were saved.</param>
-/// <param name="Encodings">What it will have gone through.</param>
+/// <param name="IsSealed">True if it never changes again.</param>
+/// <param name="IsExact">True if its bytes are those that were saved.</param>
+/// <param name="Encodings">How often its keys and values will have been encoded with loss.</param>
 internal readonly record struct PlannedPage(int Layer, int Class, bool IsSealed, bool IsExact, Encodings Encodings)
 {
     /// <summary>Tokens that it holds.</summary>
@@ -48,12 +48,12 @@ internal sealed class RestorePlan
         Sequences = [.. sequences.Select(saved => SamePages ? Plan(saved) : Regroup(saved))];
     }
 
-    /// <summary>Whether both have pages of as many tokens.</summary>
+    /// <summary>True if both have pages of as many tokens.</summary>
     public bool SamePages => _content.Geometry.PageTokens == Geometry.PageTokens;
 
     public IReadOnlyList<PlannedPage> Pages => _pages;
 
-    /// <summary>Whether all pages come as they were saved.</summary>
+    /// <summary>True if all pages come as they were saved.</summary>
     public bool IsExact => _pages.TrueForAll(page => page.IsExact);
 
     public IReadOnlyList<PlannedSequence> Sequences { get; }
@@ -122,7 +122,7 @@ internal sealed class RestorePlan
         return _pageOf[(ordinal, target)] = Add(page);
     }
 
-    // What is sealed in a layout that the layer has here stays in it; what was kept in full precision, too.
+    // A page that is sealed in a layout that the layer has here stays in it; so does one that was kept in full precision.
     private int TargetOf(int ordinal, int layer, bool isOpen)
     {
         int from = _content.PageClasses.Span[ordinal];

@@ -59,7 +59,7 @@ internal static class SequenceColumns
         return all;
     }
 
-    /// <summary>Whether all that a cache of these needs keeps is there.</summary>
+    /// <summary>True if the snapshot has every score that a cache with these needs keeps.</summary>
     public static bool Has(SnapshotSequence saved, KvStatistics needs) =>
         !PlanMemory.HasScores(needs)
         || (Words.All(name => Find(saved, name) is not null)

@@ -3,7 +3,7 @@ using System.Globalization;
 namespace KvCacheGpu;
 
 /// <summary>
-/// What a snapshot keeps of a sequence among its metadata: pins, segments, salt, retention, how recently it was stepped. Keys of the
+/// The parts of a sequence that a snapshot keeps among its metadata: pins, segments, salt, retention, how recently it was stepped. Keys of the
 /// engine begin with "kvcache.".
 /// </summary>
 /// <remarks>

@@ -3,7 +3,7 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>
-/// What queries to come are expected to be, row by row: mean and variance of those seen, turned back to position 0, and turned on to the
+/// The queries that are expected, row by row: mean and variance of those seen, turned back to position 0, and turned on to the
 /// mean of the positions to come. A step's own join once it is committed. Known as far as queries lie in host memory.
 /// </summary>
 /// <remarks>
@@ -116,7 +116,7 @@ internal sealed unsafe class FutureQueries : IDisposable
         other.Seen.CopyTo(Seen);
     }
 
-    /// <summary>What the next <see cref="Horizon"/> queries are expected to be. Rows whose queries were never seen: unit variance around 0.</summary>
+    /// <summary>Writes mean and variance of the next <see cref="Horizon"/> queries, as far as they can be expected. Rows whose queries were never seen: unit variance around 0.</summary>
     /// <param name="position">The first one's position.</param>
     /// <param name="mean">[rows][width] overwritten.</param>
     /// <param name="variance">[rows][width] overwritten.</param>

@@ -2,7 +2,7 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 
-/// <summary>What a step tells the policy beside the masses that kernels keep.</summary>
+/// <summary>Tells the policy of a step's queries and outputs, beside the masses that kernels keep.</summary>
 internal sealed class StepScores(CacheState cache, PlanMemory? plans, SequenceState[] sequences)
 {
     private bool _isPrefill;

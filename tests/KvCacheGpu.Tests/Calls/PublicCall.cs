@@ -25,7 +25,7 @@ internal sealed record PublicCall(string Method, Action<SharedObjects> Run, para
         return thrown is null || Array.Exists(Allowed, type => type.IsInstanceOfType(thrown)) ? null : thrown;
     }
 
-    /// <summary>Whether what it is called on is gone then.</summary>
+    /// <summary>True if what it is called on is gone then.</summary>
     public bool Ends => Method.Contains("Dispose", StringComparison.Ordinal) || Method.Contains("Clear(", StringComparison.Ordinal);
 
     public override string ToString() => Method;

@@ -289,8 +289,8 @@ internal sealed class SharedObjects : IDisposable
 
 /// <summary>What the shared cache is like.</summary>
 /// <param name="Name">For the reader.</param>
-/// <param name="IsEngines">Whether the cache is the engine's own, which reuses no prefixes.</param>
-/// <param name="IsExact">Whether nothing is stored in fewer bits.</param>
+/// <param name="IsEngines">True if the cache is the engine's own, which reuses no prefixes.</param>
+/// <param name="IsExact">True if nothing is stored in fewer bits.</param>
 /// <param name="BudgetPercent">Of what a cache takes without a budget.</param>
 /// <param name="Change">What else is set.</param>
 internal sealed record CallSetting(string Name, bool IsEngines, bool IsExact, int BudgetPercent, Action<KvCacheOptions> Change)

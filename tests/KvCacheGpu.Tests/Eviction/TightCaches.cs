@@ -110,7 +110,7 @@ internal static class TightCaches
         Assert.InRange(sequence.Cache.AllocatedBytes, 1, sequence.Cache.BudgetBytes);
     }
 
-    /// <summary>Whether every row holds all tokens of the positions.</summary>
+    /// <summary>True if every row holds all tokens of the positions.</summary>
     public static bool Holds(this KvSequence sequence, int start, int end) => Enumerable.Range(0, sequence.State.Table.Rows).All(row =>
         Enumerable.Range(start, Math.Max(0, end - start)).All(t => sequence.HoldsIn(row, t)));
 
@@ -135,7 +135,7 @@ internal static class TightCaches
     private static float[] OfHead(float[] all, int heads, int head, int width) =>
         [.. all.Chunk(width).Where((_, i) => i % heads == head).SelectMany(x => x)];
 
-    /// <summary>Whether a row holds the token of a position.</summary>
+    /// <summary>True if a row holds the token of a position.</summary>
     public static bool HoldsIn(this KvSequence sequence, int row, int position)
     {
         PageTable table = sequence.State.Table;

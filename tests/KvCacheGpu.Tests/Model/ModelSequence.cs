@@ -37,7 +37,7 @@ internal sealed class ModelSequence(KvSequence sequence, IEnumerable<int> tokens
     /// <summary>Appends tokens.</summary>
     /// <param name="ids">Tokens.</param>
     /// <param name="policy">What drops.</param>
-    /// <param name="isKept">Whether a row keeps a page of these tokens in full precision.</param>
+    /// <param name="isKept">True if a row keeps a page of these tokens in full precision.</param>
     public void Append(ReadOnlySpan<int> ids, WindowPolicy? policy, Func<int, IEnumerable<int>, bool> isKept)
     {
         if (Tokens.Count % P != 0)
@@ -87,7 +87,7 @@ internal sealed class ModelSequence(KvSequence sequence, IEnumerable<int> tokens
         return new KvTruncation(length, reencoded);
     }
 
-    /// <summary>Whether the ladder lets a page go to a class, told in other words than the engine's.</summary>
+    /// <summary>True if the ladder lets a page go to a class, told in other words than the engine's.</summary>
     public bool MayDemote(int row, int page, int target)
     {
         PageClasses classes = Sequence.Cache.State.Classes;

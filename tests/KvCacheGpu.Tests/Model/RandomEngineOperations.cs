@@ -22,7 +22,7 @@ internal sealed partial class RandomEngineOperations : IDisposable
     private int _nextSeed = 1;
 
     /// <summary>Makes the engine, and one of other page sizes and formats that loads what the first has saved.</summary>
-    /// <param name="isExact">Whether nothing is stored in fewer bits, and nothing dropped.</param>
+    /// <param name="isExact">True if nothing is stored in fewer bits, and nothing dropped.</param>
     /// <param name="path">A folder of its own.</param>
     /// <param name="seed">Of what is done.</param>
     public RandomEngineOperations(bool isExact, string path, int seed)

@@ -8,7 +8,7 @@ namespace KvCacheGpu.Tests;
 /// <param name="Demotions">What pages may be demoted to.</param>
 /// <param name="Window">Tokens that a window keeps, or 0: no policy.</param>
 /// <param name="BudgetPercent">Of what a cache takes without a budget.</param>
-/// <param name="Keeps">Whether some values are NaN, and their pages kept.</param>
+/// <param name="Keeps">True if some values are NaN, and their pages kept.</param>
 internal sealed record ModelRun(
     KvFormats Formats, KvFormats? Second, KvFormats[] Demotions, int Window = 0, int BudgetPercent = 100, bool Keeps = false)
 {

@@ -2,7 +2,7 @@ using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Cli;
 
-/// <summary>Whether a budget that was asked for holds what was asked for, and which one would.</summary>
+/// <summary>Tells if the budget that was asked for is enough, and which one would be.</summary>
 internal sealed class CacheBudget(LlamaModel model, KvCacheOptions config)
 {
     /// <summary>Refuses a run before its first token is written, if it is known that its tokens will not fit, so that it does not fail halfway.</summary>

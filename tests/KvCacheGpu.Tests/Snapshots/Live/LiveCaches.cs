@@ -20,7 +20,7 @@ internal static class LiveCaches
 
     /// <summary>Everything of sequences but where their pages lie: what they share, states of pages and bytes of their tokens, scores, standing.</summary>
     /// <param name="sequences">The sequences.</param>
-    /// <param name="scores">Whether to look at scores.</param>
+    /// <param name="scores">True to look at scores.</param>
     public static string Transcript(IEnumerable<KvSequence> sequences, bool scores = true)
     {
         var text = new StringBuilder();
