@@ -12,6 +12,9 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
         ArgumentNullException.ThrowIfNull(options);
         RetentionMap? retention = options.Retention is null ? null : new RetentionMap(options.Retention);
         BlockHash root = cache.Prefixes is null ? default : NamespaceOf(options).ToHash();
+
+        // The policy's own code: it may throw, or use the cache, so that no gate is held.
+        object? policyState = cache.Options.Policy?.CreateState(cache.Geometry);
         using (cache.Pool.Gate.Enter())
         {
             cache.ThrowIfDisposed();
@@ -27,7 +30,7 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
             }
 
             cache.Room.MakeRoom(default, cache.SequenceBytes);
-            return Make(options, root, retention, place, isHeld);
+            return Make(options, root, retention, policyState, place, isHeld);
         }
     }
 
@@ -185,7 +188,7 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
         sequence.Holder?.ThrowIfInside();
     }
 
-    private SequenceState Make(KvSequenceOptions options, BlockHash root, RetentionMap? retention, int place, bool isHeld)
+    private SequenceState Make(KvSequenceOptions options, BlockHash root, RetentionMap? retention, object? policyState, int place, bool isHeld)
     {
         KvCacheOptions settings = cache.Options;
         PrefixChain? chain = null;
@@ -195,7 +198,7 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
         {
             chain = cache.Prefixes is null ? null : new PrefixChain(cache.Prefixes, cache.Tier.Shape, root, retention, cache.Ledger);
             dead = settings.MergePages ? new DeadTokens(cache.Tier.Shape, cache.Ledger) : null;
-            scores = settings.Policy is { } policy ? new SequenceScores(cache.Tier, policy, cache.Needs, place, cache.Ledger) : null;
+            scores = settings.Policy is null ? null : new SequenceScores(cache.Tier, policyState, cache.Needs, place, cache.Ledger);
             var table = new PageTable(cache.Tier, cache.Classes, cache.Pool, place, cache.Owners.NumberOf(options.Tenant), dead);
             var sequence = new SequenceState(options, table, settings.MaxTokens, cache.Geometry.Layers)
             {
@@ -215,7 +218,6 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
         }
         catch
         {
-            // A policy's own code may have thrown.
             chain?.Dispose();
             dead?.Dispose();
             scores?.Dispose();

@@ -9,11 +9,16 @@ internal sealed class SequenceScores : IDisposable
     private readonly int _sequence;
     private readonly LayerSet _read;
 
-    public SequenceScores(KernelTier tier, KvPolicy policy, KvStatistics needs, int sequence, MemoryLedger ledger)
+    /// <param name="tier">Holds the tables.</param>
+    /// <param name="state">The policy's own memory of the sequence, or null.</param>
+    /// <param name="needs">Statistics that plans ask for.</param>
+    /// <param name="sequence">The sequence's place in the tables.</param>
+    /// <param name="ledger">Told of the memory.</param>
+    public SequenceScores(KernelTier tier, object? state, KvStatistics needs, int sequence, MemoryLedger ledger)
     {
         (_tier, _sequence) = (tier, sequence);
         _read = new LayerSet(tier.Shape.Geometry.Layers);
-        State = policy.CreateState(tier.Shape.Geometry);
+        State = state;
         Moments = needs.Has(KvStatistics.Queries) ? new RowMoments(tier.Shape, ledger) : null;
         Future = needs.Has(KvStatistics.FutureQueries) ? new FutureQueries(tier.Shape.Geometry, ledger) : null;
     }

@@ -206,6 +206,26 @@ public sealed class DisposalTests
         }
     }
 
+    [Fact]
+    public void A_policy_may_use_the_cache_while_it_makes_its_state()
+    {
+        var policy = new Calling();
+        KvCacheOptions config = TestCaches.Config(maxSequences: 4);
+        config.Policy = policy;
+        using KvCache cache = TestCaches.Reference(G, config);
+        using KvSequence prompt = cache.CreateSequence();
+        prompt.FeedMany(1, 12);
+        KvSequence? fork = null;
+        policy.OnState = () =>
+        {
+            policy.OnState = () => { };
+            fork = prompt.Fork();
+        };
+        using KvSequence made = cache.CreateSequence();
+        Assert.Equal((0, 12), (made.Length, fork!.Length));
+        fork.Dispose();
+    }
+
     private static KvCache Cache(Action? late = null)
     {
         KvCacheOptions config = TestCaches.Config(PageFormat.I8, maxSequences: 12);
