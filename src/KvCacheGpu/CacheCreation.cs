@@ -2,10 +2,11 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 
-/// <summary>Counts what a cache takes, and makes its state: the one place that knows every room.</summary>
+/// <summary>Counts the bytes of a cache, and makes its parts: the one place that knows every room.</summary>
 internal static class CacheCreation
 {
-    // Of the dense F16 bytes; scratch of threads beyond the first takes no more, whatever the budget, so that the least one is the same for all.
+    // Scratch of threads beyond the first takes at most this part of the dense F16 bytes, whatever the budget is: so the least budget is the same on
+    // any number of cores.
     private const int PartOfScratch = 128;
 
     /// <summary>The device that the options name.</summary>

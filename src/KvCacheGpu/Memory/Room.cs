@@ -88,22 +88,33 @@ internal sealed class Room : IDisposable
         return WhyNot("pages of the step", slots + Spare, memory);
     }
 
-    /// <summary>Takes slots, each with one reference.</summary>
+    /// <summary>Takes slots, each with one reference, or says what is missing and takes nothing.</summary>
     /// <param name="what">What they are for, for the message.</param>
     /// <param name="counts">How many of each class.</param>
     /// <param name="slots">Receives them, class after class.</param>
     /// <param name="leavesSpare">True if <see cref="Spare"/> has to stay free. The default value is false.</param>
-    /// <exception cref="KvOutOfMemoryException">E001: they do not fit; nothing was taken.</exception>
-    public void Take(string what, in SlotCounts counts, Span<int> slots, bool leavesSpare = false)
+    /// <returns>Null if they were taken.</returns>
+    public Refusal? TakeOrRefuse(string what, in SlotCounts counts, Span<int> slots, bool leavesSpare = false)
     {
         SlotCounts room = leavesSpare ? counts + Spare : counts;
         if (WhyNot(what, room) is { } refusal)
         {
-            throw refusal.ToException();
+            return refusal;
         }
 
         MakeRoom(room, 0);
         _pool.Take(counts, slots);
+        return null;
+    }
+
+    /// <summary>Takes slots, each with one reference, of those that steps leave free too.</summary>
+    /// <exception cref="KvOutOfMemoryException">E001: they do not fit; nothing was taken.</exception>
+    public void Take(string what, in SlotCounts counts, Span<int> slots)
+    {
+        if (TakeOrRefuse(what, counts, slots) is { } refusal)
+        {
+            throw refusal.ToException();
+        }
     }
 
     /// <summary>The same for one slot of a class.</summary>
@@ -116,17 +127,7 @@ internal sealed class Room : IDisposable
 
     /// <summary>Takes slots if they fit, of those that steps leave free too.</summary>
     /// <returns>False if they do not fit; nothing was taken.</returns>
-    public bool TryTake(in SlotCounts counts, Span<int> slots)
-    {
-        if (WhyNot("pages", counts) is not null)
-        {
-            return false;
-        }
-
-        MakeRoom(counts, 0);
-        _pool.Take(counts, slots);
-        return true;
-    }
+    public bool TryTake(in SlotCounts counts, Span<int> slots) => TakeOrRefuse("pages", counts, slots) is null;
 
     /// <summary>Takes a slot of a class outside of one slab, to move a page out of it. Gives nothing up: the page's old slot is free soon.</summary>
     /// <returns>0 if the budget has no bytes for one more page; the caller knows that there is a slot (<see cref="PagePool.RoomBeside"/>).</returns>

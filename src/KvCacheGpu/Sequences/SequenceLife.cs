@@ -225,7 +225,8 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
         }
     }
 
-    // The place in the cache last: who finds it empty may free what sequences lie in. Whatever fails, nobody waits for it in vain.
+    // The place in the cache is emptied last: a thread that finds it empty may free the memory that sequences lie in. It is emptied whatever fails,
+    // so that nobody waits for it in vain.
     private void GiveBack(SequenceState sequence)
     {
         using (cache.Pool.Gate.Enter())

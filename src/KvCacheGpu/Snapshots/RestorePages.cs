@@ -16,19 +16,16 @@ internal sealed class RestorePages(CacheState cache)
     /// <summary>Takes the pages of a plan, or says what they lack; the room that steps leave free stays free.</summary>
     public Refusal? TryTake(RestorePlan plan)
     {
-        const string What = "pages of the snapshot";
         int extra = plan.IsExact ? 0 : 1;
         SlotCounts taken = plan.Need + SlotCounts.Of(KernelShape.Open, extra);
         int[] all = new int[taken.Total];
         using (cache.Pool.Gate.Enter())
         {
             cache.ThrowIfDisposed();
-            if (cache.Room.WhyNot(What, taken + cache.Room.Spare) is { } refusal)
+            if (cache.Room.TakeOrRefuse("pages of the snapshot", taken, all, leavesSpare: true) is { } refusal)
             {
                 return refusal;
             }
-
-            cache.Room.Take(What, taken, all, leavesSpare: true);
         }
 
         // Class after class, the extra one at the end of the open ones.

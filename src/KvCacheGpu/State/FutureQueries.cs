@@ -45,7 +45,7 @@ internal sealed unsafe class FutureQueries : IDisposable
     public static long BookkeepingBytes(KvGeometry geometry) =>
         (long)geometry.Layers * geometry.KvHeads * ((4L * geometry.KeyWidth) + 2) * sizeof(float);
 
-    /// <summary>Takes in what tokens of a step ask of a layer.</summary>
+    /// <summary>Sees the queries of a step's tokens in a layer.</summary>
     /// <param name="geometry">The model's shape.</param>
     /// <param name="layer">Layer.</param>
     /// <param name="firstToken">The sequence's first token in the tensor.</param>
@@ -80,7 +80,7 @@ internal sealed unsafe class FutureQueries : IDisposable
         }
     }
 
-    /// <summary>Lets the step's part of the means.</summary>
+    /// <summary>Adds what the step saw to the means.</summary>
     /// <param name="groupSize">Query heads of a row.</param>
     public void Join(int groupSize)
     {

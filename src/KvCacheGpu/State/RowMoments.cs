@@ -39,7 +39,7 @@ internal sealed unsafe class RowMoments : IDisposable
 
     public static long BookkeepingBytes(KernelShape shape) => 4L * shape.Geometry.Layers * shape.Geometry.KvHeads * sizeof(float);
 
-    /// <summary>Takes in what a step's token asked a layer and got.</summary>
+    /// <summary>Sees the query of a step's token in a layer, and the output that it got.</summary>
     /// <param name="geometry">The model's shape.</param>
     /// <param name="layer">Layer.</param>
     /// <param name="token">Token in the tensors.</param>
@@ -69,7 +69,7 @@ internal sealed unsafe class RowMoments : IDisposable
     // Squares of numbers from 1e19 on are beyond binary32: they count as its largest number.
     private static float Mean(float sum, int count) => float.IsNaN(sum) ? Unseen : Math.Min(sum, float.MaxValue) / count;
 
-    /// <summary>Lets the step's part of the means.</summary>
+    /// <summary>Adds what the step saw to the means.</summary>
     public void Join()
     {
         Span<float> pending = Pending;
