@@ -1,5 +1,4 @@
 using BenchmarkDotNet.Attributes;
-using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Benchmarks;
 

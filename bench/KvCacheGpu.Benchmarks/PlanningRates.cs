@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Globalization;
-using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Benchmarks;
 

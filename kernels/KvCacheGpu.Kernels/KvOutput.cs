@@ -1,6 +1,6 @@
 using ILGPU;
 
-namespace KvCacheGpu.Kernels;
+namespace KvCacheGpu;
 
 /// <summary>
 /// Where attention writes to: dense binary32 elements <c>[tokens][query heads][value width]</c> and, where they are wanted, the natural

@@ -3,7 +3,7 @@ using ILGPU;
 using ILGPU.Runtime;
 using Half = System.Half;
 
-namespace KvCacheGpu.Kernels;
+namespace KvCacheGpu;
 
 /// <summary>Element type of a <see cref="KvTensor"/>.</summary>
 public enum TensorType : byte

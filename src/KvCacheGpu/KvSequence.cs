@@ -1,5 +1,4 @@
 using System.Diagnostics.CodeAnalysis;
-using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 

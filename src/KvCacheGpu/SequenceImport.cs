@@ -90,7 +90,7 @@ internal sealed class SequenceImport(KvCache cache, ImportedCache found, string 
 
     private void Check()
     {
-        Kernels.KvGeometry here = cache.Geometry;
+        KvGeometry here = cache.Geometry;
         Require(found.Layers == here.Layers, "layers", here.Layers, found.Layers);
         Require(found.KvHeads == here.KvHeads, "KV heads", here.KvHeads, found.KvHeads);
         Require(found.KeyWidth == here.KeyWidth, "key width", here.KeyWidth, found.KeyWidth);

@@ -101,12 +101,16 @@ public class ArrowTests
     {
         foreach ((Assembly assembly, string space) in new[]
         {
-            (Kernels, "KvCacheGpu.Kernels"), (Base, "KvCacheGpu"), (Snapshots, "KvCacheGpu"), (Engine, "KvCacheGpu"), (Sessions, "KvCacheGpu"), (Configuration, "KvCacheGpu.Configuration"), (Import, "KvCacheGpu.Import"),
+            (Base, "KvCacheGpu"), (Snapshots, "KvCacheGpu"), (Engine, "KvCacheGpu"), (Sessions, "KvCacheGpu"), (Configuration, "KvCacheGpu.Configuration"), (Import, "KvCacheGpu.Import"),
             (Catalog, "KvCacheGpu.Catalog"), (Llama, "KvCacheGpu.Llama"),
         })
         {
             Assert.All(assembly.GetExportedTypes(), type => Assert.Equal(space, type.Namespace));
         }
+
+        // What a host names to use a cache lies where the cache does; tiers, layouts and codecs lie apart.
+        string[] hosts = [nameof(KvGeometry), nameof(HeadRange), nameof(KvRope), nameof(PageFormat), nameof(PageFormats), nameof(KvTensor), nameof(TensorType), nameof(KvOutput)];
+        Assert.All(Kernels.GetExportedTypes(), type => Assert.Equal(hosts.Contains(type.Name) ? "KvCacheGpu" : "KvCacheGpu.Kernels", type.Namespace));
     }
 
     private static void Check(IArchRule rule) => Assert.Empty(rule.Evaluate(All).Where(result => !result.Passed).Select(result => result.Description));

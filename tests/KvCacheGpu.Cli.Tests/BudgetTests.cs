@@ -29,7 +29,7 @@ public sealed partial class BudgetTests
     {
         Assert.True(MemoryBudget.TryParse(text, out MemoryBudget? budget));
         Assert.Equal(new MemoryBudget(null, percent), budget);
-        Assert.Equal((long)(percent * 2048 * 10 / 100), budget!.BytesFor(new Kernels.KvGeometry(4, 4, 2, 64), 10));
+        Assert.Equal((long)(percent * 2048 * 10 / 100), budget!.BytesFor(new KvGeometry(4, 4, 2, 64), 10));
     }
 
     [Theory]

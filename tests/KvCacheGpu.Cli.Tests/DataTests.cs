@@ -1,6 +1,5 @@
 using System.Text.Json;
 using KvCacheGpu.Import;
-using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Cli.Tests;
 

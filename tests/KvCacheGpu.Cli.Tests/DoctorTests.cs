@@ -1,5 +1,4 @@
 using System.Text.Json;
-using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Cli.Tests;
 

@@ -1,5 +1,4 @@
 using System.Text.Json;
-using KvCacheGpu.Kernels;
 using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Cli.Tests;

@@ -1,4 +1,3 @@
-using KvCacheGpu.Kernels;
 using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Evaluation.Tests;

@@ -1,5 +1,4 @@
 using System.Text.Json.Nodes;
-using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Llama.Tests;
 

@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Llama.Tests;
 
 /// <summary>The demo model, loaded once, and what the oracle says about its first 200 tokens of held-out text.</summary>

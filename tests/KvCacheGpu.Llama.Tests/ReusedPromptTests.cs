@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Llama.Tests;
 
 /// <summary>A model's text after a prompt of which another sequence computed the most.</summary>

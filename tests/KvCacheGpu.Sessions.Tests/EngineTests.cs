@@ -1,4 +1,3 @@
-using KvCacheGpu.Kernels;
 using static KvCacheGpu.Sessions.Tests.EngineSamples;
 
 namespace KvCacheGpu.Sessions.Tests;

@@ -1,4 +1,3 @@
-using KvCacheGpu.Kernels;
 using static KvCacheGpu.Sessions.Tests.EngineSamples;
 using static KvCacheGpu.Sessions.Tests.KeyTests;
 

@@ -1,5 +1,4 @@
 using System.Text.RegularExpressions;
-using KvCacheGpu.Kernels;
 using static KvCacheGpu.Sessions.Tests.EngineSamples;
 
 namespace KvCacheGpu.Sessions.Tests;

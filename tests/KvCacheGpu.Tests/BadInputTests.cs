@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Tests;
 
 /// <summary>Every bad input is a typed error with what was expected and what was there; the state is as before.</summary>

@@ -1,6 +1,5 @@
 using System.Reflection;
-using KvCacheGpu.Kernels;
-using static KvCacheGpu.Kernels.PageFormat;
+using static KvCacheGpu.PageFormat;
 
 namespace KvCacheGpu.Tests;
 

@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Tests;
 
 /// <summary>Positions and tokens of one moment, whatever other threads' steps make a policy drop meanwhile.</summary>

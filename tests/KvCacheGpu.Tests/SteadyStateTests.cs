@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Tests;
 
 /// <summary>What must not grow while a sequence does: managed memory, working memory; and what threads must not break.</summary>

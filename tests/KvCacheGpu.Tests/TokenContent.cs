@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Tests;
 
 /// <summary>Keys, values and queries as a function of the token id: what was stored can always be told from what should be.</summary>

@@ -1,6 +1,5 @@
 using System.Security.Cryptography;
 using System.Text;
-using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Llama;
 

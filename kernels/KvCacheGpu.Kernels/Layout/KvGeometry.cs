@@ -1,4 +1,4 @@
-namespace KvCacheGpu.Kernels;
+namespace KvCacheGpu;
 
 /// <summary>
 /// The KV heads that one cache holds, out of the model's: all of them, or a tensor-parallel shard's.

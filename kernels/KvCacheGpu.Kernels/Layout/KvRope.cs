@@ -1,4 +1,4 @@
-namespace KvCacheGpu.Kernels;
+namespace KvCacheGpu;
 
 /// <summary>
 /// How a model turns queries and keys by their positions: the pairs (i, i + w/2) of the first w elements, by position * frequency (RoPE,

@@ -1,4 +1,6 @@
-namespace KvCacheGpu.Kernels;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
 
 /// <summary>How the elements of one page part (its keys or its values) are stored.</summary>
 /// <remarks>

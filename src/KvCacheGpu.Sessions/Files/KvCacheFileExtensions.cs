@@ -1,5 +1,4 @@
 using KvCacheGpu.Import;
-using KvCacheGpu.Kernels;
 using Microsoft.Win32.SafeHandles;
 
 namespace KvCacheGpu;

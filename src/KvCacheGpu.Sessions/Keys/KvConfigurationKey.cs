@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu;
 
 /// <summary>A key of configuration files: a row of the table <see cref="KvConfigurationKeys.All"/>, from which keys are read, checked, written and documented.</summary>

@@ -1,4 +1,3 @@
-using KvCacheGpu.Kernels;
 using static KvCacheGpu.KeyValue;
 
 namespace KvCacheGpu;

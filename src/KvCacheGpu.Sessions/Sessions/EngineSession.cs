@@ -1,5 +1,4 @@
 using System.Buffers;
-using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 

@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu;
 
 /// <summary>Steps of a sequence that is thrown away: kernels are compiled and pages touched by them.</summary>

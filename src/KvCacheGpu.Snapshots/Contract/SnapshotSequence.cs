@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu;
 
 /// <summary>One sequence of a snapshot: its tokens, and which pages each of its rows, (layer, KV head) in layer-major order, lists.</summary>

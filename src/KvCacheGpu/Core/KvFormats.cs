@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu;
 
 /// <summary>The formats that sealed pages lie in: a pair that attention reads (<see cref="PageFormats.IsPair"/>).</summary>

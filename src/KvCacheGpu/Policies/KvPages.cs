@@ -1,5 +1,4 @@
 using System.Runtime.CompilerServices;
-using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 

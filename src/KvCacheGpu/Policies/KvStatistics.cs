@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu;
 
 /// <summary>The statistics that a policy reads beyond the places and bytes of pages; the engine gathers no others.</summary>

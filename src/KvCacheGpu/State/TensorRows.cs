@@ -1,5 +1,4 @@
 using System.Runtime.InteropServices;
-using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 

@@ -1,4 +1,3 @@
-using KvCacheGpu.Kernels;
 using Microsoft.Extensions.Primitives;
 
 namespace KvCacheGpu.Configuration.Tests;

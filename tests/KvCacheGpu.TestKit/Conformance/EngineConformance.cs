@@ -1,4 +1,3 @@
-using KvCacheGpu.Kernels;
 using Xunit;
 
 namespace KvCacheGpu.TestKit;

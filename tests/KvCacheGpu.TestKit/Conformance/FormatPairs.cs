@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.TestKit;
 
 /// <summary>The pairs of formats of keys and values that pages can have.</summary>

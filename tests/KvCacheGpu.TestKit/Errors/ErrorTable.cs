@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Text;
-using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.TestKit;
 

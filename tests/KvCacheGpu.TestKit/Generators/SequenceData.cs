@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.TestKit;
 
 /// <summary>The keys, values and queries of one sequence over all layers, made once from a seed.</summary>

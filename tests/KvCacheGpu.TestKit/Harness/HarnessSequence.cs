@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.TestKit;
 
 /// <summary>One live entry of a table row.</summary>

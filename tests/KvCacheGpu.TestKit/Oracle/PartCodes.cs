@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.TestKit;
 
 /// <summary>The keys or the values of a page as their format stores them, read from its words. Two encoders must agree on them.</summary>

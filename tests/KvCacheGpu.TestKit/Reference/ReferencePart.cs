@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.TestKit;
 
 /// <summary>The keys or the values of one page in memory.</summary>

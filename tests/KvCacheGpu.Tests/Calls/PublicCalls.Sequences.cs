@@ -1,5 +1,4 @@
 using ILGPU;
-using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Tests;
 

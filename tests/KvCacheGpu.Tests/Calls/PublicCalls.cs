@@ -139,7 +139,7 @@ internal static partial class PublicCalls
         x.CheckOf(sequence, SharedObjects.FirstId);
     }
 
-    private static ImportedCache Computed(Kernels.KvGeometry g, int[] ids) => new()
+    private static ImportedCache Computed(KvGeometry g, int[] ids) => new()
     {
         Layers = g.Layers,
         KvHeads = g.KvHeads,

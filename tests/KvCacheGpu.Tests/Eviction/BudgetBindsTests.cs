@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Tests;
 
 /// <summary>Budgets that bind: the least one, pins, segments, idle sequences, and what a policy is asked with.</summary>

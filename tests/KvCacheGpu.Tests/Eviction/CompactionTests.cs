@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Tests;
 
 /// <summary>Where pages were demoted or dropped here and there, what is left of them is moved together rather than anything lost.</summary>

@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Tests;
 
 /// <summary>Attention after eviction is attention with the dropped tokens masked: over sealed and open pages, in forks, in batches.</summary>

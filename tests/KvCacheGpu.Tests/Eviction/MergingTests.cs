@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Tests;
 
 /// <summary>Merged pages: which tokens they hold, and that attention over them is attention with the others masked.</summary>

@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Tests;
 
 /// <summary>What is no finite number and is kept comes back as it was, and shows in what attends to it: never as a number.</summary>

@@ -1,4 +1,3 @@
-using KvCacheGpu.Kernels;
 using KvCacheGpu.TestKit;
 using KvCacheGpu.Tests.Snapshots;
 

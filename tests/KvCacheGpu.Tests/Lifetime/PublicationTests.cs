@@ -1,4 +1,3 @@
-using KvCacheGpu.Kernels;
 using KvCacheGpu.Tests.Snapshots;
 
 namespace KvCacheGpu.Tests;

@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Tests;
 
 /// <summary>Random operations on an engine and on plain dictionaries of tokens by position, side by side.</summary>

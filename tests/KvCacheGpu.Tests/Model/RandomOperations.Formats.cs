@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Tests;
 
 /// <summary>How one run's cache is made.</summary>

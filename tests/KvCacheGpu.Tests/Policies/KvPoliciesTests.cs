@@ -57,7 +57,7 @@ public sealed class KvPoliciesTests
     [Fact]
     public void Pages_of_another_shape_are_refused()
     {
-        KvCacheGpu.Kernels.KvGeometry g = TestPages.OneLayer(2);
+        KvGeometry g = TestPages.OneLayer(2);
         Assert.Throws<ArgumentException>(() => new KvPages(g, 8, [0, 1], [0]).Count);
         Assert.Throws<ArgumentException>(() => new KvPages(g, 8, [0, 1, 3], [0, 1]).Count);
         Assert.Throws<ArgumentException>(() => new KvPages(g, 8, [0, 1, 2], [0, 1]) { Mass = [1] }.Count);

@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Tests;
 
 /// <summary>Pages of every kind: gaps, fixed ones, shared ones, classes, segments, ties.</summary>

@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Tests;
 
 /// <summary>Pages to plan on, in arrays that tests fill as they like; what stays null is what nobody gathered.</summary>

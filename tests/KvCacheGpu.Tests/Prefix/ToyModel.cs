@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Tests;
 
 /// <summary>A model whose next token depends on every bit of the attention output, so that the least difference changes the text.</summary>

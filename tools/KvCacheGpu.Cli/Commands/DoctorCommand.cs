@@ -5,7 +5,6 @@ using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.Arm;
 using System.Runtime.Intrinsics.X86;
 using KvCacheGpu.Configuration;
-using KvCacheGpu.Kernels;
 using Spectre.Console;
 
 namespace KvCacheGpu.Cli;

@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using KvCacheGpu.Kernels;
 using KvCacheGpu.Llama;
 using Spectre.Console;
 

@@ -1,7 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
 using KvCacheGpu.Configuration;
-using KvCacheGpu.Kernels;
 using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Cli;

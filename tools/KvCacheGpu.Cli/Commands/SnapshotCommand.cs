@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using KvCacheGpu.Kernels;
 using Spectre.Console;
 
 namespace KvCacheGpu.Cli;

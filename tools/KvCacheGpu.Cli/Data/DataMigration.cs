@@ -1,7 +1,6 @@
 using System.Security.Cryptography;
 using System.Text;
 using KvCacheGpu.Import;
-using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Cli;
 

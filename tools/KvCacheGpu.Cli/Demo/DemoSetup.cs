@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Cli;
 
 /// <summary>One of the caches that the demo compares.</summary>

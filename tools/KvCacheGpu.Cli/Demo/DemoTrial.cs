@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using KvCacheGpu.Kernels;
 using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Cli;

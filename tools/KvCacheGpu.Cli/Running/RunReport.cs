@@ -1,5 +1,4 @@
 using System.Text.Json.Serialization;
-using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Cli;
 

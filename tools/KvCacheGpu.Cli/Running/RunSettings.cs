@@ -1,6 +1,5 @@
 using KvCacheGpu.Configuration;
 using KvCacheGpu.Evaluation;
-using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Cli;
 

@@ -1,6 +1,5 @@
 using System.Globalization;
 using KvCacheGpu.Import;
-using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Cli;
 

@@ -2,7 +2,6 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
 using KvCacheGpu.Catalog;
-using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Cli;
 

@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Cli;
 
 /// <summary>Makes the pair of formats of --key-format and --value-format, each of which may be left out.</summary>

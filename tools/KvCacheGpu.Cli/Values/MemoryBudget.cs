@@ -1,5 +1,4 @@
 using System.Globalization;
-using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Cli;
 

@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Evaluation;
 
 /// <summary>Finds the largest window with which a sequence grows to its length within a budget.</summary>

@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Evaluation;
 
 /// <summary>Drops nothing, and records the attention of the last query of each step of one sequence, which an oracle of the same prompt then knows.</summary>

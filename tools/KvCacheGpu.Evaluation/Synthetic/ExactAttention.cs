@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Evaluation;
 
 /// <summary>Attention over all tokens, in binary64: shares and outputs of the tokens that are written.</summary>

@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Evaluation;
 
 /// <summary>The results of one cache on synthetic attention, means over seeds.</summary>

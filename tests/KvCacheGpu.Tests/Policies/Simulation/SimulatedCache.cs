@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Tests.Simulation;
 
 /// <summary>Holds the pages that a policy leaves it, measures them as the engine does, and counts the attention that went missing.</summary>

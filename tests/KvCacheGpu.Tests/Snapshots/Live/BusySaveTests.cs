@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Tests.Snapshots;
 
 /// <summary>Saving while others go on: each sequence is saved as it was between two of its steps, and nobody loses a page.</summary>

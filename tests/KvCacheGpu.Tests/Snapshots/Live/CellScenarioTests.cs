@@ -1,5 +1,4 @@
 using System.Buffers.Binary;
-using KvCacheGpu.Kernels;
 using KvCacheGpu.TestKit;
 using Xunit.Abstractions;
 

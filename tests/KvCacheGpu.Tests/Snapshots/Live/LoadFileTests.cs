@@ -1,6 +1,5 @@
 using System.Buffers.Binary;
 using KvCacheGpu.Import.Tests;
-using KvCacheGpu.Kernels;
 using KvCacheGpu.TestKit;
 
 namespace KvCacheGpu.Tests.Snapshots;

@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Tests.Snapshots;
 
 /// <summary>Whatever page size a snapshot comes from, what is loaded is sealed as if its tokens had been appended here, and steps on for ever.</summary>

@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Tests.Snapshots;
 
 /// <summary>What is saved comes back, bit for bit, and goes on as if it had never been away.</summary>

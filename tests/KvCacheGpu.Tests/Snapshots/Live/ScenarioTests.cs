@@ -1,6 +1,5 @@
 using System.Buffers.Binary;
 using System.IO.Hashing;
-using KvCacheGpu.Kernels;
 using KvCacheGpu.TestKit;
 using Xunit.Abstractions;
 
