@@ -26,10 +26,10 @@ public delegate void AllocationObserver(AllocationKind kind, long bytes);
 /// <param name="TargetClass">Its page class.</param>
 /// <param name="Tokens">Tokens that the page holds, from its first.</param>
 /// <param name="ScoreWord">
-/// First word of the page's scores, into which the mean square norms of the source's keys and values are written, also of a page that is
+/// First word in the arena of the page's scores, into which the mean square norms of the source's keys and values are written, also of a page that is
 /// kept; they are no finite numbers where its elements are none. The default value is 0: not written.
 /// </param>
-public readonly record struct PageMove(int SourceSlot, int SourceClass, int TargetSlot, int TargetClass, int Tokens, int ScoreWord = 0);
+public readonly record struct PageMove(int SourceSlot, int SourceClass, int TargetSlot, int TargetClass, int Tokens, long ScoreWord = 0);
 
 /// <summary>One page to be decoded for <see cref="KernelTier.Materialize"/>.</summary>
 /// <param name="Slot">Slot read.</param>
@@ -73,11 +73,39 @@ public abstract unsafe class KernelTier : IDisposable
     /// <summary>The tier's name, as reports print it: "simd-512", "portable (cuda)".</summary>
     public abstract string Name { get; }
 
-    /// <summary>The host's copy of the tables, <see cref="TableMap.TableWords"/> words; written through <see cref="Write"/>.</summary>
+    /// <summary>
+    /// The host's copy of the root of the tables, <see cref="TableMap.TableWords"/> words: counts and directory. Written through <see cref="WriteCount"/>,
+    /// <see cref="OpenLeaf"/> and <see cref="CloseLeaf"/>.
+    /// </summary>
     public abstract int* Tables { get; }
 
-    /// <summary>Writes a table word; the device sees it before the next launch reads it.</summary>
-    public abstract void Write(int word, int value);
+    /// <summary>Bytes of host memory that an open leaf takes beside its slot, told to the observer as <see cref="AllocationKind.Bookkeeping"/>; 0 where slots lie in host memory.</summary>
+    public abstract long LeafHostBytes { get; }
+
+    /// <summary>Writes the number of live entries of a row; the device sees it before the next launch reads it.</summary>
+    public abstract void WriteCount(int sequence, int row, int count);
+
+    /// <summary>Lists a leaf in the directory. What its words hold is unspecified until they are written.</summary>
+    /// <param name="sequence">Sequence slot.</param>
+    /// <param name="leaf">Its leaf, not open yet.</param>
+    /// <param name="slot">Where it lies: <see cref="TableMap.LeafUnits"/> units that are the caller's, until <see cref="CloseLeaf"/>.</param>
+    /// <returns>The host's copy of its slots and tags, <see cref="TableMap.LeafTableWords"/> words, valid until <see cref="CloseLeaf"/>. Written through <see cref="WriteEntry"/>.</returns>
+    public abstract int* OpenLeaf(int sequence, int leaf, int slot);
+
+    /// <summary>Takes a leaf out of the directory. No launch that follows reads it; its slot may be used for other things as soon as this returns.</summary>
+    public abstract void CloseLeaf(int sequence, int leaf);
+
+    /// <summary>Writes an entry of a row whose leaf is open; the device sees it before the next launch reads it.</summary>
+    public abstract void WriteEntry(int sequence, int row, int entry, int slot, int tag);
+
+    /// <summary>First word in the arena of an open leaf.</summary>
+    public long LeafWord(int sequence, int leaf) => (long)Tables[Map.DirectoryWord(sequence, leaf)] * PageLayout.UnitWords;
+
+    /// <summary>First word in the arena of a page's scores; its leaf is open.</summary>
+    public long ScoreWord(int sequence, int row, int pageIndex) => LeafWord(sequence, Map.LeafOf(pageIndex)) + Map.ScoresInLeaf(row, pageIndex);
+
+    /// <summary>First word in the arena of a page's statistics; its leaf is open.</summary>
+    public long StatsWord(int sequence, int row, int pageIndex) => LeafWord(sequence, Map.LeafOf(pageIndex)) + Map.StatsInLeaf(row, pageIndex);
 
     /// <summary>Makes the working memory of one concurrent step; reused from step to step.</summary>
     /// <param name="maxSequences">Sequences in one launch, at most.</param>
@@ -102,7 +130,7 @@ public abstract unsafe class KernelTier : IDisposable
     public abstract void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values);
 
     /// <summary>
-    /// Sets the scores of all pages of a sequence slot to 0. Appending a page's first token does so for that page; this is for a sequence
+    /// Sets the scores of all open leaves of a sequence slot to 0. Appending a page's first token does so for that page; this is for a sequence
     /// that begins with pages which it did not append.
     /// </summary>
     public abstract void ClearScores(int sequence);

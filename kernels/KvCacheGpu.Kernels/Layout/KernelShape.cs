@@ -98,4 +98,10 @@ public sealed record KernelShape
 
     /// <summary>Pages that one table row can list.</summary>
     public int TableCapacity { get; }
+
+    /// <summary>
+    /// True if the tables hold page statistics, log-sum-exps and scores. The default value is true. False leaves their bytes out: attention writes none, and
+    /// <see cref="KernelBatch.Score"/> and <see cref="KernelBatch.Observe"/> are refused.
+    /// </summary>
+    public bool HasStatistics { get; init; } = true;
 }

@@ -1,24 +1,29 @@
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
-/// Where the page tables lie: native struct-of-arrays at the front of the arena, before the first page slot.
+/// Where the page tables lie: a root of fixed size at the front of the arena, and leaves that grow with use, each in a slot as a page is.
 /// </summary>
 /// <remarks>
 /// <code>
-/// One row per (sequence slot, layer, KV head); C = entries per row; G = query heads per KV head. All in 32-bit words:
+/// A row is a (layer, KV head); R = rows of a sequence; G = query heads per KV head. All in 32-bit words:
 ///
-///   counts  int32[rows]            live entries of the row
-///   slots   int32[rows][C]         page slot, in units of 64 bytes from the start of the arena
-///   tags    int32[rows][C]         class in the top 8 bits, page index (first position / P) in the low 24
-///   stats   f32[rows][C][G][2]     of the last query token: the page's largest logit and its sum of exp(logit - largest)
-///   lse     f32[rows][G]           of the last query token: log-sum-exp over all pages
-///   scores  word[rows][C][8]       by which a policy ranks pages: see the constants
-///   (padding to 64 bytes, then page slots)
+/// root, before the first page slot; its address never changes, and everything else is reached through it:
+///   counts     int32[sequence slots][R]         live entries of the row
+///   directory  int32[sequence slots][leaves]    slot of each of the sequence's leaves; 0: there is none
+///   lse        f32[sequence slots][R][G]        of the last query token: log-sum-exp over all pages            (*)
+///   (padding to 64 bytes)
 ///
-/// Entries ascend by page index. Pages at the end of a row that may still be written are contiguous in page index.
-/// Slots and tags are addressed by entry; stats and scores by page index, so that nothing moves when pages leave a row.
-/// A page's attention mass is sum * exp(largest - lse).
+/// leaf: a run of L entries and of L page indexes of one sequence, over all its rows; L is a power of two
+///   slots      int32[R][L]                      page slot, in units of 64 bytes from the start of the arena
+///   tags       int32[R][L]                      class in the top 8 bits, page index (first position / P) in the low 24
+///   stats      f32[R][L][G][2]                  of the last query token: the page's largest logit and its sum of exp(logit - largest)   (*)
+///   scores     word[R][L][8]                    by which a policy ranks pages: see the constants               (*)
+///
+/// (*) only where the shape keeps statistics: <see cref="KernelShape.HasStatistics"/>
 /// </code>
+/// Entries ascend by page index. Pages at the end of a row that may still be written are contiguous in page index.
+/// Slots and tags are addressed by entry; stats and scores by page index, so that nothing moves when pages leave a row: entry e lies in leaf e / L at
+/// place e % L, and so does page index e. A page's attention mass is sum * exp(largest - lse).
 /// </remarks>
 public sealed class TableMap
 {
@@ -54,77 +59,122 @@ public sealed class TableMap
 
     private const int ClassShift = 24;
 
+    // A leaf takes at most the bytes of the largest page, but is never smaller than this many entries: so slabs need not grow for the sake of tables,
+    // and a launch finds the entries of a run of pages side by side.
+    private const int FewestLeafPages = 4;
+    private const int MostLeafPages = 64;
+
     private readonly KernelShape _shape;
+    private readonly int _tags;
+    private readonly int _stats;
+    private readonly int _scores;
 
     /// <summary>Lays out the tables of a tier.</summary>
-    /// <exception cref="OverflowException">The tables exceed 2^31 words.</exception>
+    /// <exception cref="OverflowException">The root exceeds 2^31 words.</exception>
     public TableMap(KernelShape shape)
     {
         ArgumentNullException.ThrowIfNull(shape);
         _shape = shape;
         KvGeometry g = shape.Geometry;
+        Rows = checked(g.Layers * g.KvHeads);
+        int pageWords = shape.HasStatistics ? 2 + (2 * g.GroupSize) + ScoreWords : 2;
+        LeafPages = MostLeafPages;
+        long most = shape.Classes.Max(layout => layout.Bytes) / sizeof(int);
+        while (LeafPages > FewestLeafPages && ((long)Rows * LeafPages * pageWords > most || LeafPages / 2 >= shape.TableCapacity))
+        {
+            LeafPages /= 2;
+        }
+
+        LeafShift = int.Log2(LeafPages);
         checked
         {
-            Rows = shape.Sequences * g.Layers * g.KvHeads;
-            Slots = Rows;
-            Tags = Slots + (Rows * shape.TableCapacity);
-            TableWords = Tags + (Rows * shape.TableCapacity);
-            Stats = TableWords;
-            LogSumExp = Stats + (Rows * shape.TableCapacity * g.GroupSize * 2);
-            Scores = LogSumExp + (Rows * g.GroupSize);
-            int words = Scores + (Rows * shape.TableCapacity * ScoreWords);
+            Leaves = (shape.TableCapacity + LeafPages - 1) / LeafPages;
+            Directory = shape.Sequences * Rows;
+            TableWords = Directory + (shape.Sequences * Leaves);
+            LogSumExp = TableWords;
+            int words = LogSumExp + (shape.HasStatistics ? shape.Sequences * Rows * g.GroupSize : 0);
             FirstPageUnit = (words + PageLayout.UnitWords - 1) / PageLayout.UnitWords;
+            _tags = Rows * LeafPages;
+            _stats = 2 * _tags;
+            _scores = _stats + (Rows * LeafPages * g.GroupSize * 2);
+            LeafUnits = ((Rows * LeafPages * pageWords) + PageLayout.UnitWords - 1) / PageLayout.UnitWords;
         }
     }
 
-    /// <summary>Rows of the tables.</summary>
+    /// <summary>Rows of one sequence: layers times KV heads.</summary>
     public int Rows { get; }
 
-    /// <summary>First word of the slots; the counts start at word 0.</summary>
-    public int Slots { get; }
+    /// <summary>Entries, and page indexes, of one leaf: a power of two.</summary>
+    public int LeafPages { get; }
 
-    /// <summary>First word of the tags.</summary>
-    public int Tags { get; }
+    /// <summary>The binary logarithm of <see cref="LeafPages"/>.</summary>
+    public int LeafShift { get; }
 
-    /// <summary>Words that the host writes: counts, slots and tags.</summary>
+    /// <summary>Leaves that one sequence has at most.</summary>
+    public int Leaves { get; }
+
+    /// <summary>Units of one leaf.</summary>
+    public int LeafUnits { get; }
+
+    /// <summary>Bytes of one leaf.</summary>
+    public long LeafBytes => (long)LeafUnits * PageLayout.UnitBytes;
+
+    /// <summary>First word of the directory; the counts start at word 0.</summary>
+    public int Directory { get; }
+
+    /// <summary>Words of the root that the host writes: counts and directory.</summary>
     public int TableWords { get; }
 
-    /// <summary>First word of the page statistics.</summary>
-    public int Stats { get; }
+    /// <summary>Words of a leaf that the host writes: slots and tags.</summary>
+    public int LeafTableWords => _stats;
 
     /// <summary>First word of the log-sum-exps.</summary>
     public int LogSumExp { get; }
 
-    /// <summary>First word of the scores.</summary>
-    public int Scores { get; }
-
-    /// <summary>First unit that page slots may take.</summary>
+    /// <summary>First unit that slots may take.</summary>
     public int FirstPageUnit { get; }
 
-    /// <summary>Bytes of all tables.</summary>
+    /// <summary>Bytes of the root.</summary>
     public long Bytes => (long)FirstPageUnit * PageLayout.UnitBytes;
 
-    /// <summary>The row of a (sequence slot, layer, KV head).</summary>
-    public int Row(int sequence, int layer, int head) =>
-        (((sequence * _shape.Geometry.Layers) + layer) * _shape.Geometry.KvHeads) + head;
+    /// <summary>First word of the tags in a leaf; the slots start at word 0.</summary>
+    public int LeafTags => _tags;
 
-    /// <summary>Word of a row's entry in the slots.</summary>
-    public int SlotWord(int row, int entry) => Slots + (row * _shape.TableCapacity) + entry;
+    /// <summary>First word of the statistics in a leaf.</summary>
+    public int LeafStats => _stats;
 
-    /// <summary>Word of a row's entry in the tags.</summary>
-    public int TagWord(int row, int entry) => Tags + (row * _shape.TableCapacity) + entry;
+    /// <summary>First word of the scores in a leaf.</summary>
+    public int LeafScores => _scores;
 
-    /// <summary>First word of a page's statistics.</summary>
-    public int StatsWord(int row, int pageIndex) => Stats + (((row * _shape.TableCapacity) + pageIndex) * _shape.Geometry.GroupSize * 2);
+    /// <summary>Words of the scores in a leaf: of all rows, <c>[R][L][8]</c>.</summary>
+    public int LeafScoreWords => Rows * LeafPages * ScoreWords;
 
-    /// <summary>First word of a page's scores.</summary>
-    public int ScoreWord(int row, int pageIndex) => Scores + (((row * _shape.TableCapacity) + pageIndex) * ScoreWords);
+    /// <summary>The row of a (layer, KV head).</summary>
+    public int Row(int layer, int head) => (layer * _shape.Geometry.KvHeads) + head;
 
-    /// <summary>Words of all scores of a sequence slot: they lie together, from its first row's first page on.</summary>
-    public int ScoreWordsOfSequence => _shape.Geometry.Layers * _shape.Geometry.KvHeads * _shape.TableCapacity * ScoreWords;
+    /// <summary>Word of a row's count.</summary>
+    public int CountWord(int sequence, int row) => (sequence * Rows) + row;
+
+    /// <summary>Word of a leaf's place in the directory.</summary>
+    public int DirectoryWord(int sequence, int leaf) => Directory + (sequence * Leaves) + leaf;
 
     /// <summary>Word of a row's log-sum-exp for one query head of its group.</summary>
-    public int LogSumExpWord(int row, int member) => LogSumExp + (row * _shape.Geometry.GroupSize) + member;
+    public int LogSumExpWord(int sequence, int row, int member) => LogSumExp + (((sequence * Rows) + row) * _shape.Geometry.GroupSize) + member;
+
+    /// <summary>The leaf that holds an entry, or a page index.</summary>
+    public int LeafOf(int index) => index >> LeafShift;
+
+    /// <summary>Leaves that so many entries, or page indexes, take.</summary>
+    public int LeavesFor(int pages) => (pages + LeafPages - 1) >> LeafShift;
+
+    /// <summary>Word in its leaf of an entry's slot; its tag is <see cref="LeafTags"/> words behind.</summary>
+    public int SlotInLeaf(int row, int entry) => (row << LeafShift) + (entry & (LeafPages - 1));
+
+    /// <summary>First word in its leaf of a page's statistics, by page index.</summary>
+    public int StatsInLeaf(int row, int pageIndex) => _stats + (SlotInLeaf(row, pageIndex) * _shape.Geometry.GroupSize * 2);
+
+    /// <summary>First word in its leaf of a page's scores, by page index.</summary>
+    public int ScoresInLeaf(int row, int pageIndex) => _scores + (SlotInLeaf(row, pageIndex) * ScoreWords);
 
     /// <summary>Packs a tag.</summary>
     public static int Tag(int pageClass, int pageIndex) => (pageClass << ClassShift) | pageIndex;
