@@ -43,7 +43,7 @@ public abstract class KernelBatch : IDisposable
     /// <summary>
     /// Causal attention of queries <c>[tokens][query heads][key width]</c>, scaled by 1/sqrt(key width), over the pages of a layer.
     /// Writes <c>output[tokens][query heads][value width]</c>, and for each sequence's last token the page statistics and log-sum-exp of
-    /// the tables (not where <see cref="RaggedSequence.KeepsStatistics"/>).
+    /// the tables (not where <see cref="RaggedSequence.KeepsStatistics"/>, or where the shape keeps none).
     /// </summary>
     /// <remarks>
     /// Finite queries, keys and values give finite output. A logit is within 1e-6 of |q| |k| / sqrt(key width) of the
@@ -67,7 +67,7 @@ public abstract class KernelBatch : IDisposable
     /// <param name="layer">Layer that was attended to last.</param>
     /// <param name="queries">Its queries.</param>
     /// <param name="last">Tokens of each sequence that count, from its last back; 1 to <see cref="MaxObserved"/>. Those of earlier steps do not.</param>
-    /// <exception cref="InvalidOperationException">Another layer was attended to last.</exception>
+    /// <exception cref="InvalidOperationException">Another layer was attended to last, or the shape keeps no statistics.</exception>
     public abstract void Observe(int layer, KvTensor queries, int last);
 
     /// <summary>
@@ -76,6 +76,7 @@ public abstract class KernelBatch : IDisposable
     /// </summary>
     /// <param name="decay">Factor of the mass and peak so far, before those of the step are added.</param>
     /// <param name="step">The number of the step, for <see cref="TableMap.ScoreLastUsed"/>.</param>
+    /// <exception cref="InvalidOperationException">The shape keeps no statistics.</exception>
     public abstract void Score(float decay, int step);
 
     /// <summary>Waits for the launches since <see cref="Begin"/> and tells of the first element refused, if any.</summary>
@@ -83,6 +84,14 @@ public abstract class KernelBatch : IDisposable
 
     /// <inheritdoc/>
     public abstract void Dispose();
+
+    private protected static void ThrowIfWithoutStatistics(KernelShape shape)
+    {
+        if (!shape.HasStatistics)
+        {
+            throw new InvalidOperationException("expected a shape that keeps statistics, got one without");
+        }
+    }
 
     private protected static void ThrowIfNotObservable(int layer, int attended, int last)
     {

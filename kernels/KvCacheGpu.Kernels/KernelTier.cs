@@ -99,7 +99,8 @@ public abstract unsafe class KernelTier : IDisposable
     public abstract void WriteEntry(int sequence, int row, int entry, int slot, int tag);
 
     /// <summary>First word in the arena of an open leaf.</summary>
-    public long LeafWord(int sequence, int leaf) => (long)Tables[Map.DirectoryWord(sequence, leaf)] * PageLayout.UnitWords;
+    /// <exception cref="InvalidOperationException">The leaf is not open.</exception>
+    public long LeafWord(int sequence, int leaf) => (long)LeafSlot(sequence, leaf) * PageLayout.UnitWords;
 
     /// <summary>First word in the arena of the scores of an open leaf: of all rows, <see cref="TableMap.LeafScoreWords"/> words.</summary>
     public long LeafScoresWord(int sequence, int leaf) => LeafWord(sequence, leaf) + Map.LeafScores;
@@ -149,4 +150,35 @@ public abstract unsafe class KernelTier : IDisposable
 
     /// <inheritdoc/>
     public abstract void Dispose();
+
+    /// <summary>The slot of an open leaf.</summary>
+    /// <exception cref="InvalidOperationException">The leaf is not open.</exception>
+    protected int LeafSlot(int sequence, int leaf)
+    {
+        int slot = LeafSlotOrNone(sequence, leaf);
+        return slot != 0 ? slot : throw new InvalidOperationException($"expected leaf {leaf} of sequence slot {sequence} to be open, got one that is closed");
+    }
+
+    /// <summary>Checks that a leaf may be opened at a slot.</summary>
+    /// <exception cref="InvalidOperationException">The leaf is open already.</exception>
+    protected void ThrowIfNotOpenable(int sequence, int leaf, int slot)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(slot, Map.FirstPageUnit);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(slot, (ArenaBytes / PageLayout.UnitBytes) - Map.LeafUnits);
+        if (LeafSlotOrNone(sequence, leaf) != 0)
+        {
+            throw new InvalidOperationException($"expected leaf {leaf} of sequence slot {sequence} to be closed, got one that is open");
+        }
+    }
+
+    // A leaf that does not exist would be another sequence's, or no word of the directory at all.
+    private int LeafSlotOrNone(int sequence, int leaf)
+    {
+        if ((uint)sequence >= (uint)Shape.Sequences || (uint)leaf >= (uint)Map.Leaves)
+        {
+            throw new ArgumentOutOfRangeException(nameof(leaf), $"expected a sequence slot below {Shape.Sequences} and a leaf below {Map.Leaves}, got {sequence} and {leaf}");
+        }
+
+        return Tables[Map.DirectoryWord(sequence, leaf)];
+    }
 }

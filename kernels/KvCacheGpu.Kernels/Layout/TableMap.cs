@@ -147,8 +147,8 @@ public sealed class TableMap
     /// <summary>First word of the scores in a leaf.</summary>
     public int LeafScores => _scores;
 
-    /// <summary>Words of the scores in a leaf: of all rows, <c>[R][L][8]</c>.</summary>
-    public int LeafScoreWords => Rows * LeafPages * ScoreWords;
+    /// <summary>Words of the scores in a leaf: of all rows, <c>[R][L][8]</c>; 0 where the shape keeps no statistics.</summary>
+    public int LeafScoreWords => _shape.HasStatistics ? Rows * LeafPages * ScoreWords : 0;
 
     /// <summary>The row of a (layer, KV head).</summary>
     public int Row(int layer, int head) => (layer * _shape.Geometry.KvHeads) + head;

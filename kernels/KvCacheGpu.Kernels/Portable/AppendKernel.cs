@@ -37,17 +37,17 @@ internal static class AppendKernel
         int owner = dims.Sequences + (sequence * KernelDims.SequenceWords);
         int length = batch[owner + 3];
         int position = length - batch[owner + 2] + token - batch[owner + 1];
-        int row = dims.Row(batch[owner], call.Layer, head);
-        int entry = arena[row] - 1 - (((length - 1) / dims.PageTokens) - (position / dims.PageTokens));
-        ArrayView<int> page = Page(arena, arena[dims.Slots + (row * dims.Capacity) + entry]);
+        int entry = arena[dims.CountWord(batch[owner], call.Layer, head)] - 1 - (((length - 1) / dims.PageTokens) - (position / dims.PageTokens));
+        ArrayView<int> page = Page(arena, dims.Leaf(arena, batch[owner], entry)[dims.InLeaf(call.Layer, head, entry)]);
         int t = position % dims.PageTokens;
-        if (t == 0)
+        if (t == 0 && dims.LeafScores != 0)
         {
             // A page begins without scores.
-            int scores = dims.Scores + (((row * dims.Capacity) + (position / dims.PageTokens)) * TableMap.ScoreWords);
+            ArrayView<int> leaf = dims.Leaf(arena, batch[owner], position / dims.PageTokens);
+            int scores = dims.LeafScores + (dims.InLeaf(call.Layer, head, position / dims.PageTokens) * TableMap.ScoreWords);
             for (int i = Group.IdxX; i < TableMap.ScoreWords; i += Group.DimX)
             {
-                arena[scores + i] = 0;
+                leaf[scores + i] = 0;
             }
         }
 

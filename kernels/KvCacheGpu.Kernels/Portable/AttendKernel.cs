@@ -60,7 +60,7 @@ internal static class AttendKernel
         int owner = dims.Sequences + (batch[block] * KernelDims.SequenceWords);
         int length = batch[owner + 3];
         int measured = batch[owner + 4];
-        int tableRow = dims.Row(batch[owner], call.Layer.Layer, head);
+        int entries = arena[dims.CountWord(batch[owner], call.Layer.Layer, head)];
 
         ArrayView<float> shared = SharedMemory.GetDynamic<float>();
         var s = new QueryScratch(shared, count, map, dims.PageTokens);
@@ -75,7 +75,7 @@ internal static class AttendKernel
         {
             int token = (firstQuery + r) / dims.GroupSize;
             int position = length - batch[owner + 2] + token;
-            int visible = arena[tableRow] - (((length - 1) / dims.PageTokens) - (position / dims.PageTokens));
+            int visible = entries - (((length - 1) / dims.PageTokens) - (position / dims.PageTokens));
             int pages = Segments.Pages(visible, dims.SegmentPages);
             int end = (segment + 1) * pages < visible ? (segment + 1) * pages : visible;
             bool isQuery = token < batch[owner + 2] && segment * pages < visible;
@@ -102,9 +102,17 @@ internal static class AttendKernel
             last = v.Range[(r * ValueScratch.RangeWords) + 1] > last ? v.Range[(r * ValueScratch.RangeWords) + 1] : last;
         }
 
+        int leaf = 0;
         for (int entry = first; entry < last; entry++)
         {
-            int tag = arena[dims.Tags + (tableRow * dims.Capacity) + entry];
+            // A leaf is looked up once for all its entries.
+            if (entry == first || (entry & ((1 << dims.LeafShift) - 1)) == 0)
+            {
+                leaf = arena[dims.DirectoryWord(batch[owner], entry)];
+            }
+
+            long place = ((long)leaf * PageLayout.UnitWords) + dims.InLeaf(call.Layer.Layer, head, entry);
+            int tag = arena[place + dims.LeafTags];
             bool isOurs = ((call.Layer.Classes >> TableMap.ClassOf(tag)) & 1) != 0;
 
             // The block's first query looks back the farthest: a page before its window is not read.
@@ -115,13 +123,13 @@ internal static class AttendKernel
                     int own = r * ValueScratch.RangeWords;
                     if (v.Range[own + 2] == measured && entry >= v.Range[own] && entry < v.Range[own + 1])
                     {
-                        WriteStatistic(arena, dims, tableRow, TableMap.PageIndexOf(tag), firstQuery + r, float.NegativeInfinity, 0f);
+                        WriteStatistic(Statistics(arena, dims, batch[owner], call.Layer.Layer, head, tag), dims, firstQuery + r, float.NegativeInfinity, 0f);
                     }
                 }
             }
             else if (isOurs)
             {
-                ArrayView<int> page = AppendKernel.Page(arena, arena[dims.Slots + (tableRow * dims.Capacity) + entry]);
+                ArrayView<int> page = AppendKernel.Page(arena, arena[place]);
                 int seen = See(v.Range, count, entry, TableMap.PageIndexOf(tag) * dims.PageTokens, dims.PageTokens, call.Layer.Window);
                 if (default(TKey).Scales == Scaling.Gain)
                 {
@@ -138,7 +146,8 @@ internal static class AttendKernel
                     if (v.Range[(r * ValueScratch.RangeWords) + 2] == measured && end > 0)
                     {
                         float most = PortableMath.LogitOf(v.Largest[r * Group.DimX], s.Exponents[r]);
-                        WriteStatistic(arena, dims, tableRow, TableMap.PageIndexOf(tag), firstQuery + r, most, s.Sums[r * Group.DimX]);
+                        ArrayView<int> statistics = Statistics(arena, dims, batch[owner], call.Layer.Layer, head, tag);
+                        WriteStatistic(statistics, dims, firstQuery + r, most, s.Sums[r * Group.DimX]);
                     }
                 }
 
@@ -177,11 +186,19 @@ internal static class AttendKernel
         }
     }
 
-    private static void WriteStatistic(ArrayView<int> arena, KernelDims dims, int tableRow, int page, int query, float largest, float sum)
+    // The statistics of a page: two words for each query head of the group.
+    private static ArrayView<int> Statistics(ArrayView<int> arena, KernelDims dims, int sequence, int layer, int head, int tag)
     {
-        int stats = dims.Stats + (2 * ((((tableRow * dims.Capacity) + page) * dims.GroupSize) + (query % dims.GroupSize)));
-        arena[stats] = (int)Interop.FloatAsInt(largest);
-        arena[stats + 1] = (int)Interop.FloatAsInt(sum);
+        int page = TableMap.PageIndexOf(tag);
+        int first = dims.LeafStats + (dims.InLeaf(layer, head, page) * dims.GroupSize * 2);
+        return dims.Leaf(arena, sequence, page).SubView(first, dims.GroupSize * 2);
+    }
+
+    private static void WriteStatistic(ArrayView<int> statistics, KernelDims dims, int query, float largest, float sum)
+    {
+        int at = 2 * (query % dims.GroupSize);
+        statistics[at] = (int)Interop.FloatAsInt(largest);
+        statistics[at + 1] = (int)Interop.FloatAsInt(sum);
     }
 
     // Sets which of the page's tokens each query sees; returns where the last query's end.

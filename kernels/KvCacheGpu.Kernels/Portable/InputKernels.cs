@@ -5,13 +5,13 @@ namespace KvCacheGpu.Kernels;
 /// <summary>Small kernels in front of append and attend: table patches, wide inputs, rotated queries.</summary>
 internal static class InputKernels
 {
-    /// <summary>patches[n] words, then patches[n] values -> tables. No word occurs twice.</summary>
+    /// <summary>patches[n] units, then patches[n] words from there, then patches[n] values -> tables. No word occurs twice.</summary>
     public static void Scatter(ArrayView<int> arena, ArrayView<int> patches, int count)
     {
         int i = (Grid.IdxX * Group.DimX) + Group.IdxX;
         if (i < count)
         {
-            arena[patches[i]] = patches[count + i];
+            AppendKernel.Page(arena, patches[i])[patches[count + i]] = patches[(2 * count) + i];
         }
     }
 

@@ -1,3 +1,5 @@
+using ILGPU;
+
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
@@ -14,15 +16,19 @@ internal readonly struct KernelDims
     public readonly int Layers;
     public readonly int KvHeads;
     public readonly int GroupSize;
-    public readonly int Capacity;
     public readonly int PageTokens;
     public readonly int KeyWidth;
     public readonly int ValueWidth;
-    public readonly int Slots;
-    public readonly int Tags;
-    public readonly int Stats;
+    public readonly int Directory;
+    public readonly int Leaves;
+    public readonly int LeafShift;
+    public readonly int LeafTags;
+    public readonly int LeafStats;
     public readonly int LogSumExp;
-    public readonly int Scores;
+
+    /// <summary>First word of the scores in a leaf; 0 where the tables keep no statistics.</summary>
+    public readonly int LeafScores;
+
     public readonly int SegmentPages;
     public readonly int MaxTokens;
     public readonly int Sequences;
@@ -38,9 +44,10 @@ internal readonly struct KernelDims
     public KernelDims(KernelShape shape, TableMap map, int segmentPages, int maxSequences, int maxTokens)
     {
         KvGeometry g = shape.Geometry;
-        (Layers, KvHeads, GroupSize, Capacity) = (g.Layers, g.KvHeads, g.GroupSize, shape.TableCapacity);
+        (Layers, KvHeads, GroupSize) = (g.Layers, g.KvHeads, g.GroupSize);
         (PageTokens, KeyWidth, ValueWidth) = (g.PageTokens, g.KeyWidth, g.ValueWidth);
-        (Slots, Tags, Stats, LogSumExp, Scores) = (map.Slots, map.Tags, map.Stats, map.LogSumExp, map.Scores);
+        (Directory, Leaves, LeafShift, LogSumExp) = (map.Directory, map.Leaves, map.LeafShift, map.LogSumExp);
+        (LeafTags, LeafStats, LeafScores) = (map.LeafTags, map.LeafStats, shape.HasStatistics ? map.LeafScores : 0);
         (KeyRefusedFrom, ValueRefusedFrom) = (shape.KeyRefusedFrom, shape.ValueRefusedFrom);
         (SegmentPages, MaxTokens) = (segmentPages, maxTokens);
         Sequences = checked(Blocks + (2 * MaxBlocks(maxSequences, maxTokens, g.GroupSize)));
@@ -55,6 +62,15 @@ internal readonly struct KernelDims
     public static int MaxBlocks(int maxSequences, int maxTokens, int groupSize) =>
         checked((maxTokens * groupSize / 4) + maxSequences);
 
-    /// <summary>Table row of a (sequence slot, layer, head).</summary>
-    public int Row(int sequence, int layer, int head) => (((sequence * Layers) + layer) * KvHeads) + head;
+    /// <summary>Word of the count of a (sequence slot, layer, head).</summary>
+    public int CountWord(int sequence, int layer, int head) => (((sequence * Layers) + layer) * KvHeads) + head;
+
+    /// <summary>Word of the directory that names the leaf of an entry, or of a page index.</summary>
+    public int DirectoryWord(int sequence, int index) => Directory + (sequence * Leaves) + (index >> LeafShift);
+
+    /// <summary>The place of an entry, or of a page index, among all those of its leaf: rows one after the other.</summary>
+    public int InLeaf(int layer, int head, int index) => (((layer * KvHeads) + head) << LeafShift) + (index & ((1 << LeafShift) - 1));
+
+    /// <summary>The words of the leaf that holds an entry, or a page index, and all behind it.</summary>
+    public ArrayView<int> Leaf(ArrayView<int> arena, int sequence, int index) => AppendKernel.Page(arena, arena[DirectoryWord(sequence, index)]);
 }

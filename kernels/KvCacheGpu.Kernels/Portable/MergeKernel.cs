@@ -140,7 +140,7 @@ internal static class MergeKernel
                     batch[dims.Windows + merge.Layer] = merge.Window;
                 }
 
-                arena[dims.LogSumExp + (dims.Row(batch[owner], merge.Layer, head) * dims.GroupSize) + group] = (int)Interop.FloatAsInt(lse);
+                arena[dims.LogSumExp + (dims.CountWord(batch[owner], merge.Layer, head) * dims.GroupSize) + group] = (int)Interop.FloatAsInt(lse);
             }
         }
     }

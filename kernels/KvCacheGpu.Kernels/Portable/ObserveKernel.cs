@@ -32,13 +32,14 @@ internal static class ObserveKernel
         int entry = Grid.IdxX - (item * call.Entries);
         int head = item % dims.KvHeads;
         int owner = dims.Sequences + (item / dims.KvHeads * KernelDims.SequenceWords);
-        int tableRow = dims.Row(batch[owner], call.Layer.Layer, head);
-        if (entry >= arena[tableRow])
+        if (entry >= arena[dims.CountWord(batch[owner], call.Layer.Layer, head)])
         {
             return;
         }
 
-        int tag = arena[dims.Tags + (tableRow * dims.Capacity) + entry];
+        ArrayView<int> leaf = dims.Leaf(arena, batch[owner], entry);
+        int place = dims.InLeaf(call.Layer.Layer, head, entry);
+        int tag = leaf[dims.LeafTags + place];
         if (((call.Layer.Classes >> TableMap.ClassOf(tag)) & 1) == 0)
         {
             return;
@@ -46,7 +47,7 @@ internal static class ObserveKernel
 
         var s = new QueryScratch(SharedMemory.GetDynamic<float>(), Queries, map, dims.PageTokens);
         s.Fill<TKey>();
-        ArrayView<int> page = AppendKernel.Page(arena, arena[dims.Slots + (tableRow * dims.Capacity) + entry]);
+        ArrayView<int> page = AppendKernel.Page(arena, leaf[place]);
         int tokens = batch[owner + 2];
         int firstToken = tokens > call.Last ? tokens - call.Last : 0;
 
@@ -91,8 +92,10 @@ internal static class ObserveKernel
         SharedVector.Sum(s.Sums, 1);
         if (Group.IdxX == 0)
         {
-            int word = dims.Scores + (((tableRow * dims.Capacity) + TableMap.PageIndexOf(tag)) * TableMap.ScoreWords) + TableMap.ScoreWindow;
-            arena[word] = (int)Interop.FloatAsInt(Interop.IntAsFloat((uint)arena[word]) + (s.Sums[0] / dims.GroupSize));
+            int pageIndex = TableMap.PageIndexOf(tag);
+            int word = dims.LeafScores + (dims.InLeaf(call.Layer.Layer, head, pageIndex) * TableMap.ScoreWords) + TableMap.ScoreWindow;
+            ArrayView<int> scores = dims.Leaf(arena, batch[owner], pageIndex).SubView(word, 1);
+            scores[0] = (int)Interop.FloatAsInt(Interop.IntAsFloat((uint)scores[0]) + (s.Sums[0] / dims.GroupSize));
         }
     }
 }

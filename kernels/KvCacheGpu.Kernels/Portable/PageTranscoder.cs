@@ -65,7 +65,8 @@ internal sealed class PageTranscoder : IDisposable
                 int at = i * TranscodeKernels.MoveWords;
                 (lists[at], lists[at + 1], lists[at + 2], lists[at + 3]) = (move.SourceSlot, move.TargetSlot, move.Tokens, pair);
                 lists[at + TranscodeKernels.Kept] = 0;
-                lists[at + TranscodeKernels.Score] = move.ScoreWord;
+                (long unit, long word) = Math.DivRem(move.ScoreWord, PageLayout.UnitWords);
+                (lists[at + TranscodeKernels.ScoreUnit], lists[at + TranscodeKernels.ScoreUnit + 1]) = ((int)unit, (int)word);
                 _isScored[pair] |= move.ScoreWord != 0;
             }
 

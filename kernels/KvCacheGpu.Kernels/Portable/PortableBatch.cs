@@ -138,6 +138,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
     /// <inheritdoc/>
     public override void Observe(int layer, KvTensor queries, int last)
     {
+        ThrowIfWithoutStatistics(_tier.Shape);
         ThrowIfNotALayer(layer);
         ThrowIfNotObservable(layer, _attended, last);
         queries.ThrowIfNotShaped(_tokens, _geometry.QueryHeads, _geometry.KeyWidth, nameof(queries));
@@ -155,6 +156,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
     /// <inheritdoc/>
     public override void Score(float decay, int step)
     {
+        ThrowIfWithoutStatistics(_tier.Shape);
         ThrowIfNotALayer(0);
         lock (_tier.Gate)
         {
@@ -215,7 +217,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
             RaggedSequence s = _sequences[i];
             int at = _dims.Sequences + (i * KernelDims.SequenceWords);
             (words[at], words[at + 1], words[at + 2], words[at + 3]) = (s.Sequence, s.FirstToken, s.Tokens, s.Length);
-            words[at + 4] = s.KeepsStatistics ? -1 : s.Length - 1;
+            words[at + 4] = s.KeepsStatistics || !_tier.Shape.HasStatistics ? -1 : s.Length - 1;
             words.Slice(_dims.Owners + s.FirstToken, s.Tokens).Fill(i);
             for (int query = 0; query < s.Tokens * _geometry.GroupSize; query += blockQueries)
             {
@@ -235,7 +237,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         {
             for (int head = 0; head < _geometry.KvHeads; head++)
             {
-                pages = Math.Max(pages, _tier.Tables[_tier.Map.Row(_sequences[i].Sequence, layer, head)]);
+                pages = Math.Max(pages, _tier.Tables[_tier.Map.CountWord(_sequences[i].Sequence, _tier.Map.Row(layer, head))]);
             }
         }
 

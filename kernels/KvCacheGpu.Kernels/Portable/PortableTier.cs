@@ -47,7 +47,7 @@ public sealed unsafe class PortableTier : KernelTier
         Link = new DeviceLink(accelerator, observer);
         _arena = Link.Allocate<int>(AllocationKind.Arena, arenaBytes / sizeof(int));
         _arena.View.AsContiguous().SubView(0, Map.Bytes / sizeof(int)).MemSetToZero(Link.Stream);
-        _patches = new TablePatches(Link, Map.TableWords, GroupSize, observer);
+        _patches = new TablePatches(Link, Map, GroupSize, observer);
         _keySigns = new DeviceSigns(Link, shape.Geometry.KeyWidth, shape.RotationSeed);
         _valueSigns = new DeviceSigns(Link, shape.Geometry.ValueWidth, shape.RotationSeed);
         _transcoder = new PageTranscoder(Link, shape, _keySigns, _valueSigns, GroupSize);
@@ -91,12 +91,51 @@ public sealed unsafe class PortableTier : KernelTier
     internal Lock Gate { get; } = new();
 
     /// <inheritdoc/>
-    public override void Write(int word, int value)
+    public override long LeafHostBytes => _patches.LeafHostBytes;
+
+    /// <inheritdoc/>
+    public override void WriteCount(int sequence, int row, int count)
     {
         lock (Gate)
         {
             Link.Accelerator.Bind();
-            _patches.Write(word, value, Arena);
+            _patches.WriteRoot(Map.CountWord(sequence, row), count, Arena);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override int* OpenLeaf(int sequence, int leaf, int slot)
+    {
+        lock (Gate)
+        {
+            ThrowIfNotOpenable(sequence, leaf, slot);
+            Link.Accelerator.Bind();
+            return _patches.Open(Map.DirectoryWord(sequence, leaf), slot, Arena);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void CloseLeaf(int sequence, int leaf)
+    {
+        lock (Gate)
+        {
+            _ = LeafSlot(sequence, leaf);
+            Link.Accelerator.Bind();
+            _patches.Close(Map.DirectoryWord(sequence, leaf), Arena);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void WriteEntry(int sequence, int row, int entry, int slot, int tag)
+    {
+        int leaf = Map.LeafOf(entry);
+        int word = Map.SlotInLeaf(row, entry);
+        lock (Gate)
+        {
+            _ = LeafSlot(sequence, leaf);
+            Link.Accelerator.Bind();
+            _patches.WriteLeaf(Map.DirectoryWord(sequence, leaf), word, slot, Arena);
+            _patches.WriteLeaf(Map.DirectoryWord(sequence, leaf), word + Map.LeafTags, tag, Arena);
         }
     }
 
@@ -144,7 +183,13 @@ public sealed unsafe class PortableTier : KernelTier
         lock (Gate)
         {
             Enter();
-            Arena.SubView(Map.ScoreWord(Map.Row(sequence, 0, 0), 0), Map.ScoreWordsOfSequence).MemSetToZero(Link.Stream);
+            for (int leaf = 0; leaf < Map.Leaves && Map.LeafScoreWords > 0; leaf++)
+            {
+                if (Tables[Map.DirectoryWord(sequence, leaf)] != 0)
+                {
+                    Arena.SubView(LeafWord(sequence, leaf) + Map.LeafScores, Map.LeafScoreWords).MemSetToZero(Link.Stream);
+                }
+            }
         }
     }
 

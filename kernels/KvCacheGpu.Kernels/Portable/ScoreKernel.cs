@@ -10,33 +10,38 @@ internal static class ScoreKernel
     {
         int rows = dims.Layers * dims.KvHeads;
         int owner = dims.Sequences + (Grid.IdxX / rows * KernelDims.SequenceWords);
-        int layerHead = Grid.IdxX % rows;
-        int window = batch[dims.Windows + (layerHead / dims.KvHeads)];
+        int layer = Grid.IdxX % rows / dims.KvHeads;
+        int head = Grid.IdxX % dims.KvHeads;
+        int window = batch[dims.Windows + layer];
         if (window == 0)
         {
             return;
         }
 
         int length = batch[owner + 3];
-        int row = dims.Row(batch[owner], 0, 0) + layerHead;
+        int row = dims.CountWord(batch[owner], layer, head);
         int entries = arena[row];
-        int tags = dims.Tags + (row * dims.Capacity);
         ArrayView<float> all = SharedMemory.GetDynamic<float>();
         int own = 0;
         for (int entry = Group.IdxX; entry < entries; entry += Group.DimX)
         {
-            own += Seen(TableMap.PageIndexOf(arena[tags + entry]), length, window, dims.PageTokens);
+            own += Seen(PageOf(arena, batch[owner], layer, head, entry, dims), length, window, dims.PageTokens);
         }
 
         all[Group.IdxX] = own;
         SharedVector.Sum(all, 1);
         for (int entry = Group.IdxX; entry < entries; entry += Group.DimX)
         {
-            int page = TableMap.PageIndexOf(arena[tags + entry]);
+            int page = PageOf(arena, batch[owner], layer, head, entry, dims);
             float share = Seen(page, length, window, dims.PageTokens) / all[0];
-            Update(arena, row, page, share, decay, step, dims);
+            ArrayView<int> leaf = dims.Leaf(arena, batch[owner], page);
+            ArrayView<int> lse = arena.SubView(dims.LogSumExp + (row * dims.GroupSize), dims.GroupSize);
+            Update(leaf, lse, dims.InLeaf(layer, head, page), share, decay, step, dims);
         }
     }
+
+    private static int PageOf(ArrayView<int> arena, int sequence, int layer, int head, int entry, KernelDims dims) =>
+        TableMap.PageIndexOf(dims.Leaf(arena, sequence, entry)[dims.LeafTags + dims.InLeaf(layer, head, entry)]);
 
     /// <summary>Tokens of a page that a sequence's last query sees.</summary>
     private static int Seen(int page, int length, int window, int pageTokens)
@@ -47,30 +52,30 @@ internal static class ScoreKernel
         return end > first ? end - first : 0;
     }
 
-    private static void Update(ArrayView<int> arena, int row, int page, float share, float decay, int step, KernelDims dims)
+    private static void Update(ArrayView<int> leaf, ArrayView<int> logSumExps, int place, float share, float decay, int step, KernelDims dims)
     {
-        int stats = dims.Stats + (((row * dims.Capacity) + page) * dims.GroupSize * 2);
-        int scores = dims.Scores + (((row * dims.Capacity) + page) * TableMap.ScoreWords);
+        int stats = dims.LeafStats + (place * dims.GroupSize * 2);
+        int scores = dims.LeafScores + (place * TableMap.ScoreWords);
         float mass = 0f;
         float peak = 0f;
         for (int member = 0; member < dims.GroupSize; member++)
         {
-            float lse = Interop.IntAsFloat((uint)arena[dims.LogSumExp + (row * dims.GroupSize) + member]);
-            float largest = PortableMath.Exp(Interop.IntAsFloat((uint)arena[stats + (2 * member)]) - lse);
-            mass += Interop.IntAsFloat((uint)arena[stats + (2 * member) + 1]) * largest;
+            float lse = Interop.IntAsFloat((uint)logSumExps[member]);
+            float largest = PortableMath.Exp(Interop.IntAsFloat((uint)leaf[stats + (2 * member)]) - lse);
+            mass += Interop.IntAsFloat((uint)leaf[stats + (2 * member) + 1]) * largest;
             peak = largest > peak ? largest : peak;
         }
 
         mass /= dims.GroupSize;
-        float before = decay * Interop.IntAsFloat((uint)arena[scores + TableMap.ScorePeak]);
-        float sum = (decay * Interop.IntAsFloat((uint)arena[scores + TableMap.ScoreMass])) + mass;
-        arena[scores + TableMap.ScoreMass] = (int)Interop.FloatAsInt(sum);
-        arena[scores + TableMap.ScorePeak] = (int)Interop.FloatAsInt(before > peak ? before : peak);
-        arena[scores + TableMap.ScoreLast] = (int)Interop.FloatAsInt(mass);
+        float before = decay * Interop.IntAsFloat((uint)leaf[scores + TableMap.ScorePeak]);
+        float sum = (decay * Interop.IntAsFloat((uint)leaf[scores + TableMap.ScoreMass])) + mass;
+        leaf[scores + TableMap.ScoreMass] = (int)Interop.FloatAsInt(sum);
+        leaf[scores + TableMap.ScorePeak] = (int)Interop.FloatAsInt(before > peak ? before : peak);
+        leaf[scores + TableMap.ScoreLast] = (int)Interop.FloatAsInt(mass);
         if (share > 0f && mass >= share)
         {
-            arena[scores + TableMap.ScoreLastUsed] = step;
-            arena[scores + TableMap.ScoreUses] = arena[scores + TableMap.ScoreUses] + 1;
+            leaf[scores + TableMap.ScoreLastUsed] = step;
+            leaf[scores + TableMap.ScoreUses] = leaf[scores + TableMap.ScoreUses] + 1;
         }
     }
 }

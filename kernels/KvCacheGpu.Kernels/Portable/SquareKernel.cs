@@ -8,13 +8,13 @@ internal static class SquareKernel
     /// <summary>Shared floats that a group of <paramref name="threads"/> needs: x[width], levels[16], sums[DimX].</summary>
     public static int SharedFloats(int width, int threads) => width + LevelTable.Size + threads;
 
-    /// <summary>Pages of a class pair -> word <paramref name="score"/> of their scores. Rotations keep norms: each basis will do.</summary>
+    /// <summary>Pages of a class pair -> word <paramref name="score"/> of their scores, wherever those lie. Rotations keep norms: each basis will do.</summary>
     public static void Square<TCodec>(ArrayView<int> arena, ArrayView<int> moves, int pair, int score, PartDims part)
         where TCodec : struct, IPortableCodec
     {
         int move = Grid.IdxX * TranscodeKernels.MoveWords;
-        int word = moves[move + TranscodeKernels.Score];
-        if (moves[move + 3] != pair || word == 0)
+        int unit = moves[move + TranscodeKernels.ScoreUnit];
+        if (moves[move + 3] != pair || unit == 0)
         {
             return;
         }
@@ -49,7 +49,7 @@ internal static class SquareKernel
         {
             // Squares of huge numbers are beyond binary32 and count as its largest.
             float mean = sums[0] / tokens;
-            arena[word + score] = (int)Interop.FloatAsInt(mean > float.MaxValue ? float.MaxValue : mean);
+            AppendKernel.Page(arena, unit)[moves[move + TranscodeKernels.ScoreUnit + 1] + score] = (int)Interop.FloatAsInt(mean > float.MaxValue ? float.MaxValue : mean);
         }
     }
 }

@@ -5,11 +5,11 @@ namespace KvCacheGpu.Kernels;
 /// <summary>Pages written from pages, one part (keys or values) a launch, and pages read back.</summary>
 internal static class TranscodeKernels
 {
-    /// <summary>Words that describe one move: source slot, target slot, tokens, class pair, whether its page is kept, first word of its scores.</summary>
-    public const int MoveWords = 6;
+    /// <summary>Words that describe one move: source slot, target slot, tokens, class pair, mark of a kept page, unit of its scores, word in the unit.</summary>
+    public const int MoveWords = 7;
 
-    /// <summary>Of those the first word of the page's scores; 0 where none are written.</summary>
-    public const int Score = 5;
+    /// <summary>Of those the unit in which the page's scores begin, since a word beyond 2^31 is no int; 0 where none are written. The word in the unit follows.</summary>
+    public const int ScoreUnit = 5;
 
     /// <summary>Of those the mark that the page is kept: a thread that finds that the target cannot hold the page sets it.</summary>
     public const int Kept = 4;

@@ -121,15 +121,13 @@ internal sealed unsafe class AttendTile<S, F, I>
 
     /// <summary>One page as attention reads it, for the first <paramref name="count"/> queries of the tile.</summary>
     public PageView<S, F, I> View(
-        AttendScratch scratch, in ItemOf work, int row, int entry, int nextEntry, int count, bool keysOnly, out int pageIndex)
+        AttendScratch scratch, in ItemOf work, TableEntry entry, TableEntry next, int count, bool keysOnly)
     {
-        int tag = _tier.Tables[_tier.Map.TagWord(row, entry)];
-        pageIndex = TableMap.PageIndexOf(tag);
-        int* page = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, entry)]);
-        int* ahead = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, nextEntry)]);
-        int most = Math.Clamp(FirstPosition(work, pageIndex) + scratch.TokenOf[count - 1], 0, _g.PageTokens);
+        int* page = _tier.Page(entry.Slot);
+        int* ahead = _tier.Page(next.Slot);
+        int most = Math.Clamp(FirstPosition(work, entry.PageIndex) + scratch.TokenOf[count - 1], 0, _g.PageTokens);
         bool isChunk = (long)work.Sequence.Tokens * _g.GroupSize > ChunkQueries;
-        int pageClass = TableMap.ClassOf(tag);
+        int pageClass = TableMap.ClassOf(entry.Tag);
         return new PageView<S, F, I>(_tier.Shape.Classes[pageClass], page, ahead, _g, scratch, most, isChunk, keysOnly)
         {
             Variant = _variants.Of(pageClass),

@@ -21,7 +21,7 @@ internal sealed unsafe class SimdAppend<S, F, I> : SimdAppendWork
         PageLayout layout = _tier.Shape.Classes[KernelShape.Open];
         (int index, int head) = Math.DivRem(item, g.KvHeads);
         RaggedSequence sequence = _batch.Sequences[index];
-        int row = _tier.Map.Row(sequence.Sequence, Layer, head);
+        TableRow row = _batch.RowOf(sequence, Layer, head);
         int lastPage = (sequence.Length - 1) / g.PageTokens;
         int keyStride = TokenWords<S, F, I>.StrideOf(layout.KeyWords);
         int padded = (Math.Max(g.KeyWidth, g.ValueWidth) + S.Lanes - 1) / S.Lanes * S.Lanes;
@@ -31,14 +31,13 @@ internal sealed unsafe class SimdAppend<S, F, I> : SimdAppendWork
         {
             int position = sequence.Length - sequence.Tokens + i;
             (int pageIndex, int token) = Math.DivRem(position, g.PageTokens);
-            int entry = _tier.Tables[row] - 1 - (lastPage - pageIndex);
-            int* page = _tier.Page(_tier.Tables[_tier.Map.SlotWord(row, entry)]);
+            int* page = _tier.Page(row[row.Count - 1 - (lastPage - pageIndex)].Slot);
 
             // Whole squares from the second on: a chunk may start anywhere in its page.
             int some = Math.Min(Math.Min(sequence.Tokens - i, g.PageTokens - token), S.Lanes - (token % S.Lanes));
-            if (token == 0)
+            if (token == 0 && _tier.Shape.HasStatistics)
             {
-                new Span<int>(_tier.Tables + _tier.Map.ScoreWord(row, pageIndex), TableMap.ScoreWords).Clear();
+                new Span<int>(row.Scores(pageIndex), TableMap.ScoreWords).Clear();
             }
 
             for (int t = 0; t < some; t++)

@@ -34,8 +34,8 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
     {
         AttendScratch scratch = _batch.Scratch(worker);
         ItemOf work = _batch.Find(item);
-        int row = _tier.Map.Row(work.Sequence.Sequence, _batch.Call.Layer, work.Head);
-        int entries = _tier.Tables[row];
+        TableRow row = _batch.RowOf(work.Sequence, _batch.Call.Layer, work.Head);
+        int entries = row.Count;
         int segments = work.Sequence.Tokens == 1 ? SimdBatch.SegmentsOf(entries, _g.PageTokens) : 1;
         if (work.Segment >= segments)
         {
@@ -64,7 +64,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
         {
             for (int r = 0; r < count; r++)
             {
-                Finish(work, row, firstQuery + r, scratch.OutputOf(0, r), StateOf(scratch, r));
+                Finish(work, firstQuery + r, scratch.OutputOf(0, r), StateOf(scratch, r));
             }
         }
         else
@@ -80,51 +80,53 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
                 for (int r = 0; r < _g.GroupSize; r++)
                 {
                     QueryState state = split.Merge(segments, r, _g.ValueWidth, _tile.LogitFactor, out float* merged);
-                    Finish(work, row, r, merged, state);
+                    Finish(work, r, merged, state);
                 }
             }
         }
     }
 
     // Sums of weighted values over a segment's pages, in the plain basis.
-    private void Walk(AttendScratch scratch, in ItemOf work, int row, int from, int to, int firstQuery, int count)
+    private void Walk(AttendScratch scratch, in ItemOf work, in TableRow row, int from, int to, int firstQuery, int count)
     {
         _tile.Prepare(scratch, work, firstQuery, count);
         long seenFrom = (long)work.Sequence.Length - work.Sequence.Tokens + (firstQuery / _g.GroupSize) - _batch.Call.Window + 1;
-        for (int entry = from; entry < to; entry++)
+        TableEntry next = from < to ? row[from] : default;
+        for (int i = from; i < to; i++)
         {
-            int page = TableMap.PageIndexOf(_tier.Tables[_tier.Map.TagWord(row, entry)]);
-            if ((page + 1L) * _g.PageTokens <= seenFrom)
+            TableEntry entry = next;
+            next = i + 1 < to ? row[i + 1] : entry;
+            if ((entry.PageIndex + 1L) * _g.PageTokens <= seenFrom)
             {
-                Skip(work, row, page, firstQuery, count);
+                Skip(work, row, entry.PageIndex, firstQuery, count);
                 continue;
             }
 
-            Visit(scratch, work, row, entry, entry + 1 < to ? entry + 1 : entry, firstQuery, count);
+            Visit(scratch, work, row, entry, next, firstQuery, count);
         }
 
         Gather(scratch, count);
     }
 
     // No query of the tile sees the page: its bytes are not read.
-    private void Skip(in ItemOf work, int row, int page, int firstQuery, int count)
+    private void Skip(in ItemOf work, in TableRow row, int page, int firstQuery, int count)
     {
         int last = (work.Sequence.Tokens - 1) * _g.GroupSize;
         for (int query = Math.Max(firstQuery, last); query < firstQuery + count && !work.Sequence.KeepsStatistics; query++)
         {
-            float* stats = (float*)_tier.Tables + _tier.Map.StatsWord(row, page) + (2 * (query - last));
+            float* stats = row.Stats(page) + (2 * (query - last));
             (stats[0], stats[1]) = (float.NegativeInfinity, 0f);
         }
     }
 
-    private void Visit(AttendScratch scratch, in ItemOf work, int row, int entry, int nextEntry, int firstQuery, int count)
+    private void Visit(AttendScratch scratch, in ItemOf work, in TableRow row, TableEntry entry, TableEntry next, int firstQuery, int count)
     {
-        PageView<S, F, I> view = _tile.View(scratch, work, row, entry, nextEntry, count, keysOnly: false, out int pageIndex);
+        PageView<S, F, I> view = _tile.View(scratch, work, entry, next, count, keysOnly: false);
         int* tokenOf = scratch.TokenOf;
         for (int block = 0; 4 * block < count; block++)
         {
             SoftmaxState* state = scratch.Softmaxes + block;
-            int seen = _tile.Weigh(scratch, view, work, pageIndex, block);
+            int seen = _tile.Weigh(scratch, view, work, entry.PageIndex, block);
             for (int r = 0; r < 4; r++)
             {
                 int local = (4 * block) + r;
@@ -136,7 +138,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
                 if (local < count && tokenOf[local] == work.Sequence.MeasuredToken)
                 {
                     int member = firstQuery + local - (tokenOf[local] * _g.GroupSize);
-                    float* stats = (float*)_tier.Tables + _tier.Map.StatsWord(row, pageIndex) + (2 * member);
+                    float* stats = row.Stats(entry.PageIndex) + (2 * member);
                     (stats[0], stats[1]) = (state->PageLogit[r], state->PageSum[r]);
                 }
             }
@@ -178,7 +180,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
         }
     }
 
-    private void Finish(in ItemOf work, int row, int query, float* output, in QueryState state)
+    private void Finish(in ItemOf work, int query, float* output, in QueryState state)
     {
         (int token, int member) = Math.DivRem(query, _g.GroupSize);
         long index = ((long)(work.Sequence.FirstToken + token) * _g.QueryHeads) + (work.Head * _g.GroupSize) + member;
@@ -192,7 +194,8 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
         _batch.Keep(work.SequenceIndex, work.Sequence.Tokens - 1 - token, (work.Head * _g.GroupSize) + member, logSumExp);
         if (token == work.Sequence.MeasuredToken)
         {
-            ((float*)_tier.Tables)[_tier.Map.LogSumExpWord(row, member)] = logSumExp;
+            int row = _tier.Map.Row(_batch.Call.Layer, work.Head);
+            ((float*)_tier.Tables)[_tier.Map.LogSumExpWord(work.Sequence.Sequence, row, member)] = logSumExp;
         }
     }
 

@@ -98,7 +98,12 @@ internal sealed unsafe class SimdBatch : KernelBatch
             ArgumentOutOfRangeException.ThrowIfGreaterThan((s.Length - 1) / _g.PageTokens, _tier.Shape.TableCapacity - 1, nameof(sequences));
         }
 
-        sequences.CopyTo(_sequences);
+        for (int i = 0; i < sequences.Length; i++)
+        {
+            // Tables without room for statistics keep them always.
+            _sequences[i] = sequences[i] with { KeepsStatistics = sequences[i].KeepsStatistics || !_tier.Shape.HasStatistics };
+        }
+
         Array.Clear(_windows);
         _attended = -1;
         (_count, _tokens, _refused) = (sequences.Length, 0, null);
@@ -147,6 +152,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
 
     public override void Observe(int layer, KvTensor queries, int last)
     {
+        ThrowIfWithoutStatistics(_tier.Shape);
         ThrowIfNotObservable(layer, _attended, last);
         ThrowIfOnDevice(queries.IsOnDevice);
         queries.ThrowIfNotShaped(_tokens, _g.QueryHeads, _g.KeyWidth, nameof(queries));
@@ -160,12 +166,13 @@ internal sealed unsafe class SimdBatch : KernelBatch
 
     public override void Score(float decay, int step)
     {
+        ThrowIfWithoutStatistics(_tier.Shape);
         (_score.Decay, _score.Step) = (decay, step);
         int rows = _g.Layers * _g.KvHeads;
         long entries = 0;
         for (int i = 0; i < _count; i++)
         {
-            entries += (long)_tier.Tables[_tier.Map.Row(_sequences[i].Sequence, 0, 0)] * rows;
+            entries += (long)_tier.Tables[_tier.Map.CountWord(_sequences[i].Sequence, row: 0)] * rows;
         }
 
         Run(_score, _count * rows, entries * _g.GroupSize * ElementsPerPower);
@@ -192,6 +199,9 @@ internal sealed unsafe class SimdBatch : KernelBatch
     public AttendScratch Scratch(int worker) => _scratch[worker];
 
     public int TilesOf(in RaggedSequence sequence) => (int)((((long)sequence.Tokens * _g.GroupSize) + _tileQueries - 1) / _tileQueries);
+
+    /// <summary>The row of a sequence that a launch of one layer reads.</summary>
+    public TableRow RowOf(in RaggedSequence sequence, int layer, int head) => new(_tier, sequence.Sequence, _tier.Map.Row(layer, head));
 
     /// <summary>The place of an item that observes: (sequence, KV head, segment).</summary>
     public ItemOf FindObserved(int item)

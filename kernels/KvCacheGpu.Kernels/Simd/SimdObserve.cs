@@ -17,8 +17,8 @@ internal sealed unsafe class SimdObserve<S, F, I>(SimdTier tier, SimdBatch batch
     {
         AttendScratch scratch = batch.Scratch(worker);
         ItemOf work = batch.FindObserved(item);
-        int row = tier.Map.Row(work.Sequence.Sequence, batch.Call.Layer, work.Head);
-        int entries = tier.Tables[row];
+        TableRow row = batch.RowOf(work.Sequence, batch.Call.Layer, work.Head);
+        int entries = row.Count;
         int segments = SimdBatch.SegmentsOf(entries, _g.PageTokens);
         if (work.Segment >= segments)
         {
@@ -32,17 +32,19 @@ internal sealed unsafe class SimdObserve<S, F, I>(SimdTier tier, SimdBatch batch
         {
             int count = Math.Min(scratch.TileQueries, end - firstQuery);
             _tile.Prepare(scratch, work, firstQuery, count);
-            for (int entry = from; entry < to; entry++)
+            TableEntry next = from < to ? row[from] : default;
+            for (int i = from; i < to; i++)
             {
-                PageView<S, F, I> view = _tile.View(
-                    scratch, work, row, entry, entry + 1 < to ? entry + 1 : entry, count, keysOnly: true, out int pageIndex);
+                TableEntry entry = next;
+                next = i + 1 < to ? row[i + 1] : entry;
+                PageView<S, F, I> view = _tile.View(scratch, work, entry, next, count, keysOnly: true);
                 float mass = 0f;
                 for (int block = 0; 4 * block < count; block++)
                 {
-                    mass += _tile.Weigh(scratch, view, work, pageIndex, block) > 0 ? Mass(scratch, work, block, firstQuery, count) : 0f;
+                    mass += _tile.Weigh(scratch, view, work, entry.PageIndex, block) > 0 ? Mass(scratch, work, block, firstQuery, count) : 0f;
                 }
 
-                ((float*)tier.Tables)[tier.Map.ScoreWord(row, pageIndex) + TableMap.ScoreWindow] += mass / _g.GroupSize;
+                ((float*)row.Scores(entry.PageIndex))[TableMap.ScoreWindow] += mass / _g.GroupSize;
             }
         }
     }

@@ -15,7 +15,6 @@ internal sealed unsafe class SimdScore<S, F, I>(SimdTier tier, SimdBatch batch) 
     public override void Do(int item, int worker)
     {
         KvGeometry g = tier.Shape.Geometry;
-        TableMap map = tier.Map;
         (int index, int rest) = Math.DivRem(item, g.Layers * g.KvHeads);
         RaggedSequence sequence = batch.Sequences[index];
         int window = batch.WindowOf(rest / g.KvHeads);
@@ -24,28 +23,26 @@ internal sealed unsafe class SimdScore<S, F, I>(SimdTier tier, SimdBatch batch) 
             return;
         }
 
-        int row = map.Row(sequence.Sequence, 0, 0) + rest;
-        int* tags = tier.Tables + map.TagWord(row, 0);
-        int entries = tier.Tables[row];
+        var row = new TableRow(tier, sequence.Sequence, rest);
+        int entries = row.Count;
         long all = 0;
         for (int entry = 0; entry < entries; entry++)
         {
-            all += Seen(TableMap.PageIndexOf(tags[entry]), sequence.Length, window, g.PageTokens);
+            all += Seen(row[entry].PageIndex, sequence.Length, window, g.PageTokens);
         }
 
-        float* sums = (float*)tier.Tables + map.LogSumExpWord(row, 0);
+        float* sums = (float*)tier.Tables + tier.Map.LogSumExpWord(sequence.Sequence, rest, 0);
         int tile = Math.Max(1, Room / g.GroupSize);
         float* largest = stackalloc float[(tile * g.GroupSize) + S.Lanes];
         for (int first = 0; first < entries; first += tile)
         {
             int count = Math.Min(tile, entries - first);
-            Weigh(tags + first, count, row, sums, largest);
+            Weigh(row, first, count, sums, largest);
             for (int i = 0; i < count; i++)
             {
-                int page = TableMap.PageIndexOf(tags[first + i]);
+                int page = row[first + i].PageIndex;
                 int seen = Seen(page, sequence.Length, window, g.PageTokens);
-                float* stats = (float*)tier.Tables + map.StatsWord(row, page);
-                Update(stats, largest + (i * g.GroupSize), g.GroupSize, (float)seen / all, tier.Tables + map.ScoreWord(row, page));
+                Update(row.Stats(page), largest + (i * g.GroupSize), g.GroupSize, (float)seen / all, row.Scores(page));
             }
         }
     }
@@ -58,13 +55,13 @@ internal sealed unsafe class SimdScore<S, F, I>(SimdTier tier, SimdBatch batch) 
     }
 
     // The share of each page's heaviest token: exp(largest logit - log-sum-exp).
-    private void Weigh(int* tags, int pages, int row, float* sums, float* largest)
+    private void Weigh(in TableRow row, int first, int pages, float* sums, float* largest)
     {
         int group = tier.Shape.Geometry.GroupSize;
         float* next = largest;
         for (int i = 0; i < pages; i++)
         {
-            float* stats = (float*)tier.Tables + tier.Map.StatsWord(row, TableMap.PageIndexOf(tags[i]));
+            float* stats = row.Stats(row[first + i].PageIndex);
             for (int member = 0; member < group; member++)
             {
                 *next++ = (stats[2 * member] - sums[member]) * Log2E;

@@ -75,7 +75,32 @@ public sealed unsafe class SimdTier : KernelTier
     }
 
     /// <inheritdoc/>
-    public override void Write(int word, int value) => Tables[word] = value;
+    public override long LeafHostBytes => 0;
+
+    /// <inheritdoc/>
+    public override void WriteCount(int sequence, int row, int count) => Tables[Map.CountWord(sequence, row)] = count;
+
+    /// <inheritdoc/>
+    public override int* OpenLeaf(int sequence, int leaf, int slot)
+    {
+        ThrowIfNotOpenable(sequence, leaf, slot);
+        Tables[Map.DirectoryWord(sequence, leaf)] = slot;
+        return Page(slot);
+    }
+
+    /// <inheritdoc/>
+    public override void CloseLeaf(int sequence, int leaf)
+    {
+        _ = LeafSlot(sequence, leaf);
+        Tables[Map.DirectoryWord(sequence, leaf)] = 0;
+    }
+
+    /// <inheritdoc/>
+    public override void WriteEntry(int sequence, int row, int entry, int slot, int tag)
+    {
+        int* at = Page(LeafSlot(sequence, Map.LeafOf(entry))) + Map.SlotInLeaf(row, entry);
+        (at[0], at[Map.LeafTags]) = (slot, tag);
+    }
 
     /// <inheritdoc/>
     public override KernelBatch CreateBatch(int maxSequences, int maxTokens) => new SimdBatch(this, maxSequences, maxTokens);
@@ -119,8 +144,17 @@ public sealed unsafe class SimdTier : KernelTier
     }
 
     /// <inheritdoc/>
-    public override void ClearScores(int sequence) =>
-        new Span<int>(Tables + Map.ScoreWord(Map.Row(sequence, 0, 0), 0), Map.ScoreWordsOfSequence).Clear();
+    public override void ClearScores(int sequence)
+    {
+        for (int leaf = 0; leaf < Map.Leaves; leaf++)
+        {
+            int slot = Tables[Map.DirectoryWord(sequence, leaf)];
+            if (slot != 0)
+            {
+                new Span<int>(Page(slot) + Map.LeafScores, Map.LeafScoreWords).Clear();
+            }
+        }
+    }
 
     /// <inheritdoc/>
     public override void Read(long word, Span<int> target) => Words(word, target.Length).CopyTo(target);
