@@ -41,7 +41,8 @@ internal sealed unsafe class NativeInts : IDisposable
         NativeMemory.Copy(_pointer, moved, (nuint)(Math.Min(count, Count) * sizeof(int)));
         Free(_pointer);
         _ledger.Add(AllocationKind.Bookkeeping, (count - Count) * sizeof(int));
-        (_pointer, Count) = (moved, count);
+        _pointer = moved;
+        Count = count;
     }
 
     public void Dispose()
