@@ -3,7 +3,7 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu.Benchmarks;
 
 /// <summary>One sequence of one layer, whose pages are written again and again: for append and encode.</summary>
-internal sealed class AppendCache : IDisposable
+internal sealed unsafe class AppendCache : IDisposable
 {
     private const int KvHeads = 8;
     private const int Width = 128;
@@ -28,18 +28,22 @@ internal sealed class AppendCache : IDisposable
         int pages = geometry.PagesFor(tokens);
         var shape = new KernelShape(geometry, openLayout, closed, rotationSeed: 1, sequences: 1, tableCapacity: pages);
         var map = new TableMap(shape);
-        _tier = create(shape, map.Bytes + ((long)KvHeads * pages * (openLayout.Bytes + closed.Bytes)));
+        _tier = create(shape, map.Bytes + (map.Leaves * map.LeafBytes) + ((long)KvHeads * pages * (openLayout.Bytes + closed.Bytes)));
+        for (int leaf = 0; leaf < map.Leaves; leaf++)
+        {
+            _tier.OpenLeaf(0, leaf, map.FirstPageUnit + (leaf * map.LeafUnits));
+        }
+
         _batch = _tier.CreateBatch(1, tokens);
         _moves = new PageMove[KvHeads * pages];
-        int firstClosed = map.FirstPageUnit + (KvHeads * pages * openLayout.Units);
+        int firstOpen = map.FirstPageUnit + (map.Leaves * map.LeafUnits);
+        int firstClosed = firstOpen + (KvHeads * pages * openLayout.Units);
         for (int i = 0; i < _moves.Length; i++)
         {
             (int head, int page) = Math.DivRem(i, pages);
-            int slot = map.FirstPageUnit + (i * openLayout.Units);
-            int row = map.Row(0, 0, head);
-            _tier.Write(row, pages);
-            _tier.Write(map.SlotWord(row, page), slot);
-            _tier.Write(map.TagWord(row, page), TableMap.Tag(KernelShape.Open, page));
+            int slot = firstOpen + (i * openLayout.Units);
+            _tier.WriteCount(0, map.Row(0, head), pages);
+            _tier.WriteEntry(0, map.Row(0, head), page, slot, TableMap.Tag(KernelShape.Open, page));
             _moves[i] = new PageMove(slot, KernelShape.Open, firstClosed + (i * closed.Units), KernelShape.Sealed, geometry.PageTokens);
         }
 

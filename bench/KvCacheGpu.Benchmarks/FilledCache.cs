@@ -36,9 +36,15 @@ internal sealed unsafe class FilledCache : IDisposable
         long sealedPages = (long)shape.Sequences * g.KvHeads * pages;
         int stagingPages = g.KvHeads * (g.PagesFor(batchTokens) + 1);
         long openPages = (2L * shape.Sequences * g.KvHeads) + stagingPages;
-        Tier = create(kernels, map.Bytes + (sealedPages * closed.Bytes) + (openPages * open.Bytes));
+        int leaves = shape.Sequences * map.Leaves;
+        Tier = create(kernels, map.Bytes + (leaves * map.LeafBytes) + (sealedPages * closed.Bytes) + (openPages * open.Bytes));
         Batch = Tier.CreateBatch(shape.Sequences, Math.Max(shape.Sequences, batchTokens));
-        long firstOpen = map.FirstPageUnit;
+        for (int i = 0; i < leaves; i++)
+        {
+            Tier.OpenLeaf(i / map.Leaves, i % map.Leaves, map.FirstPageUnit + (i * map.LeafUnits));
+        }
+
+        long firstOpen = map.FirstPageUnit + ((long)leaves * map.LeafUnits);
         long firstSealed = firstOpen + (openPages * open.Units);
         Fill(open, closed, firstOpen, firstSealed, stagingPages, batchTokens);
         var random = new Random(7);
@@ -103,7 +109,7 @@ internal sealed unsafe class FilledCache : IDisposable
                 moves.Clear();
                 for (int h = 0; h < g.KvHeads; h++)
                 {
-                    int row = Tier.Map.Row(s, 0, h);
+                    int row = Tier.Map.Row(0, h);
                     for (int p = 0; p < chunkPages; p++)
                     {
                         int page = (start / g.PageTokens) + p;
@@ -112,8 +118,7 @@ internal sealed unsafe class FilledCache : IDisposable
                             ? stagingPages + (((s * g.KvHeads) + h) * 2) + (p - chunkPages + 2)
                             : (h * (g.PagesFor(batchTokens) + 1)) + p;
                         int slot = (int)(firstOpen + ((long)openSlot * open.Units));
-                        Tier.Write(Tier.Map.SlotWord(row, page), slot);
-                        Tier.Write(Tier.Map.TagWord(row, page), TableMap.Tag(KernelShape.Open, page));
+                        Tier.WriteEntry(s, row, page, slot, TableMap.Tag(KernelShape.Open, page));
                         if (!stays)
                         {
                             int place = order[(((s * g.KvHeads) + h) * pages) + page];
@@ -123,31 +128,26 @@ internal sealed unsafe class FilledCache : IDisposable
                         BytesRead += stays ? open.Bytes : closed.Bytes;
                     }
 
-                    Tier.Write(row, (start / g.PageTokens) + chunkPages);
+                    Tier.WriteCount(s, row, (start / g.PageTokens) + chunkPages);
                 }
 
                 Batch.Begin([new RaggedSequence(s, 0, tokens, start + tokens)]);
                 Batch.Append(0, KvTensor.FromHost(keys.AsSpan(0, tokens * g.KvHeads * g.KeyWidth)), KvTensor.FromHost(values.AsSpan(0, tokens * g.KvHeads * g.ValueWidth)));
                 Batch.End();
                 Tier.Transcode(moves.ToArray());
-                Swap(s, start / g.PageTokens, chunkPages, moves);
+                Swap(s, start / g.PageTokens, last ? chunkPages - 2 : chunkPages, moves);
             }
         }
     }
 
-    private void Swap(int sequence, int firstPage, int chunkPages, List<PageMove> moves)
+    private void Swap(int sequence, int firstPage, int sealedPages, List<PageMove> moves)
     {
         int next = 0;
         for (int h = 0; h < Shape.KvHeads; h++)
         {
-            int row = Tier.Map.Row(sequence, 0, h);
-            for (int page = firstPage; page < firstPage + chunkPages && next < moves.Count; page++)
+            for (int page = firstPage; page < firstPage + sealedPages; page++)
             {
-                if (moves[next].SourceSlot == Tier.Tables[Tier.Map.SlotWord(row, page)])
-                {
-                    Tier.Write(Tier.Map.SlotWord(row, page), moves[next++].TargetSlot);
-                    Tier.Write(Tier.Map.TagWord(row, page), TableMap.Tag(KernelShape.Sealed, page));
-                }
+                Tier.WriteEntry(sequence, Tier.Map.Row(0, h), page, moves[next++].TargetSlot, TableMap.Tag(KernelShape.Sealed, page));
             }
         }
     }

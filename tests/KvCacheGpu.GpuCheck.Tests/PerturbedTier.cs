@@ -28,7 +28,15 @@ internal sealed unsafe class PerturbedTier(KernelShape shape, long arenaBytes, P
 
     public override int* Tables => _inner.Tables;
 
-    public override void Write(int word, int value) => _inner.Write(word, value);
+    public override long LeafHostBytes => _inner.LeafHostBytes;
+
+    public override void WriteCount(int sequence, int row, int count) => _inner.WriteCount(sequence, row, count);
+
+    public override int* OpenLeaf(int sequence, int leaf, int slot) => _inner.OpenLeaf(sequence, leaf, slot);
+
+    public override void CloseLeaf(int sequence, int leaf) => _inner.CloseLeaf(sequence, leaf);
+
+    public override void WriteEntry(int sequence, int row, int entry, int slot, int tag) => _inner.WriteEntry(sequence, row, entry, slot, tag);
 
     public override KernelBatch CreateBatch(int maxSequences, int maxTokens) => new Batch(_inner.CreateBatch(maxSequences, maxTokens), fault);
 

@@ -40,18 +40,18 @@ public class GgmlBlocksTests
 
     [Theory]
     [MemberData(nameof(Formats))]
-    public void Blocks_survive_import_as_floats_into_an_open_page_and_sealing(PageFormat format)
+    public unsafe void Blocks_survive_import_as_floats_into_an_open_page_and_sealing(PageFormat format)
     {
         var geometry = new KvGeometry(1, 1, 1, Width, pageTokens: 5);
         var open = new PageLayout(geometry, PageFormat.F32, PageFormat.F32, hasDigest: false);
         var closed = new PageLayout(geometry, format, format);
         var shape = new KernelShape(geometry, open, closed, rotationSeed: 1, sequences: 1, tableCapacity: 1);
         var map = new TableMap(shape);
-        using var tier = new SimdTier(shape, map.Bytes + open.Bytes + closed.Bytes);
-        (int row, int slot) = (map.Row(0, 0, 0), map.FirstPageUnit);
-        tier.Write(row, 1);
-        tier.Write(map.SlotWord(row, 0), slot);
-        tier.Write(map.TagWord(row, 0), TableMap.Tag(KernelShape.Open, 0));
+        using var tier = new SimdTier(shape, map.Bytes + map.LeafBytes + open.Bytes + closed.Bytes);
+        int slot = map.FirstPageUnit + map.LeafUnits;
+        tier.OpenLeaf(0, 0, map.FirstPageUnit);
+        tier.WriteCount(0, 0, 1);
+        tier.WriteEntry(0, 0, 0, slot, TableMap.Tag(KernelShape.Open, 0));
         byte[][] keys = [.. Enumerable.Range(0, 5).Select(t => Quantized(format, Vector(10 + t)))];
         byte[][] values = [.. Enumerable.Range(0, 5).Select(t => Quantized(format, Vector(20 + t)))];
         using KernelBatch batch = tier.CreateBatch(1, 5);

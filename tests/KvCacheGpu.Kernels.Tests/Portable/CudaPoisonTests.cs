@@ -21,7 +21,7 @@ public sealed class CudaPoisonTests
         Assert.All(harness.ReadBytes(taken, KernelShape.Open), b => Assert.Equal(0xFF, b));
 
         bool canPoison = DevicePoison.Of(harness.Tier) is not null;
-        IEnumerable<int> free = Enumerable.Range(0, Slots).Select(i => harness.Tier.Map.FirstPageUnit + (i * SlotPool.Units(shape))).Where(slot => slot != taken);
-        Assert.Equal(canPoison ? Slots - 1 : 0, free.Count(slot => Record.Exception(() => harness.ReadBytes(slot, KernelShape.Open)) is CudaException));
+        IEnumerable<int> free = Enumerable.Range(0, harness.Slots).Select(i => harness.Tier.Map.FirstPageUnit + (i * SlotPool.Units(shape))).Where(slot => slot != taken);
+        Assert.Equal(canPoison ? harness.Slots - 1 : 0, free.Count(slot => Record.Exception(() => harness.ReadBytes(slot, KernelShape.Open)) is CudaException));
     }
 }

@@ -7,7 +7,7 @@ using Xunit.Abstractions;
 namespace KvCacheGpu.Kernels.Tests;
 
 /// <summary>Features of the portable tier alone: device tensors, waves, patches, memory.</summary>
-public sealed class PortableTierTests(ITestOutputHelper output)
+public sealed unsafe class PortableTierTests(ITestOutputHelper output)
 {
     private static readonly KvGeometry Small = new(layers: 1, queryHeads: 4, kvHeads: 2, keyWidth: 48, valueWidth: 64, pageTokens: 5);
 
@@ -80,25 +80,47 @@ public sealed class PortableTierTests(ITestOutputHelper output)
     [Fact]
     public void More_patches_than_the_log_holds_reach_the_device_and_the_last_value_wins()
     {
-        KernelShape shape = Shapes.Plain(Small, PageFormat.F16, sequences: 8, capacity: 2000);
+        KernelShape shape = Shapes.Plain(Small, PageFormat.F16, sequences: 8, capacity: 1000);
         var map = new TableMap(shape);
-        using PortableTier tier = Emulated.Tier(shape, map.Bytes, 2);
-        for (int pass = 0; pass < 2; pass++)
+        int leaves = shape.Sequences * map.Leaves;
+        int Slot(int leaf) => map.FirstPageUnit + (leaf * map.LeafUnits);
+        using PortableTier tier = Emulated.Tier(shape, map.Bytes + (leaves * map.LeafBytes), 2);
+        for (int leaf = 0; leaf < leaves; leaf++)
         {
-            for (int word = 0; word < map.TableWords; word++)
-            {
-                tier.Write(word, word * (pass + 1));
-            }
-
-            tier.Write(5, -7 - pass);
+            tier.OpenLeaf(leaf / map.Leaves, leaf % map.Leaves, Slot(leaf));
         }
 
-        var read = new int[map.TableWords];
-        tier.Read(0, read);
-        Assert.True(map.TableWords > 3 << 13);
-        int[] expected = [.. Enumerable.Range(0, map.TableWords).Select(w => w == 5 ? -8 : w * 2)];
-        Assert.Equal(expected, read);
-        Assert.Throws<ArgumentOutOfRangeException>(() => tier.Write(map.TableWords, 1));
+        int rows = Enumerable.Range(0, shape.Sequences * map.Rows).Count();
+        for (int pass = 1; pass <= 2; pass++)
+        {
+            for (int row = 0; row < rows; row++)
+            {
+                tier.WriteCount(row / map.Rows, row % map.Rows, row * pass);
+                for (int entry = 0; entry < shape.TableCapacity; entry++)
+                {
+                    tier.WriteEntry(row / map.Rows, row % map.Rows, entry, pass * entry, -(row + pass));
+                }
+            }
+
+            tier.WriteEntry(0, 1, 5, 0, -7 - pass);
+        }
+
+        // Twice as many words as the log holds: some went to the device in between, and were written again.
+        Assert.True(leaves * map.LeafTableWords >= 2 << 14);
+        var root = new int[map.TableWords];
+        tier.Read(0, root);
+        Assert.Equal(Enumerable.Range(0, rows).Select(row => row * 2), root[..map.Directory]);
+        Assert.Equal(Enumerable.Range(0, leaves).Select(Slot), root[map.Directory..]);
+        for (int row = 0; row < rows; row++)
+        {
+            for (int entry = 0; entry < shape.TableCapacity; entry++)
+            {
+                var words = new int[map.LeafTags + 1];
+                tier.Read(tier.LeafWord(row / map.Rows, map.LeafOf(entry)) + map.SlotInLeaf(row % map.Rows, entry), words);
+                bool isLast = row == 1 && entry == 5;
+                Assert.Equal(isLast ? (0, -9) : (2 * entry, -(row + 2)), (words[0], words[^1]));
+            }
+        }
     }
 
     [Fact]

@@ -52,13 +52,18 @@ public abstract class ArbitraryPageTests<TTier>
         AttendPages(geometry, classes[..Math.Min(classes.Length, KernelShape.MaxClasses)], 2 * classes.Length, tokens: 4, 2);
     }
 
-    private static void AttendPages(KvGeometry geometry, PageLayout[] classes, int pages, int tokens, int seed)
+    private static unsafe void AttendPages(KvGeometry geometry, PageLayout[] classes, int pages, int tokens, int seed)
     {
         var random = new Random(seed);
         var shape = new KernelShape(geometry, classes, rotationSeed: 5, sequences: 1, tableCapacity: pages);
         var map = new TableMap(shape);
         int units = classes.Max(c => c.Units);
-        using KernelTier tier = TTier.Create(shape, map.Bytes + ((long)pages * units * PageLayout.UnitBytes));
+        using KernelTier tier = TTier.Create(shape, map.Bytes + ((long)pages * units * PageLayout.UnitBytes) + (map.Leaves * map.LeafBytes));
+        for (int leaf = 0; leaf < map.Leaves; leaf++)
+        {
+            tier.OpenLeaf(0, leaf, map.FirstPageUnit + (pages * units) + (leaf * map.LeafUnits));
+        }
+
         var placed = new List<PlacedPage>();
         for (int p = 0; p < pages; p++)
         {
@@ -66,12 +71,11 @@ public abstract class ArbitraryPageTests<TTier>
             int slot = map.FirstPageUnit + ((pages - 1 - p) * units);
             byte[] bytes = RandomPage.Create(classes[pageClass], random);
             tier.Load((long)slot * PageLayout.UnitWords, System.Runtime.InteropServices.MemoryMarshal.Cast<byte, int>(bytes));
-            tier.Write(map.SlotWord(0, p), slot);
-            tier.Write(map.TagWord(0, p), TableMap.Tag(pageClass, p));
+            tier.WriteEntry(0, 0, p, slot, TableMap.Tag(pageClass, p));
             placed.Add(new PlacedPage(p, new DecodedPage(bytes, classes[pageClass], geometry, shape.RotationSeed, geometry.PageTokens)));
         }
 
-        tier.Write(0, pages);
+        tier.WriteCount(0, 0, pages);
         int length = (pages * geometry.PageTokens) - 2;
         float[] queries = [.. Enumerable.Range(0, tokens * geometry.QueryHeads * geometry.KeyWidth).Select(_ => (float)(2 * random.NextDouble()) - 1)];
         var output = new float[tokens * geometry.QueryHeads * geometry.ValueWidth];

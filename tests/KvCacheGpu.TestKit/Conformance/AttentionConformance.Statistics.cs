@@ -88,12 +88,7 @@ public abstract partial class AttentionConformance<TTier>
         harness.Attend(0, others, window);
         Assert.NotEqual(tables, Tables());
 
-        string Tables()
-        {
-            int[] words = new int[(harness.Tier.Map.FirstPageUnit * PageLayout.UnitWords) - harness.Tier.Map.Stats];
-            harness.Tier.Read(harness.Tier.Map.Stats, words);
-            return string.Join(' ', words);
-        }
+        string Tables() => string.Join(' ', harness.ReadMeasures());
     }
 
     [Theory]

@@ -32,7 +32,7 @@ public abstract partial class PageConformance<TTier>
 
             // A demotion writes the squares of the page that it reads, over the tokens that it moves.
             PageEntry source = sequence.Rows[0, 1][1];
-            int word = harness.ScoreWord(sequence, 0, 1, 3);
+            long word = harness.ScoreWord(sequence, 0, 1, 3);
             harness.Tier.Load(word, new int[TableMap.ScoreWords]);
             int[] targets = [harness.TakeSlot(), harness.TakeSlot()];
             harness.Tier.Transcode(
@@ -57,7 +57,7 @@ public abstract partial class PageConformance<TTier>
         HarnessSequence sequence = harness.Add(new SequenceData(geometry, 10, 98));
         harness.Fill(sequence, 10);
         int slot = sequence.Rows[0, 0][0].Slot;
-        int word = harness.ScoreWord(sequence, 0, 0, 2);
+        long word = harness.ScoreWord(sequence, 0, 0, 2);
         harness.Tier.Load(word, new int[TableMap.ScoreWords]);
         harness.Tier.Transcode([new PageMove(slot, KernelShape.Sealed, harness.TakeSlot(), KernelShape.Open, 3, word)]);
         harness.Tier.Synchronize();

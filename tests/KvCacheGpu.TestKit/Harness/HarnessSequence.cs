@@ -31,6 +31,9 @@ public sealed class HarnessSequence
     /// <summary>Entries by [layer, KV head], ascending by page index.</summary>
     public List<PageEntry>[,] Rows { get; }
 
+    /// <summary>Slots of its open leaves, by leaf.</summary>
+    public List<int> Leaves { get; } = [];
+
     /// <summary>Slots of open pages that cannot be sealed because no sealed class can hold them.</summary>
     public HashSet<int> Kept { get; } = [];
 

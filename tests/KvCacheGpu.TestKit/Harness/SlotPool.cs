@@ -3,7 +3,7 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu.TestKit;
 
 /// <summary>
-/// Hands out page slots in shuffled order, filled with NaN: results must not depend on placement, nor on words that were not written.
+/// Hands out slots, for pages and for leaves of the tables, in shuffled order, filled with NaN: results must not depend on placement, nor on words that were not written.
 /// If the device can, a free slot is also forbidden, so that access to it fails.
 /// </summary>
 public sealed class SlotPool
@@ -15,7 +15,7 @@ public sealed class SlotPool
     private readonly Stack<int> _free;
     private readonly int[] _poison;
 
-    /// <summary>Lays out <paramref name="slots"/> slots, each as large as the largest class, behind the tables.</summary>
+    /// <summary>Lays out <paramref name="slots"/> slots, each as large as the largest class and as a leaf, behind the root of the tables.</summary>
     public SlotPool(KernelTier tier, int slots, int seed)
     {
         (_tier, _guard) = (tier, DevicePoison.Of(tier));
@@ -29,7 +29,7 @@ public sealed class SlotPool
     }
 
     /// <summary>Units of one slot.</summary>
-    public static int Units(KernelShape shape) => shape.Classes.Max(layout => layout.Units);
+    public static int Units(KernelShape shape) => Math.Max(shape.Classes.Max(layout => layout.Units), new TableMap(shape).LeafUnits);
 
     /// <summary>Takes a slot.</summary>
     public int Take()

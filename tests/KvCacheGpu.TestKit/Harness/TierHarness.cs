@@ -10,7 +10,7 @@ public sealed record Attention(float[] Output, float[] LogSumExp);
 /// The part of an engine that a tier needs, in its simplest form: it takes slots, keeps the tables, runs ragged steps, seals pages one page
 /// late, drops pages.
 /// </summary>
-public sealed class TierHarness : IDisposable
+public sealed unsafe class TierHarness : IDisposable
 {
     private readonly KernelBatch _batch;
     private readonly SlotPool _pool;
@@ -22,11 +22,12 @@ public sealed class TierHarness : IDisposable
     {
         ArgumentNullException.ThrowIfNull(create);
         Shape = shape;
-        long units = new TableMap(shape).FirstPageUnit + ((long)slots * SlotPool.Units(shape));
+        Slots = slots + (shape.Sequences * new TableMap(shape).Leaves);
+        long units = new TableMap(shape).FirstPageUnit + ((long)Slots * SlotPool.Units(shape));
         Tier = create(shape, units * PageLayout.UnitBytes);
-        _pool = new SlotPool(Tier, slots, seed);
-        int statWords = (Tier.Map.FirstPageUnit * PageLayout.UnitWords) - Tier.Map.Stats;
-        Tier.Load(Tier.Map.Stats, [.. Enumerable.Repeat(-1, statWords)]);
+        _pool = new SlotPool(Tier, Slots, seed);
+        int sums = (Tier.Map.FirstPageUnit * PageLayout.UnitWords) - Tier.Map.LogSumExp;
+        Tier.Load(Tier.Map.LogSumExp, [.. Enumerable.Repeat(-1, sums)]);
         _batch = Tier.CreateBatch(shape.Sequences, maxTokens);
     }
 
@@ -35,6 +36,9 @@ public sealed class TierHarness : IDisposable
 
     /// <summary>The tier under test.</summary>
     public KernelTier Tier { get; }
+
+    /// <summary>Slots of pages and of all leaves that there may be.</summary>
+    public int Slots { get; }
 
     /// <summary>Working memory of the batch, in bytes.</summary>
     public long ScratchBytes => _batch.ScratchBytes;
@@ -45,9 +49,42 @@ public sealed class TierHarness : IDisposable
     /// <summary>Adds an empty sequence that will append the keys and values of <paramref name="data"/>, and attend its queries.</summary>
     public HarnessSequence Add(SequenceData data)
     {
-        var sequence = new HarnessSequence(_sequences.Count, data, Shape.Geometry);
+        int slot = Enumerable.Range(0, _sequences.Count + 1).First(s => _sequences.TrueForAll(other => other.Slot != s));
+        var sequence = new HarnessSequence(slot, data, Shape.Geometry);
         _sequences.Add(sequence);
         return sequence;
+    }
+
+    /// <summary>Gives up a sequence, with its pages, leaves and slot in the tables.</summary>
+    public void Remove(HarnessSequence sequence)
+    {
+        foreach ((int layer, int head) in sequence.LayerHeads)
+        {
+            sequence.Rows[layer, head].ForEach(entry => _pool.Release(entry.Slot));
+            Tier.WriteCount(sequence.Slot, Tier.Map.Row(layer, head), 0);
+        }
+
+        for (int leaf = 0; leaf < sequence.Leaves.Count; leaf++)
+        {
+            Tier.CloseLeaf(sequence.Slot, leaf);
+            _pool.Release(sequence.Leaves[leaf]);
+        }
+
+        _sequences.Remove(sequence);
+    }
+
+    /// <summary>Closes a leaf and opens it in another slot, with what it held.</summary>
+    public void MoveLeaf(HarnessSequence sequence, int leaf)
+    {
+        var words = new int[(Tier.Map.LeafUnits * PageLayout.UnitWords) - Tier.Map.LeafStats];
+        Tier.Read(Tier.LeafWord(sequence.Slot, leaf) + Tier.Map.LeafStats, words);
+        int slot = _pool.Take();
+        Tier.CloseLeaf(sequence.Slot, leaf);
+        _pool.Release(sequence.Leaves[leaf]);
+        Tier.OpenLeaf(sequence.Slot, leaf, slot);
+        sequence.Leaves[leaf] = slot;
+        Tier.Load(Tier.LeafWord(sequence.Slot, leaf) + Tier.Map.LeafStats, words);
+        WriteTables(sequence);
     }
 
     /// <summary>Takes pages for a step's tokens and begins it; with <paramref name="reversed"/>, tensors hold the parts last first.</summary>
@@ -155,7 +192,7 @@ public sealed class TierHarness : IDisposable
                 if (entry.PageClass == KernelShape.Open && isFull && !sequence.Kept.Contains(entry.Slot))
                 {
                     int slot = Shape.Classes[KernelShape.Open] == Shape.Classes[target] ? entry.Slot : _pool.Take();
-                    due.Add((row, i, new PageMove(entry.Slot, KernelShape.Open, slot, target, Shape.Geometry.PageTokens, ScoreWord(sequence, layer, head, entry.PageIndex))));
+                    due.Add((row, i, new PageMove(entry.Slot, KernelShape.Open, slot, target, Shape.Geometry.PageTokens, SquaresOf(sequence, layer, head, entry.PageIndex))));
                 }
             }
         }
@@ -236,11 +273,29 @@ public sealed class TierHarness : IDisposable
     /// <summary>A row's statistics as the tables hold them: [query head of the group][entry].</summary>
     public PageStatistic[][] ReadStatistics(HarnessSequence sequence, int layer, int head)
     {
-        int row = Tier.Map.Row(sequence.Slot, layer, head);
+        int row = Tier.Map.Row(layer, head);
         int group = Shape.Geometry.GroupSize;
-        float[] words = ReadFloats(Tier.Map.StatsWord(row, 0), Shape.TableCapacity * group * 2);
-        return [.. Enumerable.Range(0, group).Select(g => sequence.Rows[layer, head]
-            .Select(entry => ((entry.PageIndex * group) + g) * 2).Select(at => new PageStatistic(words[at], words[at + 1])).ToArray())];
+        float[][] pages = [.. sequence.Rows[layer, head].Select(entry => ReadFloats(Tier.StatsWord(sequence.Slot, row, entry.PageIndex), group * 2))];
+        return [.. Enumerable.Range(0, group).Select(g => pages.Select(words => new PageStatistic(words[2 * g], words[(2 * g) + 1])).ToArray())];
+    }
+
+    /// <summary>All that launches write into the tables: log-sum-exps, then statistics and scores of all open leaves.</summary>
+    public int[] ReadMeasures()
+    {
+        var sums = new int[(Tier.Map.FirstPageUnit * PageLayout.UnitWords) - Tier.Map.LogSumExp];
+        Tier.Read(Tier.Map.LogSumExp, sums);
+        var words = new List<int>(sums);
+        foreach (HarnessSequence sequence in _sequences)
+        {
+            for (int leaf = 0; leaf < sequence.Leaves.Count; leaf++)
+            {
+                var measures = new int[(Tier.Map.LeafUnits * PageLayout.UnitWords) - Tier.Map.LeafStats];
+                Tier.Read(Tier.LeafWord(sequence.Slot, leaf) + Tier.Map.LeafStats, measures);
+                words.AddRange(measures);
+            }
+        }
+
+        return [.. words];
     }
 
     /// <summary>A page's scores as the tables hold them.</summary>
@@ -252,12 +307,11 @@ public sealed class TierHarness : IDisposable
     }
 
     /// <summary>First word of a page's scores.</summary>
-    public int ScoreWord(HarnessSequence sequence, int layer, int head, int page) =>
-        Tier.Map.ScoreWord(Tier.Map.Row(sequence.Slot, layer, head), page);
+    public long ScoreWord(HarnessSequence sequence, int layer, int head, int page) => Tier.ScoreWord(sequence.Slot, Tier.Map.Row(layer, head), page);
 
     /// <summary>A row's log-sum-exps as the tables hold them, by query head of the group.</summary>
     public float[] ReadLogSumExp(HarnessSequence sequence, int layer, int head) => ReadFloats(
-        Tier.Map.LogSumExp + (Tier.Map.Row(sequence.Slot, layer, head) * Shape.Geometry.GroupSize), Shape.Geometry.GroupSize);
+        Tier.Map.LogSumExpWord(sequence.Slot, Tier.Map.Row(layer, head), 0), Shape.Geometry.GroupSize);
 
     /// <inheritdoc/>
     public void Dispose()
@@ -270,7 +324,7 @@ public sealed class TierHarness : IDisposable
 
     private int ValueFloats => Shape.Geometry.KvHeads * Shape.Geometry.ValueWidth;
 
-    private float[] ReadFloats(int word, int count)
+    private float[] ReadFloats(long word, int count)
     {
         var words = new int[count];
         Tier.Read(word, words);
@@ -279,6 +333,9 @@ public sealed class TierHarness : IDisposable
 
     private float[] Gather(Func<SequenceData, float[]> source, int row) =>
         [.. _parts.SelectMany(p => source(p.Sequence.Data).Skip((p.Sequence.Length - p.Tokens) * row).Take(p.Tokens * row))];
+
+    // Where sealing leaves a page's mean squares: nowhere in tables without scores.
+    private long SquaresOf(HarnessSequence sequence, int layer, int head, int page) => Shape.HasStatistics ? ScoreWord(sequence, layer, head, page) : 0;
 
     private void TakePages(HarnessSequence sequence)
     {
@@ -290,6 +347,14 @@ public sealed class TierHarness : IDisposable
             }
         }
 
+        int pages = sequence.Rows.Cast<List<PageEntry>>().Max(row => row.Count == 0 ? 0 : row[^1].PageIndex + 1);
+        while (sequence.Leaves.Count < Tier.Map.LeavesFor(pages))
+        {
+            int slot = _pool.Take();
+            Tier.OpenLeaf(sequence.Slot, sequence.Leaves.Count, slot);
+            sequence.Leaves.Add(slot);
+        }
+
         WriteTables(sequence);
     }
 
@@ -299,13 +364,12 @@ public sealed class TierHarness : IDisposable
         {
             for (int head = 0; head < Shape.Geometry.KvHeads; head++)
             {
-                int row = Tier.Map.Row(sequence.Slot, layer, head);
+                int row = Tier.Map.Row(layer, head);
                 List<PageEntry> entries = sequence.Rows[layer, head];
-                Tier.Write(row, entries.Count);
+                Tier.WriteCount(sequence.Slot, row, entries.Count);
                 for (int i = 0; i < entries.Count; i++)
                 {
-                    Tier.Write(Tier.Map.SlotWord(row, i), entries[i].Slot);
-                    Tier.Write(Tier.Map.TagWord(row, i), TableMap.Tag(entries[i].PageClass, entries[i].PageIndex));
+                    Tier.WriteEntry(sequence.Slot, row, i, entries[i].Slot, TableMap.Tag(entries[i].PageClass, entries[i].PageIndex));
                 }
             }
         }

@@ -75,12 +75,12 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
                 int position = s.Length - s.Tokens + i;
                 for (int head = 0; head < _geometry.KvHeads; head++)
                 {
-                    int slot = SlotOf(s, _tier.Map.Row(s.Sequence, layer, head), position / _geometry.PageTokens);
+                    int slot = SlotOf(s, _tier.Map.Row(layer, head), position / _geometry.PageTokens);
                     int token = position % _geometry.PageTokens;
-                    if (token == 0)
+                    if (token == 0 && _tier.Shape.HasStatistics)
                     {
-                        int scores = _tier.Map.ScoreWord(_tier.Map.Row(s.Sequence, layer, head), position / _geometry.PageTokens);
-                        new Span<int>(_tier.Arena + scores, TableMap.ScoreWords).Clear();
+                        int* scores = _tier.Scores(s.Sequence, _tier.Map.Row(layer, head), position / _geometry.PageTokens);
+                        new Span<int>(scores, TableMap.ScoreWords).Clear();
                     }
 
                     Copy(keys, s.FirstToken + i, head, _geometry.KvHeads, key);
@@ -125,10 +125,10 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
             {
                 for (int head = 0; head < heads; head++)
                 {
-                    int row = _tier.Map.Row(s.Sequence, layer, head / _geometry.GroupSize);
+                    bool isMeasured = i == s.Tokens - 1 && !s.KeepsStatistics && _tier.Shape.HasStatistics;
                     Copy(queries, s.FirstToken + i, head, heads, _query);
                     int at = ((s.FirstToken + i) * heads) + head;
-                    float lse = AttendOne(layer, row, head % _geometry.GroupSize, s.Length - s.Tokens + i, i == s.Tokens - 1 && !s.KeepsStatistics, window);
+                    float lse = AttendOne(s.Sequence, layer, head, s.Length - s.Tokens + i, isMeasured, window);
                     _output.CopyTo(output.Host.Slice(at * width, width));
                     if (output.HasLogSumExp)
                     {
@@ -159,16 +159,18 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
         }
     }
 
-    private float AttendOne(int layer, int row, int member, int position, bool isLast, int window)
+    private float AttendOne(int sequence, int layer, int head, int position, bool isMeasured, int window)
     {
+        (int kvHead, int member) = Math.DivRem(head, _geometry.GroupSize);
+        int row = _tier.Map.Row(layer, kvHead);
         PrepareQuery();
         Array.Clear(_plain);
         Array.Clear(_rotated);
         (double largest, double total) = (double.NegativeInfinity, 0);
-        for (int entry = 0; entry < _tier.Arena[row]; entry++)
+        for (int entry = 0; entry < _tier.Count(sequence, row); entry++)
         {
-            int slot = _tier.Arena[_tier.Map.SlotWord(row, entry)];
-            int tag = _tier.Arena[_tier.Map.TagWord(row, entry)];
+            int slot = _tier.SlotOf(sequence, row, entry);
+            int tag = _tier.TagOf(sequence, row, entry);
             ThrowIfForeign(layer, TableMap.ClassOf(tag));
             int first = TableMap.PageIndexOf(tag) * _geometry.PageTokens;
             int count = Math.Clamp(position - first + 1, 0, _geometry.PageTokens);
@@ -178,16 +180,16 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
             double shrink = largest == rise ? 1 : Math.Exp(largest - rise);
             total = (total * shrink) + AddValues(_tier.Values(slot, TableMap.ClassOf(tag)), from, count, rise, shrink);
             largest = rise;
-            if (isLast)
+            if (isMeasured)
             {
-                WriteStatistic((float*)(_tier.Arena + _tier.Map.StatsWord(row, TableMap.PageIndexOf(tag))) + (2 * member), pageLargest, from, count);
+                WriteStatistic(_tier.Statistics(sequence, row, TableMap.PageIndexOf(tag)) + (2 * member), pageLargest, from, count);
             }
         }
 
         float lse = Stored(largest + Math.Log(total));
-        if (isLast)
+        if (isMeasured)
         {
-            ((float*)(_tier.Arena + _tier.Map.LogSumExp))[(row * _geometry.GroupSize) + member] = lse;
+            ((float*)_tier.Arena)[_tier.Map.LogSumExpWord(sequence, row, member)] = lse;
         }
 
         for (int e = 0; e < _output.Length; e++)
@@ -277,7 +279,7 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
     private int SlotOf(in RaggedSequence s, int row, int pageIndex)
     {
         int lastPage = (s.Length - 1) / _geometry.PageTokens;
-        return _tier.Arena[_tier.Map.SlotWord(row, _tier.Arena[row] - 1 - (lastPage - pageIndex))];
+        return _tier.SlotOf(s.Sequence, row, _tier.Count(s.Sequence, row) - 1 - (lastPage - pageIndex));
     }
 
     private int Tokens()

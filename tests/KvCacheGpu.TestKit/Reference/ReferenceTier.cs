@@ -48,12 +48,28 @@ public sealed unsafe class ReferenceTier : KernelTier
     }
 
     /// <inheritdoc/>
-    public override void Write(int word, int value)
+    public override long LeafHostBytes => 0;
+
+    /// <inheritdoc/>
+    public override void WriteCount(int sequence, int row, int count) => Arena[Map.CountWord(sequence, row)] = count;
+
+    /// <inheritdoc/>
+    public override int* OpenLeaf(int sequence, int leaf, int slot)
     {
-        ArgumentOutOfRangeException.ThrowIfNegative(word);
-        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(word, Map.TableWords);
-        Arena[word] = value;
+        ThrowIfNotOpenable(sequence, leaf, slot);
+        Arena[Map.DirectoryWord(sequence, leaf)] = slot;
+        return Arena + LeafWord(sequence, leaf);
     }
+
+    /// <inheritdoc/>
+    public override void CloseLeaf(int sequence, int leaf)
+    {
+        _ = LeafSlot(sequence, leaf);
+        Arena[Map.DirectoryWord(sequence, leaf)] = 0;
+    }
+
+    /// <inheritdoc/>
+    public override void WriteEntry(int sequence, int row, int entry, int slot, int tag) => (SlotOf(sequence, row, entry), TagOf(sequence, row, entry)) = (slot, tag);
 
     /// <inheritdoc/>
     public override KernelBatch CreateBatch(int maxSequences, int maxTokens) => new ReferenceBatch(this, maxSequences, maxTokens);
@@ -94,7 +110,16 @@ public sealed unsafe class ReferenceTier : KernelTier
     }
 
     /// <inheritdoc/>
-    public override void ClearScores(int sequence) => Words(Map.ScoreWord(Map.Row(sequence, 0, 0), 0), Map.ScoreWordsOfSequence).Clear();
+    public override void ClearScores(int sequence)
+    {
+        for (int leaf = 0; leaf < Map.Leaves; leaf++)
+        {
+            if (Arena[Map.DirectoryWord(sequence, leaf)] != 0)
+            {
+                Words(LeafWord(sequence, leaf) + Map.LeafScores, Map.LeafScoreWords).Clear();
+            }
+        }
+    }
 
     /// <inheritdoc/>
     public override void Read(long word, Span<int> target) => Words(word, target.Length).CopyTo(target);
@@ -119,6 +144,16 @@ public sealed unsafe class ReferenceTier : KernelTier
     }
 
     internal void Observe(AllocationKind kind, long bytes) => _observer?.Invoke(kind, bytes);
+
+    internal int Count(int sequence, int row) => Arena[Map.CountWord(sequence, row)];
+
+    internal ref int SlotOf(int sequence, int row, int entry) => ref Arena[LeafWord(sequence, Map.LeafOf(entry)) + Map.SlotInLeaf(row, entry)];
+
+    internal ref int TagOf(int sequence, int row, int entry) => ref Arena[LeafWord(sequence, Map.LeafOf(entry)) + Map.LeafTags + Map.SlotInLeaf(row, entry)];
+
+    internal float* Statistics(int sequence, int row, int page) => (float*)(Arena + StatsWord(sequence, row, page));
+
+    internal int* Scores(int sequence, int row, int page) => Arena + ScoreWord(sequence, row, page);
 
     internal ReferencePart Keys(int slot, int pageClass) => Part(slot, pageClass, _keys[pageClass]);
 
