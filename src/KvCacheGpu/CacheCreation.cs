@@ -60,11 +60,7 @@ internal static class CacheCreation
     {
         PageClasses classes = ClassesFor(options, geometry);
         KernelShape shape = classes.Shape;
-
-        // Without a budget nothing has to be known before the tier is there, but for a bound of what its leaves take.
-        TierCost cost = options.BudgetFor(geometry) is null
-            ? new TierCost(0, 2 * sizeof(int) * (long)new TableMap(shape).LeafTableWords)
-            : CostOf(options, shape, createTier);
+        TierCost cost = options.BudgetFor(geometry) is null ? default : CostOf(options, shape, createTier);
         var plan = new BudgetPlan(classes, options, BookkeepingOf(shape, options), cost);
         int slabs = SlabsOf(plan);
         var ledger = new MemoryLedger(observer);
@@ -124,6 +120,7 @@ internal static class CacheCreation
         KvCacheOptions options, PageClasses classes, BudgetPlan plan, KernelTier tier, MemoryLedger ledger, int slabs, KvDeviceInfo device, Stack<IDisposable> made)
     {
         KernelShape shape = classes.Shape;
+        plan.SetLeafBytes(tier.LeafHostBytes);
         ledger.Add(AllocationKind.Bookkeeping, plan.Map.Bytes);
         var deviceGate = new Gate(GateOrder.Device);
         var pool = new PagePool(plan.Slabs, plan.Map.FirstPageUnit, slabs, ledger);
@@ -156,7 +153,7 @@ internal static class CacheCreation
             Reader = new PageReader(tier, deviceGate),
             Prefixes = prefixes,
             LayerFormats = FormatPlan.TextOf(options, shape.Geometry),
-            SequenceSize = plan.SequenceSize with { OfOpenLeaf = tier.LeafHostBytes },
+            SequenceSize = plan.SequenceSize,
             DeviceGate = deviceGate,
         };
         long? slabBytes = plan.Configured is { } budget ? plan.SlabBytesWithin(budget) : null;

@@ -29,7 +29,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         ArgumentNullException.ThrowIfNull(geometry);
         (State, Pressure) = CacheCreation.Create(
             geometry, (options ?? new KvCacheOptions()).Copy(), createTier, observer, device ?? KvDevice.Resolve("cpu"));
-        Life = new SequenceLife(State, Pressure?.Evictor);
+        Life = new SequenceLife(State, Pressure);
     }
 
     private KvCache(KvGeometry geometry, KvCacheOptions options, KvDeviceInfo device)

@@ -17,7 +17,7 @@ public sealed class AttendPortableTests
     {
         using Context context = Context.Create(builder => builder.CPU(new CPUDevice(2, 1, 2)));
         using Accelerator accelerator = context.CreateCPUAccelerator(0);
-        using var cache = new KvCache(G, TestCaches.Config(format), (shape, bytes, seen) => new PortableTier(accelerator, shape, bytes, 2, seen));
+        using var cache = new KvCache(G, TestCaches.Measuring(format), (shape, bytes, seen) => new PortableTier(accelerator, shape, bytes, 2, seen));
         using KvSequence sequence = cache.CreateSequence();
         sequence.FeedMany(1, 18);
         float[] expected = sequence.Decode(19)[..(G.QueryHeads * G.ValueWidth)];

@@ -9,12 +9,15 @@ public class OptionsTests
     private static readonly KvGeometry G = new(layers: 2, queryHeads: 2, kvHeads: 1, keyWidth: 64, pageTokens: 4);
 
     // Options that every value of their type fits.
-    private static readonly string[] Unchecked = [nameof(KvCacheOptions.RotationSeed), nameof(KvCacheOptions.PrefixReuse), nameof(KvCacheOptions.PoisonPages)];
+    private static readonly string[] Unchecked = [nameof(KvCacheOptions.RotationSeed), nameof(KvCacheOptions.PrefixReuse), nameof(KvCacheOptions.PoisonPages), nameof(KvCacheOptions.PageStatistics)];
 
     public static TheoryData<string, Action<KvCacheOptions>> Wrong => new()
     {
         { nameof(KvCacheOptions.Device), o => o.Device = " " },
         { nameof(KvCacheOptions.MaxTokens), o => o.MaxTokens = 0 },
+        { nameof(KvCacheOptions.MaxSequenceTokens), o => o.MaxSequenceTokens = 0 },
+        { nameof(KvCacheOptions.ExactRollbackTokens), o => o.ExactRollbackTokens = -1 },
+        { nameof(KvCacheOptions.ExactRollbackTokens), o => o.ExactRollbackTokens = 1025 },
         { nameof(KvCacheOptions.MaxSequences), o => o.MaxSequences = 0 },
         { nameof(KvCacheOptions.MaxSequences), o => (o.MaxSequences, o.MaxTokens) = (int.MaxValue, 1 << 20) },
         { nameof(KvCacheOptions.MaxBatchTokens), o => o.MaxBatchTokens = 0 },

@@ -39,7 +39,18 @@ internal static class TestCaches
         KeyFormat = format,
         ValueFormat = format,
         FullPrecision = PageFormat.F32,
+
+        // A page of the tiny model: rollbacks of a page stay exact, and two pages are open at most.
+        ExactRollbackTokens = Tiny.PageTokens,
     };
+
+    /// <summary>The same, of a cache that tells the attention that pages receive.</summary>
+    public static KvCacheOptions Measuring(PageFormat format = PageFormat.F32)
+    {
+        KvCacheOptions config = Config(format);
+        config.PageStatistics = true;
+        return config;
+    }
 
     /// <summary>Appends all layers of tokens whose ids are their content, and commits.</summary>
     public static void Feed(this KvSequence sequence, params int[] ids)

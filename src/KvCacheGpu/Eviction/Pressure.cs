@@ -155,8 +155,10 @@ internal sealed class Pressure : IDisposable
 
         using (_cache.Pool.Gate.Enter())
         {
-            long pages = _cache.Pool.LiveBytes;
-            long room = Math.Min(_cache.Room.BudgetBytes - (_cache.Ledger.Live - pages), _slabBytes);
+            // Leaves of tables stay as long as their sequences: the watermark is the pages' alone.
+            long leaves = _cache.Pool.Leaves * _cache.Tier.Map.LeafBytes;
+            long pages = _cache.Pool.LiveBytes - leaves;
+            long room = Math.Min(_cache.Room.BudgetBytes - (_cache.Ledger.Live - pages), _slabBytes - leaves);
             return pages - _cache.Pool.CachedBytes - (long)(_cache.Options.Watermark * room);
         }
     }

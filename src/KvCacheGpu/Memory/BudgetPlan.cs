@@ -89,7 +89,10 @@ internal sealed class BudgetPlan
         + ((_options.MaxSequences - 1) * SequenceSize.Fixed) + SequenceSize.Bytes(Map.Leaves);
 
     /// <summary>Bytes of bookkeeping of one sequence.</summary>
-    public SequenceSize SequenceSize { get; }
+    public SequenceSize SequenceSize { get; private set; }
+
+    /// <summary>Tells what leaves take in the tier that was made. Without a budget nothing has to be known of a tier before it is there.</summary>
+    public void SetLeafBytes(long bytes) => SequenceSize = SequenceSize with { OfOpenLeaf = bytes };
 
     /// <summary>Slabs with which one sequence steps token by token for ever, within what its policy keeps.</summary>
     public long FewestSlabs() => Slabs.SlabsFor(FewestSlots());

@@ -1,7 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>How sequences of a cache come and go: made empty, forked, begun with a prefix, cut, disposed.</summary>
-internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
+internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
 {
     /// <summary>Makes an empty sequence.</summary>
     /// <param name="options">Whose it is, and what its prefixes are shared within.</param>
@@ -56,24 +56,14 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
         SequenceState fork = Create(sequence.Options, isHeld: true);
         try
         {
-            using (cache.Pool.Gate.Enter())
-            {
-                if (MakeRoom(fork, sequence.Length) is { } refusal)
-                {
-                    throw refusal.ToException();
-                }
-
-                fork.Table.ShareWith(sequence.Table);
-                fork.Chain?.ShareWith(sequence.Chain!);
-            }
-
+            SharePages(fork, sequence);
             fork.CopyFrom(sequence);
-            if (fork.Scores is not null && evictor is not null)
+            if (fork.Scores is not null && pressure is not null)
             {
-                using (evictor.Memory.Gate.Enter())
+                using (pressure.Evictor.Memory.Gate.Enter())
                 using (cache.DeviceGate.Enter())
                 {
-                    fork.Scores.ShareWith(sequence.Scores!, sequence.Table.Leaves, evictor.Memory.LeafScores);
+                    fork.Scores.ShareWith(sequence.Scores!, sequence.Table.Leaves, pressure.Evictor.Memory.LeafScores);
                 }
             }
 
@@ -83,6 +73,31 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
         {
             DisposeHeld(fork);
             throw;
+        }
+    }
+
+    // Tables are the fork's own: where they find no room, a policy may make way.
+    private void SharePages(SequenceState fork, SequenceState sequence)
+    {
+        for (int round = 0; ; round++)
+        {
+            Refusal why;
+            using (cache.Pool.Gate.Enter())
+            {
+                if (MakeRoom(fork, sequence.Length) is not { } refusal)
+                {
+                    fork.Table.ShareWith(sequence.Table);
+                    fork.Chain?.ShareWith(sequence.Chain!);
+                    return;
+                }
+
+                why = refusal;
+            }
+
+            if (pressure?.MakeWay([sequence], why, round) != true)
+            {
+                throw why.ToException();
+            }
         }
     }
 
@@ -106,10 +121,20 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
             return refusal;
         }
 
-        sequence.Resize(tokens);
-        foreach (int slot in slots.Span[..leaves])
+        int before = table.Leaves;
+        try
         {
-            table.AddLeaf(cache.Writer.Ready(slot, SlotCounts.Leaf, table.Owner));
+            sequence.Resize(tokens);
+            foreach (int slot in slots.Span[..leaves])
+            {
+                table.AddLeaf(cache.Writer.Ready(slot, SlotCounts.Leaf, table.Owner));
+            }
+        }
+        catch
+        {
+            // Those that were opened go with the table.
+            cache.Pool.Release(slots.Span[(table.Leaves - before)..leaves]);
+            throw;
         }
 
         return null;

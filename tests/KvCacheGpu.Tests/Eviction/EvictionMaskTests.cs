@@ -85,10 +85,12 @@ public sealed class EvictionMaskTests
 
     private static void Live(KvCacheOptions config, Func<KvGeometry, KvCacheOptions, KvCache> make, int tokens)
     {
+        config.MaxSequenceTokens = tokens + 10;
         long minimum = TightCaches.MinimumOf(config, make);
-        // What forks share, neither can give: so that there is room for what one holds alone.
-        config.MemoryBudgetBytes = minimum + 12_000;
-        config.Watermark = 0.6;
+
+        // What forks share, neither can give: so that there is room for what one holds alone, and for its tables.
+        config.MemoryBudgetBytes = minimum + 26_000;
+        config.Watermark = 0.35;
         using KvCache cache = make(G, config);
         using KvSequence sequence = cache.CreateSequence();
         sequence.CheckedStep([.. Enumerable.Range(1, 20)]);

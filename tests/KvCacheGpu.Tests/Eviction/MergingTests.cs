@@ -180,8 +180,9 @@ public sealed class MergingTests
     private static KvCache Budgeted(KvCacheOptions config)
     {
         KvCache Make(KvGeometry geometry, KvCacheOptions c) => c.Device == "cpu" ? TestCaches.Simd(geometry, c) : new KvCache(geometry, c);
-        config.MemoryBudgetBytes = TightCaches.MinimumOf(config, Make, G) + 14_000;
-        config.Watermark = 0.7;
+        config.MaxSequenceTokens = 140;
+        config.MemoryBudgetBytes = TightCaches.MinimumOf(config, Make, G) + 28_000;
+        config.Watermark = 0.45;
         return Make(G, config);
     }
 

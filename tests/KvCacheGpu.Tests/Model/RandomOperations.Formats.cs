@@ -20,6 +20,7 @@ internal sealed record ModelRun(
         LayerFormats = Second is { } second ? new Dictionary<int, KvFormats> { [1] = second } : null,
         DemotionFormats = Demotions,
         FullPrecision = PageFormat.F32,
+        ExactRollbackTokens = 4,
         NonFinite = Keeps ? NonFinitePolicy.Keep : NonFinitePolicy.Reject,
         Policy = Window == 0 ? null : new SlidingOnly(new WindowPolicy(5, Window)),
     };

@@ -42,7 +42,11 @@ internal static class LiveCaches
                     cache.State.Reader.Read(slot, words);
                     PageTokens.ClearBeyond(cache.State.Tier.Shape.Classes[table.PageClass(row, entry)], table.TokensIn(row, entry), !cache.State.Pool.IsSealed(slot), words);
                     int[] score = new int[TableMap.ScoreWords];
-                    cache.State.Tier.Read(table.ScoreWord(row, table.PageIndex(row, entry)), score);
+                    if (cache.State.Tier.Shape.HasStatistics)
+                    {
+                        cache.State.Tier.Read(table.ScoreWord(row, table.PageIndex(row, entry)), score);
+                    }
+
                     text.Append(CultureInfo.InvariantCulture, $"{row} {table.PageIndex(row, entry)} class {table.PageClass(row, entry)} page {known[slot]} ");
                     text.Append(CultureInfo.InvariantCulture, $"{cache.State.Pool.ClassOf(slot)} {cache.State.Pool.IsSealed(slot)} {cache.State.Pool.EncodingsOf(slot).Packed} ");
                     text.Append(CultureInfo.InvariantCulture, $"{XxHash64.HashToUInt64(MemoryMarshal.AsBytes<int>(words)):x}");

@@ -157,6 +157,7 @@ public sealed class RefusedLoadTests(ITestOutputHelper output)
         saved.Pin(40, 4);
         SnapshotStore store = LiveCaches.Store();
         saving.Saved(store);
+        config.MaxSequenceTokens = 120;
         config.MemoryBudgetBytes = TightCaches.MinimumOf(config, (g, c) => TestCaches.Simd(g, c)) + 8192;
         using KvCache cache = TestCaches.Simd(G, config);
         KvSequence live = cache.CreateSequence();
@@ -190,6 +191,7 @@ public sealed class RefusedLoadTests(ITestOutputHelper output)
         KeyFormat = PageFormat.I8,
         ValueFormat = PageFormat.I8,
         ModelFingerprint = "this",
+        ExactRollbackTokens = 4,
         PoisonPages = true,
     };
 

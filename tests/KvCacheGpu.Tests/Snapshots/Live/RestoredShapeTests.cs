@@ -67,7 +67,7 @@ public sealed class RestoredShapeTests
             int batch = 1 + random.Next(30);
             using KvCache cache = Cache(to, formats, batch, 3);
             KvSequence loaded = Load(saving, cache);
-            int sealedAt = Math.Max(0, (loaded.Length / to) - 1);
+            int sealedAt = cache.State.Classes.Seals.FirstOpen(loaded.Length);
             Assert.InRange(loaded.State.Table.FirstOpen, sealedAt, (loaded.Length + (from == to ? to - 1 : 0)) / to);
             using KvSequence fork = loaded.Fork();
             for (int step = 0; step < 6; step++)
