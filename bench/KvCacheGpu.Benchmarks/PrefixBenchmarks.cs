@@ -19,6 +19,7 @@ public class PrefixBenchmarks
     private readonly KvGeometry _geometry = new(layers: 4, queryHeads: 32, kvHeads: 8, keyWidth: 64, pageTokens: Page);
     private readonly int[] _ids = [.. Enumerable.Range(0, Tokens)];
     private readonly BlockHash[] _hashes = new BlockHash[Tokens / Page];
+    private readonly int[] _blocks = new int[Tokens / Page];
     private readonly float[] _output = new float[Page * 32 * 64];
     private float[] _keys = [];
     private float[] _queries = [];
@@ -63,10 +64,13 @@ public class PrefixBenchmarks
     [Benchmark]
     public int LookUp()
     {
-        int tokens = _reader!.Reuse(_ids.AsSpan(0, Tokens - 1), _other!.State.Table);
-        _other.State.Table.CutTo(0);
+        BlockMatch match = _reader!.Hold(_ids.AsSpan(0, Tokens - 1), _blocks);
+        SequenceState other = _other!.State;
+        Refuse(_cache!.Life.MakeRoom(other, match.Tokens));
+        _reader.List(match, _blocks, other.Table);
+        other.Table.CutTo(0);
         _reader.CutTo(0);
-        return tokens;
+        return match.Tokens;
     }
 
     /// <summary>Makes a whole prompt hittable, as its commits do bit by bit, and forgets it.</summary>
@@ -98,7 +102,20 @@ public class PrefixBenchmarks
         }
     }
 
-    private PrefixChain Chain() => new(_pages!, _cache!.State.Tier.Shape, default, null, new MemoryLedger(null));
+    private static void Refuse(Refusal? refusal)
+    {
+        if (refusal is { } why)
+        {
+            throw why.ToException();
+        }
+    }
+
+    private PrefixChain Chain()
+    {
+        var chain = new PrefixChain(_pages!, _cache!.State.Tier.Shape, default, null, new MemoryLedger(null));
+        chain.Resize(Tokens / Page);
+        return chain;
+    }
 
     private void Read(KvSequence sequence)
     {

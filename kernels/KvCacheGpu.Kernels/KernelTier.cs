@@ -102,6 +102,9 @@ public abstract unsafe class KernelTier : IDisposable
     /// <exception cref="InvalidOperationException">The leaf is not open.</exception>
     public long LeafWord(int sequence, int leaf) => (long)LeafSlot(sequence, leaf) * PageLayout.UnitWords;
 
+    /// <summary>First word in the arena of the scores of an open leaf: of all rows, <see cref="TableMap.LeafScoreWords"/> words.</summary>
+    public long LeafScoresWord(int sequence, int leaf) => LeafWord(sequence, leaf) + Map.LeafScores;
+
     /// <summary>First word in the arena of a page's scores; its leaf is open.</summary>
     public long ScoreWord(int sequence, int row, int pageIndex) => LeafWord(sequence, Map.LeafOf(pageIndex)) + Map.ScoresInLeaf(row, pageIndex);
 

@@ -41,7 +41,7 @@ internal static class CacheCreation
     public static KvCacheBytes BytesFor(KvGeometry geometry, KvCacheOptions options, TierFactory createTier)
     {
         PageClasses classes = ClassesFor(options, geometry);
-        var plan = new BudgetPlan(classes, options, BookkeepingOf(classes.Shape, options), TierBytes(options, classes.Shape, createTier));
+        var plan = new BudgetPlan(classes, options, BookkeepingOf(classes.Shape, options), CostOf(options, classes.Shape, createTier));
         int slabs = SlabsOf(plan);
         long created = plan.CreatedBytes(slabs);
         return new KvCacheBytes(
@@ -60,8 +60,12 @@ internal static class CacheCreation
     {
         PageClasses classes = ClassesFor(options, geometry);
         KernelShape shape = classes.Shape;
-        long tierBytes = options.BudgetFor(geometry) is null ? 0 : TierBytes(options, shape, createTier);
-        var plan = new BudgetPlan(classes, options, BookkeepingOf(shape, options), tierBytes);
+
+        // Without a budget nothing has to be known before the tier is there, but for a bound of what its leaves take.
+        TierCost cost = options.BudgetFor(geometry) is null
+            ? new TierCost(0, 2 * sizeof(int) * (long)new TableMap(shape).LeafTableWords)
+            : CostOf(options, shape, createTier);
+        var plan = new BudgetPlan(classes, options, BookkeepingOf(shape, options), cost);
         int slabs = SlabsOf(plan);
         var ledger = new MemoryLedger(observer);
         long arenaBytes = plan.Map.Bytes + (slabs * plan.Slabs.Bytes);
@@ -152,7 +156,7 @@ internal static class CacheCreation
             Reader = new PageReader(tier, deviceGate),
             Prefixes = prefixes,
             LayerFormats = FormatPlan.TextOf(options, shape.Geometry),
-            SequenceBytes = plan.SequenceBytes,
+            SequenceSize = plan.SequenceSize with { OfOpenLeaf = tier.LeafHostBytes },
             DeviceGate = deviceGate,
         };
         long? slabBytes = plan.Configured is { } budget ? plan.SlabBytesWithin(budget) : null;
@@ -166,21 +170,27 @@ internal static class CacheCreation
     public static Bookkeeping BookkeepingOf(KernelShape shape, KvCacheOptions options) => new()
     {
         Step = StepMemory.BookkeepingBytes(shape, options.MostBatched, options.MaxBatchTokens),
-        Sequence = ((long)options.MaxTokens * sizeof(int))
-            + (options.PrefixReuse ? PrefixChain.BookkeepingBytes(shape) : 0)
-            + SequenceScores.BookkeepingBytes(shape, options.Needs)
-            + (options.MergePages ? DeadTokens.BookkeepingBytes(shape) : 0),
+        Sequence = SizeOf(shape, options),
         Plan = options.Policy is null ? 0 : PlanMemory.BookkeepingBytes(shape, options.Needs),
         BlockAtMost = options.PrefixReuse ? PrefixPages.MostBytesOfBlock(shape) : 0,
         Blocks = blocks => options.PrefixReuse ? PrefixPages.BookkeepingBytes(blocks, shape) : 0,
     };
 
-    // The bytes that a tier takes beside its arena are only known once it is there: a tier of tables alone tells.
-    private static long TierBytes(KvCacheOptions options, KernelShape shape, TierFactory createTier)
+    private static SequenceSize SizeOf(KernelShape shape, KvCacheOptions options)
+    {
+        var map = new TableMap(shape);
+        long ofPage = ((long)shape.Geometry.PageTokens * sizeof(int))
+            + (options.PrefixReuse ? PrefixChain.BytesOfPage : 0)
+            + (options.MergePages ? DeadTokens.BytesOfPage(shape.Geometry) : 0);
+        return new SequenceSize(SequenceScores.BookkeepingBytes(shape, options.Needs), PageTable.BytesOfLeaf + (map.LeafPages * ofPage), 0, map.Leaves);
+    }
+
+    // What a tier takes beside its arena is only known once it is there: a tier of tables alone tells.
+    private static TierCost CostOf(KvCacheOptions options, KernelShape shape, TierFactory createTier)
     {
         var probe = new MemoryLedger(null);
         using KernelTier tier = createTier(shape, new TableMap(shape).Bytes, probe.Add);
         using KernelBatch batch = tier.CreateBatch(options.MostBatched, options.MaxBatchTokens);
-        return probe.Live;
+        return new TierCost(probe.Live, tier.LeafHostBytes);
     }
 }

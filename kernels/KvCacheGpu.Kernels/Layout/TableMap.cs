@@ -59,8 +59,9 @@ public sealed class TableMap
 
     private const int ClassShift = 24;
 
-    // A leaf takes at most the bytes of the largest page, but is never smaller than this many entries: so slabs need not grow for the sake of tables,
-    // and a launch finds the entries of a run of pages side by side.
+    // A sequence of one page has a whole leaf: it takes at most this part of the bytes of a page in every row. Large leaves are read and cleared in
+    // few copies, and a launch finds the entries of a run of pages side by side.
+    private const int PartOfPage = 16;
     private const int FewestLeafPages = 4;
     private const int MostLeafPages = 64;
 
@@ -80,7 +81,7 @@ public sealed class TableMap
         int pageWords = shape.HasStatistics ? 2 + (2 * g.GroupSize) + ScoreWords : 2;
         LeafPages = MostLeafPages;
         long most = shape.Classes.Max(layout => layout.Bytes) / sizeof(int);
-        while (LeafPages > FewestLeafPages && ((long)Rows * LeafPages * pageWords > most || LeafPages / 2 >= shape.TableCapacity))
+        while (LeafPages > FewestLeafPages && ((long)LeafPages * pageWords * PartOfPage > most || LeafPages / 2 >= shape.TableCapacity))
         {
             LeafPages /= 2;
         }

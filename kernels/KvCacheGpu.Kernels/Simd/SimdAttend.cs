@@ -82,6 +82,8 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
                     QueryState state = split.Merge(segments, r, _g.ValueWidth, _tile.LogitFactor, out float* merged);
                     Finish(work, r, merged, state);
                 }
+
+                _batch.EndSplit(work.SequenceIndex, work.Head);
             }
         }
     }

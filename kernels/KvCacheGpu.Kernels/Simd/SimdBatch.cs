@@ -20,8 +20,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
     private readonly KvGeometry _g;
     private readonly NativeBlock _memory;
     private readonly AttendScratch[] _scratch;
-    private readonly float* _splits;
-    private readonly int* _arrivals;
+    private readonly SplitPlaces _splits;
     private readonly int _tileQueries;
     private readonly int _mostSegments;
     private readonly int _maxTokens;
@@ -51,12 +50,11 @@ internal sealed unsafe class SimdBatch : KernelBatch
         _firstItem = new int[maxSequences + 1];
         Variants = new QueryVariants(tier.Shape);
         long worker = FloatsPerWorker(tier.Shape, maxTokens);
-        long splits = (long)maxSequences * _g.QueryHeads * _mostSegments * SplitResults.FloatsPerQuery(_g.ValueWidth);
         int workers = tier.Pool.Workers;
-        _keptTokens = Math.Min(MaxObserved, maxTokens);
+        long splits = SplitPlaces.WordsFor(maxSequences * _g.KvHeads, workers, _mostSegments, _g);
+        _keptTokens = tier.Shape.HasStatistics ? Math.Min(MaxObserved, maxTokens) : 0;
         long sums = (long)maxSequences * _keptTokens * _g.QueryHeads;
-        _memory = new NativeBlock(
-            ((worker * workers) + splits + sums + ((long)maxSequences * _g.KvHeads)) * sizeof(float), AllocationKind.Scratch, tier.Observer);
+        _memory = new NativeBlock(((worker * workers) + splits + sums) * sizeof(float), AllocationKind.Scratch, tier.Observer);
         var memory = (float*)_memory.Pointer;
         _scratch = new AttendScratch[workers];
         for (int i = 0; i < workers; i++, memory += worker)
@@ -64,9 +62,8 @@ internal sealed unsafe class SimdBatch : KernelBatch
             _scratch[i] = new AttendScratch(tier.Shape, Variants.Count, _tileQueries, memory);
         }
 
-        _splits = memory;
+        _splits = new SplitPlaces(memory, maxSequences * _g.KvHeads, workers, _mostSegments, _g);
         _logSumExps = memory + splits;
-        _arrivals = (int*)(_logSumExps + sums);
         _windows = new int[_g.Layers];
         _score = SimdKernels.CreateScore(tier, this);
         _append = SimdKernels.CreateAppend(tier, this);
@@ -137,7 +134,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
         ThrowIfOnDevice(queries.IsOnDevice || output.IsOnDevice);
         queries.ThrowIfNotShaped(_tokens, _g.QueryHeads, _g.KeyWidth, nameof(queries));
         output = output.First(_tokens * _g.QueryHeads, _g.ValueWidth);
-        new Span<int>(_arrivals, _count * _g.KvHeads).Clear();
+        _splits.Clear();
         fixed (byte* q = queries.Host)
         fixed (float* o = output.Host, l = output.HostLogSumExp)
         {
@@ -223,12 +220,11 @@ internal sealed unsafe class SimdBatch : KernelBatch
         return new ItemOf(sequence, index, head, TilesOf(sequence) - 1 - tile, segment);
     }
 
-    public SplitResults SplitOf(int sequence, int head)
-    {
-        int index = (sequence * _g.KvHeads) + head;
-        long floats = (long)_g.GroupSize * _mostSegments * SplitResults.FloatsPerQuery(_g.ValueWidth);
-        return new SplitResults(_splits + (index * floats), _arrivals + index, _g.GroupSize, _g.ValueWidth);
-    }
+    /// <summary>Where the parts of a (sequence, KV head) meet, from its first part that is done to <see cref="EndSplit"/>.</summary>
+    public SplitResults SplitOf(int sequence, int head) => _splits.Of((sequence * _g.KvHeads) + head);
+
+    /// <summary>Gives the place of a (sequence, KV head) back, whose parts were merged.</summary>
+    public void EndSplit(int sequence, int head) => _splits.Free((sequence * _g.KvHeads) + head);
 
     /// <summary>Keeps the first refusal in the order of layer, token, head, keys before values.</summary>
     public void Refuse(NonFinite found)

@@ -9,6 +9,85 @@ namespace KvCacheGpu.Kernels;
 internal readonly record struct QueryState(float Maximum, float Sum, int Exponent);
 
 /// <summary>
+/// Places for the partial results of split rows. Workers take items in order and the parts of a row follow one another, so that no more rows are begun
+/// and not done than there are workers, and one: they share as many places, however many rows a batch has.
+/// </summary>
+/// <remarks>
+/// <code>
+/// int32[rows] place of a row, or -1 | int32[places] arrivals at it | int32[places] free places, a stack | f32[places][segments][queries][3 + value width]
+/// </code>
+/// </remarks>
+internal sealed unsafe class SplitPlaces
+{
+    private readonly Lock _taking = new();
+    private readonly int* _placeOf;
+    private readonly int* _arrivals;
+    private readonly int* _free;
+    private readonly float* _results;
+    private readonly long _floats;
+    private readonly int _rows;
+    private readonly int _places;
+    private readonly KvGeometry _geometry;
+    private int _left;
+
+    /// <param name="memory">Of so many <see cref="WordsFor"/>.</param>
+    /// <param name="rows">(sequence, KV head)s of a batch, at most.</param>
+    /// <param name="workers">Threads that do items.</param>
+    /// <param name="segments">Parts of a row, at most.</param>
+    /// <param name="geometry">The model's shape.</param>
+    public SplitPlaces(float* memory, int rows, int workers, int segments, KvGeometry geometry)
+    {
+        (_rows, _places, _geometry, _floats) = (rows, workers + 1, geometry, FloatsPerPlace(segments, geometry));
+        _placeOf = (int*)memory;
+        _arrivals = _placeOf + rows;
+        _free = _arrivals + _places;
+        _results = (float*)(_free + _places);
+        Clear();
+    }
+
+    public static long WordsFor(int rows, int workers, int segments, KvGeometry geometry) => rows + ((workers + 1) * (2 + FloatsPerPlace(segments, geometry)));
+
+    /// <summary>Frees every place.</summary>
+    public void Clear()
+    {
+        new Span<int>(_placeOf, _rows).Fill(-1);
+        for (_left = 0; _left < _places; _left++)
+        {
+            _free[_left] = _left;
+        }
+    }
+
+    /// <summary>The place of a row, which its first part that is done takes.</summary>
+    public SplitResults Of(int row)
+    {
+        int place;
+        lock (_taking)
+        {
+            place = _placeOf[row];
+            if (place < 0)
+            {
+                place = _placeOf[row] = _free[--_left];
+                _arrivals[place] = 0;
+            }
+        }
+
+        return new SplitResults(_results + (place * _floats), _arrivals + place, _geometry.GroupSize, _geometry.ValueWidth);
+    }
+
+    /// <summary>Gives a row's place back.</summary>
+    public void Free(int row)
+    {
+        lock (_taking)
+        {
+            _free[_left++] = _placeOf[row];
+        }
+    }
+
+    private static long FloatsPerPlace(int segments, KvGeometry geometry) =>
+        (long)geometry.GroupSize * segments * SplitResults.FloatsPerQuery(geometry.ValueWidth);
+}
+
+/// <summary>
 /// The partial results of one (sequence, KV head) whose pages are split, f32[segments][queries][3 + stride]: softmax, and mean of the values.
 /// </summary>
 internal readonly unsafe struct SplitResults(float* memory, int* arrivals, int queries, int stride)

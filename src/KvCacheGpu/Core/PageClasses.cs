@@ -14,14 +14,18 @@ internal sealed class PageClasses
     /// <param name="shape">Geometry and layouts.</param>
     /// <param name="ofLayer">By layer: the class that its pages are sealed in.</param>
     /// <param name="targets">Classes that pages may be demoted to, bit c for class c.</param>
-    public PageClasses(KernelShape shape, int[] ofLayer, int targets)
+    /// <param name="seals">When pages are sealed.</param>
+    public PageClasses(KernelShape shape, int[] ofLayer, int targets, SealRule seals)
     {
-        (Shape, _ofLayer, Targets) = (shape, ofLayer, targets);
+        (Shape, _ofLayer, Targets, Seals) = (shape, ofLayer, targets, seals);
         _sealsInPlace = [.. ofLayer.Select(c => shape.Classes[c] == shape.Classes[KernelShape.Open])];
         IsExact = ofLayer.All(c => shape.Classes[c].KeyFormat.IsFullPrecision() && shape.Classes[c].ValueFormat.IsFullPrecision());
     }
 
     public KernelShape Shape { get; }
+
+    /// <summary>When pages are sealed.</summary>
+    public SealRule Seals { get; }
 
     /// <summary>Classes that pages may be demoted to, bit c for class c.</summary>
     public int Targets { get; }

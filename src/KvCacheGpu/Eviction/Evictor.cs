@@ -79,8 +79,8 @@ internal sealed class Evictor : IDisposable
     {
         bool[] drops = new bool[pageIndexes.Length];
 
-        // As PageTable.DroppablePages: sealed, and followed by a whole page.
-        int end = PageTable.FirstOpenOf(sequence.Length, _cache.Geometry.PageTokens);
+        // As PageTable.DroppablePages.
+        int end = _cache.Classes.Seals.FirstUndroppable(sequence.Length);
         int[] entries = [.. Enumerable.Range(0, pageIndexes.Length).Where(entry => pageIndexes[entry] < end)];
         using (Memory.Gate.Enter())
         {
@@ -174,8 +174,8 @@ internal sealed class Evictor : IDisposable
             Peak = Memory.Scores(TableMap.ScorePeak),
             LastMass = Memory.Scores(TableMap.ScoreLast),
             WindowMass = Memory.Scores(TableMap.ScoreWindow),
-            LastUsed = PlanMemory.HasScores(needs) ? Memory.Score(TableMap.ScoreLastUsed) : default,
-            Uses = PlanMemory.HasScores(needs) ? Memory.Score(TableMap.ScoreUses) : default,
+            LastUsed = needs.HaveScores() ? Memory.Score(TableMap.ScoreLastUsed) : default,
+            Uses = needs.HaveScores() ? Memory.Score(TableMap.ScoreUses) : default,
             KeySquare = squares ? Memory.Scores(TableMap.ScoreKeySquare) : default,
             ValueSquare = squares ? Memory.Scores(TableMap.ScoreValueSquare) : default,
             QuerySquare = squares ? Memory.QuerySquare : default,
@@ -188,35 +188,22 @@ internal sealed class Evictor : IDisposable
 
     private void ReadScores(SequenceState sequence)
     {
-        if (!PlanMemory.HasScores(_policy.Needs))
+        if (!_policy.Needs.HaveScores())
         {
             return;
         }
 
         PageTable table = sequence.Table;
-        for (int row = 0; row < table.Rows; row++)
+        for (int leaf = 0; leaf < table.Leaves; leaf++)
         {
-            (int first, int end) = (Memory.RowStarts[row], Memory.RowStarts[row + 1]);
-            if (first == end)
-            {
-                continue;
-            }
-
-            Span<int> words = Memory.RowScores[..((Memory.Index[end - 1] + 1) * TableMap.ScoreWords)];
             using (_cache.DeviceGate.Enter())
             {
-                _cache.Tier.Read(table.ScoreWord(row, 0), words);
+                _cache.Tier.Read(_cache.Tier.LeafScoresWord(table.Sequence, leaf), Memory.LeafScores);
             }
 
-            for (int word = 0; word < TableMap.ScoreWords; word++)
+            for (int row = 0; row < table.Rows; row++)
             {
-                Span<int> column = Memory.Score(word);
-                bool isNumber = word is TableMap.ScoreLastUsed or TableMap.ScoreUses;
-                for (int page = first; page < end; page++)
-                {
-                    int bits = words[(Memory.Index[page] * TableMap.ScoreWords) + word];
-                    column[page] = isNumber || float.IsFinite(BitConverter.Int32BitsToSingle(bits)) ? bits : 0;
-                }
+                ReadScores(row, leaf);
             }
         }
 
@@ -224,6 +211,33 @@ internal sealed class Evictor : IDisposable
         {
             Squares.Complete(_cache.Geometry, Memory, sequence.Scores!.Moments!);
         }
+    }
+
+    // Of a row's pages, the scores of those that a leaf has, which was read.
+    private void ReadScores(int row, int leaf)
+    {
+        TableMap map = _cache.Tier.Map;
+        ReadOnlySpan<int> index = Memory.Index[..Memory.RowStarts[row + 1]];
+        int first = FirstFrom(index, Memory.RowStarts[row], leaf * map.LeafPages);
+        int end = FirstFrom(index, first, (leaf + 1) * map.LeafPages);
+        ReadOnlySpan<int> words = Memory.LeafScores;
+        for (int word = 0; word < TableMap.ScoreWords && first < end; word++)
+        {
+            Span<int> column = Memory.Score(word);
+            bool isNumber = word is TableMap.ScoreLastUsed or TableMap.ScoreUses;
+            for (int page = first; page < end; page++)
+            {
+                int bits = words[map.ScoresInLeaf(row, index[page]) - map.LeafScores + word];
+                column[page] = isNumber || float.IsFinite(BitConverter.Int32BitsToSingle(bits)) ? bits : 0;
+            }
+        }
+    }
+
+    // Page indexes ascend within a row.
+    private static int FirstFrom(ReadOnlySpan<int> index, int start, int pageIndex)
+    {
+        int found = index[start..].BinarySearch(pageIndex);
+        return start + (found < 0 ? ~found : found);
     }
 
     private void ReadKeys(SequenceState sequence)

@@ -217,7 +217,7 @@ internal sealed class PageMerging(CacheState cache, PlanMemory memory)
     // Its tokens are those that got most: the page is known by what all of them got.
     private void AddUpScores(PageTable table, int row, int first, int last)
     {
-        if (!PlanMemory.HasScores(cache.Needs))
+        if (!cache.Needs.HaveScores())
         {
             return;
         }

@@ -11,7 +11,7 @@ namespace KvCacheGpu;
 /// n pages at most; int32 or f32 each where not said otherwise:
 ///   row starts [rows + 1] | index [n] | bytes [n] | class, fixed: bytes [n] each, transitions: 2 bytes [n]
 ///   of policies that ask for scores:   mass | peak | last | window | last used | uses | |k|^2 | |v|^2, [n] each
-///                                      |q|^2, |o|^2 [rows] each | scores of one row [C][8]
+///                                      |q|^2, |o|^2 [rows] each | scores of one leaf, see TableMap
 ///   of policies that ask for it:       mean keys f32[n][key width]
 ///                                      queries to come: mean, variance f32[rows][key width] each
 /// </code>
@@ -25,16 +25,16 @@ internal sealed unsafe class PlanMemory : IDisposable
     private readonly int _rows;
     private readonly int _most;
     private readonly int _scoreColumns;
-    private readonly int _capacity;
+    private readonly int _leafScores;
     private readonly int _width;
     private readonly long _means;
 
     public PlanMemory(KernelShape shape, KvStatistics needs, MemoryLedger ledger)
     {
         _rows = shape.Geometry.Layers * shape.Geometry.KvHeads;
-        _capacity = shape.TableCapacity;
-        _most = _rows * _capacity;
-        _scoreColumns = HasScores(needs) ? ScoreColumns : 0;
+        _leafScores = LeafScoreWords(shape);
+        _most = checked(_rows * shape.TableCapacity);
+        _scoreColumns = needs.HaveScores() ? ScoreColumns : 0;
         _width = shape.Geometry.KeyWidth;
         _means = needs.Has(KvStatistics.KeyMeans) ? (long)_most * _width : 0;
         _memory = new NativeInts(Words(shape, needs), ledger);
@@ -62,14 +62,10 @@ internal sealed unsafe class PlanMemory : IDisposable
 
     public Span<float> OutputSquare => new(Column(PlainColumns + _scoreColumns) + _rows, _rows);
 
-    /// <summary>The scores of one row's pages as the tables hold them.</summary>
-    public Span<int> RowScores => new(Column(PlainColumns + _scoreColumns) + (2L * _rows), _capacity * TableMap.ScoreWords);
+    /// <summary>The scores of one leaf's pages as the tables hold them; empty where they hold none.</summary>
+    public Span<int> LeafScores => new(Column(PlainColumns + _scoreColumns) + (2L * _rows), _leafScores);
 
     public static long BookkeepingBytes(KernelShape shape, KvStatistics needs) => Words(shape, needs) * sizeof(int);
-
-    /// <summary>True if anything that is asked for lies among the tables' scores.</summary>
-    public static bool HasScores(KvStatistics needs) =>
-        (needs & (KvStatistics.Mass | KvStatistics.WindowMass | KvStatistics.Queries)) != 0;
 
     /// <summary>One of the tables' scores of all pages, by its word (<see cref="TableMap.ScoreMass"/>).</summary>
     public Span<int> Score(int word) => Ints(PlainColumns + word);
@@ -86,7 +82,7 @@ internal sealed unsafe class PlanMemory : IDisposable
     /// <summary>Their variance, [rows][key width].</summary>
     public Span<float> FutureVariance => new(Vectors + _means + ((long)_rows * _width), _rows * _width);
 
-    private int* Vectors => Column(PlainColumns + _scoreColumns) + (2L * _rows) + ((long)_capacity * TableMap.ScoreWords);
+    private int* Vectors => Column(PlainColumns + _scoreColumns) + (2L * _rows) + _leafScores;
 
     public void Dispose() => _memory.Dispose();
 
@@ -94,11 +90,13 @@ internal sealed unsafe class PlanMemory : IDisposable
     {
         long rows = (long)shape.Geometry.Layers * shape.Geometry.KvHeads;
         long pages = rows * shape.TableCapacity;
-        return rows + 1 + (pages * (PlainColumns + (HasScores(needs) ? ScoreColumns : 0)))
-            + (2 * rows) + ((long)shape.TableCapacity * TableMap.ScoreWords)
+        return rows + 1 + (pages * (PlainColumns + (needs.HaveScores() ? ScoreColumns : 0)))
+            + (2 * rows) + LeafScoreWords(shape)
             + (needs.Has(KvStatistics.KeyMeans) ? pages * shape.Geometry.KeyWidth : 0)
             + (needs.Has(KvStatistics.FutureQueries) ? 2 * rows * shape.Geometry.KeyWidth : 0);
     }
+
+    private static int LeafScoreWords(KernelShape shape) => shape.HasStatistics ? new TableMap(shape).LeafScoreWords : 0;
 
     private int* Column(int column) => _memory.Pointer + _rows + 1 + ((long)column * _most);
 

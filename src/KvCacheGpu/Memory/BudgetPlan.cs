@@ -8,8 +8,8 @@ internal sealed record Bookkeeping
     /// <summary>Of a step's working memory, without the tier's batch.</summary>
     public required long Step { get; init; }
 
-    /// <summary>Of one sequence.</summary>
-    public required long Sequence { get; init; }
+    /// <summary>Of one sequence, without the host memory of open leaves.</summary>
+    public required SequenceSize Sequence { get; init; }
 
     /// <summary>Of the memory that plans are made in; 0 without a policy.</summary>
     public required long Plan { get; init; }
@@ -21,6 +21,11 @@ internal sealed record Bookkeeping
     public required Func<int, long> Blocks { get; init; }
 }
 
+/// <summary>What a tier takes beside its arena.</summary>
+/// <param name="Bytes">Bytes of the tier and of one step's batch.</param>
+/// <param name="LeafBytes">Bytes of host memory of each open leaf (<see cref="KernelTier.LeafHostBytes"/>).</param>
+internal readonly record struct TierCost(long Bytes, long LeafBytes);
+
 /// <summary>Counts the slabs that a cache is made of, and what they and everything beside them cost.</summary>
 internal sealed class BudgetPlan
 {
@@ -29,21 +34,25 @@ internal sealed class BudgetPlan
     private const int MostSlots = 64;
     private const double TolerableWaste = 0.015;
 
+    // Forks share pages and have tables of their own: without a budget, tables of all sequences find room, up to this part of the pages' bytes.
+    private const int PartOfTables = 16;
+
     private readonly PageClasses _classes;
     private readonly KernelShape _shape;
     private readonly KvCacheOptions _options;
     private readonly Bookkeeping _bookkeeping;
-    private readonly long _tierBytes;
+    private readonly TierCost _tier;
     private readonly long _blockUnits;
 
     /// <param name="classes">Layouts of the pages.</param>
     /// <param name="options">Checked options.</param>
     /// <param name="bookkeeping">Bytes that the rooms above take.</param>
-    /// <param name="tierBytes">Bytes that the tier and a step's batch take beside the arena.</param>
-    public BudgetPlan(PageClasses classes, KvCacheOptions options, Bookkeeping bookkeeping, long tierBytes)
+    /// <param name="tier">What the tier takes beside the arena.</param>
+    public BudgetPlan(PageClasses classes, KvCacheOptions options, Bookkeeping bookkeeping, in TierCost tier)
     {
-        (_classes, _shape, _options, _bookkeeping, _tierBytes) = (classes, classes.Shape, options, bookkeeping, tierBytes);
+        (_classes, _shape, _options, _bookkeeping, _tier) = (classes, classes.Shape, options, bookkeeping, tier);
         Map = new TableMap(_shape);
+        SequenceSize = bookkeeping.Sequence with { OfOpenLeaf = tier.LeafBytes };
         for (int layer = 0; layer < _shape.Geometry.Layers; layer++)
         {
             _blockUnits += (long)_shape.Classes[classes.SealedIn(layer)].Units * _shape.Geometry.KvHeads;
@@ -74,12 +83,13 @@ internal sealed class BudgetPlan
     /// <summary>Blocks that name all that sealed pages could hold, and one to take before another is given up.</summary>
     public int Blocks(int slabs) => (int)Math.Min(int.MaxValue / 2, FewestBlocks + ((long)slabs * Slabs.Units / _blockUnits));
 
-    /// <summary>Bytes beside the slabs: tables, a step's memory, and every sequence's own bookkeeping.</summary>
+    /// <summary>Bytes beside the slabs: the root of the tables, a step's memory, every sequence's bookkeeping while it is empty, and that of one of the greatest length.</summary>
     public long FixedBytes =>
-        Map.Bytes + _tierBytes + _bookkeeping.Step + _bookkeeping.Plan + (FewestBlocks * _bookkeeping.BlockAtMost) + (_options.MaxSequences * SequenceBytes);
+        Map.Bytes + _tier.Bytes + _bookkeeping.Step + _bookkeeping.Plan + (FewestBlocks * _bookkeeping.BlockAtMost)
+        + ((_options.MaxSequences - 1) * SequenceSize.Fixed) + SequenceSize.Bytes(Map.Leaves);
 
     /// <summary>Bytes of bookkeeping of one sequence.</summary>
-    public long SequenceBytes => _bookkeeping.Sequence;
+    public SequenceSize SequenceSize { get; }
 
     /// <summary>Slabs with which one sequence steps token by token for ever, within what its policy keeps.</summary>
     public long FewestSlabs() => Slabs.SlabsFor(FewestSlots());
@@ -91,8 +101,9 @@ internal sealed class BudgetPlan
     public long MostSlabs()
     {
         long pages = ((long)_shape.TableCapacity + 2) * _options.MaxSequences * Rows;
-        long[] slots = new long[_classes.Count];
+        long[] slots = new long[SlotCounts.Kinds];
         slots[KernelShape.Open] = pages;
+        slots[SlotCounts.Leaf] = (long)Map.Leaves * _options.MaxSequences;
         _classes.AddSealed(slots, inPlace => inPlace ? 0 : pages / _shape.Geometry.Layers / _shape.Geometry.KvHeads);
         for (int c = 1; c < _classes.Count; c++)
         {
@@ -131,11 +142,15 @@ internal sealed class BudgetPlan
 
     /// <summary>Bytes in use once a cache of so many slabs was made.</summary>
     public long CreatedBytes(int slabs) =>
-        Map.Bytes + _tierBytes + _bookkeeping.Step + _bookkeeping.Plan + PagePool.BookkeepingBytes(Slabs, slabs) + _bookkeeping.Blocks(Blocks(slabs));
+        Map.Bytes + _tier.Bytes + _bookkeeping.Step + _bookkeeping.Plan + PagePool.BookkeepingBytes(Slabs, slabs) + _bookkeeping.Blocks(Blocks(slabs));
 
     /// <summary>Bytes that a cache without a budget may come to.</summary>
-    public long Unbudgeted(int slabs, long createdBytes) =>
-        createdBytes + (slabs * Slabs.Bytes) + (_options.MaxSequences * SequenceBytes);
+    public long Unbudgeted(int slabs, long createdBytes)
+    {
+        // Room for leaves is a power of two of them.
+        long leaves = 2 * SlotsForMaxTokens()[SlotCounts.Leaf];
+        return createdBytes + (slabs * Slabs.Bytes) + (_options.MaxSequences * SequenceSize.Fixed) + (leaves * (SequenceSize.OfLeaf + SequenceSize.OfOpenLeaf));
+    }
 
     /// <summary>Refuses more slabs than slot numbers can name.</summary>
     public int Addressable(long slabs)
@@ -154,12 +169,12 @@ internal sealed class BudgetPlan
     private (SlabShape Slabs, long Minimum) ChooseSlabs()
     {
         long[] fewest = FewestSlots();
-        var smallest = new SlabShape(_shape, slots: 1);
+        var smallest = new SlabShape(_shape, Map.LeafUnits, slots: 1);
         double bytes = Math.Max(1, Configured - FixedBytes ?? smallest.SlabsFor(SlotsForMaxTokens()) * smallest.Bytes);
         (SlabShape? best, double least, long minimum) = (null, double.PositiveInfinity, long.MaxValue);
         for (int slots = 1; slots <= MostSlots; slots++)
         {
-            var slabs = new SlabShape(_shape, slots);
+            var slabs = new SlabShape(_shape, Map.LeafUnits, slots);
             long needed = FixedBytes + (slabs.SlabsFor(fewest) * SlabBytes(slabs));
             (smallest, minimum) = needed < minimum ? (slabs, needed) : (smallest, minimum);
             double loss = Math.Max(slabs.Waste, TolerableWaste) + (slabs.Sizes.Count * slabs.Bytes / (2 * bytes));
@@ -176,10 +191,11 @@ internal sealed class BudgetPlan
 
     private long[] FewestSlots()
     {
-        long longest = _options.MaxTokens / _shape.Geometry.PageTokens;
+        long longest = _options.LongestSequence / _shape.Geometry.PageTokens;
         long kept = Math.Min(_options.Policy?.MostKeptPages(_shape.Geometry.PageTokens) ?? 0, longest);
         long[] slots = SpareSlots();
-        slots[KernelShape.Open] += 2 * Rows;
+        slots[KernelShape.Open] += _classes.Seals.MostOpen * Rows;
+        slots[SlotCounts.Leaf] = Map.Leaves;
         _classes.AddSealed(slots, inPlace => kept + (inPlace ? 0 : 1));
         return slots;
     }
@@ -188,7 +204,7 @@ internal sealed class BudgetPlan
     {
         long full = _options.MaxTokens / _shape.Geometry.PageTokens;
         long all = full + _options.MaxSequences;
-        long open = Math.Min(all, (3L * _options.MaxSequences) + (_options.MaxBatchTokens / _shape.Geometry.PageTokens));
+        long open = Math.Min(all, _classes.Seals.MostOpenInStep(_options.MaxSequences, _options.MaxBatchTokens));
         long[] slots = SpareSlots();
         for (int layer = 0; layer < _shape.Geometry.Layers; layer++)
         {
@@ -196,12 +212,21 @@ internal sealed class BudgetPlan
         }
 
         _classes.AddSealed(slots, inPlace => inPlace ? 0 : full);
+        long units = 0;
+        for (int c = 0; c < _classes.Count; c++)
+        {
+            units += slots[c] * _shape.Classes[c].Units;
+        }
+
+        long tables = units / PartOfTables / Map.LeafUnits;
+        long fewest = (full / Map.LeafPages) + _options.MaxSequences;
+        slots[SlotCounts.Leaf] = Math.Clamp(tables, fewest, Math.Max(fewest, (long)_options.MaxSequences * Map.Leaves));
         return slots;
     }
 
     private long[] SpareSlots()
     {
-        long[] slots = new long[_classes.Count];
+        long[] slots = new long[SlotCounts.Kinds];
         for (int c = 0; c < slots.Length; c++)
         {
             slots[c] = Spare[c];

@@ -3,13 +3,13 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>
-/// The pages that live in the arena: who holds them, what they are, which slots are free. Callers are inside of <see cref="Gate"/>.
+/// The pages and leaves that live in the arena: who holds them, what they are, which slots are free. Callers are inside of <see cref="Gate"/>.
 /// </summary>
 /// <remarks>
 /// A slot is named by its first unit in the arena.
 /// <code>
 /// per slot, int32 each:   references, bit 30 set once the page is sealed, bit 29 while the prefix index names it
-///                         | its page class, and above 8 bits its encodings
+///                         | its page class or SlotCounts.Leaf, and above 8 bits its encodings
 /// and what <see cref="Slabs"/> keeps
 /// </code>
 /// </remarks>
@@ -26,8 +26,8 @@ internal sealed unsafe class PagePool : IDisposable
     private readonly SlabShape _shape;
     private readonly Slabs _slabs;
     private readonly int _firstUnit;
-    private readonly int[] _openPages = new int[KernelShape.MaxClasses];
-    private readonly int[] _sealedPages = new int[KernelShape.MaxClasses];
+    private readonly int[] _openPages = new int[SlotCounts.Kinds];
+    private readonly int[] _sealedPages = new int[SlotCounts.Kinds];
     private readonly int* _references;
 
     public PagePool(SlabShape shape, int firstUnit, int slabCount, MemoryLedger ledger)
@@ -53,10 +53,13 @@ internal sealed unsafe class PagePool : IDisposable
     /// <summary>Live slots that were sealed.</summary>
     public int SealedSlots { get; private set; }
 
-    /// <summary>Live slots that were not.</summary>
-    public int OpenSlots => _slabs.LiveSlots - SealedSlots;
+    /// <summary>Live pages that were not.</summary>
+    public int OpenSlots => _slabs.LiveSlots - SealedSlots - Leaves;
 
-    /// <summary>Bytes of live pages.</summary>
+    /// <summary>Live leaves of tables.</summary>
+    public int Leaves => _openPages[SlotCounts.Leaf];
+
+    /// <summary>Bytes of live pages and leaves.</summary>
     public long LiveBytes => _slabs.LiveBytes;
 
     /// <summary>Bytes of pages that only the prefix index names: live, and given up as soon as their slots are needed.</summary>
@@ -102,8 +105,8 @@ internal sealed unsafe class PagePool : IDisposable
     }
 
     /// <summary>Takes slots, each with one reference, that the caller knows to be there.</summary>
-    /// <param name="counts">How many of each class.</param>
-    /// <param name="slots">Receives them, class after class; as many as counted.</param>
+    /// <param name="counts">How many of each kind.</param>
+    /// <param name="slots">Receives them, kind after kind; as many as counted.</param>
     /// <exception cref="KvOutOfMemoryException">E001: they are not there; nothing was taken.</exception>
     public void Take(in SlotCounts counts, Span<int> slots)
     {
@@ -113,7 +116,7 @@ internal sealed unsafe class PagePool : IDisposable
         }
 
         int next = 0;
-        for (int c = 0; c < KernelShape.MaxClasses; c++)
+        for (int c = 0; c < SlotCounts.Kinds; c++)
         {
             int size = counts[c] > 0 ? _shape.SizeOf(c) : 0;
             for (int i = 0; i < counts[c]; i++)

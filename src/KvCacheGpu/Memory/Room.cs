@@ -76,8 +76,8 @@ internal sealed class Room : IDisposable
         return lacking == 0 ? null : new Refusal(what, wanted - lacking, wanted, "bytes in slabs of their size");
     }
 
-    /// <summary>Says what is missing for a step that takes slots, or null if it fits.</summary>
-    public Refusal? WhyNotStep(in SlotCounts slots)
+    /// <summary>Says what is missing for a step, or null if it fits.</summary>
+    public Refusal? WhyNotStep(in Want want)
     {
         long memory = MustWaitForReads ? 0 : NewMemoryBytes;
         if (memory > 0 && WhyNot("working memory of one more step at once", default, memory) is { } refusal)
@@ -85,7 +85,7 @@ internal sealed class Room : IDisposable
             return refusal with { IsTransient = true };
         }
 
-        return WhyNot("pages of the step", slots + Spare, memory);
+        return WhyNot("pages of the step", want.Slots + Spare, want.Bytes + memory);
     }
 
     /// <summary>Takes slots, each with one reference, or says what is missing and takes nothing.</summary>
@@ -93,16 +93,17 @@ internal sealed class Room : IDisposable
     /// <param name="counts">How many of each class.</param>
     /// <param name="slots">Receives them, class after class.</param>
     /// <param name="leavesSpare">True if <see cref="Spare"/> has to stay free. The default value is false.</param>
+    /// <param name="bytes">Bytes of bookkeeping that the caller takes before it leaves the gate. The default value is 0.</param>
     /// <returns>Null if they were taken.</returns>
-    public Refusal? TakeOrRefuse(string what, in SlotCounts counts, Span<int> slots, bool leavesSpare = false)
+    public Refusal? TakeOrRefuse(string what, in SlotCounts counts, Span<int> slots, bool leavesSpare = false, long bytes = 0)
     {
         SlotCounts room = leavesSpare ? counts + Spare : counts;
-        if (WhyNot(what, room) is { } refusal)
+        if (WhyNot(what, room, bytes) is { } refusal)
         {
             return refusal;
         }
 
-        MakeRoom(room, 0);
+        MakeRoom(room, bytes);
         _pool.Take(counts, slots);
         return null;
     }
@@ -157,14 +158,15 @@ internal sealed class Room : IDisposable
     /// Takes a step's slots, and lends it the working memory that lists them: <see cref="WhyNotStep"/> has said that they fit.
     /// </summary>
     /// <returns>Null if a read holds the last of the working memory for a moment: the caller leaves the gate, calls <see cref="WaitForReads"/>, and asks again.</returns>
-    public StepMemory? TakeForStep(in SlotCounts slots)
+    public StepMemory? TakeForStep(in Want want)
     {
+        SlotCounts slots = want.Slots;
         if (MustWaitForReads)
         {
             return null;
         }
 
-        MakeRoom(slots + Spare, NewMemoryBytes);
+        MakeRoom(slots + Spare, want.Bytes + NewMemoryBytes);
         StepMemory memory = Rent();
         try
         {

@@ -3,19 +3,27 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>
-/// How the arena is cut: equal slabs, each holding slots of one size. Page classes of equal size share their slabs.
+/// How the arena is cut: equal slabs, each holding slots of one size. Page classes of equal size share their slabs, and leaves of tables are one more kind of slot.
 /// </summary>
 internal sealed class SlabShape
 {
-    private readonly int[] _sizeOfClass;
+    // By class; classes that there are not share the first one's.
+    private readonly int[] _sizeOf = new int[SlotCounts.Kinds];
 
     /// <param name="shape">The page classes.</param>
-    /// <param name="slots">Slots of the largest class in a slab.</param>
-    public SlabShape(KernelShape shape, int slots)
+    /// <param name="leafUnits">Units of a leaf.</param>
+    /// <param name="slots">Slots of the largest size in a slab.</param>
+    public SlabShape(KernelShape shape, int leafUnits, int slots)
     {
         int[] units = [.. shape.Classes.Select(layout => layout.Units)];
-        int[] sizes = [.. units.Distinct()];
-        (Sizes, _sizeOfClass) = (sizes, [.. units.Select(u => Array.IndexOf(sizes, u))]);
+        int[] sizes = [.. units.Append(leafUnits).Distinct()];
+        Sizes = sizes;
+        for (int c = 0; c < units.Length; c++)
+        {
+            _sizeOf[c] = Array.IndexOf(sizes, units[c]);
+        }
+
+        _sizeOf[SlotCounts.Leaf] = Array.IndexOf(sizes, leafUnits);
         Units = checked(sizes.Max() * slots);
         SlotsPerSlab = [.. Sizes.Select(size => Units / size)];
         MostSlotsPerSlab = SlotsPerSlab.Max();
@@ -42,10 +50,10 @@ internal sealed class SlabShape
     /// <summary>The most that slots of one size leave over of a slab, as a part of it.</summary>
     public double Waste => Sizes.Max(size => (double)(Units % size) / Units);
 
-    /// <summary>The size of a page class's slots.</summary>
-    public int SizeOf(int pageClass) => _sizeOfClass[pageClass];
+    /// <summary>The size of a kind's slots.</summary>
+    public int SizeOf(int kind) => _sizeOf[kind];
 
-    /// <summary>Slabs that hold so many slots of each class, however they were taken and released before.</summary>
+    /// <summary>Slabs that hold so many slots of each kind, however they were taken and released before.</summary>
     /// <remarks>A slab is opened only when all of its size are full, so that past peaks bound the slabs in use.</remarks>
     public long SlabsFor(ReadOnlySpan<long> slots)
     {
@@ -53,7 +61,7 @@ internal sealed class SlabShape
         bySize.Clear();
         for (int c = 0; c < slots.Length; c++)
         {
-            bySize[_sizeOfClass[c]] += slots[c];
+            bySize[_sizeOf[c]] += slots[c];
         }
 
         long slabs = 0;
@@ -65,13 +73,13 @@ internal sealed class SlabShape
         return slabs;
     }
 
-    /// <summary>Slots by size of slots by class.</summary>
+    /// <summary>Slots by size of slots by kind.</summary>
     public SlotCounts BySize(in SlotCounts slots)
     {
         SlotCounts sizes = default;
-        for (int c = 0; c < _sizeOfClass.Length; c++)
+        for (int c = 0; c < _sizeOf.Length; c++)
         {
-            sizes[_sizeOfClass[c]] += slots[c];
+            sizes[_sizeOf[c]] += slots[c];
         }
 
         return sizes;

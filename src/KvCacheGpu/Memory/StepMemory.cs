@@ -22,7 +22,7 @@ internal struct SealedPage
     public int Target;
 
     /// <summary>First of the page's words among the scores that receives its squares; 0: none.</summary>
-    public int ScoreWord;
+    public long ScoreWord;
 
     /// <summary>Class of the sealed page.</summary>
     public byte Class;
@@ -113,12 +113,12 @@ internal sealed unsafe class StepMemory : IDisposable
     }
 
     /// <summary>Begins with the step's slots.</summary>
-    /// <param name="slots">How many of each class.</param>
-    /// <returns>Receives them, class after class; <see cref="NextSlot"/> hands them out.</returns>
+    /// <param name="slots">How many of each kind.</param>
+    /// <returns>Receives them, kind after kind; <see cref="NextSlot"/> hands them out.</returns>
     public Span<int> Begin(in SlotCounts slots)
     {
         Clear();
-        for (int c = 1; c < KernelShape.MaxClasses; c++)
+        for (int c = 1; c < SlotCounts.Kinds; c++)
         {
             _next[c] = _next[c - 1] + slots[c - 1];
         }
@@ -127,8 +127,8 @@ internal sealed unsafe class StepMemory : IDisposable
         return Taken;
     }
 
-    /// <summary>The next of the slots taken for a class.</summary>
-    public int NextSlot(int pageClass) => _memory.Pointer[_next[pageClass]++];
+    /// <summary>The next of the slots taken for a page class, or for leaves.</summary>
+    public int NextSlot(int kind) => _memory.Pointer[_next[kind]++];
 
     public void Add(in SealedPage page) => _seals.Add(page);
 
@@ -147,14 +147,14 @@ internal sealed unsafe class StepMemory : IDisposable
         _memory.Dispose();
     }
 
-    // A sequence seals as many pages as its tokens fill, and one more: however it came to be, all pages but the last whole one and the one behind
-    // it are sealed between steps (PageTable).
+    // A sequence seals as many pages as its tokens fill, and one more: however it came to be, all that the rule has sealed at its length are sealed
+    // between steps (PageTable).
     private static int MostSeals(KernelShape shape, int maxSequences, int maxTokens) =>
         checked(Rows(shape) * ((maxTokens / shape.Geometry.PageTokens) + maxSequences));
 
-    // A sequence may need a page more than its tokens fill, and a copy of its last page.
+    // A sequence may need a page more than its tokens fill, and a copy of its last page; and no more leaves than pages of one row.
     private static int MostOpened(KernelShape shape, int maxSequences, int maxTokens) =>
-        checked(Rows(shape) * ((maxTokens / shape.Geometry.PageTokens) + (2 * maxSequences)));
+        checked((Rows(shape) + 1) * ((maxTokens / shape.Geometry.PageTokens) + (2 * maxSequences)));
 
     private static int Rows(KernelShape shape) => shape.Geometry.Layers * shape.Geometry.KvHeads;
 

@@ -50,8 +50,11 @@ internal static class FormatPlan
         int targets = options.DemotionFormats.Aggregate(0, (mask, f) => mask | (1 << (1 + Array.IndexOf(sealedFormats, f))));
         int[] masks = [.. ofLayer.Select((c, layer) => LayerMask(classes, c, TargetsOf(options, geometry, layer, classes, targets)))];
         var shape = new KernelShape(
-            geometry, classes, options.RotationSeed, options.MaxSequences, geometry.PagesFor(options.MaxTokens), masks, options.NonFinite == NonFinitePolicy.Keep);
-        return new PageClasses(shape, ofLayer, targets);
+            geometry, classes, options.RotationSeed, options.MaxSequences, geometry.PagesFor(options.LongestSequence), masks, options.NonFinite == NonFinitePolicy.Keep)
+        {
+            HasStatistics = options.PageStatistics || options.Needs.HaveScores(),
+        };
+        return new PageClasses(shape, ofLayer, targets, new SealRule(geometry.PageTokens, options.ExactRollbackTokens));
     }
 
     private static KvFormats[] OfLayers(KvCacheOptions options, KvGeometry geometry) =>

@@ -13,12 +13,25 @@ public sealed class KvCacheOptions
     public string Device { get; set; } = "auto";
 
     /// <summary>
-    /// Tokens that the cache is made for, over all its sequences. One sequence may not grow beyond it either, evicted tokens counted.
+    /// Tokens that the cache is made for, over all its sequences: without a memory budget, as many find room, however they are spread.
     /// The default value is 4096.
     /// </summary>
     public int MaxTokens { get; set; } = 4096;
 
-    /// <summary>Sequences that live at once, forks counted. Each has its own table rows. The default value is 8.</summary>
+    /// <summary>
+    /// Tokens that one sequence may grow to, evicted ones counted. It costs every sequence a few bytes for each thousand of them, whatever is stored.
+    /// The default value is null: <see cref="MaxTokens"/>. It may be larger than that where a policy evicts.
+    /// </summary>
+    public int? MaxSequenceTokens { get; set; }
+
+    /// <summary>
+    /// Tokens at a sequence's end that a rollback (<see cref="KvSequence.Truncate"/>) takes off exactly, 0 to 1024: a page is sealed once it is full and this
+    /// many tokens follow it, so that none of its tokens is written a second time. More of them keep more tokens in full precision, up to this many and a page.
+    /// The default value is 16.
+    /// </summary>
+    public int ExactRollbackTokens { get; set; } = 16;
+
+    /// <summary>Sequences that live at once, forks counted. One without tokens takes a few bytes for each layer and KV head. The default value is 8.</summary>
     public int MaxSequences { get; set; } = 8;
 
     /// <summary>Tokens of one step at most, over all its sequences. The default value is 512.</summary>
@@ -105,6 +118,12 @@ public sealed class KvCacheOptions
     /// </summary>
     public int PlanEvery { get; set; } = 64;
 
+    /// <summary>
+    /// True to keep the attention that the last step paid to every page, for <see cref="KvSequenceReading.PageMass"/>, where no policy asks for it. It takes
+    /// 8 bytes for each page and query head, and the time to write them. The default value is false.
+    /// </summary>
+    public bool PageStatistics { get; set; }
+
     /// <summary>Steps from one that pages are scored by to the next, at least 1. The default value is 1: every step.</summary>
     public int ScoreEvery { get; set; } = 1;
 
@@ -142,6 +161,9 @@ public sealed class KvCacheOptions
 
     /// <summary>Sequences of one step at most: each has at least one token.</summary>
     internal int MostBatched => Math.Min(MaxSequences, MaxBatchTokens);
+
+    /// <summary><see cref="MaxSequenceTokens"/>, or what stands for it.</summary>
+    internal int LongestSequence => MaxSequenceTokens ?? MaxTokens;
 
     /// <summary>Statistics that the policy and merging ask for.</summary>
     internal KvStatistics Needs => (Policy?.Needs ?? KvStatistics.None) | (MergePages ? KvStatistics.FutureQueries : KvStatistics.None);

@@ -29,9 +29,9 @@ internal static class OptionsCheck
 
     /// <summary>Says that a cache of these sizes cannot be addressed.</summary>
     public static KvConfigurationException TooLarge(KvCacheOptions options, OverflowException inner) => new(
-        $"{nameof(options.MaxTokens)}, {nameof(options.MaxSequences)}, {nameof(options.MaxBatchTokens)}",
+        $"{nameof(options.MaxSequenceTokens)}, {nameof(options.MaxSequences)}, {nameof(options.MaxBatchTokens)}",
         "values for which tables and pages take fewer than 2^31 words",
-        $"{options.MaxTokens}, {options.MaxSequences}, {options.MaxBatchTokens}",
+        $"{options.LongestSequence}, {options.MaxSequences}, {options.MaxBatchTokens}",
         inner);
 
     /// <exception cref="KvConfigurationException">E003: the format does not take such a width.</exception>
@@ -51,6 +51,12 @@ internal static class OptionsCheck
     {
         Require(!string.IsNullOrWhiteSpace(options.Device), nameof(options.Device), "a device's name", $"'{options.Device}'");
         Require(options.MaxTokens >= 1 && options.MaxTokens <= TableMap.MaxPageIndex, nameof(options.MaxTokens), $"1..{TableMap.MaxPageIndex}", options.MaxTokens);
+        Require(
+            options.MaxSequenceTokens is null or (>= 1 and <= TableMap.MaxPageIndex),
+            nameof(options.MaxSequenceTokens), $"1..{TableMap.MaxPageIndex}", options.MaxSequenceTokens);
+        Require(
+            options.ExactRollbackTokens is >= 0 and <= KvGeometry.MaxPageTokens,
+            nameof(options.ExactRollbackTokens), $"0..{KvGeometry.MaxPageTokens}", options.ExactRollbackTokens);
         Require(options.MaxSequences >= 1, nameof(options.MaxSequences), "at least 1", options.MaxSequences);
         Require(options.MaxBatchTokens >= 1, nameof(options.MaxBatchTokens), "at least 1", options.MaxBatchTokens);
         Require(

@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu;
 
 /// <summary>
@@ -8,7 +6,7 @@ namespace KvCacheGpu;
 /// </summary>
 /// <remarks>
 /// <code>
-/// bits[rows][C][P], each page's padded to 32; 1: gone. A page's entry holds, in order, the live tokens of its own page index and of all
+/// bits[pages][rows][P], each page's padded to 32; 1: gone. A page's entry holds, in order, the live tokens of its own page index and of all
 /// before it back to the entry before. Of a page that was never merged those are its own, all of them.
 /// </code>
 /// </remarks>
@@ -19,26 +17,44 @@ internal sealed unsafe class DeadTokens : IDisposable
     private readonly NativeInts _words;
     private readonly int _pageTokens;
     private readonly int _wordsPerPage;
+    private readonly int _rows;
+    private int _pages;
 
-    public DeadTokens(KernelShape shape, MemoryLedger ledger)
+    public DeadTokens(KvGeometry geometry, MemoryLedger ledger)
     {
-        _words = new NativeInts(BookkeepingBytes(shape) / sizeof(int), ledger);
-        _pageTokens = shape.Geometry.PageTokens;
-        _wordsPerPage = WordsPerPage(shape);
-        WordsPerRow = shape.TableCapacity * _wordsPerPage;
+        _words = new NativeInts(0, ledger);
+        (_pageTokens, _rows, _wordsPerPage) = (geometry.PageTokens, geometry.Layers * geometry.KvHeads, WordsPerPage(geometry));
     }
 
     /// <summary>Words of a row's mask.</summary>
-    public int WordsPerRow { get; }
+    public int WordsPerRow => _pages * _wordsPerPage;
 
-    public static long BookkeepingBytes(KernelShape shape) =>
-        (long)shape.Geometry.Layers * shape.Geometry.KvHeads * shape.TableCapacity * WordsPerPage(shape) * sizeof(int);
+    /// <summary>Bytes for each page that rows may list.</summary>
+    public static long BytesOfPage(KvGeometry geometry) => (long)geometry.Layers * geometry.KvHeads * WordsPerPage(geometry) * sizeof(int);
+
+    /// <summary>Makes room for so many pages of each row; tokens of pages that were not there are alive.</summary>
+    public void Resize(int pages)
+    {
+        _words.Resize((long)pages * _rows * _wordsPerPage);
+        _pages = pages;
+    }
 
     /// <summary>True if any token of a page is gone.</summary>
     public bool Any(int row, int page) => Page(row, page).ContainsAnyExcept(0);
 
     /// <summary>True if two rows lost the same tokens.</summary>
-    public bool Same(int row, int other) => Row(row).SequenceEqual(Row(other));
+    public bool Same(int row, int other)
+    {
+        for (int page = 0; page < _pages; page++)
+        {
+            if (!Page(row, page).SequenceEqual(Page(other, page)))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
 
     /// <summary>Says that all tokens of some pages are gone.</summary>
     public void Kill(int row, int firstPage, int lastPage)
@@ -51,13 +67,12 @@ internal sealed unsafe class DeadTokens : IDisposable
 
     /// <summary>Says that tokens are there after all: those whose bits are set.</summary>
     /// <param name="row">Row.</param>
-    /// <param name="live">[words per row] bits as <see cref="Set"/> places them.</param>
+    /// <param name="live">[words of a row] bits as <see cref="Set"/> places them.</param>
     public void Revive(int row, ReadOnlySpan<int> live)
     {
-        Span<int> words = Row(row);
-        for (int i = 0; i < words.Length; i++)
+        for (int i = 0; i < live.Length; i++)
         {
-            words[i] &= ~live[i];
+            Page(row, i / _wordsPerPage)[i % _wordsPerPage] &= ~live[i];
         }
     }
 
@@ -72,12 +87,16 @@ internal sealed unsafe class DeadTokens : IDisposable
     public void CutTo(int row, int length)
     {
         (int page, int token) = Math.DivRem(length, _pageTokens);
-        Span<int> words = Row(row);
-        int word = (page * _wordsPerPage) + (token / WordBits);
-        if (word < words.Length)
+        if (page < _pages)
         {
-            words[word] &= (1 << (token % WordBits)) - 1;
-            words[(word + 1)..].Clear();
+            Span<int> words = Page(row, page)[(token / WordBits)..];
+            words[0] &= (1 << (token % WordBits)) - 1;
+            words[1..].Clear();
+        }
+
+        while (++page < _pages)
+        {
+            Page(row, page).Clear();
         }
     }
 
@@ -105,9 +124,11 @@ internal sealed unsafe class DeadTokens : IDisposable
 
     public void Dispose() => _words.Dispose();
 
-    private static int WordsPerPage(KernelShape shape) => (shape.Geometry.PageTokens + WordBits - 1) / WordBits;
+    private static int WordsPerPage(KvGeometry geometry) => (geometry.PageTokens + WordBits - 1) / WordBits;
 
-    private Span<int> Row(int row) => new(_words.Pointer + ((long)row * WordsPerRow), WordsPerRow);
-
-    private Span<int> Page(int row, int page) => Row(row).Slice(page * _wordsPerPage, _wordsPerPage);
+    private Span<int> Page(int row, int page)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)page, (uint)_pages, nameof(page));
+        return new Span<int>(_words.Pointer + ((((long)page * _rows) + row) * _wordsPerPage), _wordsPerPage);
+    }
 }

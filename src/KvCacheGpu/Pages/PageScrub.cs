@@ -20,7 +20,7 @@ internal sealed class PageScrub
     public PageScrub(KernelTier tier, Gate deviceGate, PagePool pool, bool poison)
     {
         (_tier, _deviceGate, _pool) = (tier, deviceGate, pool);
-        int most = tier.Shape.Classes.Max(layout => layout.Units) * PageLayout.UnitWords;
+        int most = Math.Max(tier.Map.LeafUnits, tier.Shape.Classes.Max(layout => layout.Units)) * PageLayout.UnitWords;
         _zeros = new int[most];
         if (poison)
         {
@@ -31,13 +31,13 @@ internal sealed class PageScrub
         }
     }
 
-    /// <summary>Readies a slot that was taken for an owner's page.</summary>
-    public void Prepare(int slot, int pageClass, int owner)
+    /// <summary>Readies a slot that was taken for an owner's page, or leaf.</summary>
+    public void Prepare(int slot, int kind, int owner)
     {
         bool isOthers = _pool.Claim(slot, owner);
         if (_fresh is not null || isOthers)
         {
-            Fill(slot, _tier.Shape.Classes[pageClass].Units, _fresh ?? _zeros);
+            Fill(slot, kind == SlotCounts.Leaf ? _tier.Map.LeafUnits : _tier.Shape.Classes[kind].Units, _fresh ?? _zeros);
         }
     }
 

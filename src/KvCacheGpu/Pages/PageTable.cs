@@ -10,17 +10,19 @@ namespace KvCacheGpu;
 /// <code>
 /// pages of a row, by page index:   [ sealed, some dropped ... | FirstOpen: open, contiguous ... | tail ]
 ///                                                                                 tail = page of token Length - 1
-/// A page is sealed once the sequence reaches a page beyond it: a rollback of up to a page of tokens meets open pages only. Between steps never
+/// A page is sealed once it is full and so many tokens follow it that a rollback does not reach it (<see cref="SealRule"/>). Between steps never
 /// more are open, however the sequence came to be: steps have no places to seal more.
+///
+/// Between steps the table has the leaves that its pages take, by their indexes, and no more.
 /// </code>
 /// </remarks>
-internal sealed unsafe class PageTable
+internal sealed unsafe class PageTable : IDisposable
 {
     private readonly KernelTier _tier;
     private readonly TableMap _map;
     private readonly PagePool _pool;
     private readonly PageClasses _classes;
-    private readonly int _firstRow;
+    private readonly NativeInts _leaves;
     private readonly int _pageTokens;
     private readonly int _heads;
     private readonly LayerSet? _mergedLayers;
@@ -30,13 +32,14 @@ internal sealed unsafe class PageTable
     /// <param name="pool">Holds the pages.</param>
     /// <param name="sequence">The sequence's place in the tables; its rows become empty.</param>
     /// <param name="owner">Whose the pages are, above 0: what others left in their slots is cleared.</param>
-    /// <param name="dead">Notes tokens that are gone where pages are merged; else null.</param>
-    public PageTable(KernelTier tier, PageClasses classes, PagePool pool, int sequence, int owner, DeadTokens? dead)
+    /// <param name="dead">Notes tokens that are gone where pages are merged; else null. The table's from now on.</param>
+    /// <param name="ledger">Told of the memory.</param>
+    public PageTable(KernelTier tier, PageClasses classes, PagePool pool, int sequence, int owner, DeadTokens? dead, MemoryLedger ledger)
     {
+        _leaves = new NativeInts(0, ledger);
         (_tier, _map, _classes, _pool, Sequence, Owner, Dead) = (tier, tier.Map, classes, pool, sequence, owner, dead);
         KvGeometry geometry = tier.Shape.Geometry;
         Rows = geometry.Layers * geometry.KvHeads;
-        _firstRow = _map.Row(sequence, 0, 0);
         _pageTokens = geometry.PageTokens;
         _heads = geometry.KvHeads;
         _mergedLayers = dead is null ? null : new LayerSet(geometry.Layers);
@@ -64,19 +67,28 @@ internal sealed unsafe class PageTable
     /// <summary>First page that is still written or may be; all before are sealed.</summary>
     public int FirstOpen { get; private set; }
 
+    /// <summary>Leaves that are open, from the first on.</summary>
+    public int Leaves { get; private set; }
+
     /// <summary>Tokens of a last page that is not full; 0 if it is.</summary>
     public int TailTokens => Length % _pageTokens;
 
-    /// <summary>The first page that a sequence of some length has open: page i is sealed once the sequence holds the whole of page i + 1.</summary>
-    public static int FirstOpenOf(int length, int pageTokens) => Math.Max(0, (length / pageTokens) - 1);
+    // Of the leaves, where the host has them.
+    private int** LeafTables => (int**)_leaves.Pointer;
 
-    public int Count(int row) => _tier.Tables[_firstRow + row];
+    /// <summary>Tokens whose pages one leaf lists.</summary>
+    public int LeafTokens => _map.LeafPages * _pageTokens;
 
-    public int Slot(int row, int entry) => _tier.Tables[_map.SlotWord(_firstRow + row, entry)];
+    /// <summary>Bytes of bookkeeping for each leaf that there is room for.</summary>
+    public static int BytesOfLeaf => sizeof(int*);
 
-    public int PageIndex(int row, int entry) => TableMap.PageIndexOf(_tier.Tables[_map.TagWord(_firstRow + row, entry)]);
+    public int Count(int row) => _tier.Tables[_map.CountWord(Sequence, row)];
 
-    public int PageClass(int row, int entry) => TableMap.ClassOf(_tier.Tables[_map.TagWord(_firstRow + row, entry)]);
+    public int Slot(int row, int entry) => LeafTables[_map.LeafOf(entry)][_map.SlotInLeaf(row, entry)];
+
+    public int PageIndex(int row, int entry) => TableMap.PageIndexOf(Tag(row, entry));
+
+    public int PageClass(int row, int entry) => TableMap.ClassOf(Tag(row, entry));
 
     /// <summary>The class that pages of a row are sealed in.</summary>
     public int SealedIn(int row) => _classes.SealedIn(row / _heads);
@@ -87,14 +99,47 @@ internal sealed unsafe class PageTable
     /// <summary>Tokens that an entry's page holds for this sequence.</summary>
     public int TokensIn(int row, int entry) => (int)Math.Min(_pageTokens, Length - ((long)PageIndex(row, entry) * _pageTokens));
 
+    /// <summary>Leaves that so many tokens take.</summary>
+    public int LeavesFor(int tokens) => _map.LeavesFor(PagesFor(tokens));
+
+    /// <summary>Makes room to note so many leaves, at least those that are open.</summary>
+    public void Resize(int leaves)
+    {
+        _leaves.Resize((long)leaves * BytesOfLeaf / sizeof(int));
+        Dead?.Resize(leaves * _map.LeafPages);
+    }
+
+    /// <summary>Opens the next leaf. The slot is the table's from now on.</summary>
+    public void AddLeaf(int slot)
+    {
+        LeafTables[Leaves] = _tier.OpenLeaf(Sequence, Leaves, slot);
+        Leaves++;
+    }
+
+    /// <summary>Closes the leaves that lie beyond those of so many tokens, whose rows list nothing there any longer, without a look at their slots.</summary>
+    public void CloseLeaves(int tokens)
+    {
+        while (Leaves > LeavesFor(tokens))
+        {
+            _tier.CloseLeaf(Sequence, --Leaves);
+        }
+    }
+
+    /// <summary>Gives the memory back; the rows are empty.</summary>
+    public void Dispose()
+    {
+        _leaves.Dispose();
+        Dead?.Dispose();
+    }
+
     public int ResidentTokens(int row)
     {
         int count = Count(row);
         return count == 0 ? 0 : ((count - 1) * _pageTokens) + TokensIn(row, count - 1);
     }
 
-    /// <summary>First word of a page's scores.</summary>
-    public int ScoreWord(int row, int page) => _map.ScoreWord(_firstRow + row, page);
+    /// <summary>First word in the arena of a page's scores.</summary>
+    public long ScoreWord(int row, int page) => _tier.ScoreWord(Sequence, row, page);
 
     /// <summary>True if an entry's page never changes again.</summary>
     public bool IsSealed(int row, int entry) => PageIndex(row, entry) < FirstOpen;
@@ -229,7 +274,7 @@ internal sealed unsafe class PageTable
     /// <summary>Number of a row's first entries that a policy may drop: sealed, and followed by a whole page.</summary>
     public int DroppablePages(int row)
     {
-        int end = Math.Min(FirstOpen, FirstOpenOf(Length, _pageTokens));
+        int end = Math.Min(FirstOpen, _classes.Seals.FirstUndroppable(Length));
         int count = Count(row);
         while (count > 0 && PageIndex(row, count - 1) >= end)
         {
@@ -321,7 +366,7 @@ internal sealed unsafe class PageTable
         }
     }
 
-    /// <summary>Gives back every page that holds no token before the given length.</summary>
+    /// <summary>Gives back every page that holds no token before the given length, and the leaves that listed them.</summary>
     public void CutTo(int length)
     {
         int pages = PagesFor(length);
@@ -338,6 +383,13 @@ internal sealed unsafe class PageTable
 
             SetCount(row, count);
             Dead?.CutTo(row, length);
+        }
+
+        while (Leaves > LeavesFor(length))
+        {
+            int slot = _tier.Tables[_map.DirectoryWord(Sequence, Leaves - 1)];
+            _tier.CloseLeaf(Sequence, --Leaves);
+            _pool.Release(slot);
         }
     }
 
@@ -366,11 +418,10 @@ internal sealed unsafe class PageTable
         SetCount(row, kept);
     }
 
-    private void SetCount(int row, int count) => _tier.Write(_firstRow + row, count);
+    private int Tag(int row, int entry) => LeafTables[_map.LeafOf(entry)][_map.LeafTags + _map.SlotInLeaf(row, entry)];
 
-    private void Set(int row, int entry, int slot, int pageClass, int page)
-    {
-        _tier.Write(_map.SlotWord(_firstRow + row, entry), slot);
-        _tier.Write(_map.TagWord(_firstRow + row, entry), TableMap.Tag(pageClass, page));
-    }
+    private void SetCount(int row, int count) => _tier.WriteCount(Sequence, row, count);
+
+    private void Set(int row, int entry, int slot, int pageClass, int page) =>
+        _tier.WriteEntry(Sequence, row, entry, slot, TableMap.Tag(pageClass, page));
 }

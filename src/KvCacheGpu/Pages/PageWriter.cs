@@ -27,14 +27,14 @@ internal sealed class PageWriter(KernelTier tier, Gate deviceGate, PageScrub scr
 
     /// <summary>Clears from a slot that was just taken what others left in it.</summary>
     /// <returns>The slot.</returns>
-    public int Ready(int slot, int pageClass, int owner)
+    public int Ready(int slot, int kind, int owner)
     {
-        scrub.Prepare(slot, pageClass, owner);
+        scrub.Prepare(slot, kind, owner);
         return slot;
     }
 
     /// <summary>First of a page's words among the scores that receives its squares; 0: none.</summary>
-    public int SquaresOf(PageTable table, int row, int page) => WritesSquares ? table.ScoreWord(row, page) : 0;
+    public long SquaresOf(PageTable table, int row, int page) => WritesSquares ? table.ScoreWord(row, page) : 0;
 
     /// <summary>Seals a step's pages: beside the open ones, or in place where layouts agree. Notes the outcome in each.</summary>
     public void Seal(Span<SealedPage> pages)
@@ -154,7 +154,7 @@ internal sealed class PageWriter(KernelTier tier, Gate deviceGate, PageScrub scr
     }
 
     /// <summary>Seals a page in full precision where it lies: its digest, and its squares, follow its keys.</summary>
-    public PageOutcome SealInPlace(int slot, int pageClass, int scoreWord)
+    public PageOutcome SealInPlace(int slot, int pageClass, long scoreWord)
     {
         Span<bool> kept = stackalloc bool[1];
         Write([new PageMove(slot, KernelShape.Open, slot, pageClass, PageTokens, scoreWord)], kept);
@@ -187,7 +187,7 @@ internal sealed class PageWriter(KernelTier tier, Gate deviceGate, PageScrub scr
         return PageOutcome.Written;
     }
 
-    private PageOutcome SealPacked(ReadOnlySpan<int> words, int open, int slot, int pageClass, int tokens, int scoreWord)
+    private PageOutcome SealPacked(ReadOnlySpan<int> words, int open, int slot, int pageClass, int tokens, long scoreWord)
     {
         Span<bool> kept = stackalloc bool[1];
         using (deviceGate.Enter())

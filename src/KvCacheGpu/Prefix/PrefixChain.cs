@@ -8,7 +8,7 @@ namespace KvCacheGpu;
 /// </summary>
 /// <remarks>
 /// <code>
-/// per page:   block, int32, 0 if none is held | hash, 32 bytes
+/// by page:   block, int32, 0 if none is held;   hash, 32 bytes
 /// </code>
 /// </remarks>
 internal sealed unsafe class PrefixChain : IDisposable
@@ -17,10 +17,8 @@ internal sealed unsafe class PrefixChain : IDisposable
     private readonly BlockIndex _index;
     private readonly RetentionMap? _retention;
     private readonly BlockHash _root;
-    private readonly NativeInts _memory;
-    private readonly BlockHash* _hashes;
-    private readonly int* _blocks;
-    private readonly int _capacity;
+    private readonly NativeInts _hashWords;
+    private readonly NativeInts _blocks;
     private readonly int _pageTokens;
     private readonly int[] _slots;
     private int _count;
@@ -28,46 +26,63 @@ internal sealed unsafe class PrefixChain : IDisposable
     public PrefixChain(PrefixPages pages, KernelShape shape, BlockHash root, RetentionMap? retention, MemoryLedger ledger)
     {
         (_pages, _index, _root, _retention) = (pages, pages.Index, root, retention);
-        (_capacity, _pageTokens) = (shape.TableCapacity, shape.Geometry.PageTokens);
-        _memory = new NativeInts(BookkeepingBytes(shape) / sizeof(int), ledger);
-        _hashes = (BlockHash*)_memory.Pointer;
-        _blocks = (int*)(_hashes + _capacity);
+        _pageTokens = shape.Geometry.PageTokens;
+        _hashWords = new NativeInts(0, ledger);
+        _blocks = new NativeInts(0, ledger);
         _slots = new int[shape.Geometry.Layers * shape.Geometry.KvHeads];
     }
 
-    private Span<int> Blocks => new(_blocks, _capacity);
+    /// <summary>Bytes for each page that rows may list.</summary>
+    public static int BytesOfPage => BlockHash.Bytes + sizeof(int);
 
-    public static long BookkeepingBytes(KernelShape shape) => (long)shape.TableCapacity * (BlockHash.Bytes + sizeof(int));
+    private Span<int> Blocks => _blocks.Span;
+
+    private BlockHash* Hashes => (BlockHash*)_hashWords.Pointer;
+
+    /// <summary>Makes room for so many pages, at least those that have blocks.</summary>
+    public void Resize(int pages)
+    {
+        _hashWords.Resize((long)pages * (BlockHash.Bytes / sizeof(int)));
+        _blocks.Resize(pages);
+    }
 
     /// <summary>The block that the sequence holds for a page, or 0.</summary>
-    public int BlockOf(int page) => page < _count ? _blocks[page] : 0;
+    public int BlockOf(int page) => page < _count ? Blocks[page] : 0;
 
-    /// <summary>Lists the pages of the longest resident prefix in an empty table.</summary>
-    /// <param name="ids">Token ids, at most as many as a table holds.</param>
-    /// <param name="table">The sequence's table.</param>
-    /// <returns>Tokens now in the table.</returns>
-    public int Reuse(ReadOnlySpan<int> ids, PageTable table)
+    /// <summary>Finds the blocks of the longest resident prefix, and holds them, so that nothing gives them up meanwhile.</summary>
+    /// <param name="ids">Token ids.</param>
+    /// <param name="blocks">Receives the blocks: room for one for each page that the ids touch.</param>
+    public BlockMatch Hold(ReadOnlySpan<int> ids, Span<int> blocks)
     {
-        BlockMatch match = _index.Match(_root, ids, Blocks, _pages.HitsInPart);
+        BlockMatch match = _index.Match(_root, ids, blocks, _pages.HitsInPart);
+        _pages.Hold(blocks[..match.Blocks]);
+        return match;
+    }
+
+    /// <summary>Gives back blocks that were held and are not listed.</summary>
+    public void Release(ReadOnlySpan<int> blocks) => _pages.Release(blocks);
+
+    /// <summary>Lists the pages of a prefix that is held in an empty table that has room for them.</summary>
+    /// <param name="match">What was found.</param>
+    /// <param name="blocks">Its blocks.</param>
+    /// <param name="table">The sequence's table.</param>
+    public void List(in BlockMatch match, ReadOnlySpan<int> blocks, PageTable table)
+    {
         for (int page = 0; page < match.WholeBlocks; page++)
         {
-            _index.Hold(_blocks[page]);
-            _hashes[page] = _index[_blocks[page]].Hash;
+            Blocks[page] = blocks[page];
+            Hashes[page] = _index[blocks[page]].Hash;
             Retain(page);
-            _pages.ListIn(table, _blocks[page], _pageTokens);
+            _pages.ListIn(table, blocks[page], _pageTokens);
         }
 
         _count = match.WholeBlocks;
         if (match.PartialTokens > 0)
         {
-            // Holding and releasing the block marks it as used. The table holds its pages until a step copies them.
-            int block = _blocks[match.WholeBlocks];
-            _index.Hold(block);
-            _pages.ListIn(table, block, match.PartialTokens);
-            _index.Release([block]);
+            // Held until here, the block counts as used. The table holds its pages until a step copies them.
+            _pages.ListIn(table, blocks[match.WholeBlocks], match.PartialTokens);
+            _index.Release(blocks.Slice(match.WholeBlocks, 1));
         }
-
-        return match.Tokens;
     }
 
     /// <summary>Hashes the pages that were sealed since the last call, and publishes their blocks.</summary>
@@ -83,12 +98,12 @@ internal sealed unsafe class PrefixChain : IDisposable
         }
 
         int first = _count;
-        BlockHash.Chain(ParentOf(first), ids[(first * _pageTokens)..], _pageTokens, new Span<BlockHash>(_hashes + first, end - first));
+        BlockHash.Chain(ParentOf(first), ids[(first * _pageTokens)..], _pageTokens, new Span<BlockHash>(Hashes + first, end - first));
         for (_count = first; _count < end; _count++)
         {
             // A page that a row has dropped or demoted has no block, and ends a run of new ones as a known block does.
             bool isNew = false;
-            _blocks[_count] = TrySlotsOf(table, _count) ? HoldOrBind(_hashes[_count], out isNew) : 0;
+            Blocks[_count] = TrySlotsOf(table, _count) ? HoldOrBind(Hashes[_count], out isNew) : 0;
             Retain(_count);
             if (!isNew)
             {
@@ -116,7 +131,7 @@ internal sealed unsafe class PrefixChain : IDisposable
         if (BlockOf(page) != 0)
         {
             _index.Release(Blocks.Slice(page, 1));
-            _blocks[page] = 0;
+            Blocks[page] = 0;
         }
     }
 
@@ -124,13 +139,13 @@ internal sealed unsafe class PrefixChain : IDisposable
     public void ShareWith(PrefixChain other)
     {
         _count = other._count;
-        Unsafe.CopyBlock(_hashes, other._hashes, (uint)(_count * BlockHash.Bytes));
+        Unsafe.CopyBlock(Hashes, other.Hashes, (uint)(_count * BlockHash.Bytes));
         for (int page = 0; page < _count; page++)
         {
-            _blocks[page] = other._blocks[page];
-            if (_blocks[page] != 0)
+            Blocks[page] = other.Blocks[page];
+            if (Blocks[page] != 0)
             {
-                _index.Hold(_blocks[page]);
+                _index.Hold(Blocks[page]);
             }
         }
     }
@@ -138,7 +153,8 @@ internal sealed unsafe class PrefixChain : IDisposable
     public void Dispose()
     {
         CutTo(0);
-        _memory.Dispose();
+        _hashWords.Dispose();
+        _blocks.Dispose();
     }
 
     // False if a row has dropped the page, or holds it in other formats than its layer seals in.
@@ -158,7 +174,7 @@ internal sealed unsafe class PrefixChain : IDisposable
         return true;
     }
 
-    private BlockHash ParentOf(int page) => page == 0 ? _root : _hashes[page - 1];
+    private BlockHash ParentOf(int page) => page == 0 ? _root : Hashes[page - 1];
 
     // A fork that seals a page that it shares finds its block in the index. Other pages with equal tokens get a block of their own.
     private int HoldOrBind(in BlockHash hash, out bool isNew)
@@ -181,15 +197,15 @@ internal sealed unsafe class PrefixChain : IDisposable
         if (first < end)
         {
             ReadOnlySpan<int> tokens = ids[(first * _pageTokens)..(end * _pageTokens)];
-            _index.Publish(ParentOf(first), new ReadOnlySpan<BlockHash>(_hashes + first, end - first), tokens, Blocks[first..end]);
+            _index.Publish(ParentOf(first), new ReadOnlySpan<BlockHash>(Hashes + first, end - first), tokens, Blocks[first..end]);
         }
     }
 
     private void Retain(int page)
     {
-        if (_blocks[page] != 0 && _retention?.At(page, _pageTokens) is { } range)
+        if (Blocks[page] != 0 && _retention?.At(page, _pageTokens) is { } range)
         {
-            _index.SetRetention(_blocks[page], range.Priority, (int)(range.Duration?.TotalMilliseconds ?? 0));
+            _index.SetRetention(Blocks[page], range.Priority, (int)(range.Duration?.TotalMilliseconds ?? 0));
         }
     }
 }

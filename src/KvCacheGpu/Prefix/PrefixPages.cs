@@ -41,7 +41,30 @@ internal sealed unsafe class PrefixPages : IDisposable
     /// <summary>The slots of a block's pages, one per row (layer, KV head).</summary>
     public Span<int> SlotsOf(int block) => new(_slots.Pointer + ((long)block * _pagesPerBlock), _pagesPerBlock);
 
-    /// <summary>Lists the pages of a block, which follow the last page, in every row of a sequence.</summary>
+    /// <summary>Holds blocks and every page of them.</summary>
+    public void Hold(ReadOnlySpan<int> blocks)
+    {
+        foreach (int block in blocks)
+        {
+            Index.Hold(block);
+            foreach (int slot in SlotsOf(block))
+            {
+                _pool.AddReference(slot);
+            }
+        }
+    }
+
+    /// <summary>Gives back blocks that were held, and their pages.</summary>
+    public void Release(ReadOnlySpan<int> blocks)
+    {
+        Index.Release(blocks);
+        foreach (int block in blocks)
+        {
+            _pool.Release(SlotsOf(block));
+        }
+    }
+
+    /// <summary>Lists the pages of a block that is held, which follow the last page, in every row of a sequence; the references to them become the rows'.</summary>
     /// <param name="table">The sequence's table.</param>
     /// <param name="block">The block.</param>
     /// <param name="tokens">Tokens of it that become the sequence's.</param>
@@ -51,7 +74,6 @@ internal sealed unsafe class PrefixPages : IDisposable
         Span<int> slots = SlotsOf(block);
         for (int row = 0; row < slots.Length; row++)
         {
-            _pool.AddReference(slots[row]);
             table.List(row, page, slots[row], table.SealedIn(row));
         }
 

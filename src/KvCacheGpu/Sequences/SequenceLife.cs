@@ -24,12 +24,12 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
                 throw new KvOutOfMemoryException("sequence", $"at most {cache.Places} live", "one more");
             }
 
-            if (cache.Room.WhyNot("bookkeeping of a sequence", default, cache.SequenceBytes) is { } refusal)
+            if (cache.Room.WhyNot("bookkeeping of a sequence", default, cache.SequenceSize.Fixed) is { } refusal)
             {
                 throw refusal.ToException();
             }
 
-            cache.Room.MakeRoom(default, cache.SequenceBytes);
+            cache.Room.MakeRoom(default, cache.SequenceSize.Fixed);
             return Make(options, root, retention, policyState, place, isHeld);
         }
     }
@@ -58,6 +58,11 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
         {
             using (cache.Pool.Gate.Enter())
             {
+                if (MakeRoom(fork, sequence.Length) is { } refusal)
+                {
+                    throw refusal.ToException();
+                }
+
                 fork.Table.ShareWith(sequence.Table);
                 fork.Chain?.ShareWith(sequence.Chain!);
             }
@@ -68,7 +73,7 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
                 using (evictor.Memory.Gate.Enter())
                 using (cache.DeviceGate.Enter())
                 {
-                    fork.Scores.ShareWith(sequence.Scores!, cache.Geometry.PagesFor(sequence.Length), evictor.Memory.RowScores);
+                    fork.Scores.ShareWith(sequence.Scores!, sequence.Table.Leaves, evictor.Memory.LeafScores);
                 }
             }
 
@@ -81,19 +86,58 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
         }
     }
 
+    /// <summary>Makes room in the table of an empty sequence for pages that are not its own yet, and for all that goes with them. The caller is inside of the pool's gate.</summary>
+    /// <param name="sequence">The sequence, the caller's.</param>
+    /// <param name="tokens">Tokens that it will have.</param>
+    /// <returns>What is missing; then nothing has changed. Null if the room was made.</returns>
+    public Refusal? MakeRoom(SequenceState sequence, int tokens)
+    {
+        PageTable table = sequence.Table;
+        int leaves = table.LeavesFor(tokens) - table.Leaves;
+        if (leaves <= 0)
+        {
+            return null;
+        }
+
+        using var slots = new Pooled<int>(leaves);
+        long bytes = cache.SequenceSize.Bytes(table.Leaves + leaves) - cache.SequenceSize.Bytes(table.Leaves);
+        if (cache.Room.TakeOrRefuse("tables of a sequence", SlotCounts.Of(SlotCounts.Leaf, leaves), slots.Span[..leaves], leavesSpare: true, bytes) is { } refusal)
+        {
+            return refusal;
+        }
+
+        sequence.Resize(tokens);
+        foreach (int slot in slots.Span[..leaves])
+        {
+            table.AddLeaf(cache.Writer.Ready(slot, SlotCounts.Leaf, table.Owner));
+        }
+
+        return null;
+    }
+
     /// <summary>Begins an empty sequence with the resident pages of the longest prefix of token ids. The sequence is the caller's.</summary>
-    /// <returns>Tokens that it has now.</returns>
+    /// <returns>Tokens that it has now; 0 also if its tables find no room.</returns>
     public int Reuse(SequenceState sequence, ReadOnlySpan<int> ids)
     {
+        PrefixChain chain = sequence.Chain!;
+        using var blocks = new Pooled<int>(sequence.Table.PagesFor(ids.Length));
         int tokens;
         using (cache.Pool.Gate.Enter())
         {
-            tokens = sequence.Chain!.Reuse(ids, sequence.Table);
+            BlockMatch match = chain.Hold(ids, blocks.Span);
+            if (MakeRoom(sequence, match.Tokens) is not null)
+            {
+                chain.Release(blocks.Span[..match.Blocks]);
+                return 0;
+            }
+
+            chain.List(match, blocks.Span, sequence.Table);
+            tokens = match.Tokens;
         }
 
         // The ids' places follow the length that it had.
         sequence.SetTokenIds(ids[..tokens]);
-        if (sequence.Scores is not null)
+        if (cache.Needs.HaveScores())
         {
             using (cache.DeviceGate.Enter())
             {
@@ -119,6 +163,7 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
         {
             table.CutTo(cut);
             sequence.Chain?.CutTo(cut / pageTokens);
+            sequence.Resize(cut);
         }
 
         sequence.ForgetFrom(cut);
@@ -192,15 +237,15 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
     {
         KvCacheOptions settings = cache.Options;
         PrefixChain? chain = null;
-        DeadTokens? dead = null;
+        PageTable? table = null;
         SequenceScores? scores = null;
         try
         {
             chain = cache.Prefixes is null ? null : new PrefixChain(cache.Prefixes, cache.Tier.Shape, root, retention, cache.Ledger);
-            dead = settings.MergePages ? new DeadTokens(cache.Tier.Shape, cache.Ledger) : null;
             scores = settings.Policy is null ? null : new SequenceScores(cache.Tier, policyState, cache.Needs, place, cache.Ledger);
-            var table = new PageTable(cache.Tier, cache.Classes, cache.Pool, place, cache.Owners.NumberOf(options.Tenant), dead);
-            var sequence = new SequenceState(options, table, settings.MaxTokens, cache.Geometry.Layers)
+            DeadTokens? dead = settings.MergePages ? new DeadTokens(cache.Geometry, cache.Ledger) : null;
+            table = new PageTable(cache.Tier, cache.Classes, cache.Pool, place, cache.Owners.NumberOf(options.Tenant), dead, cache.Ledger);
+            var sequence = new SequenceState(options, table, cache.SequenceSize, cache.Geometry.Layers, cache.Ledger)
             {
                 Chain = chain,
                 Scores = scores,
@@ -212,14 +257,13 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
                 sequence.Gate.EnterCall();
             }
 
-            cache.Ledger.Add(Kernels.AllocationKind.Bookkeeping, TokenIdBytes);
             cache.Seat(place, sequence);
             return sequence;
         }
         catch
         {
             chain?.Dispose();
-            dead?.Dispose();
+            table?.Dispose();
             scores?.Dispose();
             throw;
         }
@@ -234,19 +278,14 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
             try
             {
                 sequence.Table.CutTo(0);
-                sequence.Chain?.Dispose();
-                sequence.Table.Dead?.Dispose();
-                sequence.Scores?.Dispose();
+                sequence.Dispose();
             }
             finally
             {
-                cache.Ledger.Add(Kernels.AllocationKind.Bookkeeping, -TokenIdBytes);
                 cache.Seat(sequence.Table.Sequence, null);
             }
         }
     }
-
-    private long TokenIdBytes => (long)cache.Options.MaxTokens * sizeof(int);
 
     // True if a last page that is not full is resident in every row as it was written.
     private bool EndsInWrittenPages(PageTable table, int length)

@@ -90,8 +90,15 @@ internal readonly struct SequenceReader(CacheState cache, SequenceState sequence
 
     /// <summary>The share of attention that each resident page of a query head received from the last token of the last committed step.</summary>
     /// <returns>Pages written; 0 if the tables hold no such statistics.</returns>
+    /// <exception cref="KvUnsupportedException">E009: the cache keeps none.</exception>
     public int PageMass(int layer, int queryHead, Span<float> mass)
     {
+        if (!cache.Tier.Shape.HasStatistics)
+        {
+            throw new KvUnsupportedException(
+                nameof(PageMass), $"{nameof(KvCacheOptions.PageStatistics)}, or a policy that goes by attention", "a cache that keeps no statistics of pages");
+        }
+
         if (!sequence.Attended[layer])
         {
             return 0;
@@ -102,16 +109,15 @@ internal readonly struct SequenceReader(CacheState cache, SequenceState sequence
         int pages = Table.Count(row);
         Guard.ThrowIfShorter(mass.Length, pages, nameof(mass));
         KernelTier tier = cache.Tier;
-        int tableRow = tier.Map.Row(Table.Sequence, layer, head);
         int inGroup = queryHead % Geometry.GroupSize;
         Span<int> words = stackalloc int[2];
         using (cache.DeviceGate.Enter())
         {
-            tier.Read(tier.Map.LogSumExp + ((long)tableRow * Geometry.GroupSize) + inGroup, words[..1]);
+            tier.Read(tier.Map.LogSumExpWord(Table.Sequence, row, inGroup), words[..1]);
             float logSumExp = MemoryMarshal.Cast<int, float>(words)[0];
             for (int entry = 0; entry < pages; entry++)
             {
-                tier.Read(tier.Map.StatsWord(tableRow, Table.PageIndex(row, entry)) + (2 * inGroup), words);
+                tier.Read(tier.StatsWord(Table.Sequence, row, Table.PageIndex(row, entry)) + (2 * inGroup), words);
                 ReadOnlySpan<float> stats = MemoryMarshal.Cast<int, float>(words);
                 mass[entry] = stats[1] == 0 ? 0 : stats[1] * MathF.Exp(stats[0] - logSumExp);
             }

@@ -33,9 +33,9 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
         SnapshotSequence[] chosen = Choose(content);
         foreach (SnapshotSequence saved in chosen)
         {
-            if (saved.Length > cache.Options.MaxTokens)
+            if (saved.Length > cache.Options.LongestSequence)
             {
-                throw new Refusal($"sequence '{saved.Id}'", cache.Options.MaxTokens, saved.Length, "tokens").ToException();
+                throw new Refusal($"sequence '{saved.Id}'", cache.Options.LongestSequence, saved.Length, "tokens").ToException();
             }
 
             RestoreCheck.Sequence(content, saved);
@@ -47,6 +47,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
             {
                 SequenceState sequence = life.Create(SequenceStanding.OptionsOf(saved), isHeld: true);
                 _sequences.Add(sequence);
+                MakeRoom(sequence, saved.Length);
                 SequenceStanding.Restore(saved, sequence);
                 if (content.Geometry.PageTokens == cache.Geometry.PageTokens)
                 {
@@ -61,6 +62,17 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
         {
             Abandon();
             throw;
+        }
+    }
+
+    private void MakeRoom(SequenceState sequence, int tokens)
+    {
+        using (cache.EnterLive())
+        {
+            if (life.MakeRoom(sequence, tokens) is { } refusal)
+            {
+                throw refusal.ToException();
+            }
         }
     }
 

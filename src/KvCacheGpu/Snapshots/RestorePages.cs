@@ -29,7 +29,7 @@ internal sealed class RestorePages(CacheState cache)
         }
 
         // Class after class, the extra one at the end of the open ones.
-        int[] next = new int[KernelShape.MaxClasses];
+        int[] next = new int[SlotCounts.Kinds];
         for (int c = 1; c < next.Length; c++)
         {
             next[c] = next[c - 1] + taken[c - 1];

@@ -81,7 +81,7 @@ internal sealed class RestorePlan
     private PlannedSequence Plan(SnapshotSequence saved)
     {
         // Who saved it may have sealed later than steps do here: what they would have sealed is sealed now.
-        int open = Math.Max(saved.FirstOpenPage, PageTable.FirstOpenOf(saved.Length, Geometry.PageTokens));
+        int open = Math.Max(saved.FirstOpenPage, _classes.Seals.FirstOpen(saved.Length));
         (int[] starts, int[] indexes) = (saved.RowStarts.ToArray(), saved.PageIndexes.ToArray());
         int[] pages = new int[indexes.Length];
         for (int row = 0; row < starts.Length - 1; row++)
@@ -181,7 +181,7 @@ internal sealed class RestorePlan
     private PlannedSequence Regroup(SnapshotSequence saved)
     {
         (int from, int to) = (_content.Geometry.PageTokens, Geometry.PageTokens);
-        int open = Math.Min(saved.Length / to, Math.Max((int)((long)saved.FirstOpenPage * from / to), PageTable.FirstOpenOf(saved.Length, to)));
+        int open = Math.Min(saved.Length / to, Math.Max((int)((long)saved.FirstOpenPage * from / to), _classes.Seals.FirstOpen(saved.Length)));
         var starts = new List<int> { 0 };
         var indexes = new List<int>();
         var pages = new List<int>();

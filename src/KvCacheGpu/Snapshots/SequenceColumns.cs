@@ -15,7 +15,7 @@ internal static class SequenceColumns
     /// <summary>Reads all that is known of a sequence's pages. The sequence is held.</summary>
     public static IReadOnlyList<SnapshotScores> Of(CacheState cache, SequenceState sequence, int[] rowStarts, int[] indexes)
     {
-        if (sequence.Scores is not { } scores || !PlanMemory.HasScores(cache.Needs))
+        if (sequence.Scores is not { } scores || !cache.Needs.HaveScores())
         {
             return [];
         }
@@ -26,25 +26,20 @@ internal static class SequenceColumns
             columns[word] = new int[indexes.Length];
         }
 
-        for (int row = 0; row < rowStarts.Length - 1; row++)
+        TableMap map = cache.Tier.Map;
+        int[] words = new int[map.LeafScoreWords];
+        for (int leaf = 0; leaf < sequence.Table.Leaves; leaf++)
         {
-            (int first, int end) = (rowStarts[row], rowStarts[row + 1]);
-            if (first == end)
-            {
-                continue;
-            }
-
-            int[] words = new int[(indexes[end - 1] + 1) * TableMap.ScoreWords];
             using (cache.DeviceGate.Enter())
             {
-                cache.Tier.Read(sequence.Table.ScoreWord(row, 0), words);
+                cache.Tier.Read(cache.Tier.LeafScoresWord(sequence.Table.Sequence, leaf), words);
             }
 
-            for (int entry = first; entry < end; entry++)
+            foreach ((int row, int entry) in EntriesIn(map, leaf, rowStarts, indexes))
             {
                 for (int word = 0; word < columns.Length; word++)
                 {
-                    columns[word][entry] = words[(indexes[entry] * TableMap.ScoreWords) + word];
+                    columns[word][entry] = words[map.ScoresInLeaf(row, indexes[entry]) - map.LeafScores + word];
                 }
             }
         }
@@ -61,7 +56,7 @@ internal static class SequenceColumns
 
     /// <summary>True if the snapshot has every score that a cache with these needs keeps.</summary>
     public static bool Has(SnapshotSequence saved, KvStatistics needs) =>
-        !PlanMemory.HasScores(needs)
+        !needs.HaveScores()
         || (Words.All(name => Find(saved, name) is not null)
             && (!needs.Has(KvStatistics.Queries) || (Find(saved, QuerySquare) is not null && Find(saved, OutputSquare) is not null)));
 
@@ -78,48 +73,58 @@ internal static class SequenceColumns
         }
 
         scores.Samples = SequenceStanding.Number(saved, SequenceStanding.Samples);
-        using (cache.DeviceGate.Enter())
+        if (cache.Needs.HaveScores())
         {
-            cache.Tier.ClearScores(sequence.Table.Sequence);
-        }
-
-        ReadOnlySpan<int> starts = saved.RowStarts.Span;
-        ReadOnlySpan<int> indexes = saved.PageIndexes.Span;
-        for (int row = 0; row < starts.Length - 1; row++)
-        {
-            (int first, int end) = (starts[row], starts[row + 1]);
-            if (first == end)
-            {
-                continue;
-            }
-
-            int[] words = new int[(indexes[end - 1] + 1) * TableMap.ScoreWords];
-            for (int word = 0; word < Words.Length; word++)
-            {
-                if (Find(saved, Words[word]) is not { } column || column.Values.Length != saved.Entries)
-                {
-                    continue;
-                }
-
-                ReadOnlySpan<int> bits = MemoryMarshal.Cast<float, int>(column.Values.Span);
-                for (int entry = first; entry < end; entry++)
-                {
-                    int value = bits[entry];
-                    bool isStep = word == TableMap.ScoreLastUsed && value != 0;
-                    words[(indexes[entry] * TableMap.ScoreWords) + word] = isStep ? (int)Math.Clamp(value + later, 1, int.MaxValue) : value;
-                }
-            }
-
-            using (cache.DeviceGate.Enter())
-            {
-                cache.Tier.Load(sequence.Table.ScoreWord(row, 0), words);
-            }
+            RestorePages(cache, sequence, saved, later);
         }
 
         if (scores.Moments is { } moments)
         {
             RestoreRows(saved, QuerySquare, moments.Query);
             RestoreRows(saved, OutputSquare, moments.Output);
+        }
+    }
+
+    private static void RestorePages(CacheState cache, SequenceState sequence, SnapshotSequence saved, long later)
+    {
+        TableMap map = cache.Tier.Map;
+        int[] indexes = saved.PageIndexes.ToArray();
+        int[] starts = saved.RowStarts.ToArray();
+        int[] words = new int[map.LeafScoreWords];
+        SnapshotScores?[] columns = [.. Words.Select(name => Find(saved, name) is { } column && column.Values.Length == saved.Entries ? column : null)];
+        for (int leaf = 0; leaf < sequence.Table.Leaves; leaf++)
+        {
+            Array.Clear(words);
+            foreach ((int row, int entry) in EntriesIn(map, leaf, starts, indexes))
+            {
+                int first = map.ScoresInLeaf(row, indexes[entry]) - map.LeafScores;
+                for (int word = 0; word < columns.Length; word++)
+                {
+                    int value = columns[word] is { } column ? MemoryMarshal.Cast<float, int>(column.Values.Span)[entry] : 0;
+                    bool isStep = word == TableMap.ScoreLastUsed && value != 0;
+                    words[first + word] = isStep ? (int)Math.Clamp(value + later, 1, int.MaxValue) : value;
+                }
+            }
+
+            using (cache.DeviceGate.Enter())
+            {
+                cache.Tier.Load(cache.Tier.LeafScoresWord(sequence.Table.Sequence, leaf), words);
+            }
+        }
+    }
+
+    // The entries whose scores a leaf has, by row.
+    private static IEnumerable<(int Row, int Entry)> EntriesIn(TableMap map, int leaf, int[] rowStarts, int[] indexes)
+    {
+        for (int row = 0; row < rowStarts.Length - 1; row++)
+        {
+            for (int entry = rowStarts[row]; entry < rowStarts[row + 1]; entry++)
+            {
+                if (map.LeafOf(indexes[entry]) == leaf)
+                {
+                    yield return (row, entry);
+                }
+            }
         }
     }
 

@@ -58,7 +58,7 @@ internal sealed class CacheState
     public required string? LayerFormats { get; init; }
 
     /// <summary>Bytes of bookkeeping of one sequence.</summary>
-    public required long SequenceBytes { get; init; }
+    public required SequenceSize SequenceSize { get; init; }
 
     /// <summary>Inside of it pages are read and rewritten outside of launches.</summary>
     public required Gate DeviceGate { get; init; }

@@ -41,14 +41,14 @@ internal sealed class SequenceScores : IDisposable
 
     /// <summary>Takes over the scores of pages that are shared with another sequence; the policy's memory of that sequence stays its own.</summary>
     /// <param name="other">The other's.</param>
-    /// <param name="pages">Pages from the first on, of every row.</param>
-    /// <param name="words">Lent for the copy: <see cref="TableMap.ScoreWords"/> for each page.</param>
-    public void ShareWith(SequenceScores other, int pages, Span<int> words)
+    /// <param name="leaves">Leaves of both tables.</param>
+    /// <param name="words">Lent for the copy: <see cref="TableMap.LeafScoreWords"/>; empty where tables hold no scores.</param>
+    public void ShareWith(SequenceScores other, int leaves, Span<int> words)
     {
         Samples = other.Samples;
         Moments?.CopyFrom(other.Moments!);
         Future?.CopyFrom(other.Future!);
-        Rewrite(other._sequence, pages, words, static _ => { });
+        Rewrite(other._sequence, leaves, words, static _ => { });
     }
 
     /// <summary>Takes over what a committed step has seen.</summary>
@@ -95,7 +95,7 @@ internal sealed class SequenceScores : IDisposable
     }
 
     /// <summary>Takes NaN and infinities, as a refused step leaves them behind, out of the scores. The caller is inside of the device gate.</summary>
-    public void Repair(int pages, Span<int> words) => Rewrite(_sequence, pages, words, static words =>
+    public void Repair(int leaves, Span<int> words) => Rewrite(_sequence, leaves, words, static words =>
     {
         for (int i = 0; i < words.Length; i++)
         {
@@ -105,7 +105,7 @@ internal sealed class SequenceScores : IDisposable
     });
 
     /// <summary>Forgets the attention of earlier prompts' last queries. The caller is inside of the device gate.</summary>
-    public void ClearWindow(int pages, Span<int> words) => Rewrite(_sequence, pages, words, static words =>
+    public void ClearWindow(int leaves, Span<int> words) => Rewrite(_sequence, leaves, words, static words =>
     {
         for (int i = TableMap.ScoreWindow; i < words.Length; i += TableMap.ScoreWords)
         {
@@ -119,15 +119,13 @@ internal sealed class SequenceScores : IDisposable
         Future?.Dispose();
     }
 
-    private void Rewrite(int from, int pages, Span<int> words, Change change)
+    private void Rewrite(int from, int leaves, Span<int> words, Change change)
     {
-        KvGeometry geometry = _tier.Shape.Geometry;
-        words = words[..(pages * TableMap.ScoreWords)];
-        for (int row = 0; row < geometry.Layers * geometry.KvHeads && pages > 0; row++)
+        for (int leaf = 0; leaf < leaves && _tier.Shape.HasStatistics; leaf++)
         {
-            _tier.Read(_tier.Map.ScoreWord(_tier.Map.Row(from, 0, 0) + row, 0), words);
+            _tier.Read(_tier.LeafScoresWord(from, leaf), words);
             change(words);
-            _tier.Load(_tier.Map.ScoreWord(_tier.Map.Row(_sequence, 0, 0) + row, 0), words);
+            _tier.Load(_tier.LeafScoresWord(_sequence, leaf), words);
         }
     }
 

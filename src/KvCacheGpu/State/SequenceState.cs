@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 
@@ -13,20 +14,21 @@ internal interface ISequenceHolder
 }
 
 /// <summary>A sequence: its tokens, the table of its pages, and all that is known of them. Data and invariants alone; verbs are elsewhere.</summary>
-internal sealed class SequenceState
+internal sealed class SequenceState : IDisposable
 {
     private static readonly Dictionary<string, string> Nothing = [];
 
     // Managed, and never another sequence's: a span of it may be kept for longer than the sequence.
-    private readonly int[] _tokenIds;
+    private int[] _tokenIds = [];
     private readonly List<int> _segments = [];
+    private readonly SequenceSize _size;
+    private readonly MemoryLedger _ledger;
     private ISequenceHolder? _holder;
     private IReadOnlyList<long>? _positionRuns = [];
 
-    public SequenceState(KvSequenceOptions options, PageTable table, int maxTokens, int layers)
+    public SequenceState(KvSequenceOptions options, PageTable table, in SequenceSize size, int layers, MemoryLedger ledger)
     {
-        (Options, Table) = (options, table);
-        _tokenIds = new int[maxTokens];
+        (Options, Table, _size, _ledger) = (options, table, size, ledger);
         Attended = new LayerSet(layers);
     }
 
@@ -89,6 +91,21 @@ internal sealed class SequenceState
     /// <summary>Positions at which segments begin, ascending.</summary>
     public ReadOnlySpan<int> SegmentStarts => CollectionsMarshal.AsSpan(_segments);
 
+    /// <summary>Makes room for the leaves, ids and hashes of so many tokens, at least those that there are.</summary>
+    /// <param name="tokens">Tokens.</param>
+    public void Resize(int tokens)
+    {
+        int leaves = _size.Capacity(Table.LeavesFor(tokens));
+        int room = leaves * Table.LeafTokens;
+        if (room != _tokenIds.Length)
+        {
+            Table.Resize(leaves);
+            Chain?.Resize(Table.PagesFor(room));
+            _ledger.Add(AllocationKind.Bookkeeping, (long)(room - _tokenIds.Length) * sizeof(int));
+            Array.Resize(ref _tokenIds, room);
+        }
+    }
+
     /// <summary>Keeps the ids of tokens that follow, where no one sees them before the tokens are part of the sequence.</summary>
     public void HoldTokenIds(ReadOnlySpan<int> ids) => ids.CopyTo(_tokenIds.AsSpan(Table.Length));
 
@@ -122,5 +139,14 @@ internal sealed class SequenceState
         Pins.CopyFrom(other.Pins);
         _segments.AddRange(other._segments);
         _positionRuns = other._positionRuns;
+    }
+
+    /// <summary>Gives its memory back, apart from the ids, which a span may still show; its pages were given back. The caller is inside of the pool's gate.</summary>
+    public void Dispose()
+    {
+        Chain?.Dispose();
+        Table.Dispose();
+        Scores?.Dispose();
+        _ledger.Add(AllocationKind.Bookkeeping, -(long)_tokenIds.Length * sizeof(int));
     }
 }

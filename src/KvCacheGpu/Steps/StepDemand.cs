@@ -4,16 +4,16 @@ namespace KvCacheGpu;
 internal static class StepDemand
 {
     /// <summary>Says what a step would lack, or null if it fits. The caller is inside of the pool's gate, and the sequences are its own.</summary>
-    public static Refusal? WhyNot(CacheState cache, ReadOnlySpan<SequenceState> sequences, ReadOnlySpan<int> tokensPerSequence, out SlotCounts need)
+    public static Refusal? WhyNot(CacheState cache, ReadOnlySpan<SequenceState> sequences, ReadOnlySpan<int> tokensPerSequence, out Want need)
     {
         need = default;
         for (int i = 0; i < sequences.Length; i++)
         {
             PageTable table = sequences[i].Table;
             long length = (long)table.Length + tokensPerSequence[i];
-            if (length > cache.Options.MaxTokens)
+            if (length > cache.Options.LongestSequence)
             {
-                return new Refusal("sequence", cache.Options.MaxTokens, length, "tokens");
+                return new Refusal("sequence", cache.Options.LongestSequence, length, "tokens");
             }
 
             need += StepPages.NeedFor(cache, table, tokensPerSequence[i]);

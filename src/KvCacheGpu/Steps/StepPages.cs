@@ -14,12 +14,12 @@ internal struct StepPages
     /// <summary>Tokens that the step adds.</summary>
     public int Tokens { get; private set; }
 
-    /// <summary>Slots that a step of so many tokens needs.</summary>
-    public static SlotCounts NeedFor(CacheState cache, PageTable table, int tokens)
+    /// <summary>What a step of so many tokens needs: pages, leaves, and bookkeeping.</summary>
+    public static Want NeedFor(CacheState cache, PageTable table, int tokens)
     {
         KvGeometry geometry = cache.Geometry;
         int pages = (table.PagesFor(table.Length + tokens) - table.PagesFor(table.Length)) * table.Rows;
-        int seals = Math.Max(0, PageTable.FirstOpenOf(table.Length + tokens, geometry.PageTokens) - FirstOpenOf(table, geometry.PageTokens));
+        int seals = Math.Max(0, cache.Classes.Seals.FirstOpen(table.Length + tokens) - FirstOpenOf(table, geometry.PageTokens));
         int tails = 0;
         for (int row = 0; row < table.Rows; row++)
         {
@@ -32,17 +32,26 @@ internal struct StepPages
             need[cache.Classes.SealedIn(layer)] += cache.Classes.SealsInPlace(layer) ? 0 : seals * geometry.KvHeads;
         }
 
-        return need;
+        int leaves = table.LeavesFor(table.Length + tokens);
+        need[SlotCounts.Leaf] = leaves - table.Leaves;
+        return new Want(need, cache.SequenceSize.Bytes(leaves) - cache.SequenceSize.Bytes(table.Leaves));
     }
 
-    /// <summary>Lists pages for the step's tokens; a last page that others see, or that is sealed, is replaced by one to copy into.</summary>
+    /// <summary>Makes room in the table, and lists pages for the step's tokens; a last page that others see, or that is sealed, is replaced by one to copy into.</summary>
     /// <param name="cache">The cache.</param>
-    /// <param name="table">The sequence's table.</param>
-    /// <param name="sequence">Place of the sequence in the step.</param>
+    /// <param name="state">The sequence.</param>
+    /// <param name="sequence">Its place in the step.</param>
     /// <param name="tokens">Tokens.</param>
     /// <param name="memory">The step's.</param>
-    public void Grow(CacheState cache, PageTable table, int sequence, int tokens, StepMemory memory)
+    public void Grow(CacheState cache, SequenceState state, int sequence, int tokens, StepMemory memory)
     {
+        PageTable table = state.Table;
+        state.Resize(table.Length + tokens);
+        while (table.Leaves < table.LeavesFor(table.Length + tokens))
+        {
+            table.AddLeaf(cache.Writer.Ready(memory.NextSlot(SlotCounts.Leaf), SlotCounts.Leaf, table.Owner));
+        }
+
         (_table, Tokens, _firstOpen) = (table, tokens, FirstOpenOf(table, cache.Geometry.PageTokens));
         int firstNew = table.PagesFor(table.Length);
         int endNew = table.PagesFor(table.Length + tokens);
@@ -72,21 +81,24 @@ internal struct StepPages
         }
     }
 
-    /// <summary>Takes the step's pages out of the rows, however far they have grown; replaced tails are the step's to put back.</summary>
-    public void Shrink(PageTable table)
+    /// <summary>Takes the step's pages and leaves out of the table, however far it has grown; replaced tails are the step's to put back.</summary>
+    public void Shrink(SequenceState state)
     {
+        PageTable table = state.Table;
         for (int row = 0; row < table.Rows; row++)
         {
             table.Unlist(row, table.PagesFor(table.Length));
         }
 
+        table.CloseLeaves(table.Length);
+        state.Resize(table.Length);
         Tokens = 0;
     }
 
-    /// <summary>Adds the pages that the step's tokens leave a page behind to those that it seals. Outside of the gate.</summary>
+    /// <summary>Adds the pages that the step's tokens leave far enough behind to those that it seals. Outside of the gate.</summary>
     public readonly void AddSeals(CacheState cache, int sequence, StepMemory memory)
     {
-        int end = PageTable.FirstOpenOf(_table.Length + Tokens, cache.Geometry.PageTokens);
+        int end = cache.Classes.Seals.FirstOpen(_table.Length + Tokens);
         for (int row = 0; row < _table.Rows; row++)
         {
             int pageClass = _table.SealedIn(row);
@@ -132,10 +144,10 @@ internal struct StepPages
     }
 
     /// <summary>Makes the step's tokens part of the sequence, once its sealed pages are listed.</summary>
-    public void Reach(int pageTokens)
+    public void Reach(SealRule seals)
     {
         int length = _table.Length + Tokens;
-        _table.Reach(length, Math.Max(_firstOpen, PageTable.FirstOpenOf(length, pageTokens)));
+        _table.Reach(length, Math.Max(_firstOpen, seals.FirstOpen(length)));
         Tokens = 0;
     }
 

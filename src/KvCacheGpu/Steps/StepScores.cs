@@ -58,17 +58,17 @@ internal sealed class StepScores(CacheState cache, PlanMemory? plans, SequenceSt
 
     private void Rewrite(SequenceState sequence, bool repairs)
     {
-        int pages = cache.Geometry.PagesFor(sequence.Length);
+        int leaves = sequence.Table.Leaves;
         using (plans!.Gate.Enter())
         using (cache.DeviceGate.Enter())
         {
             if (repairs)
             {
-                sequence.Scores!.Repair(pages, plans.RowScores);
+                sequence.Scores!.Repair(leaves, plans.LeafScores);
             }
             else
             {
-                sequence.Scores!.ClearWindow(pages, plans.RowScores);
+                sequence.Scores!.ClearWindow(leaves, plans.LeafScores);
             }
         }
     }

@@ -248,7 +248,7 @@ internal sealed class StepTransaction : ISequenceHolder
         using (_cache.Pool.Gate.Enter())
         {
             memory = null;
-            if (StepDemand.WhyNot(_cache, _sequences, tokensPerSequence, out SlotCounts need) is { } refusal)
+            if (StepDemand.WhyNot(_cache, _sequences, tokensPerSequence, out Want need) is { } refusal)
             {
                 return refusal;
             }
@@ -263,7 +263,7 @@ internal sealed class StepTransaction : ISequenceHolder
             {
                 for (int i = 0; i < _sequences.Length; i++)
                 {
-                    _pages[i].Grow(_cache, _sequences[i].Table, i, tokensPerSequence[i], memory);
+                    _pages[i].Grow(_cache, _sequences[i], i, tokensPerSequence[i], memory);
                 }
             }
             catch
@@ -312,7 +312,7 @@ internal sealed class StepTransaction : ISequenceHolder
 
             for (int i = 0; i < _sequences.Length; i++)
             {
-                _pages[i].Reach(_cache.Geometry.PageTokens);
+                _pages[i].Reach(_cache.Classes.Seals);
                 _sequences[i].Attended.CopyFrom(_attended);
             }
 
@@ -331,7 +331,7 @@ internal sealed class StepTransaction : ISequenceHolder
             for (int i = 0; i < _sequences.Length; i++)
             {
                 SequenceState sequence = _sequences[i];
-                _pages[i].Shrink(sequence.Table);
+                _pages[i].Shrink(sequence);
                 sequence.Attended.Clear();
                 sequence.Scores?.Forget();
             }

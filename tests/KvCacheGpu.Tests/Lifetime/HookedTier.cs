@@ -16,10 +16,30 @@ internal sealed unsafe class HookedTier(KernelTier inner, Action<string> before)
         }
     }
 
-    public override void Write(int word, int value)
+    public override long LeafHostBytes => inner.LeafHostBytes;
+
+    public override void WriteCount(int sequence, int row, int count)
     {
         before("write");
-        inner.Write(word, value);
+        inner.WriteCount(sequence, row, count);
+    }
+
+    public override int* OpenLeaf(int sequence, int leaf, int slot)
+    {
+        before("open leaf");
+        return inner.OpenLeaf(sequence, leaf, slot);
+    }
+
+    public override void CloseLeaf(int sequence, int leaf)
+    {
+        before("close leaf");
+        inner.CloseLeaf(sequence, leaf);
+    }
+
+    public override void WriteEntry(int sequence, int row, int entry, int slot, int tag)
+    {
+        before("write");
+        inner.WriteEntry(sequence, row, entry, slot, tag);
     }
 
     public override KernelBatch CreateBatch(int maxSequences, int maxTokens) => new Batch(inner.CreateBatch(maxSequences, maxTokens), before);

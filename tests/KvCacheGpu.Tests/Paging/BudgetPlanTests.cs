@@ -36,6 +36,6 @@ public sealed class BudgetPlanTests
     private static BudgetPlan PlanOf(KvCacheOptions options, KvGeometry geometry)
     {
         PageClasses classes = OptionsCheck.ClassesFor(options, geometry);
-        return new BudgetPlan(classes, options, CacheCreation.BookkeepingOf(classes.Shape, options), tierBytes: 0);
+        return new BudgetPlan(classes, options, CacheCreation.BookkeepingOf(classes.Shape, options), default);
     }
 }

@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Tests;
 
 public sealed class DeadTokensTests
@@ -12,10 +10,13 @@ public sealed class DeadTokensTests
     {
         var ledger = new MemoryLedger(null);
         var geometry = new KvGeometry(1, 2, 2, 8, pageTokens: pageTokens);
-        var layout = new PageLayout(geometry, PageFormat.F32, PageFormat.F32);
-        var shape = new KernelShape(geometry, layout, layout, 0, 1, tableCapacity: 4);
-        using var dead = new DeadTokens(shape, ledger);
-        Assert.Equal(DeadTokens.BookkeepingBytes(shape), ledger.Live);
+        using var dead = new DeadTokens(geometry, ledger);
+        dead.Resize(1);
+        dead.Kill(0, 0, 0);
+        dead.Resize(4);
+        Assert.Equal(4 * DeadTokens.BytesOfPage(geometry), ledger.Live);
+        Assert.True(dead.Any(0, 0) && !dead.Any(0, 1) && !dead.Any(1, 0));
+        dead.CutTo(0, 0);
         Assert.False(dead.Any(1, 2));
         dead.Kill(1, 1, 2);
         Assert.True(dead.Any(1, 1) && dead.Any(1, 2));

@@ -12,7 +12,15 @@ internal sealed unsafe class CountingTier(KernelTier inner) : KernelTier(inner.S
 
     public override int* Tables => inner.Tables;
 
-    public override void Write(int word, int value) => inner.Write(word, value);
+    public override long LeafHostBytes => inner.LeafHostBytes;
+
+    public override void WriteCount(int sequence, int row, int count) => inner.WriteCount(sequence, row, count);
+
+    public override int* OpenLeaf(int sequence, int leaf, int slot) => inner.OpenLeaf(sequence, leaf, slot);
+
+    public override void CloseLeaf(int sequence, int leaf) => inner.CloseLeaf(sequence, leaf);
+
+    public override void WriteEntry(int sequence, int row, int entry, int slot, int tag) => inner.WriteEntry(sequence, row, entry, slot, tag);
 
     public override KernelBatch CreateBatch(int maxSequences, int maxTokens) => new Batch(this, inner.CreateBatch(maxSequences, maxTokens));
 
