@@ -102,17 +102,12 @@ internal static class AttendKernel
             last = v.Range[(r * ValueScratch.RangeWords) + 1] > last ? v.Range[(r * ValueScratch.RangeWords) + 1] : last;
         }
 
-        int leaf = 0;
         for (int entry = first; entry < last; entry++)
         {
-            // A leaf is looked up once for all its entries.
-            if (entry == first || (entry & ((1 << dims.LeafShift) - 1)) == 0)
-            {
-                leaf = arena[dims.DirectoryWord(batch[owner], entry)];
-            }
-
-            long place = ((long)leaf * PageLayout.UnitWords) + dims.InLeaf(call.Layer.Layer, head, entry);
-            int tag = arena[place + dims.LeafTags];
+            // Looked up for every page: a leaf that is kept from page to page takes registers, and with them a quarter of the groups that run at once.
+            ArrayView<int> leaf = dims.Leaf(arena, batch[owner], entry);
+            int place = dims.InLeaf(call.Layer.Layer, head, entry);
+            int tag = leaf[dims.LeafTags + place];
             bool isOurs = ((call.Layer.Classes >> TableMap.ClassOf(tag)) & 1) != 0;
 
             // The block's first query looks back the farthest: a page before its window is not read.
@@ -129,7 +124,7 @@ internal static class AttendKernel
             }
             else if (isOurs)
             {
-                ArrayView<int> page = AppendKernel.Page(arena, arena[place]);
+                ArrayView<int> page = AppendKernel.Page(arena, leaf[place]);
                 int seen = See(v.Range, count, entry, TableMap.PageIndexOf(tag) * dims.PageTokens, dims.PageTokens, call.Layer.Window);
                 if (default(TKey).Scales == Scaling.Gain)
                 {

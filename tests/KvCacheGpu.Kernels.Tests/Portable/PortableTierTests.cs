@@ -80,7 +80,7 @@ public sealed unsafe class PortableTierTests(ITestOutputHelper output)
     [Fact]
     public void More_patches_than_the_log_holds_reach_the_device_and_the_last_value_wins()
     {
-        KernelShape shape = Shapes.Plain(Small, PageFormat.F16, sequences: 8, capacity: 1000);
+        KernelShape shape = Shapes.Plain(Small, PageFormat.F16, sequences: 8, capacity: 1100);
         var map = new TableMap(shape);
         int leaves = shape.Sequences * map.Leaves;
         int Slot(int leaf) => map.FirstPageUnit + (leaf * map.LeafUnits);
@@ -90,7 +90,7 @@ public sealed unsafe class PortableTierTests(ITestOutputHelper output)
             tier.OpenLeaf(leaf / map.Leaves, leaf % map.Leaves, Slot(leaf));
         }
 
-        int rows = Enumerable.Range(0, shape.Sequences * map.Rows).Count();
+        int rows = shape.Sequences * map.Rows;
         for (int pass = 1; pass <= 2; pass++)
         {
             for (int row = 0; row < rows; row++)
@@ -124,6 +124,71 @@ public sealed unsafe class PortableTierTests(ITestOutputHelper output)
     }
 
     [Fact]
+    public void What_was_noted_of_a_leaf_that_closed_is_written_nowhere()
+    {
+        KernelShape shape = Shapes.Encoded(Small, PageFormat.F16);
+        using PortableTier tier = Emulated.Tier(shape, 1 << 20, 2);
+        TableMap map = tier.Map;
+        int[] slots = [.. Enumerable.Range(0, 3).Select(i => map.FirstPageUnit + (i * map.LeafUnits))];
+        int[] plain = [.. Enumerable.Range(0, map.LeafUnits * PageLayout.UnitWords).Select(word => 1000 + word)];
+        Array.ForEach(slots, slot => tier.Load((long)slot * PageLayout.UnitWords, plain));
+
+        // Closed, and opened elsewhere, before any launch: beside a leaf that stays.
+        tier.OpenLeaf(1, 0, slots[0]);
+        tier.WriteEntry(1, 0, 0, 5, 6);
+        tier.OpenLeaf(0, 0, slots[1]);
+        tier.WriteEntry(0, 1, 3, 7, 8);
+        tier.WriteEntry(1, 1, 1, 9, 10);
+        tier.CloseLeaf(0, 0);
+        tier.OpenLeaf(0, 0, slots[2]);
+        tier.WriteEntry(0, 1, 2, 11, 12);
+        Assert.Equal(plain, Words(slots[1]));
+        Assert.Equal(Patched((0, 5, 6), (map.SlotInLeaf(1, 1), 9, 10)), Words(slots[0]));
+        Assert.Equal(Patched((map.SlotInLeaf(1, 2), 11, 12)), Words(slots[2]));
+        var root = new int[map.TableWords];
+        tier.Read(0, root);
+        Assert.Equal(new Span<int>(tier.Tables, map.TableWords).ToArray(), root);
+
+        // And closed for good, while the device has its words.
+        tier.WriteEntry(0, 1, 2, 13, 14);
+        tier.CloseLeaf(0, 0);
+        Assert.Equal(Patched((map.SlotInLeaf(1, 2), 11, 12)), Words(slots[2]));
+        tier.Read(0, root);
+        Assert.Equal(0, root[map.DirectoryWord(0, 0)]);
+
+        int[] Words(int slot)
+        {
+            var words = new int[plain.Length];
+            tier.Read((long)slot * PageLayout.UnitWords, words);
+            return words;
+        }
+
+        int[] Patched(params (int Word, int Slot, int Tag)[] entries)
+        {
+            int[] words = [.. plain];
+            Array.ForEach(entries, entry => (words[entry.Word], words[entry.Word + map.LeafTags]) = (entry.Slot, entry.Tag));
+            return words;
+        }
+    }
+
+    [Fact]
+    public void Leaves_come_and_go_without_managed_memory()
+    {
+        using PortableTier tier = Emulated.Tier(Shapes.Encoded(Small, PageFormat.F16), 1 << 20, 1);
+        long before = 0;
+        for (int pass = -1; pass < 100; pass++)
+        {
+            before = pass == 0 ? GC.GetAllocatedBytesForCurrentThread() : before;
+            tier.OpenLeaf(0, 1, tier.Map.FirstPageUnit);
+            tier.WriteEntry(0, 0, tier.Map.LeafPages, pass, pass);
+            tier.WriteCount(0, 0, pass);
+            tier.CloseLeaf(0, 1);
+        }
+
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+    }
+
+    [Fact]
     public void The_observer_sees_every_byte_come_and_go()
     {
         var held = new Dictionary<AllocationKind, long>();
@@ -133,6 +198,13 @@ public sealed unsafe class PortableTierTests(ITestOutputHelper output)
         long before = held[AllocationKind.Scratch];
         KernelBatch batch = tier.CreateBatch(2, 16);
         Assert.Equal(batch.ScratchBytes, held[AllocationKind.Scratch] - before);
+        long host = held[AllocationKind.Bookkeeping];
+        tier.OpenLeaf(0, 0, tier.Map.FirstPageUnit);
+        tier.OpenLeaf(1, 1, tier.Map.FirstPageUnit + tier.Map.LeafUnits);
+        Assert.Equal(2 * tier.LeafHostBytes, held[AllocationKind.Bookkeeping] - host);
+        Assert.InRange(tier.LeafHostBytes, tier.Map.LeafTableWords * sizeof(int), tier.Map.LeafBytes);
+        tier.CloseLeaf(0, 0);
+        Assert.Equal(tier.LeafHostBytes, held[AllocationKind.Bookkeeping] - host);
         batch.Dispose();
         batch.Dispose();
         tier.Dispose();

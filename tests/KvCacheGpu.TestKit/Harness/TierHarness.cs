@@ -61,6 +61,7 @@ public sealed unsafe class TierHarness : IDisposable
         foreach ((int layer, int head) in sequence.LayerHeads)
         {
             sequence.Rows[layer, head].ForEach(entry => _pool.Release(entry.Slot));
+            sequence.Rows[layer, head].Clear();
             Tier.WriteCount(sequence.Slot, Tier.Map.Row(layer, head), 0);
         }
 
@@ -70,6 +71,7 @@ public sealed unsafe class TierHarness : IDisposable
             _pool.Release(sequence.Leaves[leaf]);
         }
 
+        sequence.Leaves.Clear();
         _sequences.Remove(sequence);
     }
 
