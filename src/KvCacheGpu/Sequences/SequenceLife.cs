@@ -135,7 +135,7 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
         bool? isMine;
         while ((isMine = sequence.Gate.TryEnterDisposal()) is null)
         {
-            sequence.Holder?.Abandon();
+            sequence.Holder?.Abandon(sequence);
             wait.SpinOnce();
         }
 
