@@ -29,7 +29,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         ArgumentNullException.ThrowIfNull(geometry);
         (State, Pressure) = CacheCreation.Create(
             geometry, (options ?? new KvCacheOptions()).Copy(), createTier, observer, device ?? KvDevice.Resolve("cpu"));
-        Life = new SequenceLife(State, Pressure);
+        (Life, Steps) = (new SequenceLife(State, Pressure), new StepPool(State, Pressure));
     }
 
     private KvCache(KvGeometry geometry, KvCacheOptions options, KvDeviceInfo device)
@@ -101,6 +101,9 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// <summary>How sequences come and go.</summary>
     internal SequenceLife Life { get; }
 
+    /// <summary>What steps run in.</summary>
+    internal StepPool Steps { get; }
+
     /// <summary>Counts the bytes that a cache takes, without reserving its arena. Asks the device for the bytes that its kernels take beside it.</summary>
     /// <param name="geometry">The model's shape.</param>
     /// <param name="options">Options; null takes the defaults.</param>
@@ -154,28 +157,29 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// <exception cref="ArgumentException">Retention ranges overlap or are out of range.</exception>
     public KvSequence CreateSequence(KvSequenceOptions options) => new(this, Life.Create(options, isHeld: false));
 
-    /// <summary>Makes a batch of sequences that step together.</summary>
-    /// <param name="sequences">Live sequences of this cache, each once; at least one.</param>
-    /// <exception cref="ArgumentException">No sequence, one twice, or one of another cache.</exception>
-    public KvBatch CreateBatch(params ReadOnlySpan<KvSequence> sequences)
-    {
-        State.ThrowIfDisposed();
-        if (sequences.IsEmpty)
-        {
-            throw new ArgumentException("expected at least 1 sequence, got 0", nameof(sequences));
-        }
+    /// <summary>Returns true if a step of these sequences could begin now, as far as memory goes. False if a sequence has 0 tokens.</summary>
+    /// <inheritdoc cref="Begin" path="/param"/>
+    /// <exception cref="ArgumentException">No sequence, one twice, one of another cache, or not one count for each.</exception>
+    /// <exception cref="KvConcurrencyException">E006: one of the sequences is in use.</exception>
+    public bool CanAppend(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokensPerSequence) => KvStep.CouldBegin(this, sequences, tokensPerSequence);
 
-        for (int i = 0; i < sequences.Length; i++)
-        {
-            ThrowIfNotMine(sequences[i], nameof(sequences), $" at {i}");
-            if (sequences[..i].Contains(sequences[i]))
-            {
-                throw new ArgumentException($"expected each sequence once, got one again at {i}", nameof(sequences));
-            }
-        }
+    /// <summary>Begins a step over sequences, any of this cache in any order, and reserves all that it takes. Each step may have others.</summary>
+    /// <param name="sequences">The sequences, each once; at most <see cref="KvCacheOptions.MaxSequences"/>.</param>
+    /// <param name="tokenIds">Ids of the tokens, the first sequence's first; <see cref="KvCacheOptions.MaxBatchTokens"/> at most.</param>
+    /// <param name="tokensPerSequence">Tokens of each sequence, at least 1 each.</param>
+    /// <returns>The step, until it is committed or disposed. Several run at once, on a thread each, if they have no sequence in common.</returns>
+    /// <remarks>Arguments are checked before anything changes: refused, every sequence is as it was, and not in use. Allocates no managed memory.</remarks>
+    /// <exception cref="KvOutOfMemoryException">E001: no room for all, also after the policy evicted what it may; the tokens have changed no sequence.</exception>
+    /// <exception cref="KvConcurrencyException">E006: one of the sequences is in use.</exception>
+    /// <exception cref="ObjectDisposedException">One of the sequences was disposed; the message names its place.</exception>
+    /// <exception cref="ArgumentException">No sequence, one twice, or one of another cache; or the counts do not fit the sequences or the ids, or are too many for one step.</exception>
+    public KvStep Begin(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence) =>
+        KvStep.Begin(this, sequences, tokenIds, tokensPerSequence, out KvStep step) is { } refusal ? throw refusal.ToException() : step;
 
-        return new KvBatch(this, sequences.ToArray());
-    }
+    /// <summary>Begins a step if there is room for it. See <see cref="Begin"/>.</summary>
+    /// <returns>False where <see cref="Begin"/> would throw <see cref="KvOutOfMemoryException"/>; the step is the default value then.</returns>
+    public bool TryBegin(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, out KvStep step) =>
+        KvStep.Begin(this, sequences, tokenIds, tokensPerSequence, out step) is null;
 
     /// <summary>Counts live pages, those that only stay for prefix reuse included.</summary>
     public KvPageCounts GetPageCounts()
@@ -381,13 +385,13 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         name.Check();
     }
 
-    private void ThrowIfNotMine(KvSequence sequence, string name, string where = "")
+    private void ThrowIfNotMine(KvSequence sequence, string name)
     {
         ArgumentNullException.ThrowIfNull(sequence, name);
         sequence.ThrowIfDisposed();
         if (sequence.Cache != this)
         {
-            throw new ArgumentException($"expected sequences of this cache, got one of another{where}", name);
+            throw new ArgumentException($"expected sequences of this cache, got one of another", name);
         }
     }
 

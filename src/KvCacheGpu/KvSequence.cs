@@ -1,5 +1,3 @@
-using System.Diagnostics.CodeAnalysis;
-
 namespace KvCacheGpu;
 
 /// <summary>
@@ -12,8 +10,6 @@ namespace KvCacheGpu;
 /// </remarks>
 public sealed class KvSequence : IDisposable
 {
-    private KvStep? _step;
-
     internal KvSequence(KvCache cache, SequenceState state) => (Cache, State) = (cache, state);
 
     /// <summary>The cache that the sequence lives in.</summary>
@@ -111,32 +107,18 @@ public sealed class KvSequence : IDisposable
     private SequenceReader Reader => new(Cache.State, State);
 
     /// <summary>Returns true if a step of this many tokens could begin now, as far as memory goes. False for 0 tokens.</summary>
-    public bool CanAppend(int tokens)
-    {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
-        return StepDemand.CouldOpen(Cache.State, Cache.Pressure, [State], [tokens]);
-    }
+    public bool CanAppend(int tokens) => KvStep.CouldBegin(Cache, [this], [tokens]);
 
-    /// <summary>Begins a step that appends tokens, and reserves all that it takes.</summary>
+    /// <summary>Begins a step of this sequence alone, and reserves all that it takes. See <see cref="KvCache.Begin"/>.</summary>
     /// <param name="tokenIds">Ids of the tokens, 1 to <see cref="KvCacheOptions.MaxBatchTokens"/> of them.</param>
-    /// <returns>The step; the same object each time, valid until it is committed or disposed.</returns>
+    /// <returns>The step, until it is committed or disposed.</returns>
     /// <exception cref="KvOutOfMemoryException">E001: no room, also after the policy evicted what it may; the tokens have changed nothing.</exception>
     /// <exception cref="ArgumentException">No tokens, or too many for one step.</exception>
-    public KvStep Begin(ReadOnlySpan<int> tokenIds)
-    {
-        KvStep step = OwnStep();
-        step.Transaction.Open(tokenIds, [tokenIds.Length], mayRefuse: false);
-        return step;
-    }
+    public KvStep Begin(ReadOnlySpan<int> tokenIds) => Cache.Begin([this], tokenIds, [tokenIds.Length]);
 
     /// <summary>Begins a step if there is room for it. See <see cref="Begin"/>.</summary>
     /// <returns>False where <see cref="Begin"/> would throw <see cref="KvOutOfMemoryException"/>.</returns>
-    public bool TryBegin(ReadOnlySpan<int> tokenIds, [NotNullWhen(true)] out KvStep? step)
-    {
-        KvStep own = OwnStep();
-        step = own.Transaction.Open(tokenIds, [tokenIds.Length], mayRefuse: true) ? own : null;
-        return step is not null;
-    }
+    public bool TryBegin(ReadOnlySpan<int> tokenIds, out KvStep step) => Cache.TryBegin([this], tokenIds, [tokenIds.Length], out step);
 
     /// <summary>
     /// Attends to the tokens that a layer holds, and changes nothing that is stored: no token is appended, no page taken, dropped or moved. The queries
@@ -339,8 +321,9 @@ public sealed class KvSequence : IDisposable
     }
 
     /// <summary>
-    /// Gives back every page and the table rows. Waits for a call of another thread that is inside; a step under way is abandoned. Calls that
-    /// come later, of the step also, throw <see cref="ObjectDisposedException"/>.
+    /// Gives back every page and the table rows. Waits for a call of another thread that is inside. A step under way ends without a trace, for all its
+    /// sequences: those that it has beside this one are as before it began. Calls that come later, of the step also, throw
+    /// <see cref="ObjectDisposedException"/>.
     /// </summary>
     /// <exception cref="KvConcurrencyException">E006: called from inside of a call on the sequence, as a policy could; nothing was disposed.</exception>
     public void Dispose() => Cache.Life.Dispose(State);
@@ -359,11 +342,5 @@ public sealed class KvSequence : IDisposable
         ArgumentOutOfRangeException.ThrowIfNegative(start);
         ArgumentOutOfRangeException.ThrowIfNegative(length);
         ArgumentOutOfRangeException.ThrowIfGreaterThan((long)start + length, State.Length, nameof(length));
-    }
-
-    private KvStep OwnStep()
-    {
-        ThrowIfDisposed();
-        return _step ??= new KvStep(Cache, [State]);
     }
 }

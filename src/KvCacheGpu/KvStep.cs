@@ -1,24 +1,33 @@
 namespace KvCacheGpu;
 
 /// <summary>
-/// One forward pass over a batch of sequences: per layer an append and its attention, then <see cref="Commit"/>. Disposed without it, the
+/// One forward pass over one or several sequences: per layer an append and its attention, then <see cref="Commit"/>. Disposed without it, the
 /// step leaves no trace. Used by one thread at a time.
 /// </summary>
 /// <remarks>
-/// Tensors hold the tokens of all sequences, the first sequence's first. Members but <see cref="Dispose"/> throw
-/// <see cref="ObjectDisposedException"/> once the step has ended and <see cref="KvConcurrencyException"/> while another thread is inside.
+/// Tensors hold the tokens of all sequences, the first sequence's first. A step ends when it is committed or disposed, and when one of its sequences or
+/// the cache is disposed. From then on all members but <see cref="Dispose"/> throw <see cref="ObjectDisposedException"/>, in every copy of the
+/// value and on every thread, also while later steps are under way. Members throw <see cref="KvConcurrencyException"/> while another thread is inside,
+/// and <see cref="KvStepOrderException"/> on the default value, which no cache has begun.
 /// </remarks>
-public sealed class KvStep : IDisposable
+public readonly struct KvStep : IDisposable, IEquatable<KvStep>
 {
-    private readonly CacheState _cache;
+    private readonly StepLease? _lease;
+    private readonly long _number;
 
-    internal KvStep(KvCache cache, SequenceState[] sequences) =>
-        (_cache, Transaction) = (cache.State, new StepTransaction(cache.State, cache.Pressure, sequences));
+    private KvStep(StepLease lease, long number) => (_lease, _number) = (lease, number);
 
     /// <summary>Tokens of the step, over all its sequences.</summary>
-    public int Tokens => Transaction.Tokens;
+    public int Tokens => Lease.TokensOf(_number);
 
-    internal StepTransaction Transaction { get; }
+    private StepLease Lease =>
+        _lease ?? throw new KvStepOrderException("KvStep", "a step that Begin returned, or TryBegin with true", "a default value, which is no step");
+
+    /// <summary>Returns true if both are the same step.</summary>
+    public static bool operator ==(KvStep left, KvStep right) => left.Equals(right);
+
+    /// <summary>Returns true if they are different steps.</summary>
+    public static bool operator !=(KvStep left, KvStep right) => !left.Equals(right);
 
     /// <summary>Writes a layer's keys and values into the open pages. Layers come in order, each once.</summary>
     /// <param name="layer">Layer, 0 first.</param>
@@ -29,27 +38,27 @@ public sealed class KvStep : IDisposable
     /// <exception cref="KvUnsupportedException">E009: a device tensor where pages live in host memory.</exception>
     public void Append(int layer, KvTensor keys, KvTensor values)
     {
-        using StepTransaction.Call call = Transaction.EnterForCall();
-        KvGeometry geometry = _cache.Geometry;
+        using StepLease.Call call = Lease.EnterForCall(_number);
+        KvGeometry geometry = call.Cache.Geometry;
         Guard.ThrowIfOutside(layer, geometry.Layers, nameof(layer));
-        int next = Transaction.Appended;
+        int next = call.Step.Appended;
         if (layer != next)
         {
             throw new KvStepOrderException("Append", next < geometry.Layers ? $"layer {next}" : "Commit, all layers being there", $"layer {layer}");
         }
 
-        keys.ThrowIfNotShaped(Tokens, geometry.KvHeads, geometry.KeyWidth, nameof(keys));
-        values.ThrowIfNotShaped(Tokens, geometry.KvHeads, geometry.ValueWidth, nameof(values));
+        keys.ThrowIfNotShaped(call.Step.Tokens, geometry.KvHeads, geometry.KeyWidth, nameof(keys));
+        values.ThrowIfNotShaped(call.Step.Tokens, geometry.KvHeads, geometry.ValueWidth, nameof(values));
         try
         {
             call.Memory.Batch.Append(layer, keys, values);
         }
         catch (NotSupportedException e)
         {
-            throw Unsupported("Append", e);
+            throw Unsupported(call.Cache, "Append", e);
         }
 
-        Transaction.NoteAppended();
+        call.Step.NoteAppended();
     }
 
     /// <summary>
@@ -68,17 +77,17 @@ public sealed class KvStep : IDisposable
     /// <exception cref="KvUnsupportedException">E009: a device tensor where pages live in host memory; a window over merged pages.</exception>
     public void Attend(int layer, KvTensor queries, KvOutput output, int window = 0)
     {
-        using StepTransaction.Call call = Transaction.EnterForCall();
-        CheckAttend(layer, queries, window);
-        output = output.First(Tokens * _cache.Geometry.QueryHeads, _cache.Geometry.ValueWidth);
+        using StepLease.Call call = Lease.EnterForCall(_number);
+        CheckAttend(call, layer, queries, window);
+        output = output.First(call.Step.Tokens * call.Cache.Geometry.QueryHeads, call.Cache.Geometry.ValueWidth);
         try
         {
             call.Memory.Batch.Attend(layer, queries, output, window);
-            Transaction.NoteAttended(call.Memory, layer, queries, output.Host, window);
+            call.Step.NoteAttended(call.Memory, layer, queries, output.Host, window);
         }
         catch (NotSupportedException e)
         {
-            throw Unsupported("Attend", e);
+            throw Unsupported(call.Cache, "Attend", e);
         }
     }
 
@@ -87,37 +96,108 @@ public sealed class KvStep : IDisposable
     /// <exception cref="KvStepOrderException">E010: layers are missing; the step goes on.</exception>
     public void Commit()
     {
-        using StepTransaction.Call call = Transaction.EnterForCall();
-        if (Transaction.Appended != _cache.Geometry.Layers)
+        using StepLease.Call call = Lease.EnterForCall(_number);
+        int layers = call.Cache.Geometry.Layers;
+        if (call.Step.Appended != layers)
         {
-            throw new KvStepOrderException("Commit", $"{_cache.Geometry.Layers} layers appended", $"{Transaction.Appended}");
+            throw new KvStepOrderException("Commit", $"{layers} layers appended", $"{call.Step.Appended}");
         }
 
-        Transaction.Commit(call.Memory);
+        call.Step.Commit(call.Memory);
     }
 
     /// <summary>
     /// Ends the step, after a call of another thread that is inside; if it was not committed, every sequence is as before it began. Calls that come
-    /// later throw <see cref="ObjectDisposedException"/>.
+    /// later throw <see cref="ObjectDisposedException"/>. Does nothing if the step has ended, or was never begun.
     /// </summary>
     /// <exception cref="KvConcurrencyException">E006: called from inside of a call on the step, as a policy could; the step goes on.</exception>
-    public void Dispose() => Transaction.Abandon();
+    public void Dispose() => _lease?.Abandon(_number);
 
-    private void CheckAttend(int layer, KvTensor queries, int window)
+    /// <inheritdoc/>
+    public bool Equals(KvStep other) => _lease == other._lease && _number == other._number;
+
+    /// <inheritdoc/>
+    public override bool Equals(object? obj) => obj is KvStep other && Equals(other);
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => HashCode.Combine(_lease, _number);
+
+    /// <summary>Begins a step of sequences, or says what is missing. Every argument is checked before anything changes.</summary>
+    /// <returns>Null if it has begun.</returns>
+    internal static Refusal? Begin(
+        KvCache cache, ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, out KvStep step)
     {
-        KvGeometry geometry = _cache.Geometry;
+        ThrowIfNotMembers(cache, sequences, tokensPerSequence);
+        StepDemand.ThrowIfMalformed(cache.State.Options, tokenIds, tokensPerSequence, sequences.Length);
+        StepLease lease = Rent(cache, sequences);
+        Refusal? refusal = lease.Open(tokenIds, tokensPerSequence, out long number);
+        step = refusal is null ? new KvStep(lease, number) : default;
+        return refusal;
+    }
+
+    /// <summary>True if a step of sequences could begin now, as far as memory goes.</summary>
+    internal static bool CouldBegin(KvCache cache, ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokensPerSequence)
+    {
+        ThrowIfNotMembers(cache, sequences, tokensPerSequence);
+        return sequences.Length <= cache.State.Options.MostBatched && Rent(cache, sequences).CouldOpen(tokensPerSequence);
+    }
+
+    private static void ThrowIfNotMembers(KvCache cache, ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokensPerSequence)
+    {
+        cache.State.ThrowIfDisposed();
+        if (sequences.IsEmpty)
+        {
+            throw new ArgumentException("expected at least 1 sequence, got 0", nameof(sequences));
+        }
+
+        for (int i = 0; i < sequences.Length; i++)
+        {
+            KvSequence sequence = sequences[i] ?? throw new ArgumentNullException(nameof(sequences), $"expected a sequence, got null at {i}");
+            if (sequence.Cache != cache)
+            {
+                throw new ArgumentException($"expected sequences of this cache, got one of another at {i}", nameof(sequences));
+            }
+
+            if (sequence.State.Gate.IsDisposed)
+            {
+                throw StepMembers.DisposedAt(i, sequences.Length);
+            }
+        }
+
+        StepDemand.ThrowIfNotOneEach(tokensPerSequence.Length, sequences.Length);
+        if (sequences.Length > cache.State.Places)
+        {
+            throw new ArgumentException($"expected each sequence once, got {sequences.Length} where at most {cache.State.Places} live", nameof(sequences));
+        }
+    }
+
+    private static StepLease Rent(KvCache cache, ReadOnlySpan<KvSequence> sequences)
+    {
+        StepLease lease = cache.Steps.Rent();
+        Span<SequenceState> members = lease.Transaction.Members.Take(sequences.Length);
+        for (int i = 0; i < sequences.Length; i++)
+        {
+            members[i] = sequences[i].State;
+        }
+
+        return lease;
+    }
+
+    private static void CheckAttend(in StepLease.Call call, int layer, KvTensor queries, int window)
+    {
+        KvGeometry geometry = call.Cache.Geometry;
         ArgumentOutOfRangeException.ThrowIfNegative(window);
         Guard.ThrowIfOutside(layer, geometry.Layers, nameof(layer));
-        int appended = Transaction.Appended;
+        int appended = call.Step.Appended;
         if (layer >= appended)
         {
             throw new KvStepOrderException("Attend", appended == 0 ? "Append of layer 0 first" : $"a layer up to {appended - 1}, as appended", $"layer {layer}");
         }
 
-        queries.ThrowIfNotShaped(Tokens, geometry.QueryHeads, geometry.KeyWidth, nameof(queries));
-        Transaction.ThrowIfWindowOverMerged(layer, window);
+        queries.ThrowIfNotShaped(call.Step.Tokens, geometry.QueryHeads, geometry.KeyWidth, nameof(queries));
+        call.Step.ThrowIfWindowOverMerged(layer, window);
     }
 
-    private KvUnsupportedException Unsupported(string what, NotSupportedException inner) =>
-        new($"{what} on {_cache.Tier.Name}", "memory that the device reads", inner.Message, inner);
+    private static KvUnsupportedException Unsupported(CacheState cache, string what, NotSupportedException inner) =>
+        new($"{what} on {cache.Tier.Name}", "memory that the device reads", inner.Message, inner);
 }

@@ -65,14 +65,13 @@ public sealed class DecoderTests(DemoFixture demo) : IClassFixture<DemoFixture>
         using LlamaDecoder decoder = new(demo.Model);
         using KvSequence a = cache.CreateSequence(), b = cache.CreateSequence(), c = cache.CreateSequence();
         decoder.Forward(b, demo.Ids.AsSpan(0, 33), default);
-        using KvBatch batch = cache.CreateBatch(a, b, c);
         int[] ids = [.. demo.Ids[..50], .. demo.Ids[33..34], .. demo.Ids[..3]];
         float[] last = new float[3 * Vocabulary];
-        decoder.Forward(batch, ids, [50, 1, 3], last);
+        decoder.Forward([a, b, c], ids, [50, 1, 3], last);
         DemoFixture.AssertClose([demo.Expected[49], demo.Expected[33], demo.Expected[2]], last);
         float[] all = new float[3 * Vocabulary];
-        decoder.Forward(batch, [demo.Ids[50], demo.Ids[34], demo.Ids[3]], [1, 1, 1], all);
-        DemoFixture.AssertClose([demo.Expected[50], demo.Expected[34], demo.Expected[3]], all);
+        decoder.Forward([c, a, b], [demo.Ids[3], demo.Ids[50], demo.Ids[34]], [1, 1, 1], all);
+        DemoFixture.AssertClose([demo.Expected[3], demo.Expected[50], demo.Expected[34]], all);
     }
 
     [Fact]
@@ -138,8 +137,9 @@ public sealed class DecoderTests(DemoFixture demo) : IClassFixture<DemoFixture>
         Assert.Throws<ArgumentOutOfRangeException>(() => decoder.Forward(sequence, [5, 1024], default));
         Assert.Throws<ArgumentOutOfRangeException>(() => decoder.Forward(sequence, [-1], default));
         Assert.Throws<ArgumentException>(() => decoder.Forward(sequence, [5], new float[7]));
-        using KvBatch batch = cache.CreateBatch(sequence);
-        Assert.Throws<ArgumentException>(() => decoder.Forward(batch, [5], [1, 1], default));
+        Assert.Throws<ArgumentException>(() => decoder.Forward([sequence], [5], [1, 1], default));
+        Assert.Throws<ArgumentException>(() => decoder.Forward([], [5], [1], default));
+        Assert.Throws<ArgumentNullException>(() => decoder.Forward([null!], [5], [1], default));
         using KvCache other = new(new KvGeometry(2, 4, 2, 64), new KvCacheOptions { Device = "cpu" });
         using KvSequence foreign = other.CreateSequence();
         Assert.Throws<ArgumentException>(() => decoder.Forward(foreign, [5], default));

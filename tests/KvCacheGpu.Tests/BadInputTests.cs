@@ -118,7 +118,7 @@ public sealed class BadInputTests : IDisposable
         Assert.Throws<ObjectDisposedException>(() => _sequence.Begin([1]));
         Assert.Throws<ObjectDisposedException>(_sequence.Fork);
         Assert.Throws<ObjectDisposedException>(() => _sequence.Truncate(0));
-        Assert.Throws<ObjectDisposedException>(() => _cache.CreateBatch(_sequence));
+        Assert.Throws<ObjectDisposedException>(() => _cache.Begin([_sequence], [1], [1]));
         _cache.Dispose();
         Assert.Throws<ObjectDisposedException>(_cache.CreateSequence);
     }
@@ -161,28 +161,6 @@ public sealed class BadInputTests : IDisposable
         _sequence.Dispose();
         Assert.Throws<ObjectDisposedException>(step.Commit);
         Assert.Equal(default, _cache.GetPageCounts());
-    }
-
-    [Fact]
-    public void Batches_take_live_sequences_of_their_cache_once()
-    {
-        using KvCache other = TestCaches.Reference(G, TestCaches.Config());
-        using KvSequence foreign = other.CreateSequence();
-        Assert.Throws<ArgumentException>(() => _cache.CreateBatch());
-        Assert.Throws<ArgumentException>(() => _cache.CreateBatch(_sequence, _sequence));
-        Assert.Throws<ArgumentException>(() => _cache.CreateBatch(_sequence, foreign));
-        Assert.Throws<ArgumentNullException>(() => _cache.CreateBatch(_sequence, null!));
-        using KvSequence second = _cache.CreateSequence();
-        using KvBatch batch = _cache.CreateBatch(_sequence, second);
-        Assert.Throws<ArgumentException>(() => batch.Begin([1, 2], [2]));
-        Assert.Throws<ArgumentException>(() => batch.Begin([1, 2], [2, 0]));
-        Assert.Throws<ArgumentException>(() => batch.Begin([1, 2], [2, 1]));
-        using (second.Begin([1]))
-        {
-            Assert.Throws<KvConcurrencyException>(() => batch.Begin([1, 2], [1, 1]));
-        }
-
-        Assert.True(_sequence.CanAppend(1));
     }
 
     [Fact]

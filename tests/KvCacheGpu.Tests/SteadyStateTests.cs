@@ -22,7 +22,6 @@ public sealed class SteadyStateTests
         using KvCache cache = TestCaches.Simd(G, config);
         using KvSequence sequence = cache.CreateSequence();
         using KvSequence second = cache.CreateSequence();
-        using KvBatch batch = cache.CreateBatch(sequence, second);
         float[] keys = TokenContent.Keys(G, 0, [1, 2]);
         float[] queries = TokenContent.Queries(G, 0, [1, 2]);
         var output = new float[2 * G.QueryHeads * G.ValueWidth];
@@ -37,7 +36,7 @@ public sealed class SteadyStateTests
             {
                 long before = GC.GetAllocatedBytesForCurrentThread();
                 bool grows = BitOperations.IsPow2(sequence.Length);
-                using KvStep step = batch.Begin([i, i], [1, 1]);
+                using KvStep step = cache.Begin(i % 3 == 0 ? [second, sequence] : [sequence, second], [i, i], [1, 1]);
                 for (int layer = 0; layer < G.Layers; layer++)
                 {
                     step.Append(layer, keys, keys);

@@ -14,7 +14,7 @@ internal static class Warmup
         while (sequence.Length < most)
         {
             int tokens = Math.Min(most - sequence.Length, options.MaxBatchTokens);
-            if (!sequence.TryBegin(new int[tokens], out KvStep? step))
+            if (!sequence.TryBegin(new int[tokens], out KvStep step))
             {
                 break;
             }

@@ -205,7 +205,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
         bool? isMine;
         while ((isMine = sequence.Gate.TryEnterDisposal()) is null)
         {
-            sequence.Holder?.Abandon();
+            sequence.Holder?.Abandon(sequence);
             wait.SpinOnce();
         }
 

@@ -9,8 +9,8 @@ internal interface ISequenceHolder
     /// <exception cref="KvConcurrencyException">E006: the calling thread is inside of a call on the step.</exception>
     void ThrowIfInside();
 
-    /// <summary>Ends the step without a trace.</summary>
-    void Abandon();
+    /// <summary>Ends the step without a trace, for all its sequences, if it still has this one.</summary>
+    void Abandon(SequenceState sequence);
 }
 
 /// <summary>A sequence: its tokens, the table of its pages, and all that is known of them. Data and invariants alone; verbs are elsewhere.</summary>

@@ -1,20 +1,38 @@
 namespace KvCacheGpu;
 
-/// <summary>Who is inside of a step: one thread's call, or the one who ends it. Taken after the sequences' gates and before the gates of plans, pages and the device.</summary>
+/// <summary>
+/// Who is inside of a step: one thread's call, or the one who ends it. Taken after the sequences' gates and before the gates of plans, pages and the device.
+/// </summary>
+/// <remarks>
+/// Steps that have ended leave the gate to later ones, each with a number of its own. The number and who is inside are one word, so that entering and
+/// asking for the number are one operation: a call on a step that has ended never gets inside of the step that came after it.
+/// </remarks>
 internal sealed class StepGate
 {
-    // The thread that is inside, below 0 if it ends the step.
-    private int _inUse;
+    private const int Free = 0;
+    private const int InCall = 1;
+    private const int Ending = 2;
+    private const int NumberShift = 2;
+
+    // The step's number, and in its last bits who is inside.
+    private long _word;
+    private int _thread;
+
+    /// <summary>Number of the step that has the gate, or of the next one while none has it.</summary>
+    public long Step => Volatile.Read(ref _word) >> NumberShift;
 
     /// <summary>Enters for a call on the step.</summary>
+    /// <exception cref="ObjectDisposedException">The step of this number has ended.</exception>
     /// <exception cref="KvConcurrencyException">E006: a call of another thread is inside.</exception>
-    public void Enter()
+    public void Enter(long step)
     {
+        long free = step << NumberShift;
         var wait = default(SpinWait);
-        int user;
-        while ((user = Interlocked.CompareExchange(ref _inUse, Environment.CurrentManagedThreadId, 0)) != 0)
+        long seen;
+        while ((seen = Interlocked.CompareExchange(ref _word, free | InCall, free)) != free)
         {
-            if (user > 0)
+            ThrowIfEnded(seen, step);
+            if (seen == (free | InCall))
             {
                 throw new KvConcurrencyException("step in use", "one thread at a time", "a call on another thread");
             }
@@ -22,29 +40,76 @@ internal sealed class StepGate
             // Someone ends it: a call that comes then is too late, and no misuse.
             wait.SpinOnce();
         }
+
+        _thread = Environment.CurrentManagedThreadId;
     }
 
-    /// <summary>Enters next after the call that is inside, to open the step or to end it.</summary>
-    /// <param name="ends">True if the caller ends the step: calls that come meanwhile wait.</param>
-    public void EnterNext(bool ends)
+    /// <summary>Enters next after whoever is inside, to open a step.</summary>
+    public void EnterToOpen() => TryEnterNext(null, InCall);
+
+    /// <summary>Enters next after the call that is inside, to end the step that has the gate then: calls that come meanwhile wait.</summary>
+    public void EnterToEnd() => TryEnterNext(null, Ending);
+
+    /// <summary>The same for the step of a number.</summary>
+    /// <returns>False, and nothing is entered, if it has ended.</returns>
+    /// <exception cref="KvConcurrencyException">E006: the calling thread is inside of a call on the step: it would wait for itself.</exception>
+    public bool TryEnterToEnd(long step) => TryEnterNext(step, Ending);
+
+    /// <summary>Leaves.</summary>
+    /// <param name="ends">True if the step has ended: its number never comes again.</param>
+    public void Leave(bool ends)
     {
-        int thread = Environment.CurrentManagedThreadId;
-        var wait = default(SpinWait);
-        while (Interlocked.CompareExchange(ref _inUse, ends ? -thread : thread, 0) != 0)
-        {
-            wait.SpinOnce();
-        }
+        _thread = 0;
+        Volatile.Write(ref _word, ((_word >> NumberShift) + (ends ? 1 : 0)) << NumberShift);
     }
 
-    public void Leave() => Volatile.Write(ref _inUse, 0);
+    /// <exception cref="ObjectDisposedException">The step of this number has ended.</exception>
+    public void ThrowIfEnded(long step) => ThrowIfEnded(Volatile.Read(ref _word), step);
 
     /// <summary>Refuses to end the step from inside of a call on it: the caller would wait for itself.</summary>
     /// <exception cref="KvConcurrencyException">E006: the calling thread is inside.</exception>
     public void ThrowIfInside()
     {
-        if (Volatile.Read(ref _inUse) == Environment.CurrentManagedThreadId)
+        if (IsInCall(Volatile.Read(ref _word)) && Volatile.Read(ref _thread) == Environment.CurrentManagedThreadId)
         {
             throw new KvConcurrencyException("step in use", "Dispose after the call that is under way", "Dispose from inside of it");
+        }
+    }
+
+    private static bool IsInCall(long word) => (word & ((1 << NumberShift) - 1)) == InCall;
+
+    private static void ThrowIfEnded(long word, long step)
+    {
+        if (word >> NumberShift != step)
+        {
+            throw new ObjectDisposedException("KvStep", "expected a step under way, got one that was committed or disposed");
+        }
+    }
+
+    private bool TryEnterNext(long? step, int use)
+    {
+        var wait = default(SpinWait);
+        while (true)
+        {
+            long seen = Volatile.Read(ref _word);
+            if (step is { } number && seen >> NumberShift != number)
+            {
+                return false;
+            }
+
+            long free = seen >> NumberShift << NumberShift;
+            if (seen == free && Interlocked.CompareExchange(ref _word, free | (long)use, free) == free)
+            {
+                _thread = Environment.CurrentManagedThreadId;
+                return true;
+            }
+
+            if (use == Ending)
+            {
+                ThrowIfInside();
+            }
+
+            wait.SpinOnce();
         }
     }
 }

@@ -3,7 +3,7 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>Tells the policy of a step's queries and outputs, beside the masses that kernels keep.</summary>
-internal sealed class StepScores(CacheState cache, PlanMemory? plans, SequenceState[] sequences)
+internal sealed class StepScores(CacheState cache, PlanMemory? plans, StepMembers members)
 {
     private bool _isPrefill;
 
@@ -16,7 +16,7 @@ internal sealed class StepScores(CacheState cache, PlanMemory? plans, SequenceSt
             _isPrefill |= tokensPerSequence[i] > 1;
             if (tokensPerSequence[i] >= cache.Options.ObservedQueries)
             {
-                Rewrite(sequences[i], repairs: false);
+                Rewrite(members.Sequences[i], repairs: false);
             }
         }
     }
@@ -29,16 +29,16 @@ internal sealed class StepScores(CacheState cache, PlanMemory? plans, SequenceSt
             memory.Batch.Observe(layer, queries, cache.Options.ObservedQueries);
         }
 
-        for (int i = 0; i < sequences.Length; i++)
+        for (int i = 0; i < members.Count; i++)
         {
-            sequences[i].Scores?.See(layer, ragged[i], queries, output);
+            members.Sequences[i].Scores?.See(layer, ragged[i], queries, output);
         }
     }
 
     /// <summary>Makes what was seen part of the sequences' scores.</summary>
     public void Join(bool isSample)
     {
-        foreach (SequenceState sequence in sequences)
+        foreach (SequenceState sequence in members.Sequences)
         {
             sequence.Scores?.Join(isSample);
         }
@@ -47,7 +47,7 @@ internal sealed class StepScores(CacheState cache, PlanMemory? plans, SequenceSt
     /// <summary>Takes the marks of refused numbers out of the scores of the pages before them.</summary>
     public void Repair(bool isSample)
     {
-        foreach (SequenceState sequence in sequences)
+        foreach (SequenceState sequence in members.Sequences)
         {
             if ((isSample || _isPrefill) && sequence.Scores is not null)
             {

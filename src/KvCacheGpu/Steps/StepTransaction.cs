@@ -4,37 +4,39 @@ namespace KvCacheGpu;
 
 /// <summary>
 /// One forward pass over a batch of sequences: reserve, append and attend by layer, seal and publish, or abandon. All or nothing: abandoned, it leaves
-/// no trace. The object is used again for later steps of the same sequences.
+/// no trace. The object serves many steps, one after the other; who uses it for which is said by its <see cref="StepLease"/>.
 /// </summary>
 /// <remarks>
 /// <code>
-/// Open:    sequences' gates, then under the pool's gate: fits? take slots, list pages | copy replaced tails | begin the batch
+/// Open:    under the pool's gate: fits? take slots, list pages | copy replaced tails | begin the batch
 /// Commit:  score | end the batch: device errors | write sealed pages | under the pool's gate: list them, reach the new length, publish blocks | policy
 /// Abandon: end the batch | under the pool's gate: take the pages out of the rows, put replaced tails back, release slots
 /// </code>
 /// </remarks>
-internal sealed class StepTransaction : ISequenceHolder
+internal sealed class StepTransaction
 {
     private readonly CacheState _cache;
     private readonly Pressure? _pressure;
-    private readonly SequenceState[] _sequences;
     private readonly StepPages[] _pages;
     private readonly RaggedSequence[] _ragged;
     private readonly LayerSet _attended;
     private readonly StepScores _scores;
     private StepMemory? _memory;
 
-    public StepTransaction(CacheState cache, Pressure? pressure, SequenceState[] sequences)
+    public StepTransaction(CacheState cache, Pressure? pressure)
     {
-        (_cache, _pressure, _sequences) = (cache, pressure, sequences);
-        _pages = new StepPages[sequences.Length];
-        _ragged = new RaggedSequence[sequences.Length];
+        (_cache, _pressure) = (cache, pressure);
+        int most = cache.Options.MostBatched;
+        (Members, _pages, _ragged) = (new StepMembers(most), new StepPages[most], new RaggedSequence[most]);
         _attended = new LayerSet(cache.Geometry.Layers);
-        _scores = new StepScores(cache, pressure?.Evictor.Memory, sequences);
+        _scores = new StepScores(cache, pressure?.Evictor.Memory, Members);
     }
 
-    /// <summary>Who is inside of the step.</summary>
-    public StepGate Gate { get; } = new();
+    /// <summary>The sequences: entered before the step opens, left by the step when it ends or does not open.</summary>
+    public StepMembers Members { get; }
+
+    /// <summary>The working memory of the step that is under way; null if none is.</summary>
+    public StepMemory? Memory => _memory;
 
     /// <summary>Tokens of the step, over all its sequences.</summary>
     public int Tokens { get; private set; }
@@ -42,42 +44,47 @@ internal sealed class StepTransaction : ISequenceHolder
     /// <summary>Layers that were appended, from the first on.</summary>
     public int Appended { get; private set; }
 
-    /// <summary>Reserves all that the step takes, or refuses and changes nothing.</summary>
-    /// <param name="tokenIds">Ids of the tokens, the first sequence's first.</param>
-    /// <param name="tokensPerSequence">Tokens of each sequence.</param>
-    /// <param name="mayRefuse">True to return false, false to throw, if there is no room.</param>
-    /// <returns>False if there is no room.</returns>
-    /// <exception cref="KvOutOfMemoryException">E001: there is no room.</exception>
-    /// <exception cref="KvConcurrencyException">E006: one of the sequences is in use.</exception>
-    public bool Open(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, bool mayRefuse)
-    {
-        StepDemand.ThrowIfMalformed(_cache.Options, tokenIds, tokensPerSequence, _sequences.Length);
-        EnterSequences();
+    private ReadOnlySpan<SequenceState> Sequences => Members.Sequences;
 
-        // With the sequences the step is this thread's; a thread that disposes it meanwhile finds nothing to end, or waits until it is open.
-        Gate.EnterNext(ends: false);
+    private ReadOnlySpan<RaggedSequence> Ragged => _ragged.AsSpan(0, Members.Count);
+
+    /// <summary>Reserves all that a step takes, or refuses and changes nothing. The sequences are the caller's; they are left if the step does not open.</summary>
+    /// <param name="tokenIds">Ids of the tokens, the first sequence's first.</param>
+    /// <param name="tokensPerSequence">Tokens of each sequence; they were checked (<see cref="StepDemand.ThrowIfMalformed"/>).</param>
+    /// <returns>Null, or what is missing.</returns>
+    public Refusal? Open(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence)
+    {
+        StepMemory? memory = null;
         try
         {
-            return OpenHeld(tokenIds, tokensPerSequence, mayRefuse);
+            if (Reserve(tokensPerSequence, out memory) is { } refusal)
+            {
+                return refusal;
+            }
         }
         finally
         {
-            Gate.Leave();
+            if (memory is null)
+            {
+                Members.Leave();
+            }
         }
-    }
 
-    /// <summary>Enters for a call on a step that is under way, until the call is disposed.</summary>
-    /// <exception cref="ObjectDisposedException">The step has ended.</exception>
-    public Call EnterForCall()
-    {
-        Gate.Enter();
-        if (_memory is null)
+        try
         {
-            Gate.Leave();
-            throw new ObjectDisposedException("KvStep", "expected a step under way, got one that was committed or disposed");
+            Begin(memory!, tokenIds, tokensPerSequence);
+        }
+        catch
+        {
+            Undo(memory!);
+            End(memory!);
+            throw;
         }
 
-        return new Call(this, _memory);
+        (Tokens, Appended) = (tokenIds.Length, 0);
+        _attended.Clear();
+        _memory = memory;
+        return null;
     }
 
     /// <summary>Notes that a layer was appended.</summary>
@@ -91,7 +98,7 @@ internal sealed class StepTransaction : ISequenceHolder
     /// <param name="window">The window, or 0.</param>
     public void NoteAttended(StepMemory memory, int layer, KvTensor queries, ReadOnlySpan<float> output, int window)
     {
-        _scores.See(memory, _ragged, layer, queries, output);
+        _scores.See(memory, Ragged, layer, queries, output);
         _attended.Add(layer);
         if (window > 0)
         {
@@ -102,7 +109,7 @@ internal sealed class StepTransaction : ISequenceHolder
     /// <exception cref="KvUnsupportedException">E009: a window over pages that were merged.</exception>
     public void ThrowIfWindowOverMerged(int layer, int window)
     {
-        foreach (SequenceState sequence in _sequences)
+        foreach (SequenceState sequence in Sequences)
         {
             AttentionRead.ThrowIfWindowOverMerged(sequence.Table, layer, window);
         }
@@ -130,7 +137,7 @@ internal sealed class StepTransaction : ISequenceHolder
                     refused.Layer, refused.Token, refused.Head, refused.IsValue, BitConverter.UInt32BitsToSingle(refusedFrom));
             }
 
-            for (int i = 0; i < _sequences.Length; i++)
+            for (int i = 0; i < Members.Count; i++)
             {
                 _pages[i].AddSeals(_cache, i, memory);
             }
@@ -139,7 +146,7 @@ internal sealed class StepTransaction : ISequenceHolder
             List(memory, ref listed);
             _scores.Join(isSample);
             long step = _cache.Clock.CountStep();
-            _pressure?.AfterStep(_sequences, step, memory.Seals.Length > 0);
+            _pressure?.AfterStep(Sequences, step, memory.Seals.Length > 0);
         }
         finally
         {
@@ -152,88 +159,36 @@ internal sealed class StepTransaction : ISequenceHolder
         }
     }
 
-    /// <inheritdoc/>
-    public void ThrowIfInside() => Gate.ThrowIfInside();
-
-    /// <inheritdoc/>
-    public void Abandon()
+    /// <summary>Ends the step without a trace.</summary>
+    public void Abandon(StepMemory memory)
     {
-        ThrowIfInside();
-        Gate.EnterNext(ends: true);
         try
         {
-            if (_memory is { } memory)
-            {
-                try
-                {
-                    // Launches may still write into the pages that are given back: wait for them. What they refused is of no interest any longer.
-                    _ = memory.Batch.End();
-                }
-                finally
-                {
-                    Undo(memory);
-                    End(memory);
-                }
-            }
+            // Launches may still write into the pages that are given back: wait for them. What they refused is of no interest any longer.
+            _ = memory.Batch.End();
         }
         finally
-        {
-            Gate.Leave();
-        }
-    }
-
-    private bool OpenHeld(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, bool mayRefuse)
-    {
-        StepMemory? memory = null;
-        try
-        {
-            memory = Reserve(tokensPerSequence, mayRefuse);
-        }
-        finally
-        {
-            if (memory is null)
-            {
-                LeaveSequences(_sequences.Length);
-            }
-        }
-
-        if (memory is null)
-        {
-            return false;
-        }
-
-        try
-        {
-            Begin(memory, tokenIds, tokensPerSequence);
-        }
-        catch
         {
             Undo(memory);
             End(memory);
-            throw;
         }
-
-        (Tokens, Appended) = (tokenIds.Length, 0);
-        _attended.Clear();
-        _memory = memory;
-        return true;
     }
 
-    private StepMemory? Reserve(ReadOnlySpan<int> tokensPerSequence, bool mayRefuse)
+    private Refusal? Reserve(ReadOnlySpan<int> tokensPerSequence, out StepMemory? memory)
     {
         int round = 0;
         while (true)
         {
-            if (TryReserve(tokensPerSequence, out StepMemory? memory) is { } refusal)
+            if (TryReserve(tokensPerSequence, out memory) is { } refusal)
             {
-                if (_pressure?.MakeWay(_sequences, refusal, round++) != true)
+                if (_pressure?.MakeWay(Sequences, refusal, round++) != true)
                 {
-                    return mayRefuse ? null : throw refusal.ToException();
+                    return refusal;
                 }
             }
             else if (memory is not null)
             {
-                return memory;
+                return null;
             }
             else
             {
@@ -248,7 +203,7 @@ internal sealed class StepTransaction : ISequenceHolder
         using (_cache.Pool.Gate.Enter())
         {
             memory = null;
-            if (StepDemand.WhyNot(_cache, _sequences, tokensPerSequence, out Want need) is { } refusal)
+            if (StepDemand.WhyNot(_cache, Sequences, tokensPerSequence, out Want need) is { } refusal)
             {
                 return refusal;
             }
@@ -261,9 +216,9 @@ internal sealed class StepTransaction : ISequenceHolder
 
             try
             {
-                for (int i = 0; i < _sequences.Length; i++)
+                for (int i = 0; i < Members.Count; i++)
                 {
-                    _pages[i].Grow(_cache, _sequences[i], i, tokensPerSequence[i], memory);
+                    _pages[i].Grow(_cache, Sequences[i], i, tokensPerSequence[i], memory);
                 }
             }
             catch
@@ -271,6 +226,7 @@ internal sealed class StepTransaction : ISequenceHolder
                 Undo(memory);
                 memory.Clear();
                 _cache.Room.Return(memory);
+                memory = null;
                 throw;
             }
 
@@ -283,15 +239,15 @@ internal sealed class StepTransaction : ISequenceHolder
         _cache.Writer.CopyTails(memory.Tails);
         _scores.Begin(tokensPerSequence);
         int first = 0;
-        for (int i = 0; i < _sequences.Length; i++)
+        for (int i = 0; i < Members.Count; i++)
         {
-            (PageTable table, int tokens) = (_sequences[i].Table, tokensPerSequence[i]);
+            (PageTable table, int tokens) = (Sequences[i].Table, tokensPerSequence[i]);
             _ragged[i] = new RaggedSequence(table.Sequence, first, tokens, table.Length + tokens);
-            _sequences[i].HoldTokenIds(tokenIds.Slice(first, tokens));
+            Sequences[i].HoldTokenIds(tokenIds.Slice(first, tokens));
             first += tokens;
         }
 
-        memory.Batch.Begin(_ragged);
+        memory.Batch.Begin(Ragged);
     }
 
     private void List(StepMemory memory, ref bool listed)
@@ -310,14 +266,14 @@ internal sealed class StepTransaction : ISequenceHolder
                 _pages[page.Sequence].List(_cache, page);
             }
 
-            for (int i = 0; i < _sequences.Length; i++)
+            for (int i = 0; i < Members.Count; i++)
             {
                 _pages[i].Reach(_cache.Classes.Seals);
-                _sequences[i].Attended.CopyFrom(_attended);
+                Sequences[i].Attended.CopyFrom(_attended);
             }
 
             // Blocks once all tables are whole.
-            foreach (SequenceState sequence in _sequences)
+            foreach (SequenceState sequence in Sequences)
             {
                 sequence.Chain?.Publish(sequence.TokenIds, sequence.Table);
             }
@@ -328,9 +284,9 @@ internal sealed class StepTransaction : ISequenceHolder
     {
         using (_cache.Pool.Gate.Enter())
         {
-            for (int i = 0; i < _sequences.Length; i++)
+            for (int i = 0; i < Members.Count; i++)
             {
-                SequenceState sequence = _sequences[i];
+                SequenceState sequence = Sequences[i];
                 _pages[i].Shrink(sequence);
                 sequence.Attended.Clear();
                 sequence.Scores?.Forget();
@@ -338,7 +294,7 @@ internal sealed class StepTransaction : ISequenceHolder
 
             foreach (ref readonly ReplacedTail tail in memory.Tails)
             {
-                PageTable table = _sequences[tail.Sequence].Table;
+                PageTable table = Sequences[tail.Sequence].Table;
                 table.Relist(tail.Row, table.Count(tail.Row) - 1, tail.Source, tail.Class);
             }
 
@@ -355,41 +311,6 @@ internal sealed class StepTransaction : ISequenceHolder
             _cache.Room.Return(memory);
         }
 
-        LeaveSequences(_sequences.Length);
-    }
-
-    private void EnterSequences()
-    {
-        int entered = 0;
-        try
-        {
-            for (; entered < _sequences.Length; entered++)
-            {
-                _sequences[entered].Gate.EnterStep();
-                _sequences[entered].Holder = this;
-            }
-        }
-        catch
-        {
-            LeaveSequences(entered);
-            throw;
-        }
-    }
-
-    private void LeaveSequences(int entered)
-    {
-        for (int i = 0; i < entered; i++)
-        {
-            _sequences[i].Holder = null;
-            _sequences[i].Gate.Leave();
-        }
-    }
-
-    /// <summary>Being inside of a step that is under way.</summary>
-    public readonly ref struct Call(StepTransaction step, StepMemory memory)
-    {
-        public StepMemory Memory => memory;
-
-        public void Dispose() => step.Gate.Leave();
+        Members.Leave();
     }
 }

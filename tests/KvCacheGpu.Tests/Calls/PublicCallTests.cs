@@ -3,7 +3,7 @@ using Xunit.Abstractions;
 namespace KvCacheGpu.Tests;
 
 /// <summary>
-/// Every public method of cache, sequence, step, batch, engine and store beside every other on another thread, Dispose among them, while freed memory is
+/// Every public method of cache, sequence, step, engine and store beside every other on another thread, Dispose among them, while freed memory is
 /// poisoned. Bounded by counts; the environment variable KVCACHE_SOAK multiplies these.
 /// </summary>
 public sealed class PublicCallTests(ITestOutputHelper output) : IDisposable

@@ -2,10 +2,11 @@ using ILGPU;
 
 namespace KvCacheGpu.Tests;
 
-/// <content>Sequences, their steps, and batches of them.</content>
+/// <content>Sequences and their steps.</content>
 internal static partial class PublicCalls
 {
     private static readonly KvGeometry G = SharedObjects.G;
+    private static readonly int[] FirstAndSecond = [SharedObjects.FirstId, SharedObjects.SecondId];
 
     private static IEnumerable<PublicCall> OfSequence() =>
     [
@@ -22,14 +23,14 @@ internal static partial class PublicCalls
         new("KvSequence.get_EvictedTokens()", x => Assert.InRange(x.First.EvictedTokens, 0, 64), Gone, InUse),
         new("KvSequence.get_AllocatedBytes()", x => Assert.True(x.First.AllocatedBytes >= 0), Gone, InUse),
         new("KvSequence.CanAppend(Int32)", x => _ = x.First.CanAppend(2), Gone, InUse),
-        new("KvSequence.Begin(ReadOnlySpan)", x => Complete(x.First.Begin([SharedObjects.FirstId, SharedObjects.FirstId]), [SharedObjects.FirstId, SharedObjects.FirstId]), Gone, InUse, NoRoom, OutOfOrder),
+        new("KvSequence.Begin(ReadOnlySpan)", x => Complete(x.First.Begin([SharedObjects.FirstId, SharedObjects.FirstId]), [SharedObjects.FirstId, SharedObjects.FirstId]), Gone, InUse, NoRoom),
         new("KvSequence.TryBegin(ReadOnlySpan, KvStep)", x =>
         {
-            if (x.First.TryBegin([SharedObjects.FirstId], out KvStep? step))
+            if (x.First.TryBegin([SharedObjects.FirstId], out KvStep step))
             {
                 Complete(step, [SharedObjects.FirstId]);
             }
-        }, Gone, InUse, OutOfOrder),
+        }, Gone, InUse),
         new("KvSequence.Fork()", x =>
         {
             using KvSequence fork = x.First.Fork();
@@ -60,34 +61,24 @@ internal static partial class PublicCalls
 
     private static IEnumerable<PublicCall> OfStep() =>
     [
-        new("KvStep.get_Tokens()", x => Assert.Equal(2, OnStep(x).Tokens)),
-        new("KvStep.Append(Int32, KvTensor, KvTensor)", x => AppendNext(OnStep(x)), Gone, InUse, OutOfOrder),
+        new("KvStep.get_Tokens()", x => Assert.Equal(2, x.OpenStep().Tokens), Gone),
+        new("KvStep.Append(Int32, KvTensor, KvTensor)", x => AppendNext(x.OpenStep()), Gone, InUse, OutOfOrder),
         new("KvStep.Attend(Int32, KvTensor, KvOutput, Int32)", AttendOnStep, Gone, InUse, OutOfOrder, NoSuch, NotHere),
         new("KvStep.Commit()", x =>
         {
-            KvStep step = OnStep(x);
+            KvStep step = x.OpenStep();
             AppendNext(step);
             step.Commit();
         }, Gone, InUse, OutOfOrder),
-        new("KvStep.Dispose()", x => OnStep(x).Dispose()),
+        new("KvStep.Dispose()", x => x.OpenStep().Dispose()),
+        new("KvStep.Equals(KvStep)", x => Assert.False(x.OpenStep().Equals(default))),
+        new("KvStep.Equals(Object)", x => Assert.False(x.OpenStep().Equals(x))),
+        new("KvStep.GetHashCode()", x => _ = x.OpenStep().GetHashCode()),
+        new("KvStep.op_Equality(KvStep, KvStep)", x => Assert.False(x.OpenStep() == default)),
+        new("KvStep.op_Inequality(KvStep, KvStep)", x => Assert.True(x.OpenStep() != default)),
     ];
 
-    private static IEnumerable<PublicCall> OfBatch() =>
-    [
-        new("KvBatch.get_Sequences()", x => Assert.Equal([x.First, x.Second], x.Batch.Sequences)),
-        new("KvBatch.CanAppend(ReadOnlySpan)", x => _ = x.Batch.CanAppend([2, 1]), Gone, InUse),
-        new("KvBatch.Begin(ReadOnlySpan, ReadOnlySpan)", x => Complete(x.Batch.Begin([SharedObjects.FirstId, SharedObjects.SecondId], [1, 1]), [SharedObjects.FirstId, SharedObjects.SecondId]), Gone, InUse, NoRoom, OutOfOrder),
-        new("KvBatch.TryBegin(ReadOnlySpan, ReadOnlySpan, KvStep)", x =>
-        {
-            if (x.Batch.TryBegin([SharedObjects.FirstId, SharedObjects.SecondId], [1, 1], out KvStep? step))
-            {
-                Complete(step, [SharedObjects.FirstId, SharedObjects.SecondId]);
-            }
-        }, Gone, InUse, OutOfOrder),
-        new("KvBatch.Dispose()", x => x.Batch.Dispose()),
-    ];
-
-    // A sequence's step is one object: another thread may end it, and open it again, at any time. Its tokens are the same each time.
+    // Nobody else has the step; another thread may end it by disposing one of its sequences, or the cache.
     private static void Complete(KvStep step, int[] ids)
     {
         using (step)
@@ -96,12 +87,6 @@ internal static partial class PublicCalls
             step.Attend(1, TokenContent.Queries(G, 1, ids), new float[ids.Length * 32]);
             step.Commit();
         }
-    }
-
-    private static KvStep OnStep(SharedObjects x)
-    {
-        x.OpenStep();
-        return x.Step;
     }
 
     private static void AppendNext(KvStep step)
@@ -130,8 +115,8 @@ internal static partial class PublicCalls
 
     private static void AttendOnStep(SharedObjects x)
     {
-        OnStep(x).Attend(0, TokenContent.Queries(G, 0, [1, 2]), KvOutput.FromHost(new float[64], new float[8]), 3);
-        OnStep(x).Attend(0, TokenContent.Queries(G, 0, [1, 2]), default(ArrayView<float>));
+        x.OpenStep().Attend(0, TokenContent.Queries(G, 0, [1, 2]), KvOutput.FromHost(new float[64], new float[8]), 3);
+        x.OpenStep().Attend(0, TokenContent.Queries(G, 0, [1, 2]), default(ArrayView<float>));
     }
 
     private delegate float[] OfLayer(KvGeometry geometry, int layer, ReadOnlySpan<int> ids);

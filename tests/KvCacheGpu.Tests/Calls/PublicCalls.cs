@@ -14,7 +14,7 @@ internal static partial class PublicCalls
     private static readonly Type NotFound = typeof(KvSnapshotNotFoundException);
     private static readonly Type Cancelled = typeof(OperationCanceledException);
 
-    public static IReadOnlyList<PublicCall> All { get; } = [.. OfCache(), .. OfSequence(), .. OfStep(), .. OfBatch(), .. OfEngine(), .. OfStore()];
+    public static IReadOnlyList<PublicCall> All { get; } = [.. OfCache(), .. OfSequence(), .. OfStep(), .. OfEngine(), .. OfStore()];
 
     private static int[] Prompt { get; } = [.. Enumerable.Range(SharedObjects.FirstId, SharedObjects.Prompt)];
 
@@ -35,7 +35,15 @@ internal static partial class PublicCalls
         new("KvCache.get_CachedBytes()", x => Assert.True(x.Cache.CachedBytes >= 0), Gone),
         new("KvCache.CreateSequence()", x => x.Cache.CreateSequence().Dispose(), Gone, NoRoom),
         new("KvCache.CreateSequence(KvSequenceOptions)", x => NewSequence(x), Gone, NoRoom, InUse),
-        new("KvCache.CreateBatch(ReadOnlySpan)", x => x.Cache.CreateBatch(x.Second, x.Third).Dispose(), Gone),
+        new("KvCache.CanAppend(ReadOnlySpan, ReadOnlySpan)", x => _ = x.Cache.CanAppend([x.First, x.Second], [2, 1]), Gone, InUse),
+        new("KvCache.Begin(ReadOnlySpan, ReadOnlySpan, ReadOnlySpan)", x => Complete(x.Cache.Begin([x.First, x.Second], FirstAndSecond, [1, 1]), FirstAndSecond), Gone, InUse, NoRoom),
+        new("KvCache.TryBegin(ReadOnlySpan, ReadOnlySpan, ReadOnlySpan, KvStep)", x =>
+        {
+            if (x.Cache.TryBegin([x.Second, x.First], [SharedObjects.SecondId, SharedObjects.FirstId], [1, 1], out KvStep step))
+            {
+                Complete(step, [SharedObjects.SecondId, SharedObjects.FirstId]);
+            }
+        }, Gone, InUse),
         new("KvCache.GetPageCounts()", x => Assert.True(x.Cache.GetPageCounts().Open >= 0), Gone),
         new("KvCache.TakePrefixEvents()", x => Assert.Empty(x.Cache.TakePrefixEvents()), Gone),
         new("KvCache.TryClearPrefixes()", x => _ = x.Cache.TryClearPrefixes(), Gone),

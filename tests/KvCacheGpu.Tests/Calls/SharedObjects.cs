@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using KvCacheGpu.Kernels;
 using KvCacheGpu.TestKit;
 
@@ -26,6 +27,7 @@ internal sealed class SharedObjects : IDisposable
     private long _late;
     private int _position = SessionTokens;
     private int _name;
+    private StrongBox<KvStep> _step = new();
 
     public SharedObjects(CallSetting setting, string storePath)
     {
@@ -53,7 +55,6 @@ internal sealed class SharedObjects : IDisposable
         Untouched.Pin(0, 13);
         _untouched = Snapshots.LiveCaches.Transcript([Untouched], scores: false);
         Empty = Create(North);
-        Batch = Cache.CreateBatch(First, Second);
         for (int position = 0; position < SessionTokens; position++)
         {
             PutAt(position, NorthKey);
@@ -61,7 +62,7 @@ internal sealed class SharedObjects : IDisposable
         }
 
         SnapshotSaving.Save(Cache.State, Store, "kept", [First.State, Third.State], null, default);
-        Step = OpenStep()!;
+        _ = OpenStep();
     }
 
     public static KvGeometry G => TestCaches.Tiny;
@@ -92,11 +93,6 @@ internal sealed class SharedObjects : IDisposable
     /// <summary>Made without tokens, to begin with a prompt.</summary>
     public KvSequence Empty { get; }
 
-    public KvBatch Batch { get; }
-
-    /// <summary>The step of <see cref="Third"/>; the same object each time.</summary>
-    public KvStep Step { get; }
-
     /// <summary>A position that no call has put to yet.</summary>
     public int NewPosition() => Interlocked.Increment(ref _position);
 
@@ -116,17 +112,22 @@ internal sealed class SharedObjects : IDisposable
 
     public KvSequence Create(string tenant) => Cache.CreateSequence(new KvSequenceOptions { Tenant = tenant });
 
-    /// <summary>Opens a step of the third sequence, or null where someone else has.</summary>
-    public KvStep? OpenStep()
+    /// <summary>Opens a step of the third sequence, or takes the one that was opened last, which may have ended.</summary>
+    public KvStep OpenStep()
     {
         try
         {
-            return Third.TryBegin([ThirdId, ThirdId], out KvStep? step) ? step : null;
+            if (Third.TryBegin([ThirdId, ThirdId], out KvStep step))
+            {
+                Volatile.Write(ref _step, new StrongBox<KvStep>(step));
+            }
         }
         catch (Exception error) when (error is KvConcurrencyException or ObjectDisposedException)
         {
-            return null;
+            // Someone else has.
         }
+
+        return Volatile.Read(ref _step).Value;
     }
 
     public void PutAt(int position, KvSessionKey session)
@@ -179,7 +180,6 @@ internal sealed class SharedObjects : IDisposable
             }
 
             CheckSessions();
-            Batch.Dispose();
             Array.ForEach([First, Second, Third, Untouched, Empty], sequence => sequence.Dispose());
             _made.ForEach(one => one.Dispose());
             Engine.Clear();
@@ -207,7 +207,7 @@ internal sealed class SharedObjects : IDisposable
 
     private void Check(KvSequence sequence, params int[] firstIds)
     {
-        sequence.State.Holder?.Abandon();
+        sequence.State.Holder?.Abandon(sequence.State);
         if (IsAlive(() => _ = sequence.Length))
         {
             CheckOf(sequence, firstIds);

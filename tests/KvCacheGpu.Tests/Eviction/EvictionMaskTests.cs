@@ -45,10 +45,9 @@ public sealed class EvictionMaskTests
         using KvSequence b = cache.CreateSequence();
         a.FeedMany(1, 60);
         b.FeedMany(1000, 20);
-        using KvBatch batch = cache.CreateBatch(a, b);
         for (int i = 0; i < 60; i++)
         {
-            using KvStep step = batch.Begin([2000 + i, 3000 + i], [1, 1]);
+            using KvStep step = cache.Begin([a, b], [2000 + i, 3000 + i], [1, 1]);
             TestCaches.AppendAll(step, G, [2000 + i, 3000 + i]);
             step.Commit();
             Assert.InRange(cache.AllocatedBytes, 1, cache.BudgetBytes);

@@ -166,8 +166,7 @@ internal sealed class RandomEvictions : IDisposable
     {
         int[] ids = [.. Enumerable.Range(_nextId, counts.Sum())];
         _nextId += ids.Length;
-        using KvBatch batch = _cache.CreateBatch(sequences);
-        if (!batch.TryBegin(ids, counts, out KvStep? step))
+        if (!_cache.TryBegin(sequences, ids, counts, out KvStep step))
         {
             return "refused";
         }

@@ -34,8 +34,7 @@ public sealed class DisposalTests
                 using KvPrefixPin pin = cache.PinPrefix(KvSequenceOptions.Default, Enumerable.Range(1, 12).ToArray());
                 using KvSequence sequence = cache.CreateSequence();
                 _ = sequence.Reuse(Enumerable.Range(1, 12).ToArray());
-                using KvBatch batch = cache.CreateBatch(sequence);
-                _ = batch.CanAppend([2]) && cache.GetPageCounts().Open >= 0;
+                _ = cache.CanAppend([sequence], [2]) && cache.GetPageCounts().Open >= 0;
             },
             cache => cache.Saved(LiveCaches.Store()),
         ];
@@ -60,7 +59,7 @@ public sealed class DisposalTests
     [InlineData("cache")]
     [InlineData("sequence")]
     [InlineData("step")]
-    [InlineData("batch")]
+    [InlineData("another member")]
     public void It_waits_for_the_commit_that_is_inside(string what)
     {
         var gate = new Rendezvous();
@@ -68,21 +67,21 @@ public sealed class DisposalTests
         config.Policy = gate;
         using KvCache cache = TestCaches.Reference(G, config);
         KvSequence sequence = cache.CreateSequence();
-        using KvBatch batch = cache.CreateBatch(sequence);
-        KvStep step = batch.Begin([4, 5], [2]);
-        TestCaches.AppendAll(step, G, [4, 5]);
+        KvSequence other = cache.CreateSequence();
+        KvStep step = cache.Begin([sequence, other], [4, 5, 6], [2, 1]);
+        TestCaches.AppendAll(step, G, [4, 5, 6]);
         Exception? committed = null, disposed = null;
         var committing = new Thread(() => committed = Record.Exception(step.Commit));
         committing.Start();
         gate.Inside.Wait();
-        IDisposable target = what switch { "cache" => cache, "sequence" => sequence, "step" => step, _ => batch };
+        IDisposable target = what switch { "cache" => cache, "sequence" => sequence, "step" => step, _ => other };
         Thread disposing = Waiting(() => disposed = Record.Exception(target.Dispose));
         gate.Leave.Set();
         disposing.Join();
         committing.Join();
         Assert.Equal((null, null), (committed, disposed));
         Assert.Throws<ObjectDisposedException>(() => step.Append(0, new float[32], new float[32]));
-        if (what is "step" or "batch")
+        if (what is "step" or "another member")
         {
             Assert.Equal([4, 5], sequence.TokenIds.ToArray());
             sequence.Feed(6);
@@ -90,11 +89,11 @@ public sealed class DisposalTests
         else
         {
             Assert.Throws<ObjectDisposedException>(() => sequence.Length);
-            Assert.Throws<ObjectDisposedException>(() => batch.CanAppend([1]));
+            Assert.Throws<ObjectDisposedException>(() => cache.CanAppend([sequence], [1]));
             Assert.Throws<ObjectDisposedException>(() => sequence.Begin([6]));
         }
 
-        Type? ended = Record.Exception(() => batch.Begin([7], [1]).Dispose())?.GetType();
+        Type? ended = Record.Exception(() => cache.Begin([other, sequence], [7, 8], [1, 1]).Dispose())?.GetType();
         Assert.Equal(what == "step" ? null : typeof(ObjectDisposedException), ended);
     }
 

@@ -72,8 +72,7 @@ public sealed class StepFaultTests
                 first.Feed([.. Enumerable.Range(30, 31)]);
                 break;
             case "batch":
-                using (KvBatch batch = cache.CreateBatch(first, second))
-                using (KvStep step = batch.Begin([30, 31, 32, 33, 34, 35, 36, 37], [3, 5]))
+                using (KvStep step = cache.Begin([first, second], [30, 31, 32, 33, 34, 35, 36, 37], [3, 5]))
                 {
                     TestCaches.AppendAll(step, G, [30, 31, 32, 33, 34, 35, 36, 37]);
                     step.Commit();

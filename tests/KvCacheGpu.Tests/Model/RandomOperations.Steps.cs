@@ -19,10 +19,10 @@ internal sealed partial class RandomOperations
         int[] ids = NewIds(1 + _random.Next(_random.Next(4) == 0 ? 20 : 3));
         Trace before = TraceOf([model]);
         bool fits = model.Sequence.CanAppend(ids.Length);
-        bool begun = model.Sequence.TryBegin(ids, out KvStep? step);
+        bool begun = model.Sequence.TryBegin(ids, out KvStep step);
         Assert.True(fits || !begun, "what fits can begin");
         Assert.True(begun || _policy is not null || !fits, "what begins fitted");
-        return begun ? Finish(step!, [model], [ids], end, before) : Refused([model], before, () => model.Sequence.Begin(ids));
+        return begun ? Finish(step, [model], [ids], end, before) : Refused([model], before, () => model.Sequence.Begin(ids));
     }
 
     private string Batch()
@@ -31,19 +31,19 @@ internal sealed partial class RandomOperations
         int[][] ids = [.. models.Select(_ => NewIds(1 + _random.Next(6)))];
         int[] all = [.. ids.SelectMany(x => x)];
         int[] counts = [.. ids.Select(x => x.Length)];
-        using KvBatch batch = _cache.CreateBatch([.. models.Select(m => m.Sequence)]);
+        KvSequence[] sequences = [.. models.Select(m => m.Sequence)];
         Trace before = TraceOf(models);
-        bool fits = batch.CanAppend(counts);
-        bool begun = batch.TryBegin(all, counts, out KvStep? step);
+        bool fits = _cache.CanAppend(sequences, counts);
+        bool begun = _cache.TryBegin(sequences, all, counts, out KvStep step);
         Assert.True(fits || !begun, "what fits can begin");
         Assert.True(begun || _policy is not null || !fits, "what begins fitted");
         End end = _random.Next(4) == 0 ? End.Abandon : End.Commit;
-        return "batch " + (begun ? Finish(step!, models, ids, end, before) : Refused(models, before, () => batch.Begin(all, counts)));
+        return "batch " + (begun ? Finish(step, models, ids, end, before) : Refused(models, before, () => _cache.Begin(sequences, all, counts)));
     }
 
     private string Refused(ModelSequence[] models, Trace before, Func<KvStep> begin)
     {
-        Assert.Equal("E001", Assert.Throws<KvOutOfMemoryException>(begin).Code);
+        Assert.Equal("E001", Assert.Throws<KvOutOfMemoryException>(() => begin()).Code);
         AssertNoTrace(before, models);
         return "refused";
     }

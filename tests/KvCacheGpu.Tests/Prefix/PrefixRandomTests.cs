@@ -74,19 +74,19 @@ public sealed class PrefixRandomTests(ITestOutputHelper output)
                 int[] ids = Next(some!, random);
                 bool fits = some!.CanAppend(ids.Length);
                 CheckForecast(cache, some, ids.Length, fits, random);
-                Assert.Equal(fits, some.TryBegin(ids, out KvStep? step));
+                Assert.Equal(fits, some.TryBegin(ids, out KvStep step));
                 if (!fits)
                 {
                     return "refused";
                 }
 
-                TestCaches.AppendAll(step!, G, ids);
+                TestCaches.AppendAll(step, G, ids);
                 if (random.Next(5) > 0)
                 {
-                    step!.Commit();
+                    step.Commit();
                 }
 
-                step!.Dispose();
+                step.Dispose();
                 return "step";
             case < 68 when live.Count < 6:
                 try

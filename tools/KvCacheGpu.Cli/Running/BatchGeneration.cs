@@ -34,9 +34,9 @@ internal sealed class BatchGeneration(LlamaModel model, KvCacheOptions config)
         try
         {
             ReadShared(cache, decoder, prompts, all);
-            ReadOwn(cache, decoder, all, logits);
+            ReadOwn(decoder, all, logits);
             TimeSpan first = Stopwatch.GetElapsedTime(start);
-            Continue(cache, decoder, all, logits);
+            Continue(decoder, all, logits);
             return Report(cache, all, first, Stopwatch.GetElapsedTime(start));
         }
         catch (KvOutOfMemoryException e) when (budget.Explain(cache, e) is { } refusal)
@@ -65,7 +65,7 @@ internal sealed class BatchGeneration(LlamaModel model, KvCacheOptions config)
     }
 
     // A step takes as many prompts as fit; a prompt that is too long for one step is read alone.
-    private void ReadOwn(KvCache cache, LlamaDecoder decoder, Continuation[] all, float[] logits)
+    private void ReadOwn(LlamaDecoder decoder, Continuation[] all, float[] logits)
     {
         for (int first = 0, count; first < all.Length; first += count)
         {
@@ -85,35 +85,22 @@ internal sealed class BatchGeneration(LlamaModel model, KvCacheOptions config)
             else
             {
                 Continuation[] group = all[first..(first + count)];
-                using KvBatch batch = BatchOf(cache, group);
-                Step(decoder, batch, group, [.. group.SelectMany(c => c.Unread.ToArray())], [.. group.Select(c => c.Unread.Length)], logits);
+                Step(decoder, group, [.. group.SelectMany(c => c.Unread.ToArray())], [.. group.Select(c => c.Unread.Length)], logits);
             }
         }
     }
 
-    private void Continue(KvCache cache, LlamaDecoder decoder, Continuation[] all, float[] logits)
+    private void Continue(LlamaDecoder decoder, Continuation[] all, float[] logits)
     {
         for (Continuation[] live = Live(all); live.Length > 0; live = Live(live))
         {
-            using KvBatch batch = BatchOf(cache, live);
-            int[] next = new int[live.Length];
-            int[] ones = [.. Enumerable.Repeat(1, live.Length)];
-            do
-            {
-                for (int i = 0; i < live.Length; i++)
-                {
-                    next[i] = live[i].Tokens[^1];
-                }
-
-                Step(decoder, batch, live, next, ones, logits);
-            }
-            while (!Array.Exists(live, c => c.IsDone));
+            Step(decoder, live, [.. live.Select(c => c.Tokens[^1])], [.. Enumerable.Repeat(1, live.Length)], logits);
         }
     }
 
-    private void Step(LlamaDecoder decoder, KvBatch batch, Continuation[] live, int[] tokens, int[] counts, float[] logits)
+    private void Step(LlamaDecoder decoder, Continuation[] live, int[] tokens, int[] counts, float[] logits)
     {
-        decoder.Forward(batch, tokens, counts, logits.AsSpan(0, live.Length * _vocabulary));
+        decoder.Forward([.. live.Select(c => c.Sequence!)], tokens, counts, logits.AsSpan(0, live.Length * _vocabulary));
         for (int i = 0; i < live.Length; i++)
         {
             live[i].Take(logits.AsSpan(i * _vocabulary, _vocabulary));
@@ -121,8 +108,6 @@ internal sealed class BatchGeneration(LlamaModel model, KvCacheOptions config)
     }
 
     private static Continuation[] Live(Continuation[] all) => [.. all.Where(c => !c.IsDone)];
-
-    private static KvBatch BatchOf(KvCache cache, Continuation[] all) => cache.CreateBatch([.. all.Select(c => c.Sequence!)]);
 
     private BatchReport Report(KvCache cache, Continuation[] all, TimeSpan first, TimeSpan last)
     {

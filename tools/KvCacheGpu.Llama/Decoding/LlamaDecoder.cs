@@ -63,27 +63,28 @@ public sealed unsafe class LlamaDecoder : IDisposable
     }
 
     /// <summary>Runs tokens at the ends of several sequences, as one step, and commits it.</summary>
-    /// <param name="batch">The sequences.</param>
+    /// <param name="sequences">The sequences, of one cache, in the order of their tokens; each step may have others.</param>
     /// <param name="tokenIds">Their tokens, one sequence after the other, at most <see cref="MaxBatchTokens"/> in all.</param>
     /// <param name="tokensPerSequence">Number of tokens of each sequence, at least 1.</param>
     /// <param name="logits">Receives the logits of each sequence's last token <c>[sequences][vocabulary]</c>, or of all tokens; empty for none.</param>
     /// <exception cref="ArgumentException">A token is not in the vocabulary, the counts do not add up, or the logits have another length.</exception>
     /// <exception cref="KvCacheException">The cache refuses the step.</exception>
-    public void Forward(KvBatch batch, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, Span<float> logits)
+    public void Forward(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, Span<float> logits)
     {
-        ArgumentNullException.ThrowIfNull(batch);
-        if (tokensPerSequence.Length != batch.Sequences.Count || batch.Sequences.Count == 0)
+        if (sequences.IsEmpty)
         {
-            throw new ArgumentException($"expected {batch.Sequences.Count} counts, one per sequence, got {tokensPerSequence.Length}", nameof(tokensPerSequence));
+            throw new ArgumentException("expected at least 1 sequence, got 0", nameof(sequences));
         }
 
-        CheckTokens(batch.Sequences[0].Cache, tokenIds);
+        ArgumentNullException.ThrowIfNull(sequences[0], nameof(sequences));
+        KvCache cache = sequences[0].Cache;
+        CheckTokens(cache, tokenIds);
         CheckLogits(logits, tokenIds.Length, tokensPerSequence.Length);
-        using KvStep step = batch.Begin(tokenIds, tokensPerSequence);
+        using KvStep step = cache.Begin(sequences, tokenIds, tokensPerSequence);
         int token = 0;
         for (int s = 0; s < tokensPerSequence.Length; s++)
         {
-            int start = batch.Sequences[s].Length;
+            int start = sequences[s].Length;
             for (int i = 0; i < tokensPerSequence[s]; i++)
             {
                 _tokens.SetPosition(token++, start + i);
