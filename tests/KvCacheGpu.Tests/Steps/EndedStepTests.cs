@@ -56,7 +56,7 @@ public sealed class EndedStepTests
         ended.Dispose();
         KvStep next = sequence.Begin([2]);
         TestCaches.AppendAll(next, G, [2]);
-        var committing = new Thread(next.Commit);
+        var committing = new Thread(next.Commit) { IsBackground = true };
         committing.Start();
         gate.Inside.Wait();
 
@@ -127,47 +127,58 @@ public sealed class EndedStepTests
     }
 
     [Fact]
-    public void A_sequence_that_is_disposed_late_ends_no_step_of_others()
+    public void A_call_that_races_with_the_commit_belongs_to_that_step_or_is_refused()
     {
-        using KvCache cache = TestCaches.Simd(G, TestCaches.Config(maxTokens: 2048, maxSequences: 16));
-        var failures = new Exception?[3];
+        using KvCache cache = TestCaches.Simd(G, TestCaches.Config(maxTokens: 64));
+        KvSequence sequence = cache.CreateSequence();
+        StrongBox<KvStep>? published = null;
         bool isOver = false;
+        Exception? failed = null;
+        var calling = new Thread(() => failed = Record.Exception(() =>
+        {
+            while (!Volatile.Read(ref isOver))
+            {
+                // All layers of it are there, so that no call of Append can succeed on it.
+                KvStep step = Volatile.Read(ref published)?.Value ?? default;
+                Exception? refused = Record.Exception(() => step.Append(0, Tensor, Tensor));
+                Assert.True(refused is KvStepOrderException or KvConcurrencyException or ObjectDisposedException, $"{refused}");
+            }
+        }));
+        calling.Start();
+        for (int round = 0; round < 10_000; round++)
+        {
+            KvStep step = sequence.Begin([round]);
+            TestCaches.AppendAll(step, G, [round]);
+            Volatile.Write(ref published, new StrongBox<KvStep>(step));
+            while (Record.Exception(step.Commit) is KvConcurrencyException)
+            {
+            }
 
-        // Leases go from thread to thread: those who dispose meet them while they serve other sequences.
-        Thread[] working = [.. Enumerable.Range(0, 2).Select(i => new Thread(() => failures[i] = Record.Exception(() =>
-        {
-            using KvSequence own = cache.CreateSequence();
-            for (int round = 0; !Volatile.Read(ref isOver); round++)
-            {
-                _ = BatchTests.Run(own.Begin([round]), [round]);
-                Assert.Equal((round % 32) + 1, own.Length);
-                own.Truncate(own.Length % 32);
-            }
-        })))];
-        Array.ForEach(working, thread => thread.Start());
-        failures[2] = Record.Exception(() =>
-        {
-            for (int round = 0; round < 1500; round++)
-            {
-                KvSequence sequence = cache.CreateSequence();
-                KvStep step = sequence.Begin([round]);
-                using var start = new Barrier(2);
-                var disposing = new Thread(() =>
-                {
-                    start.SignalAndWait();
-                    sequence.Dispose();
-                });
-                disposing.Start();
-                start.SignalAndWait();
-                Thread.SpinWait(round % 50);
-                step.Dispose();
-                disposing.Join();
-            }
-        });
+            sequence.Truncate(sequence.Length % 32);
+        }
+
         Volatile.Write(ref isOver, true);
-        Array.ForEach(working, thread => thread.Join());
-        Assert.All(failures, Assert.Null);
-        Assert.Equal(default, cache.GetPageCounts());
+        calling.Join();
+        Assert.Null(failed);
+    }
+
+    [Fact]
+    public void A_sequence_that_is_disposed_too_late_for_its_own_step_does_not_end_another()
+    {
+        using KvCache cache = TestCaches.Simd(G, TestCaches.Config());
+        KvSequence late = cache.CreateSequence(), other = cache.CreateSequence();
+        KvStep ended = late.Begin([1]);
+        ISequenceHolder holder = late.State.Holder!;
+        ended.Dispose();
+        KvStep step = other.Begin([2]);
+        Assert.Same(holder, other.State.Holder);
+        holder.Abandon(late.State);
+        late.Dispose();
+        TestCaches.AppendAll(step, G, [2]);
+        step.Commit();
+        holder.Abandon(other.State);
+        Assert.Equal([2], other.TokenIds.ToArray());
+        Assert.Null(other.State.Holder);
     }
 
     [Fact]
