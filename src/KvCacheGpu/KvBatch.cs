@@ -83,7 +83,7 @@ public sealed class KvBatch : IDisposable
     private bool Open(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, bool mayRefuse)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
-        bool isOpen = _step.Transaction.Open(tokenIds, tokensPerSequence, mayRefuse);
+        bool isOpen = _step.Transaction.Open(tokenIds, tokensPerSequence, mayRefuse, out _);
         if (_disposed)
         {
             // Disposed while it opened: nobody would end it.

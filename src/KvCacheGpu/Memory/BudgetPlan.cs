@@ -78,6 +78,9 @@ internal sealed class BudgetPlan
     public long FixedBytes =>
         Map.Bytes + _tierBytes + _bookkeeping.Step + _bookkeeping.Plan + (FewestBlocks * _bookkeeping.BlockAtMost) + (_options.MaxSequences * SequenceBytes);
 
+    /// <summary>Bytes of a step's working memory, without those that the tier takes for it.</summary>
+    public long StepBytes => _bookkeeping.Step;
+
     /// <summary>Bytes of bookkeeping of one sequence.</summary>
     public long SequenceBytes => _bookkeeping.Sequence;
 

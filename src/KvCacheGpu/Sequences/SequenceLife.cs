@@ -7,7 +7,18 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
     /// <param name="options">Whose it is, and what its prefixes are shared within.</param>
     /// <param name="isHeld">True if it begins inside of a call, so that no plan and no snapshot sees it half made.</param>
     /// <exception cref="KvOutOfMemoryException">E001: too many sequences live, or no room for its bookkeeping.</exception>
-    public SequenceState Create(KvSequenceOptions options, bool isHeld)
+    public SequenceState Create(KvSequenceOptions options, bool isHeld) => Create(options, isHeld, "a new sequence");
+
+    /// <exception cref="KvOutOfMemoryException">E001: there is no place, or no room for the bookkeeping, for so many sequences more.</exception>
+    public void ThrowIfNoRoomFor(int sequences, string what)
+    {
+        using (cache.Pool.Gate.Enter())
+        {
+            ThrowIfNone(sequences, what);
+        }
+    }
+
+    private SequenceState Create(KvSequenceOptions options, bool isHeld, string what)
     {
         ArgumentNullException.ThrowIfNull(options);
         RetentionMap? retention = options.Retention is null ? null : new RetentionMap(options.Retention);
@@ -18,19 +29,20 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
         using (cache.Pool.Gate.Enter())
         {
             cache.ThrowIfDisposed();
-            int place = cache.FreePlace();
-            if (place < 0)
-            {
-                throw new KvOutOfMemoryException("sequence", $"at most {cache.Places} live", "one more");
-            }
-
-            if (cache.Room.WhyNot("bookkeeping of a sequence", default, cache.SequenceBytes) is { } refusal)
-            {
-                throw refusal.ToException();
-            }
-
+            ThrowIfNone(1, what);
             cache.Room.MakeRoom(default, cache.SequenceBytes);
-            return Make(options, root, retention, policyState, place, isHeld);
+            return Make(options, root, retention, policyState, cache.FreePlace(), isHeld);
+        }
+    }
+
+    private void ThrowIfNone(int sequences, string what)
+    {
+        int places = cache.FreePlaces();
+        KvShortage? shortage = sequences > places
+            ? new KvShortage(what, KvResource.Sequences, sequences, places) : cache.Room.WhyNotBytes(what, sequences * cache.SequenceBytes);
+        if (shortage is { } lack)
+        {
+            throw new KvOutOfMemoryException(lack);
         }
     }
 
@@ -53,11 +65,16 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
     public SequenceState Fork(SequenceState sequence)
     {
         // Held until it is whole: a save of all that live must not meet it before.
-        SequenceState fork = Create(sequence.Options, isHeld: true);
+        SequenceState fork = Create(sequence.Options, isHeld: true, "a fork");
         try
         {
             using (cache.Pool.Gate.Enter())
             {
+                if (TenantRoom.WhyNot(cache, fork.Account, "a fork", cache.Pool.BytesOf(sequence.Table.ListedPages()), sequence.Length) is { } shortage)
+                {
+                    throw new KvOutOfMemoryException(shortage with { Sequence = sequence.Id });
+                }
+
                 fork.Table.ShareWith(sequence.Table);
                 fork.Chain?.ShareWith(sequence.Chain!);
             }
@@ -89,6 +106,12 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
         using (cache.Pool.Gate.Enter())
         {
             tokens = sequence.Chain!.Reuse(ids, sequence.Table);
+            if (TenantRoom.WhyNot(cache, sequence.Account, "reuse of a prefix", cache.Pool.BytesOf(sequence.Table.ListedPages()), tokens, areHeld: true) is { } shortage)
+            {
+                sequence.Table.CutTo(0);
+                sequence.Chain.CutTo(0);
+                throw new KvOutOfMemoryException(shortage with { Sequence = sequence.Id });
+            }
         }
 
         // The ids' places follow the length that it had.
@@ -194,14 +217,17 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
         PrefixChain? chain = null;
         DeadTokens? dead = null;
         SequenceScores? scores = null;
+        TenantAccount account = cache.Tenants.Of(options.Tenant);
         try
         {
             chain = cache.Prefixes is null ? null : new PrefixChain(cache.Prefixes, cache.Tier.Shape, root, retention, cache.Ledger);
             dead = settings.MergePages ? new DeadTokens(cache.Tier.Shape, cache.Ledger) : null;
             scores = settings.Policy is null ? null : new SequenceScores(cache.Tier, policyState, cache.Needs, place, cache.Ledger);
-            var table = new PageTable(cache.Tier, cache.Classes, cache.Pool, place, cache.Owners.NumberOf(options.Tenant), dead);
+            var table = new PageTable(cache.Tier, cache.Classes, cache.Pool, place, account.Number, dead);
             var sequence = new SequenceState(options, table, settings.MaxTokens, cache.Geometry.Layers)
             {
+                Id = cache.NextSequenceId(),
+                Account = account,
                 Chain = chain,
                 Scores = scores,
                 LastStep = cache.Clock.Tick(),
@@ -214,6 +240,7 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
 
             cache.Ledger.Add(Kernels.AllocationKind.Bookkeeping, TokenIdBytes);
             cache.Seat(place, sequence);
+            account.Sequences++;
             return sequence;
         }
         catch
@@ -242,6 +269,7 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
             {
                 cache.Ledger.Add(Kernels.AllocationKind.Bookkeeping, -TokenIdBytes);
                 cache.Seat(sequence.Table.Sequence, null);
+                sequence.Account.Sequences--;
             }
         }
     }

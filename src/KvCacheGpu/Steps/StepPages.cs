@@ -140,10 +140,10 @@ internal struct StepPages
     }
 
     // A sealed last page that is only partly kept is reopened by the step that writes on.
-    private static int FirstOpenOf(PageTable table, int pageTokens) =>
+    internal static int FirstOpenOf(PageTable table, int pageTokens) =>
         table.TailTokens == 0 ? table.FirstOpen : Math.Min(table.FirstOpen, table.Length / pageTokens);
 
-    private static bool MustReplaceTail(CacheState cache, PageTable table, int row)
+    internal static bool MustReplaceTail(CacheState cache, PageTable table, int row)
     {
         if (table.TailTokens == 0)
         {

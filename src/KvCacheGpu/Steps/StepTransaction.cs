@@ -46,10 +46,11 @@ internal sealed class StepTransaction : ISequenceHolder
     /// <param name="tokenIds">Ids of the tokens, the first sequence's first.</param>
     /// <param name="tokensPerSequence">Tokens of each sequence.</param>
     /// <param name="mayRefuse">True to return false, false to throw, if there is no room.</param>
+    /// <param name="shortage">What is missing; null if the step began.</param>
     /// <returns>False if there is no room.</returns>
     /// <exception cref="KvOutOfMemoryException">E001: there is no room.</exception>
     /// <exception cref="KvConcurrencyException">E006: one of the sequences is in use.</exception>
-    public bool Open(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, bool mayRefuse)
+    public bool Open(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, bool mayRefuse, out KvShortage? shortage)
     {
         StepDemand.ThrowIfMalformed(_cache.Options, tokenIds, tokensPerSequence, _sequences.Length);
         EnterSequences();
@@ -58,7 +59,7 @@ internal sealed class StepTransaction : ISequenceHolder
         Gate.EnterNext(ends: false);
         try
         {
-            return OpenHeld(tokenIds, tokensPerSequence, mayRefuse);
+            return OpenHeld(tokenIds, tokensPerSequence, mayRefuse, out shortage);
         }
         finally
         {
@@ -182,12 +183,12 @@ internal sealed class StepTransaction : ISequenceHolder
         }
     }
 
-    private bool OpenHeld(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, bool mayRefuse)
+    private bool OpenHeld(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, bool mayRefuse, out KvShortage? shortage)
     {
         StepMemory? memory = null;
         try
         {
-            memory = Reserve(tokensPerSequence, mayRefuse);
+            memory = Reserve(tokensPerSequence, mayRefuse, out shortage);
         }
         finally
         {
@@ -219,16 +220,17 @@ internal sealed class StepTransaction : ISequenceHolder
         return true;
     }
 
-    private StepMemory? Reserve(ReadOnlySpan<int> tokensPerSequence, bool mayRefuse)
+    private StepMemory? Reserve(ReadOnlySpan<int> tokensPerSequence, bool mayRefuse, out KvShortage? shortage)
     {
         int round = 0;
         while (true)
         {
-            if (TryReserve(tokensPerSequence, out StepMemory? memory) is { } refusal)
+            shortage = TryReserve(tokensPerSequence, out StepMemory? memory);
+            if (shortage is { } lack)
             {
-                if (_pressure?.MakeWay(_sequences, refusal, round++) != true)
+                if (_pressure?.MakeWay(_sequences, lack, round++) != true)
                 {
-                    return mayRefuse ? null : throw refusal.ToException();
+                    return mayRefuse ? null : throw new KvOutOfMemoryException(lack);
                 }
             }
             else if (memory is not null)
@@ -242,15 +244,15 @@ internal sealed class StepTransaction : ISequenceHolder
         }
     }
 
-    // Neither a refusal nor memory: a read has the last of it for a moment.
-    private Refusal? TryReserve(ReadOnlySpan<int> tokensPerSequence, out StepMemory? memory)
+    // Neither a shortage nor memory: a read has the last of it for a moment.
+    private KvShortage? TryReserve(ReadOnlySpan<int> tokensPerSequence, out StepMemory? memory)
     {
         using (_cache.Pool.Gate.Enter())
         {
             memory = null;
-            if (StepDemand.WhyNot(_cache, _sequences, tokensPerSequence, out SlotCounts need) is { } refusal)
+            if (StepDemand.WhyNot(_cache, _sequences, tokensPerSequence, out SlotCounts need) is { } shortage)
             {
-                return refusal;
+                return shortage;
             }
 
             memory = _cache.Room.TakeForStep(need);
@@ -263,6 +265,7 @@ internal sealed class StepTransaction : ISequenceHolder
             {
                 for (int i = 0; i < _sequences.Length; i++)
                 {
+                    _sequences[i].StepTokens = tokensPerSequence[i];
                     _pages[i].Grow(_cache, _sequences[i].Table, i, tokensPerSequence[i], memory);
                 }
             }
@@ -312,6 +315,7 @@ internal sealed class StepTransaction : ISequenceHolder
 
             for (int i = 0; i < _sequences.Length; i++)
             {
+                _sequences[i].StepTokens = 0;
                 _pages[i].Reach(_cache.Geometry.PageTokens);
                 _sequences[i].Attended.CopyFrom(_attended);
             }
@@ -331,6 +335,7 @@ internal sealed class StepTransaction : ISequenceHolder
             for (int i = 0; i < _sequences.Length; i++)
             {
                 SequenceState sequence = _sequences[i];
+                sequence.StepTokens = 0;
                 _pages[i].Shrink(sequence.Table);
                 sequence.Attended.Clear();
                 sequence.Scores?.Forget();

@@ -1,0 +1,110 @@
+using Xunit.Abstractions;
+
+namespace KvCacheGpu.Tests;
+
+/// <summary>What can be held can be appended, step by step; what cannot be held fails at some step.</summary>
+public class CanHoldTests(ITestOutputHelper output)
+{
+    private static readonly KvGeometry G = TestCaches.Tiny;
+
+    [Theory]
+    [InlineData(PageFormat.F32, 1, true)]
+    [InlineData(PageFormat.I8, 2, false)]
+    [InlineData(PageFormat.F16, 3, false)]
+    public void What_can_be_held_is_what_steps_can_append(PageFormat format, int seed, bool isOneSize)
+    {
+        int held = 0, refused = 0, wrong = 0;
+        for (int round = 0; round < 60; round++)
+        {
+            var random = new Random((seed * 1000) + round);
+            KvCacheOptions options = TestCaches.Config(format, maxTokens: 2000, maxSequences: 8, maxBatchTokens: random.Next(4) switch { 0 => 1, 1 => 3, 2 => 8, _ => 30 });
+            options.PrefixReuse = random.Next(2) == 0;
+            long least = KvCache.BytesFor(G, options).MinimumBytes;
+            options.MemoryBudgetBytes = least + random.Next(20_000, 120_000);
+            using KvCache cache = TestCaches.Simd(G, options);
+            var live = new List<KvSequence>();
+            for (int move = 0; move < 12; move++)
+            {
+                Move(cache, live, random);
+                bool isNew = live.Count == 0 || random.Next(3) == 0;
+                KvSequence? old = isNew ? null : live[random.Next(live.Count)];
+                int free = cache.FreeTokens;
+                int tokens = random.Next(2) == 0 ? random.Next(free + 40) : Math.Max(0, free + random.Next(-12, 12));
+                bool canHold = old?.CanHold(tokens) ?? cache.CanHold(tokens);
+                bool succeeds = Appends(cache, old, tokens, canHold && random.Next(2) == 0 ? random : null, live);
+                held += canHold ? 1 : 0;
+                refused += canHold ? 0 : 1;
+                wrong += canHold || !succeeds ? 0 : 1;
+                Assert.True(succeeds || !canHold, $"round {round}, move {move}: {tokens} tokens were to fit");
+            }
+        }
+
+        output.WriteLine($"{held} held, {refused} refused, {wrong} refused that fitted");
+        Assert.True(held > 100 && refused > 100, $"{held}, {refused}");
+        Assert.True(!isOneSize || wrong == 0, $"{wrong} of {refused} refused that fitted");
+    }
+
+    private static void Move(KvCache cache, List<KvSequence> live, Random random)
+    {
+        KvSequence? one = live.Count == 0 ? null : live[random.Next(live.Count)];
+        switch (random.Next(5))
+        {
+            case 0 when one is not null && live.Count < 7:
+                live.Add(one.Fork());
+                break;
+            case 1 when one is not null:
+                one.Truncate(random.Next(one.Length + 1));
+                break;
+            case 2 when one is not null && live.Count > 3:
+                one.Dispose();
+                live.Remove(one);
+                break;
+            case 3 when live.Count < 7:
+                KvSequence begun = cache.CreateSequence();
+                begun.Reuse([.. Enumerable.Range(1, 60)]);
+                live.Add(begun);
+                break;
+            default:
+                Appends(cache, one, random.Next(1, 90), random, live);
+                break;
+        }
+    }
+
+    // Of the ids 1.. on, so that prefixes are shared.
+    private static bool Appends(KvCache cache, KvSequence? to, int tokens, Random? random, List<KvSequence> live)
+    {
+        if (to is null)
+        {
+            try
+            {
+                to = cache.CreateSequence();
+                live.Add(to);
+            }
+            catch (KvOutOfMemoryException)
+            {
+                return false;
+            }
+        }
+
+        int most = cache.Options.MaxBatchTokens;
+        for (int left = tokens; left > 0;)
+        {
+            int count = Math.Min(left, random is null ? most : random.Next(1, most + 1));
+            int[] ids = [.. Enumerable.Range(to.Length + 1, count)];
+            if (!to.TryBegin(ids, out KvStep? step))
+            {
+                return false;
+            }
+
+            using (step)
+            {
+                TestCaches.AppendAll(step, G, ids);
+                step.Commit();
+            }
+
+            left -= count;
+        }
+
+        return true;
+    }
+}
