@@ -11,11 +11,11 @@ namespace KvCacheGpu;
 /// </para>
 /// <para>
 /// All of them take steps of <see cref="KvCacheOptions.MaxBatchTokens"/> tokens, the last one of what is left, and pages that are sealed on the way in the formats
-/// of their layers; pages that no format can hold stay in full precision and take more. Shorter steps take as much or less at once. Pages that only the
-/// prefix index keeps count as free, the slots that steps leave free for demotions do not.
+/// of their layers; pages that no format can hold stay in full precision and take more. Steps that divide these further, as one token at a time, take no more.
+/// Pages that only the prefix index keeps count as free, the slots that steps leave free for demotions do not.
 /// </para>
 /// <para>
-/// Without a policy, true means that these steps, and shorter ones, succeed; false means that one of these fails. Where sealed and open pages have different
+/// Without a policy, true means that these steps succeed, and those that divide them; false means that one of these fails. Where sealed and open pages have different
 /// sizes, a slab that open pages have left in part counts as full of them: the steps may then come through in spite of a false, by less than one
 /// step's open pages. With a policy, true takes into account what the policy may drop now, as <see cref="KvSequence.CanAppend"/> does; it may choose
 /// less, and false does not say that the steps fail, since tokens that are yet to come can be dropped on the way.

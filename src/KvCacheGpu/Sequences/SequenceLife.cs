@@ -18,34 +18,6 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
         }
     }
 
-    private SequenceState Create(KvSequenceOptions options, bool isHeld, string what)
-    {
-        ArgumentNullException.ThrowIfNull(options);
-        RetentionMap? retention = options.Retention is null ? null : new RetentionMap(options.Retention);
-        BlockHash root = cache.Prefixes is null ? default : NamespaceOf(options).ToHash();
-
-        // The policy's own code: it may throw, or use the cache, so that no gate is held.
-        object? policyState = cache.Options.Policy?.CreateState(cache.Geometry);
-        using (cache.Pool.Gate.Enter())
-        {
-            cache.ThrowIfDisposed();
-            ThrowIfNone(1, what);
-            cache.Room.MakeRoom(default, cache.SequenceBytes);
-            return Make(options, root, retention, policyState, cache.FreePlace(), isHeld);
-        }
-    }
-
-    private void ThrowIfNone(int sequences, string what)
-    {
-        int places = cache.FreePlaces();
-        KvShortage? shortage = sequences > places
-            ? new KvShortage(what, KvResource.Sequences, sequences, places) : cache.Room.WhyNotBytes(what, sequences * cache.SequenceBytes);
-        if (shortage is { } lack)
-        {
-            throw new KvOutOfMemoryException(lack);
-        }
-    }
-
     /// <summary>The namespace that a sequence's prefixes are shared within.</summary>
     public PrefixNamespace NamespaceOf(KvSequenceOptions options) => new()
     {
@@ -209,6 +181,34 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
     {
         sequence.Gate.ThrowIfInside();
         sequence.Holder?.ThrowIfInside();
+    }
+
+    private SequenceState Create(KvSequenceOptions options, bool isHeld, string what)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        RetentionMap? retention = options.Retention is null ? null : new RetentionMap(options.Retention);
+        BlockHash root = cache.Prefixes is null ? default : NamespaceOf(options).ToHash();
+
+        // The policy's own code: it may throw, or use the cache, so that no gate is held.
+        object? policyState = cache.Options.Policy?.CreateState(cache.Geometry);
+        using (cache.Pool.Gate.Enter())
+        {
+            cache.ThrowIfDisposed();
+            ThrowIfNone(1, what);
+            cache.Room.MakeRoom(default, cache.SequenceBytes);
+            return Make(options, root, retention, policyState, cache.FreePlace(), isHeld);
+        }
+    }
+
+    private void ThrowIfNone(int sequences, string what)
+    {
+        int places = cache.FreePlaces();
+        KvShortage? shortage = sequences > places
+            ? new KvShortage(what, KvResource.Sequences, sequences, places) : cache.Room.WhyNotBytes(what, sequences * cache.SequenceBytes);
+        if (shortage is { } lack)
+        {
+            throw new KvOutOfMemoryException(lack);
+        }
     }
 
     private SequenceState Make(KvSequenceOptions options, BlockHash root, RetentionMap? retention, object? policyState, int place, bool isHeld)

@@ -36,8 +36,8 @@ internal static class TenantRoom
         KvTenantUsage usage = UsageOf(cache, account);
         long freeTokens = (quota.Tokens ?? long.MaxValue) - (usage.Tokens - (areHeld ? tokens : 0));
         long freeBytes = (quota.Bytes ?? long.MaxValue) - (usage.Bytes - (areHeld ? bytes : 0));
-        return tokens > freeTokens ? new KvShortage(what, KvResource.TenantTokens, tokens, freeTokens) { Tenant = account.Name }
-            : bytes > freeBytes ? new KvShortage(what, KvResource.TenantBytes, bytes, freeBytes) { Tenant = account.Name }
+        return tokens > Math.Max(0, freeTokens) ? new KvShortage(what, KvResource.TenantTokens, tokens, freeTokens) { Tenant = account.Name }
+            : bytes > Math.Max(0, freeBytes) ? new KvShortage(what, KvResource.TenantBytes, bytes, freeBytes) { Tenant = account.Name }
             : null;
     }
 

@@ -98,7 +98,7 @@ internal readonly ref struct Growth
             shortage = More(shortage, room.WhyNotBytes(what, _cache.Pool.BytesOf(taken + room.Spare) + bytes + room.StepMemoryBytes));
             for (int c = 0; c < KernelShape.MaxClasses; c++)
             {
-                slabs[c] = Math.Max(slabs[c], taken[c]);
+                slabs[c] = Math.Max(slabs[c], OfSize(taken, c));
             }
         }
 
@@ -191,6 +191,25 @@ internal readonly ref struct Growth
         }
 
         return slots;
+    }
+
+    // Slots of all classes that have the size of a class, told of the first of these.
+    private int OfSize(in SlotCounts slots, int pageClass)
+    {
+        IReadOnlyList<PageLayout> classes = _cache.Classes.Shape.Classes;
+        int sum = 0;
+        for (int c = 0; c < classes.Count && pageClass < classes.Count; c++)
+        {
+            bool isSame = classes[c].Units == classes[pageClass].Units;
+            if (isSame && c < pageClass)
+            {
+                return 0;
+            }
+
+            sum += isSame ? slots[c] : 0;
+        }
+
+        return sum;
     }
 
     private static SlotCounts Without(SlotCounts slots, in SlotCounts others)

@@ -6,6 +6,7 @@ namespace KvCacheGpu.Tests;
 public class CanHoldTests(ITestOutputHelper output)
 {
     private static readonly KvGeometry G = TestCaches.Tiny;
+    private string? _lack;
 
     [Theory]
     [InlineData(PageFormat.F32, 1, true)]
@@ -26,6 +27,7 @@ public class CanHoldTests(ITestOutputHelper output)
             for (int move = 0; move < 12; move++)
             {
                 Move(cache, live, random);
+                live.ForEach(ListsWhatItCounts);
                 bool isNew = live.Count == 0 || random.Next(3) == 0;
                 KvSequence? old = isNew ? null : live[random.Next(live.Count)];
                 int free = cache.FreeTokens;
@@ -35,7 +37,9 @@ public class CanHoldTests(ITestOutputHelper output)
                 held += canHold ? 1 : 0;
                 refused += canHold ? 0 : 1;
                 wrong += canHold || !succeeds ? 0 : 1;
-                Assert.True(succeeds || !canHold, $"round {round}, move {move}: {tokens} tokens were to fit");
+                Assert.True(
+                    succeeds || !canHold,
+                    $"round {round}, move {move}: {tokens} tokens of {options.MaxBatchTokens} were to fit in {(isNew ? "a new sequence" : $"sequence {old!.Id}")}, prefixes {options.PrefixReuse}, lacked {_lack}");
             }
         }
 
@@ -44,7 +48,7 @@ public class CanHoldTests(ITestOutputHelper output)
         Assert.True(!isOneSize || wrong == 0, $"{wrong} of {refused} refused that fitted");
     }
 
-    private static void Move(KvCache cache, List<KvSequence> live, Random random)
+    private void Move(KvCache cache, List<KvSequence> live, Random random)
     {
         KvSequence? one = live.Count == 0 ? null : live[random.Next(live.Count)];
         switch (random.Next(5))
@@ -70,8 +74,23 @@ public class CanHoldTests(ITestOutputHelper output)
         }
     }
 
+    private static void ListsWhatItCounts(KvSequence sequence)
+    {
+        PageTable table = sequence.State.Table;
+        SlotCounts listed = default;
+        for (int row = 0; row < table.Rows; row++)
+        {
+            for (int entry = 0; entry < table.Count(row); entry++)
+            {
+                listed[table.PageClass(row, entry)]++;
+            }
+        }
+
+        Assert.Equal(sequence.Cache.State.Pool.BytesOf(listed), sequence.AllocatedBytes);
+    }
+
     // Of the ids 1.. on, so that prefixes are shared.
-    private static bool Appends(KvCache cache, KvSequence? to, int tokens, Random? random, List<KvSequence> live)
+    private bool Appends(KvCache cache, KvSequence? to, int tokens, Random? random, List<KvSequence> live)
     {
         if (to is null)
         {
@@ -89,10 +108,13 @@ public class CanHoldTests(ITestOutputHelper output)
         int most = cache.Options.MaxBatchTokens;
         for (int left = tokens; left > 0;)
         {
-            int count = Math.Min(left, random is null ? most : random.Next(1, most + 1));
+            // Steps as large as can be, or parts of these.
+            int whole = Math.Min(left, most - ((tokens - left) % most));
+            int count = random is null ? whole : random.Next(1, whole + 1);
             int[] ids = [.. Enumerable.Range(to.Length + 1, count)];
-            if (!to.TryBegin(ids, out KvStep? step))
+            if (!to.TryBegin(ids, out KvStep? step, out KvShortage? lack))
             {
+                _lack = $"{lack} after {tokens - left} of {tokens}, a step of {count}";
                 return false;
             }
 
