@@ -51,7 +51,7 @@ public readonly record struct KvShortage
     /// <summary>The resource that is short; it says what the numbers count.</summary>
     public KvResource Resource { get; }
 
-    /// <summary>How much the call needed, in <see cref="Unit"/>s.</summary>
+    /// <summary>How much the call needed, in <see cref="Unit"/>s. Of a step and a load, the room that they have to leave free for demotions is part of it.</summary>
     public long Needed { get; }
 
     /// <summary>How much was free, in <see cref="Unit"/>s; 0 or more, and less than <see cref="Needed"/>.</summary>

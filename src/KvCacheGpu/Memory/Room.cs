@@ -205,9 +205,10 @@ internal sealed class Room : IDisposable
     }
 
     /// <summary>Lends a read its working memory, or nothing while other reads hold all that there is room for.</summary>
+    /// <param name="sequence">Id of the sequence that it reads, for the message.</param>
     /// <returns>Null: the caller leaves the gate, waits a moment, and asks again.</returns>
     /// <exception cref="KvOutOfMemoryException">E001: steps under way hold all of it.</exception>
-    public StepMemory? BeginRead()
+    public StepMemory? BeginRead(long sequence)
     {
         if (MustWaitForReads || Volatile.Read(ref _stepsWaiting) > 0)
         {
@@ -216,7 +217,7 @@ internal sealed class Room : IDisposable
 
         if (NewMemoryBytes > 0 && NewMemoryBytes > FreeBytes)
         {
-            throw new KvOutOfMemoryException(new KvShortage("attention without an append", KvResource.StepMemoryBytes, NewMemoryBytes, FreeBytes));
+            throw new KvOutOfMemoryException(new KvShortage("attention without an append", KvResource.StepMemoryBytes, NewMemoryBytes, FreeBytes) { Sequence = sequence });
         }
 
         MakeRoom(default, NewMemoryBytes);

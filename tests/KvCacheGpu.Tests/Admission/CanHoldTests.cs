@@ -28,6 +28,7 @@ public class CanHoldTests(ITestOutputHelper output)
             {
                 Move(cache, live, random);
                 live.ForEach(ListsWhatItCounts);
+                HoldsWhatIsFree(cache);
                 bool isNew = live.Count == 0 || random.Next(3) == 0;
                 KvSequence? old = isNew ? null : live[random.Next(live.Count)];
                 int free = cache.FreeTokens;
@@ -46,6 +47,35 @@ public class CanHoldTests(ITestOutputHelper output)
         output.WriteLine($"{held} held, {refused} refused, {wrong} refused that fitted");
         Assert.True(held > 100 && refused > 100, $"{held}, {refused}");
         Assert.True(!isOneSize || wrong == 0, $"{wrong} of {refused} refused that fitted");
+    }
+
+    [Fact]
+    public void Asking_allocates_nothing_and_changes_nothing()
+    {
+        KvCacheOptions options = TestCaches.Config(PageFormat.I8, maxTokens: 4096);
+        options.MemoryBudgetBytes = KvCache.BytesFor(G, options).MinimumBytes + 20_000;
+        using KvCache cache = TestCaches.Simd(G, options);
+        cache.SetTenantQuota(null, new KvTenantQuota { Bytes = 1 << 30, Tokens = 30 });
+        using KvSequence sequence = cache.CreateSequence();
+        sequence.FeedMany(1, 10);
+        using KvSequence fork = sequence.Fork();
+        int[] ids = new int[32];
+        long before = 0, bytes = cache.AllocatedBytes;
+        for (int i = 0; i < 200; i++)
+        {
+            // At first code is compiled.
+            before = i == 100 ? GC.GetAllocatedBytesForCurrentThread() : before;
+            bool holds = cache.FreeTokens < 4000 && !cache.CanHold(4000) && !fork.CanHold(4000) && fork.CanHold(3) && !fork.CanAppend(4000);
+            if (!holds || fork.TryBegin(ids, out _, out KvShortage? shortage) || shortage?.Resource != KvResource.TenantTokens)
+            {
+                Assert.Fail("expected other answers");
+            }
+        }
+
+        Assert.Equal((0, bytes), (GC.GetAllocatedBytesForCurrentThread() - before, cache.AllocatedBytes));
+        Assert.Throws<ArgumentOutOfRangeException>(() => cache.CanHold(-1));
+        Assert.Throws<ArgumentOutOfRangeException>(() => sequence.CanHold(-1));
+        Assert.False(sequence.CanHold(int.MaxValue) || cache.CanHold(int.MaxValue));
     }
 
     private void Move(KvCache cache, List<KvSequence> live, Random random)
@@ -71,6 +101,17 @@ public class CanHoldTests(ITestOutputHelper output)
             default:
                 Appends(cache, one, random.Next(1, 90), random, live);
                 break;
+        }
+    }
+
+    private static void HoldsWhatIsFree(KvCache cache)
+    {
+        if (cache.CanHold(0))
+        {
+            using KvSequence empty = cache.CreateSequence();
+            int free = cache.FreeTokens;
+            Assert.True(empty.CanHold(free));
+            Assert.False(empty.CanHold(free + 1));
         }
     }
 

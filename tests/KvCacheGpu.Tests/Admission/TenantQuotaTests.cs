@@ -236,9 +236,6 @@ public sealed class TenantQuotaTests : IDisposable
     {
         Assert.Throws<ArgumentOutOfRangeException>("Bytes", () => new KvTenantQuota { Bytes = -1 });
         Assert.Throws<ArgumentOutOfRangeException>("Tokens", () => new KvTenantQuota { Tokens = -1 });
-        KvCacheOptions options = TestCaches.Config();
-        options.TenantQuotas = new Dictionary<string, KvTenantQuota> { ["acme"] = null! };
-        Assert.Equal("TenantQuotas", Assert.Throws<KvConfigurationException>(() => TestCaches.Simd(G, options)).Setting);
     }
 
     private static ImportedCache Found() => new()
