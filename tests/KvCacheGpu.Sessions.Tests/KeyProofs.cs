@@ -190,8 +190,6 @@ internal static class KeyProofs
         engine.Clear(second);
         engine.PutMany(6, 4, first);
         Refused("tenant_max_tokens", c => c.Tenancy.TenantMaxTokens = 0);
-
-        static (string, string) Codes(KvCacheException e) => (e.Code, e.Expected);
     }
 
     public static void ProfilingTimesCalls()
