@@ -9,7 +9,7 @@ namespace KvCacheGpu;
 /// it, so that what one sequence does never changes what another counts. Pages that only the prefix index keeps count for nobody. A step counts its
 /// tokens and its new pages from its begin on, a load all that it brings. Steps, forks, loads, imports and <see cref="KvSequence.Reuse"/> that
 /// would exceed the quota are refused before they change anything; the room of the page copies that a call makes on its way, and the bookkeeping
-/// of sequences, are not counted. If bytes lack for a step, the policy may make room, out of the same tenant's sequences only.
+/// of sequences, are not counted. If bytes lack for a step, the policy may make room, out of the same tenant's sequences only and of pages that none of them shares.
 /// </remarks>
 public static class KvCacheTenants
 {

@@ -86,7 +86,7 @@ internal sealed class Room : IDisposable
     public KvShortage? WhyNotStep(in SlotCounts slots)
     {
         long memory = StepMemoryBytes;
-        return memory > FreeBytes ? new KvShortage("a step", KvResource.StepMemoryBytes, memory, FreeBytes) : WhyNot("a step", slots + Spare, memory);
+        return memory > 0 && memory > FreeBytes ? new KvShortage("a step", KvResource.StepMemoryBytes, memory, FreeBytes) : WhyNot("a step", slots + Spare, memory);
     }
 
     /// <summary>Takes slots, each with one reference, or says what is missing and takes nothing.</summary>

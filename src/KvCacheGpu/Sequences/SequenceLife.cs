@@ -9,10 +9,11 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
     /// <exception cref="KvOutOfMemoryException">E001: too many sequences live, or no room for its bookkeeping.</exception>
     public SequenceState Create(KvSequenceOptions options, bool isHeld) => Create(options, isHeld, "a new sequence");
 
+    /// <summary>Refuses before the first of several sequences is made what there is no room for in the end.</summary>
     /// <exception cref="KvOutOfMemoryException">E001: there is no place, or no room for the bookkeeping, for so many sequences more.</exception>
     public void ThrowIfNoRoomFor(int sequences, string what)
     {
-        using (cache.Pool.Gate.Enter())
+        using (cache.EnterLive())
         {
             ThrowIfNone(sequences, what);
         }
