@@ -174,12 +174,26 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// <exception cref="ObjectDisposedException">One of the sequences was disposed; the message names its place.</exception>
     /// <exception cref="ArgumentException">No sequence, one twice, or one of another cache; or the counts do not fit the sequences or the ids, or are too many for one step.</exception>
     public KvStep Begin(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence) =>
-        KvStep.Begin(this, sequences, tokenIds, tokensPerSequence, out KvStep step) is { } refusal ? throw refusal.ToException() : step;
+        KvStep.Begin(this, sequences, tokenIds, tokensPerSequence, out KvStep step) is { } shortage ? throw new KvOutOfMemoryException(shortage) : step;
 
     /// <summary>Begins a step if there is room for it. See <see cref="Begin"/>.</summary>
     /// <returns>False where <see cref="Begin"/> would throw <see cref="KvOutOfMemoryException"/>; the step is the default value then.</returns>
     public bool TryBegin(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, out KvStep step) =>
-        KvStep.Begin(this, sequences, tokenIds, tokensPerSequence, out step) is null;
+        TryBegin(sequences, tokenIds, tokensPerSequence, out step, out _);
+
+    /// <summary>Begins a step if there is room for it, and says what is missing if there is not. See <see cref="Begin"/>.</summary>
+    /// <param name="sequences">The sequences, each once.</param>
+    /// <param name="tokenIds">Ids of the tokens, the first sequence's first.</param>
+    /// <param name="tokensPerSequence">Tokens of each sequence.</param>
+    /// <param name="step">The step; the default value where it did not begin.</param>
+    /// <param name="shortage">What was needed and what was free, after the policy evicted what it may; null if the step began. Allocates nothing.</param>
+    /// <returns>False where <see cref="Begin"/> would throw <see cref="KvOutOfMemoryException"/>.</returns>
+    public bool TryBegin(
+        ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, out KvStep step, out KvShortage? shortage)
+    {
+        shortage = KvStep.Begin(this, sequences, tokenIds, tokensPerSequence, out step);
+        return shortage is null;
+    }
 
     /// <summary>Counts live pages, those that only stay for prefix reuse included.</summary>
     public KvPageCounts GetPageCounts()

@@ -15,6 +15,9 @@ public sealed class KvSequence : IDisposable
     /// <summary>The cache that the sequence lives in.</summary>
     public KvCache Cache { get; }
 
+    /// <summary>The number of the sequence, by which errors name it: from 1 on, and never another's in the same cache. A fork gets its own.</summary>
+    public long Id => State.Id;
+
     /// <summary>Whose the sequence is; forks inherit it.</summary>
     public KvSequenceOptions Options => State.Options;
 
@@ -120,6 +123,14 @@ public sealed class KvSequence : IDisposable
     /// <returns>False where <see cref="Begin"/> would throw <see cref="KvOutOfMemoryException"/>.</returns>
     public bool TryBegin(ReadOnlySpan<int> tokenIds, out KvStep step) => Cache.TryBegin([this], tokenIds, [tokenIds.Length], out step);
 
+    /// <summary>Begins a step if there is room for it, and says what is missing if there is not. See <see cref="Begin"/>.</summary>
+    /// <param name="tokenIds">Ids of the tokens, 1 to <see cref="KvCacheOptions.MaxBatchTokens"/> of them.</param>
+    /// <param name="step">The step; the default value where it did not begin.</param>
+    /// <param name="shortage">What was needed and what was free, after the policy evicted what it may; null if the step began. Allocates nothing.</param>
+    /// <returns>False where <see cref="Begin"/> would throw <see cref="KvOutOfMemoryException"/>.</returns>
+    public bool TryBegin(ReadOnlySpan<int> tokenIds, out KvStep step, out KvShortage? shortage) =>
+        Cache.TryBegin([this], tokenIds, [tokenIds.Length], out step, out shortage);
+
     /// <summary>
     /// Attends to the tokens that a layer holds, and changes nothing that is stored: no token is appended, no page taken, dropped or moved. The queries
     /// stand at the places of the last tokens, as in the step that appended these: the last query sees every resident token, the one before it all but
@@ -188,6 +199,7 @@ public sealed class KvSequence : IDisposable
     /// that a committed sequence is a page beyond. Reused tokens count as sealed: rolling back into them re-encodes compressed pages.
     /// </remarks>
     /// <exception cref="KvStepOrderException">E010: the sequence is not empty.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: no room in the tenant's quota; nothing has changed.</exception>
     public int Reuse(ReadOnlySpan<int> promptIds)
     {
         using SequenceGate.Call call = State.Gate.EnterForCall();
@@ -205,7 +217,7 @@ public sealed class KvSequence : IDisposable
     /// <summary>
     /// Makes a sequence of the same tokens that shares every page; a page is copied when one of the sharers writes on in it.
     /// </summary>
-    /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheOptions.MaxSequences"/> live already.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheOptions.MaxSequences"/> live already, or no room in the tenant's quota.</exception>
     public KvSequence Fork()
     {
         using SequenceGate.Call call = State.Gate.EnterForCall();

@@ -124,15 +124,15 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
 
     /// <summary>Begins a step of sequences, or says what is missing. Every argument is checked before anything changes.</summary>
     /// <returns>Null if it has begun.</returns>
-    internal static Refusal? Begin(
+    internal static KvShortage? Begin(
         KvCache cache, ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, out KvStep step)
     {
         ThrowIfNotMembers(cache, sequences, tokensPerSequence);
         StepDemand.ThrowIfMalformed(cache.State.Options, tokenIds, tokensPerSequence, sequences.Length);
         StepLease lease = Rent(cache, sequences);
-        Refusal? refusal = lease.Open(tokenIds, tokensPerSequence, out long number);
-        step = refusal is null ? new KvStep(lease, number) : default;
-        return refusal;
+        KvShortage? shortage = lease.Open(tokenIds, tokensPerSequence, out long number);
+        step = shortage is null ? new KvStep(lease, number) : default;
+        return shortage;
     }
 
     /// <summary>True if a step of sequences could begin now, as far as memory goes.</summary>

@@ -39,6 +39,7 @@ public class OptionsTests
         { nameof(KvCacheOptions.Policy), o => o.Policy = new ExpectedAttentionPolicy() },
         { nameof(KvCacheOptions.Watermark), o => o.Watermark = 1.01 },
         { nameof(KvCacheOptions.MergePages), o => o.MergePages = true },
+        { nameof(KvCacheOptions.TenantQuotas), o => o.TenantQuotas = new Dictionary<string, KvTenantQuota> { ["acme"] = null! } },
         { nameof(KvCacheOptions.PlanEvery), o => o.PlanEvery = 0 },
         { nameof(KvCacheOptions.ScoreEvery), o => o.ScoreEvery = 0 },
         { nameof(KvCacheOptions.ObservedQueries), o => o.ObservedQueries = 65 },

@@ -278,7 +278,7 @@ internal sealed class SessionTable(KvCache cache, KvCacheConfig config)
             long held = tokens + _sessions.Where(pair => pair.Value.Tenant == tenant && pair.Key != except).Sum(pair => pair.Value.Tokens);
             if (held > most)
             {
-                throw new KvOutOfMemoryException($"quota of tenant '{tenant}'", $"at most {most} tokens", $"{held} tokens");
+                throw new KvOutOfMemoryException(new KvShortage("a session", KvResource.TenantTokens, tokens, most - (held - tokens)) { Tenant = tenant });
             }
         }
     }

@@ -88,6 +88,9 @@ internal sealed class BudgetPlan
         Map.Bytes + _tier.Bytes + _bookkeeping.Step + _bookkeeping.Plan + (FewestBlocks * _bookkeeping.BlockAtMost)
         + ((_options.MaxSequences - 1) * SequenceSize.Fixed) + SequenceSize.Bytes(Map.Leaves);
 
+    /// <summary>Bytes of a step's working memory, without those that the tier takes for it.</summary>
+    public long StepBytes => _bookkeeping.Step;
+
     /// <summary>Bytes of bookkeeping of one sequence.</summary>
     public SequenceSize SequenceSize { get; private set; }
 

@@ -155,6 +155,12 @@ public sealed class KvCacheOptions
     }
 
     /// <summary>
+    /// What the sequences of single tenants may hold together, by tenant. The default value is null: as much as there is room for.
+    /// <see cref="KvCacheTenants.SetTenantQuota"/> changes them later, and sets that of the sequences without a tenant.
+    /// </summary>
+    public IReadOnlyDictionary<string, KvTenantQuota>? TenantQuotas { get; set; }
+
+    /// <summary>
     /// For finding errors: fills freed pages with 0xDB and fresh ones with NaN, so that a stale read shows. The default value is false.
     /// </summary>
     public bool PoisonPages { get; set; }
@@ -173,6 +179,7 @@ public sealed class KvCacheOptions
     {
         var copy = (KvCacheOptions)MemberwiseClone();
         copy.LayerFormats = LayerFormats is null ? null : new Dictionary<int, KvFormats>(LayerFormats);
+        copy.TenantQuotas = TenantQuotas is null ? null : new Dictionary<string, KvTenantQuota>(TenantQuotas);
         copy.DemotionFormats = DemotionFormats is null ? null! : [.. DemotionFormats];
         return copy;
     }

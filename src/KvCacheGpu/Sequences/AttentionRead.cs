@@ -114,7 +114,7 @@ internal readonly ref struct AttentionRead
             using (_cache.Pool.Gate.Enter())
             {
                 _cache.ThrowIfDisposed();
-                if (_cache.Room.BeginRead() is { } memory)
+                if (_cache.Room.BeginRead(_sequence.Id) is { } memory)
                 {
                     return memory;
                 }

@@ -11,11 +11,13 @@ internal sealed class CacheState
     private readonly SequenceState?[] _sequences;
     private volatile bool _isDisposed;
     private int[]? _windowed;
+    private long _lastSequence;
 
     public CacheState(KvCacheOptions options, PageClasses classes)
     {
         (Options, Classes, Needs) = (options, classes, options.Needs);
         _sequences = new SequenceState?[options.MaxSequences];
+        Tenants = new Tenants(options.TenantQuotas);
     }
 
     /// <summary>The settings that the cache was made with; only <see cref="KvCacheOptions.Watermark"/> changes.</summary>
@@ -69,8 +71,8 @@ internal sealed class CacheState
     /// <summary>Counts steps.</summary>
     public CacheClock Clock { get; } = new();
 
-    /// <summary>Numbers of the tenants.</summary>
-    public TenantOwners Owners { get; } = new();
+    /// <summary>The tenants.</summary>
+    public Tenants Tenants { get; }
 
     /// <summary>Pinned prefixes, by the blocks that each holds; one object for each pin.</summary>
     public HashSet<int[]> PinnedBlocks { get; } = [];
@@ -113,6 +115,12 @@ internal sealed class CacheState
 
     /// <summary>The sequence at a place, or null.</summary>
     public SequenceState? SequenceAt(int place) => Volatile.Read(ref _sequences[place]);
+
+    /// <summary>An id that no sequence of the cache has had, from 1 on. The caller is inside of the pool's gate.</summary>
+    public long NextSequenceId() => ++_lastSequence;
+
+    /// <summary>Places that no sequence has. The caller is inside of the pool's gate.</summary>
+    public int FreePlaces() => _sequences.AsSpan().Count((SequenceState?)null);
 
     /// <summary>The first place that no sequence has, or -1. The caller is inside of the pool's gate.</summary>
     public int FreePlace() => Array.IndexOf(_sequences, null);

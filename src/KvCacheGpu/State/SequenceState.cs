@@ -32,6 +32,18 @@ internal sealed class SequenceState : IDisposable
         Attended = new LayerSet(layers);
     }
 
+    /// <summary>Its number among all that the cache has made.</summary>
+    public required long Id { get; init; }
+
+    /// <summary>The tenant that it counts for.</summary>
+    public required TenantAccount Account { get; init; }
+
+    /// <summary>Tokens of a step under way. Changed inside of the pool's gate.</summary>
+    public int StepTokens { get; set; }
+
+    /// <summary>Bytes of pages that a load is about to list. Changed inside of the pool's gate.</summary>
+    public long ComingBytes { get; set; }
+
     /// <summary>Who uses the sequence.</summary>
     public SequenceGate Gate { get; } = new();
 

@@ -18,7 +18,7 @@ internal sealed class StepLease(CacheState cache, Pressure? pressure, StepPool p
     /// <param name="step">The step's number.</param>
     /// <returns>Null, or what is missing.</returns>
     /// <inheritdoc cref="StepMembers.Enter" path="/exception"/>
-    public Refusal? Open(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, out long step)
+    public KvShortage? Open(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, out long step)
     {
         try
         {
