@@ -41,13 +41,14 @@ public abstract class KernelBatch : IDisposable
     public abstract void Append(int layer, KvTensor keys, KvTensor values);
 
     /// <summary>
-    /// Causal attention of queries <c>[tokens][query heads][key width]</c>, scaled by 1/sqrt(key width), over the pages of a layer.
+    /// Causal attention of queries <c>[tokens][query heads][key width]</c>, scaled by <see cref="KvGeometry.AttentionScale"/> and capped by
+    /// <see cref="KvGeometry.LogitSoftCap"/>, over the pages of a layer.
     /// Writes <c>output[tokens][query heads][value width]</c>, and for each sequence's last token the page statistics and log-sum-exp of
     /// the tables (not where <see cref="RaggedSequence.KeepsStatistics"/>).
     /// </summary>
     /// <remarks>
-    /// Finite queries, keys and values give finite output. A logit is within 1e-6 of |q| |k| / sqrt(key width) of the
-    /// exact one: so the output equals a float64 oracle's within 1e-5 of its norm where logits are up to a few tens, and where they are
+    /// Finite queries, keys and values give finite output. A logit, before its cap, is within 1e-6 of |q| |k| times the scale of the
+    /// exact one, and a cap is exact to 3e-7 of the logit: so the output equals a float64 oracle's within 1e-5 of its norm where logits are up to a few tens, and where they are
     /// larger, the token that wins by more than that error has all the weight, and tokens nearer to it may share it. Where the key format of
     /// all classes is F32 or BF16, an element of a query counts as 0 where it is below 2^-138 of the largest. Stored logits and
     /// log-sum-exps beyond binary32 are its largest number.

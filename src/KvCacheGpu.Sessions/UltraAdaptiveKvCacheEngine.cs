@@ -163,7 +163,7 @@ public sealed class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisposable
     /// Attends from the place of the session's last token to it and all before it. Changes nothing that is stored, and takes no room for tokens. It counts
     /// as attention that the tokens received: strategies that keep what is attended to go by it.
     /// </summary>
-    /// <param name="query"><c>[layers][query heads][key width]</c>, scaled by 1/sqrt(key width) inside.</param>
+    /// <param name="query"><c>[layers][query heads][key width]</c>, scaled inside by <see cref="KvGeometry.AttentionScale"/>.</param>
     /// <param name="output">Receives <c>[layers][query heads][value width]</c>.</param>
     /// <param name="session">The session.</param>
     /// <exception cref="ArgumentException">A wrong length or tenant, or a session without tokens.</exception>

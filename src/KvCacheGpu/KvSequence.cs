@@ -145,7 +145,7 @@ public sealed class KvSequence : IDisposable
     /// </summary>
     /// <param name="layer">Layer.</param>
     /// <param name="queries">
-    /// <c>[queries][query heads][key width]</c>; scaled by 1/sqrt(key width) inside. At least 1 query, at most <see cref="Length"/> and
+    /// <c>[queries][query heads][key width]</c>; roped by the host, and scaled inside by <see cref="KvGeometry.AttentionScale"/>. At least 1 query, at most <see cref="Length"/> and
     /// <see cref="KvCacheOptions.MaxBatchTokens"/>.
     /// </param>
     /// <param name="output">
