@@ -93,6 +93,12 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         }
     }
 
+    /// <summary>
+    /// Sequences that the runtime collected without their having been disposed (<see cref="KvCacheOptions.OnForgottenSequence"/> names them). Their memory comes
+    /// back with the next call that makes a sequence or looks for room; that of one with a step under way, after the step.
+    /// </summary>
+    public long ForgottenSequences => State.ForgottenCount;
+
     internal CacheState State { get; }
 
     /// <summary>Evicts, in a cache with a policy; else null.</summary>
@@ -155,8 +161,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     public KvSequence CreateSequence(KvSequenceOptions options) => new(this, Life.Create(options, isHeld: false));
 
     /// <summary>Makes a batch of sequences that step together.</summary>
-    /// <param name="sequences">Live sequences of this cache, each once; at least one.</param>
-    /// <exception cref="ArgumentException">No sequence, one twice, or one of another cache.</exception>
+    /// <param name="sequences">Live sequences of this cache, each once (<see cref="ArgumentException"/> else); at least one.</param>
     public KvBatch CreateBatch(params ReadOnlySpan<KvSequence> sequences)
     {
         State.ThrowIfDisposed();

@@ -8,13 +8,17 @@ namespace KvCacheGpu;
 /// </summary>
 /// <remarks>
 /// Every member but <see cref="Dispose"/> throws <see cref="ObjectDisposedException"/> after disposal; members that read or change pages
-/// throw <see cref="KvConcurrencyException"/> while a step is under way or another thread is inside.
+/// throw <see cref="KvConcurrencyException"/> while a step is under way or another thread is inside. A sequence that is not disposed gives its memory back
+/// some time after the last reference to it is gone (<see cref="KvCache.ForgottenSequences"/>): disposing is what makes it soon, and certain.
 /// </remarks>
 public sealed class KvSequence : IDisposable
 {
     private KvStep? _step;
 
     internal KvSequence(KvCache cache, SequenceState state) => (Cache, State) = (cache, state);
+
+    /// <summary>Notes that the sequence was forgotten: the cache gives it back with the next call that takes room.</summary>
+    ~KvSequence() => Cache.State.Forget(State);
 
     /// <summary>The cache that the sequence lives in.</summary>
     public KvCache Cache { get; }
@@ -28,7 +32,9 @@ public sealed class KvSequence : IDisposable
         get
         {
             ThrowIfDisposed();
-            return State.Length;
+            int length = State.Length;
+            GC.KeepAlive(this);
+            return length;
         }
     }
 
@@ -343,7 +349,11 @@ public sealed class KvSequence : IDisposable
     /// come later, of the step also, throw <see cref="ObjectDisposedException"/>.
     /// </summary>
     /// <exception cref="KvConcurrencyException">E006: called from inside of a call on the sequence, as a policy could; nothing was disposed.</exception>
-    public void Dispose() => Cache.Life.Dispose(State);
+    public void Dispose()
+    {
+        Cache.Life.Dispose(State);
+        GC.SuppressFinalize(this);
+    }
 
     internal void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(State.Gate.IsDisposed, this);
 

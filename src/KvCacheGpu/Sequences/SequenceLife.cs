@@ -13,6 +13,8 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
         RetentionMap? retention = options.Retention is null ? null : new RetentionMap(options.Retention);
         BlockHash root = cache.Prefixes is null ? default : NamespaceOf(options).ToHash();
 
+        ForgottenSequences.Reclaim(cache);
+
         // The policy's own code: it may throw, or use the cache, so that no gate is held.
         object? policyState = cache.Options.Policy?.CreateState(cache.Geometry);
         using (cache.Pool.Gate.Enter())
@@ -141,7 +143,7 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
 
         if (isMine.Value)
         {
-            GiveBack(sequence);
+            GiveBack(cache, sequence);
         }
     }
 
@@ -149,7 +151,7 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
     public void DisposeHeld(SequenceState sequence)
     {
         sequence.Gate.LeaveDisposed();
-        GiveBack(sequence);
+        GiveBack(cache, sequence);
     }
 
     /// <summary>Disposes every sequence; another thread may be disposing some of them as well.</summary>
@@ -212,7 +214,7 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
                 sequence.Gate.EnterCall();
             }
 
-            cache.Ledger.Add(Kernels.AllocationKind.Bookkeeping, TokenIdBytes);
+            cache.Ledger.Add(Kernels.AllocationKind.Bookkeeping, TokenIdBytes(cache));
             cache.Seat(place, sequence);
             return sequence;
         }
@@ -225,9 +227,12 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
         }
     }
 
-    // The place in the cache is emptied last: a thread that finds it empty may free the memory that sequences lie in. It is emptied whatever fails,
-    // so that nobody waits for it in vain.
-    private void GiveBack(SequenceState sequence)
+    /// <summary>Gives back all that a sequence holds, whose gate the caller has entered for good.</summary>
+    /// <remarks>
+    /// The place in the cache is emptied last: a thread that finds it empty may free the memory that sequences lie in. It is emptied whatever fails,
+    /// so that nobody waits for it in vain.
+    /// </remarks>
+    public static void GiveBack(CacheState cache, SequenceState sequence)
     {
         using (cache.Pool.Gate.Enter())
         {
@@ -240,13 +245,13 @@ internal sealed class SequenceLife(CacheState cache, Evictor? evictor)
             }
             finally
             {
-                cache.Ledger.Add(Kernels.AllocationKind.Bookkeeping, -TokenIdBytes);
+                cache.Ledger.Add(Kernels.AllocationKind.Bookkeeping, -TokenIdBytes(cache));
                 cache.Seat(sequence.Table.Sequence, null);
             }
         }
     }
 
-    private long TokenIdBytes => (long)cache.Options.MaxTokens * sizeof(int);
+    private static long TokenIdBytes(CacheState cache) => (long)cache.Options.MaxTokens * sizeof(int);
 
     // True if a last page that is not full is resident in every row as it was written.
     private bool EndsInWrittenPages(PageTable table, int length)

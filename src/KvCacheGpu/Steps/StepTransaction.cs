@@ -222,6 +222,7 @@ internal sealed class StepTransaction : ISequenceHolder
     private StepMemory? Reserve(ReadOnlySpan<int> tokensPerSequence, bool mayRefuse)
     {
         int round = 0;
+        ForgottenSequences.Reclaim(_cache);
         while (true)
         {
             if (TryReserve(tokensPerSequence, out StepMemory? memory) is { } refusal)
