@@ -318,12 +318,15 @@ public sealed class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisposable
         };
     }
 
-    /// <summary>Disposes every session and gives the memory back.</summary>
-    public void Dispose()
-    {
-        _sessions.Clear(andClose: true);
-        Cache.Dispose();
-    }
+    /// <summary>
+    /// Disposes every session and gives the memory back. From any thread: it waits for calls of other threads that are inside of a session; calls that come
+    /// later throw <see cref="ObjectDisposedException"/>.
+    /// </summary>
+    /// <exception cref="KvConcurrencyException">
+    /// E006: called from inside of a call on the engine or its <see cref="Cache"/>, as a policy could; nothing was disposed. It cannot be otherwise: that
+    /// call goes on in the memory that would be given back.
+    /// </exception>
+    public void Dispose() => _sessions.Close();
 
     /// <inheritdoc cref="Dispose"/>
     public ValueTask DisposeAsync()

@@ -120,8 +120,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     }
 
     /// <summary>Tells how the pages of a cache are laid out.</summary>
-    /// <param name="geometry">The model's shape.</param>
-    /// <param name="options">Options; null takes the defaults.</param>
+    /// <inheritdoc cref="BytesFor" path="/param"/>
     /// <exception cref="KvConfigurationException">E003: a setting is out of range or does not fit the geometry.</exception>
     public static KvLayouts LayoutsFor(KvGeometry geometry, KvCacheOptions? options = null)
     {
@@ -346,11 +345,12 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     }
 
     /// <summary>
-    /// Disposes every sequence and gives the memory back. Waits for calls of other threads that are inside; steps under way are abandoned, loads
-    /// and saves that are under way end with <see cref="ObjectDisposedException"/>, as do calls that come later.
+    /// Disposes every sequence and gives the memory back, from any thread. Waits for calls of other threads that are inside; steps under way are abandoned,
+    /// loads and saves that are under way end with <see cref="ObjectDisposedException"/>, as do calls that come later.
     /// </summary>
     /// <exception cref="KvConcurrencyException">
-    /// E006: called from inside of a call on the cache, as a policy or a progress report could; nothing was disposed.
+    /// E006: called from inside of a call on the cache, as a policy or a progress report could; nothing was disposed. That call goes on in the memory
+    /// that would be given back, so that it cannot be ended beneath itself: dispose after it, or from another thread.
     /// </exception>
     public void Dispose()
     {

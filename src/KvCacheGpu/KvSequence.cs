@@ -345,10 +345,10 @@ public sealed class KvSequence : IDisposable
     }
 
     /// <summary>
-    /// Gives back every page and the table rows. Waits for a call of another thread that is inside; a step under way is abandoned. Calls that
-    /// come later, of the step also, throw <see cref="ObjectDisposedException"/>.
+    /// Gives back every page and the table rows, from any thread. Waits for a call of another thread that is inside; a step under way is abandoned. Calls
+    /// that come later, of the step also, throw <see cref="ObjectDisposedException"/>.
     /// </summary>
-    /// <exception cref="KvConcurrencyException">E006: called from inside of a call on the sequence, as a policy could; nothing was disposed.</exception>
+    /// <exception cref="KvConcurrencyException">E006: called from inside of a call on the sequence, as a policy could, which it cannot end beneath itself; nothing was disposed.</exception>
     public void Dispose()
     {
         Cache.Life.Dispose(State);
