@@ -177,22 +177,7 @@ public sealed class KvSequence : IDisposable
     public void Attend(int layer, KvTensor queries, KvOutput output, int window = 0, bool counts = false)
     {
         using SequenceGate.Call call = State.Gate.EnterForCall();
-        var reading = new AttentionRead(Cache.State, State, layer, queries, window, counts);
-        output = output.First(reading.Vectors, Cache.Geometry.ValueWidth);
-        StepMemory memory = reading.Begin();
-        try
-        {
-            memory.Batch.Attend(layer, queries, output, window);
-            reading.Count(memory, output.Host);
-        }
-        catch (NotSupportedException e)
-        {
-            throw new KvUnsupportedException($"Attend on {Cache.TierName}", "memory that the device reads", e.Message, e);
-        }
-        finally
-        {
-            reading.End(memory);
-        }
+        new AttentionRead(Cache.State, [State], [], layer, queries, window, counts).Run(output);
     }
 
     /// <summary>

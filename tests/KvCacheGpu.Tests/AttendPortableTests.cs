@@ -60,6 +60,14 @@ public sealed class AttendPortableTests
         Assert.Equal(both, buffer.GetAsArray1D());
         Assert.Throws<ArgumentException>("output", () => sequence.Attend(0, queries, buffer.View.AsContiguous().SubView(1)));
 
+        using (KvSequence fork = sequence.Fork())
+        {
+            cache.Attend([sequence, fork], 0, KvTensor.FromDevice(asked.View.AsContiguous().Cast<byte>(), TensorType.F32), buffer.View.AsContiguous());
+            accelerator.Synchronize();
+            sequence.Attend(0, TokenContent.Queries(G, 0, [77]), output);
+            Assert.Equal([.. output, .. expected], buffer.GetAsArray1D());
+        }
+
         float[] after = new float[5];
         sequence.PageMass(0, 1, after);
         Assert.Equal(mass, after);
