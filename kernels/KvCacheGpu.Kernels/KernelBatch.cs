@@ -1,6 +1,7 @@
 namespace KvCacheGpu.Kernels;
 
 /// <summary>One sequence's part of a ragged launch.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Sequence">Its sequence slot in the tables.</param>
 /// <param name="FirstToken">Its first token in the launch's tensors.</param>
 /// <param name="Tokens">Its tokens in this launch, at least 1.</param>
@@ -16,13 +17,15 @@ public readonly record struct RaggedSequence(int Sequence, int FirstToken, int T
 }
 
 /// <summary>Where an element was refused that no page format holds: a NaN, an infinity, or a value beyond a page format (<see cref="KernelShape.KeyRefusedFrom"/>).</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Layer">Layer.</param>
 /// <param name="Token">Token in the launch's tensors.</param>
 /// <param name="Head">KV head.</param>
 /// <param name="IsValue">In the values; else in the keys.</param>
 public readonly record struct NonFinite(int Layer, int Token, int Head, bool IsValue);
 
-/// <summary>The launches of one step: append and attend over a ragged batch, layer by layer. Used by one thread at a time.</summary>
+/// <summary>The launches of one step: append and attend over a ragged batch, layer by layer.</summary>
+/// <remarks>Thread safety: it is used by one thread at a time.</remarks>
 public abstract class KernelBatch : IDisposable
 {
     /// <summary>Tokens of each sequence that <see cref="Observe"/> takes, at most.</summary>

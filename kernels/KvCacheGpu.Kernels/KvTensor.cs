@@ -25,6 +25,7 @@ public enum TensorType : byte
 /// <remarks>
 /// Keys and queries come as attention multiplies them: the host has turned them by their positions (RoPE), and normed them where the model does, before
 /// it appends the keys or asks with the queries. Only <see cref="KvGeometry.AttentionScale"/> and <see cref="KvGeometry.LogitSoftCap"/> are applied inside.
+/// Thread safety: it stays on the stack of one thread, and the memory that it wraps must not change until the call has read it.
 /// </remarks>
 public readonly ref struct KvTensor
 {

@@ -9,7 +9,7 @@ namespace KvCacheGpu;
 /// over a <see cref="KvCache"/>, which hosts that go through a model layer by layer use directly.
 /// </summary>
 /// <remarks>
-/// Members may be called from any thread; calls on one session queue. One token's keys are <c>[layers][KV heads][key width]</c>, values,
+/// Thread safety: members may be called from any thread; calls on one session queue. One token's keys are <c>[layers][KV heads][key width]</c>, values,
 /// queries and outputs alike; of several tokens <c>[layers][tokens][heads][width]</c>.
 /// </remarks>
 public sealed class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisposable

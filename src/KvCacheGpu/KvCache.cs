@@ -6,7 +6,7 @@ namespace KvCacheGpu;
 /// The keys and values of many sequences on one device, in pages. Makes sequences; owns the arena that their pages lie in.
 /// </summary>
 /// <remarks>
-/// Members may be called from any thread, also beside <see cref="Dispose"/>; those that read or change sequences or pages throw
+/// Thread safety: members may be called from any thread, also beside <see cref="Dispose"/>; those that read or change sequences or pages throw
 /// <see cref="ObjectDisposedException"/> after it.
 /// </remarks>
 public sealed class KvCache : IDisposable, IAsyncDisposable

@@ -3,10 +3,10 @@ using System.Diagnostics.CodeAnalysis;
 namespace KvCacheGpu;
 
 /// <summary>
-/// One sequence of tokens and the pages that hold its keys and values. Used by one thread at a time; different sequences may be used by
-/// different threads at once.
+/// One sequence of tokens and the pages that hold its keys and values.
 /// </summary>
 /// <remarks>
+/// Thread safety: it is used by one thread at a time, and disposed by any; different sequences may be used by different threads at once.
 /// Every member but <see cref="Dispose"/> throws <see cref="ObjectDisposedException"/> after disposal; members that read or change pages
 /// throw <see cref="KvConcurrencyException"/> while a step is under way or another thread is inside. A sequence that is not disposed gives its memory back
 /// some time after the last reference to it is gone (<see cref="KvCache.ForgottenSequences"/>): disposing is what makes it soon, and certain.

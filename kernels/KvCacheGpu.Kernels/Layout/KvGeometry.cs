@@ -3,6 +3,7 @@ namespace KvCacheGpu;
 /// <summary>
 /// The KV heads that one cache holds, out of the model's: all of them, or a tensor-parallel shard's.
 /// </summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Start">First KV head, counted over the whole model.</param>
 /// <param name="Count">Number of KV heads held here.</param>
 public readonly record struct HeadRange(int Start, int Count)
@@ -18,6 +19,7 @@ public readonly record struct HeadRange(int Start, int Count)
 }
 
 /// <summary>The shape of a model's keys and values: it sets the sizes of all tensors, pages and tables.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 public sealed record KvGeometry
 {
     /// <summary>The smallest head width that kernels take.</summary>

@@ -19,6 +19,7 @@ namespace KvCacheGpu.Kernels;
 /// Slots and tags are addressed by entry; stats and scores by page index, so that nothing moves when pages leave a row.
 /// A page's attention mass is sum * exp(largest - lse).
 /// </code>
+/// Thread safety: it never changes.
 /// </remarks>
 public sealed class TableMap
 {

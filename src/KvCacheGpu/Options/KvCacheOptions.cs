@@ -7,6 +7,7 @@ namespace KvCacheGpu;
 /// that is out of its range, or that does not fit the model, is refused with <see cref="KvConfigurationException"/> (E003), which names the
 /// member. Later changes have no effect on the cache.
 /// </summary>
+/// <remarks>Thread safety: it is set up by one thread; a cache takes a copy.</remarks>
 public sealed class KvCacheOptions
 {
     /// <summary>Where pages live: auto, cuda[:i], opencl[:i], cpu, ilgpu-cpu. The default value is "auto".</summary>

@@ -8,6 +8,7 @@ namespace KvCacheGpu;
 /// Source: Expected Attention (Devoto et al. 2025), with a diagonal covariance. A soft cap (<see cref="KvGeometry.LogitSoftCap"/>) bounds the expected logit as it bounds
 /// each logit: an estimate, which never exceeds the cap. Needs <see cref="KvPages.FutureQueryMean"/> and
 /// <see cref="KvPages.FutureQueryVariance"/>, which exist only if the geometry has its rope; it refuses to score without them.
+/// Thread safety: one policy serves all sequences of a cache, and is called by several threads at once.
 /// </remarks>
 public sealed class ExpectedAttentionPolicy : RankedPolicy
 {
