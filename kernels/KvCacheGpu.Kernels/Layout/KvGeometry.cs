@@ -91,7 +91,7 @@ public sealed record KvGeometry
     public int PageTokens { get; }
 
     /// <summary>
-    /// How queries and keys were turned by their positions, for policies that foresee queries (<c>FutureQueries</c>). The default value is null: not at
+    /// How queries and keys were turned by their positions, for policies that foresee queries (<c>KvStatistics.FutureQueries</c>). The default value is null: not at
     /// all, or not told.
     /// </summary>
     /// <remarks>The cache turns nothing by it: a host ropes keys before it appends them, and queries before it attends with them.</remarks>
