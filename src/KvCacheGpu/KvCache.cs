@@ -6,7 +6,7 @@ namespace KvCacheGpu;
 /// The keys and values of many sequences on one device, in pages. Makes sequences; owns the arena that their pages lie in.
 /// </summary>
 /// <remarks>
-/// Members may be called from any thread, also beside <see cref="Dispose"/>; those that read or change sequences or pages throw
+/// Thread safety: members may be called from any thread, also beside <see cref="Dispose"/>; those that read or change sequences or pages throw
 /// <see cref="ObjectDisposedException"/> after it.
 /// </remarks>
 public sealed class KvCache : IDisposable, IAsyncDisposable
@@ -93,6 +93,12 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         }
     }
 
+    /// <summary>
+    /// Sequences that the runtime collected without their having been disposed (<see cref="KvCacheOptions.OnForgottenSequence"/> names them). Their memory comes
+    /// back with the next call that makes a sequence or looks for room; that of one with a step under way, after the step.
+    /// </summary>
+    public long ForgottenSequences => State.ForgottenCount;
+
     internal CacheState State { get; }
 
     /// <summary>Evicts, in a cache with a policy; else null.</summary>
@@ -117,8 +123,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     }
 
     /// <summary>Tells how the pages of a cache are laid out.</summary>
-    /// <param name="geometry">The model's shape.</param>
-    /// <param name="options">Options; null takes the defaults.</param>
+    /// <inheritdoc cref="BytesFor" path="/param"/>
     /// <exception cref="KvConfigurationException">E003: a setting is out of range or does not fit the geometry.</exception>
     public static KvLayouts LayoutsFor(KvGeometry geometry, KvCacheOptions? options = null)
     {
@@ -359,11 +364,12 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     }
 
     /// <summary>
-    /// Disposes every sequence and gives the memory back. Waits for calls of other threads that are inside; steps under way are abandoned, loads
-    /// and saves that are under way end with <see cref="ObjectDisposedException"/>, as do calls that come later.
+    /// Disposes every sequence and gives the memory back, from any thread. Waits for calls of other threads that are inside; steps under way are abandoned,
+    /// loads and saves that are under way end with <see cref="ObjectDisposedException"/>, as do calls that come later.
     /// </summary>
     /// <exception cref="KvConcurrencyException">
-    /// E006: called from inside of a call on the cache, as a policy or a progress report could; nothing was disposed.
+    /// E006: called from inside of a call on the cache, as a policy or a progress report could; nothing was disposed. That call goes on in the memory
+    /// that would be given back, so that it cannot be ended beneath itself: dispose after it, or from another thread.
     /// </exception>
     public void Dispose()
     {

@@ -1,16 +1,20 @@
 namespace KvCacheGpu;
 
 /// <summary>
-/// One sequence of tokens and the pages that hold its keys and values. Used by one thread at a time; different sequences may be used by
-/// different threads at once.
+/// One sequence of tokens and the pages that hold its keys and values.
 /// </summary>
 /// <remarks>
+/// Thread safety: it is used by one thread at a time, and disposed by any; different sequences may be used by different threads at once.
 /// Every member but <see cref="Dispose"/> throws <see cref="ObjectDisposedException"/> after disposal; members that read or change pages
-/// throw <see cref="KvConcurrencyException"/> while a step is under way or another thread is inside.
+/// throw <see cref="KvConcurrencyException"/> while a step is under way or another thread is inside. A sequence that is not disposed gives its memory back
+/// some time after the last reference to it is gone (<see cref="KvCache.ForgottenSequences"/>): disposing is what makes it soon, and certain.
 /// </remarks>
 public sealed class KvSequence : IDisposable
 {
     internal KvSequence(KvCache cache, SequenceState state) => (Cache, State) = (cache, state);
+
+    /// <summary>Notes that the sequence was forgotten: the cache gives it back with the next call that takes room.</summary>
+    ~KvSequence() => Cache.State.Forget(State);
 
     /// <summary>The cache that the sequence lives in.</summary>
     public KvCache Cache { get; }
@@ -27,7 +31,9 @@ public sealed class KvSequence : IDisposable
         get
         {
             ThrowIfDisposed();
-            return State.Length;
+            int length = State.Length;
+            GC.KeepAlive(this);
+            return length;
         }
     }
 
@@ -138,7 +144,7 @@ public sealed class KvSequence : IDisposable
     /// </summary>
     /// <param name="layer">Layer.</param>
     /// <param name="queries">
-    /// <c>[queries][query heads][key width]</c>; scaled by 1/sqrt(key width) inside. At least 1 query, at most <see cref="Length"/> and
+    /// <c>[queries][query heads][key width]</c>; roped by the host, and scaled inside by <see cref="KvGeometry.AttentionScale"/>. At least 1 query, at most <see cref="Length"/> and
     /// <see cref="KvCacheOptions.MaxBatchTokens"/>.
     /// </param>
     /// <param name="output">
@@ -164,22 +170,7 @@ public sealed class KvSequence : IDisposable
     public void Attend(int layer, KvTensor queries, KvOutput output, int window = 0, bool counts = false)
     {
         using SequenceGate.Call call = State.Gate.EnterForCall();
-        var reading = new AttentionRead(Cache.State, State, layer, queries, window, counts);
-        output = output.First(reading.Vectors, Cache.Geometry.ValueWidth);
-        StepMemory memory = reading.Begin();
-        try
-        {
-            memory.Batch.Attend(layer, queries, output, window);
-            reading.Count(memory, output.Host);
-        }
-        catch (NotSupportedException e)
-        {
-            throw new KvUnsupportedException($"Attend on {Cache.TierName}", "memory that the device reads", e.Message, e);
-        }
-        finally
-        {
-            reading.End(memory);
-        }
+        new AttentionRead(Cache.State, [State], [], layer, queries, window, counts).Run(output);
     }
 
     /// <summary>
@@ -333,12 +324,16 @@ public sealed class KvSequence : IDisposable
     }
 
     /// <summary>
-    /// Gives back every page and the table rows. Waits for a call of another thread that is inside. A step under way ends without a trace, for all its
+    /// Gives back every page and the table rows, from any thread. Waits for a call of another thread that is inside. A step under way ends without a trace, for all its
     /// sequences: those that it has beside this one are as before it began. Calls that come later, of the step also, throw
     /// <see cref="ObjectDisposedException"/>.
     /// </summary>
-    /// <exception cref="KvConcurrencyException">E006: called from inside of a call on the sequence, as a policy could; nothing was disposed.</exception>
-    public void Dispose() => Cache.Life.Dispose(State);
+    /// <exception cref="KvConcurrencyException">E006: called from inside of a call on the sequence, as a policy could, which it cannot end beneath itself; nothing was disposed.</exception>
+    public void Dispose()
+    {
+        Cache.Life.Dispose(State);
+        GC.SuppressFinalize(this);
+    }
 
     internal void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(State.Gate.IsDisposed, this);
 

@@ -9,7 +9,11 @@ public class OptionsTests
     private static readonly KvGeometry G = new(layers: 2, queryHeads: 2, kvHeads: 1, keyWidth: 64, pageTokens: 4);
 
     // Options that every value of their type fits.
-    private static readonly string[] Unchecked = [nameof(KvCacheOptions.RotationSeed), nameof(KvCacheOptions.PrefixReuse), nameof(KvCacheOptions.PoisonPages), nameof(KvCacheOptions.PageStatistics)];
+    private static readonly string[] Unchecked =
+    [
+        nameof(KvCacheOptions.RotationSeed), nameof(KvCacheOptions.PrefixReuse), nameof(KvCacheOptions.PoisonPages), nameof(KvCacheOptions.PageStatistics),
+        nameof(KvCacheOptions.OnForgottenSequence),
+    ];
 
     public static TheoryData<string, Action<KvCacheOptions>> Wrong => new()
     {

@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>Tenants of sessions.</summary>
+/// <remarks>Thread safety: it is set up by one thread; whoever takes it, takes a copy.</remarks>
 public sealed record KvTenancyOptions
 {
     /// <summary>True if every session belongs to a tenant, who must be named; false if none may be named (<c>multi_tenant</c>). The default value is false.</summary>

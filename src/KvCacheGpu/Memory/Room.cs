@@ -207,10 +207,10 @@ internal sealed class Room : IDisposable
     }
 
     /// <summary>Lends a read its working memory, or nothing while other reads hold all that there is room for.</summary>
-    /// <param name="sequence">Id of the sequence that it reads, for the message.</param>
+    /// <param name="sequence">Id of the sequence that it reads, for the message; null of several.</param>
     /// <returns>Null: the caller leaves the gate, waits a moment, and asks again.</returns>
     /// <exception cref="KvOutOfMemoryException">E001: steps under way hold all of it.</exception>
-    public StepMemory? BeginRead(long sequence)
+    public StepMemory? BeginRead(long? sequence)
     {
         if (MustWaitForReads || Volatile.Read(ref _stepsWaiting) > 0)
         {

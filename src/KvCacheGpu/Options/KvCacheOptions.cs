@@ -7,6 +7,7 @@ namespace KvCacheGpu;
 /// that is out of its range, or that does not fit the model, is refused with <see cref="KvConfigurationException"/> (E003), which names the
 /// member. Later changes have no effect on the cache.
 /// </summary>
+/// <remarks>Thread safety: it is set up by one thread; a cache takes a copy.</remarks>
 public sealed class KvCacheOptions
 {
     /// <summary>Where pages live: auto, cuda[:i], opencl[:i], cpu, ilgpu-cpu. The default value is "auto".</summary>
@@ -165,6 +166,15 @@ public sealed class KvCacheOptions
     /// </summary>
     public bool PoisonPages { get; set; }
 
+    /// <summary>
+    /// Told of each sequence that nobody disposed, once its memory is back (<see cref="KvCache.ForgottenSequences"/>). The default value is null.
+    /// </summary>
+    /// <remarks>
+    /// Called on the thread, and inside of the call, that gave it back: one that makes a sequence or begins a step. It must not use that call's sequences. What it
+    /// throws comes out of that call, which has then done nothing.
+    /// </remarks>
+    public Action<KvForgottenSequence>? OnForgottenSequence { get; set; }
+
     /// <summary>Sequences of one step at most: each has at least one token.</summary>
     internal int MostBatched => Math.Min(MaxSequences, MaxBatchTokens);
 
@@ -208,3 +218,9 @@ public sealed class KvCacheOptions
     /// <inheritdoc cref="FormatPlan.TextOf"/>
     internal string? LayerFormatsText(KvGeometry geometry) => FormatPlan.TextOf(this, geometry);
 }
+
+/// <summary>A sequence that nobody disposed, as <see cref="KvCacheOptions.OnForgottenSequence"/> is told of it. Thread safety: it never changes.</summary>
+/// <param name="Name">Its <see cref="KvSequence.Name"/>, or null.</param>
+/// <param name="Tenant">Its <see cref="KvSequenceOptions.Tenant"/>, or null.</param>
+/// <param name="Length">Tokens that it had.</param>
+public readonly record struct KvForgottenSequence(string? Name, string? Tenant, int Length);

@@ -16,6 +16,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
     /// <exception cref="KvOutOfMemoryException">E001: there is no place, or no room for the bookkeeping, for so many sequences more.</exception>
     public void ThrowIfNoRoomFor(int sequences, string what)
     {
+        ForgottenSequences.Reclaim(cache);
         using (cache.EnterLive())
         {
             ThrowIfNone(sequences, what);
@@ -214,7 +215,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
 
         if (isMine.Value)
         {
-            GiveBack(sequence);
+            GiveBack(cache, sequence);
         }
     }
 
@@ -222,7 +223,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
     public void DisposeHeld(SequenceState sequence)
     {
         sequence.Gate.LeaveDisposed();
-        GiveBack(sequence);
+        GiveBack(cache, sequence);
     }
 
     /// <summary>Disposes every sequence; another thread may be disposing some of them as well.</summary>
@@ -266,6 +267,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
         ArgumentNullException.ThrowIfNull(options);
         RetentionMap? retention = options.Retention is null ? null : new RetentionMap(options.Retention);
         BlockHash root = cache.Prefixes is null ? default : NamespaceOf(options).ToHash();
+        ForgottenSequences.Reclaim(cache);
 
         // The policy's own code: it may throw, or use the cache, so that no gate is held.
         object? policyState = cache.Options.Policy?.CreateState(cache.Geometry);
@@ -329,9 +331,12 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
         }
     }
 
-    // The place in the cache is emptied last: a thread that finds it empty may free the memory that sequences lie in. It is emptied whatever fails,
-    // so that nobody waits for it in vain.
-    private void GiveBack(SequenceState sequence)
+    /// <summary>Gives back all that a sequence holds, whose gate the caller has entered for good.</summary>
+    /// <remarks>
+    /// The place in the cache is emptied last: a thread that finds it empty may free the memory that sequences lie in. It is emptied whatever fails,
+    /// so that nobody waits for it in vain.
+    /// </remarks>
+    public static void GiveBack(CacheState cache, SequenceState sequence)
     {
         using (cache.Pool.Gate.Enter())
         {

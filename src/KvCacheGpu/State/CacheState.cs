@@ -10,6 +10,8 @@ internal sealed class CacheState
 {
     private readonly SequenceState?[] _sequences;
     private volatile bool _isDisposed;
+    private SequenceState? _forgotten;
+    private long _forgottenCount;
     private int[]? _windowed;
     private long _lastSequence;
 
@@ -127,6 +129,34 @@ internal sealed class CacheState
 
     /// <summary>Puts a sequence into its place, or takes it out. The caller is inside of the pool's gate.</summary>
     public void Seat(int place, SequenceState? sequence) => Volatile.Write(ref _sequences[place], sequence);
+
+    /// <summary>Sequences whose handles were collected without having been disposed.</summary>
+    public long ForgottenCount => Interlocked.Read(ref _forgottenCount);
+
+    /// <summary>Notes a sequence whose handle is gone. Called by finalizers: it takes no gate and no memory.</summary>
+    public void Forget(SequenceState sequence)
+    {
+        if (!sequence.Gate.IsDisposed)
+        {
+            Interlocked.Increment(ref _forgottenCount);
+            PutBackForgotten(sequence);
+        }
+    }
+
+    /// <summary>Lists a forgotten sequence again that could not be given back yet.</summary>
+    public void PutBackForgotten(SequenceState sequence)
+    {
+        SequenceState? first;
+        do
+        {
+            first = Volatile.Read(ref _forgotten);
+            sequence.NextForgotten = first;
+        }
+        while (Interlocked.CompareExchange(ref _forgotten, sequence, first) != first);
+    }
+
+    /// <summary>Takes the whole list of forgotten sequences: the first, from which <see cref="SequenceState.NextForgotten"/> leads on.</summary>
+    public SequenceState? TakeForgotten() => Volatile.Read(ref _forgotten) is null ? null : Interlocked.Exchange(ref _forgotten, null);
 
     /// <summary>True if a layer was attended to through a window: there it matters which positions a page is of.</summary>
     public bool HasWindow(int layer) => _windowed is { } windowed && Volatile.Read(ref windowed[layer]) != 0;

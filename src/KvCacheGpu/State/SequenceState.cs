@@ -71,6 +71,9 @@ internal sealed class SequenceState : IDisposable
     /// <summary>True if it counts among all that live: it is whole, and its maker hands it out.</summary>
     public bool IsHandedOut { get; set; }
 
+    /// <summary>The next in the list of sequences that were forgotten, where this is one of them.</summary>
+    public SequenceState? NextForgotten { get; set; }
+
     /// <summary>Its name in snapshots, or null.</summary>
     public string? Name { get; set; }
 

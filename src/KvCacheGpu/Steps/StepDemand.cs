@@ -36,6 +36,7 @@ internal static class StepDemand
     /// <summary>True if a step could begin, with what the policy may drop counted. The sequences are the caller's.</summary>
     public static bool CouldOpen(CacheState cache, Pressure? pressure, ReadOnlySpan<SequenceState> sequences, ReadOnlySpan<int> tokensPerSequence)
     {
+        ForgottenSequences.Reclaim(cache);
         long sum = 0;
         foreach (int tokens in tokensPerSequence)
         {

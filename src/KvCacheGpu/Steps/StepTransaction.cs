@@ -177,6 +177,7 @@ internal sealed class StepTransaction
     private KvShortage? Reserve(ReadOnlySpan<int> tokensPerSequence, out StepMemory? memory)
     {
         int round = 0;
+        ForgottenSequences.Reclaim(_cache);
         while (true)
         {
             if (TryReserve(tokensPerSequence, out memory) is { } shortage)

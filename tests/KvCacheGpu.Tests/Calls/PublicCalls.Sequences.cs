@@ -66,6 +66,12 @@ internal static partial class PublicCalls
         new("KvSequenceReading.TryRead(KvSequence, Int32, Int32, Span, Span)", x => _ = x.First.TryRead(0, 0, new float[16], new float[16]), Gone, InUse, NoSuch),
         new("KvSequence.Replace(Int32, ReadOnlySpan, ReadOnlySpan)", x => x.First.Replace(0, Whole(TokenContent.Keys, SharedObjects.FirstId), Whole(TokenContent.Values, SharedObjects.FirstId)), Gone, InUse, NoRoom, NoSuch, NotHere),
         new("KvSequence.Attend(Int32, KvTensor, KvOutput, Int32, Boolean)", AttendToFirst, Gone, InUse, NoRoom, NoSuch, NotHere),
+        new("KvCacheReading.Attend(KvCache, ReadOnlySpan, Int32, KvTensor, KvOutput, ReadOnlySpan, Int32)", x =>
+        {
+            float[] output = new float[64];
+            x.Cache.Attend([x.First, x.Second], 1, TokenContent.Queries(G, 1, [5, 6]), output);
+            Assert.All(output, number => Assert.InRange(number, -2.1f, 2.1f));
+        }, Gone, InUse, NoRoom, NoSuch, NotHere),
         new("KvSequence.Dispose()", x => x.First.Dispose()),
     ];
 

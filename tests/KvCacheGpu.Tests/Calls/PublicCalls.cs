@@ -33,6 +33,7 @@ internal static partial class PublicCalls
         new("KvCache.get_AllocatedBytes()", x => Assert.InRange(x.Cache.AllocatedBytes, 0, x.Cache.BudgetBytes)),
         new("KvCache.get_BudgetBytes()", x => Assert.True(x.Cache.BudgetBytes > 0)),
         new("KvCache.get_CachedBytes()", x => Assert.True(x.Cache.CachedBytes >= 0), Gone),
+        new("KvCache.get_ForgottenSequences()", x => Assert.Equal(0, x.Cache.ForgottenSequences)),
         new("KvCache.CreateSequence()", x => x.Cache.CreateSequence().Dispose(), Gone, NoRoom),
         new("KvCache.CreateSequence(KvSequenceOptions)", x => NewSequence(x), Gone, NoRoom, InUse),
         new("KvCache.CanAppend(ReadOnlySpan, ReadOnlySpan)", x => _ = x.Cache.CanAppend([x.First, x.Second], [2, 1]), Gone, InUse),
