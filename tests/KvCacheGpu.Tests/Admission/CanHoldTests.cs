@@ -81,8 +81,16 @@ public class CanHoldTests(ITestOutputHelper output)
     private void Move(KvCache cache, List<KvSequence> live, Random random)
     {
         KvSequence? one = live.Count == 0 ? null : live[random.Next(live.Count)];
-        switch (random.Next(5))
+        switch (random.Next(6))
         {
+            case 4 when one is not null:
+                // Abandoned.
+                if (one.TryBegin(new int[random.Next(1, cache.Options.MaxBatchTokens + 1)], out KvStep? step))
+                {
+                    step.Dispose();
+                }
+
+                break;
             case 0 when one is not null && live.Count < 7:
                 live.Add(one.Fork());
                 break;
