@@ -58,7 +58,7 @@ public static class KvAdmission
         KvShortage? room;
         using (state.EnterLive())
         {
-            if (tokens > state.Options.LongestSequence || state.FreePlace() < 0)
+            if (tokens > state.MaxSequenceTokens || state.FreePlace() < 0)
             {
                 return false;
             }
@@ -82,7 +82,7 @@ public static class KvAdmission
         SequenceState own = sequence.State;
         using SequenceGate.Call call = own.Gate.EnterForCall();
         CacheState state = sequence.Cache.State;
-        if (moreTokens > state.Options.LongestSequence - own.Length)
+        if (moreTokens > state.MaxSequenceTokens - own.Length)
         {
             return false;
         }

@@ -201,7 +201,7 @@ public sealed class KvSequence : IDisposable
 
         int unknown = promptIds.IndexOfAnyInRange(int.MinValue, -1);
         promptIds = unknown < 0 ? promptIds : promptIds[..(unknown + 1)];
-        int most = Math.Min(promptIds.Length - 1, Cache.State.Options.LongestSequence);
+        int most = Math.Min(promptIds.Length - 1, Cache.State.MaxSequenceTokens);
         return State.Chain is null || most <= 0 ? 0 : Cache.Life.Reuse(State, promptIds[..most]);
     }
 

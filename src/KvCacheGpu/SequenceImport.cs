@@ -114,9 +114,9 @@ internal sealed class SequenceImport(KvCache cache, ImportedCache found, string 
     {
         CacheState state = cache.State;
         cache.Life.ThrowIfNoRoomFor(found.Sequences.Count, "an import");
-        if (found.Sequences.FirstOrDefault(sequence => sequence.Tokens > state.Options.LongestSequence) is { } longest)
+        if (found.Sequences.FirstOrDefault(sequence => sequence.Tokens > state.MaxSequenceTokens) is { } longest)
         {
-            throw new KvOutOfMemoryException(new KvShortage($"sequence '{longest.Id}'", KvResource.SequenceTokens, longest.Tokens, state.Options.LongestSequence));
+            throw new KvOutOfMemoryException(new KvShortage($"sequence '{longest.Id}'", KvResource.SequenceTokens, longest.Tokens, state.MaxSequenceTokens));
         }
 
         using (state.EnterLive())

@@ -33,9 +33,9 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
         SnapshotSequence[] chosen = Choose(content);
         foreach (SnapshotSequence saved in chosen)
         {
-            if (saved.Length > cache.Options.LongestSequence)
+            if (saved.Length > cache.MaxSequenceTokens)
             {
-                throw new KvOutOfMemoryException(new KvShortage($"sequence '{saved.Id}'", KvResource.SequenceTokens, saved.Length, cache.Options.LongestSequence));
+                throw new KvOutOfMemoryException(new KvShortage($"sequence '{saved.Id}'", KvResource.SequenceTokens, saved.Length, cache.MaxSequenceTokens));
             }
 
             RestoreCheck.Sequence(content, saved);

@@ -28,6 +28,9 @@ internal sealed class CacheState
     /// <summary>Layouts of the pages.</summary>
     public PageClasses Classes { get; }
 
+    /// <summary>Tokens that one sequence may have, dropped ones counted.</summary>
+    public int MaxSequenceTokens => Options.LongestSequence;
+
     /// <summary>Statistics that plans ask for.</summary>
     public KvStatistics Needs { get; }
 

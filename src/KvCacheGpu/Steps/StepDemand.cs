@@ -11,7 +11,7 @@ internal static class StepDemand
         need = default;
         for (int i = 0; i < sequences.Length; i++)
         {
-            int free = cache.Options.LongestSequence - sequences[i].Length;
+            int free = cache.MaxSequenceTokens - sequences[i].Length;
             if (tokensPerSequence[i] > free)
             {
                 return new KvShortage("a step", KvResource.SequenceTokens, tokensPerSequence[i], free) { Sequence = sequences[i].Id };

@@ -11,7 +11,7 @@ public class CanHoldTests(ITestOutputHelper output)
     [Theory]
     [InlineData(PageFormat.F32, 1, true)]
     [InlineData(PageFormat.I8, 2, false)]
-    [InlineData(PageFormat.F16, 3, false)]
+    [InlineData(PageFormat.F16, 3, true)]
     public void What_can_be_held_is_what_steps_can_append(PageFormat format, int seed, bool isOneSize)
     {
         int held = 0, refused = 0, wrong = 0;
@@ -46,7 +46,9 @@ public class CanHoldTests(ITestOutputHelper output)
 
         output.WriteLine($"{held} held, {refused} refused, {wrong} refused that fitted");
         Assert.True(held > 100 && refused > 100, $"{held}, {refused}");
-        Assert.True(!isOneSize || wrong == 0, $"{wrong} of {refused} refused that fitted");
+
+        // Of two sizes, slabs that open pages leave in part count as full of them.
+        Assert.True(wrong == 0 || (!isOneSize && wrong < refused / 20), $"{wrong} of {refused} refused that fitted");
     }
 
     [Fact]
@@ -81,8 +83,16 @@ public class CanHoldTests(ITestOutputHelper output)
     private void Move(KvCache cache, List<KvSequence> live, Random random)
     {
         KvSequence? one = live.Count == 0 ? null : live[random.Next(live.Count)];
-        switch (random.Next(5))
+        switch (random.Next(6))
         {
+            case 4 when one is not null:
+                // Abandoned.
+                if (one.TryBegin(new int[random.Next(1, cache.Options.MaxBatchTokens + 1)], out KvStep? step))
+                {
+                    step.Dispose();
+                }
+
+                break;
             case 0 when one is not null && live.Count < 7:
                 live.Add(one.Fork());
                 break;

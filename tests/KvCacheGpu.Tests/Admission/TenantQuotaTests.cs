@@ -215,9 +215,9 @@ public sealed class TenantQuotaTests : IDisposable
         using KvSequence idle = cache.CreateSequence(Acme);
         using KvSequence other = cache.CreateSequence(Zeta);
         using KvSequence steps = cache.CreateSequence(Acme);
-        idle.FeedMany(1, 60);
         other.FeedMany(1, 60);
-        long mine = idle.AllocatedBytes + 5000;
+        idle.FeedMany(1, 60);
+        long mine = idle.AllocatedBytes + 2500;
         cache.SetTenantQuota("acme", new KvTenantQuota { Bytes = mine });
         long others = other.AllocatedBytes;
         for (int id = 0; id < 100; id++)
