@@ -174,7 +174,8 @@ public sealed class KvUnsupportedException(string what, string expected, string 
     : KvCacheException("E009", what, expected, actual, inner);
 
 /// <summary>
-/// E010: calls came out of order: a layer before its turn, attention before its append, a commit before the last layer. Nothing has changed; an open step can go on.
+/// E010: calls came out of order: a layer before its turn, attention before its append, a commit before the last layer, any call on a step that was never
+/// begun. Nothing has changed; an open step can go on.
 /// </summary>
 /// <inheritdoc cref="KvSnapshotNotFoundException" path="/param"/>
 public sealed class KvStepOrderException(string what, string expected, string actual, Exception? inner = null)

@@ -163,7 +163,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     public KvSequence CreateSequence(KvSequenceOptions options) => new(this, Life.Create(options, isHeld: false));
 
     /// <summary>Returns true if a step of these sequences could begin now, as far as memory goes. False if a sequence has 0 tokens.</summary>
-    /// <inheritdoc cref="Begin" path="/param"/>
+    /// <inheritdoc cref="Begin" path="/param[@name!='tokenIds']"/>
     /// <exception cref="ArgumentException">No sequence, one twice, one of another cache, or not one count for each.</exception>
     /// <exception cref="KvConcurrencyException">E006: one of the sequences is in use.</exception>
     public bool CanAppend(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokensPerSequence) => KvStep.CouldBegin(this, sequences, tokensPerSequence);

@@ -315,6 +315,7 @@ internal sealed class StepTransaction
             _cache.Room.Return(memory);
         }
 
+        _pages.AsSpan(0, Members.Count).Clear();
         Members.Leave();
     }
 }
