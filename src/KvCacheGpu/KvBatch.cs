@@ -84,6 +84,7 @@ public sealed class KvBatch : IDisposable
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
         bool isOpen = _step.Transaction.Open(tokenIds, tokensPerSequence, mayRefuse);
+        GC.KeepAlive(this);
         if (_disposed)
         {
             // Disposed while it opened: nobody would end it.

@@ -47,7 +47,9 @@ public sealed class KvSequence : IDisposable
         get
         {
             ThrowIfDisposed();
-            return State.TokenIds;
+            ReadOnlySpan<int> ids = State.TokenIds;
+            GC.KeepAlive(this);
+            return ids;
         }
     }
 
@@ -56,7 +58,7 @@ public sealed class KvSequence : IDisposable
     {
         get
         {
-            using SequenceGate.Call call = State.Gate.EnterForCall();
+            using SequenceGate.Call call = Enter();
             return Reader.EvictedTokens();
         }
     }
@@ -66,7 +68,7 @@ public sealed class KvSequence : IDisposable
     {
         get
         {
-            using SequenceGate.Call call = State.Gate.EnterForCall();
+            using SequenceGate.Call call = Enter();
             return Cache.State.Pool.BytesOf(State.Table.ListedPages());
         }
     }
@@ -119,7 +121,7 @@ public sealed class KvSequence : IDisposable
     /// <summary>Returns true if a step of this many tokens could begin now, as far as memory goes. False for 0 tokens.</summary>
     public bool CanAppend(int tokens)
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         return StepDemand.CouldOpen(Cache.State, Cache.Pressure, [State], [tokens]);
     }
 
@@ -132,6 +134,7 @@ public sealed class KvSequence : IDisposable
     {
         KvStep step = OwnStep();
         step.Transaction.Open(tokenIds, [tokenIds.Length], mayRefuse: false);
+        GC.KeepAlive(this);
         return step;
     }
 
@@ -141,6 +144,7 @@ public sealed class KvSequence : IDisposable
     {
         KvStep own = OwnStep();
         step = own.Transaction.Open(tokenIds, [tokenIds.Length], mayRefuse: true) ? own : null;
+        GC.KeepAlive(this);
         return step is not null;
     }
 
@@ -176,7 +180,7 @@ public sealed class KvSequence : IDisposable
     /// </exception>
     public void Attend(int layer, KvTensor queries, KvOutput output, int window = 0, bool counts = false)
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         new AttentionRead(Cache.State, [State], [], layer, queries, window, counts).Run(output);
     }
 
@@ -199,7 +203,7 @@ public sealed class KvSequence : IDisposable
     /// <exception cref="KvStepOrderException">E010: the sequence is not empty.</exception>
     public int Reuse(ReadOnlySpan<int> promptIds)
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         if (State.Length > 0)
         {
             throw new KvStepOrderException("Reuse", "an empty sequence", $"{State.Length} tokens");
@@ -217,7 +221,7 @@ public sealed class KvSequence : IDisposable
     /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheOptions.MaxSequences"/> live already.</exception>
     public KvSequence Fork()
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         SequenceState fork = Cache.Life.Fork(State);
         fork.IsHandedOut = true;
         fork.Gate.Leave();
@@ -234,7 +238,7 @@ public sealed class KvSequence : IDisposable
     /// </remarks>
     public KvTruncation Truncate(int length)
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         ArgumentOutOfRangeException.ThrowIfNegative(length);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(length, State.Length);
         return length == State.Length ? new KvTruncation(length, 0) : Cache.Life.Cut(State, length);
@@ -261,7 +265,7 @@ public sealed class KvSequence : IDisposable
     /// </exception>
     public void Replace(int position, ReadOnlySpan<float> keys, ReadOnlySpan<float> values)
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         new TokenReplacement(Cache.State, State, position, keys, values).Run();
     }
 
@@ -283,7 +287,7 @@ public sealed class KvSequence : IDisposable
     public bool Demote(int layer, int head, int page, KvFormats formats)
     {
         int row = RowOf(layer, head);
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         return new Demoter(Cache.State).Demote(State, row, page, formats) == PageOutcome.Written;
     }
 
@@ -294,7 +298,7 @@ public sealed class KvSequence : IDisposable
     /// <exception cref="ArgumentOutOfRangeException">Positions that the sequence does not have.</exception>
     public void Pin(int start, int length)
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         ThrowIfNotHeld(start, length);
         State.Pins.Add(start, start + length);
     }
@@ -305,7 +309,7 @@ public sealed class KvSequence : IDisposable
     /// <exception cref="ArgumentOutOfRangeException">Positions that the sequence does not have.</exception>
     public void Unpin(int start, int length)
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         ThrowIfNotHeld(start, length);
         State.Pins.Remove(start, start + length);
     }
@@ -316,7 +320,7 @@ public sealed class KvSequence : IDisposable
     /// </summary>
     public void MarkSegment()
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         State.MarkSegment();
     }
 
@@ -325,7 +329,7 @@ public sealed class KvSequence : IDisposable
     public int ResidentTokens(int layer, int head)
     {
         int row = RowOf(layer, head);
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         return State.Table.ResidentTokens(row);
     }
 
@@ -338,6 +342,14 @@ public sealed class KvSequence : IDisposable
     {
         Cache.Life.Dispose(State);
         GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Enters for one call. Until it is inside, the handle lives, so that a host's last call on a sequence does not find it given back already.</summary>
+    internal SequenceGate.Call Enter()
+    {
+        SequenceGate.Call call = State.Gate.EnterForCall();
+        GC.KeepAlive(this);
+        return call;
     }
 
     internal void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(State.Gate.IsDisposed, this);
