@@ -51,6 +51,7 @@ public static class KvCacheReading
                     ? sequence.State
                     : throw new ArgumentException($"expected sequences of this cache, got one of another at {entered}", nameof(sequences));
                 sequence.State.Gate.EnterCall();
+                GC.KeepAlive(sequence);
             }
 
             new AttentionRead(

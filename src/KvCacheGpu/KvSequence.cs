@@ -46,7 +46,9 @@ public sealed class KvSequence : IDisposable
         get
         {
             ThrowIfDisposed();
-            return State.TokenIds;
+            ReadOnlySpan<int> ids = State.TokenIds;
+            GC.KeepAlive(this);
+            return ids;
         }
     }
 
@@ -55,7 +57,7 @@ public sealed class KvSequence : IDisposable
     {
         get
         {
-            using SequenceGate.Call call = State.Gate.EnterForCall();
+            using SequenceGate.Call call = Enter();
             return Reader.EvictedTokens();
         }
     }
@@ -65,7 +67,7 @@ public sealed class KvSequence : IDisposable
     {
         get
         {
-            using SequenceGate.Call call = State.Gate.EnterForCall();
+            using SequenceGate.Call call = Enter();
             return Cache.State.Pool.BytesOf(State.Table.ListedPages());
         }
     }
@@ -169,7 +171,7 @@ public sealed class KvSequence : IDisposable
     /// </exception>
     public void Attend(int layer, KvTensor queries, KvOutput output, int window = 0, bool counts = false)
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         new AttentionRead(Cache.State, [State], [], layer, queries, window, counts).Run(output);
     }
 
@@ -193,7 +195,7 @@ public sealed class KvSequence : IDisposable
     /// <exception cref="KvOutOfMemoryException">E001: no room in the tenant's quota; nothing has changed.</exception>
     public int Reuse(ReadOnlySpan<int> promptIds)
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         if (State.Length > 0)
         {
             throw new KvStepOrderException("Reuse", "an empty sequence", $"{State.Length} tokens");
@@ -211,7 +213,7 @@ public sealed class KvSequence : IDisposable
     /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheOptions.MaxSequences"/> live already, or no room in the tenant's quota.</exception>
     public KvSequence Fork()
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         SequenceState fork = Cache.Life.Fork(State);
         fork.IsHandedOut = true;
         fork.Gate.Leave();
@@ -228,7 +230,7 @@ public sealed class KvSequence : IDisposable
     /// </remarks>
     public KvTruncation Truncate(int length)
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         ArgumentOutOfRangeException.ThrowIfNegative(length);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(length, State.Length);
         return length == State.Length ? new KvTruncation(length, 0) : Cache.Life.Cut(State, length);
@@ -255,7 +257,7 @@ public sealed class KvSequence : IDisposable
     /// </exception>
     public void Replace(int position, ReadOnlySpan<float> keys, ReadOnlySpan<float> values)
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         new TokenReplacement(Cache.State, State, position, keys, values).Run();
     }
 
@@ -277,7 +279,7 @@ public sealed class KvSequence : IDisposable
     public bool Demote(int layer, int head, int page, KvFormats formats)
     {
         int row = RowOf(layer, head);
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         return new Demoter(Cache.State).Demote(State, row, page, formats) == PageOutcome.Written;
     }
 
@@ -288,7 +290,7 @@ public sealed class KvSequence : IDisposable
     /// <exception cref="ArgumentOutOfRangeException">Positions that the sequence does not have.</exception>
     public void Pin(int start, int length)
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         ThrowIfNotHeld(start, length);
         State.Pins.Add(start, start + length);
     }
@@ -299,7 +301,7 @@ public sealed class KvSequence : IDisposable
     /// <exception cref="ArgumentOutOfRangeException">Positions that the sequence does not have.</exception>
     public void Unpin(int start, int length)
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         ThrowIfNotHeld(start, length);
         State.Pins.Remove(start, start + length);
     }
@@ -310,7 +312,7 @@ public sealed class KvSequence : IDisposable
     /// </summary>
     public void MarkSegment()
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         State.MarkSegment();
     }
 
@@ -319,7 +321,7 @@ public sealed class KvSequence : IDisposable
     public int ResidentTokens(int layer, int head)
     {
         int row = RowOf(layer, head);
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         return State.Table.ResidentTokens(row);
     }
 
@@ -333,6 +335,14 @@ public sealed class KvSequence : IDisposable
     {
         Cache.Life.Dispose(State);
         GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Enters for one call. Until it is inside, the handle lives, so that a host's last call on a sequence does not find it given back already.</summary>
+    internal SequenceGate.Call Enter()
+    {
+        SequenceGate.Call call = State.Gate.EnterForCall();
+        GC.KeepAlive(this);
+        return call;
     }
 
     internal void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(State.Gate.IsDisposed, this);

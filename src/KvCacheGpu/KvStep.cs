@@ -131,6 +131,7 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
         StepDemand.ThrowIfMalformed(cache.State.Options, tokenIds, tokensPerSequence, sequences.Length);
         StepLease lease = Rent(cache, sequences);
         KvShortage? shortage = lease.Open(tokenIds, tokensPerSequence, out long number);
+        KeepAlive(sequences);
         step = shortage is null ? new KvStep(lease, number) : default;
         return shortage;
     }
@@ -139,7 +140,18 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
     internal static bool CouldBegin(KvCache cache, ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokensPerSequence)
     {
         ThrowIfNotMembers(cache, sequences, tokensPerSequence);
-        return sequences.Length <= cache.State.Options.MostBatched && Rent(cache, sequences).CouldOpen(tokensPerSequence);
+        bool could = sequences.Length <= cache.State.Options.MostBatched && Rent(cache, sequences).CouldOpen(tokensPerSequence);
+        KeepAlive(sequences);
+        return could;
+    }
+
+    // A handle that is collected gives its sequence back: not before the step has it.
+    private static void KeepAlive(ReadOnlySpan<KvSequence> sequences)
+    {
+        foreach (KvSequence sequence in sequences)
+        {
+            GC.KeepAlive(sequence);
+        }
     }
 
     private static void ThrowIfNotMembers(KvCache cache, ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokensPerSequence)

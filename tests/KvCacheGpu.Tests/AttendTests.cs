@@ -114,7 +114,9 @@ public class AttendTests
     public void The_models_scale_and_cap_hold_in_steps_in_reads_and_in_what_they_tell(PageFormat format, float scale, float? cap)
     {
         KvGeometry geometry = G with { AttentionScale = scale, LogitSoftCap = cap };
-        using KvCache cache = TestCaches.Simd(geometry, TestCaches.Config(new KvFormats(format, format == PageFormat.T4 ? PageFormat.V4 : format)));
+        KvCacheOptions config = TestCaches.Config(new KvFormats(format, format == PageFormat.T4 ? PageFormat.V4 : format));
+        config.PageStatistics = true;
+        using KvCache cache = TestCaches.Simd(geometry, config);
         using KvSequence sequence = cache.CreateSequence();
         sequence.CheckedStep([.. Enumerable.Range(1, 18)]);
         sequence.CheckedStep(19);

@@ -160,10 +160,11 @@ internal sealed class Pressure : IDisposable
 
         using (_cache.Pool.Gate.Enter())
         {
-            // Leaves of tables stay as long as their sequences: the watermark is the pages' alone.
+            // Leaves of tables stay as long as their sequences, and have room of their own: the watermark is the pages' alone.
             long leaves = _cache.Pool.Leaves * _cache.Tier.Map.LeafBytes;
             long pages = _cache.Pool.LiveBytes - leaves;
-            long room = Math.Min(_cache.Room.BudgetBytes - (_cache.Ledger.Live - pages), _slabBytes - leaves);
+            long free = _cache.Room.WithSpare(default)[SlotCounts.Leaf] * _cache.Tier.Map.LeafBytes;
+            long room = Math.Min(_cache.Room.BudgetBytes - (_cache.Ledger.Live - pages), _slabBytes - leaves) - free;
             return pages - _cache.Pool.CachedBytes - (long)(_cache.Options.Watermark * room);
         }
     }

@@ -20,6 +20,8 @@ internal sealed class Room : IDisposable
     private readonly long _leastStepBytes;
     private readonly long _stepBytes;
     private readonly bool _isBudgeted;
+    private readonly SlotCounts _spare;
+    private readonly int _spareLeaves;
     private long _budget;
     private int _reads;
     private int _stepsWaiting;
@@ -31,7 +33,7 @@ internal sealed class Room : IDisposable
     /// <param name="slabs">Slabs of the arena.</param>
     public Room(PagePool pool, BudgetPlan plan, MemoryLedger ledger, Func<StepMemory> newMemory, int slabs)
     {
-        (_pool, _ledger, _newMemory, Spare) = (pool, ledger, newMemory, plan.Spare);
+        (_pool, _ledger, _newMemory, _spare, _spareLeaves) = (pool, ledger, newMemory, plan.Spare, plan.SpareLeaves);
         _leastStepBytes = plan.StepBytes;
         long before = ledger.Live;
         _idle.Push(NewMemory());
@@ -43,8 +45,13 @@ internal sealed class Room : IDisposable
     /// <summary>Gives up the pages that were used least recently of those that only the prefix index names; false if there are none. Null without prefix reuse.</summary>
     public Func<bool>? GiveUpCached { get; init; }
 
-    /// <summary>Slots that steps and restores leave free, so that there is always room to make room.</summary>
-    public SlotCounts Spare { get; }
+    /// <summary>Slots, and those that steps and restores leave free beside them, so that there is always room to make room and for tables to grow.</summary>
+    public SlotCounts WithSpare(in SlotCounts slots)
+    {
+        SlotCounts all = slots + _spare;
+        all[SlotCounts.Leaf] = Math.Max(slots[SlotCounts.Leaf], _spareLeaves - _pool.Leaves);
+        return all;
+    }
 
     /// <summary>Bytes that may be in use. Without a configured budget, working memory of steps at once beyond the first is added to it.</summary>
     public long BudgetBytes => Interlocked.Read(ref _budget);
@@ -67,7 +74,7 @@ internal sealed class Room : IDisposable
 
     /// <summary>Says what is missing for slots and bytes of bookkeeping, or null if they fit.</summary>
     /// <param name="what">What it is, for the message.</param>
-    /// <param name="slots">Slots by class, <see cref="Spare"/> counted where they are to stay free.</param>
+    /// <param name="slots">Slots by class, those of <see cref="WithSpare"/> counted where they are to stay free.</param>
     /// <param name="bytes">Bytes beside them.</param>
     public KvShortage? WhyNot(string what, in SlotCounts slots, long bytes = 0)
     {
@@ -86,19 +93,19 @@ internal sealed class Room : IDisposable
     public KvShortage? WhyNotStep(in Want want)
     {
         long memory = StepMemoryBytes;
-        return memory > 0 && memory > FreeBytes ? new KvShortage("a step", KvResource.StepMemoryBytes, memory, FreeBytes) : WhyNot("a step", want.Slots + Spare, want.Bytes + memory);
+        return memory > 0 && memory > FreeBytes ? new KvShortage("a step", KvResource.StepMemoryBytes, memory, FreeBytes) : WhyNot("a step", WithSpare(want.Slots), want.Bytes + memory);
     }
 
     /// <summary>Takes slots, each with one reference, or says what is missing and takes nothing.</summary>
     /// <param name="what">What they are for, for the message.</param>
     /// <param name="counts">How many of each class.</param>
     /// <param name="slots">Receives them, class after class.</param>
-    /// <param name="leavesSpare">True if <see cref="Spare"/> has to stay free. The default value is false.</param>
+    /// <param name="leavesSpare">True if what steps leave free (<see cref="WithSpare"/>) has to stay free. The default value is false.</param>
     /// <param name="bytes">Bytes of bookkeeping that the caller takes before it leaves the gate. The default value is 0.</param>
     /// <returns>Null if they were taken.</returns>
     public KvShortage? TakeOrRefuse(string what, in SlotCounts counts, Span<int> slots, bool leavesSpare = false, long bytes = 0)
     {
-        SlotCounts room = leavesSpare ? counts + Spare : counts;
+        SlotCounts room = leavesSpare ? WithSpare(counts) : counts;
         if (WhyNot(what, room, bytes) is { } shortage)
         {
             return shortage;
@@ -167,7 +174,7 @@ internal sealed class Room : IDisposable
             return null;
         }
 
-        MakeRoom(slots + Spare, want.Bytes + NewMemoryBytes);
+        MakeRoom(WithSpare(slots), want.Bytes + NewMemoryBytes);
         StepMemory memory = Rent();
         try
         {

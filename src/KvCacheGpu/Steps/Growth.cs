@@ -97,14 +97,14 @@ internal readonly ref struct Growth
         {
             SlotCounts taken = TakenBy(step, tokens);
             long tables = TableBytesOf(step, tokens);
-            shortage = More(shortage, room.WhyNotBytes(what, _cache.Pool.BytesOf(taken + room.Spare) + tables + bytes + room.StepMemoryBytes));
+            shortage = More(shortage, room.WhyNotBytes(what, _cache.Pool.BytesOf(room.WithSpare(taken)) + tables + bytes + room.StepMemoryBytes));
             for (int c = 0; c < SlotCounts.Kinds; c++)
             {
                 slabs[c] = Math.Max(slabs[c], OfSize(taken, c));
             }
         }
 
-        slabs += room.Spare;
+        slabs = room.WithSpare(slabs);
         long lacking = tokens == 0 ? 0 : _cache.Pool.LackingWithoutCached(slabs);
         long wanted = _cache.Pool.BytesOf(slabs);
         return lacking == 0 ? shortage : More(shortage, new KvShortage(what, KvResource.SlabBytes, wanted, wanted - lacking));
