@@ -49,8 +49,7 @@ internal sealed class Room : IDisposable
     public SlotCounts WithSpare(in SlotCounts slots)
     {
         SlotCounts all = slots + _spare;
-        all[SlotCounts.Leaf] = Math.Max(slots[SlotCounts.Leaf], _spareLeaves - _pool.Leaves);
-        return all;
+        return WithTables(all);
     }
 
     /// <summary>Bytes that may be in use. Without a configured budget, working memory of steps at once beyond the first is added to it.</summary>
@@ -105,7 +104,7 @@ internal sealed class Room : IDisposable
     /// <returns>Null if they were taken.</returns>
     public KvShortage? TakeOrRefuse(string what, in SlotCounts counts, Span<int> slots, bool leavesSpare = false, long bytes = 0)
     {
-        SlotCounts room = leavesSpare ? WithSpare(counts) : counts;
+        SlotCounts room = leavesSpare ? WithSpare(counts) : WithTables(counts);
         if (WhyNot(what, room, bytes) is { } shortage)
         {
             return shortage;
@@ -249,6 +248,13 @@ internal sealed class Room : IDisposable
         {
             memory.Dispose();
         }
+    }
+
+    // Tables have room of their own, whatever else is taken.
+    private SlotCounts WithTables(SlotCounts slots)
+    {
+        slots[SlotCounts.Leaf] = Math.Max(slots[SlotCounts.Leaf], _spareLeaves - _pool.Leaves);
+        return slots;
     }
 
     private StepMemory Rent()

@@ -1,6 +1,6 @@
 using System.Collections.Concurrent;
-using KvCacheGpu.Kernels;
 using System.Runtime.CompilerServices;
+using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Tests;
 
