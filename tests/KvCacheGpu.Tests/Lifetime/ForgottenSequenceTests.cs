@@ -118,6 +118,12 @@ public sealed class ForgottenSequenceTests
         KvCacheOptions config = TestCaches.Config(PageFormat.I8, maxSequences: 64);
         (config.OnForgottenSequence, config.PrefixReuse) = (told.Add, true);
         using KvCache cache = TestCaches.Reference(G, config);
+
+        // Working memory of as many steps at once as there are threads stays with the cache.
+        KvSequence[] warm = [.. Enumerable.Range(0, 4).Select(_ => cache.CreateSequence())];
+        KvStep[] steps = [.. warm.Select(sequence => sequence.Begin([1]))];
+        Array.ForEach(steps, step => step.Dispose());
+        Array.ForEach(warm, sequence => sequence.Dispose());
         long before = cache.AllocatedBytes - cache.CachedBytes;
         Task[] tasks = [.. Enumerable.Range(0, 4).Select(thread => Task.Run(() =>
         {
