@@ -66,7 +66,7 @@ public class PrefixBenchmarks
     {
         BlockMatch match = _reader!.Hold(_ids.AsSpan(0, Tokens - 1), _blocks);
         SequenceState other = _other!.State;
-        Refuse(_cache!.Life.MakeRoom(other, match.Tokens));
+        Refuse(_cache!.Life.MakeRoom(other, match.Tokens, "a look-up"));
         _reader.List(match, _blocks, other.Table);
         other.Table.CutTo(0);
         _reader.CutTo(0);
@@ -102,11 +102,11 @@ public class PrefixBenchmarks
         }
     }
 
-    private static void Refuse(Refusal? refusal)
+    private static void Refuse(KvShortage? shortage)
     {
-        if (refusal is { } why)
+        if (shortage is { } lack)
         {
-            throw why.ToException();
+            throw new KvOutOfMemoryException(lack);
         }
     }
 

@@ -1,6 +1,7 @@
 namespace KvCacheGpu.Kernels;
 
 /// <summary>One sequence's part of a ragged launch.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Sequence">Its sequence slot in the tables.</param>
 /// <param name="FirstToken">Its first token in the launch's tensors.</param>
 /// <param name="Tokens">Its tokens in this launch, at least 1.</param>
@@ -16,13 +17,15 @@ public readonly record struct RaggedSequence(int Sequence, int FirstToken, int T
 }
 
 /// <summary>Where an element was refused that no page format holds: a NaN, an infinity, or a value beyond a page format (<see cref="KernelShape.KeyRefusedFrom"/>).</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Layer">Layer.</param>
 /// <param name="Token">Token in the launch's tensors.</param>
 /// <param name="Head">KV head.</param>
 /// <param name="IsValue">In the values; else in the keys.</param>
 public readonly record struct NonFinite(int Layer, int Token, int Head, bool IsValue);
 
-/// <summary>The launches of one step: append and attend over a ragged batch, layer by layer. Used by one thread at a time.</summary>
+/// <summary>The launches of one step: append and attend over a ragged batch, layer by layer.</summary>
+/// <remarks>Thread safety: it is used by one thread at a time.</remarks>
 public abstract class KernelBatch : IDisposable
 {
     /// <summary>Tokens of each sequence that <see cref="Observe"/> takes, at most.</summary>
@@ -41,13 +44,14 @@ public abstract class KernelBatch : IDisposable
     public abstract void Append(int layer, KvTensor keys, KvTensor values);
 
     /// <summary>
-    /// Causal attention of queries <c>[tokens][query heads][key width]</c>, scaled by 1/sqrt(key width), over the pages of a layer.
+    /// Causal attention of queries <c>[tokens][query heads][key width]</c>, scaled by <see cref="KvGeometry.AttentionScale"/> and capped by
+    /// <see cref="KvGeometry.LogitSoftCap"/>, over the pages of a layer.
     /// Writes <c>output[tokens][query heads][value width]</c>, and for each sequence's last token the page statistics and log-sum-exp of
     /// the tables (not where <see cref="RaggedSequence.KeepsStatistics"/>, or where the shape keeps none).
     /// </summary>
     /// <remarks>
-    /// Finite queries, keys and values give finite output. A logit is within 1e-6 of |q| |k| / sqrt(key width) of the
-    /// exact one: so the output equals a float64 oracle's within 1e-5 of its norm where logits are up to a few tens, and where they are
+    /// Finite queries, keys and values give finite output. A logit, before its cap, is within 1e-6 of |q| |k| times the scale of the
+    /// exact one, and a cap is exact to 3e-7 of the logit: so the output equals a float64 oracle's within 1e-5 of its norm where logits are up to a few tens, and where they are
     /// larger, the token that wins by more than that error has all the weight, and tokens nearer to it may share it. Where the key format of
     /// all classes is F32 or BF16, an element of a query counts as 0 where it is below 2^-138 of the largest. Stored logits and
     /// log-sum-exps beyond binary32 are its largest number.

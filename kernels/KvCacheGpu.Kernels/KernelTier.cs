@@ -20,6 +20,7 @@ public enum AllocationKind
 public delegate void AllocationObserver(AllocationKind kind, long bytes);
 
 /// <summary>One page to be written from another: decoded, and encoded anew where the formats differ.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="SourceSlot">Slot read.</param>
 /// <param name="SourceClass">Its page class.</param>
 /// <param name="TargetSlot">Slot written.</param>
@@ -32,6 +33,7 @@ public delegate void AllocationObserver(AllocationKind kind, long bytes);
 public readonly record struct PageMove(int SourceSlot, int SourceClass, int TargetSlot, int TargetClass, int Tokens, long ScoreWord = 0);
 
 /// <summary>One page to be decoded for <see cref="KernelTier.Materialize"/>.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Slot">Slot read.</param>
 /// <param name="PageClass">Its page class.</param>
 /// <param name="Tokens">Tokens to read, from the page's first.</param>
@@ -41,9 +43,12 @@ public readonly record struct PageRead(int Slot, int PageClass, int Tokens, int 
 
 /// <summary>
 /// The memory of one cache on one device, and the kernels that work on it. Knows bytes, shapes and tables; no sequences' lives,
-/// no policy. Batches of different sequences may be used from different threads at once; <see cref="Tables"/> rows belong to
-/// the thread that owns the sequence.
+/// no policy.
 /// </summary>
+/// <remarks>
+/// Thread safety: batches of different sequences may be used by different threads at once; rows of <see cref="Tables"/> belong to the thread that owns the
+/// sequence.
+/// </remarks>
 public abstract unsafe class KernelTier : IDisposable
 {
     /// <summary>Checks and sets the properties that every tier has.</summary>

@@ -6,6 +6,7 @@ namespace KvCacheGpu;
 /// Where attention writes to: dense binary32 elements <c>[tokens][query heads][value width]</c> and, where they are wanted, the natural
 /// log-sum-exps <c>[tokens][query heads]</c>, both in host memory or both on the device. Nothing is copied to make one.
 /// </summary>
+/// <remarks>Thread safety: it stays on the stack of one thread, and the memory that it wraps is the caller's until the call has ended.</remarks>
 public readonly ref struct KvOutput
 {
     private KvOutput(Span<float> host, Span<float> hostLogSumExp, ArrayView<float> device, ArrayView<float> deviceLogSumExp, bool onDevice)

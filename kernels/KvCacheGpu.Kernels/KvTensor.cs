@@ -22,6 +22,11 @@ public enum TensorType : byte
 /// Keys, values or queries as a host framework holds them: <c>[tokens][heads][width]</c>, elements of a vector side by side,
 /// tokens and heads at any stride, in host memory or on the device. Nothing is copied to make one.
 /// </summary>
+/// <remarks>
+/// Keys and queries come as attention multiplies them: the host has turned them by their positions (RoPE), and normed them where the model does, before
+/// it appends the keys or asks with the queries. Only <see cref="KvGeometry.AttentionScale"/> and <see cref="KvGeometry.LogitSoftCap"/> are applied inside.
+/// Thread safety: it stays on the stack of one thread, and the memory that it wraps must not change until the call has read it.
+/// </remarks>
 public readonly ref struct KvTensor
 {
     private KvTensor(ReadOnlySpan<byte> host, ArrayView<byte> device, bool onDevice, TensorType type, int tokenStride, int headStride, AcceleratorStream? stream)

@@ -18,10 +18,16 @@ public abstract class KvCacheException : Exception
         (Code, Resource, Expected, Actual) = (code, what, expected, actual);
     }
 
+    private protected KvCacheException(string code, string sentence, string what, string expected, string actual, Exception? inner)
+        : base($"{code}: {sentence}", inner)
+    {
+        (Code, Resource, Expected, Actual) = (code, what, expected, actual);
+    }
+
     /// <summary>The error's code, "E001".</summary>
     public string Code { get; }
 
-    /// <summary>The thing that is missing, damaged or refused, as the message names it: "pages of the step", "generation 3 of 'a'".</summary>
+    /// <summary>The thing that is missing, damaged or refused, as the message names it: "a step", "generation 3 of 'a'".</summary>
     public string Resource { get; }
 
     /// <summary>What the cache needed, in words.</summary>
@@ -43,27 +49,27 @@ public abstract class KvCacheException : Exception
     public string? Sequence { get; init; }
 }
 
-/// <summary>E001: the budget, the tables or the sequences do not suffice. Nothing has changed; freeing, truncating or a smaller step may help.</summary>
+/// <summary>
+/// E001: the budget, the tables, the sequences or a tenant's quota do not suffice; <see cref="Shortage"/> says what and by how much. Nothing has changed;
+/// freeing, truncating or a smaller step may help.
+/// </summary>
 public sealed class KvOutOfMemoryException : KvCacheException
 {
-    /// <summary>An error whose amounts are not known.</summary>
-    public KvOutOfMemoryException(string what, string expected, string actual, Exception? inner = null)
-        : base("E001", what, expected, actual, inner)
+    /// <summary>An error that says how much is missing.</summary>
+    /// <param name="shortage">What is missing.</param>
+    /// <param name="inner">The error that it follows from, or null.</param>
+    public KvOutOfMemoryException(KvShortage shortage, Exception? inner = null)
+        : base("E001", $"{shortage}", shortage.What, $"at most {shortage.Free} {shortage.Unit}", $"{shortage.Needed} {shortage.Unit}", inner)
     {
+        Shortage = shortage;
+        (Needed, Free, Unit) = (shortage.Needed, shortage.Free, shortage.Unit);
     }
 
-    /// <summary>An error that says how much is missing.</summary>
-    /// <param name="resource">What does not fit.</param>
-    /// <param name="free">How much was free; below 0 counts as 0.</param>
-    /// <param name="needed">How much was needed.</param>
-    /// <param name="unit">What both count: "bytes".</param>
-    /// <param name="inner">The error that it follows from, or null.</param>
-    public KvOutOfMemoryException(string resource, long free, long needed, string unit, Exception? inner = null)
-        : base("E001", resource, $"at most {Math.Max(0, free)} {unit}", $"{needed} {unit}", inner) =>
-        (Needed, Free, Unit) = (needed, Math.Max(0, free), unit);
+    /// <summary>What the call needed, and what was free.</summary>
+    public KvShortage Shortage { get; }
 
     /// <summary>True if only working memory is missing, which another step holds: the same call can succeed once that step has ended.</summary>
-    public bool IsTransient { get; init; }
+    public bool IsTransient => Shortage.IsTransient;
 }
 
 /// <summary>E002: there is no snapshot, store, file or key of that name.</summary>
@@ -168,7 +174,8 @@ public sealed class KvUnsupportedException(string what, string expected, string 
     : KvCacheException("E009", what, expected, actual, inner);
 
 /// <summary>
-/// E010: calls came out of order: a layer before its turn, attention before its append, a commit before the last layer. Nothing has changed; an open step can go on.
+/// E010: calls came out of order: a layer before its turn, attention before its append, a commit before the last layer, any call on a step that was never
+/// begun. Nothing has changed; an open step can go on.
 /// </summary>
 /// <inheritdoc cref="KvSnapshotNotFoundException" path="/param"/>
 public sealed class KvStepOrderException(string what, string expected, string actual, Exception? inner = null)

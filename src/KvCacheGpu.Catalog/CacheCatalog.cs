@@ -5,7 +5,8 @@ namespace KvCacheGpu.Catalog;
 /// <summary>Snapshots and sessions, recorded in <c>cache_entries</c> on SQLite or PostgreSQL. It finds them by session, tenant and metadata.</summary>
 /// <remarks>
 /// The catalog is an index over a store and never the store itself: snapshots save and load without it, and <see cref="RebuildAsync"/> makes it again
-/// from the store's manifests. Temporary faults are retried (<see cref="CatalogOptions.Retries"/>); a fault that stays is E008. Many threads may use it.
+/// from the store's manifests. Temporary faults are retried (<see cref="CatalogOptions.Retries"/>); a fault that stays is E008.
+/// Thread safety: many threads may use it.
 /// </remarks>
 public sealed class CacheCatalog
 {
@@ -267,6 +268,7 @@ public sealed class CacheCatalog
 }
 
 /// <summary>The result of a rebuild.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Recorded">Number of snapshots that the store has, which are recorded now.</param>
 /// <param name="Removed">Number of deleted entries, whose snapshots the store no longer has.</param>
 public sealed record CatalogRebuild(int Recorded, int Removed);

@@ -1,6 +1,7 @@
 namespace KvCacheGpu.Catalog;
 
 /// <summary>The number of retries of a catalog, and the times that it waits for its database.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 public sealed class CatalogOptions
 {
     /// <summary>How often an operation is tried again after a temporary fault: a restarted server, a locked file. The default value is 5.</summary>

@@ -3,6 +3,7 @@ using Microsoft.Extensions.Configuration;
 namespace KvCacheGpu.Configuration;
 
 /// <summary>A configuration as it is in force: every key's value, and where each comes from.</summary>
+/// <remarks>Thread safety: it is only read, from any thread.</remarks>
 public sealed class KvConfiguration
 {
     /// <summary>The key that all others stand under, in files and in <see cref="IConfiguration"/>.</summary>

@@ -4,6 +4,7 @@ namespace KvCacheGpu.Import;
 /// An old cache, open for reading: a pickle (protocols 2 to 5) or a file of torch.save (zip, legacy or tar). The whole file is
 /// checked when it is opened; tensors stay in it until they are read. No code in it can run.
 /// </summary>
+/// <remarks>Thread safety: it and its tensors are used by one thread at a time.</remarks>
 public sealed class CacheFile : IDisposable
 {
     private const int StartBytes = 512;
@@ -140,6 +141,7 @@ public sealed class CacheFile : IDisposable
 }
 
 /// <summary>A tensor and its place in the file.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Path">Keys and indices from the root on, as Python prints them: "/'layer.0'/1".</param>
 /// <param name="Tensor">The tensor.</param>
 public sealed record NamedTensor(string Path, ImportTensor Tensor);

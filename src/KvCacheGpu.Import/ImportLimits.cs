@@ -1,6 +1,7 @@
 namespace KvCacheGpu.Import;
 
 /// <summary>The most that an old file may ask of its reader. Every length is also checked against the bytes that remain, before anything is allocated for it.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 public sealed record ImportLimits
 {
     /// <summary>Bytes of pickle streams, without the content of byte strings. Default: 64 MiB.</summary>

@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>Counts of an engine: what it holds, and what it has done so far.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 public sealed record KvEngineStats
 {
     /// <summary>Sessions.</summary>
@@ -32,6 +33,7 @@ public sealed record KvEngineStats
 }
 
 /// <summary>Bytes and pages of an engine.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="AllocatedBytes">In use, all counted: <see cref="KvCache.AllocatedBytes"/>.</param>
 /// <param name="BudgetBytes">The most that may be in use.</param>
 /// <param name="FullPrecisionBytes">Bytes of the sessions' tokens as a dense F16 array.</param>
@@ -39,6 +41,7 @@ public sealed record KvEngineStats
 public sealed record KvEngineMemory(long AllocatedBytes, long BudgetBytes, long FullPrecisionBytes, KvPageCounts Pages);
 
 /// <summary>Times of one kind of call, from entry to return, device work included.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Count">Calls so far.</param>
 /// <param name="P50">Median of the last 1,024.</param>
 /// <param name="P95">95 in 100 of the last 1,024 took no longer.</param>

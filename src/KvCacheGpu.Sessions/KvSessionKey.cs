@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>Which session of an <see cref="UltraAdaptiveKvCacheEngine"/>. The default value is the one session that hosts without sessions use.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Id">The host's name for it, as <see cref="KvSequence.Name"/> takes it; null and "" are the default session.</param>
 /// <param name="Tenant">Its tenant; named if <see cref="KvTenancyOptions.MultiTenant"/> is on, else null.</param>
 public readonly record struct KvSessionKey(string? Id, string? Tenant = null)

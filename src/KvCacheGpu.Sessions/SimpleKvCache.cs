@@ -1,12 +1,13 @@
 namespace KvCacheGpu;
 
 /// <summary>
-/// Version 1: a table of tokens by position, in host memory and full precision. When it is full, a quarter of the tokens is evicted at once. Thread-safe.
+/// Version 1: a table of tokens by position, in host memory and full precision. When it is full, a quarter of the tokens is evicted at once.
 /// </summary>
 /// <remarks>
 /// <see cref="KvCacheStrategy.Lru"/> evicts the tokens with the oldest access, <see cref="KvCacheStrategy.Lfu"/> those with the lowest count, and
 /// <see cref="KvCacheStrategy.Adaptive"/> those with the lowest sum of half the recency, normalised over the live tokens, and half the count, in parts of
 /// the largest. Of two that are equal, the older is evicted.
+/// Thread safety: members may be called from any thread.
 /// </remarks>
 [Obsolete(Obsoletions.SimpleKvCacheMessage, DiagnosticId = Obsoletions.SimpleKvCacheId, UrlFormat = Obsoletions.UrlFormat)]
 public sealed class SimpleKvCache

@@ -9,7 +9,7 @@ namespace KvCacheGpu;
 /// over a <see cref="KvCache"/>, which hosts that go through a model layer by layer use directly.
 /// </summary>
 /// <remarks>
-/// Members may be called from any thread; calls on one session queue. One token's keys are <c>[layers][KV heads][key width]</c>, values,
+/// Thread safety: members may be called from any thread; calls on one session queue. One token's keys are <c>[layers][KV heads][key width]</c>, values,
 /// queries and outputs alike; of several tokens <c>[layers][tokens][heads][width]</c>.
 /// </remarks>
 public sealed class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisposable
@@ -163,7 +163,7 @@ public sealed class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisposable
     /// Attends from the place of the session's last token to it and all before it. Changes nothing that is stored, and takes no room for tokens. It counts
     /// as attention that the tokens received: strategies that keep what is attended to go by it.
     /// </summary>
-    /// <param name="query"><c>[layers][query heads][key width]</c>, scaled by 1/sqrt(key width) inside.</param>
+    /// <param name="query"><c>[layers][query heads][key width]</c>, scaled inside by <see cref="KvGeometry.AttentionScale"/>.</param>
     /// <param name="output">Receives <c>[layers][query heads][value width]</c>.</param>
     /// <param name="session">The session.</param>
     /// <exception cref="ArgumentException">A wrong length or tenant, or a session without tokens.</exception>
@@ -318,12 +318,15 @@ public sealed class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisposable
         };
     }
 
-    /// <summary>Disposes every session and gives the memory back.</summary>
-    public void Dispose()
-    {
-        _sessions.Clear(andClose: true);
-        Cache.Dispose();
-    }
+    /// <summary>
+    /// Disposes every session and gives the memory back. From any thread: it waits for calls of other threads that are inside of a session; calls that come
+    /// later throw <see cref="ObjectDisposedException"/>.
+    /// </summary>
+    /// <exception cref="KvConcurrencyException">
+    /// E006: called from inside of a call on the engine or its <see cref="Cache"/>, as a policy could; nothing was disposed. It cannot be otherwise: that
+    /// call goes on in the memory that would be given back.
+    /// </exception>
+    public void Dispose() => _sessions.Close();
 
     /// <inheritdoc cref="Dispose"/>
     public ValueTask DisposeAsync()

@@ -5,8 +5,8 @@ namespace KvCacheGpu;
 /// before; loading verifies every byte and, where the newest generation is bad, takes the one before and says so.
 /// </summary>
 /// <remarks>
-/// One writer at a time: within a store calls queue, another process or store gets <see cref="KvStoreBusyException"/>. Readers take no
-/// lock and may run beside a writer. A directory that every user writes to, or that is another user's, is refused (E003) unless
+/// Thread safety: members may be called from any thread; writers queue, and readers take no lock and may run beside a writer. Another process or store that
+/// writes meanwhile gets <see cref="KvStoreBusyException"/>. A directory that every user writes to, or that is another user's, is refused (E003) unless
 /// <see cref="SnapshotOptions.AcceptsSharedDirectory"/> says otherwise. Linux only. The format is drawn in docs/snapshot-format.md.
 /// </remarks>
 public sealed class SnapshotStore

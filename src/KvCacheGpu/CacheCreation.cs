@@ -72,7 +72,7 @@ internal static class CacheCreation
         }
         catch (OutOfMemoryException e)
         {
-            throw new KvOutOfMemoryException("arena", $"{arenaBytes} bytes of device memory", "less", e);
+            throw new KvOutOfMemoryException(new KvShortage("the arena", KvResource.DeviceBytes, arenaBytes, 0), e);
         }
 
         var made = new Stack<IDisposable>();

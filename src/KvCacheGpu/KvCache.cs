@@ -6,7 +6,7 @@ namespace KvCacheGpu;
 /// The keys and values of many sequences on one device, in pages. Makes sequences; owns the arena that their pages lie in.
 /// </summary>
 /// <remarks>
-/// Members may be called from any thread, also beside <see cref="Dispose"/>; those that read or change sequences or pages throw
+/// Thread safety: members may be called from any thread, also beside <see cref="Dispose"/>; those that read or change sequences or pages throw
 /// <see cref="ObjectDisposedException"/> after it.
 /// </remarks>
 public sealed class KvCache : IDisposable, IAsyncDisposable
@@ -93,6 +93,12 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         }
     }
 
+    /// <summary>
+    /// Sequences that the runtime collected without their having been disposed (<see cref="KvCacheOptions.OnForgottenSequence"/> names them). Their memory comes
+    /// back with the next call that makes a sequence or looks for room; that of one with a step under way, after the step.
+    /// </summary>
+    public long ForgottenSequences => State.ForgottenCount;
+
     internal CacheState State { get; }
 
     /// <summary>Evicts, in a cache with a policy; else null.</summary>
@@ -117,8 +123,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     }
 
     /// <summary>Tells how the pages of a cache are laid out.</summary>
-    /// <param name="geometry">The model's shape.</param>
-    /// <param name="options">Options; null takes the defaults.</param>
+    /// <inheritdoc cref="BytesFor" path="/param"/>
     /// <exception cref="KvConfigurationException">E003: a setting is out of range or does not fit the geometry.</exception>
     public static KvLayouts LayoutsFor(KvGeometry geometry, KvCacheOptions? options = null)
     {
@@ -158,7 +163,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     public KvSequence CreateSequence(KvSequenceOptions options) => new(this, Life.Create(options, isHeld: false));
 
     /// <summary>Returns true if a step of these sequences could begin now, as far as memory goes. False if a sequence has 0 tokens.</summary>
-    /// <inheritdoc cref="Begin" path="/param"/>
+    /// <inheritdoc cref="Begin" path="/param[@name!='tokenIds']"/>
     /// <exception cref="ArgumentException">No sequence, one twice, one of another cache, or not one count for each.</exception>
     /// <exception cref="KvConcurrencyException">E006: one of the sequences is in use.</exception>
     public bool CanAppend(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokensPerSequence) => KvStep.CouldBegin(this, sequences, tokensPerSequence);
@@ -174,12 +179,26 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// <exception cref="ObjectDisposedException">One of the sequences was disposed; the message names its place.</exception>
     /// <exception cref="ArgumentException">No sequence, one twice, or one of another cache; or the counts do not fit the sequences or the ids, or are too many for one step.</exception>
     public KvStep Begin(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence) =>
-        KvStep.Begin(this, sequences, tokenIds, tokensPerSequence, out KvStep step) is { } refusal ? throw refusal.ToException() : step;
+        KvStep.Begin(this, sequences, tokenIds, tokensPerSequence, out KvStep step) is { } shortage ? throw new KvOutOfMemoryException(shortage) : step;
 
     /// <summary>Begins a step if there is room for it. See <see cref="Begin"/>.</summary>
     /// <returns>False where <see cref="Begin"/> would throw <see cref="KvOutOfMemoryException"/>; the step is the default value then.</returns>
     public bool TryBegin(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, out KvStep step) =>
-        KvStep.Begin(this, sequences, tokenIds, tokensPerSequence, out step) is null;
+        TryBegin(sequences, tokenIds, tokensPerSequence, out step, out _);
+
+    /// <summary>Begins a step if there is room for it, and says what is missing if there is not. See <see cref="Begin"/>.</summary>
+    /// <param name="sequences">The sequences, each once.</param>
+    /// <param name="tokenIds">Ids of the tokens, the first sequence's first.</param>
+    /// <param name="tokensPerSequence">Tokens of each sequence.</param>
+    /// <param name="step">The step; the default value where it did not begin.</param>
+    /// <param name="shortage">What was needed and what was free, after the policy evicted what it may; null if the step began. Allocates nothing.</param>
+    /// <returns>False where <see cref="Begin"/> would throw <see cref="KvOutOfMemoryException"/>.</returns>
+    public bool TryBegin(
+        ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, out KvStep step, out KvShortage? shortage)
+    {
+        shortage = KvStep.Begin(this, sequences, tokenIds, tokensPerSequence, out step);
+        return shortage is null;
+    }
 
     /// <summary>Counts live pages, those that only stay for prefix reuse included.</summary>
     public KvPageCounts GetPageCounts()
@@ -345,11 +364,12 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     }
 
     /// <summary>
-    /// Disposes every sequence and gives the memory back. Waits for calls of other threads that are inside; steps under way are abandoned, loads
-    /// and saves that are under way end with <see cref="ObjectDisposedException"/>, as do calls that come later.
+    /// Disposes every sequence and gives the memory back, from any thread. Waits for calls of other threads that are inside; steps under way are abandoned,
+    /// loads and saves that are under way end with <see cref="ObjectDisposedException"/>, as do calls that come later.
     /// </summary>
     /// <exception cref="KvConcurrencyException">
-    /// E006: called from inside of a call on the cache, as a policy or a progress report could; nothing was disposed.
+    /// E006: called from inside of a call on the cache, as a policy or a progress report could; nothing was disposed. That call goes on in the memory
+    /// that would be given back, so that it cannot be ended beneath itself: dispose after it, or from another thread.
     /// </exception>
     public void Dispose()
     {

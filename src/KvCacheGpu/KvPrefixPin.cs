@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>Keeps a resident prefix until it is disposed, whichever sequences come and go. Pins of the same prefix count.</summary>
+/// <remarks>Thread safety: it may be disposed by any thread, also beside the cache.</remarks>
 public sealed class KvPrefixPin : IDisposable
 {
     private readonly CacheState _cache;

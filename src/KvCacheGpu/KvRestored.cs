@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>The sequences that were loaded into a cache, and how much of them is as it was saved.</summary>
+/// <remarks>Thread safety: it never changes; its sequences are used as each sequence is.</remarks>
 public sealed record KvRestored
 {
     /// <summary>The snapshot; null where a foreign file was imported.</summary>

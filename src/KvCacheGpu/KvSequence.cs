@@ -1,19 +1,26 @@
 namespace KvCacheGpu;
 
 /// <summary>
-/// One sequence of tokens and the pages that hold its keys and values. Used by one thread at a time; different sequences may be used by
-/// different threads at once.
+/// One sequence of tokens and the pages that hold its keys and values.
 /// </summary>
 /// <remarks>
+/// Thread safety: it is used by one thread at a time, and disposed by any; different sequences may be used by different threads at once.
 /// Every member but <see cref="Dispose"/> throws <see cref="ObjectDisposedException"/> after disposal; members that read or change pages
-/// throw <see cref="KvConcurrencyException"/> while a step is under way or another thread is inside.
+/// throw <see cref="KvConcurrencyException"/> while a step is under way or another thread is inside. A sequence that is not disposed gives its memory back
+/// some time after the last reference to it is gone (<see cref="KvCache.ForgottenSequences"/>): disposing is what makes it soon, and certain.
 /// </remarks>
 public sealed class KvSequence : IDisposable
 {
     internal KvSequence(KvCache cache, SequenceState state) => (Cache, State) = (cache, state);
 
+    /// <summary>Notes that the sequence was forgotten: the cache gives it back with the next call that takes room.</summary>
+    ~KvSequence() => Cache.State.Forget(State);
+
     /// <summary>The cache that the sequence lives in.</summary>
     public KvCache Cache { get; }
+
+    /// <summary>The number of the sequence, by which errors name it: from 1 on, and never another's in the same cache. A fork gets its own.</summary>
+    public long Id => State.Id;
 
     /// <summary>Whose the sequence is; forks inherit it.</summary>
     public KvSequenceOptions Options => State.Options;
@@ -24,7 +31,9 @@ public sealed class KvSequence : IDisposable
         get
         {
             ThrowIfDisposed();
-            return State.Length;
+            int length = State.Length;
+            GC.KeepAlive(this);
+            return length;
         }
     }
 
@@ -37,7 +46,9 @@ public sealed class KvSequence : IDisposable
         get
         {
             ThrowIfDisposed();
-            return State.TokenIds;
+            ReadOnlySpan<int> ids = State.TokenIds;
+            GC.KeepAlive(this);
+            return ids;
         }
     }
 
@@ -46,7 +57,7 @@ public sealed class KvSequence : IDisposable
     {
         get
         {
-            using SequenceGate.Call call = State.Gate.EnterForCall();
+            using SequenceGate.Call call = Enter();
             return Reader.EvictedTokens();
         }
     }
@@ -56,7 +67,7 @@ public sealed class KvSequence : IDisposable
     {
         get
         {
-            using SequenceGate.Call call = State.Gate.EnterForCall();
+            using SequenceGate.Call call = Enter();
             return Cache.State.Pool.BytesOf(State.Table.ListedPages());
         }
     }
@@ -120,6 +131,14 @@ public sealed class KvSequence : IDisposable
     /// <returns>False where <see cref="Begin"/> would throw <see cref="KvOutOfMemoryException"/>.</returns>
     public bool TryBegin(ReadOnlySpan<int> tokenIds, out KvStep step) => Cache.TryBegin([this], tokenIds, [tokenIds.Length], out step);
 
+    /// <summary>Begins a step if there is room for it, and says what is missing if there is not. See <see cref="Begin"/>.</summary>
+    /// <param name="tokenIds">Ids of the tokens, 1 to <see cref="KvCacheOptions.MaxBatchTokens"/> of them.</param>
+    /// <param name="step">The step; the default value where it did not begin.</param>
+    /// <param name="shortage">What was needed and what was free, after the policy evicted what it may; null if the step began. Allocates nothing.</param>
+    /// <returns>False where <see cref="Begin"/> would throw <see cref="KvOutOfMemoryException"/>.</returns>
+    public bool TryBegin(ReadOnlySpan<int> tokenIds, out KvStep step, out KvShortage? shortage) =>
+        Cache.TryBegin([this], tokenIds, [tokenIds.Length], out step, out shortage);
+
     /// <summary>
     /// Attends to the tokens that a layer holds, and changes nothing that is stored: no token is appended, no page taken, dropped or moved. The queries
     /// stand at the places of the last tokens, as in the step that appended these: the last query sees every resident token, the one before it all but
@@ -127,7 +146,7 @@ public sealed class KvSequence : IDisposable
     /// </summary>
     /// <param name="layer">Layer.</param>
     /// <param name="queries">
-    /// <c>[queries][query heads][key width]</c>; scaled by 1/sqrt(key width) inside. At least 1 query, at most <see cref="Length"/> and
+    /// <c>[queries][query heads][key width]</c>; roped by the host, and scaled inside by <see cref="KvGeometry.AttentionScale"/>. At least 1 query, at most <see cref="Length"/> and
     /// <see cref="KvCacheOptions.MaxBatchTokens"/>.
     /// </param>
     /// <param name="output">
@@ -152,23 +171,8 @@ public sealed class KvSequence : IDisposable
     /// </exception>
     public void Attend(int layer, KvTensor queries, KvOutput output, int window = 0, bool counts = false)
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
-        var reading = new AttentionRead(Cache.State, State, layer, queries, window, counts);
-        output = output.First(reading.Vectors, Cache.Geometry.ValueWidth);
-        StepMemory memory = reading.Begin();
-        try
-        {
-            memory.Batch.Attend(layer, queries, output, window);
-            reading.Count(memory, output.Host);
-        }
-        catch (NotSupportedException e)
-        {
-            throw new KvUnsupportedException($"Attend on {Cache.TierName}", "memory that the device reads", e.Message, e);
-        }
-        finally
-        {
-            reading.End(memory);
-        }
+        using SequenceGate.Call call = Enter();
+        new AttentionRead(Cache.State, [State], [], layer, queries, window, counts).Run(output);
     }
 
     /// <summary>
@@ -188,9 +192,10 @@ public sealed class KvSequence : IDisposable
     /// that a committed sequence is a page beyond. Reused tokens count as sealed: rolling back into them re-encodes compressed pages.
     /// </remarks>
     /// <exception cref="KvStepOrderException">E010: the sequence is not empty.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: no room in the tenant's quota; nothing has changed.</exception>
     public int Reuse(ReadOnlySpan<int> promptIds)
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         if (State.Length > 0)
         {
             throw new KvStepOrderException("Reuse", "an empty sequence", $"{State.Length} tokens");
@@ -198,17 +203,17 @@ public sealed class KvSequence : IDisposable
 
         int unknown = promptIds.IndexOfAnyInRange(int.MinValue, -1);
         promptIds = unknown < 0 ? promptIds : promptIds[..(unknown + 1)];
-        int most = Math.Min(promptIds.Length - 1, Cache.State.Options.LongestSequence);
+        int most = Math.Min(promptIds.Length - 1, Cache.State.MaxSequenceTokens);
         return State.Chain is null || most <= 0 ? 0 : Cache.Life.Reuse(State, promptIds[..most]);
     }
 
     /// <summary>
     /// Makes a sequence of the same tokens that shares every page; a page is copied when one of the sharers writes on in it.
     /// </summary>
-    /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheOptions.MaxSequences"/> live already.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheOptions.MaxSequences"/> live already, or no room in the tenant's quota.</exception>
     public KvSequence Fork()
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         SequenceState fork = Cache.Life.Fork(State);
         fork.IsHandedOut = true;
         fork.Gate.Leave();
@@ -225,7 +230,7 @@ public sealed class KvSequence : IDisposable
     /// </remarks>
     public KvTruncation Truncate(int length)
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         ArgumentOutOfRangeException.ThrowIfNegative(length);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(length, State.Length);
         return length == State.Length ? new KvTruncation(length, 0) : Cache.Life.Cut(State, length);
@@ -252,7 +257,7 @@ public sealed class KvSequence : IDisposable
     /// </exception>
     public void Replace(int position, ReadOnlySpan<float> keys, ReadOnlySpan<float> values)
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         new TokenReplacement(Cache.State, State, position, keys, values).Run();
     }
 
@@ -274,7 +279,7 @@ public sealed class KvSequence : IDisposable
     public bool Demote(int layer, int head, int page, KvFormats formats)
     {
         int row = RowOf(layer, head);
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         return new Demoter(Cache.State).Demote(State, row, page, formats) == PageOutcome.Written;
     }
 
@@ -285,7 +290,7 @@ public sealed class KvSequence : IDisposable
     /// <exception cref="ArgumentOutOfRangeException">Positions that the sequence does not have.</exception>
     public void Pin(int start, int length)
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         ThrowIfNotHeld(start, length);
         State.Pins.Add(start, start + length);
     }
@@ -296,7 +301,7 @@ public sealed class KvSequence : IDisposable
     /// <exception cref="ArgumentOutOfRangeException">Positions that the sequence does not have.</exception>
     public void Unpin(int start, int length)
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         ThrowIfNotHeld(start, length);
         State.Pins.Remove(start, start + length);
     }
@@ -307,7 +312,7 @@ public sealed class KvSequence : IDisposable
     /// </summary>
     public void MarkSegment()
     {
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         State.MarkSegment();
     }
 
@@ -316,17 +321,29 @@ public sealed class KvSequence : IDisposable
     public int ResidentTokens(int layer, int head)
     {
         int row = RowOf(layer, head);
-        using SequenceGate.Call call = State.Gate.EnterForCall();
+        using SequenceGate.Call call = Enter();
         return State.Table.ResidentTokens(row);
     }
 
     /// <summary>
-    /// Gives back every page and the table rows. Waits for a call of another thread that is inside. A step under way ends without a trace, for all its
+    /// Gives back every page and the table rows, from any thread. Waits for a call of another thread that is inside. A step under way ends without a trace, for all its
     /// sequences: those that it has beside this one are as before it began. Calls that come later, of the step also, throw
     /// <see cref="ObjectDisposedException"/>.
     /// </summary>
-    /// <exception cref="KvConcurrencyException">E006: called from inside of a call on the sequence, as a policy could; nothing was disposed.</exception>
-    public void Dispose() => Cache.Life.Dispose(State);
+    /// <exception cref="KvConcurrencyException">E006: called from inside of a call on the sequence, as a policy could, which it cannot end beneath itself; nothing was disposed.</exception>
+    public void Dispose()
+    {
+        Cache.Life.Dispose(State);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Enters for one call. Until it is inside, the handle lives, so that a host's last call on a sequence does not find it given back already.</summary>
+    internal SequenceGate.Call Enter()
+    {
+        SequenceGate.Call call = State.Gate.EnterForCall();
+        GC.KeepAlive(this);
+        return call;
+    }
 
     internal void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(State.Gate.IsDisposed, this);
 

@@ -21,7 +21,7 @@ public static class KvSequenceReading
     public static int ResidentPositions(this KvSequence sequence, int layer, int head, Span<int> positions)
     {
         int row = sequence.RowOf(layer, head);
-        using SequenceGate.Call call = sequence.State.Gate.EnterForCall();
+        using SequenceGate.Call call = sequence.Enter();
         return Reader(sequence).PositionsOf(row, positions);
     }
 
@@ -41,7 +41,7 @@ public static class KvSequenceReading
     public static int Materialize(this KvSequence sequence, int layer, Span<int> positions, Span<float> keys, Span<float> values)
     {
         _ = sequence.RowOf(layer, 0);
-        using SequenceGate.Call call = sequence.State.Gate.EnterForCall();
+        using SequenceGate.Call call = sequence.Enter();
         return Reader(sequence).DecodeLayer(layer, positions, keys, values);
     }
 
@@ -61,7 +61,7 @@ public static class KvSequenceReading
     public static int Materialize(this KvSequence sequence, int layer, int head, Span<int> positions, Span<float> keys, Span<float> values)
     {
         int row = sequence.RowOf(layer, head);
-        using SequenceGate.Call call = sequence.State.Gate.EnterForCall();
+        using SequenceGate.Call call = sequence.Enter();
         return Reader(sequence).Decode(row, 1, positions, keys, values);
     }
 
@@ -76,7 +76,7 @@ public static class KvSequenceReading
     public static bool TryRead(this KvSequence sequence, int layer, int position, Span<float> keys, Span<float> values)
     {
         _ = sequence.RowOf(layer, 0);
-        using SequenceGate.Call call = sequence.State.Gate.EnterForCall();
+        using SequenceGate.Call call = sequence.Enter();
         Guard.ThrowIfOutside(position, sequence.State.Length, nameof(position));
         Guard.ThrowIfShorter(keys.Length, sequence.Cache.Geometry.KvHeads * sequence.Cache.Geometry.KeyWidth, nameof(keys));
         Guard.ThrowIfShorter(values.Length, sequence.Cache.Geometry.KvHeads * sequence.Cache.Geometry.ValueWidth, nameof(values));
@@ -102,7 +102,7 @@ public static class KvSequenceReading
     public static bool PageDigest(this KvSequence sequence, int layer, int head, int page, Span<float> mean, Span<float> deviation)
     {
         int row = sequence.RowOf(layer, head);
-        using SequenceGate.Call call = sequence.State.Gate.EnterForCall();
+        using SequenceGate.Call call = sequence.Enter();
         Guard.ThrowIfShorter(mean.Length, sequence.Cache.Geometry.KeyWidth, nameof(mean));
         Guard.ThrowIfShorter(deviation.Length, sequence.Cache.Geometry.KeyWidth, nameof(deviation));
         int entry = sequence.State.Table.EntryOf(row, page);
@@ -122,7 +122,7 @@ public static class KvSequenceReading
     {
         Guard.ThrowIfOutside(queryHead, sequence.Cache.Geometry.QueryHeads, nameof(queryHead));
         Guard.ThrowIfOutside(layer, sequence.Cache.Geometry.Layers, nameof(layer));
-        using SequenceGate.Call call = sequence.State.Gate.EnterForCall();
+        using SequenceGate.Call call = sequence.Enter();
         return Reader(sequence).PageMass(layer, queryHead, mass);
     }
 
@@ -139,7 +139,7 @@ public static class KvSequenceReading
     {
         Guard.ThrowIfOutside(queryHead, sequence.Cache.Geometry.QueryHeads, nameof(queryHead));
         int row = sequence.RowOf(layer, queryHead / sequence.Cache.Geometry.GroupSize);
-        using SequenceGate.Call call = sequence.State.Gate.EnterForCall();
+        using SequenceGate.Call call = sequence.Enter();
         return Reader(sequence).TokenMass(row, query, mass, positions);
     }
 

@@ -124,22 +124,34 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
 
     /// <summary>Begins a step of sequences, or says what is missing. Every argument is checked before anything changes.</summary>
     /// <returns>Null if it has begun.</returns>
-    internal static Refusal? Begin(
+    internal static KvShortage? Begin(
         KvCache cache, ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, out KvStep step)
     {
         ThrowIfNotMembers(cache, sequences, tokensPerSequence);
         StepDemand.ThrowIfMalformed(cache.State.Options, tokenIds, tokensPerSequence, sequences.Length);
         StepLease lease = Rent(cache, sequences);
-        Refusal? refusal = lease.Open(tokenIds, tokensPerSequence, out long number);
-        step = refusal is null ? new KvStep(lease, number) : default;
-        return refusal;
+        KvShortage? shortage = lease.Open(tokenIds, tokensPerSequence, out long number);
+        KeepAlive(sequences);
+        step = shortage is null ? new KvStep(lease, number) : default;
+        return shortage;
     }
 
     /// <summary>True if a step of sequences could begin now, as far as memory goes.</summary>
     internal static bool CouldBegin(KvCache cache, ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokensPerSequence)
     {
         ThrowIfNotMembers(cache, sequences, tokensPerSequence);
-        return sequences.Length <= cache.State.Options.MostBatched && Rent(cache, sequences).CouldOpen(tokensPerSequence);
+        bool could = sequences.Length <= cache.State.Options.MostBatched && Rent(cache, sequences).CouldOpen(tokensPerSequence);
+        KeepAlive(sequences);
+        return could;
+    }
+
+    // A handle that is collected gives its sequence back: not before the step has it.
+    private static void KeepAlive(ReadOnlySpan<KvSequence> sequences)
+    {
+        foreach (KvSequence sequence in sequences)
+        {
+            GC.KeepAlive(sequence);
+        }
     }
 
     private static void ThrowIfNotMembers(KvCache cache, ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokensPerSequence)

@@ -9,6 +9,7 @@ internal sealed class SequenceImport(KvCache cache, ImportedCache found, string 
     public KvRestored Run(IProgress<SnapshotProgress>? progress, CancellationToken cancel)
     {
         Check();
+        ThrowIfNoRoom();
         try
         {
             long all = found.Sequences.Sum(sequence => (long)sequence.Tokens);
@@ -104,6 +105,29 @@ internal sealed class SequenceImport(KvCache cache, ImportedCache found, string 
             {
                 throw new KvCorruptionException(
                     $"sequence '{sequence.Id}'", "at least 1 token, and an id for each or for none", $"{sequence.Tokens} tokens, {sequence.TokenIds.Length} ids");
+            }
+        }
+    }
+
+    // What can be known before the first step; a step that finds no room for its pages says what it lacked itself.
+    private void ThrowIfNoRoom()
+    {
+        CacheState state = cache.State;
+        cache.Life.ThrowIfNoRoomFor(found.Sequences.Count, "an import");
+        if (found.Sequences.FirstOrDefault(sequence => sequence.Tokens > state.MaxSequenceTokens) is { } longest)
+        {
+            throw new KvOutOfMemoryException(new KvShortage($"sequence '{longest.Id}'", KvResource.SequenceTokens, longest.Tokens, state.MaxSequenceTokens));
+        }
+
+        using (state.EnterLive())
+        {
+            foreach (IGrouping<string?, ImportedSequence> own in found.Sequences.GroupBy(sequence => sequence.Tenant))
+            {
+                if (state.Tenants.Find(own.Key) is { } account
+                    && TenantRoom.WhyNot(state, account, "an import", 0, own.Sum(sequence => (long)sequence.Tokens)) is { } shortage)
+                {
+                    throw new KvOutOfMemoryException(shortage);
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ public class ErrorTests
 {
     private static readonly KvCacheException[] Each =
     [
-        new KvOutOfMemoryException("a", "b", "c"),
+        new KvOutOfMemoryException(new KvShortage("a step", KvResource.BudgetBytes, 12288, 4096)),
         new KvSnapshotNotFoundException("a", "b", "c"),
         new KvConfigurationException("a", "b", "c"),
         new KvCorruptionException("a", "b", "c"),
@@ -60,16 +60,43 @@ public class ErrorTests
     [Fact]
     public void Missing_memory_says_how_much_was_needed_and_how_much_was_free()
     {
-        var error = new KvOutOfMemoryException("pages of the step", 4096, 12288, "bytes") { Sequence = "chat-7", IsTransient = true };
-        Assert.Equal("E001: pages of the step: expected at most 4096 bytes, got 12288 bytes", error.Message);
-        Assert.Equal(("pages of the step", 12288L, 4096L, "bytes", "chat-7", true), (error.Resource, error.Needed, error.Free, error.Unit, error.Sequence, error.IsTransient));
-        Assert.Equal((0L, "at most 0 bytes"), (new KvOutOfMemoryException("arena", -1, 2, "bytes").Free, new KvOutOfMemoryException("arena", -1, 2, "bytes").Expected));
+        var shortage = new KvShortage("a step", KvResource.BudgetBytes, 12288, 4096) { Sequence = 7 };
+        var error = new KvOutOfMemoryException(shortage) { Sequence = "chat" };
+        Assert.Equal("E001: a step of sequence 7 needs 12288 bytes of the memory budget; 4096 are free", error.Message);
+        Assert.Equal((shortage, "a step", 12288L, 4096L, "bytes", "chat", false), (error.Shortage, error.Resource, error.Needed, error.Free, error.Unit, error.Sequence, error.IsTransient));
+        Assert.Equal((8192L, 7L, null), (shortage.Missing, shortage.Sequence, shortage.Tenant));
+        Assert.Equal(0, new KvShortage("a step", KvResource.StepMemoryBytes, 2, -1).Free);
+    }
+
+    [Theory]
+    [InlineData(KvResource.BudgetBytes, "bytes", "a load needs 5 bytes of the memory budget; 3 are free")]
+    [InlineData(KvResource.SlabBytes, "bytes", "a load needs 5 bytes in slabs of its pages' sizes; 3 are free")]
+    [InlineData(KvResource.StepMemoryBytes, "bytes", "a load needs 5 bytes of working memory, which other steps hold; 3 are free")]
+    [InlineData(KvResource.DeviceBytes, "bytes", "a load needs 5 bytes of device memory; the device has less")]
+    [InlineData(KvResource.Sequences, "sequences", "a load needs 5 of the places for live sequences; 3 are free")]
+    [InlineData(KvResource.SequenceTokens, "tokens", "a load needs 5 of the tokens that a sequence may have; 3 are free")]
+    [InlineData(KvResource.TenantBytes, "bytes", "a load needs 5 bytes of the quota of tenant 'acme'; 3 are free")]
+    [InlineData(KvResource.TenantTokens, "tokens", "a load needs 5 tokens of the quota of tenant 'acme'; 3 are free")]
+    public void A_shortage_is_a_sentence_of_its_numbers(KvResource resource, string unit, string sentence)
+    {
+        var shortage = new KvShortage("a load", resource, 5, 3) { Tenant = "acme" };
+        Assert.Equal((sentence, unit, resource == KvResource.StepMemoryBytes), ($"{shortage}", shortage.Unit, shortage.IsTransient));
+        Assert.Equal($"E001: {sentence}", new KvOutOfMemoryException(shortage).Message);
+    }
+
+    [Fact]
+    public void Every_resource_has_a_sentence_above()
+    {
+        var method = typeof(ErrorTests).GetMethod(nameof(A_shortage_is_a_sentence_of_its_numbers))!;
+        IEnumerable<object> said = method.GetCustomAttributesData().Where(data => data.AttributeType == typeof(InlineDataAttribute))
+            .Select(data => ((IReadOnlyList<System.Reflection.CustomAttributeTypedArgument>)data.ConstructorArguments[0].Value!)[0].Value!);
+        Assert.Equal(Enum.GetValues<KvResource>().Select(resource => (int)resource), said.Cast<int>().Order());
     }
 
     [Fact]
     public void An_error_that_is_about_no_amount_has_none()
     {
-        Assert.All(Each, error => Assert.Equal((null, null, null), (error.Needed, error.Free, error.Unit)));
+        Assert.All(Each.Where(error => error is not KvOutOfMemoryException), error => Assert.Equal((null, null, null), (error.Needed, error.Free, error.Unit)));
         Assert.All(Each, error => Assert.Null(error.Sequence));
     }
 

@@ -183,14 +183,13 @@ internal static class KeyProofs
         using UltraAdaptiveKvCacheEngine engine = Engine(c => (c.Tenancy.MultiTenant, c.Tenancy.TenantMaxTokens) = (true, 10));
         engine.PutMany(0, 6, first);
         engine.PutMany(0, 4, second);
-        Assert.Equal(("E001", "at most 10 tokens"), Codes(Assert.Throws<KvOutOfMemoryException>(() => engine.PutMany(6, 1, first))));
+        KvOutOfMemoryException full = Assert.Throws<KvOutOfMemoryException>(() => engine.PutMany(6, 1, first));
+        Assert.Equal(("E001", KvResource.TenantTokens, 1L, 0L, "acme"), (full.Code, full.Shortage.Resource, full.Shortage.Needed, full.Shortage.Free, full.Shortage.Tenant));
         engine.Put(3, Key(3), Value(3), first);
         engine.PutMany(0, 10, new KvSessionKey("a", "other"));
         engine.Clear(second);
         engine.PutMany(6, 4, first);
         Refused("tenant_max_tokens", c => c.Tenancy.TenantMaxTokens = 0);
-
-        static (string, string) Codes(KvCacheException e) => (e.Code, e.Expected);
     }
 
     public static void ProfilingTimesCalls()

@@ -2,6 +2,7 @@ using ILGPU;
 using ILGPU.Runtime;
 using ILGPU.Runtime.CPU;
 using KvCacheGpu.Kernels;
+using Half = System.Half;
 
 namespace KvCacheGpu.Tests;
 
@@ -11,13 +12,15 @@ public sealed class AttendPortableTests
     private static readonly KvGeometry G = TestCaches.Tiny;
 
     [Theory]
-    [InlineData(PageFormat.F32)]
-    [InlineData(PageFormat.I8)]
-    public void The_device_gives_what_the_step_gave_and_keeps_its_statistics(PageFormat format)
+    [InlineData(PageFormat.F32, null)]
+    [InlineData(PageFormat.I8, null)]
+    [InlineData(PageFormat.I8, 2f)]
+    public void The_device_gives_what_the_step_gave_and_keeps_its_statistics(PageFormat format, float? cap)
     {
+        KvGeometry geometry = G with { AttentionScale = cap is null ? G.AttentionScale : 0.7f, LogitSoftCap = cap };
         using Context context = Context.Create(builder => builder.CPU(new CPUDevice(2, 1, 2)));
         using Accelerator accelerator = context.CreateCPUAccelerator(0);
-        using var cache = new KvCache(G, TestCaches.Measuring(format), (shape, bytes, seen) => new PortableTier(accelerator, shape, bytes, 2, seen));
+        using var cache = new KvCache(geometry, TestCaches.Measuring(format), (shape, bytes, seen) => new PortableTier(accelerator, shape, bytes, 2, seen));
         using KvSequence sequence = cache.CreateSequence();
         sequence.FeedMany(1, 18);
         float[] expected = sequence.Decode(19)[..(G.QueryHeads * G.ValueWidth)];
@@ -38,7 +41,32 @@ public sealed class AttendPortableTests
         sequence.Attend(0, queries, KvOutput.FromHost(both, logSumExp));
         Assert.Equal(both, buffer.GetAsArray1D());
         Assert.Equal(logSumExp, sums.GetAsArray1D());
+
+        // Queries that lie on the device too: they are what the host's were, also in 16 bits with room between them.
+        Half[] halves = [.. queries.Select(x => (Half)x)];
+        int wide = (G.QueryHeads * G.KeyWidth) + 8;
+        Half[] spread = new Half[2 * wide];
+        halves.AsSpan(0, wide - 8).CopyTo(spread);
+        halves.AsSpan(wide - 8).CopyTo(spread.AsSpan(wide));
+        using MemoryBuffer1D<float, Stride1D.Dense> asked = accelerator.Allocate1D(queries);
+        using MemoryBuffer1D<Half, Stride1D.Dense> askedInHalves = accelerator.Allocate1D(spread);
+        buffer.MemSetToZero();
+        sequence.Attend(0, KvTensor.FromDevice(asked.View.AsContiguous().Cast<byte>(), TensorType.F32), buffer.View.AsContiguous());
+        accelerator.Synchronize();
+        Assert.Equal(both, buffer.GetAsArray1D());
+        buffer.MemSetToZero();
+        sequence.Attend(0, KvTensor.FromDevice(askedInHalves.View.AsContiguous().Cast<byte>(), TensorType.F16, tokenStride: wide), buffer.View.AsContiguous());
+        accelerator.Synchronize();
+        Assert.Equal(both, buffer.GetAsArray1D());
         Assert.Throws<ArgumentException>("output", () => sequence.Attend(0, queries, buffer.View.AsContiguous().SubView(1)));
+
+        using (KvSequence fork = sequence.Fork())
+        {
+            cache.Attend([sequence, fork], 0, KvTensor.FromDevice(asked.View.AsContiguous().Cast<byte>(), TensorType.F32), buffer.View.AsContiguous());
+            accelerator.Synchronize();
+            sequence.Attend(0, TokenContent.Queries(G, 0, [77]), output);
+            Assert.Equal([.. output, .. expected], buffer.GetAsArray1D());
+        }
 
         float[] after = new float[5];
         sequence.PageMass(0, 1, after);

@@ -106,6 +106,36 @@ public class AttendTests
         Assert.Throws<KvUnsupportedException>(() => Ask(sequence, 1, [76, 77]));
     }
 
+    [Theory]
+    [InlineData(PageFormat.F32, 0.6f, null)]
+    [InlineData(PageFormat.F32, 0.6f, 1.5f)]
+    [InlineData(PageFormat.I8, 0.1f, 0.01f)]
+    [InlineData(PageFormat.T4, 0.3f, 50f)]
+    public void The_models_scale_and_cap_hold_in_steps_in_reads_and_in_what_they_tell(PageFormat format, float scale, float? cap)
+    {
+        KvGeometry geometry = G with { AttentionScale = scale, LogitSoftCap = cap };
+        KvCacheOptions config = TestCaches.Config(new KvFormats(format, format == PageFormat.T4 ? PageFormat.V4 : format));
+        config.PageStatistics = true;
+        using KvCache cache = TestCaches.Simd(geometry, config);
+        using KvSequence sequence = cache.CreateSequence();
+        sequence.CheckedStep([.. Enumerable.Range(1, 18)]);
+        sequence.CheckedStep(19);
+        float[] queries = TokenContent.Queries(G, 1, [19]);
+        float[] output = Ask(sequence, 1, [19], counts: true);
+        float[] mass = new float[8], tokens = new float[19];
+        for (int head = 0; head < G.QueryHeads; head++)
+        {
+            double[] expected = TightCaches.Oracle(sequence, 1, head, 18, queries.AsSpan(head * G.KeyWidth, G.KeyWidth));
+            Assert.All(expected.Zip(output.Skip(head * G.ValueWidth)), pair => Assert.Equal(pair.First, pair.Second, 1e-5));
+            int pages = sequence.PageMass(1, head, mass);
+            Assert.Equal(19, sequence.TokenMass(1, head, queries.AsSpan(head * G.KeyWidth, G.KeyWidth), tokens));
+            for (int page = 0; page < pages; page++)
+            {
+                Assert.Equal(tokens[(4 * page)..Math.Min(19, (4 * page) + 4)].Sum(), mass[page], 1e-5);
+            }
+        }
+    }
+
     [Fact]
     public void It_leaves_no_trace_unless_it_counts()
     {

@@ -32,7 +32,7 @@ public sealed class BadInputTests : IDisposable
         Unchanged(() =>
         {
             KvOutOfMemoryException refused = Assert.Throws<KvOutOfMemoryException>(() => _sequence.Begin(new int[7]));
-            Assert.Equal(("E001", "at most 256 tokens", "257 tokens"), (refused.Code, refused.Expected, refused.Actual));
+            Assert.Equal(("E001", "at most 6 tokens", "7 tokens"), (refused.Code, refused.Expected, refused.Actual));
         });
     }
 

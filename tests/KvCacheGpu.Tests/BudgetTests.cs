@@ -45,13 +45,16 @@ public sealed class BudgetTests
     {
         KvCacheOptions config = TestCaches.Config(format, maxTokens: 203, maxSequences: 4);
         using KvCache cache = TestCaches.Reference(G, config);
+        var held = new List<KvSequence>();
         for (int i = 0; i < sequences; i++)
         {
-            cache.CreateSequence().FeedMany(1000 * i, i == 0 ? 203 - (33 * (sequences - 1)) : 33, chunk: 32);
+            held.Add(cache.CreateSequence());
+            held[i].FeedMany(1000 * i, i == 0 ? 203 - (33 * (sequences - 1)) : 33, chunk: 32);
         }
 
         Assert.True(cache.AllocatedBytes <= cache.BudgetBytes);
         Assert.True(cache.ReservedBytes <= cache.BudgetBytes);
+        held.ForEach(sequence => sequence.Dispose());
     }
 
     [Fact]

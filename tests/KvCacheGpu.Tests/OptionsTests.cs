@@ -9,7 +9,11 @@ public class OptionsTests
     private static readonly KvGeometry G = new(layers: 2, queryHeads: 2, kvHeads: 1, keyWidth: 64, pageTokens: 4);
 
     // Options that every value of their type fits.
-    private static readonly string[] Unchecked = [nameof(KvCacheOptions.RotationSeed), nameof(KvCacheOptions.PrefixReuse), nameof(KvCacheOptions.PoisonPages), nameof(KvCacheOptions.PageStatistics)];
+    private static readonly string[] Unchecked =
+    [
+        nameof(KvCacheOptions.RotationSeed), nameof(KvCacheOptions.PrefixReuse), nameof(KvCacheOptions.PoisonPages), nameof(KvCacheOptions.PageStatistics),
+        nameof(KvCacheOptions.OnForgottenSequence),
+    ];
 
     public static TheoryData<string, Action<KvCacheOptions>> Wrong => new()
     {
@@ -39,6 +43,7 @@ public class OptionsTests
         { nameof(KvCacheOptions.Policy), o => o.Policy = new ExpectedAttentionPolicy() },
         { nameof(KvCacheOptions.Watermark), o => o.Watermark = 1.01 },
         { nameof(KvCacheOptions.MergePages), o => o.MergePages = true },
+        { nameof(KvCacheOptions.TenantQuotas), o => o.TenantQuotas = new Dictionary<string, KvTenantQuota> { ["acme"] = null! } },
         { nameof(KvCacheOptions.PlanEvery), o => o.PlanEvery = 0 },
         { nameof(KvCacheOptions.ScoreEvery), o => o.ScoreEvery = 0 },
         { nameof(KvCacheOptions.ObservedQueries), o => o.ObservedQueries = 65 },

@@ -1,6 +1,7 @@
 namespace KvCacheGpu.Kernels;
 
 /// <summary>The shape of a kernel tier: geometry, the layouts of its page classes, and the size of its tables.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 public sealed record KernelShape
 {
     /// <summary>Page class of open pages: full precision, still written.</summary>

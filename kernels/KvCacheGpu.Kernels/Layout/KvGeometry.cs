@@ -3,6 +3,7 @@ namespace KvCacheGpu;
 /// <summary>
 /// The KV heads that one cache holds, out of the model's: all of them, or a tensor-parallel shard's.
 /// </summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Start">First KV head, counted over the whole model.</param>
 /// <param name="Count">Number of KV heads held here.</param>
 public readonly record struct HeadRange(int Start, int Count)
@@ -18,6 +19,7 @@ public readonly record struct HeadRange(int Start, int Count)
 }
 
 /// <summary>The shape of a model's keys and values: it sets the sizes of all tensors, pages and tables.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 public sealed record KvGeometry
 {
     /// <summary>The smallest head width that kernels take.</summary>
@@ -28,6 +30,12 @@ public sealed record KvGeometry
 
     /// <summary>The largest page, in tokens.</summary>
     public const int MaxPageTokens = 1024;
+
+    // Beyond these the kernels' factors would leave binary32. No model comes near them.
+    private const float LeastScale = 1e-6f;
+    private const float MostScale = 1e6f;
+    private const float LeastCap = 1e-30f;
+    private const float MostCap = 1e30f;
 
     /// <summary>Describes a model.</summary>
     /// <param name="layers">Attention layers, at least 1.</param>
@@ -55,6 +63,7 @@ public sealed record KvGeometry
         ArgumentOutOfRangeException.ThrowIfLessThan(pageTokens, 1);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(pageTokens, MaxPageTokens);
         (Layers, QueryHeads, Heads, KeyWidth, ValueWidth, PageTokens) = (layers, queryHeads, kvHeads, keyWidth, valueWidth, pageTokens);
+        AttentionScale = 1f / MathF.Sqrt(keyWidth);
     }
 
     /// <summary>Attention layers.</summary>
@@ -82,8 +91,10 @@ public sealed record KvGeometry
     public int PageTokens { get; }
 
     /// <summary>
-    /// How queries and keys are turned by their positions, for policies that foresee queries. The default value is null: not at all, or not told.
+    /// How queries and keys were turned by their positions, for policies that foresee queries (<c>KvStatistics.FutureQueries</c>). The default value is null: not at
+    /// all, or not told.
     /// </summary>
+    /// <remarks>The cache turns nothing by it: a host ropes keys before it appends them, and queries before it attends with them.</remarks>
     /// <exception cref="ArgumentException">It turns more elements than a key has, or an odd key, or its stretch contradicts itself.</exception>
     public KvRope? Rope
     {
@@ -95,11 +106,46 @@ public sealed record KvGeometry
         }
     }
 
+    /// <summary>
+    /// The factor of every product of a query and a key: a logit is q.k * AttentionScale. The default value is 1/sqrt(<see cref="KeyWidth"/>).
+    /// Gemma 2 has 1/sqrt(query_pre_attn_scalar), Granite its attention_multiplier, T5 has 1.
+    /// </summary>
+    /// <remarks>It is no part of what is stored: a cache of another scale restores the same snapshots.</remarks>
+    /// <exception cref="ArgumentOutOfRangeException">It is not a number of 1e-6..1e6.</exception>
+    public float AttentionScale
+    {
+        get;
+        init => field = Within(value, LeastScale, MostScale, nameof(AttentionScale));
+    }
+
+    /// <summary>
+    /// Bounds every logit: it becomes c * tanh(logit / c), where c is this number, before causality and windows hide tokens. The default value is null:
+    /// logits stay as they are. Gemma 2 has 50 (attn_logit_softcapping).
+    /// </summary>
+    /// <remarks>It is no part of what is stored: a cache of another cap, or without one, restores the same snapshots.</remarks>
+    /// <exception cref="ArgumentOutOfRangeException">It is not a number of 1e-30..1e30.</exception>
+    public float? LogitSoftCap
+    {
+        get;
+        init => field = value is { } cap ? Within(cap, LeastCap, MostCap, nameof(LogitSoftCap)) : null;
+    }
+
+    /// <summary>The logit of a query and a key: their product times <see cref="AttentionScale"/>, under <see cref="LogitSoftCap"/>.</summary>
+    /// <param name="product">q.k.</param>
+    public double LogitOf(double product) => Capped(product * AttentionScale);
+
+    /// <summary>A logit under <see cref="LogitSoftCap"/>.</summary>
+    internal double Capped(double logit) => LogitSoftCap is { } cap ? cap * Math.Tanh(logit / cap) : logit;
+
     /// <summary>Bytes that a dense F16 cache of <paramref name="tokens"/> tokens takes: percentages and ratios refer to it.</summary>
     public long DenseF16Bytes(long tokens) => checked(tokens * Layers * KvHeads * (KeyWidth + ValueWidth) * 2);
 
     /// <summary>Pages that <paramref name="tokens"/> tokens touch, counted from position 0.</summary>
     public int PagesFor(int tokens) => (int)(((long)tokens + PageTokens - 1) / PageTokens);
+
+    private static float Within(float value, float least, float most, string name) => value >= least && value <= most
+        ? value
+        : throw new ArgumentOutOfRangeException(name, value, $"expected a number of {least}..{most}");
 
     private static void ThrowIfNotAWidth(int width, string name)
     {

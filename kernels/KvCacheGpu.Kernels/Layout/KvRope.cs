@@ -7,6 +7,7 @@ namespace KvCacheGpu;
 /// <remarks>
 /// Source: RoFormer (Su et al. 2021); linear stretching (Chen et al. 2023), or Llama 3.1's, which fades it in from short wavelengths to long ones
 /// where <see cref="OriginalContext"/> is set.
+/// Thread safety: it never changes.
 /// </remarks>
 public sealed record KvRope
 {

@@ -28,6 +28,7 @@ namespace KvCacheGpu.Kernels;
 ///   Q4           32 elements in four words: byte e%16, low nibble for e below 16, else high
 /// Scale planes: I8 s | T r, g | V4 s, m for each group in turn | V3, V2 r | Q8, Q4 d for each block of 32.
 /// </code>
+/// Thread safety: it never changes.
 /// </remarks>
 public sealed record PageLayout
 {

@@ -24,6 +24,7 @@ namespace KvCacheGpu.Kernels;
 /// Entries ascend by page index. Pages at the end of a row that may still be written are contiguous in page index.
 /// Slots and tags are addressed by entry; stats and scores by page index, so that nothing moves when pages leave a row: entry e lies in leaf e / L at
 /// place e % L, and so does page index e. A page's attention mass is sum * exp(largest - lse).
+/// Thread safety: it never changes.
 /// </remarks>
 public sealed class TableMap
 {

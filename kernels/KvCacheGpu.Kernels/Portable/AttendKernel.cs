@@ -93,7 +93,7 @@ internal static class AttendKernel
         }
 
         Group.Barrier();
-        SharedVector.Normalize(s.Q, v.Largest, s.Exponents, count, map.KeyStride, dims.KeyRefusedFrom);
+        SharedVector.Normalize(s.Q, v.Largest, s.Exponents, count, map.KeyStride, dims.KeyRefusedFrom, call.Layer.Logits);
         int first = int.MaxValue;
         int last = 0;
         for (int r = 0; r < count; r++)
@@ -132,6 +132,11 @@ internal static class AttendKernel
                 }
 
                 KeyLogits.Compute<TKey, TQueries>(page, s, seen, map, dims.PageTokens);
+                if (call.Layer.Logits.Cap != 0f)
+                {
+                    KeyLogits.Cap(s, seen, dims.PageTokens, call.Layer.Logits.Cap);
+                }
+
                 ValueSums.Weigh<TValue>(page, s, v, seen, map.ValueScales, dims.PageTokens);
                 for (int r = Group.IdxX; r < count; r += Group.DimX)
                 {

@@ -16,8 +16,10 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
 {
     private readonly KvGeometry _geometry = tier.Shape.Geometry;
 
+    private readonly LogitDims _logits = LogitDims.Of(tier.Shape.Geometry);
+
     /// <summary>Factor of the queries.</summary>
-    public float Scale { get; } = 1f / MathF.Sqrt(tier.Shape.Geometry.KeyWidth);
+    public float Scale => _logits.Scale;
 
     /// <summary>Enqueues attention; log-sum-exps go to <see cref="BatchMemory.LogSumExp"/>.</summary>
     public void Attend(int layer, BatchInput queries, BatchExtent batch, int entries, int window, ArrayView<float> output)
@@ -104,8 +106,8 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
 
     // Rotated queries are dense and scaled already.
     private LayerDims Describe(AttendForm form, int layer, BatchInput queries, int window) => form.RotatesKeys
-        ? new LayerDims(layer, form.Classes, _geometry.QueryHeads * _geometry.KeyWidth, _geometry.KeyWidth, 1f, window, form.Map)
-        : new LayerDims(layer, form.Classes, queries.TokenStride, queries.HeadStride, Scale, window, form.Map);
+        ? new LayerDims(layer, form.Classes, _geometry.QueryHeads * _geometry.KeyWidth, _geometry.KeyWidth, _logits.OfScaled, window, form.Map)
+        : new LayerDims(layer, form.Classes, queries.TokenStride, queries.HeadStride, _logits, window, form.Map);
 
     private readonly record struct Wave(int Block, int Items, int Segments, int BlockQueries);
 }

@@ -56,7 +56,7 @@ internal sealed class AttendForm
         Classes = classes.Aggregate(0, (mask, c) => mask | (1 << c));
         Map = new PageDims(shape.Geometry, layout);
         (RotatesKeys, RotatesValues) = (layout.KeyFormat.IsRotated(), layout.ValueFormat.IsRotated());
-        Observe = accelerator.LoadKernel<ObserveLauncher>(PortableKernels.Observe(layout.KeyFormat));
+        Observe = accelerator.LoadKernel<ObserveLauncher>(PortableKernels.Observe(layout.KeyFormat, shape.Geometry.LogitSoftCap is not null));
         Four = accelerator.LoadKernel<AttendLauncher>(PortableKernels.Attend(layout.KeyFormat, layout.ValueFormat, 4));
         One = shape.Geometry.GroupSize > 1
             ? Four

@@ -38,6 +38,20 @@ internal static class KeyLogits
         SharedVector.Sum(sums, default(TQueries).Count);
     }
 
+    /// <summary>scores = cap * tanh(logit / cap) of the page's first <paramref name="seen"/> tokens. A thread caps only scores that it wrote itself.</summary>
+    public static void Cap(QueryScratch s, int seen, int pageTokens, float cap)
+    {
+        ArrayView<float> scores = s.Scores;
+        for (int r = 0; r < s.Count; r++)
+        {
+            float exponent = s.Exponents[s.Count + r];
+            for (int t = Group.IdxX; t < seen; t += Group.DimX)
+            {
+                scores[(r * pageTokens) + t] = PortableMath.Capped(PortableMath.Scaled(scores[(r * pageTokens) + t], exponent), cap);
+            }
+        }
+    }
+
     /// <summary>scores[r][t] = q[r] . k[t] for the page's first <paramref name="seen"/> tokens; neighbours in t read neighbouring words.</summary>
     public static void Compute<TKey, TQueries>(ArrayView<int> page, QueryScratch s, int seen, PageDims map, int pageTokens)
         where TKey : struct, IPortableCodec

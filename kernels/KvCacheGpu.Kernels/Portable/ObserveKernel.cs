@@ -13,6 +13,26 @@ internal readonly struct ObserveDims(LayerDims layer, int entries, int last)
     public readonly int Last = last;
 }
 
+/// <summary>
+/// Says if a launch caps its logits; folded by the compiler. Only <see cref="ObserveKernel"/> asks for it: a cap takes it beyond 32 registers.
+/// </summary>
+internal interface ILogitCap
+{
+    bool IsOn { get; }
+}
+
+/// <summary>Logits stay as they are.</summary>
+internal readonly struct NoLogitCap : ILogitCap
+{
+    public bool IsOn => false;
+}
+
+/// <summary>Logits are capped.</summary>
+internal readonly struct SoftLogitCap : ILogitCap
+{
+    public bool IsOn => true;
+}
+
 /// <summary>The attention that the last queries of each sequence paid to each page: logits against their log-sum-exps, no values.</summary>
 internal static class ObserveKernel
 {
@@ -23,9 +43,10 @@ internal static class ObserveKernel
         QueryScratch.Floats(Queries, page, geometry.PageTokens, threads);
 
     /// <summary>One group per (sequence, head, entry): only it adds to its page's window score.</summary>
-    public static void Observe<TKey>(
+    public static void Observe<TKey, TCap>(
         ArrayView<int> arena, ArrayView<int> batch, ArrayView<float> queries, ArrayView<float> logSumExp, ObserveDims call, KernelDims dims)
         where TKey : struct, IPortableCodec
+        where TCap : struct, ILogitCap
     {
         PageDims map = call.Layer.Page;
         int item = Grid.IdxX / call.Entries;
@@ -58,7 +79,7 @@ internal static class ObserveKernel
         {
             s.Load(queries, batch[owner + 1], tokens, head, query, call.Layer, dims);
             Group.Barrier();
-            SharedVector.Normalize(s.Q, s.Sums, s.Exponents, Queries, map.KeyStride, dims.KeyRefusedFrom);
+            SharedVector.Normalize(s.Q, s.Sums, s.Exponents, Queries, map.KeyStride, dims.KeyRefusedFrom, call.Layer.Logits);
             if (default(TKey).Scales == Scaling.Gain)
             {
                 KeyLogits.ProjectMean<FourQueries>(page, s, map, dims.KeyWidth);
@@ -67,6 +88,11 @@ internal static class ObserveKernel
             int seen = offset + ((query + Queries - 1) / dims.GroupSize) + 1;
             seen = seen > dims.PageTokens ? dims.PageTokens : seen;
             KeyLogits.Compute<TKey, FourQueries>(page, s, seen, map, dims.PageTokens);
+            if (default(TCap).IsOn)
+            {
+                KeyLogits.Cap(s, seen, dims.PageTokens, call.Layer.Logits.Cap);
+            }
+
             Group.Barrier();
             for (int r = 0; r < Queries; r++)
             {

@@ -27,7 +27,8 @@ internal static class PortableKernels
             yield return ($"square-{source}", Square(source));
             if (source.IsForKeys())
             {
-                yield return ($"observe-{source}", Observe(source));
+                yield return ($"observe-{source}", Observe(source, isCapped: false));
+                yield return ($"observe-capped-{source}", Observe(source, isCapped: true));
             }
 
             if (source.IsFullPrecision())
@@ -80,8 +81,8 @@ internal static class PortableKernels
         Of(typeof(AttendKernel), nameof(AttendKernel.Split)).MakeGenericMethod(
             Codec(key), Codec(value), queries == 1 ? typeof(OneQuery) : typeof(FourQueries));
 
-    public static MethodInfo Observe(PageFormat key) =>
-        Of(typeof(ObserveKernel), nameof(ObserveKernel.Observe)).MakeGenericMethod(Codec(key));
+    public static MethodInfo Observe(PageFormat key, bool isCapped) =>
+        Of(typeof(ObserveKernel), nameof(ObserveKernel.Observe)).MakeGenericMethod(Codec(key), isCapped ? typeof(SoftLogitCap) : typeof(NoLogitCap));
 
     public static MethodInfo Square(PageFormat format) =>
         Of(typeof(SquareKernel), nameof(SquareKernel.Square)).MakeGenericMethod(Codec(format));

@@ -28,14 +28,35 @@ internal static class PortableMath
         return x < -87f ? 0f : p * Interop.IntAsFloat(power);
     }
 
+    /// <summary>tanh x, relative error below 3e-7; an infinity gives 1 of its sign.</summary>
+    /// <remarks>From 0.625 on by <see cref="Exp"/>; below, where 1 - e^-2x would lose digits, Cephes' polynomial.</remarks>
+    public static float Tanh(float x)
+    {
+        float magnitude = x < 0f ? -x : x;
+        if (magnitude < 0.625f)
+        {
+            float square = x * x;
+            float p = -5.70498872745e-3f;
+            p = (p * square) + 2.06390887954e-2f;
+            p = (p * square) - 5.37397155531e-2f;
+            p = (p * square) + 1.33314422036e-1f;
+            p = (p * square) - 3.33332819422e-1f;
+            return (p * square * x) + x;
+        }
+
+        float power = Exp(-2f * magnitude);
+        float tanh = (1f - power) / (1f + power);
+        return x < 0f ? -tanh : tanh;
+    }
+
+    /// <summary>A logit under a soft cap; of infinities, the cap.</summary>
+    public static float Capped(float logit, float cap) => cap * Tanh(logit / cap);
+
     /// <summary>Bits of 65536: formats that take no more than this are narrow, others hold numbers up to 2^128.</summary>
     public const uint LargestNarrow = 0x47800000;
 
     /// <summary>The largest number of binary32 less 4e-6 of it.</summary>
     public const float AlmostLargest = 3.40281e38f;
-
-    /// <summary>1 and a little: more than the rounding of a page's weights adds to their sum.</summary>
-    public const float RoundingRoom = 1.0000005f;
 
     /// <summary>True if a format holds numbers so large that a sum of a few may leave binary32: F32 and BF16.</summary>
     public static bool IsWide<TCodec>()
@@ -47,7 +68,7 @@ internal static class PortableMath
     /// <summary>2^n for n of -126 .. 127.</summary>
     public static float PowerOf(int n) => Interop.IntAsFloat((uint)(n + 127) << 23);
 
-    /// <summary>x * 2^exponent for exponents of 0 .. 140; beyond binary32 an infinity.</summary>
+    /// <summary>x * 2^exponent for exponents of 0 .. 165; beyond binary32 an infinity.</summary>
     public static float Scaled(float x, float exponent)
     {
         int half = (int)exponent / 2;

@@ -11,6 +11,7 @@ namespace KvCacheGpu.Kernels;
 /// stay unchanged until <see cref="Synchronize"/> or the batch's <see cref="KernelBatch.End"/>. Device memory beside the arena (table patches,
 /// lists of moves, signs) is told to the observer as <see cref="AllocationKind.Scratch"/>, the host's table copy as
 /// <see cref="AllocationKind.Bookkeeping"/>.
+/// Thread safety: as of every <see cref="KernelTier"/>; what several threads enqueue runs in one order.
 /// </remarks>
 public sealed unsafe class PortableTier : KernelTier
 {

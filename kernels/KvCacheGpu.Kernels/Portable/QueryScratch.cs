@@ -23,7 +23,8 @@ internal readonly struct FourQueries : IQueryCount
 /// <summary>
 /// The shared memory in which a group multiplies a block of queries by the keys of a page.
 /// <code>
-/// q[R][wK]  scores[R][P]  sums[R][DimX]  levels[16] of the keys' codes  exponents[R] = of the powers of two that the queries were divided by
+/// q[R][wK]  scores[R][P]  sums[R][DimX]  levels[16] of the keys' codes
+/// exponents[2][R] = of the powers of two that make raw logits whole: of those that the softmax takes, then of those before a cap
 /// </code>
 /// </summary>
 internal readonly struct QueryScratch
@@ -45,12 +46,12 @@ internal readonly struct QueryScratch
         Scores = shared.SubView(count * page.KeyStride, count * pageTokens);
         Sums = shared.SubView(count * (page.KeyStride + pageTokens), count * Group.DimX);
         Levels = shared.SubView(count * (page.KeyStride + pageTokens + Group.DimX), LevelTable.Size);
-        Exponents = shared.SubView((count * (page.KeyStride + pageTokens + Group.DimX)) + LevelTable.Size, count);
+        Exponents = shared.SubView((count * (page.KeyStride + pageTokens + Group.DimX)) + LevelTable.Size, 2 * count);
     }
 
     /// <summary>Shared floats that a group of <paramref name="threads"/> needs.</summary>
     public static int Floats(int count, PageDims page, int pageTokens, int threads) =>
-        (count * (page.KeyStride + pageTokens + threads + 1)) + LevelTable.Size;
+        (count * (page.KeyStride + pageTokens + threads + 2)) + LevelTable.Size;
 
     /// <summary>The keys' level table. The caller synchronises.</summary>
     public void Fill<TKey>()
@@ -82,7 +83,7 @@ internal readonly struct QueryScratch
             int token = (first + r) / dims.GroupSize;
             int queryHead = (head * dims.GroupSize) + (first + r - (token * dims.GroupSize));
             long vector = ((long)(firstToken + token) * layer.TokenStride) + ((long)queryHead * layer.HeadStride);
-            Q[i] = token < tokens && d < dims.KeyWidth ? queries[vector + d] * layer.Scale : 0f;
+            Q[i] = token < tokens && d < dims.KeyWidth ? queries[vector + d] * layer.Logits.Scale : 0f;
         }
     }
 }

@@ -35,11 +35,13 @@ internal static class SharedVector
     /// </summary>
     /// <param name="q">q[count][stride], with a barrier since it was written.</param>
     /// <param name="largest">Room: [count][DimX].</param>
-    /// <param name="exponents">Out: exponents of the powers of two, [count].</param>
+    /// <param name="exponents">Out, [2][count]: exponents of the raw logits that the softmax takes, and of those before a cap.</param>
     /// <param name="count">Queries.</param>
     /// <param name="stride">Elements of a query with its padding.</param>
     /// <param name="keyRefusedFrom"><see cref="KernelShape.KeyRefusedFrom"/>: how large keys may be.</param>
-    public static void Normalize(ArrayView<float> q, ArrayView<float> largest, ArrayView<float> exponents, int count, int stride, uint keyRefusedFrom)
+    /// <param name="logits">How products become logits.</param>
+    public static void Normalize(
+        ArrayView<float> q, ArrayView<float> largest, ArrayView<float> exponents, int count, int stride, uint keyRefusedFrom, LogitDims logits)
     {
         int headroom = keyRefusedFrom > PortableMath.LargestNarrow ? 11 : 0;
         for (int r = 0; r < count; r++)
@@ -67,7 +69,8 @@ internal static class SharedVector
 
             if (Group.IdxX == 0)
             {
-                exponents[r] = exponent;
+                exponents[r] = logits.Cap != 0f ? 0 : exponent + logits.Exponent;
+                exponents[count + r] = exponent + logits.Exponent;
             }
         }
 

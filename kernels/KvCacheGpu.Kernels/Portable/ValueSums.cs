@@ -94,8 +94,8 @@ internal static class ValueSums
         SharedVector.Sum(sums, s.Count);
         for (int r = 0; PortableMath.IsWide<TValue>() && r < s.Count; r++)
         {
-            // The sum of huge values may leave binary32; their mean does not, and rounding must not take it there.
-            float sum = sums[r * Group.DimX] * PortableMath.RoundingRoom;
+            // The sum of huge values may leave binary32. Half of their mean does not, also as rounding leaves it: Fold takes it twice.
+            float sum = 2f * sums[r * Group.DimX];
             for (int t = Group.IdxX; t < seen; t += Group.DimX)
             {
                 scores[(r * pageTokens) + t] = sum > 0f ? scores[(r * pageTokens) + t] / sum : 0f;
@@ -202,14 +202,17 @@ internal static class ValueSums
     {
         bool isStaged = default(TValue).Scales == Scaling.Group || default(TValue).Scales == Scaling.Block;
         float alpha = isStaged && from > 0 ? 1f : state[own + 2];
+        sum = PortableMath.IsWide<TValue>() ? 2f * Bounded(sum, PortableMath.AlmostLargest / 2f) : sum;
         float next = (acc[at] * alpha) + (sum * state[own + 3]);
-        if (PortableMath.IsWide<TValue>())
-        {
-            // A rounding must not take a mean beyond binary32.
-            next = next > PortableMath.AlmostLargest && next < float.PositiveInfinity ? PortableMath.AlmostLargest : next;
-            next = next < -PortableMath.AlmostLargest && next > float.NegativeInfinity ? -PortableMath.AlmostLargest : next;
-        }
 
-        acc[at] = next;
+        // A rounding must not take a mean beyond binary32.
+        acc[at] = PortableMath.IsWide<TValue>() ? Bounded(next, PortableMath.AlmostLargest) : next;
+    }
+
+    // A finite number within the bound either way; an infinity as it is.
+    private static float Bounded(float x, float most)
+    {
+        x = x > most && x < float.PositiveInfinity ? most : x;
+        return x < -most && x > float.NegativeInfinity ? -most : x;
     }
 }

@@ -12,7 +12,7 @@ internal sealed unsafe class AttendTile<S, F, I>
     /// <summary>Bits of 65536: pages of formats that take more than this hold numbers up to 2^128.</summary>
     public const uint LargestNarrow = 0x47800000;
 
-    private const float Log2E = 1.442695041f;
+    private const double Log2E = 1.4426950408889634;
 
     // A page read by more queries than this is expanded once, not once for every four of them.
     private const int ChunkQueries = 8;
@@ -26,17 +26,21 @@ internal sealed unsafe class AttendTile<S, F, I>
     private readonly QueryVariants _variants;
     private readonly int _headroom;
 
+    // The scale of logits over their cap; 0 where they have none.
+    private readonly double _capScale;
+
     public AttendTile(SimdTier tier, SimdBatch batch)
     {
         (_tier, _batch, _g, _variants) = (tier, batch, tier.Shape.Geometry, batch.Variants);
-        LogitFactor = Log2E / MathF.Sqrt(_g.KeyWidth);
+        _capScale = _g.LogitSoftCap is { } cap ? (double)_g.AttentionScale / cap : 0;
+        LogitFactor = (float)(Log2E * (_g.LogitSoftCap ?? _g.AttentionScale));
         _headroom = tier.Shape.KeyRefusedFrom > LargestNarrow ? WideHeadroom : 0;
 
         // Kernels compiled before the tables exist would check for them, and spill every accumulator for the sake of that call.
         RuntimeHelpers.RunClassConstructor(typeof(LevelTables).TypeHandle);
     }
 
-    /// <summary>Brings a sum of products to units of log2.</summary>
+    /// <summary>Brings a raw logit to units of log2: a sum of products, or where logits are capped, the hyperbolic tangent.</summary>
     public float LogitFactor { get; }
 
     /// <summary>Reads the queries of a tile, in every form that a class of the layer needs, and clears its results.</summary>
@@ -103,7 +107,15 @@ internal sealed unsafe class AttendTile<S, F, I>
             exponents = exponents.WithElement(r, exponent);
         }
 
-        scratch.Softmaxes[block].SetFactors(LogitFactor, exponents);
+        if (_capScale > 0)
+        {
+            scratch.Softmaxes[block].SetCappedFactors(LogitFactor, _capScale, exponents);
+        }
+        else
+        {
+            scratch.Softmaxes[block].SetFactors(LogitFactor, exponents);
+        }
+
         for (int i = 0; i < 4 * _g.KeyWidth; i += 4)
         {
             (Vector128.Load(q + i) * scales).Store(q + i);

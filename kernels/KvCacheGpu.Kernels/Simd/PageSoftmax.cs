@@ -12,8 +12,8 @@ internal unsafe struct SoftmaxState
     /// <summary>From units of log2 to natural ones.</summary>
     public const float NaturalUnit = 0.6931471806f;
 
-    // With it factors stay below 2^128: the largest is log2(e) / sqrt(8).
-    private const int MostExponent = 128;
+    // With it factors stay below 2^128: the largest scale of logits is 1e6, and the largest exponent 139.
+    private const int MostExponent = 100;
     private const float HugeLift = 1L << 40;
 
     /// <summary>Largest logit so far.</summary>
@@ -61,12 +61,18 @@ internal unsafe struct SoftmaxState
     /// <summary>A second factor where <see cref="Factor"/> alone would leave binary32; else 1.</summary>
     public float Lift;
 
+    /// <summary>Factor that brings a sum of products to logit / cap, together with <see cref="CapLift"/>; only where logits are capped.</summary>
+    public fixed float CapFactor[4];
+
+    /// <summary>A second factor beside <see cref="CapFactor"/>; 0 where logits are not capped.</summary>
+    public float CapLift;
+
     /// <summary>
     /// A raw logit in natural units, to the same bits as <see cref="PageLogit"/>: rounded otherwise, large ones would differ by more than a
     /// page's share.
     /// </summary>
     /// <param name="raw">Sum of products.</param>
-    /// <param name="logitFactor">log2(e) / sqrt(d).</param>
+    /// <param name="logitFactor">Brings a raw logit to units of log2.</param>
     /// <param name="exponent">The query's.</param>
     public static float LogitOf(float raw, float logitFactor, int exponent)
     {
@@ -74,9 +80,30 @@ internal unsafe struct SoftmaxState
         return Math.Clamp(raw * MathF.ScaleB(logitFactor / lift, exponent) * lift * NaturalUnit, float.MinValue, float.MaxValue);
     }
 
+    /// <summary>Sets the factors of logits that are capped: a raw logit is tanh(logit / cap) then, whatever its query was divided by.</summary>
+    /// <param name="logitFactor">log2(e) * cap.</param>
+    /// <param name="scale">The scale of logits / cap.</param>
+    /// <param name="exponents">Exponents of the powers of two that the queries were divided by.</param>
+    public void SetCappedFactors(float logitFactor, double scale, Vector128<int> exponents)
+    {
+        SetFactors(logitFactor, Vector128<int>.Zero);
+        CapLift = 1f;
+        for (int r = 0; r < 4; r++)
+        {
+            CapLift = Math.ScaleB(scale, exponents[r] - MostExponent) > 1 ? HugeLift : CapLift;
+        }
+
+        for (int r = 0; r < 4; r++)
+        {
+            // Where this is more than the largest number, every product but 0 is far beyond the cap.
+            CapFactor[r] = (float)Math.Min(Math.ScaleB(scale, exponents[r]) / CapLift, float.MaxValue);
+        }
+    }
+
     /// <summary>Sets the factors from the powers of two that the queries were divided by.</summary>
     public void SetFactors(float logitFactor, Vector128<int> exponents)
     {
+        CapLift = 0f;
         Lift = Vector128.GreaterThanAny(exponents, Vector128.Create(MostExponent)) ? HugeLift : 1f;
         for (int r = 0; r < 4; r++)
         {
@@ -119,6 +146,11 @@ internal static unsafe class PageSoftmax<S, F, I>
         bool seesAll = Vector128.GreaterThanOrEqualAll(Vector128.Load(state->Count), Vector128.Create(padded))
             && Vector128.LessThanOrEqualAll(Vector128.Load(state->First), Vector128<int>.Zero);
         Scale(logits, stride, padded, keyScales, keyOffsets, state);
+        if (state->CapLift != 0f)
+        {
+            LogitCap<S, F, I>.Apply(logits, stride, padded, state);
+        }
+
         if (!seesAll)
         {
             Hide(logits, stride, padded, state);

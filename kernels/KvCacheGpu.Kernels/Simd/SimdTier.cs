@@ -3,6 +3,7 @@ using System.Numerics;
 namespace KvCacheGpu.Kernels;
 
 /// <summary>The tier for machines without a GPU: the same pages in host memory, read by vector instructions on all cores.</summary>
+/// <remarks>Thread safety: as of every <see cref="KernelTier"/>; its workers serve one loop at a time.</remarks>
 public sealed unsafe class SimdTier : KernelTier
 {
     private readonly NativeBlock _arena;

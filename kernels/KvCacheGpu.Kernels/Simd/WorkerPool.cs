@@ -4,6 +4,7 @@ using System.Runtime.ExceptionServices;
 namespace KvCacheGpu.Kernels;
 
 /// <summary>A parallel loop's body. Kept and reused by its owner, so that a run allocates nothing.</summary>
+/// <remarks>Thread safety: one loop runs it at a time, on several threads at once.</remarks>
 public abstract class ParallelWork
 {
     /// <summary>Does one item.</summary>
@@ -16,6 +17,7 @@ public abstract class ParallelWork
 /// Threads that live as long as the pool and share out the items of one loop at a time. A caller that finds the pool at work
 /// does its own items itself, as worker 0.
 /// </summary>
+/// <remarks>Thread safety: several threads may run loops at once; those that find it at work do their own.</remarks>
 public sealed class WorkerPool : IDisposable
 {
     // About 20 microseconds awake after work: a decode step's next loop comes within that time.

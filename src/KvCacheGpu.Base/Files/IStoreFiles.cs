@@ -59,6 +59,7 @@ public interface IStoreFiles
 }
 
 /// <summary>The user and the group that a file belongs to.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="User">Number of the user.</param>
 /// <param name="Group">Number of the group.</param>
 public readonly record struct FileOwner(uint User, uint Group);

@@ -5,6 +5,7 @@ using Microsoft.Win32.SafeHandles;
 namespace KvCacheGpu;
 
 /// <summary>The real file system, through libc.</summary>
+/// <remarks>Thread safety: members may be called from any thread.</remarks>
 public sealed unsafe class LibcFiles : IStoreFiles
 {
     private const int OwnerOnly = 0x180; // 0600

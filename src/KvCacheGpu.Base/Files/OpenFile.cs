@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>An open file or directory. Unlike the calls behind it, it reads and writes all the bytes that are asked for, or throws.</summary>
+/// <remarks>Thread safety: it is used and disposed by one thread at a time.</remarks>
 /// <param name="files">The file system.</param>
 /// <param name="descriptor">The descriptor, which disposing closes.</param>
 public readonly struct OpenFile(IStoreFiles files, int descriptor) : IDisposable

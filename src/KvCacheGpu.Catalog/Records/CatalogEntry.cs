@@ -1,7 +1,10 @@
 namespace KvCacheGpu.Catalog;
 
 /// <summary>A row of <c>cache_entries</c>: a snapshot if it has a <see cref="Path"/>; otherwise a session, or an entry of an old version.</summary>
-/// <remarks>Texts are stored and compared code point by code point: texts that differ in case or in Unicode normalisation are different.</remarks>
+/// <remarks>
+/// Texts are stored and compared code point by code point: texts that differ in case or in Unicode normalisation are different.
+/// Thread safety: it never changes.
+/// </remarks>
 public sealed record CatalogEntry
 {
     /// <summary>The key that identifies it, 1 to 255 code points. A store's file name (the hash of tenant and name) serves for any snapshot.</summary>
@@ -47,6 +50,7 @@ public sealed record CatalogEntry
 }
 
 /// <summary>Selects entries: those that agree with every property that is not null.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 public sealed record CatalogFilter
 {
     /// <summary>The exact session.</summary>
@@ -63,6 +67,7 @@ public sealed record CatalogFilter
 }
 
 /// <summary>A page of a listing, in the order of keys' UTF-8 bytes.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Entries">The entries.</param>
 /// <param name="Next">The value of <c>after</c> for the next page; null if this is the last page.</param>
 public sealed record CatalogPage(IReadOnlyList<CatalogEntry> Entries, string? Next);

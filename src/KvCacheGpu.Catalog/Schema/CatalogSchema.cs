@@ -9,6 +9,7 @@ namespace KvCacheGpu.Catalog;
 /// <remarks>
 /// The steps are our own and not FluentMigrator's: three steps of plain SQL per database can be read before they run, they take over tables that no
 /// tool has recorded, and they need neither a second way of connecting nor a runner with dependency injection.
+/// Thread safety: members may be called from any thread; the database runs one step at a time.
 /// </remarks>
 public sealed class CatalogSchema
 {

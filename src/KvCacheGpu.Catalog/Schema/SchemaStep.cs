@@ -6,6 +6,7 @@ namespace KvCacheGpu.Catalog;
 /// <summary>One step of the schema, up to <see cref="Version"/> or down from it, in one transaction.</summary>
 /// <remarks>
 /// A step does not need one exact shape: it uses parts that are there as they are, and a step down only takes away parts that the step up made.
+/// Thread safety: it never changes.
 /// </remarks>
 /// <param name="Version">The version to which a step up leads, or from which a step down leads.</param>
 /// <param name="IsUp">True for a step up.</param>
@@ -100,6 +101,7 @@ public sealed record SchemaStep(int Version, bool IsUp, string Checksum, string?
 }
 
 /// <summary>The state of a database's schema.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Version">Its version: 0 without the table, 1 as of 1.x, 2 as of 2.0 and 2.1, 3 ours.</param>
 /// <param name="Newest">The newest version that this library knows.</param>
 /// <param name="IsRecorded">True if the table kvcache_schema records the version; otherwise it follows from the columns.</param>

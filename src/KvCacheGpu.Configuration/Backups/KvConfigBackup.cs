@@ -3,6 +3,7 @@ using System.Globalization;
 namespace KvCacheGpu.Configuration;
 
 /// <summary>A backup of the configuration's files, as listed. Its text is one line for people.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Id">Its name, made of the UTC time.</param>
 /// <param name="Created">When it was made, UTC.</param>
 /// <param name="Version">The oldest version among its files: "1.x", "2.0" or "2.1"; "none" where they say nothing; "unknown" where they could not be read.</param>

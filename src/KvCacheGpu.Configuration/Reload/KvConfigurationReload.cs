@@ -7,7 +7,7 @@ namespace KvCacheGpu.Configuration;
 /// Takes changes of a configuration's files while a cache runs. A change is read and checked whole first. Keys that are
 /// <see cref="KvConfigurationKey.IsLive"/> are applied; of all others, and where anything is malformed, the old value stays.
 /// </summary>
-/// <remarks>Members may be called from any thread; changes are taken one after the other.</remarks>
+/// <remarks>Thread safety: members may be called from any thread; changes are taken one after the other.</remarks>
 public sealed class KvConfigurationReload : IDisposable
 {
     private readonly Lock _gate = new();

@@ -1,6 +1,7 @@
 namespace KvCacheGpu.Configuration;
 
 /// <summary>A value that a changed file has in another's place.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Key">The key.</param>
 /// <param name="From">The value in force before.</param>
 /// <param name="To">What the sources say now.</param>
@@ -12,6 +13,7 @@ public readonly record struct KvSettingChange(string Key, string? From, string? 
 }
 
 /// <summary>What became of a change of sources.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Applied">What a running engine took.</param>
 /// <param name="Refused">What keeps its old value until the next start.</param>
 /// <param name="Error">Why nothing was taken: a source is malformed, or gone; null where all could be read.</param>

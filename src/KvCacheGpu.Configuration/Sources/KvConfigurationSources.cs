@@ -3,6 +3,7 @@ using System.Collections;
 namespace KvCacheGpu.Configuration;
 
 /// <summary>Where a configuration is read from. Code wins over the environment, that over .env, that over the file, that over a preset.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 public sealed record KvConfigurationSources
 {
     /// <summary>A .json, .yaml or .yml file. The default value is null: none.</summary>

@@ -26,6 +26,7 @@ public enum KvSettingSource
 }
 
 /// <summary>Where a value comes from.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Source">Which kind of source.</param>
 /// <param name="Place">The place in it: "kv_cache.yaml:3", a variable's or a preset's name; empty for defaults and code.</param>
 public readonly record struct KvSettingOrigin(KvSettingSource Source, string Place)
@@ -43,6 +44,7 @@ public readonly record struct KvSettingOrigin(KvSettingSource Source, string Pla
 }
 
 /// <summary>A key's value in force.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Key">The flat key, "max_tokens".</param>
 /// <param name="Value">Its value as files write it; null where there is none.</param>
 /// <param name="Origin">Where it comes from.</param>

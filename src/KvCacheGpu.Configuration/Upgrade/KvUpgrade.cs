@@ -4,6 +4,7 @@ namespace KvCacheGpu.Configuration;
 /// The whole upgrade as one journalled run: pre-checks, backup, configuration, environment, further steps, verification. Interrupted anywhere, the next
 /// <see cref="Run"/> goes on; what fails is undone; a run that is done is undone by its name, byte for byte.
 /// </summary>
+/// <remarks>Thread safety: it is used by one thread at a time.</remarks>
 public sealed class KvUpgrade
 {
     private readonly KvCacheConfigManager _manager;

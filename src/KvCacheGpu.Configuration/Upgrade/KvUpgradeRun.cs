@@ -17,6 +17,7 @@ public enum KvUpgradeState
 }
 
 /// <summary>An upgrade as the journal knows it.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Id">Its name, made of the UTC time; also that of its backup.</param>
 /// <param name="Created">When it began, UTC.</param>
 /// <param name="State">How far it is.</param>
@@ -24,12 +25,14 @@ public enum KvUpgradeState
 public sealed record KvUpgradeRun(string Id, DateTimeOffset Created, KvUpgradeState State, IReadOnlyList<KvUpgradeEntry> Steps);
 
 /// <summary>A step of an upgrade as the journal knows it.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Name">The step's name.</param>
 /// <param name="Plan">What it planned; null where it had nothing to do.</param>
 /// <param name="Result">What it did; null where it has not ended.</param>
 public sealed record KvUpgradeEntry(string Name, string? Plan, string? Result);
 
 /// <summary>A line of the checklist, told as it happens.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Phase">Before, Migration or After.</param>
 /// <param name="Mark">Done, nothing to do, or the user's to do.</param>
 /// <param name="Title">What the guide asks for.</param>

@@ -6,7 +6,10 @@ namespace KvCacheGpu.Configuration;
 /// Finds out whether a configuration is of an older version, brings it to the newest, backs it up and restores it. What changes several files changes all of
 /// them or none; what was interrupted is completed first. Linux only.
 /// </summary>
-/// <remarks>One at a time beneath a root: another gets <see cref="KvStoreBusyException"/>. Not for use by several threads at once.</remarks>
+/// <remarks>
+/// One at a time beneath a root: another gets <see cref="KvStoreBusyException"/>.
+/// Thread safety: it is used by one thread at a time.
+/// </remarks>
 public sealed class KvCacheConfigManager
 {
     /// <summary>How many backups stay unless told otherwise; those of upgrades come on top.</summary>

@@ -3,6 +3,7 @@ namespace KvCacheGpu.Configuration;
 /// <summary>
 /// Where a configuration lies: a root, and beneath it the file (JSON or YAML) and the .env file. Backups and journals lie in <c>.kvcache</c> under the root.
 /// </summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Root">The root, an absolute path; exists.</param>
 /// <param name="File">The configuration's file, relative to the root. It need not exist.</param>
 /// <param name="Env">The .env file, relative to the root. It need not exist.</param>

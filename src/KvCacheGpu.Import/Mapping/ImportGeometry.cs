@@ -1,6 +1,7 @@
 namespace KvCacheGpu.Import;
 
 /// <summary>The shape of the model whose keys and values a file holds. It identifies the axes of tensors, which a file does not name.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Layers">Number of layers.</param>
 /// <param name="Heads">Number of KV heads of a layer.</param>
 /// <param name="KeyWidth">Number of elements of one key.</param>

@@ -4,6 +4,7 @@ namespace KvCacheGpu.Import;
 /// An old cache as sequences of keys and values of a model. No entry is left out silently: each is imported, quarantined with a reason, or
 /// refused because it holds no keys and values.
 /// </summary>
+/// <remarks>Thread safety: it is used by one thread at a time, with its file and its sequences.</remarks>
 public sealed class MappedCache
 {
     internal MappedCache(ImportGeometry? geometry, IReadOnlyList<MappedEntry> entries, IReadOnlyList<MappedSequence> sequences) =>

@@ -1,6 +1,7 @@
 namespace KvCacheGpu.Import;
 
 /// <summary>An entry of an old cache, and the outcome of its import.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Path">Its key as Python prints it, after a slash; empty if the file is one entry.</param>
 /// <param name="Outcome">The outcome.</param>
 /// <param name="Reason">The reason why it was not imported; null if it was.</param>

@@ -1,6 +1,7 @@
 namespace KvCacheGpu.Import;
 
 /// <summary>A sequence of an old cache: keys and values of every layer, read from the file when they are asked for.</summary>
+/// <remarks>Thread safety: it is used by one thread at a time, with its file.</remarks>
 public sealed class MappedSequence
 {
     // [layer] one tensor of all tokens, or one tensor per token, each [tokens][heads][width].

@@ -3,6 +3,7 @@ using System.Globalization;
 namespace KvCacheGpu.Import;
 
 /// <summary>The loss of float64 elements, which are read as float32. There is none if float32 can represent every element.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Elements">Number of elements that differ from those of the file.</param>
 /// <param name="Largest">The largest difference, relative to the element.</param>
 public readonly record struct RoundingLoss(long Elements, double Largest)

@@ -4,6 +4,7 @@ using System.Security.Cryptography;
 namespace KvCacheGpu.Import;
 
 /// <summary>A tensor or array in an old file: a view of bytes that stay in the file until they are asked for. Usable while its <see cref="CacheFile"/> is open.</summary>
+/// <remarks>Thread safety: it is used by one thread at a time, with its file and the other tensors in it.</remarks>
 public sealed class ImportTensor
 {
     private const int ChunkBytes = 64 << 10;

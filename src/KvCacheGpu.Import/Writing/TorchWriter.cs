@@ -140,6 +140,7 @@ public static class TorchWriter
 }
 
 /// <summary>A sequence to write.</summary>
+/// <remarks>Thread safety: it never changes, as long as nobody changes the memory that it refers to.</remarks>
 /// <param name="Name">Its key in the file's dict.</param>
 /// <param name="Tokens">Number of tokens.</param>
 /// <param name="Read">Gives the keys and values of some tokens of a layer.</param>

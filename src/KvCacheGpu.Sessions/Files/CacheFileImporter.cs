@@ -6,6 +6,7 @@ namespace KvCacheGpu;
 /// Reads old caches: pickles, and files of torch.save. <see cref="KvCacheFileExtensions.LoadFileAsync"/> has one for the cache's own shape; a host may
 /// give another, which refuses to round.
 /// </summary>
+/// <remarks>Thread safety: it keeps nothing from one call to the next, and may be used by several threads.</remarks>
 /// <param name="geometry">The model's shape, which tells axes apart that a file does not name; null takes the shape that most entries of the file have.</param>
 /// <param name="lossless">True to leave out entries of float64 of which float32 cannot hold every element. The default is false: they are rounded, and <see cref="KvRestored.Notes"/> says so.</param>
 public sealed class CacheFileImporter(ImportGeometry? geometry = null, bool lossless = false) : ISnapshotImporter

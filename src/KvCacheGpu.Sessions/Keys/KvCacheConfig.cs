@@ -9,6 +9,7 @@ namespace KvCacheGpu;
 /// <remarks>
 /// A <see cref="KvCache"/> does not take it. <see cref="ToOptions"/> gives the options in which the keys are in force, and
 /// <see cref="Validate"/> says what that does.
+/// Thread safety: it is set up by one thread; whoever takes it, takes a copy.
 /// </remarks>
 public sealed class KvCacheConfig
 {

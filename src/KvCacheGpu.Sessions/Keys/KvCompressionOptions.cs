@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>How keys and values become smaller. Everything below 16 bits loses precision, so that a model's output changes.</summary>
+/// <remarks>Thread safety: it is set up by one thread; whoever takes it, takes a copy.</remarks>
 public sealed record KvCompressionOptions
 {
     /// <summary>True if sealed pages take <see cref="CompressionRatio"/> of their bytes (<c>use_compression</c>). The default value is true, as in the migration guide.</summary>

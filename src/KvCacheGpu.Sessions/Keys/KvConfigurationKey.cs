@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>A key of configuration files: a row of the table <see cref="KvConfigurationKeys.All"/>, from which keys are read, checked, written and documented.</summary>
+/// <remarks>Thread safety: it never changes; a configuration that it writes to is used by one thread at a time.</remarks>
 public sealed class KvConfigurationKey
 {
     private const string Prefix = "KV_CACHE_";

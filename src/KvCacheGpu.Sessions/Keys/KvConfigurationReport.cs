@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>What is refused in a configuration, and what a user should know of it.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Issues">Keys that no engine can be made with.</param>
 /// <param name="Warnings">Keys that have no effect here, or one that may surprise.</param>
 public sealed record KvConfigurationReport(IReadOnlyList<KvConfigurationIssue> Issues, IReadOnlyList<KvConfigurationWarning> Warnings)
@@ -10,6 +11,7 @@ public sealed record KvConfigurationReport(IReadOnlyList<KvConfigurationIssue> I
 }
 
 /// <summary>A key, or an option of the cache, that is refused.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Key">The key in files, "gc_threshold"; or the option, "KeyFormat".</param>
 /// <param name="Expected">The values that it takes, or why it does not take this one.</param>
 /// <param name="Actual">Its value.</param>
@@ -20,6 +22,7 @@ public sealed record KvConfigurationIssue(string Key, string Expected, string Ac
 }
 
 /// <summary>A key that does not do what it may seem to.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Key">Its key in files, "enable_prefetch".</param>
 /// <param name="Text">Why.</param>
 public sealed record KvConfigurationWarning(string Key, string Text)

@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>A tier that machines share.</summary>
+/// <remarks>Thread safety: it is set up by one thread; whoever takes it, takes a copy.</remarks>
 public sealed record KvDistributedOptions
 {
     /// <summary>True if there is one (<c>enable_distributed</c>); inactive in this build. The default value is false.</summary>

@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>Threads, warm-up and timings.</summary>
+/// <remarks>Thread safety: it is set up by one thread; whoever takes it, takes a copy.</remarks>
 public sealed record KvExecutionOptions
 {
     /// <summary>True if transfers to and from disk use <see cref="AsyncThreads"/> workers, false if one (<c>enable_async</c>). The default value is true.</summary>

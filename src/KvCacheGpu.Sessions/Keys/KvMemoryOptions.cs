@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>How many bytes of the device may be used, and when room is made.</summary>
+/// <remarks>Thread safety: it is set up by one thread; whoever takes it, takes a copy.</remarks>
 public sealed record KvMemoryOptions
 {
     /// <summary>MiB that everything may take together, at least 100 (<c>max_memory_mb</c>). The default value is null: as many as <see cref="KvCacheConfig.MaxTokens"/> need.</summary>

@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>The shape of an engine that is made without a geometry: one layer.</summary>
+/// <remarks>Thread safety: it is set up by one thread; whoever takes it, takes a copy.</remarks>
 public sealed record KvModelOptions
 {
     /// <summary>KV heads, at least 1 (<c>num_heads</c>). The default value is 8.</summary>

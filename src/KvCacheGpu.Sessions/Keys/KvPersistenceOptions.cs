@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>Sessions on disk.</summary>
+/// <remarks>Thread safety: it is set up by one thread; whoever takes it, takes a copy.</remarks>
 public sealed record KvPersistenceOptions
 {
     /// <summary>True if sessions can be saved and loaded (<c>enable_persistence</c>). The default value is false.</summary>

@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>Pages that are fetched from slower memory before they are asked for. All of it is inactive in this build.</summary>
+/// <remarks>Thread safety: it is set up by one thread; whoever takes it, takes a copy.</remarks>
 public sealed record KvPrefetchOptions
 {
     /// <summary>True if pages are fetched ahead (<c>enable_prefetch</c>). The default value is true.</summary>

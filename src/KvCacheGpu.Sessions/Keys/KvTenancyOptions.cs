@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>Tenants of sessions.</summary>
+/// <remarks>Thread safety: it is set up by one thread; whoever takes it, takes a copy.</remarks>
 public sealed record KvTenancyOptions
 {
     /// <summary>True if every session belongs to a tenant, who must be named; false if none may be named (<c>multi_tenant</c>). The default value is false.</summary>
@@ -12,6 +13,9 @@ public sealed record KvTenancyOptions
     /// </summary>
     public bool TenantIsolation { get; set; } = true;
 
-    /// <summary>Tokens that the sessions of one tenant may hold together, at least 1 (<c>tenant_max_tokens</c>). The default value is null: no quota.</summary>
+    /// <summary>
+    /// Tokens that the sessions of one tenant may hold together, at least 1 (<c>tenant_max_tokens</c>). The default value is null: no quota. A quota in bytes,
+    /// or for one tenant alone, is set on the engine's cache (<see cref="KvCacheTenants.SetTenantQuota"/>), which knows tenants where they are isolated.
+    /// </summary>
     public int? TenantMaxTokens { get; set; }
 }

@@ -202,10 +202,13 @@ internal sealed class SessionTable(KvCache cache, KvCacheConfig config)
         EngineSession? found;
         lock (_gate)
         {
-            if (!_sessions.Remove(key, out found))
+            if (!_sessions.TryGetValue(key, out found))
             {
                 return false;
             }
+
+            ThrowIfInside(found);
+            _sessions.Remove(key);
         }
 
         Drop(found);
@@ -213,19 +216,74 @@ internal sealed class SessionTable(KvCache cache, KvCacheConfig config)
     }
 
     /// <summary>Drops every session.</summary>
-    /// <param name="andClose">True if none may come any more.</param>
-    public void Clear(bool andClose = false)
+    /// <exception cref="KvConcurrencyException">E006: the calling thread is inside of one; none was dropped.</exception>
+    public void Clear()
     {
         EngineSession[] all;
         lock (_gate)
         {
-            _isClosed |= andClose;
             all = [.. _sessions.Values];
+            Array.ForEach(all, ThrowIfInside);
             _sessions.Clear();
         }
 
         // Not under the gate: a call inside a session takes it to ask for its tenant's quota.
         Array.ForEach(all, Drop);
+    }
+
+    /// <summary>Disposes the cache with every session, after the calls that are inside of one; none comes any more.</summary>
+    /// <exception cref="KvConcurrencyException">E006: the calling thread is inside of a session or of the cache; nothing was disposed.</exception>
+    public void Close()
+    {
+        EngineSession[] all;
+        bool wasClosed;
+        lock (_gate)
+        {
+            all = [.. _sessions.Values];
+            Array.ForEach(all, ThrowIfInside);
+            (wasClosed, _isClosed) = (_isClosed, true);
+        }
+
+        int entered = 0;
+        try
+        {
+            for (; entered < all.Length; entered++)
+            {
+                all[entered].Gate.Enter();
+            }
+
+            cache.Dispose();
+            Array.ForEach(all, session => session.Dispose());
+            lock (_gate)
+            {
+                _sessions.Clear();
+            }
+        }
+        catch (KvConcurrencyException)
+        {
+            // A policy that plans in a step of the host's own, or of a load: no session is inside, and the cache refused.
+            lock (_gate)
+            {
+                _isClosed = wasClosed;
+            }
+
+            throw;
+        }
+        finally
+        {
+            foreach (EngineSession session in all.AsSpan(0, entered))
+            {
+                session.Gate.Exit();
+            }
+        }
+    }
+
+    private static void ThrowIfInside(EngineSession session)
+    {
+        if (session.Gate.IsHeldByCurrentThread)
+        {
+            throw new KvConcurrencyException("session in use", "a call from outside of a call on the session", "one from inside of it");
+        }
     }
 
     private static void Drop(EngineSession session)
@@ -278,7 +336,7 @@ internal sealed class SessionTable(KvCache cache, KvCacheConfig config)
             long held = tokens + _sessions.Where(pair => pair.Value.Tenant == tenant && pair.Key != except).Sum(pair => pair.Value.Tokens);
             if (held > most)
             {
-                throw new KvOutOfMemoryException($"quota of tenant '{tenant}'", $"at most {most} tokens", $"{held} tokens");
+                throw new KvOutOfMemoryException(new KvShortage("a session", KvResource.TenantTokens, tokens, most - (held - tokens)) { Tenant = tenant });
             }
         }
     }

@@ -6,6 +6,7 @@ namespace KvCacheGpu;
 /// Description of a snapshot: geometry, page classes, sequences. The pages' bytes are streamed beside it (<see cref="SnapshotPageReader"/>,
 /// <see cref="ISnapshotTarget"/>). Must not change while it is saved.
 /// </summary>
+/// <remarks>Thread safety: it never changes, as long as nobody changes the memory that it refers to.</remarks>
 public sealed record SnapshotContent
 {
     /// <summary>Shape of the model.</summary>

@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>The description of a stored snapshot, without its pages.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 public sealed record SnapshotInfo
 {
     /// <summary>Its name and tenant; null if they could not be read.</summary>
@@ -41,12 +42,14 @@ public sealed record SnapshotInfo
 }
 
 /// <summary>Result of verifying one generation of a snapshot.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Generation">Its number.</param>
 /// <param name="IsCurrent">True if it is the generation that loads first.</param>
 /// <param name="Error">The error that was found; null if every byte was read and verified.</param>
 public sealed record SnapshotVerdict(long Generation, bool IsCurrent, KvCacheException? Error);
 
 /// <summary>Progress of saving or loading.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Bytes">Decoded bytes that are done. Saving counts everything twice: written, then read again and verified.</param>
 /// <param name="TotalBytes">Bytes in all.</param>
 public readonly record struct SnapshotProgress(long Bytes, long TotalBytes);

@@ -5,6 +5,7 @@ using Microsoft.Win32.SafeHandles;
 namespace KvCacheGpu;
 
 /// <summary>The secret that snapshots are encrypted with: 32 bytes, from which each snapshot's own key is derived.</summary>
+/// <remarks>Thread safety: it never changes, and may be used by several threads.</remarks>
 public sealed class SnapshotKey
 {
     /// <summary>Bytes of a key.</summary>

@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>Name and tenant of a snapshot: any text that UTF-8 can say, since files are named by its SHA-256. Null and "" are two different tenants.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Name">Its name, 1 byte to 64 KiB of UTF-8.</param>
 /// <param name="Tenant">The tenant that it belongs to, or null.</param>
 public readonly record struct SnapshotName(string Name, string? Tenant = null)

@@ -3,6 +3,7 @@ using System.Security.Cryptography;
 namespace KvCacheGpu;
 
 /// <summary>Options of a store: key, trust, workers.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 public sealed record SnapshotOptions
 {
     /// <summary>Encrypts what is saved, by AES-256-GCM. The default value is null: plain.</summary>

@@ -7,6 +7,7 @@ namespace KvCacheGpu;
 /// an entry:          PageIndexes[entry]  first position / page tokens
 ///                    Ordinals[entry]     the page; its class is the content's PageClasses[ordinal]
 /// </code>
+/// Thread safety: it never changes, as long as nobody changes the memory that it refers to.
 /// </remarks>
 public sealed record SnapshotSequence
 {
@@ -72,6 +73,7 @@ public sealed record SnapshotSequence
 }
 
 /// <summary>A column of scores: one 32-bit number for each entry of a sequence, or for each row. The bits are kept, whatever they mean.</summary>
+/// <remarks>Thread safety: it never changes, as long as nobody changes the memory that it refers to.</remarks>
 /// <param name="Name">Name of the score, "mass".</param>
 /// <param name="Values">As many as the sequence has entries, or rows.</param>
 public sealed record SnapshotScores(string Name, ReadOnlyMemory<float> Values);

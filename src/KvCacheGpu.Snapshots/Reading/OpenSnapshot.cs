@@ -1,8 +1,9 @@
 namespace KvCacheGpu;
 
 /// <summary>
-/// An open snapshot: its description, and its pages when asked for. Used by one thread at a time; whatever is saved meanwhile, it goes on reading the same bytes.
+/// An open snapshot: its description, and its pages when asked for. Whatever is saved meanwhile, it goes on reading the same bytes.
 /// </summary>
+/// <remarks>Thread safety: it is used by one thread at a time.</remarks>
 public sealed class OpenSnapshot : IDisposable
 {
     private readonly GenerationReader _reader;

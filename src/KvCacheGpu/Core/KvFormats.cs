@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>The formats that sealed pages lie in: a pair that attention reads (<see cref="PageFormats.IsPair"/>).</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Key">Format of the keys.</param>
 /// <param name="Value">Format of the values.</param>
 public readonly record struct KvFormats(PageFormat Key, PageFormat Value)

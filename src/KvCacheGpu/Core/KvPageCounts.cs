@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>Live pages of a cache; a page that several sequences share counts once, and so does one that only stays for prefix reuse.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Open">Pages in full precision that may still be written.</param>
 /// <param name="Sealed">Pages that never change again.</param>
 public readonly record struct KvPageCounts(int Open, int Sealed)
@@ -24,6 +25,7 @@ public readonly record struct KvPageCounts(int Open, int Sealed)
 }
 
 /// <summary>Live pages in one pair of formats.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Formats">The formats.</param>
 /// <param name="Open">Pages that may still be written.</param>
 /// <param name="Sealed">

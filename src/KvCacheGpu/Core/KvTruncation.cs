@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>The result of a truncation.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Length">
 /// Tokens now in the sequence: what was asked, or less where that would end inside a page that a policy dropped; then it
 /// ends at that page's start.

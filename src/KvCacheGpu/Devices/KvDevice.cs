@@ -74,7 +74,7 @@ public static class KvDevice
         {
             accelerator?.Dispose();
             throw new KvOutOfMemoryException(
-                $"arena on {device.Id}", Bytes(arenaBytes), $"{Bytes(device.MemoryBytes)} in all, and less free", e);
+                new KvShortage($"the arena on {device.Id} ({Bytes(device.MemoryBytes)} in all)", KvResource.DeviceBytes, arenaBytes, 0), e);
         }
         catch (NotSupportedException e)
         {

@@ -17,6 +17,7 @@ public enum KvDeviceKind
 }
 
 /// <summary>A device that a cache can live on, or why it cannot.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Id">The name that configurations use: "cpu", "cuda:0", "opencl:1", "ilgpu-cpu".</param>
 /// <param name="Kind">The kind of hardware.</param>
 /// <param name="Name">The device's own name.</param>

@@ -44,7 +44,7 @@ internal sealed class Demoter(CacheState cache)
         Span<PageOutcome> outcomes = stackalloc PageOutcome[1];
         if (Demote(sequence, [new PageChange(row, page, target)], outcomes) == 0)
         {
-            throw Lack(SlotCounts.Of(target, 1)).ToException();
+            throw new KvOutOfMemoryException(Lack(SlotCounts.Of(target, 1)) with { Sequence = sequence.Id });
         }
 
         return outcomes[0];
@@ -129,12 +129,12 @@ internal sealed class Demoter(CacheState cache)
         return pages.Length;
     }
 
-    private Refusal Lack(in SlotCounts need)
+    private KvShortage Lack(in SlotCounts need)
     {
         using (cache.Pool.Gate.Enter())
         {
             // Null: another thread has given slots back meanwhile.
-            return cache.Room.WhyNot("page to demote to", need) ?? new Refusal("page to demote to", 0, cache.Pool.BytesOf(need), "bytes");
+            return cache.Room.WhyNot("a demotion", need) ?? new KvShortage("a demotion", KvResource.BudgetBytes, cache.Pool.BytesOf(need), 0);
         }
     }
 

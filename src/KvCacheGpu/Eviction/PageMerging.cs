@@ -7,7 +7,7 @@ namespace KvCacheGpu;
 /// tokens. What the others were worth most is what goes; positions stay, for keys are turned already.
 /// </summary>
 /// <remarks>
-/// A token's worth is the logarithm of Expected Attention's (Devoto et al. 2025), mu.k / sqrt(d) + sum sigma^2 k^2 / 2d + ln |v|, over the
+/// A token's worth is the logarithm of Expected Attention's (<see cref="ExpectedAttentionPolicy"/>), its expected logit + ln |v|, over the
 /// queries to come. Pages of one class only, none of which was encoded so often that once more would be too much: so each token is encoded anew
 /// once at most. Full pages alone leave kernels nothing to mask.
 /// </remarks>
@@ -200,7 +200,7 @@ internal sealed class PageMerging(CacheState cache, PlanMemory memory)
         using var order = new Pooled<ulong>(tokens);
         for (int t = 0; t < tokens; t++)
         {
-            float logit = ExpectedAttentionPolicy.Logit(keys.Slice(t * geometry.KeyWidth, geometry.KeyWidth), mean, variance);
+            float logit = ExpectedAttentionPolicy.Logit(geometry, keys.Slice(t * geometry.KeyWidth, geometry.KeyWidth), mean, variance);
             float square = Vectors.Square(values.Slice(t * geometry.ValueWidth, geometry.ValueWidth));
             order.Span[t] = Order.Key(logit + (0.5f * MathF.Log(square)), t);
         }

@@ -61,20 +61,20 @@ internal sealed class Pressure : IDisposable
 
     /// <summary>Makes way for a step that does not fit: out of its own sequences first, then of idle ones, the least recently stepped first.</summary>
     /// <param name="sequences">The step's, held by it.</param>
-    /// <param name="refusal">The amounts that are missing.</param>
+    /// <param name="shortage">The amounts that are missing.</param>
     /// <param name="round">How often that was tried before, for this step.</param>
     /// <returns>True if anything was freed, so that it is worth asking again.</returns>
-    public bool MakeWay(ReadOnlySpan<SequenceState> sequences, in Refusal refusal, int round)
+    public bool MakeWay(ReadOnlySpan<SequenceState> sequences, in KvShortage shortage, int round)
     {
-        long missing = MissingBytes(refusal);
-        if (missing <= 0 || (round == 0 && EvictableBytes(sequences) < missing))
+        long missing = MissingBytes(shortage);
+        if (missing <= 0 || (round == 0 && EvictableBytes(sequences, shortage) < missing))
         {
             return false;
         }
 
         // Bytes that lie in slabs of another size do not help: ask for more each time.
         missing = Math.Min(missing << Math.Min(round, 16), _cache.Room.BudgetBytes);
-        bool freed = Free(sequences, missing, mayDemote: true) || Free(sequences, missing, mayDemote: false);
+        bool freed = Free(sequences, missing, shortage, mayDemote: true) || Free(sequences, missing, shortage, mayDemote: false);
 
         // Pages that lie scattered are moved together, so that no more have to go; only now, as a step that is refused leaves everything as it was.
         foreach (SequenceState sequence in freed ? sequences : [])
@@ -88,17 +88,22 @@ internal sealed class Pressure : IDisposable
     }
 
     /// <summary>True if evicting could make a step fit that does not, as far as bytes go.</summary>
-    public bool CouldMakeWay(ReadOnlySpan<SequenceState> sequences, in Refusal refusal) =>
-        MissingBytes(refusal) is > 0 and long missing && EvictableBytes(sequences) >= missing;
+    public bool CouldMakeWay(ReadOnlySpan<SequenceState> sequences, in KvShortage shortage) =>
+        MissingBytes(shortage) is > 0 and long missing && EvictableBytes(sequences, shortage) >= missing;
 
     public void Dispose() => Evictor.Dispose();
 
-    private static long MissingBytes(in Refusal refusal) => refusal.Unit == "tokens" ? 0 : Math.Max(refusal.Needed - refusal.Most, 1);
+    // Of tokens and places no eviction gives any.
+    private static long MissingBytes(in KvShortage shortage) => shortage.Unit == "bytes" ? Math.Max(shortage.Missing, 1) : 0;
 
-    private bool Free(ReadOnlySpan<SequenceState> sequences, long missing, bool mayDemote)
+    // Where a tenant's quota is short, only the tenant's own sequences give.
+    private static bool Gives(SequenceState sequence, in KvShortage? shortage) =>
+        shortage is not { Resource: KvResource.TenantBytes } quota || sequence.Account.Name == quota.Tenant;
+
+    private bool Free(ReadOnlySpan<SequenceState> sequences, long missing, in KvShortage shortage, bool mayDemote)
     {
-        long freed = Share(sequences, missing, mayDemote, askAll: false);
-        for (long after = -1; freed < missing && NextIdle(sequences, after) is { } idle;)
+        long freed = Share(sequences, missing, mayDemote, askAll: false, shortage);
+        for (long after = -1; freed < missing && NextIdle(sequences, after, shortage) is { } idle;)
         {
             after = idle.LastStep;
             if (idle.Gate.TryEnterEviction())
@@ -118,13 +123,13 @@ internal sealed class Pressure : IDisposable
     }
 
     // Each gives in proportion to what it can give, the last what is left of it by rounding.
-    private long Share(ReadOnlySpan<SequenceState> sequences, long bytes, bool mayDemote, bool askAll)
+    private long Share(ReadOnlySpan<SequenceState> sequences, long bytes, bool mayDemote, bool askAll, in KvShortage? shortage = null)
     {
         using var evictable = new Pooled<long>(sequences.Length);
         long all = 0;
         for (int i = 0; i < sequences.Length; i++)
         {
-            evictable.Span[i] = Evictor.Evictable(sequences[i]);
+            evictable.Span[i] = Gives(sequences[i], shortage) ? Evictor.Evictable(sequences[i]) : 0;
             all += evictable.Span[i];
         }
 
@@ -155,21 +160,22 @@ internal sealed class Pressure : IDisposable
 
         using (_cache.Pool.Gate.Enter())
         {
-            // Leaves of tables stay as long as their sequences: the watermark is the pages' alone.
+            // Leaves of tables stay as long as their sequences, and have room of their own: the watermark is the pages' alone.
             long leaves = _cache.Pool.Leaves * _cache.Tier.Map.LeafBytes;
             long pages = _cache.Pool.LiveBytes - leaves;
-            long room = Math.Min(_cache.Room.BudgetBytes - (_cache.Ledger.Live - pages), _slabBytes - leaves);
+            long free = _cache.Room.WithSpare(default)[SlotCounts.Leaf] * _cache.Tier.Map.LeafBytes;
+            long room = Math.Min(_cache.Room.BudgetBytes - (_cache.Ledger.Live - pages), _slabBytes - leaves) - free;
             return pages - _cache.Pool.CachedBytes - (long)(_cache.Options.Watermark * room);
         }
     }
 
     // The given ones are the caller's.
-    private long EvictableBytes(ReadOnlySpan<SequenceState> sequences)
+    private long EvictableBytes(ReadOnlySpan<SequenceState> sequences, in KvShortage shortage)
     {
         long bytes = 0;
         for (int place = 0; place < _cache.Places; place++)
         {
-            if (_cache.SequenceAt(place) is not { } sequence)
+            if (_cache.SequenceAt(place) is not { } sequence || !Gives(sequence, shortage))
             {
                 continue;
             }
@@ -194,13 +200,13 @@ internal sealed class Pressure : IDisposable
         return bytes;
     }
 
-    private SequenceState? NextIdle(ReadOnlySpan<SequenceState> sequences, long after)
+    private SequenceState? NextIdle(ReadOnlySpan<SequenceState> sequences, long after, in KvShortage shortage)
     {
         SequenceState? next = null;
         for (int place = 0; place < _cache.Places; place++)
         {
             if (_cache.SequenceAt(place) is { } sequence && sequence.LastStep > after && (next is null || sequence.LastStep < next.LastStep)
-                && !sequences.Contains(sequence))
+                && !sequences.Contains(sequence) && Gives(sequence, shortage))
             {
                 next = sequence;
             }

@@ -75,6 +75,12 @@ internal sealed class BudgetPlan
     /// <summary>Slots that steps leave free, one of each class that pages may be demoted to: there is always room to make room.</summary>
     public SlotCounts Spare { get; }
 
+    /// <summary>
+    /// Leaves that have room at any time, those that there are counted: of a sequence of the greatest length, where a policy lets it grow for ever. Pages would
+    /// fill that room early, and lie in it when the leaves are needed.
+    /// </summary>
+    public int SpareLeaves => _options.Policy is null ? 0 : Map.Leaves;
+
     /// <summary>The budget that the configuration sets, or null.</summary>
     public long? Configured => _options.BudgetFor(_shape.Geometry);
 
@@ -87,6 +93,9 @@ internal sealed class BudgetPlan
     public long FixedBytes =>
         Map.Bytes + _tier.Bytes + _bookkeeping.Step + _bookkeeping.Plan + (FewestBlocks * _bookkeeping.BlockAtMost)
         + ((_options.MaxSequences - 1) * SequenceSize.Fixed) + SequenceSize.Bytes(Map.Leaves);
+
+    /// <summary>Bytes of a step's working memory, without those that the tier takes for it.</summary>
+    public long StepBytes => _bookkeeping.Step;
 
     /// <summary>Bytes of bookkeeping of one sequence.</summary>
     public SequenceSize SequenceSize { get; private set; }

@@ -112,7 +112,7 @@ internal sealed unsafe class PagePool : IDisposable
     {
         if (!Holds(counts))
         {
-            throw new Refusal("page slots", BytesOf(counts) - LackingWithoutCached(counts), BytesOf(counts), "bytes").ToException();
+            throw new KvOutOfMemoryException(new KvShortage("a page", KvResource.SlabBytes, BytesOf(counts), BytesOf(counts) - LackingWithoutCached(counts)));
         }
 
         int next = 0;

@@ -17,8 +17,11 @@ internal sealed class Room : IDisposable
     private readonly MemoryLedger _ledger;
     private readonly Func<StepMemory> _newMemory;
     private readonly Stack<StepMemory> _idle = new();
+    private readonly long _leastStepBytes;
     private readonly long _stepBytes;
     private readonly bool _isBudgeted;
+    private readonly SlotCounts _spare;
+    private readonly int _spareLeaves;
     private long _budget;
     private int _reads;
     private int _stepsWaiting;
@@ -30,7 +33,8 @@ internal sealed class Room : IDisposable
     /// <param name="slabs">Slabs of the arena.</param>
     public Room(PagePool pool, BudgetPlan plan, MemoryLedger ledger, Func<StepMemory> newMemory, int slabs)
     {
-        (_pool, _ledger, _newMemory, Spare) = (pool, ledger, newMemory, plan.Spare);
+        (_pool, _ledger, _newMemory, _spare, _spareLeaves) = (pool, ledger, newMemory, plan.Spare, plan.SpareLeaves);
+        _leastStepBytes = plan.StepBytes;
         long before = ledger.Live;
         _idle.Push(NewMemory());
         _stepBytes = ledger.Live - before;
@@ -41,11 +45,22 @@ internal sealed class Room : IDisposable
     /// <summary>Gives up the pages that were used least recently of those that only the prefix index names; false if there are none. Null without prefix reuse.</summary>
     public Func<bool>? GiveUpCached { get; init; }
 
-    /// <summary>Slots that steps and restores leave free, so that there is always room to make room.</summary>
-    public SlotCounts Spare { get; }
+    /// <summary>Slots, and those that steps and restores leave free beside them, so that there is always room to make room and for tables to grow.</summary>
+    public SlotCounts WithSpare(in SlotCounts slots)
+    {
+        SlotCounts all = slots + _spare;
+        all[SlotCounts.Leaf] = Math.Max(slots[SlotCounts.Leaf], _spareLeaves - _pool.Leaves);
+        return all;
+    }
 
     /// <summary>Bytes that may be in use. Without a configured budget, working memory of steps at once beyond the first is added to it.</summary>
     public long BudgetBytes => Interlocked.Read(ref _budget);
+
+    /// <summary>Bytes that a step or its pages may still take.</summary>
+    public long FreeBytes => _budget - _ledger.Live + _pool.CachedBytes + ReclaimableBytes;
+
+    /// <summary>Bytes of working memory that one more step at once adds to those in use.</summary>
+    public long StepMemoryBytes => MustWaitForReads ? 0 : NewMemoryBytes;
 
     // Working memory beyond the first is there because steps ran at once: pages that lack its bytes come first.
     private long ReclaimableBytes => _isBudgeted ? Math.Max(0, _idle.Count - 1) * _stepBytes : 0;
@@ -59,48 +74,41 @@ internal sealed class Room : IDisposable
 
     /// <summary>Says what is missing for slots and bytes of bookkeeping, or null if they fit.</summary>
     /// <param name="what">What it is, for the message.</param>
-    /// <param name="slots">Slots by class, <see cref="Spare"/> counted where they are to stay free.</param>
+    /// <param name="slots">Slots by class, those of <see cref="WithSpare"/> counted where they are to stay free.</param>
     /// <param name="bytes">Bytes beside them.</param>
-    public Refusal? WhyNot(string what, in SlotCounts slots, long bytes = 0)
+    public KvShortage? WhyNot(string what, in SlotCounts slots, long bytes = 0)
     {
-        long free = _budget - _ledger.Live + _pool.CachedBytes + ReclaimableBytes;
+        // Pages that go give bytes of both: the one that lacks more says how many have to.
         long wanted = _pool.BytesOf(slots);
-        if (wanted + bytes > free)
-        {
-            // The slabs may hold less than the budget would.
-            long found = wanted == 0 ? free : Math.Min(free - bytes, wanted - _pool.LackingWithoutCached(slots));
-            return new Refusal(what, found, wanted == 0 ? bytes : wanted, "bytes");
-        }
-
         long lacking = _pool.LackingWithoutCached(slots);
-        return lacking == 0 ? null : new Refusal(what, wanted - lacking, wanted, "bytes in slabs of their size");
+        return lacking > Math.Max(0, wanted + bytes - FreeBytes)
+            ? new KvShortage(what, KvResource.SlabBytes, wanted, wanted - lacking)
+            : WhyNotBytes(what, wanted + bytes);
     }
 
-    /// <summary>Says what is missing for a step, or null if it fits.</summary>
-    public Refusal? WhyNotStep(in Want want)
-    {
-        long memory = MustWaitForReads ? 0 : NewMemoryBytes;
-        if (memory > 0 && WhyNot("working memory of one more step at once", default, memory) is { } refusal)
-        {
-            return refusal with { IsTransient = true };
-        }
+    /// <summary>Says what the budget lacks for so many bytes, or null if it has them.</summary>
+    public KvShortage? WhyNotBytes(string what, long bytes) => bytes <= FreeBytes ? null : new KvShortage(what, KvResource.BudgetBytes, bytes, FreeBytes);
 
-        return WhyNot("pages of the step", want.Slots + Spare, want.Bytes + memory);
+    /// <summary>Says what is missing for a step, or null if it fits.</summary>
+    public KvShortage? WhyNotStep(in Want want)
+    {
+        long memory = StepMemoryBytes;
+        return memory > 0 && memory > FreeBytes ? new KvShortage("a step", KvResource.StepMemoryBytes, memory, FreeBytes) : WhyNot("a step", WithSpare(want.Slots), want.Bytes + memory);
     }
 
     /// <summary>Takes slots, each with one reference, or says what is missing and takes nothing.</summary>
     /// <param name="what">What they are for, for the message.</param>
     /// <param name="counts">How many of each class.</param>
     /// <param name="slots">Receives them, class after class.</param>
-    /// <param name="leavesSpare">True if <see cref="Spare"/> has to stay free. The default value is false.</param>
+    /// <param name="leavesSpare">True if what steps leave free (<see cref="WithSpare"/>) has to stay free. The default value is false.</param>
     /// <param name="bytes">Bytes of bookkeeping that the caller takes before it leaves the gate. The default value is 0.</param>
     /// <returns>Null if they were taken.</returns>
-    public Refusal? TakeOrRefuse(string what, in SlotCounts counts, Span<int> slots, bool leavesSpare = false, long bytes = 0)
+    public KvShortage? TakeOrRefuse(string what, in SlotCounts counts, Span<int> slots, bool leavesSpare = false, long bytes = 0)
     {
-        SlotCounts room = leavesSpare ? counts + Spare : counts;
-        if (WhyNot(what, room, bytes) is { } refusal)
+        SlotCounts room = leavesSpare ? WithSpare(counts) : counts;
+        if (WhyNot(what, room, bytes) is { } shortage)
         {
-            return refusal;
+            return shortage;
         }
 
         MakeRoom(room, bytes);
@@ -112,9 +120,9 @@ internal sealed class Room : IDisposable
     /// <exception cref="KvOutOfMemoryException">E001: they do not fit; nothing was taken.</exception>
     public void Take(string what, in SlotCounts counts, Span<int> slots)
     {
-        if (TakeOrRefuse(what, counts, slots) is { } refusal)
+        if (TakeOrRefuse(what, counts, slots) is { } shortage)
         {
-            throw refusal.ToException();
+            throw new KvOutOfMemoryException(shortage);
         }
     }
 
@@ -128,7 +136,7 @@ internal sealed class Room : IDisposable
 
     /// <summary>Takes slots if they fit, of those that steps leave free too.</summary>
     /// <returns>False if they do not fit; nothing was taken.</returns>
-    public bool TryTake(in SlotCounts counts, Span<int> slots) => TakeOrRefuse("pages", counts, slots) is null;
+    public bool TryTake(in SlotCounts counts, Span<int> slots) => TakeOrRefuse("a page", counts, slots) is null;
 
     /// <summary>Takes a slot of a class outside of one slab, to move a page out of it. Gives nothing up: the page's old slot is free soon.</summary>
     /// <returns>0 if the budget has no bytes for one more page; the caller knows that there is a slot (<see cref="PagePool.RoomBeside"/>).</returns>
@@ -166,7 +174,7 @@ internal sealed class Room : IDisposable
             return null;
         }
 
-        MakeRoom(slots + Spare, want.Bytes + NewMemoryBytes);
+        MakeRoom(WithSpare(slots), want.Bytes + NewMemoryBytes);
         StepMemory memory = Rent();
         try
         {
@@ -206,18 +214,19 @@ internal sealed class Room : IDisposable
     }
 
     /// <summary>Lends a read its working memory, or nothing while other reads hold all that there is room for.</summary>
+    /// <param name="sequence">Id of the sequence that it reads, for the message; null of several.</param>
     /// <returns>Null: the caller leaves the gate, waits a moment, and asks again.</returns>
     /// <exception cref="KvOutOfMemoryException">E001: steps under way hold all of it.</exception>
-    public StepMemory? BeginRead()
+    public StepMemory? BeginRead(long? sequence)
     {
         if (MustWaitForReads || Volatile.Read(ref _stepsWaiting) > 0)
         {
             return null;
         }
 
-        if (NewMemoryBytes > 0 && WhyNot("working memory of one more step at once", default, NewMemoryBytes) is { } refusal)
+        if (NewMemoryBytes > 0 && NewMemoryBytes > FreeBytes)
         {
-            throw (refusal with { IsTransient = true }).ToException();
+            throw new KvOutOfMemoryException(new KvShortage("attention without an append", KvResource.StepMemoryBytes, NewMemoryBytes, FreeBytes) { Sequence = sequence });
         }
 
         MakeRoom(default, NewMemoryBytes);
@@ -266,7 +275,7 @@ internal sealed class Room : IDisposable
         }
         catch (OutOfMemoryException e)
         {
-            throw new KvOutOfMemoryException("working memory of a step", _stepBytes == 0 ? "what its kernels take" : $"{_stepBytes} bytes", "less", e);
+            throw new KvOutOfMemoryException(new KvShortage("working memory of a step", KvResource.DeviceBytes, Math.Max(_stepBytes, _leastStepBytes), 0), e);
         }
     }
 }

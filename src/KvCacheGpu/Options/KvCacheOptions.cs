@@ -7,6 +7,7 @@ namespace KvCacheGpu;
 /// that is out of its range, or that does not fit the model, is refused with <see cref="KvConfigurationException"/> (E003), which names the
 /// member. Later changes have no effect on the cache.
 /// </summary>
+/// <remarks>Thread safety: it is set up by one thread; a cache takes a copy.</remarks>
 public sealed class KvCacheOptions
 {
     /// <summary>Where pages live: auto, cuda[:i], opencl[:i], cpu, ilgpu-cpu. The default value is "auto".</summary>
@@ -155,9 +156,24 @@ public sealed class KvCacheOptions
     }
 
     /// <summary>
+    /// What the sequences of single tenants may hold together, by tenant. The default value is null: as much as there is room for.
+    /// <see cref="KvCacheTenants.SetTenantQuota"/> changes them later, and sets that of the sequences without a tenant.
+    /// </summary>
+    public IReadOnlyDictionary<string, KvTenantQuota>? TenantQuotas { get; set; }
+
+    /// <summary>
     /// For finding errors: fills freed pages with 0xDB and fresh ones with NaN, so that a stale read shows. The default value is false.
     /// </summary>
     public bool PoisonPages { get; set; }
+
+    /// <summary>
+    /// Told of each sequence that nobody disposed, once its memory is back (<see cref="KvCache.ForgottenSequences"/>). The default value is null.
+    /// </summary>
+    /// <remarks>
+    /// Called on the thread, and inside of the call, that gave it back: one that makes a sequence or begins a step. It must not use that call's sequences. What it
+    /// throws comes out of that call, which has then done nothing.
+    /// </remarks>
+    public Action<KvForgottenSequence>? OnForgottenSequence { get; set; }
 
     /// <summary>Sequences of one step at most: each has at least one token.</summary>
     internal int MostBatched => Math.Min(MaxSequences, MaxBatchTokens);
@@ -173,6 +189,7 @@ public sealed class KvCacheOptions
     {
         var copy = (KvCacheOptions)MemberwiseClone();
         copy.LayerFormats = LayerFormats is null ? null : new Dictionary<int, KvFormats>(LayerFormats);
+        copy.TenantQuotas = TenantQuotas is null ? null : new Dictionary<string, KvTenantQuota>(TenantQuotas);
         copy.DemotionFormats = DemotionFormats is null ? null! : [.. DemotionFormats];
         return copy;
     }
@@ -201,3 +218,9 @@ public sealed class KvCacheOptions
     /// <inheritdoc cref="FormatPlan.TextOf"/>
     internal string? LayerFormatsText(KvGeometry geometry) => FormatPlan.TextOf(this, geometry);
 }
+
+/// <summary>A sequence that nobody disposed, as <see cref="KvCacheOptions.OnForgottenSequence"/> is told of it. Thread safety: it never changes.</summary>
+/// <param name="Name">Its <see cref="KvSequence.Name"/>, or null.</param>
+/// <param name="Tenant">Its <see cref="KvSequenceOptions.Tenant"/>, or null.</param>
+/// <param name="Length">Tokens that it had.</param>
+public readonly record struct KvForgottenSequence(string? Name, string? Tenant, int Length);

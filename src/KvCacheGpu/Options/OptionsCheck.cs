@@ -6,6 +6,7 @@ namespace KvCacheGpu;
 internal static class OptionsCheck
 {
     private static readonly Dictionary<int, KvFormats> NoLayerFormats = [];
+    private static readonly Dictionary<string, KvTenantQuota> NoQuotas = [];
 
     /// <summary>Checks every option, and lays out the pages.</summary>
     /// <exception cref="KvConfigurationException">E003: an option is out of its range or does not fit the geometry. The error names it.</exception>
@@ -72,6 +73,11 @@ internal static class OptionsCheck
         Require(
             options.MemoryBudgetPercent is null || (double.IsFinite(options.MemoryBudgetPercent.Value) && options.MemoryBudgetPercent > 0),
             nameof(options.MemoryBudgetPercent), "a number above 0", options.MemoryBudgetPercent);
+        foreach ((string tenant, KvTenantQuota quota) in options.TenantQuotas ?? NoQuotas)
+        {
+            Require(quota is not null && KvText.Flaw(tenant) is null, nameof(options.TenantQuotas), "a quota for each tenant, whose name UTF-8 can say", $"'{tenant}'");
+        }
+
         Require(options.Watermark is > 0 and <= 1, nameof(options.Watermark), "above 0, at most 1", options.Watermark);
     }
 

@@ -26,6 +26,7 @@ internal sealed unsafe class PageTable : IDisposable
     private readonly int _pageTokens;
     private readonly int _heads;
     private readonly LayerSet? _mergedLayers;
+    private SlotCounts _listed;
 
     /// <param name="tier">Holds the tables.</param>
     /// <param name="classes">Layouts of the pages.</param>
@@ -145,19 +146,7 @@ internal sealed unsafe class PageTable : IDisposable
     public bool IsSealed(int row, int entry) => PageIndex(row, entry) < FirstOpen;
 
     /// <summary>Pages over all rows, by class.</summary>
-    public SlotCounts ListedPages()
-    {
-        SlotCounts pages = default;
-        for (int row = 0; row < Rows; row++)
-        {
-            for (int entry = 0; entry < Count(row); entry++)
-            {
-                pages[PageClass(row, entry)]++;
-            }
-        }
-
-        return pages;
-    }
+    public SlotCounts ListedPages() => _listed;
 
     /// <summary>True if two rows list pages of the same tokens.</summary>
     public bool ListsSamePages(int row, int other)
@@ -299,10 +288,16 @@ internal sealed unsafe class PageTable : IDisposable
         int entry = Count(row);
         Set(row, entry, slot, pageClass, page);
         SetCount(row, entry + 1);
+        _listed[pageClass]++;
     }
 
     /// <summary>Lists another page in an entry's place, without a look at references.</summary>
-    public void Relist(int row, int entry, int slot, int pageClass) => Set(row, entry, slot, pageClass, PageIndex(row, entry));
+    public void Relist(int row, int entry, int slot, int pageClass)
+    {
+        _listed[PageClass(row, entry)]--;
+        _listed[pageClass]++;
+        Set(row, entry, slot, pageClass, PageIndex(row, entry));
+    }
 
     /// <summary>Takes the last entries out of a row, from a page index on, without a look at references.</summary>
     public void Unlist(int row, int firstPage)
@@ -310,7 +305,7 @@ internal sealed unsafe class PageTable : IDisposable
         int count = Count(row);
         while (count > 0 && PageIndex(row, count - 1) >= firstPage)
         {
-            count--;
+            _listed[PageClass(row, --count)]--;
         }
 
         SetCount(row, count);
@@ -349,7 +344,7 @@ internal sealed unsafe class PageTable : IDisposable
     /// <summary>Shares all pages of another sequence's rows.</summary>
     public void ShareWith(PageTable other)
     {
-        (Length, FirstOpen) = (other.Length, other.FirstOpen);
+        (Length, FirstOpen, _listed) = (other.Length, other.FirstOpen, other._listed);
         Dead?.CopyFrom(other.Dead!);
         _mergedLayers?.CopyFrom(other._mergedLayers!);
         for (int row = 0; row < Rows; row++)
@@ -378,6 +373,7 @@ internal sealed unsafe class PageTable : IDisposable
             {
                 // Merged, it goes whole: its tokens before the cut are lost.
                 Dead?.Kill(row, FirstPageOf(row, count - 1), PageIndex(row, count - 1));
+                _listed[PageClass(row, count - 1)]--;
                 _pool.Release(Slot(row, --count));
             }
 
@@ -403,6 +399,7 @@ internal sealed unsafe class PageTable : IDisposable
             if (entry < drops.Length && drops[entry])
             {
                 Dead?.Kill(row, FirstPageOf(row, entry), PageIndex(row, entry));
+                _listed[PageClass(row, entry)]--;
                 _pool.Release(Slot(row, entry));
                 continue;
             }

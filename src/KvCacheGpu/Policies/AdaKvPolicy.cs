@@ -4,7 +4,10 @@ namespace KvCacheGpu;
 /// Lets heads share a budget: each row's scores become parts of their sum, every head keeps a floor, and beyond it the pages of the lowest
 /// parts are dropped, whichever head they belong to.
 /// </summary>
-/// <remarks>Source: Ada-KV (Feng et al. 2024), with its safeguard of 20 %. Scores below 0 are first raised so that the row's least is 0.</remarks>
+/// <remarks>
+/// Source: Ada-KV (Feng et al. 2024), with its safeguard of 20 %. Scores below 0 are first raised so that the row's least is 0.
+/// Thread safety: one policy serves all sequences of a cache, and is called by several threads at once.
+/// </remarks>
 public sealed class AdaKvPolicy : RankedPolicy
 {
     private readonly RankedPolicy _inner;

@@ -6,6 +6,7 @@ namespace KvCacheGpu;
 /// The pages of one sequence that a policy may drop or demote, row by row, with the statistics that kernels gathered. A row is a
 /// (layer, KV head), layer-major. Each span has one element per page unless its shape says otherwise; a statistic that nobody asked for is empty.
 /// </summary>
+/// <remarks>Thread safety: it stays on the stack of the thread that plans, and its memory is only that call's.</remarks>
 public readonly ref struct KvPages
 {
     /// <summary>Describes a sequence's pages.</summary>
@@ -140,6 +141,7 @@ public readonly ref struct KvPages
 }
 
 /// <summary>One class in which pages are stored, and the error that a page takes on when it becomes that.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Bytes">Bytes of a page.</param>
 /// <param name="KeyError">Normalised squared error of keys (NMSE, |k - k'|^2 / |k|^2) that encoding into this class adds.</param>
 /// <param name="ValueError">Normalised squared error of values that encoding into this class adds.</param>

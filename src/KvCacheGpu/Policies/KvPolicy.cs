@@ -2,8 +2,9 @@ namespace KvCacheGpu;
 
 /// <summary>
 /// Decides which pages of a sequence are dropped and which are demoted. It is pure: the same pages, bytes and state always give the same plan,
-/// it knows no device and changes no page. One policy serves every sequence of a cache, from several threads.
+/// it knows no device and changes no page.
 /// </summary>
+/// <remarks>Thread safety: one policy serves all sequences of a cache, and is called by several threads at once.</remarks>
 public abstract class KvPolicy
 {
     /// <summary>The statistics that it reads beyond the places and bytes of pages. The default value is <see cref="KvStatistics.None"/>.</summary>

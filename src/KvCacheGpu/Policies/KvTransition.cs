@@ -14,6 +14,7 @@ public enum KvTransitionKind : byte
 }
 
 /// <summary>A plan for one page. The default value is <see cref="Keep"/>.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 public readonly record struct KvTransition
 {
     private KvTransition(KvTransitionKind kind, int target) => (Kind, Class) = (kind, (byte)target);

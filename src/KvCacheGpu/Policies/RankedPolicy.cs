@@ -4,6 +4,7 @@ namespace KvCacheGpu;
 /// A policy that gives pages a score. Its plan drops pages evenly: every row keeps the same number of pages, give or take one, namely those of
 /// the highest scores; of pages with equal scores it keeps those of the lower position.
 /// </summary>
+/// <remarks>Thread safety: one policy serves all sequences of a cache, and is called by several threads at once.</remarks>
 public abstract class RankedPolicy : KvPolicy
 {
     private protected virtual float RowFloor => 0;

@@ -12,6 +12,7 @@ namespace KvCacheGpu;
 /// <code>
 /// 'B' | parent, 32 bytes | count of ids, int32 | ids, int32 each        all little end first
 /// </code>
+/// Thread safety: it never changes.
 /// </remarks>
 public readonly record struct BlockHash
 {

@@ -4,6 +4,7 @@ namespace KvCacheGpu;
 /// Says whose a sequence is. Sequences reuse each other's prefixes only if tenant, adapter and salt agree; null and "" differ. Each is any text of at
 /// most 64 KiB of UTF-8; half of a surrogate pair, which UTF-8 cannot encode, is refused by an <see cref="ArgumentException"/>.
 /// </summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 public sealed record KvSequenceOptions
 {
     internal static readonly KvSequenceOptions Default = new();

@@ -14,6 +14,7 @@ public enum PrefixEventKind
 }
 
 /// <summary>A change in the set of prefixes that can be hit, for a router that sends each request to the cache that has its prefix.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="Kind">What happened.</param>
 /// <param name="Hashes">The hashes of the blocks, which follow each other in the sequence; empty for AllCleared.</param>
 /// <param name="Parent">The hash before the first of them; null for Removed and AllCleared.</param>

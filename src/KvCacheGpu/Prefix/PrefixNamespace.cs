@@ -14,6 +14,7 @@ namespace KvCacheGpu;
 ///                       | per number: tag, 1 byte | int64                                      little end first
 /// The layers' formats are there only if they are not all alike.
 /// </code>
+/// Thread safety: it never changes.
 /// </remarks>
 public sealed record PrefixNamespace
 {

@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>How long the blocks of a range of tokens are worth keeping once no sequence holds them.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
 /// <param name="FirstToken">First position.</param>
 /// <param name="EndToken">Position after the last; null for all that follow.</param>
 /// <param name="Priority">0..100; lower priorities are evicted first. Blocks outside every range have 35.</param>

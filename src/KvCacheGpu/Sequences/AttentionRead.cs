@@ -2,41 +2,63 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 
-/// <summary>One attention to a sequence outside of steps: checks what it may ask for, and tells the policy where it counts. The sequence is the caller's.</summary>
+/// <summary>One attention to sequences outside of steps: checks what it may ask for, and tells the policy where it counts. The sequences are the caller's.</summary>
 internal readonly ref struct AttentionRead
 {
     private readonly CacheState _cache;
-    private readonly SequenceState _sequence;
+    private readonly ReadOnlySpan<SequenceState> _sequences;
+    private readonly ReadOnlySpan<int> _each;
     private readonly KvTensor _queries;
     private readonly int _layer;
     private readonly int _window;
     private readonly bool _counts;
 
+    /// <param name="cache">The cache.</param>
+    /// <param name="sequences">Whom to ask.</param>
+    /// <param name="each">Queries of each sequence, as many in all as the tensor has; empty if all are the only sequence's.</param>
+    /// <param name="layer">Layer.</param>
+    /// <param name="queries"><c>[queries][query heads][key width]</c>, the first sequence's first.</param>
+    /// <param name="window">The window, or 0.</param>
+    /// <param name="counts">True if the policy takes each sequence's last query for attention that its tokens received.</param>
     /// <exception cref="ArgumentException">No such layer, too many queries or none, or a tensor of another shape.</exception>
     /// <exception cref="KvUnsupportedException">E009: kernels cannot tell what the queries see.</exception>
-    public AttentionRead(CacheState cache, SequenceState sequence, int layer, KvTensor queries, int window, bool counts)
+    public AttentionRead(
+        CacheState cache, ReadOnlySpan<SequenceState> sequences, ReadOnlySpan<int> each, int layer, KvTensor queries, int window, bool counts)
     {
-        (_cache, _sequence, _layer, _window, _counts) = (cache, sequence, layer, window, counts);
+        (_cache, _layer, _window, _counts) = (cache, layer, window, counts);
+        _sequences = sequences;
+        _each = each;
         _queries = queries;
         KvGeometry geometry = cache.Geometry;
         ArgumentOutOfRangeException.ThrowIfNegative(window);
         Guard.ThrowIfOutside(layer, geometry.Layers, nameof(layer));
-        int most = Math.Min(sequence.Length, cache.Options.MaxBatchTokens);
         Queries = queries.TokensOf(geometry.QueryHeads, geometry.KeyWidth);
-        if (Queries < 1 || Queries > most)
+        int wanted = 0;
+        for (int i = 0; i < sequences.Length; i++)
         {
-            throw new ArgumentException($"queries: expected 1..{most} of {geometry.QueryHeads} heads of width {geometry.KeyWidth}, got {Queries}", nameof(queries));
+            int most = Math.Min(sequences[i].Length, cache.Options.MaxBatchTokens - wanted);
+            if (QueriesOf(i) < 1 || QueriesOf(i) > most)
+            {
+                throw new ArgumentException(
+                    $"queries: expected 1..{most} of {geometry.QueryHeads} heads of width {geometry.KeyWidth} for sequence {i}, got {QueriesOf(i)}", nameof(queries));
+            }
+
+            wanted += QueriesOf(i);
         }
 
-        queries.ThrowIfNotShaped(Queries, geometry.QueryHeads, geometry.KeyWidth, nameof(queries));
-        ThrowIfNotSeen();
+        queries.ThrowIfNotShaped(wanted, geometry.QueryHeads, geometry.KeyWidth, nameof(queries));
+        Queries = wanted;
+        for (int i = 0; i < sequences.Length; i++)
+        {
+            ThrowIfNotSeen(sequences[i].Table, QueriesOf(i));
+        }
     }
 
-    /// <summary>Queries.</summary>
-    public int Queries { get; }
+    // Over all sequences.
+    private int Queries { get; }
 
-    /// <summary>Vectors of the queries and of the output: one for each query and query head.</summary>
-    public int Vectors => Queries * _cache.Geometry.QueryHeads;
+    // Vectors of the queries and of the output: one for each query and query head.
+    private int Vectors => Queries * _cache.Geometry.QueryHeads;
 
     /// <exception cref="KvUnsupportedException">
     /// E009: a merged page's tokens are of several pages, so that kernels know no positions by which a window could cut it.
@@ -50,15 +72,20 @@ internal readonly ref struct AttentionRead
         }
     }
 
-    /// <summary>Borrows working memory, and begins its batch; waits while other reads hold all that there is room for. <see cref="End"/> gives it back.</summary>
-    /// <exception cref="KvOutOfMemoryException">E001: steps under way hold all of it.</exception>
-    public StepMemory Begin()
+    // Borrows working memory, and begins its batch; waits while other reads hold all that there is room for.
+    private StepMemory Begin()
     {
         StepMemory memory = Borrow();
+        using var parts = new Pooled<RaggedSequence>(_sequences.Length);
         try
         {
-            PageTable table = _sequence.Table;
-            memory.Batch.Begin([new RaggedSequence(table.Sequence, 0, Queries, table.Length, KeepsStatistics: !_counts)]);
+            for (int i = 0, first = 0; i < _sequences.Length; first += QueriesOf(i++))
+            {
+                PageTable table = _sequences[i].Table;
+                parts.Span[i] = new RaggedSequence(table.Sequence, first, QueriesOf(i), table.Length, KeepsStatistics: !_counts);
+            }
+
+            memory.Batch.Begin(parts.Span);
             return memory;
         }
         catch
@@ -68,8 +95,31 @@ internal readonly ref struct AttentionRead
         }
     }
 
-    /// <summary>Gives the working memory back.</summary>
-    public void End(StepMemory memory)
+    /// <summary>Attends, counts, and gives the working memory back.</summary>
+    /// <exception cref="ArgumentException">A target of another shape.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: steps under way hold all the working memory.</exception>
+    /// <exception cref="KvUnsupportedException">E009: a device tensor where pages live in host memory.</exception>
+    public void Run(KvOutput output)
+    {
+        output = output.First(Vectors, _cache.Geometry.ValueWidth);
+        StepMemory memory = Begin();
+        try
+        {
+            memory.Batch.Attend(_layer, _queries, output, _window);
+            Count(memory, output.Host);
+        }
+        catch (NotSupportedException e)
+        {
+            throw new KvUnsupportedException($"Attend on {_cache.Tier.Name}", "memory that the device reads", e.Message, e);
+        }
+        finally
+        {
+            End(memory);
+        }
+    }
+
+    // Gives the working memory back.
+    private void End(StepMemory memory)
     {
         using (_cache.Pool.Gate.Enter())
         {
@@ -77,8 +127,8 @@ internal readonly ref struct AttentionRead
         }
     }
 
-    /// <summary>Tells the policy, if this counts, what the last query asked and got.</summary>
-    public void Count(StepMemory memory, ReadOnlySpan<float> output)
+    // Tells the policy, if this counts, what each sequence's last query asked and got.
+    private void Count(StepMemory memory, ReadOnlySpan<float> output)
     {
         if (!_counts)
         {
@@ -90,21 +140,23 @@ internal readonly ref struct AttentionRead
             _cache.NoteWindow(_layer);
         }
 
-        _sequence.LastStep = _cache.Clock.Tick();
-        _sequence.Attended.Add(_layer);
-        if (_sequence.Scores is { } scores)
+        bool isSample = _cache.Options.Policy is not null && (_cache.Needs & (KvStatistics.Mass | KvStatistics.Queries)) != 0;
+        if (isSample)
         {
-            bool isSample = (_cache.Needs & (KvStatistics.Mass | KvStatistics.Queries)) != 0;
-            if (isSample)
-            {
-                memory.Batch.Score(_cache.Options.Policy!.Decay, (int)_cache.Clock.NextStep + 1);
-            }
+            memory.Batch.Score(_cache.Options.Policy!.Decay, (int)_cache.Clock.NextStep + 1);
+        }
 
-            PageTable table = _sequence.Table;
-            scores.See(_layer, new RaggedSequence(table.Sequence, 0, Queries, table.Length), _queries, output);
-            scores.JoinRead(_layer, isSample);
+        for (int i = 0, first = 0; i < _sequences.Length; first += QueriesOf(i++))
+        {
+            SequenceState sequence = _sequences[i];
+            sequence.LastStep = _cache.Clock.Tick();
+            sequence.Attended.Add(_layer);
+            sequence.Scores?.See(_layer, new RaggedSequence(sequence.Table.Sequence, first, QueriesOf(i), sequence.Length), _queries, output);
+            sequence.Scores?.JoinRead(_layer, isSample);
         }
     }
+
+    private int QueriesOf(int sequence) => _each.IsEmpty ? Queries : _each[sequence];
 
     private StepMemory Borrow()
     {
@@ -114,7 +166,7 @@ internal readonly ref struct AttentionRead
             using (_cache.Pool.Gate.Enter())
             {
                 _cache.ThrowIfDisposed();
-                if (_cache.Room.BeginRead() is { } memory)
+                if (_cache.Room.BeginRead(_sequences.Length == 1 ? _sequences[0].Id : null) is { } memory)
                 {
                     return memory;
                 }
@@ -125,33 +177,31 @@ internal readonly ref struct AttentionRead
     }
 
     // Kernels go by page indexes, and by where a row ends: the tokens that a query sees must lie as they were written.
-    private void ThrowIfNotSeen()
+    private void ThrowIfNotSeen(PageTable table, int queries)
     {
-        PageTable table = _sequence.Table;
         (int heads, int pageTokens) = (_cache.Geometry.KvHeads, _cache.Geometry.PageTokens);
-        int firstPage = (table.Length - Queries) / pageTokens;
+        int firstPage = (table.Length - queries) / pageTokens;
         ThrowIfWindowOverMerged(table, _layer, _window);
         for (int head = 0; head < heads; head++)
         {
             int row = (_layer * heads) + head;
             int last = table.Count(row) - 1;
-            if (Queries == 1 && (last < 0 || (_window > 0 && (table.PageIndex(row, last) + 1L) * pageTokens <= table.Length - _window)))
+            if (queries == 1 && (last < 0 || (_window > 0 && (table.PageIndex(row, last) + 1L) * pageTokens <= table.Length - _window)))
             {
                 throw new KvUnsupportedException($"Attend to layer {_layer}, head {head}", "a token that the query sees", "none: a policy dropped them");
             }
 
-            if (Queries > 1 && !ListsAsWritten(row, firstPage))
+            if (queries > 1 && !ListsAsWritten(table, row, firstPage))
             {
                 throw new KvUnsupportedException(
-                    $"Attend to layer {_layer}, head {head} by {Queries} queries", "all pages at their places resident, and not merged", "some that a policy dropped or merged: ask by fewer queries");
+                    $"Attend to layer {_layer}, head {head} by {queries} queries", "all pages at their places resident, and not merged", "some that a policy dropped or merged: ask by fewer queries");
             }
         }
     }
 
     // True if all pages from the given one to the last are there. Rows ascend, so that as many entries as pages are these pages.
-    private bool ListsAsWritten(int row, int firstPage)
+    private bool ListsAsWritten(PageTable table, int row, int firstPage)
     {
-        PageTable table = _sequence.Table;
         int lastPage = (table.Length - 1) / _cache.Geometry.PageTokens;
         int first = table.Count(row) - 1 - (lastPage - firstPage);
         bool isWhole = first >= 0 && table.PageIndex(row, first) == firstPage;

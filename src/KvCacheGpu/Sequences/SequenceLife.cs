@@ -3,34 +3,23 @@ namespace KvCacheGpu;
 /// <summary>How sequences of a cache come and go: made empty, forked, begun with a prefix, cut, disposed.</summary>
 internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
 {
+    private const string Forking = "a fork";
+    private const string Reusing = "reuse of a prefix";
+
     /// <summary>Makes an empty sequence.</summary>
     /// <param name="options">Whose it is, and what its prefixes are shared within.</param>
     /// <param name="isHeld">True if it begins inside of a call, so that no plan and no snapshot sees it half made.</param>
     /// <exception cref="KvOutOfMemoryException">E001: too many sequences live, or no room for its bookkeeping.</exception>
-    public SequenceState Create(KvSequenceOptions options, bool isHeld)
+    public SequenceState Create(KvSequenceOptions options, bool isHeld) => Create(options, isHeld, "a new sequence");
+
+    /// <summary>Refuses before the first of several sequences is made what there is no room for in the end.</summary>
+    /// <exception cref="KvOutOfMemoryException">E001: there is no place, or no room for the bookkeeping, for so many sequences more.</exception>
+    public void ThrowIfNoRoomFor(int sequences, string what)
     {
-        ArgumentNullException.ThrowIfNull(options);
-        RetentionMap? retention = options.Retention is null ? null : new RetentionMap(options.Retention);
-        BlockHash root = cache.Prefixes is null ? default : NamespaceOf(options).ToHash();
-
-        // The policy's own code: it may throw, or use the cache, so that no gate is held.
-        object? policyState = cache.Options.Policy?.CreateState(cache.Geometry);
-        using (cache.Pool.Gate.Enter())
+        ForgottenSequences.Reclaim(cache);
+        using (cache.EnterLive())
         {
-            cache.ThrowIfDisposed();
-            int place = cache.FreePlace();
-            if (place < 0)
-            {
-                throw new KvOutOfMemoryException("sequence", $"at most {cache.Places} live", "one more");
-            }
-
-            if (cache.Room.WhyNot("bookkeeping of a sequence", default, cache.SequenceSize.Fixed) is { } refusal)
-            {
-                throw refusal.ToException();
-            }
-
-            cache.Room.MakeRoom(default, cache.SequenceSize.Fixed);
-            return Make(options, root, retention, policyState, place, isHeld);
+            ThrowIfNone(sequences, what);
         }
     }
 
@@ -53,7 +42,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
     public SequenceState Fork(SequenceState sequence)
     {
         // Held until it is whole: a save of all that live must not meet it before.
-        SequenceState fork = Create(sequence.Options, isHeld: true);
+        SequenceState fork = Create(sequence.Options, isHeld: true, Forking);
         try
         {
             SharePages(fork, sequence);
@@ -76,27 +65,40 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
         }
     }
 
+    // Of the pages of blocks that were found: they are as their layers seal them.
+    private long BytesOf(in BlockMatch match)
+    {
+        SlotCounts pages = default;
+        for (int layer = 0; layer < cache.Geometry.Layers; layer++)
+        {
+            pages[cache.Classes.SealedIn(layer)] += match.Blocks * cache.Geometry.KvHeads;
+        }
+
+        return cache.Pool.BytesOf(pages);
+    }
+
     // Tables are the fork's own: where they find no room, a policy may make way.
     private void SharePages(SequenceState fork, SequenceState sequence)
     {
         for (int round = 0; ; round++)
         {
-            Refusal why;
+            KvShortage lack;
             using (cache.Pool.Gate.Enter())
             {
-                if (MakeRoom(fork, sequence.Length) is not { } refusal)
+                KvShortage? quota = TenantRoom.WhyNot(cache, fork.Account, Forking, cache.Pool.BytesOf(sequence.Table.ListedPages()), sequence.Length);
+                if ((quota ?? MakeRoom(fork, sequence.Length, Forking)) is not { } shortage)
                 {
                     fork.Table.ShareWith(sequence.Table);
                     fork.Chain?.ShareWith(sequence.Chain!);
                     return;
                 }
 
-                why = refusal;
+                lack = shortage with { Sequence = sequence.Id };
             }
 
-            if (pressure?.MakeWay([sequence], why, round) != true)
+            if (lack.Resource is KvResource.TenantBytes or KvResource.TenantTokens || pressure?.MakeWay([sequence], lack, round) != true)
             {
-                throw why.ToException();
+                throw new KvOutOfMemoryException(lack);
             }
         }
     }
@@ -104,8 +106,9 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
     /// <summary>Makes room in the table of an empty sequence for pages that are not its own yet, and for all that goes with them. The caller is inside of the pool's gate.</summary>
     /// <param name="sequence">The sequence, the caller's.</param>
     /// <param name="tokens">Tokens that it will have.</param>
+    /// <param name="what">What it is for, for the message.</param>
     /// <returns>What is missing; then nothing has changed. Null if the room was made.</returns>
-    public Refusal? MakeRoom(SequenceState sequence, int tokens)
+    public KvShortage? MakeRoom(SequenceState sequence, int tokens, string what)
     {
         PageTable table = sequence.Table;
         int leaves = table.LeavesFor(tokens) - table.Leaves;
@@ -116,9 +119,9 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
 
         using var slots = new Pooled<int>(leaves);
         long bytes = cache.SequenceSize.Bytes(table.Leaves + leaves) - cache.SequenceSize.Bytes(table.Leaves);
-        if (cache.Room.TakeOrRefuse("tables of a sequence", SlotCounts.Of(SlotCounts.Leaf, leaves), slots.Span[..leaves], leavesSpare: true, bytes) is { } refusal)
+        if (cache.Room.TakeOrRefuse(what, SlotCounts.Of(SlotCounts.Leaf, leaves), slots.Span[..leaves], leavesSpare: true, bytes) is { } shortage)
         {
-            return refusal;
+            return shortage;
         }
 
         int before = table.Leaves;
@@ -150,10 +153,11 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
         using (cache.Pool.Gate.Enter())
         {
             BlockMatch match = chain.Hold(ids, blocks.Span);
-            if (MakeRoom(sequence, match.Tokens) is not null)
+            KvShortage? shortage = TenantRoom.WhyNot(cache, sequence.Account, Reusing, BytesOf(match), match.Tokens);
+            if (shortage is not null || MakeRoom(sequence, match.Tokens, Reusing) is not null)
             {
                 chain.Release(blocks.Span[..match.Blocks]);
-                return 0;
+                return shortage is { } lack ? throw new KvOutOfMemoryException(lack with { Sequence = sequence.Id }) : 0;
             }
 
             chain.List(match, blocks.Span, sequence.Table);
@@ -211,7 +215,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
 
         if (isMine.Value)
         {
-            GiveBack(sequence);
+            GiveBack(cache, sequence);
         }
     }
 
@@ -219,7 +223,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
     public void DisposeHeld(SequenceState sequence)
     {
         sequence.Gate.LeaveDisposed();
-        GiveBack(sequence);
+        GiveBack(cache, sequence);
     }
 
     /// <summary>Disposes every sequence; another thread may be disposing some of them as well.</summary>
@@ -258,20 +262,52 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
         sequence.Holder?.ThrowIfInside();
     }
 
+    private SequenceState Create(KvSequenceOptions options, bool isHeld, string what)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        RetentionMap? retention = options.Retention is null ? null : new RetentionMap(options.Retention);
+        BlockHash root = cache.Prefixes is null ? default : NamespaceOf(options).ToHash();
+        ForgottenSequences.Reclaim(cache);
+
+        // The policy's own code: it may throw, or use the cache, so that no gate is held.
+        object? policyState = cache.Options.Policy?.CreateState(cache.Geometry);
+        using (cache.Pool.Gate.Enter())
+        {
+            cache.ThrowIfDisposed();
+            ThrowIfNone(1, what);
+            cache.Room.MakeRoom(default, cache.SequenceSize.Fixed);
+            return Make(options, root, retention, policyState, cache.FreePlace(), isHeld);
+        }
+    }
+
+    private void ThrowIfNone(int sequences, string what)
+    {
+        int places = cache.FreePlaces();
+        KvShortage? shortage = sequences > places
+            ? new KvShortage(what, KvResource.Sequences, sequences, places) : cache.Room.WhyNotBytes(what, sequences * cache.SequenceSize.Fixed);
+        if (shortage is { } lack)
+        {
+            throw new KvOutOfMemoryException(lack);
+        }
+    }
+
     private SequenceState Make(KvSequenceOptions options, BlockHash root, RetentionMap? retention, object? policyState, int place, bool isHeld)
     {
         KvCacheOptions settings = cache.Options;
         PrefixChain? chain = null;
         PageTable? table = null;
         SequenceScores? scores = null;
+        TenantAccount account = cache.Tenants.Of(options.Tenant);
         try
         {
             chain = cache.Prefixes is null ? null : new PrefixChain(cache.Prefixes, cache.Tier.Shape, root, retention, cache.Ledger);
             scores = settings.Policy is null ? null : new SequenceScores(cache.Tier, policyState, cache.Needs, place, cache.Ledger);
             DeadTokens? dead = settings.MergePages ? new DeadTokens(cache.Geometry, cache.Ledger) : null;
-            table = new PageTable(cache.Tier, cache.Classes, cache.Pool, place, cache.Owners.NumberOf(options.Tenant), dead, cache.Ledger);
+            table = new PageTable(cache.Tier, cache.Classes, cache.Pool, place, account.Number, dead, cache.Ledger);
             var sequence = new SequenceState(options, table, cache.SequenceSize, cache.Geometry.Layers, cache.Ledger)
             {
+                Id = cache.NextSequenceId(),
+                Account = account,
                 Chain = chain,
                 Scores = scores,
                 LastStep = cache.Clock.Tick(),
@@ -283,6 +319,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
             }
 
             cache.Seat(place, sequence);
+            account.Sequences++;
             return sequence;
         }
         catch
@@ -294,9 +331,12 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
         }
     }
 
-    // The place in the cache is emptied last: a thread that finds it empty may free the memory that sequences lie in. It is emptied whatever fails,
-    // so that nobody waits for it in vain.
-    private void GiveBack(SequenceState sequence)
+    /// <summary>Gives back all that a sequence holds, whose gate the caller has entered for good.</summary>
+    /// <remarks>
+    /// The place in the cache is emptied last: a thread that finds it empty may free the memory that sequences lie in. It is emptied whatever fails,
+    /// so that nobody waits for it in vain.
+    /// </remarks>
+    public static void GiveBack(CacheState cache, SequenceState sequence)
     {
         using (cache.Pool.Gate.Enter())
         {
@@ -308,6 +348,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
             finally
             {
                 cache.Seat(sequence.Table.Sequence, null);
+                sequence.Account.Sequences--;
             }
         }
     }

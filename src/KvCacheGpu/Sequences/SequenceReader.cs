@@ -138,7 +138,7 @@ internal readonly struct SequenceReader(CacheState cache, SequenceState sequence
         double largest = double.NegativeInfinity;
         for (int token = 0; token < tokens; token++)
         {
-            mass[token] = (float)(Dot(query, keys.Span.Slice(token * Geometry.KeyWidth, Geometry.KeyWidth)) / Math.Sqrt(Geometry.KeyWidth));
+            mass[token] = (float)Geometry.LogitOf(Dot(query, keys.Span.Slice(token * Geometry.KeyWidth, Geometry.KeyWidth)));
             largest = Math.Max(largest, mass[token]);
         }
 

@@ -6,6 +6,7 @@ namespace KvCacheGpu;
 internal readonly ref struct TokenReplacement
 {
     private readonly CacheState _cache;
+    private readonly long _id;
     private readonly PageTable _table;
     private readonly KvGeometry _geometry;
     private readonly int _position;
@@ -18,6 +19,7 @@ internal readonly ref struct TokenReplacement
     public TokenReplacement(CacheState cache, SequenceState sequence, int position, ReadOnlySpan<float> keys, ReadOnlySpan<float> values)
     {
         (_cache, _table, _geometry, _position) = (cache, sequence.Table, cache.Geometry, position);
+        _id = sequence.Id;
         _keys = keys;
         _values = values;
         Guard.ThrowIfOutside(position, _table.Length, nameof(position));
@@ -92,7 +94,11 @@ internal readonly ref struct TokenReplacement
                 copies += IsWritable(row) ? 0 : 1;
             }
 
-            _cache.Room.Take("pages to replace a token in", SlotCounts.Of(KernelShape.Open, copies), slots[..copies]);
+            if (_cache.Room.TakeOrRefuse("a replacement of a token", SlotCounts.Of(KernelShape.Open, copies), slots[..copies]) is { } shortage)
+            {
+                throw new KvOutOfMemoryException(shortage with { Sequence = _id });
+            }
+
             return copies;
         }
     }

@@ -33,21 +33,22 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
         SnapshotSequence[] chosen = Choose(content);
         foreach (SnapshotSequence saved in chosen)
         {
-            if (saved.Length > cache.Options.LongestSequence)
+            if (saved.Length > cache.MaxSequenceTokens)
             {
-                throw new Refusal($"sequence '{saved.Id}'", cache.Options.LongestSequence, saved.Length, "tokens").ToException();
+                throw new KvOutOfMemoryException(new KvShortage($"sequence '{saved.Id}'", KvResource.SequenceTokens, saved.Length, cache.MaxSequenceTokens));
             }
 
             RestoreCheck.Sequence(content, saved);
         }
 
+        life.ThrowIfNoRoomFor(chosen.Length, "a load");
         try
         {
             foreach (SnapshotSequence saved in chosen)
             {
                 SequenceState sequence = life.Create(SequenceStanding.OptionsOf(saved), isHeld: true);
                 _sequences.Add(sequence);
-                MakeRoom(sequence, saved.Length);
+                MakeRoom(sequence, saved);
                 SequenceStanding.Restore(saved, sequence);
                 if (content.Geometry.PageTokens == cache.Geometry.PageTokens)
                 {
@@ -65,13 +66,13 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
         }
     }
 
-    private void MakeRoom(SequenceState sequence, int tokens)
+    private void MakeRoom(SequenceState sequence, SnapshotSequence saved)
     {
         using (cache.EnterLive())
         {
-            if (life.MakeRoom(sequence, tokens) is { } refusal)
+            if (life.MakeRoom(sequence, saved.Length, $"sequence '{saved.Id}'") is { } shortage)
             {
-                throw refusal.ToException();
+                throw new KvOutOfMemoryException(shortage);
             }
         }
     }
@@ -141,16 +142,37 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
     {
         var plan = new RestorePlan(cache.Classes, _content, chosen);
         var eviction = new RestoreEviction(cache, evictor);
-        for (int round = 0; _pages.TryTake(plan) is { } refusal; round++)
+        for (int round = 0; _pages.TryTake(plan) is { } shortage; round++)
         {
-            chosen = eviction.TryShrink(_sequences, plan, refusal, round) ?? throw refusal.ToException();
+            chosen = eviction.TryShrink(_sequences, plan, shortage, round) ?? throw new KvOutOfMemoryException(shortage);
             plan = new RestorePlan(cache.Classes, _content, chosen);
         }
 
+        HoldToQuotas(plan);
         _plan = plan;
         _evicted = eviction.Evicted;
         _rewriter = _pages.Open == 0 ? null : new PageRewriter(cache, _content);
         ListByOrdinal();
+    }
+
+    // Sequences that are being made count their tokens already. From here on they count their pages as well, so that a step meanwhile finds no room for these.
+    private void HoldToQuotas(RestorePlan plan)
+    {
+        using (cache.Pool.Gate.Enter())
+        {
+            for (int i = 0; i < _sequences.Count; i++)
+            {
+                _sequences[i].ComingBytes = plan.Sequences[i].Pages.Sum(page => (long)cache.Tier.Shape.Classes[plan.Pages[page].Class].Bytes);
+            }
+
+            foreach (IGrouping<TenantAccount, SequenceState> own in _sequences.GroupBy(sequence => sequence.Account))
+            {
+                if (TenantRoom.WhyNot(cache, own.Key, "a load", own.Sum(one => one.ComingBytes), own.Sum(one => (long)one.Length), areHeld: true) is { } shortage)
+                {
+                    throw new KvOutOfMemoryException(shortage);
+                }
+            }
+        }
     }
 
     // Which planned pages begin with a saved one: a list threaded through the pages, by their first source.

@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>Sequences that something else has computed, for <see cref="KvCache.ImportAsync"/>. Keys and values are asked for layer by layer.</summary>
+/// <remarks>Thread safety: it never changes, as long as nobody changes the memory that it refers to.</remarks>
 public sealed record ImportedCache
 {
     /// <summary>The model that the keys and values are of, or null if the file does not say.</summary>
@@ -26,6 +27,7 @@ public sealed record ImportedCache
 }
 
 /// <summary>One sequence of an imported file.</summary>
+/// <remarks>Thread safety: it never changes, as long as nobody changes the memory that it refers to.</remarks>
 public sealed record ImportedSequence
 {
     /// <summary>Its name; becomes <see cref="KvSequence.Name"/>.</summary>

@@ -14,10 +14,10 @@ internal sealed class RestoreEviction(CacheState cache, Evictor? evictor)
     /// <summary>Drops what frees as many bytes as are missing, a little more from round to round.</summary>
     /// <param name="sequences">The sequences, held; their scores are restored.</param>
     /// <param name="plan">The plan that does not fit; its pages are as large as saved.</param>
-    /// <param name="refusal">The amounts that are missing.</param>
+    /// <param name="shortage">The amounts that are missing.</param>
     /// <param name="round">How often that was tried before.</param>
     /// <returns>The sequences with the pages that are left; null if there is no policy, or nothing more that it may drop.</returns>
-    public SnapshotSequence[]? TryShrink(IReadOnlyList<SequenceState> sequences, RestorePlan plan, in Refusal refusal, int round)
+    public SnapshotSequence[]? TryShrink(IReadOnlyList<SequenceState> sequences, RestorePlan plan, in KvShortage shortage, int round)
     {
         // Policies that read keys would have to read the pages first.
         if (evictor is null || round == MostRounds || !plan.SamePages || cache.Needs.Has(KvStatistics.KeyMeans))
@@ -26,7 +26,7 @@ internal sealed class RestoreEviction(CacheState cache, Evictor? evictor)
         }
 
         int[][] bytes = FreedBy(plan);
-        double missing = (refusal.Needed - refusal.Most) * (1 + (0.25 * round));
+        double missing = shortage.Missing * (1 + (0.25 * round));
         double all = bytes.Sum(entries => entries.Sum(b => (double)b));
         long before = Evicted;
         var left = new SnapshotSequence[sequences.Count];

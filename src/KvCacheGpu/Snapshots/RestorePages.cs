@@ -14,7 +14,7 @@ internal sealed class RestorePages(CacheState cache)
     public ReadOnlySpan<int> Slots => _slots;
 
     /// <summary>Takes the pages of a plan, or says what they lack; the room that steps leave free stays free.</summary>
-    public Refusal? TryTake(RestorePlan plan)
+    public KvShortage? TryTake(RestorePlan plan)
     {
         int extra = plan.IsExact ? 0 : 1;
         SlotCounts taken = plan.Need + SlotCounts.Of(KernelShape.Open, extra);
@@ -22,9 +22,9 @@ internal sealed class RestorePages(CacheState cache)
         using (cache.Pool.Gate.Enter())
         {
             cache.ThrowIfDisposed();
-            if (cache.Room.TakeOrRefuse("pages of the snapshot", taken, all, leavesSpare: true) is { } refusal)
+            if (cache.Room.TakeOrRefuse("a load", taken, all, leavesSpare: true) is { } shortage)
             {
-                return refusal;
+                return shortage;
             }
         }
 
@@ -66,7 +66,7 @@ internal sealed class RestorePages(CacheState cache)
     {
         using (cache.Pool.Gate.Enter())
         {
-            int next = cache.Room.Take("page of the snapshot in full precision", KernelShape.Open);
+            int next = cache.Room.Take("a page of a load in full precision", KernelShape.Open);
             cache.Pool.Release(_slots[page]);
             (_slots[page], Open) = (Open, next);
         }
@@ -96,6 +96,7 @@ internal sealed class RestorePages(CacheState cache)
             _slots = [];
             foreach (SequenceState sequence in sequences)
             {
+                sequence.ComingBytes = 0;
                 sequence.Chain?.Publish(sequence.TokenIds, sequence.Table);
                 sequence.IsHandedOut = true;
             }

@@ -10,12 +10,16 @@ internal sealed class CacheState
 {
     private readonly SequenceState?[] _sequences;
     private volatile bool _isDisposed;
+    private SequenceState? _forgotten;
+    private long _forgottenCount;
     private int[]? _windowed;
+    private long _lastSequence;
 
     public CacheState(KvCacheOptions options, PageClasses classes)
     {
         (Options, Classes, Needs) = (options, classes, options.Needs);
         _sequences = new SequenceState?[options.MaxSequences];
+        Tenants = new Tenants(options.TenantQuotas);
     }
 
     /// <summary>The settings that the cache was made with; only <see cref="KvCacheOptions.Watermark"/> changes.</summary>
@@ -23,6 +27,9 @@ internal sealed class CacheState
 
     /// <summary>Layouts of the pages.</summary>
     public PageClasses Classes { get; }
+
+    /// <summary>Tokens that one sequence may have, dropped ones counted.</summary>
+    public int MaxSequenceTokens => Options.LongestSequence;
 
     /// <summary>Statistics that plans ask for.</summary>
     public KvStatistics Needs { get; }
@@ -69,8 +76,8 @@ internal sealed class CacheState
     /// <summary>Counts steps.</summary>
     public CacheClock Clock { get; } = new();
 
-    /// <summary>Numbers of the tenants.</summary>
-    public TenantOwners Owners { get; } = new();
+    /// <summary>The tenants.</summary>
+    public Tenants Tenants { get; }
 
     /// <summary>Pinned prefixes, by the blocks that each holds; one object for each pin.</summary>
     public HashSet<int[]> PinnedBlocks { get; } = [];
@@ -114,11 +121,45 @@ internal sealed class CacheState
     /// <summary>The sequence at a place, or null.</summary>
     public SequenceState? SequenceAt(int place) => Volatile.Read(ref _sequences[place]);
 
+    /// <summary>An id that no sequence of the cache has had, from 1 on. The caller is inside of the pool's gate.</summary>
+    public long NextSequenceId() => ++_lastSequence;
+
+    /// <summary>Places that no sequence has. The caller is inside of the pool's gate.</summary>
+    public int FreePlaces() => _sequences.AsSpan().Count((SequenceState?)null);
+
     /// <summary>The first place that no sequence has, or -1. The caller is inside of the pool's gate.</summary>
     public int FreePlace() => Array.IndexOf(_sequences, null);
 
     /// <summary>Puts a sequence into its place, or takes it out. The caller is inside of the pool's gate.</summary>
     public void Seat(int place, SequenceState? sequence) => Volatile.Write(ref _sequences[place], sequence);
+
+    /// <summary>Sequences whose handles were collected without having been disposed.</summary>
+    public long ForgottenCount => Interlocked.Read(ref _forgottenCount);
+
+    /// <summary>Notes a sequence whose handle is gone. Called by finalizers: it takes no gate and no memory.</summary>
+    public void Forget(SequenceState sequence)
+    {
+        if (!sequence.Gate.IsDisposed)
+        {
+            Interlocked.Increment(ref _forgottenCount);
+            PutBackForgotten(sequence);
+        }
+    }
+
+    /// <summary>Lists a forgotten sequence again that could not be given back yet.</summary>
+    public void PutBackForgotten(SequenceState sequence)
+    {
+        SequenceState? first;
+        do
+        {
+            first = Volatile.Read(ref _forgotten);
+            sequence.NextForgotten = first;
+        }
+        while (Interlocked.CompareExchange(ref _forgotten, sequence, first) != first);
+    }
+
+    /// <summary>Takes the whole list of forgotten sequences: the first, from which <see cref="SequenceState.NextForgotten"/> leads on.</summary>
+    public SequenceState? TakeForgotten() => Volatile.Read(ref _forgotten) is null ? null : Interlocked.Exchange(ref _forgotten, null);
 
     /// <summary>True if a layer was attended to through a window: there it matters which positions a page is of.</summary>
     public bool HasWindow(int layer) => _windowed is { } windowed && Volatile.Read(ref windowed[layer]) != 0;

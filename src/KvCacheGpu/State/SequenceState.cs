@@ -32,6 +32,18 @@ internal sealed class SequenceState : IDisposable
         Attended = new LayerSet(layers);
     }
 
+    /// <summary>Its number among all that the cache has made.</summary>
+    public required long Id { get; init; }
+
+    /// <summary>The tenant that it counts for.</summary>
+    public required TenantAccount Account { get; init; }
+
+    /// <summary>Tokens of a step under way. Changed inside of the pool's gate.</summary>
+    public int StepTokens { get; set; }
+
+    /// <summary>Bytes of pages that a load is about to list. Changed inside of the pool's gate.</summary>
+    public long ComingBytes { get; set; }
+
     /// <summary>Who uses the sequence.</summary>
     public SequenceGate Gate { get; } = new();
 
@@ -58,6 +70,9 @@ internal sealed class SequenceState : IDisposable
 
     /// <summary>True if it counts among all that live: it is whole, and its maker hands it out.</summary>
     public bool IsHandedOut { get; set; }
+
+    /// <summary>The next in the list of sequences that were forgotten, where this is one of them.</summary>
+    public SequenceState? NextForgotten { get; set; }
 
     /// <summary>Its name in snapshots, or null.</summary>
     public string? Name { get; set; }

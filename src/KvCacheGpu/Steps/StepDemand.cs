@@ -1,30 +1,42 @@
+using KvCacheGpu.Kernels;
+
 namespace KvCacheGpu;
 
 /// <summary>Says whether a step could be taken: its arguments, and the room for its pages.</summary>
 internal static class StepDemand
 {
     /// <summary>Says what a step would lack, or null if it fits. The caller is inside of the pool's gate, and the sequences are its own.</summary>
-    public static Refusal? WhyNot(CacheState cache, ReadOnlySpan<SequenceState> sequences, ReadOnlySpan<int> tokensPerSequence, out Want need)
+    public static KvShortage? WhyNot(CacheState cache, ReadOnlySpan<SequenceState> sequences, ReadOnlySpan<int> tokensPerSequence, out Want need)
     {
         need = default;
         for (int i = 0; i < sequences.Length; i++)
         {
-            PageTable table = sequences[i].Table;
-            long length = (long)table.Length + tokensPerSequence[i];
-            if (length > cache.Options.LongestSequence)
+            int free = cache.MaxSequenceTokens - sequences[i].Length;
+            if (tokensPerSequence[i] > free)
             {
-                return new Refusal("sequence", cache.Options.LongestSequence, length, "tokens");
+                return new KvShortage("a step", KvResource.SequenceTokens, tokensPerSequence[i], free) { Sequence = sequences[i].Id };
             }
-
-            need += StepPages.NeedFor(cache, table, tokensPerSequence[i]);
         }
 
-        return cache.Room.WhyNotStep(need);
+        bool hasQuotas = cache.Tenants.HasQuotas;
+        for (int i = 0; i < sequences.Length; i++)
+        {
+            Want own = StepPages.NeedFor(cache, sequences[i].Table, tokensPerSequence[i]);
+            need += own;
+            if (hasQuotas)
+            {
+                sequences[i].Account.Ask(ListedBytes(cache, own.Slots), tokensPerSequence[i]);
+            }
+        }
+
+        KvShortage? shortage = (hasQuotas ? TenantRoom.WhyNotAsked(cache, sequences, "a step") : null) ?? cache.Room.WhyNotStep(need);
+        return shortage is { } lack && sequences.Length == 1 ? lack with { Sequence = sequences[0].Id } : shortage;
     }
 
     /// <summary>True if a step could begin, with what the policy may drop counted. The sequences are the caller's.</summary>
     public static bool CouldOpen(CacheState cache, Pressure? pressure, ReadOnlySpan<SequenceState> sequences, ReadOnlySpan<int> tokensPerSequence)
     {
+        ForgottenSequences.Reclaim(cache);
         long sum = 0;
         foreach (int tokens in tokensPerSequence)
         {
@@ -36,13 +48,13 @@ internal static class StepDemand
             sum += tokens;
         }
 
-        Refusal? refusal;
+        KvShortage? shortage;
         using (cache.Pool.Gate.Enter())
         {
-            refusal = WhyNot(cache, sequences, tokensPerSequence, out _);
+            shortage = WhyNot(cache, sequences, tokensPerSequence, out _);
         }
 
-        return sum <= cache.Options.MaxBatchTokens && (refusal is not { } why || pressure?.CouldMakeWay(sequences, why) == true);
+        return sum <= cache.Options.MaxBatchTokens && (shortage is not { } lack || pressure?.CouldMakeWay(sequences, lack) == true);
     }
 
     /// <exception cref="ArgumentException">The counts do not fit the sequences.</exception>
@@ -79,4 +91,7 @@ internal static class StepDemand
             throw new ArgumentException($"expected at most {options.MaxBatchTokens} tokens in one step, got {sum}", nameof(tokenIds));
         }
     }
+
+    // A sequence lists a step's open pages from its begin on; those that are sealed are listed in the place of open ones.
+    private static long ListedBytes(CacheState cache, in SlotCounts need) => cache.Pool.BytesOf(SlotCounts.Of(KernelShape.Open, need[KernelShape.Open]));
 }

@@ -9,12 +9,12 @@ namespace KvCacheGpu;
 /// </remarks>
 internal sealed class StepGate
 {
-    private const int Free = 0;
     private const int InCall = 1;
     private const int Ending = 2;
+    private const int Inside = InCall | Ending;
     private const int NumberShift = 2;
 
-    // The step's number, and in its last bits who is inside.
+    // The step's number, and in its last bits who is inside: nobody, one thread's call, or the one who ends it.
     private long _word;
     private int _thread;
 
@@ -44,16 +44,37 @@ internal sealed class StepGate
         _thread = Environment.CurrentManagedThreadId;
     }
 
-    /// <summary>Enters next after whoever is inside, to open a step.</summary>
-    public void EnterToOpen() => TryEnterNext(null, InCall);
+    /// <summary>Enters next after whoever is inside, whichever step it is of then.</summary>
+    /// <param name="ends">True to end the step, so that calls that come meanwhile wait; false to open one.</param>
+    public void EnterNext(bool ends)
+    {
+        var wait = default(SpinWait);
+        while (!HasEntered(Volatile.Read(ref _word), ends ? Ending : InCall))
+        {
+            wait.SpinOnce();
+        }
+    }
 
-    /// <summary>Enters next after the call that is inside, to end the step that has the gate then: calls that come meanwhile wait.</summary>
-    public void EnterToEnd() => TryEnterNext(null, Ending);
-
-    /// <summary>The same for the step of a number.</summary>
-    /// <returns>False, and nothing is entered, if it has ended.</returns>
+    /// <summary>Enters next after the call that is inside, to end the step.</summary>
+    /// <returns>False, and nothing is entered, if the step of this number has ended.</returns>
     /// <exception cref="KvConcurrencyException">E006: the calling thread is inside of a call on the step: it would wait for itself.</exception>
-    public bool TryEnterToEnd(long step) => TryEnterNext(step, Ending);
+    public bool TryEnterToEnd(long step)
+    {
+        var wait = default(SpinWait);
+        long seen;
+        while ((seen = Volatile.Read(ref _word)) >> NumberShift == step)
+        {
+            if (HasEntered(seen, Ending))
+            {
+                return true;
+            }
+
+            ThrowIfInside();
+            wait.SpinOnce();
+        }
+
+        return false;
+    }
 
     /// <summary>Leaves.</summary>
     /// <param name="ends">True if the step has ended: its number never comes again.</param>
@@ -70,13 +91,11 @@ internal sealed class StepGate
     /// <exception cref="KvConcurrencyException">E006: the calling thread is inside.</exception>
     public void ThrowIfInside()
     {
-        if (IsInCall(Volatile.Read(ref _word)) && Volatile.Read(ref _thread) == Environment.CurrentManagedThreadId)
+        if ((Volatile.Read(ref _word) & Inside) == InCall && Volatile.Read(ref _thread) == Environment.CurrentManagedThreadId)
         {
             throw new KvConcurrencyException("step in use", "Dispose after the call that is under way", "Dispose from inside of it");
         }
     }
-
-    private static bool IsInCall(long word) => (word & ((1 << NumberShift) - 1)) == InCall;
 
     private static void ThrowIfEnded(long word, long step)
     {
@@ -86,30 +105,15 @@ internal sealed class StepGate
         }
     }
 
-    private bool TryEnterNext(long? step, int use)
+    // True if nobody was inside, and now the caller is.
+    private bool HasEntered(long seen, int use)
     {
-        var wait = default(SpinWait);
-        while (true)
+        bool hasEntered = (seen & Inside) == 0 && Interlocked.CompareExchange(ref _word, seen | (long)use, seen) == seen;
+        if (hasEntered)
         {
-            long seen = Volatile.Read(ref _word);
-            if (step is { } number && seen >> NumberShift != number)
-            {
-                return false;
-            }
-
-            long free = seen >> NumberShift << NumberShift;
-            if (seen == free && Interlocked.CompareExchange(ref _word, free | (long)use, free) == free)
-            {
-                _thread = Environment.CurrentManagedThreadId;
-                return true;
-            }
-
-            if (use == Ending)
-            {
-                ThrowIfInside();
-            }
-
-            wait.SpinOnce();
+            _thread = Environment.CurrentManagedThreadId;
         }
+
+        return hasEntered;
     }
 }

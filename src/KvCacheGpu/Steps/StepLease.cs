@@ -18,7 +18,7 @@ internal sealed class StepLease(CacheState cache, Pressure? pressure, StepPool p
     /// <param name="step">The step's number.</param>
     /// <returns>Null, or what is missing.</returns>
     /// <inheritdoc cref="StepMembers.Enter" path="/exception"/>
-    public Refusal? Open(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, out long step)
+    public KvShortage? Open(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, out long step)
     {
         try
         {
@@ -31,7 +31,7 @@ internal sealed class StepLease(CacheState cache, Pressure? pressure, StepPool p
         }
 
         // With the sequences the step is this thread's; a thread that disposes one of them meanwhile waits until it is open.
-        _gate.EnterToOpen();
+        _gate.EnterNext(ends: false);
         try
         {
             step = _gate.Step;
@@ -100,7 +100,7 @@ internal sealed class StepLease(CacheState cache, Pressure? pressure, StepPool p
     /// <inheritdoc/>
     public void Abandon(SequenceState sequence)
     {
-        _gate.EnterToEnd();
+        _gate.EnterNext(ends: true);
 
         // The step that had the sequence may have ended since the caller looked, and the transaction serve another one.
         if (sequence.Holder == this)

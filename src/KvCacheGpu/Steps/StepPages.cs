@@ -37,6 +37,22 @@ internal struct StepPages
         return new Want(need, cache.SequenceSize.Bytes(leaves) - cache.SequenceSize.Bytes(table.Leaves));
     }
 
+    /// <summary>The first page that a step on a sequence may write in. A sealed last page that is only partly kept is reopened by the step that writes on.</summary>
+    public static int FirstOpenOf(PageTable table, int pageTokens) =>
+        table.TailTokens == 0 ? table.FirstOpen : Math.Min(table.FirstOpen, table.Length / pageTokens);
+
+    /// <summary>True if a step has to copy a row's last page before it writes on in it.</summary>
+    public static bool MustReplaceTail(CacheState cache, PageTable table, int row)
+    {
+        if (table.TailTokens == 0)
+        {
+            return false;
+        }
+
+        int entry = table.Count(row) - 1;
+        return table.PageClass(row, entry) != KernelShape.Open || !cache.Pool.IsWritable(table.Slot(row, entry));
+    }
+
     /// <summary>Makes room in the table, and lists pages for the step's tokens; a last page that others see, or that is sealed, is replaced by one to copy into.</summary>
     /// <param name="cache">The cache.</param>
     /// <param name="state">The sequence.</param>
@@ -149,21 +165,6 @@ internal struct StepPages
         int length = _table.Length + Tokens;
         _table.Reach(length, Math.Max(_firstOpen, seals.FirstOpen(length)));
         Tokens = 0;
-    }
-
-    // A sealed last page that is only partly kept is reopened by the step that writes on.
-    private static int FirstOpenOf(PageTable table, int pageTokens) =>
-        table.TailTokens == 0 ? table.FirstOpen : Math.Min(table.FirstOpen, table.Length / pageTokens);
-
-    private static bool MustReplaceTail(CacheState cache, PageTable table, int row)
-    {
-        if (table.TailTokens == 0)
-        {
-            return false;
-        }
-
-        int entry = table.Count(row) - 1;
-        return table.PageClass(row, entry) != KernelShape.Open || !cache.Pool.IsWritable(table.Slot(row, entry));
     }
 
     // Open pages are contiguous at the end of a row.

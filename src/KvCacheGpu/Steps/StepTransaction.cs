@@ -52,14 +52,14 @@ internal sealed class StepTransaction
     /// <param name="tokenIds">Ids of the tokens, the first sequence's first.</param>
     /// <param name="tokensPerSequence">Tokens of each sequence; they were checked (<see cref="StepDemand.ThrowIfMalformed"/>).</param>
     /// <returns>Null, or what is missing.</returns>
-    public Refusal? Open(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence)
+    public KvShortage? Open(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence)
     {
         StepMemory? memory = null;
         try
         {
-            if (Reserve(tokensPerSequence, out memory) is { } refusal)
+            if (Reserve(tokensPerSequence, out memory) is { } shortage)
             {
-                return refusal;
+                return shortage;
             }
         }
         finally
@@ -174,16 +174,17 @@ internal sealed class StepTransaction
         }
     }
 
-    private Refusal? Reserve(ReadOnlySpan<int> tokensPerSequence, out StepMemory? memory)
+    private KvShortage? Reserve(ReadOnlySpan<int> tokensPerSequence, out StepMemory? memory)
     {
         int round = 0;
+        ForgottenSequences.Reclaim(_cache);
         while (true)
         {
-            if (TryReserve(tokensPerSequence, out memory) is { } refusal)
+            if (TryReserve(tokensPerSequence, out memory) is { } shortage)
             {
-                if (_pressure?.MakeWay(Sequences, refusal, round++) != true)
+                if (_pressure?.MakeWay(Sequences, shortage, round++) != true)
                 {
-                    return refusal;
+                    return shortage;
                 }
             }
             else if (memory is not null)
@@ -197,15 +198,15 @@ internal sealed class StepTransaction
         }
     }
 
-    // Neither a refusal nor memory: a read has the last of it for a moment.
-    private Refusal? TryReserve(ReadOnlySpan<int> tokensPerSequence, out StepMemory? memory)
+    // Neither a shortage nor memory: a read has the last of it for a moment.
+    private KvShortage? TryReserve(ReadOnlySpan<int> tokensPerSequence, out StepMemory? memory)
     {
         using (_cache.Pool.Gate.Enter())
         {
             memory = null;
-            if (StepDemand.WhyNot(_cache, Sequences, tokensPerSequence, out Want need) is { } refusal)
+            if (StepDemand.WhyNot(_cache, Sequences, tokensPerSequence, out Want need) is { } shortage)
             {
-                return refusal;
+                return shortage;
             }
 
             memory = _cache.Room.TakeForStep(need);
@@ -218,6 +219,7 @@ internal sealed class StepTransaction
             {
                 for (int i = 0; i < Members.Count; i++)
                 {
+                    Sequences[i].StepTokens = tokensPerSequence[i];
                     _pages[i].Grow(_cache, Sequences[i], i, tokensPerSequence[i], memory);
                 }
             }
@@ -268,6 +270,7 @@ internal sealed class StepTransaction
 
             for (int i = 0; i < Members.Count; i++)
             {
+                Sequences[i].StepTokens = 0;
                 _pages[i].Reach(_cache.Classes.Seals);
                 Sequences[i].Attended.CopyFrom(_attended);
             }
@@ -287,6 +290,7 @@ internal sealed class StepTransaction
             for (int i = 0; i < Members.Count; i++)
             {
                 SequenceState sequence = Sequences[i];
+                sequence.StepTokens = 0;
                 _pages[i].Shrink(sequence);
                 sequence.Attended.Clear();
                 sequence.Scores?.Forget();
@@ -311,6 +315,7 @@ internal sealed class StepTransaction
             _cache.Room.Return(memory);
         }
 
+        _pages.AsSpan(0, Members.Count).Clear();
         Members.Leave();
     }
 }

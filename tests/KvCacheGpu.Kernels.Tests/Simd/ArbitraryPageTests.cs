@@ -89,8 +89,7 @@ public abstract class ArbitraryPageTests<TTier>
                 queries.AsSpan(row * geometry.KeyWidth, geometry.KeyWidth),
                 length - tokens + (row / geometry.QueryHeads),
                 placed,
-                geometry.PageTokens,
-                geometry.ValueWidth);
+                geometry);
             double error = 0, norm = 0;
             for (int e = 0; e < geometry.ValueWidth; e++)
             {

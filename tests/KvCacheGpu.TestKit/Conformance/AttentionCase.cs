@@ -14,7 +14,7 @@ public sealed record AttentionCase(
     /// <summary>The name in test results.</summary>
     public string Name =>
         $"{Index:000} open {Open} sealed {SealedKey}/{SealedValue} width {Geometry.KeyWidth}/{Geometry.ValueWidth} "
-        + $"heads {Geometry.QueryHeads}/{Geometry.KvHeads} layers {Geometry.Layers} page {Geometry.PageTokens} "
+        + $"heads {Geometry.QueryHeads}/{Geometry.KvHeads} layers {Geometry.Layers} page {Geometry.PageTokens} scale {Geometry.AttentionScale} cap {Geometry.LogitSoftCap?.ToString() ?? "none"} "
         + $"batch {string.Join(' ', Parts.Select(p => $"{p.History}+{p.Tokens}"))}";
 
     public KernelShape Shape => Shapes.Mixed(Geometry, Open, SealedKey, SealedValue, Parts.Length, Pages);

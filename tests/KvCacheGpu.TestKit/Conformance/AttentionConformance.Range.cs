@@ -12,13 +12,29 @@ public abstract partial class AttentionConformance<TTier>
 
     private static readonly KvGeometry RangeGeometry = new(1, 4, 2, RangeWidth, pageTokens: 5);
 
-    public static IEnumerable<object[]> RangePairs => FormatPairs.Natural.Select(pair => new object[] { pair.Key, pair.Value });
+    // Each pair of formats with the usual logits, and with one other kind of them.
+    private static readonly KvGeometry[] RangeLogits =
+    [
+        RangeGeometry,
+        RangeGeometry with { LogitSoftCap = 50 },
+        RangeGeometry with { AttentionScale = 1e6f },
+        RangeGeometry with { AttentionScale = 1e-6f, LogitSoftCap = 0.02f },
+        RangeGeometry with { LogitSoftCap = 1e-30f },
+        RangeGeometry with { AttentionScale = 40, LogitSoftCap = 1e30f },
+        RangeGeometry with { AttentionScale = 1e6f, LogitSoftCap = 30 },
+    ];
+
+    public static IEnumerable<object[]> RangePairs => FormatPairs.Natural.SelectMany((pair, i) => new object[][]
+    {
+        [pair.Key, pair.Value, 0],
+        [pair.Key, pair.Value, 1 + (i % (RangeLogits.Length - 1))],
+    });
 
     [Theory]
     [MemberData(nameof(RangePairs))]
-    public void Queries_however_small_see_every_page(PageFormat key, PageFormat value)
+    public void Queries_however_small_see_every_page(PageFormat key, PageFormat value, int logits)
     {
-        using TierHarness harness = RangeStep(key, value, tokens: 3, _ => { }, out HarnessSequence sequence);
+        using TierHarness harness = RangeStep(RangeLogits[logits], key, value, tokens: 3, _ => { }, out HarnessSequence sequence);
         foreach (float size in new[] { 0f, float.Epsilon, 4e-41f, 2e-38f, 5e-30f, 7e-12f, 6e-6f, 2e-5f, 2e-3f, 5e-3f })
         {
             // Heads with elements of one size, with one larger element, with a single element, and with zeros.
@@ -35,11 +51,11 @@ public abstract partial class AttentionConformance<TTier>
 
     [Theory]
     [MemberData(nameof(RangePairs))]
-    public void Exponents_may_be_mixed_within_queries_keys_and_values(PageFormat key, PageFormat value)
+    public void Exponents_may_be_mixed_within_queries_keys_and_values(PageFormat key, PageFormat value, int logits)
     {
         var random = new Random(91);
         using TierHarness harness = RangeStep(
-            key, value, tokens: 2, data => Array.ForEach([data.Keys[0], data.Values[0]], x => Mix(x, random)), out HarnessSequence sequence);
+            RangeLogits[logits], key, value, tokens: 2, data => Array.ForEach([data.Keys[0], data.Values[0]], x => Mix(x, random)), out HarnessSequence sequence);
         var queries = new float[2 * 4 * RangeWidth];
         for (int i = 0; i < 8; i++)
         {
@@ -50,10 +66,10 @@ public abstract partial class AttentionConformance<TTier>
 
     [Theory]
     [MemberData(nameof(RangePairs))]
-    public void Logits_beyond_binary32_leave_the_winner(PageFormat key, PageFormat value)
+    public void Logits_beyond_binary32_leave_the_winner(PageFormat key, PageFormat value, int logits)
     {
         using TierHarness harness = RangeStep(
-            key, value, tokens: 2, data => data.Keys[0] = [.. data.Keys[0].Select(x => Math.Clamp(x * 2000, -65504, 65504))], out HarnessSequence sequence);
+            RangeLogits[logits], key, value, tokens: 2, data => data.Keys[0] = [.. data.Keys[0].Select(x => Math.Clamp(x * 2000, -65504, 65504))], out HarnessSequence sequence);
         float[] ordinary = harness.Queries(0);
         foreach (float size in new[] { 1e7f, 2e20f, 3e29f, 5e33f, 4e36f })
         {
@@ -77,7 +93,7 @@ public abstract partial class AttentionConformance<TTier>
     {
         var random = new Random(92);
         using TierHarness harness = RangeStep(
-            format, format, tokens: 2, data => data.Keys[0] = [.. data.Keys[0].Select(_ => keySize * ((2 * random.NextSingle()) - 1))], out HarnessSequence sequence);
+            RangeGeometry, format, format, tokens: 2, data => data.Keys[0] = [.. data.Keys[0].Select(_ => keySize * ((2 * random.NextSingle()) - 1))], out HarnessSequence sequence);
         float[] queries = Queries(2, (_, _) => querySize * ((2 * random.NextSingle()) - 1));
         Expect.MatchesOracleAsRounded(harness, queries, harness.Attend(0, queries), sequence);
     }
@@ -96,6 +112,7 @@ public abstract partial class AttentionConformance<TTier>
         foreach (bool isMixed in new[] { false, true })
         {
             using TierHarness harness = RangeStep(
+                RangeGeometry,
                 format,
                 format,
                 tokens: 3,
@@ -110,13 +127,16 @@ public abstract partial class AttentionConformance<TTier>
     }
 
     [Theory]
-    [InlineData(PageFormat.F16, 1f, 65504f)]
-    [InlineData(PageFormat.F32, 3e-39f, 1e38f)]
-    [InlineData(PageFormat.F32, 2e36f, float.MaxValue)]
-    [InlineData(PageFormat.BF16, 4e35f, 2e38f)]
-    public void Rows_that_are_split_hold_the_range_too(PageFormat format, float querySize, float valueSize)
+    [InlineData(PageFormat.F16, 1f, 65504f, null)]
+    [InlineData(PageFormat.F16, 1f, 65504f, 2f)]
+    [InlineData(PageFormat.F32, 3e-39f, 1e38f, null)]
+    [InlineData(PageFormat.F32, 2e36f, float.MaxValue, null)]
+    [InlineData(PageFormat.F32, 2e36f, float.MaxValue, 20f)]
+    [InlineData(PageFormat.F32, 0f, float.MaxValue, null)]
+    [InlineData(PageFormat.BF16, 4e35f, 2e38f, null)]
+    public void Rows_that_are_split_hold_the_range_too(PageFormat format, float querySize, float valueSize, float? cap)
     {
-        var geometry = new KvGeometry(1, 1, 1, 8, pageTokens: 64);
+        var geometry = new KvGeometry(1, 1, 1, 8, pageTokens: 64) { LogitSoftCap = cap };
         using var harness = new TierHarness(TTier.Create, Shapes.Plain(geometry, format), 80);
         var data = new SequenceData(geometry, 2200, 94);
         for (int i = 0; i < data.Values[0].Length; i++)
@@ -136,13 +156,23 @@ public abstract partial class AttentionConformance<TTier>
 
     [Theory]
     [MemberData(nameof(RangePairs))]
-    public void Scores_hold_the_range(PageFormat key, PageFormat value)
+    public void Scores_hold_the_range(PageFormat key, PageFormat value, int logits)
     {
         foreach (float size in new[] { 0f, 3e-41f, 5e-6f, 3e3f, 1e30f, 1e37f })
         {
-            using var harness = new TierHarness(TTier.Create, Shapes.Mixed(RangeGeometry, FormatPairs.OpenFor((key, value), 1), key, value), 100);
+            if (RangeLogits[logits].LogitSoftCap > 1000 && size > 1e10f)
+            {
+                // Logits near such a cap are as one in binary32, and the oracle of scores tells them apart.
+                continue;
+            }
+
+            using var harness = new TierHarness(TTier.Create, Shapes.Mixed(RangeLogits[logits], FormatPairs.OpenFor((key, value), 1), key, value), 100);
             var data = new SequenceData(RangeGeometry, 24, 95);
-            data.Queries[0] = [.. data.Queries[0].Select(x => x * size)];
+
+            // Without a cap logits are those of the usual scale: others would be so large that their own rounding counts.
+            KvGeometry geometry = RangeLogits[logits];
+            float usual = geometry.LogitSoftCap < 1000 ? 1 : RangeGeometry.AttentionScale / geometry.AttentionScale;
+            data.Queries[0] = [.. data.Queries[0].Select(x => x * size * usual)];
             HarnessSequence sequence = harness.Add(data);
             var steps = new ScoredSteps(harness, 0.9f);
             steps.Run([0], 0, 3, (sequence, 17));
@@ -152,9 +182,10 @@ public abstract partial class AttentionConformance<TTier>
     }
 
     // At least three sealed pages, and a step under way with the last tokens.
-    private static TierHarness RangeStep(PageFormat key, PageFormat value, int tokens, Action<SequenceData> change, out HarnessSequence sequence)
+    private static TierHarness RangeStep(
+        KvGeometry geometry, PageFormat key, PageFormat value, int tokens, Action<SequenceData> change, out HarnessSequence sequence)
     {
-        var harness = new TierHarness(TTier.Create, Shapes.Mixed(RangeGeometry, FormatPairs.OpenFor((key, value), 1), key, value), 100);
+        var harness = new TierHarness(TTier.Create, Shapes.Mixed(geometry, FormatPairs.OpenFor((key, value), 1), key, value), 100);
         var data = new SequenceData(RangeGeometry, 23, 90);
         change(data);
         sequence = harness.Add(data);

@@ -7,12 +7,14 @@ namespace KvCacheGpu.TestKit;
 public abstract partial class AttentionConformance<TTier>
 {
     [Theory]
-    [InlineData(0, 0.9f)]
-    [InlineData(0, 1f)]
-    [InlineData(7, 0.5f)]
-    public void Scores_follow_what_each_steps_last_queries_attended_to(int window, float decay)
+    [InlineData(0, 0.9f, null)]
+    [InlineData(0, 1f, null)]
+    [InlineData(7, 0.5f, null)]
+    [InlineData(7, 0.5f, 4f)]
+    [InlineData(0, 0.9f, 1f)]
+    public void Scores_follow_what_each_steps_last_queries_attended_to(int window, float decay, float? cap)
     {
-        var geometry = new KvGeometry(2, 6, 2, 64, 48, pageTokens: 5);
+        KvGeometry geometry = new(2, 6, 2, 64, 48, pageTokens: 5) { AttentionScale = cap is null ? 0.125f : 0.2f, LogitSoftCap = cap };
         using var harness = new TierHarness(TTier.Create, Shapes.Encoded(geometry, PageFormat.F16), 300);
         HarnessSequence[] sequences = [.. new[] { 40, 40 }.Select((tokens, i) => harness.Add(new SequenceData(geometry, tokens, 60 + i)))];
         var steps = new ScoredSteps(harness, decay);
@@ -46,20 +48,25 @@ public abstract partial class AttentionConformance<TTier>
     }
 
     [Theory]
-    [InlineData(PageFormat.F32, PageFormat.F32, 1, 0)]
-    [InlineData(PageFormat.F16, PageFormat.F16, 4, 0)]
-    [InlineData(PageFormat.BF16, PageFormat.BF16, 9, 6)]
-    [InlineData(PageFormat.I8, PageFormat.I8, 64, 0)]
-    [InlineData(PageFormat.T4, PageFormat.V4, 4, 0)]
-    [InlineData(PageFormat.T3, PageFormat.V3, 3, 11)]
-    [InlineData(PageFormat.T2, PageFormat.V2, 5, 0)]
-    [InlineData(PageFormat.FP8, PageFormat.FP8, 4, 0)]
-    [InlineData(PageFormat.Q8, PageFormat.Q8, 4, 9)]
-    [InlineData(PageFormat.Q4, PageFormat.Q4, 2, 0)]
-    [InlineData(PageFormat.I8, PageFormat.V4, 4, 0)]
-    public void Observing_adds_the_masses_of_the_last_queries(PageFormat key, PageFormat value, int last, int window)
+    [InlineData(PageFormat.F32, PageFormat.F32, 1, 0, null)]
+    [InlineData(PageFormat.F16, PageFormat.F16, 4, 0, null)]
+    [InlineData(PageFormat.BF16, PageFormat.BF16, 9, 6, null)]
+    [InlineData(PageFormat.I8, PageFormat.I8, 64, 0, null)]
+    [InlineData(PageFormat.T4, PageFormat.V4, 4, 0, null)]
+    [InlineData(PageFormat.T3, PageFormat.V3, 3, 11, null)]
+    [InlineData(PageFormat.T2, PageFormat.V2, 5, 0, null)]
+    [InlineData(PageFormat.FP8, PageFormat.FP8, 4, 0, null)]
+    [InlineData(PageFormat.Q8, PageFormat.Q8, 4, 9, null)]
+    [InlineData(PageFormat.Q4, PageFormat.Q4, 2, 0, null)]
+    [InlineData(PageFormat.I8, PageFormat.V4, 4, 0, null)]
+    [InlineData(PageFormat.F32, PageFormat.F32, 3, 0, 5f)]
+    [InlineData(PageFormat.I8, PageFormat.I8, 9, 6, 0.8f)]
+    [InlineData(PageFormat.T4, PageFormat.V4, 4, 0, 40f)]
+    [InlineData(PageFormat.T3, PageFormat.V3, 4, 11, 2f)]
+    [InlineData(PageFormat.Q4, PageFormat.Q4, 2, 0, 3f)]
+    public void Observing_adds_the_masses_of_the_last_queries(PageFormat key, PageFormat value, int last, int window, float? cap)
     {
-        var geometry = new KvGeometry(1, 6, 2, 64, 32, pageTokens: 6);
+        KvGeometry geometry = new(1, 6, 2, 64, 32, pageTokens: 6) { AttentionScale = cap is null ? 0.125f : 0.09f, LogitSoftCap = cap };
         KernelShape shape = Shapes.Mixed(geometry, FormatPairs.OpenFor((key, value), last), key, value);
         using var harness = new TierHarness(TTier.Create, shape, 200);
         HarnessSequence[] sequences = [.. new[] { 50, 50 }.Select((tokens, i) => harness.Add(new SequenceData(geometry, tokens, 63 + i)))];

@@ -56,12 +56,13 @@ public abstract partial class AttentionConformance<TTier>
     }
 
     [Theory]
-    [InlineData(PageFormat.F32, 0)]
-    [InlineData(PageFormat.I8, 0)]
-    [InlineData(PageFormat.I8, 13)]
-    public void Reading_attends_as_the_step_did_and_leaves_the_tables_alone(PageFormat format, int window)
+    [InlineData(PageFormat.F32, 0, null)]
+    [InlineData(PageFormat.I8, 0, null)]
+    [InlineData(PageFormat.I8, 13, null)]
+    [InlineData(PageFormat.I8, 13, 2f)]
+    public void Reading_attends_as_the_step_did_and_leaves_the_tables_alone(PageFormat format, int window, float? cap)
     {
-        var geometry = new KvGeometry(1, 6, 2, 64, 48, pageTokens: 5);
+        KvGeometry geometry = new(1, 6, 2, 64, 48, pageTokens: 5) { LogitSoftCap = cap };
         KernelShape shape = format == PageFormat.I8 ? Shapes.Encoded(geometry, PageFormat.F16) : Shapes.Plain(geometry, format);
         using var harness = new TierHarness(TTier.Create, shape, 100);
         HarnessSequence[] sequences = [.. new[] { 1, 2 }.Select(i => harness.Add(new SequenceData(geometry, 60, 80 + i)))];
@@ -92,11 +93,13 @@ public abstract partial class AttentionConformance<TTier>
     }
 
     [Theory]
-    [InlineData(PageFormat.F32)]
-    [InlineData(PageFormat.I8)]
-    public void Logits_of_eighty_either_way_neither_overflow_nor_vanish(PageFormat format)
+    [InlineData(PageFormat.F32, null, 80)]
+    [InlineData(PageFormat.I8, null, 80)]
+    [InlineData(PageFormat.F32, 50f, 46.0834)]
+    [InlineData(PageFormat.I8, 200f, 75.9898)]
+    public void Logits_of_eighty_either_way_neither_overflow_nor_vanish(PageFormat format, float? cap, double largest)
     {
-        var geometry = new KvGeometry(1, 2, 1, 64, pageTokens: 5);
+        KvGeometry geometry = new(1, 2, 1, 64, pageTokens: 5) { LogitSoftCap = cap };
         KernelShape shape = format == PageFormat.I8 ? Shapes.Encoded(geometry, PageFormat.F32) : Shapes.Plain(geometry, format);
         using var harness = new TierHarness(TTier.Create, shape, 100);
         HarnessSequence sequence = harness.Add(new SequenceData(geometry, 28, 13, KeyKind.Plain));
@@ -107,7 +110,7 @@ public abstract partial class AttentionConformance<TTier>
         double gain = 80 * Math.Sqrt(64) / key.Sum(x => x * x);
         float[] queries = [.. Enumerable.Range(0, 8 * 64).Select(i => (float)((i / 64 % 2 == 0 ? gain : -gain) * key[i % 64]))];
         Attention attention = harness.Attend(0, queries);
-        Assert.InRange(harness.ReadStatistics(sequence, 0, 0)[0].Max(p => p.Largest), 79.9, 80.1);
+        Assert.InRange(harness.ReadStatistics(sequence, 0, 0)[0].Max(p => p.Largest), largest - 0.1, largest + 0.1);
         Expect.MatchesOracle(harness, 0, queries, attention, 1e-4, sequence);
         Assert.All(attention.Output, x => Assert.True(float.IsFinite(x)));
     }

@@ -7,16 +7,19 @@ namespace KvCacheGpu.TestKit;
 public abstract partial class AttentionConformance<TTier>
 {
     [Theory]
-    [InlineData(1, PageFormat.F32)]
-    [InlineData(3, PageFormat.I8)]
-    [InlineData(5, PageFormat.BF16)]
-    [InlineData(6, PageFormat.I8)]
-    [InlineData(17, PageFormat.F16)]
-    [InlineData(43, PageFormat.I8)]
-    [InlineData(int.MaxValue, PageFormat.I8)]
-    public void A_window_hides_what_lies_before_it(int window, PageFormat format)
+    [InlineData(1, PageFormat.F32, null)]
+    [InlineData(3, PageFormat.I8, null)]
+    [InlineData(5, PageFormat.BF16, null)]
+    [InlineData(6, PageFormat.I8, null)]
+    [InlineData(17, PageFormat.F16, null)]
+    [InlineData(43, PageFormat.I8, null)]
+    [InlineData(int.MaxValue, PageFormat.I8, null)]
+    [InlineData(3, PageFormat.F32, 0.5f)]
+    [InlineData(6, PageFormat.I8, 5f)]
+    [InlineData(17, PageFormat.F16, 50f)]
+    public void A_window_hides_what_lies_before_it(int window, PageFormat format, float? cap)
     {
-        var geometry = new KvGeometry(1, 6, 2, 64, 48, pageTokens: 5);
+        KvGeometry geometry = new(1, 6, 2, 64, 48, pageTokens: 5) { LogitSoftCap = cap };
         KernelShape shape = format == PageFormat.I8 ? Shapes.Encoded(geometry, PageFormat.F16) : Shapes.Plain(geometry, format);
         using var harness = new TierHarness(TTier.Create, shape, 200);
         HarnessSequence[] sequences = [.. new[] { 44, 29 }.Select((tokens, i) => harness.Add(new SequenceData(geometry, tokens, 50 + i)))];

@@ -14,6 +14,22 @@ public static class AttentionGrid
 
     private static readonly (int Query, int Kv)[] Heads = [(1, 1), (4, 4), (4, 1), (2, 1), (8, 2), (8, 1), (3, 1), (6, 2)];
 
+    // The usual logits for a third of the cases; scales and caps, alone and together, caps from far below the logits to far above them.
+    private static readonly Func<KvGeometry, KvGeometry>[] Logits =
+    [
+        g => g,
+        g => g with { LogitSoftCap = 50 },
+        g => g with { AttentionScale = 0.0625f },
+        g => g,
+        g => g with { AttentionScale = 1.4f / MathF.Sqrt(g.KeyWidth), LogitSoftCap = 3 },
+        g => g with { LogitSoftCap = 1e-4f },
+        g => g,
+        g => g with { AttentionScale = 0.01f, LogitSoftCap = 1e5f },
+        g => g with { LogitSoftCap = 0.7f },
+        g => g,
+        g => g with { AttentionScale = 0.3f / MathF.Sqrt(g.KeyWidth) },
+    ];
+
     private static readonly int[] PageTokens = [16, 5, 64, 1, 16, 128, 5];
 
     /// <summary>Every case, 224 of them.</summary>
@@ -59,6 +75,7 @@ public static class AttentionGrid
         pageTokens = keyWidth >= 192 && pageTokens > 64 ? 64 : pageTokens;
         (int query, int kv) = Heads[(turn * 3) % Heads.Length];
         var geometry = new KvGeometry(1 + (turn % 2), query, kv, keyWidth, valueWidth, pageTokens);
+        geometry = Logits[(turn * 2) % Logits.Length](geometry);
         PageFormat open = FormatPairs.OpenFor(pair, turn);
         return new AttentionCase(index, geometry, open, pair.Key, pair.Value, Batch((turn + (turn / 8)) % 8, pageTokens));
     }

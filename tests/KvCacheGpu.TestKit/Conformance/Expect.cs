@@ -8,7 +8,7 @@ public static class Expect
 {
     public const double Bound = 1e-5;
 
-    /// <summary>The error that a logit may have from sums in binary32, in proportion to |q| |k| / sqrt(d).</summary>
+    /// <summary>The error that a logit may have from sums in binary32, in proportion to |q| |k| and the scale, before a cap.</summary>
     public const double LogitError = 1e-6;
 
     // The rounding error of sums of the smallest numbers of binary32.
@@ -28,7 +28,7 @@ public static class Expect
         TierHarness harness, int layer, float[] queries, Attention got, double bound, int window, params HarnessSequence[] sequences) =>
         MatchesOracle(harness, layer, queries, got, (bound, 0), window, sequences);
 
-    /// <summary>The same for logits that are so large that their rounding counts: <see cref="LogitError"/> of |q| |k| / sqrt(d).</summary>
+    /// <summary>The same for logits that are so large that their rounding counts: <see cref="LogitError"/> of |q| |k| and the scale.</summary>
     public static void MatchesOracleAsRounded(TierHarness harness, float[] queries, Attention got, HarnessSequence sequence) =>
         MatchesOracle(harness, 0, queries, got, (Bound, LogitError), window: 0, sequence);
 
@@ -51,7 +51,7 @@ public static class Expect
                     {
                         int at = ((part.FirstToken + i) * g.QueryHeads) + (head * g.GroupSize) + member;
                         QueryAttention expected = AttentionOracle.Attend(
-                            queries.AsSpan(at * g.KeyWidth, g.KeyWidth), part.Length - part.Tokens + i, pages, g.PageTokens, g.ValueWidth, window, bound.Logit);
+                            queries.AsSpan(at * g.KeyWidth, g.KeyWidth), part.Length - part.Tokens + i, pages, g, window, bound.Logit);
                         string where = $"layer {layer} sequence {part.Sequence} token {i} KV head {head} query head {member} of its group";
                         Near(expected.Output, got.Output.AsSpan(at * g.ValueWidth, g.ValueWidth), bound.Output, where, expected.Reach);
                         Near(expected.LogSumExp, got.LogSumExp[at], bound.Output, $"log-sum-exp of {where}", expected.LogitError);

@@ -54,8 +54,7 @@ public sealed class ScoredSteps(TierHarness harness, float decay)
                         queries.AsSpan((((part.FirstToken + i) * _g.QueryHeads) + (head * _g.GroupSize) + member) * _g.KeyWidth, _g.KeyWidth),
                         position,
                         pages,
-                        _g.PageTokens,
-                        _g.ValueWidth,
+                        _g,
                         window))];
                     int[] seen = [.. pages.Select(page => Enumerable.Range(page.PageIndex * _g.PageTokens, _g.PageTokens)
                         .Count(p => p <= position && (window == 0 || position - p < window)))];

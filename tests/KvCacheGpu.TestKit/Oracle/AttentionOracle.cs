@@ -17,14 +17,20 @@ public sealed record QueryAttention(double[] Output, double LogSumExp, PageStati
 /// <summary>Causal attention over decoded pages in double: the definition, without regard to speed.</summary>
 public static class AttentionOracle
 {
+    // Relative error of a capped logit in binary32.
+    private const double CapError = 5e-7;
+
     /// <summary>
     /// Attends one query at <paramref name="position"/> to the resident pages of its row; with a window, to that many last positions. Logits may
-    /// have an error of <paramref name="logitError"/> times |q| |k| / sqrt(d), where k is the longest key.
+    /// have an error of <paramref name="logitError"/> times |q| |k| * scale before they are capped, where k is the longest key.
     /// </summary>
     public static QueryAttention Attend(
-        ReadOnlySpan<float> query, int position, IReadOnlyList<PlacedPage> pages, int pageTokens, int valueWidth, int window = 0, double logitError = 0)
+        ReadOnlySpan<float> query, int position, IReadOnlyList<PlacedPage> pages, KvGeometry geometry, int window = 0, double logitError = 0)
     {
-        double scale = 1 / Math.Sqrt(query.Length);
+        (int pageTokens, int valueWidth, double scale) = (geometry.PageTokens, geometry.ValueWidth, geometry.AttentionScale);
+        double longest = logitError == 0 ? 0 : pages.Max(p => p.Page.Keys.Max(Norm));
+        double before = logitError == 0 ? 0 : logitError * scale * Norm(query.ToArray().Select(x => (double)x)) * longest;
+        double error = geometry.LogitSoftCap is null ? before : 0;
         var logits = new List<(int Token, double Logit)>[pages.Count];
         double largest = double.NegativeInfinity;
         for (int p = 0; p < pages.Count; p++)
@@ -38,7 +44,15 @@ public static class AttentionOracle
                     continue;
                 }
 
-                double logit = scale * Dot(query, pages[p].Page.Keys[t]);
+                double raw = scale * Dot(query, pages[p].Page.Keys[t]);
+                double logit = Capped(raw, geometry.LogitSoftCap);
+                if (geometry.LogitSoftCap is not null && logitError > 0)
+                {
+                    // What the error before the cap leaves of it, and the rounding of the cap itself.
+                    double away = Capped(raw + before, geometry.LogitSoftCap) - Capped(raw - before, geometry.LogitSoftCap);
+                    error = Math.Max(error, away + (CapError * Math.Abs(logit)));
+                }
+
                 logits[p].Add((t, logit));
                 largest = Math.Max(largest, logit);
             }
@@ -59,7 +73,6 @@ public static class AttentionOracle
             }
         }
 
-        double error = logitError == 0 ? 0 : logitError * scale * Norm(query.ToArray().Select(x => (double)x)) * pages.Max(p => p.Page.Keys.Max(Norm));
         double reach = error == 0 ? 0 : (from p in Enumerable.Range(0, pages.Count)
                                          from l in logits[p]
                                          let power = l.Logit - largest - Math.Log(total)
@@ -67,6 +80,9 @@ public static class AttentionOracle
                                          select Math.Min(1, Math.Exp(power + (2 * error)) - Math.Exp(power)) * distance).Sum();
         return new QueryAttention(output, largest + Math.Log(total), [.. logits.Select(Statistic)], error, reach);
     }
+
+    /// <summary>A logit as attention sees it: cap * tanh(logit / cap), or itself where there is no cap.</summary>
+    public static double Capped(double logit, double? cap) => cap is { } most ? most * Math.Tanh(logit / most) : logit;
 
     private static double Norm(IEnumerable<double> vector) => Math.Sqrt(vector.Sum(x => x * x));
 

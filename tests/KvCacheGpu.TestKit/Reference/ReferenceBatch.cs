@@ -208,7 +208,7 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
 
     private void PrepareQuery()
     {
-        double scale = 1 / Math.Sqrt(_geometry.KeyWidth);
+        double scale = _geometry.AttentionScale;
         for (int e = 0; e < _query.Length; e++)
         {
             _plainQuery[e] = _query[e] * scale;
@@ -231,8 +231,8 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
                 sum += query[e] * _vector[e];
             }
 
-            _logits[t] = sum;
-            largest = Math.Max(largest, sum);
+            _logits[t] = AttentionOracle.Capped(sum, _geometry.LogitSoftCap);
+            largest = Math.Max(largest, _logits[t]);
         }
 
         return largest;

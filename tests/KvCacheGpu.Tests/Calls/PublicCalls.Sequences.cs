@@ -11,6 +11,7 @@ internal static partial class PublicCalls
     private static IEnumerable<PublicCall> OfSequence() =>
     [
         new("KvSequence.get_Cache()", x => Assert.Same(x.Cache, x.First.Cache)),
+        new("KvSequence.get_Id()", x => Assert.True(x.First.Id > 0)),
         new("KvSequence.get_Options()", x => Assert.Equal(SharedObjects.North, x.First.Options.Tenant)),
         new("KvSequence.get_Length()", x => Assert.InRange(x.First.Length, 0, 64), Gone),
         new("KvSequence.get_TokenIds()", x => Assert.All(x.First.TokenIds.ToArray(), id => Assert.InRange(id, SharedObjects.FirstId, SharedObjects.FirstId + 99)), Gone),
@@ -31,6 +32,15 @@ internal static partial class PublicCalls
                 Complete(step, [SharedObjects.FirstId]);
             }
         }, Gone, InUse),
+        new("KvSequence.TryBegin(ReadOnlySpan, KvStep, Nullable)", x =>
+        {
+            if (x.First.TryBegin([SharedObjects.FirstId], out KvStep step, out KvShortage? shortage))
+            {
+                Complete(step, [SharedObjects.FirstId]);
+            }
+
+            Assert.Equal(step == default, shortage is not null);
+        }, Gone, InUse),
         new("KvSequence.Fork()", x =>
         {
             using KvSequence fork = x.First.Fork();
@@ -39,7 +49,7 @@ internal static partial class PublicCalls
             x.CheckOf(fork, SharedObjects.FirstId);
         }, Gone, InUse, NoRoom),
         new("KvSequence.Truncate(Int32)", x => _ = x.First.Truncate(Math.Max(5, x.First.Length - 1)), Gone, InUse, NoSuch),
-        new("KvSequence.Reuse(ReadOnlySpan)", x => _ = x.Empty.Reuse(Prompt), Gone, InUse, OutOfOrder),
+        new("KvSequence.Reuse(ReadOnlySpan)", x => _ = x.Empty.Reuse(Prompt), Gone, InUse, OutOfOrder, NoRoom),
         new("KvSequence.Pin(Int32, Int32)", x => x.First.Pin(2, 3), Gone, InUse, NoSuch),
         new("KvSequence.Unpin(Int32, Int32)", x => x.First.Unpin(2, 3), Gone, InUse, NoSuch),
         new("KvSequence.MarkSegment()", x => x.First.MarkSegment(), Gone, InUse),
@@ -56,6 +66,12 @@ internal static partial class PublicCalls
         new("KvSequenceReading.TryRead(KvSequence, Int32, Int32, Span, Span)", x => _ = x.First.TryRead(0, 0, new float[16], new float[16]), Gone, InUse, NoSuch),
         new("KvSequence.Replace(Int32, ReadOnlySpan, ReadOnlySpan)", x => x.First.Replace(0, Whole(TokenContent.Keys, SharedObjects.FirstId), Whole(TokenContent.Values, SharedObjects.FirstId)), Gone, InUse, NoRoom, NoSuch, NotHere),
         new("KvSequence.Attend(Int32, KvTensor, KvOutput, Int32, Boolean)", AttendToFirst, Gone, InUse, NoRoom, NoSuch, NotHere),
+        new("KvCacheReading.Attend(KvCache, ReadOnlySpan, Int32, KvTensor, KvOutput, ReadOnlySpan, Int32)", x =>
+        {
+            float[] output = new float[64];
+            x.Cache.Attend([x.First, x.Second], 1, TokenContent.Queries(G, 1, [5, 6]), output);
+            Assert.All(output, number => Assert.InRange(number, -2.1f, 2.1f));
+        }, Gone, InUse, NoRoom, NoSuch, NotHere),
         new("KvSequence.Dispose()", x => x.First.Dispose()),
     ];
 

@@ -14,7 +14,7 @@ internal static partial class PublicCalls
     private static readonly Type NotFound = typeof(KvSnapshotNotFoundException);
     private static readonly Type Cancelled = typeof(OperationCanceledException);
 
-    public static IReadOnlyList<PublicCall> All { get; } = [.. OfCache(), .. OfSequence(), .. OfStep(), .. OfEngine(), .. OfStore()];
+    public static IReadOnlyList<PublicCall> All { get; } = [.. OfCache(), .. OfSequence(), .. OfStep(), .. OfTenants(), .. OfEngine(), .. OfStore()];
 
     private static int[] Prompt { get; } = [.. Enumerable.Range(SharedObjects.FirstId, SharedObjects.Prompt)];
 
@@ -33,6 +33,7 @@ internal static partial class PublicCalls
         new("KvCache.get_AllocatedBytes()", x => Assert.InRange(x.Cache.AllocatedBytes, 0, x.Cache.BudgetBytes)),
         new("KvCache.get_BudgetBytes()", x => Assert.True(x.Cache.BudgetBytes > 0)),
         new("KvCache.get_CachedBytes()", x => Assert.True(x.Cache.CachedBytes >= 0), Gone),
+        new("KvCache.get_ForgottenSequences()", x => Assert.Equal(0, x.Cache.ForgottenSequences)),
         new("KvCache.CreateSequence()", x => x.Cache.CreateSequence().Dispose(), Gone, NoRoom),
         new("KvCache.CreateSequence(KvSequenceOptions)", x => NewSequence(x), Gone, NoRoom, InUse),
         new("KvCache.CanAppend(ReadOnlySpan, ReadOnlySpan)", x => _ = x.Cache.CanAppend([x.First, x.Second], [2, 1]), Gone, InUse),
@@ -57,6 +58,16 @@ internal static partial class PublicCalls
         new("KvCache.LayoutsFor(KvGeometry, KvCacheOptions)", _ => Assert.NotEmpty(KvCache.LayoutsFor(SharedObjects.G, TestCaches.Config()).Sealed)),
         new("KvCache.Dispose()", x => x.Cache.Dispose()),
         new("KvCache.DisposeAsync()", x => x.Cache.DisposeAsync().AsTask().GetAwaiter().GetResult()),
+    ];
+
+    private static IEnumerable<PublicCall> OfTenants() =>
+    [
+        new("KvAdmission.get_FreeTokens(KvCache)", x => Assert.True(x.Cache.FreeTokens >= 0), Gone),
+        new("KvAdmission.CanHold(KvCache, Int32, String)", x => Assert.False(x.Cache.CanHold(65, SharedObjects.North)), Gone),
+        new("KvAdmission.CanHold(KvSequence, Int32)", x => Assert.False(x.First.CanHold(65)), Gone, InUse),
+        new("KvCacheTenants.SetTenantQuota(KvCache, String, KvTenantQuota)", x => x.Cache.SetTenantQuota(x.NewName(), new KvTenantQuota { Tokens = 5 }), Gone),
+        new("KvCacheTenants.GetTenantUsage(KvCache, String)", x => Assert.True(x.Cache.GetTenantUsage(SharedObjects.North).Tokens >= 0), Gone),
+        new("KvCacheTenants.GetTenantUsages(KvCache)", x => Assert.All(x.Cache.GetTenantUsages(), usage => Assert.True(usage.Sequences > 0)), Gone),
     ];
 
     private static IEnumerable<PublicCall> OfStore() =>

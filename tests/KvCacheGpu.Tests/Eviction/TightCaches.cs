@@ -80,7 +80,7 @@ internal static class TightCaches
                 index, new DecodedPage(bytes, layout, g, cache.State.Options.RotationSeed, Math.Min(g.PageTokens, position + 1 - (index * g.PageTokens)))));
         }
 
-        return AttentionOracle.Attend(query, position, pages, g.PageTokens, g.ValueWidth).Output;
+        return AttentionOracle.Attend(query, position, pages, g).Output;
     }
 
     /// <summary>Steps over tokens, holds every head of the last one's attention to the oracle, and commits.</summary>

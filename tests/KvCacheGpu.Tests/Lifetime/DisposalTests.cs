@@ -125,8 +125,9 @@ public sealed class DisposalTests
     {
         SnapshotStore saved = LiveCaches.Store();
         KvCache cache = Cache();
-        cache.CreateSequence().FeedMany(1, 60);
-        cache.CreateSequence().FeedMany(200, 60);
+        using KvSequence first = cache.CreateSequence(), second = cache.CreateSequence();
+        first.FeedMany(1, 60);
+        second.FeedMany(200, 60);
         cache.Saved(saved);
         Thread? disposing = null;
         Exception? inside = null;

@@ -101,7 +101,8 @@ public sealed class PublicationTests
         {
             await File.WriteAllBytesAsync(path, TokenFile.Write([.. Enumerable.Range(500, 140)]));
             using KvCache cache = Cache(false);
-            cache.CreateSequence().FeedMany(7, 30);
+            using KvSequence there = cache.CreateSequence();
+            there.FeedMany(7, 30);
             int saves = 0;
             var progress = new Progress(() =>
             {

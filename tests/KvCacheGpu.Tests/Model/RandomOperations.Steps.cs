@@ -136,7 +136,7 @@ internal sealed partial class RandomOperations
             pages.Add(new PlacedPage(index, new DecodedPage(bytes, layout, _geometry, _cache.State.Options.RotationSeed, tokens)));
         }
 
-        return AttentionOracle.Attend(query, position, pages, P, _geometry.ValueWidth).Output;
+        return AttentionOracle.Attend(query, position, pages, _geometry).Output;
     }
 
     private int[] NewIds(int count)

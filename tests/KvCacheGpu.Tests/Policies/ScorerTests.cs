@@ -115,7 +115,22 @@ public sealed class ScorerTests
         Assert.All(pages.Scores(new ExpectedAttentionPolicy()), score => Assert.True(float.IsFinite(score)));
         float[] keys = [3e38f, -3e38f, 3e38f, -3e38f, 1, 1, 1, 1];
         float[] queries = [1e16f, 1e16f, -1e16f, -1e16f, 1, 1, 1, 1];
-        Assert.InRange(ExpectedAttentionPolicy.Logit(keys, queries, new float[8]), 1, 2);
+        var geometry = new KvGeometry(1, 1, 1, 8);
+        Assert.InRange(ExpectedAttentionPolicy.Logit(geometry, keys, queries, new float[8]), 1, 2);
+        Assert.InRange(ExpectedAttentionPolicy.Logit(geometry with { LogitSoftCap = 1 }, keys, queries, new float[8]), 0.76f, 0.97f);
+    }
+
+    [Theory]
+    [InlineData(0.25f, null, 0.5 + 0.375)]
+    [InlineData(1f, null, 2 + 6.0)]
+    [InlineData(1f, 4f, 3.8561103)]
+    [InlineData(0.25f, 0.5f, 0.4706878)]
+    public void Expected_logits_obey_the_models_scale_and_cap(float scale, float? cap, double expected)
+    {
+        // mu.k is 2; half the sum of sigma^2 k^2 is 6.
+        var geometry = new KvGeometry(1, 1, 1, 8) { AttentionScale = scale, LogitSoftCap = cap };
+        float[] key = [1, 0, 0, 0, 2, 0, 0, 0], mean = [4, 0, 0, 0, -1, 0, 0, 0], variance = [4, 9, 9, 9, 2, 9, 9, 9];
+        Assert.Equal(expected, ExpectedAttentionPolicy.Logit(geometry, key, mean, variance), 1e-5);
     }
 
     [Fact]

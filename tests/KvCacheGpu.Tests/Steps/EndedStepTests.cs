@@ -56,16 +56,18 @@ public sealed class EndedStepTests
         ended.Dispose();
         KvStep next = sequence.Begin([2]);
         TestCaches.AppendAll(next, G, [2]);
-        var committing = new Thread(next.Commit) { IsBackground = true };
+        var committing = new Thread(next.Commit);
         committing.Start();
         gate.Inside.Wait();
 
         // A thread is inside of the next step: that is not for this one to say.
-        AssertRefused(ended);
-        ended.Dispose();
-        Assert.Equal("E006", Assert.Throws<KvConcurrencyException>(next.Commit).Code);
+        Exception? refused = Record.Exception(() => AssertRefused(ended));
+        Exception? disposed = Record.Exception(ended.Dispose);
+        Exception? inside = Record.Exception(next.Commit);
         gate.Leave.Set();
         committing.Join();
+        Assert.Equal((null, null), (refused, disposed));
+        Assert.IsType<KvConcurrencyException>(inside);
         Assert.Equal([2], sequence.TokenIds.ToArray());
     }
 
@@ -198,6 +200,22 @@ public sealed class EndedStepTests
         Assert.Equal(ofA, BatchTests.Content(a));
         Assert.Equal(ofC, BatchTests.Content(c));
         _ = BatchTests.Run(cache.Begin([c, a], [53, 8], [1, 1]), [53, 8]);
+    }
+
+    [Fact]
+    public void A_disposed_cache_ends_all_its_steps_without_a_trace()
+    {
+        KvCache cache = TestCaches.Reference(G, TestCaches.Config());
+        KvSequence a = cache.CreateSequence(), b = cache.CreateSequence(), c = cache.CreateSequence();
+        KvStep one = cache.Begin([a, c], [1, 2], [1, 1]), other = b.Begin([3]);
+        TestCaches.AppendAll(one, G, [1, 2]);
+        cache.Dispose();
+        AssertRefused(one);
+        AssertRefused(other);
+        one.Dispose();
+        Assert.Equal((0, 0), (cache.AllocatedBytes, cache.ReservedBytes));
+        Assert.Throws<ObjectDisposedException>(() => cache.Begin([a], [1], [1]));
+        Assert.Throws<ObjectDisposedException>(() => cache.CanAppend([a], [1]));
     }
 
     [Fact]

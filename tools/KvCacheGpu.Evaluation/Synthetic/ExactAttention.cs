@@ -86,7 +86,7 @@ internal sealed class ExactAttention
                 logit += (double)query[e] * key[e];
             }
 
-            sum += shares[t] = Math.Exp(logit / Math.Sqrt(Width));
+            sum += shares[t] = Math.Exp(SyntheticAttention.Geometry.LogitOf(logit));
         }
 
         for (int t = 0; t <= token; t++)

@@ -12,6 +12,7 @@ namespace KvCacheGpu;
 /// against expectation, more likely so the more its row looks back: therefore keeping a page in few bits can be worth more than dropping it.
 /// A row that is expected to have lost more than <see cref="Guard"/> drops no more while other rows can. If floors and guard leave too little to
 /// free, the guard yields first, then the floors: the budget holds.
+/// Thread safety: one policy serves all sequences of a cache, and is called by several threads at once.
 /// </remarks>
 public sealed class AdaptivePolicy : KvPolicy
 {

@@ -3,9 +3,10 @@ namespace KvCacheGpu;
 /// <summary>The expected squared error of a head's attention output, in which all drops and demotions are priced.</summary>
 /// <remarks>
 /// p is a page's share of attention. Dropping the page moves the output by p / (1 - p) (v - o), where v is the page's mean value (DropKV's identity,
-/// exact for one token). Demoting it adds the noise of its new class: on logits |q|^2 |k|^2 eta_K / d^2, each of which moves the output by
+/// exact for one token). Demoting it adds the noise of its new class: on logits s^2 |q|^2 |k|^2 eta_K / d, each of which moves the output by
 /// p (v - o), and on values eta_V |v|^2. The noises of tokens are independent, so that p^2 becomes the sum of their squared shares, at most p times
 /// the largest share. |v - o|^2 is taken as |v|^2 + |o|^2. A square that was not gathered counts as 1 (|v|^2, |o|^2) or as the width d (|q|^2, |k|^2).
+/// s is the scale of logits. A soft cap flattens logits and so their noise; here it is taken at the steepest, where it changes nothing.
 /// </remarks>
 internal static class OutputError
 {
@@ -56,7 +57,8 @@ internal static class OutputError
         double d = pages.Geometry.KeyWidth;
         double q = pages.QuerySquare.IsEmpty ? d : pages.QuerySquare[row];
         double k = pages.KeySquare.IsEmpty ? d : pages.KeySquare[page];
-        double logits = q * k * rung.KeyError / (d * d);
+        double scale = pages.Geometry.AttentionScale;
+        double logits = q * k * rung.KeyError * scale * scale / d;
         double largest = pages.Peak.IsEmpty ? p : Math.Clamp(pages.Peak[page], p / pages.Geometry.PageTokens, p);
         double distance = Distance(pages, row, page);
         double values = rung.ValueError * ValueSquare(pages, page);

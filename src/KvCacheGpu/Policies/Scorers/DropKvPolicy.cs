@@ -4,6 +4,7 @@ namespace KvCacheGpu;
 /// <remarks>
 /// Source: DropKV's exact error of dropping one token, (p / (1 - p))^2 |v - o|^2, summed over queries; here by pages, with |v - o|^2 taken
 /// as |v|^2 + |o|^2. Its scores are comparable across heads, so that <see cref="AdaKvPolicy"/> suits it.
+/// Thread safety: one policy serves all sequences of a cache, and is called by several threads at once.
 /// </remarks>
 public sealed class DropKvPolicy : RankedPolicy
 {

@@ -3,6 +3,7 @@ namespace KvCacheGpu;
 /// <summary>Keeps the heavy hitters: the pages of most accumulated attention, where older attention counts less and less.</summary>
 /// <remarks>
 /// Source: H2O (Zhang et al. 2023), with a decay and a grace for new tokens. Without them new tokens would go at once, and old ones never.
+/// Thread safety: one policy serves all sequences of a cache, and is called by several threads at once.
 /// </remarks>
 public sealed class H2oPolicy : RankedPolicy
 {

@@ -1,7 +1,10 @@
 namespace KvCacheGpu;
 
 /// <summary>Keeps the pages whose keys are least like the others: -cos(mean key of the page, mean of the unit mean keys of the row).</summary>
-/// <remarks>Source: KeyDiff (Park et al. 2025), on mean keys of pages. It reads no attention at all.</remarks>
+/// <remarks>
+/// Source: KeyDiff (Park et al. 2025), on mean keys of pages. It reads no attention at all.
+/// Thread safety: one policy serves all sequences of a cache, and is called by several threads at once.
+/// </remarks>
 public sealed class KeyDiffPolicy : RankedPolicy
 {
     /// <inheritdoc/>

@@ -1,7 +1,10 @@
 namespace KvCacheGpu;
 
 /// <summary>Keeps the pages that were attended to most recently: those whose last step with at least a fair share of attention is newest.</summary>
-/// <remarks>Source: least recently used, with "used" as in <see cref="KvPages.LastUsed"/>.</remarks>
+/// <remarks>
+/// Source: least recently used, with "used" as in <see cref="KvPages.LastUsed"/>.
+/// Thread safety: one policy serves all sequences of a cache, and is called by several threads at once.
+/// </remarks>
 public sealed class LruPolicy : RankedPolicy
 {
     /// <inheritdoc/>

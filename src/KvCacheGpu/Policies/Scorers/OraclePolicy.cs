@@ -6,6 +6,7 @@ namespace KvCacheGpu;
 public delegate float KvFutureMass(int row, int pageIndex);
 
 /// <summary>Keeps the pages of most future attention: the bound against which policies are measured. For evaluation alone.</summary>
+/// <remarks>Thread safety: as of every policy; what foresees attention is called by several threads at once too.</remarks>
 /// <param name="future">Tells the attention to come.</param>
 public sealed class OraclePolicy(KvFutureMass future) : RankedPolicy
 {

@@ -1,6 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>Keeps pages at random, with one seed always the same pages: the baseline that a policy has to beat.</summary>
+/// <remarks>Thread safety: one policy serves all sequences of a cache, and is called by several threads at once.</remarks>
 /// <param name="seed">Seed. The default value is 0.</param>
 public sealed class RandomPolicy(ulong seed = 0) : RankedPolicy
 {

@@ -8,6 +8,7 @@ namespace KvCacheGpu;
 /// Source: SnapKV (Li et al. 2024): mean mass of the last W = 64 queries over the GQA group, average-pooled over k = 5 tokens with zeros
 /// beyond the ends. Here by pages, as if a page's tokens shared its mass evenly: a page gets from the page d pages away the part
 /// max(0, P - |j - dP|) / (P k), summed over the offsets j = -2..2 of the kernel.
+/// Thread safety: one policy serves all sequences of a cache, and is called by several threads at once.
 /// </remarks>
 public sealed class SnapKvPolicy : RankedPolicy
 {

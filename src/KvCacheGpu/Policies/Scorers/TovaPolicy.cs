@@ -1,7 +1,10 @@
 namespace KvCacheGpu;
 
 /// <summary>Keeps the pages that the last query attended to most, by the mean over all heads of the layer.</summary>
-/// <remarks>Source: TOVA (Oren et al. 2024). Heads that no longer hold a page count with 0.</remarks>
+/// <remarks>
+/// Source: TOVA (Oren et al. 2024). Heads that no longer hold a page count with 0.
+/// Thread safety: one policy serves all sequences of a cache, and is called by several threads at once.
+/// </remarks>
 public sealed class TovaPolicy : RankedPolicy
 {
     /// <inheritdoc/>

@@ -22,12 +22,14 @@ public sealed class RefusedLoadTests(ITestOutputHelper output)
         using KvCache saving = TestCaches.Simd(what == "geometry" ? new KvGeometry(1, 4, 2, 8, pageTokens: 4) : G, Changed(Config(), what));
         var disk = new MemoryDisk();
         var store = new MemoryStore(disk);
-        foreach (int first in Enumerable.Range(0, what == "sequences" ? 4 : 1))
+        KvSequence[] sequences = [.. Enumerable.Range(0, what == "sequences" ? 4 : 1).Select(_ => saving.CreateSequence())];
+        for (int i = 0; i < sequences.Length; i++)
         {
-            saving.CreateSequence().FeedMany(1 + first, what is "tokens" or "budget" ? 120 : 20);
+            sequences[i].FeedMany(1 + i, what is "tokens" or "budget" ? 120 : 20);
         }
 
         saving.Saved(store.Store);
+        Array.ForEach(sequences, sequence => sequence.Dispose());
         if (what == "corrupt")
         {
             DiskDirectory folder = disk.Find(MemoryStore.Path)!;

@@ -35,6 +35,22 @@ public sealed class RoundTripTests
     }
 
     [Theory]
+    [InlineData("f16/f16")]
+    [InlineData("t4/v4")]
+    public void Scale_and_cap_are_no_part_of_what_is_saved(string pair)
+    {
+        using KvCache cache = TestCaches.Simd(G, LiveCaches.Config(FormatsOf(pair)));
+        using KvCache other = TestCaches.Simd(G with { AttentionScale = 0.9f, LogitSoftCap = 1.25f }, LiveCaches.Config(FormatsOf(pair)));
+        SnapshotStore store = LiveCaches.Store();
+        KvSequence saved = cache.CreateSequence();
+        saved.FeedMany(1, 22);
+        cache.Saved(store);
+        KvSequence restored = Assert.Single(other.Restored(store).Sequences);
+        Assert.Equal(LiveCaches.Transcript([saved]), LiveCaches.Transcript([restored]));
+        restored.CheckedStep(23);
+    }
+
+    [Theory]
     [MemberData(nameof(Policies))]
     public void Eviction_after_a_restore_decides_as_without_it(string policy)
     {
