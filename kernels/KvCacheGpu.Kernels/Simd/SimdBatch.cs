@@ -87,6 +87,10 @@ internal sealed unsafe class SimdBatch : KernelBatch
     public static long FloatsPerWorker(KernelShape shape, int maxTokens) =>
         AttendScratch.FloatsFor(shape, new QueryVariants(shape).Count, TileQueriesFor(shape.Geometry, maxTokens));
 
+    /// <summary>Words that each thread adds to a batch: its scratch, and a place for a split row.</summary>
+    public static long WordsPerThread(KernelShape shape, int maxTokens) =>
+        FloatsPerWorker(shape, maxTokens) + SplitPlaces.WordsPerPlace(SegmentsOf(shape.TableCapacity, shape.Geometry.PageTokens), shape.Geometry);
+
     public override void Begin(ReadOnlySpan<RaggedSequence> sequences)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(sequences.Length, _sequences.Length, nameof(sequences));

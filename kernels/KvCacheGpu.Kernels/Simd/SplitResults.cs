@@ -45,7 +45,10 @@ internal sealed unsafe class SplitPlaces
         Clear();
     }
 
-    public static long WordsFor(int rows, int workers, int segments, KvGeometry geometry) => rows + ((workers + 1) * (2 + FloatsPerPlace(segments, geometry)));
+    public static long WordsFor(int rows, int workers, int segments, KvGeometry geometry) => rows + ((workers + 1) * WordsPerPlace(segments, geometry));
+
+    /// <summary>Words of one place; each worker adds one.</summary>
+    public static long WordsPerPlace(int segments, KvGeometry geometry) => 2 + FloatsPerPlace(segments, geometry);
 
     /// <summary>Frees every place.</summary>
     public void Clear()
