@@ -142,7 +142,7 @@ public sealed class KvCacheOptions
     public bool PrefixReuse { get; set; }
 
     /// <summary>
-    /// True to note stored and removed prefixes until <see cref="KvCache.TakePrefixEvents"/> takes them. It needs <see cref="PrefixReuse"/>, without
+    /// True to note stored and removed prefixes until <see cref="KvCachePrefixes.TakePrefixEvents"/> takes them. It needs <see cref="PrefixReuse"/>, without
     /// which there are none. The default value is false.
     /// </summary>
     public bool PrefixEvents { get; set; }
