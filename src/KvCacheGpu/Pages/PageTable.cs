@@ -117,11 +117,7 @@ internal sealed unsafe class PageTable : IDisposable
         Dead?.Dispose();
     }
 
-    public int ResidentTokens(int row)
-    {
-        int count = Count(row);
-        return count == 0 ? 0 : ((count - 1) * _pageTokens) + TokensIn(row, count - 1);
-    }
+    public int ResidentTokens(int row) => Count(row) is > 0 and int count ? ((count - 1) * _pageTokens) + TokensIn(row, count - 1) : 0;
 
     /// <summary>First word in the arena of a page's scores.</summary>
     public long ScoreWord(int row, int page) => _tier.ScoreWord(Sequence, row, page);
