@@ -223,7 +223,7 @@ public sealed class KvSequence : IDisposable
     /// <summary>Takes tokens off the end.</summary>
     /// <param name="length">Tokens to keep, 0 to <see cref="Length"/>.</param>
     /// <remarks>
-    /// Exact for up to a page of tokens below the longest length reached: no kept token is encoded a second time, and on pages in full
+    /// Exact for up to <see cref="KvCacheOptions.ExactRollbackTokens"/> below the longest length reached: no kept token is encoded a second time, and on pages in full
     /// precision what follows is, bit for bit, what it would have been. Deeper cuts never write into sealed pages; the page cut
     /// is copied when the sequence grows, and encoded again when it is full. Sealed pages stay sealed. A merged page
     /// (<see cref="KvCacheOptions.MergePages"/>) goes whole when the cut falls among its tokens.
