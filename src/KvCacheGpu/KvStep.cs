@@ -5,10 +5,11 @@ namespace KvCacheGpu;
 /// step leaves no trace.
 /// </summary>
 /// <remarks>
-/// Thread safety: one thread at a time; several steps run at once, on a thread each. Tensors hold the tokens of all sequences, the first sequence's first. A step ends when it is committed or disposed, and when one of its sequences or
-/// the cache is disposed. From then on all members but <see cref="Dispose"/> throw <see cref="ObjectDisposedException"/>, in every copy of the
-/// value and on every thread, also while later steps are under way. Members throw <see cref="KvConcurrencyException"/> while another thread is inside,
-/// and <see cref="KvStepOrderException"/> on the default value, which no cache has begun.
+/// Tensors hold the tokens of all sequences, the first sequence's first. A step ends when it is committed or disposed, and when one of its sequences or the
+/// cache is disposed. From then on all members but <see cref="Dispose"/> throw <see cref="ObjectDisposedException"/>, in every copy of the value and on every
+/// thread, also while later steps are under way. The default value is no step: its members throw <see cref="KvStepOrderException"/>. End every step: one
+/// that is forgotten keeps its sequences in use until the cache is disposed.
+/// Thread safety: one thread at a time; members throw <see cref="KvConcurrencyException"/> while another is inside. Several steps run at once, on a thread each.
 /// </remarks>
 public readonly struct KvStep : IDisposable, IEquatable<KvStep>
 {
