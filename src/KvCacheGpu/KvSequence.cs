@@ -188,8 +188,8 @@ public sealed class KvSequence : IDisposable
     /// continues like the prompt the longest. 0 without <see cref="KvCacheOptions.PrefixReuse"/>.
     /// </returns>
     /// <remarks>
-    /// Pages are shared by reference; one that is reused in part is copied by the step that writes on in it. Sealed pages can be reused, those
-    /// that a committed sequence is a page beyond. Reused tokens count as sealed: rolling back into them re-encodes compressed pages.
+    /// Pages are shared by reference; one that is reused in part is copied by the step that writes on in it. Sealed pages can be reused: those
+    /// that a committed sequence is <see cref="KvCacheOptions.ExactRollbackTokens"/> tokens beyond. Reused tokens count as sealed: rolling back into them re-encodes compressed pages.
     /// </remarks>
     /// <exception cref="KvStepOrderException">E010: the sequence is not empty.</exception>
     /// <exception cref="KvOutOfMemoryException">E001: no room in the tenant's quota; nothing has changed.</exception>
@@ -223,7 +223,7 @@ public sealed class KvSequence : IDisposable
     /// <summary>Takes tokens off the end.</summary>
     /// <param name="length">Tokens to keep, 0 to <see cref="Length"/>.</param>
     /// <remarks>
-    /// Exact for up to a page of tokens below the longest length reached: no kept token is encoded a second time, and on pages in full
+    /// Exact for up to <see cref="KvCacheOptions.ExactRollbackTokens"/> tokens below the longest length reached: no kept token is encoded a second time, and on pages in full
     /// precision what follows is, bit for bit, what it would have been. Deeper cuts never write into sealed pages; the page cut
     /// is copied when the sequence grows, and encoded again when it is full. Sealed pages stay sealed. A merged page
     /// (<see cref="KvCacheOptions.MergePages"/>) goes whole when the cut falls among its tokens.
