@@ -220,8 +220,16 @@ internal sealed unsafe class SimdBatch : KernelBatch
         RaggedSequence sequence = _sequences[index];
         int parts = sequence.Tokens == 1 ? _mostSegments : 1;
         (int rest, int segment) = Math.DivRem(item - _firstItem[index], parts);
+        int tiles = TilesOf(sequence);
+        if (sequence.Tokens == 1)
+        {
+            // All parts of a row follow one another, those of its tiles too: there are places for few rows that are begun and not done.
+            (int row, int part) = Math.DivRem(rest, tiles);
+            return new ItemOf(sequence, index, row, tiles - 1 - part, segment);
+        }
+
         (int tile, int head) = Math.DivRem(rest, _g.KvHeads);
-        return new ItemOf(sequence, index, head, TilesOf(sequence) - 1 - tile, segment);
+        return new ItemOf(sequence, index, head, tiles - 1 - tile, segment);
     }
 
     /// <summary>Where the parts of a (sequence, KV head) meet, from its first part that is done to <see cref="EndSplit"/>.</summary>

@@ -69,6 +69,12 @@ internal sealed unsafe class SplitPlaces
             place = _placeOf[row];
             if (place < 0)
             {
+                // Only where parts failed, and so left their rows' places taken: a place that there is not lies in other memory.
+                if (_left == 0)
+                {
+                    throw new InvalidOperationException($"expected at most {_places} split rows at once, got one more");
+                }
+
                 place = _placeOf[row] = _free[--_left];
                 _arrivals[place] = 0;
             }

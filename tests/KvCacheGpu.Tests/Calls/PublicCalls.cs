@@ -45,6 +45,15 @@ internal static partial class PublicCalls
                 Complete(step, [SharedObjects.SecondId, SharedObjects.FirstId]);
             }
         }, Gone, InUse),
+        new("KvCache.TryBegin(ReadOnlySpan, ReadOnlySpan, ReadOnlySpan, KvStep, Nullable)", x =>
+        {
+            if (x.Cache.TryBegin([x.First], [SharedObjects.FirstId], [1], out KvStep step, out KvShortage? shortage))
+            {
+                Complete(step, [SharedObjects.FirstId]);
+            }
+
+            Assert.Equal(step == default, shortage is not null);
+        }, Gone, InUse),
         new("KvCache.GetPageCounts()", x => Assert.True(x.Cache.GetPageCounts().Open >= 0), Gone),
         new("KvCachePrefixes.TakePrefixEvents(KvCache)", x => Assert.Empty(x.Cache.TakePrefixEvents()), Gone),
         new("KvCachePrefixes.TryClearPrefixes(KvCache)", x => _ = x.Cache.TryClearPrefixes(), Gone),
