@@ -48,6 +48,17 @@ internal static class CacheCreation
             plan.Map.Bytes + (slabs * plan.Slabs.Bytes), created, plan.Configured ?? plan.Unbudgeted(slabs, created), plan.MinimumBytes);
     }
 
+    /// <summary>Counts the bytes of one sequence, in tokens that such a cache takes.</summary>
+    /// <exception cref="KvConfigurationException">E003: an option is out of its range or does not fit the geometry.</exception>
+    public static KvSequenceBytes SequenceBytesFor(KvGeometry geometry, KvCacheOptions options, int tokens)
+    {
+        PageClasses classes = ClassesFor(options, geometry);
+        var map = new TableMap(classes.Shape);
+        int leaves = map.LeavesFor(geometry.PagesFor(tokens));
+        return new KvSequenceBytes(
+            classes.PageBytes(tokens), classes.MostPageBytes(tokens), leaves * map.LeafBytes, SizeOf(classes.Shape, options).Bytes(leaves), leaves * TablePatches.HostBytesOf(map));
+    }
+
     /// <summary>Makes a cache: reserves its arena, and everything beside it.</summary>
     /// <param name="geometry">The model's shape.</param>
     /// <param name="options">Its options, the cache's own from now on.</param>

@@ -226,8 +226,8 @@ public sealed class KvSequence : IDisposable
     /// <remarks>
     /// Exact for up to <see cref="KvCacheOptions.ExactRollbackTokens"/> below the greatest length that was reached: no kept token is encoded a second time,
     /// and on pages in full precision what follows is, bit for bit, what it would have been. Deeper cuts, and those into tokens that came from
-    /// <see cref="Reuse"/>, never write into sealed pages: a page that is cut is copied when the sequence grows, and encoded again when it is sealed. Sealed pages stay sealed. If the cut falls among the tokens
-    /// of a merged page (<see cref="KvCacheOptions.MergePages"/>), the whole page goes.
+    /// <see cref="Reuse"/>, never write into sealed pages: a page that is cut is copied when the sequence grows, and encoded again when it is sealed. Sealed
+    /// pages stay sealed. If the cut falls among the tokens of a merged page (<see cref="KvCacheOptions.MergePages"/>), the whole page goes.
     /// </remarks>
     public KvTruncation Truncate(int length)
     {

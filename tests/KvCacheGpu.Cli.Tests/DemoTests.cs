@@ -111,7 +111,7 @@ public sealed class DemoTests(DemoTests.Once once) : IClassFixture<DemoTests.Onc
         KvGeometry g = new(4, 4, 2, 64, pageTokens: 16);
         foreach (JsonElement cache in Caches[..^1])
         {
-            Assert.Equal(new ContextPlan(g, cache.Format("key_format"), cache.Format("value_format")).PageBytes(once.Report.Long("document_tokens")), cache.Long("page_bytes"));
+            Assert.Equal(new ContextPlan(g, cache.Format("key_format"), cache.Format("value_format")).PageBytes((int)once.Report.Long("document_tokens")), cache.Long("page_bytes"));
         }
     }
 

@@ -10,7 +10,9 @@ public sealed class PlanTests
         "key_format string, value_format string, layers array, page_bytes number, bytes_per_token number, element_bytes_per_token number, "
         + "scale_bytes_per_token number, mean_bytes_per_token number, deviation_bytes_per_token number, padding_bytes_per_token number, "
         + "table_bytes_per_token number, context_page_bytes number, context_table_bytes number, "
-        + "context_bytes number, ratio number, fits bool?, fitting_tokens number?";
+        + "context_bytes number, ratio number, context_bookkeeping_bytes number, context_host_table_bytes number, sequences_page_bytes number, "
+        + "sequences_table_bytes number, sequences_bookkeeping_bytes number, empty_cache_bytes number?, cache_bytes number?, cache_ratio number?, "
+        + "fits bool?, fitting_tokens number?";
 
     private static readonly string[] Parts = ["element", "scale", "mean", "deviation"];
 
@@ -18,7 +20,10 @@ public sealed class PlanTests
     public void Bytes_are_those_of_the_layouts_and_tables()
     {
         JsonElement plan = Tool.Json("plan", "--geometry", "32,8,128", "--context", "8200");
-        Schema.Check(plan, "geometry object, context_tokens number, dense_f16_bytes number, budget_bytes number?, formats array, refused_formats array");
+        Schema.Check(
+            plan,
+            "geometry object, context_tokens number, sequences number, dense_f16_bytes number, sequences_dense_f16_bytes number, budget_bytes number?, formats array, "
+            + "refused_formats array");
         Schema.Check(
             plan.GetProperty("geometry"), "layers number, query_heads number, kv_heads number, key_width number, value_width number, page_tokens number");
 
@@ -44,9 +49,10 @@ public sealed class PlanTests
             Assert.InRange(format.Double("padding_bytes_per_token"), 0, 256);
             Assert.Equal(256 * 128 * 2 / 64, format.Double("mean_bytes_per_token"));
 
-            // 8,200 tokens: 128 full pages, of which the last lags behind, and 8 tokens in one more.
+            // 8,200 tokens: 128 full pages, of which the last has 8 tokens behind it and not the 16 that seal it, and 8 tokens in one more.
             Assert.Equal((127L * block) + (256L * 2 * open.Bytes), format.Long("context_page_bytes"));
-            Assert.Equal(new TableMap(new KernelShape(g, open, sealedPage, 0, 1, 129)).Bytes, format.Long("context_table_bytes"));
+            TableMap map = new(new KernelShape(g, [open, sealedPage, edge], 0, 1, 129) { HasStatistics = false });
+            Assert.Equal(map.LeavesFor(129) * map.LeafBytes, format.Long("context_table_bytes"));
             Assert.Equal(format.Long("context_page_bytes") + format.Long("context_table_bytes"), format.Long("context_bytes"));
             Assert.Equal((double)format.Long("context_bytes") / g.DenseF16Bytes(8200), format.Double("ratio"), 12);
         }
@@ -70,7 +76,7 @@ public sealed class PlanTests
             PageFormat key = format.Format("key_format");
             PageFormat value = format.Format("value_format");
             ContextPlan exact = new(g, key, value);
-            long tokens = format.Long("fitting_tokens");
+            int tokens = (int)format.Long("fitting_tokens");
             Assert.True(tokens == 0 || exact.PeakBytes(tokens) <= budget);
             Assert.True(exact.PeakBytes(tokens + 1) > budget);
             Assert.Equal(tokens >= 50_000, format.GetProperty("fits").GetBoolean());
@@ -81,12 +87,11 @@ public sealed class PlanTests
     public void A_budget_of_exactly_the_bytes_fits()
     {
         ContextPlan plan = new(new KvGeometry(4, 4, 2, 64), PageFormat.I8, PageFormat.F16);
-        long bytes = plan.PeakBytes(640);
-        // Sealing the ninth page makes it smaller; until then it was open.
-        Assert.Equal(plan.Bytes(639), bytes);
-        Assert.True(plan.Bytes(640) < bytes);
-        Assert.Equal(640, plan.TokensIn(bytes));
-        Assert.Equal(576, plan.TokensIn(bytes - 1));
+        // Page 9 is sealed by token 656, 16 tokens behind its end: until the step ends it is there twice.
+        long bytes = plan.PeakBytes(656);
+        Assert.Equal(plan.Bytes(655) + (plan.PageBytes(656) - plan.PageBytes(655) + (8L * plan.OpenPageBytes)), bytes);
+        Assert.Equal(719, plan.TokensIn(bytes));
+        Assert.Equal(655, plan.TokensIn(bytes - 1));
     }
 
     [Fact]
@@ -117,12 +122,38 @@ public sealed class PlanTests
     }
 
     [Fact]
-    public void A_budget_beyond_every_table_ends_at_what_tables_hold()
+    public void A_budget_beyond_every_cache_ends_at_what_a_sequence_may_have()
     {
         ContextPlan plan = new(new KvGeometry(80, 64, 8, 128), PageFormat.I8, PageFormat.I8);
-        long most = plan.TokensIn(long.MaxValue);
-        Assert.True(plan.Bytes(most) > 0);
-        Assert.Throws<OverflowException>(() => plan.Bytes(most + 64));
+        Assert.Equal(TableMap.MaxPageIndex, plan.TokensIn(long.MaxValue));
+        Assert.Null(plan.EmptyCacheBytes);
+        Tool more = Tool.Run("plan", "--geometry", "80,8,128", "--context", "16777216");
+        Assert.Equal((2, string.Empty), (more.Exit, more.Output));
+        Assert.Contains("--context: expected at most 16777215 tokens", more.Error, StringComparison.Ordinal);
+        Tool wide = Tool.Run("plan", "--geometry", "80,8,128", "--context", "16777215", "--sequences", "2000000");
+        Assert.Equal(2, wide.Exit);
+        Assert.Contains("--sequences: expected as many", wide.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Sequences_take_as_much_as_one_of_them_each_and_the_empty_cache_once()
+    {
+        JsonElement one = Tool.Json("plan", "--geometry", "4,8,128", "--context", "512", "--memory-budget", "1GiB");
+        JsonElement many = Tool.Json("plan", "--geometry", "4,8,128", "--context", "512", "--sequences", "100", "--memory-budget", "1GiB");
+        Assert.Equal(100 * one.Long("dense_f16_bytes"), many.Long("sequences_dense_f16_bytes"));
+        foreach ((JsonElement a, JsonElement b) in one.GetProperty("formats").EnumerateArray().Zip(many.GetProperty("formats").EnumerateArray()))
+        {
+            Assert.Equal(100 * a.Long("context_page_bytes"), b.Long("sequences_page_bytes"));
+            Assert.Equal(100 * b.Long("context_table_bytes"), b.Long("sequences_table_bytes"));
+            Assert.Equal(100 * b.Long("context_bookkeeping_bytes"), b.Long("sequences_bookkeeping_bytes"));
+            Assert.True(b.Long("context_host_table_bytes") > b.Long("context_table_bytes"));
+            Assert.Equal(
+                b.Long("empty_cache_bytes") + b.Long("sequences_page_bytes") + b.Long("sequences_table_bytes") + b.Long("sequences_bookkeeping_bytes"), b.Long("cache_bytes"));
+            Assert.Equal((double)b.Long("cache_bytes") / many.Long("sequences_dense_f16_bytes"), b.Double("cache_ratio"), 12);
+            Assert.Equal(a.Long("fitting_tokens") >= 512, a.GetProperty("fits").GetBoolean());
+            Assert.Equal(b.Long("fitting_tokens") >= 512, b.GetProperty("fits").GetBoolean());
+            Assert.InRange(b.Long("fitting_tokens"), 1, a.Long("fitting_tokens") / 90);
+        }
     }
 
     [Fact]

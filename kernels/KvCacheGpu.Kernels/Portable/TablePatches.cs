@@ -45,7 +45,7 @@ internal sealed unsafe class TablePatches : IDisposable
         _scatter = link.Accelerator.LoadKernel<ScatterLauncher>(PortableKernels.Scatter);
         _device = link.Allocate<int>(AllocationKind.Scratch, PatchWords * (long)_noted.Length);
         _pinned = link.Pin<int>(PatchWords * (long)_noted.Length);
-        LeafHostBytes = (map.LeafTableWords + MarkWords(map.LeafTableWords) + 1L) * sizeof(int);
+        LeafHostBytes = HostBytesOf(map);
 
         // Pointers first: they want the alignment.
         long words = map.TableWords + (long)MarkWords(map.TableWords);
@@ -61,6 +61,9 @@ internal sealed unsafe class TablePatches : IDisposable
 
     /// <summary>Bytes of the host's copy of a leaf, with its notes.</summary>
     public long LeafHostBytes { get; }
+
+    /// <summary>Bytes of the host's copy of one leaf, with its notes.</summary>
+    public static long HostBytesOf(TableMap map) => (map.LeafTableWords + MarkWords(map.LeafTableWords) + 1L) * sizeof(int);
 
     /// <summary>Writes a word of the root here and notes it for the device.</summary>
     public void WriteRoot(int word, int value, ArrayView<int> arena)

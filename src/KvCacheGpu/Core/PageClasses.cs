@@ -70,6 +70,21 @@ internal sealed class PageClasses
             || (!now.ValueFormat.IsFullPrecision() && !then.ValueFormat.IsFullPrecision());
     }
 
+    /// <summary>Bytes of the pages of a sequence of so many tokens, between steps.</summary>
+    public long PageBytes(int tokens)
+    {
+        int sealedPages = Seals.FirstOpen(tokens);
+        return BytesOf(sealedPages, Geometry.PagesFor(tokens) - sealedPages);
+    }
+
+    /// <summary>The most bytes that its pages take while it grows to so many tokens one by one.</summary>
+    public long MostPageBytes(int tokens)
+    {
+        // The step that seals a page holds its open slot and its new one at once, and the most open pages that there are.
+        int sealedPages = Seals.FirstOpen(tokens);
+        return sealedPages == 0 ? PageBytes(tokens) : BytesOf(sealedPages, Seals.MostOpen, inPlace: Geometry.PagesFor(tokens));
+    }
+
     /// <summary>Slots by class: so many for each KV head of every layer, in the class that it seals in.</summary>
     /// <param name="slots">Added to.</param>
     /// <param name="pages">Pages of one (layer, KV head), by whether the layer seals in place.</param>
@@ -79,5 +94,20 @@ internal sealed class PageClasses
         {
             slots[_ofLayer[layer]] += pages(_sealsInPlace[layer]) * Geometry.KvHeads;
         }
+    }
+
+    // Of so many sealed and open pages in every row; layers that seal in place have their own number of pages, where it is given.
+    private long BytesOf(int sealedPages, int openPages, int? inPlace = null)
+    {
+        long open = Shape.Classes[KernelShape.Open].Bytes;
+        long bytes = 0;
+        for (int layer = 0; layer < Geometry.Layers; layer++)
+        {
+            bytes += SealsInPlace(layer)
+                ? (inPlace ?? sealedPages + openPages) * open
+                : ((long)sealedPages * Shape.Classes[SealedIn(layer)].Bytes) + (openPages * open);
+        }
+
+        return bytes * Geometry.KvHeads;
     }
 }

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using KvCacheGpu.Kernels;
 using KvCacheGpu.Llama;
 using Spectre.Console;
 
@@ -16,27 +17,34 @@ internal static class PlanCommand
         Option<string?> model = Choice.Text("--model", "DIR", "A model in Hugging Face layout; only its config.json is read.");
         Option<GeometryText?> geometry = Choice.Parsed<GeometryText?>(
             "--geometry", "L,H,D", "Layers, KV heads, head width.", GeometryText.Expected, GeometryText.TryParse);
-        Option<int?> context = Choice.Number("--context", "Tokens of the sequence.", 1);
+        Option<int?> context = Choice.Number("--context", "Tokens of each sequence.", 1);
+        Option<int?> sequences = Choice.Number("--sequences", "Sequences that have so many tokens. Default: 1.", 1);
         Option<int?> pageTokens = Choice.Number("--page-tokens", $"Tokens in a page. Default: {DefaultPageTokens}.", 1);
         Option<MemoryBudget?> budget = Choice.Budget();
         Option<bool> json = Choice.Json();
         context.Required = true;
         Command command = new("plan", "What a context takes in every format, and what fits, before allocating.")
         {
-            model, geometry, context, pageTokens, budget, json,
+            model, geometry, context, sequences, pageTokens, budget, json,
         };
         command.SetAction(parsed =>
         {
             KvGeometry shape = Shape(parsed.GetValue(model), parsed.GetValue(geometry), parsed.GetValue(pageTokens) ?? DefaultPageTokens);
             int tokens = parsed.GetValue(context)!.Value;
+            if (tokens > TableMap.MaxPageIndex)
+            {
+                throw new UsageException("--context", $"at most {TableMap.MaxPageIndex} tokens", $"{tokens}");
+            }
+
+            int count = parsed.GetValue(sequences) ?? 1;
             PlanReport report;
             try
             {
-                report = Plan(shape, tokens, parsed.GetValue(budget)?.BytesFor(shape, tokens));
+                report = Plan(shape, tokens, count, parsed.GetValue(budget));
             }
             catch (OverflowException)
             {
-                throw new UsageException("--context", "tables of fewer than 2^31 words", $"{tokens} tokens in pages of {shape.PageTokens}");
+                throw TooMany(shape, tokens, count);
             }
 
             if (parsed.GetValue(json))
@@ -75,9 +83,10 @@ internal static class PlanCommand
         }
     }
 
-    private static PlanReport Plan(KvGeometry g, int tokens, long? budget)
+    private static PlanReport Plan(KvGeometry g, int tokens, int sequences, MemoryBudget? budget)
     {
-        long dense = g.DenseF16Bytes(tokens);
+        long all = (long)tokens * sequences;
+        long? bytes = budget?.BytesFor(g, all);
         KvFormats[] pairs = [.. from key in Enum.GetValues<PageFormat>()
                                 from value in Enum.GetValues<PageFormat>()
                                 where PageFormats.IsPair(key, value) && key.Takes(g.KeyWidth) && value.Takes(g.ValueWidth) && OpenTakes(key, value, g)
@@ -85,18 +94,33 @@ internal static class PlanCommand
         return new PlanReport(
             new GeometryReport(g.Layers, g.QueryHeads, g.KvHeads, g.KeyWidth, g.ValueWidth, g.PageTokens),
             tokens,
-            dense,
-            budget,
-            [.. pairs.Select(pair => PlanOf(new ContextPlan(g, pair.Key, pair.Value), tokens, dense, budget))],
+            sequences,
+            g.DenseF16Bytes(tokens),
+            g.DenseF16Bytes(all),
+            bytes,
+            [.. pairs.Select(pair => PlanOf(g, pair, tokens, sequences, bytes))],
             [.. Enum.GetValues<PageFormat>().Where(f => !Array.Exists(pairs, p => p.Key == f || p.Value == f)).Select(f => f.Name())]);
     }
 
-    private static FormatPlanReport PlanOf(ContextPlan plan, int tokens, long dense, long? budget)
+    private static FormatPlanReport PlanOf(KvGeometry g, KvFormats pair, int tokens, int sequences, long? budget)
     {
-        long bytes = plan.Bytes(tokens);
+        ContextPlan plan;
+        try
+        {
+            plan = new ContextPlan(g, pair.Key, pair.Value, tokens, sequences);
+        }
+        catch (KvConfigurationException)
+        {
+            throw TooMany(g, tokens, sequences);
+        }
+
+        KvSequenceBytes one = plan.Sequence(tokens);
+        long bytes = one.Pages + one.Tables;
+        long? empty = plan.EmptyCacheBytes;
+        long? cache = empty + (sequences * (bytes + one.Bookkeeping));
         return new FormatPlanReport(
-            plan.Formats.Key.Name(),
-            plan.Formats.Value.Name(),
+            pair.Key.Name(),
+            pair.Value.Name(),
             [.. plan.Layers.GroupBy(l => (l.KeyFormat, l.ValueFormat)).Select(l => new LayersReport(l.Key.KeyFormat.Name(), l.Key.ValueFormat.Name(), l.Count()))],
             plan.SealedPageBytes,
             plan.BytesPerToken,
@@ -105,14 +129,25 @@ internal static class PlanCommand
             plan.MeanBytesPerToken,
             plan.DeviationBytesPerToken,
             plan.PaddingBytesPerToken,
-            (double)plan.TableBytes(tokens) / tokens,
-            plan.PageBytes(tokens),
-            plan.TableBytes(tokens),
+            (double)one.Tables / tokens,
+            one.Pages,
+            one.Tables,
             bytes,
-            (double)bytes / dense,
-            budget is null ? null : plan.PeakBytes(tokens) <= budget,
-            budget is null ? null : plan.TokensIn(budget.Value));
+            (double)bytes / g.DenseF16Bytes(tokens),
+            one.Bookkeeping,
+            one.HostTables,
+            sequences * one.Pages,
+            sequences * one.Tables,
+            sequences * one.Bookkeeping,
+            empty,
+            cache,
+            (double?)cache / g.DenseF16Bytes((long)tokens * sequences),
+            budget is null ? null : plan.PeakBytes(tokens) <= budget / sequences,
+            budget is null ? null : plan.TokensIn(budget.Value / sequences));
     }
+
+    private static UsageException TooMany(KvGeometry g, int tokens, int sequences) => new(
+        "--sequences", "as many as page tables of fewer than 2^31 words list", $"{sequences} sequences of {tokens} tokens in pages of {g.PageTokens}");
 
     // Pages are written in full precision first: F16 unless one of the formats is itself full precision.
     private static bool OpenTakes(PageFormat key, PageFormat value, KvGeometry g)
@@ -124,10 +159,11 @@ internal static class PlanCommand
     private static void Print(Terminal terminal, PlanReport report)
     {
         GeometryReport g = report.Geometry;
+        string many = report.Sequences == 1 ? string.Empty : $"{Readable.Count(report.Sequences)} sequences of ";
         terminal.Output.WriteLine(
-            $"{g.Layers} layers, {g.QueryHeads} query heads, {g.KvHeads} KV heads of width {g.KeyWidth}; {Readable.Count(report.ContextTokens)} tokens in pages of {g.PageTokens}");
-        terminal.Output.WriteLine($"dense F16 cache: {Readable.Bytes(report.DenseF16Bytes)}");
-        string[] columns = ["keys", "values", "#bytes/\ntoken", "#elements", "#scales", "#means", "#devia-\ntions", "#tables", "#bytes", "#of dense\nF16"];
+            $"{g.Layers} layers, {g.QueryHeads} query heads, {g.KvHeads} KV heads of width {g.KeyWidth}; {many}{Readable.Count(report.ContextTokens)} tokens in pages of {g.PageTokens}");
+        terminal.Output.WriteLine($"dense F16 cache: {Readable.Bytes(report.SequencesDenseF16Bytes)}");
+        string[] columns = ["keys", "values", "#bytes/\ntoken", "#elements", "#scales", "#means", "#devia-\ntions", "#tables", "#bytes", "#of dense\nF16", "#cache", "#of dense\nF16"];
         Table table = terminal.NewTable(report.BudgetBytes is null ? columns : [.. columns, "fits", "#tokens\nthat fit"]);
         if (report.BudgetBytes is { } budget)
         {
@@ -142,6 +178,7 @@ internal static class PlanCommand
                 .. new[] { f.BytesPerToken, f.ElementBytesPerToken, f.ScaleBytesPerToken, f.MeanBytesPerToken, f.DeviationBytesPerToken, f.TableBytesPerToken }
                     .Select(b => b.ToString("#,0.##", CultureInfo.InvariantCulture)),
                 Readable.Bytes(f.ContextBytes), Readable.Percent(f.Ratio),
+                f.CacheBytes is { } cache ? Readable.Bytes(cache) : "-", f.CacheRatio is { } ratio ? Readable.Percent(ratio) : "-",
             ];
             if (f.Fits is { } fits)
             {
@@ -165,6 +202,7 @@ internal static class PlanCommand
         }
 
         terminal.Output.WriteLine("bytes/token: pages over all layers and heads: elements, scales, mean and deviation of each page's keys, padding; tables on top.");
-        terminal.Output.WriteLine("bytes: pages, the last of them open, and page tables of one sequence; working memory of steps and bookkeeping come on top.");
+        terminal.Output.WriteLine("bytes: pages, the last of them open, and page tables of one sequence.");
+        terminal.Output.WriteLine("cache: those of all sequences, their bookkeeping, and an empty cache on the CPU: the root of its tables and the working memory of a step.");
     }
 }

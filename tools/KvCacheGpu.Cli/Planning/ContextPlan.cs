@@ -3,18 +3,30 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu.Cli;
 
 /// <summary>
-/// The bytes of one sequence's pages and tables in the formats of a configuration, computed from the layouts that the cache itself uses. The working
-/// memory of steps and bookkeeping are not included.
+/// The bytes of sequences in the formats of a configuration, as the cache itself counts them (<see cref="KvSequenceBytes"/>).
 /// </summary>
 internal sealed class ContextPlan
 {
     private readonly KvGeometry _geometry;
+    private readonly KvCacheOptions _config;
+    private readonly KvCacheOptions _longest;
     private readonly KvLayouts _layouts;
 
-    /// <summary>Plans the pages of all layers in one pair of formats, except layers at the edges that have formats of their own.</summary>
+    /// <summary>
+    /// Plans the pages of all layers in one pair of formats, except layers at the edges that have formats of their own, of a cache that is made for
+    /// <paramref name="sequences"/> of <paramref name="context"/> tokens each.
+    /// </summary>
     /// <exception cref="KvConfigurationException">A format does not take the geometry's width, or the two are no pair.</exception>
-    public ContextPlan(KvGeometry geometry, PageFormat key, PageFormat value)
-        : this(geometry, new KvCacheOptions { KeyFormat = key, ValueFormat = value })
+    public ContextPlan(KvGeometry geometry, PageFormat key, PageFormat value, int context = TableMap.MaxPageIndex, int sequences = 1)
+        : this(geometry, new KvCacheOptions
+        {
+            // What the empty cache takes must not depend on the devices of the machine that plans.
+            Device = "cpu",
+            KeyFormat = key,
+            ValueFormat = value,
+            MaxTokens = (int)Math.Min((long)context * sequences, TableMap.MaxPageIndex),
+            MaxSequences = sequences,
+        })
     {
     }
 
@@ -22,7 +34,9 @@ internal sealed class ContextPlan
     /// <exception cref="KvConfigurationException">E003: a setting does not fit the geometry.</exception>
     public ContextPlan(KvGeometry geometry, KvCacheOptions config)
     {
-        (_geometry, _layouts) = (geometry, KvCache.LayoutsFor(geometry, config));
+        (_geometry, _config, _layouts) = (geometry, config, KvCache.LayoutsFor(geometry, config));
+        _longest = config.Copy();
+        (_longest.MaxSequenceTokens, _longest.MaxSequences) = (TableMap.MaxPageIndex, 1);
         Formats = new KvFormats(config.KeyFormat, config.ValueFormat);
         SealedPageBytes = new PageLayout(geometry, config.KeyFormat, config.ValueFormat).Bytes;
     }
@@ -32,6 +46,9 @@ internal sealed class ContextPlan
 
     /// <summary>Bytes of one sealed page in these formats.</summary>
     public int SealedPageBytes { get; }
+
+    /// <summary>Bytes of one open page.</summary>
+    public int OpenPageBytes => _layouts.Open.Bytes;
 
     /// <summary>The layout of sealed pages, by layer.</summary>
     public IReadOnlyList<PageLayout> Layers => _layouts.Sealed;
@@ -55,60 +72,57 @@ internal sealed class ContextPlan
     public double PaddingBytesPerToken =>
         BytesPerToken - ElementBytesPerToken - ScaleBytesPerToken - MeanBytesPerToken - DeviationBytesPerToken;
 
-    private long Rows => (long)_geometry.Layers * _geometry.KvHeads;
+    /// <summary>
+    /// Bytes of the cache before it has a sequence: the root of the tables, a step's working memory, what is kept of slabs. Null if there is no such cache without a
+    /// budget: its pages would take more than an arena.
+    /// </summary>
+    public long? EmptyCacheBytes
+    {
+        get
+        {
+            try
+            {
+                return KvCache.BytesFor(_geometry, _config).CreatedBytes;
+            }
+            catch (KvConfigurationException)
+            {
+                return null;
+            }
+        }
+    }
 
-    private long SealedBytes => Layers.Sum(page => (long)page.Bytes) * _geometry.KvHeads;
+    /// <summary>Bytes of a sequence of so many tokens.</summary>
+    public KvSequenceBytes Sequence(int tokens) =>
+        KvSequenceBytes.For(_geometry, tokens, tokens > (_config.MaxSequenceTokens ?? _config.MaxTokens) ? _longest : _config);
 
     /// <summary>Bytes of the pages of <paramref name="tokens"/> tokens: sealed pages, and open ones at the end.</summary>
-    public long PageBytes(long tokens)
-    {
-        // Page i is sealed once the page after it is full: (i + 2) * P <= tokens.
-        long pages = (tokens + _geometry.PageTokens - 1) / _geometry.PageTokens;
-        long sealedPages = Math.Max(0, (tokens / _geometry.PageTokens) - 1);
-        return checked((sealedPages * SealedBytes) + (Rows * (pages - sealedPages) * _layouts.Open.Bytes));
-    }
-
-    /// <summary>Bytes of the page tables of one sequence.</summary>
-    /// <exception cref="OverflowException">There are more entries than tables can hold.</exception>
-    public long TableBytes(long tokens)
-    {
-        int capacity = checked((int)((tokens + _geometry.PageTokens - 1) / _geometry.PageTokens));
-        return new TableMap(new KernelShape(_geometry, _layouts.Open, Layers[0], rotationSeed: 0, sequences: 1, capacity)).Bytes;
-    }
+    public long PageBytes(int tokens) => Sequence(tokens).Pages;
 
     /// <summary>Bytes of pages and tables.</summary>
-    public long Bytes(long tokens) => PageBytes(tokens) + TableBytes(tokens);
-
-    /// <summary>
-    /// The most bytes of pages and tables while a sequence grows to <paramref name="tokens"/> one by one: until a page is full, it and the page before it are open.
-    /// </summary>
-    public long PeakBytes(long tokens)
+    public long Bytes(int tokens)
     {
-        long pages = (tokens + _geometry.PageTokens - 1) / _geometry.PageTokens;
-        long openPages = Math.Min(pages, 2);
-        return checked(((pages - openPages) * SealedBytes) + (Rows * openPages * _layouts.Open.Bytes)) + TableBytes(tokens);
+        KvSequenceBytes bytes = Sequence(tokens);
+        return bytes.Pages + bytes.Tables;
     }
 
-    /// <summary>The most tokens to which a sequence can grow within <paramref name="budget"/>, at most as many as tables can list.</summary>
-    public long TokensIn(long budget)
+    /// <summary>The most bytes of pages and tables while a sequence grows to <paramref name="tokens"/> one by one.</summary>
+    public long PeakBytes(int tokens)
     {
-        long fits = 0;
-        long beyond = MostTokens() + 1;
+        KvSequenceBytes bytes = KvSequenceBytes.For(_geometry, tokens, _longest);
+        return bytes.MostPages + bytes.Tables;
+    }
+
+    /// <summary>The most tokens to which a sequence can grow within <paramref name="budget"/>, at most as many as a cache takes.</summary>
+    public int TokensIn(long budget)
+    {
+        (int fits, int beyond) = (0, TableMap.MaxPageIndex + 1);
         while (beyond - fits > 1)
         {
-            long middle = fits + ((beyond - fits) / 2);
+            int middle = fits + ((beyond - fits) / 2);
             (fits, beyond) = PeakBytes(middle) <= budget ? (middle, beyond) : (fits, middle);
         }
 
         return fits;
-    }
-
-    // Words of an entry of a row's table: slot, tag, scores, and two numbers per query head. All tables together have at most 2^31 words.
-    private long MostTokens()
-    {
-        long words = (Rows * (1 + _geometry.GroupSize)) + PageLayout.UnitWords;
-        long pages = (int.MaxValue - words) / (Rows * (2 + TableMap.ScoreWords + (2L * _geometry.GroupSize)));
-        return Math.Min(pages, TableMap.MaxPageIndex) * _geometry.PageTokens;
     }
 
     private double PerToken(Func<PageLayout, long> bytes) => (double)Layers.Sum(bytes) * _geometry.KvHeads / _geometry.PageTokens;

@@ -2,15 +2,19 @@ namespace KvCacheGpu.Cli;
 
 /// <summary>The document of <c>kvcache plan --json</c>.</summary>
 /// <param name="Geometry">The shape of the model.</param>
-/// <param name="ContextTokens">Number of tokens of the one sequence.</param>
-/// <param name="DenseF16Bytes">Bytes of a dense F16 cache of these tokens.</param>
+/// <param name="ContextTokens">Number of tokens of one sequence.</param>
+/// <param name="Sequences">Number of sequences, of so many tokens each.</param>
+/// <param name="DenseF16Bytes">Bytes of a dense F16 cache of one sequence's tokens.</param>
+/// <param name="SequencesDenseF16Bytes">Bytes of a dense F16 cache of the tokens of all sequences.</param>
 /// <param name="BudgetBytes">The budget in bytes, or null.</param>
 /// <param name="Formats">One entry per pair of formats that attention reads and the widths allow.</param>
 /// <param name="RefusedFormats">Formats that do not take the widths of the shape.</param>
 internal sealed record PlanReport(
     GeometryReport Geometry,
     long ContextTokens,
+    int Sequences,
     long DenseF16Bytes,
+    long SequencesDenseF16Bytes,
     long? BudgetBytes,
     IReadOnlyList<FormatPlanReport> Formats,
     IReadOnlyList<string> RefusedFormats);
@@ -34,8 +38,19 @@ internal sealed record GeometryReport(int Layers, int QueryHeads, int KvHeads, i
 /// <param name="ContextTableBytes">Bytes of its page tables.</param>
 /// <param name="ContextBytes">Bytes of the context's pages and tables.</param>
 /// <param name="Ratio">The context's bytes divided by the dense F16 bytes.</param>
-/// <param name="Fits">True if a sequence can grow to the context within the budget; null without a budget.</param>
-/// <param name="FittingTokens">The most tokens to which it can grow within the budget; null without a budget.</param>
+/// <param name="ContextBookkeepingBytes">Bytes of its token ids and what else the host keeps of it; not part of ContextBytes.</param>
+/// <param name="ContextHostTableBytes">Bytes of the host's copy of its page tables, which there is only where pages lie on a device; part of no other number.</param>
+/// <param name="SequencesPageBytes">Bytes of the pages of all sequences.</param>
+/// <param name="SequencesTableBytes">Bytes of their page tables.</param>
+/// <param name="SequencesBookkeepingBytes">Bytes of their bookkeeping.</param>
+/// <param name="EmptyCacheBytes">
+/// Bytes that a cache for so many sequences and tokens takes on the CPU before it has a sequence: the root of its tables, the working memory of a step, what is
+/// kept of slabs. Null if no arena holds so many tokens.
+/// </param>
+/// <param name="CacheBytes">Bytes of the cache with the sequences: the four numbers before. Null without an empty cache.</param>
+/// <param name="CacheRatio">CacheBytes divided by the dense F16 bytes of all sequences; null without an empty cache.</param>
+/// <param name="Fits">True if all sequences can grow to the context within the budget; null without a budget.</param>
+/// <param name="FittingTokens">The most tokens to which each can grow within the budget; null without a budget.</param>
 internal sealed record FormatPlanReport(
     string KeyFormat,
     string ValueFormat,
@@ -52,6 +67,14 @@ internal sealed record FormatPlanReport(
     long ContextTableBytes,
     long ContextBytes,
     double Ratio,
+    long ContextBookkeepingBytes,
+    long ContextHostTableBytes,
+    long SequencesPageBytes,
+    long SequencesTableBytes,
+    long SequencesBookkeepingBytes,
+    long? EmptyCacheBytes,
+    long? CacheBytes,
+    double? CacheRatio,
     bool? Fits,
     long? FittingTokens);
 
