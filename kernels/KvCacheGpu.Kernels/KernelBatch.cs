@@ -36,7 +36,7 @@ public abstract class KernelBatch : IDisposable
 
     /// <summary>
     /// Sets the batch of the launches that follow. The tables already list, for every layer and head, pages up to each
-    /// sequence's length.
+    /// sequence's length; the leaves of these entries are open, and so are those of their page indexes.
     /// </summary>
     public abstract void Begin(ReadOnlySpan<RaggedSequence> sequences);
 

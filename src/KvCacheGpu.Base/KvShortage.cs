@@ -33,7 +33,7 @@ public enum KvResource
 
 /// <summary>
 /// Says why a call does not fit, in numbers: it needed so much of a resource, and so much was free. Nothing has changed. Where the call is the only one that
-/// waits, it fits once <see cref="Missing"/> more of the resource is free.
+/// waits, it fits once <see cref="Missing"/> more of the resource is free. Thread safety: it never changes.
 /// </summary>
 public readonly record struct KvShortage
 {

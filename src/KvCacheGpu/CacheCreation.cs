@@ -190,7 +190,7 @@ internal static class CacheCreation
         long ofPage = ((long)shape.Geometry.PageTokens * sizeof(int))
             + (options.PrefixReuse ? PrefixChain.BytesOfPage : 0)
             + (options.MergePages ? DeadTokens.BytesOfPage(shape.Geometry) : 0);
-        return new SequenceSize(SequenceScores.BookkeepingBytes(shape, options.Needs), PageTable.BytesOfLeaf + (map.LeafPages * ofPage), 0, map.Leaves);
+        return new SequenceSize(SequenceScores.BookkeepingBytes(shape, options.Needs), TableLeaves.BytesOfOne + (map.LeafPages * ofPage), 0, map.Leaves);
     }
 
     // What a tier takes beside its arena is only known once it is there: a tier of tables alone tells.

@@ -2,12 +2,12 @@ namespace KvCacheGpu;
 
 /// <summary>
 /// Answers before a sequence is begun, or goes on, if there is room for all its tokens; <see cref="KvSequence.CanAppend"/> answers for one step. For a
-/// scheduler. Members allocate no managed memory, and take time with layers times KV heads and with <see cref="KvCacheOptions.MaxSequences"/>, not with tokens.
+/// scheduler. Members allocate no managed memory. The time that they take grows with layers times KV heads and with <see cref="KvCacheOptions.MaxSequences"/>, not with tokens.
 /// </summary>
 /// <remarks>
 /// <para>
-/// Members of a cache may be called from any thread; those of a sequence throw as its own members do. An answer reserves nothing: it holds while no other
-/// sequence steps and none comes or goes.
+/// Thread safety: members of a cache may be called from any thread; those of a sequence throw as its own members do. An answer reserves nothing: it holds
+/// while no other sequence steps and none comes or goes. Requests that run grow on, so that a scheduler must be able to take one back all the same.
 /// </para>
 /// <para>
 /// All of them take steps of <see cref="KvCacheOptions.MaxBatchTokens"/> tokens, the last one of what is left, and pages that are sealed on the way in the formats
@@ -28,8 +28,9 @@ public static class KvAdmission
     extension(KvCache cache)
     {
         /// <summary>
-        /// The most tokens that one more sequence could hold now without a policy's help, its place, its bookkeeping, its tenant's quota and
-        /// <see cref="KvCacheOptions.MaxTokens"/> not looked at. It is what the sequences that live could share among them, but for the last page of each.
+        /// The most tokens that one more sequence could hold now without a policy's help. It looks at pages alone: not at places and bookkeeping of sequences,
+        /// quotas of tenants, <see cref="KvCacheOptions.MaxTokens"/> or <see cref="KvCacheOptions.MaxSequenceTokens"/>. The sequences that live could share
+        /// about as many among them; each may lose up to a page, since its last page is not full.
         /// </summary>
         /// <exception cref="ObjectDisposedException">The cache was disposed.</exception>
         public int FreeTokens

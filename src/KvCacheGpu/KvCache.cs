@@ -209,42 +209,6 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         }
     }
 
-    /// <summary>Takes what was stored and removed since the last call, oldest first; empty without <see cref="KvCacheOptions.PrefixEvents"/>.</summary>
-    public IReadOnlyList<PrefixEvent> TakePrefixEvents()
-    {
-        using (State.EnterLive())
-        {
-            return State.Prefixes?.Index.TakeEvents() ?? [];
-        }
-    }
-
-    /// <summary>Forgets every prefix and gives their pages back, as after a change of weights.</summary>
-    /// <returns>False, and nothing has changed, if a sequence or pin still holds one.</returns>
-    public bool TryClearPrefixes()
-    {
-        using (State.EnterLive())
-        {
-            return State.Prefixes?.Index.TryReset() ?? true;
-        }
-    }
-
-    /// <summary>Keeps the resident part of a prefix from being given up, as for a system prompt that must always be hit.</summary>
-    /// <param name="options">The namespace; retention is not looked at.</param>
-    /// <param name="ids">Token ids.</param>
-    /// <returns>The pin, of 0 tokens if nothing of the prefix is resident. Disposed with the cache at the latest.</returns>
-    /// <remarks>Pinned pages are not free for the asking: with too many, steps are refused.</remarks>
-    public KvPrefixPin PinPrefix(KvSequenceOptions options, ReadOnlySpan<int> ids)
-    {
-        ArgumentNullException.ThrowIfNull(options);
-        BlockHash root = Life.NamespaceOf(options).ToHash();
-        using (State.EnterLive())
-        {
-            int[] blocks = State.Prefixes?.Pin(root, ids) ?? [];
-            State.PinnedBlocks.Add(blocks);
-            return new KvPrefixPin(State, blocks, blocks.Length * Geometry.PageTokens);
-        }
-    }
-
     /// <summary>
     /// Saves sequences while they and others go on: tokens, pages bit for bit as they lie, scores, pins, segments, metadata. Once this returns,
     /// the snapshot is there, power loss or not.

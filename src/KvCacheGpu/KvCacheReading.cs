@@ -6,7 +6,8 @@ namespace KvCacheGpu;
 public static class KvCacheReading
 {
     /// <summary>
-    /// Attends to the tokens that a layer holds of each sequence, in one launch, and leaves no trace: <see cref="KvSequence.Attend"/> of them all. For decoders that attend to encoders' keys and values, and for layers that share another layer's.
+    /// Attends to the tokens that a layer holds of each sequence, in one launch, and leaves no trace: <see cref="KvSequence.Attend"/> of them all. For decoders
+    /// that attend to encoders' keys and values, and for layers that share another layer's.
     /// </summary>
     /// <param name="cache">The cache.</param>
     /// <param name="sequences">Sequences of this cache, each once; at most <see cref="KvCacheOptions.MaxSequences"/>.</param>
@@ -18,8 +19,8 @@ public static class KvCacheReading
     /// <param name="output">Receives <c>[queries][query heads][value width]</c>, and if it is wanted the natural log-sum-exp of each <c>[query][query head]</c>.</param>
     /// <param name="queriesPerSequence">Queries of each sequence; empty, the default, is one each.</param>
     /// <param name="window">A query sees its own place and the <c>window - 1</c> positions before it. The default value is 0: all before it.</param>
-    /// <exception cref="ArgumentException">No sequence, one of another cache, a count that does not fit, no such layer, or a tensor or target of another shape.</exception>
-    /// <exception cref="KvConcurrencyException">E006: one of the sequences is in use, or there twice.</exception>
+    /// <exception cref="ArgumentException">No sequence, one of another cache, a count that does not fit, no such layer, or a tensor or target of another shape; or a sequence is there twice, or has no tokens.</exception>
+    /// <exception cref="KvConcurrencyException">E006: one of the sequences is in use.</exception>
     /// <inheritdoc cref="KvSequence.Attend" path="/exception[@cref='T:KvCacheGpu.KvOutOfMemoryException' or @cref='T:KvCacheGpu.KvUnsupportedException']"/>
     public static void Attend(
         this KvCache cache,
@@ -56,6 +57,10 @@ public static class KvCacheReading
 
             new AttentionRead(
                 cache.State, states.AsSpan(0, entered), queriesPerSequence.IsEmpty ? ones.Span : queriesPerSequence, layer, queries, window, counts: false).Run(output);
+        }
+        catch (KvConcurrencyException) when (entered < sequences.Length && states.AsSpan(0, entered).Contains(sequences[entered].State))
+        {
+            throw new ArgumentException($"expected each sequence once, got one again at {entered}", nameof(sequences));
         }
         finally
         {

@@ -188,8 +188,9 @@ public sealed class KvSequence : IDisposable
     /// continues like the prompt the longest. 0 without <see cref="KvCacheOptions.PrefixReuse"/>.
     /// </returns>
     /// <remarks>
-    /// Pages are shared by reference; one that is reused in part is copied by the step that writes on in it. Sealed pages can be reused, those
-    /// that a committed sequence is a page beyond. Reused tokens count as sealed: rolling back into them re-encodes compressed pages.
+    /// Pages are shared by reference; one that is reused in part is copied by the step that writes on in it. Only sealed pages can be reused: full ones that
+    /// a committed sequence is <see cref="KvCacheOptions.ExactRollbackTokens"/> beyond. A rollback into reused tokens encodes compressed pages again.
+    /// They count for the tenant's quota in full (<see cref="KvCacheTenants"/>).
     /// </remarks>
     /// <exception cref="KvStepOrderException">E010: the sequence is not empty.</exception>
     /// <exception cref="KvOutOfMemoryException">E001: no room in the tenant's quota; nothing has changed.</exception>
@@ -223,10 +224,10 @@ public sealed class KvSequence : IDisposable
     /// <summary>Takes tokens off the end.</summary>
     /// <param name="length">Tokens to keep, 0 to <see cref="Length"/>.</param>
     /// <remarks>
-    /// Exact for up to a page of tokens below the longest length reached: no kept token is encoded a second time, and on pages in full
-    /// precision what follows is, bit for bit, what it would have been. Deeper cuts never write into sealed pages; the page cut
-    /// is copied when the sequence grows, and encoded again when it is full. Sealed pages stay sealed. A merged page
-    /// (<see cref="KvCacheOptions.MergePages"/>) goes whole when the cut falls among its tokens.
+    /// Exact for up to <see cref="KvCacheOptions.ExactRollbackTokens"/> below the greatest length that was reached: no kept token is encoded a second time.
+    /// On pages in full precision every cut is exact: what follows is, bit for bit, what it would have been. Deeper cuts never write into sealed pages: a
+    /// page that is cut is copied when the sequence grows, and encoded again when it is sealed. Sealed pages stay sealed. If the cut falls among the tokens
+    /// of a merged page (<see cref="KvCacheOptions.MergePages"/>), the whole page goes.
     /// </remarks>
     public KvTruncation Truncate(int length)
     {
@@ -326,7 +327,7 @@ public sealed class KvSequence : IDisposable
     }
 
     /// <summary>
-    /// Gives back every page and the table rows, from any thread. Waits for a call of another thread that is inside. A step under way ends without a trace, for all its
+    /// Gives back every page and the tables, from any thread. Waits for a call of another thread that is inside. A step under way ends without a trace, for all its
     /// sequences: those that it has beside this one are as before it began. Calls that come later, of the step also, throw
     /// <see cref="ObjectDisposedException"/>.
     /// </summary>

@@ -118,6 +118,7 @@ public static class KvSequenceReading
     /// <param name="mass">Receives a number of 0..1 per resident page of the query head's KV head, ascending by position; they sum to 1 as far as no page was dropped since.</param>
     /// <returns>Pages written; 0 if the last step did not attend to this layer, was abandoned, or the sequence was truncated since.</returns>
     /// <exception cref="ArgumentException">The target is too short, or layer or head do not exist.</exception>
+    /// <exception cref="KvUnsupportedException">E009: the cache keeps no such numbers: neither <see cref="KvCacheOptions.PageStatistics"/> nor a policy asks for them.</exception>
     public static int PageMass(this KvSequence sequence, int layer, int queryHead, Span<float> mass)
     {
         Guard.ThrowIfOutside(queryHead, sequence.Cache.Geometry.QueryHeads, nameof(queryHead));

@@ -2,13 +2,14 @@ namespace KvCacheGpu;
 
 /// <summary>
 /// One forward pass over one or several sequences: per layer an append and its attention, then <see cref="Commit"/>. Disposed without it, the
-/// step leaves no trace. Used by one thread at a time.
+/// step leaves no trace.
 /// </summary>
 /// <remarks>
-/// Tensors hold the tokens of all sequences, the first sequence's first. A step ends when it is committed or disposed, and when one of its sequences or
-/// the cache is disposed. From then on all members but <see cref="Dispose"/> throw <see cref="ObjectDisposedException"/>, in every copy of the
-/// value and on every thread, also while later steps are under way. Members throw <see cref="KvConcurrencyException"/> while another thread is inside,
-/// and <see cref="KvStepOrderException"/> on the default value, which no cache has begun.
+/// Tensors hold the tokens of all sequences, the first sequence's first. A step ends when it is committed or disposed, and when one of its sequences or the
+/// cache is disposed. From then on all members but <see cref="Dispose"/> throw <see cref="ObjectDisposedException"/>, in every copy of the value and on every
+/// thread, also while later steps are under way. The default value is no step: its members throw <see cref="KvStepOrderException"/>. End every step: one
+/// that is forgotten keeps its sequences in use until the cache is disposed.
+/// Thread safety: one thread at a time; members throw <see cref="KvConcurrencyException"/> while another is inside. Several steps run at once, on a thread each.
 /// </remarks>
 public readonly struct KvStep : IDisposable, IEquatable<KvStep>
 {
@@ -31,7 +32,7 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
 
     /// <summary>Writes a layer's keys and values into the open pages. Layers come in order, each once.</summary>
     /// <param name="layer">Layer, 0 first.</param>
-    /// <param name="keys"><c>[tokens][KV heads][key width]</c>.</param>
+    /// <param name="keys"><c>[tokens][KV heads][key width]</c>; roped by the host.</param>
     /// <param name="values"><c>[tokens][KV heads][value width]</c>.</param>
     /// <exception cref="KvStepOrderException">E010: not the layer's turn.</exception>
     /// <exception cref="ArgumentException">No such layer, or a tensor of another shape.</exception>
@@ -66,7 +67,7 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
     /// finite output, however small or large they are; log-sum-exps beyond binary32 are its largest number.
     /// </summary>
     /// <param name="layer">A layer that this step has appended.</param>
-    /// <param name="queries"><c>[tokens][query heads][key width]</c>; scaled by 1/sqrt(key width) inside.</param>
+    /// <param name="queries"><c>[tokens][query heads][key width]</c>; roped by the host, and scaled inside by <see cref="KvGeometry.AttentionScale"/>.</param>
     /// <param name="output">
     /// Receives <c>[tokens][query heads][value width]</c>, in host memory or on the device, and if it is wanted the natural log-sum-exp of each
     /// <c>[token][query head]</c>.
@@ -91,7 +92,7 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
         }
     }
 
-    /// <summary>Commits the step: its tokens become part of the sequences; pages left a page behind are sealed; the policy evicts.</summary>
+    /// <summary>Commits the step: its tokens become part of the sequences; pages that are full, and <see cref="KvCacheOptions.ExactRollbackTokens"/> old, are sealed; the policy evicts.</summary>
     /// <exception cref="KvNonFiniteException">E004: keys or values were not finite; the step is rolled back and has ended.</exception>
     /// <exception cref="KvStepOrderException">E010: layers are missing; the step goes on.</exception>
     public void Commit()

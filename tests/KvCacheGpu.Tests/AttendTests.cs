@@ -1,5 +1,7 @@
 using KvCacheGpu.Kernels;
 
+using KvCacheGpu.TestKit;
+
 namespace KvCacheGpu.Tests;
 
 /// <summary>Attention to a sequence without a step: what a step would have given, and no trace.</summary>
@@ -204,9 +206,7 @@ public class AttendTests
         float[] output = new float[3 * Row];
         Repeat(50);
         long allocated = cache.AllocatedBytes;
-        long before = GC.GetAllocatedBytesForCurrentThread();
-        Repeat(500);
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        Assert.Equal(0, Allocations.Of(() => Repeat(500)));
         Assert.Equal(allocated, cache.AllocatedBytes);
 
         void Repeat(int times)

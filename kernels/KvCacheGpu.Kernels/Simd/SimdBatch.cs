@@ -87,6 +87,10 @@ internal sealed unsafe class SimdBatch : KernelBatch
     public static long FloatsPerWorker(KernelShape shape, int maxTokens) =>
         AttendScratch.FloatsFor(shape, new QueryVariants(shape).Count, TileQueriesFor(shape.Geometry, maxTokens));
 
+    /// <summary>Words that each thread adds to a batch: its scratch, and a place for a split row.</summary>
+    public static long WordsPerThread(KernelShape shape, int maxTokens) =>
+        FloatsPerWorker(shape, maxTokens) + SplitPlaces.WordsPerPlace(SegmentsOf(shape.TableCapacity, shape.Geometry.PageTokens), shape.Geometry);
+
     public override void Begin(ReadOnlySpan<RaggedSequence> sequences)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(sequences.Length, _sequences.Length, nameof(sequences));
@@ -216,8 +220,16 @@ internal sealed unsafe class SimdBatch : KernelBatch
         RaggedSequence sequence = _sequences[index];
         int parts = sequence.Tokens == 1 ? _mostSegments : 1;
         (int rest, int segment) = Math.DivRem(item - _firstItem[index], parts);
+        int tiles = TilesOf(sequence);
+        if (sequence.Tokens == 1)
+        {
+            // All parts of a row follow one another, those of its tiles too: there are places for few rows that are begun and not done.
+            (int row, int part) = Math.DivRem(rest, tiles);
+            return new ItemOf(sequence, index, row, tiles - 1 - part, segment);
+        }
+
         (int tile, int head) = Math.DivRem(rest, _g.KvHeads);
-        return new ItemOf(sequence, index, head, TilesOf(sequence) - 1 - tile, segment);
+        return new ItemOf(sequence, index, head, tiles - 1 - tile, segment);
     }
 
     /// <summary>Where the parts of a (sequence, KV head) meet, from its first part that is done to <see cref="EndSplit"/>.</summary>

@@ -71,7 +71,7 @@ public sealed unsafe class SimdTier : KernelTier
     /// <param name="scratchBytes">Bytes of all threads' scratch together.</param>
     public static int ThreadsWithin(KernelShape shape, int maxTokens, long scratchBytes)
     {
-        long threads = scratchBytes / ((SimdBatch.FloatsPerWorker(shape, maxTokens) + TranscodeFloats(shape)) * sizeof(float));
+        long threads = scratchBytes / ((SimdBatch.WordsPerThread(shape, maxTokens) + TranscodeFloats(shape)) * sizeof(float));
         return threads >= Environment.ProcessorCount ? Environment.ProcessorCount : 1 << BitOperations.Log2((uint)Math.Max(threads, 1));
     }
 

@@ -45,7 +45,10 @@ internal sealed unsafe class SplitPlaces
         Clear();
     }
 
-    public static long WordsFor(int rows, int workers, int segments, KvGeometry geometry) => rows + ((workers + 1) * (2 + FloatsPerPlace(segments, geometry)));
+    public static long WordsFor(int rows, int workers, int segments, KvGeometry geometry) => rows + ((workers + 1) * WordsPerPlace(segments, geometry));
+
+    /// <summary>Words of one place; each worker adds one.</summary>
+    public static long WordsPerPlace(int segments, KvGeometry geometry) => 2 + FloatsPerPlace(segments, geometry);
 
     /// <summary>Frees every place.</summary>
     public void Clear()
@@ -66,6 +69,12 @@ internal sealed unsafe class SplitPlaces
             place = _placeOf[row];
             if (place < 0)
             {
+                // Only where parts failed, and so left their rows' places taken: a place that there is not lies in other memory.
+                if (_left == 0)
+                {
+                    throw new InvalidOperationException($"expected at most {_places} split rows at once, got one more");
+                }
+
                 place = _placeOf[row] = _free[--_left];
                 _arrivals[place] = 0;
             }

@@ -7,7 +7,7 @@ namespace KvCacheGpu;
 /// ends at that page's start.
 /// </param>
 /// <param name="ReencodedPages">
-/// Pages over all layers and heads whose tokens will be encoded a second time as the sequence grows again: 0 for a rollback of up to
-/// a page of tokens, and for sealed formats in full precision.
+/// Pages over all layers and heads whose tokens will be encoded a second time when the sequence has grown again: 0 for a rollback of up to
+/// <see cref="KvCacheOptions.ExactRollbackTokens"/>, and for sealed formats in full precision.
 /// </param>
 public readonly record struct KvTruncation(int Length, int ReencodedPages);

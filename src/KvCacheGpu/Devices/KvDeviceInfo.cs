@@ -12,7 +12,7 @@ public enum KvDeviceKind
     /// <summary>An OpenCL device with the generic address space.</summary>
     OpenCl,
 
-    /// <summary>ILGPU's emulator of a device: for tests of the device code, a thousand times slower than <see cref="Cpu"/>.</summary>
+    /// <summary>ILGPU's emulator of a device: for tests of the device code, hundreds of times slower than <see cref="Cpu"/>.</summary>
     Emulator,
 }
 

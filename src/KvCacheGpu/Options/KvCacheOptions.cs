@@ -20,19 +20,23 @@ public sealed class KvCacheOptions
     public int MaxTokens { get; set; } = 4096;
 
     /// <summary>
-    /// Tokens that one sequence may grow to, evicted ones counted. It costs every sequence a few bytes for each thousand of them, whatever is stored.
+    /// Tokens that one sequence may grow to, evicted ones counted. Every place for a sequence takes a few bytes for each thousand of them, also while it is empty.
     /// The default value is null: <see cref="MaxTokens"/>. It may be larger than that where a policy evicts.
     /// </summary>
     public int? MaxSequenceTokens { get; set; }
 
     /// <summary>
     /// Tokens at a sequence's end that a rollback (<see cref="KvSequence.Truncate"/>) takes off exactly, 0 to 1024: a page is sealed once it is full and this
-    /// many tokens follow it, so that none of its tokens is written a second time. More of them keep more tokens in full precision, up to this many and a page.
+    /// many tokens follow it, so that none of its tokens is encoded a second time. The larger it is, the more tokens stay in full precision: up to this many and
+    /// a page, of each sequence.
     /// The default value is 16.
     /// </summary>
     public int ExactRollbackTokens { get; set; } = 16;
 
-    /// <summary>Sequences that live at once, forks counted. One without tokens takes a few bytes for each layer and KV head. The default value is 8.</summary>
+    /// <summary>
+    /// Sequences that live at once, forks counted. Each place takes some 200 bytes for each layer and KV head while it is empty, and without a memory budget
+    /// also reserves room for its open pages. The default value is 8.
+    /// </summary>
     public int MaxSequences { get; set; } = 8;
 
     /// <summary>Tokens of one step at most, over all its sequences. The default value is 512.</summary>
@@ -142,7 +146,7 @@ public sealed class KvCacheOptions
     public bool PrefixReuse { get; set; }
 
     /// <summary>
-    /// True to note stored and removed prefixes until <see cref="KvCache.TakePrefixEvents"/> takes them. It needs <see cref="PrefixReuse"/>, without
+    /// True to note stored and removed prefixes until <see cref="KvCachePrefixes.TakePrefixEvents"/> takes them. It needs <see cref="PrefixReuse"/>, without
     /// which there are none. The default value is false.
     /// </summary>
     public bool PrefixEvents { get; set; }

@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>What the sequences of one tenant may hold together. <see cref="KvCacheTenants"/> says what counts.</summary>
+/// <summary>What the sequences of one tenant may hold together. <see cref="KvCacheTenants"/> says what counts. Thread safety: it never changes.</summary>
 public sealed record KvTenantQuota
 {
     /// <summary>No limit.</summary>
@@ -18,7 +18,7 @@ public sealed record KvTenantQuota
         ? value : throw new ArgumentOutOfRangeException(name, value, "expected 0 or more, or null");
 }
 
-/// <summary>What the sequences of one tenant hold, and what they may.</summary>
+/// <summary>What the sequences of one tenant hold, and what they may. Thread safety: it never changes.</summary>
 /// <param name="Tenant">The tenant; null stands for the sequences without one.</param>
 /// <param name="Bytes">Bytes of the pages that its sequences list. A page that several of them list counts in each.</param>
 /// <param name="Tokens">Tokens of its sequences, dropped ones counted, and those of steps and loads under way.</param>

@@ -22,7 +22,7 @@ internal sealed unsafe class PageTable : IDisposable
     private readonly TableMap _map;
     private readonly PagePool _pool;
     private readonly PageClasses _classes;
-    private readonly NativeInts _leaves;
+    private readonly TableLeaves _leaves;
     private readonly int _pageTokens;
     private readonly int _heads;
     private readonly LayerSet? _mergedLayers;
@@ -37,7 +37,7 @@ internal sealed unsafe class PageTable : IDisposable
     /// <param name="ledger">Told of the memory.</param>
     public PageTable(KernelTier tier, PageClasses classes, PagePool pool, int sequence, int owner, DeadTokens? dead, MemoryLedger ledger)
     {
-        _leaves = new NativeInts(0, ledger);
+        _leaves = new TableLeaves(tier, sequence, ledger);
         (_tier, _map, _classes, _pool, Sequence, Owner, Dead) = (tier, tier.Map, classes, pool, sequence, owner, dead);
         KvGeometry geometry = tier.Shape.Geometry;
         Rows = geometry.Layers * geometry.KvHeads;
@@ -69,23 +69,17 @@ internal sealed unsafe class PageTable : IDisposable
     public int FirstOpen { get; private set; }
 
     /// <summary>Leaves that are open, from the first on.</summary>
-    public int Leaves { get; private set; }
+    public int Leaves => _leaves.Count;
 
     /// <summary>Tokens of a last page that is not full; 0 if it is.</summary>
     public int TailTokens => Length % _pageTokens;
 
-    // Of the leaves, where the host has them.
-    private int** LeafTables => (int**)_leaves.Pointer;
-
     /// <summary>Tokens whose pages one leaf lists.</summary>
     public int LeafTokens => _map.LeafPages * _pageTokens;
 
-    /// <summary>Bytes of bookkeeping for each leaf that there is room for.</summary>
-    public static int BytesOfLeaf => sizeof(int*);
-
     public int Count(int row) => _tier.Tables[_map.CountWord(Sequence, row)];
 
-    public int Slot(int row, int entry) => LeafTables[_map.LeafOf(entry)][_map.SlotInLeaf(row, entry)];
+    public int Slot(int row, int entry) => _leaves[_map.LeafOf(entry)][_map.SlotInLeaf(row, entry)];
 
     public int PageIndex(int row, int entry) => TableMap.PageIndexOf(Tag(row, entry));
 
@@ -106,25 +100,15 @@ internal sealed unsafe class PageTable : IDisposable
     /// <summary>Makes room to note so many leaves, at least those that are open.</summary>
     public void Resize(int leaves)
     {
-        _leaves.Resize((long)leaves * BytesOfLeaf / sizeof(int));
+        _leaves.Resize(leaves);
         Dead?.Resize(leaves * _map.LeafPages);
     }
 
     /// <summary>Opens the next leaf. The slot is the table's from now on.</summary>
-    public void AddLeaf(int slot)
-    {
-        LeafTables[Leaves] = _tier.OpenLeaf(Sequence, Leaves, slot);
-        Leaves++;
-    }
+    public void AddLeaf(int slot) => _leaves.Open(slot);
 
     /// <summary>Closes the leaves that lie beyond those of so many tokens, whose rows list nothing there any longer, without a look at their slots.</summary>
-    public void CloseLeaves(int tokens)
-    {
-        while (Leaves > LeavesFor(tokens))
-        {
-            _tier.CloseLeaf(Sequence, --Leaves);
-        }
-    }
+    public void CloseLeaves(int tokens) => _leaves.CloseBeyond(LeavesFor(tokens), null);
 
     /// <summary>Gives the memory back; the rows are empty.</summary>
     public void Dispose()
@@ -133,11 +117,7 @@ internal sealed unsafe class PageTable : IDisposable
         Dead?.Dispose();
     }
 
-    public int ResidentTokens(int row)
-    {
-        int count = Count(row);
-        return count == 0 ? 0 : ((count - 1) * _pageTokens) + TokensIn(row, count - 1);
-    }
+    public int ResidentTokens(int row) => Count(row) is > 0 and int count ? ((count - 1) * _pageTokens) + TokensIn(row, count - 1) : 0;
 
     /// <summary>First word in the arena of a page's scores.</summary>
     public long ScoreWord(int row, int page) => _tier.ScoreWord(Sequence, row, page);
@@ -381,12 +361,7 @@ internal sealed unsafe class PageTable : IDisposable
             Dead?.CutTo(row, length);
         }
 
-        while (Leaves > LeavesFor(length))
-        {
-            int slot = _tier.Tables[_map.DirectoryWord(Sequence, Leaves - 1)];
-            _tier.CloseLeaf(Sequence, --Leaves);
-            _pool.Release(slot);
-        }
+        _leaves.CloseBeyond(LeavesFor(length), _pool);
     }
 
     /// <summary>Drops a row's flagged pages and closes the gaps.</summary>
@@ -415,7 +390,7 @@ internal sealed unsafe class PageTable : IDisposable
         SetCount(row, kept);
     }
 
-    private int Tag(int row, int entry) => LeafTables[_map.LeafOf(entry)][_map.LeafTags + _map.SlotInLeaf(row, entry)];
+    private int Tag(int row, int entry) => _leaves[_map.LeafOf(entry)][_map.LeafTags + _map.SlotInLeaf(row, entry)];
 
     private void SetCount(int row, int count) => _tier.WriteCount(Sequence, row, count);
 

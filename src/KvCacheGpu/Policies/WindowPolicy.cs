@@ -5,8 +5,8 @@ namespace KvCacheGpu;
 /// bytes are asked for.
 /// </summary>
 /// <remarks>
-/// Source: StreamingLLM (Xiao et al. 2024), by pages and with the original positions. Pages are dropped one page late, so that a rollback of up to a
-/// page stays exact: the tokens that the window then covers again are still there. If the window itself exceeds the budget, the oldest unfixed pages go.
+/// Source: StreamingLLM (Xiao et al. 2024), by pages and with the original positions. Pages are dropped one page late, so that after a
+/// rollback of up to a page the tokens that the window covers again are still there. If the window itself exceeds the budget, the oldest unfixed pages go.
 /// Thread safety: one policy serves all sequences of a cache, and is called by several threads at once.
 /// </remarks>
 public sealed class WindowPolicy : RankedPolicy

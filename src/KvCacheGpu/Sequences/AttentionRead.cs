@@ -37,6 +37,11 @@ internal readonly ref struct AttentionRead
         for (int i = 0; i < sequences.Length; i++)
         {
             int most = Math.Min(sequences[i].Length, cache.Options.MaxBatchTokens - wanted);
+            if (sequences[i].Length == 0)
+            {
+                throw new ArgumentException($"queries: expected sequences that have tokens to attend to, got an empty one at {i}", nameof(queries));
+            }
+
             if (QueriesOf(i) < 1 || QueriesOf(i) > most)
             {
                 throw new ArgumentException(

@@ -129,7 +129,7 @@ internal sealed class SequenceGate
         }
 
         throw new KvConcurrencyException(
-            "sequence in use", "one thread at a time, and no step under way", state == InStep ? "a step under way" : "a call on another thread");
+            "sequence in use", "one call at a time, and none while a step is under way", state == InStep ? "a step under way" : "a call under way");
     }
 
     private int Take(int use)

@@ -101,7 +101,7 @@ internal sealed class StepGate
     {
         if (word >> NumberShift != step)
         {
-            throw new ObjectDisposedException("KvStep", "expected a step under way, got one that was committed or disposed");
+            throw new ObjectDisposedException("KvStep", "expected a step under way, got one that has ended: it was committed or disposed, or one of its sequences was disposed");
         }
     }
 

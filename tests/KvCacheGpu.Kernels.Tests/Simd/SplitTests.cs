@@ -5,22 +5,25 @@ namespace KvCacheGpu.Kernels.Tests;
 /// <summary>Rows long enough to be split into segments, and loops that threads share.</summary>
 public class SplitTests
 {
-    public static TheoryData<SimdLevel, int, int, int> Rows => new()
+    public static TheoryData<SimdLevel, int, int, int, int> Rows => new()
     {
-        { SimdLevel.Vector512, 4, 64, 5_003 },
-        { SimdLevel.Vector512, 1, 16, 2_049 },
-        { SimdLevel.Vector256, 3, 64, 3_100 },
-        { SimdLevel.Scalar, 4, 128, 2_048 },
+        { SimdLevel.Vector512, 4, 2, 64, 5_003 },
+        { SimdLevel.Vector512, 1, 2, 16, 2_049 },
+        { SimdLevel.Vector256, 3, 2, 64, 3_100 },
+        { SimdLevel.Scalar, 4, 2, 128, 2_048 },
 
         // A group of more queries than a tile: several tiles of each segment arrive before the results are merged.
-        { SimdLevel.Vector512, 40, 64, 3_111 },
+        { SimdLevel.Vector512, 40, 2, 64, 3_111 },
+
+        // The same with more KV heads than there are places for split rows.
+        { SimdLevel.Vector512, 40, 7, 64, 2_100 },
     };
 
     [Theory]
     [MemberData(nameof(Rows))]
-    public void A_row_in_segments_equals_the_oracle_whatever_the_threads(SimdLevel level, int group, int pageTokens, int tokens)
+    public void A_row_in_segments_equals_the_oracle_whatever_the_threads(SimdLevel level, int group, int kvHeads, int pageTokens, int tokens)
     {
-        var geometry = new KvGeometry(1, 2 * group, 2, 16, 24, pageTokens);
+        var geometry = new KvGeometry(1, kvHeads * group, kvHeads, 16, 24, pageTokens);
         var data = new SequenceData(geometry, tokens, seed: 11);
         Attention one = Run(threads: 1), three = Run(threads: 3);
         Assert.Equal(one.Output, three.Output);
@@ -30,7 +33,7 @@ public class SplitTests
         {
             int pages = geometry.PagesFor(tokens);
             using var harness = new TierHarness(
-                (shape, bytes) => new SimdTier(shape, bytes, level, threads), Shapes.Encoded(geometry, PageFormat.F16, 1, pages), 4 * (pages + 10));
+                (shape, bytes) => new SimdTier(shape, bytes, level, threads), Shapes.Encoded(geometry, PageFormat.F16, 1, pages), 2 * kvHeads * (pages + 10));
             HarnessSequence sequence = harness.Add(data);
             for (int done = 0; done < tokens - 1;)
             {

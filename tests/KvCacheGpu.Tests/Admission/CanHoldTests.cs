@@ -1,3 +1,4 @@
+using KvCacheGpu.TestKit;
 using Xunit.Abstractions;
 
 namespace KvCacheGpu.Tests;
@@ -62,22 +63,24 @@ public class CanHoldTests(ITestOutputHelper output)
         sequence.FeedMany(1, 10);
         using KvSequence fork = sequence.Fork();
         int[] ids = new int[32];
-        long before = 0, bytes = cache.AllocatedBytes;
-        for (int i = 0; i < 200; i++)
-        {
-            // At first code is compiled.
-            before = i == 100 ? GC.GetAllocatedBytesForCurrentThread() : before;
-            bool holds = cache.FreeTokens < 4000 && !cache.CanHold(4000) && !fork.CanHold(4000) && fork.CanHold(3) && !fork.CanAppend(4000);
-            if (!holds || fork.TryBegin(ids, out _, out KvShortage? shortage) || shortage?.Resource != KvResource.TenantTokens)
-            {
-                Assert.Fail("expected other answers");
-            }
-        }
-
-        Assert.Equal((0, bytes), (GC.GetAllocatedBytesForCurrentThread() - before, cache.AllocatedBytes));
+        long bytes = cache.AllocatedBytes;
+        Ask();
+        Assert.Equal((0, bytes), (Allocations.Of(Ask), cache.AllocatedBytes));
         Assert.Throws<ArgumentOutOfRangeException>(() => cache.CanHold(-1));
         Assert.Throws<ArgumentOutOfRangeException>(() => sequence.CanHold(-1));
         Assert.False(sequence.CanHold(int.MaxValue) || cache.CanHold(int.MaxValue));
+
+        void Ask()
+        {
+            for (int i = 0; i < 100; i++)
+            {
+                bool holds = cache.FreeTokens < 4000 && !cache.CanHold(4000) && !fork.CanHold(4000) && fork.CanHold(3) && !fork.CanAppend(4000);
+                if (!holds || fork.TryBegin(ids, out _, out KvShortage? shortage) || shortage?.Resource != KvResource.TenantTokens)
+                {
+                    Assert.Fail("expected other answers");
+                }
+            }
+        }
     }
 
     private void Move(KvCache cache, List<KvSequence> live, Random random)

@@ -45,10 +45,19 @@ internal static partial class PublicCalls
                 Complete(step, [SharedObjects.SecondId, SharedObjects.FirstId]);
             }
         }, Gone, InUse),
+        new("KvCache.TryBegin(ReadOnlySpan, ReadOnlySpan, ReadOnlySpan, KvStep, Nullable)", x =>
+        {
+            if (x.Cache.TryBegin([x.First], [SharedObjects.FirstId], [1], out KvStep step, out KvShortage? shortage))
+            {
+                Complete(step, [SharedObjects.FirstId]);
+            }
+
+            Assert.Equal(step == default, shortage is not null);
+        }, Gone, InUse),
         new("KvCache.GetPageCounts()", x => Assert.True(x.Cache.GetPageCounts().Open >= 0), Gone),
-        new("KvCache.TakePrefixEvents()", x => Assert.Empty(x.Cache.TakePrefixEvents()), Gone),
-        new("KvCache.TryClearPrefixes()", x => _ = x.Cache.TryClearPrefixes(), Gone),
-        new("KvCache.PinPrefix(KvSequenceOptions, ReadOnlySpan)", x => x.Made(x.Cache.PinPrefix(North, Prompt)), Gone),
+        new("KvCachePrefixes.TakePrefixEvents(KvCache)", x => Assert.Empty(x.Cache.TakePrefixEvents()), Gone),
+        new("KvCachePrefixes.TryClearPrefixes(KvCache)", x => _ = x.Cache.TryClearPrefixes(), Gone),
+        new("KvCachePrefixes.PinPrefix(KvCache, KvSequenceOptions, ReadOnlySpan)", x => x.Made(x.Cache.PinPrefix(North, Prompt)), Gone),
         new("KvCache.SaveAsync(SnapshotStore, SnapshotName, IReadOnlyCollection, IProgress, CancellationToken)", SaveSome, Gone, typeof(KvStoreBusyException)),
         new("KvCache.LoadAsync(SnapshotStore, SnapshotName, IReadOnlyCollection, IProgress, CancellationToken)", LoadKept, Gone, NoRoom, InUse),
         new("KvCache.LoadSnapshotFileAsync(String, SnapshotOptions, IProgress, CancellationToken)", LoadFile, Gone, NoRoom, NotFound, InUse),

@@ -310,7 +310,7 @@ internal sealed record CallSetting(string Name, bool IsEngines, bool IsExact, in
     {
         (options.Device, options.MaxTokens, options.MaxSequences, options.MaxBatchTokens, options.PoisonPages) = ("cpu", 64, 16, 16, true);
         (options.KeyFormat, options.ValueFormat, options.FullPrecision, options.MemoryBudgetBytes) = (PageFormat.F32, PageFormat.F32, PageFormat.F32, budget);
-        options.ExactRollbackTokens = 4;
+        (options.ExactRollbackTokens, options.PageStatistics) = (4, true);
         Change(options);
     }
 

@@ -23,8 +23,11 @@ internal sealed class ModelSequence(KvSequence sequence, IEnumerable<int> tokens
     /// <summary>Pages by row and index.</summary>
     public Dictionary<(int Row, int Page), ModelPage> States { get; private init; } = [];
 
-    /// <summary>The longest length since the last cut that reached behind the lag: cuts of up to a page below it are exact.</summary>
+    /// <summary>Pages that are sealed, from the first on.</summary>
     public int SealedPages { get; set; }
+
+    /// <summary>The least length that a cut to is exact: so many tokens below the longest that the sequence had, but not behind a cut that was not.</summary>
+    public int ExactTo { get; private set; }
 
     private KvGeometry Geometry => Sequence.Cache.Geometry;
 
@@ -32,7 +35,9 @@ internal sealed class ModelSequence(KvSequence sequence, IEnumerable<int> tokens
 
     private int Rows => Geometry.Layers * Geometry.KvHeads;
 
-    public ModelSequence ForkAs(KvSequence fork) => new(fork, Tokens, Pages) { SealedPages = SealedPages, States = new(States) };
+    private int Rollback => Sequence.Cache.State.Options.ExactRollbackTokens;
+
+    public ModelSequence ForkAs(KvSequence fork) => new(fork, Tokens, Pages) { SealedPages = SealedPages, ExactTo = ExactTo, States = new(States) };
 
     /// <summary>Appends tokens.</summary>
     /// <param name="ids">Tokens.</param>
@@ -58,16 +63,18 @@ internal sealed class ModelSequence(KvSequence sequence, IEnumerable<int> tokens
             Tokens.Add(id);
         }
 
-        for (int page = SealedPages; page <= (Tokens.Count / P) - 2; page++)
+        // A page is sealed once the tokens after it are as many as a rollback takes off.
+        for (; (SealedPages + 1) * P <= Tokens.Count - Rollback; SealedPages++)
         {
+            int page = SealedPages;
             int[] held = TokensOf(page);
             ForRows(page, (row, before) => isKept(row, held) ? before : Written(before, Sequence.Cache.State.Classes.SealedIn(row / Geometry.KvHeads)));
         }
 
-        SealedPages = Math.Max(SealedPages, (Tokens.Count / P) - 1);
+        ExactTo = Math.Max(ExactTo, Tokens.Count - Rollback);
         if (policy is not null)
         {
-            Pages.RemoveAll(page => page * P >= policy.SinkTokens && (page + 2) * P <= Tokens.Count - policy.WindowTokens);
+            Pages.RemoveAll(page => page < SealedPages && page * P >= policy.SinkTokens && (page + 2) * P <= Tokens.Count - policy.WindowTokens);
         }
     }
 
@@ -81,6 +88,7 @@ internal sealed class ModelSequence(KvSequence sequence, IEnumerable<int> tokens
 
         bool insideSealed = length < Tokens.Count && length % P != 0 && length / P < SealedPages;
         int reencoded = insideSealed ? Enumerable.Range(0, Rows).Count(row => IsReencoded(row, States[(row, tail)].Class)) : 0;
+        ExactTo = Math.Min(ExactTo, length);
         Tokens.RemoveRange(length, Tokens.Count - length);
         Pages.RemoveAll(page => page * P >= length);
         SealedPages = Math.Min(SealedPages, (length + P - 1) / P);

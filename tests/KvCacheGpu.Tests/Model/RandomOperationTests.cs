@@ -2,7 +2,7 @@ using Xunit.Abstractions;
 
 namespace KvCacheGpu.Tests;
 
-/// <summary>200k random operations against plain lists; the environment variable KVCACHE_SOAK multiplies them.</summary>
+/// <summary>300k random operations against plain lists; the environment variable KVCACHE_SOAK multiplies them.</summary>
 public sealed class RandomOperationTests(ITestOutputHelper output)
 {
     private static readonly KvFormats F32 = new(PageFormat.F32, PageFormat.F32);
@@ -20,6 +20,9 @@ public sealed class RandomOperationTests(ITestOutputHelper output)
         ["i8/f16, window"] = new(new KvFormats(PageFormat.I8, PageFormat.F16), null, [], 9, 75),
         ["f32 and t4/v4, demoted"] = new(F32, T4, [I8, T3, T2], 0, 65),
         ["f16 and i8, demoted, kept, window"] = new(F16, I8, [I8, T4, T2], 20, 80, Keeps: true),
+        ["i8, sealed at once"] = new(I8, null, [], Rollback: 0),
+        ["f32 and i8, rolled back within a page, window"] = new(F32, I8, [], 9, 75, Rollback: 1),
+        ["f16 and t4/v4, rolled back over pages, demoted"] = new(F16, T4, [T3, T2], 0, 65, Rollback: 13),
     };
 
     [Theory]
@@ -29,6 +32,9 @@ public sealed class RandomOperationTests(ITestOutputHelper output)
     [InlineData("i8/f16, window", 34_000)]
     [InlineData("f32 and t4/v4, demoted", 34_000)]
     [InlineData("f16 and i8, demoted, kept, window", 34_000)]
+    [InlineData("i8, sealed at once", 34_000)]
+    [InlineData("f32 and i8, rolled back within a page, window", 34_000)]
+    [InlineData("f16 and t4/v4, rolled back over pages, demoted", 34_000)]
     public void A_cache_does_what_plain_lists_do(string name, int operations)
     {
         const int Seed = 20260101;

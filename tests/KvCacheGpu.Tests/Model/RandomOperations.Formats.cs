@@ -7,8 +7,9 @@ namespace KvCacheGpu.Tests;
 /// <param name="Window">Tokens that a window keeps, or 0: no policy.</param>
 /// <param name="BudgetPercent">Of what a cache takes without a budget.</param>
 /// <param name="Keeps">True if some values are NaN, and their pages kept.</param>
+/// <param name="Rollback">Tokens at the end that can be taken off exactly.</param>
 internal sealed record ModelRun(
-    KvFormats Formats, KvFormats? Second, KvFormats[] Demotions, int Window = 0, int BudgetPercent = 100, bool Keeps = false)
+    KvFormats Formats, KvFormats? Second, KvFormats[] Demotions, int Window = 0, int BudgetPercent = 100, bool Keeps = false, int Rollback = 4)
 {
     public KvCacheOptions Config() => new()
     {
@@ -20,7 +21,7 @@ internal sealed record ModelRun(
         LayerFormats = Second is { } second ? new Dictionary<int, KvFormats> { [1] = second } : null,
         DemotionFormats = Demotions,
         FullPrecision = PageFormat.F32,
-        ExactRollbackTokens = 4,
+        ExactRollbackTokens = Rollback,
         NonFinite = Keeps ? NonFinitePolicy.Keep : NonFinitePolicy.Reject,
         Policy = Window == 0 ? null : new SlidingOnly(new WindowPolicy(5, Window)),
     };

@@ -55,7 +55,7 @@ internal sealed partial class RandomOperations
         return "load aside";
     }
 
-    // Pages of another size, in other formats: the same tokens, no nearer to what was appended than either format holds them, and steps go on.
+    // Pages of another size mostly, sealed at another age, in other formats: the same tokens, no nearer to what was appended than either format holds them, and steps go on.
     private string LoadElsewhere(SnapshotStore store)
     {
         KvCacheOptions config = _config.Copy();
@@ -64,7 +64,8 @@ internal sealed partial class RandomOperations
         (config.Policy, config.DemotionFormats, config.MemoryBudgetBytes) = (null, [], null);
         // Forks share no page of another size.
         config.MaxTokens *= 2 * config.MaxSequences;
-        int pageTokens = new[] { 2, 6, 8, 16 }[_random.Next(4)];
+        config.ExactRollbackTokens = _random.Next(20);
+        int pageTokens = new[] { 2, 4, 6, 8, 16 }[_random.Next(5)];
         var geometry = new KvGeometry(_geometry.Layers, _geometry.QueryHeads, _geometry.KvHeads, _geometry.KeyWidth, pageTokens: pageTokens) { Rope = _geometry.Rope };
         using KvCache other = TestCaches.Reference(geometry, config);
         KvRestored restored;

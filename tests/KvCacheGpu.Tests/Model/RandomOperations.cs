@@ -151,16 +151,16 @@ internal sealed partial class RandomOperations : IDisposable
     {
         ModelSequence model = Any();
         int length = model.Tokens.Count;
-        int target = _random.Next(3) == 0 ? _random.Next(length + 1) : Math.Max(0, length - _random.Next(P + 1));
-        bool exact = target >= length - P && length / P - 1 == model.SealedPages;
+        int exactTo = model.ExactTo;
+        int target = _random.Next(3) == 0 ? _random.Next(length + 1) : Math.Min(length, exactTo + _random.Next(_run.Rollback + 1));
         KvTruncation expected = model.Cut(target);
         Assert.Equal(expected, model.Sequence.Truncate(target));
-        if (exact)
+        if (target >= exactTo)
         {
-            Assert.Equal(0, expected.ReencodedPages);
+            Assert.Equal(new KvTruncation(target, 0), expected);
         }
 
-        return target < length - P ? "truncate deep" : "truncate";
+        return target < exactTo ? "truncate deep" : "truncate";
     }
 
     private void CheckShape(ModelSequence model)

@@ -1,3 +1,5 @@
+using KvCacheGpu.TestKit;
+
 namespace KvCacheGpu.Tests;
 
 /// <summary>The trust that the adaptive policy learns from one sequence.</summary>
@@ -104,9 +106,7 @@ public sealed class GhostTests
                 policy.Plan(pages.View, 500, plan, state);
             }
 
-            long before = GC.GetAllocatedBytesForCurrentThread();
-            policy.Plan(pages.View, 500, plan, state);
-            Assert.Equal((name, 0), (name, GC.GetAllocatedBytesForCurrentThread() - before));
+            Assert.Equal((name, 0), (name, Allocations.Of(() => policy.Plan(pages.View, 500, plan, state))));
         }
     }
 
