@@ -34,6 +34,10 @@ internal sealed class BudgetPlan
     private const int MostSlots = 64;
     private const double TolerableWaste = 0.015;
 
+    // All rows of a sequence open and seal pages together. Where that many fill slabs, slabs are full or free; else they come to hold parts of many sequences, and
+    // the room that is lost between those is larger than this part.
+    private const double LossOfParts = 0.05;
+
     // Forks share pages and have tables of their own: without a budget, tables of all sequences find room, up to this part of the pages' bytes.
     private const int PartOfTables = 16;
 
@@ -189,7 +193,7 @@ internal sealed class BudgetPlan
             var slabs = new SlabShape(_shape, Map.LeafUnits, slots);
             long needed = FixedBytes + (slabs.SlabsFor(fewest) * SlabBytes(slabs));
             (smallest, minimum) = needed < minimum ? (slabs, needed) : (smallest, minimum);
-            double loss = Math.Max(slabs.Waste, TolerableWaste) + (slabs.Sizes.Count * slabs.Bytes / (2 * bytes));
+            double loss = Math.Max(slabs.Waste, TolerableWaste) + (slabs.Sizes.Count * slabs.Bytes / (2 * bytes)) + (Rows % slots == 0 ? 0 : LossOfParts);
             if (loss < least && !(Configured < needed))
             {
                 (best, least) = (slabs, loss);

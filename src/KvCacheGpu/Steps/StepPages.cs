@@ -89,8 +89,12 @@ internal struct StepPages
                 cache.Pool.SetEncodings(copy, table.EncodingsAs(KernelShape.Open, row, entry));
                 table.Relist(row, entry, copy, KernelShape.Open);
             }
+        }
 
-            for (int page = firstNew; page < endNew; page++)
+        // Page by page: all rows seal a page together, and where its slots lie side by side whole slabs are free then.
+        for (int page = firstNew; page < endNew; page++)
+        {
+            for (int row = 0; row < table.Rows; row++)
             {
                 table.List(row, page, cache.Writer.Ready(memory.NextSlot(KernelShape.Open), KernelShape.Open, table.Owner), KernelShape.Open);
             }
