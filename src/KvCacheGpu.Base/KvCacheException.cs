@@ -50,8 +50,8 @@ public abstract class KvCacheException : Exception
 }
 
 /// <summary>
-/// E001: the budget, the tables, the sequences or a tenant's quota do not suffice; <see cref="Shortage"/> says what and by how much. Nothing has changed;
-/// freeing, truncating or a smaller step may help.
+/// E001: there is no room: in the memory budget, for one more sequence, in one sequence, or in a tenant's quota. <see cref="Shortage"/> says which of them, and
+/// how much is missing. Nothing has changed. It may help to dispose or truncate a sequence, or to take a smaller step.
 /// </summary>
 public sealed class KvOutOfMemoryException : KvCacheException
 {

@@ -21,7 +21,7 @@ public enum KvResource
     /// <summary>Sequences that may live at once (<c>KvCacheOptions.MaxSequences</c>).</summary>
     Sequences,
 
-    /// <summary>Tokens that one sequence may still receive.</summary>
+    /// <summary>Tokens that one sequence may still receive, up to <c>KvCacheOptions.MaxSequenceTokens</c>.</summary>
     SequenceTokens,
 
     /// <summary>Bytes of a tenant's quota.</summary>

@@ -162,7 +162,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// <exception cref="ArgumentException">Retention ranges overlap or are out of range.</exception>
     public KvSequence CreateSequence(KvSequenceOptions options) => new(this, Life.Create(options, isHeld: false));
 
-    /// <summary>Returns true if a step of these sequences could begin now, as far as memory goes. False if a sequence has 0 tokens.</summary>
+    /// <summary>Returns true if there is room now for a step of these sequences. Returns false if a count is 0.</summary>
     /// <inheritdoc cref="Begin" path="/param[@name!='tokenIds']"/>
     /// <exception cref="ArgumentException">No sequence, one twice, one of another cache, or not one count for each.</exception>
     /// <exception cref="KvConcurrencyException">E006: one of the sequences is in use.</exception>
@@ -173,7 +173,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// <param name="tokenIds">Ids of the tokens, the first sequence's first; <see cref="KvCacheOptions.MaxBatchTokens"/> at most.</param>
     /// <param name="tokensPerSequence">Tokens of each sequence, at least 1 each.</param>
     /// <returns>The step, until it is committed or disposed. Several run at once, on a thread each, if they have no sequence in common.</returns>
-    /// <remarks>Arguments are checked before anything changes: refused, every sequence is as it was, and not in use. Allocates no managed memory.</remarks>
+    /// <remarks>All is checked before anything changes: if the step is refused, every sequence is as it was, and not in use. Allocates no managed memory.</remarks>
     /// <exception cref="KvOutOfMemoryException">E001: no room for all, also after the policy evicted what it may; the tokens have changed no sequence.</exception>
     /// <exception cref="KvConcurrencyException">E006: one of the sequences is in use.</exception>
     /// <exception cref="ObjectDisposedException">One of the sequences was disposed; the message names its place.</exception>

@@ -96,9 +96,9 @@ public sealed class KvSequence : IDisposable
 
     /// <summary>
     /// Positions by which the host knows the tokens, in the order of the tokens, as runs of (first position, tokens): [0, 5, 90, 1] are 0..4 and 90.
-    /// The cache does not use them; snapshots keep them. They read as of as many tokens as the sequence has: what was appended since goes on after the
-    /// largest position. The default value is empty: a token's position is its place. Null: restored from a snapshot of version 0.1, which did not
-    /// say. Forks inherit them.
+    /// The cache does not use them; snapshots keep them. They always cover as many tokens as the sequence has: tokens that were appended later continue after
+    /// the largest position. The default value is empty: a token's position is its place. Null: the sequence was restored from a snapshot of version 0.1,
+    /// which did not say. Forks inherit them.
     /// </summary>
     /// <exception cref="ArgumentException">Not runs, a position below 0 or above <see cref="int.MaxValue"/>, or one twice.</exception>
     public IReadOnlyList<long>? PositionRuns
@@ -117,7 +117,7 @@ public sealed class KvSequence : IDisposable
 
     private SequenceReader Reader => new(Cache.State, State);
 
-    /// <summary>Returns true if a step of this many tokens could begin now, as far as memory goes. False for 0 tokens.</summary>
+    /// <summary>Returns true if there is room now for a step of this many tokens. Returns false for 0 tokens.</summary>
     public bool CanAppend(int tokens) => KvStep.CouldBegin(Cache, [this], [tokens]);
 
     /// <summary>Begins a step of this sequence alone, and reserves all that it takes. See <see cref="KvCache.Begin"/>.</summary>
@@ -155,9 +155,9 @@ public sealed class KvSequence : IDisposable
     /// </param>
     /// <param name="window">A query sees its own place and the <c>window - 1</c> positions before it. The default value is 0: all before it.</param>
     /// <param name="counts">
-    /// True if the policy takes the last query for attention that the tokens received, as it takes that of a step's last token: then scores,
-    /// <see cref="KvSequenceReading.PageMass"/> and the place among least recently used sequences follow it. The default value is false: the call leaves no trace at all.
-    /// Set it where the call stands for a step of the model.
+    /// True to count the last query as attention that the tokens received, as the query of a step's last token counts: it goes into the policy's scores and
+    /// <see cref="KvSequenceReading.PageMass"/>, and the sequence counts as recently used. Set it where the call stands for a step of the model. The default
+    /// value is false: the call leaves no trace at all.
     /// </param>
     /// <remarks>
     /// Takes working memory as a step does, and gives it back before it returns: it waits while other calls of Attend hold all that the budget has room
@@ -193,7 +193,7 @@ public sealed class KvSequence : IDisposable
     /// They count for the tenant's quota in full (<see cref="KvCacheTenants"/>).
     /// </remarks>
     /// <exception cref="KvStepOrderException">E010: the sequence is not empty.</exception>
-    /// <exception cref="KvOutOfMemoryException">E001: no room in the tenant's quota; nothing has changed.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: no room in the tenant's quota, or for the tables that list the pages; nothing has changed, and the sequence stays empty.</exception>
     public int Reuse(ReadOnlySpan<int> promptIds)
     {
         using SequenceGate.Call call = Enter();
@@ -211,7 +211,7 @@ public sealed class KvSequence : IDisposable
     /// <summary>
     /// Makes a sequence of the same tokens that shares every page; a page is copied when one of the sharers writes on in it.
     /// </summary>
-    /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheOptions.MaxSequences"/> live already, or no room in the tenant's quota.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheOptions.MaxSequences"/> live already, or no room for the fork's tables or in the tenant's quota.</exception>
     public KvSequence Fork()
     {
         using SequenceGate.Call call = Enter();
@@ -224,10 +224,10 @@ public sealed class KvSequence : IDisposable
     /// <summary>Takes tokens off the end.</summary>
     /// <param name="length">Tokens to keep, 0 to <see cref="Length"/>.</param>
     /// <remarks>
-    /// Exact for up to <see cref="KvCacheOptions.ExactRollbackTokens"/> below the greatest length that was reached: no kept token is encoded a second time.
-    /// On pages in full precision every cut is exact: what follows is, bit for bit, what it would have been. Deeper cuts never write into sealed pages: a
-    /// page that is cut is copied when the sequence grows, and encoded again when it is sealed. Sealed pages stay sealed. If the cut falls among the tokens
-    /// of a merged page (<see cref="KvCacheOptions.MergePages"/>), the whole page goes.
+    /// Exact for up to <see cref="KvCacheOptions.ExactRollbackTokens"/> below the greatest length that was reached: no kept token is encoded a second time,
+    /// and on pages in full precision what follows is, bit for bit, what it would have been. Deeper cuts, and those into tokens that came from
+    /// <see cref="Reuse"/>, never write into sealed pages: a page that is cut is copied when the sequence grows, and encoded again when it is sealed. Sealed
+    /// pages stay sealed. If the cut falls among the tokens of a merged page (<see cref="KvCacheOptions.MergePages"/>), the whole page goes.
     /// </remarks>
     public KvTruncation Truncate(int length)
     {

@@ -193,10 +193,10 @@ public sealed class RunTests
             JsonElement[] formats = [.. run.GetProperty("cache").GetProperty("pages").GetProperty("formats").EnumerateArray()];
             Assert.Equal(2, formats.Length);
             Schema.Check(formats[0], "key_format string, value_format string, open number, sealed number, bytes number");
-            Assert.Equal(("f16", "f16", 16L, 0L), (formats[0].Text("key_format"), formats[0].Text("value_format"), formats[0].Long("open"), formats[0].Long("sealed")));
+            Assert.Equal(("f16", "f16", 8L, 0L), (formats[0].Text("key_format"), formats[0].Text("value_format"), formats[0].Long("open"), formats[0].Long("sealed")));
 
-            // 401 tokens: 7 pages of each of 8 tables, of which 5 are sealed.
-            Assert.Equal((key, value, 0L, 40L), (formats[1].Text("key_format"), formats[1].Text("value_format"), formats[1].Long("open"), formats[1].Long("sealed")));
+            // 401 tokens: 7 pages of each of 8 rows, of which 6 are sealed.
+            Assert.Equal((key, value, 0L, 48L), (formats[1].Text("key_format"), formats[1].Text("value_format"), formats[1].Long("open"), formats[1].Long("sealed")));
         }
 
         Assert.Contains("t4 with v4", Tool.Refused(2, "E003", "run", "--key-format", "t4", "--value-format", "f16"), StringComparison.Ordinal);

@@ -114,17 +114,38 @@ internal sealed unsafe class Slabs
     /// <summary>Slabs that slots of a size would take of the free ones.</summary>
     public int ToOpen(int size, int slots) => SlabsFor(slots - ((_inUse[size] * _shape.SlotsPerSlab[size]) - _live[size]), size);
 
-    /// <summary>Slots, by size, for which there would be no slab even if every cached page were given up; in units.</summary>
+    /// <summary>
+    /// The fewest units that have to be freed, so that there are slabs for all slots by size once every cached page is given up; 0 if there are. Slots of any
+    /// size may be those that find no slab: it is told of those that lack least, since freeing few of them may be enough.
+    /// </summary>
     public long LackingUnits(in SlotCounts slotsBySize)
     {
-        int free = _free.Count + _cached.EmptiableSlabs;
-        long units = 0;
+        int lacking = -(_free.Count + _cached.EmptiableSlabs);
+        Span<int> missing = stackalloc int[_shape.Sizes.Count];
         for (int size = 0; size < _shape.Sizes.Count; size++)
         {
-            int missing = slotsBySize[size] - _cached.RoomWithoutCached(size, _inUse[size], _live[size]);
-            int open = SlabsFor(missing, size);
-            units += open <= free ? 0 : (long)(missing - (free * _shape.SlotsPerSlab[size])) * _shape.Sizes[size];
-            free -= Math.Min(open, free);
+            missing[size] = Math.Max(0, slotsBySize[size] - _cached.RoomWithoutCached(size, _inUse[size], _live[size]));
+            lacking += SlabsFor(missing[size], size);
+        }
+
+        long units = 0;
+        while (lacking > 0)
+        {
+            (int best, int slots, long least) = (-1, 0, long.MaxValue);
+            for (int size = 0; size < _shape.Sizes.Count; size++)
+            {
+                // The last slab of a size may be taken by few slots; those before it are full.
+                int perSlab = _shape.SlotsPerSlab[size];
+                int last = missing[size] % perSlab == 0 ? Math.Min(missing[size], perSlab) : missing[size] % perSlab;
+                long cost = (long)last * _shape.Sizes[size];
+                (best, slots, least) = last > 0 && cost < least ? (size, last, cost) : (best, slots, least);
+            }
+
+            bool isFull = slots == _shape.SlotsPerSlab[best];
+            int slabs = isFull ? Math.Min(lacking, missing[best] / slots) : 1;
+            missing[best] -= slabs * slots;
+            units += slabs * least;
+            lacking -= slabs;
         }
 
         return units;

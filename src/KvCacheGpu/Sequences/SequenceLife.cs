@@ -154,9 +154,21 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
         {
             BlockMatch match = chain.Hold(ids, blocks.Span);
             KvShortage? shortage = TenantRoom.WhyNot(cache, sequence.Account, Reusing, BytesOf(match), match.Tokens);
-            if (shortage is not null || MakeRoom(sequence, match.Tokens, Reusing) is not null)
+            bool hasRoom = false;
+            try
             {
-                chain.Release(blocks.Span[..match.Blocks]);
+                hasRoom = shortage is null && MakeRoom(sequence, match.Tokens, Reusing) is null;
+            }
+            finally
+            {
+                if (!hasRoom)
+                {
+                    chain.Release(blocks.Span[..match.Blocks]);
+                }
+            }
+
+            if (!hasRoom)
+            {
                 return shortage is { } lack ? throw new KvOutOfMemoryException(lack with { Sequence = sequence.Id }) : 0;
             }
 

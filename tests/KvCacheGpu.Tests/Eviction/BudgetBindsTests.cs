@@ -38,6 +38,30 @@ public sealed class BudgetBindsTests
         }
     }
 
+    [Theory]
+    [InlineData("lru", PageFormat.F16, 0, 1100)]
+    [InlineData("lru", PageFormat.I8, 4, 1100)]
+    [InlineData("adakv:snapkv", PageFormat.F32, 0, 256)]
+    [InlineData("h2o", PageFormat.F32, 16, 1100)]
+    [InlineData("adaptive", PageFormat.I8, 16, 1100)]
+    [InlineData("merge:h2o", PageFormat.I8, 200, 1100)]
+    public void The_least_budget_has_room_for_every_leaf_whatever_can_be_rolled_back(string policy, PageFormat format, int rollback, int tokens)
+    {
+        KvCacheOptions config = TightCaches.Config(policy, new KvFormats(format, format), maxSequences: 1);
+        (config.MaxSequenceTokens, config.ExactRollbackTokens) = (tokens, rollback);
+        config.MemoryBudgetBytes = TightCaches.MinimumOf(config, Simd);
+        using KvCache cache = Simd(G, config);
+        using KvSequence sequence = cache.CreateSequence();
+        for (int id = 0; id < tokens; id++)
+        {
+            sequence.Feed(id);
+            Assert.InRange(cache.AllocatedBytes, 1, cache.BudgetBytes);
+        }
+
+        Assert.Equal(cache.State.Tier.Map.Leaves, sequence.State.Table.Leaves);
+        Assert.False(sequence.TryBegin([1], out _));
+    }
+
     [Fact]
     public void Whatever_is_above_the_least_budget_is_enough()
     {

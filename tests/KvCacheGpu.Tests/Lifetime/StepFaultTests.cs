@@ -61,6 +61,34 @@ public sealed class StepFaultTests
         }
     }
 
+    [Fact]
+    public void A_prefix_that_finds_no_table_is_let_go()
+    {
+        using KvCache cache = Cache(PageFormat.I8, G);
+        KvSequence first = cache.CreateSequence();
+        first.FeedMany(1, 14);
+        for (int operations = 0; ; operations++)
+        {
+            using KvSequence again = cache.CreateSequence();
+            _left = operations;
+            Exception? fault = Record.Exception(() => _ = again.Reuse([.. Enumerable.Range(1, 14)]));
+            bool wasReached = _left < 0;
+            _left = -1;
+            if (!wasReached)
+            {
+                Assert.Null(fault);
+                Assert.True(operations > 1, $"{operations} operations");
+                break;
+            }
+
+            Assert.IsType<DeviceFault>(fault);
+        }
+
+        first.Dispose();
+        Assert.True(cache.CachedBytes > 0);
+        Assert.Equal(cache.State.Pool.LiveBytes, cache.CachedBytes);
+    }
+
     private static void Do(string call, KvCache cache, KvSequence first, KvSequence second, SnapshotStore store)
     {
         switch (call)
