@@ -34,8 +34,8 @@ internal sealed class BudgetPlan
     private const int MostSlots = 64;
     private const double TolerableWaste = 0.015;
 
-    // All rows of a sequence open and seal pages together. Where that many fill slabs, slabs are full or free; else they come to hold parts of many sequences, and
-    // the room that is lost between those is larger than this part.
+    // All rows of a sequence open a page together, and seal it together. If a slab has as many slots as there are rows, or a divisor of that, slabs of open pages are
+    // full or free. Else they come to hold pages of several sequences, which do not go together, and more than this part is lost between them.
     private const double LossOfParts = 0.05;
 
     // Forks share pages and have tables of their own: without a budget, tables of all sequences find room, up to this part of the pages' bytes.
