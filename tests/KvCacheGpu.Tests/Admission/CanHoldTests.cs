@@ -52,6 +52,31 @@ public class CanHoldTests(ITestOutputHelper output)
         Assert.True(wrong == 0 || (!isOneSize && wrong < refused / 20), $"{wrong} of {refused} refused that fitted");
     }
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(3)]
+    [InlineData(17)]
+    public void A_sequence_holds_as_many_tokens_as_one_may_have_and_none_more(int most)
+    {
+        KvCacheOptions options = TestCaches.Config(PageFormat.I8, maxTokens: 400);
+        (options.MaxSequenceTokens, options.PrefixReuse, options.ExactRollbackTokens) = (most, true, 0);
+        using KvCache cache = TestCaches.Simd(G, options);
+        using KvSequence sequence = cache.CreateSequence();
+        Assert.True(cache.CanHold(most) && sequence.CanHold(most));
+        Assert.False(cache.CanHold(most + 1) || sequence.CanHold(most + 1));
+        sequence.FeedMany(0, most, chunk: 1);
+        Assert.False(sequence.CanAppend(1) || sequence.CanHold(1) || sequence.TryBegin([5], out _));
+
+        using KvSequence again = cache.CreateSequence();
+        int reused = again.Reuse([.. Enumerable.Range(0, most + 40)]);
+        Assert.Equal(most / G.PageTokens * G.PageTokens, reused);
+        again.FeedMany(reused, most - reused);
+        using KvSequence fork = again.Fork();
+        fork.Truncate(most - 1);
+        fork.Feed(9);
+        Assert.False(again.CanAppend(1) || fork.CanAppend(1));
+    }
+
     [Fact]
     public void Asking_allocates_nothing_and_changes_nothing()
     {
