@@ -100,8 +100,16 @@ internal sealed class SequenceState : IDisposable
     /// <summary>Tokens, dropped ones counted; without those of a step that has not been committed.</summary>
     public int Length => Table.Length;
 
-    /// <summary>Ids of the tokens.</summary>
-    public ReadOnlySpan<int> TokenIds => _tokenIds.AsSpan(0, Table.Length);
+    /// <summary>Ids of the tokens. On a thread that does not have the sequence, those that there were a moment ago.</summary>
+    public ReadOnlySpan<int> TokenIds
+    {
+        get
+        {
+            // A step of another thread may change the array and the length in between.
+            int[] ids = Volatile.Read(ref _tokenIds);
+            return ids.AsSpan(0, Math.Min(ids.Length, Table.Length));
+        }
+    }
 
     /// <summary>Positions at which segments begin, ascending.</summary>
     public ReadOnlySpan<int> SegmentStarts => CollectionsMarshal.AsSpan(_segments);
