@@ -28,8 +28,8 @@ public static class KvAdmission
     extension(KvCache cache)
     {
         /// <summary>
-        /// The most tokens that one more sequence could hold now without a policy's help. It looks at pages alone: not at places and bookkeeping of sequences,
-        /// quotas of tenants, <see cref="KvCacheOptions.MaxTokens"/> or <see cref="KvCacheOptions.MaxSequenceTokens"/>. The sequences that live could share
+        /// The most tokens that one more sequence could hold now without a policy's help. It counts pages, and tables that grow with them; it does not look at places of
+        /// sequences, quotas of tenants, <see cref="KvCacheOptions.MaxTokens"/> or <see cref="KvCacheOptions.MaxSequenceTokens"/>. The sequences that live could share
         /// about as many among them; each may lose up to a page, since its last page is not full.
         /// </summary>
         /// <exception cref="ObjectDisposedException">The cache was disposed.</exception>

@@ -20,7 +20,8 @@ internal readonly record struct SealRule(int PageTokens, int RollbackTokens)
     /// </summary>
     public long MostOpenInStep(long sequences, long tokens)
     {
-        long first = ((long)(RollbackTokens + PageTokens - 1) / PageTokens * PageTokens) - RollbackTokens + 2;
-        return (sequences * MostOpen) + Math.Min(sequences, tokens / first) + (tokens / PageTokens);
+        // The fewest tokens of a step with which a sequence may need one more.
+        long fewest = ((long)(MostOpen - 1) * PageTokens) - RollbackTokens + 2;
+        return (sequences * MostOpen) + Math.Min(sequences, tokens / fewest) + (tokens / PageTokens);
     }
 }

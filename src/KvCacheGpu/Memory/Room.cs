@@ -46,11 +46,7 @@ internal sealed class Room : IDisposable
     public Func<bool>? GiveUpCached { get; init; }
 
     /// <summary>Slots, and those that steps and restores leave free beside them, so that there is always room to make room and for tables to grow.</summary>
-    public SlotCounts WithSpare(in SlotCounts slots)
-    {
-        SlotCounts all = slots + _spare;
-        return WithTables(all);
-    }
+    public SlotCounts WithSpare(in SlotCounts slots) => WithTables(slots + _spare);
 
     /// <summary>Bytes that may be in use. Without a configured budget, working memory of steps at once beyond the first is added to it.</summary>
     public long BudgetBytes => Interlocked.Read(ref _budget);

@@ -47,21 +47,16 @@ internal sealed unsafe class PrefixPages : IDisposable
         foreach (int block in blocks)
         {
             Index.Hold(block);
-            foreach (int slot in SlotsOf(block))
-            {
-                _pool.AddReference(slot);
-            }
         }
+
+        HoldPages(blocks);
     }
 
     /// <summary>Gives back blocks that were held, and their pages.</summary>
     public void Release(ReadOnlySpan<int> blocks)
     {
         Index.Release(blocks);
-        foreach (int block in blocks)
-        {
-            _pool.Release(SlotsOf(block));
-        }
+        ReleasePages(blocks);
     }
 
     /// <summary>Lists the pages of a block that is held, which follow the last page, in every row of a sequence; the references to them become the rows'.</summary>
@@ -115,14 +110,7 @@ internal sealed unsafe class PrefixPages : IDisposable
         var blocks = new int[ids.Length / Index.PageTokens];
         blocks = blocks[..Index.Match(root, ids, blocks).Blocks];
         Index.Pin(blocks);
-        foreach (int block in blocks)
-        {
-            foreach (int slot in SlotsOf(block))
-            {
-                _pool.AddReference(slot);
-            }
-        }
-
+        HoldPages(blocks);
         return blocks;
     }
 
@@ -130,13 +118,7 @@ internal sealed unsafe class PrefixPages : IDisposable
     public void Unpin(ReadOnlySpan<int> blocks)
     {
         Index.Unpin(blocks);
-        foreach (int block in blocks)
-        {
-            foreach (int slot in SlotsOf(block))
-            {
-                _pool.Release(slot);
-            }
-        }
+        ReleasePages(blocks);
     }
 
     /// <summary>Forgets every prefix. No sequence and no pin may hold one any longer.</summary>
@@ -151,6 +133,25 @@ internal sealed unsafe class PrefixPages : IDisposable
     }
 
     private static int PagesPerBlock(KernelShape shape) => shape.Geometry.Layers * shape.Geometry.KvHeads;
+
+    private void HoldPages(ReadOnlySpan<int> blocks)
+    {
+        foreach (int block in blocks)
+        {
+            foreach (int slot in SlotsOf(block))
+            {
+                _pool.AddReference(slot);
+            }
+        }
+    }
+
+    private void ReleasePages(ReadOnlySpan<int> blocks)
+    {
+        foreach (int block in blocks)
+        {
+            _pool.Release(SlotsOf(block));
+        }
+    }
 
     private void GiveUp(int block)
     {
