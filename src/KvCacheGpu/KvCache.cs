@@ -375,7 +375,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         sequence.ThrowIfDisposed();
         if (sequence.Cache != this)
         {
-            throw new ArgumentException($"expected sequences of this cache, got one of another", name);
+            throw new ArgumentException("expected sequences of this cache, got one of another", name);
         }
     }
 

@@ -220,15 +220,13 @@ internal sealed class Evictor : IDisposable
         ReadOnlySpan<int> index = Memory.Index[..Memory.RowStarts[row + 1]];
         int first = FirstFrom(index, Memory.RowStarts[row], leaf * map.LeafPages);
         int end = FirstFrom(index, first, (leaf + 1) * map.LeafPages);
-        ReadOnlySpan<int> words = Memory.LeafScores;
-        for (int word = 0; word < TableMap.ScoreWords && first < end; word++)
+        for (int page = first; page < end; page++)
         {
-            Span<int> column = Memory.Score(word);
-            bool isNumber = word is TableMap.ScoreLastUsed or TableMap.ScoreUses;
-            for (int page = first; page < end; page++)
+            ReadOnlySpan<int> words = Memory.LeafScores.Slice(map.ScoresInLeaf(row, index[page]) - map.LeafScores, TableMap.ScoreWords);
+            for (int word = 0; word < words.Length; word++)
             {
-                int bits = words[map.ScoresInLeaf(row, index[page]) - map.LeafScores + word];
-                column[page] = isNumber || float.IsFinite(BitConverter.Int32BitsToSingle(bits)) ? bits : 0;
+                bool isNumber = word is TableMap.ScoreLastUsed or TableMap.ScoreUses;
+                Memory.Score(word)[page] = isNumber || float.IsFinite(BitConverter.Int32BitsToSingle(words[word])) ? words[word] : 0;
             }
         }
     }
