@@ -1,6 +1,5 @@
 using System.Runtime.InteropServices;
 using ILGPU;
-using ILGPU.Runtime;
 using Half = System.Half;
 
 namespace KvCacheGpu;
@@ -29,10 +28,14 @@ public enum TensorType : byte
 /// </remarks>
 public readonly ref struct KvTensor
 {
-    private KvTensor(ReadOnlySpan<byte> host, ArrayView<byte> device, bool onDevice, TensorType type, int tokenStride, int headStride, AcceleratorStream? stream)
+    private readonly long _pointerBytes;
+
+    private KvTensor(ReadOnlySpan<byte> host, ArrayView<byte> device, nint pointer, long pointerBytes, TensorType type, int tokenStride, int headStride, KvStream stream, bool onDevice)
     {
         Host = host;
         Device = device;
+        DevicePointer = pointer;
+        _pointerBytes = pointerBytes;
         IsOnDevice = onDevice;
         Type = type;
         TokenStride = tokenStride;
@@ -43,8 +46,11 @@ public readonly ref struct KvTensor
     /// <summary>The elements in host memory, as bytes; empty for a device tensor.</summary>
     public ReadOnlySpan<byte> Host { get; }
 
-    /// <summary>The elements on the device, as bytes; not valid for a host tensor.</summary>
+    /// <summary>The elements on the device, as bytes; not valid for a host tensor, nor for one that was given by its address.</summary>
     public ArrayView<byte> Device { get; }
+
+    /// <summary>The address of the first element on the device, if the tensor was given by it; else 0.</summary>
+    public nint DevicePointer { get; }
 
     /// <summary>True if the elements lie on the device.</summary>
     public bool IsOnDevice { get; }
@@ -58,35 +64,50 @@ public readonly ref struct KvTensor
     /// <summary>Elements from one head to the next; 0 means dense, width.</summary>
     public int HeadStride { get; }
 
-    /// <summary>The stream that writes the tensor, waited for before it is read; null where nothing is pending.</summary>
-    public AcceleratorStream? Stream { get; }
+    /// <summary>The stream that writes the tensor: the work that reads it is enqueued behind it. The default value: nothing is pending, or it is the step's own.</summary>
+    public KvStream Stream { get; }
 
     /// <summary>Bytes of one element.</summary>
     public int ElementBytes => Type == TensorType.F32 ? 4 : 2;
 
     /// <summary>Elements that the tensor spans.</summary>
-    public long Length => (IsOnDevice ? Device.Length : Host.Length) / ElementBytes;
+    public long Length => (DevicePointer != 0 ? _pointerBytes : IsOnDevice ? Device.Length : Host.Length) / ElementBytes;
 
     /// <summary>Wraps binary32 elements in host memory.</summary>
     public static KvTensor FromHost(ReadOnlySpan<float> elements, int tokenStride = 0, int headStride = 0) =>
-        new(MemoryMarshal.AsBytes(elements), default, false, TensorType.F32, tokenStride, headStride, null);
+        new(MemoryMarshal.AsBytes(elements), default, 0, 0, TensorType.F32, tokenStride, headStride, default, false);
 
     /// <summary>Wraps binary16 elements in host memory.</summary>
     public static KvTensor FromHost(ReadOnlySpan<Half> elements, int tokenStride = 0, int headStride = 0) =>
-        new(MemoryMarshal.AsBytes(elements), default, false, TensorType.F16, tokenStride, headStride, null);
+        new(MemoryMarshal.AsBytes(elements), default, 0, 0, TensorType.F16, tokenStride, headStride, default, false);
 
     /// <summary>Wraps bfloat16 bits in host memory.</summary>
     public static KvTensor FromHostBFloat16(ReadOnlySpan<ushort> bits, int tokenStride = 0, int headStride = 0) =>
-        new(MemoryMarshal.AsBytes(bits), default, false, TensorType.BF16, tokenStride, headStride, null);
+        new(MemoryMarshal.AsBytes(bits), default, 0, 0, TensorType.BF16, tokenStride, headStride, default, false);
 
     /// <summary>Wraps elements on the cache's own device.</summary>
     /// <param name="elements">The memory, as bytes (<c>view.Cast&lt;T, byte&gt;()</c>).</param>
     /// <param name="type">Element type.</param>
     /// <param name="tokenStride">Elements from one token to the next; 0 means dense.</param>
     /// <param name="headStride">Elements from one head to the next; 0 means dense.</param>
-    /// <param name="stream">The stream that writes the tensor, or null.</param>
-    public static KvTensor FromDevice(ArrayView<byte> elements, TensorType type, int tokenStride = 0, int headStride = 0, AcceleratorStream? stream = null) =>
-        new(default, elements, true, type, tokenStride, headStride, stream);
+    /// <param name="stream">The stream that writes the tensor; the default value where nothing is pending, or where it is the step's own.</param>
+    public static KvTensor FromDevice(ArrayView<byte> elements, TensorType type, int tokenStride = 0, int headStride = 0, KvStream stream = default) =>
+        new(default, elements, 0, 0, type, tokenStride, headStride, stream, true);
+
+    /// <summary>Wraps elements on the cache's own device by their address, as other frameworks give it.</summary>
+    /// <param name="pointer">The address of the first element, in the memory of the cache's device.</param>
+    /// <param name="type">Element type.</param>
+    /// <param name="length">Elements that the tensor spans, from its first to its last, gaps counted.</param>
+    /// <param name="tokenStride">Elements from one token to the next; 0 means dense.</param>
+    /// <param name="headStride">Elements from one head to the next; 0 means dense.</param>
+    /// <param name="stream">The stream that writes the tensor; the default value where nothing is pending, or where it is the step's own.</param>
+    /// <exception cref="ArgumentException">The address is 0, or the length is negative.</exception>
+    public static KvTensor FromDevicePointer(nint pointer, TensorType type, long length, int tokenStride = 0, int headStride = 0, KvStream stream = default)
+    {
+        ArgumentOutOfRangeException.ThrowIfZero(pointer);
+        ArgumentOutOfRangeException.ThrowIfNegative(length);
+        return new(default, default, pointer, checked(length * (type == TensorType.F32 ? 4 : 2)), type, tokenStride, headStride, stream, true);
+    }
 
     /// <summary>Wraps dense binary32 elements in host memory.</summary>
     public static implicit operator KvTensor(ReadOnlySpan<float> elements) => FromHost(elements);

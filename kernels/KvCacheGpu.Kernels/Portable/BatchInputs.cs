@@ -78,9 +78,14 @@ internal sealed class BatchInputs(PortableTier tier, BatchMemory memory)
             return new BatchInput(device, heads * width, width);
         }
 
-        if (tensor.Stream is not null && tensor.Stream != tier.Link.Stream)
+        if (tensor.DevicePointer != 0)
         {
-            tensor.Stream.Synchronize();
+            throw new NotSupportedException("tensors by their address");
+        }
+
+        if (tensor.Stream.Stream is { } stream && stream != tier.Link.Stream)
+        {
+            stream.Synchronize();
         }
 
         if (tensor.Type == TensorType.F32)
