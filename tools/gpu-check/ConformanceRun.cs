@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Reflection;
+using ILGPU.Runtime.Cuda;
 using KvCacheGpu.TestKit;
 using Xunit;
 using Xunit.Sdk;
@@ -20,10 +21,11 @@ internal static class ConformanceRun
     public static IEnumerable<GroupResult> Run(CheckTarget target, string only, bool isSubset)
     {
         TargetUnderTest.Target = target;
-        foreach (Type suite in new[] { typeof(AttentionSuite), typeof(PageSuite), typeof(EngineSuite) })
+        Type[] suites = [typeof(AttentionSuite), typeof(PageSuite), typeof(EngineSuite), .. target.Accelerator is CudaAccelerator ? new[] { typeof(ContextSuite) } : []];
+        foreach (Type suite in suites)
         {
             IEnumerable<MethodInfo> checks = suite.GetMethods()
-                .Where(m => m.GetCustomAttribute<FactAttribute>() is not null && m.Name.Contains(only, StringComparison.OrdinalIgnoreCase))
+                .Where(m => m.GetCustomAttribute<FactAttribute>() is not null && $"{suite.Name}.{m.Name}".Contains(only, StringComparison.OrdinalIgnoreCase))
                 .OrderBy(m => m.Name, StringComparer.Ordinal);
             foreach (MethodInfo check in checks)
             {

@@ -17,13 +17,18 @@ internal sealed class DeviceLink : IDisposable
     {
         (Accelerator, _observer) = (accelerator, observer);
         DeviceCompiler.KeepMemoryOrder(accelerator);
-        accelerator.Bind();
+        DeviceBinding.ThrowIfUnknown();
+        using DeviceBinding bound = Bind();
         Stream = accelerator.CreateStream();
     }
 
     public Accelerator Accelerator { get; }
 
     public AcceleratorStream Stream { get; }
+
+    /// <summary>Makes the device current on this thread, until the result is disposed.</summary>
+    /// <exception cref="ObjectDisposedException">The accelerator was disposed.</exception>
+    public DeviceBinding Bind() => new(Accelerator);
 
     /// <summary>Allocates on the device and tells the observer.</summary>
     public MemoryBuffer1D<T, Stride1D.Dense> Allocate<T>(AllocationKind kind, long length)
@@ -91,13 +96,22 @@ internal sealed class DeviceLink : IDisposable
     public void Synchronize()
     {
         long enqueued = Volatile.Read(ref _enqueued);
-        Accelerator.Bind();
+        using DeviceBinding bound = Bind();
         Stream.Synchronize();
         long completed = Volatile.Read(ref _completed);
         while (enqueued > completed)
         {
             long seen = Interlocked.CompareExchange(ref _completed, enqueued, completed);
             completed = seen == completed ? enqueued : seen;
+        }
+    }
+
+    /// <summary>Waits for all that was enqueued, before memory is released. An accelerator that its owner has disposed took the memory with it.</summary>
+    public void Finish()
+    {
+        if (!Accelerator.IsDisposed)
+        {
+            Synchronize();
         }
     }
 

@@ -65,7 +65,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         _extent = Describe(sequences.Length, isSingle ? 1 : BatchMemory.BlockQueries);
         lock (_tier.Gate)
         {
-            _tier.Enter();
+            using DeviceBinding bound = _tier.Enter();
             _integersEpoch = _tier.Link.Upload(_memory.PinnedIntegers, 0, _memory.Integers, _dims.BatchWords);
         }
     }
@@ -80,7 +80,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         _inputs.WaitForPairs();
         lock (_tier.Gate)
         {
-            _tier.Enter();
+            using DeviceBinding bound = _tier.Enter();
             BatchInput k = _inputs.Keys(keys, _tokens);
             BatchInput v = _inputs.Values(values, _tokens);
             _tier.Launchers.Append(
@@ -108,7 +108,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         int entries = MaxEntries(layer);
         lock (_tier.Gate)
         {
-            _tier.Enter();
+            using DeviceBinding bound = _tier.Enter();
             BatchInput q = _inputs.Queries(queries, _tokens);
             _inputs.Rotate(layer, q, _tokens, _launches.Scale);
             _launches.Attend(layer, q, _extent, entries, _window, output.IsOnDevice ? output.Device : _memory.Output);
@@ -146,7 +146,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         int entries = MaxEntries(layer);
         lock (_tier.Gate)
         {
-            _tier.Enter();
+            using DeviceBinding bound = _tier.Enter();
             BatchInput q = _inputs.Queries(queries, _tokens);
             _inputs.Rotate(layer, q, _tokens, _launches.Scale);
             _launches.Observe(layer, q, _extent, entries, _window, last);
@@ -160,7 +160,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         ThrowIfNotALayer(0);
         lock (_tier.Gate)
         {
-            _tier.Enter();
+            using DeviceBinding bound = _tier.Enter();
             var config = new KernelConfig(
                 _extent.Sequences * _geometry.Layers * _geometry.KvHeads, _tier.GroupSize, SharedMemoryConfig.RequestDynamic<float>(_tier.GroupSize));
             _tier.Launchers.Score(_tier.Link.Stream, config, _tier.Arena, _memory.Integers, decay, step, _dims);
@@ -173,7 +173,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         ObjectDisposedException.ThrowIf(_disposed, this);
         lock (_tier.Gate)
         {
-            _tier.Link.Accelerator.Bind();
+            using DeviceBinding bound = _tier.Link.Bind();
             _tier.Link.Download(_memory.Integers, _memory.PinnedIntegers, 0, 1);
         }
 
@@ -197,7 +197,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
             if (!_disposed)
             {
                 _disposed = true;
-                _tier.Link.Synchronize();
+                _tier.Link.Finish();
                 _memory.Dispose();
             }
         }

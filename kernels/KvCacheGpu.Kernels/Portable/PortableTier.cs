@@ -46,14 +46,35 @@ public sealed unsafe class PortableTier : KernelTier
         ArgumentOutOfRangeException.ThrowIfGreaterThan(shared, accelerator.MaxSharedMemoryPerGroup, nameof(groupSize));
         PartialFloats = accelerator.AcceleratorType == AcceleratorType.CPU ? CpuPartialFloats : GpuPartialFloats;
         Link = new DeviceLink(accelerator, observer);
-        _arena = Link.Allocate<int>(AllocationKind.Arena, arenaBytes / sizeof(int));
-        _arena.View.AsContiguous().SubView(0, Map.Bytes / sizeof(int)).MemSetToZero(Link.Stream);
-        _patches = new TablePatches(Link, Map, GroupSize, observer);
-        _keySigns = new DeviceSigns(Link, shape.Geometry.KeyWidth, shape.RotationSeed);
-        _valueSigns = new DeviceSigns(Link, shape.Geometry.ValueWidth, shape.RotationSeed);
-        _transcoder = new PageTranscoder(Link, shape, _keySigns, _valueSigns, GroupSize);
-        Launchers = new BatchLaunchers(accelerator, shape);
-        Link.Synchronize();
+        using DeviceBinding bound = Link.Bind();
+        var made = new Stack<IDisposable>();
+        try
+        {
+            _arena = Link.Allocate<int>(AllocationKind.Arena, arenaBytes / sizeof(int));
+            _arena.View.AsContiguous().SubView(0, Map.Bytes / sizeof(int)).MemSetToZero(Link.Stream);
+            made.Push(_patches = new TablePatches(Link, Map, GroupSize, observer));
+            made.Push(_keySigns = new DeviceSigns(Link, shape.Geometry.KeyWidth, shape.RotationSeed));
+            made.Push(_valueSigns = new DeviceSigns(Link, shape.Geometry.ValueWidth, shape.RotationSeed));
+            made.Push(_transcoder = new PageTranscoder(Link, shape, _keySigns, _valueSigns, GroupSize));
+            Launchers = new BatchLaunchers(accelerator, shape);
+            Link.Synchronize();
+        }
+        catch
+        {
+            // A borrowed accelerator would keep it.
+            while (made.TryPop(out IDisposable? part))
+            {
+                part.Dispose();
+            }
+
+            if (_arena is not null)
+            {
+                Link.Release(AllocationKind.Arena, _arena);
+            }
+
+            Link.Dispose();
+            throw;
+        }
     }
 
     /// <inheritdoc/>
@@ -63,6 +84,9 @@ public sealed unsafe class PortableTier : KernelTier
         AcceleratorType.Cuda => "portable (cuda)",
         _ => "portable (opencl)",
     };
+
+    /// <inheritdoc/>
+    public override Accelerator Accelerator => Link.Accelerator;
 
     /// <inheritdoc/>
     public override int* Tables => _patches.Tables;
@@ -99,7 +123,7 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
-            Link.Accelerator.Bind();
+            using DeviceBinding bound = Link.Bind();
             _patches.WriteRoot(Map.CountWord(sequence, row), count, Arena);
         }
     }
@@ -110,7 +134,7 @@ public sealed unsafe class PortableTier : KernelTier
         lock (Gate)
         {
             ThrowIfNotOpenable(sequence, leaf, slot);
-            Link.Accelerator.Bind();
+            using DeviceBinding bound = Link.Bind();
             return _patches.Open(Map.DirectoryWord(sequence, leaf), slot, Arena);
         }
     }
@@ -121,7 +145,7 @@ public sealed unsafe class PortableTier : KernelTier
         lock (Gate)
         {
             _ = LeafSlot(sequence, leaf);
-            Link.Accelerator.Bind();
+            using DeviceBinding bound = Link.Bind();
             _patches.Close(Map.DirectoryWord(sequence, leaf), Arena);
         }
     }
@@ -134,7 +158,7 @@ public sealed unsafe class PortableTier : KernelTier
         lock (Gate)
         {
             _ = LeafSlot(sequence, leaf);
-            Link.Accelerator.Bind();
+            using DeviceBinding bound = Link.Bind();
             _patches.WriteLeaf(Map.DirectoryWord(sequence, leaf), word, slot, Arena);
             _patches.WriteLeaf(Map.DirectoryWord(sequence, leaf), word + Map.LeafTags, tag, Arena);
         }
@@ -148,7 +172,7 @@ public sealed unsafe class PortableTier : KernelTier
         ObjectDisposedException.ThrowIf(_disposed, this);
         lock (Gate)
         {
-            Link.Accelerator.Bind();
+            using DeviceBinding bound = Link.Bind();
             return new PortableBatch(this, maxSequences, maxTokens);
         }
     }
@@ -163,7 +187,7 @@ public sealed unsafe class PortableTier : KernelTier
 
         lock (Gate)
         {
-            Link.Accelerator.Bind();
+            using DeviceBinding bound = Link.Bind();
             _transcoder.Transcode(Arena, moves, kept);
         }
     }
@@ -173,7 +197,7 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
-            Link.Accelerator.Bind();
+            using DeviceBinding bound = Link.Bind();
             _transcoder.Materialize(Arena, reads, keys, values);
         }
     }
@@ -183,7 +207,7 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
-            Enter();
+            using DeviceBinding bound = Enter();
             for (int leaf = 0; leaf < Map.Leaves && Map.LeafScoreWords > 0; leaf++)
             {
                 if (Tables[Map.DirectoryWord(sequence, leaf)] != 0)
@@ -199,7 +223,7 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
-            Enter();
+            using DeviceBinding bound = Enter();
             _transcoder.Copy(Arena, word, target);
         }
     }
@@ -209,7 +233,7 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
-            Enter();
+            using DeviceBinding bound = Enter();
             _transcoder.Load(Arena, word, source);
         }
     }
@@ -228,7 +252,7 @@ public sealed unsafe class PortableTier : KernelTier
             }
 
             _disposed = true;
-            Link.Synchronize();
+            Link.Finish();
             _transcoder.Dispose();
             _keySigns.Dispose();
             _valueSigns.Dispose();
@@ -240,12 +264,24 @@ public sealed unsafe class PortableTier : KernelTier
         Owned?.Dispose();
     }
 
-    /// <summary>Every launch calls this first, under <see cref="Gate"/>: it binds the device to this thread and brings its tables up to date.</summary>
-    internal void Enter()
+    /// <summary>
+    /// Every launch calls this first, under <see cref="Gate"/>: it makes the device current on this thread, until the result is disposed, and brings its
+    /// tables up to date.
+    /// </summary>
+    internal DeviceBinding Enter()
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
-        Link.Accelerator.Bind();
-        _patches.Flush(Arena);
+        DeviceBinding bound = Link.Bind();
+        try
+        {
+            _patches.Flush(Arena);
+            return bound;
+        }
+        catch
+        {
+            bound.Dispose();
+            throw;
+        }
     }
 
     private static int DefaultGroup(Accelerator accelerator, int pageTokens)
