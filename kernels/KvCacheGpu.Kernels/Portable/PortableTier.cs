@@ -115,6 +115,9 @@ public sealed unsafe class PortableTier : KernelTier
     /// <summary>Held while work is enqueued: streams take one thread at a time.</summary>
     internal Lock Gate { get; } = new();
 
+    // True if the accelerator's owner has disposed it: no launch reads the tables any longer, and steps that end undo what they wrote there.
+    private bool IsGone => Link.Accelerator.IsDisposed;
+
     /// <inheritdoc/>
     public override long LeafHostBytes => _patches.LeafHostBytes;
 
@@ -123,6 +126,11 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
+            if (IsGone)
+            {
+                return;
+            }
+
             using DeviceBinding bound = Link.Bind();
             _patches.WriteRoot(Map.CountWord(sequence, row), count, Arena);
         }
@@ -144,6 +152,11 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
+            if (IsGone)
+            {
+                return;
+            }
+
             _ = LeafSlot(sequence, leaf);
             using DeviceBinding bound = Link.Bind();
             _patches.Close(Map.DirectoryWord(sequence, leaf), Arena);
@@ -157,6 +170,11 @@ public sealed unsafe class PortableTier : KernelTier
         int word = Map.SlotInLeaf(row, entry);
         lock (Gate)
         {
+            if (IsGone)
+            {
+                return;
+            }
+
             _ = LeafSlot(sequence, leaf);
             using DeviceBinding bound = Link.Bind();
             _patches.WriteLeaf(Map.DirectoryWord(sequence, leaf), word, slot, Arena);

@@ -66,6 +66,21 @@ public abstract class ContextConformance
 
         Assert.False(host.Accelerator.IsDisposed);
         Roundtrip(host.Accelerator);
+        long free = host.Accelerator.GetFreeMemory();
+        for (int i = 0; i < 3; i++)
+        {
+            using (var cache = new KvCache(_geometry, Options("auto"), host.Accelerator))
+            {
+                Assert.InRange(free - host.Accelerator.GetFreeMemory(), cache.ReservedBytes, long.MaxValue);
+            }
+
+            KvCacheOptions tight = Options("auto");
+            tight.MemoryBudgetBytes = 1000;
+            Assert.Throws<KvConfigurationException>(() => new KvCache(_geometry, tight, host.Accelerator));
+        }
+
+        // Drivers give memory in pieces of some MB.
+        Assert.InRange(free - host.Accelerator.GetFreeMemory(), long.MinValue, 4L << 20);
     }
 
     [Fact]
