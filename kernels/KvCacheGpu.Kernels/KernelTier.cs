@@ -1,3 +1,5 @@
+using ILGPU.Runtime;
+
 namespace KvCacheGpu.Kernels;
 
 /// <summary>The purpose of an allocation.</summary>
@@ -77,6 +79,9 @@ public abstract unsafe class KernelTier : IDisposable
 
     /// <summary>The tier's name, as reports print it: "simd-512", "portable (cuda)".</summary>
     public abstract string Name { get; }
+
+    /// <summary>The accelerator that it works on; null if it works in host memory.</summary>
+    public virtual Accelerator? Accelerator => null;
 
     /// <summary>
     /// The host's copy of the root of the tables, <see cref="TableMap.TableWords"/> words: counts and directory. Written through <see cref="WriteCount"/>,

@@ -5,17 +5,6 @@ namespace KvCacheGpu;
 /// <summary>Counts the bytes of a cache, and makes its parts: the one place that knows every room.</summary>
 internal static class CacheCreation
 {
-    // Scratch of threads beyond the first takes at most this part of the dense F16 bytes, whatever the budget is: so the least budget is the same on
-    // any number of cores.
-    private const int PartOfScratch = 128;
-
-    /// <summary>The device that the options name.</summary>
-    /// <exception cref="KvConfigurationException">E003: no name.</exception>
-    /// <exception cref="KvUnsupportedException">E009: this machine has no such device, or it cannot run the kernels.</exception>
-    public static KvDeviceInfo DeviceOf(KvCacheOptions options) => string.IsNullOrWhiteSpace(options.Device)
-        ? throw new KvConfigurationException(nameof(KvCacheOptions.Device), "a device's name", $"'{options.Device}'")
-        : KvDevice.Resolve(options.Device);
-
     /// <summary>Checks the options, and lays out the pages.</summary>
     /// <exception cref="KvConfigurationException">E003: an option is out of its range or does not fit the geometry. The error names it.</exception>
     public static PageClasses ClassesFor(KvCacheOptions options, KvGeometry geometry)
@@ -31,10 +20,6 @@ internal static class CacheCreation
             throw OptionsCheck.TooLarge(options, e);
         }
     }
-
-    /// <summary>Makes tiers on a device. Each thread of the host has scratch of its own: in a small cache all cores' would crowd out the pages.</summary>
-    public static TierFactory TiersOn(KvDeviceInfo device, KvGeometry geometry, KvCacheOptions options) => (shape, arenaBytes, observer) => KvDevice.CreateTier(
-        device, shape, arenaBytes, observer, SimdTier.ThreadsWithin(shape, options.MaxBatchTokens, geometry.DenseF16Bytes(options.MaxTokens) / PartOfScratch));
 
     /// <summary>Counts the bytes of a cache, without reserving its arena.</summary>
     /// <exception cref="KvConfigurationException">E003: an option is out of its range, or the budget is below the minimum, which it names.</exception>

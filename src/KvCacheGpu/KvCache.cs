@@ -1,3 +1,4 @@
+using ILGPU.Runtime;
 using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
@@ -11,6 +12,7 @@ namespace KvCacheGpu;
 /// </remarks>
 public sealed class KvCache : IDisposable, IAsyncDisposable
 {
+    private readonly CacheDevice? _device;
     private bool _givenBack;
 
     /// <summary>Makes a cache and reserves its memory on the device of the options.</summary>
@@ -20,7 +22,26 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// <exception cref="KvUnsupportedException">E009: this machine has no such device, or it cannot run the kernels.</exception>
     /// <exception cref="KvOutOfMemoryException">E001: the device does not have the memory.</exception>
     public KvCache(KvGeometry geometry, KvCacheOptions? options = null)
-        : this(geometry, options ?? new KvCacheOptions(), CacheCreation.DeviceOf(options ?? new KvCacheOptions()))
+        : this(geometry, options ??= new KvCacheOptions(), CacheDevice.Of(geometry, options))
+    {
+    }
+
+    /// <summary>
+    /// Makes a cache on an accelerator of the host's, in the host's ILGPU context: CUDA, OpenCL, or ILGPU's CPU accelerator. Device tensors and streams of the
+    /// accelerator can be used with the cache as they are.
+    /// </summary>
+    /// <param name="geometry">The model's shape.</param>
+    /// <param name="options">Options; null takes the defaults. <see cref="KvCacheOptions.Device"/> is "auto", the default, or names the accelerator's device.</param>
+    /// <param name="accelerator">
+    /// Borrowed: neither it nor its context is disposed with the cache. Dispose the cache first. If the accelerator is disposed first, it takes the cache's memory
+    /// with it; calls on the cache then throw <see cref="ObjectDisposedException"/>, except for <see cref="Dispose"/>.
+    /// </param>
+    /// <exception cref="KvConfigurationException">E003: a setting is out of range, does not fit the geometry, names another device, or the budget is below the minimum that it names.</exception>
+    /// <exception cref="KvUnsupportedException">E009: the accelerator cannot run the kernels.</exception>
+    /// <exception cref="KvOutOfMemoryException">E001: the device does not have the memory.</exception>
+    /// <exception cref="ObjectDisposedException">The accelerator was disposed.</exception>
+    public KvCache(KvGeometry geometry, KvCacheOptions? options, Accelerator accelerator)
+        : this(geometry, options ??= new KvCacheOptions(), CacheDevice.Of(geometry, options, accelerator))
     {
     }
 
@@ -32,9 +53,20 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         (Life, Steps) = (new SequenceLife(State, Pressure), new StepPool(State, Pressure));
     }
 
-    private KvCache(KvGeometry geometry, KvCacheOptions options, KvDeviceInfo device)
-        : this(geometry, options, CacheCreation.TiersOn(device, geometry, options), null, device)
+    private KvCache(KvGeometry geometry, KvCacheOptions options, CacheDevice device)
     {
+        try
+        {
+            ArgumentNullException.ThrowIfNull(geometry);
+            (State, Pressure) = CacheCreation.Create(geometry, options.Copy(), device.CreateTier, null, device.Info);
+            (Life, Steps) = (new SequenceLife(State, Pressure), new StepPool(State, Pressure));
+            _device = device;
+        }
+        catch
+        {
+            device.Dispose();
+            throw;
+        }
     }
 
     /// <summary>The model's shape.</summary>
@@ -45,6 +77,12 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
 
     /// <summary>The device's own name.</summary>
     public string DeviceName => Device.Name;
+
+    /// <summary>
+    /// The accelerator that the cache works on: the host's, or its own, which is disposed with the cache and must not be disposed otherwise; null on "cpu". Tensors and
+    /// streams that are made on it can be used with the cache. On CUDA its own works in the device's primary context, as torch and the CUDA runtime do.
+    /// </summary>
+    public Accelerator? Accelerator => State.Tier.Accelerator;
 
     /// <summary>The name of the kernels at work, as reports print it: "simd-512".</summary>
     public string TierName => State.Tier.Name;
@@ -119,7 +157,8 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     {
         ArgumentNullException.ThrowIfNull(geometry);
         options ??= new KvCacheOptions();
-        return CacheCreation.BytesFor(geometry, options, CacheCreation.TiersOn(CacheCreation.DeviceOf(options), geometry, options));
+        using CacheDevice device = CacheDevice.Of(geometry, options);
+        return CacheCreation.BytesFor(geometry, options, device.CreateTier);
     }
 
     /// <summary>Tells how the pages of a cache are laid out.</summary>
@@ -253,6 +292,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
             {
                 _givenBack = true;
                 CacheCreation.GiveBack(State, Pressure);
+                _device?.Dispose();
             }
         }
     }

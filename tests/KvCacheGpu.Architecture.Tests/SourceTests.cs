@@ -1,4 +1,5 @@
 using System.Text.RegularExpressions;
+using System.Xml.Linq;
 using KvCacheGpu.Architecture.Tests.Sources;
 
 namespace KvCacheGpu.Architecture.Tests;
@@ -34,6 +35,20 @@ public partial class SourceTests
             Assert.Contains(Path.GetFileName(project), solution, StringComparison.Ordinal);
         }
     }
+
+    [Fact]
+    public void Samples_use_libraries_alone_and_only_tests_use_samples()
+    {
+        string[] samples = [.. Repository.In("samples", "*.csproj")];
+        Assert.NotEmpty(samples);
+        Assert.All(samples, sample => Assert.All(References(sample), used => Assert.StartsWith("src/", used, StringComparison.Ordinal)));
+        Assert.All(
+            Repository.Projects.Where(project => !Repository.Named(project).StartsWith("tests/", StringComparison.Ordinal)),
+            project => Assert.DoesNotContain(References(project), used => used.StartsWith("samples/", StringComparison.Ordinal)));
+    }
+
+    private static IEnumerable<string> References(string project) => XDocument.Load(project).Descendants("ProjectReference")
+        .Select(item => Repository.Named(Path.GetFullPath(Path.Combine(Path.GetDirectoryName(project)!, item.Attribute("Include")!.Value))));
 
     [GeneratedRegex(@"\b(class|struct|record|interface)\s+(?!KvCacheConfigManager\b)\w*(Manager|Helper|Utils?|Service)\b")]
     private static partial Regex EmptyName();

@@ -28,6 +28,30 @@ public sealed class CudaTests
         Assert.Equal(cpu.GetProperty("cache").GetProperty("pages").GetRawText(), pages.GetRawText());
     }
 
+    [CudaFact]
+    public async Task Doctor_says_what_each_driver_offers()
+    {
+        IReadOnlyDictionary<string, string> variables = TestCuda.ChildVariables("SIMCUDA_DEVICES=2");
+        (int exit, string output, string error) = await ProcessTests.Start(variables, "doctor", "--json");
+        Assert.Equal((0, string.Empty), (exit, error));
+        using JsonDocument document = JsonDocument.Parse(output);
+        JsonElement[] devices = [.. document.RootElement.GetProperty("devices").EnumerateArray().Where(d => d.Text("kind") == "cuda")];
+        Assert.Equal("cuda:0", devices[0].Text("id"));
+        foreach (JsonElement device in devices)
+        {
+            JsonElement cuda = Schema.Check(device.GetProperty("cuda"), "driver_version string, stream_calls bool, primary_context_active bool, memory_order_kept bool");
+            Assert.Matches("^[0-9]+[.][0-9]+$", cuda.Text("driver_version"));
+            Assert.True(cuda.GetProperty("stream_calls").GetBoolean() && cuda.GetProperty("memory_order_kept").GetBoolean());
+
+            // Looking makes no context.
+            Assert.False(cuda.GetProperty("primary_context_active").GetBoolean());
+        }
+
+        (_, string shown, _) = await ProcessTests.Start(variables, "doctor");
+        Assert.Contains("cuda:0: driver for CUDA ", shown, StringComparison.Ordinal);
+        Assert.Contains("streams and contexts found; primary context not active in this process", shown, StringComparison.Ordinal);
+    }
+
     private static async Task<JsonElement> OnCuda(string[] args)
     {
         (int exit, string output, string error) = await ProcessTests.Start(TestCuda.ChildVariables(), [.. args, "--device", "cuda:0", "--json"]);

@@ -12,7 +12,8 @@ public sealed class DoctorTests
         JsonElement cpu = Schema.Check(doctor.GetProperty("cpu"), "architecture string, cores number, features array, simd string");
         foreach (JsonElement device in doctor.GetProperty("devices").EnumerateArray())
         {
-            Schema.Check(device, "id string, kind string, name string, memory_bytes number, usable bool, reason string?, formats array");
+            Schema.Check(device, "id string, kind string, name string, memory_bytes number, usable bool, reason string?, formats array, cuda object?");
+            Assert.Equal(device.Text("kind") == "cuda", device.GetProperty("cuda").ValueKind == JsonValueKind.Object);
         }
 
         using KvCache cache = new(new KvGeometry(1, 1, 1, 64), new KvCacheOptions { Device = "cpu", MaxTokens = 64 });

@@ -10,6 +10,7 @@ internal sealed class CheckTarget : IDisposable
 {
     private readonly Func<KernelShape, long, KernelTier> _create;
     private readonly Func<KernelShape, long, KernelTier> _createForCases;
+    private readonly IDisposable? _owner;
 
     /// <summary>Opens a device.</summary>
     public CheckTarget(KvDeviceInfo device)
@@ -22,7 +23,7 @@ internal sealed class CheckTarget : IDisposable
         }
         else
         {
-            Accelerator accelerator = KvDevice.CreateAccelerator(device);
+            (Accelerator accelerator, _owner) = KvDevice.Open(device);
             Accelerator = accelerator;
             _create = (shape, bytes) => new PortableTier(accelerator, shape, bytes);
             _createForCases = (shape, bytes) => SplittingTier.On(accelerator, shape, bytes);
@@ -56,7 +57,7 @@ internal sealed class CheckTarget : IDisposable
     /// <summary>The same for conformance cases.</summary>
     public KernelTier CreateTierForCases(KernelShape shape, long arenaBytes) => _createForCases(shape, arenaBytes);
 
-    public void Dispose() => Accelerator?.Dispose();
+    public void Dispose() => _owner?.Dispose();
 
     private static string KernelModule()
     {

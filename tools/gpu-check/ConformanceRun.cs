@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Reflection;
+using ILGPU.Runtime.Cuda;
 using KvCacheGpu.TestKit;
 using Xunit;
 using Xunit.Sdk;
@@ -20,15 +21,15 @@ internal static class ConformanceRun
     public static IEnumerable<GroupResult> Run(CheckTarget target, string only, bool isSubset)
     {
         TargetUnderTest.Target = target;
-        foreach (Type suite in new[] { typeof(AttentionSuite), typeof(PageSuite), typeof(EngineSuite), typeof(HostSuite) })
+        Type[] suites =
+        [
+            typeof(AttentionSuite), typeof(PageSuite), typeof(EngineSuite), .. target.Accelerator is null ? [] : new[] { typeof(HostSuite) },
+            .. target.Accelerator is CudaAccelerator ? new[] { typeof(ContextSuite) } : [],
+        ];
+        foreach (Type suite in suites)
         {
-            if (suite == typeof(HostSuite) && target.Accelerator is null)
-            {
-                continue; // Its tensors lie on an accelerator.
-            }
-
             IEnumerable<MethodInfo> checks = suite.GetMethods()
-                .Where(m => m.GetCustomAttribute<FactAttribute>() is not null && m.Name.Contains(only, StringComparison.OrdinalIgnoreCase))
+                .Where(m => m.GetCustomAttribute<FactAttribute>() is not null && $"{suite.Name}.{m.Name}".Contains(only, StringComparison.OrdinalIgnoreCase))
                 .OrderBy(m => m.Name, StringComparer.Ordinal);
             foreach (MethodInfo check in checks)
             {

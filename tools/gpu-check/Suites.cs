@@ -1,3 +1,4 @@
+using ILGPU.Runtime.Cuda;
 using KvCacheGpu.Kernels;
 using KvCacheGpu.TestKit;
 
@@ -29,3 +30,10 @@ public sealed class PageSuite : PageConformance<TargetUnderTest>;
 
 /// <summary>A whole cache on the target.</summary>
 public sealed class EngineSuite : EngineConformance<TargetUnderTest>;
+
+/// <summary>Caches in the contexts of a CUDA target.</summary>
+public sealed class ContextSuite : ContextConformance
+{
+    /// <inheritdoc/>
+    protected override CudaAccelerator Target => (CudaAccelerator)TargetUnderTest.Target.Accelerator!;
+}

@@ -7,7 +7,7 @@ namespace KvCacheGpu.Kernels;
 /// The calls of the CUDA driver that ILGPU 1.5.3 has no way to: events across streams, facts about pointers and streams, primary contexts. Found in
 /// the driver's library when the first of them is made, so that a machine without one loads nothing.
 /// </summary>
-/// <remarks>Names and numbers: NVIDIA, CUDA Driver API. All but the facts about a device work in the context that is current on the thread.</remarks>
+/// <remarks>Names and numbers: NVIDIA, CUDA Driver API. All but the calls on contexts and devices work in the context that is current on the thread.</remarks>
 internal sealed unsafe class CudaDriver
 {
     private const int NotReady = 600;
@@ -22,8 +22,12 @@ internal sealed unsafe class CudaDriver
     private readonly delegate* unmanaged<nint, nint, uint, int> _streamWaitEvent;
     private readonly delegate* unmanaged<nint, nint*, int> _streamGetContext;
     private readonly delegate* unmanaged<void*, int, nint, int> _pointerGetAttribute;
-    private readonly delegate* unmanaged<nint*, int> _contextGet;
-    private readonly delegate* unmanaged<nint, int> _contextSet;
+    private readonly delegate* unmanaged<nint*, int, int> _primaryRetain;
+    private readonly delegate* unmanaged<int, int> _primaryRelease;
+    private readonly delegate* unmanaged<int, uint*, int*, int> _primaryGetState;
+    private readonly delegate* unmanaged<nint*, int> _contextGetCurrent;
+    private readonly delegate* unmanaged<nint, int> _contextSetCurrent;
+    private readonly delegate* unmanaged<nint, int> _contextDestroy;
 
     private CudaDriver()
     {
@@ -36,26 +40,17 @@ internal sealed unsafe class CudaDriver
         _streamWaitEvent = (delegate* unmanaged<nint, nint, uint, int>)NativeLibrary.GetExport(library, "cuStreamWaitEvent");
         _streamGetContext = (delegate* unmanaged<nint, nint*, int>)NativeLibrary.GetExport(library, "cuStreamGetCtx");
         _pointerGetAttribute = (delegate* unmanaged<void*, int, nint, int>)NativeLibrary.GetExport(library, "cuPointerGetAttribute");
-        _contextGet = (delegate* unmanaged<nint*, int>)NativeLibrary.GetExport(library, "cuCtxGetCurrent");
-        _contextSet = (delegate* unmanaged<nint, int>)NativeLibrary.GetExport(library, "cuCtxSetCurrent");
+        _primaryRetain = (delegate* unmanaged<nint*, int, int>)NativeLibrary.GetExport(library, "cuDevicePrimaryCtxRetain");
+        _primaryRelease = (delegate* unmanaged<int, int>)NativeLibrary.GetExport(library, "cuDevicePrimaryCtxRelease_v2");
+        _primaryGetState = (delegate* unmanaged<int, uint*, int*, int>)NativeLibrary.GetExport(library, "cuDevicePrimaryCtxGetState");
+        _contextGetCurrent = (delegate* unmanaged<nint*, int>)NativeLibrary.GetExport(library, "cuCtxGetCurrent");
+        _contextSetCurrent = (delegate* unmanaged<nint, int>)NativeLibrary.GetExport(library, "cuCtxSetCurrent");
+        _contextDestroy = (delegate* unmanaged<nint, int>)NativeLibrary.GetExport(library, "cuCtxDestroy_v2");
     }
 
     /// <summary>What the driver's library offers.</summary>
     /// <exception cref="DllNotFoundException">This machine has no CUDA driver.</exception>
     public static CudaDriver Current => _driver.Value;
-
-    /// <summary>The context that is current on this thread; 0 if none is.</summary>
-    public nint CurrentContext
-    {
-        get
-        {
-            nint context;
-            ThrowIfFailed(_contextGet(&context));
-            return context;
-        }
-
-        set => ThrowIfFailed(_contextSet(value));
-    }
 
     /// <summary>Makes an event that takes no times.</summary>
     public nint CreateEvent()
@@ -96,6 +91,44 @@ internal sealed unsafe class CudaDriver
         nint context;
         ThrowIfFailed(_streamGetContext(stream, &context));
         return context;
+    }
+
+    /// <summary>The context that is current on this thread, or 0.</summary>
+    public nint CurrentContext
+    {
+        get
+        {
+            nint context;
+            ThrowIfFailed(_contextGetCurrent(&context));
+            return context;
+        }
+    }
+
+    /// <summary>Makes a context the current one of this thread; 0 leaves the thread without one.</summary>
+    public void SetCurrentContext(nint context) => ThrowIfFailed(_contextSetCurrent(context));
+
+    /// <summary>Destroys a context that cuCtxCreate made. If it was current, the one that was current before it is again.</summary>
+    public void DestroyContext(nint context) => ThrowIfFailed(_contextDestroy(context));
+
+    /// <summary>Takes a device's primary context, the one of torch and of the CUDA runtime. It lives until all who took it have released it.</summary>
+    /// <param name="device">Ordinal of the device.</param>
+    public nint RetainPrimaryContext(int device)
+    {
+        nint context;
+        ThrowIfFailed(_primaryRetain(&context, device));
+        return context;
+    }
+
+    /// <summary>Gives a device's primary context back, once for each <see cref="RetainPrimaryContext"/>.</summary>
+    public void ReleasePrimaryContext(int device) => ThrowIfFailed(_primaryRelease(device));
+
+    /// <summary>True if somebody in this process holds the device's primary context.</summary>
+    public bool IsPrimaryContextActive(int device)
+    {
+        uint flags;
+        int active;
+        ThrowIfFailed(_primaryGetState(device, &flags, &active));
+        return active != 0;
     }
 
     private static void ThrowIfFailed(int error)

@@ -42,6 +42,11 @@ internal static class DeviceCompiler
         }
     }
 
+    /// <summary>True if ILGPU keeps its passes where <see cref="KeepMemoryOrder(Accelerator)"/> looks for them.</summary>
+    public static bool CanKeepMemoryOrder =>
+        typeof(Backend).GetProperty(Passes, BindingFlags.Instance | BindingFlags.NonPublic | BindingFlags.Public) is { CanWrite: true } property
+        && property.PropertyType == typeof(ImmutableArray<Transformer>);
+
     /// <summary>
     /// Leaves one pass out of a backend: ILGPU 1.5.3 ends O2 with a code placement that moves a load behind the first store or barrier of
     /// the block that it moves it to, so that a kernel reads the new value instead of the old one. Kernels that are compiled already stay as they are.

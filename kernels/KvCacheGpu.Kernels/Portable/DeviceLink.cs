@@ -1,6 +1,5 @@
 using ILGPU;
 using ILGPU.Runtime;
-using ILGPU.Runtime.Cuda;
 
 namespace KvCacheGpu.Kernels;
 
@@ -15,7 +14,8 @@ internal sealed class DeviceLink : IDisposable
     {
         (Accelerator, _observer) = (accelerator, observer);
         DeviceCompiler.KeepMemoryOrder(accelerator);
-        using Bound bound = Bind();
+        DeviceBinding.ThrowIfUnknown();
+        using DeviceBinding bound = Bind();
         Order = new StreamOrder(accelerator);
         Staging = new Staging(this);
     }
@@ -31,8 +31,9 @@ internal sealed class DeviceLink : IDisposable
     /// <summary>The stream that work is enqueued on.</summary>
     public AcceleratorStream Stream => Order.Current;
 
-    /// <summary>Makes the accelerator the thread's until the result is disposed; then the thread has again what it had.</summary>
-    public Bound Bind() => new(Accelerator);
+    /// <summary>Makes the device current on this thread, until the result is disposed.</summary>
+    /// <exception cref="ObjectDisposedException">The accelerator was disposed.</exception>
+    public DeviceBinding Bind() => new(Accelerator);
 
     /// <summary>Allocates on the device and tells the observer.</summary>
     public MemoryBuffer1D<T, Stride1D.Dense> Allocate<T>(AllocationKind kind, long length)
@@ -92,50 +93,33 @@ internal sealed class DeviceLink : IDisposable
     /// <summary>Waits until the work of an epoch has ended.</summary>
     public void WaitFor(long epoch)
     {
-        using Bound bound = Bind();
+        using DeviceBinding bound = Bind();
         Order.WaitFor(epoch);
     }
 
     /// <summary>Waits for all that was enqueued.</summary>
     public void Synchronize()
     {
-        using Bound bound = Bind();
+        using DeviceBinding bound = Bind();
         Order.WaitFor(Order.Mark());
+    }
+
+    /// <summary>Waits for all that was enqueued, before memory is released. An accelerator that its owner has disposed took the memory with it.</summary>
+    public void Finish()
+    {
+        if (!Accelerator.IsDisposed)
+        {
+            Synchronize();
+        }
     }
 
     public void Dispose()
     {
-        using Bound bound = Bind();
         Staging.Dispose();
-        Order.Dispose();
-    }
-
-    /// <summary>
-    /// An accelerator that is the thread's current one. ILGPU goes by a note of its own: where something else has changed CUDA's current context since,
-    /// it is set here; and what the thread had before is its own again at the end.
-    /// </summary>
-    public readonly ref struct Bound
-    {
-        private readonly ScopedAcceleratorBinding _binding;
-        private readonly nint _before;
-
-        public Bound(Accelerator accelerator)
+        if (!Accelerator.IsDisposed)
         {
-            _before = accelerator is CudaAccelerator ? CudaDriver.Current.CurrentContext : 0;
-            _binding = accelerator.BindScoped();
-            if (accelerator is CudaAccelerator && CudaDriver.Current.CurrentContext != accelerator.NativePtr)
-            {
-                CudaDriver.Current.CurrentContext = accelerator.NativePtr;
-            }
-        }
-
-        public void Dispose()
-        {
-            _binding.Recover();
-            if (_before != 0 && CudaDriver.Current.CurrentContext != _before)
-            {
-                CudaDriver.Current.CurrentContext = _before;
-            }
+            using DeviceBinding bound = Bind();
+            Order.Dispose();
         }
     }
 }

@@ -68,7 +68,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         {
             _tier.ThrowIfNotMine(stream);
             _stream = _tier.Link.Order.Resolve(stream);
-            using DeviceLink.Bound bound = _tier.Enter(_stream);
+            using DeviceBinding bound = _tier.Enter(_stream);
             _extent = Describe(_tier.Link.Staging.Reserve(_dims.BatchWords), sequences.Length, isSingle ? 1 : BatchMemory.BlockQueries);
             _tier.Link.Staging.Upload(_memory.Integers, _dims.BatchWords);
         }
@@ -84,7 +84,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         _inputs.WaitForPairs();
         lock (_tier.Gate)
         {
-            using DeviceLink.Bound bound = _tier.Enter(_stream);
+            using DeviceBinding bound = _tier.Enter(_stream);
             BatchInput k = _inputs.Keys(keys, _tokens);
             BatchInput v = _inputs.Values(values, _tokens);
             _tier.Launchers.Append(
@@ -112,7 +112,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         int entries = MaxEntries(layer);
         lock (_tier.Gate)
         {
-            using DeviceLink.Bound bound = _tier.Enter(_stream);
+            using DeviceBinding bound = _tier.Enter(_stream);
             BatchInput q = _inputs.Queries(queries, _tokens);
             _inputs.Rotate(layer, q, _tokens, _launches.Scale);
             _launches.Attend(layer, q, _extent, entries, _window, output.IsOnDevice ? output.Device : _memory.Output);
@@ -150,7 +150,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         int entries = MaxEntries(layer);
         lock (_tier.Gate)
         {
-            using DeviceLink.Bound bound = _tier.Enter(_stream);
+            using DeviceBinding bound = _tier.Enter(_stream);
             BatchInput q = _inputs.Queries(queries, _tokens);
             _inputs.Rotate(layer, q, _tokens, _launches.Scale);
             _launches.Observe(layer, q, _extent, entries, _window, last);
@@ -164,7 +164,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         ThrowIfNotALayer(0);
         lock (_tier.Gate)
         {
-            using DeviceLink.Bound bound = _tier.Enter(_stream);
+            using DeviceBinding bound = _tier.Enter(_stream);
             var config = new KernelConfig(
                 _extent.Sequences * _geometry.Layers * _geometry.KvHeads, _tier.GroupSize, SharedMemoryConfig.RequestDynamic<float>(_tier.GroupSize));
             _tier.Launchers.Score(_tier.Link.Stream, config, _tier.Arena, _memory.Integers, decay, step, _dims);
@@ -178,7 +178,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         ArgumentOutOfRangeException.ThrowIfGreaterThan(_moves + moves.Length, _mostMoves, nameof(moves));
         lock (_tier.Gate)
         {
-            using DeviceLink.Bound bound = _tier.Enter(_stream);
+            using DeviceBinding bound = _tier.Enter(_stream);
             _tier.Transcoder.Enqueue(_tier.Arena, moves, _memory.Outcome, 1 + (_moves * TranscodeKernels.MoveWords));
             _moves += moves.Length;
         }
@@ -190,7 +190,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         ObjectDisposedException.ThrowIf(_disposed, this);
         lock (_tier.Gate)
         {
-            using DeviceLink.Bound bound = _tier.Enter(_stream);
+            using DeviceBinding bound = _tier.Enter(_stream);
             _tier.Link.Download(_memory.Integers, _memory.Outcome, 0, 1);
             _finished = _tier.Link.Order.Mark();
         }
@@ -231,8 +231,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
             if (!_disposed)
             {
                 _disposed = true;
-                using DeviceLink.Bound bound = _tier.Link.Bind();
-                _tier.Link.Synchronize();
+                _tier.Link.Finish();
                 _memory.Dispose();
             }
         }

@@ -47,15 +47,35 @@ public sealed unsafe class PortableTier : KernelTier
         ArgumentOutOfRangeException.ThrowIfGreaterThan(shared, accelerator.MaxSharedMemoryPerGroup, nameof(groupSize));
         PartialFloats = accelerator.AcceleratorType == AcceleratorType.CPU ? CpuPartialFloats : GpuPartialFloats;
         Link = new DeviceLink(accelerator, observer);
-        using DeviceLink.Bound bound = Link.Bind();
-        _arena = Link.Allocate<int>(AllocationKind.Arena, arenaBytes / sizeof(int));
-        _arena.View.AsContiguous().SubView(0, Map.Bytes / sizeof(int)).MemSetToZero(Link.Stream);
-        _patches = new TablePatches(Link, Map, GroupSize, observer);
-        _keySigns = new DeviceSigns(Link, shape.Geometry.KeyWidth, shape.RotationSeed);
-        _valueSigns = new DeviceSigns(Link, shape.Geometry.ValueWidth, shape.RotationSeed);
-        _transcoder = new PageTranscoder(Link, shape, _keySigns, _valueSigns, GroupSize);
-        Launchers = new BatchLaunchers(accelerator, shape);
-        Link.Synchronize();
+        using DeviceBinding bound = Link.Bind();
+        var made = new Stack<IDisposable>();
+        try
+        {
+            _arena = Link.Allocate<int>(AllocationKind.Arena, arenaBytes / sizeof(int));
+            _arena.View.AsContiguous().SubView(0, Map.Bytes / sizeof(int)).MemSetToZero(Link.Stream);
+            made.Push(_patches = new TablePatches(Link, Map, GroupSize, observer));
+            made.Push(_keySigns = new DeviceSigns(Link, shape.Geometry.KeyWidth, shape.RotationSeed));
+            made.Push(_valueSigns = new DeviceSigns(Link, shape.Geometry.ValueWidth, shape.RotationSeed));
+            made.Push(_transcoder = new PageTranscoder(Link, shape, _keySigns, _valueSigns, GroupSize));
+            Launchers = new BatchLaunchers(accelerator, shape);
+            Link.Synchronize();
+        }
+        catch
+        {
+            // A borrowed accelerator would keep it.
+            while (made.TryPop(out IDisposable? part))
+            {
+                part.Dispose();
+            }
+
+            if (_arena is not null)
+            {
+                Link.Release(AllocationKind.Arena, _arena);
+            }
+
+            Link.Dispose();
+            throw;
+        }
     }
 
     /// <inheritdoc/>
@@ -65,6 +85,9 @@ public sealed unsafe class PortableTier : KernelTier
         AcceleratorType.Cuda => "portable (cuda)",
         _ => "portable (opencl)",
     };
+
+    /// <inheritdoc/>
+    public override Accelerator Accelerator => Link.Accelerator;
 
     /// <inheritdoc/>
     public override int* Tables => _patches.Tables;
@@ -95,6 +118,9 @@ public sealed unsafe class PortableTier : KernelTier
     /// <summary>Held while work is enqueued: streams take one thread at a time.</summary>
     internal Lock Gate { get; } = new();
 
+    // True if the accelerator's owner has disposed it: no launch reads the tables any longer, and steps that end undo what they wrote there.
+    private bool IsGone => Link.Accelerator.IsDisposed;
+
     /// <inheritdoc/>
     public override long LeafHostBytes => _patches.LeafHostBytes;
 
@@ -103,6 +129,11 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
+            if (IsGone)
+            {
+                return;
+            }
+
             _patches.WriteRoot(Map.CountWord(sequence, row), count, Arena);
         }
     }
@@ -122,6 +153,11 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
+            if (IsGone)
+            {
+                return;
+            }
+
             _ = LeafSlot(sequence, leaf);
             _patches.Close(Map.DirectoryWord(sequence, leaf), Arena);
         }
@@ -134,6 +170,11 @@ public sealed unsafe class PortableTier : KernelTier
         int word = Map.SlotInLeaf(row, entry);
         lock (Gate)
         {
+            if (IsGone)
+            {
+                return;
+            }
+
             _ = LeafSlot(sequence, leaf);
             _patches.WriteLeaf(Map.DirectoryWord(sequence, leaf), word, slot, Arena);
             _patches.WriteLeaf(Map.DirectoryWord(sequence, leaf), word + Map.LeafTags, tag, Arena);
@@ -148,7 +189,7 @@ public sealed unsafe class PortableTier : KernelTier
         ObjectDisposedException.ThrowIf(_disposed, this);
         lock (Gate)
         {
-            using DeviceLink.Bound bound = Link.Bind();
+            using DeviceBinding bound = Link.Bind();
             return new PortableBatch(this, maxSequences, maxTokens);
         }
     }
@@ -163,7 +204,7 @@ public sealed unsafe class PortableTier : KernelTier
 
         lock (Gate)
         {
-            using DeviceLink.Bound bound = Enter();
+            using DeviceBinding bound = Enter();
             _transcoder.Transcode(Arena, moves, kept);
         }
     }
@@ -173,7 +214,7 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
-            using DeviceLink.Bound bound = Enter();
+            using DeviceBinding bound = Enter();
             _transcoder.Materialize(Arena, reads, keys, values);
         }
     }
@@ -183,7 +224,7 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
-            using DeviceLink.Bound bound = Enter();
+            using DeviceBinding bound = Enter();
             for (int leaf = 0; leaf < Map.Leaves && Map.LeafScoreWords > 0; leaf++)
             {
                 if (Tables[Map.DirectoryWord(sequence, leaf)] != 0)
@@ -199,7 +240,7 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
-            using DeviceLink.Bound bound = Enter();
+            using DeviceBinding bound = Enter();
             _transcoder.Copy(Arena, word, target);
         }
     }
@@ -209,7 +250,7 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
-            using DeviceLink.Bound bound = Enter();
+            using DeviceBinding bound = Enter();
             _transcoder.Load(Arena, word, source);
         }
     }
@@ -228,8 +269,7 @@ public sealed unsafe class PortableTier : KernelTier
             }
 
             _disposed = true;
-            using DeviceLink.Bound bound = Link.Bind();
-            Link.Synchronize();
+            Link.Finish();
             _transcoder.Dispose();
             _keySigns.Dispose();
             _valueSigns.Dispose();
@@ -244,22 +284,30 @@ public sealed unsafe class PortableTier : KernelTier
     /// <inheritdoc/>
     public override void ThrowIfNotMine(KvStream stream)
     {
-        using DeviceLink.Bound bound = Link.Bind();
+        using DeviceBinding bound = Link.Bind();
         _ = Link.Order.Resolve(stream);
     }
 
     /// <summary>
-    /// Every launch calls this first, under <see cref="Gate"/>: it binds the device to this thread until the result is disposed, goes on on a stream, and
-    /// brings the device's tables up to date.
+    /// Every launch calls this first, under <see cref="Gate"/>: it makes the device current on this thread until the result is disposed, goes on on a
+    /// stream, and brings the device's tables up to date.
     /// </summary>
     /// <param name="stream">The stream; null for the accelerator's default stream.</param>
-    internal DeviceLink.Bound Enter(AcceleratorStream? stream = null)
+    internal DeviceBinding Enter(AcceleratorStream? stream = null)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
-        DeviceLink.Bound bound = Link.Bind();
-        Link.Order.Use(stream ?? Link.Accelerator.DefaultStream);
-        _patches.Flush(Arena);
-        return bound;
+        DeviceBinding bound = Link.Bind();
+        try
+        {
+            Link.Order.Use(stream ?? Link.Accelerator.DefaultStream);
+            _patches.Flush(Arena);
+            return bound;
+        }
+        catch
+        {
+            bound.Dispose();
+            throw;
+        }
     }
 
     private static int DefaultGroup(Accelerator accelerator, int pageTokens)

@@ -186,7 +186,7 @@ internal sealed unsafe class TablePatches : IDisposable
 
         if (_pending == _noted.Length)
         {
-            using DeviceLink.Bound bound = _link.Bind();
+            using DeviceBinding bound = _link.Bind();
             _link.Order.Use(_link.Accelerator.DefaultStream);
             Flush(arena);
         }

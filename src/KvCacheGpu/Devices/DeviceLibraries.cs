@@ -12,6 +12,7 @@ namespace KvCacheGpu;
 internal static class DeviceLibraries
 {
     private static readonly Lazy<Context> _context = new(CreateContext);
+    private static readonly Lazy<bool> _mapped = new(MapDriverNames);
 
     /// <summary>
     /// One context for the process; accelerators belong to tiers. Under WSL every further context with CUDA would throw, because ILGPU 1.5.3
@@ -19,9 +20,12 @@ internal static class DeviceLibraries
     /// </summary>
     public static Context Context => _context.Value;
 
+    /// <summary>Makes ILGPU find drivers that only runtime packages have installed. Does so once.</summary>
+    public static void FindDrivers() => _ = _mapped.Value;
+
     private static Context CreateContext()
     {
-        MapDriverNames();
+        FindDrivers();
         return DeviceCompiler.CreateContext(builder => builder
             .Cuda(_ => true)
             .OpenCL(_ => true)
@@ -29,20 +33,22 @@ internal static class DeviceLibraries
     }
 
     // Runtime packages install libcuda.so.1 and libOpenCL.so.1 only; ILGPU asks for "cuda" and "OpenCL" and, not finding them, lists nothing.
-    private static void MapDriverNames()
+    private static bool MapDriverNames()
     {
         if (!OperatingSystem.IsLinux() || IsWsl())
         {
-            return;
+            return false;
         }
 
         try
         {
             NativeLibrary.SetDllImportResolver(typeof(Context).Assembly, Resolve);
+            return true;
         }
         catch (InvalidOperationException)
         {
             // The host application has its own resolver for ILGPU; names are its business then.
+            return false;
         }
     }
 

@@ -32,7 +32,7 @@ public static class KvDevice
             .. context.Devices.OfType<CudaDevice>().Select(Describe),
             .. context.Devices.OfType<CLDevice>().Select(Describe),
             OnHost(hostBytes),
-            new KvDeviceInfo("ilgpu-cpu", KvDeviceKind.Emulator, "ILGPU's CPU accelerator", hostBytes, true, "an emulator, for tests of the device code"),
+            Emulator(hostBytes),
         ];
     }
 
@@ -64,26 +64,14 @@ public static class KvDevice
             return new SimdTier(shape, arenaBytes, SimdLevel.Auto, hostThreads, observer);
         }
 
-        Accelerator? accelerator = null;
+        (Accelerator accelerator, IDisposable owner) = Open(device);
         try
         {
-            accelerator = CreateAccelerator(device);
-            return new PortableTier(accelerator, shape, arenaBytes, groupSize: 0, observer) { Owned = accelerator };
-        }
-        catch (Exception e) when (IsOutOfMemory(e))
-        {
-            accelerator?.Dispose();
-            throw new KvOutOfMemoryException(
-                new KvShortage($"the arena on {device.Id} ({Bytes(device.MemoryBytes)} in all)", KvResource.DeviceBytes, arenaBytes, 0), e);
-        }
-        catch (NotSupportedException e)
-        {
-            accelerator?.Dispose();
-            throw new KvUnsupportedException($"device {device.Id} ({device.Name})", "a compiler that keeps the order of loads and stores", e.Message, e);
+            return CreateTier(accelerator, device, shape, arenaBytes, observer, owner);
         }
         catch
         {
-            accelerator?.Dispose();
+            owner.Dispose();
             throw;
         }
     }
@@ -92,8 +80,84 @@ public static class KvDevice
     public static KernelTier CreateTier(string id, KernelShape shape, long arenaBytes, AllocationObserver? observer = null) =>
         CreateTier(Resolve(id), shape, arenaBytes, observer);
 
-    /// <summary>The accelerator of a device other than the host, for tiers that share one.</summary>
-    internal static Accelerator CreateAccelerator(KvDeviceInfo device) => Find(device).CreateAccelerator(DeviceLibraries.Context);
+    /// <summary>
+    /// Makes ILGPU find the drivers of CUDA and OpenCL where only their runtime packages are installed, as on most Linux servers: ILGPU 1.5.3 asks for "cuda" and
+    /// "OpenCL", and lists no device if only libcuda.so.1 and libOpenCL.so.1 are there. Call it before the first ILGPU context of the process. This library does so itself.
+    /// </summary>
+    /// <remarks>Does nothing if the host has set a resolver for ILGPU's assembly, on WSL, and on other systems than Linux.</remarks>
+    public static void FindDrivers() => DeviceLibraries.FindDrivers();
+
+    /// <summary>Makes an accelerator of ILGPU in the primary context of a CUDA device, the one that torch and the CUDA runtime use.</summary>
+    /// <param name="ordinal">Ordinal of the device: the number in "cuda:1".</param>
+    /// <param name="context">The ILGPU context that it belongs to; null, the default, takes the library's own.</param>
+    /// <returns>The accelerator; several caches and kernels of the host's own may work on it. Dispose it after them.</returns>
+    /// <exception cref="ArgumentOutOfRangeException">The ordinal is negative.</exception>
+    /// <exception cref="KvUnsupportedException">E009: no such CUDA device, or another ILGPU than 1.5.3.</exception>
+    public static KvPrimaryAccelerator CreatePrimaryAccelerator(int ordinal, Context? context = null)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(ordinal);
+        if (!RuntimeFeature.IsDynamicCodeSupported)
+        {
+            throw new KvUnsupportedException($"device cuda:{ordinal}", "a program that makes code at run time", NoDeviceCode);
+        }
+
+        context ??= DeviceLibraries.Context;
+        CudaDevice device = context.Devices.OfType<CudaDevice>().FirstOrDefault(d => d.DeviceId == ordinal)
+            ?? throw new KvUnsupportedException($"device cuda:{ordinal}", "a CUDA device that the ILGPU context lists", $"{context.Devices.OfType<CudaDevice>().Count()} CUDA devices");
+        return KvPrimaryAccelerator.Create(device, context);
+    }
+
+    /// <summary>Describes the device of a host's accelerator.</summary>
+    /// <exception cref="ObjectDisposedException">The accelerator was disposed.</exception>
+    /// <exception cref="KvUnsupportedException">E009: it cannot run the kernels.</exception>
+    internal static KvDeviceInfo Describe(Accelerator accelerator)
+    {
+        ArgumentNullException.ThrowIfNull(accelerator);
+        ObjectDisposedException.ThrowIf(accelerator.IsDisposed, accelerator);
+        KvDeviceInfo info = accelerator.Device switch
+        {
+            CudaDevice cuda => Describe(cuda, cuda.DeviceId),
+            CLDevice openCl => Describe(openCl, accelerator.Context.Devices.OfType<CLDevice>().TakeWhile(d => d.DeviceId != openCl.DeviceId).Count()),
+            CPUDevice => Emulator(accelerator.MemorySize is > 0 and < long.MaxValue ? accelerator.MemorySize : GC.GetGCMemoryInfo().TotalAvailableMemoryBytes),
+            _ => new KvDeviceInfo(accelerator.AcceleratorType.ToString(), KvDeviceKind.Emulator, accelerator.Name, accelerator.MemorySize, false, "an accelerator of an unknown kind"),
+        };
+        ThrowIfNotUsable(info);
+        return info;
+    }
+
+    /// <summary>Makes a tier on an accelerator, and tells its errors as the library does.</summary>
+    internal static PortableTier CreateTier(
+        Accelerator accelerator, KvDeviceInfo device, KernelShape shape, long arenaBytes, AllocationObserver? observer, IDisposable? owner = null)
+    {
+        try
+        {
+            return new PortableTier(accelerator, shape, arenaBytes, groupSize: 0, observer) { Owned = owner };
+        }
+        catch (Exception e) when (IsOutOfMemory(e))
+        {
+            throw new KvOutOfMemoryException(
+                new KvShortage($"the arena on {device.Id} ({Bytes(device.MemoryBytes)} in all)", KvResource.DeviceBytes, arenaBytes, 0), e);
+        }
+        catch (NotSupportedException e)
+        {
+            throw new KvUnsupportedException($"device {device.Id} ({device.Name})", "a compiler that keeps the order of loads and stores", e.Message, e);
+        }
+    }
+
+    /// <summary>The accelerator of a device other than the host, for tiers that share one, and what to dispose after them.</summary>
+    internal static (Accelerator Accelerator, IDisposable Owner) Open(KvDeviceInfo device)
+    {
+        ThrowIfNotUsable(device);
+        Device found = Find(device);
+        if (found is CudaDevice cuda)
+        {
+            KvPrimaryAccelerator primary = KvPrimaryAccelerator.Create(cuda, DeviceLibraries.Context);
+            return (primary.Accelerator, primary);
+        }
+
+        Accelerator accelerator = found.CreateAccelerator(DeviceLibraries.Context);
+        return (accelerator, accelerator);
+    }
 
     /// <summary><see cref="Resolve"/> among given devices.</summary>
     internal static KvDeviceInfo Choose(IReadOnlyList<KvDeviceInfo> devices, string id)
@@ -126,6 +190,8 @@ public static class KvDevice
 
     private static KvDeviceInfo OnHost(long bytes) => new("cpu", KvDeviceKind.Cpu, $"SIMD on {Environment.ProcessorCount} logical cores", bytes, true, string.Empty);
 
+    private static KvDeviceInfo Emulator(long bytes) => new("ilgpu-cpu", KvDeviceKind.Emulator, "ILGPU's CPU accelerator", bytes, true, "an emulator, for tests of the device code");
+
     private static bool IsIndexed(string id)
     {
         int colon = id.IndexOf(':', StringComparison.Ordinal);
@@ -144,12 +210,9 @@ public static class KvDevice
 
     private static KvDeviceInfo Describe(CudaDevice device, int index)
     {
-        bool usable = device.Architecture.HasValue && device.InstructionSet.HasValue;
-        return new KvDeviceInfo(
-            $"cuda:{index}", KvDeviceKind.Cuda, device.Name, device.MemorySize, usable, usable ? string.Empty : "its architecture or driver is unknown to ILGPU")
-        {
-            IsGpu = true,
-        };
+        KvCudaInfo cuda = CudaFacts.Of(device);
+        string refusal = CudaFacts.Refusal(device.Architecture.HasValue && device.InstructionSet.HasValue, cuda);
+        return new KvDeviceInfo($"cuda:{index}", KvDeviceKind.Cuda, device.Name, device.MemorySize, refusal.Length == 0, refusal) { IsGpu = true, Cuda = cuda };
     }
 
     private static KvDeviceInfo Describe(CLDevice device, int index)

@@ -26,6 +26,17 @@ public enum KvDeviceKind
 /// <param name="Reason">Why it is not usable, or what a user should know; else empty.</param>
 public sealed record KvDeviceInfo(string Id, KvDeviceKind Kind, string Name, long MemoryBytes, bool Usable, string Reason)
 {
+    /// <summary>What the CUDA driver offers for the device; null if it is not a CUDA device, or one of a host's own accelerator.</summary>
+    public KvCudaInfo? Cuda { get; init; }
+
     /// <summary>True if "auto" may choose it: an OpenCL runtime on a CPU is slower than the host's own SIMD tier.</summary>
     internal bool IsGpu { get; init; }
 }
+
+/// <summary>A CUDA device as its driver describes it.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
+/// <param name="DriverVersion">The version of CUDA that the driver speaks: "12.4".</param>
+/// <param name="HasStreamCalls">True if the driver has the calls for events, streams and primary contexts that ILGPU lacks.</param>
+/// <param name="IsPrimaryContextActive">True if something in this process held the device's primary context when this was found out: torch, the CUDA runtime, or a cache.</param>
+/// <param name="KeepsMemoryOrder">True if ILGPU's compiler could be set so that it keeps the order of loads and stores.</param>
+public sealed record KvCudaInfo(string DriverVersion, bool HasStreamCalls, bool IsPrimaryContextActive, bool KeepsMemoryOrder);

@@ -48,7 +48,7 @@ internal static class DoctorCommand
             new CpuReport(RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant(), Environment.ProcessorCount, Features(), SimdName()),
             KvDevice.Resolve("auto").Id,
             [.. KvDevice.List().Select(d => new DeviceReport(
-                d.Id, d.Kind.ToString().ToLowerInvariant(), d.Name, d.MemoryBytes, d.Usable, d.Reason is { Length: > 0 } reason ? reason : null, d.Usable ? names : []))],
+                d.Id, d.Kind.ToString().ToLowerInvariant(), d.Name, d.MemoryBytes, d.Usable, d.Reason is { Length: > 0 } reason ? reason : null, d.Usable ? names : [], CudaReport.Of(d.Cuda)))],
             formats,
             ConfigurationReport.OfAny(KvConfigurationSources.Find()));
     }
@@ -87,6 +87,14 @@ internal static class DoctorCommand
         }
 
         terminal.Write(devices);
+        foreach (DeviceReport d in report.Devices.Where(d => d.Cuda is not null))
+        {
+            CudaReport cuda = d.Cuda!;
+            output.WriteLine(
+                $"{d.Id}: driver for CUDA {cuda.DriverVersion}; calls for events, streams and contexts {(cuda.StreamCalls ? "found" : "missing")}; "
+                + $"primary context {(cuda.PrimaryContextActive ? "active" : "not active")} in this process; order of memory accesses {(cuda.MemoryOrderKept ? "kept" : "not kept")} by the compiler");
+        }
+
         Table formats = terminal.NewTable("format", "#bits/\nelement", "#scale bytes/\ntoken", "of", "goes with", "open pages", "rotated", "head widths");
         foreach (FormatReport f in report.Formats)
         {
@@ -123,7 +131,27 @@ internal sealed record DoctorReport(
 internal sealed record CpuReport(string Architecture, int Cores, IReadOnlyList<string> Features, string Simd);
 
 /// <summary>A device for a cache, or the reason why it cannot have one.</summary>
-internal sealed record DeviceReport(string Id, string Kind, string Name, long MemoryBytes, bool Usable, string? Reason, IReadOnlyList<string> Formats);
+/// <param name="Id">Its name in configurations.</param>
+/// <param name="Kind">The kind of hardware.</param>
+/// <param name="Name">Its own name.</param>
+/// <param name="MemoryBytes">Its memory.</param>
+/// <param name="Usable">True if a cache can be made on it.</param>
+/// <param name="Reason">Why it is not usable, or what a user should know.</param>
+/// <param name="Formats">Formats that it runs.</param>
+/// <param name="Cuda">What its CUDA driver offers; null on other devices.</param>
+internal sealed record DeviceReport(string Id, string Kind, string Name, long MemoryBytes, bool Usable, string? Reason, IReadOnlyList<string> Formats, CudaReport? Cuda);
+
+/// <summary>A CUDA device as its driver describes it.</summary>
+/// <param name="DriverVersion">The version of CUDA that the driver speaks.</param>
+/// <param name="StreamCalls">True if it has the calls for events, streams and contexts that a cache needs.</param>
+/// <param name="PrimaryContextActive">True if something in this process holds the primary context of the device.</param>
+/// <param name="MemoryOrderKept">True if ILGPU's compiler could be set to keep the order of loads and stores.</param>
+internal sealed record CudaReport(string DriverVersion, bool StreamCalls, bool PrimaryContextActive, bool MemoryOrderKept)
+{
+    /// <summary>The same out of what the library tells.</summary>
+    public static CudaReport? Of(KvCudaInfo? cuda) =>
+        cuda is null ? null : new CudaReport(cuda.DriverVersion, cuda.HasStreamCalls, cuda.IsPrimaryContextActive, cuda.KeepsMemoryOrder);
+}
 
 /// <summary>A page format.</summary>
 /// <param name="Name">Its name.</param>
