@@ -84,7 +84,7 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
         try
         {
             call.Memory.Batch.Attend(layer, queries, output, window);
-            call.Step.NoteAttended(call.Memory, layer, queries, output.Host, window);
+            call.Step.NoteAttended(call.Memory, layer, queries, output, window);
         }
         catch (NotSupportedException e)
         {

@@ -41,7 +41,7 @@ internal static class AttendKernel
     public static void Split<TKey, TValue, TQueries>(
         ArrayView<int> arena,
         ArrayView<int> batch,
-        ArrayView<float> queries,
+        ArrayView<ushort> queries,
         ArrayView<float> partials,
         ArrayView<float> partialStats,
         AttendDims call,

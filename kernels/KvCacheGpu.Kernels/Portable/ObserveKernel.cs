@@ -44,7 +44,7 @@ internal static class ObserveKernel
 
     /// <summary>One group per (sequence, head, entry): only it adds to its page's window score.</summary>
     public static void Observe<TKey, TCap>(
-        ArrayView<int> arena, ArrayView<int> batch, ArrayView<float> queries, ArrayView<float> logSumExp, ObserveDims call, KernelDims dims)
+        ArrayView<int> arena, ArrayView<int> batch, ArrayView<ushort> queries, ArrayView<float> logSumExp, ObserveDims call, KernelDims dims)
         where TKey : struct, IPortableCodec
         where TCap : struct, ILogitCap
     {

@@ -73,7 +73,7 @@ internal readonly struct QueryScratch
     /// <param name="first">First query of the block: token * group size + member of the group.</param>
     /// <param name="layer">How the queries lie.</param>
     /// <param name="dims">The batch's dimensions.</param>
-    public void Load(ArrayView<float> queries, int firstToken, int tokens, int head, int first, LayerDims layer, KernelDims dims)
+    public void Load(ArrayView<ushort> queries, int firstToken, int tokens, int head, int first, LayerDims layer, KernelDims dims)
     {
         int stride = layer.Page.KeyStride;
         for (int i = Group.IdxX; i < Count * stride; i += Group.DimX)
@@ -82,8 +82,8 @@ internal readonly struct QueryScratch
             int d = i - (r * stride);
             int token = (first + r) / dims.GroupSize;
             int queryHead = (head * dims.GroupSize) + (first + r - (token * dims.GroupSize));
-            long vector = ((long)(firstToken + token) * layer.TokenStride) + ((long)queryHead * layer.HeadStride);
-            Q[i] = token < tokens && d < dims.KeyWidth ? queries[vector + d] * layer.Logits.Scale : 0f;
+            long vector = layer.Queries.At(firstToken + token, queryHead);
+            Q[i] = token < tokens && d < dims.KeyWidth ? TypedElements.Load(queries, vector + d, layer.Queries.Type) * layer.Logits.Scale : 0f;
         }
     }
 }

@@ -28,7 +28,7 @@ internal sealed class PageReader(KernelTier tier, Gate deviceGate)
     /// <param name="rows">Rows, which list pages of the same tokens.</param>
     /// <param name="keys"><c>[tokens][rows][key width]</c>, or empty.</param>
     /// <param name="values"><c>[tokens][rows][value width]</c>, or empty.</param>
-    public void Decode(PageTable table, int firstRow, int rows, Span<float> keys, Span<float> values)
+    public void Decode(PageTable table, int firstRow, int rows, KvOutput keys, KvOutput values)
     {
         Span<PageRead> reads = stackalloc PageRead[ReadsAtOnce];
         int pending = 0;
@@ -63,7 +63,7 @@ internal sealed class PageReader(KernelTier tier, Gate deviceGate)
     /// <param name="tokens">Tokens of each.</param>
     /// <param name="keys"><c>[entries][tokens][key width]</c>.</param>
     /// <param name="values"><c>[entries][tokens][value width]</c>.</param>
-    public void Decode(PageTable table, int row, int firstEntry, int lastEntry, int tokens, Span<float> keys, Span<float> values)
+    public void Decode(PageTable table, int row, int firstEntry, int lastEntry, int tokens, KvOutput keys, KvOutput values)
     {
         Span<PageRead> room = stackalloc PageRead[ReadsAtOnce];
         Span<PageRead> reads = room[..(lastEntry - firstEntry + 1)];

@@ -111,7 +111,7 @@ internal readonly ref struct AttentionRead
         try
         {
             memory.Batch.Attend(_layer, _queries, output, _window);
-            Count(memory, output.Host);
+            Count(memory, output);
         }
         catch (NotSupportedException e)
         {
@@ -133,7 +133,7 @@ internal readonly ref struct AttentionRead
     }
 
     // Tells the policy, if this counts, what each sequence's last query asked and got.
-    private void Count(StepMemory memory, ReadOnlySpan<float> output)
+    private void Count(StepMemory memory, KvOutput output)
     {
         if (!_counts)
         {
