@@ -77,7 +77,7 @@ internal static class ObserveKernel
         float mass = 0f;
         for (int query = firstToken * dims.GroupSize; query < tokens * dims.GroupSize; query += Queries)
         {
-            s.Load(queries, batch[owner + 1], tokens, head, query, call.Layer, dims);
+            s.Load<TKey>(queries, batch[owner + 1], tokens, head, query, call.Layer, dims);
             Group.Barrier();
             SharedVector.Normalize(s.Q, s.Sums, s.Exponents, Queries, map.KeyStride, dims.KeyRefusedFrom, call.Layer.Logits);
             if (default(TKey).Scales == Scaling.Gain)

@@ -30,7 +30,7 @@ internal static class TypedElements
         }
 
         uint bits = elements[at];
-        return Interop.IntAsFloat(type == (int)TensorType.F16 ? Bits16.SingleBitsFromHalf(bits) : Bits16.SingleBitsFromBFloat16(bits));
+        return type == (int)TensorType.F16 ? OfHalf(bits) : Interop.IntAsFloat(Bits16.SingleBitsFromBFloat16(bits));
     }
 
     /// <summary>Writes element <paramref name="at"/>, rounded once, as <see cref="Bits16.Saturate"/> says.</summary>
@@ -44,5 +44,14 @@ internal static class TypedElements
 
         uint bits = Bits16.Saturate(Interop.FloatAsInt(x), type == (int)TensorType.F16 ? Bits16.LargestHalf : Bits16.LargestBFloat16);
         elements[at] = (ushort)(type == (int)TensorType.F16 ? Bits16.HalfFromSingleBits(bits) : Bits16.BFloat16FromSingleBits(bits));
+    }
+
+    // As Bits16 widens, in fewer registers: subnormals count units of 2^-24, which binary32 multiplies exactly.
+    private static float OfHalf(uint bits)
+    {
+        uint magnitude = bits & 0x7FFF;
+        uint wide = (magnitude << 13) + (magnitude >= 0x7C00 ? 0x70000000u : 0x38000000u);
+        float x = magnitude < 0x400 ? (int)magnitude * (1f / (1 << 24)) : Interop.IntAsFloat(wide);
+        return Interop.IntAsFloat(Interop.FloatAsInt(x) | ((bits & 0x8000) << 16));
     }
 }
