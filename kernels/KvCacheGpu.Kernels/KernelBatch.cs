@@ -79,6 +79,13 @@ public abstract class KernelBatch : IDisposable
     public abstract void Observe(int layer, KvTensor queries, int last);
 
     /// <summary>
+    /// Decodes pages as <see cref="KernelTier.Materialize"/> does, in the order of the batch's launches: pages hold what was appended before. Targets on the device are ready
+    /// on the batch's stream.
+    /// </summary>
+    /// <inheritdoc cref="KernelTier.Materialize" path="/exception"/>
+    public abstract void Materialize(ReadOnlySpan<PageRead> reads, KvOutput keys, KvOutput values);
+
+    /// <summary>
     /// Brings the scores of all pages of the batch's sequences up to date with the attention of each sequence's last query, in the layers
     /// that were attended to since <see cref="Begin"/>. Once a step, after its last Attend.
     /// </summary>

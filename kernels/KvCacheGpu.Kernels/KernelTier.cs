@@ -140,8 +140,13 @@ public abstract unsafe class KernelTier : IDisposable
     /// </param>
     public abstract void Transcode(ReadOnlySpan<PageMove> moves, Span<bool> kept = default);
 
-    /// <summary>Decodes pages, back in the plain basis: keys as vectors of the key width, values of the value width. Either target may be empty.</summary>
-    public abstract void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values);
+    /// <summary>
+    /// Decodes pages, back in the plain basis: keys as vectors of the key width, values of the value width. A target without room for any element is left out. Targets on the device
+    /// are written by the device, in the order of the tier's work: nothing waits for them. Targets in host memory are written when the call returns.
+    /// </summary>
+    /// <exception cref="ArgumentException">A target is too short, or lies in memory of another device.</exception>
+    /// <exception cref="NotSupportedException">A target lies on a device, and the tier works in host memory.</exception>
+    public abstract void Materialize(ReadOnlySpan<PageRead> reads, KvOutput keys, KvOutput values);
 
     /// <summary>
     /// Sets the scores of all open leaves of a sequence slot to 0. Appending a page's first token does so for that page; this is for a sequence
@@ -190,6 +195,20 @@ public abstract unsafe class KernelTier : IDisposable
         if (LeafSlotOrNone(sequence, leaf) != 0)
         {
             throw new InvalidOperationException($"expected leaf {leaf} of sequence slot {sequence} to be closed, got one that is open");
+        }
+    }
+
+    /// <summary>Checks that a target has room for what the reads write to it; one without any room is left out.</summary>
+    /// <exception cref="ArgumentException">It has not.</exception>
+    protected static void ThrowIfNoRoom(ReadOnlySpan<PageRead> reads, long elements, int width, string name)
+    {
+        foreach (PageRead read in elements > 0 ? reads : [])
+        {
+            long last = Math.Max(read.TargetVector, read.TargetVector + ((long)(read.Tokens - 1) * read.TargetStride));
+            if ((last + 1) * width > elements)
+            {
+                throw new ArgumentException($"{name}: expected room for vector {last} of width {width}, got {elements} elements", name);
+            }
         }
     }
 

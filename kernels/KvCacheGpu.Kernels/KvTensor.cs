@@ -86,7 +86,7 @@ public readonly ref struct KvTensor
         new(MemoryMarshal.AsBytes(bits), default, 0, 0, TensorType.BF16, tokenStride, headStride, default, false);
 
     /// <summary>Wraps elements on the cache's own device.</summary>
-    /// <param name="elements">The memory, as bytes (<c>view.Cast&lt;T, byte&gt;()</c>).</param>
+    /// <param name="elements">The memory, as bytes (<c>view.Cast&lt;T, byte&gt;()</c>), in a buffer of the cache's accelerator. It begins at a multiple of the element's size.</param>
     /// <param name="type">Element type.</param>
     /// <param name="tokenStride">Elements from one token to the next; 0 means dense.</param>
     /// <param name="headStride">Elements from one head to the next; 0 means dense.</param>
@@ -94,8 +94,15 @@ public readonly ref struct KvTensor
     public static KvTensor FromDevice(ArrayView<byte> elements, TensorType type, int tokenStride = 0, int headStride = 0, KvStream stream = default) =>
         new(default, elements, 0, 0, type, tokenStride, headStride, stream, true);
 
-    /// <summary>Wraps elements on the cache's own device by their address, as other frameworks give it.</summary>
-    /// <param name="pointer">The address of the first element, in the memory of the cache's device.</param>
+    /// <summary>
+    /// Wraps elements on the cache's own device by their address, as other frameworks give it. Works with CUDA, and with ILGPU's CPU accelerator, where
+    /// addresses are those of the process. OpenCL has no addresses: a call that reads such a tensor there throws E009.
+    /// </summary>
+    /// <remarks>
+    /// With CUDA each call asks the driver about the address before it enqueues anything: it must be memory of the context that the cache works in, or managed memory, and its allocation must
+    /// hold all that the tensor spans. Page-locked host memory is refused: pass it as a host tensor. On the CPU accelerator nobody can know what an address is, so a wrong one is as dangerous as in C.
+    /// </remarks>
+    /// <param name="pointer">The address of the first element, in the memory of the cache's device; a multiple of the element's size.</param>
     /// <param name="type">Element type.</param>
     /// <param name="length">Elements that the tensor spans, from its first to its last, gaps counted.</param>
     /// <param name="tokenStride">Elements from one token to the next; 0 means dense.</param>
@@ -130,8 +137,15 @@ public readonly ref struct KvTensor
         return Length < token || tokenStride < 1 ? 0 : (int)Math.Min(int.MaxValue, ((Length - token) / tokenStride) + 1);
     }
 
+    /// <summary>Elements from one token to the next and from one head to the next, once 0 is worked out; what nothing asks for may be cut to 2^31 - 1.</summary>
+    internal (int Token, int Head) StridesFor(int heads, int width)
+    {
+        int headStride = HeadStride == 0 ? width : HeadStride;
+        return (TokenStride == 0 ? (int)Math.Min(int.MaxValue, (long)heads * headStride) : TokenStride, headStride);
+    }
+
     /// <summary>Refuses a tensor that does not span <c>[tokens][heads][width]</c> at its strides.</summary>
-    /// <exception cref="ArgumentException">Too short, or dense and too long, or a stride so small that vectors overlap.</exception>
+    /// <exception cref="ArgumentException">Too short, or dense and too long, or a stride so small that vectors overlap, or so large that it is no int.</exception>
     public void ThrowIfNotShaped(int tokens, int heads, int width, string name)
     {
         int headStride = HeadStride == 0 ? width : HeadStride;
@@ -139,6 +153,11 @@ public readonly ref struct KvTensor
         if (headStride < width || tokenStride < width)
         {
             throw new ArgumentException($"{name}: strides {tokenStride}, {headStride} overlap vectors of width {width}", name);
+        }
+
+        if (tokenStride > int.MaxValue && tokens > 1)
+        {
+            throw new ArgumentException($"{name}: expected strides up to {int.MaxValue}, got {tokenStride} for {heads} heads of stride {headStride}", name);
         }
 
         long needed = ((tokens - 1) * tokenStride) + ((long)(heads - 1) * headStride) + width;

@@ -45,6 +45,29 @@ public static class KvSequenceReading
         return Reader(sequence).DecodeLayer(layer, positions, keys, values);
     }
 
+    /// <summary>
+    /// Decodes all tokens of a layer that are resident, in the plain basis and in order, into host memory or onto the device, in any type. For models that take keys and values as
+    /// whole tensors. What a cache holds compressed is written out in full; a step's attention never needs it. A step under way has <see cref="KvStep.ReadLayer"/>.
+    /// </summary>
+    /// <param name="sequence">The sequence.</param>
+    /// <param name="layer">Layer.</param>
+    /// <param name="keys">Receives <c>[tokens][KV heads][key width]</c>, dense; the default value leaves the keys out. Log-sum-exps are not written.</param>
+    /// <param name="values">Receives <c>[tokens][KV heads][value width]</c>, dense; the default value leaves the values out.</param>
+    /// <remarks>
+    /// On the device the targets are written by the device and pass through no host memory; they are ready on the default stream of the cache's accelerator. Host memory is written when the call returns.
+    /// </remarks>
+    /// <returns>Tokens written, ascending by position: all of them, where no policy dropped any (<see cref="ResidentPositions"/>).</returns>
+    /// <exception cref="KvUnsupportedException">
+    /// E009: a policy left different pages to different heads, so that there is no tensor of whole tokens; or a target lies on a device, and the cache in host memory.
+    /// </exception>
+    /// <exception cref="ArgumentException">A target is too short, or memory that the device does not reach, or the layer does not exist.</exception>
+    public static int ReadLayer(this KvSequence sequence, int layer, KvOutput keys, KvOutput values)
+    {
+        _ = sequence.RowOf(layer, 0);
+        using SequenceGate.Call call = sequence.Enter();
+        return Reader(sequence).DecodeLayer(layer, [], keys, values);
+    }
+
     /// <summary>Decodes the resident tokens of a layer and KV head, in the plain basis.</summary>
     /// <inheritdoc cref="Materialize(KvSequence, int, int, Span{int}, Span{float}, Span{float})"/>
     public static int Materialize(this KvSequence sequence, int layer, int head, Span<float> keys, Span<float> values) => sequence.Materialize(layer, head, [], keys, values);

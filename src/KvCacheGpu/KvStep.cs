@@ -84,12 +84,35 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
         try
         {
             call.Memory.Batch.Attend(layer, queries, output, window);
-            call.Step.NoteAttended(call.Memory, layer, queries, output.Host, window);
+            call.Step.NoteAttended(call.Memory, layer, queries, output, window);
         }
         catch (NotSupportedException e)
         {
             throw Unsupported(call.Cache, "Attend", e);
         }
+    }
+
+    /// <summary>
+    /// Decodes all tokens of a layer that are resident in one of the step's sequences, the step's own among them, in the plain basis and in order: what a model that concatenates keys
+    /// and values attends to. Attention by <see cref="Attend"/> reads the pages where they lie, and needs none of it.
+    /// </summary>
+    /// <param name="layer">A layer that this step has appended.</param>
+    /// <param name="sequence">Which of the step's sequences, 0 for the first.</param>
+    /// <param name="keys">Receives <c>[tokens][KV heads][key width]</c>, dense, in host memory or on the device; the default value leaves the keys out. Log-sum-exps are not written.</param>
+    /// <param name="values">Receives <c>[tokens][KV heads][value width]</c>, dense; the default value leaves the values out.</param>
+    /// <remarks>On the device the targets are ready on the step's stream, and nothing waits. Host memory is written when the call returns.</remarks>
+    /// <returns>Tokens written, ascending by position: the sequence's length and the step's tokens, where no policy dropped any.</returns>
+    /// <exception cref="KvStepOrderException">E010: the layer has not been appended.</exception>
+    /// <exception cref="ArgumentException">No such layer or sequence, a target that is too short, or memory that the device does not reach.</exception>
+    /// <exception cref="KvUnsupportedException">
+    /// E009: a policy left different pages to different heads, so that there is no tensor of whole tokens; or a target lies on a device, and the cache in host memory.
+    /// </exception>
+    public int ReadLayer(int layer, int sequence, KvOutput keys, KvOutput values)
+    {
+        using StepLease.Call call = Lease.EnterForCall(_number);
+        ThrowIfNotAppended(call, "ReadLayer", layer);
+        Guard.ThrowIfOutside(sequence, call.Step.Members.Count, nameof(sequence));
+        return new SequenceReader(call.Cache, call.Step.Members.Sequences[sequence]).DecodeLayer(layer, call.Memory.Batch, keys, values);
     }
 
     /// <summary>Commits the step: its tokens become part of the sequences; pages that are full, and <see cref="KvCacheOptions.ExactRollbackTokens"/> old, are sealed; the policy evicts.</summary>
@@ -261,15 +284,19 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
     {
         KvGeometry geometry = call.Cache.Geometry;
         ArgumentOutOfRangeException.ThrowIfNegative(window);
-        Guard.ThrowIfOutside(layer, geometry.Layers, nameof(layer));
+        ThrowIfNotAppended(call, "Attend", layer);
+        queries.ThrowIfNotShaped(call.Step.Tokens, geometry.QueryHeads, geometry.KeyWidth, nameof(queries));
+        call.Step.ThrowIfWindowOverMerged(layer, window);
+    }
+
+    private static void ThrowIfNotAppended(in StepLease.Call call, string what, int layer)
+    {
+        Guard.ThrowIfOutside(layer, call.Cache.Geometry.Layers, nameof(layer));
         int appended = call.Step.Appended;
         if (layer >= appended)
         {
-            throw new KvStepOrderException("Attend", appended == 0 ? "Append of layer 0 first" : $"a layer up to {appended - 1}, as appended", $"layer {layer}");
+            throw new KvStepOrderException(what, appended == 0 ? "Append of layer 0 first" : $"a layer up to {appended - 1}, as appended", $"layer {layer}");
         }
-
-        queries.ThrowIfNotShaped(call.Step.Tokens, geometry.QueryHeads, geometry.KeyWidth, nameof(queries));
-        call.Step.ThrowIfWindowOverMerged(layer, window);
     }
 
     private static KvUnsupportedException Unsupported(CacheState cache, string what, NotSupportedException inner) =>

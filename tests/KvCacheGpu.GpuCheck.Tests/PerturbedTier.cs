@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using KvCacheGpu.Kernels;
 using KvCacheGpu.TestKit;
 
@@ -56,7 +57,7 @@ internal sealed unsafe class PerturbedTier(KernelShape shape, long arenaBytes, P
         }
     }
 
-    public override void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values) => _inner.Materialize(reads, keys, values);
+    public override void Materialize(ReadOnlySpan<PageRead> reads, KvOutput keys, KvOutput values) => _inner.Materialize(reads, keys, values);
 
     public override void ClearScores(int sequence) => _inner.ClearScores(sequence);
 
@@ -79,13 +80,16 @@ internal sealed unsafe class PerturbedTier(KernelShape shape, long arenaBytes, P
         public override void Attend(int layer, KvTensor queries, KvOutput output, int window = 0)
         {
             inner.Attend(layer, queries, output, window);
-            if (fault == Perturbation.Output)
+            if (fault == Perturbation.Output && output.Type == TensorType.F32)
             {
-                output.Host[0] += 1e-4f * (1 + MathF.Abs(output.Host[0]));
+                ref float first = ref MemoryMarshal.Cast<byte, float>(output.Host)[0];
+                first += 1e-4f * (1 + MathF.Abs(first));
             }
         }
 
         public override void Observe(int layer, KvTensor queries, int last) => inner.Observe(layer, queries, last);
+
+        public override void Materialize(ReadOnlySpan<PageRead> reads, KvOutput keys, KvOutput values) => inner.Materialize(reads, keys, values);
 
         public override void Score(float decay, int step) => inner.Score(decay, step);
 

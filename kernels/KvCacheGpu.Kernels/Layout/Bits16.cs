@@ -6,6 +6,21 @@ namespace KvCacheGpu.Kernels;
 /// </summary>
 public static class Bits16
 {
+    /// <summary>The bits, as binary32, of 65504, the largest number of binary16.</summary>
+    public const uint LargestHalf = 0x477FE000;
+
+    /// <summary>The bits, as binary32, of the largest number of bfloat16.</summary>
+    public const uint LargestBFloat16 = 0x7F7F0000;
+
+    /// <summary>
+    /// Finite numbers beyond <paramref name="largest"/> become it, with their sign, so that a 16-bit result is finite where the binary32 one is. Infinities and NaN stay.
+    /// </summary>
+    public static uint Saturate(uint f, uint largest)
+    {
+        uint magnitude = f & 0x7FFFFFFF;
+        return magnitude > largest && magnitude < 0x7F800000 ? largest | (f & 0x80000000) : f;
+    }
+
     /// <summary>binary32 bits to binary16 bits, rounded to nearest even; beyond 65519 infinity, NaN stays NaN (quiet).</summary>
     public static uint HalfFromSingleBits(uint f)
     {

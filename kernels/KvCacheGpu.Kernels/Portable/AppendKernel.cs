@@ -4,25 +4,21 @@ namespace KvCacheGpu.Kernels;
 
 /// <summary>How the keys and values of one append lie. Passed by value.</summary>
 /// <param name="layer">The layer.</param>
-/// <param name="keyTokenStride">Elements of the keys from one token to the next.</param>
-/// <param name="keyHeadStride">Elements from one head to the next.</param>
-/// <param name="valueTokenStride">The same of the values.</param>
-/// <param name="valueHeadStride">The same of the values.</param>
-internal readonly struct AppendDims(int layer, int keyTokenStride, int keyHeadStride, int valueTokenStride, int valueHeadStride)
+/// <param name="keys">The keys.</param>
+/// <param name="values">The values.</param>
+internal readonly struct AppendDims(int layer, TensorDims keys, TensorDims values)
 {
     public readonly int Layer = layer;
-    public readonly int KeyTokenStride = keyTokenStride;
-    public readonly int KeyHeadStride = keyHeadStride;
-    public readonly int ValueTokenStride = valueTokenStride;
-    public readonly int ValueHeadStride = valueHeadStride;
+    public readonly TensorDims Keys = keys;
+    public readonly TensorDims Values = values;
 }
 
 /// <summary>Writes a batch's keys and values into open pages. One group per (token, head).</summary>
 internal static class AppendKernel
 {
-    /// <summary>keys[tokens][heads][key width], values[tokens][heads][value width] at any strides -> the tail pages of a layer.</summary>
+    /// <summary>keys[tokens][heads][key width], values[tokens][heads][value width] of any types and strides -> the tail pages of a layer.</summary>
     public static void Append<TKey, TValue>(
-        ArrayView<int> arena, ArrayView<int> batch, ArrayView<float> keys, ArrayView<float> values, AppendDims call, KernelDims dims)
+        ArrayView<int> arena, ArrayView<int> batch, ArrayView<ushort> keys, ArrayView<ushort> values, AppendDims call, KernelDims dims)
         where TKey : struct, IPortableCodec
         where TValue : struct, IPortableCodec
     {
@@ -53,16 +49,10 @@ internal static class AppendKernel
 
         int keyWords = dims.KeyWidth / default(TKey).ElementsPerChunk;
         int valueWords = dims.ValueWidth / default(TValue).ElementsPerChunk;
-        bool keyRefused = Store<TKey>(
-            page, t, dims.PageTokens, keyWords, keys, ((long)token * call.KeyTokenStride) + ((long)head * call.KeyHeadStride), dims.KeyRefusedFrom);
-        bool valueRefused = Store<TValue>(
-            page,
-            (keyWords * dims.PageTokens) + (t * valueWords),
-            1,
-            valueWords,
-            values,
-            ((long)token * call.ValueTokenStride) + ((long)head * call.ValueHeadStride),
-            dims.ValueRefusedFrom);
+        var keyWordsOf = new WordRange(t, dims.PageTokens, keyWords);
+        bool keyRefused = Store<TKey>(page, keyWordsOf, keys, call.Keys.At(token, head), call.Keys.Type, dims.KeyRefusedFrom);
+        var valueWordsOf = new WordRange((keyWords * dims.PageTokens) + (t * valueWords), 1, valueWords);
+        bool valueRefused = Store<TValue>(page, valueWordsOf, values, call.Values.At(token, head), call.Values.Type, dims.ValueRefusedFrom);
 
         // The least code is the first in (layer, token, head) order, in any order of groups.
         int code = ((((call.Layer * dims.MaxTokens) + token) * dims.KvHeads) + head) * 2;
@@ -84,24 +74,32 @@ internal static class AppendKernel
         return arena.SubView(first, arena.Length - first);
     }
 
-    private static bool Store<TCodec>(
-        ArrayView<int> page, int first, int wordStride, int words, ArrayView<float> source, long at, uint refusedFrom)
+    private static bool Store<TCodec>(ArrayView<int> page, WordRange target, ArrayView<ushort> source, long at, int type, uint refusedFrom)
         where TCodec : struct, IPortableCodec
     {
         bool refused = false;
-        for (int w = Group.IdxX; w < words; w += Group.DimX)
+        ArrayView<float> noBoundaries = page.Cast<float>();
+        for (int w = Group.IdxX; w < target.Count; w += Group.DimX)
         {
             uint word = 0;
             for (int j = 0; j < default(TCodec).ElementsPerChunk; j++)
             {
-                float x = source[at + (w * default(TCodec).ElementsPerChunk) + j];
+                float x = TypedElements.Load(source, at + (w * default(TCodec).ElementsPerChunk) + j, type);
                 refused |= (Interop.FloatAsInt(x) & 0x7FFFFFFF) >= refusedFrom;
-                word |= default(TCodec).Place(default(TCodec).Code(x, 0f, 1f, source), j, 0);
+                word |= default(TCodec).Place(default(TCodec).Code(x, 0f, 1f, noBoundaries), j, 0);
             }
 
-            page[first + (w * wordStride)] = (int)word;
+            page[target.First + (w * target.Stride)] = (int)word;
         }
 
         return refused;
+    }
+
+    // Where a token's words lie in its page.
+    private readonly struct WordRange(int first, int stride, int count)
+    {
+        public readonly int First = first;
+        public readonly int Stride = stride;
+        public readonly int Count = count;
     }
 }

@@ -41,7 +41,7 @@ internal static class AttendKernel
     public static void Split<TKey, TValue, TQueries>(
         ArrayView<int> arena,
         ArrayView<int> batch,
-        ArrayView<float> queries,
+        ArrayView<ushort> queries,
         ArrayView<float> partials,
         ArrayView<float> partialStats,
         AttendDims call,
@@ -86,7 +86,7 @@ internal static class AttendKernel
             v.State[(r * ValueScratch.StateWords) + 1] = 0f;
         }
 
-        s.Load(queries, batch[owner + 1], batch[owner + 2], head, firstQuery, call.Layer, dims);
+        s.Load<TKey>(queries, batch[owner + 1], batch[owner + 2], head, firstQuery, call.Layer, dims);
         for (int i = Group.IdxX; i < count * dims.ValueWidth; i += Group.DimX)
         {
             v.Acc[i] = 0f;

@@ -16,13 +16,16 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
 {
     private readonly KvGeometry _geometry = tier.Shape.Geometry;
 
+    private readonly TensorDims _rotated =
+        new((int)TensorType.F32, tier.Shape.Geometry.QueryHeads * tier.Shape.Geometry.KeyWidth, tier.Shape.Geometry.KeyWidth);
+
     private readonly LogitDims _logits = LogitDims.Of(tier.Shape.Geometry);
 
     /// <summary>Factor of the queries.</summary>
     public float Scale => _logits.Scale;
 
     /// <summary>Enqueues attention; log-sum-exps go to <see cref="BatchMemory.LogSumExp"/>.</summary>
-    public void Attend(int layer, BatchInput queries, BatchExtent batch, int entries, int window, ArrayView<float> output)
+    public void Attend(int layer, BatchInput queries, BatchExtent batch, int entries, int window, BatchOutput output)
     {
         int segments = Math.Min(Segments.Max, (entries + dims.SegmentPages - 1) / dims.SegmentPages);
         int wave = Math.Max(1, memory.Slots / (_geometry.KvHeads * segments));
@@ -47,7 +50,7 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
                 config,
                 tier.Arena,
                 memory.Integers,
-                form.RotatesKeys ? memory.Rotated : queries.View,
+                form.RotatesKeys ? memory.Rotated.Cast<ushort>() : queries.View,
                 memory.LogSumExp,
                 new ObserveDims(Describe(form, layer, queries, window), entries, last),
                 dims);
@@ -69,7 +72,7 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
                 config,
                 tier.Arena,
                 memory.Integers,
-                form.RotatesKeys ? memory.Rotated : queries.View,
+                form.RotatesKeys ? memory.Rotated.Cast<ushort>() : queries.View,
                 memory.Partials.SubView(launch * count * _geometry.ValueWidth, count * _geometry.ValueWidth),
                 memory.PartialStats.SubView(launch * count * AttendKernel.PartialWords, count * AttendKernel.PartialWords),
                 new AttendDims(Describe(form, layer, queries, window), wave.Block, wave.Segments),
@@ -77,7 +80,7 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
         }
     }
 
-    private void Merge(int layer, int window, Wave wave, ArrayView<float> output)
+    private void Merge(int layer, int window, Wave wave, BatchOutput output)
     {
         ReadOnlySpan<AttendForm> forms = tier.Launchers.Of(layer);
         int rotated = 0;
@@ -87,7 +90,7 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
         }
 
         var merge = new MergeDims(
-            layer, wave.BlockQueries, wave.Block, wave.Segments, wave.Items * wave.Segments, forms.Length, rotated, window, tier.ValueSigns.Norm);
+            layer, wave.BlockQueries, wave.Block, wave.Segments, wave.Items * wave.Segments, forms.Length, rotated, window, (int)output.Type, tier.ValueSigns.Norm);
         var config = new KernelConfig(
             wave.Items * wave.BlockQueries, tier.GroupSize, SharedMemoryConfig.RequestDynamic<float>(2 * _geometry.ValueWidth));
         tier.Launchers.Merge(
@@ -97,7 +100,7 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
             memory.Integers,
             memory.Partials,
             memory.PartialStats,
-            output,
+            output.View,
             memory.LogSumExp,
             tier.ValueSigns.View,
             merge,
@@ -106,8 +109,8 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
 
     // Rotated queries are dense and scaled already.
     private LayerDims Describe(AttendForm form, int layer, BatchInput queries, int window) => form.RotatesKeys
-        ? new LayerDims(layer, form.Classes, _geometry.QueryHeads * _geometry.KeyWidth, _geometry.KeyWidth, _logits.OfScaled, window, form.Map)
-        : new LayerDims(layer, form.Classes, queries.TokenStride, queries.HeadStride, _logits, window, form.Map);
+        ? new LayerDims(layer, form.Classes, _rotated, _logits.OfScaled, window, form.Map)
+        : new LayerDims(layer, form.Classes, queries.Dims, _logits, window, form.Map);
 
     private readonly record struct Wave(int Block, int Items, int Segments, int BlockQueries);
 }

@@ -1,14 +1,18 @@
+using System.Runtime.InteropServices;
 using ILGPU;
 using ILGPU.Runtime;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary>A tensor where kernels read it, in binary32.</summary>
-internal readonly record struct BatchInput(ArrayView<float> View, int TokenStride, int HeadStride);
+/// <summary>A tensor where kernels read it.</summary>
+internal readonly record struct BatchInput(ArrayView<ushort> View, TensorDims Dims);
+
+/// <summary>An output where kernels write it.</summary>
+internal readonly record struct BatchOutput(ArrayView<ushort> View, TensorType Type);
 
 /// <summary>
-/// Brings a batch's tensors to where its kernels read them: host tensors pass through pinned memory; device tensors of binary32 are read where
-/// they lie, 16-bit ones are widened. Callers hold the tier's lock, except while they wait.
+/// Brings a batch's tensors to where its kernels read them: host tensors pass through pinned memory, in their own type; device tensors are read where
+/// they lie. Callers hold the tier's lock, except while they wait, and while they look for device tensors.
 /// </summary>
 internal sealed class BatchInputs(PortableTier tier, BatchMemory memory)
 {
@@ -22,19 +26,23 @@ internal sealed class BatchInputs(PortableTier tier, BatchMemory memory)
     /// <summary>Waits until the pinned queries may be written again.</summary>
     public void WaitForQueries() => tier.Link.WaitFor(_queriesEpoch);
 
-    public BatchInput Keys(KvTensor keys, int tokens) =>
-        Bring(keys, tokens, new VectorShape(_geometry.KvHeads, _geometry.KeyWidth), memory.PinnedPairs, 0, memory.Input, ref _pairsEpoch);
+    /// <summary>Where a device tensor lies; no valid view for a host tensor. Refuses what kernels cannot read, so it comes before all that a call enqueues.</summary>
+    /// <inheritdoc cref="DeviceViews.Of(KvTensor, string)" path="/exception"/>
+    public ArrayView<ushort> Find(KvTensor tensor, string name) => tensor.IsOnDevice ? tier.Views.Of(tensor, name) : default;
+
+    public BatchInput Keys(KvTensor keys, ArrayView<ushort> found, int tokens) =>
+        Bring(keys, found, new VectorShape(tokens, _geometry.KvHeads, _geometry.KeyWidth), memory.PinnedPairs, 0, memory.Input, ref _pairsEpoch);
 
     /// <summary>Values lie behind the keys of a full batch.</summary>
-    public BatchInput Values(KvTensor values, int tokens)
+    public BatchInput Values(KvTensor values, ArrayView<ushort> found, int tokens)
     {
         ArrayView<float> behind = memory.Input.SubView(memory.KeyFloats, memory.PinnedPairs.Length - memory.KeyFloats);
-        var vectors = new VectorShape(_geometry.KvHeads, _geometry.ValueWidth);
-        return Bring(values, tokens, vectors, memory.PinnedPairs, memory.KeyFloats, behind, ref _pairsEpoch);
+        var vectors = new VectorShape(tokens, _geometry.KvHeads, _geometry.ValueWidth);
+        return Bring(values, found, vectors, memory.PinnedPairs, memory.KeyFloats, behind, ref _pairsEpoch);
     }
 
-    public BatchInput Queries(KvTensor queries, int tokens) =>
-        Bring(queries, tokens, new VectorShape(_geometry.QueryHeads, _geometry.KeyWidth), memory.PinnedQueries, 0, memory.Input, ref _queriesEpoch);
+    public BatchInput Queries(KvTensor queries, ArrayView<ushort> found, int tokens) =>
+        Bring(queries, found, new VectorShape(tokens, _geometry.QueryHeads, _geometry.KeyWidth), memory.PinnedQueries, 0, memory.Input, ref _queriesEpoch);
 
     /// <summary>Leaves the queries scaled in the rotated basis too, where a class of the layer needs them so.</summary>
     public void Rotate(int layer, BatchInput queries, int tokens, float scale)
@@ -54,8 +62,7 @@ internal sealed class BatchInputs(PortableTier tier, BatchMemory memory)
                 config,
                 queries.View,
                 memory.Rotated,
-                queries.TokenStride,
-                queries.HeadStride,
+                queries.Dims,
                 g.QueryHeads,
                 g.KeyWidth,
                 scale,
@@ -65,22 +72,15 @@ internal sealed class BatchInputs(PortableTier tier, BatchMemory memory)
     }
 
     private BatchInput Bring(
-        KvTensor tensor, int tokens, VectorShape vectors, PageLockedArray1D<float> pinned, int at, ArrayView<float> device, ref long epoch)
+        KvTensor tensor, ArrayView<ushort> found, VectorShape shape, PageLockedArray1D<float> pinned, int at, ArrayView<float> device, ref long epoch)
     {
-        (int heads, int width) = vectors;
-        int count = tokens * heads * width;
-        int headStride = tensor.HeadStride == 0 ? width : tensor.HeadStride;
-        int tokenStride = tensor.TokenStride == 0 ? heads * headStride : tensor.TokenStride;
+        (int tokens, int heads, int width) = shape;
         if (!tensor.IsOnDevice)
         {
-            HostPacking.Pack(tensor, tokens, heads, width, pinned.Span[at..]);
-            epoch = tier.Link.Upload(pinned, at, device, count);
-            return new BatchInput(device, heads * width, width);
-        }
-
-        if (tensor.DevicePointer != 0)
-        {
-            throw new NotSupportedException("tensors by their address");
+            int bytes = tokens * heads * width * tensor.ElementBytes;
+            HostPacking.Pack(tensor, tokens, heads, width, MemoryMarshal.AsBytes(pinned.Span[at..]));
+            epoch = tier.Link.Upload(pinned, at, device, (bytes + sizeof(float) - 1) / sizeof(float));
+            return new BatchInput(device.Cast<ushort>(), new TensorDims((int)tensor.Type, heads * width, width));
         }
 
         if (!tensor.Stream.IsDefault)
@@ -88,16 +88,9 @@ internal sealed class BatchInputs(PortableTier tier, BatchMemory memory)
             tier.Link.Order.After(tier.Link.Order.Resolve(tensor.Stream));
         }
 
-        if (tensor.Type == TensorType.F32)
-        {
-            return new BatchInput(tensor.Device.Cast<float>(), tokenStride, headStride);
-        }
-
-        var config = new KernelConfig((count + tier.GroupSize - 1) / tier.GroupSize, tier.GroupSize);
-        int isHalf = tensor.Type == TensorType.F16 ? 1 : 0;
-        tier.Launchers.Widen(tier.Link.Stream, config, tensor.Device.Cast<ushort>(), device, isHalf, tokenStride, headStride, heads, width, count);
-        return new BatchInput(device, heads * width, width);
+        (int tokenStride, int headStride) = tensor.StridesFor(heads, width);
+        return new BatchInput(found, new TensorDims((int)tensor.Type, tokenStride, headStride));
     }
 
-    private readonly record struct VectorShape(int Heads, int Width);
+    private readonly record struct VectorShape(int Tokens, int Heads, int Width);
 }

@@ -11,7 +11,6 @@ internal sealed class BatchLaunchers
     {
         PageLayout open = shape.Classes[KernelShape.Open];
         Append = accelerator.LoadKernel<AppendLauncher>(PortableKernels.Append(open.KeyFormat, open.ValueFormat));
-        Widen = accelerator.LoadKernel<WidenLauncher>(PortableKernels.Widen);
         Rotate = accelerator.LoadKernel<RotateLauncher>(PortableKernels.RotateQueries);
         Merge = accelerator.LoadKernel<MergeLauncher>(PortableKernels.Merge);
         Score = accelerator.LoadKernel<ScoreLauncher>(PortableKernels.Score);
@@ -28,8 +27,6 @@ internal sealed class BatchLaunchers
     }
 
     public AppendLauncher Append { get; }
-
-    public WidenLauncher Widen { get; }
 
     public RotateLauncher Rotate { get; }
 

@@ -11,6 +11,15 @@ namespace KvCacheGpu.Kernels;
 internal sealed unsafe class CudaDriver
 {
     private const int NotReady = 600;
+
+    // Attributes of pointers, and the memory type of a device.
+    private const int Context = 1;
+    private const int MemoryType = 2;
+    private const int IsManaged = 8;
+    private const int DeviceOrdinal = 9;
+    private const int RangeStart = 11;
+    private const int RangeSize = 12;
+    private const int DeviceMemory = 2;
     private const uint WithoutTiming = 2;
     private static readonly Lazy<CudaDriver> _driver = new(() => new CudaDriver());
 
@@ -28,6 +37,7 @@ internal sealed unsafe class CudaDriver
     private readonly delegate* unmanaged<nint*, int> _contextGetCurrent;
     private readonly delegate* unmanaged<nint, int> _contextSetCurrent;
     private readonly delegate* unmanaged<nint, int> _contextDestroy;
+    private readonly delegate* unmanaged<int*, int> _contextGetDevice;
 
     private CudaDriver()
     {
@@ -46,6 +56,7 @@ internal sealed unsafe class CudaDriver
         _contextGetCurrent = (delegate* unmanaged<nint*, int>)NativeLibrary.GetExport(library, "cuCtxGetCurrent");
         _contextSetCurrent = (delegate* unmanaged<nint, int>)NativeLibrary.GetExport(library, "cuCtxSetCurrent");
         _contextDestroy = (delegate* unmanaged<nint, int>)NativeLibrary.GetExport(library, "cuCtxDestroy_v2");
+        _contextGetDevice = (delegate* unmanaged<int*, int>)NativeLibrary.GetExport(library, "cuCtxGetDevice");
     }
 
     /// <summary>What the driver's library offers.</summary>
@@ -129,6 +140,54 @@ internal sealed unsafe class CudaDriver
         int active;
         ThrowIfFailed(_primaryGetState(device, &flags, &active));
         return active != 0;
+    }
+
+    /// <summary>
+    /// Refuses an address at which work of a context cannot read or write so many bytes. Let in is memory of the context itself; of its device, where the memory belongs to no
+    /// context (pools, and address ranges that are mapped by hand, as torch's expandable segments are); and managed memory, which every device reaches.
+    /// </summary>
+    /// <remarks>
+    /// Page-locked host memory is not let in, though a kernel could reach it: each access would cross the bus. The size is that of the allocation, or of the reserved range
+    /// that it was mapped into. The context is current on the thread.
+    /// </remarks>
+    /// <exception cref="ArgumentException">It is not, or its allocation ends before.</exception>
+    public void ThrowIfNotReachable(nint context, nint address, long bytes, string name)
+    {
+        long owner = 0, type = 0, managed = 0, ordinal = 0, start = 0, size = 0;
+        if (_pointerGetAttribute(&type, MemoryType, address) != 0)
+        {
+            throw new ArgumentException($"{name}: expected memory of the cache's device, got {address:x}, which the driver does not know", name);
+        }
+
+        bool isManaged = _pointerGetAttribute(&managed, IsManaged, address) == 0 && (int)managed != 0;
+        if (!isManaged && (int)type != DeviceMemory)
+        {
+            throw new ArgumentException($"{name}: expected memory of the cache's device, got {address:x}, which is host memory: pass it as a host tensor", name);
+        }
+
+        _ = _pointerGetAttribute(&owner, Context, address);
+        bool isOurs = isManaged || (owner != 0 ? (nint)owner == context : _pointerGetAttribute(&ordinal, DeviceOrdinal, address) == 0 && (int)ordinal == CurrentDevice());
+        if (!isOurs)
+        {
+            throw new ArgumentException($"{name}: expected memory of the cache's context, {context:x}, got {address:x}, which is of another, {owner:x}", name);
+        }
+
+        if (_pointerGetAttribute(&start, RangeStart, address) != 0 || _pointerGetAttribute(&size, RangeSize, address) != 0)
+        {
+            throw new ArgumentException($"{name}: expected memory whose size the driver knows, got {address:x}", name);
+        }
+
+        if (bytes > start + size - address)
+        {
+            throw new ArgumentException($"{name}: expected {bytes} bytes from {address:x} on, got memory that ends after {start + size - address}", name);
+        }
+    }
+
+    private int CurrentDevice()
+    {
+        int device;
+        ThrowIfFailed(_contextGetDevice(&device));
+        return device;
     }
 
     private static void ThrowIfFailed(int error)

@@ -2,7 +2,7 @@ using ILGPU;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary>Small kernels in front of append and attend: table patches, wide inputs, rotated queries.</summary>
+/// <summary>Small kernels in front of append and attend: table patches, rotated queries.</summary>
 internal static class InputKernels
 {
     /// <summary>patches[n] units, then patches[n] words from there, then patches[n] values -> tables. No word occurs twice.</summary>
@@ -15,26 +15,11 @@ internal static class InputKernels
         }
     }
 
-    /// <summary>16-bit source[tokens][heads][width] at any strides -> dense binary32.</summary>
-    public static void Widen(
-        ArrayView<ushort> source, ArrayView<float> target, int isHalf, int tokenStride, int headStride, int heads, int width, int count)
-    {
-        int i = (Grid.IdxX * Group.DimX) + Group.IdxX;
-        if (i < count)
-        {
-            int vector = i / width;
-            int token = vector / heads;
-            uint bits = source[((long)token * tokenStride) + ((long)(vector - (token * heads)) * headStride) + i - (vector * width)];
-            target[i] = Interop.IntAsFloat(isHalf != 0 ? Bits16.SingleBitsFromHalf(bits) : Bits16.SingleBitsFromBFloat16(bits));
-        }
-    }
-
-    /// <summary>queries[tokens][heads][width] at any strides -> dense, rotated and scaled. One group per vector. Shared: x[width].</summary>
+    /// <summary>queries[tokens][heads][width] of any type and strides -> dense, rotated and scaled. One group per vector. Shared: x[width].</summary>
     public static void RotateQueries(
-        ArrayView<float> queries,
+        ArrayView<ushort> queries,
         ArrayView<float> target,
-        int tokenStride,
-        int headStride,
+        TensorDims tensor,
         int heads,
         int width,
         float scale,
@@ -42,11 +27,11 @@ internal static class InputKernels
         float norm)
     {
         int token = Grid.IdxX / heads;
-        long at = ((long)token * tokenStride) + ((long)(Grid.IdxX - (token * heads)) * headStride);
+        long at = tensor.At(token, Grid.IdxX - (token * heads));
         ArrayView<float> x = SharedMemory.GetDynamic<float>().SubView(0, width);
         for (int i = Group.IdxX; i < width; i += Group.DimX)
         {
-            x[i] = queries[at + i] * (scale * norm);
+            x[i] = TypedElements.Load(queries, at + i, tensor.Type) * (scale * norm);
         }
 
         // The norm first: butterflies of the largest queries would leave binary32.

@@ -24,17 +24,15 @@ internal readonly struct LogitDims(float scale, int exponent, float cap)
 /// <summary>One layer's queries, and the pages of one pair of formats that a launch takes them to. Passed by value.</summary>
 /// <param name="layer">The layer.</param>
 /// <param name="classes">Page classes that the launch reads, bit c for class c.</param>
-/// <param name="tokenStride">Elements of the queries from one token to the next.</param>
-/// <param name="headStride">Elements from one query head to the next.</param>
+/// <param name="queries">The queries.</param>
 /// <param name="logits">How products become logits.</param>
 /// <param name="window">Positions that a query sees at most, its own the last.</param>
 /// <param name="page">How such a page is laid out.</param>
-internal readonly struct LayerDims(int layer, int classes, int tokenStride, int headStride, LogitDims logits, int window, PageDims page)
+internal readonly struct LayerDims(int layer, int classes, TensorDims queries, LogitDims logits, int window, PageDims page)
 {
     public readonly int Layer = layer;
     public readonly int Classes = classes;
-    public readonly int TokenStride = tokenStride;
-    public readonly int HeadStride = headStride;
+    public readonly TensorDims Queries = queries;
     public readonly LogitDims Logits = logits;
     public readonly int Window = window;
     public readonly PageDims Page = page;

@@ -11,9 +11,10 @@ namespace KvCacheGpu.Kernels;
 /// <param name="launches">Launches whose results are combined.</param>
 /// <param name="rotated">The launches whose values lie in the rotated basis, bit n for launch n.</param>
 /// <param name="window">Positions that a query sees at most, for the scores.</param>
+/// <param name="type">Element type of the output: a <see cref="TensorType"/>.</param>
 /// <param name="norm"><see cref="Rotation.Norm"/> of the values' width.</param>
 internal readonly struct MergeDims(
-    int layer, int queries, int firstBlock, int segments, int launchStride, int launches, int rotated, int window, float norm)
+    int layer, int queries, int firstBlock, int segments, int launchStride, int launches, int rotated, int window, int type, float norm)
 {
     public readonly int Layer = layer;
     public readonly int Queries = queries;
@@ -23,6 +24,7 @@ internal readonly struct MergeDims(
     public readonly int Launches = launches;
     public readonly int Rotated = rotated;
     public readonly int Window = window;
+    public readonly int Type = type;
     public readonly float Norm = norm;
 }
 
@@ -41,7 +43,7 @@ internal static class MergeKernel
         ArrayView<int> batch,
         ArrayView<float> partials,
         ArrayView<float> partialStats,
-        ArrayView<float> output,
+        ArrayView<ushort> output,
         ArrayView<float> logSumExp,
         ArrayView<float> signs,
         MergeDims merge,
@@ -125,7 +127,7 @@ internal static class MergeKernel
         long vector = ((long)(batch[owner + 1] + token) * dims.KvHeads * dims.GroupSize) + (head * dims.GroupSize) + group;
         for (int d = Group.IdxX; d < dims.ValueWidth; d += Group.DimX)
         {
-            output[(vector * dims.ValueWidth) + d] = plain[d] + turned[d];
+            TypedElements.Store(output, (vector * dims.ValueWidth) + d, merge.Type, plain[d] + turned[d]);
         }
 
         if (Group.IdxX == 0)

@@ -44,7 +44,7 @@ internal static class ObserveKernel
 
     /// <summary>One group per (sequence, head, entry): only it adds to its page's window score.</summary>
     public static void Observe<TKey, TCap>(
-        ArrayView<int> arena, ArrayView<int> batch, ArrayView<float> queries, ArrayView<float> logSumExp, ObserveDims call, KernelDims dims)
+        ArrayView<int> arena, ArrayView<int> batch, ArrayView<ushort> queries, ArrayView<float> logSumExp, ObserveDims call, KernelDims dims)
         where TKey : struct, IPortableCodec
         where TCap : struct, ILogitCap
     {
@@ -77,7 +77,7 @@ internal static class ObserveKernel
         float mass = 0f;
         for (int query = firstToken * dims.GroupSize; query < tokens * dims.GroupSize; query += Queries)
         {
-            s.Load(queries, batch[owner + 1], tokens, head, query, call.Layer, dims);
+            s.Load<TKey>(queries, batch[owner + 1], tokens, head, query, call.Layer, dims);
             Group.Barrier();
             SharedVector.Normalize(s.Q, s.Sums, s.Exponents, Queries, map.KeyStride, dims.KeyRefusedFrom, call.Layer.Logits);
             if (default(TKey).Scales == Scaling.Gain)

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using ILGPU;
 using ILGPU.Runtime;
 
@@ -116,11 +117,56 @@ internal sealed class PageTranscoder : IDisposable
         }
     }
 
-    /// <summary>Decodes pages into host memory, as many at a time as the output buffer holds; waits for each.</summary>
-    public void Materialize(ArrayView<int> arena, ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values)
+    /// <summary>
+    /// Decodes one part of pages: into host memory as many at a time as the output buffer holds, and waits for each; onto the device where each vector belongs, without waiting.
+    /// </summary>
+    /// <param name="arena">Arena.</param>
+    /// <param name="reads">The pages.</param>
+    /// <param name="target">Receives the vectors; one without room for any is left out.</param>
+    /// <param name="found">The target's elements, if it lies on the device.</param>
+    /// <param name="isValue">True for the values, false for the keys.</param>
+    public void Materialize(ArrayView<int> arena, ReadOnlySpan<PageRead> reads, KvOutput target, ArrayView<ushort> found, bool isValue)
     {
-        MaterializePart(arena, reads, keys, 0);
-        MaterializePart(arena, reads, values, 1);
+        int part = isValue ? 1 : 0;
+        PartDims dims = _parts[part][KernelShape.Open];
+        int atOnce = target.IsOnDevice ? MaxMoves : Math.Min((int)_output.Length / (dims.PageTokens * dims.Width), MaxMoves);
+        while (target.Length > 0 && reads.Length > 0)
+        {
+            ReadOnlySpan<PageRead> chunk = reads[..Math.Min(atOnce, reads.Length)];
+            reads = reads[chunk.Length..];
+            int words = chunk.Length * TranscodeKernels.ReadWords;
+            Span<int> lists = _link.Staging.Reserve(words);
+            Array.Clear(_occurs);
+            for (int i = 0; i < chunk.Length; i++)
+            {
+                PageRead read = chunk[i];
+                int at = i * TranscodeKernels.ReadWords;
+                (lists[at], lists[at + 1], lists[at + 2]) = (read.Slot, read.Tokens, read.PageClass);
+                (lists[at + 3], lists[at + 4]) = target.IsOnDevice ? (read.TargetVector, read.TargetStride) : (i * dims.PageTokens, 1);
+                _occurs[read.PageClass] = true;
+            }
+
+            _link.Staging.Upload(View(_lists), words);
+            int groups = chunk.Length * dims.PageTokens;
+            var config = new KernelConfig(groups, _groupSize, SharedMemoryConfig.RequestDynamic<float>(dims.Width + LevelTable.Size));
+            ArrayView<ushort> output = target.IsOnDevice ? found : View(_output).Cast<ushort>();
+            for (int c = 0; c < _shape.Classes.Count; c++)
+            {
+                if (_occurs[c])
+                {
+                    _materialize[part][c](
+                        _link.Stream, config, arena, View(_lists), new ReadDims(c, (int)target.Type), _parts[part][c], _signs[part].View, _signs[part].Norm, output);
+                }
+            }
+
+            if (!target.IsOnDevice)
+            {
+                long bytes = (long)groups * dims.Width * target.ElementBytes;
+                _link.Download(View(_output), _pinnedOutput, 0, (bytes + sizeof(float) - 1) / sizeof(float));
+                _link.Synchronize();
+                Spread(chunk, dims, target);
+            }
+        }
     }
 
     /// <summary>Copies words between the arena and the host, as many at a time as the list buffer holds; waits for each.</summary>
@@ -178,52 +224,17 @@ internal sealed class PageTranscoder : IDisposable
         }
     }
 
-    private void MaterializePart(ArrayView<int> arena, ReadOnlySpan<PageRead> reads, Span<float> target, int part)
-    {
-        PartDims dims = _parts[part][KernelShape.Open];
-        int atOnce = Math.Min((int)_output.Length / (dims.PageTokens * dims.Width), MaxMoves);
-        while (target.Length > 0 && reads.Length > 0)
-        {
-            ReadOnlySpan<PageRead> chunk = reads[..Math.Min(atOnce, reads.Length)];
-            reads = reads[chunk.Length..];
-            int words = chunk.Length * TranscodeKernels.ReadWords;
-            Span<int> lists = _link.Staging.Reserve(words);
-            Array.Clear(_occurs);
-            for (int i = 0; i < chunk.Length; i++)
-            {
-                int at = i * TranscodeKernels.ReadWords;
-                (lists[at], lists[at + 1], lists[at + 2]) = (chunk[i].Slot, chunk[i].Tokens, chunk[i].PageClass);
-                _occurs[chunk[i].PageClass] = true;
-            }
-
-            _link.Staging.Upload(View(_lists), words);
-            int groups = chunk.Length * dims.PageTokens;
-            var config = new KernelConfig(groups, _groupSize, SharedMemoryConfig.RequestDynamic<float>(dims.Width + LevelTable.Size));
-            for (int c = 0; c < _shape.Classes.Count; c++)
-            {
-                if (_occurs[c])
-                {
-                    _materialize[part][c](
-                        _link.Stream, config, arena, View(_lists), c, _parts[part][c], _signs[part].View, _signs[part].Norm, View(_output));
-                }
-            }
-
-            _link.Download(View(_output), _pinnedOutput, 0, (long)groups * dims.Width);
-            _link.Synchronize();
-            Spread(chunk, dims, target);
-        }
-    }
-
     // out[reads][P][width] -> each read's vectors at its stride.
-    private void Spread(ReadOnlySpan<PageRead> reads, PartDims dims, Span<float> target)
+    private void Spread(ReadOnlySpan<PageRead> reads, PartDims dims, KvOutput target)
     {
-        ReadOnlySpan<float> output = _pinnedOutput.Span;
+        ReadOnlySpan<byte> output = MemoryMarshal.AsBytes(_pinnedOutput.Span);
+        int vector = dims.Width * target.ElementBytes;
         for (int i = 0; i < reads.Length; i++)
         {
             for (int t = 0; t < reads[i].Tokens; t++)
             {
-                output.Slice(((i * dims.PageTokens) + t) * dims.Width, dims.Width)
-                    .CopyTo(target[((reads[i].TargetVector + (t * reads[i].TargetStride)) * dims.Width)..]);
+                output.Slice(((i * dims.PageTokens) + t) * vector, vector)
+                    .CopyTo(target.Host[((reads[i].TargetVector + (t * reads[i].TargetStride)) * vector)..]);
             }
         }
     }

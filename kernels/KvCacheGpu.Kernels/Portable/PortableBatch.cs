@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using ILGPU;
 using ILGPU.Runtime;
 
@@ -85,8 +86,10 @@ internal sealed unsafe class PortableBatch : KernelBatch
         lock (_tier.Gate)
         {
             using DeviceBinding bound = _tier.Enter(_stream);
-            BatchInput k = _inputs.Keys(keys, _tokens);
-            BatchInput v = _inputs.Values(values, _tokens);
+            ArrayView<ushort> keysFound = _inputs.Find(keys, nameof(keys));
+            ArrayView<ushort> valuesFound = _inputs.Find(values, nameof(values));
+            BatchInput k = _inputs.Keys(keys, keysFound, _tokens);
+            BatchInput v = _inputs.Values(values, valuesFound, _tokens);
             _tier.Launchers.Append(
                 _tier.Link.Stream,
                 new KernelConfig(_tokens * g.KvHeads, _tier.GroupSize),
@@ -94,7 +97,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
                 _memory.Integers,
                 k.View,
                 v.View,
-                new AppendDims(layer, k.TokenStride, k.HeadStride, v.TokenStride, v.HeadStride),
+                new AppendDims(layer, k.Dims, v.Dims),
                 _dims);
         }
     }
@@ -106,19 +109,23 @@ internal sealed unsafe class PortableBatch : KernelBatch
         ThrowIfNotALayer(layer);
         KvGeometry g = _geometry;
         queries.ThrowIfNotShaped(_tokens, g.QueryHeads, g.KeyWidth, nameof(queries));
-        output = output.First(_tokens * g.QueryHeads, g.ValueWidth);
+        int vectors = _tokens * g.QueryHeads;
+        output = output.First(vectors, g.ValueWidth);
         _inputs.WaitForQueries();
-        (_attended, _window) = (layer, window == 0 ? int.MaxValue : window);
         int entries = MaxEntries(layer);
         lock (_tier.Gate)
         {
             using DeviceBinding bound = _tier.Enter(_stream);
-            BatchInput q = _inputs.Queries(queries, _tokens);
+            ArrayView<ushort> found = _inputs.Find(queries, nameof(queries));
+            var target = new BatchOutput(output.IsOnDevice ? _tier.Views.Of(output, nameof(output)) : _memory.Output.Cast<ushort>(), output.Type);
+            ArrayView<float> sums = output.IsOnDevice && output.HasLogSumExp ? _tier.Views.SumsOf(output, vectors) : default;
+            (_attended, _window) = (layer, window == 0 ? int.MaxValue : window);
+            BatchInput q = _inputs.Queries(queries, found, _tokens);
             _inputs.Rotate(layer, q, _tokens, _launches.Scale);
-            _launches.Attend(layer, q, _extent, entries, _window, output.IsOnDevice ? output.Device : _memory.Output);
+            _launches.Attend(layer, q, _extent, entries, _window, target);
             if (!output.IsOnDevice)
             {
-                _tier.Link.Download(_memory.Output, _memory.PinnedOutput, 0, output.Host.Length);
+                _tier.Link.Download(_memory.Output, _memory.PinnedOutput, 0, (output.Host.Length + sizeof(float) - 1) / sizeof(float));
                 if (output.HasLogSumExp)
                 {
                     _tier.Link.Download(_memory.LogSumExp, _memory.PinnedOutput, _memory.OutputFloats, output.HostLogSumExp.Length);
@@ -126,7 +133,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
             }
             else if (output.HasLogSumExp)
             {
-                _memory.LogSumExp.SubView(0, output.DeviceLogSumExp.Length).CopyTo(_tier.Link.Stream, output.DeviceLogSumExp);
+                _memory.LogSumExp.SubView(0, vectors).CopyTo(_tier.Link.Stream, sums);
             }
         }
 
@@ -134,7 +141,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         {
             _tier.Link.Synchronize();
             Span<float> pinned = _memory.PinnedOutput.Span;
-            pinned[..output.Host.Length].CopyTo(output.Host);
+            MemoryMarshal.AsBytes(pinned)[..output.Host.Length].CopyTo(output.Host);
             pinned.Slice(_memory.OutputFloats, output.HostLogSumExp.Length).CopyTo(output.HostLogSumExp);
         }
     }
@@ -151,9 +158,21 @@ internal sealed unsafe class PortableBatch : KernelBatch
         lock (_tier.Gate)
         {
             using DeviceBinding bound = _tier.Enter(_stream);
-            BatchInput q = _inputs.Queries(queries, _tokens);
+            ArrayView<ushort> found = _inputs.Find(queries, nameof(queries));
+            BatchInput q = _inputs.Queries(queries, found, _tokens);
             _inputs.Rotate(layer, q, _tokens, _launches.Scale);
             _launches.Observe(layer, q, _extent, entries, _window, last);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Materialize(ReadOnlySpan<PageRead> reads, KvOutput keys, KvOutput values)
+    {
+        ThrowIfNotALayer(0);
+        lock (_tier.Gate)
+        {
+            using DeviceBinding bound = _tier.Enter(_stream);
+            _tier.Decode(reads, keys, values);
         }
     }
 

@@ -16,7 +16,6 @@ internal static class PortableKernels
     public static IEnumerable<(string Name, MethodInfo Method)> All()
     {
         yield return ("scatter", Scatter);
-        yield return ("widen", Widen);
         yield return ("rotate-queries", RotateQueries);
         yield return ("copy", Copy);
         yield return ("merge", Merge);
@@ -63,8 +62,6 @@ internal static class PortableKernels
     }
 
     public static MethodInfo Scatter => Of(typeof(InputKernels), nameof(InputKernels.Scatter));
-
-    public static MethodInfo Widen => Of(typeof(InputKernels), nameof(InputKernels.Widen));
 
     public static MethodInfo RotateQueries => Of(typeof(InputKernels), nameof(InputKernels.RotateQueries));
 

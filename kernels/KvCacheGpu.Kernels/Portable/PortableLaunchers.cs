@@ -5,25 +5,12 @@ namespace KvCacheGpu.Kernels;
 
 internal delegate void ScatterLauncher(AcceleratorStream stream, KernelConfig config, ArrayView<int> arena, ArrayView<int> patches, int count);
 
-internal delegate void WidenLauncher(
-    AcceleratorStream stream,
-    KernelConfig config,
-    ArrayView<ushort> source,
-    ArrayView<float> target,
-    int isHalf,
-    int tokenStride,
-    int headStride,
-    int heads,
-    int width,
-    int count);
-
 internal delegate void RotateLauncher(
     AcceleratorStream stream,
     KernelConfig config,
-    ArrayView<float> queries,
+    ArrayView<ushort> queries,
     ArrayView<float> target,
-    int tokenStride,
-    int headStride,
+    TensorDims tensor,
     int heads,
     int width,
     float scale,
@@ -35,8 +22,8 @@ internal delegate void AppendLauncher(
     KernelConfig config,
     ArrayView<int> arena,
     ArrayView<int> batch,
-    ArrayView<float> keys,
-    ArrayView<float> values,
+    ArrayView<ushort> keys,
+    ArrayView<ushort> values,
     AppendDims call,
     KernelDims dims);
 
@@ -45,7 +32,7 @@ internal delegate void AttendLauncher(
     KernelConfig config,
     ArrayView<int> arena,
     ArrayView<int> batch,
-    ArrayView<float> queries,
+    ArrayView<ushort> queries,
     ArrayView<float> partials,
     ArrayView<float> partialStats,
     AttendDims call,
@@ -58,7 +45,7 @@ internal delegate void MergeLauncher(
     ArrayView<int> batch,
     ArrayView<float> partials,
     ArrayView<float> partialStats,
-    ArrayView<float> output,
+    ArrayView<ushort> output,
     ArrayView<float> logSumExp,
     ArrayView<float> signs,
     MergeDims merge,
@@ -72,7 +59,7 @@ internal delegate void ObserveLauncher(
     KernelConfig config,
     ArrayView<int> arena,
     ArrayView<int> batch,
-    ArrayView<float> queries,
+    ArrayView<ushort> queries,
     ArrayView<float> logSumExp,
     ObserveDims call,
     KernelDims dims);
@@ -108,8 +95,8 @@ internal delegate void MaterializeLauncher(
     KernelConfig config,
     ArrayView<int> arena,
     ArrayView<int> reads,
-    int pageClass,
+    ReadDims call,
     PartDims part,
     ArrayView<float> signs,
     float norm,
-    ArrayView<float> output);
+    ArrayView<ushort> output);

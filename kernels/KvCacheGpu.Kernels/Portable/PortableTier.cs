@@ -58,6 +58,7 @@ public sealed unsafe class PortableTier : KernelTier
             made.Push(_valueSigns = new DeviceSigns(Link, shape.Geometry.ValueWidth, shape.RotationSeed));
             made.Push(_transcoder = new PageTranscoder(Link, shape, _keySigns, _valueSigns, GroupSize));
             Launchers = new BatchLaunchers(accelerator, shape);
+            Views = new DeviceViews(accelerator);
             Link.Synchronize();
         }
         catch
@@ -114,6 +115,9 @@ public sealed unsafe class PortableTier : KernelTier
     internal DeviceSigns ValueSigns => _valueSigns;
 
     internal ArrayView<int> Arena => _arena.View.AsContiguous();
+
+    /// <summary>Where the tensors and outputs that hosts keep on the device lie.</summary>
+    internal DeviceViews Views { get; }
 
     /// <summary>Held while work is enqueued: streams take one thread at a time.</summary>
     internal Lock Gate { get; } = new();
@@ -210,12 +214,12 @@ public sealed unsafe class PortableTier : KernelTier
     }
 
     /// <inheritdoc/>
-    public override void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values)
+    public override void Materialize(ReadOnlySpan<PageRead> reads, KvOutput keys, KvOutput values)
     {
         lock (Gate)
         {
             using DeviceBinding bound = Enter();
-            _transcoder.Materialize(Arena, reads, keys, values);
+            Decode(reads, keys, values);
         }
     }
 
@@ -274,6 +278,7 @@ public sealed unsafe class PortableTier : KernelTier
             _keySigns.Dispose();
             _valueSigns.Dispose();
             _patches.Dispose();
+            Views.Dispose();
             Link.Release(AllocationKind.Arena, _arena);
             Link.Dispose();
         }
@@ -308,6 +313,17 @@ public sealed unsafe class PortableTier : KernelTier
             bound.Dispose();
             throw;
         }
+    }
+
+    /// <summary>Enqueues <see cref="Materialize"/>; under <see cref="Gate"/>, after <see cref="Enter"/>.</summary>
+    internal void Decode(ReadOnlySpan<PageRead> reads, KvOutput keys, KvOutput values)
+    {
+        ThrowIfNoRoom(reads, keys.Length, Shape.Geometry.KeyWidth, nameof(keys));
+        ThrowIfNoRoom(reads, values.Length, Shape.Geometry.ValueWidth, nameof(values));
+        ArrayView<ushort> keysFound = keys.IsOnDevice && keys.Length > 0 ? Views.Of(keys, nameof(keys)) : default;
+        ArrayView<ushort> valuesFound = values.IsOnDevice && values.Length > 0 ? Views.Of(values, nameof(values)) : default;
+        _transcoder.Materialize(Arena, reads, keys, keysFound, isValue: false);
+        _transcoder.Materialize(Arena, reads, values, valuesFound, isValue: true);
     }
 
     private static int DefaultGroup(Accelerator accelerator, int pageTokens)

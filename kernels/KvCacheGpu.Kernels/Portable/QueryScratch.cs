@@ -73,8 +73,11 @@ internal readonly struct QueryScratch
     /// <param name="first">First query of the block: token * group size + member of the group.</param>
     /// <param name="layer">How the queries lie.</param>
     /// <param name="dims">The batch's dimensions.</param>
-    public void Load(ArrayView<float> queries, int firstToken, int tokens, int head, int first, LayerDims layer, KernelDims dims)
+    public void Load<TKey>(ArrayView<ushort> queries, int firstToken, int tokens, int head, int first, LayerDims layer, KernelDims dims)
+        where TKey : struct, IPortableCodec
     {
+        // Queries in the rotated basis are the tier's own.
+        int type = default(TKey).IsRotated ? (int)TensorType.F32 : layer.Queries.Type;
         int stride = layer.Page.KeyStride;
         for (int i = Group.IdxX; i < Count * stride; i += Group.DimX)
         {
@@ -82,8 +85,8 @@ internal readonly struct QueryScratch
             int d = i - (r * stride);
             int token = (first + r) / dims.GroupSize;
             int queryHead = (head * dims.GroupSize) + (first + r - (token * dims.GroupSize));
-            long vector = ((long)(firstToken + token) * layer.TokenStride) + ((long)queryHead * layer.HeadStride);
-            Q[i] = token < tokens && d < dims.KeyWidth ? queries[vector + d] * layer.Logits.Scale : 0f;
+            long vector = layer.Queries.At(firstToken + token, queryHead);
+            Q[i] = token < tokens && d < dims.KeyWidth ? TypedElements.Load(queries, vector + d, type) * layer.Logits.Scale : 0f;
         }
     }
 }

@@ -2,6 +2,15 @@ using ILGPU;
 
 namespace KvCacheGpu.Kernels;
 
+/// <summary>Which reads a launch of <see cref="TranscodeKernels.Materialize"/> takes, and what it writes. Passed by value.</summary>
+/// <param name="pageClass">The class of the pages meant.</param>
+/// <param name="type">Element type of the output: a <see cref="TensorType"/>.</param>
+internal readonly struct ReadDims(int pageClass, int type)
+{
+    public readonly int PageClass = pageClass;
+    public readonly int Type = type;
+}
+
 /// <summary>Pages written from pages, one part (keys or values) a launch, and pages read back.</summary>
 internal static class TranscodeKernels
 {
@@ -14,8 +23,8 @@ internal static class TranscodeKernels
     /// <summary>Of those the mark that the page is kept: a thread that finds that the target cannot hold the page sets it.</summary>
     public const int Kept = 4;
 
-    /// <summary>Words that describe one read: slot, tokens, class.</summary>
-    public const int ReadWords = 3;
+    /// <summary>Words that describe one read: slot, tokens, class, first vector of the target, vectors from one token to the next.</summary>
+    public const int ReadWords = 5;
 
     /// <summary>A move's class pair, in one number.</summary>
     public static int Pair(int source, int target) => (source * KernelShape.MaxClasses) + target;
@@ -120,16 +129,16 @@ internal static class TranscodeKernels
     public static void Materialize<TCodec>(
         ArrayView<int> arena,
         ArrayView<int> reads,
-        int pageClass,
+        ReadDims call,
         PartDims part,
         ArrayView<float> signs,
         float norm,
-        ArrayView<float> output)
+        ArrayView<ushort> output)
         where TCodec : struct, IPortableCodec
     {
         int read = Grid.IdxX / part.PageTokens;
         int t = Grid.IdxX - (read * part.PageTokens);
-        if (reads[(read * ReadWords) + 2] != pageClass || t >= reads[(read * ReadWords) + 1])
+        if (reads[(read * ReadWords) + 2] != call.PageClass || t >= reads[(read * ReadWords) + 1])
         {
             return;
         }
@@ -149,10 +158,10 @@ internal static class TranscodeKernels
             SharedVector.Undo(x, part.Width, signs, norm);
         }
 
-        long at = (long)Grid.IdxX * part.Width;
+        long at = (reads[(read * ReadWords) + 3] + ((long)t * reads[(read * ReadWords) + 4])) * part.Width;
         for (int i = Group.IdxX; i < part.Width; i += Group.DimX)
         {
-            output[at + i] = x[i];
+            TypedElements.Store(output, at + i, call.Type, x[i]);
         }
     }
 }

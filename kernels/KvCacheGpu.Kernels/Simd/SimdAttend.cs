@@ -186,7 +186,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
     {
         (int token, int member) = Math.DivRem(query, _g.GroupSize);
         long index = ((long)(work.Sequence.FirstToken + token) * _g.QueryHeads) + (work.Head * _g.GroupSize) + member;
-        new Span<float>(output, _g.ValueWidth).CopyTo(new Span<float>(Output + (index * _g.ValueWidth), _g.ValueWidth));
+        Output.Write<S, F, I>(index, output, _g.ValueWidth);
         float logSumExp = SoftmaxState.LogitOf(state.Maximum, _tile.LogitFactor, state.Exponent) + MathF.Log(state.Sum);
         if (LogSumExp != null)
         {

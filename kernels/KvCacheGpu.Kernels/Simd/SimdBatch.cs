@@ -144,12 +144,12 @@ internal sealed unsafe class SimdBatch : KernelBatch
         queries.ThrowIfNotShaped(_tokens, _g.QueryHeads, _g.KeyWidth, nameof(queries));
         output = output.First(_tokens * _g.QueryHeads, _g.ValueWidth);
         _splits.Clear();
-        fixed (byte* q = queries.Host)
-        fixed (float* o = output.Host, l = output.HostLogSumExp)
+        fixed (byte* q = queries.Host, o = output.Host)
+        fixed (float* l = output.HostLogSumExp)
         {
             (Call.Layer, Call.Queries) = (layer, HostTensor.Pin(q, queries, _g.QueryHeads, _g.KeyWidth));
             Call.Window = window == 0 ? int.MaxValue : window;
-            _attend.Set(o, l);
+            _attend.Set(new HostOutput(o, output.Type), l);
             Run(_attend, _firstItem[_count], long.MaxValue);
         }
 
@@ -169,6 +169,8 @@ internal sealed unsafe class SimdBatch : KernelBatch
             Run(_observe, _count * _g.KvHeads * _mostSegments, long.MaxValue);
         }
     }
+
+    public override void Materialize(ReadOnlySpan<PageRead> reads, KvOutput keys, KvOutput values) => _tier.Materialize(reads, keys, values);
 
     public override void Score(float decay, int step)
     {
@@ -296,7 +298,8 @@ internal sealed unsafe class SimdBatch : KernelBatch
     private static int TileQueriesFor(KvGeometry geometry, int maxTokens) =>
         (int)Math.Min(AttendScratch.MaxTileQueries, (((long)maxTokens * geometry.GroupSize) + 3) & ~3L);
 
-    private static void ThrowIfOnDevice(bool onDevice)
+    /// <exception cref="NotSupportedException">A tensor lies on a device.</exception>
+    internal static void ThrowIfOnDevice(bool onDevice)
     {
         if (onDevice)
         {

@@ -16,11 +16,11 @@ internal sealed class AttendCall
 /// <summary>Attention work for vectors of any width.</summary>
 internal abstract unsafe class SimdAttendWork : ParallelWork
 {
-    public float* Output { get; private set; }
+    public HostOutput Output { get; private set; }
 
     public float* LogSumExp { get; private set; }
 
-    public void Set(float* output, float* logSumExp)
+    public void Set(HostOutput output, float* logSumExp)
     {
         Output = output;
         LogSumExp = logSumExp;
@@ -67,8 +67,8 @@ internal abstract unsafe class SimdTranscodeWork : ParallelWork
         pool.Run(this, count);
     }
 
-    /// <summary>Decodes tokens to vectors in the plain basis, <paramref name="stride"/> floats apart.</summary>
-    public abstract void Decode(PagePart part, VectorPlan plan, int token, int tokens, float* vectors, long stride);
+    /// <summary>Decodes a page's first tokens in the plain basis, to where the read says.</summary>
+    public abstract void Decode(in PagePart part, VectorPlan plan, in PageRead read, HostOutput target);
 }
 
 /// <summary>Picks the kernels compiled for the tier's vectors.</summary>

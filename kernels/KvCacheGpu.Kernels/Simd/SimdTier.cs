@@ -120,24 +120,28 @@ public sealed unsafe class SimdTier : KernelTier
     }
 
     /// <inheritdoc/>
-    public override void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values)
+    public override void Materialize(ReadOnlySpan<PageRead> reads, KvOutput keys, KvOutput values)
     {
         KvGeometry g = Shape.Geometry;
+        SimdBatch.ThrowIfOnDevice(keys.IsOnDevice || values.IsOnDevice);
+        ThrowIfNoRoom(reads, keys.Length, g.KeyWidth, nameof(keys));
+        ThrowIfNoRoom(reads, values.Length, g.ValueWidth, nameof(values));
         lock (_transcoding)
         {
-            fixed (float* k = keys, v = values)
+            fixed (byte* k = keys.Host, v = values.Host)
             {
+                (HostOutput keysTo, HostOutput valuesTo) = (new(k, keys.Type), new(v, values.Type));
                 foreach (PageRead read in reads)
                 {
                     PageLayout layout = Shape.Classes[read.PageClass];
-                    if (k != null)
+                    if (keysTo.IsThere)
                     {
-                        Decode(PagePart.Keys(layout, Page(read.Slot), g.KeyWidth), KeyPlan, read, k, keys.Length);
+                        _moves.Decode(PagePart.Keys(layout, Page(read.Slot), g.KeyWidth), KeyPlan, read, keysTo);
                     }
 
-                    if (v != null)
+                    if (valuesTo.IsThere)
                     {
-                        Decode(PagePart.Values(layout, Page(read.Slot), g.ValueWidth), ValuePlan, read, v, values.Length);
+                        _moves.Decode(PagePart.Values(layout, Page(read.Slot), g.ValueWidth), ValuePlan, read, valuesTo);
                     }
                 }
             }
@@ -191,16 +195,5 @@ public sealed unsafe class SimdTier : KernelTier
         }
 
         return new Span<int>(Tables + word, count);
-    }
-
-    private void Decode(in PagePart part, VectorPlan plan, in PageRead read, float* target, int length)
-    {
-        long last = read.TargetVector + ((long)(read.Tokens - 1) * read.TargetStride);
-        if ((Math.Max(last, read.TargetVector) + 1) * plan.Width > length)
-        {
-            throw new ArgumentException($"target: expected room for vector {last} of width {plan.Width}, got {length} elements");
-        }
-
-        _moves.Decode(part, plan, 0, read.Tokens, target + ((long)read.TargetVector * plan.Width), (long)read.TargetStride * plan.Width);
     }
 }

@@ -44,16 +44,17 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
     }
 
     /// <inheritdoc/>
-    public override void Decode(PagePart part, VectorPlan plan, int token, int tokens, float* vectors, long stride)
+    public override void Decode(in PagePart part, VectorPlan plan, in PageRead read, HostOutput target)
     {
         var scratch = new EncodeScratch(_tier.Shape, _tier.TranscodeScratch(0));
-        for (int t = 0; t < tokens; t += S.Lanes)
+        for (int t = 0; t < read.Tokens; t += S.Lanes)
         {
-            int some = Math.Min(S.Lanes, tokens - t);
-            ToBasis(part, plan, token + t, some, isRotated: false, scratch.Vectors, scratch);
+            int some = Math.Min(S.Lanes, read.Tokens - t);
+            ToBasis(part, plan, t, some, isRotated: false, scratch.Vectors, scratch);
             for (int i = 0; i < some; i++)
             {
-                new Span<float>(scratch.Vectors + (i * plan.Stride), plan.Width).CopyTo(new Span<float>(vectors + ((t + i) * stride), plan.Width));
+                long vector = read.TargetVector + ((long)(t + i) * read.TargetStride);
+                target.Write<S, F, I>(vector, scratch.Vectors + (i * plan.Stride), plan.Width);
             }
         }
     }

@@ -6,7 +6,7 @@ namespace KvCacheGpu;
 /// <summary>Reads pages back: whole, decoded, or their digests alone. The caller holds the pages.</summary>
 internal sealed class PageReader(KernelTier tier, Gate deviceGate)
 {
-    private const int ReadsAtOnce = 64;
+    private const int ReadsAtOnce = 256;
 
     private readonly KvGeometry _geometry = tier.Shape.Geometry;
 
@@ -26,32 +26,59 @@ internal sealed class PageReader(KernelTier tier, Gate deviceGate)
     /// <param name="table">The sequence's table.</param>
     /// <param name="firstRow">First row.</param>
     /// <param name="rows">Rows, which list pages of the same tokens.</param>
-    /// <param name="keys"><c>[tokens][rows][key width]</c>, or empty.</param>
-    /// <param name="values"><c>[tokens][rows][value width]</c>, or empty.</param>
-    public void Decode(PageTable table, int firstRow, int rows, Span<float> keys, Span<float> values)
+    /// <param name="keys"><c>[tokens][rows][key width]</c>, or without room.</param>
+    /// <param name="values"><c>[tokens][rows][value width]</c>, or without room.</param>
+    public void Decode(PageTable table, int firstRow, int rows, KvOutput keys, KvOutput values)
+    {
+        using (deviceGate.Enter())
+        {
+            Decode(null, table, firstRow, rows, 0, keys, values);
+        }
+    }
+
+    /// <summary>Decodes the pages of a layer, with those tokens of a step under way that it has appended, in the order of the step's launches.</summary>
+    /// <param name="batch">The step's.</param>
+    /// <param name="table">The table of a sequence of the step.</param>
+    /// <param name="layer">Layer, whose KV heads list pages of the same tokens.</param>
+    /// <param name="ofStep">The sequence's tokens in the step.</param>
+    /// <param name="keys"><c>[tokens][KV heads][key width]</c>, or without room.</param>
+    /// <param name="values"><c>[tokens][KV heads][value width]</c>, or without room.</param>
+    public void Decode(KernelBatch batch, PageTable table, int layer, int ofStep, KvOutput keys, KvOutput values) =>
+        Decode(batch, table, layer * _geometry.KvHeads, _geometry.KvHeads, ofStep, keys, values);
+
+    private void Decode(KernelBatch? batch, PageTable table, int firstRow, int rows, int ofStep, KvOutput keys, KvOutput values)
     {
         Span<PageRead> reads = stackalloc PageRead[ReadsAtOnce];
         int pending = 0;
-        using (deviceGate.Enter())
+        for (int i = 0; i < rows; i++)
         {
-            for (int i = 0; i < rows; i++)
+            int row = firstRow + i;
+            int vector = i;
+            for (int entry = 0; entry < table.Count(row); entry++)
             {
-                int row = firstRow + i;
-                int vector = i;
-                for (int entry = 0; entry < table.Count(row); entry++)
+                int tokens = table.TokensIn(row, entry, ofStep);
+                reads[pending++] = new PageRead(table.Slot(row, entry), table.PageClass(row, entry), tokens, vector, rows);
+                vector += tokens * rows;
+                if (pending == reads.Length)
                 {
-                    int tokens = table.TokensIn(row, entry);
-                    reads[pending++] = new PageRead(table.Slot(row, entry), table.PageClass(row, entry), tokens, vector, rows);
-                    vector += tokens * rows;
-                    if (pending == reads.Length)
-                    {
-                        tier.Materialize(reads, keys, values);
-                        pending = 0;
-                    }
+                    Materialize(batch, reads, keys, values);
+                    pending = 0;
                 }
             }
+        }
 
-            tier.Materialize(reads[..pending], keys, values);
+        Materialize(batch, reads[..pending], keys, values);
+    }
+
+    private void Materialize(KernelBatch? batch, ReadOnlySpan<PageRead> reads, KvOutput keys, KvOutput values)
+    {
+        if (batch is null)
+        {
+            tier.Materialize(reads, keys, values);
+        }
+        else
+        {
+            batch.Materialize(reads, keys, values);
         }
     }
 
@@ -63,7 +90,7 @@ internal sealed class PageReader(KernelTier tier, Gate deviceGate)
     /// <param name="tokens">Tokens of each.</param>
     /// <param name="keys"><c>[entries][tokens][key width]</c>.</param>
     /// <param name="values"><c>[entries][tokens][value width]</c>.</param>
-    public void Decode(PageTable table, int row, int firstEntry, int lastEntry, int tokens, Span<float> keys, Span<float> values)
+    public void Decode(PageTable table, int row, int firstEntry, int lastEntry, int tokens, KvOutput keys, KvOutput values)
     {
         Span<PageRead> room = stackalloc PageRead[ReadsAtOnce];
         Span<PageRead> reads = room[..(lastEntry - firstEntry + 1)];

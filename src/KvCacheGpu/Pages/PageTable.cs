@@ -91,8 +91,8 @@ internal sealed unsafe class PageTable : IDisposable
     /// <summary>Pages that so many tokens touch.</summary>
     public int PagesFor(int tokens) => (int)(((long)tokens + _pageTokens - 1) / _pageTokens);
 
-    /// <summary>Tokens that an entry's page holds for this sequence.</summary>
-    public int TokensIn(int row, int entry) => (int)Math.Min(_pageTokens, Length - ((long)PageIndex(row, entry) * _pageTokens));
+    /// <summary>Tokens that an entry's page holds for this sequence, with so many of a step under way.</summary>
+    public int TokensIn(int row, int entry, int ofStep = 0) => (int)Math.Min(_pageTokens, (long)Length + ofStep - ((long)PageIndex(row, entry) * _pageTokens));
 
     /// <summary>Leaves that so many tokens take.</summary>
     public int LeavesFor(int tokens) => _map.LeavesFor(PagesFor(tokens));
@@ -117,7 +117,7 @@ internal sealed unsafe class PageTable : IDisposable
         Dead?.Dispose();
     }
 
-    public int ResidentTokens(int row) => Count(row) is > 0 and int count ? ((count - 1) * _pageTokens) + TokensIn(row, count - 1) : 0;
+    public int ResidentTokens(int row, int ofStep = 0) => Count(row) is > 0 and int count ? ((count - 1) * _pageTokens) + TokensIn(row, count - 1, ofStep) : 0;
 
     /// <summary>First word in the arena of a page's scores.</summary>
     public long ScoreWord(int row, int page) => _tier.ScoreWord(Sequence, row, page);

@@ -117,7 +117,7 @@ internal readonly ref struct AttentionRead
             try
             {
                 memory.Batch.Attend(_layer, _queries, output, _window);
-                Count(memory, output.Host);
+                Count(memory, output);
                 memory.Batch.Finish();
             }
             finally
@@ -141,7 +141,7 @@ internal readonly ref struct AttentionRead
     }
 
     // Tells the policy, if this counts, what each sequence's last query asked and got.
-    private void Count(StepMemory memory, ReadOnlySpan<float> output)
+    private void Count(StepMemory memory, KvOutput output)
     {
         if (!_counts)
         {

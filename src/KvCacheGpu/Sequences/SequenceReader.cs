@@ -38,30 +38,50 @@ internal readonly struct SequenceReader(CacheState cache, SequenceState sequence
     }
 
     /// <summary>Decodes the resident tokens of a layer over all KV heads, which must list the same pages.</summary>
-    /// <exception cref="KvUnsupportedException">E009: they list different pages.</exception>
-    public int DecodeLayer(int layer, Span<int> positions, Span<float> keys, Span<float> values)
+    /// <exception cref="KvUnsupportedException">E009: they list different pages, or a target lies on a device and pages in host memory.</exception>
+    public int DecodeLayer(int layer, Span<int> positions, KvOutput keys, KvOutput values)
     {
-        int firstRow = layer * Geometry.KvHeads;
-        for (int head = 1; head < Geometry.KvHeads; head++)
+        ThrowIfUneven(layer);
+        return Decode(layer * Geometry.KvHeads, Geometry.KvHeads, positions, keys, values);
+    }
+
+    /// <summary>Decodes the tokens of a layer that are resident inside of a step, those that the step has appended among them.</summary>
+    /// <inheritdoc cref="DecodeLayer(int, Span{int}, KvOutput, KvOutput)"/>
+    public int DecodeLayer(int layer, KernelBatch batch, KvOutput keys, KvOutput values)
+    {
+        ThrowIfUneven(layer);
+        int tokens = Table.ResidentTokens(layer * Geometry.KvHeads, sequence.StepTokens);
+        keys = TargetFor(keys, tokens, Geometry.KvHeads, Geometry.KeyWidth, nameof(keys));
+        values = TargetFor(values, tokens, Geometry.KvHeads, Geometry.ValueWidth, nameof(values));
+        try
         {
-            if (!Table.ListsSamePages(firstRow, firstRow + head))
-            {
-                throw new KvUnsupportedException(
-                    $"Materialize of layer {layer}", "the same pages in every KV head", $"other pages in head {head} than in head 0");
-            }
+            cache.Reader.Decode(batch, Table, layer, sequence.StepTokens, keys, values);
+        }
+        catch (NotSupportedException e)
+        {
+            throw Unsupported(e);
         }
 
-        return Decode(firstRow, Geometry.KvHeads, positions, keys, values);
+        return tokens;
     }
 
     /// <summary>Decodes the resident tokens of rows that list the same pages, and tells their positions; what is empty is left out.</summary>
     /// <returns>Tokens written.</returns>
-    public int Decode(int firstRow, int rows, Span<int> positions, Span<float> keys, Span<float> values)
+    /// <exception cref="KvUnsupportedException">E009: a target lies on a device, and pages in host memory.</exception>
+    public int Decode(int firstRow, int rows, Span<int> positions, KvOutput keys, KvOutput values)
     {
         int tokens = positions.IsEmpty ? Table.ResidentTokens(firstRow) : PositionsOf(firstRow, positions);
-        keys = TargetFor(keys, tokens * rows, Geometry.KeyWidth, nameof(keys));
-        values = TargetFor(values, tokens * rows, Geometry.ValueWidth, nameof(values));
-        cache.Reader.Decode(Table, firstRow, rows, keys, values);
+        keys = TargetFor(keys, tokens, rows, Geometry.KeyWidth, nameof(keys));
+        values = TargetFor(values, tokens, rows, Geometry.ValueWidth, nameof(values));
+        try
+        {
+            cache.Reader.Decode(Table, firstRow, rows, keys, values);
+        }
+        catch (NotSupportedException e)
+        {
+            throw Unsupported(e);
+        }
+
         return tokens;
     }
 
@@ -134,7 +154,7 @@ internal readonly struct SequenceReader(CacheState cache, SequenceState sequence
         Guard.ThrowIfShorter(query.Length, Geometry.KeyWidth, nameof(query));
         Guard.ThrowIfShorter(mass.Length, tokens, nameof(mass));
         using var keys = new Pooled<float>(Math.Max(1, tokens * Geometry.KeyWidth));
-        Decode(row, 1, positions, keys.Span, []);
+        Decode(row, 1, positions, keys.Span, default);
         double largest = double.NegativeInfinity;
         for (int token = 0; token < tokens; token++)
         {
@@ -168,14 +188,22 @@ internal readonly struct SequenceReader(CacheState cache, SequenceState sequence
         return sum;
     }
 
-    private static Span<float> TargetFor(Span<float> target, int vectors, int width, string name)
-    {
-        if (target.IsEmpty)
-        {
-            return target;
-        }
+    private static KvOutput TargetFor(KvOutput target, int tokens, int rows, int width, string name) =>
+        target.Length == 0 ? target : target.First(checked(tokens * rows), width, name);
 
-        Guard.ThrowIfShorter(target.Length, vectors * width, name);
-        return target[..(vectors * width)];
+    private KvUnsupportedException Unsupported(NotSupportedException inner) =>
+        new($"Read on {cache.Tier.Name}", "memory that the device writes", inner.Message, inner);
+
+    private void ThrowIfUneven(int layer)
+    {
+        int firstRow = layer * Geometry.KvHeads;
+        for (int head = 1; head < Geometry.KvHeads; head++)
+        {
+            if (!Table.ListsSamePages(firstRow, firstRow + head))
+            {
+                throw new KvUnsupportedException(
+                    $"Read of layer {layer}", "the same pages in every KV head", $"other pages in head {head} than in head 0, because a policy dropped pages head by head");
+            }
+        }
     }
 }

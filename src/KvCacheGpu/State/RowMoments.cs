@@ -44,25 +44,25 @@ internal sealed unsafe class RowMoments : IDisposable
     /// <param name="layer">Layer.</param>
     /// <param name="token">Token in the tensors.</param>
     /// <param name="queries"><c>[tokens][query heads][key width]</c>.</param>
-    /// <param name="output"><c>[tokens][query heads][value width]</c>, or empty.</param>
-    public void See(KvGeometry geometry, int layer, int token, KvTensor queries, ReadOnlySpan<float> output)
+    /// <param name="output"><c>[tokens][query heads][value width]</c>; not seen if it lies on the device.</param>
+    public void See(KvGeometry geometry, int layer, int token, KvTensor queries, KvOutput output)
     {
         int group = geometry.GroupSize;
-        Span<float> room = stackalloc float[geometry.KeyWidth];
+        Span<float> room = stackalloc float[Math.Max(geometry.KeyWidth, geometry.ValueWidth)];
+        Span<float> query = room[..geometry.KeyWidth];
+        Span<float> answer = room[..geometry.ValueWidth];
         for (int head = 0; head < geometry.KvHeads; head++)
         {
-            (float query, float answer) = (0, 0);
+            (float asked, float got) = (0, 0);
             for (int member = head * group; member < (head + 1) * group; member++)
             {
-                query += queries.IsOnDevice ? 0 : Vectors.Square(queries.Row(token, member, geometry.QueryHeads, room));
-                answer += output.IsEmpty
-                    ? 0
-                    : Vectors.Square(output.Slice(((token * geometry.QueryHeads) + member) * geometry.ValueWidth, geometry.ValueWidth));
+                asked += queries.IsOnDevice ? 0 : Vectors.Square(queries.Row(token, member, geometry.QueryHeads, query));
+                got += output.IsOnDevice ? 0 : Vectors.Square(output.Row((token * geometry.QueryHeads) + member, answer));
             }
 
             int row = (layer * geometry.KvHeads) + head;
-            Pending[row] = queries.IsOnDevice ? Unseen : Mean(query, group);
-            Pending[_rows + row] = output.IsEmpty ? Unseen : Mean(answer, group);
+            Pending[row] = queries.IsOnDevice ? Unseen : Mean(asked, group);
+            Pending[_rows + row] = output.IsOnDevice ? Unseen : Mean(got, group);
         }
     }
 

@@ -79,8 +79,8 @@ internal sealed class SequenceScores : IDisposable
     /// <param name="layer">Layer.</param>
     /// <param name="tokens">The sequence's part of the tensors.</param>
     /// <param name="queries"><c>[tokens][query heads][key width]</c>.</param>
-    /// <param name="output"><c>[tokens][query heads][value width]</c>, or empty.</param>
-    public void See(int layer, in RaggedSequence tokens, KvTensor queries, ReadOnlySpan<float> output)
+    /// <param name="output"><c>[tokens][query heads][value width]</c>; not seen if it lies on the device.</param>
+    public void See(int layer, in RaggedSequence tokens, KvTensor queries, KvOutput output)
     {
         KvGeometry geometry = _tier.Shape.Geometry;
         Moments?.See(geometry, layer, tokens.FirstToken + tokens.Tokens - 1, queries, output);

@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace KvCacheGpu;
 
-/// <summary>Vectors of a tensor in host memory.</summary>
+/// <summary>Vectors of tensors and outputs in host memory.</summary>
 internal static class TensorRows
 {
     /// <summary>One vector, widened.</summary>
@@ -16,9 +16,24 @@ internal static class TensorRows
     {
         int headStride = tensor.HeadStride == 0 ? room.Length : tensor.HeadStride;
         long tokenStride = tensor.TokenStride == 0 ? (long)heads * headStride : tensor.TokenStride;
-        ReadOnlySpan<byte> bytes = tensor.Host.Slice(
-            (int)(((token * tokenStride) + ((long)head * headStride)) * tensor.ElementBytes), room.Length * tensor.ElementBytes);
-        if (tensor.Type == TensorType.F32)
+        long first = ((token * tokenStride) + ((long)head * headStride)) * tensor.ElementBytes;
+        return Widen(tensor.Host.Slice((int)first, room.Length * tensor.ElementBytes), tensor.Type, room);
+    }
+
+    /// <summary>One vector of an output, widened.</summary>
+    /// <param name="output">Dense vectors, in host memory.</param>
+    /// <param name="vector">Which.</param>
+    /// <param name="room">[width] overwritten where the vector does not lie in floats.</param>
+    /// <returns>The vector, where it lies or in <paramref name="room"/>.</returns>
+    public static ReadOnlySpan<float> Row(this KvOutput output, int vector, Span<float> room)
+    {
+        int bytes = room.Length * output.ElementBytes;
+        return Widen(output.Host.Slice(vector * bytes, bytes), output.Type, room);
+    }
+
+    private static ReadOnlySpan<float> Widen(ReadOnlySpan<byte> bytes, TensorType type, Span<float> room)
+    {
+        if (type == TensorType.F32)
         {
             return MemoryMarshal.Cast<byte, float>(bytes);
         }
@@ -26,7 +41,7 @@ internal static class TensorRows
         ReadOnlySpan<ushort> bits = MemoryMarshal.Cast<byte, ushort>(bytes);
         for (int i = 0; i < room.Length; i++)
         {
-            room[i] = tensor.Type == TensorType.F16
+            room[i] = type == TensorType.F16
                 ? (float)BitConverter.UInt16BitsToHalf(bits[i])
                 : BitConverter.UInt32BitsToSingle((uint)bits[i] << 16);
         }

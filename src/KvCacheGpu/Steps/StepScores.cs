@@ -22,7 +22,7 @@ internal sealed class StepScores(CacheState cache, PlanMemory? plans, StepMember
     }
 
     /// <summary>Sees the queries of a layer, and the output that they got.</summary>
-    public void See(StepMemory memory, ReadOnlySpan<RaggedSequence> ragged, int layer, KvTensor queries, ReadOnlySpan<float> output)
+    public void See(StepMemory memory, ReadOnlySpan<RaggedSequence> ragged, int layer, KvTensor queries, KvOutput output)
     {
         if (_isPrefill)
         {

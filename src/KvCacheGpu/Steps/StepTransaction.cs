@@ -100,9 +100,9 @@ internal sealed class StepTransaction
     /// <param name="memory">The step's.</param>
     /// <param name="layer">Layer.</param>
     /// <param name="queries"><c>[tokens][query heads][key width]</c>.</param>
-    /// <param name="output"><c>[tokens][query heads][value width]</c>; empty if it stays on the device.</param>
+    /// <param name="output"><c>[tokens][query heads][value width]</c>; not seen if it lies on the device.</param>
     /// <param name="window">The window, or 0.</param>
-    public void NoteAttended(StepMemory memory, int layer, KvTensor queries, ReadOnlySpan<float> output, int window)
+    public void NoteAttended(StepMemory memory, int layer, KvTensor queries, KvOutput output, int window)
     {
         _scores.See(memory, Ragged, layer, queries, output);
         _attended.Add(layer);

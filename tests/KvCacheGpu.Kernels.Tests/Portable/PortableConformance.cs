@@ -23,3 +23,7 @@ public class PortableAttentionGroup2Tests : AttentionConformance<PortableGroup2>
 public class PortablePageGroup2Tests : PageConformance<PortableGroup2>;
 
 public class PortableEngineGroup1Tests : EngineConformance<PortableGroup1>;
+
+public class PortableTensorGroup1Tests : TensorConformance<PortableGroup1>;
+
+public class PortableTensorGroup2Tests : TensorConformance<PortableGroup2>;

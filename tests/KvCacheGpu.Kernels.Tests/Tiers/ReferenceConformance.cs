@@ -10,3 +10,5 @@ public sealed class Reference : ITierUnderTest
 public class ReferenceAttentionTests : AttentionConformance<Reference>;
 
 public class ReferencePageTests : PageConformance<Reference>;
+
+public class ReferenceTensorTests : TensorConformance<Reference>;

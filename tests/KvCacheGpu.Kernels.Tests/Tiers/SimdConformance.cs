@@ -28,3 +28,9 @@ public class Simd256PageTests : PageConformance<Simd256Vectors>;
 public class ScalarAttentionTests : AttentionConformance<SimdOneByOne>;
 
 public class ScalarPageTests : PageConformance<SimdOneByOne>;
+
+public class Simd512TensorTests : TensorConformance<Simd512Vectors>;
+
+public class Simd256TensorTests : TensorConformance<Simd256Vectors>;
+
+public class ScalarTensorTests : TensorConformance<SimdOneByOne>;

@@ -95,8 +95,8 @@ public abstract partial class PageConformance<TTier>
         (float[] keys, float[] values) = (new float[length * 2 * keyWidth], new float[length * 2 * valueWidth]);
         (float[] onlyKeys, float[] onlyValues) = (new float[keys.Length], new float[values.Length]);
         harness.Tier.Materialize(reads, keys, values);
-        harness.Tier.Materialize(reads, onlyKeys, []);
-        harness.Tier.Materialize(reads, [], onlyValues);
+        harness.Tier.Materialize(reads, onlyKeys, default);
+        harness.Tier.Materialize(reads, default, onlyValues);
         Assert.Equal(keys, onlyKeys);
         Assert.Equal(values, onlyValues);
         for (int head = 0; head < 2; head++)

@@ -29,7 +29,7 @@ internal sealed unsafe class PoisonedTier(KernelTier inner) : KernelTier(inner.S
 
     public override void Transcode(ReadOnlySpan<PageMove> moves, Span<bool> kept = default) => inner.Transcode(moves, kept);
 
-    public override void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values) => inner.Materialize(reads, keys, values);
+    public override void Materialize(ReadOnlySpan<PageRead> reads, KvOutput keys, KvOutput values) => inner.Materialize(reads, keys, values);
 
     public override void ClearScores(int sequence) => inner.ClearScores(sequence);
 

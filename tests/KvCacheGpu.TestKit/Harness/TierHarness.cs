@@ -138,6 +138,9 @@ public sealed unsafe class TierHarness : IDisposable
         return result;
     }
 
+    /// <summary>Attends other queries, to a target of the test's own.</summary>
+    public void AttendTo(int layer, KvTensor queries, KvOutput output) => _batch.Attend(layer, queries, output);
+
     /// <summary>Begins a launch that only reads, with queries at the positions of the last tokens.</summary>
     public void BeginRead(bool keepsStatistics, params (HarnessSequence Sequence, int Tokens)[] parts)
     {

@@ -66,6 +66,7 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
     /// <inheritdoc/>
     public override void Append(int layer, KvTensor keys, KvTensor values)
     {
+        ThrowIfOnDevice(keys.IsOnDevice || values.IsOnDevice);
         keys.ThrowIfNotShaped(Tokens(), _geometry.KvHeads, _geometry.KeyWidth, nameof(keys));
         values.ThrowIfNotShaped(Tokens(), _geometry.KvHeads, _geometry.ValueWidth, nameof(values));
         Span<float> key = _vector.AsSpan(0, _geometry.KeyWidth);
@@ -115,11 +116,7 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
         ArgumentOutOfRangeException.ThrowIfNegative(window);
         (int heads, int width) = (_geometry.QueryHeads, _geometry.ValueWidth);
         queries.ThrowIfNotShaped(Tokens(), heads, _geometry.KeyWidth, nameof(queries));
-        if (output.IsOnDevice)
-        {
-            throw new NotSupportedException("the reference tier works in host memory");
-        }
-
+        ThrowIfOnDevice(queries.IsOnDevice || output.IsOnDevice);
         output = output.First(Tokens() * heads, width);
         foreach (ref readonly RaggedSequence s in _sequences.AsSpan(0, _count))
         {
@@ -131,7 +128,7 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
                     Copy(queries, s.FirstToken + i, head, heads, _query);
                     int at = ((s.FirstToken + i) * heads) + head;
                     float lse = AttendOne(s.Sequence, layer, head, s.Length - s.Tokens + i, isMeasured, window);
-                    _output.CopyTo(output.Host.Slice(at * width, width));
+                    output.Put(at, _output);
                     if (output.HasLogSumExp)
                     {
                         output.HostLogSumExp[at] = lse;
@@ -160,6 +157,17 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
 
     public override bool IsKept(int move) => _kept[move];
 
+    public override void Materialize(ReadOnlySpan<PageRead> reads, KvOutput keys, KvOutput values) => _tier.Materialize(reads, keys, values);
+
+    internal static void ThrowIfOnDevice(bool isOnDevice)
+    {
+        if (isOnDevice)
+        {
+            throw new NotSupportedException("the reference tier works in host memory");
+        }
+    }
+
+    /// <inheritdoc/>
     public override NonFinite? End()
     {
         NonFinite? refused = _refused;

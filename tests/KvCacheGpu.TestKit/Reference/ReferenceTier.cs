@@ -88,22 +88,28 @@ public sealed unsafe class ReferenceTier : KernelTier
     }
 
     /// <inheritdoc/>
-    public override void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values)
+    public override void Materialize(ReadOnlySpan<PageRead> reads, KvOutput keys, KvOutput values)
     {
-        (int keyWidth, int valueWidth) = (Shape.Geometry.KeyWidth, Shape.Geometry.ValueWidth);
+        ReferenceBatch.ThrowIfOnDevice(keys.IsOnDevice || values.IsOnDevice);
+        ThrowIfNoRoom(reads, keys.Length, Shape.Geometry.KeyWidth, nameof(keys));
+        ThrowIfNoRoom(reads, values.Length, Shape.Geometry.ValueWidth, nameof(values));
+        Span<float> key = new float[Shape.Geometry.KeyWidth];
+        Span<float> value = new float[Shape.Geometry.ValueWidth];
         foreach (PageRead read in reads)
         {
             for (int t = 0; t < read.Tokens; t++)
             {
                 int vector = read.TargetVector + (t * read.TargetStride);
-                if (!keys.IsEmpty)
+                if (keys.Length > 0)
                 {
-                    Keys(read.Slot, read.PageClass).ReadPlain(t, keys.Slice(vector * keyWidth, keyWidth));
+                    Keys(read.Slot, read.PageClass).ReadPlain(t, key);
+                    keys.Put(vector, key);
                 }
 
-                if (!values.IsEmpty)
+                if (values.Length > 0)
                 {
-                    Values(read.Slot, read.PageClass).ReadPlain(t, values.Slice(vector * valueWidth, valueWidth));
+                    Values(read.Slot, read.PageClass).ReadPlain(t, value);
+                    values.Put(vector, value);
                 }
             }
         }

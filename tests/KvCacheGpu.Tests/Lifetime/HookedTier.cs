@@ -50,7 +50,7 @@ internal sealed unsafe class HookedTier(KernelTier inner, Action<string> before)
         inner.Transcode(moves, kept);
     }
 
-    public override void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values)
+    public override void Materialize(ReadOnlySpan<PageRead> reads, KvOutput keys, KvOutput values)
     {
         before("materialize");
         inner.Materialize(reads, keys, values);
@@ -112,6 +112,12 @@ internal sealed unsafe class HookedTier(KernelTier inner, Action<string> before)
         {
             before("observe");
             inner.Observe(layer, queries, last);
+        }
+
+        public override void Materialize(ReadOnlySpan<PageRead> reads, KvOutput keys, KvOutput values)
+        {
+            before("materialize");
+            inner.Materialize(reads, keys, values);
         }
 
         public override void Score(float decay, int step)

@@ -39,7 +39,7 @@ internal sealed unsafe class CountingTier(KernelTier inner) : KernelTier(inner.S
         }
     }
 
-    public override void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values) => inner.Materialize(reads, keys, values);
+    public override void Materialize(ReadOnlySpan<PageRead> reads, KvOutput keys, KvOutput values) => inner.Materialize(reads, keys, values);
 
     public override void ClearScores(int sequence) => inner.ClearScores(sequence);
 
@@ -81,6 +81,8 @@ internal sealed unsafe class CountingTier(KernelTier inner) : KernelTier(inner.S
         }
 
         public override void Observe(int layer, KvTensor queries, int last) => inner.Observe(layer, queries, last);
+
+        public override void Materialize(ReadOnlySpan<PageRead> reads, KvOutput keys, KvOutput values) => inner.Materialize(reads, keys, values);
 
         public override void Score(float decay, int step) => inner.Score(decay, step);
 
