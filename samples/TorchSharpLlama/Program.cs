@@ -16,7 +16,7 @@ internal static class Program
 
     public static void Main()
     {
-        Tensor[] expected = Read(WithCat.Attention.Load(Config), []);
+        Tensor[] expected = Read(CatAttention.Load(Config), []);
         long[] tokens = [.. expected.Select(Next)];
         Console.WriteLine($"torch.cat: {string.Join(' ', tokens.Take(12))} ...");
         foreach ((PageFormat keys, PageFormat values) in new[]
@@ -32,7 +32,7 @@ internal static class Program
     /// <summary>Runs the model on pages of a format, over the tokens that the reference chose, and compares.</summary>
     internal static Comparison Compare(PageFormat keys, PageFormat values)
     {
-        Tensor[] expected = Read(WithCat.Attention.Load(Config), []);
+        Tensor[] expected = Read(CatAttention.Load(Config), []);
         return Compare(keys, values, expected, [.. expected.Select(Next)]);
     }
 
@@ -40,7 +40,7 @@ internal static class Program
     {
         var geometry = new KvGeometry(Config.Layers, Config.Heads, Config.KvHeads, Config.Width, pageTokens: 16);
         using var cache = new KvCache(geometry, new KvCacheOptions { KeyFormat = keys, ValueFormat = values, Device = "cpu" });
-        Tensor[] logits = Read(WithPages.Attention.Load(Config, cache), tokens);
+        Tensor[] logits = Read(PagedAttention.Load(Config, cache), tokens);
         double error = logits.Zip(expected, (got, wanted) => (got - wanted).norm().item<float>() / wanted.norm().item<float>()).Max();
         return new Comparison(error, logits.Zip(tokens, (got, token) => Next(got) == token).Count(same => same), tokens.Length);
     }

@@ -61,7 +61,7 @@ public class RefusalTests
         Assert.ThrowsAny<ArgumentException>(() => step.Attend(0, zeros(3, 2, 16)));
         Assert.ThrowsAny<ArgumentException>(() => step.Attend(0, zeros(3, 4, 16), zeros(4, 4, 16)));
         Assert.ThrowsAny<ArgumentException>(() => step.Attend(0, zeros(3, 4, 16), zeros(1, 4, 3, 16)));
-        Assert.Throws<KvStepOrderException>(() => step.Append(1, good, good));
+        Assert.Throws<KvStepOrderException>(() => step.Append(0, good, good));
     }
 
     [TorchFact]

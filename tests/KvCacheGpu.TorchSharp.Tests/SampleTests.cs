@@ -1,3 +1,4 @@
+using TorchSharp;
 using TorchSharpLlama;
 using Xunit.Abstractions;
 
@@ -11,9 +12,32 @@ public class SampleTests(ITestOutputHelper output)
     [Fact]
     public void A_model_changes_its_cache_in_ten_lines()
     {
-        (int added, int removed) = Changed(File.ReadAllLines(Path.Combine(Folder, "WithCat.cs")), File.ReadAllLines(Path.Combine(Folder, "WithPages.cs")));
+        (int added, int removed) = Changed(File.ReadAllLines(Path.Combine(Folder, "CatAttention.cs")), File.ReadAllLines(Path.Combine(Folder, "PagedAttention.cs")));
         Assert.InRange(added, 1, 10);
         Assert.InRange(removed, 1, 10);
+    }
+
+    [Fact]
+    public void The_document_shows_the_lines_that_change()
+    {
+        string shown = File.ReadAllText(Path.Combine(Root(), "docs", "embedding-torch.md")).Split("```diff\n")[1].Split("```")[0];
+        string[] old = File.ReadAllLines(Path.Combine(Folder, "CatAttention.cs")), now = File.ReadAllLines(Path.Combine(Folder, "PagedAttention.cs"));
+        Assert.Equal(old.Except(now), Lines('-'));
+        Assert.Equal(now.Except(old), Lines('+'));
+
+        IEnumerable<string> Lines(char sign) => shown.Split('\n').Where(line => line.StartsWith(sign)).Select(line => line[1..]);
+    }
+
+    [TorchFact]
+    public void A_step_of_several_sequences_runs()
+    {
+        using DisposeScope scope = torch.NewDisposeScope();
+        using KvCache cache = TestTorch.ExactCache(new KvGeometry(2, 4, 2, 16));
+        using KvSequence first = cache.CreateSequence(), second = cache.CreateSequence();
+        torch.Tensor output = RaggedStep.Run(cache, first, second);
+        Assert.Equal((3, 1), (first.Length, second.Length));
+        Assert.Equal([4, 4, 16], output.shape);
+        Assert.True(output.abs().sum().item<float>() > 1);
     }
 
     // Each format's own error: that of binary32 arithmetic, of 11 bits, of 8 bits and of 4 bits of each element.

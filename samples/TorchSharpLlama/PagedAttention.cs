@@ -1,18 +1,19 @@
+using KvCacheGpu;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 using static TorchSharp.torch.nn;
 
-namespace TorchSharpLlama.WithCat;
+namespace TorchSharpLlama;
 
 /// <summary>The model's attention, and how the model is made, with a cache that concatenates or with a paged one: compare the two files.</summary>
-internal sealed class Attention : Module<Tensor, int, Tensor>
+internal sealed class PagedAttention : Module<Tensor, int, Tensor>
 {
     private readonly LlamaConfig _config;
     private readonly int _layer;
     private readonly Linear _wq, _wk, _wv, _wo;
-    private readonly CatCache _cache;
+    private readonly KvTorchCache _cache;
 
-    public Attention(LlamaConfig config, int layer, CatCache cache)
+    public PagedAttention(LlamaConfig config, int layer, KvTorchCache cache)
         : base("attention")
     {
         (_config, _layer, _cache) = (config, layer, cache);
@@ -23,10 +24,10 @@ internal sealed class Attention : Module<Tensor, int, Tensor>
         RegisterComponents();
     }
 
-    public static LlamaModel Load(LlamaConfig config)
+    public static LlamaModel Load(LlamaConfig config, KvCache pages)
     {
-        var cache = new CatCache(config.Layers);
-        return new LlamaModel(config, layer => new Attention(config, layer, cache));
+        var cache = new KvTorchCache(pages);
+        return new LlamaModel(config, layer => new PagedAttention(config, layer, cache));
     }
 
     public override Tensor forward(Tensor x, int position)
@@ -35,11 +36,7 @@ internal sealed class Attention : Module<Tensor, int, Tensor>
         Tensor q = LlamaModel.Rope(_wq.forward(x).view(batch, tokens, _config.Heads, _config.Width).transpose(1, 2), position);
         Tensor k = LlamaModel.Rope(_wk.forward(x).view(batch, tokens, _config.KvHeads, _config.Width).transpose(1, 2), position);
         Tensor v = _wv.forward(x).view(batch, tokens, _config.KvHeads, _config.Width).transpose(1, 2);
-        (k, v) = _cache.Update(k, v, _layer);
-        Tensor mask = ones(tokens, k.size(2), ScalarType.Bool).tril(position);
-        k = k.repeat_interleave(_config.Heads / _config.KvHeads, 1);
-        v = v.repeat_interleave(_config.Heads / _config.KvHeads, 1);
-        Tensor output = functional.scaled_dot_product_attention(q, k, v, mask);
+        Tensor output = _cache.Attend(q, k, v, _layer);
         return _wo.forward(output.transpose(1, 2).reshape(batch, tokens, -1));
     }
 }

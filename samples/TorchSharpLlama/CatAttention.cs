@@ -1,19 +1,18 @@
-using KvCacheGpu;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 using static TorchSharp.torch.nn;
 
-namespace TorchSharpLlama.WithPages;
+namespace TorchSharpLlama;
 
 /// <summary>The model's attention, and how the model is made, with a cache that concatenates or with a paged one: compare the two files.</summary>
-internal sealed class Attention : Module<Tensor, int, Tensor>
+internal sealed class CatAttention : Module<Tensor, int, Tensor>
 {
     private readonly LlamaConfig _config;
     private readonly int _layer;
     private readonly Linear _wq, _wk, _wv, _wo;
-    private readonly KvTorchCache _cache;
+    private readonly CatCache _cache;
 
-    public Attention(LlamaConfig config, int layer, KvTorchCache cache)
+    public CatAttention(LlamaConfig config, int layer, CatCache cache)
         : base("attention")
     {
         (_config, _layer, _cache) = (config, layer, cache);
@@ -24,10 +23,10 @@ internal sealed class Attention : Module<Tensor, int, Tensor>
         RegisterComponents();
     }
 
-    public static LlamaModel Load(LlamaConfig config, KvCache pages)
+    public static LlamaModel Load(LlamaConfig config)
     {
-        var cache = new KvTorchCache(pages);
-        return new LlamaModel(config, layer => new Attention(config, layer, cache));
+        var cache = new CatCache(config.Layers);
+        return new LlamaModel(config, layer => new CatAttention(config, layer, cache));
     }
 
     public override Tensor forward(Tensor x, int position)
@@ -36,7 +35,10 @@ internal sealed class Attention : Module<Tensor, int, Tensor>
         Tensor q = LlamaModel.Rope(_wq.forward(x).view(batch, tokens, _config.Heads, _config.Width).transpose(1, 2), position);
         Tensor k = LlamaModel.Rope(_wk.forward(x).view(batch, tokens, _config.KvHeads, _config.Width).transpose(1, 2), position);
         Tensor v = _wv.forward(x).view(batch, tokens, _config.KvHeads, _config.Width).transpose(1, 2);
-        Tensor output = _cache.Attend(q, k, v, _layer);
+        (k, v) = _cache.Update(k, v, _layer);
+        Tensor mask = ones(tokens, k.size(2), ScalarType.Bool).tril(position);
+        (k, v) = (k.repeat_interleave(_config.Heads / _config.KvHeads, 1), v.repeat_interleave(_config.Heads / _config.KvHeads, 1));
+        Tensor output = functional.scaled_dot_product_attention(q, k, v, mask);
         return _wo.forward(output.transpose(1, 2).reshape(batch, tokens, -1));
     }
 }
