@@ -21,6 +21,9 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
     /// <summary>Tokens of the step, over all its sequences.</summary>
     public int Tokens => Lease.TokensOf(_number);
 
+    /// <summary>The shape of the model that the step's cache is for.</summary>
+    public KvGeometry Geometry => Lease.GeometryOf(_number);
+
     private StepLease Lease =>
         _lease ?? throw new KvStepOrderException("KvStep", "a step that Begin returned, or TryBegin with true", "a default value, which is no step");
 

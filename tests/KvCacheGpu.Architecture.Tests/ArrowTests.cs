@@ -8,7 +8,7 @@ using Assembly = System.Reflection.Assembly;
 namespace KvCacheGpu.Architecture.Tests;
 
 /// <summary>
-/// Dependencies point one way: from Cli to everything, from Configuration to Sessions, from Sessions and Llama to the engine, from the engine to the snapshot
+/// Dependencies point one way: from Cli to everything, from Configuration to Sessions, from Sessions, TorchSharp and Llama to the engine, from the engine to the snapshot
 /// store, from both to the kernels and Base, and never back. Base, Import and Catalog know nothing of ours; Sessions knows Import where it loads old caches.
 /// </summary>
 public class ArrowTests
@@ -25,10 +25,11 @@ public class ArrowTests
     private static readonly Assembly Configuration = Assembly.Load("KvCacheGpu.Configuration");
     private static readonly Assembly Import = Assembly.Load("KvCacheGpu.Import");
     private static readonly Assembly Catalog = Assembly.Load("KvCacheGpu.Catalog");
-    private static readonly Assembly[] Each = [Base, Kernels, Snapshots, Engine, Sessions, Configuration, Import, Catalog, Llama, Evaluation, Plots, Cli];
+    private static readonly Assembly Torch = typeof(KvTorchCache).Assembly;
+    private static readonly Assembly[] Each = [Base, Kernels, Snapshots, Engine, Sessions, Configuration, Import, Catalog, Torch, Llama, Evaluation, Plots, Cli];
     private static readonly ArchUnitNET.Domain.Architecture All = new ArchLoader().LoadAssemblies(Each).Build();
 
-    private static readonly string[] Rooms = ["KvCacheGpu.Sessions", "KvCacheGpu.Configuration", "KvCacheGpu.Import", "KvCacheGpu.Catalog"];
+    private static readonly string[] Rooms = ["KvCacheGpu.Sessions", "KvCacheGpu.Configuration", "KvCacheGpu.Import", "KvCacheGpu.Catalog", "KvCacheGpu.TorchSharp"];
     private static readonly string[] Hosts = ["KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "kvcache"];
 
     public static TheoryData<string, string[]> Forbidden => new()
@@ -37,11 +38,12 @@ public class ArrowTests
         { "KvCacheGpu.Kernels", ["KvCacheGpu.Base", "KvCacheGpu.Snapshots", "KvCacheGpu", .. Rooms, .. Hosts] },
         { "KvCacheGpu.Snapshots", ["KvCacheGpu", .. Rooms, .. Hosts] },
         { "KvCacheGpu", [.. Rooms, .. Hosts] },
-        { "KvCacheGpu.Sessions", ["KvCacheGpu.Configuration", "KvCacheGpu.Catalog", .. Hosts] },
-        { "KvCacheGpu.Configuration", ["KvCacheGpu.Snapshots", "KvCacheGpu", "KvCacheGpu.Import", "KvCacheGpu.Catalog", .. Hosts] },
+        { "KvCacheGpu.Sessions", ["KvCacheGpu.Configuration", "KvCacheGpu.Catalog", "KvCacheGpu.TorchSharp", .. Hosts] },
+        { "KvCacheGpu.Configuration", ["KvCacheGpu.Snapshots", "KvCacheGpu", "KvCacheGpu.Import", "KvCacheGpu.Catalog", "KvCacheGpu.TorchSharp", .. Hosts] },
         { "KvCacheGpu.Import", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", .. Rooms.Except(["KvCacheGpu.Import"]), .. Hosts] },
         { "KvCacheGpu.Catalog", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", .. Rooms.Except(["KvCacheGpu.Catalog"]), .. Hosts] },
-        { "KvCacheGpu.Llama", ["KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "kvcache"] },
+        { "KvCacheGpu.TorchSharp", [.. Rooms.Except(["KvCacheGpu.TorchSharp"]), .. Hosts] },
+        { "KvCacheGpu.Llama", ["KvCacheGpu.TorchSharp", "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "kvcache"] },
         { "KvCacheGpu.Evaluation", ["KvCacheGpu.Plots", "kvcache"] },
         { "KvCacheGpu.Plots", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", "KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "kvcache"] },
     };
@@ -74,10 +76,17 @@ public class ArrowTests
     public void Only_kernels_and_engine_see_ILGPU()
     {
         Assert.Contains(Kernels.GetReferencedAssemblies(), name => name.Name == "ILGPU");
-        foreach (Assembly host in new[] { Base, Snapshots, Sessions, Configuration, Import, Catalog, Llama, Evaluation, Plots, Cli })
+        foreach (Assembly host in new[] { Base, Snapshots, Sessions, Configuration, Import, Catalog, Torch, Llama, Evaluation, Plots, Cli })
         {
             Assert.DoesNotContain(host.GetReferencedAssemblies(), name => name.Name!.StartsWith("ILGPU", StringComparison.Ordinal));
         }
+    }
+
+    [Fact]
+    public void Only_the_adapter_sees_TorchSharp()
+    {
+        Assert.Contains(Torch.GetReferencedAssemblies(), name => name.Name == "TorchSharp");
+        Assert.All(Each.Except([Torch]), one => Assert.DoesNotContain(one.GetReferencedAssemblies(), name => name.Name == "TorchSharp"));
     }
 
     [Fact]
@@ -102,14 +111,14 @@ public class ArrowTests
         foreach ((Assembly assembly, string space) in new[]
         {
             (Base, "KvCacheGpu"), (Snapshots, "KvCacheGpu"), (Engine, "KvCacheGpu"), (Sessions, "KvCacheGpu"), (Configuration, "KvCacheGpu.Configuration"), (Import, "KvCacheGpu.Import"),
-            (Catalog, "KvCacheGpu.Catalog"), (Llama, "KvCacheGpu.Llama"),
+            (Catalog, "KvCacheGpu.Catalog"), (Torch, "KvCacheGpu"), (Llama, "KvCacheGpu.Llama"),
         })
         {
             Assert.All(assembly.GetExportedTypes(), type => Assert.Equal(space, type.Namespace));
         }
 
         // What a host names to use a cache lies where the cache does; tiers, layouts and codecs lie apart.
-        string[] hosts = [nameof(KvGeometry), nameof(HeadRange), nameof(KvRope), nameof(PageFormat), nameof(PageFormats), nameof(KvTensor), nameof(TensorType), nameof(KvOutput)];
+        string[] hosts = [nameof(KvGeometry), nameof(HeadRange), nameof(KvRope), nameof(PageFormat), nameof(PageFormats), nameof(KvTensor), nameof(TensorType), nameof(KvOutput), nameof(KvStream)];
         Assert.All(Kernels.GetExportedTypes(), type => Assert.Equal(hosts.Contains(type.Name) ? "KvCacheGpu" : "KvCacheGpu.Kernels", type.Namespace));
     }
 

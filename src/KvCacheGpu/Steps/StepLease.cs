@@ -89,6 +89,14 @@ internal sealed class StepLease(CacheState cache, Pressure? pressure, StepPool p
         return tokens;
     }
 
+    /// <summary>The shape of the model that a step is for.</summary>
+    /// <exception cref="ObjectDisposedException">The step of this number has ended.</exception>
+    public KvGeometry GeometryOf(long step)
+    {
+        _gate.ThrowIfEnded(step);
+        return cache.Geometry;
+    }
+
     /// <summary>Ends a step without a trace, after the call that is inside; does nothing if it has ended.</summary>
     /// <exception cref="KvConcurrencyException">E006: the calling thread is inside of a call on the step.</exception>
     public void Abandon(long step)

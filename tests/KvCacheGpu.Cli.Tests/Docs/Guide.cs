@@ -41,6 +41,8 @@ internal sealed partial class Guide
                     case ("file", _):
                         files[block.Groups["name"].Value] = body;
                         break;
+                    case ("excerpt", _):
+                        break;
                     case ("prints", _):
                         last = last! with { Prints = body };
                         break;
@@ -61,6 +63,10 @@ internal sealed partial class Guide
             }
         }
     }
+
+    /// <summary>Pieces of files of the repository (<c>&lt;!-- excerpt: FILE --&gt;</c>), which are built and run there: the file and the piece.</summary>
+    public IEnumerable<(string File, string Text)> Excerpts() =>
+        Block().Matches(Text).Where(block => block.Groups["kind"].Value == "excerpt").Select(block => (block.Groups["name"].Value, block.Groups["body"].Value));
 
     private static string FindRoot()
     {

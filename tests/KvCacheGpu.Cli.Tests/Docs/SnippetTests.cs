@@ -29,8 +29,16 @@ public class SnippetTests
     public void No_block_of_CSharp_is_missed()
     {
         int fences = Guide.All.Sum(guide => guide.Text.Split('\n').Count(line => line.TrimStart().StartsWith("```c", StringComparison.OrdinalIgnoreCase)));
-        Assert.Equal(fences, Guide.All.Sum(guide => guide.Snippets().Count()));
+        Assert.Equal(fences, Guide.All.Sum(guide => guide.Snippets().Count() + guide.Excerpts().Count()));
         Assert.InRange(fences, 10, int.MaxValue);
+    }
+
+    [Fact]
+    public void Every_excerpt_stands_in_its_file()
+    {
+        (string Document, string File, string Text)[] excerpts = [.. Guide.All.SelectMany(guide => guide.Excerpts().Select(one => (guide.Name, one.File, one.Text)))];
+        Assert.NotEmpty(excerpts);
+        Assert.All(excerpts, one => Assert.Contains(Unindented(one.Text), Unindented(File.ReadAllText(Path.Combine(Guide.Root, one.File))), StringComparison.Ordinal));
     }
 
     [Fact]
@@ -43,6 +51,8 @@ public class SnippetTests
         Assert.Contains("E002", Run(new Guide.Snippet("made-up-3", "throw new Exception(\"E002\");", files, null)), StringComparison.Ordinal);
         Assert.Contains("prints", Run(new Guide.Snippet("made-up-4", "Console.Write(1);", files, "2\n")), StringComparison.Ordinal);
     }
+
+    private static string Unindented(string text) => string.Concat(text.Split('\n').Select(line => line.Trim()).Where(line => line.Length > 0).Select(line => $"{line}\n"));
 
     // Returns why a block does not hold, or "".
     private static string Run(Guide.Snippet snippet)
