@@ -24,11 +24,12 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     {
     }
 
-    internal KvCache(KvGeometry geometry, KvCacheOptions? options, TierFactory createTier, AllocationObserver? observer = null, KvDeviceInfo? device = null)
+    internal KvCache(
+        KvGeometry geometry, KvCacheOptions? options, TierFactory createTier, AllocationObserver? observer = null, KvDeviceInfo? device = null, PageClasses? ofPart = null)
     {
         ArgumentNullException.ThrowIfNull(geometry);
         (State, Pressure) = CacheCreation.Create(
-            geometry, (options ?? new KvCacheOptions()).Copy(), createTier, observer, device ?? KvDevice.Resolve("cpu"));
+            geometry, (options ?? new KvCacheOptions()).Copy(), createTier, observer, device ?? KvDevice.Resolve("cpu"), ofPart);
         (Life, Steps) = (new SequenceLife(State, Pressure), new StepPool(State, Pressure));
     }
 
@@ -243,11 +244,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         foreach (KvSequence sequence in chosen ?? [])
         {
             ThrowIfNotMine(sequence, nameof(sequences));
-            if (name.Tenant is not null && sequence.Options.Tenant != name.Tenant)
-            {
-                string whose = sequence.Options.Tenant is { } other ? $"of tenant '{other}'" : "of no tenant";
-                throw new ArgumentException($"expected sequences of tenant '{name.Tenant}', whose the snapshot's name is, got one {whose}", nameof(sequences));
-            }
+            SnapshotSaving.ThrowIfOfAnother(name, sequence.Options, nameof(sequences));
         }
 
         SequenceState[]? states = chosen is null ? null : Array.ConvertAll(chosen, sequence => sequence.State);

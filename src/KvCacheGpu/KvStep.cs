@@ -98,12 +98,7 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
     public void Commit()
     {
         using StepLease.Call call = Lease.EnterForCall(_number);
-        int layers = call.Cache.Geometry.Layers;
-        if (call.Step.Appended != layers)
-        {
-            throw new KvStepOrderException("Commit", $"{layers} layers appended", $"{call.Step.Appended}");
-        }
-
+        ThrowIfNotAppended(call);
         call.Step.Commit(call.Memory);
     }
 
@@ -122,6 +117,13 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
 
     /// <inheritdoc/>
     public override int GetHashCode() => HashCode.Combine(_lease, _number);
+
+    /// <exception cref="KvStepOrderException">E010: layers are missing; the step goes on.</exception>
+    internal void ThrowIfNotAppended()
+    {
+        using StepLease.Call call = Lease.EnterForCall(_number);
+        ThrowIfNotAppended(call);
+    }
 
     /// <summary>Begins a step of sequences, or says what is missing. Every argument is checked before anything changes.</summary>
     /// <returns>Null if it has begun.</returns>
@@ -181,6 +183,15 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
         if (sequences.Length > cache.State.Places)
         {
             throw new ArgumentException($"expected each sequence once, got {sequences.Length} where at most {cache.State.Places} live", nameof(sequences));
+        }
+    }
+
+    private static void ThrowIfNotAppended(in StepLease.Call call)
+    {
+        int layers = call.Cache.Geometry.Layers;
+        if (call.Step.Appended != layers)
+        {
+            throw new KvStepOrderException("Commit", $"{layers} layers appended", $"{call.Step.Appended}");
         }
     }
 
