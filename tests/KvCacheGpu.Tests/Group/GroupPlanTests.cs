@@ -30,6 +30,7 @@ public sealed class GroupPlanTests
     {
         KvCacheOptions options = Options(policy);
         using KvCacheGroup group = TestGroups.Make(tiling, options);
+        TestGroups.HoldTo(group, pagesOfRow: 24);
         options.MemoryBudgetBytes *= 3;
         using var whole = new KvCache(TestGroups.Model, options);
         using KvGroupSequence all = group.CreateSequence();
@@ -58,15 +59,13 @@ public sealed class GroupPlanTests
     // As many bytes for pages: what a budget leaves for them depends on what tables cost, which are cut into other pieces.
     private static void SetWatermark(KvCache whole, KvCacheGroup group)
     {
-        long room = group.Caches.Sum(cache => cache.Pressure!.Own.Load()!.Value.Room);
-        whole.Watermark = ((long)(group.Watermark * room) + 0.5) / whole.Pressure!.Own.Load()!.Value.Room;
+        whole.Watermark = ((long)(group.Watermark * TestGroups.Room(group)) + 0.5) / whole.Pressure!.Own.Load()!.Value.Room;
     }
 
     private static KvCacheOptions Options(string policy)
     {
         KvCacheOptions options = TestCaches.Config(PageFormat.I8, maxTokens: 512, maxSequences: 2);
         options.MaxSequenceTokens = 1024;
-        options.Watermark = 0.2;
         options.PlanEvery = 3;
         options.DemotionFormats = [new(PageFormat.T2, PageFormat.V2)];
         options.MergePages = policy.StartsWith("merge:", StringComparison.Ordinal);

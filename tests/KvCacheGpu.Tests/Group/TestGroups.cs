@@ -21,6 +21,13 @@ internal static class TestGroups
         _ => throw new ArgumentOutOfRangeException(nameof(name)),
     };
 
+    /// <summary>Bytes that the watermark is a part of.</summary>
+    public static long Room(KvCacheGroup group) => group.Caches.Sum(cache => cache.Pressure!.Own.Load()!.Value.Room);
+
+    /// <summary>Sets the watermark so that plans leave so many sealed pages of each row, over all sequences.</summary>
+    public static void HoldTo(KvCacheGroup group, int pagesOfRow) =>
+        group.Watermark = (double)pagesOfRow * group.Shape.Rows * group.Shape.Classes.Shape.Classes[1].Bytes / Room(group);
+
     /// <summary>Appends and attends to all layers of tokens whose ids are their content, part by part, and commits.</summary>
     /// <returns><c>[layers][tokens][query heads][value width]</c> of the whole model.</returns>
     public static float[] Feed(this KvGroupSequence sequence, params int[] ids)
