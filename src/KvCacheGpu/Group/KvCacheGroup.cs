@@ -148,6 +148,10 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
         return step is not null;
     }
 
+    /// <summary>Takes the prefixes that were stored and removed since the last call, oldest first, as the first part has them; empty without <see cref="KvCacheOptions.PrefixEvents"/>.</summary>
+    /// <exception cref="ObjectDisposedException">The group was disposed.</exception>
+    public IReadOnlyList<PrefixEvent> TakePrefixEvents() => Caches[0].TakePrefixEvents();
+
     /// <summary>
     /// Saves sequences as one snapshot of the whole model, while they and others go on. A group of any parts loads it, and so does one <see cref="KvCache"/>. Pages
     /// are copied out of the parts one after the other: the snapshot is never in memory as a whole.
