@@ -20,7 +20,7 @@ internal static class ConformanceRun
     public static IEnumerable<GroupResult> Run(CheckTarget target, string only, bool isSubset)
     {
         TargetUnderTest.Target = target;
-        foreach (Type suite in new[] { typeof(AttentionSuite), typeof(PageSuite), typeof(EngineSuite) })
+        foreach (Type suite in new[] { typeof(AttentionSuite), typeof(PageSuite), typeof(EngineSuite), typeof(GroupSuite) })
         {
             IEnumerable<MethodInfo> checks = suite.GetMethods()
                 .Where(m => m.GetCustomAttribute<FactAttribute>() is not null && m.Name.Contains(only, StringComparison.OrdinalIgnoreCase))

@@ -29,3 +29,17 @@ public sealed class PageSuite : PageConformance<TargetUnderTest>;
 
 /// <summary>A whole cache on the target.</summary>
 public sealed class EngineSuite : EngineConformance<TargetUnderTest>;
+
+/// <summary>A group of caches over the target's device and, where there is one, another device of its kind.</summary>
+public sealed class GroupSuite : GroupConformance
+{
+    /// <inheritdoc/>
+    protected override IReadOnlyList<string> Devices
+    {
+        get
+        {
+            KvDeviceInfo target = TargetUnderTest.Target.Device;
+            return [target.Id, KvDevice.List().FirstOrDefault(other => other.Usable && other.Kind == target.Kind && other.Id != target.Id)?.Id ?? target.Id];
+        }
+    }
+}
