@@ -38,7 +38,11 @@ public abstract class KernelBatch : IDisposable
     /// Sets the batch of the launches that follow. The tables already list, for every layer and head, pages up to each
     /// sequence's length; the leaves of these entries are open, and so are those of their page indexes.
     /// </summary>
-    public abstract void Begin(ReadOnlySpan<RaggedSequence> sequences);
+    /// <param name="sequences">The sequences.</param>
+    /// <param name="stream">The stream that all work of the batch is enqueued on. The default value: the accelerator's default stream.</param>
+    /// <exception cref="ArgumentException">A stream of another accelerator or context.</exception>
+    /// <exception cref="NotSupportedException">A stream, and the tier works in host memory.</exception>
+    public abstract void Begin(ReadOnlySpan<RaggedSequence> sequences, KvStream stream = default);
 
     /// <summary>Writes the batch's keys <c>[tokens][KV heads][key width]</c> and values into the open pages of a layer.</summary>
     public abstract void Append(int layer, KvTensor keys, KvTensor values);
@@ -83,8 +87,25 @@ public abstract class KernelBatch : IDisposable
     /// <exception cref="InvalidOperationException">The shape keeps no statistics.</exception>
     public abstract void Score(float decay, int step);
 
-    /// <summary>Waits for the launches since <see cref="Begin"/> and tells of the first element refused, if any.</summary>
+    /// <summary>
+    /// Seals pages, behind all launches so far, as <see cref="KernelTier.Transcode"/> would. May be called several times. What becomes of each is told by
+    /// <see cref="IsKept"/>; of an element that is refused both are of no use.
+    /// </summary>
+    /// <param name="moves">The pages: over all calls no more than fill in one batch.</param>
+    public abstract void Seal(ReadOnlySpan<PageMove> moves);
+
+    /// <summary>Enqueues the end of the batch, without waiting: nothing but <see cref="End"/> follows. From here on the stream is not touched any longer.</summary>
+    public abstract void Finish();
+
+    /// <summary>True once the work up to <see cref="Finish"/> has ended, as far as can be seen without waiting.</summary>
+    public abstract bool HasFinished { get; }
+
+    /// <summary>Waits for the work since <see cref="Begin"/>, which it finishes first if nobody has, and tells of the first element refused, if any.</summary>
     public abstract NonFinite? End();
+
+    /// <summary>True if a page of <see cref="Seal"/> could not be written: its target is unspecified, its source stays as it is. To be asked after <see cref="End"/>.</summary>
+    /// <param name="move">Which page, counted from 0 over all calls.</param>
+    public abstract bool IsKept(int move);
 
     /// <inheritdoc/>
     public abstract void Dispose();

@@ -150,6 +150,18 @@ public abstract unsafe class KernelTier : IDisposable
     /// <summary>Copies words from the host into the arena.</summary>
     public abstract void Load(long word, ReadOnlySpan<int> source);
 
+    /// <summary>Refuses a stream that batches cannot run on.</summary>
+    /// <exception cref="ArgumentException">It is of another accelerator or context.</exception>
+    /// <exception cref="ObjectDisposedException">It was disposed.</exception>
+    /// <exception cref="NotSupportedException">The tier works in host memory, and has no streams.</exception>
+    public virtual void ThrowIfNotMine(KvStream stream)
+    {
+        if (!stream.IsDefault)
+        {
+            throw new NotSupportedException("pages live in host memory, where there are no streams");
+        }
+    }
+
     /// <summary>Waits for everything that was enqueued.</summary>
     public abstract void Synchronize();
 

@@ -228,7 +228,7 @@ public sealed class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisposable
     /// <param name="cancellationToken">Leaves all as it was.</param>
     /// <exception cref="KvConfigurationException">E003: persistence is off.</exception>
     /// <exception cref="ArgumentException">No such session, or a wrong tenant.</exception>
-    /// <inheritdoc cref="KvCache.SaveAsync" path="/exception[@cref='T:KvCacheGpu.KvPersistenceException' or @cref='T:KvCacheGpu.KvStoreBusyException' or @cref='T:KvCacheGpu.KvNewerVersionException']"/>
+    /// <inheritdoc cref="KvCacheSnapshots.SaveAsync" path="/exception[@cref='T:KvCacheGpu.KvPersistenceException' or @cref='T:KvCacheGpu.KvStoreBusyException' or @cref='T:KvCacheGpu.KvNewerVersionException']"/>
     public Task<SnapshotInfo> SaveAsync(string name, KvSessionKey session = default, CancellationToken cancellationToken = default) =>
         _files.SaveAsync(name, session, cancellationToken);
 
@@ -244,7 +244,7 @@ public sealed class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisposable
     /// <exception cref="KvConfigurationException">E003: persistence is off, or it is of another model.</exception>
     /// <exception cref="ArgumentException">A wrong tenant.</exception>
     /// <exception cref="KvOutOfMemoryException">E001: no room in the cache, or in the tenant's quota.</exception>
-    /// <inheritdoc cref="KvCache.LoadAsync" path="/exception[@cref='T:KvCacheGpu.KvSnapshotNotFoundException' or @cref='T:KvCacheGpu.KvCorruptionException' or @cref='T:KvCacheGpu.KvNewerVersionException' or @cref='T:KvCacheGpu.KvUnsupportedException']"/>
+    /// <inheritdoc cref="KvCacheSnapshots.LoadAsync" path="/exception[@cref='T:KvCacheGpu.KvSnapshotNotFoundException' or @cref='T:KvCacheGpu.KvCorruptionException' or @cref='T:KvCacheGpu.KvNewerVersionException' or @cref='T:KvCacheGpu.KvUnsupportedException']"/>
     public Task<KvRestored> LoadAsync(string name, KvSessionKey session = default, CancellationToken cancellationToken = default) =>
         _files.LoadAsync(name, session, Importers, cancellationToken);
 

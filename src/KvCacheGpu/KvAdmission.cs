@@ -81,7 +81,7 @@ public static class KvAdmission
     {
         ArgumentOutOfRangeException.ThrowIfNegative(moreTokens);
         SequenceState own = sequence.State;
-        using SequenceGate.Call call = own.Gate.EnterForCall();
+        using SequenceGate.Call call = sequence.Enter();
         CacheState state = sequence.Cache.State;
         if (moreTokens > state.MaxSequenceTokens - own.Length)
         {

@@ -173,19 +173,26 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// <param name="sequences">The sequences, each once; at most <see cref="KvCacheOptions.MaxSequences"/>.</param>
     /// <param name="tokenIds">Ids of the tokens, the first sequence's first; <see cref="KvCacheOptions.MaxBatchTokens"/> at most.</param>
     /// <param name="tokensPerSequence">Tokens of each sequence, at least 1 each.</param>
+    /// <param name="stream">The stream of the device that all work of the step is enqueued on. The default value: the default stream of the device.</param>
     /// <returns>The step, until it is committed or disposed. Several run at once, on a thread each, if they have no sequence in common.</returns>
     /// <remarks>All is checked before anything changes: if the step is refused, every sequence is as it was, and not in use. Allocates no managed memory.</remarks>
     /// <exception cref="KvOutOfMemoryException">E001: no room for all, also after the policy evicted what it may; the tokens have changed no sequence.</exception>
     /// <exception cref="KvConcurrencyException">E006: one of the sequences is in use.</exception>
-    /// <exception cref="ObjectDisposedException">One of the sequences was disposed; the message names its place.</exception>
-    /// <exception cref="ArgumentException">No sequence, one twice, or one of another cache; or the counts do not fit the sequences or the ids, or are too many for one step.</exception>
-    public KvStep Begin(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence) =>
-        KvStep.Begin(this, sequences, tokenIds, tokensPerSequence, out KvStep step) is { } shortage ? throw new KvOutOfMemoryException(shortage) : step;
+    /// <exception cref="KvNonFiniteException">E004: an earlier step on one of the sequences, committed by <see cref="KvStep.EnqueueCommit"/>, was refused and has been rolled back.</exception>
+    /// <exception cref="ObjectDisposedException">One of the sequences, or the stream, was disposed; the message names the place of a sequence.</exception>
+    /// <exception cref="ArgumentException">
+    /// No sequence, one twice, or one of another cache; or the counts do not fit the sequences or the ids, or are too many for one step; or a stream of
+    /// another device or context.
+    /// </exception>
+    /// <exception cref="KvUnsupportedException">E009: a stream, and the pages live in host memory.</exception>
+    public KvStep Begin(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, KvStream stream = default) =>
+        KvStep.Begin(this, sequences, tokenIds, tokensPerSequence, stream, out KvStep step) is { } shortage ? throw new KvOutOfMemoryException(shortage) : step;
 
     /// <summary>Begins a step if there is room for it. See <see cref="Begin"/>.</summary>
     /// <returns>False where <see cref="Begin"/> would throw <see cref="KvOutOfMemoryException"/>; the step is the default value then.</returns>
-    public bool TryBegin(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, out KvStep step) =>
-        TryBegin(sequences, tokenIds, tokensPerSequence, out step, out _);
+    public bool TryBegin(
+        ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, out KvStep step, KvStream stream = default) =>
+        TryBegin(sequences, tokenIds, tokensPerSequence, out step, out _, stream);
 
     /// <summary>Begins a step if there is room for it, and says what is missing if there is not. See <see cref="Begin"/>.</summary>
     /// <param name="sequences">The sequences, each once.</param>
@@ -193,12 +200,25 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// <param name="tokensPerSequence">Tokens of each sequence.</param>
     /// <param name="step">The step; the default value where it did not begin.</param>
     /// <param name="shortage">What was needed and what was free, after the policy evicted what it may; null if the step began. Allocates nothing.</param>
+    /// <param name="stream">The stream of the step.</param>
     /// <returns>False where <see cref="Begin"/> would throw <see cref="KvOutOfMemoryException"/>.</returns>
     public bool TryBegin(
-        ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, out KvStep step, out KvShortage? shortage)
+        ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, out KvStep step, out KvShortage? shortage,
+        KvStream stream = default)
     {
-        shortage = KvStep.Begin(this, sequences, tokenIds, tokensPerSequence, out step);
+        shortage = KvStep.Begin(this, sequences, tokenIds, tokensPerSequence, stream, out step);
         return shortage is null;
+    }
+
+    /// <summary>
+    /// Waits for the device and takes over the outcome of every step that was committed by <see cref="KvStep.EnqueueCommit"/>. Does nothing if there is none.
+    /// </summary>
+    /// <exception cref="KvNonFiniteException">E004: one of them was refused and has been rolled back. Told once; call again for the next one.</exception>
+    public void Settle()
+    {
+        State.ThrowIfDisposed();
+        State.Unsettled.SettleAll();
+        State.ThrowIfRefused();
     }
 
     /// <summary>Counts live pages, those that only stay for prefix reuse included.</summary>
@@ -208,120 +228,6 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         {
             return PageCounting.Of(State.Pool, State.Classes);
         }
-    }
-
-    /// <summary>
-    /// Saves sequences while they and others go on: tokens, pages bit for bit as they lie, scores, pins, segments, metadata. Once this returns,
-    /// the snapshot is there, power loss or not.
-    /// </summary>
-    /// <param name="store">Where to.</param>
-    /// <param name="name">
-    /// The snapshot's name. A snapshot that has the name already becomes the generation before. Under a tenant's name only the tenant's sequences are saved;
-    /// one of no tenant is the host's own, and takes anyone's.
-    /// </param>
-    /// <param name="sequences">Which; null, the default, takes all that live, of the name's tenant if it names one. Each is saved as it is between two of its steps.</param>
-    /// <param name="progress">Told how many bytes are done.</param>
-    /// <param name="cancellationToken">Leaves all as it was.</param>
-    /// <remarks>
-    /// Waits for a step or call under way on each sequence: do not block on it while the same thread has a step open. Sealed pages are held until they
-    /// were written, so that dropping them meanwhile gives their bytes a little later; open ones are copied to host memory at once. A policy's own memory
-    /// (<see cref="KvPolicy.CreateState"/>), the queries that are expected, and <see cref="KvSequenceReading.PageMass"/> are not saved.
-    /// </remarks>
-    /// <exception cref="ArgumentException">A sequence of another cache, or of another tenant than the name's, or two of one name and tenant.</exception>
-    /// <exception cref="ObjectDisposedException">A named sequence, or the cache, was disposed before its pages were written.</exception>
-    /// <exception cref="KvPersistenceException">The disk refused (E005). What was there is there, unless the outcome is unknown.</exception>
-    /// <exception cref="KvStoreBusyException">Another process or store is writing (E006).</exception>
-    /// <exception cref="KvNewerVersionException">A later version of this library saved under this name (E007); it is untouched.</exception>
-    public Task<SnapshotInfo> SaveAsync(
-        SnapshotStore store,
-        SnapshotName name,
-        IReadOnlyCollection<KvSequence>? sequences = null,
-        IProgress<SnapshotProgress>? progress = null,
-        CancellationToken cancellationToken = default)
-    {
-        Check(store, name);
-        KvSequence[]? chosen = sequences?.ToArray();
-        foreach (KvSequence sequence in chosen ?? [])
-        {
-            ThrowIfNotMine(sequence, nameof(sequences));
-            SnapshotSaving.ThrowIfOfAnother(name, sequence.Options, nameof(sequences));
-        }
-
-        SequenceState[]? states = chosen is null ? null : Array.ConvertAll(chosen, sequence => sequence.State);
-        return Task.Run(() => SnapshotSaving.Save(State, store, name, states, progress, cancellationToken), cancellationToken);
-    }
-
-    /// <summary>
-    /// Loads sequences of a snapshot beside those that live. Verified whole first; refused, it leaves no trace. If formats, rotation or page
-    /// size differ, pages are written anew, and the result says so.
-    /// </summary>
-    /// <param name="store">Where from.</param>
-    /// <param name="name">The snapshot's name.</param>
-    /// <param name="ids">Names of the sequences; null, the default, takes all.</param>
-    /// <param name="progress">Told how far it is.</param>
-    /// <param name="cancellationToken">Leaves all as it was.</param>
-    /// <returns>The sequences, and what of them is not as it was saved.</returns>
-    /// <remarks>
-    /// A budget that does not hold them all is up to the policy: it drops pages of the new sequences, never of those that live. The room that steps
-    /// leave free stays free, so that pages which demotions had filled to the brim want a larger budget. Prefixes are published again. On a cache that
-    /// has taken fewer steps, steps go on counting from the snapshot's. A policy that learns, as the adaptive one does, begins to weigh anew.
-    /// </remarks>
-    /// <exception cref="KvOutOfMemoryException">E001: the budget does not hold them, and no policy may drop enough.</exception>
-    /// <exception cref="KvSnapshotNotFoundException">There is no such snapshot, or sequence in it, or it is a tenant's and holds another's sequences (E002).</exception>
-    /// <exception cref="KvConfigurationException">It is of another model, or encrypted otherwise than the store is (E003).</exception>
-    /// <exception cref="KvCorruptionException">No generation is whole (E004).</exception>
-    /// <exception cref="KvNewerVersionException">A later version of this library saved it (E007); it is untouched.</exception>
-    /// <exception cref="KvUnsupportedException">Its pages cannot become pages of this cache (E009).</exception>
-    public Task<KvRestored> LoadAsync(
-        SnapshotStore store,
-        SnapshotName name,
-        IReadOnlyCollection<string>? ids = null,
-        IProgress<SnapshotProgress>? progress = null,
-        CancellationToken cancellationToken = default)
-    {
-        Check(store, name);
-        return Task.Run(() => KvRestored.Of(this, Loading(ids).Load(store, name, progress, cancellationToken)), cancellationToken);
-    }
-
-    /// <summary>Loads the snapshot that a file of a store belongs to, from whichever of its files; see <see cref="SnapshotStore.Recognises"/>.</summary>
-    /// <param name="path">The file; not a symbolic link.</param>
-    /// <param name="options">How its store is read: its key. The default value is null: as <see cref="SnapshotStore"/> has it.</param>
-    /// <param name="progress">Told how many bytes are done.</param>
-    /// <param name="cancellationToken">Leaves all as it was.</param>
-    /// <returns>The sequences, as <see cref="LoadAsync"/> gives them.</returns>
-    /// <exception cref="KvUnsupportedException">It is not a file of a snapshot, or no longer called as its store called it (E009).</exception>
-    /// <inheritdoc cref="LoadAsync" path="/exception"/>
-    public Task<KvRestored> LoadSnapshotFileAsync(
-        string path, SnapshotOptions? options = null, IProgress<SnapshotProgress>? progress = null, CancellationToken cancellationToken = default)
-    {
-        ArgumentException.ThrowIfNullOrEmpty(path);
-        KvText.WellFormed(path, nameof(path));
-        State.ThrowIfDisposed();
-        string whole = Path.GetFullPath(path);
-        var store = new SnapshotStore(Path.GetDirectoryName(whole) ?? "/", options);
-        return Task.Run(() => KvRestored.Of(this, Loading(null).LoadFile(store, Path.GetFileName(whole), progress, cancellationToken)), cancellationToken);
-    }
-
-    /// <summary>
-    /// Appends sequences whose keys and values something else has computed, as if the model had: all of them, or none. A policy makes room as for any
-    /// other step.
-    /// </summary>
-    /// <param name="found">The sequences.</param>
-    /// <param name="importedBy">Who has read them; becomes <see cref="KvRestored.ImportedBy"/>.</param>
-    /// <param name="progress">Told how many tokens are done.</param>
-    /// <param name="cancellationToken">Leaves all as it was.</param>
-    /// <returns>The sequences, and what there is to say of them.</returns>
-    /// <exception cref="KvConfigurationException">They are of a model of another shape or name (E003).</exception>
-    /// <exception cref="KvCorruptionException">A sequence has no token, or ids for some of its tokens only (E004).</exception>
-    /// <exception cref="KvNonFiniteException">E004: a number that the page formats do not hold.</exception>
-    /// <exception cref="KvOutOfMemoryException">E001: the budget does not hold them.</exception>
-    public Task<KvRestored> ImportAsync(
-        ImportedCache found, string importedBy, IProgress<SnapshotProgress>? progress = null, CancellationToken cancellationToken = default)
-    {
-        ArgumentNullException.ThrowIfNull(found);
-        ArgumentException.ThrowIfNullOrEmpty(importedBy);
-        State.ThrowIfDisposed();
-        return Task.Run(() => new SequenceImport(this, found, importedBy).Run(progress, cancellationToken), cancellationToken);
     }
 
     /// <summary>
@@ -358,23 +264,4 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         Dispose();
         return ValueTask.CompletedTask;
     }
-
-    private void Check(SnapshotStore store, SnapshotName name)
-    {
-        ArgumentNullException.ThrowIfNull(store);
-        State.ThrowIfDisposed();
-        name.Check();
-    }
-
-    private void ThrowIfNotMine(KvSequence sequence, string name)
-    {
-        ArgumentNullException.ThrowIfNull(sequence, name);
-        sequence.ThrowIfDisposed();
-        if (sequence.Cache != this)
-        {
-            throw new ArgumentException("expected sequences of this cache, got one of another", name);
-        }
-    }
-
-    private SnapshotLoading Loading(IReadOnlyCollection<string>? ids) => new(State, Life, Pressure?.Evictor, ids);
 }

@@ -14,7 +14,8 @@ public static class KvCacheReading
     /// <param name="layer">Layer.</param>
     /// <param name="queries">
     /// <c>[queries][query heads][key width]</c>, the first sequence's first; roped by the host, and scaled inside by <see cref="KvGeometry.AttentionScale"/>. At most
-    /// <see cref="KvCacheOptions.MaxBatchTokens"/>, and of no sequence more than it has tokens.
+    /// <see cref="KvCacheOptions.MaxBatchTokens"/>, and of no sequence more than it has tokens. All work is enqueued on their stream (<see cref="KvTensor.Stream"/>),
+    /// and an output on the device is ready there.
     /// </param>
     /// <param name="output">Receives <c>[queries][query heads][value width]</c>, and if it is wanted the natural log-sum-exp of each <c>[query][query head]</c>.</param>
     /// <param name="queriesPerSequence">Queries of each sequence; empty, the default, is one each.</param>
@@ -51,6 +52,7 @@ public static class KvCacheReading
                 states[entered] = sequence.Cache == cache
                     ? sequence.State
                     : throw new ArgumentException($"expected sequences of this cache, got one of another at {entered}", nameof(sequences));
+                sequence.State.Settle();
                 sequence.State.Gate.EnterCall();
                 GC.KeepAlive(sequence);
             }

@@ -7,7 +7,7 @@ public sealed record KvRestored
     /// <summary>The snapshot; null where a foreign file was imported.</summary>
     public SnapshotInfo? Snapshot { get; init; }
 
-    /// <summary>Who has read what was imported (<see cref="KvCache.ImportAsync"/>); null if it was a snapshot.</summary>
+    /// <summary>Who has read what was imported (<see cref="KvCacheSnapshots.ImportAsync"/>); null if it was a snapshot.</summary>
     public string? ImportedBy { get; init; }
 
     /// <summary>The sequences, in the order in which they were saved. They live in the cache, the caller's to use and to dispose.</summary>

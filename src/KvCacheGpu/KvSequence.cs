@@ -31,7 +31,7 @@ public sealed class KvSequence : IDisposable
         get
         {
             ThrowIfDisposed();
-            int length = State.Length;
+            int length = State.Length + State.EnqueuedTokens;
             GC.KeepAlive(this);
             return length;
         }
@@ -122,22 +122,24 @@ public sealed class KvSequence : IDisposable
 
     /// <summary>Begins a step of this sequence alone, and reserves all that it takes. See <see cref="KvCache.Begin"/>.</summary>
     /// <param name="tokenIds">Ids of the tokens, 1 to <see cref="KvCacheOptions.MaxBatchTokens"/> of them.</param>
+    /// <param name="stream">The stream of the device that all work of the step is enqueued on. The default value: the default stream of the device.</param>
     /// <returns>The step, until it is committed or disposed.</returns>
     /// <exception cref="KvOutOfMemoryException">E001: no room, also after the policy evicted what it may; the tokens have changed nothing.</exception>
     /// <exception cref="ArgumentException">No tokens, or too many for one step.</exception>
-    public KvStep Begin(ReadOnlySpan<int> tokenIds) => Cache.Begin([this], tokenIds, [tokenIds.Length]);
+    public KvStep Begin(ReadOnlySpan<int> tokenIds, KvStream stream = default) => Cache.Begin([this], tokenIds, [tokenIds.Length], stream);
 
     /// <summary>Begins a step if there is room for it. See <see cref="Begin"/>.</summary>
     /// <returns>False where <see cref="Begin"/> would throw <see cref="KvOutOfMemoryException"/>.</returns>
-    public bool TryBegin(ReadOnlySpan<int> tokenIds, out KvStep step) => Cache.TryBegin([this], tokenIds, [tokenIds.Length], out step);
+    public bool TryBegin(ReadOnlySpan<int> tokenIds, out KvStep step, KvStream stream = default) => Cache.TryBegin([this], tokenIds, [tokenIds.Length], out step, stream);
 
     /// <summary>Begins a step if there is room for it, and says what is missing if there is not. See <see cref="Begin"/>.</summary>
     /// <param name="tokenIds">Ids of the tokens, 1 to <see cref="KvCacheOptions.MaxBatchTokens"/> of them.</param>
     /// <param name="step">The step; the default value where it did not begin.</param>
     /// <param name="shortage">What was needed and what was free, after the policy evicted what it may; null if the step began. Allocates nothing.</param>
+    /// <param name="stream">The stream of the step.</param>
     /// <returns>False where <see cref="Begin"/> would throw <see cref="KvOutOfMemoryException"/>.</returns>
-    public bool TryBegin(ReadOnlySpan<int> tokenIds, out KvStep step, out KvShortage? shortage) =>
-        Cache.TryBegin([this], tokenIds, [tokenIds.Length], out step, out shortage);
+    public bool TryBegin(ReadOnlySpan<int> tokenIds, out KvStep step, out KvShortage? shortage, KvStream stream = default) =>
+        Cache.TryBegin([this], tokenIds, [tokenIds.Length], out step, out shortage, stream);
 
     /// <summary>
     /// Attends to the tokens that a layer holds, and changes nothing that is stored: no token is appended, no page taken, dropped or moved. The queries
@@ -147,7 +149,7 @@ public sealed class KvSequence : IDisposable
     /// <param name="layer">Layer.</param>
     /// <param name="queries">
     /// <c>[queries][query heads][key width]</c>; roped by the host, and scaled inside by <see cref="KvGeometry.AttentionScale"/>. At least 1 query, at most <see cref="Length"/> and
-    /// <see cref="KvCacheOptions.MaxBatchTokens"/>.
+    /// <see cref="KvCacheOptions.MaxBatchTokens"/>. All work is enqueued on their stream (<see cref="KvTensor.Stream"/>), and an output on the device is ready there.
     /// </param>
     /// <param name="output">
     /// Receives <c>[queries][query heads][value width]</c>, in host memory or on the device, and if it is wanted the natural log-sum-exp of each
@@ -341,6 +343,7 @@ public sealed class KvSequence : IDisposable
     /// <summary>Enters for one call. Until it is inside, the handle lives, so that a host's last call on a sequence does not find it given back already.</summary>
     internal SequenceGate.Call Enter()
     {
+        State.Settle();
         SequenceGate.Call call = State.Gate.EnterForCall();
         GC.KeepAlive(this);
         return call;

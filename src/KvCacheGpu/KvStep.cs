@@ -93,13 +93,40 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
     }
 
     /// <summary>Commits the step: its tokens become part of the sequences; pages that are full, and <see cref="KvCacheOptions.ExactRollbackTokens"/> old, are sealed; the policy evicts.</summary>
+    /// <remarks>Waits for the device; see <see cref="EnqueueCommit"/>.</remarks>
     /// <exception cref="KvNonFiniteException">E004: keys or values were not finite; the step is rolled back and has ended.</exception>
     /// <exception cref="KvStepOrderException">E010: layers are missing; the step goes on.</exception>
     public void Commit()
     {
         using StepLease.Call call = Lease.EnterForCall(_number);
-        ThrowIfNotAppended(call);
-        call.Step.Commit(call.Memory);
+        ThrowIfIncomplete(call);
+        call.Step.Enqueue(call.Memory);
+        if (call.Step.Outcome(call.Memory) is { } refused)
+        {
+            call.Step.Abandon(call.Memory);
+            throw refused;
+        }
+
+        call.Step.Publish(call.Memory);
+    }
+
+    /// <summary>
+    /// Commits the step without waiting for the device: what <see cref="Commit"/> does there is enqueued on the step's stream. For the host the step has
+    /// ended, and its sequences have grown. Whether keys and values were finite is known later: the next step or call that needs one of the sequences,
+    /// or <see cref="KvCache.Settle"/>, takes the outcome over.
+    /// </summary>
+    /// <remarks>
+    /// A step that is refused is rolled back then, and <see cref="KvNonFiniteException"/> is thrown once for each of its sequences by the first call that
+    /// needs it, or once by <see cref="KvCache.Settle"/>. Until the outcome is taken over, the step keeps its working memory and the open pages of those
+    /// that it seals; what is done when a step begins gives them back. A policy plans then too. The stream must live until this call returns.
+    /// </remarks>
+    /// <exception cref="KvStepOrderException">E010: layers are missing; the step goes on.</exception>
+    public void EnqueueCommit()
+    {
+        using StepLease.Call call = Lease.EnterForCall(_number);
+        ThrowIfIncomplete(call);
+        call.Step.Enqueue(call.Memory);
+        call.Defer();
     }
 
     /// <summary>
@@ -119,21 +146,39 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
     public override int GetHashCode() => HashCode.Combine(_lease, _number);
 
     /// <exception cref="KvStepOrderException">E010: layers are missing; the step goes on.</exception>
-    internal void ThrowIfNotAppended()
+    internal void ThrowIfIncomplete()
     {
         using StepLease.Call call = Lease.EnterForCall(_number);
-        ThrowIfNotAppended(call);
+        ThrowIfIncomplete(call);
+    }
+
+    /// <summary>The first half of a commit: has the device do its part, and waits. <see cref="CommitPrepared"/> or <see cref="Dispose"/> follows, and nothing else.</summary>
+    /// <returns>Null, or why the step must be disposed.</returns>
+    internal KvNonFiniteException? Prepare()
+    {
+        using StepLease.Call call = Lease.EnterForCall(_number);
+        ThrowIfIncomplete(call);
+        call.Step.Enqueue(call.Memory);
+        return call.Step.Outcome(call.Memory);
+    }
+
+    /// <summary>The second half of a commit: the tokens become part of the sequences.</summary>
+    internal void CommitPrepared()
+    {
+        using StepLease.Call call = Lease.EnterForCall(_number);
+        call.Step.Publish(call.Memory);
     }
 
     /// <summary>Begins a step of sequences, or says what is missing. Every argument is checked before anything changes.</summary>
     /// <returns>Null if it has begun.</returns>
     internal static KvShortage? Begin(
-        KvCache cache, ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, out KvStep step)
+        KvCache cache, ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, KvStream stream, out KvStep step)
     {
         ThrowIfNotMembers(cache, sequences, tokensPerSequence);
+        ThrowIfNotMine(cache, stream);
         StepDemand.ThrowIfMalformed(cache.State.Options, tokenIds, tokensPerSequence, sequences.Length);
         StepLease lease = Rent(cache, sequences);
-        KvShortage? shortage = lease.Open(tokenIds, tokensPerSequence, out long number);
+        KvShortage? shortage = lease.Open(tokenIds, tokensPerSequence, stream, out long number);
         KeepAlive(sequences);
         step = shortage is null ? new KvStep(lease, number) : default;
         return shortage;
@@ -186,15 +231,6 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
         }
     }
 
-    private static void ThrowIfNotAppended(in StepLease.Call call)
-    {
-        int layers = call.Cache.Geometry.Layers;
-        if (call.Step.Appended != layers)
-        {
-            throw new KvStepOrderException("Commit", $"{layers} layers appended", $"{call.Step.Appended}");
-        }
-    }
-
     private static StepLease Rent(KvCache cache, ReadOnlySpan<KvSequence> sequences)
     {
         StepLease lease = cache.Steps.Rent();
@@ -205,6 +241,27 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
         }
 
         return lease;
+    }
+
+    private static void ThrowIfNotMine(KvCache cache, KvStream stream)
+    {
+        try
+        {
+            cache.State.Tier.ThrowIfNotMine(stream);
+        }
+        catch (NotSupportedException e)
+        {
+            throw Unsupported(cache.State, "a step on a stream", e);
+        }
+    }
+
+    private static void ThrowIfIncomplete(in StepLease.Call call)
+    {
+        int layers = call.Cache.Geometry.Layers;
+        if (call.Step.Appended != layers)
+        {
+            throw new KvStepOrderException("Commit", $"{layers} layers appended", $"{call.Step.Appended}");
+        }
     }
 
     private static void CheckAttend(in StepLease.Call call, int layer, KvTensor queries, int window)

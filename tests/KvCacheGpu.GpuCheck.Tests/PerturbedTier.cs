@@ -72,7 +72,7 @@ internal sealed unsafe class PerturbedTier(KernelShape shape, long arenaBytes, P
     {
         public override long ScratchBytes => inner.ScratchBytes;
 
-        public override void Begin(ReadOnlySpan<RaggedSequence> sequences) => inner.Begin(sequences);
+        public override void Begin(ReadOnlySpan<RaggedSequence> sequences, KvStream stream = default) => inner.Begin(sequences, stream);
 
         public override void Append(int layer, KvTensor keys, KvTensor values) => inner.Append(layer, keys, values);
 
@@ -88,6 +88,14 @@ internal sealed unsafe class PerturbedTier(KernelShape shape, long arenaBytes, P
         public override void Observe(int layer, KvTensor queries, int last) => inner.Observe(layer, queries, last);
 
         public override void Score(float decay, int step) => inner.Score(decay, step);
+
+        public override void Seal(ReadOnlySpan<PageMove> moves) => inner.Seal(moves);
+
+        public override void Finish() => inner.Finish();
+
+        public override bool HasFinished => inner.HasFinished;
+
+        public override bool IsKept(int move) => inner.IsKept(move);
 
         public override NonFinite? End()
         {

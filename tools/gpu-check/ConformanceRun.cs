@@ -20,8 +20,13 @@ internal static class ConformanceRun
     public static IEnumerable<GroupResult> Run(CheckTarget target, string only, bool isSubset)
     {
         TargetUnderTest.Target = target;
-        foreach (Type suite in new[] { typeof(AttentionSuite), typeof(PageSuite), typeof(EngineSuite), typeof(GroupSuite) })
+        foreach (Type suite in new[] { typeof(AttentionSuite), typeof(PageSuite), typeof(EngineSuite), typeof(HostSuite), typeof(GroupSuite) })
         {
+            if (suite == typeof(HostSuite) && target.Accelerator is null)
+            {
+                continue; // Its tensors lie on an accelerator.
+            }
+
             IEnumerable<MethodInfo> checks = suite.GetMethods()
                 .Where(m => m.GetCustomAttribute<FactAttribute>() is not null && m.Name.Contains(only, StringComparison.OrdinalIgnoreCase))
                 .OrderBy(m => m.Name, StringComparer.Ordinal);

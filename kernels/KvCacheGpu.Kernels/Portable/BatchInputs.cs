@@ -83,9 +83,9 @@ internal sealed class BatchInputs(PortableTier tier, BatchMemory memory)
             throw new NotSupportedException("tensors by their address");
         }
 
-        if (tensor.Stream.Stream is { } stream && stream != tier.Link.Stream)
+        if (!tensor.Stream.IsDefault)
         {
-            stream.Synchronize();
+            tier.Link.Order.After(tier.Link.Order.Resolve(tensor.Stream));
         }
 
         if (tensor.Type == TensorType.F32)

@@ -23,7 +23,7 @@ internal sealed class BatchMemory : IDisposable
     private readonly MemoryBuffer1D<int, Stride1D.Dense> _integers;
     private readonly MemoryBuffer1D<float, Stride1D.Dense> _floats;
 
-    public BatchMemory(DeviceLink link, KernelShape shape, KernelDims dims, int launches, bool rotates, int maxBlocks, long partialFloats)
+    public BatchMemory(DeviceLink link, KernelShape shape, KernelDims dims, int launches, bool rotates, int maxBlocks, int mostMoves, long partialFloats)
     {
         _link = link;
         KvGeometry g = shape.Geometry;
@@ -55,7 +55,8 @@ internal sealed class BatchMemory : IDisposable
             Partials = all.SubView(partialsAt, statsAt - partialsAt);
             PartialStats = all.SubView(statsAt, end - statsAt);
             Integers = _integers.View.AsContiguous();
-            PinnedIntegers = link.Pin<int>(dims.BatchWords);
+            link.Staging.Hold(dims.BatchWords);
+            Outcome = link.Pin<int>(1 + ((long)mostMoves * TranscodeKernels.MoveWords));
             PinnedPairs = link.Pin<float>(KeyFloats + values);
             PinnedQueries = link.Pin<float>(queries);
             PinnedOutput = link.Pin<float>(OutputFloats + sums);
@@ -85,7 +86,8 @@ internal sealed class BatchMemory : IDisposable
 
     public ArrayView<float> PartialStats { get; }
 
-    public PageLockedArray1D<int> PinnedIntegers { get; }
+    /// <summary>The first element that was refused, as the kernels number them, then the lists of the pages that the batch sealed.</summary>
+    public PageLockedArray1D<int> Outcome { get; }
 
     public PageLockedArray1D<float> PinnedPairs { get; }
 
@@ -98,7 +100,7 @@ internal sealed class BatchMemory : IDisposable
 
     public void Dispose()
     {
-        PinnedIntegers.Dispose();
+        Outcome.Dispose();
         PinnedPairs.Dispose();
         PinnedQueries.Dispose();
         PinnedOutput.Dispose();

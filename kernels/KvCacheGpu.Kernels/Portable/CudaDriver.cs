@@ -22,6 +22,8 @@ internal sealed unsafe class CudaDriver
     private readonly delegate* unmanaged<nint, nint, uint, int> _streamWaitEvent;
     private readonly delegate* unmanaged<nint, nint*, int> _streamGetContext;
     private readonly delegate* unmanaged<void*, int, nint, int> _pointerGetAttribute;
+    private readonly delegate* unmanaged<nint*, int> _contextGet;
+    private readonly delegate* unmanaged<nint, int> _contextSet;
 
     private CudaDriver()
     {
@@ -34,11 +36,26 @@ internal sealed unsafe class CudaDriver
         _streamWaitEvent = (delegate* unmanaged<nint, nint, uint, int>)NativeLibrary.GetExport(library, "cuStreamWaitEvent");
         _streamGetContext = (delegate* unmanaged<nint, nint*, int>)NativeLibrary.GetExport(library, "cuStreamGetCtx");
         _pointerGetAttribute = (delegate* unmanaged<void*, int, nint, int>)NativeLibrary.GetExport(library, "cuPointerGetAttribute");
+        _contextGet = (delegate* unmanaged<nint*, int>)NativeLibrary.GetExport(library, "cuCtxGetCurrent");
+        _contextSet = (delegate* unmanaged<nint, int>)NativeLibrary.GetExport(library, "cuCtxSetCurrent");
     }
 
     /// <summary>What the driver's library offers.</summary>
     /// <exception cref="DllNotFoundException">This machine has no CUDA driver.</exception>
     public static CudaDriver Current => _driver.Value;
+
+    /// <summary>The context that is current on this thread; 0 if none is.</summary>
+    public nint CurrentContext
+    {
+        get
+        {
+            nint context;
+            ThrowIfFailed(_contextGet(&context));
+            return context;
+        }
+
+        set => ThrowIfFailed(_contextSet(value));
+    }
 
     /// <summary>Makes an event that takes no times.</summary>
     public nint CreateEvent()

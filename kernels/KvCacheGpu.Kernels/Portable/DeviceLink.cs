@@ -1,29 +1,38 @@
 using ILGPU;
 using ILGPU.Runtime;
+using ILGPU.Runtime.Cuda;
 
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
-/// The one stream that a tier's work is enqueued on, and the copies between pinned host memory and the device on it. Epochs count copies, so that
-/// host memory is not written again while a copy still reads it.
+/// A tier's way to its device: memory there, the stream that work is enqueued on, and the copies between pinned host memory and the device.
 /// </summary>
 internal sealed class DeviceLink : IDisposable
 {
     private readonly AllocationObserver? _observer;
-    private long _enqueued;
-    private long _completed;
 
     public DeviceLink(Accelerator accelerator, AllocationObserver? observer)
     {
         (Accelerator, _observer) = (accelerator, observer);
         DeviceCompiler.KeepMemoryOrder(accelerator);
-        accelerator.Bind();
-        Stream = accelerator.CreateStream();
+        using Bound bound = Bind();
+        Order = new StreamOrder(accelerator);
+        Staging = new Staging(this);
     }
 
     public Accelerator Accelerator { get; }
 
-    public AcceleratorStream Stream { get; }
+    /// <summary>The order of all work, over all streams.</summary>
+    public StreamOrder Order { get; }
+
+    /// <summary>Where integers pass through on their way to the device.</summary>
+    public Staging Staging { get; }
+
+    /// <summary>The stream that work is enqueued on.</summary>
+    public AcceleratorStream Stream => Order.Current;
+
+    /// <summary>Makes the accelerator the thread's until the result is disposed; then the thread has again what it had.</summary>
+    public Bound Bind() => new(Accelerator);
 
     /// <summary>Allocates on the device and tells the observer.</summary>
     public MemoryBuffer1D<T, Stride1D.Dense> Allocate<T>(AllocationKind kind, long length)
@@ -61,10 +70,10 @@ internal sealed class DeviceLink : IDisposable
             target.SubView(0, count).CopyFrom(Stream, source.ArrayView.SubView(from, count));
         }
 
-        return ++_enqueued;
+        return Order.Count();
     }
 
-    /// <summary>Enqueues a copy to the host; read it after <see cref="Synchronize"/>.</summary>
+    /// <summary>Enqueues a copy to the host; read it after <see cref="WaitFor"/> or <see cref="Synchronize"/>.</summary>
     public void Download<T>(ArrayView<T> source, PageLockedArray1D<T> target, long to, long count)
         where T : unmanaged
     {
@@ -76,30 +85,57 @@ internal sealed class DeviceLink : IDisposable
         {
             source.SubView(0, count).CopyTo(Stream, target.ArrayView.SubView(to, count));
         }
+
+        Order.Count();
     }
 
-    /// <summary>Waits until the copy of an epoch has ended.</summary>
+    /// <summary>Waits until the work of an epoch has ended.</summary>
     public void WaitFor(long epoch)
     {
-        if (epoch > Volatile.Read(ref _completed))
-        {
-            Synchronize();
-        }
+        using Bound bound = Bind();
+        Order.WaitFor(epoch);
     }
 
     /// <summary>Waits for all that was enqueued.</summary>
     public void Synchronize()
     {
-        long enqueued = Volatile.Read(ref _enqueued);
-        Accelerator.Bind();
-        Stream.Synchronize();
-        long completed = Volatile.Read(ref _completed);
-        while (enqueued > completed)
-        {
-            long seen = Interlocked.CompareExchange(ref _completed, enqueued, completed);
-            completed = seen == completed ? enqueued : seen;
-        }
+        using Bound bound = Bind();
+        Order.WaitFor(Order.Mark());
     }
 
-    public void Dispose() => Stream.Dispose();
+    public void Dispose()
+    {
+        using Bound bound = Bind();
+        Staging.Dispose();
+        Order.Dispose();
+    }
+
+    /// <summary>
+    /// An accelerator that is the thread's current one. ILGPU goes by a note of its own: where something else has changed CUDA's current context since,
+    /// it is set here; and what the thread had before is its own again at the end.
+    /// </summary>
+    public readonly ref struct Bound
+    {
+        private readonly ScopedAcceleratorBinding _binding;
+        private readonly nint _before;
+
+        public Bound(Accelerator accelerator)
+        {
+            _before = accelerator is CudaAccelerator ? CudaDriver.Current.CurrentContext : 0;
+            _binding = accelerator.BindScoped();
+            if (accelerator is CudaAccelerator && CudaDriver.Current.CurrentContext != accelerator.NativePtr)
+            {
+                CudaDriver.Current.CurrentContext = accelerator.NativePtr;
+            }
+        }
+
+        public void Dispose()
+        {
+            _binding.Recover();
+            if (_before != 0 && CudaDriver.Current.CurrentContext != _before)
+            {
+                CudaDriver.Current.CurrentContext = _before;
+            }
+        }
+    }
 }

@@ -22,7 +22,6 @@ internal sealed class PageTranscoder : IDisposable
     private readonly MemoryBuffer1D<float, Stride1D.Dense> _output;
     private readonly PageLockedArray1D<float> _pinnedOutput;
     private readonly DeviceSigns[] _signs;
-    private long _epoch;
 
     public PageTranscoder(DeviceLink link, KernelShape shape, DeviceSigns keySigns, DeviceSigns valueSigns, int groupSize)
     {
@@ -37,6 +36,7 @@ internal sealed class PageTranscoder : IDisposable
         ];
         _lists = link.Allocate<int>(AllocationKind.Scratch, MaxMoves * TranscodeKernels.MoveWords);
         _pinnedLists = link.Pin<int>(_lists.Length);
+        link.Staging.Hold(_lists.Length);
         _output = link.Allocate<float>(AllocationKind.Scratch, Math.Max(OutputFloats, g.PageTokens * Math.Max(g.KeyWidth, g.ValueWidth)));
         _pinnedOutput = link.Pin<float>(_output.Length);
     }
@@ -44,49 +44,15 @@ internal sealed class PageTranscoder : IDisposable
     /// <summary>Enqueues page moves: per 1024 of them a few launches for each class pair that occurs. Waits where <paramref name="kept"/> is asked for.</summary>
     public void Transcode(ArrayView<int> arena, ReadOnlySpan<PageMove> moves, Span<bool> kept)
     {
-        foreach (PageMove move in moves)
-        {
-            ThrowIfRefused(move);
-        }
-
+        ThrowIfRefused(moves);
         while (moves.Length > 0)
         {
             ReadOnlySpan<PageMove> chunk = moves[..Math.Min(MaxMoves, moves.Length)];
             moves = moves[chunk.Length..];
-            _link.WaitFor(_epoch);
-            Span<int> lists = _pinnedLists.Span;
-            Array.Clear(_occurs);
-            Array.Clear(_isScored);
-            for (int i = 0; i < chunk.Length; i++)
-            {
-                PageMove move = chunk[i];
-                int pair = TranscodeKernels.Pair(move.SourceClass, move.TargetClass);
-                _occurs[pair] = true;
-                int at = i * TranscodeKernels.MoveWords;
-                (lists[at], lists[at + 1], lists[at + 2], lists[at + 3]) = (move.SourceSlot, move.TargetSlot, move.Tokens, pair);
-                lists[at + TranscodeKernels.Kept] = 0;
-                (long unit, long word) = Math.DivRem(move.ScoreWord, PageLayout.UnitWords);
-                (lists[at + TranscodeKernels.ScoreUnit], lists[at + TranscodeKernels.ScoreUnit + 1]) = ((int)unit, (int)word);
-                _isScored[pair] |= move.ScoreWord != 0;
-            }
-
-            long words = (long)chunk.Length * TranscodeKernels.MoveWords;
-            _epoch = _link.Upload(_pinnedLists, 0, View(_lists), words);
-            for (int pair = Array.IndexOf(_occurs, true); pair >= 0; pair = Array.IndexOf(_occurs, true, pair + 1))
-            {
-                if (_isScored[pair])
-                {
-                    _moves[0].EnqueueSquares(arena, View(_lists), pair, chunk.Length);
-                    _moves[1].EnqueueSquares(arena, View(_lists), pair, chunk.Length);
-                }
-
-                _moves[0].Enqueue(arena, View(_lists), pair, chunk.Length);
-                _moves[1].Enqueue(arena, View(_lists), pair, chunk.Length);
-            }
-
+            EnqueueChunk(arena, chunk);
             if (!kept.IsEmpty)
             {
-                _link.Download(View(_lists), _pinnedLists, 0, words);
+                _link.Download(View(_lists), _pinnedLists, 0, (long)chunk.Length * TranscodeKernels.MoveWords);
                 _link.Synchronize();
                 for (int i = 0; i < chunk.Length; i++)
                 {
@@ -95,6 +61,58 @@ internal sealed class PageTranscoder : IDisposable
 
                 kept = kept[chunk.Length..];
             }
+        }
+    }
+
+    /// <summary>Enqueues page moves, and the copy of what becomes of them; does not wait.</summary>
+    /// <param name="arena">The arena.</param>
+    /// <param name="moves">The moves.</param>
+    /// <param name="outcomes">Receives the lists of the moves, <see cref="TranscodeKernels.Kept"/> in each of <see cref="TranscodeKernels.MoveWords"/> words.</param>
+    /// <param name="at">Where to.</param>
+    public void Enqueue(ArrayView<int> arena, ReadOnlySpan<PageMove> moves, PageLockedArray1D<int> outcomes, int at)
+    {
+        ThrowIfRefused(moves);
+        while (moves.Length > 0)
+        {
+            ReadOnlySpan<PageMove> chunk = moves[..Math.Min(MaxMoves, moves.Length)];
+            moves = moves[chunk.Length..];
+            EnqueueChunk(arena, chunk);
+            int words = chunk.Length * TranscodeKernels.MoveWords;
+            _link.Download(View(_lists), outcomes, at, words);
+            at += words;
+        }
+    }
+
+    private void EnqueueChunk(ArrayView<int> arena, ReadOnlySpan<PageMove> moves)
+    {
+        int words = moves.Length * TranscodeKernels.MoveWords;
+        Span<int> lists = _link.Staging.Reserve(words);
+        Array.Clear(_occurs);
+        Array.Clear(_isScored);
+        for (int i = 0; i < moves.Length; i++)
+        {
+            PageMove move = moves[i];
+            int pair = TranscodeKernels.Pair(move.SourceClass, move.TargetClass);
+            _occurs[pair] = true;
+            int at = i * TranscodeKernels.MoveWords;
+            (lists[at], lists[at + 1], lists[at + 2], lists[at + 3]) = (move.SourceSlot, move.TargetSlot, move.Tokens, pair);
+            lists[at + TranscodeKernels.Kept] = 0;
+            (long unit, long word) = Math.DivRem(move.ScoreWord, PageLayout.UnitWords);
+            (lists[at + TranscodeKernels.ScoreUnit], lists[at + TranscodeKernels.ScoreUnit + 1]) = ((int)unit, (int)word);
+            _isScored[pair] |= move.ScoreWord != 0;
+        }
+
+        _link.Staging.Upload(View(_lists), words);
+        for (int pair = Array.IndexOf(_occurs, true); pair >= 0; pair = Array.IndexOf(_occurs, true, pair + 1))
+        {
+            if (_isScored[pair])
+            {
+                _moves[0].EnqueueSquares(arena, View(_lists), pair, moves.Length);
+                _moves[1].EnqueueSquares(arena, View(_lists), pair, moves.Length);
+            }
+
+            _moves[0].Enqueue(arena, View(_lists), pair, moves.Length);
+            _moves[1].Enqueue(arena, View(_lists), pair, moves.Length);
         }
     }
 
@@ -111,7 +129,6 @@ internal sealed class PageTranscoder : IDisposable
         for (int done = 0; done < target.Length; done += (int)_lists.Length)
         {
             int count = Math.Min((int)_lists.Length, target.Length - done);
-            _link.WaitFor(_epoch);
             _link.Download(arena.SubView(word + done, count), _pinnedLists, 0, count);
             _link.Synchronize();
             _pinnedLists.Span[..count].CopyTo(target[done..]);
@@ -124,9 +141,8 @@ internal sealed class PageTranscoder : IDisposable
         for (int done = 0; done < source.Length; done += (int)_lists.Length)
         {
             int count = Math.Min((int)_lists.Length, source.Length - done);
-            _link.WaitFor(_epoch);
-            source.Slice(done, count).CopyTo(_pinnedLists.Span);
-            _epoch = _link.Upload(_pinnedLists, 0, arena.SubView(word + done, count), count);
+            source.Slice(done, count).CopyTo(_link.Staging.Reserve(count));
+            _link.Staging.Upload(arena.SubView(word + done, count), count);
         }
     }
 
@@ -143,6 +159,14 @@ internal sealed class PageTranscoder : IDisposable
 
     private static MaterializeLauncher Load(DeviceLink link, PageFormat format) =>
         link.Accelerator.LoadKernel<MaterializeLauncher>(PortableKernels.Materialize(format));
+
+    private void ThrowIfRefused(ReadOnlySpan<PageMove> moves)
+    {
+        foreach (PageMove move in moves)
+        {
+            ThrowIfRefused(move);
+        }
+    }
 
     private void ThrowIfRefused(PageMove move)
     {
@@ -162,8 +186,8 @@ internal sealed class PageTranscoder : IDisposable
         {
             ReadOnlySpan<PageRead> chunk = reads[..Math.Min(atOnce, reads.Length)];
             reads = reads[chunk.Length..];
-            _link.WaitFor(_epoch);
-            Span<int> lists = _pinnedLists.Span;
+            int words = chunk.Length * TranscodeKernels.ReadWords;
+            Span<int> lists = _link.Staging.Reserve(words);
             Array.Clear(_occurs);
             for (int i = 0; i < chunk.Length; i++)
             {
@@ -172,7 +196,7 @@ internal sealed class PageTranscoder : IDisposable
                 _occurs[chunk[i].PageClass] = true;
             }
 
-            _epoch = _link.Upload(_pinnedLists, 0, View(_lists), (long)chunk.Length * TranscodeKernels.ReadWords);
+            _link.Staging.Upload(View(_lists), words);
             int groups = chunk.Length * dims.PageTokens;
             var config = new KernelConfig(groups, _groupSize, SharedMemoryConfig.RequestDynamic<float>(dims.Width + LevelTable.Size));
             for (int c = 0; c < _shape.Classes.Count; c++)

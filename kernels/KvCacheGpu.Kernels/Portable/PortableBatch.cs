@@ -13,24 +13,27 @@ internal sealed unsafe class PortableBatch : KernelBatch
     private readonly BatchInputs _inputs;
     private readonly AttendLaunches _launches;
     private readonly RaggedSequence[] _sequences;
+    private readonly int _mostMoves;
     private BatchExtent _extent;
     private int _tokens;
     private int _window;
     private int _attended = -1;
-    private long _integersEpoch;
+    private AcceleratorStream _stream;
+    private int _moves;
+    private long _finished = -1;
     private bool _disposed;
 
     public PortableBatch(PortableTier tier, int maxSequences, int maxTokens)
     {
-        _tier = tier;
-        _geometry = tier.Shape.Geometry;
+        (_tier, _geometry, _stream) = (tier, tier.Shape.Geometry, tier.Link.Accelerator.DefaultStream);
         _ = checked(_geometry.Layers * maxTokens * _geometry.KvHeads * 2);
         int segmentPages = Math.Max(1, tier.SegmentTokens / _geometry.PageTokens);
         _dims = new KernelDims(tier.Shape, tier.Map, segmentPages, maxSequences, maxTokens);
         _sequences = new RaggedSequence[maxSequences];
+        _mostMoves = checked(_geometry.Layers * _geometry.KvHeads * ((maxTokens / _geometry.PageTokens) + maxSequences));
         int maxBlocks = KernelDims.MaxBlocks(maxSequences, maxTokens, _geometry.GroupSize);
         _memory = new BatchMemory(
-            tier.Link, tier.Shape, _dims, tier.Launchers.MaxForms, tier.Launchers.RotatesKeys, maxBlocks, tier.PartialFloats);
+            tier.Link, tier.Shape, _dims, tier.Launchers.MaxForms, tier.Launchers.RotatesKeys, maxBlocks, _mostMoves, tier.PartialFloats);
         _inputs = new BatchInputs(tier, _memory);
         _launches = new AttendLaunches(tier, _memory, _dims);
     }
@@ -39,7 +42,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
     public override long ScratchBytes => _memory.DeviceBytes;
 
     /// <inheritdoc/>
-    public override void Begin(ReadOnlySpan<RaggedSequence> sequences)
+    public override void Begin(ReadOnlySpan<RaggedSequence> sequences, KvStream stream = default)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
         ArgumentOutOfRangeException.ThrowIfZero(sequences.Length, nameof(sequences));
@@ -60,13 +63,14 @@ internal sealed unsafe class PortableBatch : KernelBatch
         }
 
         sequences.CopyTo(_sequences);
-        _tokens = tokens;
-        _tier.Link.WaitFor(_integersEpoch);
-        _extent = Describe(sequences.Length, isSingle ? 1 : BatchMemory.BlockQueries);
+        (_tokens, _moves, _finished) = (tokens, 0, -1);
         lock (_tier.Gate)
         {
-            _tier.Enter();
-            _integersEpoch = _tier.Link.Upload(_memory.PinnedIntegers, 0, _memory.Integers, _dims.BatchWords);
+            _tier.ThrowIfNotMine(stream);
+            _stream = _tier.Link.Order.Resolve(stream);
+            using DeviceLink.Bound bound = _tier.Enter(_stream);
+            _extent = Describe(_tier.Link.Staging.Reserve(_dims.BatchWords), sequences.Length, isSingle ? 1 : BatchMemory.BlockQueries);
+            _tier.Link.Staging.Upload(_memory.Integers, _dims.BatchWords);
         }
     }
 
@@ -80,7 +84,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         _inputs.WaitForPairs();
         lock (_tier.Gate)
         {
-            _tier.Enter();
+            using DeviceLink.Bound bound = _tier.Enter(_stream);
             BatchInput k = _inputs.Keys(keys, _tokens);
             BatchInput v = _inputs.Values(values, _tokens);
             _tier.Launchers.Append(
@@ -108,7 +112,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         int entries = MaxEntries(layer);
         lock (_tier.Gate)
         {
-            _tier.Enter();
+            using DeviceLink.Bound bound = _tier.Enter(_stream);
             BatchInput q = _inputs.Queries(queries, _tokens);
             _inputs.Rotate(layer, q, _tokens, _launches.Scale);
             _launches.Attend(layer, q, _extent, entries, _window, output.IsOnDevice ? output.Device : _memory.Output);
@@ -146,7 +150,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         int entries = MaxEntries(layer);
         lock (_tier.Gate)
         {
-            _tier.Enter();
+            using DeviceLink.Bound bound = _tier.Enter(_stream);
             BatchInput q = _inputs.Queries(queries, _tokens);
             _inputs.Rotate(layer, q, _tokens, _launches.Scale);
             _launches.Observe(layer, q, _extent, entries, _window, last);
@@ -160,7 +164,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         ThrowIfNotALayer(0);
         lock (_tier.Gate)
         {
-            _tier.Enter();
+            using DeviceLink.Bound bound = _tier.Enter(_stream);
             var config = new KernelConfig(
                 _extent.Sequences * _geometry.Layers * _geometry.KvHeads, _tier.GroupSize, SharedMemoryConfig.RequestDynamic<float>(_tier.GroupSize));
             _tier.Launchers.Score(_tier.Link.Stream, config, _tier.Arena, _memory.Integers, decay, step, _dims);
@@ -168,17 +172,47 @@ internal sealed unsafe class PortableBatch : KernelBatch
     }
 
     /// <inheritdoc/>
-    public override NonFinite? End()
+    public override void Seal(ReadOnlySpan<PageMove> moves)
+    {
+        ThrowIfNotALayer(0);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(_moves + moves.Length, _mostMoves, nameof(moves));
+        lock (_tier.Gate)
+        {
+            using DeviceLink.Bound bound = _tier.Enter(_stream);
+            _tier.Transcoder.Enqueue(_tier.Arena, moves, _memory.Outcome, 1 + (_moves * TranscodeKernels.MoveWords));
+            _moves += moves.Length;
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Finish()
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
         lock (_tier.Gate)
         {
-            _tier.Link.Accelerator.Bind();
-            _tier.Link.Download(_memory.Integers, _memory.PinnedIntegers, 0, 1);
+            using DeviceLink.Bound bound = _tier.Enter(_stream);
+            _tier.Link.Download(_memory.Integers, _memory.Outcome, 0, 1);
+            _finished = _tier.Link.Order.Mark();
+        }
+    }
+
+    /// <inheritdoc/>
+    public override bool HasFinished => _finished >= 0 && _tier.Link.Order.HasEnded(_finished);
+
+    /// <inheritdoc/>
+    public override bool IsKept(int move) => _memory.Outcome.Span[1 + (move * TranscodeKernels.MoveWords) + TranscodeKernels.Kept] != 0;
+
+    /// <inheritdoc/>
+    public override NonFinite? End()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        if (_finished < 0)
+        {
+            Finish();
         }
 
-        _tier.Link.Synchronize();
-        int code = _memory.PinnedIntegers.Span[0];
+        _tier.Link.WaitFor(_finished);
+        int code = _memory.Outcome.Span[0];
         if (_extent.Sequences == 0 || code == int.MaxValue)
         {
             return null;
@@ -197,6 +231,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
             if (!_disposed)
             {
                 _disposed = true;
+                using DeviceLink.Bound bound = _tier.Link.Bind();
                 _tier.Link.Synchronize();
                 _memory.Dispose();
             }
@@ -204,9 +239,8 @@ internal sealed unsafe class PortableBatch : KernelBatch
     }
 
     // Writes the batch's integers, as KernelDims lays them out.
-    private BatchExtent Describe(int sequences, int blockQueries)
+    private BatchExtent Describe(Span<int> words, int sequences, int blockQueries)
     {
-        Span<int> words = _memory.PinnedIntegers.Span;
         words[0] = int.MaxValue;
         words.Slice(_dims.Owners, _tokens).Fill(-1);
         words.Slice(_dims.Windows, _geometry.Layers).Clear();

@@ -7,8 +7,9 @@ namespace KvCacheGpu.Kernels;
 /// The tier of ILGPU kernels: CUDA, OpenCL, and ILGPU's CPU emulator (a correctness oracle, not a fallback). Shared memory and barriers only.
 /// </summary>
 /// <remarks>
-/// Everything goes through one stream in order, so that a freed slot is never written before the last launch that reads it has ended. Device tensors passed in must
-/// stay unchanged until <see cref="Synchronize"/> or the batch's <see cref="KernelBatch.End"/>. Device memory beside the arena (table patches,
+/// All work is in one order, also where batches run on streams of their own (<see cref="StreamOrder"/>), so that a freed slot is never written before the last launch
+/// that reads it has ended. Work outside of batches goes to the accelerator's default stream. Device tensors passed in must stay unchanged until what was
+/// enqueued has read them. Device memory beside the arena (table patches,
 /// lists of moves, signs) is told to the observer as <see cref="AllocationKind.Scratch"/>, the host's table copy as
 /// <see cref="AllocationKind.Bookkeeping"/>.
 /// Thread safety: as of every <see cref="KernelTier"/>; what several threads enqueue runs in one order.
@@ -46,6 +47,7 @@ public sealed unsafe class PortableTier : KernelTier
         ArgumentOutOfRangeException.ThrowIfGreaterThan(shared, accelerator.MaxSharedMemoryPerGroup, nameof(groupSize));
         PartialFloats = accelerator.AcceleratorType == AcceleratorType.CPU ? CpuPartialFloats : GpuPartialFloats;
         Link = new DeviceLink(accelerator, observer);
+        using DeviceLink.Bound bound = Link.Bind();
         _arena = Link.Allocate<int>(AllocationKind.Arena, arenaBytes / sizeof(int));
         _arena.View.AsContiguous().SubView(0, Map.Bytes / sizeof(int)).MemSetToZero(Link.Stream);
         _patches = new TablePatches(Link, Map, GroupSize, observer);
@@ -82,6 +84,8 @@ public sealed unsafe class PortableTier : KernelTier
 
     internal BatchLaunchers Launchers { get; }
 
+    internal PageTranscoder Transcoder => _transcoder;
+
     internal DeviceSigns KeySigns => _keySigns;
 
     internal DeviceSigns ValueSigns => _valueSigns;
@@ -99,7 +103,6 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
-            Link.Accelerator.Bind();
             _patches.WriteRoot(Map.CountWord(sequence, row), count, Arena);
         }
     }
@@ -110,7 +113,6 @@ public sealed unsafe class PortableTier : KernelTier
         lock (Gate)
         {
             ThrowIfNotOpenable(sequence, leaf, slot);
-            Link.Accelerator.Bind();
             return _patches.Open(Map.DirectoryWord(sequence, leaf), slot, Arena);
         }
     }
@@ -121,7 +123,6 @@ public sealed unsafe class PortableTier : KernelTier
         lock (Gate)
         {
             _ = LeafSlot(sequence, leaf);
-            Link.Accelerator.Bind();
             _patches.Close(Map.DirectoryWord(sequence, leaf), Arena);
         }
     }
@@ -134,7 +135,6 @@ public sealed unsafe class PortableTier : KernelTier
         lock (Gate)
         {
             _ = LeafSlot(sequence, leaf);
-            Link.Accelerator.Bind();
             _patches.WriteLeaf(Map.DirectoryWord(sequence, leaf), word, slot, Arena);
             _patches.WriteLeaf(Map.DirectoryWord(sequence, leaf), word + Map.LeafTags, tag, Arena);
         }
@@ -148,7 +148,7 @@ public sealed unsafe class PortableTier : KernelTier
         ObjectDisposedException.ThrowIf(_disposed, this);
         lock (Gate)
         {
-            Link.Accelerator.Bind();
+            using DeviceLink.Bound bound = Link.Bind();
             return new PortableBatch(this, maxSequences, maxTokens);
         }
     }
@@ -163,7 +163,7 @@ public sealed unsafe class PortableTier : KernelTier
 
         lock (Gate)
         {
-            Link.Accelerator.Bind();
+            using DeviceLink.Bound bound = Enter();
             _transcoder.Transcode(Arena, moves, kept);
         }
     }
@@ -173,7 +173,7 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
-            Link.Accelerator.Bind();
+            using DeviceLink.Bound bound = Enter();
             _transcoder.Materialize(Arena, reads, keys, values);
         }
     }
@@ -183,7 +183,7 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
-            Enter();
+            using DeviceLink.Bound bound = Enter();
             for (int leaf = 0; leaf < Map.Leaves && Map.LeafScoreWords > 0; leaf++)
             {
                 if (Tables[Map.DirectoryWord(sequence, leaf)] != 0)
@@ -199,7 +199,7 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
-            Enter();
+            using DeviceLink.Bound bound = Enter();
             _transcoder.Copy(Arena, word, target);
         }
     }
@@ -209,7 +209,7 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
-            Enter();
+            using DeviceLink.Bound bound = Enter();
             _transcoder.Load(Arena, word, source);
         }
     }
@@ -228,6 +228,7 @@ public sealed unsafe class PortableTier : KernelTier
             }
 
             _disposed = true;
+            using DeviceLink.Bound bound = Link.Bind();
             Link.Synchronize();
             _transcoder.Dispose();
             _keySigns.Dispose();
@@ -240,12 +241,25 @@ public sealed unsafe class PortableTier : KernelTier
         Owned?.Dispose();
     }
 
-    /// <summary>Every launch calls this first, under <see cref="Gate"/>: it binds the device to this thread and brings its tables up to date.</summary>
-    internal void Enter()
+    /// <inheritdoc/>
+    public override void ThrowIfNotMine(KvStream stream)
+    {
+        using DeviceLink.Bound bound = Link.Bind();
+        _ = Link.Order.Resolve(stream);
+    }
+
+    /// <summary>
+    /// Every launch calls this first, under <see cref="Gate"/>: it binds the device to this thread until the result is disposed, goes on on a stream, and
+    /// brings the device's tables up to date.
+    /// </summary>
+    /// <param name="stream">The stream; null for the accelerator's default stream.</param>
+    internal DeviceLink.Bound Enter(AcceleratorStream? stream = null)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
-        Link.Accelerator.Bind();
+        DeviceLink.Bound bound = Link.Bind();
+        Link.Order.Use(stream ?? Link.Accelerator.DefaultStream);
         _patches.Flush(Arena);
+        return bound;
     }
 
     private static int DefaultGroup(Accelerator accelerator, int pageTokens)

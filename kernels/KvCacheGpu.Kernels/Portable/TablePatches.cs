@@ -26,7 +26,6 @@ internal sealed unsafe class TablePatches : IDisposable
     private readonly TableMap _map;
     private readonly long _rootBytes;
     private readonly MemoryBuffer1D<int, Stride1D.Dense> _device;
-    private readonly PageLockedArray1D<int> _pinned;
     private readonly ScatterLauncher _scatter;
     private readonly int _groupSize;
     private readonly (int Owner, int Word)[] _noted;
@@ -35,7 +34,6 @@ internal sealed unsafe class TablePatches : IDisposable
     // By leaf of the directory: the copy of an open leaf's words, then its marks, then the number of its words that are noted.
     private readonly int** _leaves;
     private int _pending;
-    private long _epoch;
 
     public TablePatches(DeviceLink link, TableMap map, int groupSize, AllocationObserver? observer)
     {
@@ -44,7 +42,7 @@ internal sealed unsafe class TablePatches : IDisposable
         _noted = new (int, int)[(int)Math.Min(map.TableWords + ((long)leaves * map.LeafTableWords), MaxPending)];
         _scatter = link.Accelerator.LoadKernel<ScatterLauncher>(PortableKernels.Scatter);
         _device = link.Allocate<int>(AllocationKind.Scratch, PatchWords * (long)_noted.Length);
-        _pinned = link.Pin<int>(PatchWords * (long)_noted.Length);
+        link.Staging.Hold(PatchWords * (long)_noted.Length);
         LeafHostBytes = HostBytesOf(map);
 
         // Pointers first: they want the alignment.
@@ -128,7 +126,7 @@ internal sealed unsafe class TablePatches : IDisposable
         }
     }
 
-    /// <summary>Brings the device's tables up to date: one copy and one launch.</summary>
+    /// <summary>Brings the device's tables up to date: one copy and one launch, on the stream that is current.</summary>
     public void Flush(ArrayView<int> arena)
     {
         if (_pending == 0)
@@ -136,8 +134,7 @@ internal sealed unsafe class TablePatches : IDisposable
             return;
         }
 
-        _link.WaitFor(_epoch);
-        Span<int> pinned = _pinned.Span;
+        Span<int> pinned = _link.Staging.Reserve(PatchWords * _pending);
         for (int i = 0; i < _pending; i++)
         {
             // The value at this moment, however often the word was written since it was noted.
@@ -154,7 +151,7 @@ internal sealed unsafe class TablePatches : IDisposable
             }
         }
 
-        _epoch = _link.Upload(_pinned, 0, _device.View.AsContiguous(), PatchWords * (long)_pending);
+        _link.Staging.Upload(_device.View.AsContiguous(), PatchWords * _pending);
         int groups = (_pending + _groupSize - 1) / _groupSize;
         _scatter(_link.Stream, new KernelConfig(groups, _groupSize), arena, _device.View.AsContiguous(), _pending);
         _pending = 0;
@@ -175,7 +172,6 @@ internal sealed unsafe class TablePatches : IDisposable
             NativeMemory.Free(_leaves);
             Tables = null;
             _observer?.Invoke(AllocationKind.Bookkeeping, -_rootBytes);
-            _pinned.Dispose();
             _link.Release(AllocationKind.Scratch, _device);
         }
     }
@@ -190,6 +186,8 @@ internal sealed unsafe class TablePatches : IDisposable
 
         if (_pending == _noted.Length)
         {
+            using DeviceLink.Bound bound = _link.Bind();
+            _link.Order.Use(_link.Accelerator.DefaultStream);
             Flush(arena);
         }
 

@@ -1,3 +1,5 @@
+using System.Numerics;
+
 namespace KvCacheGpu.Kernels;
 
 /// <summary>One attention item: a tile of a sequence's queries on one KV head, over one segment of its pages.</summary>
@@ -36,6 +38,8 @@ internal sealed unsafe class SimdBatch : KernelBatch
     private int _attended = -1;
     private readonly Lock _refusing = new();
     private NonFinite? _refused;
+    private bool[] _kept = [];
+    private int _moves;
     private int _count;
     private int _tokens;
 
@@ -91,8 +95,9 @@ internal sealed unsafe class SimdBatch : KernelBatch
     public static long WordsPerThread(KernelShape shape, int maxTokens) =>
         FloatsPerWorker(shape, maxTokens) + SplitPlaces.WordsPerPlace(SegmentsOf(shape.TableCapacity, shape.Geometry.PageTokens), shape.Geometry);
 
-    public override void Begin(ReadOnlySpan<RaggedSequence> sequences)
+    public override void Begin(ReadOnlySpan<RaggedSequence> sequences, KvStream stream = default)
     {
+        _tier.ThrowIfNotMine(stream);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(sequences.Length, _sequences.Length, nameof(sequences));
         foreach (RaggedSequence s in sequences)
         {
@@ -107,7 +112,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
 
         Array.Clear(_windows);
         _attended = -1;
-        (_count, _tokens, _refused) = (sequences.Length, 0, null);
+        (_count, _tokens, _refused, _moves) = (sequences.Length, 0, null, 0);
         for (int i = 0; i < _count; i++)
         {
             _tokens += _sequences[i].Tokens;
@@ -178,6 +183,28 @@ internal sealed unsafe class SimdBatch : KernelBatch
 
         Run(_score, _count * rows, entries * _g.GroupSize * ElementsPerPower);
     }
+
+    public override void Seal(ReadOnlySpan<PageMove> moves)
+    {
+        if (_moves + moves.Length > _kept.Length)
+        {
+            Array.Resize(ref _kept, (int)BitOperations.RoundUpToPowerOf2((uint)(_moves + moves.Length)));
+        }
+
+        Span<bool> kept = _kept.AsSpan(_moves, moves.Length);
+        kept.Clear();
+        _tier.Transcode(moves, kept);
+        _moves += moves.Length;
+    }
+
+    public override void Finish()
+    {
+        // All of it was done when it was asked for.
+    }
+
+    public override bool HasFinished => true;
+
+    public override bool IsKept(int move) => _kept[move];
 
     public override NonFinite? End() => _refused;
 

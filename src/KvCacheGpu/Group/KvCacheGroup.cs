@@ -122,13 +122,15 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
     /// <param name="sequences">The sequences, each once; at most <see cref="KvCacheOptions.MaxSequences"/>.</param>
     /// <param name="tokenIds">Ids of the tokens, the first sequence's first; <see cref="KvCacheOptions.MaxBatchTokens"/> at most.</param>
     /// <param name="tokensPerSequence">Tokens of each sequence, at least 1 each.</param>
+    /// <param name="streams">For each part the stream that its work is enqueued on, one of the part's device. Empty, the default, takes each device's default stream.</param>
     /// <returns>The step, until it is committed or disposed. Several run at once if they have no sequence in common.</returns>
     /// <exception cref="KvOutOfMemoryException">E001: a part, which the message names, has no room, also after the policy evicted what it may; the tokens have changed no sequence.</exception>
     /// <exception cref="KvConcurrencyException">E006: one of the sequences is in use.</exception>
     /// <exception cref="ObjectDisposedException">One of the sequences was disposed.</exception>
-    /// <exception cref="ArgumentException">No sequence, one twice, or one of another group; or the counts do not fit the sequences or the ids, or are too many for one step.</exception>
-    public KvGroupStep Begin(ReadOnlySpan<KvGroupSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence) =>
-        KvGroupStep.Begin(this, sequences, tokenIds, tokensPerSequence, out KvGroupStep? step) is { } shortage ? throw new KvOutOfMemoryException(shortage) : step!;
+    /// <exception cref="ArgumentException">No sequence, one twice, or one of another group; or the counts do not fit the sequences or the ids, or are too many for one step; or a stream is of another device than its part.</exception>
+    public KvGroupStep Begin(
+        ReadOnlySpan<KvGroupSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, ReadOnlySpan<KvStream> streams = default) =>
+        KvGroupStep.Begin(this, sequences, tokenIds, tokensPerSequence, streams, out KvGroupStep? step) is { } shortage ? throw new KvOutOfMemoryException(shortage) : step!;
 
     /// <summary>Begins a step if there is room for it, and says what is missing if there is not. See <see cref="Begin"/>.</summary>
     /// <param name="sequences">The sequences, each once.</param>
@@ -136,15 +138,17 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
     /// <param name="tokensPerSequence">Tokens of each sequence.</param>
     /// <param name="step">The step; null if it did not begin.</param>
     /// <param name="shortage">What a part needed and what was free in it; null if the step began.</param>
+    /// <param name="streams">For each part the stream that its work is enqueued on; empty, the default, takes each device's default stream.</param>
     /// <returns>False where <see cref="Begin"/> would throw <see cref="KvOutOfMemoryException"/>.</returns>
     public bool TryBegin(
         ReadOnlySpan<KvGroupSequence> sequences,
         ReadOnlySpan<int> tokenIds,
         ReadOnlySpan<int> tokensPerSequence,
         [System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out KvGroupStep? step,
-        out KvShortage? shortage)
+        out KvShortage? shortage,
+        ReadOnlySpan<KvStream> streams = default)
     {
-        shortage = KvGroupStep.Begin(this, sequences, tokenIds, tokensPerSequence, out step);
+        shortage = KvGroupStep.Begin(this, sequences, tokenIds, tokensPerSequence, streams, out step);
         return step is not null;
     }
 
@@ -157,7 +161,7 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
     /// are copied out of the parts one after the other: the snapshot is never in memory as a whole.
     /// </summary>
     /// <param name="store">Where to.</param>
-    /// <param name="name">The snapshot's name; see <see cref="KvCache.SaveAsync"/>.</param>
+    /// <param name="name">The snapshot's name; see <see cref="KvCacheSnapshots.SaveAsync"/>.</param>
     /// <param name="sequences">Which; null, the default, takes all that live, of the name's tenant if it names one. Each is saved as it is between two of its steps, in all parts.</param>
     /// <param name="progress">Told how many bytes are done.</param>
     /// <param name="cancellationToken">Leaves all as it was.</param>
@@ -204,9 +208,9 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
     /// <param name="progress">Told how far it is.</param>
     /// <param name="cancellationToken">Leaves all as it was.</param>
     /// <returns>The sequences, and what of them is not as it was saved.</returns>
-    /// <remarks>Every part's budget has to hold its pages: unlike <see cref="KvCache.LoadAsync"/>, a group's load lets no policy drop any.</remarks>
+    /// <remarks>Every part's budget has to hold its pages: unlike <see cref="KvCacheSnapshots.LoadAsync"/>, a group's load lets no policy drop any.</remarks>
     /// <exception cref="KvOutOfMemoryException">E001: the budget of a part does not hold them.</exception>
-    /// <inheritdoc cref="KvCache.LoadAsync" path="/exception[@cref!='T:KvCacheGpu.KvOutOfMemoryException']"/>
+    /// <inheritdoc cref="KvCacheSnapshots.LoadAsync" path="/exception[@cref!='T:KvCacheGpu.KvOutOfMemoryException']"/>
     public Task<KvGroupRestored> LoadAsync(
         SnapshotStore store,
         SnapshotName name,

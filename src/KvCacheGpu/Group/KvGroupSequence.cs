@@ -98,10 +98,11 @@ public sealed class KvGroupSequence : IDisposable
 
     /// <summary>Begins a step of this sequence alone. See <see cref="KvCacheGroup.Begin"/>.</summary>
     /// <param name="tokenIds">Ids of the tokens, 1 to <see cref="KvCacheOptions.MaxBatchTokens"/> of them.</param>
+    /// <param name="streams">For each part the stream that its work is enqueued on; empty, the default, takes each device's default stream.</param>
     /// <returns>The step, until it is committed or disposed.</returns>
     /// <exception cref="KvOutOfMemoryException">E001: a part has no room, also after the policy evicted what it may; the tokens have changed nothing.</exception>
     /// <exception cref="ArgumentException">No tokens, or too many for one step.</exception>
-    public KvGroupStep Begin(ReadOnlySpan<int> tokenIds) => Group.Begin([this], tokenIds, [tokenIds.Length]);
+    public KvGroupStep Begin(ReadOnlySpan<int> tokenIds, ReadOnlySpan<KvStream> streams = default) => Group.Begin([this], tokenIds, [tokenIds.Length], streams);
 
     /// <summary>
     /// Begins an empty sequence with the resident pages of the longest prefix that all parts have of a sequence of the same tenant, adapter and salt. See

@@ -57,7 +57,7 @@ public sealed class KvGroupStep : IDisposable
     {
         foreach (KvStep step in _parts)
         {
-            step.ThrowIfNotAppended();
+            step.ThrowIfIncomplete();
         }
 
         lock (_group.Ends)
@@ -82,7 +82,7 @@ public sealed class KvGroupStep : IDisposable
     /// <summary>Begins a step in every part, or says what one of them lacks.</summary>
     /// <returns>Null if it has begun.</returns>
     internal static KvShortage? Begin(
-        KvCacheGroup group, ReadOnlySpan<KvGroupSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, out KvGroupStep? step)
+        KvCacheGroup group, ReadOnlySpan<KvGroupSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, ReadOnlySpan<KvStream> streams, out KvGroupStep? step)
     {
         step = null;
         group.Caches[0].State.ThrowIfDisposed();
@@ -91,8 +91,13 @@ public sealed class KvGroupStep : IDisposable
             group.ThrowIfNotMine(sequences[i] ?? throw new ArgumentNullException(nameof(sequences), $"expected a sequence, got null at {i}"), nameof(sequences));
         }
 
+        if (!streams.IsEmpty && streams.Length != group.Caches.Length)
+        {
+            throw new ArgumentException($"expected a stream for each of {group.Caches.Length} parts, or none, got {streams.Length}", nameof(streams));
+        }
+
         var parts = new KvStep[group.Caches.Length];
-        for (int round = 0; TryBegin(group, sequences, tokenIds, tokensPerSequence, parts, out int part) is { } shortage; round++)
+        for (int round = 0; TryBegin(group, sequences, tokenIds, tokensPerSequence, streams, parts, out int part) is { } shortage; round++)
         {
             if (!TryMakeWay(group, sequences, part, shortage, round))
             {
@@ -110,7 +115,7 @@ public sealed class KvGroupStep : IDisposable
 
     // The first part is entered first, and left last: who finds a sequence of it idle finds the others' so.
     private static KvShortage? TryBegin(
-        KvCacheGroup group, ReadOnlySpan<KvGroupSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, KvStep[] steps, out int part)
+        KvCacheGroup group, ReadOnlySpan<KvGroupSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, ReadOnlySpan<KvStream> streams, KvStep[] steps, out int part)
     {
         KvSequence[] rented = ArrayPool<KvSequence>.Shared.Rent(sequences.Length);
         Span<KvSequence> own = rented.AsSpan(0, sequences.Length);
@@ -126,7 +131,7 @@ public sealed class KvGroupStep : IDisposable
                     own[i] = sequences[i].Handles[part];
                 }
 
-                shortage = KvStep.Begin(group.Caches[part], own, tokenIds, tokensPerSequence, out steps[part]);
+                shortage = KvStep.Begin(group.Caches[part], own, tokenIds, tokensPerSequence, streams.IsEmpty ? default : streams[part], out steps[part]);
             }
 
             hasBegun = shortage is null;
@@ -186,27 +191,35 @@ public sealed class KvGroupStep : IDisposable
         }
     }
 
-    // The first part last: while its sequences are held the policy plans, once all parts have scored their pages.
+    // Every part says what came of its keys and values before any is committed. The first part is the last: while its sequences are held the policy plans, once all
+    // parts have scored their pages.
     private void CommitAll()
     {
-        int part = _parts.Length - 1;
+        bool isCommitted = false;
         try
         {
-            for (; part >= 0; part--)
+            for (int part = 0; part < _parts.Length; part++)
             {
-                _parts[part].Commit();
+                if (_parts[part].Prepare() is { } refused)
+                {
+                    KvPart own = _group.Shape.Parts[part];
+                    throw refused.OfPart(own.FirstLayer, own.Heads.Start - _group.Geometry.Heads.Start);
+                }
             }
+
+            for (int part = _parts.Length - 1; part >= 0; part--)
+            {
+                _parts[part].CommitPrepared();
+            }
+
+            isCommitted = true;
         }
-        catch (KvNonFiniteException e)
+        finally
         {
-            Abandon(_parts);
-            KvPart own = _group.Shape.Parts[part];
-            throw e.OfPart(own.FirstLayer, own.Heads.Start - _group.Geometry.Heads.Start);
-        }
-        catch
-        {
-            Abandon(_parts);
-            throw;
+            if (!isCommitted)
+            {
+                Abandon(_parts);
+            }
         }
     }
 

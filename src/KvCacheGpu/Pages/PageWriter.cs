@@ -14,7 +14,8 @@ internal readonly record struct PageChange(int Row, int Page, int Target);
 /// <see cref="PageOutcome.Kept"/> where its class cannot hold the numbers. Listing what was written is the caller's.
 /// </summary>
 /// <remarks>
-/// Writes under the device gate and waits for the device: sources may be given up once a call has returned.
+/// Writes under the device gate. Sources may be given up once a call has returned: the device does one thing after the other. Where an outcome is
+/// asked for, a call waits for the device; what belongs to a step does not.
 /// </remarks>
 internal sealed class PageWriter(KernelTier tier, Gate deviceGate, PageScrub scrub)
 {
@@ -36,31 +37,42 @@ internal sealed class PageWriter(KernelTier tier, Gate deviceGate, PageScrub scr
     /// <summary>First of a page's words among the scores that receives its squares; 0: none.</summary>
     public long SquaresOf(PageTable table, int row, int page) => WritesSquares ? table.ScoreWord(row, page) : 0;
 
-    /// <summary>Seals a step's pages: beside the open ones, or in place where layouts agree. Notes the outcome in each.</summary>
-    public void Seal(Span<SealedPage> pages)
+    /// <summary>Enqueues the seals of a step's pages, behind what the step has written: beside the open ones, or in place where layouts agree.</summary>
+    /// <param name="pages">The pages, as <see cref="TakeOutcomes"/> is given them.</param>
+    /// <param name="batch">The step's.</param>
+    public void Seal(ReadOnlySpan<SealedPage> pages, KernelBatch batch)
     {
         Span<PageMove> moves = stackalloc PageMove[MovesAtOnce];
-        Span<int> places = stackalloc int[MovesAtOnce];
-        Span<bool> kept = stackalloc bool[MovesAtOnce];
         int pending = 0;
         for (int i = 0; i < pages.Length; i++)
         {
-            ref SealedPage page = ref pages[i];
+            ref readonly SealedPage page = ref pages[i];
             if (!page.IsSettled)
             {
-                moves[pending] = new PageMove(page.Source, KernelShape.Open, page.Target, page.Class, PageTokens, page.ScoreWord);
-                places[pending++] = i;
+                moves[pending++] = new PageMove(page.Source, KernelShape.Open, page.Target, page.Class, PageTokens, page.ScoreWord);
             }
 
             if (pending == MovesAtOnce || (i == pages.Length - 1 && pending > 0))
             {
-                Write(moves[..pending], kept);
-                for (int m = 0; m < pending; m++)
+                using (deviceGate.Enter())
                 {
-                    pages[places[m]].Outcome = Outcome(kept[m]);
+                    batch.Seal(moves[..pending]);
                 }
 
                 pending = 0;
+            }
+        }
+    }
+
+    /// <summary>Notes in a step's pages what became of their seals. The step's batch has ended.</summary>
+    public static void TakeOutcomes(Span<SealedPage> pages, KernelBatch batch)
+    {
+        int move = 0;
+        foreach (ref SealedPage page in pages)
+        {
+            if (!page.IsSettled)
+            {
+                page.Outcome = Outcome(batch.IsKept(move++));
             }
         }
     }
@@ -69,7 +81,6 @@ internal sealed class PageWriter(KernelTier tier, Gate deviceGate, PageScrub scr
     public void CopyTails(ReadOnlySpan<ReplacedTail> tails)
     {
         Span<PageMove> moves = stackalloc PageMove[MovesAtOnce];
-        Span<bool> kept = stackalloc bool[MovesAtOnce];
         while (!tails.IsEmpty)
         {
             int count = Math.Min(tails.Length, MovesAtOnce);
@@ -78,8 +89,12 @@ internal sealed class PageWriter(KernelTier tier, Gate deviceGate, PageScrub scr
                 moves[i] = new PageMove(tails[i].Source, tails[i].Class, tails[i].Copy, KernelShape.Open, tails[i].Tokens);
             }
 
-            // Full precision holds whatever a page decodes to.
-            Write(moves[..count], kept);
+            // Full precision holds whatever a page decodes to: there is nothing to wait for.
+            using (deviceGate.Enter())
+            {
+                tier.Transcode(moves[..count]);
+            }
+
             tails = tails[count..];
         }
     }
@@ -206,7 +221,6 @@ internal sealed class PageWriter(KernelTier tier, Gate deviceGate, PageScrub scr
         using (deviceGate.Enter())
         {
             tier.Transcode(moves, kept);
-            tier.Synchronize();
         }
     }
 

@@ -2,7 +2,10 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 
-/// <summary>One attention to sequences outside of steps: checks what it may ask for, and tells the policy where it counts. The sequences are the caller's.</summary>
+/// <summary>
+/// One attention to sequences outside of steps: checks what it may ask for, and tells the policy where it counts. The sequences are the caller's. Its work
+/// is enqueued on the stream of the queries.
+/// </summary>
 internal readonly ref struct AttentionRead
 {
     private readonly CacheState _cache;
@@ -20,7 +23,7 @@ internal readonly ref struct AttentionRead
     /// <param name="queries"><c>[queries][query heads][key width]</c>, the first sequence's first.</param>
     /// <param name="window">The window, or 0.</param>
     /// <param name="counts">True if the policy takes each sequence's last query for attention that its tokens received.</param>
-    /// <exception cref="ArgumentException">No such layer, too many queries or none, or a tensor of another shape.</exception>
+    /// <exception cref="ArgumentException">No such layer, too many queries or none, a tensor of another shape, or a stream of another device or context.</exception>
     /// <exception cref="KvUnsupportedException">E009: kernels cannot tell what the queries see.</exception>
     public AttentionRead(
         CacheState cache, ReadOnlySpan<SequenceState> sequences, ReadOnlySpan<int> each, int layer, KvTensor queries, int window, bool counts)
@@ -90,7 +93,7 @@ internal readonly ref struct AttentionRead
                 parts.Span[i] = new RaggedSequence(table.Sequence, first, QueriesOf(i), table.Length, KeepsStatistics: !_counts);
             }
 
-            memory.Batch.Begin(parts.Span);
+            memory.Batch.Begin(parts.Span, _queries.Stream);
             return memory;
         }
         catch
@@ -107,19 +110,24 @@ internal readonly ref struct AttentionRead
     public void Run(KvOutput output)
     {
         output = output.First(Vectors, _cache.Geometry.ValueWidth);
-        StepMemory memory = Begin();
         try
         {
-            memory.Batch.Attend(_layer, _queries, output, _window);
-            Count(memory, output.Host);
+            _cache.Tier.ThrowIfNotMine(_queries.Stream);
+            StepMemory memory = Begin();
+            try
+            {
+                memory.Batch.Attend(_layer, _queries, output, _window);
+                Count(memory, output.Host);
+                memory.Batch.Finish();
+            }
+            finally
+            {
+                End(memory);
+            }
         }
         catch (NotSupportedException e)
         {
             throw new KvUnsupportedException($"Attend on {_cache.Tier.Name}", "memory that the device reads", e.Message, e);
-        }
-        finally
-        {
-            End(memory);
         }
     }
 
@@ -168,16 +176,24 @@ internal readonly ref struct AttentionRead
         var wait = default(SpinWait);
         while (true)
         {
-            using (_cache.Pool.Gate.Enter())
+            try
             {
-                _cache.ThrowIfDisposed();
-                if (_cache.Room.BeginRead(_sequences.Length == 1 ? _sequences[0].Id : null) is { } memory)
+                using (_cache.Pool.Gate.Enter())
                 {
-                    return memory;
+                    _cache.ThrowIfDisposed();
+                    if (_cache.Room.BeginRead(_sequences.Length == 1 ? _sequences[0].Id : null) is { } memory)
+                    {
+                        return memory;
+                    }
                 }
-            }
 
-            wait.SpinOnce();
+                wait.SpinOnce();
+            }
+            catch (KvOutOfMemoryException) when (_cache.Unsettled.Any)
+            {
+                // Steps that wait for their outcome hold working memory.
+                _cache.Unsettled.SettleAll();
+            }
         }
     }
 

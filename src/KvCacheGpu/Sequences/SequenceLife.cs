@@ -16,7 +16,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
     /// <exception cref="KvOutOfMemoryException">E001: there is no place, or no room for the bookkeeping, for so many sequences more.</exception>
     public void ThrowIfNoRoomFor(int sequences, string what)
     {
-        ForgottenSequences.Reclaim(cache);
+        Reclaim(sequences, what);
         using (cache.EnterLive())
         {
             ThrowIfNone(sequences, what);
@@ -96,7 +96,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
                 lack = shortage with { Sequence = sequence.Id };
             }
 
-            if (lack.Resource is KvResource.TenantBytes or KvResource.TenantTokens || pressure?.MakeWay([sequence], lack, round) != true)
+            if (lack.Resource is KvResource.TenantBytes or KvResource.TenantTokens || (!cache.Unsettled.SettleAll() && pressure?.MakeWay([sequence], lack, round) != true))
             {
                 throw new KvOutOfMemoryException(lack);
             }
@@ -279,7 +279,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
         ArgumentNullException.ThrowIfNull(options);
         RetentionMap? retention = options.Retention is null ? null : new RetentionMap(options.Retention);
         BlockHash root = cache.Prefixes is null ? default : NamespaceOf(options).ToHash();
-        ForgottenSequences.Reclaim(cache);
+        Reclaim(1, what);
 
         // The policy's own code: it may throw, or use the cache, so that no gate is held.
         object? policyState = cache.Options.Policy?.CreateState(cache.Geometry);
@@ -292,12 +292,35 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
         }
     }
 
-    private void ThrowIfNone(int sequences, string what)
+    // What nobody uses any longer, and what steps hold that are done.
+    private void Reclaim(int sequences, string what)
+    {
+        ForgottenSequences.Reclaim(cache);
+        cache.Unsettled.SettleDone();
+        if (cache.Unsettled.Any && Lacking())
+        {
+            cache.Unsettled.SettleAll();
+        }
+
+        bool Lacking()
+        {
+            using (cache.EnterLive())
+            {
+                return WhyNone(sequences, what) is not null;
+            }
+        }
+    }
+
+    private KvShortage? WhyNone(int sequences, string what)
     {
         int places = cache.FreePlaces();
-        KvShortage? shortage = sequences > places
+        return sequences > places
             ? new KvShortage(what, KvResource.Sequences, sequences, places) : cache.Room.WhyNotBytes(what, sequences * cache.SequenceSize.Fixed);
-        if (shortage is { } lack)
+    }
+
+    private void ThrowIfNone(int sequences, string what)
+    {
+        if (WhyNone(sequences, what) is { } lack)
         {
             throw new KvOutOfMemoryException(lack);
         }

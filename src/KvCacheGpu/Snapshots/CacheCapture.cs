@@ -55,7 +55,7 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
         {
             foreach (SequenceState sequence in chosen ?? Living(cache, tenant))
             {
-                if (!sequence.Gate.EnterNext(cancel))
+                if (!sequence.Gate.EnterNext(cancel, () => sequence.Holder?.Settle(sequence)))
                 {
                     // Of all that live, one that has gone meanwhile is none.
                     if (chosen is not null)

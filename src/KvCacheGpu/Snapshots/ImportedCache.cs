@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>Sequences that something else has computed, for <see cref="KvCache.ImportAsync"/>. Keys and values are asked for layer by layer.</summary>
+/// <summary>Sequences that something else has computed, for <see cref="KvCacheSnapshots.ImportAsync"/>. Keys and values are asked for layer by layer.</summary>
 /// <remarks>Thread safety: it never changes, as long as nobody changes the memory that it refers to.</remarks>
 public sealed record ImportedCache
 {

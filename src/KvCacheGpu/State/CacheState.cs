@@ -73,6 +73,9 @@ internal sealed class CacheState
     /// <summary>Inside of it a snapshot is captured: a sequence is handed to the one who waits for it.</summary>
     public Gate CaptureGate { get; } = new(GateOrder.Capture);
 
+    /// <summary>Steps whose outcome was not taken over yet.</summary>
+    public Unsettled Unsettled { get; } = new();
+
     /// <summary>Counts steps.</summary>
     public CacheClock Clock { get; } = new();
 
@@ -135,6 +138,25 @@ internal sealed class CacheState
 
     /// <summary>Sequences whose handles were collected without having been disposed.</summary>
     public long ForgottenCount => Interlocked.Read(ref _forgottenCount);
+
+    /// <summary>Tells of a step that was refused after its host had gone on, once for all its sequences.</summary>
+    /// <exception cref="KvNonFiniteException">E004: there is one that nobody was told of.</exception>
+    public void ThrowIfRefused()
+    {
+        KvNonFiniteException? refused = null;
+        for (int place = 0; place < Places; place++)
+        {
+            if (SequenceAt(place) is { Refused: { } found } sequence && (refused ?? found) == found)
+            {
+                (refused, sequence.Refused) = (found, null);
+            }
+        }
+
+        if (refused is not null)
+        {
+            throw refused;
+        }
+    }
 
     /// <summary>Notes a sequence whose handle is gone. Called by finalizers: it takes no gate and no memory.</summary>
     public void Forget(SequenceState sequence)

@@ -50,9 +50,11 @@ internal sealed class SequenceGate
     /// Enters as <see cref="TryEnterEviction"/> does, next after who is inside: who leaves hands the sequence over, however soon its thread
     /// comes again.
     /// </summary>
+    /// <param name="cancel">Ends the wait.</param>
+    /// <param name="settle">Called while someone is inside: a step that waits for its outcome leaves once it has it. The default value is null: no step does.</param>
     /// <returns>False, and nothing is entered, if the sequence was disposed.</returns>
     /// <exception cref="OperationCanceledException">Cancelled before it was its turn.</exception>
-    public bool EnterNext(CancellationToken cancel)
+    public bool EnterNext(CancellationToken cancel, Action? settle = null)
     {
         var wait = default(SpinWait);
         Volatile.Write(ref _wanted, 1);
@@ -68,6 +70,7 @@ internal sealed class SequenceGate
                 throw new OperationCanceledException(cancel);
             }
 
+            settle?.Invoke();
             wait.SpinOnce();
         }
 

@@ -9,8 +9,13 @@ internal interface ISequenceHolder
     /// <exception cref="KvConcurrencyException">E006: the calling thread is inside of a call on the step.</exception>
     void ThrowIfInside();
 
-    /// <summary>Ends the step without a trace, for all its sequences, if it still has this one.</summary>
+    /// <summary>
+    /// Ends the step for all its sequences, if it still has this one: without a trace, but one that waits for its outcome takes it over.
+    /// </summary>
     void Abandon(SequenceState sequence);
+
+    /// <summary>Takes over the outcome of the step, if it waits for one and still has this sequence. Waits for the device.</summary>
+    void Settle(SequenceState sequence);
 }
 
 /// <summary>A sequence: its tokens, the table of its pages, and all that is known of them. Data and invariants alone; verbs are elsewhere.</summary>
@@ -40,6 +45,12 @@ internal sealed class SequenceState : IDisposable
 
     /// <summary>Tokens of a step under way. Changed inside of the pool's gate.</summary>
     public int StepTokens { get; set; }
+
+    /// <summary>Tokens of a step that was committed and whose outcome was not taken over yet.</summary>
+    public int EnqueuedTokens { get; set; }
+
+    /// <summary>The error of such a step, which was rolled back: for the next call that needs the sequence.</summary>
+    public KvNonFiniteException? Refused { get; set; }
 
     /// <summary>Bytes of pages that a load is about to list. Changed inside of the pool's gate.</summary>
     public long ComingBytes { get; set; }
@@ -92,7 +103,7 @@ internal sealed class SequenceState : IDisposable
     /// </summary>
     public IReadOnlyList<long>? PositionRuns
     {
-        get => _positionRuns is { Count: > 0 } runs ? TokenPositions.Fit(runs, Length) : _positionRuns;
+        get => _positionRuns is { Count: > 0 } runs ? TokenPositions.Fit(runs, Length + EnqueuedTokens) : _positionRuns;
         set => _positionRuns = value;
     }
 
@@ -113,12 +124,24 @@ internal sealed class SequenceState : IDisposable
         {
             // A step of another thread may change the array and the length in between.
             int[] ids = Volatile.Read(ref _tokenIds);
-            return ids.AsSpan(0, Math.Min(ids.Length, Table.Length));
+            return ids.AsSpan(0, Math.Min(ids.Length, Table.Length + EnqueuedTokens));
         }
     }
 
     /// <summary>Positions at which segments begin, ascending.</summary>
     public ReadOnlySpan<int> SegmentStarts => CollectionsMarshal.AsSpan(_segments);
+
+    /// <summary>Takes over the outcome of a step on the sequence that was committed without waiting. Called before the gate is entered.</summary>
+    /// <exception cref="KvNonFiniteException">E004: the step was refused, and has been rolled back. Told once.</exception>
+    public void Settle()
+    {
+        Holder?.Settle(this);
+        if (Refused is { } refused)
+        {
+            Refused = null;
+            throw refused;
+        }
+    }
 
     /// <summary>Makes room for the leaves, ids and hashes of so many tokens, at least those that there are.</summary>
     /// <param name="tokens">Tokens.</param>

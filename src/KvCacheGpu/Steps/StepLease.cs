@@ -4,7 +4,7 @@ namespace KvCacheGpu;
 /// Who uses a transaction: it is lent to one step after the other, each of other sequences. Calls name their step by its number, and are refused once
 /// it has ended, whatever the transaction serves then.
 /// </summary>
-internal sealed class StepLease(CacheState cache, Pressure? pressure, StepPool pool) : ISequenceHolder
+internal sealed class StepLease(CacheState cache, Pressure? pressure, StepPool pool) : ISequenceHolder, IUnsettledStep
 {
     private readonly StepGate _gate = new();
     private int _tokens;
@@ -15,10 +15,11 @@ internal sealed class StepLease(CacheState cache, Pressure? pressure, StepPool p
     /// <summary>Opens a step of the transaction's members, or refuses, changes nothing, and goes back to the pool.</summary>
     /// <param name="tokenIds">Ids of the tokens, the first sequence's first.</param>
     /// <param name="tokensPerSequence">Tokens of each sequence; they were checked (<see cref="StepDemand.ThrowIfMalformed"/>).</param>
+    /// <param name="stream">The stream of the step's work; it was checked.</param>
     /// <param name="step">The step's number.</param>
     /// <returns>Null, or what is missing.</returns>
     /// <inheritdoc cref="StepMembers.Enter" path="/exception"/>
-    public KvShortage? Open(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, out long step)
+    public KvShortage? Open(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, KvStream stream, out long step)
     {
         try
         {
@@ -37,7 +38,7 @@ internal sealed class StepLease(CacheState cache, Pressure? pressure, StepPool p
             step = _gate.Step;
             Volatile.Write(ref _tokens, tokenIds.Length);
             Transaction.Members.HoldBy(this);
-            return Transaction.Open(tokenIds, tokensPerSequence);
+            return Transaction.Open(tokenIds, tokensPerSequence, stream);
         }
         finally
         {
@@ -55,7 +56,8 @@ internal sealed class StepLease(CacheState cache, Pressure? pressure, StepPool p
             members.Enter(isStep: false);
             try
             {
-                return StepDemand.CouldOpen(cache, pressure, members.Sequences, tokensPerSequence);
+                return StepDemand.CouldOpen(cache, pressure, members.Sequences, tokensPerSequence)
+                    || (cache.Unsettled.SettleAll() && StepDemand.CouldOpen(cache, pressure, members.Sequences, tokensPerSequence));
             }
             finally
             {
@@ -103,9 +105,30 @@ internal sealed class StepLease(CacheState cache, Pressure? pressure, StepPool p
         _gate.EnterNext(ends: true);
 
         // The step that had the sequence may have ended since the caller looked, and the transaction serve another one.
-        if (sequence.Holder == this)
+        if (sequence.Holder != this)
+        {
+            _gate.Leave(ends: false);
+        }
+        else if (Transaction.IsEnqueued)
+        {
+            SettleHeld();
+        }
+        else
         {
             AbandonHeld();
+        }
+    }
+
+    /// <inheritdoc/>
+    public bool HasOutcome => Transaction.Memory?.Batch.HasFinished == true;
+
+    /// <inheritdoc/>
+    public void Settle()
+    {
+        _gate.EnterNext(ends: true);
+        if (Transaction.IsEnqueued)
+        {
+            SettleHeld();
         }
         else
         {
@@ -114,9 +137,32 @@ internal sealed class StepLease(CacheState cache, Pressure? pressure, StepPool p
     }
 
     /// <inheritdoc/>
+    public void Settle(SequenceState sequence)
+    {
+        // Of a step that is under way there is nothing to settle: who asks is told that the sequence is in use.
+        if (Transaction.IsEnqueued)
+        {
+            Settle();
+        }
+    }
+
+    /// <inheritdoc/>
     public void ThrowIfInside() => _gate.ThrowIfInside();
 
     private CacheState Cache => cache;
+
+    private void SettleHeld()
+    {
+        cache.Unsettled.Remove(this);
+        try
+        {
+            Transaction.Settle(Transaction.Memory!);
+        }
+        finally
+        {
+            Leave();
+        }
+    }
 
     private void AbandonHeld()
     {
@@ -134,7 +180,7 @@ internal sealed class StepLease(CacheState cache, Pressure? pressure, StepPool p
     private void Leave()
     {
         bool ends = Transaction.Memory is null;
-        _gate.Leave(ends);
+        _gate.Leave(ends || Transaction.IsEnqueued);
         if (ends)
         {
             GoBack();
@@ -158,6 +204,13 @@ internal sealed class StepLease(CacheState cache, Pressure? pressure, StepPool p
 
         /// <summary>Its working memory.</summary>
         public StepMemory Memory => lease.Transaction.Memory!;
+
+        /// <summary>Leaves the outcome of the step for later: for its host it has ended when the call has.</summary>
+        public void Defer()
+        {
+            lease.Transaction.Defer();
+            lease.Cache.Unsettled.Add(lease);
+        }
 
         public void Dispose() => lease.Leave();
     }

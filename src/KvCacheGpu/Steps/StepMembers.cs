@@ -29,8 +29,14 @@ internal sealed class StepMembers(int most)
     /// <exception cref="ArgumentException">A sequence is there twice.</exception>
     /// <exception cref="ObjectDisposedException">One of the sequences was disposed.</exception>
     /// <exception cref="KvConcurrencyException">E006: one of the sequences is in use.</exception>
+    /// <exception cref="KvNonFiniteException">E004: a step on one of the sequences that was committed without waiting has been refused.</exception>
     public void Enter(bool isStep)
     {
+        foreach (SequenceState sequence in Sequences)
+        {
+            sequence.Settle();
+        }
+
         int entered = 0;
         try
         {

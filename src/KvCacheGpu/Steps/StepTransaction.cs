@@ -9,9 +9,12 @@ namespace KvCacheGpu;
 /// <remarks>
 /// <code>
 /// Open:    under the pool's gate: fits? take slots, list pages | copy replaced tails | begin the batch
-/// Commit:  score | end the batch: device errors | write sealed pages | under the pool's gate: list them, reach the new length, publish blocks | policy
+/// Enqueue: score | write sealed pages | finish the batch; nothing waits
+/// Outcome: wait for the batch: refused elements, errors of the device, pages that were kept
+/// Publish: under the pool's gate: list sealed pages, reach the new length, publish blocks | policy
 /// Abandon: end the batch | under the pool's gate: take the pages out of the rows, put replaced tails back, release slots
 /// </code>
+/// A commit is the middle three, one after the other, or with any time between the first and the others: then the step keeps its sequences until they come.
 /// </remarks>
 internal sealed class StepTransaction
 {
@@ -22,6 +25,8 @@ internal sealed class StepTransaction
     private readonly LayerSet _attended;
     private readonly StepScores _scores;
     private StepMemory? _memory;
+    private bool _isSample;
+    private bool _isEnqueued;
 
     public StepTransaction(CacheState cache, Pressure? pressure)
     {
@@ -51,8 +56,9 @@ internal sealed class StepTransaction
     /// <summary>Reserves all that a step takes, or refuses and changes nothing. The sequences are the caller's; they are left if the step does not open.</summary>
     /// <param name="tokenIds">Ids of the tokens, the first sequence's first.</param>
     /// <param name="tokensPerSequence">Tokens of each sequence; they were checked (<see cref="StepDemand.ThrowIfMalformed"/>).</param>
+    /// <param name="stream">The stream of the step's work; it was checked.</param>
     /// <returns>Null, or what is missing.</returns>
-    public KvShortage? Open(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence)
+    public KvShortage? Open(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, KvStream stream)
     {
         StepMemory? memory = null;
         try
@@ -72,7 +78,7 @@ internal sealed class StepTransaction
 
         try
         {
-            Begin(memory!, tokenIds, tokensPerSequence);
+            Begin(memory!, tokenIds, tokensPerSequence, stream);
         }
         catch
         {
@@ -115,26 +121,18 @@ internal sealed class StepTransaction
         }
     }
 
-    /// <summary>Makes the step's tokens part of the sequences, and ends the step. The caller is inside of the step.</summary>
-    /// <exception cref="KvNonFiniteException">E004: keys or values were not finite; the step is rolled back and has ended.</exception>
-    public void Commit(StepMemory memory)
+    /// <summary>True from <see cref="Defer"/> on: the step is committed as far as its host goes, and its outcome is not known.</summary>
+    public bool IsEnqueued => Volatile.Read(ref _isEnqueued);
+
+    /// <summary>Enqueues all that a commit has the device do; nothing but <see cref="Outcome"/> or <see cref="Abandon"/> follows. If it throws, the step has ended without a trace.</summary>
+    public void Enqueue(StepMemory memory)
     {
-        bool listed = false;
         try
         {
-            bool isSample = _cache.IsSampled && _attended.Any;
-            if (isSample)
+            _isSample = _cache.IsSampled && _attended.Any;
+            if (_isSample)
             {
                 memory.Batch.Score(_cache.Options.Policy!.Decay, (int)_cache.Clock.NextStep + 1);
-            }
-
-            if (memory.Batch.End() is { } refused)
-            {
-                _scores.Repair(isSample);
-                KernelShape shape = _cache.Tier.Shape;
-                uint refusedFrom = refused.IsValue ? shape.ValueRefusedFrom : shape.KeyRefusedFrom;
-                throw new KvNonFiniteException(
-                    refused.Layer, refused.Token, refused.Head, refused.IsValue, BitConverter.UInt32BitsToSingle(refusedFrom));
             }
 
             for (int i = 0; i < Members.Count; i++)
@@ -142,9 +140,62 @@ internal sealed class StepTransaction
                 _pages[i].AddSeals(_cache, i, memory);
             }
 
-            _cache.Writer.Seal(memory.Seals);
+            _cache.Writer.Seal(memory.Seals, memory.Batch);
+            memory.Batch.Finish();
+        }
+        catch
+        {
+            Undo(memory);
+            End(memory);
+            throw;
+        }
+    }
+
+    /// <summary>Leaves the outcome for later. Until then the sequences count its tokens, and stay the step's.</summary>
+    public void Defer()
+    {
+        foreach (SequenceState sequence in Sequences)
+        {
+            sequence.EnqueuedTokens = sequence.StepTokens;
+        }
+
+        Volatile.Write(ref _isEnqueued, true);
+    }
+
+    /// <summary>Waits for what <see cref="Enqueue"/> has left to the device. If it throws, the step has ended without a trace.</summary>
+    /// <returns>Null if the step may be published; else the error for its host, and the step is to be abandoned.</returns>
+    public KvNonFiniteException? Outcome(StepMemory memory)
+    {
+        try
+        {
+            if (memory.Batch.End() is { } refused)
+            {
+                _scores.Repair(_isSample || (_cache.Writer.WritesSquares && !memory.Seals.IsEmpty));
+                KernelShape shape = _cache.Tier.Shape;
+                uint refusedFrom = refused.IsValue ? shape.ValueRefusedFrom : shape.KeyRefusedFrom;
+                return new KvNonFiniteException(
+                    refused.Layer, refused.Token, refused.Head, refused.IsValue, BitConverter.UInt32BitsToSingle(refusedFrom));
+            }
+
+            PageWriter.TakeOutcomes(memory.Seals, memory.Batch);
+            return null;
+        }
+        catch
+        {
+            Undo(memory);
+            End(memory);
+            throw;
+        }
+    }
+
+    /// <summary>Makes the step's tokens part of the sequences, and ends the step.</summary>
+    public void Publish(StepMemory memory)
+    {
+        bool listed = false;
+        try
+        {
             List(memory, ref listed);
-            _scores.Join(isSample);
+            _scores.Join(_isSample);
             long step = _cache.Clock.CountStep();
             _pressure?.AfterStep(Sequences, step, memory.Seals.Length > 0);
         }
@@ -157,6 +208,23 @@ internal sealed class StepTransaction
 
             End(memory);
         }
+    }
+
+    /// <summary>Takes over the outcome of a step that was left for later. A step that was refused is rolled back, and its sequences know why.</summary>
+    public void Settle(StepMemory memory)
+    {
+        if (Outcome(memory) is not { } refused)
+        {
+            Publish(memory);
+            return;
+        }
+
+        foreach (SequenceState sequence in Sequences)
+        {
+            sequence.Refused = refused;
+        }
+
+        Abandon(memory);
     }
 
     /// <summary>Ends the step without a trace.</summary>
@@ -177,12 +245,14 @@ internal sealed class StepTransaction
     private KvShortage? Reserve(ReadOnlySpan<int> tokensPerSequence, out StepMemory? memory)
     {
         int round = 0;
+        _cache.Unsettled.SettleDone();
         ForgottenSequences.Reclaim(_cache);
         while (true)
         {
             if (TryReserve(tokensPerSequence, out memory) is { } shortage)
             {
-                if (_pressure?.MakeWay(Sequences, shortage, round++) != true)
+                // Steps that wait for their outcome hold pages twice, and working memory.
+                if (!_cache.Unsettled.SettleAll() && _pressure?.MakeWay(Sequences, shortage, round++) != true)
                 {
                     return shortage;
                 }
@@ -236,7 +306,7 @@ internal sealed class StepTransaction
         }
     }
 
-    private void Begin(StepMemory memory, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence)
+    private void Begin(StepMemory memory, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, KvStream stream)
     {
         _cache.Writer.CopyTails(memory.Tails);
         _scores.Begin(tokensPerSequence);
@@ -249,7 +319,7 @@ internal sealed class StepTransaction
             first += tokens;
         }
 
-        memory.Batch.Begin(Ragged);
+        memory.Batch.Begin(Ragged, stream);
     }
 
     private void List(StepMemory memory, ref bool listed)
@@ -270,7 +340,7 @@ internal sealed class StepTransaction
 
             for (int i = 0; i < Members.Count; i++)
             {
-                Sequences[i].StepTokens = 0;
+                (Sequences[i].StepTokens, Sequences[i].EnqueuedTokens) = (0, 0);
                 _pages[i].Reach(_cache.Classes.Seals);
                 Sequences[i].Attended.CopyFrom(_attended);
             }
@@ -290,7 +360,7 @@ internal sealed class StepTransaction
             for (int i = 0; i < Members.Count; i++)
             {
                 SequenceState sequence = Sequences[i];
-                sequence.StepTokens = 0;
+                (sequence.StepTokens, sequence.EnqueuedTokens) = (0, 0);
                 _pages[i].Shrink(sequence);
                 sequence.Attended.Clear();
                 sequence.Scores?.Forget();
@@ -310,6 +380,7 @@ internal sealed class StepTransaction
     {
         memory.Clear();
         _memory = null;
+        Volatile.Write(ref _isEnqueued, false);
         using (_cache.Pool.Gate.Enter())
         {
             _cache.Room.Return(memory);

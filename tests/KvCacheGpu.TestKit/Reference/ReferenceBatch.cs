@@ -22,6 +22,7 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
     private int _count;
     private readonly int[] _windows;
     private int _attended = -1;
+    private readonly List<bool> _kept = [];
     private NonFinite? _refused;
     private bool _disposed;
 
@@ -45,8 +46,9 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
         + (4L * _windows.Length) + ((long)sizeof(RaggedSequence) * _sequences.Length);
 
     /// <inheritdoc/>
-    public override void Begin(ReadOnlySpan<RaggedSequence> sequences)
+    public override void Begin(ReadOnlySpan<RaggedSequence> sequences, KvStream stream = default)
     {
+        _kept.Clear();
         ArgumentOutOfRangeException.ThrowIfGreaterThan(sequences.Length, _sequences.Length, nameof(sequences));
         foreach (RaggedSequence s in sequences)
         {
@@ -142,6 +144,22 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
     }
 
     /// <inheritdoc/>
+    public override void Seal(ReadOnlySpan<PageMove> moves)
+    {
+        bool[] kept = new bool[moves.Length];
+        _tier.Transcode(moves, kept);
+        _kept.AddRange(kept);
+    }
+
+    public override void Finish()
+    {
+        // All of it was done when it was asked for.
+    }
+
+    public override bool HasFinished => true;
+
+    public override bool IsKept(int move) => _kept[move];
+
     public override NonFinite? End()
     {
         NonFinite? refused = _refused;

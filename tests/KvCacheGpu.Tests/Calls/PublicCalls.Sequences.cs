@@ -24,15 +24,15 @@ internal static partial class PublicCalls
         new("KvSequence.get_EvictedTokens()", x => Assert.InRange(x.First.EvictedTokens, 0, 64), Gone, InUse),
         new("KvSequence.get_AllocatedBytes()", x => Assert.True(x.First.AllocatedBytes >= 0), Gone, InUse),
         new("KvSequence.CanAppend(Int32)", x => _ = x.First.CanAppend(2), Gone, InUse),
-        new("KvSequence.Begin(ReadOnlySpan)", x => Complete(x.First.Begin([SharedObjects.FirstId, SharedObjects.FirstId]), [SharedObjects.FirstId, SharedObjects.FirstId]), Gone, InUse, NoRoom),
-        new("KvSequence.TryBegin(ReadOnlySpan, KvStep)", x =>
+        new("KvSequence.Begin(ReadOnlySpan, KvStream)", x => Complete(x.First.Begin([SharedObjects.FirstId, SharedObjects.FirstId]), [SharedObjects.FirstId, SharedObjects.FirstId]), Gone, InUse, NoRoom),
+        new("KvSequence.TryBegin(ReadOnlySpan, KvStep, KvStream)", x =>
         {
             if (x.First.TryBegin([SharedObjects.FirstId], out KvStep step))
             {
                 Complete(step, [SharedObjects.FirstId]);
             }
         }, Gone, InUse),
-        new("KvSequence.TryBegin(ReadOnlySpan, KvStep, Nullable)", x =>
+        new("KvSequence.TryBegin(ReadOnlySpan, KvStep, Nullable, KvStream)", x =>
         {
             if (x.First.TryBegin([SharedObjects.FirstId], out KvStep step, out KvShortage? shortage))
             {
@@ -85,6 +85,12 @@ internal static partial class PublicCalls
             KvStep step = x.OpenStep();
             AppendNext(step);
             step.Commit();
+        }, Gone, InUse, OutOfOrder),
+        new("KvStep.EnqueueCommit()", x =>
+        {
+            KvStep step = x.OpenStep();
+            AppendNext(step);
+            step.EnqueueCommit();
         }, Gone, InUse, OutOfOrder),
         new("KvStep.Dispose()", x => x.OpenStep().Dispose()),
         new("KvStep.Equals(KvStep)", x => Assert.False(x.OpenStep().Equals(default))),

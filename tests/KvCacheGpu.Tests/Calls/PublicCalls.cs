@@ -37,15 +37,15 @@ internal static partial class PublicCalls
         new("KvCache.CreateSequence()", x => x.Cache.CreateSequence().Dispose(), Gone, NoRoom),
         new("KvCache.CreateSequence(KvSequenceOptions)", x => NewSequence(x), Gone, NoRoom, InUse),
         new("KvCache.CanAppend(ReadOnlySpan, ReadOnlySpan)", x => _ = x.Cache.CanAppend([x.First, x.Second], [2, 1]), Gone, InUse),
-        new("KvCache.Begin(ReadOnlySpan, ReadOnlySpan, ReadOnlySpan)", x => Complete(x.Cache.Begin([x.First, x.Second], FirstAndSecond, [1, 1]), FirstAndSecond), Gone, InUse, NoRoom),
-        new("KvCache.TryBegin(ReadOnlySpan, ReadOnlySpan, ReadOnlySpan, KvStep)", x =>
+        new("KvCache.Begin(ReadOnlySpan, ReadOnlySpan, ReadOnlySpan, KvStream)", x => Complete(x.Cache.Begin([x.First, x.Second], FirstAndSecond, [1, 1]), FirstAndSecond), Gone, InUse, NoRoom),
+        new("KvCache.TryBegin(ReadOnlySpan, ReadOnlySpan, ReadOnlySpan, KvStep, KvStream)", x =>
         {
             if (x.Cache.TryBegin([x.Second, x.First], [SharedObjects.SecondId, SharedObjects.FirstId], [1, 1], out KvStep step))
             {
                 Complete(step, [SharedObjects.SecondId, SharedObjects.FirstId]);
             }
         }, Gone, InUse),
-        new("KvCache.TryBegin(ReadOnlySpan, ReadOnlySpan, ReadOnlySpan, KvStep, Nullable)", x =>
+        new("KvCache.TryBegin(ReadOnlySpan, ReadOnlySpan, ReadOnlySpan, KvStep, Nullable, KvStream)", x =>
         {
             if (x.Cache.TryBegin([x.First], [SharedObjects.FirstId], [1], out KvStep step, out KvShortage? shortage))
             {
@@ -54,14 +54,15 @@ internal static partial class PublicCalls
 
             Assert.Equal(step == default, shortage is not null);
         }, Gone, InUse),
+        new("KvCache.Settle()", x => x.Cache.Settle(), Gone),
         new("KvCache.GetPageCounts()", x => Assert.True(x.Cache.GetPageCounts().Open >= 0), Gone),
         new("KvCachePrefixes.TakePrefixEvents(KvCache)", x => Assert.Empty(x.Cache.TakePrefixEvents()), Gone),
         new("KvCachePrefixes.TryClearPrefixes(KvCache)", x => _ = x.Cache.TryClearPrefixes(), Gone),
         new("KvCachePrefixes.PinPrefix(KvCache, KvSequenceOptions, ReadOnlySpan)", x => x.Made(x.Cache.PinPrefix(North, Prompt)), Gone),
-        new("KvCache.SaveAsync(SnapshotStore, SnapshotName, IReadOnlyCollection, IProgress, CancellationToken)", SaveSome, Gone, typeof(KvStoreBusyException)),
-        new("KvCache.LoadAsync(SnapshotStore, SnapshotName, IReadOnlyCollection, IProgress, CancellationToken)", LoadKept, Gone, NoRoom, InUse),
-        new("KvCache.LoadSnapshotFileAsync(String, SnapshotOptions, IProgress, CancellationToken)", LoadFile, Gone, NoRoom, NotFound, InUse),
-        new("KvCache.ImportAsync(ImportedCache, String, IProgress, CancellationToken)", Import, Gone, NoRoom, InUse),
+        new("KvCacheSnapshots.SaveAsync(KvCache, SnapshotStore, SnapshotName, IReadOnlyCollection, IProgress, CancellationToken)", SaveSome, Gone, typeof(KvStoreBusyException)),
+        new("KvCacheSnapshots.LoadAsync(KvCache, SnapshotStore, SnapshotName, IReadOnlyCollection, IProgress, CancellationToken)", LoadKept, Gone, NoRoom, InUse),
+        new("KvCacheSnapshots.LoadSnapshotFileAsync(KvCache, String, SnapshotOptions, IProgress, CancellationToken)", LoadFile, Gone, NoRoom, NotFound, InUse),
+        new("KvCacheSnapshots.ImportAsync(KvCache, ImportedCache, String, IProgress, CancellationToken)", Import, Gone, NoRoom, InUse),
         new("KvCache.ThrowIfRefused(ReadOnlySpan, ReadOnlySpan, Int32)", x => x.Cache.ThrowIfRefused(new float[1024], new float[1024], 1)),
         new("KvCache.BytesFor(KvGeometry, KvCacheOptions)", _ => Assert.True(KvCache.BytesFor(SharedObjects.G, TestCaches.Config()).BudgetBytes > 0)),
         new("KvCache.LayoutsFor(KvGeometry, KvCacheOptions)", _ => Assert.NotEmpty(KvCache.LayoutsFor(SharedObjects.G, TestCaches.Config()).Sealed)),

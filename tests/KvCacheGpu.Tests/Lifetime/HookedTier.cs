@@ -90,10 +90,10 @@ internal sealed unsafe class HookedTier(KernelTier inner, Action<string> before)
     {
         public override long ScratchBytes => inner.ScratchBytes;
 
-        public override void Begin(ReadOnlySpan<RaggedSequence> sequences)
+        public override void Begin(ReadOnlySpan<RaggedSequence> sequences, KvStream stream = default)
         {
             before("begin");
-            inner.Begin(sequences);
+            inner.Begin(sequences, stream);
         }
 
         public override void Append(int layer, KvTensor keys, KvTensor values)
@@ -119,6 +119,22 @@ internal sealed unsafe class HookedTier(KernelTier inner, Action<string> before)
             before("score");
             inner.Score(decay, step);
         }
+
+        public override void Seal(ReadOnlySpan<PageMove> moves)
+        {
+            before("seal");
+            inner.Seal(moves);
+        }
+
+        public override void Finish()
+        {
+            before("finish");
+            inner.Finish();
+        }
+
+        public override bool HasFinished => inner.HasFinished;
+
+        public override bool IsKept(int move) => inner.IsKept(move);
 
         public override NonFinite? End()
         {

@@ -26,13 +26,17 @@ internal sealed unsafe class CountingTier(KernelTier inner) : KernelTier(inner.S
 
     public override void Transcode(ReadOnlySpan<PageMove> moves, Span<bool> kept = default)
     {
+        Count(moves);
+        inner.Transcode(moves, kept);
+    }
+
+    private void Count(ReadOnlySpan<PageMove> moves)
+    {
         foreach (PageMove move in moves)
         {
             // A digest written into a page where it lies moves none.
             Work = Work with { Moved = Work.Moved + (move.SourceSlot == move.TargetSlot ? 0 : 1) };
         }
-
-        inner.Transcode(moves, kept);
     }
 
     public override void Materialize(ReadOnlySpan<PageRead> reads, Span<float> keys, Span<float> values) => inner.Materialize(reads, keys, values);
@@ -53,7 +57,7 @@ internal sealed unsafe class CountingTier(KernelTier inner) : KernelTier(inner.S
 
         public override long ScratchBytes => inner.ScratchBytes;
 
-        public override void Begin(ReadOnlySpan<RaggedSequence> sequences)
+        public override void Begin(ReadOnlySpan<RaggedSequence> sequences, KvStream stream = default)
         {
             _tokens = 0;
             foreach (RaggedSequence sequence in sequences)
@@ -61,7 +65,7 @@ internal sealed unsafe class CountingTier(KernelTier inner) : KernelTier(inner.S
                 _tokens += sequence.Tokens;
             }
 
-            inner.Begin(sequences);
+            inner.Begin(sequences, stream);
         }
 
         public override void Append(int layer, KvTensor keys, KvTensor values)
@@ -79,6 +83,18 @@ internal sealed unsafe class CountingTier(KernelTier inner) : KernelTier(inner.S
         public override void Observe(int layer, KvTensor queries, int last) => inner.Observe(layer, queries, last);
 
         public override void Score(float decay, int step) => inner.Score(decay, step);
+
+        public override void Seal(ReadOnlySpan<PageMove> moves)
+        {
+            tier.Count(moves);
+            inner.Seal(moves);
+        }
+
+        public override void Finish() => inner.Finish();
+
+        public override bool HasFinished => inner.HasFinished;
+
+        public override bool IsKept(int move) => inner.IsKept(move);
 
         public override NonFinite? End() => inner.End();
 

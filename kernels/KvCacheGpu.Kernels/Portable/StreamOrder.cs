@@ -1,0 +1,259 @@
+using ILGPU.Runtime;
+using ILGPU.Runtime.Cuda;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>
+/// The one order of a tier's work, whichever streams it is enqueued on: where work goes on on another stream, that one waits on the device for what the
+/// stream before it has been given. So a freed slot is never written before the last launch that reads it has ended, and no thread waits.
+/// </summary>
+/// <remarks>
+/// Epochs count what is enqueued. A mark is an event behind all work up to an epoch: by marks the host sees, without waiting, how far the device is.
+/// Streams of hosts are touched only between <see cref="Use"/> and the mark that ends a step's work: a host may destroy its stream after that.
+/// OpenCL has no events here: there a thread waits where streams change, and a mark counts as reached once a thread has waited. ILGPU's CPU accelerator has
+/// done everything when a call returns.
+/// Thread safety: members may be called from any thread, with the accelerator bound.
+/// </remarks>
+internal sealed class StreamOrder : IDisposable
+{
+    private readonly Lock _lock = new();
+    private readonly Accelerator _accelerator;
+    private readonly CudaDriver? _driver;
+    private readonly Queue<(nint Event, long Epoch)> _marks = new();
+    private readonly Stack<nint> _events = new();
+    private readonly Dictionary<nint, CudaStream> _wrapped = [];
+    private readonly nint _crossing;
+    private AcceleratorStream _current;
+    private nint _last;
+    private long _epoch;
+    private long _marked;
+    private long _completed;
+
+    public StreamOrder(Accelerator accelerator)
+    {
+        (_accelerator, _current) = (accelerator, accelerator.DefaultStream);
+        if (accelerator is CudaAccelerator)
+        {
+            _driver = CudaDriver.Current;
+            _crossing = _driver.CreateEvent();
+        }
+    }
+
+    /// <summary>The stream that work is enqueued on.</summary>
+    public AcceleratorStream Current => Volatile.Read(ref _current);
+
+    /// <summary>ILGPU's object for a stream of the host's; the accelerator's default stream for the default value.</summary>
+    /// <exception cref="ArgumentException">It is a stream of another accelerator or context, or no stream of CUDA's on this device.</exception>
+    /// <exception cref="ObjectDisposedException">It was disposed.</exception>
+    public AcceleratorStream Resolve(KvStream stream)
+    {
+        if (stream.Stream is { } given)
+        {
+            ObjectDisposedException.ThrowIf(given.IsDisposed, given);
+            return given.Accelerator == _accelerator
+                ? given
+                : throw new ArgumentException($"expected a stream of {_accelerator.Name}, on which the cache works, got one of {given.Accelerator.Name} by another accelerator", nameof(stream));
+        }
+
+        if (stream.CudaHandle is not { } handle || (handle == 0 && _driver is not null))
+        {
+            return _accelerator.DefaultStream;
+        }
+
+        if (_driver is null)
+        {
+            throw new ArgumentException($"expected a stream of ILGPU's for {_accelerator.Name}, got a handle of CUDA's", nameof(stream));
+        }
+
+        ThrowIfOfAnotherContext(handle);
+        lock (_lock)
+        {
+            if (!_wrapped.TryGetValue(handle, out CudaStream? wrapped))
+            {
+                wrapped = ((CudaAccelerator)_accelerator).CreateStream(handle, responsible: false);
+                _wrapped.Add(handle, wrapped);
+            }
+
+            return wrapped;
+        }
+    }
+
+    /// <summary>Goes on with work on a stream, behind all that was enqueued before on any.</summary>
+    public void Use(AcceleratorStream stream)
+    {
+        lock (_lock)
+        {
+            if (!IsSame(stream, _current))
+            {
+                if (_driver is not null)
+                {
+                    // A stream that nothing was enqueued on since its last mark may be gone by now. The last mark is behind all work: streams are in one order.
+                    Mark();
+                    if (_marked > _completed)
+                    {
+                        _driver.Wait(Handle(stream), _last);
+                    }
+                }
+                else
+                {
+                    WaitForCurrent();
+                }
+            }
+
+            Volatile.Write(ref _current, stream);
+            _epoch++;
+        }
+    }
+
+    /// <summary>Orders the current stream behind what a host has enqueued on another of its streams until now.</summary>
+    public void After(AcceleratorStream other)
+    {
+        if (IsSame(other, Current))
+        {
+            return;
+        }
+
+        if (_driver is null)
+        {
+            other.Synchronize();
+            return;
+        }
+
+        lock (_lock)
+        {
+            _driver.Record(_crossing, Handle(other));
+            _driver.Wait(Handle(_current), _crossing);
+        }
+    }
+
+    /// <summary>Counts a copy or launch that someone may wait for.</summary>
+    /// <returns>Its epoch.</returns>
+    public long Count()
+    {
+        lock (_lock)
+        {
+            return ++_epoch;
+        }
+    }
+
+    /// <summary>Puts a mark behind all work so far.</summary>
+    /// <returns>The epoch that has ended once the device comes to the mark.</returns>
+    public long Mark()
+    {
+        lock (_lock)
+        {
+            if (_driver is null)
+            {
+                _completed = _accelerator.AcceleratorType == AcceleratorType.CPU ? _epoch : _completed;
+            }
+            else if (_epoch > _marked)
+            {
+                Poll();
+                nint made = _events.TryPop(out nint free) ? free : _driver.CreateEvent();
+                _driver.Record(made, Handle(_current));
+                _marks.Enqueue((made, _epoch));
+                _last = made;
+            }
+
+            _marked = _epoch;
+            return _epoch;
+        }
+    }
+
+    /// <summary>True if the work of an epoch has ended, as far as can be seen without waiting.</summary>
+    public bool HasEnded(long epoch)
+    {
+        lock (_lock)
+        {
+            Poll();
+            return epoch <= _completed;
+        }
+    }
+
+    /// <summary>Waits on this thread until the work of an epoch has ended.</summary>
+    public void WaitFor(long epoch)
+    {
+        nint wanted = 0;
+        lock (_lock)
+        {
+            Poll();
+            if (epoch <= _completed)
+            {
+                return;
+            }
+
+            if (_driver is null)
+            {
+                WaitForCurrent();
+                return;
+            }
+
+            if (epoch > _marked)
+            {
+                Mark();
+            }
+
+            foreach ((nint mark, long of) in _marks)
+            {
+                wanted = mark;
+                if (of >= epoch)
+                {
+                    break;
+                }
+            }
+        }
+
+        // Outside of the lock, so that other threads go on. The event may be reused meanwhile: then it happens later, never sooner.
+        _driver.WaitFor(wanted);
+    }
+
+    public void Dispose()
+    {
+        if (_driver is not null)
+        {
+            foreach (nint made in _events.Concat(_marks.Select(mark => mark.Event)).Append(_crossing))
+            {
+                _driver.DestroyEvent(made);
+            }
+        }
+    }
+
+    // Takes the marks that the device has come to.
+    private void Poll()
+    {
+        while (_marks.TryPeek(out (nint Event, long Epoch) mark) && _driver!.HasHappened(mark.Event))
+        {
+            _completed = mark.Epoch;
+            _events.Push(_marks.Dequeue().Event);
+        }
+    }
+
+    private void WaitForCurrent()
+    {
+        _current.Synchronize();
+        _completed = _marked = _epoch;
+    }
+
+    private void ThrowIfOfAnotherContext(nint handle)
+    {
+        nint context;
+        try
+        {
+            context = _driver!.ContextOf(handle);
+        }
+        catch (CudaException e)
+        {
+            throw new ArgumentException($"expected a CUDA stream, got a handle that the driver does not know: {e.Message}", nameof(handle), e);
+        }
+
+        if (context != _accelerator.NativePtr)
+        {
+            throw new ArgumentException($"expected a stream of the CUDA context in which the cache works on {_accelerator.Name}, got one of another context", nameof(handle));
+        }
+    }
+
+    private static bool IsSame(AcceleratorStream one, AcceleratorStream other) =>
+        one == other || (one is CudaStream a && other is CudaStream b && a.StreamPtr == b.StreamPtr);
+
+    private static nint Handle(AcceleratorStream stream) => ((CudaStream)stream).StreamPtr;
+}

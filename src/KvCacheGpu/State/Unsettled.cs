@@ -1,0 +1,82 @@
+namespace KvCacheGpu;
+
+/// <summary>A step that was committed without waiting for the device.</summary>
+internal interface IUnsettledStep
+{
+    /// <summary>True if the device is done with it, as far as can be seen without waiting.</summary>
+    bool HasOutcome { get; }
+
+    /// <summary>Waits for the device and takes over the outcome; does nothing if that was done meanwhile.</summary>
+    void Settle();
+}
+
+/// <summary>
+/// The steps that were committed without waiting and whose outcome was not taken over yet: they hold pages and working memory until then. Thread safe;
+/// callers are outside of all gates but those of sequences and of their own step.
+/// </summary>
+internal sealed class Unsettled
+{
+    private readonly Lock _lock = new();
+    private readonly List<IUnsettledStep> _steps = [];
+    private int _count;
+
+    /// <summary>True if there are such steps.</summary>
+    public bool Any => Volatile.Read(ref _count) > 0;
+
+    public void Add(IUnsettledStep step)
+    {
+        lock (_lock)
+        {
+            _steps.Add(step);
+            Volatile.Write(ref _count, _steps.Count);
+        }
+    }
+
+    public void Remove(IUnsettledStep step)
+    {
+        lock (_lock)
+        {
+            _steps.Remove(step);
+            Volatile.Write(ref _count, _steps.Count);
+        }
+    }
+
+    /// <summary>Takes over the outcomes that are there, without waiting.</summary>
+    public void SettleDone()
+    {
+        while (Any && First(mustBeDone: true) is { } step)
+        {
+            step.Settle();
+        }
+    }
+
+    /// <summary>Takes over all outcomes. Waits for the device.</summary>
+    /// <returns>True if there was one: pages and working memory may have become free.</returns>
+    public bool SettleAll()
+    {
+        bool any = false;
+        while (Any && First(mustBeDone: false) is { } step)
+        {
+            step.Settle();
+            any = true;
+        }
+
+        return any;
+    }
+
+    private IUnsettledStep? First(bool mustBeDone)
+    {
+        lock (_lock)
+        {
+            foreach (IUnsettledStep step in _steps)
+            {
+                if (!mustBeDone || step.HasOutcome)
+                {
+                    return step;
+                }
+            }
+        }
+
+        return null;
+    }
+}
