@@ -112,7 +112,7 @@ public class SnippetTests
               </PropertyGroup>
               <ItemGroup>
                 <RuntimeHostConfigurationOption Include="System.Runtime.CompilerServices.RuntimeFeature.IsDynamicCodeSupported" Value="false" Trim="true"
-                  Condition="'$(PublishAot)' == 'off'" />
+                  Condition="'($(PublishAot))' == '(off)'" />
                 <Reference Include="{string.Join(';', assemblies)}" />
                 <None Include="{native}" Link="%(Filename)%(Extension)" CopyToOutputDirectory="PreserveNewest" />
               </ItemGroup>
