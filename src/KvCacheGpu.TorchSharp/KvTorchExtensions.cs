@@ -77,7 +77,7 @@ public static class KvTorchExtensions
         Tensor output = TorchOutput.Dense(queries, q.Given, q.Given.Tokens, step.Geometry.ValueWidth);
         try
         {
-            TorchOutput.Attend(step, layer, q.Tensor, output, window);
+            step.Attend(layer, q.Tensor, TorchOutput.Wrap(output, q.Given), window);
         }
         catch
         {
@@ -113,12 +113,12 @@ public static class KvTorchExtensions
 
         if (layout.IsDense)
         {
-            TorchOutput.Attend(step, layer, q.Tensor, output, window);
+            step.Attend(layer, q.Tensor, TorchOutput.Wrap(output, layout), window);
         }
         else
         {
             using Tensor dense = TorchOutput.Dense(output, layout, layout.Tokens, layout.Width);
-            TorchOutput.Attend(step, layer, q.Tensor, dense, window);
+            step.Attend(layer, q.Tensor, TorchOutput.Wrap(dense, layout), window);
             using Tensor shown = layout.IsBatched ? dense.transpose(1, 2) : dense.alias();
             output.copy_(shown);
         }
