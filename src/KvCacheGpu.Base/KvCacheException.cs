@@ -135,6 +135,11 @@ public sealed class KvNonFiniteException : KvCacheException
     /// <param name="sequence">Name of the sequence.</param>
     /// <param name="firstToken">Tokens of the sequence before the step.</param>
     public KvNonFiniteException In(string sequence, int firstToken) => new(Layer, firstToken + Token, Head, IsValue, _largest, sequence);
+
+    /// <summary>The same error, told by a part of a model: its layer and KV head are counted over the whole model.</summary>
+    /// <param name="firstLayer">The part's first layer.</param>
+    /// <param name="firstHead">The part's first KV head.</param>
+    public KvNonFiniteException OfPart(int firstLayer, int firstHead) => new(firstLayer + Layer, Token, firstHead + Head, IsValue, _largest, Sequence);
 }
 
 /// <summary>E005: the disk refused: full, failing, not permitted. What was stored before is as it was, unless <see cref="OutcomeUnknown"/>.</summary>

@@ -50,11 +50,12 @@ internal static class CacheCreation
     /// <param name="createTier">Makes its tier.</param>
     /// <param name="observer">Told of every allocation and release, or null.</param>
     /// <param name="device">The device that the tier runs on.</param>
+    /// <param name="ofPart">Classes of the pages where the cache is a part of a group, which checked them; else null: those of the options.</param>
     /// <returns>The state, and the eviction of a cache with a policy.</returns>
     public static (CacheState State, Pressure? Pressure) Create(
-        KvGeometry geometry, KvCacheOptions options, TierFactory createTier, AllocationObserver? observer, KvDeviceInfo device)
+        KvGeometry geometry, KvCacheOptions options, TierFactory createTier, AllocationObserver? observer, KvDeviceInfo device, PageClasses? ofPart = null)
     {
-        PageClasses classes = ClassesFor(options, geometry);
+        PageClasses classes = ofPart ?? ClassesFor(options, geometry);
         KernelShape shape = classes.Shape;
         TierCost cost = options.BudgetFor(geometry) is null ? default : CostOf(options, shape, createTier);
         var plan = new BudgetPlan(classes, options, BookkeepingOf(shape, options), cost);
@@ -153,7 +154,7 @@ internal static class CacheCreation
             DeviceGate = deviceGate,
         };
         long? slabBytes = plan.Configured is { } budget ? plan.SlabBytesWithin(budget) : null;
-        return (state, plans is not null ? new Pressure(state, plans, slabBytes) : null);
+        return (state, plans is not null ? new Pressure(state, new CacheEviction(state, plans, slabBytes)) : null);
     }
 
     private static int SlabsOf(BudgetPlan plan) =>

@@ -45,11 +45,12 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     {
     }
 
-    internal KvCache(KvGeometry geometry, KvCacheOptions? options, TierFactory createTier, AllocationObserver? observer = null, KvDeviceInfo? device = null)
+    internal KvCache(
+        KvGeometry geometry, KvCacheOptions? options, TierFactory createTier, AllocationObserver? observer = null, KvDeviceInfo? device = null, PageClasses? ofPart = null)
     {
         ArgumentNullException.ThrowIfNull(geometry);
         (State, Pressure) = CacheCreation.Create(
-            geometry, (options ?? new KvCacheOptions()).Copy(), createTier, observer, device ?? KvDevice.Resolve("cpu"));
+            geometry, (options ?? new KvCacheOptions()).Copy(), createTier, observer, device ?? KvDevice.Resolve("cpu"), ofPart);
         (Life, Steps) = (new SequenceLife(State, Pressure), new StepPool(State, Pressure));
     }
 

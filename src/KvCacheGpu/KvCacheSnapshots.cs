@@ -39,11 +39,7 @@ public static class KvCacheSnapshots
         foreach (KvSequence sequence in chosen ?? [])
         {
             ThrowIfNotMine(cache, sequence, nameof(sequences));
-            if (name.Tenant is not null && sequence.Options.Tenant != name.Tenant)
-            {
-                string whose = sequence.Options.Tenant is { } other ? $"of tenant '{other}'" : "of no tenant";
-                throw new ArgumentException($"expected sequences of tenant '{name.Tenant}', whose the snapshot's name is, got one {whose}", nameof(sequences));
-            }
+            SnapshotSaving.ThrowIfOfAnother(name, sequence.Options, nameof(sequences));
         }
 
         SequenceState[]? states = chosen is null ? null : Array.ConvertAll(chosen, sequence => sequence.State);

@@ -171,6 +171,13 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
     /// <inheritdoc/>
     public override int GetHashCode() => HashCode.Combine(_lease, _number);
 
+    /// <exception cref="KvStepOrderException">E010: layers are missing; the step goes on.</exception>
+    internal void ThrowIfIncomplete()
+    {
+        using StepLease.Call call = Lease.EnterForCall(_number);
+        ThrowIfIncomplete(call);
+    }
+
     /// <summary>The first half of a commit: has the device do its part, and waits. <see cref="CommitPrepared"/> or <see cref="Dispose"/> follows, and nothing else.</summary>
     /// <returns>Null, or why the step must be disposed.</returns>
     internal KvNonFiniteException? Prepare()

@@ -9,9 +9,9 @@ namespace KvCacheGpu.Architecture.Tests;
 /// </summary>
 public class FolderTests
 {
-    // Lowest first. A folder may use those above its line, none of its own line and none below it. "" is the engine's own folder: the public handles.
+    // Lowest first. A folder may use those above its line, none of its own line and none below it. "" is the engine's own folder: the public handles of one cache.
     private static readonly ArrowTable Engine = new(
-        ["Devices", "Core"], ["Policies"], ["Options"], ["Memory"], ["Pages"], ["Tiers"], ["Prefix"], ["State"], ["Eviction"], ["Sequences"], ["Snapshots"], ["Steps"], [""]);
+        ["Devices", "Core"], ["Policies"], ["Options"], ["Memory"], ["Pages"], ["Tiers"], ["Prefix"], ["State"], ["Eviction"], ["Sequences"], ["Snapshots"], ["Steps"], [""], ["Group"]);
 
     // The kernels' own folder holds what the tiers have in common: their base class and the types of its calls.
     private static readonly ArrowTable Kernels = new(["Layout"], [""], ["Portable", "Simd", "Cuda"]);

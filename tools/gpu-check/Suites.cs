@@ -40,3 +40,17 @@ public sealed class ContextSuite : ContextConformance
     /// <inheritdoc/>
     protected override CudaAccelerator Target => (CudaAccelerator)TargetUnderTest.Target.Accelerator!;
 }
+
+/// <summary>A group of caches over the target's device and, where there is one, another device of its kind.</summary>
+public sealed class GroupSuite : GroupConformance
+{
+    /// <inheritdoc/>
+    protected override IReadOnlyList<string> Devices
+    {
+        get
+        {
+            KvDeviceInfo target = TargetUnderTest.Target.Device;
+            return [target.Id, KvDevice.List().FirstOrDefault(other => other.Usable && other.Kind == target.Kind && other.Id != target.Id)?.Id ?? target.Id];
+        }
+    }
+}

@@ -24,6 +24,20 @@ internal sealed class PageClasses
 
     public KernelShape Shape { get; }
 
+    /// <summary>The classes of a part of the model: the same, with the same numbers, so that pages of all parts make one plan and one snapshot.</summary>
+    /// <param name="geometry">The part's shape.</param>
+    /// <param name="firstLayer">The part's first layer.</param>
+    public PageClasses Part(KvGeometry geometry, int firstLayer)
+    {
+        Range layers = firstLayer..(firstLayer + geometry.Layers);
+        var shape = new KernelShape(
+            geometry, Shape.Classes, Shape.RotationSeed, Shape.Sequences, Shape.TableCapacity, [.. Shape.LayerClasses.Take(layers)], Shape.KeepsNonFinite)
+        {
+            HasStatistics = Shape.HasStatistics,
+        };
+        return new PageClasses(shape, _ofLayer[layers], Targets, Seals);
+    }
+
     /// <summary>When pages are sealed.</summary>
     public SealRule Seals { get; }
 

@@ -10,14 +10,13 @@ internal sealed class Evictor : IDisposable
 {
     private readonly CacheState _cache;
     private readonly KvPolicy _policy;
-    private readonly PlanRungs _rungs;
     private readonly Demoter _demoter;
     private readonly PageMerging? _merging;
     private readonly Func<SequenceState, int, int, bool> _isNeighbour;
 
     public Evictor(CacheState cache, PlanMemory memory)
     {
-        (_cache, _policy, _rungs, _demoter) = (cache, cache.Options.Policy!, new PlanRungs(cache.Classes), new Demoter(cache));
+        (_cache, _policy, Rungs, _demoter) = (cache, cache.Options.Policy!, new PlanRungs(cache.Classes), new Demoter(cache));
         Memory = memory;
         _merging = cache.Options.MergePages ? new PageMerging(cache, Memory) : null;
         _isNeighbour = IsNeighbour;
@@ -25,6 +24,9 @@ internal sealed class Evictor : IDisposable
 
     /// <summary>The memory that plans are made in.</summary>
     public PlanMemory Memory { get; }
+
+    /// <summary>What <see cref="PlanMemory.Class"/> names.</summary>
+    public PlanRungs Rungs { get; }
 
     public void Dispose() => Memory.Dispose();
 
@@ -58,15 +60,27 @@ internal sealed class Evictor : IDisposable
     {
         using (Memory.Gate.Enter())
         {
-            List(sequence, mayDemote);
-            ReadScores(sequence);
-            ReadKeys(sequence);
-            sequence.Scores?.Future?.Foresee(sequence.Length, Memory.FutureMean, Memory.FutureVariance);
-            Memory.Plan.Clear();
-            _policy.Plan(PagesOf(sequence, step), bytesToFree, Memory.Plan, sequence.Scores?.State);
-            return Drop(sequence) + Demote(sequence);
+            Gather(sequence, mayDemote);
+            _policy.Plan(Memory.View(_cache.Geometry, Rungs.Ladder, sequence, step), bytesToFree, Memory.Plan, sequence.Scores?.State);
+            return CarryOut(sequence);
         }
     }
+
+    /// <summary>Fills the memory with a sequence's pages, all that is known of them, and a plan that keeps them. The caller is inside of the memory's gate.</summary>
+    /// <param name="sequence">Held by the caller.</param>
+    /// <param name="mayDemote">True if pages may shrink.</param>
+    public void Gather(SequenceState sequence, bool mayDemote)
+    {
+        List(sequence, mayDemote);
+        ReadScores(sequence);
+        ReadKeys(sequence);
+        sequence.Scores?.Future?.Foresee(sequence.Length, Memory.FutureMean, Memory.FutureVariance);
+        Memory.Plan.Clear();
+    }
+
+    /// <summary>Carries out the plan in the memory, of the sequence that was gathered. The caller is inside of the memory's gate.</summary>
+    /// <returns>Bytes freed.</returns>
+    public long CarryOut(SequenceState sequence) => Drop(sequence) + Demote(sequence);
 
     /// <summary>Plans which pages to leave out of a sequence that is being restored: its tables hold scores, and no pages yet.</summary>
     /// <param name="sequence">The sequence, held, of its length.</param>
@@ -84,7 +98,7 @@ internal sealed class Evictor : IDisposable
         int[] entries = [.. Enumerable.Range(0, pageIndexes.Length).Where(entry => pageIndexes[entry] < end)];
         using (Memory.Gate.Enter())
         {
-            _rungs.Clear();
+            Rungs.Clear();
             Memory.Count = entries.Length;
             int row = 0;
             for (int page = 0; page < entries.Length; page++)
@@ -104,7 +118,7 @@ internal sealed class Evictor : IDisposable
             Memory.RowStarts[row..(sequence.Table.Rows + 1)].Fill(entries.Length);
             ReadScores(sequence);
             Memory.Plan.Clear();
-            _policy.Plan(PagesOf(sequence, _cache.Clock.NextStep), bytesToFree, Memory.Plan, sequence.Scores?.State);
+            _policy.Plan(Memory.View(_cache.Geometry, Rungs.Ladder, sequence, _cache.Clock.NextStep), bytesToFree, Memory.Plan, sequence.Scores?.State);
             for (int page = 0; page < entries.Length; page++)
             {
                 drops[entries[page]] = !Memory.Fixed[page] && Memory.Plan[page].Kind == KvTransitionKind.Drop;
@@ -127,7 +141,7 @@ internal sealed class Evictor : IDisposable
     private void List(SequenceState sequence, bool mayDemote)
     {
         PageTable table = sequence.Table;
-        _rungs.Clear();
+        Rungs.Clear();
         using (_cache.Pool.Gate.Enter())
         {
             int count = 0;
@@ -150,40 +164,11 @@ internal sealed class Evictor : IDisposable
                     int entry = page - first;
                     index[page] = table.PageIndex(row, entry);
                     bytes[page] = table.FreedBy(row, entry);
-                    classes[page] = _rungs.Of(table.PageClass(row, entry), mayDemote ? table.Targets(row, entry) : 0);
+                    classes[page] = Rungs.Of(table.PageClass(row, entry), mayDemote ? table.Targets(row, entry) : 0);
                     isFixed[page] = IsFixed(sequence, row, entry);
                 }
             }
         }
-    }
-
-    private KvPages PagesOf(SequenceState sequence, long step)
-    {
-        KvStatistics needs = _cache.Needs;
-        bool squares = needs.Has(KvStatistics.Queries);
-        return new KvPages(_cache.Geometry, sequence.Length, Memory.RowStarts, Memory.Index)
-        {
-            Step = step,
-            Samples = sequence.Scores?.Samples ?? 0,
-            Bytes = Memory.Bytes,
-            Class = Memory.Class,
-            Fixed = Memory.Fixed,
-            Ladder = _rungs.Ladder,
-            SegmentStarts = sequence.SegmentStarts,
-            Mass = Memory.Scores(TableMap.ScoreMass),
-            Peak = Memory.Scores(TableMap.ScorePeak),
-            LastMass = Memory.Scores(TableMap.ScoreLast),
-            WindowMass = Memory.Scores(TableMap.ScoreWindow),
-            LastUsed = needs.HaveScores() ? Memory.Score(TableMap.ScoreLastUsed) : default,
-            Uses = needs.HaveScores() ? Memory.Score(TableMap.ScoreUses) : default,
-            KeySquare = squares ? Memory.Scores(TableMap.ScoreKeySquare) : default,
-            ValueSquare = squares ? Memory.Scores(TableMap.ScoreValueSquare) : default,
-            QuerySquare = squares ? Memory.QuerySquare : default,
-            OutputSquare = squares ? Memory.OutputSquare : default,
-            KeyMean = needs.Has(KvStatistics.KeyMeans) ? Memory.KeyMeans : default,
-            FutureQueryMean = needs.Has(KvStatistics.FutureQueries) ? Memory.FutureMean : default,
-            FutureQueryVariance = needs.Has(KvStatistics.FutureQueries) ? Memory.FutureVariance : default,
-        };
     }
 
     private void ReadScores(SequenceState sequence)

@@ -28,9 +28,11 @@ internal sealed unsafe class PlanMemory : IDisposable
     private readonly int _leafScores;
     private readonly int _width;
     private readonly long _means;
+    private readonly KvStatistics _needs;
 
     public PlanMemory(KernelShape shape, KvStatistics needs, MemoryLedger ledger)
     {
+        _needs = needs;
         _rows = shape.Geometry.Layers * shape.Geometry.KvHeads;
         _leafScores = LeafScoreWords(shape);
         _most = checked(_rows * shape.TableCapacity);
@@ -81,6 +83,68 @@ internal sealed unsafe class PlanMemory : IDisposable
 
     /// <summary>Their variance, [rows][key width].</summary>
     public Span<float> FutureVariance => new(Vectors + _means + ((long)_rows * _width), _rows * _width);
+
+    /// <summary>The pages as a policy sees them.</summary>
+    /// <param name="geometry">The shape of the rows.</param>
+    /// <param name="ladder">What <see cref="Class"/> names.</param>
+    /// <param name="sequence">The sequence that they are of.</param>
+    /// <param name="step">Steps committed.</param>
+    public KvPages View(KvGeometry geometry, ReadOnlySpan<KvRung> ladder, SequenceState sequence, long step)
+    {
+        bool squares = _needs.Has(KvStatistics.Queries);
+        return new KvPages(geometry, sequence.Length, RowStarts, Index)
+        {
+            Step = step,
+            Samples = sequence.Scores?.Samples ?? 0,
+            Bytes = Bytes,
+            Class = Class,
+            Fixed = Fixed,
+            Ladder = ladder,
+            SegmentStarts = sequence.SegmentStarts,
+            Mass = Scores(TableMap.ScoreMass),
+            Peak = Scores(TableMap.ScorePeak),
+            LastMass = Scores(TableMap.ScoreLast),
+            WindowMass = Scores(TableMap.ScoreWindow),
+            LastUsed = _needs.HaveScores() ? Score(TableMap.ScoreLastUsed) : default,
+            Uses = _needs.HaveScores() ? Score(TableMap.ScoreUses) : default,
+            KeySquare = squares ? Scores(TableMap.ScoreKeySquare) : default,
+            ValueSquare = squares ? Scores(TableMap.ScoreValueSquare) : default,
+            QuerySquare = squares ? QuerySquare : default,
+            OutputSquare = squares ? OutputSquare : default,
+            KeyMean = _needs.Has(KvStatistics.KeyMeans) ? KeyMeans : default,
+            FutureQueryMean = _needs.Has(KvStatistics.FutureQueries) ? FutureMean : default,
+            FutureQueryVariance = _needs.Has(KvStatistics.FutureQueries) ? FutureVariance : default,
+        };
+    }
+
+    /// <summary>Copies what is known of a row and its pages, apart from their classes and plan, from the memory of a part of the model.</summary>
+    /// <param name="from">The part's; it was made with the same statistics.</param>
+    /// <param name="fromRow">The row there.</param>
+    /// <param name="row">The row here; <see cref="RowStarts"/> have room for the pages.</param>
+    public void CopyRow(PlanMemory from, int fromRow, int row)
+    {
+        (int first, int count) = (from.RowStarts[fromRow], from.RowStarts[fromRow + 1] - from.RowStarts[fromRow]);
+        int at = RowStarts[row];
+        from.Index.Slice(first, count).CopyTo(Index[at..]);
+        from.Bytes.Slice(first, count).CopyTo(Bytes[at..]);
+        from.Fixed.Slice(first, count).CopyTo(Fixed[at..]);
+        for (int word = 0; word < _scoreColumns; word++)
+        {
+            from.Score(word).Slice(first, count).CopyTo(Score(word)[at..]);
+        }
+
+        (QuerySquare[row], OutputSquare[row]) = (from.QuerySquare[fromRow], from.OutputSquare[fromRow]);
+        if (_needs.Has(KvStatistics.KeyMeans))
+        {
+            from.KeyMeans.Slice(first * _width, count * _width).CopyTo(KeyMeans[(at * _width)..]);
+        }
+
+        if (_needs.Has(KvStatistics.FutureQueries))
+        {
+            from.FutureMean.Slice(fromRow * _width, _width).CopyTo(FutureMean[(row * _width)..]);
+            from.FutureVariance.Slice(fromRow * _width, _width).CopyTo(FutureVariance[(row * _width)..]);
+        }
+    }
 
     private int* Vectors => Column(PlainColumns + _scoreColumns) + (2L * _rows) + _leafScores;
 

@@ -38,7 +38,15 @@ internal sealed class PlanRungs
             return (byte)pageClass;
         }
 
-        KvRung wanted = _rungs[pageClass] with { DemotesTo = targets };
+        return Of(pageClass, _rungs[pageClass] with { DemotesTo = targets });
+    }
+
+    /// <summary>The rung here of a rung of other rungs of the same classes.</summary>
+    public byte Of(PlanRungs others, byte rung) => rung < _classes ? rung : Of(Array.IndexOf(_rungs, others._rungs[rung] with { DemotesTo = 0 }, 0, _classes), others._rungs[rung]);
+
+    // Where there is no place for one more, the page counts as one that is not demoted.
+    private byte Of(int pageClass, KvRung wanted)
+    {
         for (int i = _classes; i < _count; i++)
         {
             if (_rungs[i] == wanted)

@@ -8,23 +8,19 @@ internal sealed class Pressure : IDisposable
 {
     private readonly CacheState _cache;
     private readonly KvPolicy _policy;
-    private readonly Compactor _compactor;
-    private readonly long _slabBytes;
 
     /// <param name="cache">The cache.</param>
-    /// <param name="plans">The memory that plans are made in; disposed with the evictor.</param>
-    /// <param name="slabBytesOfBudget">Bytes of slabs that the configured budget holds beside everything else; null without one: nothing is held to a watermark then.</param>
-    public Pressure(CacheState cache, PlanMemory plans, long? slabBytesOfBudget)
-    {
-        (_cache, _policy, Evictor) = (cache, cache.Options.Policy!, new Evictor(cache, plans));
-        _compactor = new Compactor(cache.Pool, cache.Room, cache.Writer);
-        (IsBudgeted, _slabBytes) = (slabBytesOfBudget is not null, slabBytesOfBudget ?? 0);
-    }
+    /// <param name="own">Frees pages of the cache; disposed with this.</param>
+    public Pressure(CacheState cache, CacheEviction own) => (_cache, _policy, Own, Eviction) = (cache, cache.Options.Policy!, own, own);
 
-    /// <summary>Carries out what the policy says of one sequence.</summary>
-    public Evictor Evictor { get; }
+    /// <summary>Frees pages of this cache.</summary>
+    public CacheEviction Own { get; }
 
-    private bool IsBudgeted { get; }
+    /// <summary>Frees pages where this decides that some have to go: <see cref="Own"/>, or that of the group that the cache is a part of.</summary>
+    public IEviction Eviction { get; set; }
+
+    /// <summary>Carries out what the policy says of one sequence of this cache.</summary>
+    public Evictor Evictor => Own.Evictor;
 
     /// <summary>After a commit: brings pages down to the watermark, out of the step's sequences, in proportion to what each can give.</summary>
     /// <param name="sequences">The step's, held by it.</param>
@@ -42,7 +38,7 @@ internal sealed class Pressure : IDisposable
             return;
         }
 
-        long excess = Excess();
+        long excess = Eviction.Excess();
         if (excess > 0)
         {
             Share(sequences, excess, mayDemote: true, askAll: _policy.ActsUnasked);
@@ -54,7 +50,7 @@ internal sealed class Pressure : IDisposable
             // A policy that remembers looks on while nothing binds.
             if (_policy.ActsUnasked || sequence.Scores?.State is not null)
             {
-                Evictor.Evict(sequence, 0, step);
+                Eviction.Evict(sequence, 0, step, mayDemote: true);
             }
         }
     }
@@ -66,22 +62,20 @@ internal sealed class Pressure : IDisposable
     /// <returns>True if anything was freed, so that it is worth asking again.</returns>
     public bool MakeWay(ReadOnlySpan<SequenceState> sequences, in KvShortage shortage, int round)
     {
-        long missing = MissingBytes(shortage);
+        long missing = Eviction.OfWhole(MissingBytes(shortage));
         if (missing <= 0 || (round == 0 && EvictableBytes(sequences, shortage) < missing))
         {
             return false;
         }
 
         // Bytes that lie in slabs of another size do not help: ask for more each time.
-        missing = Math.Min(missing << Math.Min(round, 16), _cache.Room.BudgetBytes);
+        missing = Math.Min(missing << Math.Min(round, 16), Eviction.OfWhole(_cache.Room.BudgetBytes));
         bool freed = Free(sequences, missing, shortage, mayDemote: true) || Free(sequences, missing, shortage, mayDemote: false);
 
         // Pages that lie scattered are moved together, so that no more have to go; only now, as a step that is refused leaves everything as it was.
         foreach (SequenceState sequence in freed ? sequences : [])
         {
-            while (_compactor.Compact(sequence.Table))
-            {
-            }
+            Eviction.Compact(sequence);
         }
 
         return freed;
@@ -89,9 +83,9 @@ internal sealed class Pressure : IDisposable
 
     /// <summary>True if evicting could make a step fit that does not, as far as bytes go.</summary>
     public bool CouldMakeWay(ReadOnlySpan<SequenceState> sequences, in KvShortage shortage) =>
-        MissingBytes(shortage) is > 0 and long missing && EvictableBytes(sequences, shortage) >= missing;
+        Eviction.OfWhole(MissingBytes(shortage)) is > 0 and long missing && EvictableBytes(sequences, shortage) >= missing;
 
-    public void Dispose() => Evictor.Dispose();
+    public void Dispose() => Own.Dispose();
 
     // Of tokens and places no eviction gives any.
     private static long MissingBytes(in KvShortage shortage) => shortage.Unit == "bytes" ? Math.Max(shortage.Missing, 1) : 0;
@@ -110,7 +104,7 @@ internal sealed class Pressure : IDisposable
             {
                 try
                 {
-                    freed += Evictor.Evict(idle, missing - freed, _cache.Clock.NextStep, mayDemote);
+                    freed += Eviction.Evict(idle, missing - freed, _cache.Clock.NextStep, mayDemote);
                 }
                 finally
                 {
@@ -129,7 +123,7 @@ internal sealed class Pressure : IDisposable
         long all = 0;
         for (int i = 0; i < sequences.Length; i++)
         {
-            evictable.Span[i] = Gives(sequences[i], shortage) ? Evictor.Evictable(sequences[i]) : 0;
+            evictable.Span[i] = Gives(sequences[i], shortage) ? Eviction.Evictable(sequences[i]) : 0;
             all += evictable.Span[i];
         }
 
@@ -140,7 +134,7 @@ internal sealed class Pressure : IDisposable
             long share = all == 0 ? 0 : (long)Math.Ceiling((double)left * evictable.Span[i] / all);
             if (share > 0 || askAll)
             {
-                long given = Evictor.Evict(sequences[i], share, _cache.Clock.NextStep, mayDemote);
+                long given = Eviction.Evict(sequences[i], share, _cache.Clock.NextStep, mayDemote);
                 freed += given;
                 left = Math.Max(0, left - given);
             }
@@ -149,24 +143,6 @@ internal sealed class Pressure : IDisposable
         }
 
         return freed;
-    }
-
-    private long Excess()
-    {
-        if (!IsBudgeted)
-        {
-            return 0;
-        }
-
-        using (_cache.Pool.Gate.Enter())
-        {
-            // Leaves of tables stay as long as their sequences, and have room of their own: the watermark is the pages' alone.
-            long leaves = _cache.Pool.Leaves * _cache.Tier.Map.LeafBytes;
-            long pages = _cache.Pool.LiveBytes - leaves;
-            long free = _cache.Room.WithSpare(default)[SlotCounts.Leaf] * _cache.Tier.Map.LeafBytes;
-            long room = Math.Min(_cache.Room.BudgetBytes - (_cache.Ledger.Live - pages), _slabBytes - leaves) - free;
-            return pages - _cache.Pool.CachedBytes - (long)(_cache.Options.Watermark * room);
-        }
     }
 
     // The given ones are the caller's.
@@ -182,13 +158,13 @@ internal sealed class Pressure : IDisposable
 
             if (sequences.Contains(sequence))
             {
-                bytes += Evictor.Evictable(sequence);
+                bytes += Eviction.Evictable(sequence);
             }
             else if (sequence.Gate.TryEnterEviction())
             {
                 try
                 {
-                    bytes += Evictor.Evictable(sequence);
+                    bytes += Eviction.Evictable(sequence);
                 }
                 finally
                 {

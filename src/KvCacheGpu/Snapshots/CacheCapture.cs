@@ -89,7 +89,8 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
         }
     }
 
-    private static SequenceState[] Living(CacheState cache, string? tenant)
+    /// <summary>The sequences that live, of a tenant if one is named.</summary>
+    public static SequenceState[] Living(CacheState cache, string? tenant)
     {
         using (cache.Pool.Gate.Enter())
         {

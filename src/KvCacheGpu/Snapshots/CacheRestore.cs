@@ -25,11 +25,17 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
     private long _evicted;
     private long _kept;
 
+    /// <summary>The new sequences, from <see cref="Begin"/> on; held until <see cref="Complete"/>.</summary>
+    public IReadOnlyList<SequenceState> Sequences => _sequences;
+
+    /// <summary>True if pages come as they were saved, or are at least of as many tokens: they may then be written in the order of the file (<see cref="Write(int, ReadOnlySpan{byte})"/>).</summary>
+    public bool ReadsInOrder => _plan.SamePages;
+
     /// <summary>Checks the snapshot and takes all that it needs, or refuses and changes nothing.</summary>
     public void Begin(SnapshotContent content)
     {
         _content = content;
-        RestoreCheck.Model(cache, content);
+        RestoreCheck.Model(cache.Geometry, cache.Options.ModelFingerprint, content);
         SnapshotSequence[] chosen = Choose(content);
         foreach (SnapshotSequence saved in chosen)
         {
@@ -188,7 +194,8 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
         }
     }
 
-    private void Write(int firstOrdinal, ReadOnlySpan<byte> bytes)
+    /// <summary>Writes whole pages, one behind the other from <paramref name="firstOrdinal"/> on, wherever they belong; pages that are listed nowhere are passed over.</summary>
+    public void Write(int firstOrdinal, ReadOnlySpan<byte> bytes)
     {
         for (int ordinal = firstOrdinal; bytes.Length > 0; ordinal++)
         {

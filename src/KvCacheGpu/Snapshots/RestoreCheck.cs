@@ -7,15 +7,15 @@ internal static class RestoreCheck
 {
     /// <exception cref="KvConfigurationException">It is of another model (E003).</exception>
     /// <exception cref="KvUnsupportedException">Its pages cannot be read here (E009).</exception>
-    public static void Model(CacheState cache, SnapshotContent content)
+    public static void Model(KvGeometry here, string? own, SnapshotContent content)
     {
-        (KvGeometry here, KvGeometry there) = (cache.Geometry, content.Geometry);
+        KvGeometry there = content.Geometry;
         Require(here.Layers == there.Layers, "layers", here.Layers, there.Layers);
         Require(here.QueryHeads == there.QueryHeads, "query heads", here.QueryHeads, there.QueryHeads);
         Require(here.Heads == there.Heads, "KV heads", here.Heads, there.Heads);
         Require(here.KeyWidth == there.KeyWidth, "key width", here.KeyWidth, there.KeyWidth);
         Require(here.ValueWidth == there.ValueWidth, "value width", here.ValueWidth, there.ValueWidth);
-        (string? own, string? saved) = (cache.Options.ModelFingerprint, content.ModelFingerprint);
+        string? saved = content.ModelFingerprint;
         Require(own is null || saved is null || own == saved, "model fingerprint", own, saved);
         if (content.LevelsVersion != Levels.Version && content.Classes.Any(HasLevels))
         {

@@ -12,6 +12,9 @@ internal static class SequenceColumns
     // By TableMap.ScoreMass and those that follow.
     private static readonly string[] Words = ["mass", "peak", "last", "window", "last-used", "uses", "key-square", "value-square"];
 
+    /// <summary>True for a column of one number for each row; false for one number for each entry.</summary>
+    public static bool IsByRow(string name) => name is QuerySquare or OutputSquare;
+
     /// <summary>Reads all that is known of a sequence's pages. The sequence is held.</summary>
     public static IReadOnlyList<SnapshotScores> Of(CacheState cache, SequenceState sequence, int[] rowStarts, int[] indexes)
     {

@@ -82,6 +82,12 @@ internal sealed class SequenceState : IDisposable
     /// <summary>True if it counts among all that live: it is whole, and its maker hands it out.</summary>
     public bool IsHandedOut { get; set; }
 
+    /// <summary>
+    /// In the first cache of a group: the same sequence in each of the group's caches, this one first. Who holds this one's gate keeps others away from all of them.
+    /// Empty in every other cache.
+    /// </summary>
+    public SequenceState[] Parts { get; set; } = [];
+
     /// <summary>The next in the list of sequences that were forgotten, where this is one of them.</summary>
     public SequenceState? NextForgotten { get; set; }
 

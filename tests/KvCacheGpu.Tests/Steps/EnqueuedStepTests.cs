@@ -114,7 +114,7 @@ public sealed class EnqueuedStepTests
     public void What_enqueued_steps_hold_is_given_back_before_a_step_is_refused_or_tokens_are_evicted()
     {
         KvCacheOptions config = TestCaches.Config(PageFormat.I8, maxTokens: 64, maxSequences: 2);
-        config.BudgetBytes = KvCache.BytesFor(G, config).MinimumBytes;
+        config.MemoryBudgetBytes = KvCache.BytesFor(G, config).MinimumBytes;
         using KvCache cache = TestCaches.Simd(G, config);
         using KvSequence sequence = cache.CreateSequence();
         int alone = 0;
@@ -160,7 +160,7 @@ public sealed class EnqueuedStepTests
     {
         KvCacheOptions config = TestCaches.Config(PageFormat.I8, maxTokens: 64);
         config.Policy = new H2oPolicy { SinkTokens = 4, WindowTokens = 4 };
-        config.BudgetBytes = KvCache.BytesFor(G, config).MinimumBytes + 4096;
+        config.MemoryBudgetBytes = KvCache.BytesFor(G, config).MinimumBytes + 4096;
         using KvCache cache = TestCaches.Simd(G, config);
         using KvSequence sequence = cache.CreateSequence();
         for (int id = 0; id < 60; id++)
