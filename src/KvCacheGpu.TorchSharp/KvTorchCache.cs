@@ -57,12 +57,6 @@ public sealed class KvTorchCache : IDisposable
     /// <summary>The sequences, one for each place of the batch: to fork, save or read them between passes. They are disposed with this.</summary>
     public IReadOnlyList<KvSequence> Sequences => _sequences;
 
-    /// <summary>
-    /// The stream of the device that the steps of passes to come run on. The default value names none: CUDA's default stream, which torch uses too. Set it where the
-    /// program moves torch to a stream of its own.
-    /// </summary>
-    public KvStream Stream { get; set; }
-
     /// <summary>Tokens of each sequence, without those of a pass under way: the position of the next token.</summary>
     /// <exception cref="ObjectDisposedException">It was disposed.</exception>
     public int Length => _sequences[0].Length;
@@ -206,7 +200,7 @@ public sealed class KvTorchCache : IDisposable
         }
 
         Array.Fill(_tokensPerSequence, tokens);
-        _step = _cache.Begin(_sequences, _ids, _tokensPerSequence, Stream);
+        _step = _cache.Begin(_sequences, _ids, _tokensPerSequence);
     }
 
     private void Advance()
