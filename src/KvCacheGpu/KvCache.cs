@@ -46,20 +46,22 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     }
 
     internal KvCache(
-        KvGeometry geometry, KvCacheOptions? options, TierFactory createTier, AllocationObserver? observer = null, KvDeviceInfo? device = null, PageClasses? ofPart = null)
+        KvGeometry geometry, KvCacheOptions? options, TierFactory createTier, AllocationObserver? observer = null, KvDeviceInfo? device = null)
     {
         ArgumentNullException.ThrowIfNull(geometry);
         (State, Pressure) = CacheCreation.Create(
-            geometry, (options ?? new KvCacheOptions()).Copy(), createTier, observer, device ?? KvDevice.Resolve("cpu"), ofPart);
+            geometry, (options ?? new KvCacheOptions()).Copy(), createTier, observer, device ?? KvDevice.Resolve("cpu"));
         (Life, Steps) = (new SequenceLife(State, Pressure), new StepPool(State, Pressure));
     }
 
-    private KvCache(KvGeometry geometry, KvCacheOptions options, CacheDevice device)
+    /// <summary>Makes a cache on a device that is its own from now on.</summary>
+    /// <inheritdoc cref="CacheCreation.Create" path="/param[@name='ofPart']"/>
+    internal KvCache(KvGeometry geometry, KvCacheOptions options, CacheDevice device, PageClasses? ofPart = null)
     {
         try
         {
             ArgumentNullException.ThrowIfNull(geometry);
-            (State, Pressure) = CacheCreation.Create(geometry, options.Copy(), device.CreateTier, null, device.Info);
+            (State, Pressure) = CacheCreation.Create(geometry, options.Copy(), device.CreateTier, null, device.Info, ofPart);
             (Life, Steps) = (new SequenceLife(State, Pressure), new StepPool(State, Pressure));
             _device = device;
         }

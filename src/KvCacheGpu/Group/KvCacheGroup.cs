@@ -266,10 +266,9 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
         KvGeometry geometry = GroupShape.GeometryOf(Geometry, Shape.Parts[part]);
         long? budget = _options.BudgetFor(Geometry) - PlanBytes();
         KvCacheOptions options = Shape.OptionsOf(_options, part, budget);
-        KvDeviceInfo device = CacheCreation.DeviceOf(options);
         try
         {
-            return new KvCache(geometry, options, CacheCreation.TiersOn(device, geometry, options), null, device, Shape.Classes.Part(geometry, Shape.Parts[part].FirstLayer));
+            return new KvCache(geometry, options, CacheDevice.Of(geometry, options), Shape.Classes.Part(geometry, Shape.Parts[part].FirstLayer));
         }
         catch (KvConfigurationException e) when (e.Needed is { } needed && e.Free is { } free && budget is not null)
         {
