@@ -9,7 +9,8 @@ namespace KvCacheGpu;
 /// <remarks>
 /// <para>
 /// <see cref="Attend"/> is for models whose attention can be replaced: it reads compressed pages in place. <see cref="Update"/> is for those that want the keys and
-/// values of all tokens, as a cache that concatenates gives them: it decodes the whole layer in each pass, which takes time and memory for every token so far.
+/// values of all tokens, as a cache that concatenates gives them: it decodes the whole layer in each pass, which takes time and memory for every token so far, and
+/// policies that rank pages by the attention that they receive see none of it.
 /// </para>
 /// <para>
 /// A pass that throws between layers leaves nothing behind: it does not count in <see cref="Length"/>, and its step is undone by the next pass (its layer 0),
@@ -26,7 +27,6 @@ public sealed class KvTorchCache : IDisposable
     private readonly KvCache _cache;
     private readonly KvSequence[] _sequences;
     private readonly int[] _tokensPerSequence;
-    private readonly KvSequence[] _before;
     private int[] _ids = [];
     private KvStep _step;
     private int _next;
@@ -40,7 +40,6 @@ public sealed class KvTorchCache : IDisposable
         ArgumentNullException.ThrowIfNull(cache);
         ArgumentOutOfRangeException.ThrowIfLessThan(batch, 1);
         (_cache, _sequences, _tokensPerSequence) = (cache, new KvSequence[batch], new int[batch]);
-        _before = new KvSequence[batch];
         try
         {
             for (int i = 0; i < batch; i++)
@@ -200,11 +199,6 @@ public sealed class KvTorchCache : IDisposable
             Array.Fill(_ids, -1);
         }
 
-        for (int i = 0; i < _sequences.Length; i++)
-        {
-            _before[i] = _sequences[i].Fork();
-        }
-
         Array.Fill(_tokensPerSequence, tokens);
         _step = _cache.Begin(_sequences, _ids, _tokensPerSequence);
     }
@@ -218,44 +212,32 @@ public sealed class KvTorchCache : IDisposable
         }
     }
 
-    private void EndPass()
-    {
-        (_step, _next) = (default, 0);
-        foreach (KvSequence? sequence in _before)
-        {
-            sequence?.Dispose();
-        }
-    }
+    private void EndPass() => (_step, _next) = (default, 0);
 
     private (Tensor Keys, Tensor Values) ReadLayer(Tensor keys, Tensor values, int layer)
     {
-        KvGeometry g = _cache.Geometry;
-        int length = _before[0].Length;
-        if (length == 0)
+        (TorchLayout k, TorchLayout v) = (TorchLayout.Of(keys, nameof(keys)), TorchLayout.Of(values, nameof(values)));
+        int length = checked(Length + (int)k.Tokens);
+        Tensor allKeys = TorchOutput.Dense(keys, k, length, k.Width), allValues = TorchOutput.Dense(values, v, length, v.Width);
+        try
         {
-            return (keys.clone(), values.clone());
-        }
-
-        var k = new float[_before.Length * length * g.KvHeads * g.KeyWidth];
-        var v = new float[_before.Length * length * g.KvHeads * g.ValueWidth];
-        for (int i = 0; i < _before.Length; i++)
-        {
-            int read = _before[i].Materialize(layer, k.AsSpan(k.Length / _before.Length * i), v.AsSpan(v.Length / _before.Length * i));
-            if (read != length)
+            for (int i = 0; i < _sequences.Length; i++)
             {
-                throw new KvUnsupportedException("KvTorchCache.Update", $"{length} tokens", $"{read}: a policy evicted some");
+                using Tensor keysOfOne = k.IsBatched ? allKeys[i] : allKeys.alias(), valuesOfOne = v.IsBatched ? allValues[i] : allValues.alias();
+                int read = _step.ReadLayer(layer, i, TorchOutput.Wrap(keysOfOne, k), TorchOutput.Wrap(valuesOfOne, v));
+                if (read != length)
+                {
+                    throw new KvUnsupportedException("KvTorchCache.Update", $"{length} tokens of layer {layer}", $"{read}, since a policy evicted the others");
+                }
             }
         }
+        catch
+        {
+            allKeys.Dispose();
+            allValues.Dispose();
+            throw;
+        }
 
-        return (Joined(k, keys, length, g.KvHeads), Joined(v, values, length, g.KvHeads));
-    }
-
-    private static Tensor Joined(float[] history, Tensor added, int length, int heads)
-    {
-        long batch = added.ndim == 4 ? added.size(0) : 1;
-        using Tensor floats = tensor(history, [batch, length, heads, added.size(-1)], device: added.device);
-        using Tensor shown = added.ndim == 4 ? floats.transpose(1, 2) : floats.squeeze(0);
-        using Tensor old = shown.to(added.dtype);
-        return cat([old, added], added.ndim == 4 ? 2 : 0);
+        return (TorchOutput.InLayout(allKeys, k), TorchOutput.InLayout(allValues, v));
     }
 }

@@ -15,9 +15,9 @@ namespace KvCacheGpu;
 /// those whose vectors are not dense, are copied once, by torch.
 /// </para>
 /// <para>
-/// On cuda nothing waits: the work is enqueued on the step's stream. That is CUDA's default stream unless the host names another one, and so is torch's: what torch
-/// wrote before is read, and what torch enqueues later sees the output. With a step on another stream, keep the tensors alive until <see cref="KvStep.Commit"/>
-/// returns: torch gives the memory of a disposed tensor to work that comes later on torch's own stream only.
+/// On cuda nothing waits: the work is enqueued on the step's stream. TorchSharp works on CUDA's default stream, and so do steps unless the host names another one:
+/// what torch wrote before is read, and what torch enqueues later sees the output. A step on another stream still reads what torch wrote before, but torch does not
+/// wait for its output, and gives the memory of a disposed tensor to its own later work: there, use outputs and dispose tensors after <see cref="KvStep.Commit"/>.
 /// </para>
 /// <para>
 /// A tensor that requires gradients is refused (<see cref="ArgumentException"/>): call these inside of <c>torch.no_grad()</c>. A disposed one throws
@@ -31,7 +31,7 @@ public static class KvTorchExtensions
     /// The tensor. It must stay alive and unchanged until the call that reads the description has ended; on cuda, until the step has. The description
     /// does not hold it: end with <c>GC.KeepAlive(tensor)</c> or <c>tensor.Dispose()</c>.
     /// </param>
-    /// <param name="stream">The stream that writes the tensor, if it is on cuda and the stream is not the step's own.</param>
+    /// <param name="stream">The stream that writes a tensor on cuda. The default value is CUDA's default stream, on which torch works.</param>
     /// <exception cref="ObjectDisposedException">The tensor was disposed.</exception>
     /// <exception cref="ArgumentException">Another type, shape or device, a gradient, or elements at strides that cannot be described: take <c>contiguous()</c> of it.</exception>
     public static KvTensor AsKvTensor(this Tensor tensor, KvStream stream = default)
@@ -77,7 +77,7 @@ public static class KvTorchExtensions
         Tensor output = TorchOutput.Dense(queries, q.Given, q.Given.Tokens, step.Geometry.ValueWidth);
         try
         {
-            TorchOutput.Attend(step, layer, q.Tensor, output, window);
+            step.Attend(layer, q.Tensor, TorchOutput.Wrap(output, q.Given), window);
         }
         catch
         {
@@ -113,12 +113,12 @@ public static class KvTorchExtensions
 
         if (layout.IsDense)
         {
-            TorchOutput.Attend(step, layer, q.Tensor, output, window);
+            step.Attend(layer, q.Tensor, TorchOutput.Wrap(output, layout), window);
         }
         else
         {
             using Tensor dense = TorchOutput.Dense(output, layout, layout.Tokens, layout.Width);
-            TorchOutput.Attend(step, layer, q.Tensor, dense, window);
+            step.Attend(layer, q.Tensor, TorchOutput.Wrap(dense, layout), window);
             using Tensor shown = layout.IsBatched ? dense.transpose(1, 2) : dense.alias();
             output.copy_(shown);
         }

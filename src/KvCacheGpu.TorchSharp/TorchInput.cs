@@ -7,8 +7,8 @@ namespace KvCacheGpu;
 /// the tensor until then.
 /// </summary>
 /// <remarks>
-/// The copy is disposed while a device may still have to read it. Torch gives its memory only to work that comes later on the stream that torch works on:
-/// on CUDA's default stream, where steps run too unless the host says otherwise, nothing overwrites it too early.
+/// The copy is disposed while a device may still have to read it. Torch gives its memory only to work that comes later on CUDA's default stream, where steps run too
+/// unless the host says otherwise: nothing overwrites it too early.
 /// </remarks>
 internal readonly ref struct TorchInput : IDisposable
 {

@@ -108,6 +108,8 @@ internal readonly struct TorchLayout
     public static ArgumentException Refused(string name, string expected, string actual) => new($"{name}: expected {expected}, got {actual}", name);
 
     /// <summary>Describes the elements of the tensor that the layout was read of. It must be readable, and stay alive while the description is used.</summary>
+    /// <param name="tensor">The tensor.</param>
+    /// <param name="stream">The CUDA stream that writes it; the default value is torch's, which is CUDA's default stream: TorchSharp has no others.</param>
     public unsafe KvTensor Wrap(Tensor tensor, KvStream stream)
     {
         long length = (((Batch * Tokens) - 1) * TokenStep) + ((Heads - 1) * HeadStep) + Width;
@@ -115,7 +117,7 @@ internal readonly struct TorchLayout
         void* first = TorchMemory.FirstElement(tensor);
         if (IsOnCuda)
         {
-            return KvTensor.FromDevicePointer((nint)first, Type, length, token, head, stream);
+            return KvTensor.FromDevicePointer((nint)first, Type, length, token, head, stream.IsDefault ? KvStream.FromCuda(0) : stream);
         }
 
         int elements = TorchMemory.SpanLength(length);

@@ -1,4 +1,5 @@
 using static TorchSharp.torch;
+using Half = System.Half;
 
 namespace KvCacheGpu;
 
@@ -28,14 +29,24 @@ internal static class TorchOutput
         }
     }
 
-    /// <summary>Runs attention into a dense tensor.</summary>
-    public static unsafe void Attend(KvStep step, int layer, KvTensor queries, Tensor dense, int window)
+    /// <summary>Describes a dense tensor to the engine, which writes to it. It must stay alive until the call has ended; on cuda, until the work of its stream has.</summary>
+    /// <param name="dense">The tensor.</param>
+    /// <param name="layout">Its layout, or that of a tensor of the same type and device.</param>
+    public static unsafe KvOutput Wrap(Tensor dense, in TorchLayout layout)
     {
-        using Tensor floats = dense.dtype == ScalarType.Float32 ? dense.alias() : empty_like(dense, ScalarType.Float32);
-        step.Attend(layer, queries, new Span<float>(TorchMemory.FirstElement(floats), TorchMemory.SpanLength(floats.numel())), window);
-        if (dense.dtype != ScalarType.Float32)
+        void* first = TorchMemory.FirstElement(dense);
+        long length = dense.numel();
+        if (layout.IsOnCuda)
         {
-            dense.copy_(floats);
+            return KvOutput.FromDevicePointer((nint)first, layout.Type, length);
         }
+
+        int elements = TorchMemory.SpanLength(length);
+        return layout.Type switch
+        {
+            TensorType.F32 => KvOutput.FromHost(new Span<float>(first, elements)),
+            TensorType.F16 => KvOutput.FromHost(new Span<Half>(first, elements)),
+            _ => KvOutput.FromHostBFloat16(new Span<ushort>(first, elements)),
+        };
     }
 }

@@ -142,6 +142,24 @@ public class AttentionTests(ITestOutputHelper output)
         output.WriteLine("TORCH: 21 cases");
     }
 
+    [TorchTheory]
+    [InlineData(ScalarType.Float32)]
+    [InlineData(ScalarType.Float16)]
+    [InlineData(ScalarType.BFloat16)]
+    public void Tensors_on_the_host_reach_a_device(ScalarType type)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        Tensor q = TestTorch.Random(1, type, 1, 2, 5, 16), k = TestTorch.Random(2, type, 1, 1, 5, 16), v = TestTorch.Random(3, type, 1, 1, 5, 16);
+        using var cache = new KvCache(
+            new KvGeometry(1, 2, 1, 16, pageTokens: 4), new KvCacheOptions { Device = "ilgpu-cpu", KeyFormat = PageFormat.F32, ValueFormat = PageFormat.F32, MaxTokens = 32, MaxBatchTokens = 8 });
+        using var torchCache = new KvTorchCache(cache);
+        (Tensor keys, Tensor values) = torchCache.Update(k, v, 0);
+        Assert.Equal((k, v), (keys, values));
+        torchCache.Reset();
+        Assert.InRange(TestTorch.Error(torchCache.Attend(q, k, v, 0), TestTorch.Expected(q, k, v)), 0, Rounding(type));
+        output.WriteLine("TORCH: 1 cases");
+    }
+
     private static Tensor Run(KvCache cache, Tensor q, Tensor k, Tensor v)
     {
         using KvSequence sequence = cache.CreateSequence();

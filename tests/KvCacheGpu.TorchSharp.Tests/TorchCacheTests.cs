@@ -108,6 +108,27 @@ public class TorchCacheTests(ITestOutputHelper output)
     }
 
     [TorchFact]
+    public void Tokens_that_a_policy_evicted_are_missed_by_Update_and_not_by_Attend()
+    {
+        using DisposeScope scope = NewDisposeScope();
+        using var cache = new KvCache(
+            new KvGeometry(1, 4, 2, 16, pageTokens: 8),
+            new KvCacheOptions { Device = "cpu", MaxTokens = 2048, MaxBatchTokens = 32, MaxSequences = 1, MemoryBudgetPercent = 40, Policy = new WindowPolicy(64) });
+        using var torchCache = new KvTorchCache(cache);
+        Tensor k = TestTorch.Random(1, ScalarType.Float32, 1, 2, 32, 16), v = TestTorch.Random(2, ScalarType.Float32, 1, 2, 32, 16), q = TestTorch.Random(3, ScalarType.Float32, 1, 4, 32, 16);
+        while (torchCache.Sequences[0].EvictedTokens == 0)
+        {
+            torchCache.Attend(q, k, v, 0).Dispose();
+            Assert.InRange(torchCache.Length, 32, 2048);
+        }
+
+        int length = torchCache.Length;
+        Assert.Contains($"{length + 32} tokens", Assert.Throws<KvUnsupportedException>(() => torchCache.Update(k, v, 0)).Message, StringComparison.Ordinal);
+        Assert.Equal(length, torchCache.Length);
+        Assert.Equal([1, 4, 32, 16], torchCache.Attend(q, k, v, 0).shape);
+    }
+
+    [TorchFact]
     public void Disposing_gives_back_the_sequences_and_leaves_the_cache()
     {
         using DisposeScope scope = NewDisposeScope();
