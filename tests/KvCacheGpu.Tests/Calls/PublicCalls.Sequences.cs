@@ -78,6 +78,7 @@ internal static partial class PublicCalls
     private static IEnumerable<PublicCall> OfStep() =>
     [
         new("KvStep.get_Tokens()", x => Assert.Equal(2, x.OpenStep().Tokens), Gone),
+        new("KvStep.get_Geometry()", x => Assert.Same(x.Cache.Geometry, x.OpenStep().Geometry), Gone),
         new("KvStep.Append(Int32, KvTensor, KvTensor)", x => AppendNext(x.OpenStep()), Gone, InUse, OutOfOrder),
         new("KvStep.Attend(Int32, KvTensor, KvOutput, Int32)", AttendOnStep, Gone, InUse, OutOfOrder, NoSuch, NotHere),
         new("KvStep.Commit()", x =>
