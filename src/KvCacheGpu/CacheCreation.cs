@@ -44,6 +44,21 @@ internal static class CacheCreation
             classes.PageBytes(tokens), classes.MostPageBytes(tokens), leaves * map.LeafBytes, SizeOf(classes.Shape, options).Bytes(leaves), leaves * TablePatches.HostBytesOf(map));
     }
 
+    /// <summary>Makes a cache on a device, which is disposed if that fails.</summary>
+    public static (CacheState State, Pressure? Pressure) Create(KvGeometry geometry, KvCacheOptions options, CacheDevice device, PageClasses? ofPart)
+    {
+        try
+        {
+            ArgumentNullException.ThrowIfNull(geometry);
+            return Create(geometry, options, device.CreateTier, null, device.Info, ofPart);
+        }
+        catch
+        {
+            device.Dispose();
+            throw;
+        }
+    }
+
     /// <summary>Makes a cache: reserves its arena, and everything beside it.</summary>
     /// <param name="geometry">The model's shape.</param>
     /// <param name="options">Its options, the cache's own from now on.</param>

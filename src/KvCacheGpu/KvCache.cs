@@ -26,20 +26,14 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     {
     }
 
-    /// <summary>
-    /// Makes a cache on an accelerator of the host's, in the host's ILGPU context: CUDA, OpenCL, or ILGPU's CPU accelerator. Device tensors and streams of the
-    /// accelerator can be used with the cache as they are.
-    /// </summary>
+    /// <summary>Makes a cache on an accelerator of the host's: CUDA, OpenCL, or ILGPU's CPU accelerator. Its tensors and streams can be used with the cache as they are.</summary>
     /// <param name="geometry">The model's shape.</param>
-    /// <param name="options">Options; null takes the defaults. <see cref="KvCacheOptions.Device"/> is "auto", the default, or names the accelerator's device.</param>
+    /// <param name="options">Options; null takes the defaults. <see cref="KvCacheOptions.Device"/> is "auto", the default, or names the accelerator's device (else E003).</param>
     /// <param name="accelerator">
-    /// Borrowed: neither it nor its context is disposed with the cache. Dispose the cache first. If the accelerator is disposed first, it takes the cache's memory
-    /// with it; calls on the cache then throw <see cref="ObjectDisposedException"/>, except for <see cref="Dispose"/>.
+    /// Borrowed: neither it nor its context is disposed with the cache. Dispose the cache first; an accelerator that is disposed before takes the cache's memory
+    /// with it, and calls other than <see cref="Dispose"/> then throw <see cref="ObjectDisposedException"/>.
     /// </param>
-    /// <exception cref="KvConfigurationException">E003: a setting is out of range, does not fit the geometry, names another device, or the budget is below the minimum that it names.</exception>
-    /// <exception cref="KvUnsupportedException">E009: the accelerator cannot run the kernels.</exception>
-    /// <exception cref="KvOutOfMemoryException">E001: the device does not have the memory.</exception>
-    /// <exception cref="ObjectDisposedException">The accelerator was disposed.</exception>
+    /// <inheritdoc cref="KvCache(KvGeometry, KvCacheOptions?)" path="/exception"/>
     public KvCache(KvGeometry geometry, KvCacheOptions? options, Accelerator accelerator)
         : this(geometry, options ??= new KvCacheOptions(), CacheDevice.Of(geometry, options, accelerator))
     {
@@ -58,18 +52,8 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// <inheritdoc cref="CacheCreation.Create" path="/param[@name='ofPart']"/>
     internal KvCache(KvGeometry geometry, KvCacheOptions options, CacheDevice device, PageClasses? ofPart = null)
     {
-        try
-        {
-            ArgumentNullException.ThrowIfNull(geometry);
-            (State, Pressure) = CacheCreation.Create(geometry, options.Copy(), device.CreateTier, null, device.Info, ofPart);
-            (Life, Steps) = (new SequenceLife(State, Pressure), new StepPool(State, Pressure));
-            _device = device;
-        }
-        catch
-        {
-            device.Dispose();
-            throw;
-        }
+        ((State, Pressure), _device) = (CacheCreation.Create(geometry, options.Copy(), device, ofPart), device);
+        (Life, Steps) = (new SequenceLife(State, Pressure), new StepPool(State, Pressure));
     }
 
     /// <summary>The model's shape.</summary>
@@ -82,8 +66,8 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     public string DeviceName => Device.Name;
 
     /// <summary>
-    /// The accelerator that the cache works on: the host's, or its own, which is disposed with the cache and must not be disposed otherwise; null on "cpu". Tensors and
-    /// streams that are made on it can be used with the cache. On CUDA its own works in the device's primary context, as torch and the CUDA runtime do.
+    /// The accelerator that the cache works on: the host's, or its own, which is disposed with the cache and not before; null on "cpu". On CUDA its own
+    /// works in the device's primary context, as torch and the CUDA runtime do.
     /// </summary>
     public Accelerator? Accelerator => State.Tier.Accelerator;
 
@@ -123,16 +107,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// Bytes of pages that no sequence holds: resident for <see cref="KvSequence.Reuse"/> until their slots are needed, least recently used first.
     /// Steps count them as free. Part of <see cref="AllocatedBytes"/>.
     /// </summary>
-    public long CachedBytes
-    {
-        get
-        {
-            using (State.EnterLive())
-            {
-                return State.Pool.CachedBytes;
-            }
-        }
-    }
+    public long CachedBytes => State.CachedBytes;
 
     /// <summary>
     /// Sequences that the runtime collected without their having been disposed (<see cref="KvCacheOptions.OnForgottenSequence"/> names them). Their memory comes
@@ -159,8 +134,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     public static KvCacheBytes BytesFor(KvGeometry geometry, KvCacheOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(geometry);
-        options ??= new KvCacheOptions();
-        using CacheDevice device = CacheDevice.Of(geometry, options);
+        using CacheDevice device = CacheDevice.Of(geometry, options ??= new KvCacheOptions());
         return CacheCreation.BytesFor(geometry, options, device.CreateTier);
     }
 

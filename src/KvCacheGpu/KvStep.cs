@@ -178,17 +178,22 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
         ThrowIfIncomplete(call);
     }
 
-    /// <summary>The first half of a commit: has the device do its part, and waits. <see cref="CommitPrepared"/> or <see cref="Dispose"/> follows, and nothing else.</summary>
-    /// <returns>Null, or why the step must be disposed.</returns>
-    internal KvNonFiniteException? Prepare()
+    /// <summary>Begins to commit: enqueues all that the device has to do for it. <see cref="Outcome"/> or <see cref="Dispose"/> follows, and nothing else.</summary>
+    internal void Enqueue()
     {
         using StepLease.Call call = Lease.EnterForCall(_number);
-        ThrowIfIncomplete(call);
         call.Step.Enqueue(call.Memory);
+    }
+
+    /// <summary>Waits for what <see cref="Enqueue"/> has left to the device. <see cref="CommitPrepared"/> or <see cref="Dispose"/> follows, and nothing else.</summary>
+    /// <returns>Null, or why the step must be disposed.</returns>
+    internal KvNonFiniteException? Outcome()
+    {
+        using StepLease.Call call = Lease.EnterForCall(_number);
         return call.Step.Outcome(call.Memory);
     }
 
-    /// <summary>The second half of a commit: the tokens become part of the sequences.</summary>
+    /// <summary>Ends a commit: the tokens become part of the sequences.</summary>
     internal void CommitPrepared()
     {
         using StepLease.Call call = Lease.EnterForCall(_number);

@@ -4,6 +4,7 @@ using ILGPU;
 using ILGPU.Runtime;
 using KvCacheGpu.Benchmarks;
 using KvCacheGpu.Kernels;
+using KvCacheGpu.TestKit;
 
 namespace KvCacheGpu.GpuCheck;
 
@@ -25,13 +26,21 @@ internal sealed class KernelBenches(CheckTarget target)
         CopyGBps = MeasureCopy();
         foreach (AttendShape shape in Shapes())
         {
-            yield return Attend(shape);
+            yield return Attend(shape, TensorType.F32);
+            if (target.IsGpu && shape is { GroupSize: 4, Context: 1024 })
+            {
+                yield return Attend(shape, TensorType.F16);
+            }
         }
 
         foreach (int tokens in target.IsEmulator ? [1, 64] : new[] { 1, 512, 8192 })
         {
             using var cache = new AppendCache(target.CreateTier, tokens, PageFormat.F16);
-            yield return Append(cache, tokens);
+            yield return Append(cache, tokens, TensorType.F32);
+            if (target.Accelerator is not null)
+            {
+                yield return Append(cache, tokens, TensorType.F16);
+            }
         }
 
         foreach (int tokens in target.IsEmulator ? [64] : new[] { 512, 8192, 32768 })
@@ -58,10 +67,10 @@ internal sealed class KernelBenches(CheckTarget target)
     // V4 with T4; every other format with itself.
     private static PageFormat ValuesBeside(PageFormat key) => key.IsCentered() ? key - PageFormat.T4 + PageFormat.V4 : key;
 
-    private KernelResult Attend(AttendShape shape)
+    private KernelResult Attend(AttendShape shape, TensorType type)
     {
         using var cache = new FilledCache(shape, target.CreateTier);
-        string name = $"attend {shape}";
+        string name = $"attend {shape}{Suffix(type)}";
         KvGeometry g = shape.Geometry;
         if (target.Accelerator is not { } accelerator)
         {
@@ -69,26 +78,27 @@ internal sealed class KernelBenches(CheckTarget target)
         }
 
         float[] source = FilledCache.Gaussian(new Random(7), shape.Sequences * g.QueryHeads * g.KeyWidth);
-        using MemoryBuffer1D<float, Stride1D.Dense> queries = accelerator.Allocate1D(source);
-        using MemoryBuffer1D<float, Stride1D.Dense> output = accelerator.Allocate1D<float>(shape.Sequences * g.QueryHeads * g.ValueWidth);
+        using MemoryBuffer1D<byte, Stride1D.Dense> queries = accelerator.Allocate1D(TypedNumbers.Bytes(source, type));
+        using MemoryBuffer1D<byte, Stride1D.Dense> output = accelerator.Allocate1D<byte>(shape.Sequences * g.QueryHeads * g.ValueWidth * sizeof(float));
         accelerator.Synchronize();
         return Result(name, cache.BytesRead, Seconds(
-            () => cache.Batch.Attend(0, Tensor(queries), output.View.AsContiguous()), () => cache.Batch.End()));
+            () => cache.Batch.Attend(0, Tensor(queries, type), KvOutput.FromDevice(output.View.AsContiguous(), type)), () => cache.Batch.End()));
     }
 
-    private KernelResult Append(AppendCache cache, int tokens)
+    private KernelResult Append(AppendCache cache, int tokens, TensorType type)
     {
-        string name = string.Create(CultureInfo.InvariantCulture, $"append {tokens} tokens x 8 heads d128 F16");
+        string name = string.Create(CultureInfo.InvariantCulture, $"append {tokens} tokens x 8 heads d128 F16{Suffix(type)}");
         if (target.Accelerator is not { } accelerator)
         {
             return Result(name, cache.AppendBytes, Seconds(cache.Append, () => { }));
         }
 
-        using MemoryBuffer1D<float, Stride1D.Dense> keys = accelerator.Allocate1D(cache.Keys);
-        using MemoryBuffer1D<float, Stride1D.Dense> values = accelerator.Allocate1D(cache.Values);
+        using MemoryBuffer1D<byte, Stride1D.Dense> keys = accelerator.Allocate1D(TypedNumbers.Bytes(cache.Keys, type));
+        using MemoryBuffer1D<byte, Stride1D.Dense> values = accelerator.Allocate1D(TypedNumbers.Bytes(cache.Values, type));
         accelerator.Synchronize();
-        return Result(name, cache.AppendBytes, Seconds(
-            () => cache.Batch.Append(0, Tensor(keys), Tensor(values)), () => cache.Batch.End()));
+        long saved = ((long)(cache.Keys.Length + cache.Values.Length) * sizeof(float)) - keys.Length - values.Length;
+        return Result(name, cache.AppendBytes - saved, Seconds(
+            () => cache.Batch.Append(0, Tensor(keys, type), Tensor(values, type)), () => cache.Batch.End()));
     }
 
     private double MeasureCopy()
@@ -142,6 +152,8 @@ internal sealed class KernelBenches(CheckTarget target)
         return Stopwatch.GetElapsedTime(start).TotalSeconds;
     }
 
-    private static KvTensor Tensor(MemoryBuffer1D<float, Stride1D.Dense> buffer) =>
-        KvTensor.FromDevice(buffer.View.AsContiguous().Cast<byte>(), TensorType.F32);
+    // Tensors of the device are binary32 where the name says nothing.
+    private static string Suffix(TensorType type) => type == TensorType.F32 ? string.Empty : $", tensors in {type}";
+
+    private static KvTensor Tensor(MemoryBuffer1D<byte, Stride1D.Dense> buffer, TensorType type) => KvTensor.FromDevice(buffer.View.AsContiguous(), type);
 }

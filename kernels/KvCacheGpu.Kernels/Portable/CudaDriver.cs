@@ -36,6 +36,7 @@ internal sealed unsafe class CudaDriver
     private readonly delegate* unmanaged<int, uint*, int*, int> _primaryGetState;
     private readonly delegate* unmanaged<nint*, int> _contextGetCurrent;
     private readonly delegate* unmanaged<nint, int> _contextSetCurrent;
+    private readonly delegate* unmanaged<nint*, uint, int, int> _contextCreate;
     private readonly delegate* unmanaged<nint, int> _contextDestroy;
     private readonly delegate* unmanaged<int*, int> _contextGetDevice;
 
@@ -55,6 +56,7 @@ internal sealed unsafe class CudaDriver
         _primaryGetState = (delegate* unmanaged<int, uint*, int*, int>)NativeLibrary.GetExport(library, "cuDevicePrimaryCtxGetState");
         _contextGetCurrent = (delegate* unmanaged<nint*, int>)NativeLibrary.GetExport(library, "cuCtxGetCurrent");
         _contextSetCurrent = (delegate* unmanaged<nint, int>)NativeLibrary.GetExport(library, "cuCtxSetCurrent");
+        _contextCreate = (delegate* unmanaged<nint*, uint, int, int>)NativeLibrary.GetExport(library, "cuCtxCreate_v2");
         _contextDestroy = (delegate* unmanaged<nint, int>)NativeLibrary.GetExport(library, "cuCtxDestroy_v2");
         _contextGetDevice = (delegate* unmanaged<int*, int>)NativeLibrary.GetExport(library, "cuCtxGetDevice");
     }
@@ -118,7 +120,15 @@ internal sealed unsafe class CudaDriver
     /// <summary>Makes a context the current one of this thread; 0 leaves the thread without one.</summary>
     public void SetCurrentContext(nint context) => ThrowIfFailed(_contextSetCurrent(context));
 
-    /// <summary>Destroys a context that cuCtxCreate made. If it was current, the one that was current before it is again.</summary>
+    /// <summary>Makes a context, and makes it current on this thread.</summary>
+    public nint CreateContext(int device)
+    {
+        nint context;
+        ThrowIfFailed(_contextCreate(&context, 0, device));
+        return context;
+    }
+
+    /// <summary>Destroys a context that <see cref="CreateContext"/> or ILGPU made. If it was current, the one that was current before it is again.</summary>
     public void DestroyContext(nint context) => ThrowIfFailed(_contextDestroy(context));
 
     /// <summary>Takes a device's primary context, the one of torch and of the CUDA runtime. It lives until all who took it have released it.</summary>

@@ -12,8 +12,8 @@ namespace KvCacheGpu;
 /// streams are of the same context as the accelerator's own. <see cref="KvDevice.CreatePrimaryAccelerator"/> makes one.
 /// </summary>
 /// <remarks>
-/// Dispose this object, and never the accelerator itself: ILGPU would try to destroy the context that others use. The primary context lives on as long as others
-/// hold it. Thread safety: as that of ILGPU's accelerators; dispose it when no other thread uses it.
+/// Dispose this object, which disposes the accelerator; disposed by itself, that holds on to the primary context until this object is disposed. The primary context
+/// lives on as long as others hold it. Thread safety: as that of ILGPU's accelerators; dispose it when no other thread uses it.
 /// </remarks>
 public sealed class KvPrimaryAccelerator : IDisposable
 {
@@ -105,12 +105,13 @@ public sealed class KvPrimaryAccelerator : IDisposable
     private static void SetPointer(CudaAccelerator accelerator, nint context) =>
         _setPointer!.Invoke(accelerator, BindingFlags.DoNotWrapExceptions, null, [context], null);
 
-    // Called as ILGPU begins to dispose the accelerator: its memory, streams and modules are freed in the context that is current, and what it then
-    // destroys by its pointer is not the primary context.
+    // Called as ILGPU begins to dispose the accelerator. Its memory, streams and modules are freed in the context that is current; the context that it
+    // then destroys by its pointer must not be the primary one. Without an error it destroys a real one only, where its owner has disposed it by itself.
     private void KeepContext()
     {
+        nint spare = Volatile.Read(ref _disposed) != 0 ? 0 : _driver.CreateContext(Ordinal);
         Accelerator.Bind();
         _driver.SetCurrentContext(Context);
-        SetPointer(Accelerator, 0);
+        SetPointer(Accelerator, spare);
     }
 }

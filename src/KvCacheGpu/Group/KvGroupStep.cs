@@ -191,16 +191,21 @@ public sealed class KvGroupStep : IDisposable
         }
     }
 
-    // Every part says what came of its keys and values before any is committed. The first part is the last: while its sequences are held the policy plans, once all
-    // parts have scored their pages.
+    // All devices work at once, and every part says what came of its keys and values before any is committed. The first part is the last: while its sequences are held
+    // the policy plans, once all parts have scored their pages.
     private void CommitAll()
     {
         bool isCommitted = false;
         try
         {
+            foreach (KvStep step in _parts)
+            {
+                step.Enqueue();
+            }
+
             for (int part = 0; part < _parts.Length; part++)
             {
-                if (_parts[part].Prepare() is { } refused)
+                if (_parts[part].Outcome() is { } refused)
                 {
                     KvPart own = _group.Shape.Parts[part];
                     throw refused.OfPart(own.FirstLayer, own.Heads.Start - _group.Geometry.Heads.Start);

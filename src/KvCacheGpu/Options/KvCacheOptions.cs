@@ -10,7 +10,7 @@ namespace KvCacheGpu;
 /// <remarks>Thread safety: it is set up by one thread; a cache takes a copy.</remarks>
 public sealed class KvCacheOptions
 {
-    /// <summary>Where pages live: auto, cuda[:i], opencl[:i], cpu, ilgpu-cpu. The default value is "auto".</summary>
+    /// <summary>Where pages live: auto, cuda[:i], opencl[:i], cpu, ilgpu-cpu. The default value is "auto". On a host's own accelerator: auto, or its device.</summary>
     public string Device { get; set; } = "auto";
 
     /// <summary>

@@ -115,6 +115,18 @@ internal sealed class CacheState
         return scope;
     }
 
+    /// <summary>Bytes of pages that no sequence holds, of a cache that is not being disposed.</summary>
+    public long CachedBytes
+    {
+        get
+        {
+            using (EnterLive())
+            {
+                return Pool.CachedBytes;
+            }
+        }
+    }
+
     /// <summary>Places of sequences, live or not.</summary>
     public int Places => _sequences.Length;
 

@@ -101,7 +101,8 @@ public class SnippetTests
     }
 
     // References to the assemblies that this test was built with, not to their projects: those would be built a second time, into folders that other
-    // tests run from. A file-based app is one for ahead-of-time compilation; its switches are set, without the compiler that only publishing needs.
+    // tests run from. A file-based app is one for ahead-of-time compilation; its switches are set, without the compiler that only publishing needs, unless
+    // the file says that it is none (#:property PublishAot=false).
     private static void WriteReferences()
     {
         string[] assemblies = [.. Libraries().Order(StringComparer.Ordinal)];
@@ -116,11 +117,12 @@ public class SnippetTests
             <Project>
               <!-- {assemblies.Max(File.GetLastWriteTimeUtc):O} -->
               <PropertyGroup>
-                <PublishAot>false</PublishAot>
+                <PublishAot>off</PublishAot>
                 <JsonSerializerIsReflectionEnabledByDefault>false</JsonSerializerIsReflectionEnabledByDefault>
               </PropertyGroup>
               <ItemGroup>
-                <RuntimeHostConfigurationOption Include="System.Runtime.CompilerServices.RuntimeFeature.IsDynamicCodeSupported" Value="false" Trim="true" />
+                <RuntimeHostConfigurationOption Include="System.Runtime.CompilerServices.RuntimeFeature.IsDynamicCodeSupported" Value="false" Trim="true"
+                  Condition="'($(PublishAot))' == '(off)'" />
                 <Reference Include="{string.Join(';', assemblies)}" />
                 <None Include="{native}" Link="%(Filename)%(Extension)" CopyToOutputDirectory="PreserveNewest" />
               </ItemGroup>

@@ -129,17 +129,26 @@ public abstract class ContextConformance
         DeviceBinding.Reset(null);
     }
 
-    [Fact]
-    public void An_accelerator_that_goes_first_takes_the_memory_and_the_cache_can_still_be_disposed()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void An_accelerator_that_goes_first_takes_the_memory_and_the_cache_can_still_be_disposed(bool byItself)
     {
+        CudaDriver driver = CudaDriver.Current;
+        nint before = driver.CurrentContext;
         KvPrimaryAccelerator host = KvDevice.CreatePrimaryAccelerator(Ordinal);
         var cache = new KvCache(_geometry, Options("auto"), host.Accelerator);
         KvSequence sequence = cache.CreateSequence();
         Step(sequence, new SequenceData(_geometry, 20, seed: 1), 9, []);
-        host.Dispose();
+        (byItself ? (IDisposable)host.Accelerator : host).Dispose();
+        Assert.True(host.Accelerator.IsDisposed);
         Assert.Throws<ObjectDisposedException>(() => Step(sequence, new SequenceData(_geometry, 20, seed: 1), 1, []));
         cache.Dispose();
         Assert.Throws<ObjectDisposedException>(() => new KvCache(_geometry, Options("auto"), host.Accelerator));
+        host.Dispose();
+        Assert.True(driver.IsPrimaryContextActive(Ordinal));
+        Roundtrip(Target);
+        driver.SetCurrentContext(before);
     }
 
     [Fact]

@@ -40,12 +40,17 @@ public abstract class GroupConformance
         using KvGroupSequence all = group.CreateSequence();
         var data = new SequenceData(_geometry, 60, seed: 5);
         int[] chunks = [19, 1, 1, 6, 1, 1, 1];
+        Accelerator?[] accelerators = [.. group.Caches.Select(AcceleratorOf)];
+        AcceleratorStream?[] streams = [.. accelerators.Select(accelerator => accelerator?.CreateStream())];
         foreach (int tokens in chunks)
         {
-            AssertNear(Step(one, data, tokens), Step(group, all, data, tokens));
+            // Every other step on streams of the host's own.
+            AssertNear(Step(one, data, tokens), Step(group, all, data, tokens, one.Length % 2 == 0 ? [] : streams));
         }
 
         Refused(group, all, data);
+        RefuseStreamsOfOthers(group, all, streams);
+        Array.ForEach(streams, stream => stream?.Dispose());
         string folder = Directory.CreateTempSubdirectory("group-").FullName;
         try
         {
@@ -87,7 +92,7 @@ public abstract class GroupConformance
             var output = new float[_geometry.Layers * _geometry.QueryHeads * _geometry.ValueWidth];
             for (int part = 0; part < group.Parts.Count; part++)
             {
-                Run(group, step, part, data, before, output, part == group.Parts.Count - 1 ? float.NaN : null);
+                Run(group, step, part, data, before, output, lastKey: part == group.Parts.Count - 1 ? float.NaN : null);
             }
 
             Assert.Throws<KvNonFiniteException>(step.Commit);
@@ -95,6 +100,24 @@ public abstract class GroupConformance
 
         Assert.All(all.Handles, part => Assert.Equal(before, part.Length));
     }
+
+    // One stream too few, and, where the devices differ, each other's.
+    private static void RefuseStreamsOfOthers(KvCacheGroup group, KvGroupSequence all, AcceleratorStream?[] streams)
+    {
+        int before = all.Length;
+        KvStream[] own = [.. streams.Select(stream => stream is null ? default : (KvStream)stream)];
+        Assert.Throws<ArgumentException>(() => all.Begin([7], own.AsSpan(1)));
+        if (streams[0] is not null && group.Parts[0].Device.Id != group.Parts[1].Device.Id)
+        {
+            Assert.Throws<ArgumentException>(() => all.Begin([7], (KvStream[])[own[0], own[0]]));
+        }
+
+        Assert.All(all.Handles, part => Assert.Equal(before, part.Length));
+        using KvGroupStep step = all.Begin([7], own);
+    }
+
+    // Null on the host.
+    private static Accelerator? AcceleratorOf(KvCache cache) => (cache.State.Tier as PortableTier)?.Link.Accelerator;
 
     // [layers][tokens][query heads][value width].
     private static float[] Step(KvSequence sequence, SequenceData data, int tokens)
@@ -114,17 +137,18 @@ public abstract class GroupConformance
     }
 
     // A thread for each part.
-    private static float[] Step(KvCacheGroup group, KvGroupSequence sequence, SequenceData data, int tokens)
+    private static float[] Step(KvCacheGroup group, KvGroupSequence sequence, SequenceData data, int tokens, AcceleratorStream?[]? streams = null)
     {
+        KvStream[] own = [.. (streams ?? []).Select(stream => stream is null ? default : (KvStream)stream)];
         int first = sequence.Length;
         var output = new float[_geometry.Layers * tokens * _geometry.QueryHeads * _geometry.ValueWidth];
-        using KvGroupStep step = sequence.Begin(new int[tokens]);
-        Task.WaitAll([.. Enumerable.Range(0, group.Parts.Count).Select(part => Task.Run(() => Run(group, step, part, data, first, output)))]);
+        using KvGroupStep step = sequence.Begin(new int[tokens], own);
+        Task.WaitAll([.. Enumerable.Range(0, group.Parts.Count).Select(part => Task.Run(() => Run(group, step, part, data, first, output, streams is null or [] ? null : streams[part])))]);
         step.Commit();
         return output;
     }
 
-    private static void Run(KvCacheGroup group, KvGroupStep step, int part, SequenceData data, int first, float[] output, float? lastKey = null)
+    private static void Run(KvCacheGroup group, KvGroupStep step, int part, SequenceData data, int first, float[] output, AcceleratorStream? stream = null, float? lastKey = null)
     {
         KvGroupPart own = group.Parts[part];
         int tokens = step.Tokens;
@@ -136,9 +160,9 @@ public abstract class GroupConformance
             float[] queries = Cut(data.Queries[layer], first, tokens, firstQuery, queryHeads, _geometry.QueryHeads);
             keys[^1] = lastKey ?? keys[^1];
             var mine = new float[tokens * queryHeads * _geometry.ValueWidth];
-            if ((group.Caches[part].State.Tier as PortableTier)?.Link.Accelerator is { } accelerator)
+            if (AcceleratorOf(group.Caches[part]) is { } accelerator)
             {
-                OnDevice(accelerator, step, part, layer, keys, values, queries, mine);
+                OnDevice(accelerator, stream ?? accelerator.DefaultStream, step, part, layer, keys, values, queries, mine);
             }
             else
             {
@@ -154,13 +178,23 @@ public abstract class GroupConformance
         }
     }
 
-    private static void OnDevice(Accelerator accelerator, KvGroupStep step, int part, int layer, float[] keys, float[] values, float[] queries, float[] output)
+    // The tensors are written and the output is read on the step's stream, without a wait between.
+    private static void OnDevice(
+        Accelerator accelerator, AcceleratorStream stream, KvGroupStep step, int part, int layer, float[] keys, float[] values, float[] queries, float[] output)
     {
-        using MemoryBuffer1D<float, Stride1D.Dense> k = accelerator.Allocate1D(keys), v = accelerator.Allocate1D(values), q = accelerator.Allocate1D(queries);
+        using MemoryBuffer1D<float, Stride1D.Dense> k = On(accelerator, stream, keys), v = On(accelerator, stream, values), q = On(accelerator, stream, queries);
         using MemoryBuffer1D<float, Stride1D.Dense> o = accelerator.Allocate1D<float>(output.Length);
         step.Append(part, layer, Tensor(k), Tensor(v));
         step.Attend(part, layer, Tensor(q), KvOutput.FromDevice(o.View.BaseView));
-        o.CopyToCPU(output);
+        o.View.BaseView.CopyToCPU(stream, output);
+        stream.Synchronize();
+    }
+
+    private static MemoryBuffer1D<float, Stride1D.Dense> On(Accelerator accelerator, AcceleratorStream stream, float[] numbers)
+    {
+        MemoryBuffer1D<float, Stride1D.Dense> buffer = accelerator.Allocate1D<float>(numbers.Length);
+        buffer.View.BaseView.CopyFromCPU(stream, numbers);
+        return buffer;
     }
 
     private static KvTensor Tensor(MemoryBuffer1D<float, Stride1D.Dense> buffer) => KvTensor.FromDevice(((ArrayView<float>)buffer.View.BaseView).Cast<byte>(), TensorType.F32);

@@ -61,6 +61,7 @@ internal static partial class PublicCalls
         new("KvSequenceReading.Materialize(KvSequence, Int32, Span, Span, Span)", x => Assert.InRange(x.First.Materialize(1, new int[64], new float[64 * 16], new float[64 * 16]), 0, 64), Gone, InUse, NotHere),
         new("KvSequenceReading.Materialize(KvSequence, Int32, Int32, Span, Span)", x => Assert.InRange(x.First.Materialize(0, 1, new float[64 * 8], new float[64 * 8]), 0, 64), Gone, InUse),
         new("KvSequenceReading.Materialize(KvSequence, Int32, Int32, Span, Span, Span)", x => Assert.InRange(x.First.Materialize(1, 0, new int[64], new float[64 * 8], new float[64 * 8]), 0, 64), Gone, InUse),
+        new("KvSequenceReading.ReadLayer(KvSequence, Int32, KvOutput, KvOutput)", x => Assert.InRange(x.First.ReadLayer(1, new float[64 * 16], new float[64 * 16]), 0, 64), Gone, InUse, NotHere),
         new("KvSequenceReading.PageMass(KvSequence, Int32, Int32, Span)", x => Assert.InRange(x.First.PageMass(0, 2, new float[16]), 0, 16), Gone, InUse),
         new("KvSequenceReading.TokenMass(KvSequence, Int32, Int32, ReadOnlySpan, Span, Span)", x => Assert.InRange(x.First.TokenMass(0, 1, new float[8], new float[64], new int[64]), 0, 64), Gone, InUse),
         new("KvSequenceReading.TryRead(KvSequence, Int32, Int32, Span, Span)", x => _ = x.First.TryRead(0, 0, new float[16], new float[16]), Gone, InUse, NoSuch),
@@ -81,6 +82,7 @@ internal static partial class PublicCalls
         new("KvStep.get_Geometry()", x => Assert.Same(x.Cache.Geometry, x.OpenStep().Geometry), Gone),
         new("KvStep.Append(Int32, KvTensor, KvTensor)", x => AppendNext(x.OpenStep()), Gone, InUse, OutOfOrder),
         new("KvStep.Attend(Int32, KvTensor, KvOutput, Int32)", AttendOnStep, Gone, InUse, OutOfOrder, NoSuch, NotHere),
+        new("KvStep.ReadLayer(Int32, Int32, KvOutput, KvOutput)", x => Assert.InRange(x.OpenStep().ReadLayer(0, 0, new float[64 * 16], default), 0, 64), Gone, InUse, OutOfOrder, NotHere),
         new("KvStep.Commit()", x =>
         {
             KvStep step = x.OpenStep();

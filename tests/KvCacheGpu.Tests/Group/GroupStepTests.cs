@@ -151,4 +151,106 @@ public sealed class GroupStepTests
         _ = third.Feed(prompt[least..32]);
         Assert.Equal(last, third.Feed(32));
     }
+
+    [Theory]
+    [InlineData("2 x 2", true)]
+    [InlineData("4 shards", false)]
+    public void Appends_attention_and_commits_allocate_no_managed_memory(string tiling, bool window)
+    {
+        KvCacheOptions options = TestCaches.Config(new KvFormats(PageFormat.T4, PageFormat.V4));
+        options.MaxTokens = 2048;
+        options.Policy = window ? new WindowPolicy(16) : null;
+        using KvCacheGroup group = TestGroups.Make(tiling, options);
+        using KvGroupSequence sequence = group.CreateSequence();
+        int[] ids = [1];
+        float[][] keys = [.. Enumerable.Range(0, group.Parts.Count).Select(part => TestGroups.Keys(group, part, group.Parts[part].Part.FirstLayer, ids))];
+        float[] queries = TokenContent.Queries(group.Geometry, 0, ids);
+        var output = new float[group.Geometry.QueryHeads * group.Geometry.ValueWidth];
+        Steps(100);
+        Assert.Equal(0, Steps(400));
+
+        long Steps(int count)
+        {
+            long allocated = 0;
+            for (int i = 0; i < count; i++)
+            {
+                using KvGroupStep step = sequence.Begin(ids);
+                (long before, int collections) = (GC.GetAllocatedBytesForCurrentThread(), GC.CollectionCount(0));
+                for (int part = 0; part < keys.Length; part++)
+                {
+                    KvGroupPart own = group.Parts[part];
+                    for (int layer = own.Part.FirstLayer; layer < own.Part.FirstLayer + own.Part.Layers; layer++)
+                    {
+                        step.Append(part, layer, keys[part], keys[part]);
+                        step.Attend(part, layer, queries.AsSpan(0, own.Geometry.QueryHeads * own.Geometry.KeyWidth), output);
+                    }
+                }
+
+                step.Commit();
+                long bytes = GC.GetAllocatedBytesForCurrentThread() - before;
+
+                // A collection that another test begins counts the rest of the thread's allocation buffer as allocated.
+                allocated += collections != GC.CollectionCount(0) ? 0 : bytes;
+            }
+
+            return allocated;
+        }
+    }
+
+    [Fact]
+    public async Task Sequences_on_threads_of_their_own_share_a_tight_budget_beside_saves()
+    {
+        KvCacheOptions options = TestCaches.Config(PageFormat.I8, maxTokens: 512, maxSequences: 8);
+        options.MaxSequenceTokens = 4096;
+        options.Policy = new H2oPolicy { SinkTokens = 2, WindowTokens = 6 };
+        options.MemoryBudgetBytes = KvCache.BytesFor(TestGroups.Model, options).MinimumBytes * 2;
+        using KvCacheGroup group = TestGroups.Make("2 shards", options);
+        string folder = Directory.CreateTempSubdirectory("group-").FullName;
+        try
+        {
+            var store = new SnapshotStore(folder);
+            int steps = 0, refused = 0;
+            Task[] threads = [.. Enumerable.Range(0, 3).Select(thread => Task.Run(() => Live(thread)))];
+            for (int save = 0; save < 5; save++)
+            {
+                await group.SaveAsync(store, "group");
+            }
+
+            await Task.WhenAll(threads);
+            Assert.True(steps > 200, $"{steps} steps, {refused} refused");
+            Assert.All(group.Caches, cache => Assert.Equal(0, Enumerable.Range(0, cache.State.Places).Count(place => cache.State.SequenceAt(place) is not null)));
+
+            void Live(int thread)
+            {
+                for (int round = 0; round < 3; round++)
+                {
+                    using KvGroupSequence sequence = group.CreateSequence();
+                    for (int id = 0; id < 60; id++)
+                    {
+                        try
+                        {
+                            _ = sequence.Feed((1000 * thread) + id);
+                            Interlocked.Increment(ref steps);
+                        }
+                        catch (KvOutOfMemoryException)
+                        {
+                            // The others had all the room at that moment.
+                            Interlocked.Increment(ref refused);
+                        }
+
+                        Assert.All(sequence.Handles, part => Assert.Equal(sequence.Length, part.Length));
+                        Assert.All(group.Parts, part => Assert.True(part.AllocatedBytes <= part.BudgetBytes));
+                        if (id == 40)
+                        {
+                            sequence.Truncate(sequence.Length - 3);
+                        }
+                    }
+                }
+            }
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
 }

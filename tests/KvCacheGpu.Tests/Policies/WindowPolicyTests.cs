@@ -96,19 +96,20 @@ public sealed class WindowPolicyTests
 
         return sum;
     }
+}
 
-    private sealed class FirstHeadOnly : KvPolicy
+/// <summary>Keeps all pages of a layer's second head, and none but the last of the first.</summary>
+internal sealed class FirstHeadOnly : KvPolicy
+{
+    public override bool ActsUnasked => true;
+
+    public override void Plan(in KvPages pages, long bytesToFree, Span<KvTransition> plan, object? state)
     {
-        public override bool ActsUnasked => true;
-
-        public override void Plan(in KvPages pages, long bytesToFree, Span<KvTransition> plan, object? state)
+        for (int row = 0; row < pages.Rows; row++)
         {
-            for (int row = 0; row < pages.Rows; row++)
-            {
-                plan[pages.RowStarts[row]..pages.RowStarts[row + 1]].Fill(row % 2 == 0 ? KvTransition.Drop : KvTransition.Keep);
-            }
+            plan[pages.RowStarts[row]..pages.RowStarts[row + 1]].Fill(row % 2 == 0 ? KvTransition.Drop : KvTransition.Keep);
         }
-
-        public override int MostKeptPages(int pageTokens) => int.MaxValue;
     }
+
+    public override int MostKeptPages(int pageTokens) => int.MaxValue;
 }
