@@ -48,8 +48,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         (Life, Steps) = (new SequenceLife(State, Pressure), new StepPool(State, Pressure));
     }
 
-    /// <summary>Makes a cache on a device that is its own from now on.</summary>
-    /// <inheritdoc cref="CacheCreation.Create" path="/param[@name='ofPart']"/>
+    /// <summary>Makes a cache on a device that is its own from now on; <paramref name="ofPart"/> are its classes where it is a part of a group.</summary>
     internal KvCache(KvGeometry geometry, KvCacheOptions options, CacheDevice device, PageClasses? ofPart = null)
     {
         ((State, Pressure), _device) = (CacheCreation.Create(geometry, options.Copy(), device, ofPart), device);
