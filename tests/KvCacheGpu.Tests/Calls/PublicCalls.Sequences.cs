@@ -79,6 +79,7 @@ internal static partial class PublicCalls
     private static IEnumerable<PublicCall> OfStep() =>
     [
         new("KvStep.get_Tokens()", x => Assert.Equal(2, x.OpenStep().Tokens), Gone),
+        new("KvStep.get_Geometry()", x => Assert.Same(x.Cache.Geometry, x.OpenStep().Geometry), Gone),
         new("KvStep.Append(Int32, KvTensor, KvTensor)", x => AppendNext(x.OpenStep()), Gone, InUse, OutOfOrder),
         new("KvStep.Attend(Int32, KvTensor, KvOutput, Int32)", AttendOnStep, Gone, InUse, OutOfOrder, NoSuch, NotHere),
         new("KvStep.ReadLayer(Int32, Int32, KvOutput, KvOutput)", x => Assert.InRange(x.OpenStep().ReadLayer(0, 0, new float[64 * 16], default), 0, 64), Gone, InUse, OutOfOrder, NotHere),
