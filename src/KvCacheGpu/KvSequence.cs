@@ -236,7 +236,7 @@ public sealed class KvSequence : IDisposable
         using SequenceGate.Call call = Enter();
         ArgumentOutOfRangeException.ThrowIfNegative(length);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(length, State.Length);
-        return length == State.Length ? new KvTruncation(length, 0) : Cache.Life.Cut(State, length);
+        return length == State.Length ? new KvTruncation(length, 0) : SequenceCut.Run(Cache.State, State, length);
     }
 
     /// <summary>

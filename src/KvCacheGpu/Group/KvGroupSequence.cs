@@ -187,7 +187,7 @@ public sealed class KvGroupSequence : IDisposable
                 if (_states[part].Length > length)
                 {
                     // A part that dropped the page of the cut is cut before it: then all are.
-                    KvTruncation cut = Group.Caches[part].Life.Cut(_states[part], length);
+                    KvTruncation cut = SequenceCut.Run(Group.Caches[part].State, _states[part], length);
                     (reencoded, isShorter, length) = (reencoded + cut.ReencodedPages, isShorter || cut.Length < length, cut.Length);
                 }
             }
@@ -331,7 +331,7 @@ public sealed class KvGroupSequence : IDisposable
         {
             if (_states[part].Length > 0)
             {
-                Group.Caches[part].Life.Cut(_states[part], 0);
+                SequenceCut.Run(Group.Caches[part].State, _states[part], 0);
             }
         }
     }

@@ -1,6 +1,6 @@
 namespace KvCacheGpu;
 
-/// <summary>How sequences of a cache come and go: made empty, forked, begun with a prefix, cut, disposed.</summary>
+/// <summary>How sequences of a cache come and go: made empty, forked, begun with a prefix, disposed.</summary>
 internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
 {
     private const string Forking = "a fork";
@@ -190,28 +190,6 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
         return tokens;
     }
 
-    /// <summary>Takes tokens off the end. The sequence is the caller's.</summary>
-    /// <param name="sequence">The sequence.</param>
-    /// <param name="length">Tokens to keep, fewer than there are.</param>
-    /// <returns>Tokens that are left, and the pages that have to be encoded again when the sequence grows.</returns>
-    public KvTruncation Cut(SequenceState sequence, int length)
-    {
-        PageTable table = sequence.Table;
-        int pageTokens = cache.Geometry.PageTokens;
-        int cut = EndsInWrittenPages(table, length) ? length : length / pageTokens * pageTokens;
-        int reencoded = ReencodedPagesAt(table, cut);
-        using (cache.Pool.Gate.Enter())
-        {
-            table.CutTo(cut);
-            sequence.Chain?.CutTo(cut / pageTokens);
-            sequence.Resize(cut);
-        }
-
-        sequence.ForgetFrom(cut);
-        sequence.Attended.Clear();
-        return new KvTruncation(cut, reencoded);
-    }
-
     /// <summary>Gives back every page, and the place in the cache. Waits for who is inside; a step under way ends without a trace.</summary>
     /// <exception cref="KvConcurrencyException">E006: the calling thread is inside of a call on it; nothing was disposed.</exception>
     public void Dispose(SequenceState sequence)
@@ -386,33 +364,5 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
                 sequence.Account.Sequences--;
             }
         }
-    }
-
-    // True if a last page that is not full is resident in every row as it was written.
-    private bool EndsInWrittenPages(PageTable table, int length)
-    {
-        (int tail, int rest) = Math.DivRem(length, cache.Geometry.PageTokens);
-        for (int row = 0; rest != 0 && row < table.Rows; row++)
-        {
-            if (table.EntryOf(row, tail) is var entry && (entry < 0 || table.IsMerged(row, entry)))
-            {
-                return false;
-            }
-        }
-
-        return true;
-    }
-
-    // Pages that must be encoded again once the sequence, cut to a length, grows over its last page.
-    private int ReencodedPagesAt(PageTable table, int length)
-    {
-        (int page, int rest) = Math.DivRem(length, cache.Geometry.PageTokens);
-        int reencoded = 0;
-        for (int row = 0; rest != 0 && page < table.FirstOpen && row < table.Rows; row++)
-        {
-            reencoded += cache.Classes.IsReencoded(table.PageClass(row, table.EntryOf(row, page)), row / cache.Geometry.KvHeads) ? 1 : 0;
-        }
-
-        return reencoded;
     }
 }
