@@ -208,7 +208,13 @@ public abstract class ContextConformance
 
     private static KvCacheOptions Options(string device) => new()
     {
-        Device = device, MaxTokens = 128, MaxSequences = 2, MaxBatchTokens = 32, KeyFormat = PageFormat.F32, ValueFormat = PageFormat.F32, FullPrecision = PageFormat.F32,
+        Device = device,
+        MaxTokens = 128,
+        MaxSequences = 2,
+        MaxBatchTokens = 32,
+        KeyFormat = PageFormat.F32,
+        ValueFormat = PageFormat.F32,
+        FullPrecision = PageFormat.F32,
         MemoryBudgetBytes = 1 << 24,
     };
 
