@@ -45,20 +45,18 @@ internal sealed class ToyModel : IDisposable
         int hidden = ids.Length * PlainModel.Hidden, keys = ids.Length * PlainModel.KeyWidth;
         _ids.View.SubView(0, ids.Length).CopyFromCPU(_stream, ids);
         _embed(_stream, hidden, _ids.View.AsContiguous(), _hidden.View.AsContiguous());
-        using KvStep step = cache.Begin([sequence], ids, [ids.Length]);
+        using KvStep step = cache.Begin([sequence], ids, [ids.Length], _stream);
         for (int layer = 0; layer < cache.Geometry.Layers; layer++)
         {
             _project(_stream, hidden, _hidden.View.AsContiguous(), _queries.View.AsContiguous(), PlainModel.Hidden, PlainModel.Seed(layer, 0));
             _project(_stream, keys, _hidden.View.AsContiguous(), _keys.View.AsContiguous(), PlainModel.KeyWidth, PlainModel.Seed(layer, 1));
             _project(_stream, keys, _hidden.View.AsContiguous(), _values.View.AsContiguous(), PlainModel.KeyWidth, PlainModel.Seed(layer, 2));
-            _stream.Synchronize(); // The step's work is on a stream of its own, which does not wait for this one.
             step.Append(layer, Tensor(_keys, keys), Tensor(_values, keys));
             step.Attend(layer, Tensor(_queries, hidden), KvOutput.FromDevice(_attended.View.SubView(0, hidden).AsContiguous()));
-            cache.Accelerator!.Synchronize(); // Nor does this one wait for the step's.
             _add(_stream, hidden, _hidden.View.AsContiguous(), _attended.View.AsContiguous());
         }
 
-        step.Commit();
+        step.EnqueueCommit();
         float[] last = new float[PlainModel.Hidden];
         _hidden.View.SubView(hidden - last.Length, last.Length).CopyToCPU(_stream, last);
         _stream.Synchronize();

@@ -63,8 +63,16 @@ public sealed class HostSuite
         for (int step = 0; step < 30; step++)
         {
             tensors.Write(writing, step);
-            AcceleratorStream stream = (step % 3) switch { 0 => one, 1 => two, _ => Accelerator.DefaultStream };
-            tensors.Step(sequence, step, step % 3 == 2 ? default : (KvStream)stream, of: writing);
+            if (step % 4 == 3)
+            {
+                // A stream of this step alone: the cache does not touch it any longer once the step is enqueued.
+                AcceleratorStream brief = Accelerator.CreateStream();
+                tensors.Step(sequence, step, brief, of: writing);
+                brief.Dispose();
+                continue;
+            }
+
+            tensors.Step(sequence, step, (step % 4) switch { 0 => one, 1 => two, _ => default(KvStream) }, of: writing);
         }
 
         cache.Settle();

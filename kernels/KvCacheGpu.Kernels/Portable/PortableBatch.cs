@@ -211,7 +211,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         {
             using DeviceBinding bound = _tier.Enter(_stream);
             _tier.Link.Download(_memory.Integers, _memory.Outcome, 0, 1);
-            _finished = _tier.Link.Order.Mark();
+            _finished = _tier.Link.Order.Leave();
         }
     }
 

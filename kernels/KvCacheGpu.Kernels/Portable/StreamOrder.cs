@@ -9,9 +9,9 @@ namespace KvCacheGpu.Kernels;
 /// </summary>
 /// <remarks>
 /// Epochs count what is enqueued. A mark is an event behind all work up to an epoch: by marks the host sees, without waiting, how far the device is.
-/// Streams of hosts are touched only between <see cref="Use"/> and the mark that ends a step's work: a host may destroy its stream after that.
-/// OpenCL has no events here: there a thread waits where streams change, and a mark counts as reached once a thread has waited. ILGPU's CPU accelerator has
-/// done everything when a call returns.
+/// Streams of hosts are touched only between <see cref="Use"/> and <see cref="Leave"/>: a host may destroy its stream after that, and the next one may have
+/// the same handle. OpenCL has no events here: there a thread waits where streams change, and where a stream is left. ILGPU's CPU accelerator has done
+/// everything when a call returns.
 /// Thread safety: members may be called from any thread, with the accelerator bound.
 /// </remarks>
 internal sealed class StreamOrder : IDisposable
@@ -23,7 +23,7 @@ internal sealed class StreamOrder : IDisposable
     private readonly Stack<nint> _events = new();
     private readonly Dictionary<nint, CudaStream> _wrapped = [];
     private readonly nint _crossing;
-    private AcceleratorStream _current;
+    private AcceleratorStream? _current;
     private nint _last;
     private long _epoch;
     private long _marked;
@@ -40,7 +40,8 @@ internal sealed class StreamOrder : IDisposable
     }
 
     /// <summary>The stream that work is enqueued on.</summary>
-    public AcceleratorStream Current => Volatile.Read(ref _current);
+    /// <exception cref="InvalidOperationException">None was chosen since the last was left.</exception>
+    public AcceleratorStream Current => Volatile.Read(ref _current) ?? throw new InvalidOperationException("expected a stream that is in use, got none");
 
     /// <summary>ILGPU's object for a stream of the host's; the accelerator's default stream for the default value.</summary>
     /// <exception cref="ArgumentException">It is a stream of another accelerator or context, or no stream of CUDA's on this device.</exception>
@@ -83,11 +84,11 @@ internal sealed class StreamOrder : IDisposable
     {
         lock (_lock)
         {
-            if (!IsSame(stream, _current))
+            if (_current is null || !IsSame(stream, _current))
             {
                 if (_driver is not null)
                 {
-                    // A stream that nothing was enqueued on since its last mark may be gone by now. The last mark is behind all work: streams are in one order.
+                    // The last mark is behind all work: streams are in one order.
                     Mark();
                     if (_marked > _completed)
                     {
@@ -122,7 +123,7 @@ internal sealed class StreamOrder : IDisposable
         lock (_lock)
         {
             _driver.Record(_crossing, Handle(other));
-            _driver.Wait(Handle(_current), _crossing);
+            _driver.Wait(Handle(_current!), _crossing);
         }
     }
 
@@ -150,13 +151,30 @@ internal sealed class StreamOrder : IDisposable
             {
                 Poll();
                 nint made = _events.TryPop(out nint free) ? free : _driver.CreateEvent();
-                _driver.Record(made, Handle(_current));
+                _driver.Record(made, Handle(_current!));
                 _marks.Enqueue((made, _epoch));
                 _last = made;
             }
 
             _marked = _epoch;
             return _epoch;
+        }
+    }
+
+    /// <summary>Puts a mark behind all work so far, and leaves the stream to its host.</summary>
+    /// <returns>The epoch that has ended once the device comes to the mark.</returns>
+    public long Leave()
+    {
+        lock (_lock)
+        {
+            long epoch = Mark();
+            if (_driver is null && epoch > _completed)
+            {
+                WaitForCurrent();
+            }
+
+            Volatile.Write(ref _current, null);
+            return epoch;
         }
     }
 
@@ -230,7 +248,7 @@ internal sealed class StreamOrder : IDisposable
 
     private void WaitForCurrent()
     {
-        _current.Synchronize();
+        _current?.Synchronize();
         _completed = _marked = _epoch;
     }
 
