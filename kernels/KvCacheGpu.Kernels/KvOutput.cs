@@ -10,8 +10,9 @@ namespace KvCacheGpu;
 /// </summary>
 /// <remarks>
 /// <para>
-/// Results are binary32 inside. An output of 16 bits gets each of them rounded once, to nearest even. A finite number beyond the largest of the type becomes that number (65504 in
-/// binary16), so that an output is finite wherever the binary32 one is. Attention's results are means of values: as long as the values lie within the type, so do the results.
+/// Results are binary32 inside. An output of 16 bits gets each of them rounded once, to nearest even. A finite number beyond the largest of the type
+/// becomes that number (65504 in binary16), so that an output is finite wherever the binary32 one is. Attention's results are means of values: as
+/// long as the values lie within the type, so do the results.
 /// </para>
 /// <para>Thread safety: it stays on the stack of one thread, and the memory that it wraps is the caller's until the call has ended; on a device, until the work of its stream has.</para>
 /// </remarks>
@@ -89,7 +90,9 @@ public readonly ref struct KvOutput
         FromDevice(output.Cast<byte>(), TensorType.F32, logSumExp);
 
     /// <summary>Writes to the cache's own device.</summary>
-    /// <param name="output">Receives the output: the memory, as bytes (<c>view.Cast&lt;T, byte&gt;()</c>), in a buffer of the cache's accelerator. It begins at a multiple of the element's size.</param>
+    /// <param name="output">
+    /// Receives the output: the memory, as bytes (<c>view.Cast&lt;T, byte&gt;()</c>), in a buffer of the cache's accelerator. It begins at a multiple of the element's size.
+    /// </param>
     /// <param name="type">Element type of the output.</param>
     /// <param name="logSumExp">Receives the log-sum-exps; empty, the default, leaves them out.</param>
     public static KvOutput FromDevice(ArrayView<byte> output, TensorType type, ArrayView<float> logSumExp = default) => new(type, output, logSumExp);

@@ -54,7 +54,8 @@ public static class KvSequenceReading
     /// <param name="keys">Receives <c>[tokens][KV heads][key width]</c>, dense; the default value leaves the keys out. Log-sum-exps are not written.</param>
     /// <param name="values">Receives <c>[tokens][KV heads][value width]</c>, dense; the default value leaves the values out.</param>
     /// <remarks>
-    /// On the device the targets are written by the device and pass through no host memory; they are ready on the default stream of the cache's accelerator. Host memory is written when the call returns.
+    /// On the device the targets are written by the device and pass through no host memory; they are ready on the default stream of the cache's accelerator.
+    /// Host memory is written when the call returns.
     /// </remarks>
     /// <returns>Tokens written, ascending by position: all of them, where no policy dropped any (<see cref="ResidentPositions"/>).</returns>
     /// <exception cref="KvUnsupportedException">

@@ -16,19 +16,11 @@ internal sealed class DeviceViews(Accelerator accelerator) : IDisposable
     /// <exception cref="ArgumentException">Not memory of this device, or not all of it, or an address that is no multiple of the element's size.</exception>
     /// <exception cref="ObjectDisposedException">The buffer was disposed.</exception>
     /// <exception cref="NotSupportedException">An address, where the device has none.</exception>
-    public ArrayView<ushort> Of(KvTensor tensor, string name)
-    {
-        long bytes = tensor.Length * tensor.ElementBytes;
-        return (tensor.DevicePointer != 0 ? At(tensor.DevicePointer, bytes, tensor.ElementBytes, name) : Checked(tensor.Device, tensor.ElementBytes, name)).Cast<ushort>();
-    }
+    public ArrayView<ushort> Of(KvTensor tensor, string name) => Elements(tensor.DevicePointer, tensor.Device, tensor.Length, tensor.ElementBytes, name);
 
     /// <summary>The elements of a device output.</summary>
     /// <inheritdoc cref="Of(KvTensor, string)"/>
-    public ArrayView<ushort> Of(KvOutput output, string name)
-    {
-        long bytes = output.Length * output.ElementBytes;
-        return (output.DevicePointer != 0 ? At(output.DevicePointer, bytes, output.ElementBytes, name) : Checked(output.Device, output.ElementBytes, name)).Cast<ushort>();
-    }
+    public ArrayView<ushort> Of(KvOutput output, string name) => Elements(output.DevicePointer, output.Device, output.Length, output.ElementBytes, name);
 
     /// <summary>The log-sum-exps of a device output that wants them, one for each of its vectors.</summary>
     /// <inheritdoc cref="Of(KvTensor, string)"/>
@@ -37,6 +29,9 @@ internal sealed class DeviceViews(Accelerator accelerator) : IDisposable
         : Checked(output.DeviceLogSumExp, sizeof(float), "logSumExp");
 
     public void Dispose() => _addresses?.Dispose();
+
+    private ArrayView<ushort> Elements(nint pointer, ArrayView<byte> view, long length, int elementBytes, string name) =>
+        (pointer != 0 ? At(pointer, length * elementBytes, elementBytes, name) : Checked(view, elementBytes, name)).Cast<ushort>();
 
     private ArrayView<T> Checked<T>(ArrayView<T> view, int alignment, string name)
         where T : unmanaged

@@ -277,6 +277,27 @@ public sealed unsafe class PortableTierTests(ITestOutputHelper output)
         Assert.Throws<ArgumentOutOfRangeException>(() => new PortableTier(Emulated.For(2), tier.Shape, 1 << 20, groupSize: 3));
     }
 
+    [Fact]
+    public void Finding_the_memory_of_tensors_allocates_nothing()
+    {
+        using PortableTier tier = Emulated.Tier(Shapes.Encoded(Small, PageFormat.F16), 1 << 20, 1);
+        using MemoryBuffer1D<float, Stride1D.Dense> buffer = Emulated.For(1).Allocate1D<float>(512);
+        long found = 0;
+        void Find()
+        {
+            ArrayView<byte> bytes = buffer.View.AsContiguous().Cast<byte>();
+            found += tier.Views.Of(KvTensor.FromDevice(bytes, TensorType.F32), "keys").Length;
+            found += tier.Views.Of(KvTensor.FromDevicePointer(buffer.NativePtr + 2, TensorType.F16, 100), "keys").Length;
+            var output = KvOutput.FromDevicePointer(buffer.NativePtr, TensorType.BF16, 100, buffer.NativePtr + 256);
+            found += tier.Views.Of(output, "output").Length + tier.Views.SumsOf(output, 8).Length;
+        }
+
+        Find();
+        Assert.Equal(0, Allocations.Of(Find));
+        Assert.Equal(0, found % (1024 + 100 + 100 + 8));
+        Assert.NotEqual(0, found);
+    }
+
     private static float[] Prefill(long partialFloats, int segmentTokens, out long scratch)
     {
         KernelShape shape = Shapes.Encoded(Small, PageFormat.F16);
