@@ -91,38 +91,55 @@ internal sealed class Evictor : IDisposable
     /// <returns>[entries] true if the entry goes.</returns>
     public bool[] PlanRestored(SequenceState sequence, int[] rowStarts, int[] pageIndexes, int[] bytes, long bytesToFree)
     {
-        bool[] drops = new bool[pageIndexes.Length];
+        using (Memory.Gate.Enter())
+        {
+            int[] entries = GatherRestored(sequence, rowStarts, pageIndexes, bytes);
+            _policy.Plan(Memory.View(_cache.Geometry, Rungs.Ladder, sequence, _cache.Clock.NextStep), bytesToFree, Memory.Plan, sequence.Scores?.State);
+            return Dropped(entries, pageIndexes.Length);
+        }
+    }
 
+    /// <summary>Fills the memory with the pages of a sequence that is being restored, and a plan that keeps them. The caller is inside of the memory's gate.</summary>
+    /// <returns>The entries that it holds; the others cannot go.</returns>
+    /// <inheritdoc cref="PlanRestored" path="/param"/>
+    public int[] GatherRestored(SequenceState sequence, int[] rowStarts, int[] pageIndexes, int[] bytes)
+    {
         // As PageTable.DroppablePages.
         int end = _cache.Classes.Seals.FirstUndroppable(sequence.Length);
         int[] entries = [.. Enumerable.Range(0, pageIndexes.Length).Where(entry => pageIndexes[entry] < end)];
-        using (Memory.Gate.Enter())
+        Rungs.Clear();
+        Memory.Count = entries.Length;
+        int row = 0;
+        for (int page = 0; page < entries.Length; page++)
         {
-            Rungs.Clear();
-            Memory.Count = entries.Length;
-            int row = 0;
-            for (int page = 0; page < entries.Length; page++)
+            int entry = entries[page];
+            for (; rowStarts[row] <= entry; row++)
             {
-                int entry = entries[page];
-                for (; rowStarts[row] <= entry; row++)
-                {
-                    Memory.RowStarts[row] = page;
-                }
-
-                Memory.Index[page] = pageIndexes[entry];
-                Memory.Bytes[page] = bytes[entry];
-                Memory.Class[page] = KernelShape.Open;
-                Memory.Fixed[page] = IsFixedSpan(sequence, pageIndexes[entry], pageIndexes[entry]);
+                Memory.RowStarts[row] = page;
             }
 
-            Memory.RowStarts[row..(sequence.Table.Rows + 1)].Fill(entries.Length);
-            ReadScores(sequence);
-            Memory.Plan.Clear();
-            _policy.Plan(Memory.View(_cache.Geometry, Rungs.Ladder, sequence, _cache.Clock.NextStep), bytesToFree, Memory.Plan, sequence.Scores?.State);
-            for (int page = 0; page < entries.Length; page++)
-            {
-                drops[entries[page]] = !Memory.Fixed[page] && Memory.Plan[page].Kind == KvTransitionKind.Drop;
-            }
+            Memory.Index[page] = pageIndexes[entry];
+            Memory.Bytes[page] = bytes[entry];
+            Memory.Class[page] = KernelShape.Open;
+            Memory.Fixed[page] = IsFixedSpan(sequence, pageIndexes[entry], pageIndexes[entry]);
+        }
+
+        Memory.RowStarts[row..(sequence.Table.Rows + 1)].Fill(entries.Length);
+        ReadScores(sequence);
+        Memory.Plan.Clear();
+        return entries;
+    }
+
+    /// <summary>What the plan in the memory drops of a sequence that is being restored.</summary>
+    /// <param name="entries">The entries that the memory holds.</param>
+    /// <param name="count">All entries of the sequence.</param>
+    /// <returns>[count] true if the entry goes.</returns>
+    public bool[] Dropped(int[] entries, int count)
+    {
+        bool[] drops = new bool[count];
+        for (int page = 0; page < entries.Length; page++)
+        {
+            drops[entries[page]] = !Memory.Fixed[page] && Memory.Plan[page].Kind == KvTransitionKind.Drop;
         }
 
         return drops;

@@ -63,8 +63,7 @@ internal sealed class GroupEviction : IEviction, IDisposable
             using (_memory.Gate.Enter())
             {
                 Gather(sequence, mayDemote);
-                _memory.Plan.Clear();
-                _policy.Plan(_memory.View(_shape.Geometry, _rungs.Ladder, sequence, step), bytesToFree, _memory.Plan, sequence.Scores?.State);
+                Plan(sequence, step, bytesToFree);
                 return CarryOut(sequence);
             }
         }
@@ -121,6 +120,31 @@ internal sealed class GroupEviction : IEviction, IDisposable
         }
     }
 
+    /// <summary>Plans which pages to leave out of a sequence that is being restored in all parts, and held.</summary>
+    /// <param name="sequence">The sequence.</param>
+    /// <param name="parts">By part, as <see cref="Evictor.PlanRestored"/> takes them.</param>
+    /// <param name="bytesToFree">Bytes to free in all parts.</param>
+    /// <returns>By part and entry: true if the entry goes.</returns>
+    public bool[][] PlanRestored(SequenceState sequence, (int[] RowStarts, int[] PageIndexes, int[] Bytes)[] parts, long bytesToFree)
+    {
+        using (_memory.Gate.Enter())
+        {
+            var entries = new int[parts.Length][];
+            for (int part = 0; part < parts.Length; part++)
+            {
+                Evictor evictor = OwnOf(part).Evictor;
+                using (evictor.Memory.Gate.Enter())
+                {
+                    entries[part] = evictor.GatherRestored(sequence.Parts[part], parts[part].RowStarts, parts[part].PageIndexes, parts[part].Bytes);
+                }
+            }
+
+            Collect();
+            Plan(sequence, _caches[0].State.Clock.NextStep, bytesToFree);
+            return [.. entries.Select((own, part) => OwnOf(part).Evictor.Dropped(own, parts[part].PageIndexes.Length))];
+        }
+    }
+
     private CacheEviction OwnOf(int part) => _caches[part].Pressure!.Own;
 
     // The plan gate of a part is left between gathering and carrying out: who enters it meanwhile, for another sequence, uses the room for scores of a leaf alone.
@@ -135,6 +159,12 @@ internal sealed class GroupEviction : IEviction, IDisposable
             }
         }
 
+        Collect();
+    }
+
+    // The rows of all parts, in the whole's order.
+    private void Collect()
+    {
         int count = 0;
         for (int row = 0; row < _shape.Rows; row++)
         {
@@ -157,14 +187,25 @@ internal sealed class GroupEviction : IEviction, IDisposable
         }
     }
 
-    private long CarryOut(SequenceState sequence)
+    private void Plan(SequenceState sequence, long step, long bytesToFree)
+    {
+        _memory.Plan.Clear();
+        _policy.Plan(_memory.View(_shape.Geometry, _rungs.Ladder, sequence, step), bytesToFree, _memory.Plan, sequence.Scores?.State);
+        Spread();
+    }
+
+    // Hands each part the transitions of its rows.
+    private void Spread()
     {
         for (int row = 0; row < _shape.Rows; row++)
         {
             PlanMemory own = OwnOf(_shape.PartOf(row)).Evictor.Memory;
             _memory.Plan[_memory.RowStarts[row].._memory.RowStarts[row + 1]].CopyTo(own.Plan[own.RowStarts[_shape.OwnRow(row)]..]);
         }
+    }
 
+    private long CarryOut(SequenceState sequence)
+    {
         long freed = 0;
         for (int part = 0; part < _caches.Length; part++)
         {

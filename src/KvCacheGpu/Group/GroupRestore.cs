@@ -16,11 +16,14 @@ public sealed record KvGroupRestored
     /// <summary>Pages of all parts that were decoded and written anew, since formats, rotation or page size differ.</summary>
     public long ReencodedPages { get; init; }
 
+    /// <summary>Entries of all parts that the policy dropped so that the rest fits the budget.</summary>
+    public long EvictedPages { get; init; }
+
     /// <summary>Says what is not as it was saved, and why; empty if nothing differs.</summary>
     public IReadOnlyList<string> Notes { get; init; } = [];
 
     /// <summary>True if every sequence goes on exactly as it would have where it was saved.</summary>
-    public bool IsExact => ReencodedPages == 0 && Notes.Count == 0;
+    public bool IsExact => ReencodedPages == 0 && EvictedPages == 0 && Notes.Count == 0;
 }
 
 /// <summary>
@@ -35,7 +38,7 @@ internal sealed class GroupRestore
     private GroupRestore(KvCacheGroup group, IReadOnlyCollection<string>? ids)
     {
         _group = group;
-        _parts = Array.ConvertAll(group.Caches, cache => new CacheRestore(cache.State, cache.Life, null, ids));
+        _parts = Array.ConvertAll(group.Caches, cache => new CacheRestore(cache.State, cache.Life, cache.Pressure?.Evictor, ids));
     }
 
     /// <summary>Loads by a store and a name.</summary>
@@ -59,15 +62,16 @@ internal sealed class GroupRestore
 
     private KvGroupRestored Run(OpenSnapshot snapshot, IProgress<SnapshotProgress>? progress, CancellationToken cancel)
     {
-        int begun = 0;
+        int made = 0;
         try
         {
-            for (; begun < _parts.Length; begun++)
+            for (; made < _parts.Length; made++)
             {
-                _parts[begun].Begin(OfPart(snapshot.Content, begun));
+                _parts[made].Make(OfPart(snapshot.Content, made));
             }
 
             Link();
+            TakeAll();
             if (Array.TrueForAll(_parts, part => part.ReadsInOrder))
             {
                 snapshot.ReadAll(Write, progress, cancel);
@@ -84,7 +88,7 @@ internal sealed class GroupRestore
         }
         catch
         {
-            for (int part = begun - 1; part >= 0; part--)
+            for (int part = made - 1; part >= 0; part--)
             {
                 _parts[part].Abandon();
             }
@@ -93,6 +97,48 @@ internal sealed class GroupRestore
         }
 
         return Complete(snapshot.Info);
+    }
+
+    // Pages in all parts. Where one lacks room, the policy drops some of the whole sequences, by one plan for each: as much in all as gives the part what it lacks.
+    private void TakeAll()
+    {
+        for (int round = 0; ; round++)
+        {
+            KvShortage?[] lacks = Array.ConvertAll(_parts, part => part.TryTake());
+            int lacking = Array.FindIndex(lacks, lack => lack is not null);
+            if (lacking < 0)
+            {
+                break;
+            }
+
+            KvShortage shortage = lacks[lacking]!.Value;
+            bool[][][] drops = PlanDrops(lacking, shortage, round) ?? throw new KvOutOfMemoryException(shortage);
+            for (int part = 0; part < _parts.Length; part++)
+            {
+                _parts[part].LeaveOut(drops[part]);
+            }
+        }
+
+        Array.ForEach(_parts, part => part.MakeReady());
+    }
+
+    // By part, sequence and entry; null if nothing may go.
+    private bool[][][]? PlanDrops(int lacking, in KvShortage shortage, int round)
+    {
+        (int[] RowStarts, int[] PageIndexes, int[] Bytes)[]?[] droppable = Array.ConvertAll(_parts, part => part.Droppable(round));
+        if (_group.Eviction is not { } eviction || Array.IndexOf(droppable, null) >= 0)
+        {
+            return null;
+        }
+
+        IReadOnlyList<SequenceState> sequences = _parts[0].Sequences;
+        double missing = RestoreEviction.Wanted(shortage, round) * _group.Shape.Rows / _group.Shape.RowsOf(lacking);
+        double[] bytes = [.. sequences.Select((_, i) => droppable.Sum(part => part![i].Bytes.Sum(b => (double)b)))];
+        double all = Math.Max(1, bytes.Sum());
+        bool[][][] bySequence = [.. sequences.Select((sequence, i) =>
+            eviction.PlanRestored(sequence, [.. droppable.Select(part => part![i])], (long)Math.Ceiling(missing * bytes[i] / all)))];
+        bool any = bySequence.Any(parts => parts.Any(entries => entries.Contains(true)));
+        return any ? [.. _parts.Select((_, part) => bySequence.Select(parts => parts[part]).ToArray())] : null;
     }
 
     private void Write(int firstOrdinal, ReadOnlySpan<byte> bytes)
@@ -148,6 +194,7 @@ internal sealed class GroupRestore
             Sequences = [.. done[0].Sequences.Select(first => KvGroupSequence.Of(_group, first))],
             ExactPages = done.Sum(own => own.ExactPages),
             ReencodedPages = done.Sum(own => own.ReencodedPages),
+            EvictedPages = done.Sum(own => own.EvictedPages),
             Notes = [.. done.SelectMany(own => own.Notes).Distinct()],
         };
     }

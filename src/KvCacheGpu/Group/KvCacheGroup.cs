@@ -25,7 +25,6 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
 {
     private readonly KvCacheOptions _options;
     private readonly MemoryLedger _ledger = new(null);
-    private readonly GroupEviction? _eviction;
 
     /// <summary>Makes a cache for each part and reserves its memory on the part's device.</summary>
     /// <param name="geometry">The whole model's shape.</param>
@@ -50,10 +49,10 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
 
             if (_options.Policy is { } policy)
             {
-                _eviction = new GroupEviction(Shape, policy, Caches, _ledger);
+                Eviction = new GroupEviction(Shape, policy, Caches, _ledger);
                 for (int part = 0; part < Caches.Length; part++)
                 {
-                    Caches[part].Pressure!.Eviction = part == 0 ? _eviction : NoEviction.Instance;
+                    Caches[part].Pressure!.Eviction = part == 0 ? Eviction : NoEviction.Instance;
                 }
             }
         }
@@ -104,6 +103,9 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
     public long BudgetBytes => Parts.Sum(part => part.BudgetBytes) + _ledger.Live;
 
     internal GroupShape Shape { get; }
+
+    /// <summary>Plans for all parts; null without a policy.</summary>
+    internal GroupEviction? Eviction { get; }
 
     /// <summary>A cache for each part. The first one's sequences stand for the group's: who holds the gate of one keeps the others' as well.</summary>
     internal KvCache[] Caches { get; }
@@ -208,9 +210,8 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
     /// <param name="progress">Told how far it is.</param>
     /// <param name="cancellationToken">Leaves all as it was.</param>
     /// <returns>The sequences, and what of them is not as it was saved.</returns>
-    /// <remarks>Every part's budget has to hold its pages: unlike <see cref="KvCacheSnapshots.LoadAsync"/>, a group's load lets no policy drop any.</remarks>
-    /// <exception cref="KvOutOfMemoryException">E001: the budget of a part does not hold them.</exception>
-    /// <inheritdoc cref="KvCacheSnapshots.LoadAsync" path="/exception[@cref!='T:KvCacheGpu.KvOutOfMemoryException']"/>
+    /// <remarks>A budget that does not hold them all in every part is up to the policy, as with <see cref="KvCacheSnapshots.LoadAsync"/>: it plans over the whole sequences.</remarks>
+    /// <inheritdoc cref="KvCacheSnapshots.LoadAsync" path="/exception"/>
     public Task<KvGroupRestored> LoadAsync(
         SnapshotStore store,
         SnapshotName name,
@@ -241,7 +242,7 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
                 cache.Dispose();
             }
 
-            _eviction?.Dispose();
+            Eviction?.Dispose();
         }
     }
 

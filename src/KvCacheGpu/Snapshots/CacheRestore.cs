@@ -17,12 +17,13 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
 {
     private readonly List<SequenceState> _sequences = [];
     private readonly RestorePages _pages = new(cache);
+    private readonly RestoreEviction _eviction = new(cache, evictor);
+    private SnapshotSequence[] _chosen = [];
     private SnapshotContent _content = null!;
     private RestorePlan _plan = null!;
     private PageRewriter? _rewriter;
     private int[] _firstPageOf = [];
     private int[] _nextPage = [];
-    private long _evicted;
     private long _kept;
 
     /// <summary>The new sequences, from <see cref="Begin"/> on; held until <see cref="Complete"/>.</summary>
@@ -34,10 +35,30 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
     /// <summary>Checks the snapshot and takes all that it needs, or refuses and changes nothing.</summary>
     public void Begin(SnapshotContent content)
     {
+        Make(content);
+        try
+        {
+            for (int round = 0; TryTake() is { } shortage; round++)
+            {
+                _chosen = _eviction.TryShrink(_sequences, _plan, shortage, round) ?? throw new KvOutOfMemoryException(shortage);
+            }
+
+            MakeReady();
+        }
+        catch
+        {
+            Abandon();
+            throw;
+        }
+    }
+
+    /// <summary>The first part of <see cref="Begin"/>: checks the snapshot and makes its sequences, without pages, or refuses and changes nothing.</summary>
+    public void Make(SnapshotContent content)
+    {
         _content = content;
         RestoreCheck.Model(cache.Geometry, cache.Options.ModelFingerprint, content);
-        SnapshotSequence[] chosen = Choose(content);
-        foreach (SnapshotSequence saved in chosen)
+        _chosen = Choose(content);
+        foreach (SnapshotSequence saved in _chosen)
         {
             if (saved.Length > cache.MaxSequenceTokens)
             {
@@ -47,10 +68,10 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
             RestoreCheck.Sequence(content, saved);
         }
 
-        life.ThrowIfNoRoomFor(chosen.Length, "a load");
+        life.ThrowIfNoRoomFor(_chosen.Length, "a load");
         try
         {
-            foreach (SnapshotSequence saved in chosen)
+            foreach (SnapshotSequence saved in _chosen)
             {
                 SequenceState sequence = life.Create(SequenceStanding.OptionsOf(saved), isHeld: true);
                 _sequences.Add(sequence);
@@ -61,15 +82,49 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
                     SequenceColumns.Restore(cache, sequence, saved, cache.Clock.StepsLater(saved.Steps));
                 }
             }
-
-            Take(chosen);
-            _pages.MakeReady(_plan, _sequences);
         }
         catch
         {
             Abandon();
             throw;
         }
+    }
+
+    /// <summary>The second part: takes the pages of the sequences, or says what they lack and takes nothing.</summary>
+    public KvShortage? TryTake()
+    {
+        _plan = new RestorePlan(cache.Classes, _content, _chosen);
+        return _pages.TryTake(_plan);
+    }
+
+    /// <summary>Gives the pages back that <see cref="TryTake"/> has taken, and leaves entries out of the sequences.</summary>
+    /// <param name="drops">By sequence and entry.</param>
+    public void LeaveOut(bool[][] drops)
+    {
+        _pages.Release();
+        _chosen = _eviction.Without(_plan, drops);
+    }
+
+    /// <summary>By sequence the entries of the plan that was tried last, and the bytes that each frees; null if the policy may drop none.</summary>
+    /// <param name="round">How often pages were left out before.</param>
+    public (int[] RowStarts, int[] PageIndexes, int[] Bytes)[]? Droppable(int round)
+    {
+        if (!_eviction.MayShrink(_plan, round))
+        {
+            return null;
+        }
+
+        int[][] bytes = _eviction.FreedBy(_plan);
+        return [.. _plan.Sequences.Select((sequence, i) => (sequence.RowStarts, sequence.PageIndexes, bytes[i]))];
+    }
+
+    /// <summary>The last part: makes ready what was taken.</summary>
+    public void MakeReady()
+    {
+        HoldToQuotas(_plan);
+        _rewriter = _pages.Open == 0 ? null : new PageRewriter(cache, _content);
+        ListByOrdinal();
+        _pages.MakeReady(_plan, _sequences);
     }
 
     private void MakeRoom(SequenceState sequence, SnapshotSequence saved)
@@ -113,7 +168,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
         }
 
         long exact = _plan.Pages.Count(page => page.IsExact);
-        return new RestoredSequences(_sequences, exact, _plan.Pages.Count - exact, _evicted, [.. Notes()]);
+        return new RestoredSequences(_sequences, exact, _plan.Pages.Count - exact, _eviction.Evicted, [.. Notes()]);
     }
 
     /// <summary>Gives everything back.</summary>
@@ -142,23 +197,6 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
         }
 
         return chosen;
-    }
-
-    private void Take(SnapshotSequence[] chosen)
-    {
-        var plan = new RestorePlan(cache.Classes, _content, chosen);
-        var eviction = new RestoreEviction(cache, evictor);
-        for (int round = 0; _pages.TryTake(plan) is { } shortage; round++)
-        {
-            chosen = eviction.TryShrink(_sequences, plan, shortage, round) ?? throw new KvOutOfMemoryException(shortage);
-            plan = new RestorePlan(cache.Classes, _content, chosen);
-        }
-
-        HoldToQuotas(plan);
-        _plan = plan;
-        _evicted = eviction.Evicted;
-        _rewriter = _pages.Open == 0 ? null : new PageRewriter(cache, _content);
-        ListByOrdinal();
     }
 
     // Sequences that are being made count their tokens already. From here on they count their pages as well, so that a step meanwhile finds no room for these.
@@ -302,9 +340,9 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
             yield return $"the model was not compared: '{_content.ModelFingerprint ?? "not said"}' there, '{here.ModelFingerprint ?? "not said"}' here";
         }
 
-        if (_evicted > 0)
+        if (_eviction.Evicted > 0)
         {
-            yield return $"the policy dropped {_evicted} pages, since the budget does not hold all";
+            yield return $"the policy dropped {_eviction.Evicted} pages, since the budget does not hold all";
         }
     }
 

@@ -19,28 +19,35 @@ internal sealed class RestoreEviction(CacheState cache, Evictor? evictor)
     /// <returns>The sequences with the pages that are left; null if there is no policy, or nothing more that it may drop.</returns>
     public SnapshotSequence[]? TryShrink(IReadOnlyList<SequenceState> sequences, RestorePlan plan, in KvShortage shortage, int round)
     {
-        // Policies that read keys would have to read the pages first.
-        if (evictor is null || round == MostRounds || !plan.SamePages || cache.Needs.Has(KvStatistics.KeyMeans))
+        if (!MayShrink(plan, round))
         {
             return null;
         }
 
         int[][] bytes = FreedBy(plan);
-        double missing = shortage.Missing * (1 + (0.25 * round));
+        double missing = Wanted(shortage, round);
         double all = bytes.Sum(entries => entries.Sum(b => (double)b));
         long before = Evicted;
-        var left = new SnapshotSequence[sequences.Count];
-        for (int i = 0; i < left.Length; i++)
-        {
-            long share = (long)Math.Ceiling(missing * bytes[i].Sum(b => (double)b) / Math.Max(all, 1));
-            left[i] = Without(plan.Sequences[i], evictor.PlanRestored(sequences[i], plan.Sequences[i].RowStarts, plan.Sequences[i].PageIndexes, bytes[i], share));
-        }
-
+        bool[][] drops = [.. sequences.Select((sequence, i) =>
+            evictor!.PlanRestored(sequence, plan.Sequences[i].RowStarts, plan.Sequences[i].PageIndexes, bytes[i], (long)Math.Ceiling(missing * bytes[i].Sum(b => (double)b) / Math.Max(all, 1))))];
+        SnapshotSequence[] left = Without(plan, drops);
         return Evicted > before ? left : null;
     }
 
-    // By sequence and entry: a page that another entry lists, too, frees nothing.
-    private int[][] FreedBy(RestorePlan plan)
+    /// <summary>True if the policy may drop pages of a plan that does not fit. Policies that read keys would have to read the pages first.</summary>
+    public bool MayShrink(RestorePlan plan, int round) =>
+        evictor is not null && round < MostRounds && plan.SamePages && !cache.Needs.Has(KvStatistics.KeyMeans);
+
+    /// <summary>Bytes to free for a shortage, a little more from round to round.</summary>
+    public static double Wanted(in KvShortage shortage, int round) => shortage.Missing * (1 + (0.25 * round));
+
+    /// <summary>The sequences of a plan without the entries that are flagged.</summary>
+    /// <param name="plan">The plan.</param>
+    /// <param name="drops">By sequence and entry.</param>
+    public SnapshotSequence[] Without(RestorePlan plan, bool[][] drops) => [.. plan.Sequences.Select((sequence, i) => Without(sequence, drops[i]))];
+
+    /// <summary>Bytes that dropping frees, by sequence and entry: a page that another entry lists, too, frees nothing.</summary>
+    public int[][] FreedBy(RestorePlan plan)
     {
         int[] listed = new int[plan.Pages.Count];
         foreach (PlannedSequence sequence in plan.Sequences)

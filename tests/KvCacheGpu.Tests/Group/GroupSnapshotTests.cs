@@ -130,6 +130,35 @@ public sealed class GroupSnapshotTests : IDisposable
         Assert.All(wrong.Caches, cache => Assert.Null(cache.State.SequenceAt(0)));
     }
 
+    [Theory]
+    [InlineData("2 shards", 3)]
+    [InlineData("uneven", 5)]
+    public async Task A_budget_that_does_not_hold_a_snapshot_is_up_to_one_plan(string tiling, int halves)
+    {
+        var store = new SnapshotStore(_folder);
+        KvCacheOptions options = TestCaches.Config(PageFormat.I8, maxTokens: 512, maxSequences: 2);
+        options.Policy = new H2oPolicy { SinkTokens = 2, WindowTokens = 6 };
+        using var whole = new KvCache(TestGroups.Model, options);
+        using KvSequence sequence = whole.CreateSequence();
+        for (int id = 0; id < 400; id += 8)
+        {
+            _ = sequence.FeedWhole([.. Enumerable.Range(id, 8)]);
+        }
+
+        await whole.SaveAsync(store, "group");
+        options.MemoryBudgetBytes = KvCache.BytesFor(TestGroups.Model, options).MinimumBytes * halves / 2;
+        using KvCacheGroup group = TestGroups.Make(tiling, options);
+        KvGroupRestored restored = await group.LoadAsync(store, "group");
+        Assert.False(restored.IsExact);
+        Assert.True(restored.EvictedPages > 10, $"{restored.EvictedPages} pages were dropped");
+        using KvGroupSequence same = Assert.Single(restored.Sequences);
+        Assert.Equal(400, same.Length);
+        int[] pages = [.. TestGroups.Pages(same).Select(row => row.Count)];
+        Assert.True(pages.Max() - pages.Min() <= 1, string.Join(' ', pages));
+        Assert.All(group.Parts, part => Assert.True(part.AllocatedBytes <= part.BudgetBytes));
+        _ = same.Feed(500, 501);
+    }
+
     [Fact]
     public async Task A_save_goes_on_beside_steps_and_holds_each_sequence_between_two_of_them()
     {
