@@ -136,7 +136,6 @@ public sealed class HostSuite
 
     private static KvCacheOptions Options(PageFormat key, PageFormat value) => new()
     {
-        Device = "cpu",
         MaxTokens = 256,
         MaxSequences = 2,
         MaxBatchTokens = 8,
@@ -146,7 +145,7 @@ public sealed class HostSuite
     };
 
     private static KvCache OnDevice(KvGeometry geometry, PageFormat key, PageFormat value) =>
-        new(geometry, Options(key, value), (shape, bytes, observer) => new PortableTier(Accelerator, shape, bytes, 0, observer));
+        new(geometry, Options(key, value), Accelerator);
 
     private static KvCache OnReference(KvGeometry geometry, PageFormat key, PageFormat value) =>
         new(geometry, Options(key, value), (shape, bytes, observer) => new ReferenceTier(shape, bytes, observer));
