@@ -311,6 +311,9 @@ public sealed class KvGroupPart
     /// <summary>The device that it lies on.</summary>
     public KvDeviceInfo Device => _cache.Device;
 
+    /// <inheritdoc cref="KvCache.Accelerator"/>
+    public ILGPU.Runtime.Accelerator? Accelerator => _cache.Accelerator;
+
     /// <summary>The name of the kernels at work.</summary>
     public string TierName => _cache.TierName;
 

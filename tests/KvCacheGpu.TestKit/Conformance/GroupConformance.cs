@@ -1,6 +1,5 @@
 using ILGPU;
 using ILGPU.Runtime;
-using KvCacheGpu.Kernels;
 using Xunit;
 
 namespace KvCacheGpu.TestKit;
@@ -40,7 +39,7 @@ public abstract class GroupConformance
         using KvGroupSequence all = group.CreateSequence();
         var data = new SequenceData(_geometry, 60, seed: 5);
         int[] chunks = [19, 1, 1, 6, 1, 1, 1];
-        Accelerator?[] accelerators = [.. group.Caches.Select(AcceleratorOf)];
+        Accelerator?[] accelerators = [.. group.Parts.Select(part => part.Accelerator)];
         AcceleratorStream?[] streams = [.. accelerators.Select(accelerator => accelerator?.CreateStream())];
         foreach (int tokens in chunks)
         {
@@ -49,7 +48,7 @@ public abstract class GroupConformance
         }
 
         Refused(group, all, data);
-        RefuseStreamsOfOthers(group, all, streams);
+        RefuseWhatIsOfOtherDevices(group, all, streams);
         Array.ForEach(streams, stream => stream?.Dispose());
         string folder = Directory.CreateTempSubdirectory("group-").FullName;
         try
@@ -101,8 +100,8 @@ public abstract class GroupConformance
         Assert.All(all.Handles, part => Assert.Equal(before, part.Length));
     }
 
-    // One stream too few, and, where the devices differ, each other's.
-    private static void RefuseStreamsOfOthers(KvCacheGroup group, KvGroupSequence all, AcceleratorStream?[] streams)
+    // One stream too few, and, where the devices differ, streams and tensors of each other.
+    private static void RefuseWhatIsOfOtherDevices(KvCacheGroup group, KvGroupSequence all, AcceleratorStream?[] streams)
     {
         int before = all.Length;
         KvStream[] own = [.. streams.Select(stream => stream is null ? default : (KvStream)stream)];
@@ -114,10 +113,16 @@ public abstract class GroupConformance
 
         Assert.All(all.Handles, part => Assert.Equal(before, part.Length));
         using KvGroupStep step = all.Begin([7], own);
+        if (group.Parts[0].Accelerator is { } first && group.Parts[0].Device.Id != group.Parts[1].Device.Id)
+        {
+            // A tensor in the memory of the other device: the part is as it was, and takes the right one.
+            KvPart second = group.Parts[1].Part;
+            float[] numbers = new float[second.Heads.Count * _geometry.KeyWidth];
+            using MemoryBuffer1D<float, Stride1D.Dense> strange = first.Allocate1D(numbers);
+            Assert.Throws<ArgumentException>(() => step.Append(1, second.FirstLayer, Tensor(strange), numbers));
+            step.Append(1, second.FirstLayer, numbers, numbers);
+        }
     }
-
-    // Null on the host.
-    private static Accelerator? AcceleratorOf(KvCache cache) => (cache.State.Tier as PortableTier)?.Link.Accelerator;
 
     // [layers][tokens][query heads][value width].
     private static float[] Step(KvSequence sequence, SequenceData data, int tokens)
@@ -160,7 +165,7 @@ public abstract class GroupConformance
             float[] queries = Cut(data.Queries[layer], first, tokens, firstQuery, queryHeads, _geometry.QueryHeads);
             keys[^1] = lastKey ?? keys[^1];
             var mine = new float[tokens * queryHeads * _geometry.ValueWidth];
-            if (AcceleratorOf(group.Caches[part]) is { } accelerator)
+            if (own.Accelerator is { } accelerator)
             {
                 OnDevice(accelerator, stream ?? accelerator.DefaultStream, step, part, layer, keys, values, queries, mine);
             }
