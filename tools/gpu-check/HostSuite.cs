@@ -1,6 +1,5 @@
 using ILGPU.Runtime;
 using ILGPU.Runtime.Cuda;
-using KvCacheGpu.Kernels;
 using KvCacheGpu.TestKit;
 using Xunit;
 
