@@ -23,7 +23,7 @@ internal static class ConformanceRun
         TargetUnderTest.Target = target;
         Type[] suites =
         [
-            typeof(AttentionSuite), typeof(PageSuite), typeof(TensorSuite), typeof(EngineSuite), typeof(GroupSuite), .. target.Accelerator is null ? [] : new[] { typeof(HostSuite) },
+            typeof(AttentionSuite), typeof(PageSuite), typeof(TensorSuite), typeof(EngineSuite), .. target.Accelerator is null ? [] : new[] { typeof(HostSuite), typeof(GroupSuite) },
             .. target.Accelerator is CudaAccelerator ? new[] { typeof(ContextSuite) } : [],
         ];
         foreach (Type suite in suites)
