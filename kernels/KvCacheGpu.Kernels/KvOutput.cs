@@ -91,7 +91,7 @@ public readonly ref struct KvOutput
 
     /// <summary>Writes to the cache's own device.</summary>
     /// <param name="output">
-    /// Receives the output: the memory, as bytes (<c>view.Cast&lt;T, byte&gt;()</c>), in a buffer of the cache's accelerator. It begins at a multiple of the element's size.
+    /// Receives the output: the memory, as bytes (<c>buffer.View.AsContiguous().Cast&lt;byte&gt;()</c>), in a buffer of the cache's accelerator. It begins at a multiple of the element's size.
     /// </param>
     /// <param name="type">Element type of the output.</param>
     /// <param name="logSumExp">Receives the log-sum-exps; empty, the default, leaves them out.</param>
