@@ -168,7 +168,7 @@ public abstract unsafe class KernelTier : IDisposable
     {
         if (!stream.IsDefault)
         {
-            throw new NotSupportedException("pages live in host memory, where there are no streams");
+            throw new NotSupportedException("a stream, while the cache lies in host memory, where there are none: leave it out");
         }
     }
 

@@ -91,7 +91,7 @@ public readonly ref struct KvOutput
 
     /// <summary>Writes to the cache's own device.</summary>
     /// <param name="output">
-    /// Receives the output: the memory, as bytes (<c>view.Cast&lt;T, byte&gt;()</c>), in a buffer of the cache's accelerator. It begins at a multiple of the element's size.
+    /// Receives the output: the memory, as bytes (<c>buffer.View.AsContiguous().Cast&lt;byte&gt;()</c>), in a buffer of the cache's accelerator. It begins at a multiple of the element's size.
     /// </param>
     /// <param name="type">Element type of the output.</param>
     /// <param name="logSumExp">Receives the log-sum-exps; empty, the default, leaves them out.</param>
@@ -100,7 +100,7 @@ public readonly ref struct KvOutput
     /// <summary>Writes to the cache's own device by addresses, as other frameworks give them; checked and refused as <see cref="KvTensor.FromDevicePointer"/> says.</summary>
     /// <param name="pointer">Where the output goes: the address of its first element, a multiple of the element's size.</param>
     /// <param name="type">Element type of the output.</param>
-    /// <param name="length">Elements that there is room for.</param>
+    /// <param name="length">Elements that there is room for. The driver is asked only about those that the call writes.</param>
     /// <param name="logSumExp">Where the log-sum-exps go: the address of one binary32 for each query and query head. 0, the default, leaves them out.</param>
     /// <exception cref="ArgumentException">The address is 0, or the length is negative.</exception>
     public static KvOutput FromDevicePointer(nint pointer, TensorType type, long length, nint logSumExp = 0)

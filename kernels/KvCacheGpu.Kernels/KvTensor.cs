@@ -86,7 +86,10 @@ public readonly ref struct KvTensor
         new(MemoryMarshal.AsBytes(bits), default, 0, 0, TensorType.BF16, tokenStride, headStride, default, false);
 
     /// <summary>Wraps elements on the cache's own device.</summary>
-    /// <param name="elements">The memory, as bytes (<c>view.Cast&lt;T, byte&gt;()</c>), in a buffer of the cache's accelerator. It begins at a multiple of the element's size.</param>
+    /// <param name="elements">
+    /// The memory, as bytes (<c>buffer.View.AsContiguous().Cast&lt;byte&gt;()</c>), in a buffer of the cache's accelerator. It begins at
+    /// a multiple of the element's size. Where it is dense it has exactly the elements of the call: cut a larger buffer by <c>SubView</c>.
+    /// </param>
     /// <param name="type">Element type.</param>
     /// <param name="tokenStride">Elements from one token to the next; 0 means dense.</param>
     /// <param name="headStride">Elements from one head to the next; 0 means dense.</param>

@@ -122,7 +122,10 @@ public sealed class KvNonFiniteException : KvCacheException
     /// <summary>Layer of the first element refused.</summary>
     public int Layer { get; }
 
-    /// <summary>Its token, counted from the first of the step; from the first of the sequence where a file was being loaded.</summary>
+    /// <summary>
+    /// Its token, counted from the first of the step that was refused, over all its sequences, the first sequence's first; from the first of the sequence where a file was
+    /// being loaded.
+    /// </summary>
     public int Token { get; }
 
     /// <summary>Its KV head, counted from the first held here.</summary>

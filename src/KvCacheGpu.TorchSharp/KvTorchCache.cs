@@ -66,8 +66,8 @@ public sealed class KvTorchCache : IDisposable
     /// <param name="values">The same with the value width.</param>
     /// <param name="layer">Layer: 0 begins a pass, and the others follow in order. The last one commits.</param>
     /// <returns>
-    /// New tensors of the inputs' layout, type and device, with all tokens of the layer, as the pages hold them: bit for bit in full-precision pages, within
-    /// the format's error in others.
+    /// New tensors of the inputs' layout, type and device, with all tokens of the layer, as the pages hold them: bit for bit where the
+    /// pages' format holds the tensors' type exactly, as F32 does, F16 for float16, and BF16 for bfloat16; else within the format's error.
     /// </returns>
     /// <exception cref="ObjectDisposedException">A tensor was disposed, or this was.</exception>
     /// <exception cref="ArgumentException">A tensor of another shape, type or device, one that requires gradients, or more tokens than a step takes.</exception>

@@ -282,7 +282,7 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
         }
         catch (NotSupportedException e)
         {
-            throw Unsupported(cache.State, "a step on a stream", e);
+            throw new KvUnsupportedException($"the stream of a step on {cache.State.Tier.Name}", "the default value", e.Message, e);
         }
     }
 
@@ -310,7 +310,7 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
         int appended = call.Step.Appended;
         if (layer >= appended)
         {
-            throw new KvStepOrderException(what, appended == 0 ? "Append of layer 0 first" : $"a layer up to {appended - 1}, as appended", $"layer {layer}");
+            throw new KvStepOrderException(what, appended == 0 ? "Append of layer 0 first" : $"a layer up to {appended - 1}, as appended", $"layer {layer}, which the step has not appended");
         }
     }
 

@@ -166,7 +166,8 @@ internal sealed unsafe class CudaDriver
         long owner = 0, type = 0, managed = 0, ordinal = 0, start = 0, size = 0;
         if (_pointerGetAttribute(&type, MemoryType, address) != 0)
         {
-            throw new ArgumentException($"{name}: expected memory of the cache's device, got {address:x}, which the driver does not know", name);
+            throw new ArgumentException(
+                $"{name}: expected memory of the cache's device, got {address:x}, which the driver does not know: it is host memory (pass it as a host tensor), or was freed", name);
         }
 
         bool isManaged = _pointerGetAttribute(&managed, IsManaged, address) == 0 && (int)managed != 0;
@@ -179,7 +180,7 @@ internal sealed unsafe class CudaDriver
         bool isOurs = isManaged || (owner != 0 ? (nint)owner == context : _pointerGetAttribute(&ordinal, DeviceOrdinal, address) == 0 && (int)ordinal == CurrentDevice());
         if (!isOurs)
         {
-            throw new ArgumentException($"{name}: expected memory of the cache's context, {context:x}, got {address:x}, which is of another, {owner:x}", name);
+            throw new ArgumentException($"{name}: expected memory of the cache's CUDA context, {context:x}, got {address:x}, which is of another device or context, {owner:x}", name);
         }
 
         if (_pointerGetAttribute(&start, RangeStart, address) != 0 || _pointerGetAttribute(&size, RangeSize, address) != 0)

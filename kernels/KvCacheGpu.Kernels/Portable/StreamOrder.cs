@@ -252,21 +252,21 @@ internal sealed class StreamOrder : IDisposable
         _completed = _marked = _epoch;
     }
 
-    private void ThrowIfOfAnotherContext(nint handle)
+    private void ThrowIfOfAnotherContext(nint stream)
     {
         nint context;
         try
         {
-            context = _driver!.ContextOf(handle);
+            context = _driver!.ContextOf(stream);
         }
         catch (CudaException e)
         {
-            throw new ArgumentException($"expected a CUDA stream, got a handle that the driver does not know: {e.Message}", nameof(handle), e);
+            throw new ArgumentException($"expected a CUDA stream, got a handle that the driver does not know: {e.Message}", nameof(stream), e);
         }
 
         if (context != _accelerator.NativePtr)
         {
-            throw new ArgumentException($"expected a stream of the CUDA context in which the cache works on {_accelerator.Name}, got one of another context", nameof(handle));
+            throw new ArgumentException($"expected a stream of the CUDA context in which the cache works on {_accelerator.Name}, got one of another context", nameof(stream));
         }
     }
 

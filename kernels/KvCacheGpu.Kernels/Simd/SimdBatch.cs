@@ -303,7 +303,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
     {
         if (onDevice)
         {
-            throw new NotSupportedException("this cache lies in host memory: expected host tensors, got a device view");
+            throw new NotSupportedException("memory of a device, while the cache lies in host memory: pass host tensors and host outputs");
         }
     }
 }

@@ -37,8 +37,8 @@ public sealed record KvPart(string Device, int FirstLayer, int Layers, HeadRange
         {
             throw new KvConfigurationException(
                 nameof(devices),
-                $"1..{geometry.Layers} stages of layers, and for each the same number of devices, 1..{geometry.KvHeads}",
-                $"{stages} stages and {devices.Count} devices");
+                $"layers cut into 1 to {geometry.Layers} runs, and for each run the same number of devices, 1 to {geometry.KvHeads}, one for each shard of its KV heads",
+                $"{devices.Count} devices for layers cut into {stages}");
         }
 
         int shards = devices.Count / stages;

@@ -88,7 +88,7 @@ internal static class StepDemand
 
         if (sum > options.MaxBatchTokens)
         {
-            throw new ArgumentException($"expected at most {options.MaxBatchTokens} tokens in one step, got {sum}", nameof(tokenIds));
+            throw new ArgumentException($"expected at most {options.MaxBatchTokens} tokens in one step (MaxBatchTokens), got {sum}", nameof(tokenIds));
         }
     }
 
