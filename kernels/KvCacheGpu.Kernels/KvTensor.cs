@@ -85,6 +85,11 @@ public readonly ref struct KvTensor
     public static KvTensor FromHostBFloat16(ReadOnlySpan<ushort> bits, int tokenStride = 0, int headStride = 0) =>
         new(MemoryMarshal.AsBytes(bits), default, 0, 0, TensorType.BF16, tokenStride, headStride, default, false);
 
+    /// <summary>Wraps binary32 elements on the cache's own device.</summary>
+    /// <inheritdoc cref="FromDevice(ArrayView{byte}, TensorType, int, int, KvStream)" path="/param"/>
+    public static KvTensor FromDevice(ArrayView<float> elements, int tokenStride = 0, int headStride = 0, KvStream stream = default) =>
+        FromDevice(elements.Cast<byte>(), TensorType.F32, tokenStride, headStride, stream);
+
     /// <summary>Wraps elements on the cache's own device.</summary>
     /// <param name="elements">
     /// The memory, as bytes (<c>buffer.View.AsContiguous().Cast&lt;byte&gt;()</c>), in a buffer of the cache's accelerator. It begins at

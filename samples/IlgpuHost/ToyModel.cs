@@ -72,7 +72,7 @@ internal sealed class ToyModel : IDisposable
     }
 
     private static KvTensor Tensor(MemoryBuffer1D<float, Stride1D.Dense> buffer, int floats) =>
-        KvTensor.FromDevice(buffer.View.SubView(0, floats).AsContiguous().Cast<byte>(), TensorType.F32);
+        KvTensor.FromDevice(buffer.View.SubView(0, floats).AsContiguous());
 
     private static void Embed(Index1D i, ArrayView<int> ids, ArrayView<float> hidden) =>
         hidden[i] = PlainModel.Weight(ids[i / PlainModel.Hidden], i % PlainModel.Hidden, 7);

@@ -93,7 +93,7 @@ internal sealed class HostTensors : IDisposable
         _outputs.Dispose();
     }
 
-    private static KvTensor Tensor(ArrayView<float> floats, KvStream of) => KvTensor.FromDevice(floats.Cast<byte>(), TensorType.F32, stream: of);
+    private static KvTensor Tensor(ArrayView<float> floats, KvStream of) => KvTensor.FromDevice(floats, stream: of);
 
     private ArrayView<float> Output(int step, int layer) =>
         _outputs.View.AsContiguous().SubView(((long)(step * _geometry.Layers) + layer) * _queryFloats, _queryFloats);

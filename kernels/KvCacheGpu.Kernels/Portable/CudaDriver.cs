@@ -128,6 +128,15 @@ internal sealed unsafe class CudaDriver
         return context;
     }
 
+    /// <summary>Makes current again what was current before; a context that has been destroyed meanwhile leaves the thread without one.</summary>
+    public void RestoreContext(nint context)
+    {
+        if (_contextSetCurrent(context) != 0)
+        {
+            ThrowIfFailed(_contextSetCurrent(0));
+        }
+    }
+
     /// <summary>Destroys a context that <see cref="CreateContext"/> or ILGPU made. If it was current, the one that was current before it is again.</summary>
     public void DestroyContext(nint context) => ThrowIfFailed(_contextDestroy(context));
 

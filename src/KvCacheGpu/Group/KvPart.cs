@@ -54,6 +54,9 @@ public sealed record KvPart(string Device, int FirstLayer, int Layers, HeadRange
         return parts;
     }
 
+    /// <summary>The part as errors name it: "cuda:1: layers 0..15, KV heads 4..7".</summary>
+    public override string ToString() => $"{Device}: layers {FirstLayer}..{FirstLayer + Layers - 1}, KV heads {Heads.Start}..{Heads.Start + Heads.Count - 1}";
+
     // As even as can be, the larger shares first.
     private static (int First, int Count) Share(int all, int place, int places)
     {

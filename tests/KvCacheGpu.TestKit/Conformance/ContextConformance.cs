@@ -206,6 +206,26 @@ public abstract class ContextConformance
         }
     }
 
+    [Fact]
+    public void A_current_context_that_another_thread_has_destroyed_hinders_nobody()
+    {
+        CudaDriver driver = CudaDriver.Current;
+        nint before = driver.CurrentContext;
+        nint gone = driver.CreateContext(Ordinal);
+        var other = new Thread(() => driver.DestroyContext(gone));
+        other.Start();
+        other.Join();
+        try
+        {
+            using KvCache expected = OnCpu(), cache = new(_geometry, Options(Device));
+            Check(Life(expected), Life(cache));
+        }
+        finally
+        {
+            driver.SetCurrentContext(before);
+        }
+    }
+
     private static KvCacheOptions Options(string device) => new()
     {
         Device = device,
