@@ -189,10 +189,13 @@ internal readonly ref struct AttentionRead
 
                 wait.SpinOnce();
             }
-            catch (KvOutOfMemoryException) when (_cache.Unsettled.Any)
+            catch (KvOutOfMemoryException)
             {
                 // Steps that wait for their outcome hold working memory.
-                _cache.Unsettled.SettleAll();
+                if (!_cache.Unsettled.SettleAll())
+                {
+                    throw;
+                }
             }
         }
     }

@@ -1,3 +1,4 @@
+using System.Runtime.ExceptionServices;
 using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
@@ -151,22 +152,22 @@ internal sealed class CacheState
     /// <summary>Sequences whose handles were collected without having been disposed.</summary>
     public long ForgottenCount => Interlocked.Read(ref _forgottenCount);
 
-    /// <summary>Tells of a step that was refused after its host had gone on, once for all its sequences.</summary>
+    /// <summary>Tells of a step that was refused, or that the device failed, after its host had gone on: once for all its sequences.</summary>
     /// <exception cref="KvNonFiniteException">E004: there is one that nobody was told of.</exception>
     public void ThrowIfRefused()
     {
-        KvNonFiniteException? refused = null;
+        Exception? failure = null;
         for (int place = 0; place < Places; place++)
         {
-            if (SequenceAt(place) is { Refused: { } found } sequence && (refused ?? found) == found)
+            if (SequenceAt(place) is { Failure: { } found } sequence && (failure ?? found) == found && sequence.TakeFailure(found))
             {
-                (refused, sequence.Refused) = (found, null);
+                failure = found;
             }
         }
 
-        if (refused is not null)
+        if (failure is not null)
         {
-            throw refused;
+            ExceptionDispatchInfo.Throw(failure);
         }
     }
 

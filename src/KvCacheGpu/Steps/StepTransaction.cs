@@ -156,7 +156,7 @@ internal sealed class StepTransaction
     {
         foreach (SequenceState sequence in Sequences)
         {
-            sequence.EnqueuedTokens = sequence.StepTokens;
+            sequence.EnqueuedLength = sequence.Length + sequence.StepTokens;
         }
 
         Volatile.Write(ref _isEnqueued, true);
@@ -168,17 +168,7 @@ internal sealed class StepTransaction
     {
         try
         {
-            if (memory.Batch.End() is { } refused)
-            {
-                _scores.Repair(_isSample || (_cache.Writer.WritesSquares && !memory.Seals.IsEmpty));
-                KernelShape shape = _cache.Tier.Shape;
-                uint refusedFrom = refused.IsValue ? shape.ValueRefusedFrom : shape.KeyRefusedFrom;
-                return new KvNonFiniteException(
-                    refused.Layer, refused.Token, refused.Head, refused.IsValue, BitConverter.UInt32BitsToSingle(refusedFrom));
-            }
-
-            PageWriter.TakeOutcomes(memory.Seals, memory.Batch);
-            return null;
+            return WaitForOutcome(memory);
         }
         catch
         {
@@ -210,10 +200,23 @@ internal sealed class StepTransaction
         }
     }
 
-    /// <summary>Takes over the outcome of a step that was left for later. A step that was refused is rolled back, and its sequences know why.</summary>
+    /// <summary>
+    /// Takes over the outcome of a step that was left for later. A step that was refused, or that the device failed, is rolled back, and its sequences know
+    /// why: who settles it may have nothing to do with them.
+    /// </summary>
     public void Settle(StepMemory memory)
     {
-        if (Outcome(memory) is not { } refused)
+        Exception? failure;
+        try
+        {
+            failure = WaitForOutcome(memory);
+        }
+        catch (Exception e)
+        {
+            failure = e;
+        }
+
+        if (failure is null)
         {
             Publish(memory);
             return;
@@ -221,10 +224,17 @@ internal sealed class StepTransaction
 
         foreach (SequenceState sequence in Sequences)
         {
-            sequence.Refused = refused;
+            sequence.Fail(failure);
         }
 
-        Abandon(memory);
+        try
+        {
+            Undo(memory);
+        }
+        finally
+        {
+            End(memory);
+        }
     }
 
     /// <summary>Ends the step without a trace.</summary>
@@ -242,6 +252,21 @@ internal sealed class StepTransaction
         }
     }
 
+    private KvNonFiniteException? WaitForOutcome(StepMemory memory)
+    {
+        if (memory.Batch.End() is { } refused)
+        {
+            _scores.Repair(_isSample || (_cache.Writer.WritesSquares && !memory.Seals.IsEmpty));
+            KernelShape shape = _cache.Tier.Shape;
+            uint refusedFrom = refused.IsValue ? shape.ValueRefusedFrom : shape.KeyRefusedFrom;
+            return new KvNonFiniteException(
+                refused.Layer, refused.Token, refused.Head, refused.IsValue, BitConverter.UInt32BitsToSingle(refusedFrom));
+        }
+
+        PageWriter.TakeOutcomes(memory.Seals, memory.Batch);
+        return null;
+    }
+
     private KvShortage? Reserve(ReadOnlySpan<int> tokensPerSequence, out StepMemory? memory)
     {
         int round = 0;
@@ -251,8 +276,12 @@ internal sealed class StepTransaction
         {
             if (TryReserve(tokensPerSequence, out memory) is { } shortage)
             {
-                // Steps that wait for their outcome hold pages twice, and working memory.
-                if (!_cache.Unsettled.SettleAll() && _pressure?.MakeWay(Sequences, shortage, round++) != true)
+                // Steps that wait for their outcome hold pages twice, working memory, and sequences that were forgotten.
+                if (_cache.Unsettled.SettleAll())
+                {
+                    ForgottenSequences.Reclaim(_cache);
+                }
+                else if (_pressure?.MakeWay(Sequences, shortage, round++) != true)
                 {
                     return shortage;
                 }
@@ -340,8 +369,9 @@ internal sealed class StepTransaction
 
             for (int i = 0; i < Members.Count; i++)
             {
-                (Sequences[i].StepTokens, Sequences[i].EnqueuedTokens) = (0, 0);
+                Sequences[i].StepTokens = 0;
                 _pages[i].Reach(_cache.Classes.Seals);
+                Sequences[i].EnqueuedLength = 0;
                 Sequences[i].Attended.CopyFrom(_attended);
             }
 
@@ -360,7 +390,7 @@ internal sealed class StepTransaction
             for (int i = 0; i < Members.Count; i++)
             {
                 SequenceState sequence = Sequences[i];
-                (sequence.StepTokens, sequence.EnqueuedTokens) = (0, 0);
+                (sequence.StepTokens, sequence.EnqueuedLength) = (0, 0);
                 _pages[i].Shrink(sequence);
                 sequence.Attended.Clear();
                 sequence.Scores?.Forget();
