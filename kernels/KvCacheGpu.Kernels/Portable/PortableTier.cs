@@ -1,5 +1,6 @@
 using ILGPU;
 using ILGPU.Runtime;
+using ILGPU.Runtime.Cuda;
 
 namespace KvCacheGpu.Kernels;
 
@@ -290,7 +291,10 @@ public sealed unsafe class PortableTier : KernelTier
     public override void ThrowIfNotMine(KvStream stream)
     {
         using DeviceBinding bound = Link.Bind();
-        _ = Link.Order.Resolve(stream);
+        if (Link.Order.Resolve(stream) is CudaStream { StreamPtr: StreamOrder.PerThread })
+        {
+            throw new ArgumentException("expected a stream that is the same on every thread, got CUDA's per-thread default stream", nameof(stream));
+        }
     }
 
     /// <summary>

@@ -116,9 +116,16 @@ internal readonly ref struct AttentionRead
             StepMemory memory = Begin();
             try
             {
-                memory.Batch.Attend(_layer, _queries, output, _window);
-                Count(memory, output);
-                memory.Batch.Finish();
+                try
+                {
+                    memory.Batch.Attend(_layer, _queries, output, _window);
+                    Count(memory, output);
+                }
+                finally
+                {
+                    // Also where the tensors are refused: the stream is its host's again when the call returns.
+                    memory.Batch.Finish();
+                }
             }
             finally
             {

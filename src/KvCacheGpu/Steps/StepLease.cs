@@ -128,7 +128,21 @@ internal sealed class StepLease(CacheState cache, Pressure? pressure, StepPool p
     }
 
     /// <inheritdoc/>
-    public bool HasOutcome => Transaction.Memory?.Batch.HasFinished == true;
+    public bool HasOutcome
+    {
+        get
+        {
+            try
+            {
+                return Transaction.Memory?.Batch.HasFinished == true;
+            }
+            catch (Exception)
+            {
+                // The device failed: that is the outcome, and the sequences of the step are told.
+                return true;
+            }
+        }
+    }
 
     /// <inheritdoc/>
     public void Settle()

@@ -78,21 +78,24 @@ public sealed class EnqueuedOutcomeTests
         Assert.Equal((0, 0), (cache.AllocatedBytes, cache.ReservedBytes));
     }
 
-    [Fact]
-    public void An_error_of_the_device_is_told_to_the_sequences_of_the_step_and_not_to_who_settles_it()
+    [Theory]
+    [InlineData("end")]
+    [InlineData("has finished")]
+    public void An_error_of_the_device_is_told_to_the_sequences_of_the_step_and_not_to_who_settles_it(string call)
     {
-        string? fails = null;
+        string? fails = null, asked = null;
         var failure = new InvalidOperationException("the device fell off");
-        using KvCache cache = Hooked(what => _ = what == fails ? throw failure : 0);
+        using KvCache cache = Hooked(what => _ = what == fails || what == asked ? throw failure : 0);
         using KvSequence first = cache.CreateSequence(), second = cache.CreateSequence(), other = cache.CreateSequence();
         KvPageCounts before = cache.GetPageCounts();
         KvStep step = cache.Begin([first, second], [1, 2], [1, 1]);
         TestCaches.AppendAll(step, G, [1, 2]);
         step.EnqueueCommit();
         fails = "end";
+        asked = call;
         using (KvStep unrelated = other.Begin([3]))
         {
-            fails = null;
+            (fails, asked) = (null, null);
         }
 
         Assert.Equal((0, 0), (first.Length, second.Length));
