@@ -301,7 +301,10 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
         ArgumentOutOfRangeException.ThrowIfNegative(window);
         ThrowIfNotAppended(call, "Attend", layer);
         queries.ThrowIfNotShaped(call.Step.Tokens, geometry.QueryHeads, geometry.KeyWidth, nameof(queries));
-        call.Step.ThrowIfWindowOverMerged(layer, window);
+        foreach (SequenceState sequence in call.Step.Members.Sequences)
+        {
+            AttentionRead.ThrowIfWindowOverMerged(sequence.Table, layer, window);
+        }
     }
 
     private static void ThrowIfNotAppended(in StepLease.Call call, string what, int layer)

@@ -123,9 +123,6 @@ public sealed unsafe class PortableTier : KernelTier
     /// <summary>Held while work is enqueued: streams take one thread at a time.</summary>
     internal Lock Gate { get; } = new();
 
-    // True if the accelerator's owner has disposed it: no launch reads the tables any longer, and steps that end undo what they wrote there.
-    private bool IsGone => Link.Accelerator.IsDisposed;
-
     /// <inheritdoc/>
     public override long LeafHostBytes => _patches.LeafHostBytes;
 
@@ -134,11 +131,6 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
-            if (IsGone)
-            {
-                return;
-            }
-
             _patches.WriteRoot(Map.CountWord(sequence, row), count, Arena);
         }
     }
@@ -158,11 +150,6 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
-            if (IsGone)
-            {
-                return;
-            }
-
             _ = LeafSlot(sequence, leaf);
             _patches.Close(Map.DirectoryWord(sequence, leaf), Arena);
         }
@@ -175,11 +162,6 @@ public sealed unsafe class PortableTier : KernelTier
         int word = Map.SlotInLeaf(row, entry);
         lock (Gate)
         {
-            if (IsGone)
-            {
-                return;
-            }
-
             _ = LeafSlot(sequence, leaf);
             _patches.WriteLeaf(Map.DirectoryWord(sequence, leaf), word, slot, Arena);
             _patches.WriteLeaf(Map.DirectoryWord(sequence, leaf), word + Map.LeafTags, tag, Arena);

@@ -201,7 +201,10 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
 
     /// <summary>Gives back every page, and the place in the cache. Waits for who is inside; a step under way ends without a trace.</summary>
     /// <exception cref="KvConcurrencyException">E006: the calling thread is inside of a call on it; nothing was disposed.</exception>
-    public void Dispose(SequenceState sequence)
+    public void Dispose(SequenceState sequence) => Close(sequence)?.Throw();
+
+    // Returns what failed beside it, where the sequence is disposed all the same: the device, or a policy that was asked.
+    private ExceptionDispatchInfo? Close(SequenceState sequence)
     {
         ThrowIfInside(sequence);
         var wait = default(SpinWait);
@@ -215,7 +218,6 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
             }
             catch (Exception e)
             {
-                // The step has ended all the same: what failed is the device, or a policy that was asked.
                 failure ??= ExceptionDispatchInfo.Capture(e);
             }
 
@@ -227,7 +229,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
             GiveBack(cache, sequence);
         }
 
-        failure?.Throw();
+        return failure;
     }
 
     /// <summary>Disposes a sequence that was made held and that nobody else has seen.</summary>
@@ -247,15 +249,8 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
         {
             if (cache.SequenceAt(place) is { } sequence)
             {
-                try
-                {
-                    Dispose(sequence);
-                }
-                catch (Exception e) when (e is not KvConcurrencyException)
-                {
-                    failure ??= ExceptionDispatchInfo.Capture(e);
-                }
-
+                ExceptionDispatchInfo? own = Close(sequence);
+                failure ??= own;
                 wait.SpinOnce();
             }
             else

@@ -82,8 +82,7 @@ internal sealed class StepTransaction
         }
         catch
         {
-            Undo(memory!);
-            End(memory!);
+            RollBack(memory!);
             throw;
         }
 
@@ -112,15 +111,6 @@ internal sealed class StepTransaction
         }
     }
 
-    /// <exception cref="KvUnsupportedException">E009: a window over pages that were merged.</exception>
-    public void ThrowIfWindowOverMerged(int layer, int window)
-    {
-        foreach (SequenceState sequence in Sequences)
-        {
-            AttentionRead.ThrowIfWindowOverMerged(sequence.Table, layer, window);
-        }
-    }
-
     /// <summary>True from <see cref="Defer"/> on: the step is committed as far as its host goes, and its outcome is not known.</summary>
     public bool IsEnqueued => Volatile.Read(ref _isEnqueued);
 
@@ -145,8 +135,7 @@ internal sealed class StepTransaction
         }
         catch
         {
-            Undo(memory);
-            End(memory);
+            RollBack(memory);
             throw;
         }
     }
@@ -172,8 +161,7 @@ internal sealed class StepTransaction
         }
         catch
         {
-            Undo(memory);
-            End(memory);
+            RollBack(memory);
             throw;
         }
     }
@@ -227,14 +215,7 @@ internal sealed class StepTransaction
             sequence.Fail(failure);
         }
 
-        try
-        {
-            Undo(memory);
-        }
-        finally
-        {
-            End(memory);
-        }
+        RollBack(memory);
     }
 
     /// <summary>Ends the step without a trace.</summary>
@@ -245,10 +226,13 @@ internal sealed class StepTransaction
             // Launches may still write into the pages that are given back: wait for them. What they refused is of no interest any longer.
             _ = memory.Batch.End();
         }
+        catch (ObjectDisposedException)
+        {
+            // The host has disposed the accelerator: it has ended them.
+        }
         finally
         {
-            Undo(memory);
-            End(memory);
+            RollBack(memory);
         }
     }
 
@@ -257,10 +241,8 @@ internal sealed class StepTransaction
         if (memory.Batch.End() is { } refused)
         {
             _scores.Repair(_isSample || (_cache.Writer.WritesSquares && !memory.Seals.IsEmpty));
-            KernelShape shape = _cache.Tier.Shape;
-            uint refusedFrom = refused.IsValue ? shape.ValueRefusedFrom : shape.KeyRefusedFrom;
-            return new KvNonFiniteException(
-                refused.Layer, refused.Token, refused.Head, refused.IsValue, BitConverter.UInt32BitsToSingle(refusedFrom));
+            uint from = refused.IsValue ? _cache.Tier.Shape.ValueRefusedFrom : _cache.Tier.Shape.KeyRefusedFrom;
+            return new KvNonFiniteException(refused.Layer, refused.Token, refused.Head, refused.IsValue, BitConverter.UInt32BitsToSingle(from));
         }
 
         PageWriter.TakeOutcomes(memory.Seals, memory.Batch);
@@ -380,6 +362,18 @@ internal sealed class StepTransaction
             {
                 sequence.Chain?.Publish(sequence.TokenIds, sequence.Table);
             }
+        }
+    }
+
+    private void RollBack(StepMemory memory)
+    {
+        try
+        {
+            Undo(memory);
+        }
+        finally
+        {
+            End(memory);
         }
     }
 
