@@ -155,11 +155,7 @@ internal readonly ref struct AttentionRead
             return;
         }
 
-        if (_window > 0)
-        {
-            _cache.NoteWindow(_layer);
-        }
-
+        _cache.NoteWindow(_layer, _window);
         bool isSample = _cache.Options.Policy is not null && (_cache.Needs & (KvStatistics.Mass | KvStatistics.Queries)) != 0;
         if (isSample)
         {

@@ -10,6 +10,7 @@ namespace KvCacheGpu;
 internal sealed class CacheState
 {
     private readonly SequenceState?[] _sequences;
+    private readonly Lock _telling = new();
     private volatile bool _isDisposed;
     private SequenceState? _forgotten;
     private long _forgottenCount;
@@ -157,11 +158,14 @@ internal sealed class CacheState
     public void ThrowIfRefused()
     {
         Exception? failure = null;
-        for (int place = 0; place < Places; place++)
+        lock (_telling)
         {
-            if (SequenceAt(place) is { Failure: { } found } sequence && (failure ?? found) == found && sequence.TakeFailure(found))
+            for (int place = 0; place < Places; place++)
             {
-                failure = found;
+                if (SequenceAt(place) is { Failure: { } found } sequence && (failure ?? found) == found && sequence.TakeFailure(found))
+                {
+                    failure = found;
+                }
             }
         }
 
@@ -199,10 +203,10 @@ internal sealed class CacheState
     /// <summary>True if a layer was attended to through a window: there it matters which positions a page is of.</summary>
     public bool HasWindow(int layer) => _windowed is { } windowed && Volatile.Read(ref windowed[layer]) != 0;
 
-    /// <summary>Notes that a layer is attended to through a window. Only merging asks for it.</summary>
-    public void NoteWindow(int layer)
+    /// <summary>Notes that a layer is attended to, through a window if there is one. Only merging asks for it.</summary>
+    public void NoteWindow(int layer, int window)
     {
-        if (Options.MergePages)
+        if (window > 0 && Options.MergePages)
         {
             Volatile.Write(ref LazyInitializer.EnsureInitialized(ref _windowed, () => new int[Geometry.Layers])[layer], 1);
         }

@@ -105,10 +105,7 @@ internal sealed class StepTransaction
     {
         _scores.See(memory, Ragged, layer, queries, output);
         _attended.Add(layer);
-        if (window > 0)
-        {
-            _cache.NoteWindow(layer);
-        }
+        _cache.NoteWindow(layer, window);
     }
 
     /// <summary>True from <see cref="Defer"/> on: the step is committed as far as its host goes, and its outcome is not known.</summary>
@@ -143,11 +140,7 @@ internal sealed class StepTransaction
     /// <summary>Leaves the outcome for later. Until then the sequences count its tokens, and stay the step's.</summary>
     public void Defer()
     {
-        foreach (SequenceState sequence in Sequences)
-        {
-            sequence.EnqueuedLength = sequence.Length + sequence.StepTokens;
-        }
-
+        Members.Defer();
         Volatile.Write(ref _isEnqueued, true);
     }
 
@@ -210,11 +203,7 @@ internal sealed class StepTransaction
             return;
         }
 
-        foreach (SequenceState sequence in Sequences)
-        {
-            sequence.Fail(failure);
-        }
-
+        Members.Fail(failure);
         RollBack(memory);
     }
 
@@ -358,10 +347,7 @@ internal sealed class StepTransaction
             }
 
             // Blocks once all tables are whole.
-            foreach (SequenceState sequence in Sequences)
-            {
-                sequence.Chain?.Publish(sequence.TokenIds, sequence.Table);
-            }
+            Members.PublishBlocks();
         }
     }
 
@@ -390,12 +376,7 @@ internal sealed class StepTransaction
                 sequence.Scores?.Forget();
             }
 
-            foreach (ref readonly ReplacedTail tail in memory.Tails)
-            {
-                PageTable table = Sequences[tail.Sequence].Table;
-                table.Relist(tail.Row, table.Count(tail.Row) - 1, tail.Source, tail.Class);
-            }
-
+            Members.PutBack(memory.Tails);
             _cache.Pool.Release(memory.Taken);
         }
     }

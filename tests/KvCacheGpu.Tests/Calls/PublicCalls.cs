@@ -29,7 +29,6 @@ internal static partial class PublicCalls
         new("KvCache.get_Watermark()", x => Assert.InRange(x.Cache.Watermark, 0.5, 1)),
         new("KvCache.set_Watermark(Double)", x => x.Cache.Watermark = 1),
         new("KvCache.get_Options()", x => Assert.Equal(64, x.Cache.Options.MaxTokens)),
-        new("KvCache.get_Accelerator()", x => Assert.Null(x.Cache.Accelerator)),
         new("KvCache.get_TierName()", x => Assert.NotEmpty(x.Cache.TierName)),
         new("KvCache.get_ReservedBytes()", x => Assert.True(x.Cache.ReservedBytes >= 0)),
         new("KvCache.get_AllocatedBytes()", x => Assert.InRange(x.Cache.AllocatedBytes, 0, x.Cache.BudgetBytes)),

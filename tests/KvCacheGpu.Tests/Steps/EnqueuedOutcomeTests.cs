@@ -168,6 +168,68 @@ public sealed class EnqueuedOutcomeTests
     }
 
     [Fact]
+    public void Threads_that_settle_dispose_and_begin_at_once_take_an_outcome_over_once()
+    {
+        const int Rounds = 1500;
+        using KvCache cache = TestCaches.Simd(G, TestCaches.Config(PageFormat.I8, maxTokens: 2 * Rounds, maxSequences: 4));
+        KvSequence stays = cache.CreateSequence(), other = cache.CreateSequence();
+        KvSequence? goes = null;
+        (int told, int wrong) = (0, 0);
+        using var start = new Barrier(4);
+        using var end = new Barrier(4);
+        Thread[] threads = [.. new Action[] { Settle, Settle, () => goes!.Dispose() }.Select(run => new Thread(() =>
+        {
+            for (int round = 0; round < Rounds; round++)
+            {
+                start.SignalAndWait();
+                Thread.SpinWait(round % 40 * 10);
+                run();
+                end.SignalAndWait();
+            }
+        }) { IsBackground = true })];
+        Array.ForEach(threads, thread => thread.Start());
+        for (int round = 0, length = 0; round < Rounds; round++)
+        {
+            goes = cache.CreateSequence();
+            bool refused = round % 3 == 0;
+            using KvStep step = cache.Begin([goes, stays], [round, round], [1, 1]);
+            for (int layer = 0; layer < G.Layers; layer++)
+            {
+                float[] keys = TokenContent.Keys(G, layer, [round, round]);
+                keys[0] = refused ? float.NaN : keys[0];
+                step.Append(layer, keys, TokenContent.Values(G, layer, [round, round]));
+            }
+
+            step.EnqueueCommit();
+            start.SignalAndWait();
+            other.Begin([1]).Dispose();
+            end.SignalAndWait();
+            Settle();
+            length += refused ? 0 : 1;
+            wrong += stays.Length == length ? 0 : 1;
+        }
+
+        Array.ForEach(threads, thread => thread.Join());
+        Assert.Equal((0, Rounds / 3), (wrong, told));
+        Assert.False(cache.State.Unsettled.Any);
+        stays.Dispose();
+        other.Dispose();
+        Assert.Equal(default, cache.GetPageCounts());
+
+        void Settle()
+        {
+            try
+            {
+                cache.Settle();
+            }
+            catch (KvNonFiniteException)
+            {
+                Interlocked.Increment(ref told);
+            }
+        }
+    }
+
+    [Fact]
     public void What_a_step_has_computed_is_found_by_the_next_prompt()
     {
         KvCacheOptions config = TestCaches.Config(PageFormat.I8);
