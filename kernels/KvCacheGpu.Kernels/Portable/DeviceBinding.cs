@@ -69,7 +69,7 @@ internal readonly ref struct DeviceBinding
 
         if (_driver is not null && _contextBefore != _bound.NativePtr)
         {
-            _driver.SetCurrentContext(_contextBefore);
+            _driver.RestoreContext(_contextBefore);
         }
     }
 }

@@ -73,7 +73,7 @@ public sealed class KvPrimaryAccelerator : IDisposable
         finally
         {
             DeviceBinding.Reset(before);
-            driver.SetCurrentContext(contextBefore);
+            driver.RestoreContext(contextBefore);
         }
     }
 
@@ -98,7 +98,7 @@ public sealed class KvPrimaryAccelerator : IDisposable
             _driver.ReleasePrimaryContext(Ordinal);
             DeviceBinding.Reset(before == Accelerator ? null : before);
             bool isGone = contextBefore == Context && !_driver.IsPrimaryContextActive(Ordinal);
-            _driver.SetCurrentContext(isGone ? 0 : contextBefore);
+            _driver.RestoreContext(isGone ? 0 : contextBefore);
         }
     }
 
