@@ -32,7 +32,7 @@ public readonly struct KvStream : IEquatable<KvStream>
     public static bool operator !=(KvStream left, KvStream right) => !left.Equals(right);
 
     /// <summary>A CUDA stream of the context that the cache works in.</summary>
-    /// <param name="handle">Its CUstream, as the driver, the CUDA runtime (cudaStream_t) or torch give it. 0 is the default stream of the context.</param>
+    /// <param name="handle">Its CUstream, as the driver, the CUDA runtime (cudaStream_t) or torch give it. 0 is the default stream of the context. The default stream of each thread (2) may write tensors, but no step runs on it: it is another stream on each thread.</param>
     public static KvStream FromCuda(nint handle) => new(null, handle, true);
 
     /// <summary>A stream of the accelerator that the cache works on.</summary>

@@ -37,6 +37,7 @@ public static class KvAdmission
         {
             get
             {
+                cache.State.Unsettled.SettleDone();
                 using (cache.State.EnterLive())
                 {
                     return new Growth(cache.State).Most();
@@ -54,6 +55,13 @@ public static class KvAdmission
     public static bool CanHold(this KvCache cache, int tokens, string? tenant = null)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(tokens);
+
+        // Steps that wait for their outcome hold pages twice, working memory, and sequences that were forgotten.
+        return CouldHold(cache, tokens, tenant) || (cache.State.Unsettled.SettleAll() && CouldHold(cache, tokens, tenant));
+    }
+
+    private static bool CouldHold(KvCache cache, int tokens, string? tenant)
+    {
         CacheState state = cache.State;
         KvShortage? quota = null;
         KvShortage? room;
@@ -82,7 +90,12 @@ public static class KvAdmission
         ArgumentOutOfRangeException.ThrowIfNegative(moreTokens);
         SequenceState own = sequence.State;
         using SequenceGate.Call call = sequence.Enter();
-        CacheState state = sequence.Cache.State;
+        return CouldHold(sequence.Cache, own, moreTokens) || (sequence.Cache.State.Unsettled.SettleAll() && CouldHold(sequence.Cache, own, moreTokens));
+    }
+
+    private static bool CouldHold(KvCache cache, SequenceState own, int moreTokens)
+    {
+        CacheState state = cache.State;
         if (moreTokens > state.MaxSequenceTokens - own.Length)
         {
             return false;
@@ -98,7 +111,7 @@ public static class KvAdmission
             room = growth.WhyNot(What, moreTokens, 0);
         }
 
-        return CouldMakeWay(sequence.Cache, [own], quota) && CouldMakeWay(sequence.Cache, [own], room);
+        return CouldMakeWay(cache, [own], quota) && CouldMakeWay(cache, [own], room);
     }
 
     private static bool CouldMakeWay(KvCache cache, ReadOnlySpan<SequenceState> sequences, KvShortage? shortage) =>

@@ -1,3 +1,4 @@
+using System.Runtime.ExceptionServices;
 using ILGPU.Runtime;
 using KvCacheGpu.Kernels;
 
@@ -261,7 +262,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
             State.IsDisposed = true;
         }
 
-        Life.DisposeAll();
+        ExceptionDispatchInfo? failure = Life.DisposeAll();
         using (State.Pool.Gate.Enter())
         {
             if (!_givenBack)
@@ -271,6 +272,8 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
                 _device?.Dispose();
             }
         }
+
+        failure?.Throw();
     }
 
     /// <inheritdoc cref="Dispose"/>

@@ -31,7 +31,7 @@ public sealed class KvSequence : IDisposable
         get
         {
             ThrowIfDisposed();
-            int length = State.Length + State.EnqueuedTokens;
+            int length = State.HostLength;
             GC.KeepAlive(this);
             return length;
         }

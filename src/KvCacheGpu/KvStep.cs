@@ -143,7 +143,7 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
     /// </summary>
     /// <remarks>
     /// A step that is refused is rolled back then, and <see cref="KvNonFiniteException"/> is thrown once for each of its sequences by the first call that
-    /// needs it, or once by <see cref="KvCache.Settle"/>. Until the outcome is taken over, the step keeps its working memory and the open pages of those
+    /// needs it, or once by <see cref="KvCache.Settle"/>; so is an error of the device. Until the outcome is taken over, the step keeps its working memory and the open pages of those
     /// that it seals; what is done when a step begins gives them back. A policy plans then too. The stream must live until this call returns.
     /// </remarks>
     /// <exception cref="KvStepOrderException">E010: layers are missing; the step goes on.</exception>
@@ -301,7 +301,10 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
         ArgumentOutOfRangeException.ThrowIfNegative(window);
         ThrowIfNotAppended(call, "Attend", layer);
         queries.ThrowIfNotShaped(call.Step.Tokens, geometry.QueryHeads, geometry.KeyWidth, nameof(queries));
-        call.Step.ThrowIfWindowOverMerged(layer, window);
+        foreach (SequenceState sequence in call.Step.Members.Sequences)
+        {
+            AttentionRead.ThrowIfWindowOverMerged(sequence.Table, layer, window);
+        }
     }
 
     private static void ThrowIfNotAppended(in StepLease.Call call, string what, int layer)

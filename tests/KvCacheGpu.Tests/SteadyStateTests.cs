@@ -55,6 +55,47 @@ public sealed class SteadyStateTests
     }
 
     [Theory]
+    [InlineData("cpu")]
+    [InlineData("ilgpu-cpu")]
+    public void Steps_that_are_committed_without_waiting_allocate_no_more_than_those_that_wait(string device)
+    {
+        // ILGPU's own launches allocate on its CPU accelerator, by some bytes more or less.
+        long waiting = Steps(device, step => step.Commit());
+        Assert.True(device != "cpu" || waiting == 0, $"{waiting} bytes");
+        Assert.InRange(Steps(device, step => step.EnqueueCommit()), 0, waiting + (waiting / 50));
+
+        static long Steps(string device, Action<KvStep> commit)
+        {
+            KvCacheOptions config = TestCaches.Config(PageFormat.I8, maxTokens: 512);
+            (config.Device, config.Policy) = (device, new WindowPolicy(16));
+            using var cache = new KvCache(G, config);
+            KvSequence[] sequences = [cache.CreateSequence(), cache.CreateSequence(), cache.CreateSequence()];
+            float[] keys = TokenContent.Keys(G, 0, [1]);
+            float[] queries = TokenContent.Queries(G, 0, [1]);
+            var output = new float[G.QueryHeads * G.ValueWidth];
+            long allocated = 0;
+            for (int i = 0; i < 450; i++)
+            {
+                KvSequence sequence = sequences[i % 3];
+                (long before, int collections) = (GC.GetAllocatedBytesForCurrentThread(), GC.CollectionCount(0));
+                bool counts = i > 150 && !BitOperations.IsPow2(sequence.Length);
+                using KvStep step = sequence.Begin([i]);
+                for (int layer = 0; layer < G.Layers; layer++)
+                {
+                    step.Append(layer, keys, keys);
+                    step.Attend(layer, queries, output);
+                }
+
+                commit(step);
+                long bytes = GC.GetAllocatedBytesForCurrentThread() - before;
+                allocated += counts && collections == GC.CollectionCount(0) ? bytes : 0;
+            }
+
+            return allocated;
+        }
+    }
+
+    [Theory]
     [InlineData(PageFormat.F32)]
     [InlineData(PageFormat.I8)]
     public void Sequences_on_four_threads_do_not_meet(PageFormat format)

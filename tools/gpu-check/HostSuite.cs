@@ -131,6 +131,129 @@ public sealed class HostSuite
         Assert.Equal(1, step.Tokens);
     }
 
+    /// <summary>
+    /// A thread that waits for its own work marks the order beside others that are about to enqueue: what they enqueue is behind all that came before,
+    /// and what another stream does next is behind it.
+    /// </summary>
+    [Fact]
+    public void Work_that_follows_a_mark_is_in_the_order_too() => Assert.Equal(Enumerable.Repeat(7, 64), StreamOrderProbe.CopyBehindAMark(Accelerator));
+
+    /// <summary>A call whose output is refused has left the host's stream all the same: the host may destroy it.</summary>
+    [Fact]
+    public void A_refused_read_leaves_the_stream_to_its_host()
+    {
+        KvGeometry geometry = Shape(16);
+        using KvCache cache = OnDevice(geometry, PageFormat.I8, PageFormat.I8);
+        using KvSequence sequence = cache.CreateSequence();
+        using var tensors = new HostTensors(Accelerator, geometry, steps: 2);
+        tensors.Write(Accelerator.DefaultStream, 0);
+        tensors.Step(sequence, 0, default);
+        using (AcceleratorStream brief = Accelerator.CreateStream())
+        {
+            KvStream named = brief is CudaStream cuda ? KvStream.FromCuda(cuda.StreamPtr) : brief;
+            Assert.Throws<ArgumentException>(() => tensors.Misread(sequence, named));
+        }
+
+        tensors.Write(Accelerator.DefaultStream, 1);
+        tensors.Step(sequence, 1, default);
+        cache.Settle();
+        Accelerator.Synchronize();
+        using KvCache reference = OnReference(geometry, PageFormat.I8, PageFormat.I8);
+        using KvSequence expected = reference.CreateSequence();
+        AssertNear(tensors.Expected(expected, 2), tensors.Outputs());
+    }
+
+    /// <summary>Handle 2 of CUDA's names another stream on each thread: no order could be kept on it.</summary>
+    [Fact]
+    public void A_step_on_the_stream_of_each_thread_is_refused()
+    {
+        using KvCache cache = OnDevice(Shape(16), PageFormat.F16, PageFormat.F16);
+        using KvSequence sequence = cache.CreateSequence();
+        Assert.Throws<ArgumentException>(() => sequence.Begin([1], KvStream.FromCuda(2)));
+        Assert.Equal(0, sequence.Length);
+    }
+
+    /// <summary>Two threads with a stream each step sequences of their own, with forks, steps that are abandoned and a save between, while a policy evicts.</summary>
+    /// <param name="evicts">True if h2o drops pages under a budget, so that the outputs have no reference: they are finite then.</param>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Threads_on_streams_of_their_own_do_not_meet(bool evicts)
+    {
+        const int Steps = 40;
+        KvGeometry geometry = Shape(16);
+        KvCacheOptions options = Options(PageFormat.I8, PageFormat.I8);
+        options.MaxSequences = 6;
+        if (evicts)
+        {
+            options.Device = TargetUnderTest.Target.Device.Id;
+            options.Policy = new H2oPolicy { SinkTokens = 8, WindowTokens = 8 };
+
+            // Room for the working memory of several steps; of the pages' share, hardly any.
+            options.MemoryBudgetBytes = KvCache.BytesFor(geometry, options).MinimumBytes * 3;
+            options.Watermark = 0.001;
+        }
+
+        using var cache = new KvCache(geometry, options, Accelerator);
+        string folder = Directory.CreateTempSubdirectory("host-").FullName;
+        var store = new SnapshotStore(folder);
+        var outputs = new float[2][][];
+        var failures = new Exception?[2];
+        Thread[] threads = [.. Enumerable.Range(0, 2).Select(i => new Thread(() => failures[i] = Record.Exception(() => Live(i))))];
+        Array.ForEach(threads, thread => thread.Start());
+        Array.ForEach(threads, thread => thread.Join());
+        Assert.All(failures, Assert.Null);
+        Directory.Delete(folder, recursive: true);
+        using KvCache reference = OnReference(geometry, PageFormat.I8, PageFormat.I8);
+        using KvSequence expected = reference.CreateSequence();
+        using var all = new HostTensors(Accelerator, geometry, Steps);
+        float[][] right = all.Expected(expected, Steps);
+        foreach (float[][] own in outputs)
+        {
+            Assert.All(own, output => Assert.All(output, x => Assert.True(float.IsFinite(x))));
+            if (!evicts)
+            {
+                AssertNear(right, own);
+            }
+        }
+
+        Assert.Equal(0, cache.GetPageCounts().Open);
+
+        void Live(int thread)
+        {
+            using AcceleratorStream stream = Accelerator.CreateStream();
+            using var tensors = new HostTensors(Accelerator, geometry, Steps);
+            KvSequence sequence = cache.CreateSequence();
+            for (int step = 0; step < Steps; step++)
+            {
+                tensors.Write(stream, step);
+                if (step % 5 == 2)
+                {
+                    tensors.Step(sequence, step, stream, abandons: true);
+                }
+
+                tensors.Step(sequence, step, stream, waits: step % 11 == 10);
+                if (step % 8 == 7)
+                {
+                    KvSequence fork = sequence.Fork();
+                    sequence.Dispose();
+                    sequence = fork;
+                }
+
+                if (step % 20 == 9 + thread)
+                {
+                    cache.SaveAsync(store, $"s{thread}-{step}", [sequence]).GetAwaiter().GetResult();
+                }
+            }
+
+            Assert.Equal(Steps, sequence.Length);
+            Assert.Equal(evicts, sequence.EvictedTokens > 0);
+            sequence.Dispose();
+            stream.Synchronize();
+            outputs[thread] = tensors.Outputs();
+        }
+    }
+
     private static KvGeometry Shape(int width) => new(layers: 4, queryHeads: 4, kvHeads: 2, keyWidth: width, pageTokens: PageTokens);
 
     private static KvCacheOptions Options(PageFormat key, PageFormat value) => new()

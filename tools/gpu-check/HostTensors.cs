@@ -42,7 +42,8 @@ internal sealed class HostTensors : IDisposable
     /// <param name="stream">The step's stream.</param>
     /// <param name="of">The stream that writes the tensors; the default value: the step's own.</param>
     /// <param name="waits">True if the commit waits.</param>
-    public void Step(KvSequence sequence, int step, KvStream stream, KvStream of = default, bool waits = false)
+    /// <param name="abandons">True if the step is abandoned once all is enqueued.</param>
+    public void Step(KvSequence sequence, int step, KvStream stream, KvStream of = default, bool waits = false, bool abandons = false)
     {
         using KvStep open = sequence.Begin([step], stream);
         for (int layer = 0; layer < _geometry.Layers; layer++)
@@ -50,6 +51,11 @@ internal sealed class HostTensors : IDisposable
             ArrayView<float> all = _inputs.View.AsContiguous().SubView(((long)(step * _geometry.Layers) + layer) * LayerFloats, LayerFloats);
             open.Append(layer, Tensor(all.SubView(0, _pairFloats), of), Tensor(all.SubView(_pairFloats, _pairFloats), of));
             open.Attend(layer, Tensor(all.SubView(2 * _pairFloats, _queryFloats), of), Output(step, layer));
+        }
+
+        if (abandons)
+        {
+            return;
         }
 
         if (waits)
@@ -60,6 +66,15 @@ internal sealed class HostTensors : IDisposable
         {
             open.EnqueueCommit();
         }
+    }
+
+    /// <summary>Attends by the first queries on a stream, into memory of another accelerator.</summary>
+    public void Misread(KvSequence sequence, KvStream stream)
+    {
+        ArrayView<float> queries = _inputs.View.AsContiguous().SubView(2 * _pairFloats, _queryFloats);
+        using Accelerator other = _outputs.Accelerator.Device.CreateAccelerator(_outputs.Accelerator.Context);
+        using MemoryBuffer1D<float, Stride1D.Dense> foreign = other.Allocate1D<float>(_queryFloats);
+        sequence.Attend(0, Tensor(queries, stream), foreign.View.AsContiguous());
     }
 
     /// <summary>The outputs of all steps and layers. The device has ended its work.</summary>

@@ -90,6 +90,13 @@ internal sealed class DeviceLink : IDisposable
         Order.Count();
     }
 
+    /// <summary>True if the work of an epoch has ended, as far as can be seen without waiting.</summary>
+    public bool HasEnded(long epoch)
+    {
+        using DeviceBinding bound = Bind();
+        return Order.HasEnded(epoch);
+    }
+
     /// <summary>Waits until the work of an epoch has ended.</summary>
     public void WaitFor(long epoch)
     {

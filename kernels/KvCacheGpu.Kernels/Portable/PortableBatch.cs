@@ -216,7 +216,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
     }
 
     /// <inheritdoc/>
-    public override bool HasFinished => _finished >= 0 && _tier.Link.Order.HasEnded(_finished);
+    public override bool HasFinished => _finished >= 0 && _tier.Link.HasEnded(_finished);
 
     /// <inheritdoc/>
     public override bool IsKept(int move) => _memory.Outcome.Span[1 + (move * TranscodeKernels.MoveWords) + TranscodeKernels.Kept] != 0;

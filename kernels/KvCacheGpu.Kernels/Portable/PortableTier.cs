@@ -1,5 +1,6 @@
 using ILGPU;
 using ILGPU.Runtime;
+using ILGPU.Runtime.Cuda;
 
 namespace KvCacheGpu.Kernels;
 
@@ -122,9 +123,6 @@ public sealed unsafe class PortableTier : KernelTier
     /// <summary>Held while work is enqueued: streams take one thread at a time.</summary>
     internal Lock Gate { get; } = new();
 
-    // True if the accelerator's owner has disposed it: no launch reads the tables any longer, and steps that end undo what they wrote there.
-    private bool IsGone => Link.Accelerator.IsDisposed;
-
     /// <inheritdoc/>
     public override long LeafHostBytes => _patches.LeafHostBytes;
 
@@ -133,11 +131,6 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
-            if (IsGone)
-            {
-                return;
-            }
-
             _patches.WriteRoot(Map.CountWord(sequence, row), count, Arena);
         }
     }
@@ -157,11 +150,6 @@ public sealed unsafe class PortableTier : KernelTier
     {
         lock (Gate)
         {
-            if (IsGone)
-            {
-                return;
-            }
-
             _ = LeafSlot(sequence, leaf);
             _patches.Close(Map.DirectoryWord(sequence, leaf), Arena);
         }
@@ -174,11 +162,6 @@ public sealed unsafe class PortableTier : KernelTier
         int word = Map.SlotInLeaf(row, entry);
         lock (Gate)
         {
-            if (IsGone)
-            {
-                return;
-            }
-
             _ = LeafSlot(sequence, leaf);
             _patches.WriteLeaf(Map.DirectoryWord(sequence, leaf), word, slot, Arena);
             _patches.WriteLeaf(Map.DirectoryWord(sequence, leaf), word + Map.LeafTags, tag, Arena);
@@ -290,7 +273,10 @@ public sealed unsafe class PortableTier : KernelTier
     public override void ThrowIfNotMine(KvStream stream)
     {
         using DeviceBinding bound = Link.Bind();
-        _ = Link.Order.Resolve(stream);
+        if (Link.Order.Resolve(stream) is CudaStream { StreamPtr: StreamOrder.PerThread })
+        {
+            throw new ArgumentException("expected a stream that is the same on every thread, got CUDA's per-thread default stream", nameof(stream));
+        }
     }
 
     /// <summary>

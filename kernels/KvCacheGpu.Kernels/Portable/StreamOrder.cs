@@ -16,6 +16,9 @@ namespace KvCacheGpu.Kernels;
 /// </remarks>
 internal sealed class StreamOrder : IDisposable
 {
+    /// <summary>The handle of CUDA that means another stream on each thread (CU_STREAM_PER_THREAD): events order it on the thread that records them.</summary>
+    public const nint PerThread = 2;
+
     private readonly Lock _lock = new();
     private readonly Accelerator _accelerator;
     private readonly CudaDriver? _driver;
@@ -88,7 +91,7 @@ internal sealed class StreamOrder : IDisposable
             {
                 if (_driver is not null)
                 {
-                    // The last mark is behind all work: streams are in one order.
+                    // The last mark is behind all work: streams are in one order. What was left has its mark, and may be gone.
                     Mark();
                     if (_marked > _completed)
                     {
@@ -137,7 +140,7 @@ internal sealed class StreamOrder : IDisposable
         }
     }
 
-    /// <summary>Puts a mark behind all work so far.</summary>
+    /// <summary>Puts a mark behind all work so far. A thread that waits does so beside others that enqueue: what they enqueue then is of the next epoch.</summary>
     /// <returns>The epoch that has ended once the device comes to the mark.</returns>
     public long Mark()
     {
@@ -147,7 +150,11 @@ internal sealed class StreamOrder : IDisposable
             {
                 _completed = _accelerator.AcceleratorType == AcceleratorType.CPU ? _epoch : _completed;
             }
-            else if (_epoch > _marked)
+            else if (_current is null)
+            {
+                return _marked;
+            }
+            else
             {
                 Poll();
                 nint made = _events.TryPop(out nint free) ? free : _driver.CreateEvent();
@@ -156,8 +163,8 @@ internal sealed class StreamOrder : IDisposable
                 _last = made;
             }
 
-            _marked = _epoch;
-            return _epoch;
+            _marked = _epoch++;
+            return _marked;
         }
     }
 

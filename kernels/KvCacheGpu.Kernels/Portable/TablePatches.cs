@@ -176,10 +176,11 @@ internal sealed unsafe class TablePatches : IDisposable
         }
     }
 
-    // Each word is noted once, so that no two threads of the scatter write the same one. Returns false if it was noted before.
+    // Each word is noted once, so that no two threads of the scatter write the same one. Returns false if it was noted before, and for an accelerator that its
+    // owner has disposed: no launch reads the tables any longer, and steps that end undo here what they wrote.
     private bool Note(int owner, int word, int* marks, ArrayView<int> arena)
     {
-        if ((marks[word >> 5] & (1 << word)) != 0)
+        if (_link.Accelerator.IsDisposed || (marks[word >> 5] & (1 << word)) != 0)
         {
             return false;
         }

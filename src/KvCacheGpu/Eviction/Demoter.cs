@@ -42,8 +42,14 @@ internal sealed class Demoter(CacheState cache)
         }
 
         Span<PageOutcome> outcomes = stackalloc PageOutcome[1];
-        if (Demote(sequence, [new PageChange(row, page, target)], outcomes) == 0)
+        while (Demote(sequence, [new PageChange(row, page, target)], outcomes) == 0)
         {
+            // Steps that wait for their outcome hold pages twice.
+            if (cache.Unsettled.SettleAll())
+            {
+                continue;
+            }
+
             throw new KvOutOfMemoryException(Lack(SlotCounts.Of(target, 1)) with { Sequence = sequence.Id });
         }
 

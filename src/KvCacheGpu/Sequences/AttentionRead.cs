@@ -116,9 +116,16 @@ internal readonly ref struct AttentionRead
             StepMemory memory = Begin();
             try
             {
-                memory.Batch.Attend(_layer, _queries, output, _window);
-                Count(memory, output);
-                memory.Batch.Finish();
+                try
+                {
+                    memory.Batch.Attend(_layer, _queries, output, _window);
+                    Count(memory, output);
+                }
+                finally
+                {
+                    // Also where the tensors are refused: the stream is its host's again when the call returns.
+                    memory.Batch.Finish();
+                }
             }
             finally
             {
@@ -148,11 +155,7 @@ internal readonly ref struct AttentionRead
             return;
         }
 
-        if (_window > 0)
-        {
-            _cache.NoteWindow(_layer);
-        }
-
+        _cache.NoteWindow(_layer, _window);
         bool isSample = _cache.Options.Policy is not null && (_cache.Needs & (KvStatistics.Mass | KvStatistics.Queries)) != 0;
         if (isSample)
         {
@@ -189,10 +192,13 @@ internal readonly ref struct AttentionRead
 
                 wait.SpinOnce();
             }
-            catch (KvOutOfMemoryException) when (_cache.Unsettled.Any)
+            catch (KvOutOfMemoryException)
             {
                 // Steps that wait for their outcome hold working memory.
-                _cache.Unsettled.SettleAll();
+                if (!_cache.Unsettled.SettleAll())
+                {
+                    throw;
+                }
             }
         }
     }

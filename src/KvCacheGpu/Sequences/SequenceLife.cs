@@ -1,3 +1,5 @@
+using System.Runtime.ExceptionServices;
+
 namespace KvCacheGpu;
 
 /// <summary>How sequences of a cache come and go: made empty, forked, begun with a prefix, disposed.</summary>
@@ -96,7 +98,12 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
                 lack = shortage with { Sequence = sequence.Id };
             }
 
-            if (lack.Resource is KvResource.TenantBytes or KvResource.TenantTokens || (!cache.Unsettled.SettleAll() && pressure?.MakeWay([sequence], lack, round) != true))
+            // Steps that wait for their outcome hold pages twice, also of the tenant's.
+            if (cache.Unsettled.SettleAll())
+            {
+                ForgottenSequences.Reclaim(cache);
+            }
+            else if (lack.Resource is KvResource.TenantBytes or KvResource.TenantTokens || pressure?.MakeWay([sequence], lack, round) != true)
             {
                 throw new KvOutOfMemoryException(lack);
             }
@@ -147,6 +154,8 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
     /// <returns>Tokens that it has now; 0 also if its tables find no room.</returns>
     public int Reuse(SequenceState sequence, ReadOnlySpan<int> ids)
     {
+        // What steps have computed that are done can be found from here on.
+        cache.Unsettled.SettleDone();
         PrefixChain chain = sequence.Chain!;
         using var blocks = new Pooled<int>(sequence.Table.PagesFor(ids.Length));
         int tokens;
@@ -192,14 +201,26 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
 
     /// <summary>Gives back every page, and the place in the cache. Waits for who is inside; a step under way ends without a trace.</summary>
     /// <exception cref="KvConcurrencyException">E006: the calling thread is inside of a call on it; nothing was disposed.</exception>
-    public void Dispose(SequenceState sequence)
+    public void Dispose(SequenceState sequence) => Close(sequence)?.Throw();
+
+    // Returns what failed beside it, where the sequence is disposed all the same: the device, or a policy that was asked.
+    private ExceptionDispatchInfo? Close(SequenceState sequence)
     {
         ThrowIfInside(sequence);
         var wait = default(SpinWait);
+        ExceptionDispatchInfo? failure = null;
         bool? isMine;
         while ((isMine = sequence.Gate.TryEnterDisposal()) is null)
         {
-            sequence.Holder?.Abandon(sequence);
+            try
+            {
+                sequence.Holder?.Abandon(sequence);
+            }
+            catch (Exception e)
+            {
+                failure ??= ExceptionDispatchInfo.Capture(e);
+            }
+
             wait.SpinOnce();
         }
 
@@ -207,6 +228,8 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
         {
             GiveBack(cache, sequence);
         }
+
+        return failure;
     }
 
     /// <summary>Disposes a sequence that was made held and that nobody else has seen.</summary>
@@ -217,14 +240,17 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
     }
 
     /// <summary>Disposes every sequence; another thread may be disposing some of them as well.</summary>
-    public void DisposeAll()
+    /// <returns>The first error of a policy or of the device that came up; the sequences are disposed all the same.</returns>
+    public ExceptionDispatchInfo? DisposeAll()
     {
         var wait = default(SpinWait);
+        ExceptionDispatchInfo? failure = null;
         for (int place = 0; place < cache.Places;)
         {
             if (cache.SequenceAt(place) is { } sequence)
             {
-                Dispose(sequence);
+                ExceptionDispatchInfo? own = Close(sequence);
+                failure ??= own;
                 wait.SpinOnce();
             }
             else
@@ -232,6 +258,8 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
                 place++;
             }
         }
+
+        return failure;
     }
 
     /// <exception cref="KvConcurrencyException">E006: the calling thread is inside of a call on a sequence.</exception>
@@ -273,11 +301,11 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
     // What nobody uses any longer, and what steps hold that are done.
     private void Reclaim(int sequences, string what)
     {
-        ForgottenSequences.Reclaim(cache);
         cache.Unsettled.SettleDone();
-        if (cache.Unsettled.Any && Lacking())
+        ForgottenSequences.Reclaim(cache);
+        if (cache.Unsettled.Any && Lacking() && cache.Unsettled.SettleAll())
         {
-            cache.Unsettled.SettleAll();
+            ForgottenSequences.Reclaim(cache);
         }
 
         bool Lacking()

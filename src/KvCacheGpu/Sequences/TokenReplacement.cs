@@ -36,7 +36,17 @@ internal readonly ref struct TokenReplacement
     public void Run()
     {
         using var taken = new Pooled<int>(_table.Rows);
-        Span<int> slots = taken.Span[..Take(taken.Span)];
+        int copies;
+        while (TryTake(taken.Span, out copies) is { } shortage)
+        {
+            // Steps that wait for their outcome hold pages twice.
+            if (!_cache.Unsettled.SettleAll())
+            {
+                throw new KvOutOfMemoryException(shortage with { Sequence = _id });
+            }
+        }
+
+        Span<int> slots = taken.Span[..copies];
         bool listed = false;
         try
         {
@@ -84,22 +94,17 @@ internal readonly ref struct TokenReplacement
     }
 
     // A slot for each row whose page others hold, or that is sealed: it must not change.
-    private int Take(Span<int> slots)
+    private KvShortage? TryTake(Span<int> slots, out int copies)
     {
         using (_cache.Pool.Gate.Enter())
         {
-            int copies = 0;
+            copies = 0;
             for (int row = 0; row < _table.Rows; row++)
             {
                 copies += IsWritable(row) ? 0 : 1;
             }
 
-            if (_cache.Room.TakeOrRefuse("a replacement of a token", SlotCounts.Of(KernelShape.Open, copies), slots[..copies]) is { } shortage)
-            {
-                throw new KvOutOfMemoryException(shortage with { Sequence = _id });
-            }
-
-            return copies;
+            return _cache.Room.TakeOrRefuse("a replacement of a token", SlotCounts.Of(KernelShape.Open, copies), slots[..copies]);
         }
     }
 

@@ -56,6 +56,9 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
     public void Make(SnapshotContent content)
     {
         _content = content;
+
+        // Steps that wait for their outcome hold pages twice, and working memory.
+        cache.Unsettled.SettleAll();
         RestoreCheck.Model(cache.Geometry, cache.Options.ModelFingerprint, content);
         _chosen = Choose(content);
         foreach (SnapshotSequence saved in _chosen)

@@ -1,3 +1,4 @@
+using System.Runtime.ExceptionServices;
 using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
@@ -9,6 +10,7 @@ namespace KvCacheGpu;
 internal sealed class CacheState
 {
     private readonly SequenceState?[] _sequences;
+    private readonly Lock _telling = new();
     private volatile bool _isDisposed;
     private SequenceState? _forgotten;
     private long _forgottenCount;
@@ -151,22 +153,25 @@ internal sealed class CacheState
     /// <summary>Sequences whose handles were collected without having been disposed.</summary>
     public long ForgottenCount => Interlocked.Read(ref _forgottenCount);
 
-    /// <summary>Tells of a step that was refused after its host had gone on, once for all its sequences.</summary>
+    /// <summary>Tells of a step that was refused, or that the device failed, after its host had gone on: once for all its sequences.</summary>
     /// <exception cref="KvNonFiniteException">E004: there is one that nobody was told of.</exception>
     public void ThrowIfRefused()
     {
-        KvNonFiniteException? refused = null;
-        for (int place = 0; place < Places; place++)
+        Exception? failure = null;
+        lock (_telling)
         {
-            if (SequenceAt(place) is { Refused: { } found } sequence && (refused ?? found) == found)
+            for (int place = 0; place < Places; place++)
             {
-                (refused, sequence.Refused) = (found, null);
+                if (SequenceAt(place) is { Failure: { } found } sequence && (failure ?? found) == found && sequence.TakeFailure(found))
+                {
+                    failure = found;
+                }
             }
         }
 
-        if (refused is not null)
+        if (failure is not null)
         {
-            throw refused;
+            ExceptionDispatchInfo.Throw(failure);
         }
     }
 
@@ -198,10 +203,10 @@ internal sealed class CacheState
     /// <summary>True if a layer was attended to through a window: there it matters which positions a page is of.</summary>
     public bool HasWindow(int layer) => _windowed is { } windowed && Volatile.Read(ref windowed[layer]) != 0;
 
-    /// <summary>Notes that a layer is attended to through a window. Only merging asks for it.</summary>
-    public void NoteWindow(int layer)
+    /// <summary>Notes that a layer is attended to, through a window if there is one. Only merging asks for it.</summary>
+    public void NoteWindow(int layer, int window)
     {
-        if (Options.MergePages)
+        if (window > 0 && Options.MergePages)
         {
             Volatile.Write(ref LazyInitializer.EnsureInitialized(ref _windowed, () => new int[Geometry.Layers])[layer], 1);
         }

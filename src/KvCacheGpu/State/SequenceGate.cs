@@ -70,7 +70,21 @@ internal sealed class SequenceGate
                 throw new OperationCanceledException(cancel);
             }
 
-            settle?.Invoke();
+            try
+            {
+                settle?.Invoke();
+            }
+            catch
+            {
+                // Not its turn any longer; who has handed the sequence over already has left it to this one.
+                if (Interlocked.Exchange(ref _wanted, 0) == 0)
+                {
+                    Leave();
+                }
+
+                throw;
+            }
+
             wait.SpinOnce();
         }
 

@@ -1,3 +1,4 @@
+using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
 using KvCacheGpu.Kernels;
 
@@ -29,6 +30,8 @@ internal sealed class SequenceState : IDisposable
     private readonly SequenceSize _size;
     private readonly MemoryLedger _ledger;
     private ISequenceHolder? _holder;
+    private Exception? _failure;
+    private int _enqueuedLength;
     private IReadOnlyList<long>? _positionRuns = [];
 
     public SequenceState(KvSequenceOptions options, PageTable table, in SequenceSize size, int layers, MemoryLedger ledger)
@@ -46,11 +49,19 @@ internal sealed class SequenceState : IDisposable
     /// <summary>Tokens of a step under way. Changed inside of the pool's gate.</summary>
     public int StepTokens { get; set; }
 
-    /// <summary>Tokens of a step that was committed and whose outcome was not taken over yet.</summary>
-    public int EnqueuedTokens { get; set; }
+    /// <summary>The length that the sequence has for its host while the outcome of a step that was committed is not taken over; else 0.</summary>
+    public int EnqueuedLength
+    {
+        get => Volatile.Read(ref _enqueuedLength);
+        set => Volatile.Write(ref _enqueuedLength, value);
+    }
+
+    /// <summary>Tokens for the host, on any thread: with those of a step that was committed and whose outcome was not taken over yet.</summary>
+    // Read in this order: the table has the tokens before the enqueued length goes.
+    public int HostLength => Math.Max(EnqueuedLength, Length);
 
     /// <summary>The error of such a step, which was rolled back: for the next call that needs the sequence.</summary>
-    public KvNonFiniteException? Refused { get; set; }
+    public Exception? Failure => Volatile.Read(ref _failure);
 
     /// <summary>Bytes of pages that a load is about to list. Changed inside of the pool's gate.</summary>
     public long ComingBytes { get; set; }
@@ -103,7 +114,7 @@ internal sealed class SequenceState : IDisposable
     /// </summary>
     public IReadOnlyList<long>? PositionRuns
     {
-        get => _positionRuns is { Count: > 0 } runs ? TokenPositions.Fit(runs, Length + EnqueuedTokens) : _positionRuns;
+        get => _positionRuns is { Count: > 0 } runs ? TokenPositions.Fit(runs, HostLength) : _positionRuns;
         set => _positionRuns = value;
     }
 
@@ -124,7 +135,7 @@ internal sealed class SequenceState : IDisposable
         {
             // A step of another thread may change the array and the length in between.
             int[] ids = Volatile.Read(ref _tokenIds);
-            return ids.AsSpan(0, Math.Min(ids.Length, Table.Length + EnqueuedTokens));
+            return ids.AsSpan(0, Math.Min(ids.Length, HostLength));
         }
     }
 
@@ -132,16 +143,21 @@ internal sealed class SequenceState : IDisposable
     public ReadOnlySpan<int> SegmentStarts => CollectionsMarshal.AsSpan(_segments);
 
     /// <summary>Takes over the outcome of a step on the sequence that was committed without waiting. Called before the gate is entered.</summary>
-    /// <exception cref="KvNonFiniteException">E004: the step was refused, and has been rolled back. Told once.</exception>
+    /// <exception cref="KvNonFiniteException">E004: the step was refused, and has been rolled back. Told once, as is an error of the device.</exception>
     public void Settle()
     {
         Holder?.Settle(this);
-        if (Refused is { } refused)
+        if (Failure is { } failure && TakeFailure(failure))
         {
-            Refused = null;
-            throw refused;
+            ExceptionDispatchInfo.Throw(failure);
         }
     }
+
+    /// <summary>Notes why a step that was committed without waiting is rolled back.</summary>
+    public void Fail(Exception failure) => Volatile.Write(ref _failure, failure);
+
+    /// <summary>Takes the failure for the caller to tell. Returns false if another thread was first.</summary>
+    public bool TakeFailure(Exception failure) => Interlocked.CompareExchange(ref _failure, null, failure) == failure;
 
     /// <summary>Makes room for the leaves, ids and hashes of so many tokens, at least those that there are.</summary>
     /// <param name="tokens">Tokens.</param>

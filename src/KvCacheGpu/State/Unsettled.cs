@@ -18,9 +18,10 @@ internal sealed class Unsettled
 {
     private readonly Lock _lock = new();
     private readonly List<IUnsettledStep> _steps = [];
+    private readonly List<int> _settlers = [];
     private int _count;
 
-    /// <summary>True if there are such steps.</summary>
+    /// <summary>True if there are such steps, or threads that settle one.</summary>
     public bool Any => Volatile.Read(ref _count) > 0;
 
     public void Add(IUnsettledStep step)
@@ -28,16 +29,28 @@ internal sealed class Unsettled
         lock (_lock)
         {
             _steps.Add(step);
-            Volatile.Write(ref _count, _steps.Count);
+            Volatile.Write(ref _count, _steps.Count + _settlers.Count);
         }
     }
 
-    public void Remove(IUnsettledStep step)
+    /// <summary>Takes a step out, which the calling thread settles until <see cref="EndSettling"/>.</summary>
+    public void BeginSettling(IUnsettledStep step)
     {
         lock (_lock)
         {
             _steps.Remove(step);
-            Volatile.Write(ref _count, _steps.Count);
+            _settlers.Add(Environment.CurrentManagedThreadId);
+            Volatile.Write(ref _count, _steps.Count + _settlers.Count);
+        }
+    }
+
+    /// <summary>Says that the calling thread has settled the step that it took out last.</summary>
+    public void EndSettling()
+    {
+        lock (_lock)
+        {
+            _settlers.Remove(Environment.CurrentManagedThreadId);
+            Volatile.Write(ref _count, _steps.Count + _settlers.Count);
         }
     }
 
@@ -50,18 +63,40 @@ internal sealed class Unsettled
         }
     }
 
-    /// <summary>Takes over all outcomes. Waits for the device.</summary>
+    /// <summary>Takes over all outcomes. Waits for the device, and for other threads that settle a step.</summary>
     /// <returns>True if there was one: pages and working memory may have become free.</returns>
     public bool SettleAll()
     {
         bool any = false;
-        while (Any && First(mustBeDone: false) is { } step)
+        var wait = default(SpinWait);
+        while (Any)
         {
-            step.Settle();
+            if (First(mustBeDone: false) is { } step)
+            {
+                step.Settle();
+            }
+            else if (OnlyOthersSettle())
+            {
+                wait.SpinOnce();
+            }
+            else
+            {
+                break;
+            }
+
             any = true;
         }
 
         return any;
+    }
+
+    // False for a thread that settles, as from within a policy: it would wait for itself.
+    private bool OnlyOthersSettle()
+    {
+        lock (_lock)
+        {
+            return _settlers.Count > 0 && !_settlers.Contains(Environment.CurrentManagedThreadId);
+        }
     }
 
     private IUnsettledStep? First(bool mustBeDone)

@@ -21,6 +21,9 @@ internal sealed class StepGate
     /// <summary>Number of the step that has the gate, or of the next one while none has it.</summary>
     public long Step => Volatile.Read(ref _word) >> NumberShift;
 
+    /// <summary>True if the calling thread is inside.</summary>
+    public bool IsInside => (Volatile.Read(ref _word) & Inside) != 0 && Volatile.Read(ref _thread) == Environment.CurrentManagedThreadId;
+
     /// <summary>Enters for a call on the step.</summary>
     /// <exception cref="ObjectDisposedException">The step of this number has ended.</exception>
     /// <exception cref="KvConcurrencyException">E006: a call of another thread is inside.</exception>
@@ -91,7 +94,7 @@ internal sealed class StepGate
     /// <exception cref="KvConcurrencyException">E006: the calling thread is inside.</exception>
     public void ThrowIfInside()
     {
-        if ((Volatile.Read(ref _word) & Inside) == InCall && Volatile.Read(ref _thread) == Environment.CurrentManagedThreadId)
+        if (IsInside)
         {
             throw new KvConcurrencyException("step in use", "Dispose after the call that is under way", "Dispose from inside of it");
         }

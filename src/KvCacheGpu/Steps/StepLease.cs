@@ -128,7 +128,21 @@ internal sealed class StepLease(CacheState cache, Pressure? pressure, StepPool p
     }
 
     /// <inheritdoc/>
-    public bool HasOutcome => Transaction.Memory?.Batch.HasFinished == true;
+    public bool HasOutcome
+    {
+        get
+        {
+            try
+            {
+                return Transaction.Memory?.Batch.HasFinished == true;
+            }
+            catch (Exception)
+            {
+                // The device failed: that is the outcome, and the sequences of the step are told.
+                return true;
+            }
+        }
+    }
 
     /// <inheritdoc/>
     public void Settle()
@@ -148,7 +162,8 @@ internal sealed class StepLease(CacheState cache, Pressure? pressure, StepPool p
     public void Settle(SequenceState sequence)
     {
         // Of a step that is under way there is nothing to settle: who asks is told that the sequence is in use.
-        if (Transaction.IsEnqueued)
+        // Nor has who is inside already, as a policy that is asked while the outcome is taken over.
+        if (Transaction.IsEnqueued && !_gate.IsInside)
         {
             Settle();
         }
@@ -161,7 +176,7 @@ internal sealed class StepLease(CacheState cache, Pressure? pressure, StepPool p
 
     private void SettleHeld()
     {
-        cache.Unsettled.Remove(this);
+        cache.Unsettled.BeginSettling(this);
         try
         {
             Transaction.Settle(Transaction.Memory!);
@@ -169,6 +184,7 @@ internal sealed class StepLease(CacheState cache, Pressure? pressure, StepPool p
         finally
         {
             Leave();
+            cache.Unsettled.EndSettling();
         }
     }
 

@@ -61,6 +61,43 @@ internal sealed class StepMembers(int most)
         }
     }
 
+    /// <summary>Counts the step's tokens for the host, while its outcome is not known.</summary>
+    public void Defer()
+    {
+        foreach (SequenceState sequence in Sequences)
+        {
+            sequence.EnqueuedLength = sequence.Length + sequence.StepTokens;
+        }
+    }
+
+    /// <summary>Says why the step is rolled back, to whoever needs one of the sequences next.</summary>
+    public void Fail(Exception failure)
+    {
+        foreach (SequenceState sequence in Sequences)
+        {
+            sequence.Fail(failure);
+        }
+    }
+
+    /// <summary>Lists the pages again that copies had taken the place of. The caller is inside of the pool's gate.</summary>
+    public void PutBack(ReadOnlySpan<ReplacedTail> tails)
+    {
+        foreach (ref readonly ReplacedTail tail in tails)
+        {
+            PageTable table = Sequences[tail.Sequence].Table;
+            table.Relist(tail.Row, table.Count(tail.Row) - 1, tail.Source, tail.Class);
+        }
+    }
+
+    /// <summary>Makes the sequences' blocks findable. The caller is inside of the pool's gate.</summary>
+    public void PublishBlocks()
+    {
+        foreach (SequenceState sequence in Sequences)
+        {
+            sequence.Chain?.Publish(sequence.TokenIds, sequence.Table);
+        }
+    }
+
     /// <summary>Leaves all sequences.</summary>
     public void Leave() => Leave(Count);
 

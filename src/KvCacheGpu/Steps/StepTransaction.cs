@@ -82,8 +82,7 @@ internal sealed class StepTransaction
         }
         catch
         {
-            Undo(memory!);
-            End(memory!);
+            RollBack(memory!);
             throw;
         }
 
@@ -106,19 +105,7 @@ internal sealed class StepTransaction
     {
         _scores.See(memory, Ragged, layer, queries, output);
         _attended.Add(layer);
-        if (window > 0)
-        {
-            _cache.NoteWindow(layer);
-        }
-    }
-
-    /// <exception cref="KvUnsupportedException">E009: a window over pages that were merged.</exception>
-    public void ThrowIfWindowOverMerged(int layer, int window)
-    {
-        foreach (SequenceState sequence in Sequences)
-        {
-            AttentionRead.ThrowIfWindowOverMerged(sequence.Table, layer, window);
-        }
+        _cache.NoteWindow(layer, window);
     }
 
     /// <summary>True from <see cref="Defer"/> on: the step is committed as far as its host goes, and its outcome is not known.</summary>
@@ -145,8 +132,7 @@ internal sealed class StepTransaction
         }
         catch
         {
-            Undo(memory);
-            End(memory);
+            RollBack(memory);
             throw;
         }
     }
@@ -154,11 +140,7 @@ internal sealed class StepTransaction
     /// <summary>Leaves the outcome for later. Until then the sequences count its tokens, and stay the step's.</summary>
     public void Defer()
     {
-        foreach (SequenceState sequence in Sequences)
-        {
-            sequence.EnqueuedTokens = sequence.StepTokens;
-        }
-
+        Members.Defer();
         Volatile.Write(ref _isEnqueued, true);
     }
 
@@ -168,22 +150,11 @@ internal sealed class StepTransaction
     {
         try
         {
-            if (memory.Batch.End() is { } refused)
-            {
-                _scores.Repair(_isSample || (_cache.Writer.WritesSquares && !memory.Seals.IsEmpty));
-                KernelShape shape = _cache.Tier.Shape;
-                uint refusedFrom = refused.IsValue ? shape.ValueRefusedFrom : shape.KeyRefusedFrom;
-                return new KvNonFiniteException(
-                    refused.Layer, refused.Token, refused.Head, refused.IsValue, BitConverter.UInt32BitsToSingle(refusedFrom));
-            }
-
-            PageWriter.TakeOutcomes(memory.Seals, memory.Batch);
-            return null;
+            return WaitForOutcome(memory);
         }
         catch
         {
-            Undo(memory);
-            End(memory);
+            RollBack(memory);
             throw;
         }
     }
@@ -210,21 +181,30 @@ internal sealed class StepTransaction
         }
     }
 
-    /// <summary>Takes over the outcome of a step that was left for later. A step that was refused is rolled back, and its sequences know why.</summary>
+    /// <summary>
+    /// Takes over the outcome of a step that was left for later. A step that was refused, or that the device failed, is rolled back, and its sequences know
+    /// why: who settles it may have nothing to do with them.
+    /// </summary>
     public void Settle(StepMemory memory)
     {
-        if (Outcome(memory) is not { } refused)
+        Exception? failure;
+        try
+        {
+            failure = WaitForOutcome(memory);
+        }
+        catch (Exception e)
+        {
+            failure = e;
+        }
+
+        if (failure is null)
         {
             Publish(memory);
             return;
         }
 
-        foreach (SequenceState sequence in Sequences)
-        {
-            sequence.Refused = refused;
-        }
-
-        Abandon(memory);
+        Members.Fail(failure);
+        RollBack(memory);
     }
 
     /// <summary>Ends the step without a trace.</summary>
@@ -235,11 +215,27 @@ internal sealed class StepTransaction
             // Launches may still write into the pages that are given back: wait for them. What they refused is of no interest any longer.
             _ = memory.Batch.End();
         }
+        catch (ObjectDisposedException)
+        {
+            // The host has disposed the accelerator: it has ended them.
+        }
         finally
         {
-            Undo(memory);
-            End(memory);
+            RollBack(memory);
         }
+    }
+
+    private KvNonFiniteException? WaitForOutcome(StepMemory memory)
+    {
+        if (memory.Batch.End() is { } refused)
+        {
+            _scores.Repair(_isSample || (_cache.Writer.WritesSquares && !memory.Seals.IsEmpty));
+            uint from = refused.IsValue ? _cache.Tier.Shape.ValueRefusedFrom : _cache.Tier.Shape.KeyRefusedFrom;
+            return new KvNonFiniteException(refused.Layer, refused.Token, refused.Head, refused.IsValue, BitConverter.UInt32BitsToSingle(from));
+        }
+
+        PageWriter.TakeOutcomes(memory.Seals, memory.Batch);
+        return null;
     }
 
     private KvShortage? Reserve(ReadOnlySpan<int> tokensPerSequence, out StepMemory? memory)
@@ -251,8 +247,12 @@ internal sealed class StepTransaction
         {
             if (TryReserve(tokensPerSequence, out memory) is { } shortage)
             {
-                // Steps that wait for their outcome hold pages twice, and working memory.
-                if (!_cache.Unsettled.SettleAll() && _pressure?.MakeWay(Sequences, shortage, round++) != true)
+                // Steps that wait for their outcome hold pages twice, working memory, and sequences that were forgotten.
+                if (_cache.Unsettled.SettleAll())
+                {
+                    ForgottenSequences.Reclaim(_cache);
+                }
+                else if (_pressure?.MakeWay(Sequences, shortage, round++) != true)
                 {
                     return shortage;
                 }
@@ -340,16 +340,26 @@ internal sealed class StepTransaction
 
             for (int i = 0; i < Members.Count; i++)
             {
-                (Sequences[i].StepTokens, Sequences[i].EnqueuedTokens) = (0, 0);
+                Sequences[i].StepTokens = 0;
                 _pages[i].Reach(_cache.Classes.Seals);
+                Sequences[i].EnqueuedLength = 0;
                 Sequences[i].Attended.CopyFrom(_attended);
             }
 
             // Blocks once all tables are whole.
-            foreach (SequenceState sequence in Sequences)
-            {
-                sequence.Chain?.Publish(sequence.TokenIds, sequence.Table);
-            }
+            Members.PublishBlocks();
+        }
+    }
+
+    private void RollBack(StepMemory memory)
+    {
+        try
+        {
+            Undo(memory);
+        }
+        finally
+        {
+            End(memory);
         }
     }
 
@@ -360,18 +370,13 @@ internal sealed class StepTransaction
             for (int i = 0; i < Members.Count; i++)
             {
                 SequenceState sequence = Sequences[i];
-                (sequence.StepTokens, sequence.EnqueuedTokens) = (0, 0);
+                (sequence.StepTokens, sequence.EnqueuedLength) = (0, 0);
                 _pages[i].Shrink(sequence);
                 sequence.Attended.Clear();
                 sequence.Scores?.Forget();
             }
 
-            foreach (ref readonly ReplacedTail tail in memory.Tails)
-            {
-                PageTable table = Sequences[tail.Sequence].Table;
-                table.Relist(tail.Row, table.Count(tail.Row) - 1, tail.Source, tail.Class);
-            }
-
+            Members.PutBack(memory.Tails);
             _cache.Pool.Release(memory.Taken);
         }
     }

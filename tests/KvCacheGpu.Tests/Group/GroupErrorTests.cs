@@ -244,6 +244,29 @@ public sealed class GroupErrorTests
         Assert.All(group.Caches, cache => Assert.Equal(1, Enumerable.Range(0, cache.State.Places).Count(place => cache.State.SequenceAt(place) is not null)));
     }
 
+    [Theory]
+    [InlineData("sequence")]
+    [InlineData("step")]
+    [InlineData("group")]
+    public void An_accelerator_that_goes_beneath_a_part_keeps_nothing_in_any(string what)
+    {
+        var model = new KvGeometry(layers: 1, queryHeads: 2, kvHeads: 2, keyWidth: 8, pageTokens: 4);
+        using var group = new KvCacheGroup(model, TestCaches.Config(), KvPart.ByHeads(model, "ilgpu-cpu", "ilgpu-cpu"));
+        KvGroupSequence sequence = group.CreateSequence();
+        KvGroupStep step = sequence.Begin([1]);
+
+        // The first in the order in which they end.
+        int gone = what == "step" ? 1 : 0;
+        group.Caches[gone].Accelerator!.Dispose();
+        IDisposable ends = what switch { "sequence" => sequence, "step" => step, _ => group };
+        ends.Dispose();
+        Assert.All(sequence.Handles, part => Assert.Null(part.State.Holder));
+        Assert.All(sequence.Handles, part => Assert.Equal(what != "step", part.State.Gate.IsDisposed));
+        sequence.Dispose();
+        group.Dispose();
+        Assert.Equal(0, group.AllocatedBytes);
+    }
+
     [Fact]
     public void A_disposed_group_has_nothing_left_and_refuses_calls()
     {

@@ -138,7 +138,14 @@ internal sealed unsafe class HookedTier(KernelTier inner, Action<string> before)
             inner.Finish();
         }
 
-        public override bool HasFinished => inner.HasFinished;
+        public override bool HasFinished
+        {
+            get
+            {
+                before("has finished");
+                return inner.HasFinished;
+            }
+        }
 
         public override bool IsKept(int move) => inner.IsKept(move);
 
