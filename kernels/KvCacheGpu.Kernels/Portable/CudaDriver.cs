@@ -120,18 +120,6 @@ internal sealed unsafe class CudaDriver
     /// <summary>Makes a context the current one of this thread; 0 leaves the thread without one.</summary>
     public void SetCurrentContext(nint context) => ThrowIfFailed(_contextSetCurrent(context));
 
-    /// <summary>
-    /// Makes the context current again that was it before; none if it has been destroyed since: a thread may be left with the primary context of a device whose
-    /// last cache another thread has disposed.
-    /// </summary>
-    public void RestoreContext(nint context)
-    {
-        if (_contextSetCurrent(context) != 0)
-        {
-            SetCurrentContext(0);
-        }
-    }
-
     /// <summary>Makes a context, and makes it current on this thread.</summary>
     public nint CreateContext(int device)
     {

@@ -1,3 +1,5 @@
+using System.Runtime.ExceptionServices;
+
 namespace KvCacheGpu;
 
 /// <summary>
@@ -237,12 +239,21 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
 
         lock (Ends)
         {
+            ExceptionDispatchInfo? failure = null;
             foreach (KvCache cache in Caches)
             {
-                cache.Dispose();
+                try
+                {
+                    cache.Dispose();
+                }
+                catch (Exception e)
+                {
+                    failure ??= ExceptionDispatchInfo.Capture(e);
+                }
             }
 
             Eviction?.Dispose();
+            failure?.Throw();
         }
     }
 

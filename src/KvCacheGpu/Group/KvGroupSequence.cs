@@ -1,3 +1,5 @@
+using System.Runtime.ExceptionServices;
+
 namespace KvCacheGpu;
 
 /// <summary>One sequence of tokens in a <see cref="KvCacheGroup"/>: it lives in every part, and every call is for all of them.</summary>
@@ -251,10 +253,20 @@ public sealed class KvGroupSequence : IDisposable
     {
         lock (Group.Ends)
         {
+            ExceptionDispatchInfo? failure = null;
             foreach (KvSequence part in Handles)
             {
-                part.Dispose();
+                try
+                {
+                    part.Dispose();
+                }
+                catch (Exception e)
+                {
+                    failure ??= ExceptionDispatchInfo.Capture(e);
+                }
             }
+
+            failure?.Throw();
         }
     }
 

@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Runtime.ExceptionServices;
 
 namespace KvCacheGpu;
 
@@ -185,10 +186,21 @@ public sealed class KvGroupStep : IDisposable
 
     private static void Abandon(KvStep[] parts)
     {
+        ExceptionDispatchInfo? failure = null;
         for (int part = parts.Length - 1; part >= 0; part--)
         {
-            parts[part].Dispose();
+            try
+            {
+                parts[part].Dispose();
+            }
+            catch (Exception e)
+            {
+                // The device of one part: the step ends in the others all the same.
+                failure ??= ExceptionDispatchInfo.Capture(e);
+            }
         }
+
+        failure?.Throw();
     }
 
     // All devices work at once, and every part says what came of its keys and values before any is committed. The first part is the last: while its sequences are held

@@ -16,6 +16,9 @@ internal interface IUnsettledStep
 /// </summary>
 internal sealed class Unsettled
 {
+    /// <summary>Steps that wait for their outcome when another one begins, at most: each has working memory of its own.</summary>
+    public const int Most = 4;
+
     private readonly Lock _lock = new();
     private readonly List<IUnsettledStep> _steps = [];
     private readonly List<int> _settlers = [];
@@ -58,6 +61,16 @@ internal sealed class Unsettled
     public void SettleDone()
     {
         while (Any && First(mustBeDone: true) is { } step)
+        {
+            step.Settle();
+        }
+    }
+
+    /// <summary>Takes over the outcomes that are there, and waits for those of the oldest steps where more than <see cref="Most"/> wait for one.</summary>
+    public void SettleBeyondMost()
+    {
+        SettleDone();
+        while (Volatile.Read(ref _count) > Most && First(mustBeDone: false) is { } step)
         {
             step.Settle();
         }

@@ -1,3 +1,5 @@
+using System.Runtime.ExceptionServices;
+
 namespace KvCacheGpu;
 
 /// <summary>The sequences of one step, in the order of its tokens. They are entered together, or none is.</summary>
@@ -32,11 +34,7 @@ internal sealed class StepMembers(int most)
     /// <exception cref="KvNonFiniteException">E004: a step on one of the sequences that was committed without waiting has been refused.</exception>
     public void Enter(bool isStep)
     {
-        foreach (SequenceState sequence in Sequences)
-        {
-            sequence.Settle();
-        }
-
+        Settle();
         int entered = 0;
         try
         {
@@ -49,6 +47,25 @@ internal sealed class StepMembers(int most)
         {
             Leave(entered);
             throw;
+        }
+    }
+
+    // Tells of a step that failed once for all of its sequences that are here.
+    private void Settle()
+    {
+        Exception? failure = null;
+        foreach (SequenceState sequence in Sequences)
+        {
+            sequence.Holder?.Settle(sequence);
+            if (sequence.Failure is { } found && (failure ?? found) == found && sequence.TakeFailure(found))
+            {
+                failure = found;
+            }
+        }
+
+        if (failure is not null)
+        {
+            ExceptionDispatchInfo.Throw(failure);
         }
     }
 

@@ -241,7 +241,7 @@ internal sealed class StepTransaction
     private KvShortage? Reserve(ReadOnlySpan<int> tokensPerSequence, out StepMemory? memory)
     {
         int round = 0;
-        _cache.Unsettled.SettleDone();
+        _cache.Unsettled.SettleBeyondMost();
         ForgottenSequences.Reclaim(_cache);
         while (true)
         {

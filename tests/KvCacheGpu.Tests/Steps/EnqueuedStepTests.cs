@@ -82,6 +82,36 @@ public sealed class EnqueuedStepTests
     }
 
     [Fact]
+    public void A_step_of_several_sequences_is_told_once_of_a_step_that_was_refused()
+    {
+        using KvCache cache = TestCaches.Simd(G, TestCaches.Config());
+        using KvSequence first = cache.CreateSequence(), second = cache.CreateSequence(), third = cache.CreateSequence();
+        Enqueue([first, second, third], [[1], [2], [3]], nan: true);
+        Assert.Throws<KvNonFiniteException>(() => cache.Begin([first, second], [4, 5], [1, 1]));
+        Enqueue([first, second], [[4], [5]]);
+        Assert.Throws<KvNonFiniteException>(() => third.Begin([6]));
+        Assert.Equal((1, 1, 0), (first.Length, second.Length, third.Length));
+    }
+
+    [Fact]
+    public void Steps_on_many_sequences_wait_for_their_outcome_in_the_working_memory_of_few()
+    {
+        KvCacheOptions config = TestCaches.Config(maxSequences: 16);
+        using KvCache cache = TestCaches.Simd(G, config);
+        KvSequence[] sequences = [.. Enumerable.Range(0, 16).Select(_ => cache.CreateSequence())];
+        long before = cache.BudgetBytes;
+        foreach (KvSequence sequence in sequences)
+        {
+            Enqueue([sequence], [[1]]);
+        }
+
+        // Without a configured budget, working memory beyond the first is added to it.
+        long step = KvCache.BytesFor(G, config).CreatedBytes;
+        Assert.InRange(cache.BudgetBytes - before, 0, Unsettled.Most * step);
+        Assert.All(sequences, sequence => Assert.Equal(1, sequence.Length));
+    }
+
+    [Fact]
     public void Settle_tells_of_each_refused_step_once()
     {
         using KvCache cache = TestCaches.Simd(G, TestCaches.Config());
