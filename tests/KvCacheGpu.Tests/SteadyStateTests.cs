@@ -54,20 +54,17 @@ public sealed class SteadyStateTests
         }
     }
 
-    [Theory]
-    [InlineData("cpu")]
-    [InlineData("ilgpu-cpu")]
-    public void Steps_that_are_committed_without_waiting_allocate_no_more_than_those_that_wait(string device)
+    // Not on ILGPU's CPU accelerator: its own launches allocate, some bytes more or less each time.
+    [Fact]
+    public void Steps_that_are_committed_without_waiting_allocate_nothing()
     {
-        // ILGPU's own launches allocate on its CPU accelerator, by some bytes more or less.
-        long waiting = Steps(device, step => step.Commit());
-        Assert.True(device != "cpu" || waiting == 0, $"{waiting} bytes");
-        Assert.InRange(Steps(device, step => step.EnqueueCommit()), 0, waiting + (waiting / 50));
+        Assert.Equal(0, Steps(step => step.Commit()));
+        Assert.Equal(0, Steps(step => step.EnqueueCommit()));
 
-        static long Steps(string device, Action<KvStep> commit)
+        static long Steps(Action<KvStep> commit)
         {
             KvCacheOptions config = TestCaches.Config(PageFormat.I8, maxTokens: 512);
-            (config.Device, config.Policy) = (device, new WindowPolicy(16));
+            config.Policy = new WindowPolicy(16);
             using var cache = new KvCache(G, config);
             KvSequence[] sequences = [cache.CreateSequence(), cache.CreateSequence(), cache.CreateSequence()];
             float[] keys = TokenContent.Keys(G, 0, [1]);
