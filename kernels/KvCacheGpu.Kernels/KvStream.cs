@@ -7,7 +7,7 @@ namespace KvCacheGpu;
 /// then runs on the default stream of the cache's accelerator, and a tensor has no work pending.
 /// </summary>
 /// <remarks>
-/// Thread safety: it never changes. It does not own the stream: the host keeps the stream alive until the work that was enqueued on it has ended.
+/// It does not own the stream: the host keeps the stream alive until the call that ends the step, or reads the tensor, has returned. Thread safety: it never changes.
 /// </remarks>
 public readonly struct KvStream : IEquatable<KvStream>
 {
@@ -32,7 +32,10 @@ public readonly struct KvStream : IEquatable<KvStream>
     public static bool operator !=(KvStream left, KvStream right) => !left.Equals(right);
 
     /// <summary>A CUDA stream of the context that the cache works in.</summary>
-    /// <param name="handle">Its CUstream, as the driver, the CUDA runtime (cudaStream_t) or torch give it. 0 is the default stream of the context. The default stream of each thread (2) may write tensors, but no step runs on it: it is another stream on each thread.</param>
+    /// <param name="handle">
+    /// Its CUstream, as the driver, the CUDA runtime (cudaStream_t) or torch give it. 0 is the default stream of the context. The per-thread default stream (2)
+    /// may write tensors, but steps on it are refused: it is another stream on each thread.
+    /// </param>
     public static KvStream FromCuda(nint handle) => new(null, handle, true);
 
     /// <summary>A stream of the accelerator that the cache works on.</summary>

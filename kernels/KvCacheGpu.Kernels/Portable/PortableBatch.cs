@@ -67,8 +67,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         (_tokens, _moves, _finished) = (tokens, 0, -1);
         lock (_tier.Gate)
         {
-            _tier.ThrowIfNotMine(stream);
-            _stream = _tier.Link.Order.Resolve(stream);
+            _stream = _tier.StreamFor(stream);
             using DeviceBinding bound = _tier.Enter(_stream);
             _extent = Describe(_tier.Link.Staging.Reserve(_dims.BatchWords), sequences.Length, isSingle ? 1 : BatchMemory.BlockQueries);
             _tier.Link.Staging.Upload(_memory.Integers, _dims.BatchWords);

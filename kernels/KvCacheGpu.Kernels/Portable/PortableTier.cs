@@ -270,13 +270,17 @@ public sealed unsafe class PortableTier : KernelTier
     }
 
     /// <inheritdoc/>
-    public override void ThrowIfNotMine(KvStream stream)
+    public override void ThrowIfNotMine(KvStream stream) => _ = StreamFor(stream);
+
+    /// <summary>ILGPU's object for a stream that batches run on.</summary>
+    /// <inheritdoc cref="ThrowIfNotMine" path="/exception"/>
+    internal AcceleratorStream StreamFor(KvStream stream)
     {
         using DeviceBinding bound = Link.Bind();
-        if (Link.Order.Resolve(stream) is CudaStream { StreamPtr: StreamOrder.PerThread })
-        {
-            throw new ArgumentException("expected a stream that is the same on every thread, got CUDA's per-thread default stream", nameof(stream));
-        }
+        AcceleratorStream found = Link.Order.Resolve(stream);
+        return found is CudaStream { StreamPtr: StreamOrder.PerThread }
+            ? throw new ArgumentException("expected a stream that is the same on every thread, got CUDA's per-thread default stream", nameof(stream))
+            : found;
     }
 
     /// <summary>

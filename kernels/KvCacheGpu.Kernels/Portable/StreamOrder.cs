@@ -158,7 +158,7 @@ internal sealed class StreamOrder : IDisposable
             {
                 Poll();
                 nint made = _events.TryPop(out nint free) ? free : _driver.CreateEvent();
-                _driver.Record(made, Handle(_current!));
+                _driver.Record(made, Handle(_current));
                 _marks.Enqueue((made, _epoch));
                 _last = made;
             }

@@ -239,21 +239,14 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
 
         lock (Ends)
         {
-            ExceptionDispatchInfo? failure = null;
-            foreach (KvCache cache in Caches)
+            try
             {
-                try
-                {
-                    cache.Dispose();
-                }
-                catch (Exception e)
-                {
-                    failure ??= ExceptionDispatchInfo.Capture(e);
-                }
+                DisposeEach(Caches);
             }
-
-            Eviction?.Dispose();
-            failure?.Throw();
+            finally
+            {
+                Eviction?.Dispose();
+            }
         }
     }
 
@@ -262,6 +255,25 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
     {
         Dispose();
         return ValueTask.CompletedTask;
+    }
+
+    /// <summary>Disposes all of them, whatever fails; the first error is thrown at the end.</summary>
+    internal static void DisposeEach(IReadOnlyList<IDisposable> parts)
+    {
+        ExceptionDispatchInfo? failure = null;
+        foreach (IDisposable part in parts)
+        {
+            try
+            {
+                part.Dispose();
+            }
+            catch (Exception e)
+            {
+                failure ??= ExceptionDispatchInfo.Capture(e);
+            }
+        }
+
+        failure?.Throw();
     }
 
     /// <exception cref="ArgumentException">The sequence is another group's.</exception>

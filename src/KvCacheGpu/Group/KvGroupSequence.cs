@@ -1,5 +1,3 @@
-using System.Runtime.ExceptionServices;
-
 namespace KvCacheGpu;
 
 /// <summary>One sequence of tokens in a <see cref="KvCacheGroup"/>: it lives in every part, and every call is for all of them.</summary>
@@ -253,20 +251,7 @@ public sealed class KvGroupSequence : IDisposable
     {
         lock (Group.Ends)
         {
-            ExceptionDispatchInfo? failure = null;
-            foreach (KvSequence part in Handles)
-            {
-                try
-                {
-                    part.Dispose();
-                }
-                catch (Exception e)
-                {
-                    failure ??= ExceptionDispatchInfo.Capture(e);
-                }
-            }
-
-            failure?.Throw();
+            KvCacheGroup.DisposeEach(Handles);
         }
     }
 
