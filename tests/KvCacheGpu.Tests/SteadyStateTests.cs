@@ -34,7 +34,7 @@ public sealed class SteadyStateTests
             long allocated = 0;
             for (int i = 0; i < count; i++)
             {
-                (long before, int collections) = (GC.GetAllocatedBytesForCurrentThread(), GC.CollectionCount(0));
+                (int collections, long before) = (GC.CollectionCount(0), GC.GetAllocatedBytesForCurrentThread());
                 bool grows = BitOperations.IsPow2(sequence.Length);
                 using KvStep step = cache.Begin(i % 3 == 0 ? [second, sequence] : [sequence, second], [i, i], [1, 1]);
                 for (int layer = 0; layer < G.Layers; layer++)
@@ -74,7 +74,7 @@ public sealed class SteadyStateTests
             for (int i = 0; i < 450; i++)
             {
                 KvSequence sequence = sequences[i % 3];
-                (long before, int collections) = (GC.GetAllocatedBytesForCurrentThread(), GC.CollectionCount(0));
+                (int collections, long before) = (GC.CollectionCount(0), GC.GetAllocatedBytesForCurrentThread());
                 bool counts = i > 150 && !BitOperations.IsPow2(sequence.Length);
                 using KvStep step = sequence.Begin([i]);
                 for (int layer = 0; layer < G.Layers; layer++)

@@ -175,7 +175,7 @@ public sealed class GroupStepTests
             for (int i = 0; i < count; i++)
             {
                 using KvGroupStep step = sequence.Begin(ids);
-                (long before, int collections) = (GC.GetAllocatedBytesForCurrentThread(), GC.CollectionCount(0));
+                (int collections, long before) = (GC.CollectionCount(0), GC.GetAllocatedBytesForCurrentThread());
                 for (int part = 0; part < keys.Length; part++)
                 {
                     KvGroupPart own = group.Parts[part];
