@@ -10,7 +10,8 @@ namespace KvCacheGpu.Kernels;
 /// True if attention leaves the page statistics and log-sum-exps of the tables as they are, so that it changes nothing. The default value is
 /// false: they become those of the sequence's last token.
 /// </param>
-public readonly record struct RaggedSequence(int Sequence, int FirstToken, int Tokens, int Length, bool KeepsStatistics = false)
+/// <param name="KeyTable">The table of key scales that the sequence's T pages are under, below <see cref="KernelTier.KeyTables"/>. The default value is 0.</param>
+public readonly record struct RaggedSequence(int Sequence, int FirstToken, int Tokens, int Length, bool KeepsStatistics = false, int KeyTable = 0)
 {
     /// <summary>The token in this launch whose statistics the tables receive; -1 where the tables keep theirs.</summary>
     internal int MeasuredToken => KeepsStatistics ? -1 : Tokens - 1;

@@ -32,7 +32,10 @@ public delegate void AllocationObserver(AllocationKind kind, long bytes);
 /// First word in the arena of the page's scores, into which the mean square norms of the source's keys and values are written, also of a page that is
 /// kept; they are no finite numbers where its elements are none. The default value is 0: not written.
 /// </param>
-public readonly record struct PageMove(int SourceSlot, int SourceClass, int TargetSlot, int TargetClass, int Tokens, long ScoreWord = 0);
+/// <param name="KeyRow">
+/// The row whose key scales the page's keys have in T formats, in both slots: <see cref="KernelTier.KeyRow"/>. Other formats have none. The default value is 0.
+/// </param>
+public readonly record struct PageMove(int SourceSlot, int SourceClass, int TargetSlot, int TargetClass, int Tokens, long ScoreWord = 0, int KeyRow = 0);
 
 /// <summary>One page to be decoded for <see cref="KernelTier.Materialize"/>.</summary>
 /// <remarks>Thread safety: it never changes.</remarks>
@@ -41,7 +44,8 @@ public readonly record struct PageMove(int SourceSlot, int SourceClass, int Targ
 /// <param name="Tokens">Tokens to read, from the page's first.</param>
 /// <param name="TargetVector">Where its first vector goes, in vectors from the start of the target.</param>
 /// <param name="TargetStride">Vectors from one token to the next in the target.</param>
-public readonly record struct PageRead(int Slot, int PageClass, int Tokens, int TargetVector, int TargetStride);
+/// <param name="KeyRow">The row whose key scales the page's keys have, as in <see cref="PageMove"/>. The default value is 0.</param>
+public readonly record struct PageRead(int Slot, int PageClass, int Tokens, int TargetVector, int TargetStride, int KeyRow = 0);
 
 /// <summary>
 /// The memory of one cache on one device, and the kernels that work on it. Knows bytes, shapes and tables; no sequences' lives,
@@ -120,6 +124,34 @@ public abstract unsafe class KernelTier : IDisposable
 
     /// <summary>First word in the arena of a page's statistics; its leaf is open.</summary>
     public long StatsWord(int sequence, int row, int pageIndex) => LeafWord(sequence, Map.LeafOf(pageIndex)) + Map.StatsInLeaf(row, pageIndex);
+
+    /// <summary>Tables of key scales that a tier holds at once. A sequence's T pages are all under one of them.</summary>
+    public const int KeyTables = 2;
+
+    /// <summary>Names a row under a table of key scales.</summary>
+    /// <param name="table">The table, below <see cref="KeyTables"/>.</param>
+    /// <param name="row">layer * KV heads + head.</param>
+    public int KeyRow(int table, int row) => (table * Shape.Geometry.Layers * Shape.Geometry.KvHeads) + row;
+
+    /// <summary>
+    /// Sets one of the tables of key scales, for all work that follows. In a new tier all exponents are 0. The caller sees to it that no page under the table's former scales is left.
+    /// Does nothing where no class has keys in a T format.
+    /// </summary>
+    /// <param name="table">The table, below <see cref="KeyTables"/>.</param>
+    /// <param name="scales">Scales of the tier's geometry.</param>
+    public abstract void SetKeyScales(int table, KvKeyScales scales);
+
+    /// <summary>
+    /// True to add up the squares of the elements of all queries that batches attend with, from zero on. The default value is false. Only where a class has keys in a
+    /// T format.
+    /// </summary>
+    public abstract bool SumsQueries { get; set; }
+
+    /// <summary>
+    /// Reads what was added up since <see cref="SumsQueries"/> was set, in the order of the tier's work; waits for the device.
+    /// </summary>
+    /// <param name="squares"><c>[layers][KV heads][key width]</c>: of all query heads of the KV head together, not scaled. Zeros where a layer was not attended to.</param>
+    public abstract void ReadQuerySums(Span<float> squares);
 
     /// <summary>Makes the working memory of one concurrent step; reused from step to step.</summary>
     /// <param name="maxSequences">Sequences in one launch, at most.</param>

@@ -65,6 +65,15 @@ internal sealed unsafe class PerturbedTier(KernelShape shape, long arenaBytes, P
 
     public override void Load(long word, ReadOnlySpan<int> source) => _inner.Load(word, source);
 
+    /// <inheritdoc/>
+    public override void SetKeyScales(int table, KvKeyScales scales) => _inner.SetKeyScales(table, scales);
+
+    /// <inheritdoc/>
+    public override bool SumsQueries { get => _inner.SumsQueries; set => _inner.SumsQueries = value; }
+
+    /// <inheritdoc/>
+    public override void ReadQuerySums(Span<float> squares) => _inner.ReadQuerySums(squares);
+
     public override void Synchronize() => _inner.Synchronize();
 
     public override void Dispose() => _inner.Dispose();

@@ -243,6 +243,17 @@ public sealed unsafe class PortableTier : KernelTier
     }
 
     /// <inheritdoc/>
+    public override void SetKeyScales(int table, KvKeyScales scales)
+    {
+    }
+
+    /// <inheritdoc/>
+    public override bool SumsQueries { get; set; }
+
+    /// <inheritdoc/>
+    public override void ReadQuerySums(Span<float> squares) => squares.Clear();
+
+    /// <inheritdoc/>
     public override void Synchronize() => Link.Synchronize();
 
     /// <inheritdoc/>

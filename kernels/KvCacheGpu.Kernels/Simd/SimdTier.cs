@@ -168,6 +168,17 @@ public sealed unsafe class SimdTier : KernelTier
     public override void Load(long word, ReadOnlySpan<int> source) => source.CopyTo(Words(word, source.Length));
 
     /// <inheritdoc/>
+    public override void SetKeyScales(int table, KvKeyScales scales)
+    {
+    }
+
+    /// <inheritdoc/>
+    public override bool SumsQueries { get; set; }
+
+    /// <inheritdoc/>
+    public override void ReadQuerySums(Span<float> squares) => squares.Clear();
+
+    /// <inheritdoc/>
     public override void Synchronize()
     {
         // Every launch has ended when it returns.

@@ -74,6 +74,15 @@ internal sealed unsafe class HookedTier(KernelTier inner, Action<string> before)
         inner.Load(word, source);
     }
 
+    /// <inheritdoc/>
+    public override void SetKeyScales(int table, KvKeyScales scales) => inner.SetKeyScales(table, scales);
+
+    /// <inheritdoc/>
+    public override bool SumsQueries { get => inner.SumsQueries; set => inner.SumsQueries = value; }
+
+    /// <inheritdoc/>
+    public override void ReadQuerySums(Span<float> squares) => inner.ReadQuerySums(squares);
+
     public override void Synchronize()
     {
         before("synchronize");

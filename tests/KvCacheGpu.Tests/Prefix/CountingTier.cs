@@ -47,6 +47,15 @@ internal sealed unsafe class CountingTier(KernelTier inner) : KernelTier(inner.S
 
     public override void Load(long word, ReadOnlySpan<int> source) => inner.Load(word, source);
 
+    /// <inheritdoc/>
+    public override void SetKeyScales(int table, KvKeyScales scales) => inner.SetKeyScales(table, scales);
+
+    /// <inheritdoc/>
+    public override bool SumsQueries { get => inner.SumsQueries; set => inner.SumsQueries = value; }
+
+    /// <inheritdoc/>
+    public override void ReadQuerySums(Span<float> squares) => inner.ReadQuerySums(squares);
+
     public override void Synchronize() => inner.Synchronize();
 
     public override void Dispose() => inner.Dispose();
