@@ -168,6 +168,7 @@ internal static class CacheCreation
             SequenceSize = plan.SequenceSize,
             DeviceGate = deviceGate,
         };
+        state.Scaling = KeyScaling.Of(state);
         long? slabBytes = plan.Configured is { } budget ? plan.SlabBytesWithin(budget) : null;
         return (state, plans is not null ? new Pressure(state, new CacheEviction(state, plans, slabBytes)) : null);
     }

@@ -115,6 +115,16 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// </summary>
     public long ForgottenSequences => State.ForgottenCount;
 
+    /// <summary>
+    /// The scales that keys in T formats are under from now on; null where no page comes into a T format, and while they are not learned yet: that happens in the commit that
+    /// seals the first page into a T format after every layer was attended to with 16 tokens. It waits for the device, once. From then on they stay.
+    /// </summary>
+    /// <remarks>
+    /// A host may keep them, for the next cache of the same model (<see cref="KvCacheOptions.KeyScales"/>). Sequences whose first such page comes before enough queries were
+    /// seen, as of a prompt that the host attended to by itself, have scales of 1. A sequence keeps the scales that its first T page had, also in snapshots and forks.
+    /// </remarks>
+    public KvKeyScales? KeyScales => State.Scaling?.Current;
+
     internal CacheState State { get; }
 
     /// <summary>Evicts, in a cache with a policy; else null.</summary>
@@ -234,6 +244,26 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         State.ThrowIfDisposed();
         State.Unsettled.SettleAll();
         State.ThrowIfRefused();
+    }
+
+    /// <summary>
+    /// Changes <see cref="KeyScales"/>, as after a change of weights. Sequences that have pages in T formats keep the scales that they have; all others are under the
+    /// new ones from their first such page on.
+    /// </summary>
+    /// <param name="scales">The scales; null has them learned from the next pages.</param>
+    /// <exception cref="ArgumentException">Scales of another shape.</exception>
+    /// <exception cref="KvConcurrencyException">E006: sequences are under two other tables already, which is as many as a cache holds.</exception>
+    /// <exception cref="KvUnsupportedException">E009: no page of the cache comes into a T format.</exception>
+    public void ReplaceKeyScales(KvKeyScales? scales)
+    {
+        State.ThrowIfDisposed();
+        if (scales?.IsFor(Geometry) == false)
+        {
+            throw new ArgumentException($"expected {KvKeyScales.None(Geometry)}, got {scales}", nameof(scales));
+        }
+
+        KeyScaling scaling = State.Scaling ?? throw new KvUnsupportedException(nameof(ReplaceKeyScales), "a cache whose pages come into T formats", "other formats");
+        scaling.Replace(scales);
     }
 
     /// <summary>Counts live pages, those that only stay for prefix reuse included.</summary>

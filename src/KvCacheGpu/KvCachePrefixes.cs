@@ -32,7 +32,7 @@ public static class KvCachePrefixes
     public static KvPrefixPin PinPrefix(this KvCache cache, KvSequenceOptions options, ReadOnlySpan<int> ids)
     {
         ArgumentNullException.ThrowIfNull(options);
-        BlockHash root = cache.Life.NamespaceOf(options).ToHash();
+        BlockHash root = cache.State.NamespaceOf(options, cache.KeyScales).ToHash();
         using (cache.State.EnterLive())
         {
             int[] blocks = cache.State.Prefixes?.Pin(root, ids) ?? [];

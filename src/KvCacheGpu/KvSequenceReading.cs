@@ -118,7 +118,7 @@ public static class KvSequenceReading
     /// </param>
     /// <param name="deviation">
     /// Receives the standard deviation of each element, <c>[key width]</c>, in the basis in which the page lies: rotated for I8 and T formats
-    /// (<see cref="Rotation"/>), else plain; a deviation by element does not survive a change of basis, its norm over the elements does. Of T
+    /// (<see cref="Rotation"/>), of T formats also under their scales (<see cref="KvKeyScales"/>), else plain; a deviation by element does not survive a change of basis, its norm over the elements does. Of T
     /// formats, times the page's mean rms, as the mean is.
     /// </param>
     /// <returns>False, and nothing is written, if the page carries none: open pages, and those that their own format could not hold.</returns>
@@ -131,7 +131,7 @@ public static class KvSequenceReading
         Guard.ThrowIfShorter(deviation.Length, sequence.Cache.Geometry.KeyWidth, nameof(deviation));
         int entry = sequence.State.Table.EntryOf(row, page);
         return entry >= 0
-            ? sequence.Cache.State.Reader.ReadDigest(sequence.State.Table, row, entry, mean, deviation)
+            ? sequence.Cache.State.Reader.ReadDigest(sequence.State.Table, sequence.Cache.State.ScalesOf(sequence.State.Table), row, entry, mean, deviation)
             : throw new ArgumentOutOfRangeException(nameof(page), page, $"expected a resident page of layer {layer}, head {head}, got {page}");
     }
 

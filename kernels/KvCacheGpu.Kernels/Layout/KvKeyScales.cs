@@ -1,3 +1,5 @@
+using System.Security.Cryptography;
+
 namespace KvCacheGpu;
 
 /// <summary>
@@ -52,13 +54,25 @@ public sealed class KvKeyScales
     /// <summary><c>[layers][KV heads][key width]</c>.</summary>
     public ReadOnlySpan<byte> Exponents => _exponents;
 
-    /// <summary>A table that scales nothing.</summary>
+    /// <summary>True if all exponents are 0: the table scales nothing.</summary>
+    public bool IsNone => !_exponents.AsSpan().ContainsAnyExcept((byte)0);
+
+    /// <summary>SHA-256 of the exponents, in hexadecimal: tables of one fingerprint are the same. Part of a prefix's namespace (<c>PrefixNamespace.KeyScales</c>).</summary>
+    public string Fingerprint => field ??= Convert.ToHexStringLower(SHA256.HashData(_exponents));
+
+    /// <summary>A table that scales nothing: T pages are as they would be without scales.</summary>
     /// <param name="geometry">The model's shape.</param>
     public static KvKeyScales None(KvGeometry geometry)
     {
         ArgumentNullException.ThrowIfNull(geometry);
         return new KvKeyScales(geometry, new byte[checked(geometry.Layers * geometry.KvHeads * geometry.KeyWidth)]);
     }
+
+    /// <inheritdoc/>
+    public override string ToString() => $"scales of {Layers} layers, {KvHeads} KV heads and a key width of {KeyWidth}";
+
+    /// <summary>True if the table has the shape of a geometry.</summary>
+    internal bool IsFor(KvGeometry geometry) => Layers == geometry.Layers && KvHeads == geometry.KvHeads && KeyWidth == geometry.KeyWidth;
 
     /// <summary>The exponents of a row, layer * KV heads + head.</summary>
     internal ReadOnlySpan<byte> Of(int row) => _exponents.AsSpan(row * KeyWidth, KeyWidth);

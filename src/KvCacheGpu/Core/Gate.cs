@@ -17,6 +17,9 @@ internal enum GateOrder
     /// <summary>References to pages, free slots, the prefix index, the ledger's budget.</summary>
     Pool,
 
+    /// <summary>Which sequence is under which table of key scales, and the learning of a table.</summary>
+    Scales,
+
     /// <summary>Reads and rewrites of pages outside of a step's launches.</summary>
     Device,
 }
@@ -26,7 +29,7 @@ internal sealed class Gate(GateOrder place)
 {
     // How often the thread is inside of gates of each place, 8 bits for each.
     [ThreadStatic]
-    private static uint s_inside;
+    private static ulong s_inside;
 
     private readonly Lock _lock = new();
 
@@ -65,7 +68,7 @@ internal sealed class Gate(GateOrder place)
         Debug.Assert(s_inside >> (8 * (int)place) >> 8 == 0, $"gate {place} is entered from inside of a later one: see {nameof(GateOrder)}");
 
     [Conditional("DEBUG")]
-    private void Note(int change) => s_inside = (uint)(s_inside + ((long)change << (8 * (int)place)));
+    private void Note(int change) => s_inside += (ulong)((long)change << (8 * (int)place));
 
     /// <summary>Being inside of a gate.</summary>
     public readonly ref struct Scope(Gate gate)

@@ -152,11 +152,23 @@ internal sealed class Demoter(CacheState cache)
         }
     }
 
+    private void Bind(SequenceState sequence, ReadOnlySpan<PageChange> pages)
+    {
+        foreach (PageChange page in pages)
+        {
+            if (cache.Scaling is { } scaling && scaling.IsScaled(page.Target))
+            {
+                scaling.Bind(sequence);
+            }
+        }
+    }
+
     private void Write(SequenceState sequence, ReadOnlySpan<PageChange> pages, ReadOnlySpan<int> slots, Span<PageOutcome> outcomes)
     {
         bool written = false;
         try
         {
+            Bind(sequence, pages);
             cache.Writer.Demote(sequence.Table, pages, slots, outcomes);
             written = true;
         }

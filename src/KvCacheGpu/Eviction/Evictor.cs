@@ -254,7 +254,7 @@ internal sealed class Evictor : IDisposable
             for (int page = Memory.RowStarts[row]; page < Memory.RowStarts[row + 1]; page++)
             {
                 Span<float> mean = means.Slice(page * width, width);
-                if (!_cache.Reader.ReadDigest(sequence.Table, row, page - Memory.RowStarts[row], mean, deviation: []))
+                if (!_cache.Reader.ReadDigest(sequence.Table, _cache.ScalesOf(sequence.Table), row, page - Memory.RowStarts[row], mean, deviation: []))
                 {
                     // Kept in full precision: nothing wrote one.
                     mean.Clear();

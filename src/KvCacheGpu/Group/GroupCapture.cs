@@ -148,6 +148,8 @@ internal sealed class GroupCapture : IDisposable
             RowStarts = starts,
             PageIndexes = ByEntry(starts, part => parts[part].PageIndexes, parts),
             Ordinals = ordinals,
+            Metadata = SequenceStanding.WithScales(
+                parts[0].Metadata, _shape.WholeOf([.. parts.Select((own, part) => SequenceStanding.ScalesOf(own, GroupShape.GeometryOf(_shape.Geometry, _shape.Parts[part])))])),
             Scores = [.. parts[0].Scores.Select((column, i) => column with
             {
                 Values = SequenceColumns.IsByRow(column.Name)

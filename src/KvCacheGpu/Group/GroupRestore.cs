@@ -227,6 +227,8 @@ internal sealed class GroupRestore
             RowStarts = starts,
             PageIndexes = ByEntry(saved.PageIndexes.Span),
             Ordinals = ByEntry(saved.Ordinals.Span),
+            Metadata = SequenceStanding.WithScales(
+                saved.Metadata, SequenceStanding.ScalesOf(saved, shape.Geometry) is { } scales ? shape.PartOf(scales, part) : null),
             Scores = [.. saved.Scores.Select(column => column with
             {
                 Values = SequenceColumns.IsByRow(column.Name) ? ByRow(column.Values.Span) : column.Values.Length == saved.Entries ? ByEntry(column.Values.Span) : default,

@@ -55,6 +55,36 @@ internal sealed class GroupShape
     /// <summary>A number of bytes divided among the parts by the rows that they hold.</summary>
     public long ShareOf(int part, long bytes) => (long)((Int128)bytes * RowsOf(part) / Rows);
 
+    /// <summary>The rows of a part, of key scales of the whole model.</summary>
+    public KvKeyScales PartOf(KvKeyScales whole, int part)
+    {
+        byte[] exponents = new byte[RowsOf(part) * whole.KeyWidth];
+        for (int row = 0; row < Rows; row++)
+        {
+            if (PartOf(row) == part)
+            {
+                whole.Of(row).CopyTo(exponents.AsSpan(OwnRow(row) * whole.KeyWidth));
+            }
+        }
+
+        return new KvKeyScales(GeometryOf(Geometry, Parts[part]), exponents);
+    }
+
+    /// <summary>Key scales of the whole model from those of its parts; null stands for scales of 1, and is the result if all are.</summary>
+    public KvKeyScales? WholeOf(KvKeyScales?[] parts)
+    {
+        byte[] exponents = new byte[Rows * Geometry.KeyWidth];
+        for (int row = 0; row < Rows; row++)
+        {
+            if (parts[PartOf(row)] is { } own)
+            {
+                own.Of(OwnRow(row)).CopyTo(exponents.AsSpan(row * Geometry.KeyWidth));
+            }
+        }
+
+        return Array.TrueForAll(parts, own => own is null) ? null : new KvKeyScales(Geometry, exponents);
+    }
+
     /// <summary>What a part's cache is made with.</summary>
     /// <param name="options">The group's.</param>
     /// <param name="part">The part.</param>
@@ -64,6 +94,7 @@ internal sealed class GroupShape
         KvPart own = Parts[part];
         KvCacheOptions copy = options.Copy();
         copy.Device = own.Device;
+        copy.KeyScales = options.KeyScales is { } scales ? PartOf(scales, part) : null;
         (copy.MemoryBudgetBytes, copy.MemoryBudgetPercent) = (budget is { } bytes ? ShareOf(part, bytes) : null, null);
         copy.LayerFormats = Enumerable.Range(0, own.Layers).ToDictionary(layer => layer, layer => options.FormatsOf(Geometry, own.FirstLayer + layer));
         copy.EdgeLayers = 0;

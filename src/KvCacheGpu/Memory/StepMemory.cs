@@ -24,6 +24,9 @@ internal struct SealedPage
     /// <summary>First of the page's words among the scores that receives its squares; 0: none.</summary>
     public long ScoreWord;
 
+    /// <summary>The row under its table of key scales.</summary>
+    public int KeyRow;
+
     /// <summary>Class of the sealed page.</summary>
     public byte Class;
 
@@ -51,6 +54,9 @@ internal struct ReplacedTail
 
     /// <summary>The copy, in full precision.</summary>
     public int Copy;
+
+    /// <summary>The row under its table of key scales.</summary>
+    public int KeyRow;
 
     /// <summary>Tokens that are copied.</summary>
     public int Tokens;

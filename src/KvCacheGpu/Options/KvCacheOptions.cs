@@ -91,6 +91,12 @@ public sealed class KvCacheOptions
     /// </summary>
     public double? MemoryBudgetPercent { get; set; }
 
+    /// <summary>
+    /// Scales that even out keys before they are rotated into a T format. The default value is null: they are learned from the keys and queries of the first pages
+    /// (<see cref="KvCache.KeyScales"/>). <see cref="KvKeyScales.None"/> leaves keys as they are.
+    /// </summary>
+    public KvKeyScales? KeyScales { get; set; }
+
     /// <summary>Seed of the rotation's signs; pages of different seeds do not mix. The default value is 0.</summary>
     public ulong RotationSeed { get; set; }
 

@@ -57,7 +57,7 @@ internal sealed class PageReader(KernelTier tier, Gate deviceGate)
             for (int entry = 0; entry < table.Count(row); entry++)
             {
                 int tokens = table.TokensIn(row, entry, ofStep);
-                reads[pending++] = new PageRead(table.Slot(row, entry), table.PageClass(row, entry), tokens, vector, rows);
+                reads[pending++] = new PageRead(table.Slot(row, entry), table.PageClass(row, entry), tokens, vector, rows, table.KeyRow(row));
                 vector += tokens * rows;
                 if (pending == reads.Length)
                 {
@@ -96,7 +96,7 @@ internal sealed class PageReader(KernelTier tier, Gate deviceGate)
         Span<PageRead> reads = room[..(lastEntry - firstEntry + 1)];
         for (int i = 0; i < reads.Length; i++)
         {
-            reads[i] = new PageRead(table.Slot(row, firstEntry + i), table.PageClass(row, firstEntry + i), tokens, i * tokens, 1);
+            reads[i] = new PageRead(table.Slot(row, firstEntry + i), table.PageClass(row, firstEntry + i), tokens, i * tokens, 1, table.KeyRow(row));
         }
 
         using (deviceGate.Enter())
@@ -105,9 +105,39 @@ internal sealed class PageReader(KernelTier tier, Gate deviceGate)
         }
     }
 
+    /// <summary>Decodes the keys of the newest pages of a row that are whole.</summary>
+    /// <param name="table">The sequence's table.</param>
+    /// <param name="row">Row.</param>
+    /// <param name="whole">Pages from this index on are not.</param>
+    /// <param name="most">The most pages.</param>
+    /// <param name="keys">Receives <c>[pages][page tokens][key width]</c>: room for as many.</param>
+    /// <returns>How many pages there are.</returns>
+    public int DecodeNewestKeys(PageTable table, int row, int whole, int most, Span<float> keys)
+    {
+        int end = table.Count(row);
+        while (end > 0 && table.PageIndex(row, end - 1) >= whole)
+        {
+            end--;
+        }
+
+        int pages = Math.Min(end, most);
+        if (pages > 0)
+        {
+            Decode(table, row, end - pages, end - 1, _geometry.PageTokens, keys, default);
+        }
+
+        return pages;
+    }
+
     /// <summary>Reads the mean and the deviation of a sealed page's keys; of the mean alone if there is no room for the deviation.</summary>
     /// <returns>False, and nothing is written, if the page carries none: it is open, or its own format could not hold it.</returns>
-    public bool ReadDigest(PageTable table, int row, int entry, Span<float> mean, Span<float> deviation)
+    /// <param name="table">The sequence's table.</param>
+    /// <param name="scales">The scales that the sequence's T pages are under, or null.</param>
+    /// <param name="row">Row.</param>
+    /// <param name="entry">The page's entry.</param>
+    /// <param name="mean">Receives the mean key, in the plain basis.</param>
+    /// <param name="deviation">Receives the deviation, in the basis in which the page lies, or has no room.</param>
+    public bool ReadDigest(PageTable table, KvKeyScales? scales, int row, int entry, Span<float> mean, Span<float> deviation)
     {
         if (table.PageClass(row, entry) == KernelShape.Open)
         {
@@ -118,18 +148,18 @@ internal sealed class PageReader(KernelTier tier, Gate deviceGate)
         PageLayout layout = tier.Shape.Classes[table.PageClass(row, entry)];
         long word = (long)table.Slot(row, entry) * PageLayout.UnitWords;
         Span<int> words = stackalloc int[deviation.IsEmpty ? layout.DigestStride / 2 : layout.DigestStride];
-        Span<int> scales = stackalloc int[layout.ScaleStride / 2];
+        Span<int> units = stackalloc int[layout.ScaleStride / 2];
         using (deviceGate.Enter())
         {
             tier.Read(word + layout.DigestOffset, words);
             if (layout.KeyFormat.IsCentered())
             {
-                tier.Read(word + layout.KeyScaleOffset, scales);
+                tier.Read(word + layout.KeyScaleOffset, units);
             }
         }
 
         ReadOnlySpan<Half> digest = MemoryMarshal.Cast<int, Half>(words);
-        float unit = layout.KeyFormat.IsCentered() ? Mean(MemoryMarshal.Cast<int, Half>(scales)[..table.TokensIn(row, entry)]) : 1;
+        float unit = layout.KeyFormat.IsCentered() ? Mean(MemoryMarshal.Cast<int, Half>(units)[..table.TokensIn(row, entry)]) : 1;
         for (int i = 0; i < width; i++)
         {
             mean[i] = (float)digest[i] * unit;
@@ -143,6 +173,11 @@ internal sealed class PageReader(KernelTier tier, Gate deviceGate)
         if (layout.KeyFormat.IsRotated())
         {
             Rotation.Undo(mean[..width], KeySigns);
+        }
+
+        for (int i = 0; i < width && layout.KeyFormat.IsCentered() && scales is not null; i++)
+        {
+            mean[i] = MathF.ScaleB(mean[i], -scales.Of(row)[i]);
         }
 
         return true;

@@ -59,6 +59,12 @@ internal sealed unsafe class PageTable : IDisposable
     /// <summary>Layers times KV heads.</summary>
     public int Rows { get; }
 
+    /// <summary>The table of key scales that its T pages are under; -1 before there can be any.</summary>
+    public int KeyTable { get; set; } = -1;
+
+    /// <summary>A row under that table, as kernels name it.</summary>
+    public int KeyRow(int row) => _tier.KeyRow(Math.Max(KeyTable, 0), row);
+
     /// <summary>Tokens that are gone, where pages are merged; else null.</summary>
     public DeadTokens? Dead { get; }
 
@@ -131,16 +137,13 @@ internal sealed unsafe class PageTable : IDisposable
     /// <summary>True if two rows list pages of the same tokens.</summary>
     public bool ListsSamePages(int row, int other)
     {
-        int count = Count(row);
-        for (int entry = 0; entry < count; entry++)
+        bool same = Count(row) == Count(other) && Dead?.Same(row, other) != false;
+        for (int entry = 0; same && entry < Count(row); entry++)
         {
-            if (count != Count(other) || PageIndex(row, entry) != PageIndex(other, entry))
-            {
-                return false;
-            }
+            same = PageIndex(row, entry) == PageIndex(other, entry);
         }
 
-        return count == Count(other) && Dead?.Same(row, other) != false;
+        return same;
     }
 
     /// <summary>The entry of a page, or -1 if the row does not list it.</summary>
@@ -254,8 +257,7 @@ internal sealed unsafe class PageTable : IDisposable
     }
 
     /// <summary>Bytes that dropping an entry frees: none while another sequence holds its page.</summary>
-    public int FreedBy(int row, int entry) =>
-        _pool.IsHeldOnce(Slot(row, entry)) ? _classes.Shape.Classes[PageClass(row, entry)].Bytes : 0;
+    public int FreedBy(int row, int entry) => _pool.IsHeldOnce(Slot(row, entry)) ? _classes.Shape.Classes[PageClass(row, entry)].Bytes : 0;
 
     /// <summary>Makes the sequence one of so many tokens, whose entries follow by <see cref="List"/> or are listed already.</summary>
     /// <param name="length">Tokens.</param>
@@ -394,6 +396,5 @@ internal sealed unsafe class PageTable : IDisposable
 
     private void SetCount(int row, int count) => _tier.WriteCount(Sequence, row, count);
 
-    private void Set(int row, int entry, int slot, int pageClass, int page) =>
-        _tier.WriteEntry(Sequence, row, entry, slot, TableMap.Tag(pageClass, page));
+    private void Set(int row, int entry, int slot, int pageClass, int page) => _tier.WriteEntry(Sequence, row, entry, slot, TableMap.Tag(pageClass, page));
 }

@@ -49,7 +49,7 @@ internal sealed class PageWriter(KernelTier tier, Gate deviceGate, PageScrub scr
             ref readonly SealedPage page = ref pages[i];
             if (!page.IsSettled)
             {
-                moves[pending++] = new PageMove(page.Source, KernelShape.Open, page.Target, page.Class, PageTokens, page.ScoreWord);
+                moves[pending++] = new PageMove(page.Source, KernelShape.Open, page.Target, page.Class, PageTokens, page.ScoreWord, page.KeyRow);
             }
 
             if (pending == MovesAtOnce || (i == pages.Length - 1 && pending > 0))
@@ -86,7 +86,7 @@ internal sealed class PageWriter(KernelTier tier, Gate deviceGate, PageScrub scr
             int count = Math.Min(tails.Length, MovesAtOnce);
             for (int i = 0; i < count; i++)
             {
-                moves[i] = new PageMove(tails[i].Source, tails[i].Class, tails[i].Copy, KernelShape.Open, tails[i].Tokens);
+                moves[i] = new PageMove(tails[i].Source, tails[i].Class, tails[i].Copy, KernelShape.Open, tails[i].Tokens, KeyRow: tails[i].KeyRow);
             }
 
             // Full precision holds whatever a page decodes to: there is nothing to wait for.
@@ -121,7 +121,7 @@ internal sealed class PageWriter(KernelTier tier, Gate deviceGate, PageScrub scr
             (int row, int target) = (pages[i].Row, pages[i].Target);
             int entry = table.EntryOf(row, pages[i].Page);
             moves[i] = new PageMove(
-                table.Slot(row, entry), table.PageClass(row, entry), Ready(slots[i], target, table.Owner), target, table.TokensIn(row, entry));
+                table.Slot(row, entry), table.PageClass(row, entry), Ready(slots[i], target, table.Owner), target, table.TokensIn(row, entry), KeyRow: table.KeyRow(row));
         }
 
         Write(moves, kept);
@@ -147,7 +147,7 @@ internal sealed class PageWriter(KernelTier tier, Gate deviceGate, PageScrub scr
             Ready(slot, pageClass, table.Owner);
         }
 
-        return SealPacked(words, open, slot, pageClass, PageTokens, SquaresOf(table, row, table.PageIndex(row, entry)));
+        return SealPacked(words, new PageMove(open, KernelShape.Open, slot, pageClass, PageTokens, SquaresOf(table, row, table.PageIndex(row, entry)), table.KeyRow(row)));
     }
 
     /// <summary>Writes one token over an open page, or over a copy of a page in full precision.</summary>
@@ -191,24 +191,25 @@ internal sealed class PageWriter(KernelTier tier, Gate deviceGate, PageScrub scr
     /// <param name="pageClass">The page's class.</param>
     /// <param name="slot">Its slot.</param>
     /// <param name="open">A slot to write it in first, where it is sealed: there it lies if it was kept.</param>
-    public PageOutcome Import(ReadOnlySpan<int> words, int tokens, int pageClass, int slot, int open)
+    /// <param name="keyRow">The row under the sequence's table of key scales.</param>
+    public PageOutcome Import(ReadOnlySpan<int> words, int tokens, int pageClass, int slot, int open, int keyRow)
     {
         if (pageClass != KernelShape.Open)
         {
-            return SealPacked(words, open, slot, pageClass, tokens, 0);
+            return SealPacked(words, new PageMove(open, KernelShape.Open, slot, pageClass, tokens, KeyRow: keyRow));
         }
 
         Import(slot, words);
         return PageOutcome.Written;
     }
 
-    private PageOutcome SealPacked(ReadOnlySpan<int> words, int open, int slot, int pageClass, int tokens, long scoreWord)
+    private PageOutcome SealPacked(ReadOnlySpan<int> words, in PageMove move)
     {
         Span<bool> kept = stackalloc bool[1];
         using (deviceGate.Enter())
         {
-            tier.Load((long)open * PageLayout.UnitWords, words);
-            Write([new PageMove(open, KernelShape.Open, slot, pageClass, tokens, scoreWord)], kept);
+            tier.Load((long)move.SourceSlot * PageLayout.UnitWords, words);
+            Write([move], kept);
         }
 
         return Outcome(kept[0]);

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using KvCacheGpu.Kernels;
 
@@ -16,7 +17,6 @@ internal sealed unsafe class PrefixChain : IDisposable
     private readonly PrefixPages _pages;
     private readonly BlockIndex _index;
     private readonly RetentionMap? _retention;
-    private readonly BlockHash _root;
     private readonly NativeInts _hashWords;
     private readonly NativeInts _blocks;
     private readonly int _pageTokens;
@@ -25,11 +25,22 @@ internal sealed unsafe class PrefixChain : IDisposable
 
     public PrefixChain(PrefixPages pages, KernelShape shape, BlockHash root, RetentionMap? retention, MemoryLedger ledger)
     {
-        (_pages, _index, _root, _retention) = (pages, pages.Index, root, retention);
+        (_pages, _index, Root, _retention) = (pages, pages.Index, root, retention);
         _pageTokens = shape.Geometry.PageTokens;
         _hashWords = new NativeInts(0, ledger);
         _blocks = new NativeInts(0, ledger);
         _slots = new int[shape.Geometry.Layers * shape.Geometry.KvHeads];
+    }
+
+    /// <summary>The parent of the first block. It changes with the key scales, which a sequence has before its first page is sealed in a T format.</summary>
+    public BlockHash Root
+    {
+        get;
+        set
+        {
+            Debug.Assert(_count == 0, "blocks hang on their root");
+            field = value;
+        }
     }
 
     /// <summary>Bytes for each page that rows may list.</summary>
@@ -54,7 +65,7 @@ internal sealed unsafe class PrefixChain : IDisposable
     /// <param name="blocks">Receives the blocks: room for one for each page that the ids touch.</param>
     public BlockMatch Hold(ReadOnlySpan<int> ids, Span<int> blocks)
     {
-        BlockMatch match = _index.Match(_root, ids, blocks, _pages.HitsInPart);
+        BlockMatch match = _index.Match(Root, ids, blocks, _pages.HitsInPart);
         _pages.Hold(blocks[..match.Blocks]);
         return match;
     }
@@ -174,7 +185,7 @@ internal sealed unsafe class PrefixChain : IDisposable
         return true;
     }
 
-    private BlockHash ParentOf(int page) => page == 0 ? _root : Hashes[page - 1];
+    private BlockHash ParentOf(int page) => page == 0 ? Root : Hashes[page - 1];
 
     // A fork that seals a page that it shares finds its block in the index. Other pages with equal tokens get a block of their own.
     private int HoldOrBind(in BlockHash hash, out bool isNew)

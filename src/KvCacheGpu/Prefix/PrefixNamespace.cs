@@ -12,7 +12,7 @@ namespace KvCacheGpu;
 /// <code>
 /// "KvCacheGpu prefix 1" | per text:   tag, 1 byte | 0 for null, 1 for a text | UTF-8 bytes, int32 | UTF-8
 ///                       | per number: tag, 1 byte | int64                                      little end first
-/// The layers' formats are there only if they are not all alike.
+/// The layers' formats are there only if they are not all alike, the key scales only if there are any.
 /// </code>
 /// Thread safety: it never changes.
 /// </remarks>
@@ -45,6 +45,11 @@ public sealed record PrefixNamespace
     /// <summary>Tokens in a page.</summary>
     public int PageTokens { get; init; }
 
+    /// <summary>
+    /// <see cref="KvKeyScales.Fingerprint"/> of the scales that keys in T formats are under; null, the default, if no layer is sealed in one or all scales are 1.
+    /// </summary>
+    public string? KeyScales { get; init; }
+
     /// <summary>The parent of every first block.</summary>
     /// <exception cref="ArgumentException">A text holds half of a surrogate pair, which UTF-8 cannot encode: its hash would equal that of another text.</exception>
     public BlockHash ToHash()
@@ -62,6 +67,11 @@ public sealed record PrefixNamespace
         if (LayerFormats is not null)
         {
             Write(content, 'L', LayerFormats);
+        }
+
+        if (KeyScales is not null)
+        {
+            Write(content, 'E', KeyScales);
         }
 
         return BlockHash.Of(content.WrittenSpan);

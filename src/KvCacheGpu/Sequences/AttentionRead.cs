@@ -90,7 +90,7 @@ internal readonly ref struct AttentionRead
             for (int i = 0, first = 0; i < _sequences.Length; first += QueriesOf(i++))
             {
                 PageTable table = _sequences[i].Table;
-                parts.Span[i] = new RaggedSequence(table.Sequence, first, QueriesOf(i), table.Length, KeepsStatistics: !_counts);
+                parts.Span[i] = new RaggedSequence(table.Sequence, first, QueriesOf(i), table.Length, !_counts, Math.Max(table.KeyTable, 0));
             }
 
             memory.Batch.Begin(parts.Span, _queries.Stream);

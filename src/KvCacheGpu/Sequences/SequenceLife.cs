@@ -25,20 +25,6 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
         }
     }
 
-    /// <summary>The namespace that a sequence's prefixes are shared within.</summary>
-    public PrefixNamespace NamespaceOf(KvSequenceOptions options) => new()
-    {
-        ModelFingerprint = cache.Options.ModelFingerprint,
-        Adapter = options.Adapter,
-        Tenant = options.Tenant,
-        Salt = options.Salt,
-        KeyFormat = cache.Options.KeyFormat,
-        ValueFormat = cache.Options.ValueFormat,
-        LayerFormats = cache.LayerFormats,
-        RotationSeed = cache.Options.RotationSeed,
-        PageTokens = cache.Geometry.PageTokens,
-    };
-
     /// <summary>Makes a sequence of the same tokens that shares every page. The sequence is the caller's; so is the fork.</summary>
     /// <exception cref="KvOutOfMemoryException">E001: as for an empty one.</exception>
     public SequenceState Fork(SequenceState sequence)
@@ -47,6 +33,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
         SequenceState fork = Create(sequence.Options, isHeld: true, Forking);
         try
         {
+            cache.Scaling?.Share(sequence, fork);
             SharePages(fork, sequence);
             fork.CopyFrom(sequence);
             if (fork.Scores is not null && pressure is not null)
@@ -157,6 +144,11 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
         // What steps have computed that are done can be found from here on.
         cache.Unsettled.SettleDone();
         PrefixChain chain = sequence.Chain!;
+        if (cache.Scaling is { SealsScaled: true, Current: not null } scaling)
+        {
+            scaling.BindKnown([sequence]);
+        }
+
         using var blocks = new Pooled<int>(sequence.Table.PagesFor(ids.Length));
         int tokens;
         using (cache.Pool.Gate.Enter())
@@ -166,7 +158,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
             bool hasRoom = false;
             try
             {
-                hasRoom = shortage is null && MakeRoom(sequence, match.Tokens, Reusing) is null;
+                hasRoom = shortage is null && MakeRoom(sequence, match.Tokens, Reusing) is null && BindFound(sequence, match);
             }
             finally
             {
@@ -198,6 +190,10 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
         sequence.Attended.Clear();
         return tokens;
     }
+
+    // What is found before key scales are learned was sealed under scales of 1.
+    private bool BindFound(SequenceState sequence, in BlockMatch match) =>
+        match.Tokens == 0 || sequence.Table.KeyTable >= 0 || cache.Scaling is not { SealsScaled: true } scaling || scaling.TryBind(sequence, KvKeyScales.None(cache.Geometry));
 
     /// <summary>Gives back every page, and the place in the cache. Waits for who is inside; a step under way ends without a trace.</summary>
     /// <exception cref="KvConcurrencyException">E006: the calling thread is inside of a call on it; nothing was disposed.</exception>
@@ -284,7 +280,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
     {
         ArgumentNullException.ThrowIfNull(options);
         RetentionMap? retention = options.Retention is null ? null : new RetentionMap(options.Retention);
-        BlockHash root = cache.Prefixes is null ? default : NamespaceOf(options).ToHash();
+        BlockHash root = cache.Prefixes is null ? default : cache.NamespaceOf(options, null).ToHash();
         Reclaim(1, what);
 
         // The policy's own code: it may throw, or use the cache, so that no gate is held.
@@ -384,6 +380,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
             try
             {
                 sequence.Table.CutTo(0);
+                cache.Scaling?.Leave(sequence.Table);
                 sequence.Dispose();
             }
             finally

@@ -146,7 +146,7 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
             RowStarts = starts,
             PageIndexes = indexes,
             Ordinals = ordinals,
-            Metadata = SequenceStanding.Of(sequence),
+            Metadata = SequenceStanding.Of(sequence, cache.ScalesOf(table)),
             Scores = SequenceColumns.Of(cache, sequence, starts, indexes),
         });
     }

@@ -18,6 +18,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
     private readonly List<SequenceState> _sequences = [];
     private readonly RestorePages _pages = new(cache);
     private readonly RestoreEviction _eviction = new(cache, evictor);
+    private readonly List<PlannedScales> _scales = [];
     private SnapshotSequence[] _chosen = [];
     private SnapshotContent _content = null!;
     private RestorePlan _plan = null!;
@@ -80,6 +81,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
                 _sequences.Add(sequence);
                 MakeRoom(sequence, saved);
                 SequenceStanding.Restore(saved, sequence);
+                _scales.Add(BindScales(sequence, saved));
                 if (content.Geometry.PageTokens == cache.Geometry.PageTokens)
                 {
                     SequenceColumns.Restore(cache, sequence, saved, cache.Clock.StepsLater(saved.Steps));
@@ -96,7 +98,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
     /// <summary>The second part: takes the pages of the sequences, or says what they lack and takes nothing.</summary>
     public KvShortage? TryTake()
     {
-        _plan = new RestorePlan(cache.Classes, _content, _chosen);
+        _plan = new RestorePlan(cache.Classes, _content, _chosen, _scales);
         return _pages.TryTake(_plan);
     }
 
@@ -127,7 +129,32 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
         HoldToQuotas(_plan);
         _rewriter = _pages.Open == 0 ? null : new PageRewriter(cache, _content);
         ListByOrdinal();
+        cache.Scaling?.BindKnown(_plan.Pages.Where(page => cache.Scaling.IsScaled(page.Class)).Select(page => _sequences[page.Sequence]));
         _pages.MakeReady(_plan, _sequences);
+    }
+
+    // The scales of its T pages, if there is a table for them; else those pages are written anew, under the scales that the cache has for others.
+    private PlannedScales BindScales(SequenceState sequence, SnapshotSequence saved)
+    {
+        KvKeyScales? scales = SequenceStanding.ScalesOf(saved, _content.Geometry);
+        bool isScaled = false;
+        foreach (int ordinal in saved.Ordinals.Span)
+        {
+            isScaled |= _content.Classes[_content.PageClasses.Span[ordinal]].KeyFormat.IsCentered();
+        }
+
+        if (!isScaled || cache.Scaling is not { } scaling)
+        {
+            return new PlannedScales(scales, AreKept: false, KeyTable: -1);
+        }
+
+        bool areKept = scaling.TryBind(sequence, scales ?? KvKeyScales.None(cache.Geometry));
+        if (!areKept)
+        {
+            scaling.BindKnown([sequence]);
+        }
+
+        return new PlannedScales(scales, areKept, sequence.Table.KeyTable);
     }
 
     private void MakeRoom(SequenceState sequence, SnapshotSequence saved)
@@ -264,7 +291,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
             return;
         }
 
-        _rewriter!.Decode(_content.PageClasses.Span[ordinal], bytes, 0, 0, planned.Tokens);
+        _rewriter!.Decode(_content.PageClasses.Span[ordinal], bytes, 0, 0, planned.Tokens, _scales[planned.Sequence].Saved, planned.Row);
         Rewrite(page);
     }
 
@@ -284,7 +311,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
                 Span<byte> saved = bytes.AsSpan(0, _content.BytesOf(source));
                 snapshot.Read(source, saved, cancel);
                 int tokens = Math.Min(from - skipped, planned.Tokens - at);
-                _rewriter!.Decode(_content.PageClasses.Span[source], saved, skipped, at, tokens);
+                _rewriter!.Decode(_content.PageClasses.Span[source], saved, skipped, at, tokens, _scales[planned.Sequence].Saved, planned.Row);
                 (at, skipped) = (at + tokens, 0);
             }
 
@@ -295,7 +322,8 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
 
     private void Rewrite(int page)
     {
-        if (_rewriter!.Write(_plan.Pages[page], _pages.Slots[page], _pages.Open) == PageOutcome.Kept)
+        PlannedPage planned = _plan.Pages[page];
+        if (_rewriter!.Write(planned, _pages.Slots[page], _pages.Open, _sequences[planned.Sequence].Table.KeyRow(planned.Row)) == PageOutcome.Kept)
         {
             // No format holds it: it stays in full precision, as a step would leave it.
             _pages.Keep(page);
@@ -326,6 +354,11 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
         if (_content.RotationSeed != here.RotationSeed && _plan.Pages.Any(page => !page.IsExact))
         {
             yield return $"the rotation's seed was {_content.RotationSeed}, here it is {here.RotationSeed}";
+        }
+
+        if (_scales.Any(scales => scales is { KeyTable: >= 0, AreKept: false }))
+        {
+            yield return "pages in T formats are under other key scales here: sequences under two others live already";
         }
 
         foreach (string pair in _plan.Pages.Where(page => !page.IsExact).Select(FormatsOf).Distinct())

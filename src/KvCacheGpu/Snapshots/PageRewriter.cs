@@ -17,6 +17,7 @@ internal sealed class PageRewriter : IDisposable
     private readonly float[] _wholeKeys;
     private readonly float[] _wholeValues;
     private readonly int[] _words;
+    private KvKeyScales? _scales;
 
     public PageRewriter(CacheState cache, SnapshotContent content)
     {
@@ -37,12 +38,20 @@ internal sealed class PageRewriter : IDisposable
     /// <param name="skipped">Tokens of it that are left out.</param>
     /// <param name="at">Where its first token goes.</param>
     /// <param name="tokens">How many.</param>
-    public void Decode(int pageClass, ReadOnlySpan<byte> bytes, int skipped, int at, int tokens)
+    /// <param name="scales">The key scales that it was saved under, or null.</param>
+    /// <param name="row">Its row.</param>
+    public void Decode(int pageClass, ReadOnlySpan<byte> bytes, int skipped, int at, int tokens, KvKeyScales? scales, int row)
     {
         KvGeometry geometry = _content.Geometry;
         int slot = _source.Map.FirstPageUnit;
+        if (scales != _scales)
+        {
+            _source.SetKeyScales(0, scales ?? KvKeyScales.None(geometry));
+            _scales = scales;
+        }
+
         _source.Load((long)slot * PageLayout.UnitWords, MemoryMarshal.Cast<byte, int>(bytes));
-        _source.Materialize([new PageRead(slot, pageClass, skipped + tokens, 0, 1)], _keys, _values);
+        _source.Materialize([new PageRead(slot, pageClass, skipped + tokens, 0, 1, _source.KeyRow(0, row))], _keys, _values);
         _keys.AsSpan(skipped * geometry.KeyWidth, tokens * geometry.KeyWidth).CopyTo(_wholeKeys.AsSpan(at * geometry.KeyWidth));
         _values.AsSpan(skipped * geometry.ValueWidth, tokens * geometry.ValueWidth).CopyTo(_wholeValues.AsSpan(at * geometry.ValueWidth));
     }
@@ -53,7 +62,8 @@ internal sealed class PageRewriter : IDisposable
     /// <param name="open">A slot of an open page to write in first, of no further use where the page itself is an open one.</param>
     /// <returns>Kept if its class cannot hold the numbers: they lie in <paramref name="open"/> then.</returns>
     /// <exception cref="KvUnsupportedException">An element that the cache refuses (E009).</exception>
-    public PageOutcome Write(in PlannedPage page, int slot, int open)
+    /// <param name="keyRow">The page's row, under the table of key scales of its sequence.</param>
+    public PageOutcome Write(in PlannedPage page, int slot, int open, int keyRow)
     {
         KvGeometry geometry = _cache.Geometry;
         KernelShape shape = _cache.Tier.Shape;
@@ -68,7 +78,7 @@ internal sealed class PageRewriter : IDisposable
                 _wholeValues.AsSpan(token * geometry.ValueWidth, geometry.ValueWidth), _words);
         }
 
-        return _cache.Writer.Import(_words, page.Tokens, page.Class, slot, open);
+        return _cache.Writer.Import(_words, page.Tokens, page.Class, slot, open, keyRow);
     }
 
     public void Dispose() => _source.Dispose();

@@ -3,12 +3,13 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>A page that a restore makes.</summary>
-/// <param name="Layer">A layer that lists it.</param>
+/// <param name="Sequence">A sequence that lists it, by its place in the plan.</param>
+/// <param name="Row">A row of it that does.</param>
 /// <param name="Class">Class that it gets.</param>
 /// <param name="IsSealed">True if it never changes again.</param>
 /// <param name="IsExact">True if its bytes are those that were saved.</param>
 /// <param name="Encodings">How often its keys and values will have been encoded with loss.</param>
-internal readonly record struct PlannedPage(int Layer, int Class, bool IsSealed, bool IsExact, Encodings Encodings)
+internal readonly record struct PlannedPage(int Sequence, int Row, int Class, bool IsSealed, bool IsExact, Encodings Encodings)
 {
     /// <summary>Tokens that it holds.</summary>
     public int Tokens { get; init; }
@@ -19,6 +20,12 @@ internal readonly record struct PlannedPage(int Layer, int Class, bool IsSealed,
     /// <summary>Its first token, counted from that of the first source.</summary>
     public int Skipped { get; init; }
 }
+
+/// <summary>The key scales of a sequence that a restore makes.</summary>
+/// <param name="Saved">Those that its T pages were saved under; null if they were 1.</param>
+/// <param name="AreKept">True if it is under the same here, so that its T pages may stay as they are.</param>
+/// <param name="KeyTable">The table that it is under here; -1 if it had no T page, and is under none yet.</param>
+internal readonly record struct PlannedScales(KvKeyScales? Saved, bool AreKept, int KeyTable);
 
 /// <summary>A sequence that a restore makes: its entries by row, as <see cref="SnapshotSequence"/> has them, of planned pages.</summary>
 internal sealed record PlannedSequence(SnapshotSequence Saved, int FirstOpen)
@@ -36,16 +43,21 @@ internal sealed class RestorePlan
     private readonly PageClasses _classes;
     private readonly SnapshotContent _content;
     private readonly int[] _exactClass;
-    private readonly Dictionary<(int Ordinal, int Class), int> _pageOf = [];
+    private readonly IReadOnlyList<PlannedScales> _scales;
+    private readonly Dictionary<(int Ordinal, int Class, int KeyTable), int> _pageOf = [];
     private readonly Dictionary<string, int> _pageOfParts = new(StringComparer.Ordinal);
     private readonly List<PlannedPage> _pages = [];
 
     /// <summary>Plans the given sequences of a content that was checked (<see cref="RestoreCheck"/>).</summary>
-    public RestorePlan(PageClasses classes, SnapshotContent content, IReadOnlyList<SnapshotSequence> sequences)
+    /// <param name="classes">The pages here.</param>
+    /// <param name="content">The snapshot.</param>
+    /// <param name="sequences">The sequences.</param>
+    /// <param name="scales">The key scales of each.</param>
+    public RestorePlan(PageClasses classes, SnapshotContent content, IReadOnlyList<SnapshotSequence> sequences, IReadOnlyList<PlannedScales> scales)
     {
-        (_classes, _content) = (classes, content);
+        (_classes, _content, _scales) = (classes, content, scales);
         _exactClass = [.. content.Classes.Select((layout, c) => ExactClass(layout, c))];
-        Sequences = [.. sequences.Select(saved => SamePages ? Plan(saved) : Regroup(saved))];
+        Sequences = [.. sequences.Select((saved, i) => SamePages ? Plan(saved, i) : Regroup(saved, i))];
     }
 
     /// <summary>True if both have pages of as many tokens.</summary>
@@ -78,7 +90,7 @@ internal sealed class RestorePlan
 
     private KvGeometry Geometry => _classes.Shape.Geometry;
 
-    private PlannedSequence Plan(SnapshotSequence saved)
+    private PlannedSequence Plan(SnapshotSequence saved, int sequence)
     {
         // Who saved it may have sealed later than steps do here: what they would have sealed is sealed now.
         int open = Math.Max(saved.FirstOpenPage, _classes.Seals.FirstOpen(saved.Length));
@@ -91,8 +103,8 @@ internal sealed class RestorePlan
                 int tokens = Math.Min(Geometry.PageTokens, saved.Length - (indexes[entry] * Geometry.PageTokens));
                 bool isSealedNow = indexes[entry] >= saved.FirstOpenPage && indexes[entry] < open && !IsSealed(saved.Ordinals.Span[entry]);
                 pages[entry] = isSealedNow
-                    ? PageOfParts(saved.Ordinals.Span.Slice(entry, 1), row / Geometry.KvHeads, 0, tokens, isOpen: false)
-                    : PageOf(saved.Ordinals.Span[entry], row / Geometry.KvHeads, indexes[entry] >= open, tokens);
+                    ? PageOfParts(saved.Ordinals.Span.Slice(entry, 1), sequence, row, 0, tokens, isOpen: false)
+                    : PageOf(saved.Ordinals.Span[entry], sequence, row, indexes[entry] >= open, tokens);
             }
         }
 
@@ -100,11 +112,14 @@ internal sealed class RestorePlan
     }
 
     // A page may be sealed for one sequence and still open for its fork, where it is sealed as it lies.
-    private int PageOf(int ordinal, int layer, bool isOpen, int tokens)
+    private int PageOf(int ordinal, int sequence, int row, bool isOpen, int tokens)
     {
         int from = _content.PageClasses.Span[ordinal];
-        int target = TargetOf(ordinal, layer, isOpen);
-        if (_pageOf.TryGetValue((ordinal, target), out int known))
+        bool isOther = _content.Classes[from].KeyFormat.IsCentered() && !_scales[sequence].AreKept;
+        int exactClass = isOther ? -1 : _exactClass[from];
+        int target = TargetOf(ordinal, exactClass, row / Geometry.KvHeads, isOpen);
+        var name = (ordinal, target, _classes.Shape.Classes[target].KeyFormat.IsCentered() ? _scales[sequence].KeyTable : 0);
+        if (_pageOf.TryGetValue(name, out int known))
         {
             _pages[known] = _pages[known] with { Tokens = Math.Max(_pages[known].Tokens, tokens), IsSealed = _pages[known].IsSealed || !isOpen };
             return known;
@@ -112,18 +127,18 @@ internal sealed class RestorePlan
 
         PageLayout before = _content.Classes[from];
         bool isSealed = !isOpen || IsSealed(ordinal);
-        bool isExact = _exactClass[from] >= 0 && (target == _exactClass[from] || HoldsSame(target, before));
+        bool isExact = exactClass >= 0 && (target == exactClass || HoldsSame(target, before));
         Encodings encodings = Went(ordinal, before);
-        var page = new PlannedPage(layer, target, isSealed, isExact, isExact ? encodings : encodings.After(before, _classes.Shape.Classes[target]))
+        var page = new PlannedPage(sequence, row, target, isSealed, isExact, isExact ? encodings : encodings.After(before, _classes.Shape.Classes[target]))
         {
             Sources = [ordinal],
             Tokens = tokens,
         };
-        return _pageOf[(ordinal, target)] = Add(page);
+        return _pageOf[name] = Add(page);
     }
 
     // A page that is sealed in a layout that the layer has here stays in it; so does one that was kept in full precision.
-    private int TargetOf(int ordinal, int layer, bool isOpen)
+    private int TargetOf(int ordinal, int exactClass, int layer, bool isOpen)
     {
         int from = _content.PageClasses.Span[ordinal];
         bool wasKept = from == KernelShape.Open && !isOpen;
@@ -132,7 +147,7 @@ internal sealed class RestorePlan
             return KernelShape.Open;
         }
 
-        int target = _exactClass[from];
+        int target = exactClass;
         bool isHere = target > 0 && (_classes.Shape.LayerClasses[layer] & (1 << target)) != 0;
         return isOpen ? isHere && HoldsSame(KernelShape.Open, _classes.Shape.Classes[target]) ? target : KernelShape.Open
             : isHere ? target : _classes.SealedIn(layer);
@@ -178,7 +193,7 @@ internal sealed class RestorePlan
 
     // Pages of another size: those stay whose tokens are all there. Sealed are those whose tokens were, and those that steps would have sealed; a
     // last page that is not full stays open, as a step would write on in it.
-    private PlannedSequence Regroup(SnapshotSequence saved)
+    private PlannedSequence Regroup(SnapshotSequence saved, int sequence)
     {
         (int from, int to) = (_content.Geometry.PageTokens, Geometry.PageTokens);
         int open = Math.Min(saved.Length / to, Math.Max((int)((long)saved.FirstOpenPage * from / to), _classes.Seals.FirstOpen(saved.Length)));
@@ -199,7 +214,7 @@ internal sealed class RestorePlan
                 if (entry >= 0 && entry + count <= savedIndexes.Length && savedIndexes[entry + count - 1] == (end - 1) / from)
                 {
                     indexes.Add(page);
-                    pages.Add(PageOfParts(ordinals.Slice(entry, count), row / Geometry.KvHeads, first % from, end - first, page >= open));
+                    pages.Add(PageOfParts(ordinals.Slice(entry, count), sequence, row, first % from, end - first, page >= open));
                 }
                 else if (page >= open || end == saved.Length)
                 {
@@ -214,9 +229,10 @@ internal sealed class RestorePlan
         return new PlannedSequence(saved, open) { RowStarts = [.. starts], PageIndexes = [.. indexes], Pages = [.. pages] };
     }
 
-    private int PageOfParts(ReadOnlySpan<int> sources, int layer, int skipped, int tokens, bool isOpen)
+    private int PageOfParts(ReadOnlySpan<int> sources, int sequence, int row, int skipped, int tokens, bool isOpen)
     {
-        string key = $"{layer}:{skipped}:{tokens}:{isOpen}:{string.Join(',', sources.ToArray())}";
+        int layer = row / Geometry.KvHeads;
+        string key = $"{layer}:{_scales[sequence].KeyTable}:{skipped}:{tokens}:{isOpen}:{string.Join(',', sources.ToArray())}";
         if (!_pageOfParts.TryGetValue(key, out int page))
         {
             int target = isOpen ? KernelShape.Open : _classes.SealedIn(layer);
@@ -228,7 +244,7 @@ internal sealed class RestorePlan
                 most = new Encodings(Math.Max(most.Key, after.Key), Math.Max(most.Value, after.Value));
             }
 
-            _pageOfParts[key] = page = Add(new PlannedPage(layer, target, !isOpen, false, most) { Sources = sources.ToArray(), Skipped = skipped, Tokens = tokens });
+            _pageOfParts[key] = page = Add(new PlannedPage(sequence, row, target, !isOpen, false, most) { Sources = sources.ToArray(), Skipped = skipped, Tokens = tokens });
         }
 
         return page;

@@ -14,6 +14,7 @@ namespace KvCacheGpu;
 /// kvcache.salt         as it is
 /// kvcache.samples      steps that the masses sum up
 /// kvcache.last-step    the cache's clock
+/// kvcache.key-scales   a hexadecimal digit for each (layer, KV head, element of a key), split likewise into pieces of 50,000; none: scales of 1
 /// kvcache.positions    0: tokens are known by their places | 1,first,tokens,first,tokens,...: runs of positions, of an engine's session, the same
 ///                      (version 0.1 has none: an engine's positions are its token ids)
 /// </code>
@@ -29,6 +30,8 @@ internal static class SequenceStanding
     private const string Segments = Prefix + "segments";
     private const string Positions = Prefix + "positions";
     private const string Retention = Prefix + "retention";
+    private const string KeyScales = Prefix + "key-scales";
+    private const int DigitsOfPiece = 50_000;
     private const int NumbersOfPiece = 5000;
     private const int MostOfHost = 900;
 
@@ -55,7 +58,9 @@ internal static class SequenceStanding
     }
 
     /// <summary>The host's metadata and the engine's.</summary>
-    public static Dictionary<string, string> Of(SequenceState sequence)
+    /// <param name="sequence">The sequence.</param>
+    /// <param name="scales">The scales that its T pages are under, or null.</param>
+    public static Dictionary<string, string> Of(SequenceState sequence, KvKeyScales? scales)
     {
         var all = new Dictionary<string, string>(sequence.Metadata);
         Write(all, Pins, [.. sequence.Pins.Spans.SelectMany(span => (long[])[span.Start, span.End])]);
@@ -73,6 +78,11 @@ internal static class SequenceStanding
         if (sequence.PositionRuns is { } runs)
         {
             Write(all, Positions, [runs.Count == 0 ? 0 : 1, .. runs]);
+        }
+
+        if (scales is { IsNone: false })
+        {
+            SetScales(all, scales);
         }
 
         if (sequence.Options.Salt is { } salt)
@@ -138,6 +148,50 @@ internal static class SequenceStanding
     /// <summary><see cref="SequenceState.PositionRuns"/> as they were saved; null where a snapshot does not say.</summary>
     public static long[]? PositionRunsOf(SnapshotSequence saved) => Read(saved, Positions) is [_, .. var runs] ? runs : null;
 
+    /// <summary>Metadata with other key scales than they say; null stands for scales of 1.</summary>
+    public static Dictionary<string, string> WithScales(IReadOnlyDictionary<string, string> metadata, KvKeyScales? scales)
+    {
+        var all = metadata.Where(pair => !pair.Key.StartsWith(KeyScales, StringComparison.Ordinal)).ToDictionary();
+        if (scales is not null)
+        {
+            SetScales(all, scales);
+        }
+
+        return all;
+    }
+
+    private static void SetScales(Dictionary<string, string> all, KvKeyScales scales)
+    {
+        ReadOnlySpan<byte> exponents = scales.Exponents;
+        for (int piece = 0; piece * DigitsOfPiece < exponents.Length; piece++)
+        {
+            ReadOnlySpan<byte> own = exponents[(piece * DigitsOfPiece)..Math.Min(exponents.Length, (piece + 1) * DigitsOfPiece)];
+            all[PieceOf(KeyScales, piece)] = string.Create(own.Length, own, (digits, values) =>
+            {
+                for (int i = 0; i < digits.Length; i++)
+                {
+                    digits[i] = (char)(values[i] < 10 ? '0' + values[i] : 'a' + values[i] - 10);
+                }
+            });
+        }
+    }
+
+    /// <summary>The scales that a saved sequence's T pages are under; null if they are all 1.</summary>
+    /// <exception cref="KvCorruptionException">E004: they are not of the geometry.</exception>
+    public static KvKeyScales? ScalesOf(SnapshotSequence saved, KvGeometry geometry)
+    {
+        var exponents = new List<byte>();
+        long most = (long)geometry.Layers * geometry.KvHeads * geometry.KeyWidth;
+        for (int piece = 0; saved.Metadata.TryGetValue(PieceOf(KeyScales, piece), out string? digits); piece++)
+        {
+            Require(saved, exponents.Count + (long)digits.Length <= most && digits.All(char.IsAsciiHexDigitLower), KeyScales);
+            exponents.AddRange(digits.Select(digit => (byte)(char.IsAsciiDigit(digit) ? digit - '0' : digit - 'a' + 10)));
+        }
+
+        Require(saved, exponents.Count == 0 || exponents.Count == most, KeyScales);
+        return exponents.Count == 0 ? null : new KvKeyScales(geometry, exponents.ToArray());
+    }
+
     /// <summary>A single number, 0 where there is none.</summary>
     public static long Number(SnapshotSequence saved, string key) => Read(saved, key) is [var number, ..] ? number : 0;
 
@@ -146,7 +200,7 @@ internal static class SequenceStanding
         int piece = 0;
         foreach (long[] part in numbers.Chunk(NumbersOfPiece))
         {
-            all[piece == 0 ? key : $"{key}.{piece}"] = string.Join(',', part.Select(n => n.ToString(CultureInfo.InvariantCulture)));
+            all[PieceOf(key, piece)] = string.Join(',', part.Select(n => n.ToString(CultureInfo.InvariantCulture)));
             piece++;
         }
     }
@@ -154,7 +208,7 @@ internal static class SequenceStanding
     private static long[] Read(SnapshotSequence saved, string key)
     {
         var numbers = new List<long>();
-        for (int piece = 0; saved.Metadata.TryGetValue(piece == 0 ? key : $"{key}.{piece}", out string? text); piece++)
+        for (int piece = 0; saved.Metadata.TryGetValue(PieceOf(key, piece), out string? text); piece++)
         {
             // A file may hold pieces of more numbers than the engine puts into one, and many of them.
             Require(saved, text.AsSpan().Count(',') < NumbersOfPiece, key);
@@ -167,6 +221,8 @@ internal static class SequenceStanding
 
         return [.. numbers];
     }
+
+    private static string PieceOf(string key, int piece) => piece == 0 ? key : $"{key}.{piece}";
 
     private static int Int(SnapshotSequence saved, long number)
     {

@@ -63,6 +63,9 @@ internal sealed class CacheState
     /// <summary>The blocks that can be found again; null without prefix reuse.</summary>
     public required PrefixPages? Prefixes { get; init; }
 
+    /// <summary>The scales of keys in T formats; null if no page comes into one.</summary>
+    public KeyScaling? Scaling { get; set; }
+
     /// <summary>Formats by layer where layers differ, as prefixes' namespaces say them; else null.</summary>
     public required string? LayerFormats { get; init; }
 
@@ -116,6 +119,26 @@ internal sealed class CacheState
 
         return scope;
     }
+
+    /// <summary>The scales that a sequence's T pages are under; null if it can have none.</summary>
+    public KvKeyScales? ScalesOf(PageTable table) => Scaling?.Of(table);
+
+    /// <summary>The namespace that a sequence's prefixes are shared within.</summary>
+    /// <param name="options">Whose the sequence is.</param>
+    /// <param name="scales">The scales that its pages are under; null, or a table of zeros, if they are not scaled.</param>
+    public PrefixNamespace NamespaceOf(KvSequenceOptions options, KvKeyScales? scales) => new()
+    {
+        ModelFingerprint = Options.ModelFingerprint,
+        Adapter = options.Adapter,
+        Tenant = options.Tenant,
+        Salt = options.Salt,
+        KeyFormat = Options.KeyFormat,
+        ValueFormat = Options.ValueFormat,
+        LayerFormats = LayerFormats,
+        RotationSeed = Options.RotationSeed,
+        PageTokens = Geometry.PageTokens,
+        KeyScales = scales is { IsNone: false } && Scaling?.SealsScaled == true ? scales.Fingerprint : null,
+    };
 
     /// <summary>Bytes of pages that no sequence holds, of a cache that is not being disposed.</summary>
     public long CachedBytes

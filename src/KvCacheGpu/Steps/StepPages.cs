@@ -84,6 +84,7 @@ internal struct StepPages
                     Source = table.Slot(row, entry),
                     Class = table.PageClass(row, entry),
                     Copy = copy,
+                    KeyRow = table.KeyRow(row),
                     Tokens = table.TailTokens,
                 });
                 cache.Pool.SetEncodings(copy, table.EncodingsAs(KernelShape.Open, row, entry));
@@ -115,6 +116,9 @@ internal struct StepPages
         Tokens = 0;
     }
 
+    /// <summary>True if the step seals pages of the sequence. Outside of the gate.</summary>
+    public readonly bool Seals(CacheState cache) => _firstOpen < cache.Classes.Seals.FirstOpen(_table.Length + Tokens);
+
     /// <summary>Adds the pages that the step's tokens leave far enough behind to those that it seals. Outside of the gate.</summary>
     public readonly void AddSeals(CacheState cache, int sequence, StepMemory memory)
     {
@@ -139,6 +143,7 @@ internal struct StepPages
                     Target = inPlace ? slot : cache.Writer.Ready(memory.NextSlot(pageClass), pageClass, _table.Owner),
                     Class = (byte)pageClass,
                     ScoreWord = cache.Writer.SquaresOf(_table, row, page),
+                    KeyRow = _table.KeyRow(row),
                     IsSettled = isSettled,
                     Outcome = isSettled && cache.Pool.ClassOf(slot) == KernelShape.Open ? PageOutcome.Kept : PageOutcome.Written,
                 });

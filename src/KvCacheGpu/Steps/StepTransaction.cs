@@ -105,6 +105,7 @@ internal sealed class StepTransaction
     {
         _scores.See(memory, Ragged, layer, queries, output);
         _attended.Add(layer);
+        _cache.Scaling?.NoteQueries(layer, Tokens);
         _cache.NoteWindow(layer, window);
     }
 
@@ -124,6 +125,11 @@ internal sealed class StepTransaction
 
             for (int i = 0; i < Members.Count; i++)
             {
+                if (_cache.Scaling is { SealsScaled: true } scaling && _pages[i].Seals(_cache))
+                {
+                    scaling.Bind(Sequences[i], _pages[i].Tokens);
+                }
+
                 _pages[i].AddSeals(_cache, i, memory);
             }
 
@@ -314,7 +320,7 @@ internal sealed class StepTransaction
         for (int i = 0; i < Members.Count; i++)
         {
             (PageTable table, int tokens) = (Sequences[i].Table, tokensPerSequence[i]);
-            _ragged[i] = new RaggedSequence(table.Sequence, first, tokens, table.Length + tokens);
+            _ragged[i] = new RaggedSequence(table.Sequence, first, tokens, table.Length + tokens, KeyTable: Math.Max(table.KeyTable, 0));
             Sequences[i].HoldTokenIds(tokenIds.Slice(first, tokens));
             first += tokens;
         }
