@@ -139,7 +139,7 @@ public sealed class GroupStepTests
         // One part loses its pages of the end, as when their slots were needed.
         using (group.Caches[1].State.Pool.Gate.Enter())
         {
-            BlockHash root = group.Caches[1].Life.NamespaceOf(KvSequenceOptions.Default).ToHash();
+            BlockHash root = group.Caches[1].State.NamespaceOf(KvSequenceOptions.Default, null).ToHash();
             group.Caches[1].State.Prefixes!.Index.TruncateBranch(root, prompt, 10);
         }
 

@@ -88,7 +88,7 @@ public sealed partial class PrefixReuseTests
     {
         KvCacheOptions config = Sharing(PageFormat.F32, maxTokens: 64, maxSequences: 2);
         using KvCache cache = TestCaches.Reference(G, config);
-        BlockHash root = cache.Life.NamespaceOf(KvSequenceOptions.Default).ToHash();
+        BlockHash root = cache.State.NamespaceOf(KvSequenceOptions.Default, null).ToHash();
         Fill(1000);
         Fill(2000);
         long cached = cache.CachedBytes;
