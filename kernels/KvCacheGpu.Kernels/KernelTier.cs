@@ -139,18 +139,23 @@ public abstract unsafe class KernelTier : IDisposable
     /// </summary>
     /// <param name="table">The table, below <see cref="KeyTables"/>.</param>
     /// <param name="scales">Scales of the tier's geometry.</param>
+    /// <exception cref="ArgumentException">There is no such table, or the scales are of another geometry.</exception>
     public abstract void SetKeyScales(int table, KvKeyScales scales);
 
     /// <summary>
-    /// True to add up the squares of the elements of all queries that batches attend with, from zero on. The default value is false. Only where a class has keys in a
-    /// T format.
+    /// True to add up the squares of the elements of all queries that batches attend with, from zero on. The default value is false.
     /// </summary>
+    /// <exception cref="InvalidOperationException">It is set to true, and no class has keys in a T format.</exception>
     public abstract bool SumsQueries { get; set; }
 
     /// <summary>
     /// Reads what was added up since <see cref="SumsQueries"/> was set, in the order of the tier's work; waits for the device.
     /// </summary>
-    /// <param name="squares"><c>[layers][KV heads][key width]</c>: of all query heads of the KV head together, not scaled. Zeros where a layer was not attended to.</param>
+    /// <param name="squares">
+    /// <c>[layers][KV heads][key width]</c>: of all query heads of the KV head together, not scaled. Zeros where a layer was not attended to; sums beyond binary32 are its largest number.
+    /// </param>
+    /// <exception cref="ArgumentException">The span has another length.</exception>
+    /// <exception cref="InvalidOperationException">No class has keys in a T format.</exception>
     public abstract void ReadQuerySums(Span<float> squares);
 
     /// <summary>Makes the working memory of one concurrent step; reused from step to step.</summary>
@@ -161,8 +166,8 @@ public abstract unsafe class KernelTier : IDisposable
     /// <summary>
     /// Writes pages from pages. Sources and targets are disjoint, or equal where both classes have one layout: such a page is sealed
     /// where it lies. The target is unspecified beyond a move's tokens. A decoded element beyond the target's largest number
-    /// (a rounding error's width, since append refuses more) becomes that number. A target that has a digest gets that of the source's keys;
-    /// pages of one layout that are sealed already keep theirs, bit for bit.
+    /// (a rounding error's width, since append refuses more) becomes that number. A target that has a digest gets that of the source's keys, in the basis in which the
+    /// target's keys lie (a T page's is scaled, rotated, and in units of r); pages of one layout that are sealed already keep theirs, bit for bit.
     /// </summary>
     /// <param name="moves">The pages.</param>
     /// <param name="kept">
@@ -216,6 +221,39 @@ public abstract unsafe class KernelTier : IDisposable
     {
         int slot = LeafSlotOrNone(sequence, leaf);
         return slot != 0 ? slot : throw new InvalidOperationException($"expected leaf {leaf} of sequence slot {sequence} to be open, got one that is closed");
+    }
+
+    /// <summary>Checks what <see cref="SetKeyScales"/> is given.</summary>
+    /// <exception cref="ArgumentException">There is no such table, or the scales are of another geometry.</exception>
+    protected void ThrowIfNotMine(int table, KvKeyScales scales)
+    {
+        ArgumentNullException.ThrowIfNull(scales);
+        ArgumentOutOfRangeException.ThrowIfNegative(table);
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(table, KeyTables);
+        KvGeometry g = Shape.Geometry;
+        if ((scales.Layers, scales.KvHeads, scales.KeyWidth) != (g.Layers, g.KvHeads, g.KeyWidth))
+        {
+            throw new ArgumentException(
+                $"expected key scales of {g.Layers} layers, {g.KvHeads} KV heads and keys of {g.KeyWidth} elements, got {scales.Layers}, {scales.KvHeads} and {scales.KeyWidth}",
+                nameof(scales));
+        }
+    }
+
+    /// <summary>Checks that queries can be added up, and that a span has room for the sums.</summary>
+    /// <exception cref="InvalidOperationException">No class has keys in a T format.</exception>
+    /// <exception cref="ArgumentException">The span has another length.</exception>
+    protected void ThrowIfNoSums(int length)
+    {
+        int expected = Shape.Geometry.Layers * Shape.Geometry.KvHeads * Shape.Geometry.KeyWidth;
+        if (!Shape.ScalesKeys)
+        {
+            throw new InvalidOperationException("expected a page class with keys in t4, t3 or t2, for which queries are added up, got none");
+        }
+
+        if (length != expected)
+        {
+            throw new ArgumentException($"expected room for {expected} sums, one for each layer, KV head and element of a key, got {length}", nameof(length));
+        }
     }
 
     /// <summary>Checks that a leaf may be opened at a slot.</summary>

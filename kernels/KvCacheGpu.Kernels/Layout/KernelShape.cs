@@ -82,6 +82,9 @@ public sealed record KernelShape
     /// <summary>For each layer the classes that its pages may have, bit c for class c. The open class always counts as one of them.</summary>
     public IReadOnlyList<int> LayerClasses { get; }
 
+    /// <summary>True if some class has keys in a T format, which <see cref="KvKeyScales"/> are for.</summary>
+    public bool ScalesKeys => Classes.Any(c => c.KeyFormat.IsCentered());
+
     /// <summary>True if append takes NaN, infinities and numbers that a format cannot hold.</summary>
     public bool KeepsNonFinite { get; }
 

@@ -3,7 +3,7 @@ namespace KvCacheGpu.Kernels;
 /// <summary>
 /// One worker's memory for a tile of queries, in floats:
 /// <code>
-///   queries    [variants][tileQueries/4][queryStride][4]   per (basis, factor) that a page class reads with; zero from the key width on
+///   queries    [variants][tileQueries/4][queryStride][4]   per form that a page class reads with; zero from the key width on
 ///   outputs    [bases][tileQueries][outputStride]          plain, and rotated where sealed values are
 ///   turned     [4][outputStride]                        outputs on their way back to the plain basis
 ///   logits     [4][logitStride]
@@ -79,6 +79,9 @@ internal sealed unsafe class AttendScratch
 
     /// <summary>Factor of all weights: 1, or less where values are so large that their sum would overflow.</summary>
     public float Shrink { get; set; } = 1f;
+
+    /// <summary>The forms in which the tile's queries are there, bit v for variant v.</summary>
+    public int Prepared { get; set; }
 
     /// <summary>For a tile's plain outputs and its rotated ones: true once they hold anything.</summary>
     public bool[] IsTouched { get; } = new bool[2];

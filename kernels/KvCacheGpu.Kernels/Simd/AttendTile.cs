@@ -43,7 +43,7 @@ internal sealed unsafe class AttendTile<S, F, I>
     /// <summary>Brings a raw logit to units of log2: a sum of products, or where logits are capped, the hyperbolic tangent.</summary>
     public float LogitFactor { get; }
 
-    /// <summary>Reads the queries of a tile, in every form that a class of the layer needs, and clears its results.</summary>
+    /// <summary>Reads the queries of a tile, and clears its results.</summary>
     public void Prepare(AttendScratch scratch, in ItemOf work, int firstQuery, int count)
     {
         int blocks = (count + 3) / 4;
@@ -53,7 +53,7 @@ internal sealed unsafe class AttendTile<S, F, I>
         for (int block = 0; block < blocks; block++)
         {
             scratch.Softmaxes[block].Clear();
-            float* plain = scratch.QueryBlock(_variants.Of(KernelShape.Open), block);
+            float* plain = scratch.QueryBlock(QueryVariants.Plain, block);
             for (int r = 0; r < 4; r++)
             {
                 // The last block repeats the last query until it is full; those results are not used.
@@ -64,23 +64,37 @@ internal sealed unsafe class AttendTile<S, F, I>
             }
 
             Normalize(scratch, block);
-            for (int variant = 1; variant < _variants.Count; variant++)
-            {
-                if (_variants.IsUsed(_batch.Call.Layer, variant))
-                {
-                    float* other = scratch.QueryBlock(variant, block);
-                    new Span<float>(plain, 4 * _g.KeyWidth).CopyTo(new Span<float>(other, 4 * _g.KeyWidth));
-                    if (_variants.IsRotated(variant))
-                    {
-                        QueryRotation.Apply(other, _g.KeyWidth, _tier.KeySigns);
-                    }
+            Scale(plain, _variants.Factor(QueryVariants.Plain));
+        }
 
-                    Scale(other, _variants.Factor(variant));
-                }
+        scratch.Prepared = 1 << QueryVariants.Plain;
+    }
+
+    // Another form of a tile's queries, when the first page comes that is read with it: a layer may have many classes, and a sequence pages of one.
+    private void PrepareForm(AttendScratch scratch, in ItemOf work, int variant, int count)
+    {
+        float* signs = _tier.KeyPlan.Signs;
+        if (_variants.IsScaled(variant))
+        {
+            signs = _tier.KeyScales!.Of(_tier.KeyRow(work.Sequence.KeyTable, _tier.Map.Row(_batch.Call.Layer, work.Head)));
+        }
+
+        for (int block = 0; 4 * block < count; block++)
+        {
+            float* other = scratch.QueryBlock(variant, block);
+            new Span<float>(scratch.QueryBlock(QueryVariants.Plain, block), 4 * _g.KeyWidth).CopyTo(new Span<float>(other, 4 * _g.KeyWidth));
+
+            // Factors are powers of two, and no number leaves binary32 by them: this is what it was before.
+            Scale(other, 1f / _variants.Factor(QueryVariants.Plain));
+            if (_variants.IsRotated(variant))
+            {
+                QueryRotation.Apply(other, _g.KeyWidth, signs);
             }
 
-            Scale(plain, _variants.Factor(_variants.Of(KernelShape.Open)));
+            Scale(other, _variants.Factor(variant));
         }
+
+        scratch.Prepared |= 1 << variant;
     }
 
     /// <summary>
@@ -89,7 +103,7 @@ internal sealed unsafe class AttendTile<S, F, I>
     /// </summary>
     private void Normalize(AttendScratch scratch, int block)
     {
-        float* q = scratch.QueryBlock(_variants.Of(KernelShape.Open), block);
+        float* q = scratch.QueryBlock(QueryVariants.Plain, block);
         Vector128<int> magnitudes = default;
         for (int i = 0; i < 4 * _g.KeyWidth; i += 4)
         {
@@ -140,9 +154,15 @@ internal sealed unsafe class AttendTile<S, F, I>
         int most = Math.Clamp(FirstPosition(work, entry.PageIndex) + scratch.TokenOf[count - 1], 0, _g.PageTokens);
         bool isChunk = (long)work.Sequence.Tokens * _g.GroupSize > ChunkQueries;
         int pageClass = TableMap.ClassOf(entry.Tag);
+        int variant = _variants.Of(pageClass);
+        if ((scratch.Prepared & (1 << variant)) == 0)
+        {
+            PrepareForm(scratch, work, variant, count);
+        }
+
         return new PageView<S, F, I>(_tier.Shape.Classes[pageClass], page, ahead, _g, scratch, most, isChunk, keysOnly)
         {
-            Variant = _variants.Of(pageClass),
+            Variant = variant,
             KeepsNonFinite = _tier.Shape.KeepsNonFinite,
         };
     }

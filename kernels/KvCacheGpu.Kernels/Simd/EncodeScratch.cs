@@ -11,6 +11,7 @@ namespace KvCacheGpu.Kernels;
 ///   parts    [2][L][L]        L vectors folded to one register each
 ///   factors  [2][L]           of L tokens
 ///   codes    [1024 bytes]     of one vector
+///   scales   [3][period]      tables as VectorPlan's, under a row's key scales; where some class has keys in a T format
 /// </code>
 /// </summary>
 internal readonly unsafe struct EncodeScratch
@@ -37,6 +38,7 @@ internal readonly unsafe struct EncodeScratch
         Factors = Turned + (MaxLanes * MaxLanes);
         Offsets = Factors + MaxLanes;
         Codes = (byte*)(Offsets + MaxLanes);
+        Scales = Offsets + MaxLanes + CodeFloats;
     }
 
     public float* Vectors { get; }
@@ -63,10 +65,13 @@ internal readonly unsafe struct EncodeScratch
 
     public byte* Codes { get; }
 
+    public float* Scales { get; }
+
     public static long FloatsFor(KernelShape shape)
     {
         (long stride, int vectors) = Dimensions(shape);
-        return ((vectors + (2 * MaxLanes) + 3) * stride) + Slack + FoldFloats + (2 * MaxLanes * MaxLanes) + (2 * MaxLanes) + CodeFloats;
+        return ((vectors + (2 * MaxLanes) + 3) * stride) + Slack + FoldFloats + (2 * MaxLanes * MaxLanes) + (2 * MaxLanes) + CodeFloats
+            + (shape.ScalesKeys ? VectorPlan.FloatsFor(shape.Geometry.KeyWidth) : 0);
     }
 
     private static (long Stride, int Vectors) Dimensions(KernelShape shape) =>

@@ -102,6 +102,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
         foreach (RaggedSequence s in sequences)
         {
             ArgumentOutOfRangeException.ThrowIfGreaterThan((s.Length - 1) / _g.PageTokens, _tier.Shape.TableCapacity - 1, nameof(sequences));
+            ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)s.KeyTable, (uint)KernelTier.KeyTables, nameof(sequences));
         }
 
         for (int i = 0; i < sequences.Length; i++)
@@ -150,6 +151,11 @@ internal sealed unsafe class SimdBatch : KernelBatch
             (Call.Layer, Call.Queries) = (layer, HostTensor.Pin(q, queries, _g.QueryHeads, _g.KeyWidth));
             Call.Window = window == 0 ? int.MaxValue : window;
             _attend.Set(new HostOutput(o, output.Type), l);
+            if (_tier.SumsQueries)
+            {
+                _tier.QuerySums!.Add(this, _tier.Pool);
+            }
+
             Run(_attend, _firstItem[_count], long.MaxValue);
         }
 

@@ -31,6 +31,12 @@ public sealed unsafe class SimdTier : KernelTier
         _constants = new NativeBlock((keyFloats + VectorPlan.FloatsFor(valueWidth)) * sizeof(float), AllocationKind.Bookkeeping, observer);
         KeyPlan = new VectorPlan(keyWidth, shape.RotationSeed, (float*)_constants.Pointer);
         ValuePlan = new VectorPlan(valueWidth, shape.RotationSeed, (float*)_constants.Pointer + keyFloats);
+        if (shape.ScalesKeys)
+        {
+            KeyScales = new KeyScaleTables(shape, KeyPlan, observer);
+            QuerySums = new QuerySums(shape.Geometry, observer);
+        }
+
         RotatesValues = shape.Classes.Any(c => c.ValueFormat.IsRotated());
         _moves = SimdKernels.CreateTranscode(this);
         _transcodeFloats = TranscodeFloats(shape);
@@ -59,7 +65,11 @@ public sealed unsafe class SimdTier : KernelTier
 
     internal VectorPlan ValuePlan { get; }
 
-    internal float* KeySigns => KeyPlan.Signs;
+    /// <summary>The tables of key scales; null where no class has keys in a T format.</summary>
+    internal KeyScaleTables? KeyScales { get; }
+
+    /// <summary>The sums of queries; null where no class has keys in a T format.</summary>
+    internal QuerySums? QuerySums { get; }
 
     internal bool RotatesValues { get; }
 
@@ -170,13 +180,36 @@ public sealed unsafe class SimdTier : KernelTier
     /// <inheritdoc/>
     public override void SetKeyScales(int table, KvKeyScales scales)
     {
+        ThrowIfNotMine(table, scales);
+        lock (_transcoding)
+        {
+            KeyScales?.Set(table, scales);
+        }
     }
 
     /// <inheritdoc/>
-    public override bool SumsQueries { get; set; }
+    public override bool SumsQueries
+    {
+        get => QuerySums is { IsOn: true };
+        set
+        {
+            if (QuerySums is not null)
+            {
+                QuerySums.IsOn = value;
+            }
+            else if (value)
+            {
+                ThrowIfNoSums(0);
+            }
+        }
+    }
 
     /// <inheritdoc/>
-    public override void ReadQuerySums(Span<float> squares) => squares.Clear();
+    public override void ReadQuerySums(Span<float> squares)
+    {
+        ThrowIfNoSums(squares.Length);
+        QuerySums!.Read(squares);
+    }
 
     /// <inheritdoc/>
     public override void Synchronize()
@@ -188,6 +221,8 @@ public sealed unsafe class SimdTier : KernelTier
     public override void Dispose()
     {
         _transcode.Dispose();
+        QuerySums?.Dispose();
+        KeyScales?.Dispose();
         _constants.Dispose();
         _arena.Dispose();
     }

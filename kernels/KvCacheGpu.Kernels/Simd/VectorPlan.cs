@@ -1,5 +1,18 @@
 namespace KvCacheGpu.Kernels;
 
+/// <summary>The tables of a <see cref="VectorPlan"/>, or those of a row under its key scales.</summary>
+internal readonly unsafe struct RotationTables(float* memory, int period)
+{
+    /// <summary>False for the default value, which has no tables.</summary>
+    public bool AreThere => Signs != null;
+
+    public float* Signs { get; } = memory;
+
+    public float* Scaled { get; } = memory + period;
+
+    public float* Normed { get; } = memory + (2 * period);
+}
+
 /// <summary>
 /// Tables for the rotation of vectors of one width. Each vector is padded with zeros to a multiple of 16 elements, so that vectors one after
 /// another are a sequence of whole Hadamard blocks; tables repeat with a period that whole registers divide:
@@ -17,9 +30,7 @@ internal sealed unsafe class VectorPlan
     public VectorPlan(int width, ulong seed, float* memory)
     {
         (Width, Stride, Block, Norm, Period) = (width, StrideOf(width), Rotation.BlockSize(width), Rotation.Norm(width), PeriodOf(width));
-        Signs = memory;
-        Scaled = Signs + Period;
-        Normed = Scaled + Period;
+        Tables = new RotationTables(memory, Period);
         float[] signs = Rotation.Signs(width, seed);
         for (int i = 0; i < Period; i++)
         {
@@ -42,11 +53,13 @@ internal sealed unsafe class VectorPlan
 
     public int Period { get; }
 
-    public float* Signs { get; }
+    public RotationTables Tables { get; }
 
-    public float* Scaled { get; }
+    public float* Signs => Tables.Signs;
 
-    public float* Normed { get; }
+    public float* Scaled => Tables.Scaled;
+
+    public float* Normed => Tables.Normed;
 
     public static int StrideOf(int width) => (width + Lanes - 1) & -Lanes;
 

@@ -12,3 +12,5 @@ public class ReferenceAttentionTests : AttentionConformance<Reference>;
 public class ReferencePageTests : PageConformance<Reference>;
 
 public class ReferenceTensorTests : TensorConformance<Reference>;
+
+public class ReferenceKeyScaleTests : KeyScaleConformance<Reference>;

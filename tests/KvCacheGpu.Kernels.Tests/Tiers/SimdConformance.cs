@@ -29,6 +29,12 @@ public class ScalarAttentionTests : AttentionConformance<SimdOneByOne>;
 
 public class ScalarPageTests : PageConformance<SimdOneByOne>;
 
+public class Simd512KeyScaleTests : KeyScaleConformance<Simd512Vectors>;
+
+public class Simd256KeyScaleTests : KeyScaleConformance<Simd256Vectors>;
+
+public class ScalarKeyScaleTests : KeyScaleConformance<SimdOneByOne>;
+
 public class Simd512TensorTests : TensorConformance<Simd512Vectors>;
 
 public class Simd256TensorTests : TensorConformance<Simd256Vectors>;

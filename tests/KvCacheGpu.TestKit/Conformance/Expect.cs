@@ -32,6 +32,13 @@ public static class Expect
     public static void MatchesOracleAsRounded(TierHarness harness, float[] queries, Attention got, HarnessSequence sequence) =>
         MatchesOracle(harness, 0, queries, got, (Bound, LogitError), window: 0, sequence);
 
+    /// <summary>
+    /// The same over pages under key scales, which bound the error of a logit by |q'| |k'| of the scaled vectors: at most <paramref name="stretch"/> times |q| |k|.
+    /// </summary>
+    public static void MatchesOracleAsScaled(
+        TierHarness harness, int layer, float[] queries, Attention got, double stretch, params HarnessSequence[] sequences) =>
+        MatchesOracle(harness, layer, queries, got, (Bound, stretch * LogitError), window: 0, sequences);
+
     private static void MatchesOracle(
         TierHarness harness, int layer, float[] queries, Attention got, (double Output, double Logit) bound, int window, params HarnessSequence[] sequences)
     {

@@ -25,6 +25,9 @@ public sealed class HarnessSequence
     /// <summary>The keys, values and queries of its tokens.</summary>
     public SequenceData Data { get; }
 
+    /// <summary>The table of key scales that its T pages are under.</summary>
+    public int KeyTable { get; set; }
+
     /// <summary>Number of tokens appended, those of a step under way included.</summary>
     public int Length { get; internal set; }
 

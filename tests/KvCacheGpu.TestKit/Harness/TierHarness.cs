@@ -15,6 +15,7 @@ public sealed unsafe class TierHarness : IDisposable
     private readonly KernelBatch _batch;
     private readonly SlotPool _pool;
     private readonly List<HarnessSequence> _sequences = [];
+    private readonly KvKeyScales?[] _scales = new KvKeyScales?[KernelTier.KeyTables];
     private (HarnessSequence Sequence, int Tokens)[] _parts = [];
 
     /// <summary>Builds a tier with room for <paramref name="slots"/> pages.</summary>
@@ -98,7 +99,7 @@ public sealed unsafe class TierHarness : IDisposable
         foreach ((HarnessSequence sequence, int tokens) in _parts)
         {
             sequence.Length += tokens;
-            Ragged[Array.FindIndex(parts, p => p.Sequence == sequence)] = new RaggedSequence(sequence.Slot, token, tokens, sequence.Length);
+            Ragged[Array.FindIndex(parts, p => p.Sequence == sequence)] = new RaggedSequence(sequence.Slot, token, tokens, sequence.Length, KeyTable: sequence.KeyTable);
             token += tokens;
             TakePages(sequence);
         }
@@ -148,7 +149,7 @@ public sealed unsafe class TierHarness : IDisposable
         Ragged = new RaggedSequence[parts.Length];
         for (int i = 0, token = 0; i < parts.Length; token += parts[i++].Tokens)
         {
-            Ragged[i] = new RaggedSequence(parts[i].Sequence.Slot, token, parts[i].Tokens, parts[i].Sequence.Length, keepsStatistics);
+            Ragged[i] = new RaggedSequence(parts[i].Sequence.Slot, token, parts[i].Tokens, parts[i].Sequence.Length, keepsStatistics, parts[i].Sequence.KeyTable);
         }
 
         _batch.Begin(Ragged);
@@ -197,7 +198,7 @@ public sealed unsafe class TierHarness : IDisposable
                 if (entry.PageClass == KernelShape.Open && isFull && !sequence.Kept.Contains(entry.Slot))
                 {
                     int slot = Shape.Classes[KernelShape.Open] == Shape.Classes[target] ? entry.Slot : _pool.Take();
-                    due.Add((row, i, new PageMove(entry.Slot, KernelShape.Open, slot, target, Shape.Geometry.PageTokens, SquaresOf(sequence, layer, head, entry.PageIndex))));
+                    due.Add((row, i, new PageMove(entry.Slot, KernelShape.Open, slot, target, Shape.Geometry.PageTokens, SquaresOf(sequence, layer, head, entry.PageIndex), KeyRow(sequence, layer, head))));
                 }
             }
         }
@@ -230,7 +231,7 @@ public sealed unsafe class TierHarness : IDisposable
     {
         PageEntry old = sequence.Rows[layer, head][entry];
         int slot = _pool.Take();
-        Tier.Transcode([new PageMove(old.Slot, old.PageClass, slot, pageClass, Shape.Geometry.PageTokens)]);
+        Tier.Transcode([new PageMove(old.Slot, old.PageClass, slot, pageClass, Shape.Geometry.PageTokens, KeyRow: KeyRow(sequence, layer, head))]);
         Tier.Synchronize();
         sequence.Rows[layer, head][entry] = old with { Slot = slot, PageClass = pageClass };
         _pool.Release(old.Slot);
@@ -265,15 +266,32 @@ public sealed unsafe class TierHarness : IDisposable
         return MemoryMarshal.AsBytes<int>(words).ToArray();
     }
 
+    /// <summary>Sets a table of key scales.</summary>
+    public void SetKeyScales(int table, KvKeyScales scales) => Tier.SetKeyScales(table, _scales[table] = scales);
+
+    /// <summary>The row whose key scales a sequence's T pages have.</summary>
+    public int KeyRow(HarnessSequence sequence, int layer, int head) => Tier.KeyRow(sequence.KeyTable, Tier.Map.Row(layer, head));
+
+    /// <summary>The exponents of a row of <see cref="KeyRow"/>.</summary>
+    public byte[] Exponents(int keyRow)
+    {
+        (int table, int row) = Math.DivRem(keyRow, Shape.Geometry.Layers * Shape.Geometry.KvHeads);
+        return (_scales[table] ?? KvKeyScales.None(Shape.Geometry)).Exponents.Slice(row * Shape.Geometry.KeyWidth, Shape.Geometry.KeyWidth).ToArray();
+    }
+
     /// <summary>Decodes the first <paramref name="tokens"/> tokens of a slot.</summary>
-    public DecodedPage Decode(int slot, int pageClass, int tokens) =>
-        new(ReadBytes(slot, pageClass), Shape.Classes[pageClass], Shape.Geometry, Shape.RotationSeed, tokens);
+    public DecodedPage Decode(int slot, int pageClass, int tokens, int keyRow = 0) =>
+        new(ReadBytes(slot, pageClass), Shape.Classes[pageClass], Shape.Geometry, Shape.RotationSeed, tokens, Exponents(keyRow));
 
     /// <summary>Decodes the resident pages of a row.</summary>
     public List<PlacedPage> DecodeRow(HarnessSequence sequence, int layer, int head) =>
         [.. sequence.Rows[layer, head].Select(entry => new PlacedPage(
             entry.PageIndex,
-            Decode(entry.Slot, entry.PageClass, Math.Min(Shape.Geometry.PageTokens, sequence.Length - (entry.PageIndex * Shape.Geometry.PageTokens)))))];
+            Decode(
+                entry.Slot,
+                entry.PageClass,
+                Math.Min(Shape.Geometry.PageTokens, sequence.Length - (entry.PageIndex * Shape.Geometry.PageTokens)),
+                KeyRow(sequence, layer, head))))];
 
     /// <summary>A row's statistics as the tables hold them: [query head of the group][entry].</summary>
     public PageStatistic[][] ReadStatistics(HarnessSequence sequence, int layer, int head)

@@ -10,13 +10,23 @@ namespace KvCacheGpu.TestKit;
 public sealed class DecodedPage
 {
     /// <summary>Decodes the first <paramref name="tokens"/> tokens of a slot's bytes.</summary>
-    public DecodedPage(byte[] bytes, PageLayout layout, KvGeometry geometry, ulong rotationSeed, int tokens)
+    /// <param name="bytes">The slot.</param>
+    /// <param name="layout">The page's layout.</param>
+    /// <param name="geometry">The shape.</param>
+    /// <param name="rotationSeed">The rotation's seed.</param>
+    /// <param name="tokens">Tokens to decode.</param>
+    /// <param name="exponents">Key scales of the page's row, which a T format's keys have; empty: all 0.</param>
+    public DecodedPage(byte[] bytes, PageLayout layout, KvGeometry geometry, ulong rotationSeed, int tokens, byte[]? exponents = null)
     {
         ReadOnlySpan<int> words = MemoryMarshal.Cast<byte, int>(bytes);
         KeyCodes = PartCodes.Read(words, new PartPlace(layout, geometry, isValue: false), tokens);
         ValueCodes = PartCodes.Read(words, new PartPlace(layout, geometry, isValue: true), tokens);
         (StoredKeys, StoredValues) = (Decode(KeyCodes), Decode(ValueCodes));
         (Keys, Values) = (Plain(KeyCodes.Format, StoredKeys, rotationSeed), Plain(ValueCodes.Format, StoredValues, rotationSeed));
+        if (exponents is not null && KeyCodes.Format.IsCentered())
+        {
+            Keys = [.. Keys.Select(key => key.Zip(exponents, (x, exponent) => x / (1 << exponent)).ToArray())];
+        }
     }
 
     /// <summary>Keys in the plain basis, one vector per token.</summary>

@@ -27,6 +27,25 @@ public static class PartOracle
         return new PartCodes(format, [.. vectors.Select(v => v.Codes)], [.. vectors.Select(v => v.Scales)], mean, deviation);
     }
 
+    /// <summary>Encodes a part of which either may be under key scales: T formats are, all others are not.</summary>
+    /// <param name="format">The format to encode to.</param>
+    /// <param name="from">The format that the vectors come from.</param>
+    /// <param name="source">Vectors by token, in the basis of that format.</param>
+    /// <param name="exponents">The row's scales.</param>
+    /// <param name="seed">The rotation's seed.</param>
+    /// <param name="hasDigest">True if mean and deviation are wanted.</param>
+    public static PartCodes Encode(PageFormat format, PageFormat from, float[][] source, byte[] exponents, ulong seed, bool hasDigest)
+    {
+        if (from.IsCentered() == format.IsCentered() || exponents.All(exponent => exponent == 0))
+        {
+            return Encode(format, source, from.IsRotated(), seed, hasDigest);
+        }
+
+        int sign = format.IsCentered() ? 1 : -1;
+        float[][] plain = [.. source.Select(v => from.IsRotated() ? RotationOracle.Undo(v, seed) : v)];
+        return Encode(format, [.. plain.Select(v => v.Select((x, e) => MathF.ScaleB(x, sign * exponents[e])).ToArray())], false, seed, hasDigest);
+    }
+
     /// <summary>One token's vector in binary32, in the basis in which it is stored, from which a kernel encodes it again.</summary>
     public static float[] Decode(PartCodes part, int token)
     {

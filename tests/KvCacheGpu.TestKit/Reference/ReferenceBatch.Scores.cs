@@ -19,8 +19,9 @@ internal sealed unsafe partial class ReferenceBatch
                 for (int head = 0; head < heads; head++)
                 {
                     Copy(queries, s.FirstToken + i, head, heads, _query);
-                    PrepareQuery();
-                    ObserveOne(s.Sequence, _tier.Map.Row(layer, head / _geometry.GroupSize), s.Length - s.Tokens + i, _windows[layer]);
+                    int row = _tier.Map.Row(layer, head / _geometry.GroupSize);
+                    PrepareQuery(_tier.Exponents(_tier.KeyRow(s.KeyTable, row)));
+                    ObserveOne(s.Sequence, row, s.Length - s.Tokens + i, _windows[layer]);
                 }
             }
         }

@@ -14,6 +14,7 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
     private readonly float[] _query;
     private readonly double[] _plainQuery;
     private double[] _rotatedQuery;
+    private double[] _scaledQuery;
     private readonly float[] _vector;
     private readonly double[] _plain;
     private readonly double[] _rotated;
@@ -31,7 +32,7 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
         (_tier, _geometry, _maxTokens) = (tier, tier.Shape.Geometry, maxTokens);
         _sequences = new RaggedSequence[maxSequences];
         _query = new float[_geometry.KeyWidth];
-        (_plainQuery, _rotatedQuery) = (new double[_geometry.KeyWidth], new double[_geometry.KeyWidth]);
+        (_plainQuery, _rotatedQuery, _scaledQuery) = (new double[_geometry.KeyWidth], new double[_geometry.KeyWidth], new double[_geometry.KeyWidth]);
         _vector = new float[Math.Max(_geometry.KeyWidth, _geometry.ValueWidth)];
         (_plain, _rotated, _output) = (new double[_geometry.ValueWidth], new double[_geometry.ValueWidth], new float[_geometry.ValueWidth]);
         _windows = new int[_geometry.Layers];
@@ -42,7 +43,7 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
     /// <inheritdoc/>
     public override long ScratchBytes =>
         (4L * (_query.Length + _vector.Length + _output.Length))
-        + (8L * (_plainQuery.Length + _rotatedQuery.Length + _plain.Length + _rotated.Length + _logits.Length))
+        + (8L * (_plainQuery.Length + _rotatedQuery.Length + _scaledQuery.Length + _plain.Length + _rotated.Length + _logits.Length))
         + (4L * _windows.Length) + ((long)sizeof(RaggedSequence) * _sequences.Length);
 
     /// <inheritdoc/>
@@ -127,7 +128,8 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
                     bool isMeasured = i == s.Tokens - 1 && !s.KeepsStatistics && _tier.Shape.HasStatistics;
                     Copy(queries, s.FirstToken + i, head, heads, _query);
                     int at = ((s.FirstToken + i) * heads) + head;
-                    float lse = AttendOne(s.Sequence, layer, head, s.Length - s.Tokens + i, isMeasured, window);
+                    _tier.AddQuery(layer, head, _query);
+                    float lse = AttendOne(s, layer, head, s.Length - s.Tokens + i, isMeasured, window);
                     output.Put(at, _output);
                     if (output.HasLogSumExp)
                     {
@@ -185,11 +187,12 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
         }
     }
 
-    private float AttendOne(int sequence, int layer, int head, int position, bool isMeasured, int window)
+    private float AttendOne(in RaggedSequence batched, int layer, int head, int position, bool isMeasured, int window)
     {
+        int sequence = batched.Sequence;
         (int kvHead, int member) = Math.DivRem(head, _geometry.GroupSize);
         int row = _tier.Map.Row(layer, kvHead);
-        PrepareQuery();
+        PrepareQuery(_tier.Exponents(_tier.KeyRow(batched.KeyTable, row)));
         Array.Clear(_plain);
         Array.Clear(_rotated);
         (double largest, double total) = (double.NegativeInfinity, 0);
@@ -232,7 +235,7 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
         return lse;
     }
 
-    private void PrepareQuery()
+    private void PrepareQuery(byte[] exponents)
     {
         double scale = _geometry.AttentionScale;
         for (int e = 0; e < _query.Length; e++)
@@ -241,12 +244,13 @@ internal sealed unsafe partial class ReferenceBatch : KernelBatch
         }
 
         _rotatedQuery = HadamardMatrix.Apply(_plainQuery, _tier.KeySigns);
+        _scaledQuery = HadamardMatrix.Apply([.. _plainQuery.Select((x, e) => x / (1 << exponents[e]))], _tier.KeySigns);
     }
 
     // Logits of a page's tokens from..count; returns the largest.
     private double Logits(ReferencePart keys, int from, int count)
     {
-        double[] query = keys.Format.IsRotated() ? _rotatedQuery : _plainQuery;
+        double[] query = keys.Format.IsCentered() ? _scaledQuery : keys.Format.IsRotated() ? _rotatedQuery : _plainQuery;
         double largest = double.NegativeInfinity;
         for (int t = from; t < count; t++)
         {

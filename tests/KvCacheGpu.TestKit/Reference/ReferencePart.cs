@@ -50,8 +50,8 @@ internal readonly unsafe struct ReferencePart(int* page, int words, PartPlace pl
         }
     }
 
-    /// <summary>Reads a vector in the plain basis.</summary>
-    public void ReadPlain(int token, Span<float> vector)
+    /// <summary>Reads a vector in the plain basis; T formats' keys are under the row's scales.</summary>
+    public void ReadPlain(int token, byte[] exponents, Span<float> vector)
     {
         vector = vector[..Place.Width];
         Read(token, vector);
@@ -59,10 +59,15 @@ internal readonly unsafe struct ReferencePart(int* page, int words, PartPlace pl
         {
             RotationOracle.Undo(vector, rotationSeed).CopyTo(vector);
         }
+
+        for (int e = 0; Format.IsCentered() && e < vector.Length; e++)
+        {
+            vector[e] /= 1 << exponents[e];
+        }
     }
 
-    /// <summary>Encodes from another part, or copies it if the formats are equal. Returns false if this format cannot hold it.</summary>
-    public bool Encode(ReferencePart source, int tokens, bool isFirstSealing)
+    /// <summary>Encodes from another part, or copies it if the formats are equal; T formats' keys are under the row's scales. Returns false if this format cannot hold it.</summary>
+    public bool Encode(ReferencePart source, int tokens, bool isFirstSealing, byte[] exponents)
     {
         var vectors = new float[tokens][];
         for (int t = 0; t < tokens; t++)
@@ -81,10 +86,10 @@ internal readonly unsafe struct ReferencePart(int* page, int words, PartPlace pl
             return false;
         }
 
-        PartCodes codes = source.Format == Format ? PartCodes.Read(source.Page, source.Place, tokens) : Encoded(source.Format, vectors);
+        PartCodes codes = source.Format == Format ? PartCodes.Read(source.Page, source.Place, tokens) : Encoded(source.Format, vectors, exponents);
         if (source.Format == Format && Place.HasDigest && (isFirstSealing || !source.Place.HasDigest))
         {
-            PartCodes fresh = Encoded(source.Format, vectors);
+            PartCodes fresh = Encoded(source.Format, vectors, exponents);
             codes = codes with { Mean = fresh.Mean, Deviation = fresh.Deviation };
         }
 
@@ -92,8 +97,8 @@ internal readonly unsafe struct ReferencePart(int* page, int words, PartPlace pl
         return codes.IsHeld;
     }
 
-    private PartCodes Encoded(PageFormat source, float[][] vectors) =>
-        PartOracle.Encode(Format, vectors, source.IsRotated(), rotationSeed, Place.HasDigest);
+    private PartCodes Encoded(PageFormat source, float[][] vectors, byte[] exponents) =>
+        PartOracle.Encode(Format, source, vectors, exponents, rotationSeed, Place.HasDigest);
 
     // True for numbers; in full precision a number may exceed the largest only as far as rounding brings it back.
     private bool IsTaken(PageFormat source, float[][] vectors)

@@ -12,6 +12,9 @@ public sealed unsafe class ReferenceTier : KernelTier
     private readonly AllocationObserver? _observer;
     private readonly PartPlace[] _keys;
     private readonly PartPlace[] _values;
+    private readonly KvKeyScales[] _scales;
+    private readonly double[] _sums;
+    private bool _sumsQueries;
     private int* _arena;
 
     /// <summary>Makes a tier, and allocates its arena.</summary>
@@ -24,6 +27,8 @@ public sealed unsafe class ReferenceTier : KernelTier
         Observe(AllocationKind.Arena, arenaBytes);
         _keys = [.. shape.Classes.Select(layout => new PartPlace(layout, shape.Geometry, isValue: false))];
         _values = [.. shape.Classes.Select(layout => new PartPlace(layout, shape.Geometry, isValue: true))];
+        _scales = [.. Enumerable.Repeat(KvKeyScales.None(shape.Geometry), KeyTables)];
+        _sums = new double[shape.Geometry.Layers * shape.Geometry.KvHeads * shape.Geometry.KeyWidth];
         KeySigns = Rotation.Signs(shape.Geometry.KeyWidth, shape.RotationSeed);
         ValueSigns = Rotation.Signs(shape.Geometry.ValueWidth, shape.RotationSeed);
     }
@@ -102,13 +107,13 @@ public sealed unsafe class ReferenceTier : KernelTier
                 int vector = read.TargetVector + (t * read.TargetStride);
                 if (keys.Length > 0)
                 {
-                    Keys(read.Slot, read.PageClass).ReadPlain(t, key);
+                    Keys(read.Slot, read.PageClass).ReadPlain(t, Exponents(read.KeyRow), key);
                     keys.Put(vector, key);
                 }
 
                 if (values.Length > 0)
                 {
-                    Values(read.Slot, read.PageClass).ReadPlain(t, value);
+                    Values(read.Slot, read.PageClass).ReadPlain(t, [], value);
                     values.Put(vector, value);
                 }
             }
@@ -136,13 +141,35 @@ public sealed unsafe class ReferenceTier : KernelTier
     /// <inheritdoc/>
     public override void SetKeyScales(int table, KvKeyScales scales)
     {
+        ThrowIfNotMine(table, scales);
+        _scales[table] = scales;
     }
 
     /// <inheritdoc/>
-    public override bool SumsQueries { get; set; }
+    public override bool SumsQueries
+    {
+        get => _sumsQueries;
+        set
+        {
+            if (value)
+            {
+                ThrowIfNoSums(_sums.Length);
+                Array.Clear(_sums);
+            }
+
+            _sumsQueries = value;
+        }
+    }
 
     /// <inheritdoc/>
-    public override void ReadQuerySums(Span<float> squares) => squares.Clear();
+    public override void ReadQuerySums(Span<float> squares)
+    {
+        ThrowIfNoSums(squares.Length);
+        for (int i = 0; i < squares.Length; i++)
+        {
+            squares[i] = (float)Math.Min(_sums[i], float.MaxValue);
+        }
+    }
 
     /// <inheritdoc/>
     public override void Synchronize()
@@ -157,6 +184,21 @@ public sealed unsafe class ReferenceTier : KernelTier
             NativeMemory.AlignedFree(_arena);
             _arena = null;
             Observe(AllocationKind.Arena, -ArenaBytes);
+        }
+    }
+
+    internal byte[] Exponents(int keyRow)
+    {
+        (int table, int row) = Math.DivRem(keyRow, Shape.Geometry.Layers * Shape.Geometry.KvHeads);
+        return _scales[table].Exponents.Slice(row * Shape.Geometry.KeyWidth, Shape.Geometry.KeyWidth).ToArray();
+    }
+
+    internal void AddQuery(int layer, int head, ReadOnlySpan<float> query)
+    {
+        int first = Map.Row(layer, head / Shape.Geometry.GroupSize) * query.Length;
+        for (int e = 0; e < query.Length && _sumsQueries; e++)
+        {
+            _sums[first + e] += (double)query[e] * query[e];
         }
     }
 
