@@ -23,7 +23,8 @@ namespace KvCacheGpu.Kernels;
 ///   I8, FP8, Q8  word e/4, byte e%4
 ///   T4           word e/8, nibble e%8
 ///   T2, V2       word e/16, bit pair e%16
-///   T3, V3       32 elements in three words: bit pairs of elements 0..15, of 16..31, then one word of third (high) bits
+///   T3, V3       32 elements in three words: bit pairs of elements 0..15, of 16..31, then one word of third (high) bits: of elements
+///                f = 0..15 and 16 + f at bits 4 (f/2) + f%2 and 4 (f/2) + 2 + f%2, so that masks make nibbles of pairs and third bits
 ///   V4           16 elements in two words: word e%2, nibble e/2
 ///   Q4           32 elements in four words: byte e%16, low nibble for e below 16, else high
 /// Scale planes: I8 s | T r, g | V4 s, m for each group in turn | V3, V2 r | Q8, Q4 d for each block of 32.

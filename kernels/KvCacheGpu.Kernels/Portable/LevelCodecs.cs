@@ -67,15 +67,18 @@ internal readonly struct ThreeBitCodec<TScaling> : IPortableCodec
     public int LowWord(int j) => j >> 4;
 
     public float Decode(int low, int high, int j, ArrayView<float> levels) =>
-        levels[((low >> (2 * (j & 15))) & 3) | (((high >> j) & 1) << 2)];
+        levels[((low >> (2 * (j & 15))) & 3) | (((high >> Third(j)) & 1) << 2)];
 
     public uint Code(float x, float offset, float inverse, ArrayView<float> boundaries) => LevelTable.Code(3, x * inverse, boundaries);
 
     public uint Place(uint code, int j, int word)
     {
         uint pair = (j >> 4) == word ? (code & 3) << (2 * (j & 15)) : 0;
-        return word == 2 ? (code >> 2) << j : pair;
+        return word == 2 ? (code >> 2) << Third(j) : pair;
     }
+
+    // The bit of an element's third bit: two of a pair's elements beside those of the pair 16 elements on.
+    private static int Third(int j) => (4 * ((j & 15) >> 1)) + (2 * (j >> 4)) + (j & 1);
 }
 
 /// <summary>T2 and V2: bit pairs.</summary>

@@ -11,14 +11,20 @@ internal static class LevelTable
     /// <summary>Shared floats of a table.</summary>
     public const int Size = 16;
 
-    /// <summary>Level <paramref name="i"/> in <paramref name="bits"/> bits; the tables are odd about their middle.</summary>
-    public static float Level(int bits, int i)
+    /// <summary>The level of a code in <paramref name="bits"/> bits: its top bit says that it is positive, the others which magnitude it has.</summary>
+    public static float Level(int bits, int code)
     {
         int half = 1 << (bits - 1);
-        int k = i < half ? half - 1 - i : i - half;
+        int k = code & (half - 1);
         float magnitude = bits == 4 ? Four(k) : bits == 3 ? Three(k) : Two(k);
-        return i < half ? -magnitude : magnitude;
+        return code < half ? -magnitude : magnitude;
     }
+
+    /// <summary><see cref="Levels.Unit"/>.</summary>
+    public static float Unit(int bits) => bits == 4 ? 41.86f : bits == 3 ? 50.9f : 78.45f;
+
+    /// <summary><see cref="Levels.Step"/>.</summary>
+    public static float Step(int bits) => 1f / Unit(bits);
 
     /// <summary>levels[1 &lt;&lt; bits]. The caller synchronises.</summary>
     public static void Fill(ArrayView<float> levels, int bits)
@@ -34,11 +40,14 @@ internal static class LevelTable
     {
         for (int i = Group.IdxX; i < (1 << bits) - 1; i += Group.DimX)
         {
-            boundaries[i] = (Level(bits, i) + Level(bits, i + 1)) * 0.5f;
+            boundaries[i] = Boundary(bits, i);
         }
     }
 
-    /// <summary>How many boundaries lie below z: a search of <paramref name="bits"/> steps.</summary>
+    /// <summary><see cref="Levels.Boundary"/>.</summary>
+    public static float Boundary(int bits, int i) => (Level(bits, Flip(bits, i)) + Level(bits, Flip(bits, i + 1))) * 0.5f;
+
+    /// <summary>The code of z: a search of <paramref name="bits"/> steps for how many boundaries lie below it.</summary>
     public static uint Code(int bits, float z, ArrayView<float> boundaries)
     {
         int code = 0;
@@ -54,24 +63,27 @@ internal static class LevelTable
 
         code += z > boundaries[code + 1] ? 2 : 0;
         code += z > boundaries[code] ? 1 : 0;
-        return (uint)code;
+        return (uint)Flip(bits, code);
     }
 
-    private static float Two(int k) => k == 0 ? 0.452780035f : 1.51041761f;
+    // Of a count of levels from below a code, and back: magnitudes of negative levels fall.
+    private static int Flip(int bits, int i) => i < 1 << (bits - 1) ? (1 << (bits - 1)) - 1 - i : i;
+
+    private static float Two(int k) => k == 0 ? 35.5f : 118.5f;
 
     private static float Three(int k)
     {
-        float low = k == 0 ? 0.245094179f : 0.756005281f;
-        float high = k == 2 ? 1.34390928f : 2.1519457f;
+        float low = k == 0 ? 12.5f : 38.5f;
+        float high = k == 2 ? 68.5f : 109.5f;
         return k < 2 ? low : high;
     }
 
     private static float Four(int k)
     {
-        float low = k == 0 ? 0.12839503f : 0.388048299f;
-        low = k < 2 ? low : k == 2 ? 0.656759119f : 0.942340456f;
-        float high = k == 4 ? 1.2562312f : 1.61804639f;
-        high = k < 6 ? high : k == 6 ? 2.06901723f : 2.73258957f;
+        float low = k == 0 ? 5.5f : 16.5f;
+        low = k < 2 ? low : k == 2 ? 27.5f : 39.5f;
+        float high = k == 4 ? 52.5f : 67.5f;
+        high = k < 6 ? high : k == 6 ? 86.5f : 114.5f;
         return k < 4 ? low : high;
     }
 }

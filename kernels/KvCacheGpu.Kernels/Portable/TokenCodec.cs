@@ -16,6 +16,11 @@ internal static class TokenCodec
         where TCodec : struct, IPortableCodec
     {
         float scale = default(TCodec).Scales is Scaling.Vector or Scaling.Gain ? Chunk.Half(page, part.Scales, t) : 1f;
+        if (default(TCodec).Scales == Scaling.Vector && default(TCodec).LevelBits > 0)
+        {
+            scale *= LevelTable.Step(default(TCodec).LevelBits);
+        }
+
         float gain = default(TCodec).Scales == Scaling.Gain ? Chunk.Half(page, part.Scales + part.PlaneWords, t) : 1f;
         for (int i = Group.IdxX; i < part.Width; i += Group.DimX)
         {
@@ -125,7 +130,7 @@ internal static class TokenCodec
             isHeld = ScaleBlocks<TTarget>(s, part, t);
         }
 
-        float inverse = Inverse(bits);
+        float inverse = Inverse(bits, default(TTarget).LevelBits > 0 ? LevelTable.Unit(default(TTarget).LevelBits) : 1f);
         for (int i = Group.IdxX; i < part.Width; i += Group.DimX)
         {
             float x = s.X[i];
@@ -152,7 +157,7 @@ internal static class TokenCodec
     {
         float square = SharedVector.SquareSum(s.X, s.Y, part.Width);
         float length = MathF.Sqrt(square);
-        float inverse = square > 0f ? MathF.Sqrt(part.Width) / length : 0f;
+        float inverse = square > 0f ? MathF.Sqrt(part.Width) * LevelTable.Unit(default(TTarget).LevelBits) / length : 0f;
         for (int i = Group.IdxX; i < part.Width; i += Group.DimX)
         {
             uint code = default(TTarget).Code(s.X[i], 0f, inverse, s.Boundaries);
@@ -180,10 +185,10 @@ internal static class TokenCodec
     private static uint RootMeanSquare(TokenScratch s, int width) =>
         PortableMath.Half(MathF.Sqrt(SharedVector.SquareSum(s.X, s.Y, width) / width));
 
-    private static float Inverse(uint bits)
+    private static float Inverse(uint bits, float unit = 1f)
     {
         float scale = PortableMath.Single(bits);
-        return scale > 0f ? 1f / scale : 0f;
+        return scale > 0f ? unit / scale : 0f;
     }
 
     private static void PutScale(ArrayView<int> scales, int plane, int t, uint bits)

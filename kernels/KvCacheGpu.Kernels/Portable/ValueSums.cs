@@ -80,12 +80,13 @@ internal static class ValueSums
             float most = largest[r * Group.DimX];
             float exponent = s.Exponents[r];
             float sum = 0f;
+            float step = default(TValue).LevelBits > 0 ? LevelTable.Step(default(TValue).LevelBits) : 1f;
             for (int t = Group.IdxX; t < seen; t += Group.DimX)
             {
                 bool isSeen = t >= range[(r * ValueScratch.RangeWords) + 4] && t < range[(r * ValueScratch.RangeWords) + 3];
                 float p = isSeen ? PortableMath.Exp(PortableMath.Scaled(scores[(r * pageTokens) + t] - most, exponent)) : 0f;
                 sum += p;
-                scores[(r * pageTokens) + t] = default(TValue).Scales == Scaling.Vector ? p * Chunk.Half(page, scales, t) : p;
+                scores[(r * pageTokens) + t] = default(TValue).Scales == Scaling.Vector ? p * (Chunk.Half(page, scales, t) * step) : p;
             }
 
             sums[(r * Group.DimX) + Group.IdxX] = sum;

@@ -4,7 +4,7 @@ namespace KvCacheGpu.Kernels;
 
 /// <summary>
 /// How attention reads keys: word-major, lanes are tokens. A unit is one word a token, or three where third bits lie apart: two words of
-/// bit pairs and one that serves both. Constants are loaded once a call and handed in, so that they stay in registers.
+/// bit pairs and one that serves both (<see cref="ThreeBits"/>). Constants are loaded once a call and handed in, so that they stay in registers.
 /// </summary>
 internal unsafe interface IKeyCodec
 {
@@ -17,8 +17,11 @@ internal unsafe interface IKeyCodec
     /// <summary>True if a unit is two words of bit pairs and one of third bits.</summary>
     static abstract bool HasThirds { get; }
 
-    /// <summary>Element j, 0..3 and constant at every call, of words that were shifted right by the elements before.</summary>
-    static abstract F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
+    /// <summary>
+    /// Element j, 0..3 and constant at every call, of words that were shifted right by the elements before. Odd elements come from
+    /// <paramref name="odds"/> where third bits lie apart; other formats do not read it.
+    /// </summary>
+    static abstract F Element<S, F, I>(I words, I odds, int j, float* table, F low, F high)
         where S : struct, ISimd<F, I>
         where F : struct
         where I : struct;
@@ -36,8 +39,8 @@ internal unsafe interface IValueCodec
     /// <summary>True if elements come out divided by <see cref="LaneScales"/>: one multiplication at the end of a page brings them back.</summary>
     static abstract bool ScalesLanes { get; }
 
-    /// <summary>The constants of <see cref="Elements"/>, by lane.</summary>
-    static abstract (I Lanes, I Thirds) Constants<S, F, I>()
+    /// <summary>The constants of <see cref="Elements"/>, by lane, for pointers that were advanced to an element.</summary>
+    static abstract (I Lanes, I Thirds) Constants<S, F, I>(int element)
         where S : struct, ISimd<F, I>
         where F : struct
         where I : struct;
@@ -48,12 +51,13 @@ internal unsafe interface IValueCodec
         where F : struct
         where I : struct;
 
-    /// <summary>Where an element's bits and its third bit begin, in bytes from the start of its vector; for elements that begin a byte.</summary>
+    /// <summary>Where to advance the pointers to, in bytes from the start of a vector: to an element's bits, and to its third bit's word.</summary>
     static abstract (int Vector, int Third) BytesTo(int element);
 
     /// <summary>
     /// Consecutive elements of one vector from <paramref name="element"/>, a multiple of the lanes and constant at every call, counted from
-    /// the element that both pointers were advanced to. Scalar code leaves them at the vector's start and counts from there.
+    /// the element that both pointers were advanced to: a multiple of 32 with 16 lanes, of 16 with 8. Scalar code leaves them at the vector's
+    /// start and counts from there.
     /// </summary>
     static abstract F Elements<S, F, I>(byte* vector, byte* third, int element, float* table, F low, F high, I lanes, I thirds)
         where S : struct, ISimd<F, I>
@@ -76,13 +80,13 @@ internal unsafe struct Whole<TCodec> : IKeyCodec, IValueCodec
     public static bool ScalesLanes => false;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
+    public static F Element<S, F, I>(I words, I odds, int j, float* table, F low, F high)
         where S : struct, ISimd<F, I>
         where F : struct
         where I : struct => TCodec.Element<S, F, I>(words, j);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static (I Lanes, I Thirds) Constants<S, F, I>()
+    public static (I Lanes, I Thirds) Constants<S, F, I>(int element)
         where S : struct, ISimd<F, I>
         where F : struct
         where I : struct => default;
@@ -116,7 +120,7 @@ internal unsafe struct KeysI8 : IKeyCodec
     public static bool HasThirds => false;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
+    public static F Element<S, F, I>(I words, I odds, int j, float* table, F low, F high)
         where S : struct, ISimd<F, I>
         where F : struct
         where I : struct => j switch
@@ -139,7 +143,7 @@ internal unsafe struct KeysT4 : IKeyCodec
     public static bool HasThirds => false;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
+    public static F Element<S, F, I>(I words, I odds, int j, float* table, F low, F high)
         where S : struct, ISimd<F, I>
         where F : struct
         where I : struct => S.Lookup(table, low, high, j == 0 ? words : S.ShiftRight(words, 4 * j));
@@ -155,13 +159,36 @@ internal unsafe struct KeysT2 : IKeyCodec
     public static bool HasThirds => false;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
+    public static F Element<S, F, I>(I words, I odds, int j, float* table, F low, F high)
         where S : struct, ISimd<F, I>
         where F : struct
         where I : struct => S.Lookup(table, low, high, j == 0 ? words : S.ShiftRight(words, 2 * j));
 }
 
-/// <summary>Levels of 3-bit codes: bit pairs, and third bits that belong above them.</summary>
+/// <summary>Bit pairs and third bits as nibbles, which <see cref="PageLayout"/> lays out for this: a mask takes either where it lies.</summary>
+internal static class ThreeBits
+{
+    /// <summary>Bits of pairs; third bits, brought into place, lie at the others.</summary>
+    private const int Pairs = 0x33333333;
+
+    /// <summary>
+    /// Of a word of bit pairs the codes of its even elements, a nibble each, and of its odd ones. A nibble's top bit means nothing.
+    /// </summary>
+    /// <param name="pairs">The word.</param>
+    /// <param name="thirds">The word of third bits.</param>
+    /// <param name="isSecond">True for the second word of pairs, whose third bits lie in place.</param>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static (I Evens, I Odds) Nibbles<S, F, I>(I pairs, I thirds, bool isSecond)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct
+    {
+        thirds = isSecond ? thirds : S.ShiftLeft(thirds, 2);
+        return (S.Select(S.AllInt(Pairs), pairs, thirds), S.Select(S.AllInt(Pairs), S.ShiftRight(pairs, 2), S.ShiftRight(thirds, 1)));
+    }
+}
+
+/// <summary>Levels of 3-bit codes, in words of nibbles (<see cref="ThreeBits"/>).</summary>
 internal unsafe struct KeysT3 : IKeyCodec
 {
     public static int PerWord => 16;
@@ -171,14 +198,13 @@ internal unsafe struct KeysT3 : IKeyCodec
     public static bool HasThirds => true;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static F Element<S, F, I>(I words, I thirds, int j, float* table, F low, F high)
+    public static F Element<S, F, I>(I words, I odds, int j, float* table, F low, F high)
         where S : struct, ISimd<F, I>
         where F : struct
         where I : struct
     {
-        I pair = j == 0 ? words : S.ShiftRight(words, 2 * j);
-        I third = j == 3 ? S.ShiftRight(thirds, 1) : j == 2 ? thirds : S.ShiftLeft(thirds, 2 - j);
-        return S.Lookup(table, low, high, S.Select(S.AllInt(3), pair, third));
+        I nibbles = j % 2 == 0 ? words : odds;
+        return S.Lookup(table, low, high, j < 2 ? nibbles : S.ShiftRight(nibbles, 4));
     }
 }
 
@@ -195,7 +221,7 @@ internal unsafe struct ValuesV4 : IValueCodec
     public static bool ScalesLanes => true;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static (I Lanes, I Thirds) Constants<S, F, I>()
+    public static (I Lanes, I Thirds) Constants<S, F, I>(int element)
         where S : struct, ISimd<F, I>
         where F : struct
         where I : struct => (S.LoadInt(LevelTables.NibbleMasks), default);
@@ -236,7 +262,7 @@ internal unsafe struct ValuesV2 : IValueCodec
     public static bool ScalesLanes => false;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static (I Lanes, I Thirds) Constants<S, F, I>()
+    public static (I Lanes, I Thirds) Constants<S, F, I>(int element)
         where S : struct, ISimd<F, I>
         where F : struct
         where I : struct => (S.ShiftLeft(S.Indices(), 1), default);
@@ -270,6 +296,7 @@ internal unsafe struct ValuesV3 : IValueCodec
 {
     private const int BlockBytes = 12;
     private const int ThirdsByte = 8;
+    private const int HalfElements = 16;
 
     public static int Bits => 3;
 
@@ -278,10 +305,16 @@ internal unsafe struct ValuesV3 : IValueCodec
     public static bool ScalesLanes => false;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static (I Lanes, I Thirds) Constants<S, F, I>()
+    public static (I Lanes, I Thirds) Constants<S, F, I>(int element)
         where S : struct, ISimd<F, I>
         where F : struct
-        where I : struct => (S.ShiftLeft(S.Indices(), 1), S.Indices());
+        where I : struct
+    {
+        // A third bit lies at 4 (f / 2) + f % 2, and 2 higher in the second half of 32 elements.
+        I even = S.ShiftLeft(S.ShiftRight(S.Indices(), 1), 2);
+        I counts = S.Or(even, S.And(S.Indices(), S.AllInt(1)));
+        return (S.ShiftLeft(S.Indices(), 1), S.AddInt(counts, S.AllInt(element % 32 < HalfElements ? 0 : 2)));
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F LaneScales<S, F, I>()
@@ -290,7 +323,7 @@ internal unsafe struct ValuesV3 : IValueCodec
         where I : struct => default;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static (int Vector, int Third) BytesTo(int element) => ((element / 32 * BlockBytes) + (element % 32 / 4), (element / 32 * BlockBytes) + ThirdsByte + (element % 32 / 8));
+    public static (int Vector, int Third) BytesTo(int element) => ((element / 32 * BlockBytes) + (element % 32 / 4), (element / 32 * BlockBytes) + ThirdsByte);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Elements<S, F, I>(byte* vector, byte* third, int element, float* table, F low, F high, I lanes, I thirds)
@@ -298,19 +331,18 @@ internal unsafe struct ValuesV3 : IValueCodec
         where F : struct
         where I : struct
     {
-        I pair, high3;
         if (S.Lanes == 1)
         {
             var block = (int*)(vector + (element / 32 * BlockBytes));
-            pair = S.AllInt(block[element % 32 / 16] >> (2 * (element % 16)));
-            high3 = S.AllInt(block[2] >> (element % 32));
-        }
-        else
-        {
-            pair = S.ShiftRightEach(S.AllInt(*(int*)(vector + BytesTo(element).Vector)), lanes);
-            high3 = S.ShiftRightEach(S.AllInt(*(int*)(third + BytesTo(element).Third - ThirdsByte)), thirds);
+            int f = element % HalfElements;
+            int bit = (f / 2 * 4) + (f % 2) + (element % 32 / HalfElements * 2);
+            int code = ((block[element % 32 / HalfElements] >> (2 * f)) & 3) | (((block[2] >> bit) & 1) << 2);
+            return S.Lookup(table, low, high, S.AllInt(code));
         }
 
-        return S.Lookup(table, low, high, S.Select(S.AllInt(3), pair, S.ShiftLeft(high3, 2)));
+        // Eight elements on, third bits lie two bytes on; sixteen elements on, two bits, where they are at once above the pairs.
+        I pair = S.ShiftRightEach(S.AllInt(*(int*)(vector + BytesTo(element).Vector)), lanes);
+        I high3 = S.ShiftRightEach(S.AllInt(*(int*)(third + BytesTo(element).Third - ThirdsByte + (element % HalfElements / 4))), thirds);
+        return S.Lookup(table, low, high, S.Select(S.AllInt(3), pair, element % 32 < HalfElements ? S.ShiftLeft(high3, 2) : high3));
     }
 }

@@ -1,12 +1,12 @@
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
-/// Boundaries of <see cref="Levels"/> as kernels search them. Numbers are sorted into 32 buckets a quarter wide, so narrow that each holds
-/// one boundary at most: a code is the count of boundaries in lower buckets, plus one above the bucket's own.
+/// Boundaries of <see cref="Levels"/> as kernels search them. Numbers are sorted into 32 buckets, so narrow that each holds one boundary at
+/// most: as many levels lie below a number as there are boundaries in lower buckets, plus one above the bucket's own.
 /// <code>
 ///   bounds  f32[32]  the bucket's boundary, or infinity
 ///   below   i32[32]  boundaries in lower buckets
-///   squares f32[16]  level * level of each code
+///   squares f32[16]  level * level, from the lowest level up
 ///   all     f32[15]  the boundaries, for vectors that cannot look up 32 entries
 /// </code>
 /// </summary>
@@ -16,14 +16,14 @@ internal static unsafe class CodeTables
     public const int Squares = 64;
     public const int All = 80;
 
-    /// <summary>Buckets in one unit.</summary>
-    public const float BucketsPerUnit = 4f;
+    /// <summary>Buckets from a level of n to one of n + 1: a bucket is 8 wide. A power of two, so that no rounding puts a number on the wrong side.</summary>
+    public const float BucketsPerLevel = 1f / 8;
 
     /// <summary>1.5 * 2^23 + 16: added to a number of buckets it leaves the bucket in the low five bits, 16 for zero.</summary>
     public const float BucketBias = 12582928f;
 
     /// <summary>Numbers are clamped to +- this: beyond every boundary, inside the buckets.</summary>
-    public const float Clamp = 3.8f;
+    public const float Clamp = 120f;
 
     private const int Entries = 96;
 
@@ -43,7 +43,7 @@ internal static unsafe class CodeTables
             for (int i = 0; i < last; i++)
             {
                 float boundary = Levels.Boundary(bits, i);
-                int bucket = BitConverter.SingleToInt32Bits((boundary * BucketsPerUnit) + BucketBias) & 31;
+                int bucket = BitConverter.SingleToInt32Bits((boundary * BucketsPerLevel) + BucketBias) & 31;
                 table[All + i] = table[bucket] = boundary;
                 for (int above = bucket + 1; above < Below; above++)
                 {
@@ -51,9 +51,10 @@ internal static unsafe class CodeTables
                 }
             }
 
-            for (int code = 0; code <= last; code++)
+            for (int i = 0; i <= last; i++)
             {
-                table[Squares + code] = Levels.Of(bits)[code] * Levels.Of(bits)[code];
+                float level = Levels.Of(bits)[Levels.Code(bits, i)];
+                table[Squares + i] = level * level;
             }
         }
 

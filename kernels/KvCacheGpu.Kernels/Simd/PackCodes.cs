@@ -11,6 +11,7 @@ internal static unsafe class PackCodes
     private const ulong EvenNibbles = 0x000F000F000F000F;
     private const ulong Pairs = 0x0303030303030303;
     private const ulong Thirds = 0x0404040404040404;
+    private const uint FirstThirds = 0x33333333;
 
     /// <summary>Bytes that a vector's codes take: padded to 32, a multiple of the codes that each format packs at once.</summary>
     public static int BytesFor(int width) => (width + 31) & ~31;
@@ -41,8 +42,11 @@ internal static unsafe class PackCodes
                     for (int k = 0; k < 4; k++)
                     {
                         ((ushort*)words)[k] = (ushort)Gather(((ulong*)codes)[k], Pairs);
-                        ((byte*)words)[8 + k] = (byte)Gather(((ulong*)codes)[k], Thirds);
                     }
+
+                    uint first = Gather(((ulong*)codes)[0], Thirds) | (Gather(((ulong*)codes)[1], Thirds) << 8);
+                    uint second = Gather(((ulong*)codes)[2], Thirds) | (Gather(((ulong*)codes)[3], Thirds) << 8);
+                    words[2] = (int)((uint)Scatter(first, FirstThirds) | ((uint)Scatter(second, FirstThirds) << 2));
                 }
 
                 break;
@@ -91,9 +95,11 @@ internal static unsafe class PackCodes
             case PageFormat.T3 or PageFormat.V3:
                 for (int i = 0; i < width; i += 32, codes += 32, words += 3)
                 {
-                    for (int k = 0; k < 4; k++)
+                    uint first = Gather((uint)words[2], FirstThirds), second = Gather((uint)words[2] >> 2, FirstThirds);
+                    uint thirds = first | (second << 16);
+                    for (int k = 0; k < 4; k++, thirds >>= 8)
                     {
-                        ((ulong*)codes)[k] = Scatter(((ushort*)words)[k], Pairs) | Scatter(((byte*)words)[8 + k], Thirds);
+                        ((ulong*)codes)[k] = Scatter(((ushort*)words)[k], Pairs) | Scatter(thirds & 0xFF, Thirds);
                     }
                 }
 

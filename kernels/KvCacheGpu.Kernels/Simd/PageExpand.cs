@@ -29,15 +29,20 @@ internal static unsafe class PageExpand<S, F, I>
                 for (int half = 0; half < (TKey.HasThirds ? 2 : 1); half++)
                 {
                     I word = S.LoadInt(keys + (half * pageTokens) + t);
-                    I third = TKey.HasThirds ? S.ShiftRightEach(S.LoadInt(keys + (2 * pageTokens) + t), S.AllInt(16 * half)) : word;
+                    I odds = word;
+                    if (TKey.HasThirds)
+                    {
+                        (word, odds) = ThreeBits.Nibbles<S, F, I>(word, S.LoadInt(keys + (2 * pageTokens) + t), half == 1);
+                    }
+
                     for (int e = 0; e < TKey.PerWord; e += 4, to += 4 * stride)
                     {
-                        S.Store(to, TKey.Element<S, F, I>(word, third, 0, table, low, high));
-                        S.Store(to + stride, TKey.Element<S, F, I>(word, third, 1, table, low, high));
-                        S.Store(to + (2 * stride), TKey.Element<S, F, I>(word, third, 2, table, low, high));
-                        S.Store(to + (3 * stride), TKey.Element<S, F, I>(word, third, 3, table, low, high));
+                        S.Store(to, TKey.Element<S, F, I>(word, odds, 0, table, low, high));
+                        S.Store(to + stride, TKey.Element<S, F, I>(word, odds, 1, table, low, high));
+                        S.Store(to + (2 * stride), TKey.Element<S, F, I>(word, odds, 2, table, low, high));
+                        S.Store(to + (3 * stride), TKey.Element<S, F, I>(word, odds, 3, table, low, high));
                         word = S.ShiftRight(word, TKey.PerWord > 4 ? 128 / TKey.PerWord : 0);
-                        third = S.ShiftRight(third, 4);
+                        odds = S.ShiftRight(odds, 8);
                     }
                 }
             }
@@ -96,16 +101,34 @@ internal static unsafe class PageExpand<S, F, I>
         float* table = LevelTables.Of(TValue.LevelBits);
         F low = S.Load(table);
         F high = S.Lanes == 8 ? S.Load(table + S.Lanes) : low;
-        (I lanes, I thirds) = TValue.Constants<S, F, I>();
+        (I lanes, I thirds) = TValue.Constants<S, F, I>(0);
+        (_, I moreThirds) = TValue.Constants<S, F, I>(16);
         F scales = TValue.LaneScales<S, F, I>();
         for (int t = 0; t < tokens; t++, values += vectorBytes, vectors += stride)
         {
             for (int e = 0; e < width; e += S.Lanes)
             {
-                (int vector, int third) = TValue.BytesTo(e);
-                F x = S.Lanes == 1
-                    ? TValue.Elements<S, F, I>(values, values, e, table, low, high, lanes, thirds)
-                    : TValue.Elements<S, F, I>(values + vector, values + third, 0, table, low, high, lanes, thirds);
+                F x;
+                if (S.Lanes == 1)
+                {
+                    x = TValue.Elements<S, F, I>(values, values, e, table, low, high, lanes, thirds);
+                }
+                else if (S.Lanes == 16)
+                {
+                    (int vector, int third) = TValue.BytesTo(e & ~16);
+                    x = (e & 16) == 0
+                        ? TValue.Elements<S, F, I>(values + vector, values + third, 0, table, low, high, lanes, thirds)
+                        : TValue.Elements<S, F, I>(values + vector, values + third, 16, table, low, high, lanes, thirds);
+                }
+                else
+                {
+                    (int vector, int third) = TValue.BytesTo(e & ~8);
+                    I own = (e & 16) == 0 ? thirds : moreThirds;
+                    x = (e & 8) == 0
+                        ? TValue.Elements<S, F, I>(values + vector, values + third, 0, table, low, high, lanes, own)
+                        : TValue.Elements<S, F, I>(values + vector, values + third, 8, table, low, high, lanes, own);
+                }
+
                 S.Store(vectors + e, TValue.ScalesLanes ? S.Multiply(x, scales) : x);
             }
         }

@@ -128,11 +128,10 @@ internal static unsafe class PageLogits<S, F, I>
             ahead += 2 * S.Lanes * sizeof(int);
             if (TKey.HasThirds)
             {
-                // Of three words the third serves both others, its upper half the second; then it is stepped over.
+                // Of three words the third serves both others; then it is stepped over.
                 int* thirds = keys + (second ? pageTokens : 2 * pageTokens);
-                I shift = S.AllInt(second ? 16 : 0);
-                at = S.ShiftRightEach(S.LoadInt(thirds), shift);
-                bt = S.ShiftRightEach(S.LoadInt(thirds + S.Lanes), shift);
+                (a, at) = ThreeBits.Nibbles<S, F, I>(a, S.LoadInt(thirds), second);
+                (b, bt) = ThreeBits.Nibbles<S, F, I>(b, S.LoadInt(thirds + S.Lanes), second);
                 w += second ? 1 : 0;
                 keys += second ? pageTokens : 0;
                 second = !second;
@@ -166,8 +165,8 @@ internal static unsafe class PageLogits<S, F, I>
 
                 if (TKey.HasThirds)
                 {
-                    at = S.ShiftRight(at, 4);
-                    bt = S.ShiftRight(bt, 4);
+                    at = S.ShiftRight(at, 8);
+                    bt = S.ShiftRight(bt, 8);
                 }
             }
             while (TKey.PerWord > 4 && ++quads < TKey.PerWord / 4);
@@ -196,10 +195,9 @@ internal static unsafe class PageLogits<S, F, I>
             ahead += S.Lanes * sizeof(int);
             if (TKey.HasThirds)
             {
-                // Of three words the third serves both others, its upper half the second; then it is stepped over.
+                // Of three words the third serves both others; then it is stepped over.
                 int* thirds = keys + (second ? pageTokens : 2 * pageTokens);
-                I shift = S.AllInt(second ? 16 : 0);
-                at = S.ShiftRightEach(S.LoadInt(thirds), shift);
+                (a, at) = ThreeBits.Nibbles<S, F, I>(a, S.LoadInt(thirds), second);
                 w += second ? 1 : 0;
                 keys += second ? pageTokens : 0;
                 second = !second;
@@ -232,7 +230,7 @@ internal static unsafe class PageLogits<S, F, I>
 
                 if (TKey.HasThirds)
                 {
-                    at = S.ShiftRight(at, 4);
+                    at = S.ShiftRight(at, 8);
                 }
             }
             while (TKey.PerWord > 4 && ++quads < TKey.PerWord / 4);

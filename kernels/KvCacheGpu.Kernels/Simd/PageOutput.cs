@@ -56,7 +56,7 @@ internal static unsafe class PageOutput<S, F, I>
         F low = S.Load(table);
         F high = S.Lanes == 8 ? S.Load(table + S.Lanes) : low;
         F scales = TValue.LaneScales<S, F, I>();
-        (I lanes, I thirds) = TValue.Constants<S, F, I>();
+        (I lanes, I thirds) = TValue.Constants<S, F, I>(c);
         (int start, int third) = TValue.BytesTo(c);
         byte* thirdBits = values + third;
         int first = S.Lanes == 1 ? c : 0;
@@ -123,7 +123,7 @@ internal static unsafe class PageOutput<S, F, I>
         F low = S.Load(table);
         F high = S.Lanes == 8 ? S.Load(table + S.Lanes) : low;
         F scales = TValue.LaneScales<S, F, I>();
-        (I lanes, I thirds) = TValue.Constants<S, F, I>();
+        (I lanes, I thirds) = TValue.Constants<S, F, I>(c);
         (int start, int third) = TValue.BytesTo(c);
         byte* thirdBits = values + third;
         int first = S.Lanes == 1 ? c : 0;

@@ -9,6 +9,8 @@ internal static unsafe class SimdFormats
     {
         PageFormat.F16 => SimdF16.Factor,
         PageFormat.FP8 => SimdFP8.Factor,
+        PageFormat.V3 => Levels.Step(3),
+        PageFormat.V2 => Levels.Step(2),
         _ => 1f,
     };
 

@@ -200,7 +200,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
             case PageFormat.V4:
                 return VectorEncode<S, F, I>.ToGroups(scratch, vectors, stride, to, token, tokens);
             case PageFormat.V3 or PageFormat.V2:
-                bool holds = VectorEncode<S, F, I>.Rms(scratch, vectors, stride, to, token, tokens);
+                bool holds = VectorEncode<S, F, I>.Rms(scratch, vectors, stride, to, token, tokens, Levels.Unit(to.Format.BitsPerElement()));
                 VectorEncode<S, F, I>.ToLevels(scratch, vectors, stride, to, token, tokens, sumsLevels: false);
                 return holds;
             case PageFormat.F32 or PageFormat.F16 or PageFormat.BF16:
@@ -222,7 +222,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
             int some = Math.Min(S.Lanes, tokens - t);
             float* vectors = scratch.Vectors + ((long)t * stride);
             ToBasis(from, change, t, some, vectors, scratch);
-            holds &= VectorEncode<S, F, I>.Rms(scratch, vectors, stride, to, t, some);
+            holds &= VectorEncode<S, F, I>.Rms(scratch, vectors, stride, to, t, some, unit: 1f);
             VectorEncode<S, F, I>.Scale(scratch, vectors, stride, some);
             PageDigest<S, F, I>.Add(vectors, some, stride, scratch.Sums);
         }

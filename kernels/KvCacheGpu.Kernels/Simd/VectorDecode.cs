@@ -75,10 +75,10 @@ internal static unsafe class VectorDecode<S, F, I>
 
                 break;
             case PageFormat.V3 or PageFormat.V2:
-                float rms = part.Scale(0, token);
+                float step = part.Scale(0, token) * Levels.Step(part.Format.BitsPerElement());
                 for (int i = 0; i < width; i++)
                 {
-                    vector[i] = levels[codes[i]] * rms;
+                    vector[i] = levels[codes[i]] * step;
                 }
 
                 break;

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 
 namespace KvCacheGpu.Kernels;
 
@@ -45,16 +46,16 @@ internal static unsafe class VectorEncode<S, F, I>
         return holds;
     }
 
-    /// <summary>r of each vector to the part's first plane; its reciprocal, or 0, to the factors.</summary>
+    /// <summary>r of each vector to the part's first plane; unit / r, or 0, to the factors.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static bool Rms(in EncodeScratch scratch, float* vectors, int stride, in PagePart to, int token, int tokens)
+    public static bool Rms(in EncodeScratch scratch, float* vectors, int stride, in PagePart to, int token, int tokens, float unit)
     {
         SquareSums(scratch, vectors, stride, tokens);
         F squares = S.Load(scratch.Parts);
         I r = HalfLanes<S, F, I>.Nearest(S.Sqrt(S.Divide(squares, S.All(to.Width))));
         F wide = HalfLanes<S, F, I>.Widen(r);
         F zero = S.All(0f);
-        S.Store(scratch.Factors, S.IfLess(zero, wide, S.Divide(S.All(1f), wide), zero));
+        S.Store(scratch.Factors, S.IfLess(zero, wide, S.Divide(S.All(unit), wide), zero));
         return HalfLanes<S, F, I>.AreFinite(scratch.Parts, tokens) & HalfLanes<S, F, I>.Write(r, to.Scales + token, tokens);
     }
 
@@ -79,7 +80,7 @@ internal static unsafe class VectorEncode<S, F, I>
         F squares = S.Load(scratch.Parts);
         F zero = S.All(0f);
         F norm = S.Sqrt(squares);
-        S.Store(scratch.Factors, S.IfLess(zero, squares, S.Divide(S.All(MathF.Sqrt(to.Width)), norm), zero));
+        S.Store(scratch.Factors, S.IfLess(zero, squares, S.Divide(S.All(MathF.Sqrt(to.Width) * Levels.Unit(to.Format.BitsPerElement())), norm), zero));
         S.Store(scratch.Offsets, norm);
         ToLevels(scratch, vectors, stride, to, token, tokens, sumsLevels: true);
         VectorFold<S, F, I>.Lanes<AddFold>(scratch.Parts, scratch.Turned);
@@ -88,7 +89,7 @@ internal static unsafe class VectorEncode<S, F, I>
         return HalfLanes<S, F, I>.Write(HalfLanes<S, F, I>.Nearest(gain), to.Scales + to.ScaleStride + token, tokens);
     }
 
-    /// <summary>Lloyd-Max codes of vectors times their factors; where wanted, the sums of the levels' squares, not yet over lanes.</summary>
+    /// <summary>Codes of the levels nearest to vectors times their factors; where wanted, the sums of the levels' squares, not yet over lanes.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void ToLevels(in EncodeScratch scratch, float* vectors, int stride, in PagePart to, int token, int tokens, bool sumsLevels)
     {
@@ -113,6 +114,7 @@ internal static unsafe class VectorEncode<S, F, I>
                 }
             }
 
+            Sign(codes, to.Width, bits);
             if (padding > 0)
             {
                 new Span<byte>(codes + to.Width, padding).Clear();
@@ -264,6 +266,31 @@ internal static unsafe class VectorEncode<S, F, I>
         VectorFold<S, F, I>.Lanes<AddFold>(parts, scratch.Turned);
     }
 
+    // Counts of the levels below a number to codes, whose top bit says that they are positive: the bits below it count down to there.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Sign(byte* codes, int width, int bits)
+    {
+        byte top = (byte)(1 << (bits - 1));
+        if (S.Lanes == 16)
+        {
+            Vector512<byte> positive = Vector512.Create(top), magnitude = Vector512.Create((byte)(top - 1));
+            for (int i = 0; i < width; i += Vector512<byte>.Count)
+            {
+                Vector512<byte> c = Vector512.Load(codes + i);
+                Vector512.Store(Vector512.ConditionalSelect(Vector512.Equals(c & positive, Vector512<byte>.Zero), c ^ magnitude, c), codes + i);
+            }
+
+            return;
+        }
+
+        for (int i = 0; i < width; i += sizeof(ulong))
+        {
+            ulong c = *(ulong*)(codes + i);
+            ulong negative = ~c & (top * 0x0101010101010101ul);
+            *(ulong*)(codes + i) = c ^ (negative - (negative >> (bits - 1)));
+        }
+    }
+
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Search(float* vector, int stride, float factor, float* tables, byte* codes, float* fold)
     {
@@ -271,7 +298,7 @@ internal static unsafe class VectorEncode<S, F, I>
         F below = S.Load(tables + CodeTables.Below), belowHigh = S.Load(tables + CodeTables.Below + 16);
         F squares = S.Load(tables + CodeTables.Squares);
         F all = S.All(factor), end = S.All(CodeTables.Clamp), start = S.All(-CodeTables.Clamp);
-        F perUnit = S.All(CodeTables.BucketsPerUnit), bias = S.All(CodeTables.BucketBias);
+        F perUnit = S.All(CodeTables.BucketsPerLevel), bias = S.All(CodeTables.BucketBias);
         for (int i = 0; i < stride; i += S.Lanes)
         {
             F z = S.Multiply(S.Load(vector + i), all);

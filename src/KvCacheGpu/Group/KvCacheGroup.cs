@@ -95,6 +95,20 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
         set => Caches[0].Watermark = value;
     }
 
+    /// <summary>
+    /// The scales that keys in T formats are under from now on, of the whole model; null where no page comes into a T format, and while a part has not learned its own yet
+    /// (<see cref="KvCache.KeyScales"/>).
+    /// </summary>
+    public KvKeyScales? KeyScales
+    {
+        get
+        {
+            KvKeyScales?[] parts = Array.ConvertAll(Caches, cache => cache.KeyScales);
+            bool isWhole = Caches.Zip(parts).All(part => part.First.State.Scaling is null || part.Second is not null);
+            return isWhole ? Shape.WholeOf(parts) : null;
+        }
+    }
+
     /// <summary>Bytes of the arenas of all parts.</summary>
     public long ReservedBytes => Parts.Sum(part => part.ReservedBytes);
 

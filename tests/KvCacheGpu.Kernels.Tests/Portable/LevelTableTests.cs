@@ -7,15 +7,17 @@ public sealed class LevelTableTests
     [InlineData(2)]
     [InlineData(3)]
     [InlineData(4)]
-    public void Levels_and_boundaries_are_the_definitions_bit_for_bit(int bits)
+    public void Levels_units_and_boundaries_are_the_definitions_bit_for_bit(int bits)
     {
         ReadOnlySpan<float> levels = Levels.Of(bits);
+        Assert.Equal(Levels.Unit(bits), LevelTable.Unit(bits));
+        Assert.Equal(Levels.Step(bits), LevelTable.Step(bits));
         for (int i = 0; i < levels.Length; i++)
         {
             Assert.Equal(BitConverter.SingleToInt32Bits(levels[i]), BitConverter.SingleToInt32Bits(LevelTable.Level(bits, i)));
             if (i + 1 < levels.Length)
             {
-                Assert.Equal(Levels.Boundary(bits, i), (LevelTable.Level(bits, i) + LevelTable.Level(bits, i + 1)) * 0.5f);
+                Assert.Equal(Levels.Boundary(bits, i), LevelTable.Boundary(bits, i));
             }
         }
     }

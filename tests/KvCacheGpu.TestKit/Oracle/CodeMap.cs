@@ -12,7 +12,7 @@ public static class CodeMap
         int bits = LowBits(format);
         uint code = ((uint)words[word * stride] >> shift) & Mask(bits);
         return format is PageFormat.T3 or PageFormat.V3
-            ? code | ((((uint)words[HighWord(element) * stride] >> (element % 32)) & 1) << 2)
+            ? code | ((((uint)words[HighWord(element) * stride] >> HighBit(element)) & 1) << 2)
             : code;
     }
 
@@ -23,13 +23,16 @@ public static class CodeMap
         Put(ref words[word * stride], shift, LowBits(format), code);
         if (format is PageFormat.T3 or PageFormat.V3)
         {
-            Put(ref words[HighWord(element) * stride], element % 32, 1, code >> 2);
+            Put(ref words[HighWord(element) * stride], HighBit(element), 1, code >> 2);
         }
     }
 
     private static int LowBits(PageFormat format) => format is PageFormat.T3 or PageFormat.V3 ? 2 : format.BitsPerElement();
 
     private static int HighWord(int e) => (e / 32 * 3) + 2;
+
+    // Nibble f / 2 holds the third bits of elements f and f + 1 (f even) of the first 16, then those of the second.
+    private static int HighBit(int e) => (e % 16 / 2 * 4) + (e % 32 / 16 * 2) + (e % 2);
 
     private static (int Word, int Shift) Place(PageFormat format, int e) => format switch
     {

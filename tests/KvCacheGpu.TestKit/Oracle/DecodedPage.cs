@@ -93,7 +93,7 @@ public sealed class DecodedPage
         PageFormat.I8 or PageFormat.Q8 => (sbyte)code,
         PageFormat.Q4 => (int)code - 8,
         PageFormat.FP8 => Fp8Oracle.Decode(code),
-        PageFormat.V3 or PageFormat.V2 => Level(format, code),
+        PageFormat.V3 or PageFormat.V2 => Level(format, code) / Levels.Unit(format.BitsPerElement()),
         _ => throw new ArgumentOutOfRangeException(nameof(format), format, "not a number by itself"),
     };
 

@@ -12,8 +12,9 @@ internal static class LevelOracle
     /// <summary>V3, V2: codes and r of one vector.</summary>
     public static (uint[] Codes, Half[] Scales) Value(PageFormat format, float[] y)
     {
-        (Half r, float[] u) = Normalize(y);
-        return (Codes(format, u), [r]);
+        (Half r, _) = Normalize(y);
+        float factor = r > Half.Zero ? Levels.Unit(Bits(format)) / (float)r : 0;
+        return (Codes(format, [.. y.Select(x => x * factor)]), [r]);
     }
 
     /// <summary>T: a page's codes, r and g, mu, and the deviation of the vectors whose mean is mu.</summary>
@@ -28,8 +29,8 @@ internal static class LevelOracle
             float[] e = [.. u[t].Zip(mean, (x, mu) => x - (float)mu)];
             float square = SquareSum(e);
             float norm = MathF.Sqrt(square);
-            float inverse = square > 0 ? MathF.Sqrt(e.Length) / norm : 0;
-            codes[t] = Codes(format, [.. e.Select(x => x * inverse)]);
+            float factor = square > 0 ? MathF.Sqrt(e.Length) * Levels.Unit(Bits(format)) / norm : 0;
+            codes[t] = Codes(format, [.. e.Select(x => x * factor)]);
             float[] levels = [.. codes[t].Select(code => Levels.Of(Bits(format))[(int)code])];
             scales[t] = [normal[t].R, square > 0 ? (Half)(norm / MathF.Sqrt(SquareSum(levels))) : Half.Zero];
         }
@@ -74,8 +75,20 @@ internal static class LevelOracle
 
     private static uint[] Codes(PageFormat format, float[] z)
     {
-        float[] boundaries = [.. Enumerable.Range(0, (1 << Bits(format)) - 1).Select(i => Levels.Boundary(Bits(format), i))];
-        return [.. z.Select(x => (uint)boundaries.Count(boundary => x > boundary))];
+        float[] levels = Levels.Of(Bits(format)).ToArray();
+        float[] positive = levels[(levels.Length / 2)..];
+        return [.. z.Select(Code)];
+
+        // The nearest level; of two as near the lower one, which is the larger magnitude below zero.
+        uint Code(float x)
+        {
+            if (!(x > 0))
+            {
+                return (uint)positive.Zip(positive.Skip(1)).Count(two => -x >= (two.First + two.Second) / 2);
+            }
+
+            return (uint)(positive.Length + positive.Zip(positive.Skip(1)).Count(two => x > (two.First + two.Second) / 2));
+        }
     }
 
     // Halves of halves: elements that are equal modulo step, from the padded vector's last split to its first.

@@ -62,7 +62,7 @@ public static class PartOracle
                 PageFormat.F16 => (float)BitConverter.UInt16BitsToHalf((ushort)code),
                 PageFormat.BF16 => BitConverter.UInt32BitsToSingle(code << 16),
                 PageFormat.I8 => (sbyte)code * scales[0],
-                PageFormat.V3 or PageFormat.V2 => Levels.Of(bits)[(int)code] * scales[0],
+                PageFormat.V3 or PageFormat.V2 => Levels.Of(bits)[(int)code] * (scales[0] * Levels.Step(bits)),
                 PageFormat.V4 => (scales[2 * (e / group)] * code) + scales[(2 * (e / group)) + 1],
                 PageFormat.FP8 => (float)Fp8Oracle.Decode(code),
                 PageFormat.Q8 => (sbyte)code * scales[e / group],
