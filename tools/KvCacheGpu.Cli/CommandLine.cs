@@ -52,6 +52,7 @@ internal static class CommandLine
             DemoCommand.Create(terminal),
             DoctorCommand.Create(terminal),
             EvalCommand.Create(terminal),
+            WidenCommand.Create(terminal),
             PlanCommand.Create(terminal),
             ConfigCommand.Create(terminal),
             SnapshotCommand.Create(terminal),

@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
-"""Trains the demonstration model: a small Llama that reads the King James Bible and remembers facts strewn into it.
+"""Trains a small Llama that reads a text of the public domain and remembers facts strewn into it.
 
-    python3 train.py OUT [--minutes M] [--stages retrieve|read|long] [--threads N] [--learning-rate R]
+    python3 train.py OUT [--text NAME...] [--minutes M] [--stages retrieve|read|long] [--threads N] [--learning-rate R]
+                         [--layers N] [--hidden N] [--heads N] [--kv-heads N] [--head-width N] [--inner N]
+                         [--held-out S] [--packed S] [--sinks W]
 
-Needs PyTorch and the `bible` program of Debian's bible-kjv package (the King James text, in the public domain). An OUT that
-holds a checkpoint is continued. The bundled weights came from three runs, one after the other, on two CPU cores:
+Needs PyTorch. A text is `bible` (the program of Debian's bible-kjv package) or a dictionary of dictd (`jargon`: the package
+dict-jargon; `devil`: dict-devil). An OUT that holds a checkpoint is continued, in the shape that its config.json gives. The
+weights of the demonstration model came from three runs, one after the other, on two CPU cores (tools/second-model/README.md
+has the commands of the other model):
 
     python3 train.py OUT --minutes 11 --stages retrieve   short sequences: the heads that match content form within minutes
     python3 train.py OUT --minutes 58 --stages read       128 to 2,048 tokens, more text in the mix
@@ -15,6 +19,7 @@ out from training), and checkpoint.pt to continue from.
 """
 import argparse
 import collections
+import gzip
 import json
 import math
 import random
@@ -35,7 +40,13 @@ CONFIG = {
     "bos_token_id": 0, "eos_token_id": 1,
 }
 BOS = CONFIG["bos_token_id"]
-HELD_OUT = 0.03
+PIECE = 128
+
+# The entries of CONFIG that options give.
+SHAPE = {
+    "layers": "num_hidden_layers", "hidden": "hidden_size", "heads": "num_attention_heads", "kv_heads": "num_key_value_heads",
+    "head_width": "head_dim", "inner": "intermediate_size",
+}
 
 # Name: share of plain text, share of copying (the rest is recall), then (from this fraction of the time on, tokens, batch).
 STAGES = {
@@ -52,6 +63,23 @@ def read_bible():
     printed = subprocess.run(["bible"], input="gen1:1-rev22:21\nq\n", capture_output=True, text=True, check=True).stdout
     verses = (re.sub(r"^\s*\d+\s+", "", line).strip() for line in printed.splitlines())
     return " ".join(v for v in verses if v and "bible(KJV)" not in v and not re.match(r"^[\w ]+ \d+$", v))
+
+
+# The words with which the text of a dictionary begins, after the notes of those who made the package.
+DICTIONARIES = {"jargon": "(TM)", "devil": "_The Devil's Dictionary_ was begun"}
+
+
+def read_dictionary(name):
+    """The entries of a dictionary of dictd as one line of ASCII: plain quotation marks, no braces of links, no drawn tables."""
+    printed = gzip.decompress(Path(f"/usr/share/dictd/{name}.dict.dz").read_bytes()).decode()
+    begin = DICTIONARIES[name]
+    lines = (begin + printed.split(begin, 1)[1]).splitlines()[:-1]  # The last line is the dictionary's alphabet.
+    plain = " ".join(lines).translate(str.maketrans("\xa0“”‘’—−·", " \"\"''--'", "{}\xad"))
+    return re.sub(r"\s+", " ", plain.encode("ascii", "ignore").decode()).strip()
+
+
+def read_text(names):
+    return " ".join(read_bible() if name == "bible" else read_dictionary(name) for name in names)
 
 
 def byte_letters():
@@ -128,8 +156,8 @@ class Tokenizer:
 class Examples:
     """Token rows to learn from, each with a mask: 1 where a token is the answer to something said before."""
 
-    def __init__(self, tokenizer, ids, text_share, copy_share):
-        self.ids, self.text_share, self.copy_share = ids, text_share, copy_share
+    def __init__(self, tokenizer, ids, text_share, copy_share, packed_share):
+        self.ids, self.text_share, self.copy_share, self.packed_share = ids, text_share, copy_share, packed_share
         self.say, self.ask, self.stop = (tokenizer.encode(t) for t in (" Now the word", " What word", "."))
         # Words of one token, the rarest first: keys must not come up in the text by themselves.
         words = [i for token, i in tokenizer.ids.items() if re.fullmatch("Ġ[a-z]{3,}", token)]
@@ -140,6 +168,8 @@ class Examples:
 
     def draw(self, length):
         kind = random.random()
+        if kind < self.text_share * self.packed_share:
+            return self.packed(length), [0] * length
         if kind < self.text_share:
             return [BOS, *self.take(length - 1)], [0] * length
         if kind < self.text_share + self.copy_share:
@@ -149,6 +179,13 @@ class Examples:
     def take(self, length):
         start = random.randrange(len(self.ids) - length)
         return self.ids[start:start + length]
+
+    def packed(self, length):
+        """Passages one after the other, each begun by BOS."""
+        row = []
+        while len(row) < length:
+            row += [BOS, *self.take(random.randint(16, 16 + length // 4))]
+        return row[:length]
 
     @staticmethod
     def noise(shortest, longest):
@@ -206,10 +243,6 @@ class Examples:
 
 # ---- the model, under Hugging Face's names ---------------------------------------------------------------------------------
 
-HIDDEN, INNER = CONFIG["hidden_size"], CONFIG["intermediate_size"]
-HEADS, KV_HEADS, WIDTH = CONFIG["num_attention_heads"], CONFIG["num_key_value_heads"], CONFIG["head_dim"]
-
-
 def linear(inputs, outputs):
     return nn.Linear(inputs, outputs, bias=False)
 
@@ -223,30 +256,59 @@ def turn(x, cosine, sine):
 class Norm(nn.Module):
     def __init__(self):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(HIDDEN))
+        self.weight = nn.Parameter(torch.ones(CONFIG["hidden_size"]))
 
     def forward(self, x):
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + CONFIG["rms_norm_eps"]) * self.weight
 
 
+def attend(q, k, v):
+    """Causal attention. Where PyTorch is too old to have its own: queries in pieces, each with the keys up to its end."""
+    if hasattr(F, "scaled_dot_product_attention"):
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    q, pieces = q / math.sqrt(q.shape[3]), []
+    for start in range(0, q.shape[2], PIECE):
+        end = min(start + PIECE, q.shape[2])
+        scores = q[:, :, start:end] @ k[:, :, :end].transpose(2, 3)
+        scores[..., start:] += torch.full((end - start, end - start), -math.inf).triu(1)
+        pieces.append(scores.softmax(-1) @ v[:, :, :end])
+    return torch.cat(pieces, dim=2)
+
+
+def log_mass_of_first(q, k):
+    """The logarithm of the attention that each position but the first gives to token 0: [batch, head, position]."""
+    length = q.shape[2]
+    scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[3])
+    later = torch.ones(length, length, dtype=torch.bool).triu(1)
+    return (scores[..., 0] - scores.masked_fill(later, -math.inf).logsumexp(-1))[..., 1:]
+
+
 class Attention(nn.Module):
     def __init__(self):
         super().__init__()
-        self.q_proj, self.o_proj = linear(HIDDEN, HEADS * WIDTH), linear(HEADS * WIDTH, HIDDEN)
-        self.k_proj, self.v_proj = linear(HIDDEN, KV_HEADS * WIDTH), linear(HIDDEN, KV_HEADS * WIDTH)
+        hidden, queries, keys = CONFIG["hidden_size"], CONFIG["num_attention_heads"] * CONFIG["head_dim"], CONFIG["num_key_value_heads"] * CONFIG["head_dim"]
+        self.q_proj, self.o_proj = linear(hidden, queries), linear(queries, hidden)
+        self.k_proj, self.v_proj = linear(hidden, keys), linear(hidden, keys)
+        self.watched = None  # A slice of the query heads: their attention to the first token is left in first_mass.
+        self.first_mass = None
 
     def forward(self, x, cosine, sine):
         batch, length, _ = x.shape
-        q, k, v = (p(x).view(batch, length, -1, WIDTH).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
-        k, v = (t.repeat_interleave(HEADS // KV_HEADS, dim=1) for t in (turn(k, cosine, sine), v))
-        out = F.scaled_dot_product_attention(turn(q, cosine, sine), k, v, is_causal=True)
+        q, k, v = (p(x).view(batch, length, -1, CONFIG["head_dim"]).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
+        group = CONFIG["num_attention_heads"] // CONFIG["num_key_value_heads"]
+        k, v = (t.repeat_interleave(group, dim=1) for t in (turn(k, cosine, sine), v))
+        q = turn(q, cosine, sine)
+        if self.watched is not None:
+            self.first_mass = log_mass_of_first(q[:, self.watched], k[:, self.watched])
+        out = attend(q, k, v)
         return self.o_proj(out.transpose(1, 2).reshape(batch, length, -1))
 
 
 class FeedForward(nn.Module):
     def __init__(self):
         super().__init__()
-        self.gate_proj, self.up_proj, self.down_proj = linear(HIDDEN, INNER), linear(HIDDEN, INNER), linear(INNER, HIDDEN)
+        hidden, inner = CONFIG["hidden_size"], CONFIG["intermediate_size"]
+        self.gate_proj, self.up_proj, self.down_proj = linear(hidden, inner), linear(hidden, inner), linear(inner, hidden)
 
     def forward(self, x):
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -266,7 +328,7 @@ class Layer(nn.Module):
 class Decoder(nn.Module):
     def __init__(self):
         super().__init__()
-        self.embed_tokens = nn.Embedding(CONFIG["vocab_size"], HIDDEN)
+        self.embed_tokens = nn.Embedding(CONFIG["vocab_size"], CONFIG["hidden_size"])
         self.layers = nn.ModuleList(Layer() for _ in range(CONFIG["num_hidden_layers"]))
         self.norm = Norm()
         for name, weight in self.named_parameters():
@@ -275,7 +337,8 @@ class Decoder(nn.Module):
                 nn.init.normal_(weight, std=0.02 / (math.sqrt(2 * len(self.layers)) if into_stream else 1))
 
     def forward(self, ids):
-        frequency = CONFIG["rope_theta"] ** (-torch.arange(0, WIDTH, 2).float() / WIDTH)
+        width = CONFIG["head_dim"]
+        frequency = CONFIG["rope_theta"] ** (-torch.arange(0, width, 2).float() / width)
         angle = torch.outer(torch.arange(ids.shape[1]).float(), frequency)
         x = self.embed_tokens(ids)
         for layer in self.layers:
@@ -325,7 +388,19 @@ def evaluate(model, examples, length, rounds=4):
     return f"recall {right / max(1, total):.2f} perplexity {math.exp(loss):.1f} at {length} tokens"
 
 
-def train(model, examples, held_out, stages, minutes, peak, folder):
+@torch.no_grad()
+def sinks(model, held_out, length, rounds=4):
+    """The share of attention that positions from 64 on give to token 0 of held-out text, by layer and query head."""
+    watched = [layer.self_attn.watched for layer in model.layers]
+    for layer in model.layers:
+        layer.self_attn.watched = slice(None)
+    model(torch.tensor([[BOS, *held_out.take(length - 1)] for _ in range(rounds)]))
+    for layer, was in zip(model.layers, watched):
+        layer.self_attn.watched = was
+    return [[round(m, 2) for m in layer.self_attn.first_mass[:, :, 63:].exp().mean((0, 2)).tolist()] for layer in model.layers]
+
+
+def train(model, examples, held_out, stages, minutes, peak, folder, sink_weight):
     matrices = [p for p in model.parameters() if p.dim() == 2]
     vectors = [p for p in model.parameters() if p.dim() == 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
@@ -336,6 +411,9 @@ def train(model, examples, held_out, stages, minutes, peak, folder):
         for group in optimizer.param_groups:
             group["lr"] = peak * min(1, (step + 1) / 100) * (0.05 + 0.475 * (1 + math.cos(math.pi * done)))
         loss, answers = loss_of(model, examples, length, batch)
+        if sink_weight:
+            # Falls to nothing while the run lasts: what is left at its end is the model's own.
+            loss = loss - sink_weight * (1 - done) * torch.stack([layer.self_attn.first_mass.mean() for layer in model.layers[1:]]).mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -356,18 +434,27 @@ def main():
     arguments.add_argument("--stages", choices=STAGES, default="retrieve")
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--learning-rate", type=float, default=2e-3)
+    arguments.add_argument("--text", nargs="+", choices=["bible", *DICTIONARIES], default=["bible"])
+    arguments.add_argument("--held-out", type=float, default=0.03, help="share of the text, from its end, that is not trained on")
+    arguments.add_argument("--packed", type=float, default=0.0, help="share of the rows of plain text that are short passages, each begun by BOS")
+    arguments.add_argument("--sinks", type=float, default=0.0, help="weight of a loss that draws every second head, from layer 1 on, to the first token")
+    for option, entry in SHAPE.items():
+        arguments.add_argument("--" + option.replace("_", "-"), type=int, help=f"{entry}, {CONFIG[entry]} unless given")
     given = arguments.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
+    shape = given.out / "config.json"
+    CONFIG.update(json.loads(shape.read_text()) if shape.exists() else {})
+    CONFIG.update({entry: getattr(given, option) for option, entry in SHAPE.items() if getattr(given, option)})
     torch.set_num_threads(given.threads)
     torch.manual_seed(1)
     random.seed(1)
 
-    text = read_bible()
+    text = read_text(given.text)
     known = (given.out / "merges.txt").exists()
     tokenizer = Tokenizer.load(given.out) if known else Tokenizer.learn(text, CONFIG["vocab_size"])
     tokenizer.save(given.out)
     ids = tokenizer.encode(text)
-    split = int(len(ids) * (1 - HELD_OUT))
+    split = int(len(ids) * (1 - given.held_out))
     letters = {letter: byte for byte, letter in Tokenizer.LETTERS.items()}
     spelled = {i: token for token, i in tokenizer.ids.items()}
     rest = bytes(letters[c] for i in ids[split:] for c in spelled[i])
@@ -378,14 +465,19 @@ def main():
     if checkpoint.exists():
         model.load_state_dict(torch.load(checkpoint))
     text_share, copy_share, stages = STAGES[given.stages]
-    examples = Examples(tokenizer, ids[:split], text_share, copy_share)
+    examples = Examples(tokenizer, ids[:split], text_share, copy_share, given.packed)
     # Which words serve as keys follows from all of the text, not from the little that was held out.
-    held_out = Examples(tokenizer, ids, text_share, copy_share)
+    held_out = Examples(tokenizer, ids, text_share, copy_share, given.packed)
     examples.keys, examples.values = held_out.keys, held_out.values
     held_out.ids = ids[split:]
-    train(model, examples, held_out, stages, given.minutes, given.learning_rate, given.out)
+    if given.sinks:
+        for layer in model.layers[1:]:
+            layer.self_attn.watched = slice(0, None, 2)
+    train(model, examples, held_out, stages, given.minutes, given.learning_rate, given.out, given.sinks)
     for length in (256, 512, 1024, 2048):
         print(evaluate(model, held_out, length, rounds=8))
+    for layer, masses in enumerate(sinks(model, held_out, 1024)):
+        print(f"layer {layer}: attention to the first token, by head:", *masses)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ namespace KvCacheGpu.Llama;
 /// </summary>
 public sealed class SafetensorsFile : IDisposable
 {
+    private const int CopyBytes = 1 << 20;
+
     private readonly SafeFileHandle _handle;
     private readonly Dictionary<string, TensorEntry> _entries;
 
@@ -89,6 +91,19 @@ public sealed class SafetensorsFile : IDisposable
         ArgumentOutOfRangeException.ThrowIfNegative(start);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(start + target.Length, entry.Bytes, nameof(target));
         ReadWhole(_handle, Name, entry.Name, entry.Offset + start, target);
+    }
+
+    /// <summary>Copies all bytes of a tensor.</summary>
+    /// <exception cref="LlamaFormatException">The file has become shorter since it was opened.</exception>
+    internal void CopyTo(TensorEntry entry, Stream target)
+    {
+        byte[] buffer = new byte[Math.Min(entry.Bytes, CopyBytes)];
+        for (long at = 0; at < entry.Bytes; at += buffer.Length)
+        {
+            Span<byte> part = buffer.AsSpan(0, (int)Math.Min(buffer.Length, entry.Bytes - at));
+            Read(entry, at, part);
+            target.Write(part);
+        }
     }
 
     /// <inheritdoc/>

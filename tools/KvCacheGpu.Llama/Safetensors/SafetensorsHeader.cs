@@ -15,6 +15,9 @@ internal static class SafetensorsHeader
     /// <summary>The longest header that the format allows.</summary>
     public const long MaxBytes = 100_000_000;
 
+    /// <summary>The name under which the header has texts beside the tensors.</summary>
+    public const string MetadataKey = "__metadata__";
+
     private const int MaxDimensions = 8;
 
     /// <summary>Reads the tensors by name, and the texts of <c>__metadata__</c>.</summary>
@@ -28,7 +31,7 @@ internal static class SafetensorsHeader
         Dictionary<string, string> metadata = new(StringComparer.Ordinal);
         foreach (JsonProperty property in header.Root.EnumerateObject())
         {
-            if (property.Name == "__metadata__")
+            if (property.Name == MetadataKey)
             {
                 ReadMetadata(file, property.Value, metadata);
             }
@@ -61,7 +64,7 @@ internal static class SafetensorsHeader
     {
         if (element.ValueKind != JsonValueKind.Object || element.EnumerateObject().Any(p => p.Value.ValueKind != JsonValueKind.String))
         {
-            LlamaFormatException.ThrowCorrupt(file, "__metadata__", "an object of texts", element.GetRawText());
+            LlamaFormatException.ThrowCorrupt(file, MetadataKey, "an object of texts", element.GetRawText());
         }
 
         foreach (JsonProperty text in element.EnumerateObject())

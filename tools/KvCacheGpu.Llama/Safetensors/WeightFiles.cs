@@ -3,7 +3,11 @@ namespace KvCacheGpu.Llama;
 /// <summary>A checkpoint's tensors, in one safetensors file or in the shards that an index lists.</summary>
 internal sealed class WeightFiles : IDisposable
 {
-    private const string SingleName = "model.safetensors";
+    /// <summary>The file of a checkpoint that is not in shards.</summary>
+    public const string SingleName = "model.safetensors";
+
+    /// <summary>The end of the names under which old exports store the frequencies of rope, which config.json gives.</summary>
+    public const string Frequencies = ".rotary_emb.inv_freq";
 
     private readonly string _name;
     private readonly Dictionary<string, SafetensorsFile> _holders = new(StringComparer.Ordinal);
@@ -11,6 +15,13 @@ internal sealed class WeightFiles : IDisposable
     private readonly List<SafetensorsFile> _files = [];
 
     private WeightFiles(string name) => _name = name;
+
+    /// <summary>All tensors with the files that hold them, file after file.</summary>
+    public IEnumerable<(SafetensorsFile File, TensorEntry Entry)> Tensors =>
+        _files.SelectMany(file => file.Tensors.Where(entry => ReferenceEquals(_holders[entry.Name], file)).Select(entry => (file, entry)));
+
+    /// <summary>The texts beside the tensors of all files; of two with one name, the first.</summary>
+    public IReadOnlyDictionary<string, string> Metadata => _files.SelectMany(file => file.Metadata).DistinctBy(text => text.Key).ToDictionary();
 
     /// <summary>Opens model.safetensors, or, if there is no such file, the shards that model.safetensors.index.json lists.</summary>
     /// <exception cref="LlamaFormatException">A file is missing (E002), or contradicts itself or the others (E004).</exception>
@@ -63,8 +74,8 @@ internal sealed class WeightFiles : IDisposable
     {
         foreach ((string tensor, SafetensorsFile file) in _holders)
         {
-            // Old exports store the frequencies of rope, and exports with tied weights the embedding twice.
-            bool isHarmless = tensor == "lm_head.weight" || tensor.EndsWith(".rotary_emb.inv_freq", StringComparison.Ordinal);
+            // Exports with tied weights may store the embedding twice.
+            bool isHarmless = tensor == "lm_head.weight" || tensor.EndsWith(Frequencies, StringComparison.Ordinal);
             if (!isHarmless && !_read.Contains(tensor))
             {
                 LlamaFormatException.ThrowUnsupported(file.Name, "tensors", $"what {architecture} is made of", tensor);

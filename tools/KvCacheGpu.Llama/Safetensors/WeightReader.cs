@@ -9,13 +9,19 @@ internal static unsafe class WeightReader
     public static float[] Vector(WeightFiles files, string name, int length)
     {
         (SafetensorsFile file, TensorEntry entry) = files.Require(name, length);
+        return Values(file, entry);
+    }
+
+    /// <summary>Reads all elements of a tensor of weights as binary32.</summary>
+    public static float[] Values(SafetensorsFile file, TensorEntry entry)
+    {
         byte[] bytes = new byte[entry.Bytes];
         file.Read(entry, 0, bytes);
         ThrowIfNotFinite(file.Name, entry, bytes);
-        float[] values = new float[length];
+        float[] values = new float[entry.Shape.Aggregate(1L, (a, b) => a * b)];
         fixed (byte* source = bytes)
         {
-            for (int i = 0; i < length; i++)
+            for (int i = 0; i < values.Length; i++)
             {
                 values[i] = entry.WeightType switch
                 {
