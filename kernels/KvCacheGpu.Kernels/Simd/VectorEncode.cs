@@ -1,5 +1,4 @@
 using System.Runtime.CompilerServices;
-using System.Runtime.Intrinsics;
 
 namespace KvCacheGpu.Kernels;
 
@@ -103,18 +102,17 @@ internal static unsafe class VectorEncode<S, F, I>
             float* vector = vectors + (t * stride);
             if (S.PicksFrom32)
             {
-                Search(vector, stride, scratch.Factors[t], tables, codes, fold);
+                Search(vector, stride, scratch.Factors[t], tables, codes, sumsLevels ? fold : null);
             }
             else
             {
-                Count(vector, stride, scratch.Factors[t], tables, (1 << bits) - 1, codes);
+                Count(vector, stride, scratch.Factors[t], tables, bits, codes);
                 for (int i = 0; sumsLevels && i < to.Width; i++)
                 {
                     fold[i] = tables[CodeTables.Squares + codes[i]];
                 }
             }
 
-            Sign(codes, to.Width, bits);
             if (padding > 0)
             {
                 new Span<byte>(codes + to.Width, padding).Clear();
@@ -266,36 +264,11 @@ internal static unsafe class VectorEncode<S, F, I>
         VectorFold<S, F, I>.Lanes<AddFold>(parts, scratch.Turned);
     }
 
-    // Counts of the levels below a number to codes, whose top bit says that they are positive: the bits below it count down to there.
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Sign(byte* codes, int width, int bits)
-    {
-        byte top = (byte)(1 << (bits - 1));
-        if (S.Lanes == 16)
-        {
-            Vector512<byte> positive = Vector512.Create(top), magnitude = Vector512.Create((byte)(top - 1));
-            for (int i = 0; i < width; i += Vector512<byte>.Count)
-            {
-                Vector512<byte> c = Vector512.Load(codes + i);
-                Vector512.Store(Vector512.ConditionalSelect(Vector512.Equals(c & positive, Vector512<byte>.Zero), c ^ magnitude, c), codes + i);
-            }
-
-            return;
-        }
-
-        for (int i = 0; i < width; i += sizeof(ulong))
-        {
-            ulong c = *(ulong*)(codes + i);
-            ulong negative = ~c & (top * 0x0101010101010101ul);
-            *(ulong*)(codes + i) = c ^ (negative - (negative >> (bits - 1)));
-        }
-    }
-
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Search(float* vector, int stride, float factor, float* tables, byte* codes, float* fold)
+    private static void Search(float* vector, int stride, float factor, float* tables, byte* codes, float* squaresOf)
     {
         F low = S.Load(tables), high = S.Load(tables + 16);
-        F below = S.Load(tables + CodeTables.Below), belowHigh = S.Load(tables + CodeTables.Below + 16);
+        F both = S.Load(tables + CodeTables.Both), bothHigh = S.Load(tables + CodeTables.Both + 16);
         F squares = S.Load(tables + CodeTables.Squares);
         F all = S.All(factor), end = S.All(CodeTables.Clamp), start = S.All(-CodeTables.Clamp);
         F perUnit = S.All(CodeTables.BucketsPerLevel), bias = S.All(CodeTables.BucketBias);
@@ -303,26 +276,35 @@ internal static unsafe class VectorEncode<S, F, I>
         {
             F z = S.Multiply(S.Load(vector + i), all);
             I bucket = S.AsInt(S.MultiplyAdd(S.Max(start, S.Min(end, z)), perUnit, bias));
-            I code = S.CountAbove(S.AsInt(S.Pick32(below, belowHigh, bucket)), S.Pick32(low, high, bucket), z);
+            F pair = S.Pick32(both, bothHigh, bucket);
+            F above = S.AsFloat(S.ShiftRight(S.AsInt(pair), CodeTables.BitsToAbove));
+            I code = S.AsInt(S.IfLess(S.Pick32(low, high, bucket), z, above, pair));
             S.StoreBytes(codes + i, code);
-            S.Store(fold + i, S.Pick32(squares, squares, code));
+            if (squaresOf != null)
+            {
+                S.Store(squaresOf + i, S.Pick32(squares, squares, code));
+            }
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Count(float* vector, int stride, float factor, float* tables, int boundaries, byte* codes)
+    private static void Count(float* vector, int stride, float factor, float* tables, int bits, byte* codes)
     {
+        int half = 1 << (bits - 1);
+        I magnitude = S.AllInt(half - 1), middle = S.AllInt(-half);
         F all = S.All(factor);
         for (int i = 0; i < stride; i += S.Lanes)
         {
             F z = S.Multiply(S.Load(vector + i), all);
             I code = S.AllInt(0);
-            for (int k = 0; k < boundaries; k++)
+            for (int k = 0; k < (2 * half) - 1; k++)
             {
                 code = S.CountAbove(code, S.All(tables[CodeTables.All + k]), z);
             }
 
-            S.StoreBytes(codes + i, code);
+            // Below the middle, magnitudes count down.
+            I negative = S.ShiftRight(S.AddInt(code, middle), 31);
+            S.StoreBytes(codes + i, S.AndXor(negative, magnitude, code));
         }
     }
 
