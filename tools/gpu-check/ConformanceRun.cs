@@ -23,7 +23,7 @@ internal static class ConformanceRun
         TargetUnderTest.Target = target;
         Type[] suites =
         [
-            typeof(AttentionSuite), typeof(PageSuite), typeof(TensorSuite), typeof(EngineSuite), .. target.Accelerator is null ? [] : new[] { typeof(HostSuite), typeof(GroupSuite) },
+            typeof(AttentionSuite), typeof(PageSuite), typeof(KeyScaleSuite), typeof(TensorSuite), typeof(EngineSuite), .. target.Accelerator is null ? [] : new[] { typeof(HostSuite), typeof(GroupSuite) },
             .. target.Accelerator is CudaAccelerator ? new[] { typeof(ContextSuite) } : [],
         ];
         foreach (Type suite in suites)

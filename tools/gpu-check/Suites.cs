@@ -28,6 +28,9 @@ public sealed class AttentionSuite : AttentionConformance<TargetUnderTest>;
 /// <summary>Append, encode, transcode, materialize and refusals on the target.</summary>
 public sealed class PageSuite : PageConformance<TargetUnderTest>;
 
+/// <summary>Keys under key scales, and the sums of queries, on the target.</summary>
+public sealed class KeyScaleSuite : KeyScaleConformance<TargetUnderTest>;
+
 /// <summary>Tensors and outputs of every type and place on the target.</summary>
 public sealed class TensorSuite : TensorConformance<TargetUnderTest>;
 

@@ -50,7 +50,7 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
                 config,
                 tier.Arena,
                 memory.Integers,
-                form.RotatesKeys ? memory.Rotated.Cast<ushort>() : queries.View,
+                QueriesOf(form, queries),
                 memory.LogSumExp,
                 new ObserveDims(Describe(form, layer, queries, window), entries, last),
                 dims);
@@ -72,7 +72,7 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
                 config,
                 tier.Arena,
                 memory.Integers,
-                form.RotatesKeys ? memory.Rotated.Cast<ushort>() : queries.View,
+                QueriesOf(form, queries),
                 memory.Partials.SubView(launch * count * _geometry.ValueWidth, count * _geometry.ValueWidth),
                 memory.PartialStats.SubView(launch * count * AttendKernel.PartialWords, count * AttendKernel.PartialWords),
                 new AttendDims(Describe(form, layer, queries, window), wave.Block, wave.Segments),
@@ -106,6 +106,9 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
             merge,
             dims);
     }
+
+    private ArrayView<ushort> QueriesOf(AttendForm form, BatchInput queries) =>
+        form.ScalesKeys ? memory.Scaled.Cast<ushort>() : form.RotatesKeys ? memory.Rotated.Cast<ushort>() : queries.View;
 
     // Rotated queries are dense and scaled already.
     private LayerDims Describe(AttendForm form, int layer, BatchInput queries, int window) => form.RotatesKeys

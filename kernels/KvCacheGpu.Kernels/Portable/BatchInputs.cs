@@ -44,30 +44,23 @@ internal sealed class BatchInputs(PortableTier tier, BatchMemory memory)
     public BatchInput Queries(KvTensor queries, ArrayView<ushort> found, int tokens) =>
         Bring(queries, found, new VectorShape(tokens, _geometry.QueryHeads, _geometry.KeyWidth), memory.PinnedQueries, 0, memory.Input, ref _queriesEpoch);
 
-    /// <summary>Leaves the queries scaled in the rotated basis too, where a class of the layer needs them so.</summary>
-    public void Rotate(int layer, BatchInput queries, int tokens, float scale)
+    /// <summary>Leaves the queries scaled in the rotated basis too, in each form that a class of the layer needs.</summary>
+    public void Rotate(int layer, BatchInput queries, int tokens, float scale, KernelDims dims)
     {
-        bool rotates = false;
+        (bool rotates, bool scales) = (false, false);
         foreach (AttendForm form in tier.Launchers.Of(layer))
         {
-            rotates |= form.RotatesKeys;
+            rotates |= form.RotatesKeys && !form.ScalesKeys;
+            scales |= form.ScalesKeys;
         }
 
-        if (rotates)
+        if (rotates || scales)
         {
-            KvGeometry g = _geometry;
-            var config = new KernelConfig(tokens * g.QueryHeads, tier.GroupSize, SharedMemoryConfig.RequestDynamic<float>(g.KeyWidth));
-            tier.Launchers.Rotate(
-                tier.Link.Stream,
-                config,
-                queries.View,
-                memory.Rotated,
-                queries.Dims,
-                g.QueryHeads,
-                g.KeyWidth,
-                scale,
-                tier.KeySigns.View,
-                tier.KeySigns.Norm);
+            int vectors = tokens * _geometry.QueryHeads;
+            var config = new KernelConfig(
+                rotates && scales ? 2 * vectors : vectors, tier.GroupSize, SharedMemoryConfig.RequestDynamic<float>(_geometry.KeyWidth));
+            var call = new RotateDims(queries.Dims, layer, vectors, rotates ? 0 : vectors, memory.ScaledVectors, scale * tier.KeySigns.Norm);
+            tier.Launchers.Rotate(tier.Link.Stream, config, memory.Integers, queries.View, memory.Rotated, tier.KeySigns.View, call, dims);
         }
     }
 

@@ -23,7 +23,7 @@ internal sealed class BatchLaunchers
         ];
         _layers = [.. shape.LayerClasses.Select(mask => forms.Where(f => (f.Classes & (mask | (1 << KernelShape.Open))) != 0).ToArray())];
         MaxForms = _layers.Max(l => l.Length);
-        RotatesKeys = forms.Any(f => f.RotatesKeys);
+        QueryForms = _layers.Max(l => l.Where(f => f.RotatesKeys).Select(f => f.ScalesKeys).Distinct().Count());
     }
 
     public AppendLauncher Append { get; }
@@ -37,8 +37,8 @@ internal sealed class BatchLaunchers
     /// <summary>Attention launches of a layer, at most.</summary>
     public int MaxForms { get; }
 
-    /// <summary>True if some layer's attention takes rotated queries.</summary>
-    public bool RotatesKeys { get; }
+    /// <summary>Forms of rotated queries that a layer's attention takes at most: for I8, and for T formats.</summary>
+    public int QueryForms { get; }
 
     /// <summary>The attention launches of a layer.</summary>
     public ReadOnlySpan<AttendForm> Of(int layer) => _layers[layer];
@@ -52,7 +52,7 @@ internal sealed class AttendForm
         PageLayout layout = shape.Classes[classes[0]];
         Classes = classes.Aggregate(0, (mask, c) => mask | (1 << c));
         Map = new PageDims(shape.Geometry, layout);
-        (RotatesKeys, RotatesValues) = (layout.KeyFormat.IsRotated(), layout.ValueFormat.IsRotated());
+        (RotatesKeys, ScalesKeys, RotatesValues) = (layout.KeyFormat.IsRotated(), layout.KeyFormat.IsCentered(), layout.ValueFormat.IsRotated());
         Observe = accelerator.LoadKernel<ObserveLauncher>(PortableKernels.Observe(layout.KeyFormat, shape.Geometry.LogitSoftCap is not null));
         Four = accelerator.LoadKernel<AttendLauncher>(PortableKernels.Attend(layout.KeyFormat, layout.ValueFormat, 4));
         One = shape.Geometry.GroupSize > 1
@@ -66,6 +66,9 @@ internal sealed class AttendForm
     public PageDims Map { get; }
 
     public bool RotatesKeys { get; }
+
+    /// <summary>True if keys are under key scales, and queries are divided by them.</summary>
+    public bool ScalesKeys { get; }
 
     public bool RotatesValues { get; }
 

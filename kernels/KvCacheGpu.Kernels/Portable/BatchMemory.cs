@@ -8,7 +8,7 @@ namespace KvCacheGpu.Kernels;
 /// <code>
 /// integers       int32[BatchWords]                    see KernelDims
 /// input          f32[tokens][...]                     keys and values, later queries; the stream's order keeps them apart
-/// rotated        f32[tokens][query heads][wK]         queries in the rotated basis, where a class needs them
+/// rotated        f32[forms][tokens][query heads][wK]  queries in the rotated basis, where a class needs them: for I8, and for T formats
 /// output         f32[tokens][query heads][wV], then log-sum-exp f32[tokens][query heads]
 /// partials       f32[launches][slots][4][wV], then (max, sum, exponent) f32[launches][slots][4][3]
 /// </code>
@@ -23,7 +23,7 @@ internal sealed class BatchMemory : IDisposable
     private readonly MemoryBuffer1D<int, Stride1D.Dense> _integers;
     private readonly MemoryBuffer1D<float, Stride1D.Dense> _floats;
 
-    public BatchMemory(DeviceLink link, KernelShape shape, KernelDims dims, int launches, bool rotates, int maxBlocks, int mostMoves, long partialFloats)
+    public BatchMemory(DeviceLink link, KernelShape shape, KernelDims dims, int launches, int queryForms, int maxBlocks, int mostMoves, long partialFloats)
     {
         _link = link;
         KvGeometry g = shape.Geometry;
@@ -40,7 +40,7 @@ internal sealed class BatchMemory : IDisposable
 
             long inputAt = 0;
             long rotatedAt = inputAt + Math.Max(KeyFloats + values, queries);
-            long outputAt = rotatedAt + (rotates ? queries : 0);
+            long outputAt = rotatedAt + ((long)queryForms * queries);
             long sumsAt = outputAt + OutputFloats;
             long partialsAt = sumsAt + sums;
             long statsAt = partialsAt + ((long)launches * Slots * BlockQueries * g.ValueWidth);
@@ -50,6 +50,8 @@ internal sealed class BatchMemory : IDisposable
             ArrayView<float> all = _floats.View.AsContiguous();
             Input = all.SubView(inputAt, rotatedAt - inputAt);
             Rotated = all.SubView(rotatedAt, outputAt - rotatedAt);
+            ScaledVectors = queryForms > 1 ? dims.MaxTokens * g.QueryHeads : 0;
+            Scaled = Rotated.SubView((long)ScaledVectors * g.KeyWidth, Rotated.Length - ((long)ScaledVectors * g.KeyWidth));
             Output = all.SubView(outputAt, OutputFloats);
             LogSumExp = all.SubView(sumsAt, sums);
             Partials = all.SubView(partialsAt, statsAt - partialsAt);
@@ -76,7 +78,14 @@ internal sealed class BatchMemory : IDisposable
 
     public ArrayView<float> Input { get; }
 
+    /// <summary>Rotated queries: those for I8, then those for T formats; no layer needs both where there is room for one.</summary>
     public ArrayView<float> Rotated { get; }
+
+    /// <summary>Of the rotated queries those for T formats.</summary>
+    public ArrayView<float> Scaled { get; }
+
+    /// <summary>Vectors from the first of the rotated queries to those for T formats.</summary>
+    public int ScaledVectors { get; }
 
     public ArrayView<float> Output { get; }
 

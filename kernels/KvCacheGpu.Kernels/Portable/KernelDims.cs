@@ -10,8 +10,10 @@ internal readonly struct KernelDims
     /// <summary>Word of the first block, a pair of (sequence, first query); word 0 holds the first element refused.</summary>
     public const int Blocks = 4;
 
-    /// <summary>Words that describe one sequence: slot in the tables, first token, tokens, length, position whose statistics the tables receive (or -1).</summary>
-    public const int SequenceWords = 5;
+    /// <summary>
+    /// Words that describe one sequence: slot in the tables, first token, tokens, length, position whose statistics the tables receive (or -1), first row of its key table.
+    /// </summary>
+    public const int SequenceWords = 6;
 
     public readonly int Layers;
     public readonly int KvHeads;

@@ -52,7 +52,7 @@ internal static class KeyKernels
         for (int t = 0; t < tokens; t++)
         {
             TokenCodec.Load<TSource>(source, from, t, s.X, s.SourceLevels);
-            TokenCodec.ChangeBasis<TSource, TTarget>(s.X, from.Width, signs, norm);
+            TokenCodec.ChangeBasis<TSource, TTarget>(s.X, from.Width, signs, moves[move + TranscodeKernels.Signs], norm);
             isKept |= TokenCodec.IsRefused<TSource, TTarget>(s.X, from.Width);
             if (default(TTarget).Scales == Scaling.Gain)
             {
@@ -73,7 +73,7 @@ internal static class KeyKernels
         for (int t = 0; t < tokens; t++)
         {
             TokenCodec.Load<TSource>(source, from, t, s.X, s.SourceLevels);
-            TokenCodec.ChangeBasis<TSource, TTarget>(s.X, from.Width, signs, norm);
+            TokenCodec.ChangeBasis<TSource, TTarget>(s.X, from.Width, signs, moves[move + TranscodeKernels.Signs], norm);
             uint rms = default(TTarget).Scales == Scaling.Gain ? TokenCodec.Normalize(s, from.Width) : 0;
             for (int i = Group.IdxX; i < from.Width; i += Group.DimX)
             {

@@ -120,7 +120,7 @@ internal static class MergeKernel
         Group.Barrier();
         if (merge.Rotated != 0)
         {
-            SharedVector.Undo(turned, dims.ValueWidth, signs, merge.Norm);
+            SharedVector.Undo(turned, dims.ValueWidth, signs, 0, merge.Norm);
         }
 
         int group = query - (token * dims.GroupSize);

@@ -100,6 +100,7 @@ internal sealed class PageTranscoder : IDisposable
             lists[at + TranscodeKernels.Kept] = 0;
             (long unit, long word) = Math.DivRem(move.ScoreWord, PageLayout.UnitWords);
             (lists[at + TranscodeKernels.ScoreUnit], lists[at + TranscodeKernels.ScoreUnit + 1]) = ((int)unit, (int)word);
+            lists[at + TranscodeKernels.Signs] = _signs[0].ScaledVectorOf(move.KeyRow);
             _isScored[pair] |= move.ScoreWord != 0;
         }
 
@@ -142,6 +143,7 @@ internal sealed class PageTranscoder : IDisposable
                 PageRead read = chunk[i];
                 int at = i * TranscodeKernels.ReadWords;
                 (lists[at], lists[at + 1], lists[at + 2]) = (read.Slot, read.Tokens, read.PageClass);
+                lists[at + 5] = _signs[0].ScaledVectorOf(read.KeyRow);
                 (lists[at + 3], lists[at + 4]) = target.IsOnDevice ? (read.TargetVector, read.TargetStride) : (i * dims.PageTokens, 1);
                 _occurs[read.PageClass] = true;
             }

@@ -84,7 +84,7 @@ internal sealed class PartMoves
         int source = pair / KernelShape.MaxClasses;
         int score = _isValue ? TableMap.ScoreValueSquare : TableMap.ScoreKeySquare;
         int floats = SquareKernel.SharedFloats(_parts[source].Width, _groupSize);
-        _square[source](_link.Stream, Config(count, floats), arena, moves, pair, score, _parts[source]);
+        _square[source](_link.Stream, Config(count, floats), arena, moves, pair, score, _parts[source], _signs.View, _signs.Norm);
     }
 
     private PageFormat Format(int pageClass) => _isValue ? _shape.Classes[pageClass].ValueFormat : _shape.Classes[pageClass].KeyFormat;

@@ -34,7 +34,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         _mostMoves = checked(_geometry.Layers * _geometry.KvHeads * ((maxTokens / _geometry.PageTokens) + maxSequences));
         int maxBlocks = KernelDims.MaxBlocks(maxSequences, maxTokens, _geometry.GroupSize);
         _memory = new BatchMemory(
-            tier.Link, tier.Shape, _dims, tier.Launchers.MaxForms, tier.Launchers.RotatesKeys, maxBlocks, _mostMoves, tier.PartialFloats);
+            tier.Link, tier.Shape, _dims, tier.Launchers.MaxForms, tier.Launchers.QueryForms, maxBlocks, _mostMoves, tier.PartialFloats);
         _inputs = new BatchInputs(tier, _memory);
         _launches = new AttendLaunches(tier, _memory, _dims);
     }
@@ -53,10 +53,12 @@ internal sealed unsafe class PortableBatch : KernelBatch
         foreach (RaggedSequence s in sequences)
         {
             bool isValid = (uint)s.Sequence < (uint)_tier.Shape.Sequences && s.Tokens >= 1 && s.Length >= s.Tokens && s.FirstToken >= 0;
-            isValid &= (s.Length - 1) / _geometry.PageTokens < _tier.Shape.TableCapacity;
+            isValid &= (s.Length - 1) / _geometry.PageTokens < _tier.Shape.TableCapacity && (uint)s.KeyTable < KernelTier.KeyTables;
             if (!isValid || (long)s.FirstToken + s.Tokens > _dims.MaxTokens)
             {
-                throw new ArgumentException($"expected a sequence slot below {_tier.Shape.Sequences} and tokens within {_dims.MaxTokens} and {_tier.Shape.TableCapacity} pages, got {s}", nameof(sequences));
+                throw new ArgumentException(
+                    $"expected a sequence slot below {_tier.Shape.Sequences}, tokens within {_dims.MaxTokens} and {_tier.Shape.TableCapacity} pages, and a key table below {KernelTier.KeyTables}, got {s}",
+                    nameof(sequences));
             }
 
             tokens = Math.Max(tokens, s.FirstToken + s.Tokens);
@@ -120,7 +122,8 @@ internal sealed unsafe class PortableBatch : KernelBatch
             ArrayView<float> sums = output.IsOnDevice && output.HasLogSumExp ? _tier.Views.SumsOf(output, vectors) : default;
             (_attended, _window) = (layer, window == 0 ? int.MaxValue : window);
             BatchInput q = _inputs.Queries(queries, found, _tokens);
-            _inputs.Rotate(layer, q, _tokens, _launches.Scale);
+            _tier.QuerySums?.Enqueue(_memory.Integers, q, layer, _tokens, _dims);
+            _inputs.Rotate(layer, q, _tokens, _launches.Scale, _dims);
             _launches.Attend(layer, q, _extent, entries, _window, target);
             if (!output.IsOnDevice)
             {
@@ -159,7 +162,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
             using DeviceBinding bound = _tier.Enter(_stream);
             ArrayView<ushort> found = _inputs.Find(queries, nameof(queries));
             BatchInput q = _inputs.Queries(queries, found, _tokens);
-            _inputs.Rotate(layer, q, _tokens, _launches.Scale);
+            _inputs.Rotate(layer, q, _tokens, _launches.Scale, _dims);
             _launches.Observe(layer, q, _extent, entries, _window, last);
         }
     }
@@ -269,6 +272,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
             int at = _dims.Sequences + (i * KernelDims.SequenceWords);
             (words[at], words[at + 1], words[at + 2], words[at + 3]) = (s.Sequence, s.FirstToken, s.Tokens, s.Length);
             words[at + 4] = s.KeepsStatistics || !_tier.Shape.HasStatistics ? -1 : s.Length - 1;
+            words[at + 5] = _tier.KeyRow(s.KeyTable, row: 0);
             words.Slice(_dims.Owners + s.FirstToken, s.Tokens).Fill(i);
             for (int query = 0; query < s.Tokens * _geometry.GroupSize; query += blockQueries)
             {

@@ -17,6 +17,7 @@ internal static class PortableKernels
     {
         yield return ("scatter", Scatter);
         yield return ("rotate-queries", RotateQueries);
+        yield return ("sum-queries", SumQueries);
         yield return ("copy", Copy);
         yield return ("merge", Merge);
         yield return ("score", Score);
@@ -64,6 +65,8 @@ internal static class PortableKernels
     public static MethodInfo Scatter => Of(typeof(InputKernels), nameof(InputKernels.Scatter));
 
     public static MethodInfo RotateQueries => Of(typeof(InputKernels), nameof(InputKernels.RotateQueries));
+
+    public static MethodInfo SumQueries => Of(typeof(InputKernels), nameof(InputKernels.SumQueries));
 
     public static MethodInfo Copy => Of(typeof(TranscodeKernels), nameof(TranscodeKernels.Copy));
 

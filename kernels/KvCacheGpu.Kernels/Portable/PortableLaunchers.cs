@@ -8,14 +8,23 @@ internal delegate void ScatterLauncher(AcceleratorStream stream, KernelConfig co
 internal delegate void RotateLauncher(
     AcceleratorStream stream,
     KernelConfig config,
+    ArrayView<int> batch,
     ArrayView<ushort> queries,
     ArrayView<float> target,
-    TensorDims tensor,
-    int heads,
-    int width,
-    float scale,
     ArrayView<float> signs,
-    float norm);
+    RotateDims call,
+    KernelDims dims);
+
+internal delegate void SumLauncher(
+    AcceleratorStream stream,
+    KernelConfig config,
+    ArrayView<int> batch,
+    ArrayView<ushort> queries,
+    ArrayView<float> sums,
+    TensorDims tensor,
+    int layer,
+    int tokens,
+    KernelDims dims);
 
 internal delegate void AppendLauncher(
     AcceleratorStream stream,
@@ -65,7 +74,15 @@ internal delegate void ObserveLauncher(
     KernelDims dims);
 
 internal delegate void SquareLauncher(
-    AcceleratorStream stream, KernelConfig config, ArrayView<int> arena, ArrayView<int> moves, int pair, int score, PartDims part);
+    AcceleratorStream stream,
+    KernelConfig config,
+    ArrayView<int> arena,
+    ArrayView<int> moves,
+    int pair,
+    int score,
+    PartDims part,
+    ArrayView<float> signs,
+    float norm);
 
 internal delegate void CopyLauncher(
     AcceleratorStream stream,

@@ -28,6 +28,13 @@ internal static class PortableMath
         return x < -87f ? 0f : p * Interop.IntAsFloat(power);
     }
 
+    /// <summary>1 / x, exactly, where x is a power of two or the negative of one.</summary>
+    public static float InverseOfPower(float x)
+    {
+        uint bits = Interop.FloatAsInt(x);
+        return Interop.IntAsFloat((bits & 0x80000000) | (0x7F000000 - (bits & 0x7F800000)));
+    }
+
     /// <summary>tanh x, relative error below 3e-7; an infinity gives 1 of its sign.</summary>
     /// <remarks>From 0.625 on by <see cref="Exp"/>; below, where 1 - e^-2x would lose digits, Cephes' polynomial.</remarks>
     public static float Tanh(float x)

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using ILGPU;
 using ILGPU.Runtime;
 using ILGPU.Runtime.Cuda;
@@ -11,7 +12,7 @@ namespace KvCacheGpu.Kernels;
 /// All work is in one order, also where batches run on streams of their own (<see cref="StreamOrder"/>), so that a freed slot is never written before the last launch
 /// that reads it has ended. Work outside of batches goes to the accelerator's default stream. Device tensors passed in must stay unchanged until what was
 /// enqueued has read them. Device memory beside the arena (table patches,
-/// lists of moves, signs) is told to the observer as <see cref="AllocationKind.Scratch"/>, the host's table copy as
+/// lists of moves, signs and key scales, sums of queries) is told to the observer as <see cref="AllocationKind.Scratch"/>, the host's table copy as
 /// <see cref="AllocationKind.Bookkeeping"/>.
 /// Thread safety: as of every <see cref="KernelTier"/>; what several threads enqueue runs in one order.
 /// </remarks>
@@ -55,9 +56,14 @@ public sealed unsafe class PortableTier : KernelTier
             _arena = Link.Allocate<int>(AllocationKind.Arena, arenaBytes / sizeof(int));
             _arena.View.AsContiguous().SubView(0, Map.Bytes / sizeof(int)).MemSetToZero(Link.Stream);
             made.Push(_patches = new TablePatches(Link, Map, GroupSize, observer));
-            made.Push(_keySigns = new DeviceSigns(Link, shape.Geometry.KeyWidth, shape.RotationSeed));
+            made.Push(_keySigns = new DeviceSigns(Link, shape.Geometry.KeyWidth, shape.RotationSeed, shape.ScalesKeys ? KeyTables * g.Layers * g.KvHeads : 0));
             made.Push(_valueSigns = new DeviceSigns(Link, shape.Geometry.ValueWidth, shape.RotationSeed));
             made.Push(_transcoder = new PageTranscoder(Link, shape, _keySigns, _valueSigns, GroupSize));
+            if (shape.ScalesKeys)
+            {
+                made.Push(QuerySums = new DeviceQuerySums(Link, g, GroupSize));
+            }
+
             Launchers = new BatchLaunchers(accelerator, shape);
             Views = new DeviceViews(accelerator);
             Link.Synchronize();
@@ -112,6 +118,9 @@ public sealed unsafe class PortableTier : KernelTier
     internal PageTranscoder Transcoder => _transcoder;
 
     internal DeviceSigns KeySigns => _keySigns;
+
+    /// <summary>The sums of queries; null where no class has keys in a T format.</summary>
+    internal DeviceQuerySums? QuerySums { get; }
 
     internal DeviceSigns ValueSigns => _valueSigns;
 
@@ -245,13 +254,53 @@ public sealed unsafe class PortableTier : KernelTier
     /// <inheritdoc/>
     public override void SetKeyScales(int table, KvKeyScales scales)
     {
+        ThrowIfNotMine(table, scales);
+        lock (Gate)
+        {
+            if (Shape.ScalesKeys)
+            {
+                using DeviceBinding bound = Enter();
+                _keySigns.Set(table, scales, (at, vectors) => _transcoder.Load(_keySigns.View.Cast<int>(), at, MemoryMarshal.Cast<float, int>(vectors)));
+            }
+        }
     }
 
     /// <inheritdoc/>
-    public override bool SumsQueries { get; set; }
+    public override bool SumsQueries
+    {
+        get => QuerySums is { IsOn: true };
+        set
+        {
+            lock (Gate)
+            {
+                if (QuerySums is not null)
+                {
+                    using DeviceBinding bound = Enter();
+                    QuerySums.Set(value);
+                }
+                else if (value)
+                {
+                    ThrowIfNoSums(0);
+                }
+            }
+        }
+    }
 
     /// <inheritdoc/>
-    public override void ReadQuerySums(Span<float> squares) => squares.Clear();
+    public override void ReadQuerySums(Span<float> squares)
+    {
+        ThrowIfNoSums(squares.Length);
+        lock (Gate)
+        {
+            using DeviceBinding bound = Enter();
+            _transcoder.Copy(QuerySums!.View.Cast<int>(), 0, MemoryMarshal.Cast<float, int>(squares));
+        }
+
+        foreach (ref float square in squares)
+        {
+            square = MathF.Min(square, float.MaxValue);
+        }
+    }
 
     /// <inheritdoc/>
     public override void Synchronize() => Link.Synchronize();
@@ -269,6 +318,7 @@ public sealed unsafe class PortableTier : KernelTier
             _disposed = true;
             Link.Finish();
             _transcoder.Dispose();
+            QuerySums?.Dispose();
             _keySigns.Dispose();
             _valueSigns.Dispose();
             _patches.Dispose();

@@ -5,25 +5,40 @@ namespace KvCacheGpu.Kernels;
 /// <summary>Operations on vectors in shared memory by a whole group of threads: every thread of the group calls.</summary>
 internal static class SharedVector
 {
-    /// <summary>x' = H D x, equal bit for bit to <see cref="Rotation.Apply"/>; <paramref name="norm"/> is <see cref="Rotation.Norm"/>.</summary>
-    public static void Rotate(ArrayView<float> x, int width, ArrayView<float> signs, float norm)
+    /// <summary>
+    /// x' = H D x, equal bit for bit to <see cref="Rotation.Apply"/>; <paramref name="norm"/> is <see cref="Rotation.Norm"/>. D are the signs from <paramref name="first"/> on, which may
+    /// be divided by key scales.
+    /// </summary>
+    public static void Rotate(ArrayView<float> x, int width, ArrayView<float> signs, int first, float norm)
     {
         for (int i = Group.IdxX; i < width; i += Group.DimX)
         {
-            x[i] = x[i] * signs[i];
+            x[i] = x[i] * signs[first + i];
         }
 
         Group.Barrier();
         Transform(x, width, norm);
     }
 
-    /// <summary>x = D H x'.</summary>
-    public static void Undo(ArrayView<float> x, int width, ArrayView<float> signs, float norm)
+    /// <summary>Multiplies keys by the scales that the signs from <paramref name="first"/> on are divided by, and rotates them.</summary>
+    public static void RotateKeys(ArrayView<float> x, int width, ArrayView<float> signs, int first, float norm)
+    {
+        for (int i = Group.IdxX; i < width; i += Group.DimX)
+        {
+            x[i] = x[i] * PortableMath.InverseOfPower(signs[first + i]);
+        }
+
+        Group.Barrier();
+        Transform(x, width, norm);
+    }
+
+    /// <summary>x = D H x', with the signs from <paramref name="first"/> on: those of a row's keys take its scales away too.</summary>
+    public static void Undo(ArrayView<float> x, int width, ArrayView<float> signs, int first, float norm)
     {
         Transform(x, width, norm);
         for (int i = Group.IdxX; i < width; i += Group.DimX)
         {
-            x[i] = x[i] * signs[i];
+            x[i] = x[i] * signs[first + i];
         }
 
         Group.Barrier();

@@ -8,8 +8,10 @@ internal static class SquareKernel
     /// <summary>Shared floats that a group of <paramref name="threads"/> needs: x[width], levels[16], sums[DimX].</summary>
     public static int SharedFloats(int width, int threads) => width + LevelTable.Size + threads;
 
-    /// <summary>Pages of a class pair -> word <paramref name="score"/> of their scores, wherever those lie. Rotations keep norms: each basis will do.</summary>
-    public static void Square<TCodec>(ArrayView<int> arena, ArrayView<int> moves, int pair, int score, PartDims part)
+    /// <summary>
+    /// Pages of a class pair -> word <paramref name="score"/> of their scores, wherever those lie. Rotations keep norms, key scales do not: keys under them come back to the plain basis.
+    /// </summary>
+    public static void Square<TCodec>(ArrayView<int> arena, ArrayView<int> moves, int pair, int score, PartDims part, ArrayView<float> signs, float norm)
         where TCodec : struct, IPortableCodec
     {
         int move = Grid.IdxX * TranscodeKernels.MoveWords;
@@ -35,6 +37,11 @@ internal static class SquareKernel
         for (int t = 0; t < tokens; t++)
         {
             TokenCodec.Load<TCodec>(page, part, t, x, levels);
+            if (default(TCodec).Scales == Scaling.Gain && moves[move + TranscodeKernels.Signs] != 0)
+            {
+                SharedVector.Undo(x, part.Width, signs, moves[move + TranscodeKernels.Signs] * part.Width, norm);
+            }
+
             for (int i = Group.IdxX; i < part.Width; i += Group.DimX)
             {
                 sum += x[i] * x[i];

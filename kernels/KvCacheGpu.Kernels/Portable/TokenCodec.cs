@@ -56,19 +56,29 @@ internal static class TokenCodec
         Group.Barrier();
     }
 
-    /// <summary>From the source's basis to the target's.</summary>
-    public static void ChangeBasis<TSource, TTarget>(ArrayView<float> x, int width, ArrayView<float> signs, float norm)
+    /// <summary>From the source's basis to the target's, of which those of T formats are under a row's key scales.</summary>
+    /// <param name="x">The vector.</param>
+    /// <param name="width">Its elements.</param>
+    /// <param name="signs">As <see cref="DeviceSigns.View"/> holds them.</param>
+    /// <param name="vector">Which of its vectors the row's is: 0 where it has no scales, and T formats lie in the basis of I8.</param>
+    /// <param name="norm"><see cref="Rotation.Norm"/>.</param>
+    public static void ChangeBasis<TSource, TTarget>(ArrayView<float> x, int width, ArrayView<float> signs, int vector, float norm)
         where TSource : struct, IPortableCodec
         where TTarget : struct, IPortableCodec
     {
-        if (default(TSource).IsRotated && !default(TTarget).IsRotated)
+        bool isApart = default(TSource).Scales == Scaling.Gain != (default(TTarget).Scales == Scaling.Gain) && vector != 0;
+        if (default(TSource).IsRotated && (!default(TTarget).IsRotated || isApart))
         {
-            SharedVector.Undo(x, width, signs, norm);
+            SharedVector.Undo(x, width, signs, default(TSource).Scales == Scaling.Gain ? vector * width : 0, norm);
         }
 
-        if (default(TTarget).IsRotated && !default(TSource).IsRotated)
+        if (default(TTarget).Scales == Scaling.Gain && (!default(TSource).IsRotated || isApart))
         {
-            SharedVector.Rotate(x, width, signs, norm);
+            SharedVector.RotateKeys(x, width, signs, vector * width, norm);
+        }
+        else if (default(TTarget).IsRotated && (!default(TSource).IsRotated || isApart))
+        {
+            SharedVector.Rotate(x, width, signs, 0, norm);
         }
     }
 

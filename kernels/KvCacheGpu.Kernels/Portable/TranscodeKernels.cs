@@ -14,8 +14,13 @@ internal readonly struct ReadDims(int pageClass, int type)
 /// <summary>Pages written from pages, one part (keys or values) a launch, and pages read back.</summary>
 internal static class TranscodeKernels
 {
-    /// <summary>Words that describe one move: source slot, target slot, tokens, class pair, mark of a kept page, unit of its scores, word in the unit.</summary>
-    public const int MoveWords = 7;
+    /// <summary>
+    /// Words that describe one move: source slot, target slot, tokens, class pair, mark of a kept page, unit of its scores, word in the unit, vector of its signs.
+    /// </summary>
+    public const int MoveWords = 8;
+
+    /// <summary>Of those the vector of <see cref="DeviceSigns.View"/> that its keys in T formats were rotated with.</summary>
+    public const int Signs = 7;
 
     /// <summary>Of those the unit in which the page's scores begin, since a word beyond 2^31 is no int; 0 where none are written. The word in the unit follows.</summary>
     public const int ScoreUnit = 5;
@@ -23,8 +28,8 @@ internal static class TranscodeKernels
     /// <summary>Of those the mark that the page is kept: a thread that finds that the target cannot hold the page sets it.</summary>
     public const int Kept = 4;
 
-    /// <summary>Words that describe one read: slot, tokens, class, first vector of the target, vectors from one token to the next.</summary>
-    public const int ReadWords = 5;
+    /// <summary>Words that describe one read: slot, tokens, class, first vector of the target, vectors from one token to the next, vector of its signs.</summary>
+    public const int ReadWords = 6;
 
     /// <summary>A move's class pair, in one number.</summary>
     public static int Pair(int source, int target) => (source * KernelShape.MaxClasses) + target;
@@ -62,7 +67,7 @@ internal static class TranscodeKernels
         for (int t = first; t < end; t++)
         {
             TokenCodec.Load<TSource>(source, from, t, s.X, s.SourceLevels);
-            TokenCodec.ChangeBasis<TSource, TTarget>(s.X, from.Width, signs, norm);
+            TokenCodec.ChangeBasis<TSource, TTarget>(s.X, from.Width, signs, moves[move + Signs], norm);
             bool isKept = TokenCodec.IsRefused<TSource, TTarget>(s.X, from.Width);
             isKept |= !TokenCodec.Store<TTarget>(target, to, t, s);
             if (isKept)
@@ -155,7 +160,8 @@ internal static class TranscodeKernels
         TokenCodec.Load<TCodec>(AppendKernel.Page(arena, reads[read * ReadWords]), part, t, x, levels);
         if (default(TCodec).IsRotated)
         {
-            SharedVector.Undo(x, part.Width, signs, norm);
+            int vector = default(TCodec).Scales == Scaling.Gain ? reads[(read * ReadWords) + 5] : 0;
+            SharedVector.Undo(x, part.Width, signs, vector * part.Width, norm);
         }
 
         long at = (reads[(read * ReadWords) + 3] + ((long)t * reads[(read * ReadWords) + 4])) * part.Width;

@@ -22,6 +22,10 @@ public class PortableAttentionGroup2Tests : AttentionConformance<PortableGroup2>
 
 public class PortablePageGroup2Tests : PageConformance<PortableGroup2>;
 
+public class PortableKeyScaleGroup1Tests : KeyScaleConformance<PortableGroup1>;
+
+public class PortableKeyScaleGroup2Tests : KeyScaleConformance<PortableGroup2>;
+
 public class PortableEngineGroup1Tests : EngineConformance<PortableGroup1>;
 
 public class PortableTensorGroup1Tests : TensorConformance<PortableGroup1>;
