@@ -1,0 +1,106 @@
+using KvCacheGpu.Tests.Snapshots;
+using static KvCacheGpu.Tests.OutlierTokens;
+
+namespace KvCacheGpu.Tests;
+
+/// <summary>Snapshots bring their scales along.</summary>
+public sealed class ScaledSnapshotTests
+{
+    [Fact]
+    public void A_new_cache_takes_over_the_scales_and_goes_on_bit_for_bit()
+    {
+        SnapshotStore store = LiveCaches.Store();
+        using KvCache cache = TestCaches.Simd(G, Options());
+        using KvSequence sequence = cache.CreateSequence();
+        sequence.Go(0, 60);
+        cache.Saved(store);
+        using KvCache other = TestCaches.Simd(G, Options());
+        KvRestored restored = other.Restored(store);
+        Assert.True(restored.IsExact, string.Join("; ", restored.Notes));
+        Assert.Equal(cache.KeyScales!.Fingerprint, other.KeyScales!.Fingerprint);
+        Assert.Equal(LiveCaches.Transcript([sequence]), LiveCaches.Transcript(restored.Sequences));
+        Assert.Equal(sequence.Go(60, 40), restored.Sequences[0].Go(60, 40));
+        Assert.Equal(LiveCaches.Transcript([sequence]), LiveCaches.Transcript(restored.Sequences));
+        Assert.DoesNotContain(restored.Sequences[0].Metadata.Keys, key => key.StartsWith("kvcache", StringComparison.Ordinal));
+
+        // The adopted scales hold for others too.
+        using KvSequence fresh = other.CreateSequence();
+        fresh.Go(200, 40, outliers: 1);
+        Assert.Equal(cache.KeyScales.Fingerprint, other.State.ScalesOf(fresh.State.Table)!.Fingerprint);
+    }
+
+    [Fact]
+    public void A_cache_with_scales_of_its_own_holds_those_of_a_snapshot_beside_them_and_a_third_are_written_anew()
+    {
+        SnapshotStore store = LiveCaches.Store();
+        float[][] expected = [Saved(3, "three"), Saved(4, "four"), Saved(7, "seven")];
+        using KvCache cache = TestCaches.Simd(G, Options(Some(3)));
+        using KvSequence own = cache.CreateSequence();
+        own.Go(0, 60);
+        KvRestored four = cache.Restored(store, "four");
+        Assert.True(four.IsExact);
+        KvRestored seven = cache.Restored(store, "seven");
+        Assert.False(seven.IsExact);
+        Assert.Equal(G.Layers * G.KvHeads * 3, seven.ReencodedPages);
+        Assert.Contains(seven.Notes, note => note.Contains("other key scales", StringComparison.Ordinal));
+        Assert.Equal(expected[0], own.Go(60, 20));
+        Assert.Equal(expected[1], four.Sequences[0].Go(60, 20));
+        Assert.InRange(Off(seven.Sequences[0].Go(60, 20), expected[2]), 1e-4, 0.3);
+        Assert.Equal(Some(3).Fingerprint, cache.KeyScales!.Fingerprint);
+        four.Sequences[0].Dispose();
+        seven.Sequences[0].Dispose();
+        KvRestored again = cache.Restored(store, "seven");
+        Assert.True(again.IsExact);
+        Assert.Equal(expected[2], again.Sequences[0].Go(60, 20));
+
+        float[] Saved(int element, string name)
+        {
+            using KvCache saving = TestCaches.Simd(G, Options(Some(element)));
+            using KvSequence sequence = saving.CreateSequence();
+            sequence.Go(0, 60);
+            saving.Saved(store, name);
+            return sequence.Go(60, 20);
+        }
+    }
+
+    [Theory]
+    [InlineData(16, PageFormat.I8)]
+    [InlineData(16, PageFormat.F32)]
+    [InlineData(8, PageFormat.T4)]
+    [InlineData(32, PageFormat.T4)]
+    public void Pages_of_another_format_or_size_are_decoded_by_the_scales_that_they_were_saved_under(int pageTokens, PageFormat format)
+    {
+        SnapshotStore store = LiveCaches.Store();
+        using KvCache cache = TestCaches.Simd(G, Options());
+        using KvSequence sequence = cache.CreateSequence();
+        sequence.Go(0, 60);
+        cache.Saved(store);
+        var geometry = new KvGeometry(G.Layers, G.QueryHeads, G.Heads, G.KeyWidth, pageTokens: pageTokens) { Rope = G.Rope };
+        using KvCache other = TestCaches.Simd(geometry, Options(key: format, value: format == PageFormat.F32 ? format : PageFormat.I8));
+        KvRestored restored = other.Restored(store);
+        float[] keys = new float[60 * G.KvHeads * G.KeyWidth], values = new float[60 * G.KvHeads * G.ValueWidth];
+        restored.Sequences[0].Materialize(1, keys, values);
+        Assert.InRange(Off(keys, Keys(1, [.. Enumerable.Range(0, 60)], 16)), 0.01, 0.2);
+        Assert.Equal(format == PageFormat.T4 && pageTokens != 16 ? true : null, format != PageFormat.T4 ? null : other.State.ScalesOf(restored.Sequences[0].State.Table)?.IsNone);
+    }
+
+    [Theory]
+    [InlineData("xyz")]
+    [InlineData("012")]
+    public void Scales_that_are_not_of_the_model_are_refused(string digits)
+    {
+        SnapshotStore store = LiveCaches.Store();
+        using KvCache cache = TestCaches.Simd(G, Options(Some(3)));
+        using KvSequence sequence = cache.CreateSequence();
+        sequence.Go(0, 60);
+        using (var capture = CacheCapture.Of(cache.State, [sequence.State], null, default))
+        {
+            SnapshotContent content = capture.Content;
+            var metadata = new Dictionary<string, string>(content.Sequences[0].Metadata) { ["kvcache.key-scales"] = digits };
+            store.SaveAsync("s", content with { Sequences = [content.Sequences[0] with { Metadata = metadata }] }, capture.Read).GetAwaiter().GetResult();
+        }
+
+        Assert.Throws<KvCorruptionException>(() => cache.Restored(store));
+        Assert.Equal(1, Enumerable.Range(0, cache.State.Places).Count(place => cache.State.SequenceAt(place) is not null));
+    }
+}
