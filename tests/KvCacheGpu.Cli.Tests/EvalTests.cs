@@ -15,20 +15,20 @@ public sealed class EvalTests
         JsonElement report = Tool.Json([.. Small, "--out", folder.Path]);
         Schema.Check(
             report,
-            "model string, model_fingerprint string, device string, scale string, page_tokens number, step_tokens number, first_seed number, seeds number, full_recall number, "
+            "model string, model_fingerprint string, device string, scale string, page_tokens number, step_tokens number, first_seed number, seeds number, full_recall number?, "
             + "seconds number, rows array, refused_caches array, refused_tasks array, files array");
         Assert.Equal(("demo-model", "quick", 1.0), (report.Text("model"), report.Text("scale"), report.Double("full_recall")));
         Assert.InRange(report.Double("seconds"), 0, 60);
         JsonElement[] rows = [.. report.GetProperty("rows").EnumerateArray()];
-        Assert.Equal(12, rows.Length);
+        Assert.Equal(15, rows.Length);
         foreach (JsonElement row in rows)
         {
             Schema.Check(
                 row,
-                "task string, format string, policy string, budget number?, scored number, accuracy object, delta_nll object, perplexity number, kl number, agreement number, "
+                "task string, format string, policy string, budget number?, above_empty bool, scored number, accuracy object, delta_nll object, perplexity number, kl object, agreement number, "
                 + "allocated_bytes number, page_bytes number, dense_f16_bytes number, ratio number, evicted_tokens number, read_tokens_per_second number, "
                 + "write_tokens_per_second number?, labels array");
-            Schema.Check(row.GetProperty("accuracy"), "mean number, low number, high number");
+            Assert.All(new[] { "accuracy", "delta_nll", "kl" }, name => Schema.Check(row.GetProperty(name), "mean number, low number, high number"));
             Assert.Equal(row.Text("task") == "perplexity", row.GetProperty("write_tokens_per_second").ValueKind == JsonValueKind.Number);
             Assert.True(row.Text("policy") == "none" || row.Double("ratio") <= row.Double("budget"));
             Assert.True(row.Text("policy") == "none" || row.Double("evicted_tokens") > 0);
@@ -94,7 +94,7 @@ public sealed class EvalTests
         Assert.True(rows[1].GetProperty("accuracy").Double("mean") > rows[2].GetProperty("accuracy").Double("mean"));
         string[] cells = File.ReadAllLines(Path.Combine(folder.Path, "results.jsonl"));
         Assert.All(cells, cell => Assert.Contains("\"seed\":3,", cell, StringComparison.Ordinal));
-        Assert.StartsWith("recall,f16,none,,3,1,", File.ReadAllLines(Path.Combine(folder.Path, "eval.csv"))[1], StringComparison.Ordinal);
+        Assert.StartsWith("recall,f32,none,,0,3,1,", File.ReadAllLines(Path.Combine(folder.Path, "eval.csv"))[1], StringComparison.Ordinal);
 
         // Other seeds are other cells of the same folder.
         Assert.Equal(0, Tool.Json([.. args, "--out", folder.Path, "--resume"]).Double("first_seed"));
@@ -107,7 +107,7 @@ public sealed class EvalTests
         Tool tool = Tool.Run("eval", "--quick", "--seeds", "1", "--tasks", "recall,instruction", "--formats", "i8", "--budgets", ".5,.05");
         Assert.Equal((0, string.Empty), (tool.Exit, tool.Error));
         Assert.Contains("recall: 4 trials ...", tool.Output, StringComparison.Ordinal);
-        foreach (string cache in new[] { "f16 none", "i8 none", "i8 window 50 %" })
+        foreach (string cache in new[] { "f32 none", "i8 none", "i8 window 50 %" })
         {
             Assert.Single(tool.Output.Split('\n'), l => l.StartsWith("| recall", StringComparison.Ordinal) && l.Contains($"| {cache} ", StringComparison.Ordinal));
         }
@@ -139,6 +139,7 @@ public sealed class EvalTests
     [Theory]
     [InlineData("--formats", "f16,q5")]
     [InlineData("--formats", "")]
+    [InlineData("--formats", "t4+v3")]
     [InlineData("--policies", "psychic")]
     [InlineData("--policies", "window,")]
     [InlineData("--budgets", "0")]
@@ -155,8 +156,49 @@ public sealed class EvalTests
     [InlineData("stray")]
     public void What_is_wrong_is_one_line_with_E003_and_exit_2(params string[] args) => Tool.Refused(2, "E003", ["eval", "--json", .. args]);
 
+    [Theory]
+    [InlineData("--model")]
+    [InlineData("--text")]
+    public void What_is_not_there_is_E002(string option) => Tool.Refused(2, "E002", "eval", "--json", option, "no-such-path");
+
     [Fact]
-    public void What_is_not_there_is_E002() => Tool.Refused(2, "E002", "eval", "--json", "--model", "no-such-folder");
+    public void Texts_need_no_recall_and_come_from_the_file_that_is_named()
+    {
+        string[] args = ["eval", "--quick", "--seeds", "1", "--tasks", "text,packed,repeat", "--formats", "t4+i8,i8+v4", "--policies", "none,window", "--budgets-above-empty"];
+        using BentModel bent = new(config => config["rope_theta"] = 100);
+        JsonElement report = Tool.Json([.. args, "--model", bent.Path]);
+        Assert.Equal(JsonValueKind.Null, report.GetProperty("full_recall").ValueKind);
+        JsonElement[] rows = [.. report.GetProperty("rows").EnumerateArray()];
+        Assert.Equal(15, rows.Length);
+        Assert.All(rows, r => Assert.Equal(r.Text("policy") == "window", r.GetProperty("above_empty").GetBoolean()));
+        Assert.Contains("t4+i8", rows.Select(r => r.Text("format")));
+
+        // The same model and another text: its own, which lies beside it, or one that is named.
+        string own = Path.Combine(bent.Path, "document.txt"), other = Path.Combine(bent.Path, "other.txt");
+        File.WriteAllText(other, string.Concat(Enumerable.Repeat("And the light shineth in darkness; and the darkness comprehended it not. ", 200)));
+        JsonElement named = Tool.Json([.. args, "--model", bent.Path, "--text", other]);
+        File.Move(other, own, overwrite: true);
+        JsonElement beside = Tool.Json([.. args, "--model", bent.Path]);
+        Assert.NotEqual(rows[0].Double("perplexity"), Perplexity(named));
+        Assert.Equal(Perplexity(named), Perplexity(beside));
+
+        static double Perplexity(JsonElement report) => report.GetProperty("rows")[0].Double("perplexity");
+    }
+
+    [Fact]
+    public void A_task_that_cannot_be_asked_is_refused_by_name_and_the_others_run()
+    {
+        using BentModel bent = new(_ => { });
+        string merges = Path.Combine(bent.Path, "merges.txt"), vocabulary = Path.Combine(bent.Path, "vocab.json");
+        File.WriteAllLines(merges, File.ReadAllLines(merges).Take(101));
+        Dictionary<string, int> tokens = JsonSerializer.Deserialize<Dictionary<string, int>>(File.ReadAllText(vocabulary))!;
+        File.WriteAllText(vocabulary, JsonSerializer.Serialize(tokens.Where(t => t.Value < 2 + 256 + 100).ToDictionary()));
+        string[] args = ["eval", "--quick", "--seeds", "1", "--formats", "t4", "--policies", "none", "--model", bent.Path];
+        JsonElement report = Tool.Json([.. args, "--tasks", "recall,needle,text"]);
+        Assert.Equal(["recall", "needle"], report.GetProperty("refused_tasks").EnumerateArray().Select(t => t.Text("task")));
+        Assert.All(report.GetProperty("rows").EnumerateArray(), r => Assert.Equal("text", r.Text("task")));
+        Assert.Contains("128 words", Tool.Refused(1, "E009", [.. args, "--json", "--tasks", "recall"]), StringComparison.Ordinal);
+    }
 
     [Fact]
     public void Help_names_what_there_is()

@@ -1,4 +1,5 @@
 using KvCacheGpu.Kernels;
+using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Evaluation.Tests;
 
@@ -53,15 +54,84 @@ public sealed class EvalRunTests(Demo demo) : IClassFixture<Demo>
     [Fact]
     public void A_full_cache_that_does_not_recall_makes_the_run_void()
     {
-        EvalVoidException e = Assert.Throws<EvalVoidException>(() => Run(Plan(["perplexity"]), ResultsFile.InMemory(), (setting, geometry, tokens, device, _) =>
+        EvalVoidException e = Assert.Throws<EvalVoidException>(() => Run(Plan(["copy", "text"]), ResultsFile.InMemory(), Forgetful));
+        Assert.Contains("full-cache recall of at least 98 %", e.Message, StringComparison.Ordinal);
+        Assert.EndsWith("the run is void", e.Message, StringComparison.Ordinal);
+
+        // A text asks for nothing.
+        EvalTable table = Run(Plan(["perplexity", "text", "packed", "repeat"]), ResultsFile.InMemory(), Forgetful);
+        Assert.Null(table.FullRecall);
+        Assert.Equal(["perplexity", "text", "packed", "repeat"], table.Rows.Select(r => r.Task));
+
+        static KvCacheOptions Forgetful(EvalSetting setting, KvGeometry geometry, int tokens, string device, KvFutureMass? future)
         {
             KvCacheOptions config = EvalCaches.Config(setting, geometry, tokens, device);
             config.Policy = new WindowPolicy(32);
             return config;
-        }));
-        Assert.Contains("full-cache recall of at least 98 %", e.Message, StringComparison.Ordinal);
-        Assert.EndsWith("the run is void", e.Message, StringComparison.Ordinal);
+        }
     }
+
+    [Fact]
+    public void The_full_cache_predicts_a_text_as_the_model_does()
+    {
+        EvalRow row = Assert.Single(Run(Plan(["text"]) with { Seeds = 1 }, ResultsFile.InMemory()).Rows);
+        int[] tokens = [.. Assert.Single(Demo.Task("text").Prompts(demo.Text, Demo.Tiny, 0)).Parts.SelectMany(p => p.Tokens)];
+        double log = LogLikelihood(tokens) - LogLikelihood(tokens[..EvalScale.LeadTokens]);
+        Assert.Equal((EvalSetting.Full, tokens.Length - EvalScale.LeadTokens), (row.Setting, row.Scored));
+        Assert.Equal(-log / row.Scored, row.Nll, 1e-4);
+    }
+
+    [Fact]
+    public void Fewer_bits_diverge_more_from_the_full_cache()
+    {
+        string[] formats = ["f16", "i8", "i8+v4", "t4", "t2"];
+        EvalTable table = Run(Plan(["text", "packed", "repeat"], [.. formats.Select(f => new EvalSetting(f, "none", null))]), ResultsFile.InMemory());
+        foreach (IGrouping<string, EvalRow> task in table.Rows.GroupBy(r => r.Task))
+        {
+            EvalRow[] rows = [.. task];
+            Assert.Equal(["f32", .. formats], rows.Select(r => r.Setting.Format));
+            Assert.Equal(new Interval(0, 0, 0), rows[0].Kl);
+            Assert.All(rows.Zip(rows.Skip(1)), pair => Assert.True(pair.First.Kl.Mean < pair.Second.Kl.Mean, $"{pair}"));
+            Assert.All(rows, row => Assert.InRange(row.Kl.Mean, row.Kl.Low, row.Kl.High));
+            Assert.True(rows[^1].Kl.Low < rows[^1].Kl.High && rows[^1].Agreement < 1, $"{rows[^1]}");
+        }
+    }
+
+    [Fact]
+    public void A_budget_above_the_empty_cache_leaves_its_share_to_pages()
+    {
+        EvalSetting share = new("i8", "window", .3, AboveEmpty: true);
+        KvGeometry geometry = demo.Model.Geometry(EvalScale.PageTokens);
+        KvCacheOptions config = EvalCaches.Config(share, geometry, 320, "cpu"), whole = EvalCaches.Config(share with { AboveEmpty = false }, geometry, 320, "cpu");
+        KvCacheOptions unlimited = whole.Copy();
+        unlimited.MemoryBudgetBytes = null;
+        long empty = KvCache.BytesFor(geometry, unlimited).CreatedBytes;
+        Assert.InRange(empty, 1, long.MaxValue);
+        Assert.Equal((long)(.3 * geometry.DenseF16Bytes(320)), whole.MemoryBudgetBytes);
+        Assert.Equal(whole.MemoryBudgetBytes + empty, config.MemoryBudgetBytes);
+        Assert.True(Assert.IsType<WindowPolicy>(config.Policy).WindowTokens > Assert.IsType<WindowPolicy>(whole.Policy).WindowTokens);
+
+        EvalTable table = Run(Plan(["recall"], share), ResultsFile.InMemory());
+        Assert.Equal(share, table.Rows[1].Setting);
+        Assert.True(table.Rows[1].EvictedTokens > 0 && table.Rows[1].Ratio > .3, $"{table.Rows[1]}");
+    }
+
+    [Theory]
+    [InlineData("t4", "t4")]
+    [InlineData("t4+v4", "t4")]
+    [InlineData("i8+i8", "i8")]
+    [InlineData("i8+v4", "i8+v4")]
+    [InlineData("t4+i8", "t4+i8")]
+    [InlineData("q4_0+i8", "q4_0+i8")]
+    [InlineData("t4+v3", null)]
+    [InlineData("f32+f16", null)]
+    [InlineData("v4", null)]
+    [InlineData("v4+i8", null)]
+    [InlineData("t4+", null)]
+    [InlineData("+i8", null)]
+    [InlineData("t4+i8+i8", null)]
+    [InlineData("", null)]
+    public void Formats_are_named_by_their_keys_or_as_pairs(string text, string? name) => Assert.Equal(name, EvalCaches.FormatNamed(text));
 
     [Theory]
     [InlineData("i8", "none", null)]
@@ -71,7 +141,7 @@ public sealed class EvalRunTests(Demo demo) : IClassFixture<Demo>
         EvalSetting setting = new(format, policy, budget);
         EvalVoidException e = Assert.Throws<EvalVoidException>(() => Run(Plan(["recall"], setting), ResultsFile.InMemory(), (_, geometry, tokens, device, _) =>
         {
-            KvCacheOptions config = EvalCaches.Config(EvalSetting.Full, geometry, tokens, device);
+            KvCacheOptions config = EvalCaches.Config(new EvalSetting("f16", "none", null), geometry, tokens, device);
             config.MemoryBudgetBytes = budget is null ? null : geometry.DenseF16Bytes(tokens) * 2;
             return config;
         }));
@@ -105,19 +175,19 @@ public sealed class EvalRunTests(Demo demo) : IClassFixture<Demo>
         KvGeometry geometry = demo.Model.Geometry(EvalScale.PageTokens);
         foreach (EvalRow full in table.Rows.Where(r => r.Setting == EvalSetting.Full))
         {
-            Assert.Equal((0.0, 0.0, 1.0, 0.0), (full.DeltaNll.Mean, full.Kl, full.Agreement, full.EvictedTokens));
+            Assert.Equal((0.0, 0.0, 1.0, 0.0), (full.DeltaNll.Mean, full.Kl.Mean, full.Agreement, full.EvictedTokens));
             EvalPrompt[] prompts = [.. Demo.Task(full.Task).Prompts(demo.Text, Demo.Tiny, 0)];
             Assert.Equal(prompts.Sum(p => geometry.DenseF16Bytes(p.MostTokens)), full.DenseBytes);
 
             // Pages hold what stays: a probe is taken back.
-            int pageBytes = new PageLayout(geometry, PageFormat.F16, PageFormat.F16).Bytes;
+            int pageBytes = new PageLayout(geometry, PageFormat.F32, PageFormat.F32).Bytes;
             Assert.Equal(prompts.Sum(p => (long)geometry.PagesFor(p.Parts[0].Tokens.Count)) * geometry.Layers * geometry.KvHeads * pageBytes, full.PageBytes);
             Assert.Equal(full.Scored, 2 * prompts.Sum(p => p.Scored));
         }
 
         EvalRow window = table.Rows.Single(r => r.Setting == Window && r.Task == "recall");
         Assert.InRange(window.Ratio, .2, .9);
-        Assert.True(window.EvictedTokens > 0 && window.Accuracy.Mean < 1 && window.DeltaNll.Mean > 0 && window.Kl > 0 && window.Agreement < 1);
+        Assert.True(window.EvictedTokens > 0 && window.Accuracy.Mean < 1 && window.DeltaNll.Mean > 0 && window.Kl.Low > 0 && window.Agreement < 1);
         Assert.Equal(10, table.Rows[^1].Labels.Count);
     }
 
@@ -129,8 +199,8 @@ public sealed class EvalRunTests(Demo demo) : IClassFixture<Demo>
         int columns = EvalCsv.Header.Split(',').Length;
         Assert.Equal((EvalCsv.Header, 3), (lines[0], lines.Length));
         Assert.All(lines, line => Assert.Equal(columns, line.Split(',').Length));
-        Assert.StartsWith("perplexity,f16,none,,0,2,32,", lines[1], StringComparison.Ordinal);
-        Assert.StartsWith("perplexity,f16,window,0.9,0,2,32,", lines[2], StringComparison.Ordinal);
+        Assert.StartsWith("perplexity,f32,none,,0,0,2,32,", lines[1], StringComparison.Ordinal);
+        Assert.StartsWith("perplexity,f16,window,0.9,0,0,2,32,", lines[2], StringComparison.Ordinal);
     }
 
     [Fact]
@@ -153,7 +223,7 @@ public sealed class EvalRunTests(Demo demo) : IClassFixture<Demo>
     }
 
     [Fact]
-    public void What_pages_become_is_part_of_what_a_result_is_of() => Assert.All(EvalCaches.Formats, format =>
+    public void What_pages_become_is_part_of_what_a_result_is_of() => Assert.All([.. EvalCaches.Formats, "i8+v4", "t4+i8"], format =>
     {
         EvalSetting setting = new(format, "adaptive", .5);
         KvCacheOptions config = EvalCaches.Config(setting, demo.Model.Geometry(EvalScale.PageTokens), 960, "cpu");
@@ -171,7 +241,9 @@ public sealed class EvalRunTests(Demo demo) : IClassFixture<Demo>
             demo.Identity.Of(task, 1, Window),
             demo.Identity.Of(Demo.Task("needle"), 0, Window),
             demo.Identity.Of(task, 0, Window with { Budget = .8 }),
+            demo.Identity.Of(task, 0, Window with { AboveEmpty = true }),
             demo.Identity.Of(task, 0, Window with { Format = "i8" }),
+            demo.Identity.Of(task, 0, Window with { Format = "i8+v4" }),
             demo.Identity.Of(task, 0, Window with { Policy = "none" }),
             new EvalIdentity(demo.Model.Directory, "text", "cpu", EvalScale.Quick).Of(task, 0, Window),
             new EvalIdentity(demo.Model.Directory, "other", "cpu", Demo.Tiny).Of(task, 0, Window),
@@ -197,6 +269,14 @@ public sealed class EvalRunTests(Demo demo) : IClassFixture<Demo>
 
         File.AppendAllText(folder.File("config.json"), " ");
         return new EvalIdentity(folder.Path, "text", "cpu", Demo.Tiny);
+    }
+
+    private double LogLikelihood(int[] tokens)
+    {
+        using KvCache cache = new(demo.Model.Geometry(), new KvCacheOptions { Device = "cpu", MaxTokens = 512, MaxSequences = 1, KeyFormat = PageFormat.F32, ValueFormat = PageFormat.F32 });
+        using KvSequence sequence = cache.CreateSequence();
+        using LlamaDecoder decoder = new(demo.Model);
+        return decoder.LogLikelihood(sequence, tokens);
     }
 
     private static EvalPlan Plan(string[] tasks, params EvalSetting[] settings) => new([.. tasks.Select(Demo.Task)], settings, 2, Demo.Tiny, "cpu");

@@ -134,10 +134,45 @@ public sealed class TaskTests(Demo demo) : IClassFixture<Demo>
     public void Perplexity_goes_on_where_the_text_goes_on()
     {
         EvalPrompt prompt = Assert.Single(Prompts("perplexity", 1));
-        int[] all = demo.Model.Tokenizer!.Encode(DemoModel.ReadDocument(), start: false);
         int[] passage = [.. prompt.Parts.SelectMany(p => p.Tokens).Skip(1)];
-        Assert.InRange(all.AsSpan().IndexOf(passage), 0, all.Length);
+        Assert.InRange(TextIds().AsSpan().IndexOf(passage), 0, int.MaxValue);
         Assert.Equal((EvalAct.Write, Demo.Tiny.Written, Demo.Tiny.Written), (prompt.Parts[1].Act, prompt.Parts[1].Tokens.Count, prompt.Parts[1].Scored));
+    }
+
+    [Fact]
+    public void A_text_goes_on_and_is_scored_after_its_lead()
+    {
+        EvalPart[] parts = [.. Assert.Single(Prompts("text", 1)).Parts];
+        int[] passage = [.. parts.SelectMany(p => p.Tokens).Skip(1)];
+        Assert.InRange(TextIds().AsSpan().IndexOf(passage), 0, int.MaxValue);
+        Assert.Equal([EvalScale.LeadTokens, Demo.Tiny.Tokens - EvalScale.LeadTokens], parts.Select(p => p.Tokens.Count));
+        Assert.Equal([0, Demo.Tiny.Tokens - EvalScale.LeadTokens], parts.Select(p => p.Scored));
+    }
+
+    [Fact]
+    public void Packed_passages_each_begin_as_texts_do()
+    {
+        EvalPart[] parts = [.. Assert.Single(Demo.Task("packed").Prompts(demo.Text, EvalScale.Full, 1)).Parts];
+        Assert.InRange(parts.Length, EvalScale.Full.Tokens / 160, EvalScale.Full.Tokens / 32);
+        int length = 0;
+        foreach (EvalPart part in parts)
+        {
+            Assert.Equal((EvalAct.Read, Language.Bos), (part.Act, part.Tokens[0]));
+            Assert.InRange(TextIds().AsSpan().IndexOf([.. part.Tokens.Skip(1)]), 0, int.MaxValue);
+            Assert.Equal(length < EvalScale.LeadTokens ? 0 : part.Tokens.Count - 1, part.Scored);
+            length += part.Tokens.Count;
+        }
+
+        Assert.InRange(length, EvalScale.Full.Tokens - 31, EvalScale.Full.Tokens);
+    }
+
+    [Fact]
+    public void A_passage_that_comes_again_is_scored_when_it_does()
+    {
+        EvalPart[] parts = [.. Assert.Single(Prompts("repeat", 1)).Parts];
+        Assert.Equal((2, Demo.Tiny.Tokens / 3, Demo.Tiny.Tokens / 3), (parts.Length, parts[1].Tokens.Count, parts[1].Scored));
+        Assert.Equal(parts[1].Tokens, parts[0].Tokens.Skip(1).Take(parts[1].Tokens.Count));
+        Assert.Equal((0, Demo.Tiny.Tokens), (parts[0].Scored, parts.Sum(p => p.Tokens.Count)));
     }
 
     [Fact]
@@ -148,6 +183,8 @@ public sealed class TaskTests(Demo demo) : IClassFixture<Demo>
     }
 
     private IReadOnlyList<EvalPrompt> Prompts(string name, int seed) => Demo.Task(name).Prompts(demo.Text, Demo.Tiny, seed);
+
+    private int[] TextIds() => demo.Model.Tokenizer!.Encode(DemoModel.ReadDocument(), start: false);
 
     private static int Count(List<int> tokens, int[] part) => Enumerable.Range(0, tokens.Count - part.Length + 1).Count(i => tokens.Slice(i, part.Length).SequenceEqual(part));
 

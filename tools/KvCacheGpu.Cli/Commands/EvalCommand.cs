@@ -12,9 +12,11 @@ internal static class EvalCommand
     public static Command Create(Terminal terminal)
     {
         Option<string?> model = Choice.Text("--model", "DIR", "A Llama model in Hugging Face layout. Default: the bundled demo model.");
-        Option<string?> formats = Choice.Text("--formats", "F,..", $"Formats of sealed pages: {string.Join(", ", EvalCaches.Formats)}. Default: f16,i8.");
+        Option<string?> text = Choice.Text("--text", "FILE", "UTF-8 text of which prompts are made. Default: the document.txt beside the model, or else the bundled one.");
+        Option<string?> formats = Choice.Text("--formats", "F,..", $"Formats of sealed pages: {string.Join(", ", EvalCaches.Formats)}, or pairs with i8: i8+v4, t4+i8. Default: f16,i8.");
         Option<string?> policies = Choice.Text("--policies", "P,..", $"What is dropped: {string.Join(", ", EvalCaches.Policies)}. Default: none,window. {EvalCaches.Oracle} knows what will be asked: the bound of all that only drop.");
         Option<string?> budgets = Choice.Text("--budgets", "B,..", "Shares of the dense F16 bytes. Default: 1,.75,.5,.25,.1.");
+        Option<bool> aboveEmpty = new("--budgets-above-empty") { Description = "Budgets count the bytes beyond those of an empty cache, which tables and working memory take." };
         Option<int?> seeds = Choice.Number("--seeds", $"Prompts of each task. Default: {EvalChoices.DefaultSeeds}.", 1);
         Option<int?> firstSeed = Choice.Number("--first-seed", "Seed of each task's first prompt; the others follow it. Default: 0.", 0);
         Option<string?> tasks = Choice.Text("--tasks", "T,..", $"Tasks: {string.Join(", ", EvalTask.All.Select(t => t.Name))}. Default: all.");
@@ -26,7 +28,7 @@ internal static class EvalCommand
         Option<bool> json = Choice.Json();
         Command command = new("eval", "Measure what formats, policies and budgets cost in quality.")
         {
-            model, formats, policies, budgets, seeds, firstSeed, tasks, device, folder, resume, quick, synthetic, json,
+            model, text, formats, policies, budgets, aboveEmpty, seeds, firstSeed, tasks, device, folder, resume, quick, synthetic, json,
         };
         command.SetAction(parsed =>
         {
@@ -35,6 +37,7 @@ internal static class EvalCommand
                 parsed.GetValue(formats),
                 parsed.GetValue(policies),
                 parsed.GetValue(budgets),
+                parsed.GetValue(aboveEmpty),
                 parsed.GetValue(seeds),
                 parsed.GetValue(firstSeed),
                 parsed.GetValue(quick));
@@ -54,7 +57,7 @@ internal static class EvalCommand
             try
             {
                 EvalReport report = terminal.WithProgress(
-                    parsed.GetValue(json), stages => Run(stages, plan, parsed.GetValue(model), files, parsed.GetValue(resume)));
+                    parsed.GetValue(json), stages => Run(stages, plan, (parsed.GetValue(model), parsed.GetValue(text)), files, parsed.GetValue(resume)));
                 Write(terminal, report, parsed.GetValue(json));
                 return CommandLine.Done;
             }
@@ -67,22 +70,30 @@ internal static class EvalCommand
         return command;
     }
 
-    private static EvalReport Run(IStages stages, EvalPlan plan, string? directory, EvalFiles? files, bool resume)
+    private static EvalReport Run(IStages stages, EvalPlan plan, (string? Model, string? Text) source, EvalFiles? files, bool resume)
     {
         long start = Stopwatch.GetTimestamp();
-        using LlamaModel model = directory is null ? DemoModel.Load() : LlamaModel.Load(RequireText("--model", directory));
+        using LlamaModel model = source.Model is null ? DemoModel.Load() : LlamaModel.Load(RequireText("--model", source.Model));
         if (model.Config.MaxPositions < plan.Scale.MostTokens)
         {
             throw new EvalVoidException($"expected a model with a context of at least {plan.Scale.MostTokens} tokens, got {model.Config.MaxPositions}");
         }
 
-        string held = DemoModel.ReadDocument();
+        string held = ReadText(model, source.Text);
         EvalText text = Read(model, held);
         EvalIdentity identity = new(model.Directory, held, plan.Device, plan.Scale);
         using ResultsFile results = files?.OpenResults(resume) ?? ResultsFile.InMemory();
         EvalTable table = new EvalRun(model, text, identity, plan).Run(results, new Bars(stages));
         IReadOnlyList<string> written = files?.Write(table) ?? [];
         return EvalReport.Of(table, plan, model.Name, identity.Fingerprint, Stopwatch.GetElapsedTime(start).TotalSeconds, written);
+    }
+
+    private static string ReadText(LlamaModel model, string? file)
+    {
+        string own = Path.Combine(model.Directory, DemoModel.DocumentName);
+        return file is not null ? TextFile.Read("--text", file)
+            : File.Exists(own) ? TextFile.Read("--text", own)
+            : DemoModel.ReadDocument();
     }
 
     private static EvalText Read(LlamaModel model, string held)
@@ -95,7 +106,7 @@ internal static class EvalCommand
         }
         catch (ArgumentException e)
         {
-            throw new EvalVoidException($"recall cannot be asked for: {e.Message}");
+            throw new UsageException("--text", "text in the model's vocabulary", e.Message);
         }
     }
 

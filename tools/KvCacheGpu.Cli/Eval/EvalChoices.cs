@@ -8,10 +8,11 @@ namespace KvCacheGpu.Cli;
 /// <param name="Formats">--formats.</param>
 /// <param name="Policies">--policies.</param>
 /// <param name="Budgets">--budgets.</param>
+/// <param name="AboveEmpty">--budgets-above-empty.</param>
 /// <param name="Seeds">--seeds.</param>
 /// <param name="FirstSeed">--first-seed.</param>
 /// <param name="Quick">--quick.</param>
-internal sealed record EvalChoices(string? Tasks, string? Formats, string? Policies, string? Budgets, int? Seeds, int? FirstSeed, bool Quick)
+internal sealed record EvalChoices(string? Tasks, string? Formats, string? Policies, string? Budgets, bool AboveEmpty, int? Seeds, int? FirstSeed, bool Quick)
 {
     /// <summary>Number of seeds if none is given.</summary>
     public const int DefaultSeeds = 5;
@@ -22,12 +23,14 @@ internal sealed record EvalChoices(string? Tasks, string? Formats, string? Polic
     private const string DefaultBudgets = "1,.75,.5,.25,.1";
     private const string QuickBudgets = ".5";
 
+    private static string ExpectedFormats => $"{string.Join(", ", EvalCaches.Formats)}, or i8 with the other half of a pair (i8+v4, t4+i8)";
+
     /// <summary>Reads the lists.</summary>
     /// <exception cref="UsageException">A name or a number is not valid.</exception>
     public EvalPlan Plan(string device)
     {
         string[] tasks = Names("--tasks", Tasks, string.Join(',', EvalTask.All.Select(t => t.Name)), [.. EvalTask.All.Select(t => t.Name)]);
-        string[] formats = Names("--formats", Formats, DefaultFormats, EvalCaches.Formats);
+        string[] formats = [.. Split("--formats", Formats ?? DefaultFormats, ExpectedFormats).Select(Format).Distinct()];
         string[] policies = Names("--policies", Policies, DefaultPolicies, EvalCaches.Policies);
         double[] budgets = [.. Split("--budgets", Budgets ?? (Quick ? QuickBudgets : DefaultBudgets), "shares of the dense F16 bytes").Select(Budget)];
         int seeds = Seeds ?? (Quick ? QuickSeeds : DefaultSeeds);
@@ -38,7 +41,7 @@ internal sealed record EvalChoices(string? Tasks, string? Formats, string? Polic
 
         return new EvalPlan(
             [.. EvalTask.All.Where(t => tasks.Contains(t.Name))],
-            EvalSetting.Grid(formats, policies, budgets),
+            EvalSetting.Grid(formats, policies, budgets, AboveEmpty),
             seeds,
             Quick ? EvalScale.Quick : EvalScale.Full,
             device,
@@ -59,6 +62,8 @@ internal sealed record EvalChoices(string? Tasks, string? Formats, string? Polic
         string[] parts = [.. text.Split(',', StringSplitOptions.TrimEntries).Distinct()];
         return parts.Contains(string.Empty) ? throw new UsageException(option, expected, $"\"{text}\"") : parts;
     }
+
+    private static string Format(string text) => EvalCaches.FormatNamed(text) ?? throw new UsageException("--formats", ExpectedFormats, $"\"{text}\"");
 
     private static double Budget(string text) =>
         double.TryParse(text, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double budget) && budget is > 0 and <= 1

@@ -65,7 +65,7 @@ internal sealed class EvalFiles(string directory)
         "bytes really allocated, % of dense F16",
         task.HasAnswers ? "right answers, %" : "nats per token lost against the full cache",
         [
-            .. rows.GroupBy(r => (r.Format, r.Policy)).Select(curve => new Curve(
+            .. rows.GroupBy(r => (r.Setting.Format, r.Setting.Policy)).Select(curve => new Curve(
                 curve.Key.Policy == EvalCaches.NoPolicy ? curve.Key.Format : $"{curve.Key.Format} {curve.Key.Policy}",
                 [.. curve.Select(r => Point(r, task.HasAnswers ? r.Accuracy : r.DeltaNll, task.HasAnswers ? Percent : 1))])),
         ]);

@@ -11,7 +11,7 @@ namespace KvCacheGpu.Cli;
 /// <param name="StepTokens">Number of tokens read in a step.</param>
 /// <param name="FirstSeed">The seed of the first prompt; those of the others follow it.</param>
 /// <param name="Seeds">Number of prompts of each task.</param>
-/// <param name="FullRecall">Recall with the full cache, with which all others are compared.</param>
+/// <param name="FullRecall">Recall with the full cache, with which all others are compared; null if no task with answers was run.</param>
 /// <param name="Seconds">Time of the cells that were not finished before.</param>
 /// <param name="Rows">One entry per task and cache.</param>
 /// <param name="RefusedCaches">Caches that could not be made or filled.</param>
@@ -26,7 +26,7 @@ internal sealed record EvalReport(
     int StepTokens,
     int FirstSeed,
     int Seeds,
-    double FullRecall,
+    double? FullRecall,
     double Seconds,
     IReadOnlyList<EvalRowReport> Rows,
     IReadOnlyList<RefusedCacheReport> RefusedCaches,
@@ -46,7 +46,7 @@ internal sealed record EvalReport(
         table.FullRecall,
         seconds,
         [.. table.Rows.Select(EvalRowReport.Of)],
-        [.. table.Refusals.Select(r => new RefusedCacheReport(r.Task, r.Setting.Format, r.Setting.Policy, r.Setting.Budget, r.Reason))],
+        [.. table.Refusals.Select(r => new RefusedCacheReport(r.Task, r.Setting.Format, r.Setting.Policy, r.Setting.Budget, r.Setting.AboveEmpty, r.Reason))],
         [.. table.RefusedTasks.Select(r => new RefusedTaskReport(r.Key, r.Value))],
         files);
 }
@@ -64,11 +64,12 @@ internal sealed record EvalRowReport(
     string Format,
     string Policy,
     double? Budget,
+    bool AboveEmpty,
     int Scored,
     IntervalReport Accuracy,
     IntervalReport DeltaNll,
     double Perplexity,
-    double Kl,
+    IntervalReport Kl,
     double Agreement,
     double AllocatedBytes,
     double PageBytes,
@@ -82,14 +83,15 @@ internal sealed record EvalRowReport(
     /// <summary>Makes the document of a row.</summary>
     public static EvalRowReport Of(EvalRow r) => new(
         r.Task,
-        r.Format,
-        r.Policy,
-        r.Budget,
+        r.Setting.Format,
+        r.Setting.Policy,
+        r.Setting.Budget,
+        r.Setting.AboveEmpty,
         r.Scored,
         IntervalReport.Of(r.Accuracy),
         IntervalReport.Of(r.DeltaNll),
         r.Perplexity,
-        r.Kl,
+        IntervalReport.Of(r.Kl),
         r.Agreement,
         r.AllocatedBytes,
         r.PageBytes,
@@ -105,7 +107,7 @@ internal sealed record EvalRowReport(
 internal sealed record LabelReport(string Label, double Accuracy);
 
 /// <summary>A cache that could not be made or filled, and its error.</summary>
-internal sealed record RefusedCacheReport(string Task, string Format, string Policy, double? Budget, string Reason);
+internal sealed record RefusedCacheReport(string Task, string Format, string Policy, double? Budget, bool AboveEmpty, string Reason);
 
 /// <summary>A task that the model cannot do, and how that was found.</summary>
 internal sealed record RefusedTaskReport(string Task, string Reason);

@@ -12,17 +12,18 @@ internal static class EvalView
     {
         terminal.Output.WriteLine();
         Table table = terminal.NewTable(
-            "task", "cache", "#right", "#95 %", "#Δ nll", "#95 %", "#KL", "#top-1", "#bytes\nin use", "#of dense\nF16", "#dropped", "#read\ntokens/s", "#write\ntokens/s");
+            "task", "cache", "#right", "#95 %", "#Δ nll", "#95 %", "#KL", "#95 %", "#top-1", "#bytes\nin use", "#of dense\nF16", "#dropped", "#read\ntokens/s", "#write\ntokens/s");
         foreach (EvalRowReport r in report.Rows)
         {
             table.AddRow(
                 r.Task,
-                Markup.Escape(new EvalSetting(r.Format, r.Policy, r.Budget).ToString()),
+                Markup.Escape(new EvalSetting(r.Format, r.Policy, r.Budget, r.AboveEmpty).ToString()),
                 Readable.Percent(r.Accuracy.Mean),
                 string.Create(CultureInfo.InvariantCulture, $"{100 * r.Accuracy.Low:F0}..{100 * r.Accuracy.High:F0}"),
                 r.DeltaNll.Mean.ToString("F3", CultureInfo.InvariantCulture),
                 string.Create(CultureInfo.InvariantCulture, $"{r.DeltaNll.Low:F3}..{r.DeltaNll.High:F3}"),
-                r.Kl.ToString("F3", CultureInfo.InvariantCulture),
+                r.Kl.Mean.ToString("G2", CultureInfo.InvariantCulture),
+                string.Create(CultureInfo.InvariantCulture, $"{r.Kl.Low:G2}..{r.Kl.High:G2}"),
                 Readable.Percent(r.Agreement),
                 Readable.Bytes(r.AllocatedBytes),
                 Readable.Percent(r.Ratio),
@@ -34,7 +35,7 @@ internal static class EvalView
         terminal.Write(table);
         foreach (RefusedCacheReport r in report.RefusedCaches)
         {
-            terminal.Output.WriteLine($"{r.Task}, {new EvalSetting(r.Format, r.Policy, r.Budget)}: refused: {r.Reason}");
+            terminal.Output.WriteLine($"{r.Task}, {new EvalSetting(r.Format, r.Policy, r.Budget, r.AboveEmpty)}: refused: {r.Reason}");
         }
 
         foreach (RefusedTaskReport r in report.RefusedTasks)
@@ -49,8 +50,8 @@ internal static class EvalView
         }
 
         terminal.Output.WriteLine(
-            $"{report.Model} on {report.Device}, {report.Seeds} seeds from {report.FirstSeed} on; intervals by bootstrap over seeds; Δ nll, KL, top-1 against {EvalSetting.Full}, "
-            + $"whose recall is {Readable.Percent(report.FullRecall)}.");
+            $"{report.Model} on {report.Device}, {report.Seeds} seeds from {report.FirstSeed} on; intervals by bootstrap over seeds; Δ nll, KL, top-1 against {EvalSetting.Full}"
+            + (report.FullRecall is { } recall ? $", whose recall is {Readable.Percent(recall)}." : "."));
         terminal.Output.WriteLine("bytes in use: the most after any step: pages, tables, bookkeeping and working memory.");
         foreach (string file in report.Files)
         {

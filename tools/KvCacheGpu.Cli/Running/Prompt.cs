@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Text;
 using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Cli;
@@ -9,8 +8,6 @@ internal sealed class Prompt
 {
     /// <summary>The most prompts at once: each takes a token of a step, and a step has this many.</summary>
     public const int Most = 512;
-
-    private const long LargestFile = 64 << 20;
 
     private readonly string? _text;
     private readonly int[]? _ids;
@@ -44,7 +41,7 @@ internal sealed class Prompt
             return [new Prompt(null, ReadIds(ids))];
         }
 
-        texts = file is null ? texts : [ReadFile(file)];
+        texts = file is null ? texts : [TextFile.Read("--prompt-file", file)];
         return !texts.Contains(string.Empty)
             ? texts.Length > 0 ? [.. texts.Select(t => new Prompt(t, null))] : [new Prompt(null, null)]
             : throw new UsageException(given[0], "a text of one character or more", "an empty one");
@@ -89,48 +86,6 @@ internal sealed class Prompt
         {
             throw new UsageException("prompt", "text in the model's vocabulary", e.Message);
         }
-    }
-
-    private static string ReadFile(string path)
-    {
-        try
-        {
-            if (PathKind.FlawOf(path) is { } flaw)
-            {
-                throw new UsageException("--prompt-file", "a regular file", $"{flaw}: {path}", "E002");
-            }
-
-            // The bytes are read directly, because a StreamReader would accept other encodings by their first bytes.
-            ReadOnlySpan<byte> text = ReadBytes(path);
-            ReadOnlySpan<byte> mark = Encoding.UTF8.Preamble;
-            return new UTF8Encoding(false, throwOnInvalidBytes: true).GetString(text.StartsWith(mark) ? text[mark.Length..] : text);
-        }
-        catch (DecoderFallbackException)
-        {
-            throw new UsageException("--prompt-file", "UTF-8 text", $"other bytes in {path}");
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
-        {
-            throw new UsageException("--prompt-file", "a file that can be read", e.Message, "E002");
-        }
-    }
-
-    // The length of a pipe is not known.
-    private static byte[] ReadBytes(string path)
-    {
-        using FileStream file = File.OpenRead(path);
-        using MemoryStream bytes = new();
-        byte[] buffer = new byte[1 << 16];
-        for (int read; (read = file.Read(buffer)) > 0;)
-        {
-            bytes.Write(buffer, 0, read);
-            if (bytes.Length > LargestFile)
-            {
-                throw new UsageException("--prompt-file", $"at most {LargestFile} bytes", "more");
-            }
-        }
-
-        return bytes.ToArray();
     }
 
     private static int[] ReadIds(string text)

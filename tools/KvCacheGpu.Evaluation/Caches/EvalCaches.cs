@@ -12,16 +12,22 @@ public static class EvalCaches
     public const string Oracle = "oracle";
 
     private const string Window = "window";
+    private const char PairSign = '+';
 
-    // Formats of keys by name, with the formats of values that go with them.
-    private static readonly Dictionary<string, (PageFormat Key, PageFormat Value)> _formats =
-        Enum.GetValues<PageFormat>().Where(f => f.IsForKeys()).ToDictionary(f => f.Name(), f => (f, ValueWith(f)), StringComparer.Ordinal);
-
-    /// <summary>Names of formats.</summary>
-    public static IReadOnlyCollection<string> Formats => _formats.Keys;
+    /// <summary>Names of formats of keys, each of which stands for the pair with the values that go with it: "t4" for T4 and V4.</summary>
+    public static IReadOnlyCollection<string> Formats { get; } = [.. Enum.GetValues<PageFormat>().Where(f => f.IsForKeys()).Select(f => f.Name())];
 
     /// <summary>Names of policies.</summary>
     public static IReadOnlyCollection<string> Policies { get; } = [.. KvPolicies.Names, Oracle];
+
+    /// <summary>The shortest name of a pair that is named by its keys, "t4", or by both, "i8+v4"; null if a text names no pair.</summary>
+    public static string? FormatNamed(string text)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        return !TryParse(text, out KvFormats pair) ? null
+            : pair.Value == ValueWith(pair.Key) ? pair.Key.Name()
+            : $"{pair.Key.Name()}{PairSign}{pair.Value.Name()}";
+    }
 
     /// <summary>The configuration of a cache for one sequence.</summary>
     /// <param name="setting">The cache to measure, whose names are known.</param>
@@ -34,7 +40,7 @@ public static class EvalCaches
     {
         ArgumentNullException.ThrowIfNull(setting);
         ArgumentNullException.ThrowIfNull(geometry);
-        (PageFormat key, PageFormat value) = _formats[setting.Format];
+        (PageFormat key, PageFormat value) = FormatsOf(setting.Format);
         KvCacheOptions config = new()
         {
             Device = device,
@@ -43,16 +49,37 @@ public static class EvalCaches
             MaxBatchTokens = EvalScale.StepTokens,
             KeyFormat = key,
             ValueFormat = value,
-            MemoryBudgetBytes = setting.Budget is { } budget ? (long)(budget * geometry.DenseF16Bytes(tokens)) : null,
         };
         config.Policy = setting.Policy switch
         {
-            Window => new WindowPolicy(WindowSize.Within(geometry, config)),
+            Window => new WindowPolicy(geometry.PageTokens),
             Oracle => new ForesightPolicy(future ?? throw new ArgumentException("expected a future for the oracle, got none", nameof(future))),
             _ => KvPolicies.TryParse(setting.Policy, out KvPolicy? policy) ? policy : throw new ArgumentException($"expected a policy, got {setting.Policy}", nameof(setting)),
         };
         config.DemotionFormats = DemotionsOf(config, geometry);
+        config.MemoryBudgetBytes = BudgetOf(setting, geometry, config);
+        if (setting.Policy == Window)
+        {
+            config.Policy = new WindowPolicy(WindowSize.Within(geometry, config));
+        }
+
         return config;
+    }
+
+    /// <summary>The bytes that a setting's budget allows a cache; null without a budget.</summary>
+    /// <param name="setting">The setting.</param>
+    /// <param name="geometry">The model's shape.</param>
+    /// <param name="config">The rest of the cache's configuration, whose own budget does not count.</param>
+    internal static long? BudgetOf(EvalSetting setting, KvGeometry geometry, KvCacheOptions config)
+    {
+        if (setting.Budget is not { } share)
+        {
+            return null;
+        }
+
+        KvCacheOptions unlimited = config.Copy();
+        unlimited.MemoryBudgetBytes = null;
+        return (setting.AboveEmpty ? KvCache.BytesFor(geometry, unlimited).CreatedBytes : 0) + (long)(share * geometry.DenseF16Bytes(config.MaxTokens));
     }
 
     /// <summary>
@@ -74,7 +101,7 @@ public static class EvalCaches
     /// <summary>The meaning of a setting's name, without its budget and whatever depends on the model's shape. It is part of a result's identity.</summary>
     internal static string Meaning(EvalSetting setting)
     {
-        (PageFormat key, PageFormat value) = _formats[setting.Format];
+        (PageFormat key, PageFormat value) = FormatsOf(setting.Format);
         KvCacheOptions standard = new();
         return string.Create(
             CultureInfo.InvariantCulture,
@@ -94,5 +121,18 @@ public static class EvalCaches
     };
 
     /// <summary>True if a format takes fewer bits than F16.</summary>
-    public static bool Compresses(string format) => _formats[format].Key.BitsPerElement() + _formats[format].Value.BitsPerElement() < 32;
+    public static bool Compresses(string format) => FormatsOf(format).Key.BitsPerElement() + FormatsOf(format).Value.BitsPerElement() < 32;
+
+    private static KvFormats FormatsOf(string name) =>
+        TryParse(name, out KvFormats pair) ? pair : throw new ArgumentException($"expected a format or a pair of formats, got {name}", nameof(name));
+
+    private static bool TryParse(string text, out KvFormats pair)
+    {
+        int sign = text.IndexOf(PairSign, StringComparison.Ordinal);
+        bool isKnown = PageFormats.TryParse(sign < 0 ? text : text[..sign], out PageFormat key);
+        PageFormat value = ValueWith(key);
+        isKnown = isKnown && (sign < 0 || PageFormats.TryParse(text[(sign + 1)..], out value));
+        pair = new KvFormats(key, value);
+        return isKnown && PageFormats.IsPair(key, value);
+    }
 }

@@ -23,6 +23,9 @@ public sealed record EvalCell
     /// <summary>Share of the dense F16 bytes, or null.</summary>
     public double? Budget { get; init; }
 
+    /// <summary>True if the budget is what the cache may take beyond its bytes while it is empty.</summary>
+    public bool AboveEmpty { get; init; }
+
     /// <summary>The reason why the cache could not be made or filled, in which case all numbers are 0; null if it could.</summary>
     public string? Refused { get; init; }
 
@@ -76,5 +79,5 @@ public sealed record EvalCell
 
     /// <summary>The cache.</summary>
     [JsonIgnore]
-    public EvalSetting Setting => new(Format, Policy, Budget);
+    public EvalSetting Setting => new(Format, Policy, Budget, AboveEmpty);
 }

@@ -2,9 +2,7 @@ namespace KvCacheGpu.Evaluation;
 
 /// <summary>The results of a cache on a task, over all seeds.</summary>
 /// <param name="Task">The task.</param>
-/// <param name="Format">Format of sealed pages.</param>
-/// <param name="Policy">The policy.</param>
-/// <param name="Budget">Share of the dense F16 bytes, or null.</param>
+/// <param name="Setting">The cache.</param>
 /// <param name="FirstSeed">The first of the seeds.</param>
 /// <param name="Seeds">Number of seeds.</param>
 /// <param name="Scored">Number of predicted tokens of all seeds.</param>
@@ -22,16 +20,14 @@ namespace KvCacheGpu.Evaluation;
 /// <param name="Labels">Accuracy by label.</param>
 public sealed record EvalRow(
     string Task,
-    string Format,
-    string Policy,
-    double? Budget,
+    EvalSetting Setting,
     int FirstSeed,
     int Seeds,
     int Scored,
     Interval Accuracy,
     Interval DeltaNll,
     double Nll,
-    double Kl,
+    Interval Kl,
     double Agreement,
     double AllocatedBytes,
     double PageBytes,
@@ -41,9 +37,6 @@ public sealed record EvalRow(
     double? WriteTokensPerSecond,
     IReadOnlyDictionary<string, double> Labels)
 {
-    /// <summary>The cache.</summary>
-    public EvalSetting Setting => new(Format, Policy, Budget);
-
     /// <summary>Allocated bytes divided by dense F16 bytes.</summary>
     public double Ratio => AllocatedBytes / DenseBytes;
 
@@ -58,15 +51,15 @@ public sealed record EvalRow(
 public sealed record EvalRefusal(string Task, EvalSetting Setting, string Reason);
 
 /// <summary>The results of a run.</summary>
-/// <param name="FullRecall">Recall with the full cache.</param>
+/// <param name="FullRecall">Recall with the full cache; null if no task with answers was run.</param>
 /// <param name="Rows">One per task and cache.</param>
 /// <param name="Refusals">Caches that refused.</param>
 /// <param name="RefusedTasks">Tasks that the model cannot do, with the reasons.</param>
 public sealed record EvalTable(
-    double FullRecall, IReadOnlyList<EvalRow> Rows, IReadOnlyList<EvalRefusal> Refusals, IReadOnlyDictionary<string, string> RefusedTasks)
+    double? FullRecall, IReadOnlyList<EvalRow> Rows, IReadOnlyList<EvalRefusal> Refusals, IReadOnlyDictionary<string, string> RefusedTasks)
 {
     /// <summary>Combines the seeds of each task and cache.</summary>
-    public static EvalTable Of(IReadOnlyList<EvalCell> cells, IReadOnlyDictionary<string, string> refusedTasks, double fullRecall)
+    public static EvalTable Of(IReadOnlyList<EvalCell> cells, IReadOnlyDictionary<string, string> refusedTasks, double? fullRecall)
     {
         ArgumentNullException.ThrowIfNull(cells);
         List<EvalRow> rows = [];
@@ -91,16 +84,14 @@ public sealed record EvalTable(
         EvalCell first = seeds[0];
         return new EvalRow(
             first.Task,
-            first.Format,
-            first.Policy,
-            first.Budget,
+            first.Setting,
             first.Seed,
             seeds.Length,
             seeds.Sum(c => c.Scored),
             Bootstrap.Mean([.. seeds.Select(c => c.Accuracy)]),
             Bootstrap.Mean([.. seeds.Select(c => c.DeltaNll)]),
             seeds.Average(c => c.Nll),
-            seeds.Average(c => c.Kl),
+            Bootstrap.Mean([.. seeds.Select(c => c.Kl)]),
             seeds.Average(c => c.Agreement),
             seeds.Average(c => (double)c.AllocatedBytes),
             seeds.Average(c => (double)c.PageBytes),

@@ -9,7 +9,7 @@ namespace KvCacheGpu.Evaluation;
 public sealed class EvalIdentity
 {
     // It is raised with every change to prompts, scores, runs or policies, so that old results are not taken for new ones.
-    private const int Version = 2;
+    private const int Version = 3;
     private const int IdLength = 24;
 
     private readonly string _run;
@@ -37,7 +37,7 @@ public sealed class EvalIdentity
     {
         ArgumentNullException.ThrowIfNull(task);
         ArgumentNullException.ThrowIfNull(setting);
-        string budget = setting.Budget?.ToString("R", CultureInfo.InvariantCulture) ?? string.Empty;
+        string budget = setting.Budget?.ToString("R", CultureInfo.InvariantCulture) + (setting.AboveEmpty ? " above empty" : string.Empty);
         return Hex(SHA256.HashData(Encoding.UTF8.GetBytes($"{_run}|{task.Name}|{seed}|{setting.Format}|{setting.Policy}|{budget}|{EvalCaches.Meaning(setting)}")));
     }
 

@@ -21,7 +21,7 @@ public readonly record struct EvalProgress(string Task, int Done, int Total);
 /// <summary>Measures every cache on every task: the full cache first, then the caches that are compared with it.</summary>
 public sealed class EvalRun
 {
-    /// <summary>The recall with the full cache below which a run is void.</summary>
+    /// <summary>The recall with the full cache below which a run of tasks that have answers is void.</summary>
     public const double LeastRecall = .98;
 
     private readonly EvalPlan _plan;
@@ -47,83 +47,107 @@ public sealed class EvalRun
     /// <param name="results">Finished cells; new ones are added.</param>
     /// <param name="progress">Receives the progress after each finished cell. The default value is null.</param>
     /// <param name="cancellationToken">Is checked between steps; finished cells stay.</param>
-    /// <exception cref="EvalVoidException">The recall of the full cache is too low, or a cache did not compress.</exception>
+    /// <exception cref="EvalVoidException">
+    /// The recall of the full cache is too low for tasks that have answers, a cache did not compress, or the model can do none of the tasks.
+    /// </exception>
     public EvalTable Run(ResultsFile results, IProgress<EvalProgress>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(results);
+        Steps steps = new(results, progress, cancellationToken);
         EvalTask gate = EvalTask.Gate;
-        FullTrial[] recall = Full(gate, results, progress, cancellationToken);
-        double right = recall.Average(f => f.Cell.Accuracy);
-        if (right < LeastRecall)
+        FullTrial[]? recall = null;
+        if (_plan.Tasks.Any(task => task.HasAnswers) && RefusalOf(gate) is null)
         {
-            throw new EvalVoidException(Invariant($"expected a full-cache recall of at least {100 * LeastRecall:F0} %, got {100 * right:F1} %"));
+            recall = [.. Full(gate, steps)];
+            double right = recall.Average(f => f.Cell.Accuracy);
+            if (right < LeastRecall)
+            {
+                string others = string.Join(", ", EvalTask.All.Where(task => !task.HasAnswers).Select(task => task.Name));
+                throw new EvalVoidException(
+                    Invariant($"expected a full-cache recall of at least {100 * LeastRecall:F0} %, without which only {others} can be measured, got {100 * right:F1} %"));
+            }
         }
 
         List<EvalCell> cells = [];
         Dictionary<string, string> refused = [];
         foreach (EvalTask task in _plan.Tasks)
         {
-            FullTrial[] full = task == gate ? recall : Full(task, results, progress, cancellationToken);
-            double accuracy = full.Average(f => f.Cell.Accuracy);
-            if (task.HasAnswers && accuracy < EvalTask.LeastAccuracy)
+            if (RefusalOf(task) is { } reason)
+            {
+                refused[task.Name] = reason;
+                continue;
+            }
+
+            // All tokens of a text are scored: the logits of one seed are much, and those of all seeds too much. Answers are few, and tell whether there is anything to compare.
+            IEnumerable<FullTrial> full = task == gate ? recall! : task.HasAnswers ? [.. Full(task, steps)] : Full(task, steps);
+            if (task.HasAnswers && full.Average(f => f.Cell.Accuracy) is < EvalTask.LeastAccuracy and double accuracy)
             {
                 refused[task.Name] = Invariant(
                     $"the model itself does not do it: full-cache accuracy {100 * accuracy:F1} %, at least {100 * EvalTask.LeastAccuracy:F0} % expected");
                 continue;
             }
 
-            cells.AddRange(Compare(task, full, results, progress, cancellationToken));
+            foreach (FullTrial trial in full)
+            {
+                cells.Add(trial.Cell);
+                cells.AddRange(Compare(task, trial, steps));
+            }
         }
 
-        return EvalTable.Of(cells, refused, right);
+        return refused.Count > 0 && refused.Count == _plan.Tasks.Count
+            ? throw new EvalVoidException($"the model can do none of the tasks: {refused.First().Key}: {refused.First().Value}")
+            : EvalTable.Of(cells, refused, recall?.Average(f => f.Cell.Accuracy));
     }
 
-    private FullTrial[] Full(EvalTask task, ResultsFile results, IProgress<EvalProgress>? progress, CancellationToken cancellationToken)
+    // The reason why a task's prompts cannot be made for this model and text; null if they can.
+    private string? RefusalOf(EvalTask task)
     {
-        FullTrial[] trials = new FullTrial[_plan.Seeds];
-        for (int i = 0; i < trials.Length; i++)
+        if (task.NeedsFacts && _text.FactsRefusal is { } reason)
+        {
+            return reason;
+        }
+
+        try
+        {
+            task.Prompts(_text, _plan.Scale, _plan.FirstSeed);
+            return null;
+        }
+        catch (ArgumentException e)
+        {
+            return e.Message;
+        }
+    }
+
+    private IEnumerable<FullTrial> Full(EvalTask task, Steps steps)
+    {
+        for (int i = 0; i < _plan.Seeds; i++)
         {
             int seed = _plan.FirstSeed + i;
-            FullTrial trial = trials[i] = new(_trial, task.Prompts(_text, _plan.Scale, seed), cancellationToken);
+            FullTrial trial = new(_trial, task.Prompts(_text, _plan.Scale, seed), steps.CancellationToken);
             EvalCell named = Named(task, seed, EvalSetting.Full);
-            trial.Cell = results.Find(named.Id) ?? trial.Result.Score(named, trial.Result);
-            if (results.Find(named.Id) is null)
-            {
-                results.Add(trial.Cell);
-            }
-
-            progress?.Report(new EvalProgress(task.Name, i + 1, _plan.Seeds * _settings.Length));
+            trial.Cell = steps.Results.Find(named.Id) ?? steps.Keep(trial.Result.Fill(named));
+            steps.Report(task, _plan.Seeds * _settings.Length);
+            yield return trial;
         }
-
-        return trials;
     }
 
-    private List<EvalCell> Compare(
-        EvalTask task, FullTrial[] full, ResultsFile results, IProgress<EvalProgress>? progress, CancellationToken cancellationToken)
+    private List<EvalCell> Compare(EvalTask task, FullTrial full, Steps steps)
     {
-        List<EvalCell> cells = [.. full.Select(f => f.Cell)];
+        List<EvalCell> cells = [];
         foreach (EvalSetting setting in _settings.Skip(1))
         {
-            for (int i = 0; i < full.Length; i++)
+            EvalCell named = Named(task, full.Cell.Seed, setting);
+            EvalCell cell = steps.Results.Find(named.Id) ?? steps.Keep(Measure(named, full, steps.CancellationToken));
+            cells.Add(cell);
+            if (CompressionProof.Fault(cell, full.Cell) is { } fault)
             {
-                EvalCell named = Named(task, full[i].Cell.Seed, setting);
-                EvalCell? cell = results.Find(named.Id);
-                if (cell is null)
-                {
-                    cell = Measure(named, full[i], cancellationToken);
-                    results.Add(cell);
-                }
-
-                cells.Add(cell);
-                if (CompressionProof.Fault(cell, full[i].Cell) is { } fault)
-                {
-                    throw new EvalVoidException(fault);
-                }
-
-                progress?.Report(new EvalProgress(task.Name, cells.Count, _plan.Seeds * _settings.Length));
+                throw new EvalVoidException(fault);
             }
+
+            steps.Report(task, _plan.Seeds * _settings.Length);
         }
 
+        full.Forget();
         return cells;
     }
 
@@ -132,7 +156,7 @@ public sealed class EvalRun
         try
         {
             IReadOnlyList<FutureMass>? futures = named.Policy == EvalCaches.Oracle ? full.Futures : null;
-            return _trial.Run(full.Prompts, named.Setting, futures, cancellationToken).Score(named, full.Result);
+            return _trial.Run(full.Prompts, named.Setting, full.Result, futures, cancellationToken).Fill(named);
         }
         catch (Exception e) when (e is KvConfigurationException or KvOutOfMemoryException or KvUnsupportedException)
         {
@@ -148,9 +172,32 @@ public sealed class EvalRun
         Format = setting.Format,
         Policy = setting.Policy,
         Budget = setting.Budget,
+        AboveEmpty = setting.AboveEmpty,
     };
 
     private static string Invariant(FormattableString text) => FormattableString.Invariant(text);
+
+    /// <summary>The results of a run under way, and the number of its finished cells.</summary>
+    private sealed class Steps(ResultsFile results, IProgress<EvalProgress>? progress, CancellationToken cancellationToken)
+    {
+        private readonly Dictionary<string, int> _done = [];
+
+        public ResultsFile Results => results;
+
+        public CancellationToken CancellationToken => cancellationToken;
+
+        public EvalCell Keep(EvalCell cell)
+        {
+            results.Add(cell);
+            return cell;
+        }
+
+        public void Report(EvalTask task, int total)
+        {
+            int done = _done[task.Name] = _done.GetValueOrDefault(task.Name) + 1;
+            progress?.Report(new EvalProgress(task.Name, done, total));
+        }
+    }
 
     /// <summary>One task and seed with the full cache, which is run when something is first compared with it.</summary>
     private sealed class FullTrial(EvalTrial trial, IReadOnlyList<EvalPrompt> prompts, CancellationToken cancellationToken)
@@ -160,15 +207,18 @@ public sealed class EvalRun
 
         public IReadOnlyList<EvalPrompt> Prompts => prompts;
 
-        public TrialResult Result => _result ??= trial.Run(prompts, EvalSetting.Full, futures: null, cancellationToken);
+        public TrialResult Result => _result ??= trial.Run(prompts, EvalSetting.Full, full: null, futures: null, cancellationToken);
 
         public IReadOnlyList<FutureMass> Futures => _futures ??= trial.Foresee(prompts, cancellationToken);
 
         public EvalCell Cell { get; set; } = null!;
+
+        /// <summary>Frees the logits and what was foreseen; both are computed again if they are needed again.</summary>
+        public void Forget() => (_result, _futures) = (null, null);
     }
 }
 
-/// <summary>The run tells nothing about caches: the recall with a full cache is too low, or nothing was compressed.</summary>
+/// <summary>The run tells nothing about caches: the model does not do what is asked with a full cache, or nothing was compressed.</summary>
 public sealed class EvalVoidException : Exception
 {
     /// <summary>Makes the error with its reason.</summary>

@@ -15,13 +15,14 @@ internal sealed class EvalTrial(LlamaModel model, EvalConfigure configure, strin
     /// <summary>Runs all prompts of a task.</summary>
     /// <param name="prompts">The prompts.</param>
     /// <param name="setting">The cache.</param>
+    /// <param name="full">The results of the same prompts with the full cache, with which these are compared; null for the full cache itself.</param>
     /// <param name="futures">The result of <see cref="Foresee"/> for them, for a policy that must know it; otherwise null.</param>
     /// <param name="cancellationToken">Is checked between steps.</param>
     /// <exception cref="KvCacheException">The cache cannot be made or filled.</exception>
     public TrialResult Run(
-        IReadOnlyList<EvalPrompt> prompts, EvalSetting setting, IReadOnlyList<FutureMass>? futures, CancellationToken cancellationToken)
+        IReadOnlyList<EvalPrompt> prompts, EvalSetting setting, TrialResult? full, IReadOnlyList<FutureMass>? futures, CancellationToken cancellationToken)
     {
-        TrialResult result = new();
+        TrialResult result = new(full);
         for (int i = 0; i < prompts.Count; i++)
         {
             int past = 0;
@@ -44,7 +45,7 @@ internal sealed class EvalTrial(LlamaModel model, EvalConfigure configure, strin
             AttentionWatch watch = new(_geometry, prompt.MostTokens);
             KvCacheOptions config = configure(EvalSetting.Full, _geometry, prompt.MostTokens, device, null);
             config.Policy = watch;
-            Run(prompt, EvalSetting.Full, config, new TrialResult(), watch.Keep, cancellationToken);
+            Run(prompt, EvalSetting.Full, config, new TrialResult(null), watch.Keep, cancellationToken);
             futures.Add(watch.Future);
         }
 
@@ -71,25 +72,34 @@ internal sealed class EvalTrial(LlamaModel model, EvalConfigure configure, strin
             }
 
             int step = part.Act == EvalAct.Read ? config.MaxBatchTokens : 1;
-            long start = Stopwatch.GetTimestamp();
+            float[] logits = part.Scored > 0 ? new float[step * _vocabulary] : next;
+            TimeSpan time = TimeSpan.Zero;
             for (int at = 0; at < tokens.Length; at += step)
             {
                 cancellationToken.ThrowIfCancellationRequested();
-                if (at >= first)
+                int count = Math.Min(step, tokens.Length - at);
+                Span<float> rows = logits.AsSpan(0, part.Scored > 0 ? count * _vocabulary : _vocabulary);
+                long start = Stopwatch.GetTimestamp();
+                decoder.Forward(sequence, tokens.AsSpan(at, count), rows);
+                time += Stopwatch.GetElapsedTime(start);
+                most = Math.Max(most, cache.AllocatedBytes);
+                for (int i = 0; i < count; i++)
                 {
-                    result.Keep(next, tokens[at], part.Label);
+                    if (at + i >= first)
+                    {
+                        // The first token of a step was predicted by the last one of the step before.
+                        result.Keep(i == 0 ? next : rows.Slice((i - 1) * _vocabulary, _vocabulary), tokens[at + i], part.Label);
+                    }
                 }
 
-                int count = Math.Min(step, tokens.Length - at);
-                decoder.Forward(sequence, tokens.AsSpan(at, count), next);
-                most = Math.Max(most, cache.AllocatedBytes);
+                rows[^_vocabulary..].CopyTo(next);
                 if (part.Act == EvalAct.Write)
                 {
                     asked();
                 }
             }
 
-            result.AddTime(part.Act, tokens.Length, Stopwatch.GetElapsedTime(start));
+            result.AddTime(part.Act, tokens.Length, time);
         }
 
         KvPageCounts pages = cache.GetPageCounts();
@@ -99,7 +109,7 @@ internal sealed class EvalTrial(LlamaModel model, EvalConfigure configure, strin
         result.DenseBytes += dense;
 
         // The budget that was asked for, which may differ from the bytes that the cache took.
-        result.BudgetBytes += (long)((setting.Budget ?? 0) * dense);
+        result.BudgetBytes += EvalCaches.BudgetOf(setting, _geometry, config) ?? 0;
         result.EvictedTokens += sequence.EvictedTokens;
         result.OpenPages += pages.Open;
         result.SealedPages += pages.Sealed;

@@ -3,9 +3,11 @@ using System.Runtime.InteropServices;
 namespace KvCacheGpu.Evaluation;
 
 /// <summary>The results of a task's prompts.</summary>
-internal sealed class TrialResult
+/// <param name="full">The results of the same prompts with the full cache; null if these are the ones, whose logits are kept for the others.</param>
+internal sealed class TrialResult(TrialResult? full)
 {
-    private readonly List<(float[] Logits, int Token, string Label)> _kept = [];
+    private readonly List<float[]> _logits = [];
+    private readonly List<(TokenScore Score, string Label)> _scores = [];
     private readonly Dictionary<EvalAct, (int Tokens, TimeSpan Time)> _times = [];
 
     public long AllocatedBytes { get; set; }
@@ -22,7 +24,15 @@ internal sealed class TrialResult
 
     public int SealedPages { get; set; }
 
-    public void Keep(ReadOnlySpan<float> logits, int token, string label) => _kept.Add((logits.ToArray(), token, label));
+    /// <summary>Scores a token's prediction against that of the full cache.</summary>
+    public void Keep(ReadOnlySpan<float> logits, int token, string label)
+    {
+        _scores.Add((TokenScore.Of(logits, full is null ? logits : full._logits[_scores.Count], token), label));
+        if (full is null)
+        {
+            _logits.Add(logits.ToArray());
+        }
+    }
 
     public void AddTime(EvalAct act, int tokens, TimeSpan time)
     {
@@ -30,10 +40,10 @@ internal sealed class TrialResult
         sum = (sum.Tokens + tokens, sum.Time + time);
     }
 
-    /// <summary>Scores these results against those of the same prompts with the full cache, and fills a cell.</summary>
-    public EvalCell Score(EvalCell cell, TrialResult full)
+    /// <summary>Fills a cell with the results.</summary>
+    public EvalCell Fill(EvalCell cell)
     {
-        TokenScore[] scores = [.. _kept.Zip(full._kept, (mine, other) => TokenScore.Of(mine.Logits, other.Logits, mine.Token))];
+        TokenScore[] scores = [.. _scores.Select(s => s.Score)];
         return cell with
         {
             Scored = scores.Length,
@@ -51,10 +61,10 @@ internal sealed class TrialResult
             SealedPages = SealedPages,
             ReadTokensPerSecond = Speed(EvalAct.Read) ?? 0,
             WriteTokensPerSecond = Speed(EvalAct.Write),
-            Labels = _kept.Zip(scores)
-                .Where(s => s.First.Label.Length > 0)
-                .GroupBy(s => s.First.Label)
-                .ToDictionary(g => g.Key, g => g.Average(s => s.Second.Right ? 1.0 : 0)),
+            Labels = _scores
+                .Where(s => s.Label.Length > 0)
+                .GroupBy(s => s.Label)
+                .ToDictionary(g => g.Key, g => g.Average(s => s.Score.Right ? 1.0 : 0)),
         };
     }
 

@@ -14,6 +14,8 @@ internal sealed class CopyTask : EvalTask
 
     public override string Summary => "segments of random tokens that come again";
 
+    public override bool NeedsFacts => false;
+
     private protected override IReadOnlyList<EvalPrompt> Build(EvalText text, EvalScale scale, Random random)
     {
         int[][] segments = [.. Enumerable.Range(0, scale.Segments).Select(_ => text.Scatter(random, SegmentTokens))];

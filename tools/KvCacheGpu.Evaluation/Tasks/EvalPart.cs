@@ -17,7 +17,8 @@ public enum EvalAct
 /// <param name="Act">The use of the tokens.</param>
 /// <param name="Tokens">The tokens.</param>
 /// <param name="Scored">
-/// Number of tokens, counted from the end, that the model must predict, each from all before it. The last token of a probe is only an answer, and is not run.
+/// Number of tokens, counted from the end, that the model must predict, each from all before it; there must be one before the first. The last token of a probe
+/// is only an answer, and is not run.
 /// </param>
 /// <param name="Label">The group of the scores within a task: a depth, a turn. Empty if there are no groups.</param>
 public sealed record EvalPart(EvalAct Act, IReadOnlyList<int> Tokens, int Scored = 0, string Label = "");

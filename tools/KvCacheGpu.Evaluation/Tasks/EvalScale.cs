@@ -16,6 +16,9 @@ public sealed record EvalScale(string Name, int Tokens, int Facts, IReadOnlyList
     /// <summary>Tokens of one step: few, so that open pages are few beside the sealed ones.</summary>
     public const int StepTokens = 16;
 
+    /// <summary>Tokens at the start of a text that are not scored, because most of what they see is not compressed yet.</summary>
+    public const int LeadTokens = 8 * PageTokens;
+
     /// <summary>The scale of reports.</summary>
     public static EvalScale Full { get; } = new("full", 1_920, 24, [1_024, 1_472, 1_920], 16, 1_664, 256);
 

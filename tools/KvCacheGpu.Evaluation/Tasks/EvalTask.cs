@@ -12,9 +12,10 @@ public abstract class EvalTask
     public static IReadOnlyList<EvalTask> All { get; } =
     [
         new RecallTask(), new AwareRecallTask(), new NeedleTask(), new CopyTask(), new TwoTurnTask(), new InstructionTask(), new PerplexityTask(),
+        new TextTask(), new PackedTask(), new RepeatTask(),
     ];
 
-    /// <summary>The task that a model must be able to do with the full cache. Otherwise a run is void.</summary>
+    /// <summary>The task that a model must be able to do with the full cache. Otherwise a run with any task that has answers is void.</summary>
     public static EvalTask Gate => All[0];
 
     /// <summary>Its name: "recall".</summary>
@@ -26,11 +27,15 @@ public abstract class EvalTask
     /// <summary>True if answers are right or wrong; false if only their probability counts.</summary>
     public virtual bool HasAnswers => true;
 
+    /// <summary>True if the prompts state facts, for which a tokenizer needs words of one token (<see cref="EvalText.FactsRefusal"/>).</summary>
+    public virtual bool NeedsFacts => HasAnswers;
+
     /// <summary>Makes the prompts, one per sequence.</summary>
     /// <param name="text">The text from which they are made.</param>
     /// <param name="scale">The size of the task.</param>
     /// <param name="seed">The seed; another one gives another prompt.</param>
-    /// <exception cref="ArgumentException">The text is too short, or the tokenizer has too few words.</exception>
+    /// <exception cref="ArgumentException">The text is too short.</exception>
+    /// <exception cref="InvalidOperationException">The task needs facts, and the tokenizer has too few words for them.</exception>
     public IReadOnlyList<EvalPrompt> Prompts(EvalText text, EvalScale scale, int seed)
     {
         ArgumentNullException.ThrowIfNull(text);

@@ -7,11 +7,20 @@ public sealed class EvalText
 {
     private readonly int[] _ids;
     private readonly int[] _vocabulary;
+    private readonly FactLanguage? _language;
 
-    private EvalText(int[] ids, int[] vocabulary, FactLanguage language) => (_ids, _vocabulary, Language) = (ids, vocabulary, language);
+    private EvalText(int[] ids, int[] vocabulary, int? bos, FactLanguage? language) =>
+        (_ids, _vocabulary, _language, Start) = (ids, vocabulary, language, bos is { } id ? [id] : []);
 
     /// <summary>The sentences and questions of facts.</summary>
-    public FactLanguage Language { get; }
+    /// <exception cref="InvalidOperationException">Facts cannot be stated (<see cref="FactsRefusal"/>).</exception>
+    public FactLanguage Language => _language ?? throw new InvalidOperationException(FactsRefusal);
+
+    /// <summary>The reason why no facts can be stated in the model's tokens; null if they can.</summary>
+    public string? FactsRefusal { get; private init; }
+
+    /// <summary>The token that starts every text; none if the model has no such token.</summary>
+    public int[] Start { get; }
 
     /// <summary>Number of tokens of the text.</summary>
     public int Length => _ids.Length;
@@ -19,13 +28,20 @@ public sealed class EvalText
     /// <summary>Reads a text.</summary>
     /// <param name="tokenizer">The model's tokenizer.</param>
     /// <param name="text">Text held out from the model's training.</param>
-    /// <exception cref="ArgumentException">The tokenizer has too few words of one token.</exception>
+    /// <exception cref="ArgumentException">The text has a character that the tokenizer does not know.</exception>
     public static EvalText Create(LlamaTokenizer tokenizer, string text)
     {
         ArgumentNullException.ThrowIfNull(tokenizer);
         int[] ids = tokenizer.Encode(text, start: false);
         int[] vocabulary = [.. tokenizer.Vocabulary.Values.Where(id => !tokenizer.IsSpecial(id)).Order()];
-        return new EvalText(ids, vocabulary, FactLanguage.Create(tokenizer, ids));
+        try
+        {
+            return new EvalText(ids, vocabulary, tokenizer.BosTokenId, FactLanguage.Create(tokenizer, ids));
+        }
+        catch (ArgumentException e)
+        {
+            return new EvalText(ids, vocabulary, tokenizer.BosTokenId, null) { FactsRefusal = e.Message };
+        }
     }
 
     /// <summary>A random passage of the text.</summary>
@@ -69,8 +85,8 @@ public sealed class EvalText
     {
         ArgumentNullException.ThrowIfNull(opening);
         (double Depth, int[] Sentence)[] ordered = [.. strewn.ToArray().OrderBy(s => s.Depth)];
-        int[] passage = Passage(random, tokens - 1 - opening.Count - ordered.Sum(s => s.Sentence.Length));
-        List<int> document = [Language.Bos, .. opening];
+        int[] passage = Passage(random, tokens - Start.Length - opening.Count - ordered.Sum(s => s.Sentence.Length));
+        List<int> document = [.. Start, .. opening];
         int taken = 0;
         foreach ((double depth, int[] sentence) in ordered)
         {

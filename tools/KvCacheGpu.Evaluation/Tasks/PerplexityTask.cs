@@ -11,13 +11,15 @@ internal sealed class PerplexityTask : EvalTask
 
     private protected override IReadOnlyList<EvalPrompt> Build(EvalText text, EvalScale scale, Random random)
     {
-        int[] passage = text.Passage(random, scale.Context - 1 + scale.Written);
+        int[] start = text.Start;
+        int read = scale.Context - start.Length;
+        int[] passage = text.Passage(random, read + scale.Written);
         return
         [
             new EvalPrompt(
             [
-                new EvalPart(EvalAct.Read, [text.Language.Bos, .. passage[..(scale.Context - 1)]]),
-                new EvalPart(EvalAct.Write, passage[(scale.Context - 1)..], scale.Written),
+                new EvalPart(EvalAct.Read, [.. start, .. passage[..read]]),
+                new EvalPart(EvalAct.Write, passage[read..], scale.Written),
             ]),
         ];
     }
