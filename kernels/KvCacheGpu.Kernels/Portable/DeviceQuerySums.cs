@@ -16,6 +16,7 @@ internal sealed class DeviceQuerySums : IDisposable
         (_link, _groupSize) = (link, groupSize);
         _sum = link.Accelerator.LoadKernel<SumLauncher>(PortableKernels.SumQueries);
         _buffer = link.Allocate<float>(AllocationKind.Scratch, (long)geometry.Layers * geometry.KvHeads * geometry.KeyWidth);
+        View.MemSetToZero(link.Stream);
     }
 
     /// <summary>True while queries are added.</summary>

@@ -79,16 +79,19 @@ internal sealed unsafe class AttendTile<S, F, I>
             signs = _tier.KeyScales!.Of(_tier.KeyRow(work.Sequence.KeyTable, _tier.Map.Row(_batch.Call.Layer, work.Head)));
         }
 
+        // Factors are powers of two, and no number leaves binary32 by them: taken away, they leave what was there before.
+        float unscale = 1f / _variants.Factor(QueryVariants.Plain);
         for (int block = 0; 4 * block < count; block++)
         {
-            float* other = scratch.QueryBlock(variant, block);
-            new Span<float>(scratch.QueryBlock(QueryVariants.Plain, block), 4 * _g.KeyWidth).CopyTo(new Span<float>(other, 4 * _g.KeyWidth));
-
-            // Factors are powers of two, and no number leaves binary32 by them: this is what it was before.
-            Scale(other, 1f / _variants.Factor(QueryVariants.Plain));
+            float* plain = scratch.QueryBlock(QueryVariants.Plain, block), other = scratch.QueryBlock(variant, block);
             if (_variants.IsRotated(variant))
             {
-                QueryRotation.Apply(other, _g.KeyWidth, signs);
+                QueryRotation.Apply(plain, unscale, _g.KeyWidth, signs, other);
+            }
+            else
+            {
+                new Span<float>(plain, 4 * _g.KeyWidth).CopyTo(new Span<float>(other, 4 * _g.KeyWidth));
+                Scale(other, unscale);
             }
 
             Scale(other, _variants.Factor(variant));

@@ -8,18 +8,26 @@ namespace KvCacheGpu.Kernels;
 /// </summary>
 internal static unsafe class QueryRotation
 {
-    /// <summary>x' = H D x.</summary>
-    public static void Apply(float* queries, int width, float* signs)
+    /// <summary>x' = H D factor x.</summary>
+    /// <param name="from">The vectors.</param>
+    /// <param name="factor">What they are multiplied by first.</param>
+    /// <param name="width">Elements of each.</param>
+    /// <param name="signs">D.</param>
+    /// <param name="to">Receives the rotated vectors.</param>
+    public static void Apply(float* from, float factor, int width, float* signs, float* to)
     {
-        Scale(queries, width, signs);
-        Transform(queries, width);
+        Scale(from, factor, width, signs, to);
+        Transform(to, width);
     }
 
-    private static void Scale(float* queries, int width, float* signs)
+    // Two products: that of factor and sign may be subnormal.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Scale(float* from, float factor, int width, float* signs, float* to)
     {
-        for (int i = 0; i < width; i++)
+        Vector128<float> all = Vector128.Create(factor);
+        for (int i = 0; i < width; i++, from += 4, to += 4)
         {
-            (Vector128.Load(queries + (4 * i)) * Vector128.Create(signs[i])).Store(queries + (4 * i));
+            (Vector128.Load(from) * all * Vector128.Create(signs[i])).Store(to);
         }
     }
 
