@@ -109,6 +109,43 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
         }
     }
 
+    /// <summary>Changes <see cref="KeyScales"/> in every part, or in none (<see cref="KvCache.ReplaceKeyScales"/>).</summary>
+    /// <param name="scales">The scales of the whole model; null has each part learn its own from the next pages.</param>
+    /// <inheritdoc cref="KvCache.ReplaceKeyScales" path="/exception"/>
+    public void ReplaceKeyScales(KvKeyScales? scales)
+    {
+        if (scales?.IsFor(Geometry) == false)
+        {
+            throw new ArgumentException($"expected {KvKeyScales.None(Geometry)}, got {scales}", nameof(scales));
+        }
+
+        KeyScaling[] parts = [.. Caches.Select(cache => cache.State.Scaling).OfType<KeyScaling>()];
+        if (parts.Length == 0)
+        {
+            throw new KvUnsupportedException(nameof(ReplaceKeyScales), "a group whose pages come into T formats", "other formats");
+        }
+
+        KvKeyScales?[] before = Array.ConvertAll(parts, part => part.Current);
+        int done = 0;
+        try
+        {
+            for (int part = 0; part < Caches.Length; part++)
+            {
+                Caches[part].State.Scaling?.Replace(scales is null ? null : Shape.PartOf(scales, part));
+                done += Caches[part].State.Scaling is null ? 0 : 1;
+            }
+        }
+        catch
+        {
+            while (done-- > 0)
+            {
+                parts[done].Replace(before[done]);
+            }
+
+            throw;
+        }
+    }
+
     /// <summary>Bytes of the arenas of all parts.</summary>
     public long ReservedBytes => Parts.Sum(part => part.ReservedBytes);
 

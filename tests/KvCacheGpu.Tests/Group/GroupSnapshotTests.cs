@@ -20,6 +20,9 @@ public sealed class GroupSnapshotTests : IDisposable
 
             cases.Add("4 shards", "2 shards", PageFormat.F16, PageFormat.F16);
             cases.Add("2 shards", "4 shards", PageFormat.T4, PageFormat.V4);
+            cases.Add("uneven", "2 x 2", PageFormat.T4, PageFormat.I8);
+            cases.Add("whole", "2 layers", PageFormat.T4, PageFormat.V4);
+            cases.Add("4 shards", "whole", PageFormat.T4, PageFormat.V4);
             cases.Add("uneven", "whole", PageFormat.I8, PageFormat.V3);
             cases.Add("whole", "2 layers", PageFormat.I8, PageFormat.I8);
             return cases;
@@ -33,7 +36,9 @@ public sealed class GroupSnapshotTests : IDisposable
         var store = new SnapshotStore(_folder);
         KvCacheOptions options = TestCaches.Config(new KvFormats(key, value));
         options.LayerFormats = new Dictionary<int, KvFormats> { [2] = new(PageFormat.I8, PageFormat.I8) };
+        options.KeyScales = key == PageFormat.T4 ? SomeScales() : null;
         using Subject saved = new(from, options);
+        options.KeyScales = null;
         using Subject loaded = new(to, options);
         saved.Feed(0, [.. Enumerable.Range(0, 30)]);
         saved.Feed(0, 30, 31, 32, 33);
@@ -198,6 +203,14 @@ public sealed class GroupSnapshotTests : IDisposable
     }
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    private static KvKeyScales SomeScales()
+    {
+        KvGeometry model = TestGroups.Model;
+        byte[] exponents = new byte[model.Layers * model.KvHeads * model.KeyWidth];
+        new Random(6).NextBytes(exponents);
+        return new KvKeyScales(model, [.. exponents.Select(exponent => (byte)(exponent % 4))]);
+    }
 
     /// <summary>A group, or a cache of the whole model, with up to two sequences.</summary>
     private sealed class Subject : IDisposable

@@ -132,7 +132,7 @@ internal static class TestGroups
             (table.PageIndex(row, entry), sequence.Cache.State.Classes.FormatsOf(table.PageClass(row, entry))))];
     }
 
-    private static float[] Cut(float[] all, int tokens, int firstHead, int heads, int ofHeads)
+    public static float[] Cut(float[] all, int tokens, int firstHead, int heads, int ofHeads)
     {
         int width = all.Length / tokens / ofHeads;
         var cut = new float[tokens * heads * width];

@@ -32,11 +32,20 @@ internal static class OutlierTokens
         return new KvKeyScales(G, exponents);
     }
 
-    public static float[] Keys(int layer, ReadOnlySpan<int> ids, float outliers) => Fill(layer, ids, G.KvHeads, G.KeyWidth, 1, outliers);
+    public static float[] Keys(int layer, ReadOnlySpan<int> ids, float outliers) => Keys(G, layer, ids, outliers);
 
-    public static float[] Values(int layer, ReadOnlySpan<int> ids) => Fill(layer, ids, G.KvHeads, G.ValueWidth, 2, 1);
+    public static float[] Values(int layer, ReadOnlySpan<int> ids) => Values(G, layer, ids);
 
-    public static float[] Queries(int layer, ReadOnlySpan<int> ids, float outliers) => Fill(layer, ids, G.QueryHeads, G.KeyWidth, 3, 1 / outliers);
+    public static float[] Queries(int layer, ReadOnlySpan<int> ids, float outliers) => Queries(G, layer, ids, outliers);
+
+    /// <summary>The same of another model.</summary>
+    public static float[] Keys(KvGeometry geometry, int layer, ReadOnlySpan<int> ids, float outliers) =>
+        Fill(layer, ids, geometry.KvHeads, geometry.KeyWidth, 1, outliers);
+
+    public static float[] Values(KvGeometry geometry, int layer, ReadOnlySpan<int> ids) => Fill(layer, ids, geometry.KvHeads, geometry.ValueWidth, 2, 1);
+
+    public static float[] Queries(KvGeometry geometry, int layer, ReadOnlySpan<int> ids, float outliers) =>
+        Fill(layer, ids, geometry.QueryHeads, geometry.KeyWidth, 3, 1 / outliers);
 
     /// <summary>Steps over tokens, and attends with them.</summary>
     /// <returns>The output, <c>[layers][tokens][query heads][value width]</c>.</returns>
