@@ -103,15 +103,15 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
     {
         get
         {
-            KvKeyScales?[] parts = Array.ConvertAll(Caches, cache => cache.KeyScales);
-            bool isWhole = Caches.Zip(parts).All(part => part.First.State.Scaling is null || part.Second is not null);
-            return isWhole ? Shape.WholeOf(parts) : null;
+            bool isWhole = Array.TrueForAll(Caches, cache => cache.State.Scaling is null || cache.KeyScales is not null);
+            return isWhole ? Shape.WholeOf(Array.ConvertAll(Caches, cache => cache.KeyScales)) : null;
         }
     }
 
     /// <summary>Changes <see cref="KeyScales"/> in every part, or in none (<see cref="KvCache.ReplaceKeyScales"/>).</summary>
     /// <param name="scales">The scales of the whole model; null has each part learn its own from the next pages.</param>
-    /// <inheritdoc cref="KvCache.ReplaceKeyScales" path="/exception"/>
+    /// <exception cref="ArgumentException">Scales of another shape.</exception>
+    /// <exception cref="KvConcurrencyException">E006: sequences are under two other tables already.</exception>
     public void ReplaceKeyScales(KvKeyScales? scales)
     {
         if (scales?.IsFor(Geometry) == false)
@@ -119,27 +119,21 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
             throw new ArgumentException($"expected {KvKeyScales.None(Geometry)}, got {scales}", nameof(scales));
         }
 
-        KeyScaling[] parts = [.. Caches.Select(cache => cache.State.Scaling).OfType<KeyScaling>()];
-        if (parts.Length == 0)
-        {
-            throw new KvUnsupportedException(nameof(ReplaceKeyScales), "a group whose pages come into T formats", "other formats");
-        }
-
-        KvKeyScales?[] before = Array.ConvertAll(parts, part => part.Current);
-        int done = 0;
+        KeyScaling?[] parts = Array.ConvertAll(Caches, cache => cache.State.Scaling);
+        KvKeyScales?[] before = Array.ConvertAll(parts, scaling => scaling?.Current);
+        int part = 0;
         try
         {
-            for (int part = 0; part < Caches.Length; part++)
+            for (; part < parts.Length; part++)
             {
-                Caches[part].State.Scaling?.Replace(scales is null ? null : Shape.PartOf(scales, part));
-                done += Caches[part].State.Scaling is null ? 0 : 1;
+                parts[part]?.Replace(scales is null ? null : Shape.PartOf(scales, part));
             }
         }
         catch
         {
-            while (done-- > 0)
+            while (part-- > 0)
             {
-                parts[done].Replace(before[done]);
+                parts[part]?.Replace(before[part]);
             }
 
             throw;

@@ -17,9 +17,9 @@ public sealed class GroupScalesTests
         using KvSequence whole = cache.CreateSequence();
         using KvGroupSequence sequence = group.CreateSequence();
         Assert.Null(group.KeyScales);
-        for (int first = 0; first < 48; first += 12)
+        for (int first = 0; first < 60; first += 20)
         {
-            int[] ids = [.. Enumerable.Range(first, 12)];
+            int[] ids = [.. Enumerable.Range(first, 20)];
             Assert.Equal(Feed(whole, ids), Feed(sequence, ids));
         }
 
