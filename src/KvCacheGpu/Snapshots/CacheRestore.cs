@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 
@@ -24,6 +25,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
     private PageRewriter? _rewriter;
     private int[] _firstPageOf = [];
     private int[] _nextPage = [];
+    private byte[] _converted = [];
     private long _kept;
 
     /// <summary>The new sequences, from <see cref="Begin"/> on; held until <see cref="Complete"/>.</summary>
@@ -241,13 +243,37 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
         for (int ordinal = firstOrdinal; bytes.Length > 0; ordinal++)
         {
             int length = _content.BytesOf(ordinal);
-            for (int page = _firstPageOf[ordinal]; page >= 0; page = _nextPage[page])
+            if (_firstPageOf[ordinal] >= 0)
             {
-                Write(page, ordinal, bytes[..length]);
+                ReadOnlySpan<byte> saved = InLevelsOfToday(ordinal, bytes[..length]);
+                for (int page = _firstPageOf[ordinal]; page >= 0; page = _nextPage[page])
+                {
+                    Write(page, ordinal, saved);
+                }
             }
 
             bytes = bytes[length..];
         }
+    }
+
+    // Where pages enter: from here on those of older tables of levels are like any others.
+    private ReadOnlySpan<byte> InLevelsOfToday(int ordinal, ReadOnlySpan<byte> saved)
+    {
+        PageLayout layout = _content.Classes[_content.PageClasses.Span[ordinal]];
+        if (_content.LevelsVersion != OldLevels.Version || !OldLevels.AreIn(layout))
+        {
+            return saved;
+        }
+
+        if (_converted.Length < saved.Length)
+        {
+            _converted = new byte[_content.Classes.Max(one => one.Bytes)];
+        }
+
+        Span<byte> page = _converted.AsSpan(0, saved.Length);
+        saved.CopyTo(page);
+        OldLevels.Convert(layout, _content.Geometry, MemoryMarshal.Cast<byte, int>(page));
+        return page;
     }
 
     private void Write(int page, int ordinal, ReadOnlySpan<byte> bytes)
@@ -284,7 +310,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
                 Span<byte> saved = bytes.AsSpan(0, _content.BytesOf(source));
                 snapshot.Read(source, saved, cancel);
                 int tokens = Math.Min(from - skipped, planned.Tokens - at);
-                _rewriter!.Decode(_content.PageClasses.Span[source], saved, skipped, at, tokens);
+                _rewriter!.Decode(_content.PageClasses.Span[source], InLevelsOfToday(source, saved), skipped, at, tokens);
                 (at, skipped) = (at + tokens, 0);
             }
 
