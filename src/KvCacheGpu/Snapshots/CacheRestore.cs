@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 
@@ -18,13 +19,14 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
     private readonly List<SequenceState> _sequences = [];
     private readonly RestorePages _pages = new(cache);
     private readonly RestoreEviction _eviction = new(cache, evictor);
-    private readonly List<PlannedScales> _scales = [];
+    private readonly RestoreScales _scales = new(cache);
     private SnapshotSequence[] _chosen = [];
     private SnapshotContent _content = null!;
     private RestorePlan _plan = null!;
     private PageRewriter? _rewriter;
     private int[] _firstPageOf = [];
     private int[] _nextPage = [];
+    private byte[] _converted = [];
     private long _kept;
 
     /// <summary>The new sequences, from <see cref="Begin"/> on; held until <see cref="Complete"/>.</summary>
@@ -81,7 +83,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
                 _sequences.Add(sequence);
                 MakeRoom(sequence, saved);
                 SequenceStanding.Restore(saved, sequence);
-                _scales.Add(BindScales(sequence, saved));
+                _scales.Bind(sequence, saved, content);
                 if (content.Geometry.PageTokens == cache.Geometry.PageTokens)
                 {
                     SequenceColumns.Restore(cache, sequence, saved, cache.Clock.StepsLater(saved.Steps));
@@ -98,7 +100,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
     /// <summary>The second part: takes the pages of the sequences, or says what they lack and takes nothing.</summary>
     public KvShortage? TryTake()
     {
-        _plan = new RestorePlan(cache.Classes, _content, _chosen, _scales);
+        _plan = new RestorePlan(cache.Classes, _content, _chosen, _scales.Planned);
         return _pages.TryTake(_plan);
     }
 
@@ -129,32 +131,8 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
         HoldToQuotas(_plan);
         _rewriter = _pages.Open == 0 ? null : new PageRewriter(cache, _content);
         ListByOrdinal();
-        cache.Scaling?.BindKnown(_plan.Pages.Where(page => cache.Scaling.IsScaled(page.Class)).Select(page => _sequences[page.Sequence]));
+        _scales.BindRest(_plan, _sequences);
         _pages.MakeReady(_plan, _sequences);
-    }
-
-    // The scales of its T pages, if there is a table for them; else those pages are written anew, under the scales that the cache has for others.
-    private PlannedScales BindScales(SequenceState sequence, SnapshotSequence saved)
-    {
-        KvKeyScales? scales = SequenceStanding.ScalesOf(saved, _content.Geometry);
-        bool isScaled = false;
-        foreach (int ordinal in saved.Ordinals.Span)
-        {
-            isScaled |= _content.Classes[_content.PageClasses.Span[ordinal]].KeyFormat.IsCentered();
-        }
-
-        if (!isScaled || cache.Scaling is not { } scaling)
-        {
-            return new PlannedScales(scales, AreKept: false, KeyTable: -1);
-        }
-
-        bool areKept = scaling.TryBind(sequence, scales ?? KvKeyScales.None(cache.Geometry));
-        if (!areKept)
-        {
-            scaling.BindKnown([sequence]);
-        }
-
-        return new PlannedScales(scales, areKept, sequence.Table.KeyTable);
     }
 
     private void MakeRoom(SequenceState sequence, SnapshotSequence saved)
@@ -268,13 +246,37 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
         for (int ordinal = firstOrdinal; bytes.Length > 0; ordinal++)
         {
             int length = _content.BytesOf(ordinal);
-            for (int page = _firstPageOf[ordinal]; page >= 0; page = _nextPage[page])
+            if (_firstPageOf[ordinal] >= 0)
             {
-                Write(page, ordinal, bytes[..length]);
+                ReadOnlySpan<byte> saved = InLevelsOfToday(ordinal, bytes[..length]);
+                for (int page = _firstPageOf[ordinal]; page >= 0; page = _nextPage[page])
+                {
+                    Write(page, ordinal, saved);
+                }
             }
 
             bytes = bytes[length..];
         }
+    }
+
+    // Where pages enter: from here on those of older tables of levels are like any others.
+    private ReadOnlySpan<byte> InLevelsOfToday(int ordinal, ReadOnlySpan<byte> saved)
+    {
+        PageLayout layout = _content.Classes[_content.PageClasses.Span[ordinal]];
+        if (_content.LevelsVersion != OldLevels.Version || !OldLevels.AreIn(layout))
+        {
+            return saved;
+        }
+
+        if (_converted.Length < saved.Length)
+        {
+            _converted = new byte[_content.Classes.Max(one => one.Bytes)];
+        }
+
+        Span<byte> page = _converted.AsSpan(0, saved.Length);
+        saved.CopyTo(page);
+        OldLevels.Convert(layout, _content.Geometry, MemoryMarshal.Cast<byte, int>(page));
+        return page;
     }
 
     private void Write(int page, int ordinal, ReadOnlySpan<byte> bytes)
@@ -291,7 +293,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
             return;
         }
 
-        _rewriter!.Decode(_content.PageClasses.Span[ordinal], bytes, 0, 0, planned.Tokens, _scales[planned.Sequence].Saved, planned.Row);
+        _rewriter!.Decode(_content.PageClasses.Span[ordinal], bytes, 0, 0, planned.Tokens, _scales.Planned[planned.Sequence].Saved, planned.Row);
         Rewrite(page);
     }
 
@@ -311,7 +313,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
                 Span<byte> saved = bytes.AsSpan(0, _content.BytesOf(source));
                 snapshot.Read(source, saved, cancel);
                 int tokens = Math.Min(from - skipped, planned.Tokens - at);
-                _rewriter!.Decode(_content.PageClasses.Span[source], saved, skipped, at, tokens, _scales[planned.Sequence].Saved, planned.Row);
+                _rewriter!.Decode(_content.PageClasses.Span[source], InLevelsOfToday(source, saved), skipped, at, tokens, _scales.Planned[planned.Sequence].Saved, planned.Row);
                 (at, skipped) = (at + tokens, 0);
             }
 
@@ -356,7 +358,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
             yield return $"the rotation's seed was {_content.RotationSeed}, here it is {here.RotationSeed}";
         }
 
-        if (_scales.Any(scales => scales is { KeyTable: >= 0, AreKept: false }))
+        if (_scales.AnyOther)
         {
             yield return "pages in T formats are under other key scales here: sequences under two others live already";
         }

@@ -17,9 +17,10 @@ internal static class RestoreCheck
         Require(here.ValueWidth == there.ValueWidth, "value width", here.ValueWidth, there.ValueWidth);
         string? saved = content.ModelFingerprint;
         Require(own is null || saved is null || own == saved, "model fingerprint", own, saved);
-        if (content.LevelsVersion != Levels.Version && content.Classes.Any(HasLevels))
+        if (content.LevelsVersion is not (Levels.Version or OldLevels.Version) && content.Classes.Any(OldLevels.AreIn))
         {
-            throw new KvUnsupportedException("snapshot", $"tables of levels of version {Levels.Version}", $"version {content.LevelsVersion}");
+            throw new KvUnsupportedException(
+                "snapshot", $"tables of levels of version {Levels.Version}, or {OldLevels.Version}, which is converted", $"version {content.LevelsVersion}");
         }
     }
 
@@ -82,9 +83,6 @@ internal static class RestoreCheck
 
     public static KvUnsupportedException Refused(string part, uint refusedFrom, string actual) => new(
         $"a {part} of the snapshot", $"a magnitude below {BitConverter.UInt32BitsToSingle(refusedFrom)}, as the cache's formats hold it", actual);
-
-    private static bool HasLevels(PageLayout layout) =>
-        (layout.KeyFormat.IsRotated() && layout.KeyFormat != PageFormat.I8) || (layout.ValueFormat.IsRotated() && layout.ValueFormat != PageFormat.I8);
 
     private static void Require<T>(bool holds, string what, T expected, T actual)
     {

@@ -21,12 +21,6 @@ internal readonly record struct PlannedPage(int Sequence, int Row, int Class, bo
     public int Skipped { get; init; }
 }
 
-/// <summary>The key scales of a sequence that a restore makes.</summary>
-/// <param name="Saved">Those that its T pages were saved under; null if they were 1.</param>
-/// <param name="AreKept">True if it is under the same here, so that its T pages may stay as they are.</param>
-/// <param name="KeyTable">The table that it is under here; -1 if it had no T page, and is under none yet.</param>
-internal readonly record struct PlannedScales(KvKeyScales? Saved, bool AreKept, int KeyTable);
-
 /// <summary>A sequence that a restore makes: its entries by row, as <see cref="SnapshotSequence"/> has them, of planned pages.</summary>
 internal sealed record PlannedSequence(SnapshotSequence Saved, int FirstOpen)
 {
