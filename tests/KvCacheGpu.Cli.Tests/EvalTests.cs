@@ -193,6 +193,7 @@ public sealed class EvalTests
         File.WriteAllLines(merges, File.ReadAllLines(merges).Take(101));
         Dictionary<string, int> tokens = JsonSerializer.Deserialize<Dictionary<string, int>>(File.ReadAllText(vocabulary))!;
         File.WriteAllText(vocabulary, JsonSerializer.Serialize(tokens.Where(t => t.Value < 2 + 256 + 100).ToDictionary()));
+        File.WriteAllText(Path.Combine(bent.Path, "tokenizer_config.json"), """{"tokenizer_class":"GPT2Tokenizer"}""");
         string[] args = ["eval", "--quick", "--seeds", "1", "--formats", "t4", "--policies", "none", "--model", bent.Path];
         JsonElement report = Tool.Json([.. args, "--tasks", "recall,needle,text"]);
         Assert.Equal(["recall", "needle"], report.GetProperty("refused_tasks").EnumerateArray().Select(t => t.Text("task")));

@@ -14,7 +14,7 @@ has the commands of the other model):
     python3 train.py OUT --minutes 58 --stages read       128 to 2,048 tokens, more text in the mix
     python3 train.py OUT --minutes 50 --stages long       2,048 tokens only
 
-OUT receives config.json, model.safetensors (F16), vocab.json and merges.txt in Hugging Face layout, document.txt (the text held
+OUT receives config.json, model.safetensors (F16), vocab.json, merges.txt and tokenizer.json in Hugging Face layout, document.txt (the text held
 out from training), and checkpoint.pt to continue from.
 """
 import argparse
@@ -125,6 +125,31 @@ class Tokenizer:
         (folder / "vocab.json").write_text(json.dumps(self.ids, ensure_ascii=False), encoding="utf-8")
         lines = ["#version: 0.2", *(f"{a} {b}" for a, b in self.merges)]
         (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (folder / "tokenizer.json").write_text(json.dumps(self.description(), ensure_ascii=False), encoding="utf-8")
+
+    def description(self):
+        """What Hugging Face's tokenizer.json says, from which other programs read how text is split."""
+        start = [{"SpecialToken": {"id": "<bos>", "type_id": 0}}]
+        return {
+            "version": "1.0",
+            "added_tokens": [
+                {"id": i, "content": token, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+                for i, token in enumerate(["<bos>", "<eos>"])
+            ],
+            "normalizer": None,
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": self.SPLIT.pattern}, "behavior": "Isolated", "invert": False},
+                {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
+            ]},
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": [*start, {"Sequence": {"id": "A", "type_id": 0}}],
+                "pair": [*start, {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+                "special_tokens": {"<bos>": {"id": "<bos>", "ids": [0], "tokens": ["<bos>"]}},
+            },
+            "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
+            "model": {"type": "BPE", "vocab": self.ids, "merges": [f"{a} {b}" for a, b in self.merges], "ignore_merges": False, "byte_fallback": False},
+        }
 
     @staticmethod
     def merge(symbols, pair):

@@ -12,7 +12,7 @@ internal static class EvalView
     {
         terminal.Output.WriteLine();
         Table table = terminal.NewTable(
-            "task", "cache", "#right", "#95 %", "#Δ nll", "#95 %", "#KL", "#95 %", "#top-1", "#bytes\nin use", "#of dense\nF16", "#dropped", "#read\ntokens/s", "#write\ntokens/s");
+            "task", "cache", "#right", "#95 %", "#Δ nll", "#95 %", "#KL", "#top-1", "#bytes\nin use", "#of dense\nF16", "#dropped", "#read\ntokens/s", "#write\ntokens/s");
         foreach (EvalRowReport r in report.Rows)
         {
             table.AddRow(
@@ -22,8 +22,7 @@ internal static class EvalView
                 string.Create(CultureInfo.InvariantCulture, $"{100 * r.Accuracy.Low:F0}..{100 * r.Accuracy.High:F0}"),
                 r.DeltaNll.Mean.ToString("F3", CultureInfo.InvariantCulture),
                 string.Create(CultureInfo.InvariantCulture, $"{r.DeltaNll.Low:F3}..{r.DeltaNll.High:F3}"),
-                r.Kl.Mean.ToString("G2", CultureInfo.InvariantCulture),
-                string.Create(CultureInfo.InvariantCulture, $"{r.Kl.Low:G2}..{r.Kl.High:G2}"),
+                Divergence(r.Kl),
                 Readable.Percent(r.Agreement),
                 Readable.Bytes(r.AllocatedBytes),
                 Readable.Percent(r.Ratio),
@@ -52,6 +51,7 @@ internal static class EvalView
         terminal.Output.WriteLine(
             $"{report.Model} on {report.Device}, {report.Seeds} seeds from {report.FirstSeed} on; intervals by bootstrap over seeds; Δ nll, KL, top-1 against {EvalSetting.Full}"
             + (report.FullRecall is { } recall ? $", whose recall is {Readable.Percent(recall)}." : "."));
+        terminal.Output.WriteLine("KL: nats per token; ± is half of its 95 % interval.");
         terminal.Output.WriteLine("bytes in use: the most after any step: pages, tables, bookkeeping and working memory.");
         foreach (string file in report.Files)
         {
@@ -60,4 +60,7 @@ internal static class EvalView
 
         terminal.Output.WriteLine($"{Readable.Decimal(report.Seconds)} seconds in all.");
     }
+
+    private static string Divergence(IntervalReport kl) =>
+        kl.Mean > 0 ? string.Create(CultureInfo.InvariantCulture, $"{kl.Mean:G2} ±{100 * (kl.High - kl.Low) / 2 / kl.Mean:F0} %") : "0";
 }
