@@ -256,14 +256,16 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// <exception cref="KvUnsupportedException">E009: no page of the cache comes into a T format.</exception>
     public void ReplaceKeyScales(KvKeyScales? scales)
     {
-        State.ThrowIfDisposed();
         if (scales?.IsFor(Geometry) == false)
         {
             throw new ArgumentException($"expected {KvKeyScales.None(Geometry)}, got {scales}", nameof(scales));
         }
 
-        KeyScaling scaling = State.Scaling ?? throw new KvUnsupportedException(nameof(ReplaceKeyScales), "a cache whose pages come into T formats", "other formats");
-        scaling.Replace(scales);
+        using (State.EnterLive())
+        {
+            KeyScaling scaling = State.Scaling ?? throw new KvUnsupportedException(nameof(ReplaceKeyScales), "a cache whose pages come into T formats", "other formats");
+            scaling.Replace(scales);
+        }
     }
 
     /// <summary>Counts live pages, those that only stay for prefix reuse included.</summary>

@@ -144,7 +144,8 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
     /// <remarks>
     /// A step that is refused is rolled back then, and <see cref="KvNonFiniteException"/> is thrown once for each of its sequences by the first call that
     /// needs it, or once by <see cref="KvCache.Settle"/>; so is an error of the device. Until the outcome is taken over, the step keeps its working memory and the open pages of those
-    /// that it seals; what is done when a step begins gives them back. A policy plans then too. The stream must live until this call returns.
+    /// that it seals; what is done when a step begins gives them back. A policy plans then too. The stream must live until this call returns. The one
+    /// commit in a cache's life that learns key scales (<see cref="KvCache.KeyScales"/>) waits for the device all the same.
     /// </remarks>
     /// <exception cref="KvStepOrderException">E010: layers are missing; the step goes on.</exception>
     public void EnqueueCommit()

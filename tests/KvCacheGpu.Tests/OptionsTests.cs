@@ -31,6 +31,7 @@ public class OptionsTests
         { "LayerFormats[7]", o => o.LayerFormats = new Dictionary<int, KvFormats> { [7] = new(I8, I8) } },
         { "LayerFormats[1].Key", o => o.LayerFormats = new Dictionary<int, KvFormats> { [1] = new(V2, V2) } },
         { nameof(KvCacheOptions.EdgeLayers), o => o.EdgeLayers = -1 },
+        { nameof(KvCacheOptions.KeyScales), o => o.KeyScales = KvKeyScales.None(new KvGeometry(layers: 9, queryHeads: 4, kvHeads: 2, keyWidth: 8)) },
         { nameof(KvCacheOptions.DemotionFormats), o => o.DemotionFormats = null! },
         { "DemotionFormats[1].Value", o => o.DemotionFormats = [new(T2, V2), new(I8, T2)] },
         { nameof(KvCacheOptions.NonFinite), o => o.NonFinite = (NonFinitePolicy)9 },

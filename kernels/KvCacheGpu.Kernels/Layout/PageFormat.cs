@@ -25,7 +25,7 @@ public enum PageFormat : byte
     I8 = 3,
 
     /// <summary>
-    /// Keys in 4 bits: each token divided by its rms, less the page's mean, in Lloyd-Max levels with a gain per token
+    /// Keys in 4 bits: evened out by scales (<see cref="KvKeyScales"/>), each token divided by its rms, less the page's mean, in Lloyd-Max levels with a gain per token
     /// (<see cref="Levels"/>). Takes head widths that are multiples of 8.
     /// </summary>
     T4 = 4,
@@ -50,7 +50,7 @@ public enum PageFormat : byte
 
     /// <summary>
     /// FP8 E4M3FN, plain basis, scale 1: rounded to nearest even, saturating at 448. Each element is rounded by itself, so that an outlier does
-    /// not make the others less precise; in T and q4_0 it does. Takes head widths that are multiples of 4.
+    /// not make the others less precise, as it does in q4_0. Takes head widths that are multiples of 4.
     /// </summary>
     FP8 = 10,
 

@@ -162,11 +162,16 @@ internal sealed class KeyScaling
                 return;
             }
 
-            Array.Clear(_queries);
-            using (_cache.DeviceGate.Enter())
-            {
-                _cache.Tier.SumsQueries = true;
-            }
+            BeginLearning();
+        }
+    }
+
+    private void BeginLearning()
+    {
+        Array.Clear(_queries);
+        using (_cache.DeviceGate.Enter())
+        {
+            _cache.Tier.SumsQueries = true;
         }
     }
 
@@ -270,10 +275,28 @@ internal sealed class KeyScaling
                 asked[i] = squares[(row * width) + i];
             }
 
+            if (!AreFinite(variances) || !AreFinite(asked))
+            {
+                // NaN would be all that is ever learned of: of a step that is about to be refused, or that the cache keeps as it is.
+                BeginLearning();
+                return null;
+            }
+
             ScaleFit.Fit(variances, asked, turned, exponents.AsSpan(row * width, width));
         }
 
         return new KvKeyScales(geometry, exponents);
+    }
+
+    private static bool AreFinite(ReadOnlySpan<double> numbers)
+    {
+        double sum = 0;
+        foreach (double number in numbers)
+        {
+            sum += number;
+        }
+
+        return double.IsFinite(sum);
     }
 
     // By element, over pages: squares of what is left of it once its page's mean is taken out.

@@ -55,6 +55,8 @@ internal static partial class PublicCalls
 
             Assert.Equal(step == default, shortage is not null);
         }, Gone, InUse),
+        new("KvCache.get_KeyScales()", x => Assert.Null(x.Cache.KeyScales)),
+        new("KvCache.ReplaceKeyScales(KvKeyScales)", x => x.Cache.ReplaceKeyScales(null), Gone, typeof(KvUnsupportedException)),
         new("KvCache.Settle()", x => x.Cache.Settle(), Gone),
         new("KvCache.GetPageCounts()", x => Assert.True(x.Cache.GetPageCounts().Open >= 0), Gone),
         new("KvCachePrefixes.TakePrefixEvents(KvCache)", x => Assert.Empty(x.Cache.TakePrefixEvents()), Gone),

@@ -57,6 +57,19 @@ public sealed class LearnedScalesTests
     }
 
     [Fact]
+    public void Numbers_that_are_none_teach_nothing()
+    {
+        KvCacheOptions options = Options();
+        options.NonFinite = NonFinitePolicy.Keep;
+        using KvCache cache = TestCaches.Simd(G, options);
+        using KvSequence broken = cache.CreateSequence(), next = cache.CreateSequence();
+        broken.Go(0, 40, outliers: float.NaN);
+        Assert.Null(cache.KeyScales);
+        next.Go(0, 40);
+        Assert.InRange(cache.KeyScales!.Exponents[6], 3, 5);
+    }
+
+    [Fact]
     public void Given_scales_are_used_and_nothing_is_learned()
     {
         KvKeyScales some = Some(3);
