@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Trains a small Llama that reads a text of the public domain and remembers facts strewn into it.
 
-    python3 train.py OUT [--text NAME...] [--minutes M] [--stages retrieve|read|long] [--threads N] [--learning-rate R]
+    python3 train.py OUT [--text NAME...] [--minutes M] [--stages retrieve|read|long|stretch] [--threads N] [--learning-rate R]
                          [--layers N] [--hidden N] [--heads N] [--kv-heads N] [--head-width N] [--inner N]
-                         [--held-out S] [--packed S] [--sinks W]
+                         [--held-out S] [--packed S] [--sinks W] [--longest N]
 
 Needs PyTorch. A text is `bible` (the program of Debian's bible-kjv package) or a dictionary of dictd (`jargon`: the package
 dict-jargon; `devil`: dict-devil). An OUT that holds a checkpoint is continued, in the shape that its config.json gives. The
@@ -53,6 +53,7 @@ STAGES = {
     "retrieve": (0.25, 0.35, [(0.0, 64, 24)]),
     "read": (0.30, 0.20, [(0.0, 128, 32), (0.1, 256, 16), (0.25, 512, 8), (0.5, 1024, 4), (0.78, 2048, 2)]),
     "long": (0.30, 0.20, [(0.0, 2048, 2)]),
+    "stretch": (0.30, 0.10, [(0.0, 256, 16), (0.25, 512, 6), (0.65, 1024, 2)]),
 }
 
 
@@ -361,10 +362,11 @@ class Decoder(nn.Module):
                 into_stream = name.endswith(("o_proj.weight", "down_proj.weight"))
                 nn.init.normal_(weight, std=0.02 / (math.sqrt(2 * len(self.layers)) if into_stream else 1))
 
-    def forward(self, ids):
+    def forward(self, ids, positions=None):
         width = CONFIG["head_dim"]
+        positions = torch.arange(ids.shape[1]) if positions is None else positions
         frequency = CONFIG["rope_theta"] ** (-torch.arange(0, width, 2).float() / width)
-        angle = torch.outer(torch.arange(ids.shape[1]).float(), frequency)
+        angle = torch.outer(positions.float(), frequency)
         x = self.embed_tokens(ids)
         for layer in self.layers:
             x = layer(x, angle.cos(), angle.sin())
@@ -387,10 +389,22 @@ def save(model, folder):
     torch.save(model.state_dict(), folder / "checkpoint.pt")
 
 
-def loss_of(model, examples, length, batch):
+def stretched(length, longest):
+    """Positions that leap up to three times, so that short texts teach the distances of long ones (after Ruoss et al. 2023)."""
+    positions = torch.arange(length)
+    room = longest - length
+    for _ in range(random.randint(1, 3)):
+        leap = random.randint(0, max(0, room))
+        positions[random.randrange(1, length):] += leap
+        room -= leap
+    return positions
+
+
+def loss_of(model, examples, length, batch, longest):
     rows, masks = zip(*(examples.draw(length) for _ in range(batch)))
     ids, answers = torch.tensor(rows), torch.tensor(masks).float()[:, 1:]
-    each = F.cross_entropy(model(ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none").view(batch, -1)
+    positions = stretched(length, longest) if random.random() < 0.5 and longest > length else None
+    each = F.cross_entropy(model(ids, positions)[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none").view(batch, -1)
     # A row's answers together weigh as much as half its text, up to thirty times a token.
     weight = 1 + answers * (0.5 * length / answers.sum(1, keepdim=True).clamp(min=1)).clamp(max=30)
     return (each * weight).sum() / weight.sum(), (each * answers).sum().item() / max(1.0, answers.sum().item())
@@ -425,7 +439,7 @@ def sinks(model, held_out, length, rounds=4):
     return [[round(m, 2) for m in layer.self_attn.first_mass[:, :, 63:].exp().mean((0, 2)).tolist()] for layer in model.layers]
 
 
-def train(model, examples, held_out, stages, minutes, peak, folder, sink_weight):
+def train(model, examples, held_out, stages, minutes, peak, folder, sink_weight, longest):
     matrices = [p for p in model.parameters() if p.dim() == 2]
     vectors = [p for p in model.parameters() if p.dim() == 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
@@ -435,7 +449,7 @@ def train(model, examples, held_out, stages, minutes, peak, folder, sink_weight)
         _, length, batch = [stage for stage in stages if done >= stage[0]][-1]
         for group in optimizer.param_groups:
             group["lr"] = peak * min(1, (step + 1) / 100) * (0.05 + 0.475 * (1 + math.cos(math.pi * done)))
-        loss, answers = loss_of(model, examples, length, batch)
+        loss, answers = loss_of(model, examples, length, batch, longest)
         if sink_weight:
             # Falls to nothing while the run lasts: what is left at its end is the model's own.
             loss = loss - sink_weight * (1 - done) * torch.stack([layer.self_attn.first_mass.mean() for layer in model.layers[1:]]).mean()
@@ -447,7 +461,7 @@ def train(model, examples, held_out, stages, minutes, peak, folder, sink_weight)
         smooth = answers if smooth is None else 0.97 * smooth + 0.03 * answers
         if time.time() - reported > 60:
             reported = time.time()
-            print(f"{done:4.0%} step {step} loss {loss.item():.3f} answers {smooth:.3f}", evaluate(model, held_out, max(length, 128)), flush=True)
+            print(f"{done:4.0%} step {step} loss {loss.item():.3f} answers {smooth:.3f}", evaluate(model, held_out, max(length, 128), 4 if length < 512 else 1), flush=True)
             save(model, folder)
     save(model, folder)
 
@@ -463,6 +477,7 @@ def main():
     arguments.add_argument("--held-out", type=float, default=0.03, help="share of the text, from its end, that is not trained on")
     arguments.add_argument("--packed", type=float, default=0.0, help="share of the rows of plain text that are short passages, each begun by BOS")
     arguments.add_argument("--sinks", type=float, default=0.0, help="weight of a loss that draws every second head, from layer 1 on, to the first token")
+    arguments.add_argument("--longest", type=int, default=0, help="half of the batches have positions that leap, up to this many; none unless given")
     for option, entry in SHAPE.items():
         arguments.add_argument("--" + option.replace("_", "-"), type=int, help=f"{entry}, {CONFIG[entry]} unless given")
     given = arguments.parse_args()
@@ -498,7 +513,7 @@ def main():
     if given.sinks:
         for layer in model.layers[1:]:
             layer.self_attn.watched = slice(0, None, 2)
-    train(model, examples, held_out, stages, given.minutes, given.learning_rate, given.out, given.sinks)
+    train(model, examples, held_out, stages, given.minutes, given.learning_rate, given.out, given.sinks, given.longest)
     for length in (256, 512, 1024, 2048):
         print(evaluate(model, held_out, length, rounds=8))
     for layer, masses in enumerate(sinks(model, held_out, 1024)):
