@@ -9,8 +9,8 @@ namespace KvCacheGpu;
 /// <remarks>Source: SmoothAttention (QServe, Lin et al. 2024) looks at keys alone, and at their largest elements.</remarks>
 internal static class ScaleFit
 {
-    // Rows that gain less keep the scale 1: their keys have no outliers.
-    private const double LeastGain = 1.05;
+    // Rows that gain less keep the scale 1: their keys have no outliers, and measured divergences do not follow so small a gain.
+    private const double LeastGain = 1.25;
 
     // Of the largest: what is smaller has no scale of its own.
     private const double Floor = 1e-9;
