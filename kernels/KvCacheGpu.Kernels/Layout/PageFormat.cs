@@ -25,7 +25,7 @@ public enum PageFormat : byte
     I8 = 3,
 
     /// <summary>
-    /// Keys in 4 bits: evened out by scales (<see cref="KvKeyScales"/>), each token divided by its rms, less the page's mean, in Lloyd-Max levels with a gain per token
+    /// Keys in 4 bits: evened out by scales (<see cref="KvKeyScales"/>), each token divided by its rms, less the page's mean, in 16 levels with a gain per token
     /// (<see cref="Levels"/>). Takes head widths that are multiples of 8.
     /// </summary>
     T4 = 4,
@@ -42,7 +42,7 @@ public enum PageFormat : byte
     /// </summary>
     V4 = 7,
 
-    /// <summary>Values in 3 bits: rotated, divided by their rms, in Lloyd-Max levels. Takes head widths that are multiples of 8.</summary>
+    /// <summary>Values in 3 bits: rotated, divided by their rms, in 8 levels (<see cref="Levels"/>). Takes head widths that are multiples of 8.</summary>
     V3 = 8,
 
     /// <summary>Values in 2 bits, as <see cref="V3"/>.</summary>

@@ -42,7 +42,7 @@ internal interface IPortableCodec
     /// <summary>True if vectors lie in the rotated basis.</summary>
     bool IsRotated { get; }
 
-    /// <summary>Bits of a Lloyd-Max level (<see cref="Levels"/>), 0 where codes are numbers.</summary>
+    /// <summary>Bits of a level's code (<see cref="Levels"/>), 0 where codes are numbers.</summary>
     int LevelBits { get; }
 
     /// <summary>The largest number that the format holds, as binary32 bits; infinity where it saturates by itself.</summary>

@@ -21,7 +21,7 @@ public sealed record SnapshotContent
     /// <summary>Seed of the rotation's signs.</summary>
     public required ulong RotationSeed { get; init; }
 
-    /// <summary>Version of the tables of levels that T and V pages refer to. The default value is <see cref="Levels.Version"/>.</summary>
+    /// <summary>Version of the tables of levels that T and V pages refer to. A cache reads version 1 too. The default value is <see cref="Levels.Version"/>.</summary>
     public int LevelsVersion { get; init; } = Levels.Version;
 
     /// <summary>The model that computed the keys and values, by the host's own fingerprint; null if the host did not say.</summary>

@@ -64,7 +64,7 @@ internal sealed class PlanRungs
         return (byte)_count++;
     }
 
-    // |x - x'|^2 / |x|^2 of Gaussian vectors: Lloyd-Max levels for T and V, half a step's square / 3 of the usual largest element for the rest.
+    // |x - x'|^2 / |x|^2 of Gaussian vectors: that of the levels for T and V, half a step's square / 3 of the usual largest element for the rest.
     private static float ErrorOf(PageFormat format) => format switch
     {
         PageFormat.F32 => 0,

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.TestKit;
 
@@ -22,14 +23,16 @@ public static class ErrorTable
             text.Append(CultureInfo.InvariantCulture, $"| {encoding.Format.Name()} | {encoding.Bits} | {Number(encoding.OutputError())} |\n");
         }
 
-        text.Append("\n| Lloyd-Max levels of N(0, 1) | mean squared error |\n|---|---|\n");
+        text.Append("\n| levels on N(0, 1) | mean squared error | of Lloyd-Max levels |\n|---|---|---|\n");
         foreach (int bits in new[] { 2, 3, 4 })
         {
-            text.Append(CultureInfo.InvariantCulture, $"| {bits} bits | {LloydMax.Solve(bits).Error:0.0000} |\n");
+            text.Append(CultureInfo.InvariantCulture, $"| {bits} bits | {ErrorOf(bits):0.000000} | {LloydMax.Solve(bits).Error:0.000000} |\n");
         }
 
         return text.ToString();
     }
+
+    private static double ErrorOf(int bits) => LloydMax.ErrorOf([.. Levels.Of(bits).ToArray().Select(level => level / (double)Levels.Unit(bits))]);
 
     // Three significant digits.
     private static string Number(double x) => x < 1e-3

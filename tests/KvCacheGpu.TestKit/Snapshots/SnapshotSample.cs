@@ -37,6 +37,9 @@ internal sealed class SnapshotSample
             Classes = classes,
             LayerClasses = [0b011, 0b111],
             RotationSeed = 0xFEDCBA9876543210,
+
+            // As the golden files say.
+            LevelsVersion = 1,
             ModelFingerprint = $"sha256:{seed}",
             Sequences = [first, second, third],
             PageClasses = pages.ToArray(),
