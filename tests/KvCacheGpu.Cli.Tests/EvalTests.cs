@@ -74,7 +74,7 @@ public sealed class EvalTests
         Assert.Equal((2, 5), (report.Double("first_seed"), rows.Length));
         Assert.All(rows, row => Schema.Check(
             row,
-            "format string, policy string, budget number?, output_error number, mass_recall number, ratio number, evicted_tokens number, refused string?"));
+            "format string, policy string, budget number?, above_empty bool, output_error number, mass_recall number, ratio number, evicted_tokens number, refused string?"));
         Assert.InRange(rows[0].Double("output_error"), .01, .2);
         Assert.True(rows[1].Double("ratio") <= .35 && rows[1].Double("mass_recall") < rows[0].Double("mass_recall"));
         Assert.Contains("E003", rows[2].Text("refused"), StringComparison.Ordinal);

@@ -43,11 +43,12 @@ public sealed class ForesightTests(Demo demo) : IClassFixture<Demo>
     [InlineData("recall")]
     [InlineData("two-turn")]
     [InlineData("perplexity")]
+    [InlineData("text")]
     public void Probes_and_written_tokens_are_known_until_they_are_past(string task)
     {
         EvalPrompt prompt = Demo.Task(task).Prompts(demo.Text, Demo.Tiny, 0)[0];
         FutureMass future = Foresee(prompt);
-        Assert.Equal(prompt.Parts.Sum(p => p.Act switch { EvalAct.Probe => 1, EvalAct.Write => p.Tokens.Count, _ => 0 }), future.Queries);
+        Assert.Equal(prompt.Parts.Sum(p => p.Act switch { EvalAct.Probe => 1, EvalAct.Write => p.Tokens.Count, _ when p.Scored > 0 => p.Tokens.Count / EvalScale.StepTokens, _ => 0 }), future.Queries);
         KvFutureMass? told = null;
         float before = 0;
         EvalTrial trial = new(

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains a small Llama that reads a text of the public domain and remembers facts strewn into it.
 
-    python3 train.py OUT [--text NAME...] [--minutes M] [--stages retrieve|read|long|stretch] [--threads N] [--learning-rate R]
+    python3 train.py OUT [--text NAME...] [--minutes M] [--stages retrieve|read|long|stretch|last] [--threads N] [--learning-rate R]
                          [--layers N] [--hidden N] [--heads N] [--kv-heads N] [--head-width N] [--inner N]
                          [--held-out S] [--packed S] [--sinks W] [--longest N]
 
@@ -54,6 +54,7 @@ STAGES = {
     "read": (0.30, 0.20, [(0.0, 128, 32), (0.1, 256, 16), (0.25, 512, 8), (0.5, 1024, 4), (0.78, 2048, 2)]),
     "long": (0.30, 0.20, [(0.0, 2048, 2)]),
     "stretch": (0.30, 0.10, [(0.0, 256, 16), (0.25, 512, 6), (0.65, 1024, 2)]),
+    "last": (0.25, 0.05, [(0.0, 1024, 2), (0.2, 2048, 1)]),
 }
 
 

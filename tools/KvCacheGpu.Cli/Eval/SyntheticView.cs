@@ -15,7 +15,7 @@ internal sealed record SyntheticReport(string Device, int Tokens, int Written, i
         plan.Seeds,
         [
             .. SyntheticRun.Run(plan.Settings, plan.Seeds, plan.Device, plan.FirstSeed).Select(r => new SyntheticRowReport(
-                r.Setting.Format, r.Setting.Policy, r.Setting.Budget, r.OutputError, r.MassRecall, r.Ratio, r.EvictedTokens, r.Refused)),
+                r.Setting.Format, r.Setting.Policy, r.Setting.Budget, r.Setting.AboveEmpty, r.OutputError, r.MassRecall, r.Ratio, r.EvictedTokens, r.Refused)),
         ]);
 
     /// <summary>Prints the document for people.</summary>
@@ -41,8 +41,8 @@ internal sealed record SyntheticReport(string Device, int Tokens, int Written, i
 
 /// <summary>The results of one cache.</summary>
 internal sealed record SyntheticRowReport(
-    string Format, string Policy, double? Budget, double OutputError, double MassRecall, double Ratio, double EvictedTokens, string? Refused)
+    string Format, string Policy, double? Budget, bool AboveEmpty, double OutputError, double MassRecall, double Ratio, double EvictedTokens, string? Refused)
 {
     /// <summary>The name of the cache in tables.</summary>
-    public string Name() => new EvalSetting(Format, Policy, Budget).ToString();
+    public string Name() => new EvalSetting(Format, Policy, Budget, AboveEmpty).ToString();
 }

@@ -35,7 +35,7 @@ internal sealed class EvalTrial(LlamaModel model, EvalConfigure configure, strin
         return result;
     }
 
-    /// <summary>Runs all prompts through the full cache, and records the attention of their probes and written tokens.</summary>
+    /// <summary>Runs all prompts through the full cache, and records the attention of their probes, of written tokens, and of the last token of each step of a text that is scored.</summary>
     /// <returns>One per prompt.</returns>
     public IReadOnlyList<FutureMass> Foresee(IReadOnlyList<EvalPrompt> prompts, CancellationToken cancellationToken)
     {
@@ -93,7 +93,7 @@ internal sealed class EvalTrial(LlamaModel model, EvalConfigure configure, strin
                 }
 
                 rows[^_vocabulary..].CopyTo(next);
-                if (part.Act == EvalAct.Write)
+                if (part.Act == EvalAct.Write || part.Scored > 0)
                 {
                     asked();
                 }
