@@ -49,6 +49,32 @@ public sealed class HostSuite
         AssertNear(expected, outputs);
     }
 
+    /// <summary>Key scales are learned of queries that no host has seen, in the one commit that waits, and T pages are sealed and read under them.</summary>
+    [Fact]
+    public void Key_scales_are_learned_from_what_the_device_alone_has_seen()
+    {
+        const int Steps = 40;
+        KvGeometry geometry = Shape(16);
+        KvCacheOptions options = Options(PageFormat.T4, PageFormat.V4);
+        options.ExactRollbackTokens = 12;
+        using var cache = new KvCache(geometry, options, Accelerator);
+        using var reference = new KvCache(geometry, options, (shape, bytes, observer) => new ReferenceTier(shape, bytes, observer));
+        using AcceleratorStream stream = Accelerator.CreateStream();
+        using KvSequence sequence = cache.CreateSequence(), expected = reference.CreateSequence();
+        using var tensors = new HostTensors(Accelerator, geometry, Steps, outliers: 16);
+        for (int step = 0; step < Steps; step++)
+        {
+            tensors.Write(stream, step);
+            tensors.Step(sequence, step, stream);
+        }
+
+        stream.Synchronize();
+        cache.Settle();
+        AssertNear(tensors.Expected(expected, Steps), tensors.Outputs());
+        Assert.Equal(reference.KeyScales!.Exponents, cache.KeyScales!.Exponents);
+        Assert.False(cache.KeyScales.IsNone);
+    }
+
     /// <summary>Steps on two streams in turn, and tensors that a third stream writes: all in order, without the host.</summary>
     [Fact]
     public void Steps_on_streams_in_turn_see_each_others_pages()
