@@ -25,7 +25,7 @@ public enum PageFormat : byte
     I8 = 3,
 
     /// <summary>
-    /// Keys in 4 bits: each token divided by its rms, less the page's mean, in Lloyd-Max levels with a gain per token
+    /// Keys in 4 bits: each token, multiplied by the key scales of its row (<see cref="KvKeyScales"/>) before it is rotated, divided by its rms, less the page's mean, in Lloyd-Max levels with a gain per token
     /// (<see cref="Levels"/>). Takes head widths that are multiples of 8.
     /// </summary>
     T4 = 4,
