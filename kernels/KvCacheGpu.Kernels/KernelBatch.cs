@@ -56,7 +56,7 @@ public abstract class KernelBatch : IDisposable
     /// </summary>
     /// <remarks>
     /// Finite queries, keys and values give finite output. A logit, before its cap, is within 1e-6 of |q| |k| times the scale of the
-    /// exact one, and a cap is exact to 3e-7 of the logit: so the output equals a float64 oracle's within 1e-5 of its norm where logits are up to a few tens, and where they are
+    /// exact one (over T pages q and k are those that key scales made of them: <see cref="KvKeyScales"/>), and a cap is exact to 3e-7 of the logit: so the output equals a float64 oracle's within 1e-5 of its norm where logits are up to a few tens, and where they are
     /// larger, the token that wins by more than that error has all the weight, and tokens nearer to it may share it. Where the key format of
     /// all classes is F32 or BF16, an element of a query counts as 0 where it is below 2^-138 of the largest. Stored logits and
     /// log-sum-exps beyond binary32 are its largest number.

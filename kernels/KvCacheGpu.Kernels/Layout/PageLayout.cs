@@ -13,7 +13,7 @@ namespace KvCacheGpu.Kernels;
 ///   values        int32[P][wV]   word w of token t at t*wV + w: neighbours are elements of one value
 ///   key scales    f16[sK][P']    planes over tokens; P' is P rounded up to even
 ///   value scales  f16[sV][P']    the same
-///   mean          f16[keyWidth]  of the page's keys in the basis in which they lie, saturated at 65504; T formats: mu, in units of r
+///   mean          f16[keyWidth]  of the page's keys in the basis in which they lie, saturated at 65504; T formats: mu, in units of r, under key scales
 ///   deviation     f16[keyWidth]  their standard deviation, likewise (both: layouts of sealed pages only; each padded to 4 bytes)
 ///   (padding to 64 bytes)
 ///

@@ -188,11 +188,13 @@ public sealed unsafe class PortableTierTests(ITestOutputHelper output)
         Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
     }
 
-    [Fact]
-    public void The_observer_sees_every_byte_come_and_go()
+    [Theory]
+    [InlineData(PageFormat.I8, PageFormat.I8)]
+    [InlineData(PageFormat.T4, PageFormat.V4)]
+    public void The_observer_sees_every_byte_come_and_go(PageFormat key, PageFormat value)
     {
         var held = new Dictionary<AllocationKind, long>();
-        KernelShape shape = Shapes.Encoded(Small, PageFormat.F16);
+        KernelShape shape = Shapes.Mixed(Small, PageFormat.F16, key, value);
         PortableTier tier = Emulated.Tier(shape, 1 << 20, 1, (kind, bytes) => held[kind] = held.GetValueOrDefault(kind) + bytes);
         Assert.Equal(1 << 20, held[AllocationKind.Arena]);
         long before = held[AllocationKind.Scratch];

@@ -6,6 +6,9 @@ namespace KvCacheGpu.TestKit;
 /// <summary>Queries of pages under key scales, and the sums that scales are learned from.</summary>
 public abstract partial class KeyScaleConformance<TTier>
 {
+    // Scaled vectors are longer, and so is the rounding error of their products.
+    private const double ScaledBound = 1e-4;
+
     [Theory]
     [InlineData(64, 4, 2)]
     [InlineData(80, 3, 3)]
@@ -41,7 +44,7 @@ public abstract partial class KeyScaleConformance<TTier>
             for (int layer = 0; layer < 2; layer++)
             {
                 harness.Append(layer);
-                Expect.MatchesOracleAsScaled(harness, layer, harness.Queries(layer), harness.Attend(layer), stretch: 16, sequences);
+                Expect.MatchesOracle(harness, layer, harness.Queries(layer), harness.Attend(layer), ScaledBound, sequences);
             }
 
             // What the queries of one token pay to all pages is all that they have.
