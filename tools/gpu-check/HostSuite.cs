@@ -61,7 +61,7 @@ public sealed class HostSuite
         using var reference = new KvCache(geometry, options, (shape, bytes, observer) => new ReferenceTier(shape, bytes, observer));
         using AcceleratorStream stream = Accelerator.CreateStream();
         using KvSequence sequence = cache.CreateSequence(), expected = reference.CreateSequence();
-        using var tensors = new HostTensors(Accelerator, geometry, Steps, outliers: 16);
+        using var tensors = new HostTensors(Accelerator, geometry, Steps, hasOutliers: true);
         for (int step = 0; step < Steps; step++)
         {
             tensors.Write(stream, step);

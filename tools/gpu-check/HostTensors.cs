@@ -14,21 +14,20 @@ internal sealed class HostTensors : IDisposable
     private readonly int _queryFloats;
     private readonly MemoryBuffer1D<float, Stride1D.Dense> _inputs;
     private readonly MemoryBuffer1D<float, Stride1D.Dense> _outputs;
-    private readonly Action<AcceleratorStream, Index1D, ArrayView<float>, int, int, Outliers> _fill;
-    private readonly Outliers _outliers;
+    private readonly Action<AcceleratorStream, Index1D, ArrayView<float>, int, int, int, int, int> _fill;
+    private readonly int _outlierEvery;
 
     /// <param name="accelerator">The host's.</param>
     /// <param name="geometry">The model's shape.</param>
     /// <param name="steps">How many steps there will be.</param>
-    /// <param name="outliers">Factor of one pair of elements of each key, and divisor of the queries'. The default value is 1.</param>
-    public HostTensors(Accelerator accelerator, KvGeometry geometry, int steps, float outliers = 1)
+    /// <param name="hasOutliers">True to make one pair of elements of each key 16 times as large, and the queries' 16 times as small.</param>
+    public HostTensors(Accelerator accelerator, KvGeometry geometry, int steps, bool hasOutliers = false)
     {
-        _geometry = geometry;
-        _outliers = new Outliers(geometry, outliers);
+        (_geometry, _outlierEvery) = (geometry, hasOutliers ? geometry.KeyWidth / 2 : 0);
         (_pairFloats, _queryFloats) = (geometry.KvHeads * geometry.KeyWidth, geometry.QueryHeads * geometry.KeyWidth);
         _inputs = accelerator.Allocate1D<float>((long)steps * geometry.Layers * LayerFloats);
         _outputs = accelerator.Allocate1D<float>((long)steps * geometry.Layers * _queryFloats);
-        _fill = accelerator.LoadAutoGroupedKernel<Index1D, ArrayView<float>, int, int, Outliers>(Fill);
+        _fill = accelerator.LoadAutoGroupedKernel<Index1D, ArrayView<float>, int, int, int, int, int>(Fill);
         accelerator.Synchronize();
     }
 
@@ -38,7 +37,7 @@ internal sealed class HostTensors : IDisposable
     public void Write(AcceleratorStream stream, int step, bool isNan = false)
     {
         int floats = _geometry.Layers * LayerFloats;
-        _fill(stream, floats, _inputs.View.AsContiguous().SubView((long)step * floats, floats), step, isNan ? 0 : -1, _outliers);
+        _fill(stream, floats, _inputs.View.AsContiguous().SubView((long)step * floats, floats), step, isNan ? 0 : -1, _pairFloats, LayerFloats, _outlierEvery);
     }
 
     /// <summary>One step of one token, on a stream.</summary>
@@ -95,7 +94,7 @@ internal sealed class HostTensors : IDisposable
             for (int layer = 0; layer < _geometry.Layers; layer++)
             {
                 int at = layer * LayerFloats;
-                float[] all = [.. Enumerable.Range(at, LayerFloats).Select(i => Value(i, step, _outliers))];
+                float[] all = [.. Enumerable.Range(at, LayerFloats).Select(i => Value(i, step) * FactorAt(i, _pairFloats, LayerFloats, _outlierEvery))];
                 open.Append(layer, all[.._pairFloats], all[_pairFloats..(2 * _pairFloats)]);
                 outputs.Add(new float[_queryFloats]);
                 open.Attend(layer, all[(2 * _pairFloats)..], outputs[^1]);
@@ -118,31 +117,23 @@ internal sealed class HostTensors : IDisposable
     private ArrayView<float> Output(int step, int layer) =>
         _outputs.View.AsContiguous().SubView(((long)(step * _geometry.Layers) + layer) * _queryFloats, _queryFloats);
 
-    private static void Fill(Index1D i, ArrayView<float> target, int step, int nanAt, Outliers outliers) =>
-        target[i] = i == nanAt ? float.NaN : Value(i, step, outliers);
+    private static void Fill(Index1D i, ArrayView<float> target, int step, int nanAt, int pairFloats, int layerFloats, int outlierEvery) =>
+        target[i] = i == nanAt ? float.NaN : Value(i, step) * FactorAt(i, pairFloats, layerFloats, outlierEvery);
 
-    // Multiples of 1/256 within -2..2, but for outliers, the same on every device.
-    private static float Value(int i, int step, Outliers outliers)
+    // A layer's floats are keys, values, queries.
+    private static float FactorAt(int i, int pairFloats, int layerFloats, int outlierEvery)
+    {
+        int at = i % layerFloats;
+        bool isOutlier = outlierEvery > 0 && at % outlierEvery == 3 && (at < pairFloats || at >= 2 * pairFloats);
+        return !isOutlier ? 1f : at < pairFloats ? 16f : 1f / 16f;
+    }
+
+    // Multiples of 1/256 within -2..2, the same on every device.
+    private static float Value(int i, int step)
     {
         uint hash = ((uint)step * 0x9E3779B1) ^ ((uint)i * 0x85EBCA77);
         hash = (hash ^ (hash >> 15)) * 0x2C1B3C6D;
         hash = (hash ^ (hash >> 12)) * 0x297A2D39;
-        return ((int)((hash ^ (hash >> 15)) % 1025) - 512) / 256f * outliers.FactorAt(i);
-    }
-
-    // A layer's floats are keys, values, queries.
-    private readonly struct Outliers(KvGeometry geometry, float factor)
-    {
-        private readonly int _pairFloats = geometry.KvHeads * geometry.KeyWidth;
-        private readonly int _layerFloats = ((2 * geometry.KvHeads) + geometry.QueryHeads) * geometry.KeyWidth;
-        private readonly int _halfWidth = geometry.KeyWidth / 2;
-        private readonly float _factor = factor;
-
-        public float FactorAt(int i)
-        {
-            int at = i % _layerFloats;
-            float factor = at < _pairFloats ? _factor : at < 2 * _pairFloats ? 1f : 1f / _factor;
-            return at % _halfWidth == 3 ? factor : 1f;
-        }
+        return ((int)((hash ^ (hash >> 15)) % 1025) - 512) / 256f;
     }
 }
