@@ -11,6 +11,7 @@ public class SizeTests
     private static readonly string[] KnownLarge =
     [
         "KvCacheGpu.TestKit: AttentionConformance<>",
+        "KvCacheGpu.TestKit: KeyScaleConformance<>",
         "KvCacheGpu.TestKit: PageConformance<>",
         "KvCacheGpu.Tests: RandomOperations",
     ];
@@ -20,6 +21,7 @@ public class SizeTests
     [
         "KvCacheGpu.Benchmarks: SnapshotRates",
         "KvCacheGpu.TestKit: AttentionConformance<>",
+        "KvCacheGpu.TestKit: KeyScaleConformance<>",
         "KvCacheGpu.TestKit: PageConformance<>",
         "KvCacheGpu.TestKit: ReferenceBatch",
         "KvCacheGpu.Tests: PrefixReuseTests",
