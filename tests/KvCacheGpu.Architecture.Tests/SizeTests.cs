@@ -20,6 +20,7 @@ public class SizeTests
     [
         "KvCacheGpu.Benchmarks: SnapshotRates",
         "KvCacheGpu.TestKit: AttentionConformance<>",
+        "KvCacheGpu.TestKit: KeyScaleConformance<>",
         "KvCacheGpu.TestKit: PageConformance<>",
         "KvCacheGpu.TestKit: ReferenceBatch",
         "KvCacheGpu.Tests: PrefixReuseTests",
