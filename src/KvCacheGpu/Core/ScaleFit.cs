@@ -23,7 +23,8 @@ internal static class ScaleFit
     /// <param name="queries">Q, <c>[key width]</c>, finite, in any unit.</param>
     /// <param name="turned">Elements that RoPE turns in pairs (i, i + turned / 2): both get one exponent.</param>
     /// <param name="exponents">Receives p, <c>[key width]</c>: 0..15, at least one of them 0.</param>
-    public static void Fit(ReadOnlySpan<double> keys, ReadOnlySpan<double> queries, int turned, Span<byte> exponents)
+    /// <returns>False, and all are 0, if the keys or the queries say nothing: all are 0, or some are beyond all bounds.</returns>
+    public static bool Fit(ReadOnlySpan<double> keys, ReadOnlySpan<double> queries, int turned, Span<byte> exponents)
     {
         exponents.Clear();
         int pairs = keys.Length - (turned / 2);
@@ -40,7 +41,7 @@ internal static class ScaleFit
 
         if (!Raise(k) || !Raise(q))
         {
-            return;
+            return false;
         }
 
         Span<int> best = stackalloc int[pairs], tried = stackalloc int[pairs];
@@ -76,6 +77,8 @@ internal static class ScaleFit
                 exponents[pair + (turned / 2)] = exponent;
             }
         }
+
+        return true;
     }
 
     // Lifts what is next to nothing to a small part of the largest. False if all are nothing.

@@ -112,6 +112,8 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
     /// <param name="scales">The scales of the whole model; null has each part learn its own from the next pages.</param>
     /// <exception cref="ArgumentException">Scales of another shape.</exception>
     /// <exception cref="KvConcurrencyException">E006: sequences are under two other tables already.</exception>
+    /// <exception cref="KvUnsupportedException">E009: no page of the group comes into a T format.</exception>
+    /// <exception cref="ObjectDisposedException">The group was disposed.</exception>
     public void ReplaceKeyScales(KvKeyScales? scales)
     {
         if (scales?.IsFor(Geometry) == false)
@@ -120,20 +122,34 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
         }
 
         KeyScaling?[] parts = Array.ConvertAll(Caches, cache => cache.State.Scaling);
+        if (Array.TrueForAll(parts, scaling => scaling is null))
+        {
+            throw new KvUnsupportedException(nameof(ReplaceKeyScales), "a group whose pages come into T formats", "other formats");
+        }
+
         KvKeyScales?[] before = Array.ConvertAll(parts, scaling => scaling?.Current);
         int part = 0;
         try
         {
             for (; part < parts.Length; part++)
             {
-                parts[part]?.Replace(scales is null ? null : Shape.PartOf(scales, part));
+                using (Caches[part].State.EnterLive())
+                {
+                    parts[part]?.Replace(scales is null ? null : Shape.PartOf(scales, part));
+                }
             }
         }
         catch
         {
             while (part-- > 0)
             {
-                parts[part]?.Replace(before[part]);
+                using (Caches[part].State.Pool.Gate.Enter())
+                {
+                    if (!Caches[part].State.IsDisposed)
+                    {
+                        parts[part]?.Replace(before[part]);
+                    }
+                }
             }
 
             throw;

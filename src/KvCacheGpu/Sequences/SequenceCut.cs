@@ -21,6 +21,11 @@ internal static class SequenceCut
             sequence.Resize(cut);
         }
 
+        if (cut == 0)
+        {
+            cache.Scaling?.Unbind(sequence);
+        }
+
         sequence.ForgetFrom(cut);
         sequence.Attended.Clear();
         return new KvTruncation(cut, reencoded);

@@ -141,6 +141,21 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
     /// <returns>Tokens that it has now; 0 also if its tables find no room.</returns>
     public int Reuse(SequenceState sequence, ReadOnlySpan<int> ids)
     {
+        try
+        {
+            return ReuseBound(sequence, ids);
+        }
+        finally
+        {
+            if (sequence.Length == 0)
+            {
+                cache.Scaling?.Unbind(sequence);
+            }
+        }
+    }
+
+    private int ReuseBound(SequenceState sequence, ReadOnlySpan<int> ids)
+    {
         // What steps have computed that are done can be found from here on.
         cache.Unsettled.SettleDone();
         PrefixChain chain = sequence.Chain!;
@@ -193,7 +208,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
 
     // What is found before key scales are learned was sealed under scales of 1.
     private bool BindFound(SequenceState sequence, in BlockMatch match) =>
-        match.Tokens == 0 || sequence.Table.KeyTable >= 0 || cache.Scaling is not { SealsScaled: true } scaling || scaling.TryBind(sequence, KvKeyScales.None(cache.Geometry));
+        match.Tokens == 0 || sequence.Table.KeyTable >= 0 || cache.Scaling is not { SealsScaled: true } scaling || scaling.TryBind(sequence, KvKeyScales.None(cache.Geometry), out _);
 
     /// <summary>Gives back every page, and the place in the cache. Waits for who is inside; a step under way ends without a trace.</summary>
     /// <exception cref="KvConcurrencyException">E006: the calling thread is inside of a call on it; nothing was disposed.</exception>

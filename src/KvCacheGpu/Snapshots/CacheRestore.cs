@@ -191,6 +191,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
         }
 
         _sequences.Clear();
+        _scales.Abandon();
     }
 
     private SnapshotSequence[] Choose(SnapshotContent content)

@@ -13,6 +13,7 @@ internal readonly record struct PlannedScales(KvKeyScales? Saved, bool AreKept, 
 internal sealed class RestoreScales(CacheState cache)
 {
     private readonly List<PlannedScales> _planned = [];
+    private KvKeyScales? _adopted;
 
     /// <summary>The scales of each sequence.</summary>
     public IReadOnlyList<PlannedScales> Planned => _planned;
@@ -31,16 +32,39 @@ internal sealed class RestoreScales(CacheState cache)
             isScaled |= content.Classes[content.PageClasses.Span[ordinal]].KeyFormat.IsCentered();
         }
 
-        bool areKept = isScaled && cache.Scaling?.TryBind(sequence, scales ?? KvKeyScales.None(cache.Geometry)) == true;
-        if (isScaled && !areKept)
+        bool areKept = false;
+        if (isScaled && cache.Scaling is { } scaling)
         {
-            cache.Scaling?.BindKnown([sequence]);
+            areKept = scaling.TryBind(sequence, scales ?? KvKeyScales.None(cache.Geometry), out bool isAdopted);
+            _adopted = isAdopted ? scales : _adopted;
+            if (!areKept)
+            {
+                scaling.BindKnown([sequence]);
+            }
         }
 
         _planned.Add(new PlannedScales(scales, areKept, sequence.Table.KeyTable));
     }
 
-    /// <summary>Binds those sequences that get T pages and had none, before any page is written.</summary>
-    public void BindRest(RestorePlan plan, IReadOnlyList<SequenceState> sequences) =>
-        cache.Scaling?.BindKnown(plan.Pages.Where(page => cache.Scaling.IsScaled(page.Class)).Select(page => sequences[page.Sequence]));
+    /// <summary>Binds those sequences that get T pages and had none, before any page is written; and those whose sealed pages prefixes are known by, before any hash is.</summary>
+    public void BindRest(RestorePlan plan, IReadOnlyList<SequenceState> sequences)
+    {
+        if (cache.Scaling is { } scaling)
+        {
+            scaling.BindKnown(sequences.Where((_, i) => plan.Sequences[i] is var planned
+                && ((scaling.SealsScaled && planned.FirstOpen > 0) || planned.Pages.Any(page => scaling.IsScaled(plan.Pages[page].Class)))));
+        }
+    }
+
+    /// <summary>After a load that failed, whose sequences are gone: the cache learns on where it has adopted its scales.</summary>
+    public void Abandon()
+    {
+        using (cache.Pool.Gate.Enter())
+        {
+            if (_adopted is not null && !cache.IsDisposed)
+            {
+                cache.Scaling!.GiveUp(_adopted);
+            }
+        }
+    }
 }

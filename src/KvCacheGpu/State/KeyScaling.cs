@@ -70,19 +70,23 @@ internal sealed class KeyScaling
     /// <summary>Binds a sequence that is about to have its first T page. Where scales are to be learned from its pages, this waits for the device, once in the life of a cache.</summary>
     /// <param name="sequence">The sequence; nothing is done for one that is bound.</param>
     /// <param name="ofStep">Tokens of a step under way.</param>
-    public void Bind(SequenceState sequence, int ofStep = 0)
+    /// <returns>True if it was not bound before.</returns>
+    public bool Bind(SequenceState sequence, int ofStep = 0)
     {
-        if (sequence.Table.KeyTable < 0)
+        if (sequence.Table.KeyTable >= 0)
         {
-            using (_gate.Enter())
-            {
-                if (_current < 0 && TryLearn(sequence.Table, ofStep) is { } learned)
-                {
-                    Adopt(learned);
-                }
+            return false;
+        }
 
-                Put(sequence, KnownTable());
+        using (_gate.Enter())
+        {
+            if (_current < 0 && TryLearn(sequence.Table, ofStep) is { } learned)
+            {
+                Adopt(learned);
             }
+
+            Put(sequence, KnownTable());
+            return true;
         }
     }
 
@@ -102,9 +106,13 @@ internal sealed class KeyScaling
     }
 
     /// <summary>Binds a sequence to the scales that its pages were saved under. Where nothing is learned yet, they become those of all that come.</summary>
+    /// <param name="sequence">The sequence, which is not bound.</param>
+    /// <param name="scales">The scales.</param>
+    /// <param name="isAdopted">True if they became those of all that come.</param>
     /// <returns>False if both tables are in use with other scales.</returns>
-    public bool TryBind(SequenceState sequence, KvKeyScales scales)
+    public bool TryBind(SequenceState sequence, KvKeyScales scales, out bool isAdopted)
     {
+        isAdopted = false;
         using (_gate.Enter())
         {
             int table = TryPlace(scales);
@@ -114,10 +122,24 @@ internal sealed class KeyScaling
                 if (_current < 0 && !scales.IsNone)
                 {
                     SetCurrent(table);
+                    isAdopted = true;
                 }
             }
 
             return table >= 0;
+        }
+    }
+
+    /// <summary>Gives up scales that <see cref="TryBind"/> adopted, after a load that failed: learning begins anew, unless a sequence is under them by now.</summary>
+    public void GiveUp(KvKeyScales adopted)
+    {
+        using (_gate.Enter())
+        {
+            if (_current >= 0 && _tables[_current] == adopted && Volatile.Read(ref _users[_current]) == 0)
+            {
+                _current = -1;
+                BeginLearning();
+            }
         }
     }
 
@@ -127,6 +149,19 @@ internal sealed class KeyScaling
         if (sequence.Table.KeyTable is >= 0 and int table)
         {
             Put(fork, table);
+        }
+    }
+
+    /// <summary>Frees a sequence that has no T page, to be bound anew.</summary>
+    public void Unbind(SequenceState sequence)
+    {
+        if (sequence.Table.KeyTable >= 0)
+        {
+            Leave(sequence.Table);
+            if (SealsScaled && sequence.Chain is { } chain)
+            {
+                chain.Root = _cache.NamespaceOf(sequence.Options, null).ToHash();
+            }
         }
     }
 
@@ -166,13 +201,15 @@ internal sealed class KeyScaling
         }
     }
 
+    // What is counted was added up: the sums begin first.
     private void BeginLearning()
     {
-        Array.Clear(_queries);
         using (_cache.DeviceGate.Enter())
         {
             _cache.Tier.SumsQueries = true;
         }
+
+        Array.Clear(_queries);
     }
 
     // The caller is inside of the gate, or holds a sequence that is bound to the table.
@@ -266,6 +303,9 @@ internal sealed class KeyScaling
 
         int turned = geometry.Rope?.Width is > 0 and int some ? some : width & ~1;
         int whole = (table.Length + ofStep) / geometry.PageTokens;
+
+        // A page of one token is its own mean, and has no variance: scales of 1 are right.
+        bool isTaught = geometry.PageTokens == 1;
         for (int row = 0; row < table.Rows; row++)
         {
             int pages = _isScaled[row / geometry.KvHeads] ? _cache.Reader.DecodeNewestKeys(table, row, whole, PagesOfRow, keys) : 0;
@@ -277,12 +317,19 @@ internal sealed class KeyScaling
 
             if (!AreFinite(variances) || !AreFinite(asked))
             {
-                // NaN would be all that is ever learned of: of a step that is about to be refused, or that the cache keeps as it is.
+                // Of a step that is about to be refused, or that the cache keeps as it is. Sums that hold NaN stay NaN: they begin anew.
                 BeginLearning();
                 return null;
             }
 
-            ScaleFit.Fit(variances, asked, turned, exponents.AsSpan(row * width, width));
+            isTaught |= ScaleFit.Fit(variances, asked, turned, exponents.AsSpan(row * width, width));
+        }
+
+        if (!isTaught)
+        {
+            // Zeros alone, as of a run that warms a device up.
+            BeginLearning();
+            return null;
         }
 
         return new KvKeyScales(geometry, exponents);

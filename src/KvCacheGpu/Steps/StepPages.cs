@@ -14,6 +14,9 @@ internal struct StepPages
     /// <summary>Tokens that the step adds.</summary>
     public int Tokens { get; private set; }
 
+    /// <summary>True if the step has bound the sequence to key scales: one that leaves no trace frees it again.</summary>
+    public bool IsBound { get; set; }
+
     /// <summary>What a step of so many tokens needs: pages, leaves, and bookkeeping.</summary>
     public static Want NeedFor(CacheState cache, PageTable table, int tokens)
     {

@@ -127,7 +127,7 @@ internal sealed class StepTransaction
             {
                 if (_cache.Scaling is { SealsScaled: true } scaling && _pages[i].Seals(_cache))
                 {
-                    scaling.Bind(Sequences[i], _pages[i].Tokens);
+                    _pages[i].IsBound = scaling.Bind(Sequences[i], _pages[i].Tokens);
                 }
 
                 _pages[i].AddSeals(_cache, i, memory);
@@ -378,6 +378,11 @@ internal sealed class StepTransaction
                 SequenceState sequence = Sequences[i];
                 (sequence.StepTokens, sequence.EnqueuedLength) = (0, 0);
                 _pages[i].Shrink(sequence);
+                if (_pages[i].IsBound)
+                {
+                    _cache.Scaling!.Unbind(sequence);
+                }
+
                 sequence.Attended.Clear();
                 sequence.Scores?.Forget();
             }

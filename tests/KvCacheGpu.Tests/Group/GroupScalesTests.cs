@@ -45,6 +45,19 @@ public sealed class GroupScalesTests
         Assert.Throws<ArgumentException>(() => group.ReplaceKeyScales(KvKeyScales.None(TestCaches.Tiny)));
     }
 
+    [Fact]
+    public void A_group_without_T_formats_and_one_that_was_disposed_refuse_other_scales()
+    {
+        using (KvCacheGroup plain = TestGroups.Make("2 x 2"))
+        {
+            Assert.Throws<KvUnsupportedException>(() => plain.ReplaceKeyScales(null));
+        }
+
+        KvCacheGroup group = TestGroups.Make("2 x 2", TestCaches.Config(new KvFormats(PageFormat.T4, PageFormat.V4)));
+        group.Dispose();
+        Assert.Throws<ObjectDisposedException>(() => group.ReplaceKeyScales(null));
+    }
+
     private static float[] Feed(KvSequence sequence, int[] ids)
     {
         KvGeometry whole = TestGroups.Model;

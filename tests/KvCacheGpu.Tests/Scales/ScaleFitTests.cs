@@ -35,7 +35,10 @@ public sealed class ScaleFitTests
 
             // Cauchy-Schwarz: what scales without rounding leave.
             double least = Math.Pow(keys.Zip(queries, (k, q) => Math.Sqrt(k * q)).Sum(), 2);
-            Assert.InRange(Error(keys, queries, exponents), least, 1.2 * least);
+
+            // Rows that scales would hardly help are left alone.
+            double most = exponents.AsSpan().ContainsAnyExcept((byte)0) ? 1.2 : 1.2 * 1.25;
+            Assert.InRange(Error(keys, queries, exponents), least, most * least);
             Assert.True(Error(keys, queries, exponents) <= Error(keys, queries, new byte[64]));
             Assert.Contains((byte)0, exponents);
         }
@@ -50,7 +53,7 @@ public sealed class ScaleFitTests
         Assert.Equal(-1, exponents.AsSpan().IndexOfAnyExcept((byte)0));
         foreach (double nothing in (double[])[0, double.NaN, double.PositiveInfinity])
         {
-            ScaleFit.Fit([.. Enumerable.Repeat(nothing, 32)], [.. Enumerable.Repeat(2.0, 32)], 32, exponents);
+            Assert.False(ScaleFit.Fit([.. Enumerable.Repeat(nothing, 32)], [.. Enumerable.Repeat(2.0, 32)], 32, exponents));
             Assert.Equal(-1, exponents.AsSpan().IndexOfAnyExcept((byte)0));
         }
     }
@@ -61,7 +64,7 @@ public sealed class ScaleFitTests
         double[] keys = [.. Enumerable.Repeat(1e-30, 32)], queries = [.. Enumerable.Repeat(1.0, 32)];
         (keys[0], keys[16], queries[0], queries[16]) = (1, 1, 1e-30, 1e-30);
         byte[] exponents = new byte[32];
-        ScaleFit.Fit(keys, queries, 32, exponents);
+        Assert.True(ScaleFit.Fit(keys, queries, 32, exponents));
         Assert.Equal((0, KvKeyScales.MostExponent), (exponents.Min(), exponents.Max()));
     }
 

@@ -84,6 +84,65 @@ public sealed class ScaledSnapshotTests
         Assert.Equal(format == PageFormat.T4 ? cache.KeyScales!.Fingerprint : null, other.State.ScalesOf(restored.Sequences[0].State.Table)?.Fingerprint);
     }
 
+    [Fact]
+    public void All_forks_that_list_a_page_which_a_load_writes_in_a_T_format_are_bound_to_its_scales()
+    {
+        SnapshotStore store = LiveCaches.Store();
+        using (KvCache saving = TestCaches.Simd(G, Options(key: PageFormat.I8)))
+        using (KvSequence saved = saving.CreateSequence())
+        {
+            saved.Go(0, 60);
+            using KvSequence fork = saved.Fork();
+            saving.Saved(store);
+        }
+
+        using KvCache cache = TestCaches.Simd(G, Options(Some(3)));
+        using KvSequence own = cache.CreateSequence();
+        own.Go(0, 60);
+        cache.ReplaceKeyScales(Some(4));
+        KvRestored restored = cache.Restored(store);
+        Assert.All(restored.Sequences, one => Assert.Equal(Some(4).Fingerprint, cache.State.ScalesOf(one.State.Table)?.Fingerprint));
+        float[] expected = restored.Sequences[0].Go(60, 20);
+        Assert.Equal(expected, restored.Sequences[1].Go(60, 20));
+        restored.Sequences[0].Dispose();
+        Assert.Throws<KvConcurrencyException>(() => cache.ReplaceKeyScales(Some(7)));
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Pages_that_stay_in_full_precision_in_a_load_do_not_keep_those_that_follow_from_scales(bool scales)
+    {
+        var one = new KvGeometry(layers: 1, queryHeads: 1, kvHeads: 1, keyWidth: 32, pageTokens: 16);
+        KvCacheOptions options = Options(scales ? new KvKeyScales(one, [1, .. new byte[31]]) : null);
+        (options.PrefixReuse, options.NonFinite) = (true, NonFinitePolicy.Keep);
+        SnapshotStore store = LiveCaches.Store();
+        using (KvCache saving = TestCaches.Simd(one, options))
+        using (KvSequence saved = saving.CreateSequence())
+        {
+            Go(saved, 0, 20, float.NaN);
+            Assert.True(saved.State.Table.FirstOpen == 1 && saved.State.Table.PageClass(0, 0) == 0);
+            saving.Saved(store);
+        }
+
+        using KvCache cache = TestCaches.Simd(one, options);
+        using KvSequence known = cache.CreateSequence();
+        Go(known, 100, 40, 16);
+        KvSequence restored = cache.Restored(store).Sequences[0];
+        Go(restored, 20, 44, 1);
+        Assert.False(cache.KeyScales!.IsNone);
+        Assert.Same(cache.KeyScales, cache.State.ScalesOf(restored.State.Table));
+
+        static void Go(KvSequence sequence, int first, int count, float outliers)
+        {
+            int[] ids = [.. Enumerable.Range(first, count)];
+            using KvStep step = sequence.Begin(ids);
+            step.Append(0, Keys(sequence.Cache.Geometry, 0, ids, outliers), Values(sequence.Cache.Geometry, 0, ids));
+            step.Attend(0, Queries(sequence.Cache.Geometry, 0, ids, float.IsNaN(outliers) ? 1 : outliers), new float[count * 32]);
+            step.Commit();
+        }
+    }
+
     [Theory]
     [InlineData("xyz")]
     [InlineData("012")]
