@@ -170,6 +170,56 @@ public sealed class BoundSequencesTests
     }
 
     [Fact]
+    public async Task Threads_that_learn_replace_fork_and_reuse_read_what_they_wrote_and_leave_both_tables_free()
+    {
+        KvCacheOptions options = Options();
+        (options.PrefixReuse, options.MaxSequences, options.MaxTokens) = (true, 16, 4096);
+        using KvCache cache = TestCaches.Simd(G, options);
+        int refused = 0;
+        await Task.WhenAll(Enumerable.Range(0, 4).Select(thread => Task.Run(() => Work(thread))));
+        for (int element = 0; element < 4; element++)
+        {
+            cache.ReplaceKeyScales(Some(element));
+            using KvSequence sequence = cache.CreateSequence();
+            sequence.Go(0, 40);
+        }
+
+        void Work(int thread)
+        {
+            var random = new Random(thread);
+            for (int round = 0; round < 12; round++)
+            {
+                try
+                {
+                    cache.ReplaceKeyScales(random.Next(3) == 0 ? null : Some(random.Next(3)));
+                }
+                catch (KvConcurrencyException)
+                {
+                    Interlocked.Increment(ref refused);
+                }
+
+                using KvSequence sequence = cache.CreateSequence();
+                int first = 100 * random.Next(2);
+                int found = sequence.Reuse([.. Enumerable.Range(first, 64)]);
+                sequence.Go(first + found, 64 - found);
+                using KvSequence fork = sequence.Fork();
+                if (random.Next(2) == 0)
+                {
+                    sequence.Truncate(24);
+                    sequence.Go(first + 24, 40);
+                }
+
+                foreach (KvSequence one in (KvSequence[])[sequence, fork])
+                {
+                    float[] keys = new float[64 * G.KvHeads * G.KeyWidth], values = new float[64 * G.KvHeads * G.ValueWidth];
+                    one.Materialize(1, keys, values);
+                    Assert.InRange(Off(keys, Keys(1, [.. Enumerable.Range(first, 64)], 16)), 0.001, 0.3);
+                }
+            }
+        }
+    }
+
+    [Fact]
     public void A_digest_tells_the_mean_key_as_it_was_appended()
     {
         using KvCache cache = TestCaches.Simd(G, Options());

@@ -20,20 +20,45 @@ public sealed class UntaughtTests
         Assert.Equal(48, second.Reuse([.. Enumerable.Range(0, 64)]));
     }
 
-    [Fact]
-    public void A_step_that_is_refused_once_scales_are_known_frees_their_table()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_step_that_is_refused_once_scales_are_known_frees_their_table(bool isEnqueued)
     {
         KvCacheOptions options = Options(Some(3));
         options.PrefixReuse = true;
         using KvCache cache = TestCaches.Simd(G, options);
         using KvSequence sequence = cache.CreateSequence(), other = cache.CreateSequence(), second = cache.CreateSequence();
-        Assert.Throws<KvNonFiniteException>(() => sequence.Go(0, 60, outliers: float.NaN));
+        Assert.Throws<KvNonFiniteException>(() => Refused(sequence, isEnqueued));
         cache.ReplaceKeyScales(KvKeyScales.None(G));
         other.Go(100, 40);
         sequence.Go(0, 60);
         Assert.True(cache.State.ScalesOf(sequence.State.Table)!.IsNone);
         Assert.Equal(48, second.Reuse([.. Enumerable.Range(0, 64)]));
         cache.ReplaceKeyScales(Some(4));
+
+        static void Refused(KvSequence sequence, bool isEnqueued)
+        {
+            int[] ids = [.. Enumerable.Range(0, 60)];
+            using (KvStep step = sequence.Begin(ids))
+            {
+                for (int layer = 0; layer < G.Layers; layer++)
+                {
+                    step.Append(layer, Keys(layer, ids, float.NaN), Values(layer, ids));
+                }
+
+                if (isEnqueued)
+                {
+                    step.EnqueueCommit();
+                }
+                else
+                {
+                    step.Commit();
+                }
+            }
+
+            sequence.Truncate(0);
+        }
     }
 
     [Fact]
