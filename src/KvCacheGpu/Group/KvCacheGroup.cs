@@ -121,39 +121,7 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
             throw new ArgumentException($"expected {KvKeyScales.None(Geometry)}, got {scales}", nameof(scales));
         }
 
-        KeyScaling?[] parts = Array.ConvertAll(Caches, cache => cache.State.Scaling);
-        if (Array.TrueForAll(parts, scaling => scaling is null))
-        {
-            throw new KvUnsupportedException(nameof(ReplaceKeyScales), "a group whose pages come into T formats", "other formats");
-        }
-
-        KvKeyScales?[] before = Array.ConvertAll(parts, scaling => scaling?.Current);
-        int part = 0;
-        try
-        {
-            for (; part < parts.Length; part++)
-            {
-                using (Caches[part].State.EnterLive())
-                {
-                    parts[part]?.Replace(scales is null ? null : Shape.PartOf(scales, part));
-                }
-            }
-        }
-        catch
-        {
-            while (part-- > 0)
-            {
-                using (Caches[part].State.Pool.Gate.Enter())
-                {
-                    if (!Caches[part].State.IsDisposed)
-                    {
-                        parts[part]?.Replace(before[part]);
-                    }
-                }
-            }
-
-            throw;
-        }
+        GroupScales.Replace(this, scales);
     }
 
     /// <summary>Bytes of the arenas of all parts.</summary>

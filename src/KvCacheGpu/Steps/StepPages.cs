@@ -10,12 +10,10 @@ internal struct StepPages
 {
     private PageTable _table;
     private int _firstOpen;
+    private bool _isBound;
 
     /// <summary>Tokens that the step adds.</summary>
     public int Tokens { get; private set; }
-
-    /// <summary>True if the step has bound the sequence to key scales: one that leaves no trace frees it again.</summary>
-    public bool IsBound { get; set; }
 
     /// <summary>What a step of so many tokens needs: pages, leaves, and bookkeeping.</summary>
     public static Want NeedFor(CacheState cache, PageTable table, int tokens)
@@ -106,7 +104,7 @@ internal struct StepPages
     }
 
     /// <summary>Takes the step's pages and leaves out of the table, however far it has grown; replaced tails are the step's to put back.</summary>
-    public void Shrink(SequenceState state)
+    public void Shrink(CacheState cache, SequenceState state)
     {
         PageTable table = state.Table;
         for (int row = 0; row < table.Rows; row++)
@@ -117,10 +115,19 @@ internal struct StepPages
         table.CloseLeaves(table.Length);
         state.Resize(table.Length);
         Tokens = 0;
+        if (_isBound)
+        {
+            _isBound = false;
+            cache.Scaling!.Unbind(state);
+        }
     }
 
-    /// <summary>True if the step seals pages of the sequence. Outside of the gate.</summary>
-    public readonly bool Seals(CacheState cache) => _firstOpen < cache.Classes.Seals.FirstOpen(_table.Length + Tokens);
+    /// <summary>Puts a sequence under key scales whose first pages in a T format the step seals; <see cref="Shrink"/> takes that back. Outside of the gate.</summary>
+    public void BindScales(CacheState cache, SequenceState state)
+    {
+        bool seals = _firstOpen < cache.Classes.Seals.FirstOpen(_table.Length + Tokens);
+        _isBound = seals && cache.Scaling is { SealsScaled: true } scaling && scaling.Bind(state, Tokens);
+    }
 
     /// <summary>Adds the pages that the step's tokens leave far enough behind to those that it seals. Outside of the gate.</summary>
     public readonly void AddSeals(CacheState cache, int sequence, StepMemory memory)

@@ -125,11 +125,7 @@ internal sealed class StepTransaction
 
             for (int i = 0; i < Members.Count; i++)
             {
-                if (_cache.Scaling is { SealsScaled: true } scaling && _pages[i].Seals(_cache))
-                {
-                    _pages[i].IsBound = scaling.Bind(Sequences[i], _pages[i].Tokens);
-                }
-
+                _pages[i].BindScales(_cache, Sequences[i]);
                 _pages[i].AddSeals(_cache, i, memory);
             }
 
@@ -377,12 +373,7 @@ internal sealed class StepTransaction
             {
                 SequenceState sequence = Sequences[i];
                 (sequence.StepTokens, sequence.EnqueuedLength) = (0, 0);
-                _pages[i].Shrink(sequence);
-                if (_pages[i].IsBound)
-                {
-                    _cache.Scaling!.Unbind(sequence);
-                }
-
+                _pages[i].Shrink(_cache, sequence);
                 sequence.Attended.Clear();
                 sequence.Scores?.Forget();
             }
