@@ -84,6 +84,50 @@ public sealed class LearnedScalesTests
         Assert.Contains("key width of 64", refused.Message, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData(24, -1, 16, 1)]
+    [InlineData(40, 24, 16, 1)]
+    [InlineData(576, 64, 16, 1)]
+    [InlineData(32, 0, 1, 1)]
+    [InlineData(32, 0, 2, 1)]
+    [InlineData(32, 16, 1024, 1)]
+    [InlineData(32, 0, 16, 9)]
+    public void Models_of_any_width_page_and_depth_learn_and_read_their_keys_back(int width, int turned, int pageTokens, int layers)
+    {
+        var model = new KvGeometry(layers, queryHeads: 2, kvHeads: 1, keyWidth: width, valueWidth: 32, pageTokens: pageTokens)
+        {
+            Rope = turned < 0 ? null : new KvRope { Width = turned },
+        };
+        KvCacheOptions options = Options();
+        (options.MaxTokens, options.MaxSequences) = (4096, 2);
+        using KvCache cache = TestCaches.Simd(model, options);
+        using KvSequence sequence = cache.CreateSequence();
+        int tokens = Math.Max(64, (pageTokens + 63) / 64 * 64) + 64;
+        for (int first = 0; first < tokens; first += 64)
+        {
+            int[] ids = [.. Enumerable.Range(first, 64)];
+            using KvStep step = sequence.Begin(ids);
+            for (int layer = 0; layer < layers; layer++)
+            {
+                step.Append(layer, Keys(model, layer, ids, 16), Values(model, layer, ids));
+                step.Attend(layer, Queries(model, layer, ids, 16), new float[64 * 2 * 32]);
+            }
+
+            step.Commit();
+        }
+
+        Assert.Same(cache.KeyScales!, cache.State.ScalesOf(sequence.State.Table));
+        for (int layer = 0; layer < layers; layer++)
+        {
+            bool isScaled = cache.State.Classes.Shape.Classes[sequence.State.Table.PageClass(layer, 0)].KeyFormat == PageFormat.T4;
+            Assert.Equal(layers < 8 || layer is >= 2 and < 7, isScaled);
+            Assert.True(isScaled || !cache.KeyScales!.Exponents.Slice(layer * width, width).ContainsAnyExcept((byte)0));
+            float[] keys = new float[tokens * width], values = new float[tokens * 32];
+            sequence.Materialize(layer, keys, values);
+            Assert.InRange(Off(keys, Keys(model, layer, [.. Enumerable.Range(0, tokens)], 16)), 0, 0.2);
+        }
+    }
+
     [Fact]
     public void Caches_without_T_formats_have_no_scales()
     {
