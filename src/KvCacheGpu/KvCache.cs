@@ -247,8 +247,8 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     }
 
     /// <summary>
-    /// Changes <see cref="KeyScales"/>, as after a change of weights. Sequences that have pages in T formats keep the scales that they have; all others are under the
-    /// new ones from their first such page on.
+    /// Changes <see cref="KeyScales"/>, as after a change of weights. Sequences that had pages in T formats keep the scales that they have until they are cut to nothing; all others are
+    /// under the new ones from their first such page on.
     /// </summary>
     /// <param name="scales">The scales; null has them learned from the next pages.</param>
     /// <exception cref="ArgumentException">Scales of another shape.</exception>

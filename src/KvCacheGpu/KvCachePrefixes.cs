@@ -28,7 +28,10 @@ public static class KvCachePrefixes
     /// <param name="options">The namespace; retention is not looked at.</param>
     /// <param name="ids">Token ids.</param>
     /// <returns>The pin, of 0 tokens if nothing of the prefix is resident. Disposed with the cache at the latest.</returns>
-    /// <remarks>Pinned pages make no room for steps: with too many of them, steps are refused.</remarks>
+    /// <remarks>
+    /// Pinned pages make no room for steps: with too many of them, steps are refused. Pages in T formats are found under <see cref="KvCache.KeyScales"/>: what was pinned before those changed
+    /// is not found any longer.
+    /// </remarks>
     public static KvPrefixPin PinPrefix(this KvCache cache, KvSequenceOptions options, ReadOnlySpan<int> ids)
     {
         ArgumentNullException.ThrowIfNull(options);

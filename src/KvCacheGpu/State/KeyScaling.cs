@@ -4,13 +4,15 @@ namespace KvCacheGpu;
 
 /// <summary>
 /// The key scales of a cache whose pages may come into T formats: which of the tier's two tables hold which scales, which sequence is under which, and the
-/// learning of scales that nobody supplied. A sequence is <em>bound</em> to a table before its first T page is written, and until it goes.
+/// learning of scales that nobody supplied. A sequence is <em>bound</em> to a table before its first T page is written, and until it goes or is cut to nothing. A table may be set
+/// anew once no sequence is bound to it.
 /// </summary>
 /// <remarks>
 /// <code>
 /// not learned:  kernels add up the queries' squares | the first sequence that seals (or demotes) into a T format after enough queries: its newest whole pages,
 ///               in the precision in which they lie, give the keys' variances -> scales, for it and all that are bound later
 ///               a sequence that seals before there were enough queries is bound to scales of 1
+///               a snapshot that is loaded brings its scales, which count as learned
 /// learned:      frozen; a snapshot may bring sequences under other scales, as long as a table is free
 /// </code>
 /// Callers hold the sequences that they bind.

@@ -143,6 +143,23 @@ public sealed class ScaledSnapshotTests
         }
     }
 
+    [Fact]
+    public void Scales_of_a_large_model_are_kept_in_pieces_that_a_snapshot_takes()
+    {
+        var large = new KvGeometry(layers: 64, queryHeads: 16, kvHeads: 16, keyWidth: 128);
+        var scales = new KvKeyScales(large, [.. Enumerable.Range(0, 64 * 16 * 128).Select(i => (byte)(i * 7 % 16))]);
+        Dictionary<string, string> all = SequenceStanding.WithScales(new Dictionary<string, string> { ["turn"] = "1" }, scales);
+        Assert.Equal(4, all.Count);
+        Assert.All(all.Values, text => SnapshotLimits.Checked(text, "metadata"));
+        using KvCache cache = TestCaches.Simd(G, Options());
+        using KvSequence any = cache.CreateSequence();
+        using var capture = CacheCapture.Of(cache.State, [any.State], null, default);
+        SnapshotSequence saved = capture.Content.Sequences[0] with { Metadata = all };
+        Assert.Equal(scales.Fingerprint, SequenceStanding.ScalesOf(saved, large)!.Fingerprint);
+        Assert.Equal(["turn"], SequenceStanding.WithScales(all, null).Keys);
+        Assert.Throws<KvCorruptionException>(() => SequenceStanding.ScalesOf(saved, G));
+    }
+
     [Theory]
     [InlineData("xyz")]
     [InlineData("012")]
