@@ -1,3 +1,4 @@
+using KvCacheGpu.Tests.Snapshots;
 using static KvCacheGpu.Tests.OutlierTokens;
 
 namespace KvCacheGpu.Tests;
@@ -216,6 +217,46 @@ public sealed class BoundSequencesTests
                     Assert.InRange(Off(keys, Keys(1, [.. Enumerable.Range(first, 64)], 16)), 0.001, 0.3);
                 }
             }
+        }
+    }
+
+    [Fact]
+    public void Pages_are_scored_merged_and_dropped_alike_under_either_table()
+    {
+        KvCacheOptions options = Options(Some(4));
+        (options.MergePages, options.Policy) = (true, new ExpectedAttentionPolicy());
+        options.MemoryBudgetBytes = KvCache.BytesFor(G, options).MinimumBytes + 65_536;
+        (string first, float[] firstOutput) = Run(isFirst: true);
+        (string second, float[] secondOutput) = Run(isFirst: false);
+        Assert.Equal(first, second);
+        Assert.Equal(firstOutput, secondOutput);
+
+        (string Transcript, float[] Output) Run(bool isFirst)
+        {
+            KvCacheOptions own = options.Copy();
+            own.KeyScales = isFirst ? Some(4) : Some(3);
+            using KvCache cache = TestCaches.Simd(G, own);
+            using KvSequence sequence = cache.CreateSequence();
+            using (KvSequence before = cache.CreateSequence())
+            {
+                before.Go(500, 40);
+                if (!isFirst)
+                {
+                    cache.ReplaceKeyScales(Some(4));
+                }
+
+                sequence.Go(0, 40);
+            }
+
+            Assert.Equal(isFirst ? 0 : 1, sequence.State.Table.KeyTable);
+            float[] output = [];
+            for (int at = 40; at < 520; at += 16)
+            {
+                output = sequence.Go(at, 16);
+            }
+
+            Assert.True(sequence.EvictedTokens > 0);
+            return (LiveCaches.Transcript([sequence]), output);
         }
     }
 
