@@ -4,6 +4,7 @@
     python3 train.py OUT [--text NAME...] [--minutes M] [--stages retrieve|read|long|stretch|last] [--threads N] [--learning-rate R]
                          [--layers N] [--hidden N] [--heads N] [--kv-heads N] [--head-width N] [--inner N]
                          [--held-out S] [--packed S] [--sinks W] [--longest N]
+                         [--rarest-value N]
 
 Needs PyTorch. A text is `bible` (the program of Debian's bible-kjv package) or a dictionary of dictd (`jargon`: the package
 dict-jargon; `devil`: dict-devil). An OUT that holds a checkpoint is continued, in the shape that its config.json gives. The
@@ -183,7 +184,7 @@ class Tokenizer:
 class Examples:
     """Token rows to learn from, each with a mask: 1 where a token is the answer to something said before."""
 
-    def __init__(self, tokenizer, ids, text_share, copy_share, packed_share):
+    def __init__(self, tokenizer, ids, text_share, copy_share, packed_share, rarest_value):
         self.ids, self.text_share, self.copy_share, self.packed_share = ids, text_share, copy_share, packed_share
         self.say, self.ask, self.stop = (tokenizer.encode(t) for t in (" Now the word", " What word", "."))
         # Words of one token, the rarest first: keys must not come up in the text by themselves.
@@ -191,7 +192,7 @@ class Examples:
         random.Random(7).shuffle(words)
         counts = collections.Counter(ids)
         self.words = sorted(words, key=lambda word: counts[word])
-        self.keys, self.values = self.words[:128], self.words[64:]
+        self.keys, self.values = self.words[:128], self.words[rarest_value:]
 
     def draw(self, length):
         kind = random.random()
@@ -449,7 +450,7 @@ def train(model, examples, held_out, stages, minutes, peak, folder, sink_weight,
     while (done := (time.time() - start) / (60 * minutes)) < 1:
         _, length, batch = [stage for stage in stages if done >= stage[0]][-1]
         for group in optimizer.param_groups:
-            group["lr"] = peak * min(1, (step + 1) / 100) * (0.05 + 0.475 * (1 + math.cos(math.pi * done)))
+            group["lr"] = peak * min(1, max((step + 1) / 100, 10 * done)) * (0.05 + 0.475 * (1 + math.cos(math.pi * done)))
         loss, answers = loss_of(model, examples, length, batch, longest)
         if sink_weight:
             # Falls to nothing while the run lasts: what is left at its end is the model's own.
@@ -477,6 +478,7 @@ def main():
     arguments.add_argument("--text", nargs="+", choices=["bible", *DICTIONARIES], default=["bible"])
     arguments.add_argument("--held-out", type=float, default=0.03, help="share of the text, from its end, that is not trained on")
     arguments.add_argument("--packed", type=float, default=0.0, help="share of the rows of plain text that are short passages, each begun by BOS")
+    arguments.add_argument("--rarest-value", type=int, default=64, help="number of the rarest words that no fact states")
     arguments.add_argument("--sinks", type=float, default=0.0, help="weight of a loss that draws every second head, from layer 1 on, to the first token")
     arguments.add_argument("--longest", type=int, default=0, help="half of the batches have positions that leap, up to this many; none unless given")
     for option, entry in SHAPE.items():
@@ -506,9 +508,9 @@ def main():
     if checkpoint.exists():
         model.load_state_dict(torch.load(checkpoint))
     text_share, copy_share, stages = STAGES[given.stages]
-    examples = Examples(tokenizer, ids[:split], text_share, copy_share, given.packed)
+    examples = Examples(tokenizer, ids[:split], text_share, copy_share, given.packed, given.rarest_value)
     # Which words serve as keys follows from all of the text, not from the little that was held out.
-    held_out = Examples(tokenizer, ids, text_share, copy_share, given.packed)
+    held_out = Examples(tokenizer, ids, text_share, copy_share, given.packed, given.rarest_value)
     examples.keys, examples.values = held_out.keys, held_out.values
     held_out.ids = ids[split:]
     if given.sinks:

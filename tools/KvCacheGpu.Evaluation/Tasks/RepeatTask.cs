@@ -1,6 +1,6 @@
 namespace KvCacheGpu.Evaluation;
 
-/// <summary>A passage, another one, then the first again: a model that finds the passage in its cache predicts it far better than any text.</summary>
+/// <summary>A passage, another one, then the first again: a model that copies finds the passage in its cache.</summary>
 internal sealed class RepeatTask : EvalTask
 {
     private const int Passages = 3;
