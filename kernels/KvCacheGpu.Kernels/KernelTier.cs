@@ -230,13 +230,7 @@ public abstract unsafe class KernelTier : IDisposable
         ArgumentNullException.ThrowIfNull(scales);
         ArgumentOutOfRangeException.ThrowIfNegative(table);
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(table, KeyTables);
-        KvGeometry g = Shape.Geometry;
-        if ((scales.Layers, scales.KvHeads, scales.KeyWidth) != (g.Layers, g.KvHeads, g.KeyWidth))
-        {
-            throw new ArgumentException(
-                $"expected key scales of {g.Layers} layers, {g.KvHeads} KV heads and keys of {g.KeyWidth} elements, got {scales.Layers}, {scales.KvHeads} and {scales.KeyWidth}",
-                nameof(scales));
-        }
+        scales.ThrowIfNotFor(Shape.Geometry, nameof(scales));
     }
 
     /// <summary>Checks that queries can be added up, and that a span has room for the sums.</summary>

@@ -256,11 +256,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// <exception cref="KvUnsupportedException">E009: no page of the cache comes into a T format.</exception>
     public void ReplaceKeyScales(KvKeyScales? scales)
     {
-        if (scales?.IsFor(Geometry) == false)
-        {
-            throw new ArgumentException($"expected {KvKeyScales.None(Geometry)}, got {scales}", nameof(scales));
-        }
-
+        scales?.ThrowIfNotFor(Geometry, nameof(scales));
         using (State.EnterLive())
         {
             KeyScaling scaling = State.Scaling ?? throw new KvUnsupportedException(nameof(ReplaceKeyScales), "a cache whose pages come into T formats", "other formats");

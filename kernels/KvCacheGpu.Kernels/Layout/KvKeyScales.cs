@@ -69,11 +69,25 @@ public sealed class KvKeyScales
     }
 
     /// <inheritdoc/>
-    public override string ToString() => $"scales of {Layers} layers, {KvHeads} KV heads and a key width of {KeyWidth}";
+    public override string ToString() => TextOf(Layers, KvHeads, KeyWidth);
+
+    /// <summary>The shape of the tables of a geometry, as errors name it.</summary>
+    internal static string TextFor(KvGeometry geometry) => TextOf(geometry.Layers, geometry.KvHeads, geometry.KeyWidth);
 
     /// <summary>True if the table has the shape of a geometry.</summary>
     internal bool IsFor(KvGeometry geometry) => Layers == geometry.Layers && KvHeads == geometry.KvHeads && KeyWidth == geometry.KeyWidth;
 
+    /// <exception cref="ArgumentException">The table has another shape than a geometry.</exception>
+    internal void ThrowIfNotFor(KvGeometry geometry, string name)
+    {
+        if (!IsFor(geometry))
+        {
+            throw new ArgumentException($"expected {TextFor(geometry)}, got {this}", name);
+        }
+    }
+
     /// <summary>The exponents of a row, layer * KV heads + head.</summary>
     internal ReadOnlySpan<byte> Of(int row) => _exponents.AsSpan(row * KeyWidth, KeyWidth);
+
+    private static string TextOf(int layers, int kvHeads, int keyWidth) => $"scales of {layers} layers, {kvHeads} KV heads and a key width of {keyWidth}";
 }

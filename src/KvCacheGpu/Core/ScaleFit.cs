@@ -27,16 +27,15 @@ internal static class ScaleFit
     public static bool Fit(ReadOnlySpan<double> keys, ReadOnlySpan<double> queries, int turned, Span<byte> exponents)
     {
         exponents.Clear();
-        int pairs = keys.Length - (turned / 2);
+        int half = turned / 2;
+        int pairs = keys.Length - half;
         Span<double> k = stackalloc double[pairs], q = stackalloc double[pairs];
-        for (int pair = 0; pair < pairs; pair++)
+        k.Clear();
+        q.Clear();
+        for (int i = 0; i < keys.Length; i++)
         {
-            int element = pair < turned / 2 ? pair : pair + (turned / 2);
-            (k[pair], q[pair]) = (keys[element], queries[element]);
-            if (pair < turned / 2)
-            {
-                (k[pair], q[pair]) = (k[pair] + keys[pair + (turned / 2)], q[pair] + queries[pair + (turned / 2)]);
-            }
+            int pair = PairOf(i, half);
+            (k[pair], q[pair]) = (k[pair] + keys[i], q[pair] + queries[i]);
         }
 
         if (!Raise(k) || !Raise(q))
@@ -68,18 +67,16 @@ internal static class ScaleFit
             lowest = Math.Min(lowest, exponent);
         }
 
-        for (int pair = 0; pair < pairs; pair++)
+        for (int i = 0; i < exponents.Length; i++)
         {
-            byte exponent = (byte)Math.Min(best[pair] - lowest, KvKeyScales.MostExponent);
-            exponents[pair < turned / 2 ? pair : pair + (turned / 2)] = exponent;
-            if (pair < turned / 2)
-            {
-                exponents[pair + (turned / 2)] = exponent;
-            }
+            exponents[i] = (byte)Math.Min(best[PairOf(i, half)] - lowest, KvKeyScales.MostExponent);
         }
 
         return true;
     }
+
+    // Pairs that RoPE turns, then elements that are a pair by themselves.
+    private static int PairOf(int element, int half) => element < half ? element : element - half;
 
     // Lifts what is next to nothing to a small part of the largest. False if all are nothing.
     private static bool Raise(Span<double> squares)
@@ -100,18 +97,11 @@ internal static class ScaleFit
 
     private static double Cost(ReadOnlySpan<double> k, ReadOnlySpan<double> q, ReadOnlySpan<int> exponents)
     {
-        (double keys, double queries) = (0, 0);
-        for (int pair = 0; pair < k.Length; pair++)
-        {
-            keys += Math.ScaleB(k[pair], 2 * exponents[pair]);
-            queries += Math.ScaleB(q[pair], -2 * exponents[pair]);
-        }
-
+        (double keys, double queries) = Sums(k, q, exponents);
         return keys * queries;
     }
 
-    // One exponent after the other, up or down, as long as that makes the product smaller.
-    private static void Improve(ReadOnlySpan<double> k, ReadOnlySpan<double> q, Span<int> exponents)
+    private static (double Keys, double Queries) Sums(ReadOnlySpan<double> k, ReadOnlySpan<double> q, ReadOnlySpan<int> exponents)
     {
         (double keys, double queries) = (0, 0);
         for (int pair = 0; pair < k.Length; pair++)
@@ -120,6 +110,13 @@ internal static class ScaleFit
             queries += Math.ScaleB(q[pair], -2 * exponents[pair]);
         }
 
+        return (keys, queries);
+    }
+
+    // One exponent after the other, up or down, as long as that makes the product smaller.
+    private static void Improve(ReadOnlySpan<double> k, ReadOnlySpan<double> q, Span<int> exponents)
+    {
+        (double keys, double queries) = Sums(k, q, exponents);
         bool better = true;
         for (int round = 0; better && round < MostRounds; round++)
         {

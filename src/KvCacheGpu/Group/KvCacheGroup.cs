@@ -116,11 +116,7 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
     /// <exception cref="ObjectDisposedException">The group was disposed.</exception>
     public void ReplaceKeyScales(KvKeyScales? scales)
     {
-        if (scales?.IsFor(Geometry) == false)
-        {
-            throw new ArgumentException($"expected {KvKeyScales.None(Geometry)}, got {scales}", nameof(scales));
-        }
-
+        scales?.ThrowIfNotFor(Geometry, nameof(scales));
         GroupScales.Replace(this, scales);
     }
 

@@ -101,9 +101,7 @@ internal static class OptionsCheck
         Require(
             Enum.IsDefined(options.FullPrecision) && options.FullPrecision.IsFullPrecision(),
             nameof(options.FullPrecision), "F32, F16 or BF16", options.FullPrecision);
-        Require(
-            options.KeyScales?.IsFor(geometry) != false, nameof(options.KeyScales),
-            $"scales of {geometry.Layers} layers, {geometry.KvHeads} KV heads and a key width of {geometry.KeyWidth}", options.KeyScales);
+        Require(options.KeyScales?.IsFor(geometry) != false, nameof(options.KeyScales), KvKeyScales.TextFor(geometry), options.KeyScales);
         Require(options.EdgeLayers >= 0, nameof(options.EdgeLayers), "at least 0", options.EdgeLayers);
         Require(Enum.IsDefined(options.NonFinite), nameof(options.NonFinite), "Reject or Keep", options.NonFinite);
         RequirePair(new KvFormats(options.KeyFormat, options.ValueFormat), geometry, nameof(options.KeyFormat), nameof(options.ValueFormat));

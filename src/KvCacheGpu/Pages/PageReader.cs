@@ -130,13 +130,13 @@ internal sealed class PageReader(KernelTier tier, Gate deviceGate)
     }
 
     /// <summary>Reads the mean and the deviation of a sealed page's keys; of the mean alone if there is no room for the deviation.</summary>
-    /// <returns>False, and nothing is written, if the page carries none: it is open, or its own format could not hold it.</returns>
     /// <param name="table">The sequence's table.</param>
     /// <param name="scales">The scales that the sequence's T pages are under, or null.</param>
     /// <param name="row">Row.</param>
     /// <param name="entry">The page's entry.</param>
     /// <param name="mean">Receives the mean key, in the plain basis.</param>
     /// <param name="deviation">Receives the deviation, in the basis in which the page lies, or has no room.</param>
+    /// <returns>False, and nothing is written, if the page carries none: it is open, or its own format could not hold it.</returns>
     public bool ReadDigest(PageTable table, KvKeyScales? scales, int row, int entry, Span<float> mean, Span<float> deviation)
     {
         if (table.PageClass(row, entry) == KernelShape.Open)

@@ -76,7 +76,7 @@ internal sealed class SequencePrefix(CacheState cache, SequenceLife life)
 
     // What is found before key scales are learned was sealed under scales of 1.
     private bool BindFound(SequenceState sequence, in BlockMatch match) =>
-        match.Tokens == 0 || sequence.Table.KeyTable >= 0 || cache.Scaling is not { SealsScaled: true } scaling || scaling.TryBind(sequence, KvKeyScales.None(cache.Geometry), out _);
+        match.Tokens == 0 || sequence.Table.KeyTable >= 0 || cache.Scaling is not { SealsScaled: true } scaling || scaling.TryBind(sequence, null, out _);
 
     // Of the pages of blocks that were found: they are as their layers seal them.
     private long BytesOf(in BlockMatch match)

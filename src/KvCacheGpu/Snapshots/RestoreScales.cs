@@ -35,7 +35,7 @@ internal sealed class RestoreScales(CacheState cache)
         bool areKept = false;
         if (isScaled && cache.Scaling is { } scaling)
         {
-            areKept = scaling.TryBind(sequence, scales ?? KvKeyScales.None(cache.Geometry), out bool isAdopted);
+            areKept = scaling.TryBind(sequence, scales, out bool isAdopted);
             _adopted = isAdopted ? scales : _adopted;
             if (!areKept)
             {
@@ -51,8 +51,13 @@ internal sealed class RestoreScales(CacheState cache)
     {
         if (cache.Scaling is { } scaling)
         {
-            scaling.BindKnown(sequences.Where((_, i) => plan.Sequences[i] is var planned
-                && ((scaling.SealsScaled && planned.FirstOpen > 0) || planned.Pages.Any(page => scaling.IsScaled(plan.Pages[page].Class)))));
+            scaling.BindKnown(sequences.Where((_, i) => IsToBind(scaling, plan.Sequences[i])));
+        }
+
+        bool IsToBind(KeyScaling scaling, PlannedSequence planned)
+        {
+            bool isHashed = scaling.SealsScaled && planned.FirstOpen > 0;
+            return isHashed || planned.Pages.Any(page => scaling.IsScaled(plan.Pages[page].Class));
         }
     }
 

@@ -31,11 +31,12 @@ internal sealed class KeyScaling
     private readonly int[] _users = new int[KernelTier.KeyTables];
     private readonly int[] _queries;
     private readonly bool[] _isScaled;
+    private readonly KvKeyScales _none;
     private volatile int _current = -1;
 
     private KeyScaling(CacheState cache, bool[] isScaled)
     {
-        (_cache, _isScaled, _queries) = (cache, isScaled, new int[isScaled.Length]);
+        (_cache, _isScaled, _queries, _none) = (cache, isScaled, new int[isScaled.Length], KvKeyScales.None(cache.Geometry));
         SealsScaled = Enumerable.Range(0, isScaled.Length).Any(layer => IsScaled(cache.Classes.SealedIn(layer)));
         Replace(cache.Options.KeyScales);
     }
@@ -69,7 +70,7 @@ internal sealed class KeyScaling
         }
     }
 
-    /// <summary>Binds a sequence that is about to have its first T page. Where scales are to be learned from its pages, this waits for the device, once in the life of a cache.</summary>
+    /// <summary>Binds a sequence that is about to have its first T page. Where scales are to be learned from its pages, this waits for the device.</summary>
     /// <param name="sequence">The sequence; nothing is done for one that is bound.</param>
     /// <param name="ofStep">Tokens of a step under way.</param>
     /// <returns>True if it was not bound before.</returns>
@@ -82,9 +83,10 @@ internal sealed class KeyScaling
 
         using (_gate.Enter())
         {
-            if (_current < 0 && TryLearn(sequence.Table, ofStep) is { } learned)
+            // Where no table is free for what would be learned, there is nothing to wait for.
+            if (_current < 0 && FreeTable() >= 0 && TryLearn(sequence.Table, ofStep) is { } learned)
             {
-                Adopt(learned);
+                SetCurrent(TryPlace(learned));
             }
 
             Put(sequence, KnownTable());
@@ -109,22 +111,22 @@ internal sealed class KeyScaling
 
     /// <summary>Binds a sequence to the scales that its pages were saved under. Where nothing is learned yet, they become those of all that come.</summary>
     /// <param name="sequence">The sequence, which is not bound.</param>
-    /// <param name="scales">The scales.</param>
+    /// <param name="scales">The scales; null if they are 1.</param>
     /// <param name="isAdopted">True if they became those of all that come.</param>
     /// <returns>False if both tables are in use with other scales.</returns>
-    public bool TryBind(SequenceState sequence, KvKeyScales scales, out bool isAdopted)
+    public bool TryBind(SequenceState sequence, KvKeyScales? scales, out bool isAdopted)
     {
         isAdopted = false;
         using (_gate.Enter())
         {
-            int table = TryPlace(scales);
+            int table = TryPlace(scales ?? _none);
             if (table >= 0)
             {
                 Put(sequence, table);
-                if (_current < 0 && !scales.IsNone)
+                isAdopted = _current < 0 && scales is { IsNone: false };
+                if (isAdopted)
                 {
                     SetCurrent(table);
-                    isAdopted = true;
                 }
             }
 
@@ -225,15 +227,6 @@ internal sealed class KeyScaling
         }
     }
 
-    private void Adopt(KvKeyScales scales)
-    {
-        int table = TryPlace(scales);
-        if (table >= 0)
-        {
-            SetCurrent(table);
-        }
-    }
-
     private void SetCurrent(int table)
     {
         _current = table;
@@ -246,7 +239,7 @@ internal sealed class KeyScaling
     // Scales of 1 where nothing is learned; where no table is free for those, one in use: any is right, if not made for these keys.
     private int KnownTable()
     {
-        int table = _current >= 0 ? _current : TryPlace(KvKeyScales.None(_cache.Geometry));
+        int table = _current >= 0 ? _current : TryPlace(_none);
         return table >= 0 ? table : 0;
     }
 
