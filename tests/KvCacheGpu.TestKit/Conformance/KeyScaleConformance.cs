@@ -19,7 +19,7 @@ public abstract partial class KeyScaleConformance<TTier>
     [InlineData(PageFormat.I8, PageFormat.T2, PageFormat.I8)]
     [InlineData(PageFormat.T4, PageFormat.T3, PageFormat.V3)]
     [InlineData(PageFormat.T3, PageFormat.T2, PageFormat.V2)]
-    public void Codes_scales_and_digests_are_the_oracles_bit_for_bit(PageFormat key, PageFormat toKey, PageFormat toValue)
+    public void Codes_under_key_scales_are_the_oracles_bit_for_bit(PageFormat key, PageFormat toKey, PageFormat toValue)
     {
         foreach ((int keyWidth, int valueWidth, int pageTokens) in Widths)
         {
