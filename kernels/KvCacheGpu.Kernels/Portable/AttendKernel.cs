@@ -6,11 +6,13 @@ namespace KvCacheGpu.Kernels;
 /// <param name="layer">The layer's queries and pages.</param>
 /// <param name="firstBlock">First block of queries of the wave.</param>
 /// <param name="segments">Segments of each (block, head).</param>
-internal readonly struct AttendDims(LayerDims layer, int firstBlock, int segments)
+/// <param name="items">(block, head, segment)s of the wave.</param>
+internal readonly struct AttendDims(LayerDims layer, int firstBlock, int segments, int items)
 {
     public readonly LayerDims Layer = layer;
     public readonly int FirstBlock = firstBlock;
     public readonly int Segments = segments;
+    public readonly int Items = items;
 }
 
 /// <summary>

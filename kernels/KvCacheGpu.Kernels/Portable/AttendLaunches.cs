@@ -75,7 +75,7 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
                 QueriesOf(form, queries),
                 memory.Partials.SubView(launch * count * _geometry.ValueWidth, count * _geometry.ValueWidth),
                 memory.PartialStats.SubView(launch * count * AttendKernel.PartialWords, count * AttendKernel.PartialWords),
-                new AttendDims(Describe(form, layer, queries, window), wave.Block, wave.Segments),
+                new AttendDims(Describe(form, layer, queries, window), wave.Block, wave.Segments, wave.Items * wave.Segments),
                 dims);
         }
     }
