@@ -78,7 +78,7 @@ internal static class AttendKernel
             int token = (firstQuery + r) / dims.GroupSize;
             int position = length - batch[owner + 2] + token;
             int visible = entries - (((length - 1) / dims.PageTokens) - (position / dims.PageTokens));
-            int pages = Segments.Pages(visible, dims.SegmentPages);
+            int pages = dims.PagesOfSegment(visible);
             int end = (segment + 1) * pages < visible ? (segment + 1) * pages : visible;
             bool isQuery = token < batch[owner + 2] && segment * pages < visible;
             v.Range[(r * ValueScratch.RangeWords) + 0] = isQuery ? segment * pages : int.MaxValue;
