@@ -57,6 +57,20 @@ internal struct IntSpan64
     public IntTile T3;
 }
 
+/// <summary>A page that is read.</summary>
+internal struct PagePlace
+{
+    public WordViews Arena;
+
+    /// <summary>Its first word.</summary>
+    public long First;
+
+    /// <summary>The first of the 64 tokens at hand.</summary>
+    public int Span;
+
+    public PageDims Map;
+}
+
 /// <summary>The pages' memory in words of three sizes: ILGPU makes a load of 64 or 128 bits only where the view's own element says that it is aligned.</summary>
 internal struct WordViews(ILGPU.ArrayView<int> one, ILGPU.ArrayView<Words2> two, ILGPU.ArrayView<Words4> four)
 {

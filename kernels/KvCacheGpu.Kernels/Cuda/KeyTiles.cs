@@ -36,12 +36,18 @@ internal interface IKeyTiles
 
     int ChunkWords { get; }
 
+    /// <summary>Words of a key of a width.</summary>
+    int Words(int width);
+
     int LaneWords { get; }
 
     /// <summary>Words that a lane loads of each token: 1, 2 or 3.</summary>
     int Loads { get; }
 
     int LoadStride { get; }
+
+    /// <summary>1 if keys lie around their page's mean, else 0.</summary>
+    int HasMean { get; }
 
     /// <summary>Parts in which queries are entered: 2 or 3. A number, not a question about <see cref="Arithmetic"/>: ILGPU unrolls loops of constants only.</summary>
     int Parts { get; }
@@ -66,11 +72,15 @@ internal readonly struct F16Keys : IKeyTiles
 
     public Scaling Scales => Scaling.None;
 
+    public int HasMean => 0;
+
     public int Parts => 2;
 
     public int StepElements => 16;
 
     public int ChunkWords => 8;
+
+    public int Words(int width) => width / 2;
 
     public int LaneWords => 1;
 

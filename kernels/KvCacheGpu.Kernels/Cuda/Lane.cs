@@ -158,6 +158,14 @@ internal static class Lane
         return result;
     }
 
+    /// <summary>The nearest whole number.</summary>
+    [MethodImpl(Inlined)]
+    public static int Round(float x)
+    {
+        CudaAsm.Emit("cvt.rni.s32.f32 %0, %1;", out int result, x);
+        return result;
+    }
+
     /// <summary>The larger of two numbers.</summary>
     [MethodImpl(Inlined)]
     public static float Max(float a, float b)

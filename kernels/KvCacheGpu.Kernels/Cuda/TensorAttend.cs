@@ -9,29 +9,27 @@ namespace KvCacheGpu.Kernels;
 /// </summary>
 /// <remarks>
 /// <code>
-/// Tokens are the rows of both products, queries the columns, so that a page's elements are read as they lie:
+/// Tokens are the rows of the first product and the sum of the second, queries the columns of both, so that a page's elements are read as they lie:
 ///   S^T[64 tokens][8] = K Q^T      O^T[16 elements][8] = V^T[16][64 tokens] P^T, for each 16 elements
-/// Queries and weights are entered in parts (<see cref="QueryTiles"/>): what pages hold is exact in 16 bits, so nothing is lost but by sums in binary32.
-/// Each page has its own largest logit and sum: they are its statistics, and sums of at most 64 products do not drift where a device truncates.
+/// Queries and weights are entered in parts (QueryTiles): what pages hold is exact in 16 bits or in whole numbers, so nothing is lost but by sums in binary32.
+/// Each page has its own largest logit and its own sum: they are its statistics, and chains of a page's products are too short to drift where a device truncates.
 ///
-/// Shared memory of a warp: query parts Words2[steps][parts][32], then sums Floats4[tiles][32]; each lane reads what it wrote itself.
+/// Shared memory of a warp: query parts Words2[steps][parts][32], then sums Floats4[places][32]; each lane reads only what it wrote itself.
 /// </code>
+/// Online softmax: FlashAttention-2 (Dao 2023), split over pages: flash-decoding (Dao et al. 2023).
 /// </remarks>
 internal static class TensorAttend
 {
+    public const float Ln2 = 0.693147181f;
+    public const float Log2E = 1.44269504f;
+
     private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
 
-    // Weights are at most 2^14 in binary16, so that their second part is not subnormal where a first one of 2^-10 of the largest is. In bfloat16 they are small, so that no sum
-    // of values up to 2^128 leaves binary32.
-    private const float HalfBias = 14f;
-    private const float BFloatBias = -24f;
-    private const float Ln2 = 0.693147181f;
-    private const float Log2E = 1.44269504f;
-
-    /// <summary>Warps of a block.</summary>
+    /// <summary>Warps of a group.</summary>
     public static int Warps<TShape>()
         where TShape : struct, ITensorShape => default(TShape).KeyWidth > 256 ? 1 : default(TShape).KeyWidth > 128 ? 2 : 4;
 
+    /// <summary>partials[item][segment][R][wV] (means of the values) and partialStats[item][segment][R][3] = (max, sum, exponent); the last token's page statistics go to the tables.</summary>
     public static void Split<TKey, TValue, TColumns, TShape>(
         WordViews arena, ArrayView<int> batch, ArrayView<ushort> queries, ArrayView<float> partials, ArrayView<float> partialStats, AttendDims call, KernelDims dims)
         where TKey : struct, IKeyTiles
@@ -44,157 +42,161 @@ internal static class TensorAttend
         int quad = lane & 3;
         int warp = Group.IdxX >> 5;
         int work = (Grid.IdxX * Warps<TShape>()) + warp;
-        int item = work / call.Segments;
-        int segment = work - (item * call.Segments);
-        int block = KernelDims.Blocks + ((call.FirstBlock + (item / dims.KvHeads)) * 2);
-        int head = item % dims.KvHeads;
-        ArrayView<Words2> allParts = SharedMemory.Allocate<Words2>(
-            Warps<TShape>() * QueryTiles.Steps<TKey, TShape>() * QueryTiles.Parts<TKey, TColumns>() * 32);
-        ArrayView<Floats4> allSums = SharedMemory.Allocate<Floats4>(
-            Warps<TShape>() * TileOutput.Loads<TValue, TShape>() * TileOutput.Slots<TValue, TColumns>() * 32);
+        ArrayView<Words2> allParts = SharedMemory.Allocate<Words2>(Warps<TShape>() * QueryTiles.Words<TKey, TColumns, TShape>() * 32);
+        ArrayView<Floats4> allSums = SharedMemory.Allocate<Floats4>(Warps<TShape>() * TileOutput.Places<TValue, TColumns, TShape>() * 32);
         if (work >= call.Items)
         {
             return;
         }
 
-        ArrayView<Words2> parts = allParts.SubView(
-            (warp * QueryTiles.Steps<TKey, TShape>() * QueryTiles.Parts<TKey, TColumns>() * 32) + lane);
-        ArrayView<Floats4> sums = allSums.SubView((warp * TileOutput.Loads<TValue, TShape>() * TileOutput.Slots<TValue, TColumns>() * 32) + lane);
-        var range = new QueryRange(arena.One, batch, block, head, segment, default(TColumns).Count, call, dims);
-
-        // This lane's query as a column of B, and the two whose sums it holds.
-        int column = default(TColumns).Count == 8 ? g : g >> 1;
-        QueryPlace place = range.Place(column, head, call.Layer, dims);
-        float largest = QueryTiles.Largest<TShape>(queries, place, quad);
-        int exponent = QueryTiles.Exponent<TKey>(largest);
-        QueryTiles.Store<TKey, TColumns, TShape>(queries, place, parts, quad, g & 1, exponent);
-        int exponentA = Warp.Shuffle(exponent, default(TColumns).Count == 8 ? 8 * quad : 8 * quad);
-        int exponentB = Warp.Shuffle(exponent, default(TColumns).Count == 8 ? (8 * quad) + 4 : 8 * quad);
-        var a = new ColumnState(range, (default(TColumns).Count == 8 ? 2 : 1) * quad, exponentA, call.Layer.Logits.Exponent);
-        var b = new ColumnState(range, default(TColumns).Count == 8 ? (2 * quad) + 1 : quad, exponentB, call.Layer.Logits.Exponent);
-        for (int i = 0; i < TileOutput.Loads<TValue, TShape>() * TileOutput.Slots<TValue, TColumns>(); i++)
-        {
-            sums[i * 32] = default;
-        }
-
+        QueryRange range = QueryRange.Of(arena.One, batch, work, default(TColumns).Count, call, dims);
+        ArrayView<Words2> parts = allParts.SubView((warp * QueryTiles.Words<TKey, TColumns, TShape>() * 32) + lane);
+        ArrayView<Floats4> sums = allSums.SubView((warp * TileOutput.Places<TValue, TColumns, TShape>() * 32) + lane);
+        ColumnState a = default;
+        ColumnState b = default;
+        QueryTiles.Enter<TKey, TColumns, TShape>(queries, range, parts, ref a, ref b, call.Layer, dims);
+        range.Start(ref a, default(TColumns).Count == 8 ? 2 * quad : quad, dims);
+        range.Start(ref b, default(TColumns).Count == 8 ? (2 * quad) + 1 : quad, dims);
+        TileOutput.Clear<TValue, TColumns, TShape>(sums);
+        float unit = TileOutput.FirstUnit;
         int keyLane = (default(TKey).LaneWords * quad * default(TShape).PageTokens) + (2 * g);
-        int valueLane = call.Layer.Page.ValueFirst + (4 * quad * TileOutput.ValueWords<TValue, TShape>()) + default(TValue).LaneWord(g);
+        int valueLane = call.Layer.Page.ValueFirst + (4 * quad * TileOutput.ValueWords<TValue, TShape>()) + TileOutput.LaneWord<TValue, TShape>(g);
         for (int entry = range.First; entry < range.Last; entry++)
         {
             ArrayView<int> leaf = dims.Leaf(arena.One, range.Slot, entry);
-            int at = dims.InLeaf(call.Layer.Layer, head, entry);
+            int at = dims.InLeaf(call.Layer.Layer, range.Head, entry);
             int tag = leaf[dims.LeafTags + at];
-            if (((call.Layer.Classes >> TableMap.ClassOf(tag)) & 1) != 0)
+            int first = TableMap.PageIndexOf(tag) * default(TShape).PageTokens;
+            if (((call.Layer.Classes >> TableMap.ClassOf(tag)) & 1) == 0)
             {
-                long page = (long)leaf[at] * PageLayout.UnitWords;
-                int first = TableMap.PageIndexOf(tag) * default(TShape).PageTokens;
-                ArrayView<Words2> keys = arena.Two.SubView((page + keyLane) / 2);
-                Span64 s = TileLogits.OfHalves<TKey, TColumns, TShape>(keys, parts);
-                bool isWhole = range.IsWhole(entry, first, default(TShape).PageTokens, call.Layer.Window);
-                if (!isWhole)
+                continue;
+            }
+
+            if (range.HasPassed(first, default(TShape).PageTokens, call.Layer.Window))
+            {
+                if (range.IsMeasured() && g == 0)
                 {
-                    Mask<TColumns>(ref s, a, b, entry, first, g, call.Layer.Window);
+                    ArrayView<int> unseen = Statistics(arena.One, dims, range.Slot, call.Layer.Layer, range.Head, tag);
+                    WriteUnseen(unseen, a, entry);
+                    WriteUnseen(unseen, b, entry);
                 }
 
-                float mostA = Largest(s, false);
-                float mostB = default(TColumns).Count == 8 ? Largest(s, true) : 0f;
-                float nextA = Lane.Max(a.Most, mostA * a.Factor);
-                float nextB = Lane.Max(b.Most, mostB * b.Factor);
+                continue;
+            }
+
+            PagePlace page = default;
+            page.Arena = arena;
+            page.First = (long)leaf[at] * PageLayout.UnitWords;
+            page.Map = call.Layer.Page;
+            bool isWhole = range.SeesAll(entry, first, default(TShape).PageTokens, call.Layer.Window);
+            ScalePair largest = default;
+            ScalePair pageSum = default;
+            largest.A = float.NegativeInfinity;
+            largest.B = float.NegativeInfinity;
+            for (int span = 0; span < default(TShape).PageTokens; span += 64)
+            {
+                page.Span = span;
+                Span64 s = TileLogits.Of<TKey, TColumns, TShape>(page, keyLane, parts, a, b);
+                if (default(TShape).IsCapped)
+                {
+                    TileWeights.Cap(ref s, a, b, call.Layer.Logits.Cap);
+                }
+
+                if (!isWhole)
+                {
+                    TileWeights.Mask(ref s, a, b, entry, first + span, default(TShape).PageTokens - span, call.Layer.Window);
+                }
+
+                ScalePair spanLargest = TileWeights.Largest<TColumns>(s);
                 ScalePair scale = default;
-                scale.A = Lane.Exp2(a.Most - nextA);
-                scale.B = default(TColumns).Count == 8 ? Lane.Exp2(b.Most - nextB) : scale.A;
-                a.Most = nextA;
-                b.Most = nextB;
-                Weigh<TColumns>(ref s, a, b, HalfBias);
-                float sumA = Sum(s, false);
-                float sumB = default(TColumns).Count == 8 ? Sum(s, true) : 0f;
-                a.Sum = Lane.Fma(a.Sum, scale.A, sumA);
-                b.Sum = Lane.Fma(b.Sum, scale.B, sumB);
-                WeightParts p = default;
-                TileOutput.Enter<TValue, TColumns>(s.T0, ref p.A0, ref p.B0, ref p.C0);
-                TileOutput.Enter<TValue, TColumns>(s.T1, ref p.A1, ref p.B1, ref p.C1);
-                TileOutput.Enter<TValue, TColumns>(s.T2, ref p.A2, ref p.B2, ref p.C2);
-                TileOutput.Enter<TValue, TColumns>(s.T3, ref p.A3, ref p.B3, ref p.C3);
-                WordViews values = default;
-                values.One = arena.One.SubView(page + valueLane);
-                values.Two = arena.Two.SubView((page + valueLane) / 2);
-                values.Four = arena.Four.SubView((page + valueLane) / 4);
-                TokenCut cut = default;
-                cut.IsCut = false;
-                TileOutput.Add<TValue, TColumns, TShape>(values, sums, p, scale, cut);
+                scale.A = TileWeights.Advance<TKey>(ref a, spanLargest.A);
+                scale.B = default(TColumns).Count == 8 ? TileWeights.Advance<TKey>(ref b, spanLargest.B) : scale.A;
+                TileWeights.Weigh<TKey, TColumns>(ref s, a, b, TileWeights.Bias<TValue>());
+                ScalePair sum = TileWeights.Sum<TColumns>(s);
+                a.Sum = Lane.Fma(a.Sum, scale.A, sum.A);
+                b.Sum = Lane.Fma(b.Sum, scale.B, sum.B);
+                largest.A = Lane.Max(largest.A, spanLargest.A);
+                largest.B = Lane.Max(largest.B, spanLargest.B);
+                pageSum.A = Lane.Fma(pageSum.A, scale.A, sum.A);
+                pageSum.B = Lane.Fma(pageSum.B, scale.B, sum.B);
+                if (isWhole || !default(TValue).IsOfOpenPages)
+                {
+                    TileOutput.Add<TValue, TColumns, TShape>(page, valueLane, sums, ref unit, s, scale, default);
+                }
+                else
+                {
+                    TokenCut cut = TokenCut.At(range.Seen(first + span, default(TShape).PageTokens - span), quad);
+                    TileOutput.Add<TValue, TColumns, TShape>(page, valueLane, sums, ref unit, s, scale, cut);
+                }
+            }
+
+            if (range.IsMeasured() && g == 0)
+            {
+                ArrayView<int> statistics = Statistics(arena.One, dims, range.Slot, call.Layer.Layer, range.Head, tag);
+                WriteStatistic<TKey>(statistics, a, entry, largest.A, pageSum.A, TileWeights.Bias<TValue>());
+                WriteStatistic<TKey>(statistics, b, entry, largest.B, pageSum.B, TileWeights.Bias<TValue>());
             }
         }
 
-        partialStats[work] = a.Sum + b.Sum;
-        for (int i = 0; i < TileOutput.Loads<TValue, TShape>() * TileOutput.Slots<TValue, TColumns>(); i++)
+        long result = (long)work * default(TColumns).Count;
+        if (g == 0)
         {
-            Floats4 f = sums[i * 32];
-            partials[work * 1024 + i * 128 + lane] = f.A;
-            partials[work * 1024 + i * 128 + lane + 1] = f.B;
-            partials[work * 1024 + i * 128 + lane + 2] = f.C;
-            partials[work * 1024 + i * 128 + lane + 3] = f.D;
+            WriteResult<TKey>(partialStats, a, result + (default(TColumns).Count == 8 ? 2 * quad : quad), TileWeights.Bias<TValue>());
+            if (default(TColumns).Count == 8)
+            {
+                WriteResult<TKey>(partialStats, b, result + (2 * quad) + 1, TileWeights.Bias<TValue>());
+            }
+        }
+
+        if (range.First < range.Last)
+        {
+            TileOutput.Write<TValue, TColumns, TShape>(partials, result * default(TShape).ValueWidth, sums, a.Sum, b.Sum, unit);
+        }
+    }
+
+    // The statistics of a page: two words for each query head of the group.
+    [MethodImpl(Inlined)]
+    private static ArrayView<int> Statistics(ArrayView<int> arena, KernelDims dims, int sequence, int layer, int head, int tag)
+    {
+        int page = TableMap.PageIndexOf(tag);
+        int first = dims.LeafStats + (dims.InLeaf(layer, head, page) * dims.GroupSize * 2);
+        return dims.Leaf(arena, sequence, page).SubView(first, dims.GroupSize * 2);
+    }
+
+    [MethodImpl(Inlined)]
+    private static void WriteUnseen(ArrayView<int> statistics, ColumnState column, int entry)
+    {
+        if (column.IsMeasured && entry >= column.Begin && entry < column.End)
+        {
+            statistics[2 * column.Member] = (int)Interop.FloatAsInt(float.NegativeInfinity);
+            statistics[(2 * column.Member) + 1] = 0;
         }
     }
 
     [MethodImpl(Inlined)]
-    private static float Largest(Span64 s, bool second)
+    private static void WriteStatistic<TKey>(ArrayView<int> statistics, ColumnState column, int entry, float largest, float sum, float bias)
+        where TKey : struct, IKeyTiles
     {
-        float even = second
-            ? Lane.Max(Lane.Max(s.T0.B, s.T1.B), Lane.Max(s.T2.B, s.T3.B))
-            : Lane.Max(Lane.Max(s.T0.A, s.T1.A), Lane.Max(s.T2.A, s.T3.A));
-        float odd = second
-            ? Lane.Max(Lane.Max(s.T0.D, s.T1.D), Lane.Max(s.T2.D, s.T3.D))
-            : Lane.Max(Lane.Max(s.T0.C, s.T1.C), Lane.Max(s.T2.C, s.T3.C));
-        return Lane.LargestOfRows(Lane.Max(even, odd));
-    }
-
-    [MethodImpl(Inlined)]
-    private static float Sum(Span64 s, bool second)
-    {
-        float even = second ? s.T0.B + s.T1.B + (s.T2.B + s.T3.B) : s.T0.A + s.T1.A + (s.T2.A + s.T3.A);
-        float odd = second ? s.T0.D + s.T1.D + (s.T2.D + s.T3.D) : s.T0.C + s.T1.C + (s.T2.C + s.T3.C);
-        return Lane.SumOfRows(even + odd);
-    }
-
-    [MethodImpl(Inlined)]
-    private static void Weigh<TColumns>(ref Span64 s, ColumnState a, ColumnState b, float bias)
-        where TColumns : struct, IQueryColumns
-    {
-        Weigh<TColumns>(ref s.T0, a.Factor, b.Factor, bias - a.Most, bias - b.Most);
-        Weigh<TColumns>(ref s.T1, a.Factor, b.Factor, bias - a.Most, bias - b.Most);
-        Weigh<TColumns>(ref s.T2, a.Factor, b.Factor, bias - a.Most, bias - b.Most);
-        Weigh<TColumns>(ref s.T3, a.Factor, b.Factor, bias - a.Most, bias - b.Most);
-    }
-
-    [MethodImpl(Inlined)]
-    private static void Weigh<TColumns>(ref Floats4 t, float factorA, float factorB, float moreA, float moreB)
-        where TColumns : struct, IQueryColumns
-    {
-        t.A = Lane.Exp2(Lane.Fma(t.A, factorA, moreA));
-        t.C = Lane.Exp2(Lane.Fma(t.C, factorA, moreA));
-        if (default(TColumns).Count == 8)
+        if (column.IsMeasured && entry >= column.Begin && entry < column.End)
         {
-            t.B = Lane.Exp2(Lane.Fma(t.B, factorB, moreB));
-            t.D = Lane.Exp2(Lane.Fma(t.D, factorB, moreB));
+            // A page far below the largest logit so far has lost its sum, of which its own largest logit is 1.
+            float below = default(TKey).Arithmetic == TileArithmetic.BFloats ? (column.Most - largest) * column.Factor : column.Most - (largest * column.Factor);
+            float own = Lane.Max(below < 100f ? sum * Lane.Exp2(below - bias) : 1f, 1f);
+            bool isSeen = largest > float.NegativeInfinity;
+            float logit = PortableMath.LogitOf(largest * column.Base * Ln2, column.Extra);
+            statistics[2 * column.Member] = (int)Interop.FloatAsInt(isSeen ? logit : float.NegativeInfinity);
+            statistics[(2 * column.Member) + 1] = (int)Interop.FloatAsInt(isSeen ? own : 0f);
         }
     }
 
     [MethodImpl(Inlined)]
-    private static void Mask<TColumns>(ref Span64 s, ColumnState a, ColumnState b, int entry, int first, int g, int window)
-        where TColumns : struct, IQueryColumns
+    private static void WriteResult<TKey>(ArrayView<float> partialStats, ColumnState column, long result, float bias)
+        where TKey : struct, IKeyTiles
     {
-        Mask(ref s.T0, a, b, first, 2 * g, window);
-        Mask(ref s.T1, a, b, first, (2 * g) + 16, window);
-        Mask(ref s.T2, a, b, first, (2 * g) + 32, window);
-        Mask(ref s.T3, a, b, first, (2 * g) + 48, window);
-    }
-
-    [MethodImpl(Inlined)]
-    private static void Mask(ref Floats4 t, ColumnState a, ColumnState b, int first, int token, int window)
-    {
-        t.A = a.Sees(first + token, window) ? t.A : float.NegativeInfinity;
-        t.B = b.Sees(first + token, window) ? t.B : float.NegativeInfinity;
-        t.C = a.Sees(first + token + 1, window) ? t.C : float.NegativeInfinity;
-        t.D = b.Sees(first + token + 1, window) ? t.D : float.NegativeInfinity;
+        bool isSeen = column.Sum > 0f;
+        float most = default(TKey).Arithmetic == TileArithmetic.BFloats ? column.Most * column.Base : column.Most;
+        partialStats[result * AttendKernel.PartialWords] = isSeen ? most * Ln2 : float.NegativeInfinity;
+        partialStats[(result * AttendKernel.PartialWords) + 1] = column.Sum * Lane.Exp2(-bias);
+        partialStats[(result * AttendKernel.PartialWords) + 2] = column.Extra;
     }
 }

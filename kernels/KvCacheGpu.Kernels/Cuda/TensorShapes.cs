@@ -17,6 +17,9 @@ internal interface ITensorShape
 
     int PageTokens { get; }
 
+    /// <summary>True if logits have a soft cap.</summary>
+    bool IsCapped { get; }
+
     /// <summary>Takes a turn for each chunk of the keys.</summary>
     void Keys<TTurn>(ref TTurn turn)
         where TTurn : struct, ITurn;
@@ -57,10 +60,11 @@ internal readonly struct QuadQueries : IQueryColumns
     public int TilesOfPlace => 2;
 }
 
-internal readonly struct TensorShape<TKeyWidth, TValueWidth, TPageTokens, TChunks, TLoads> : ITensorShape
+internal readonly struct TensorShape<TKeyWidth, TValueWidth, TPageTokens, TCap, TChunks, TLoads> : ITensorShape
     where TKeyWidth : struct, INumber
     where TValueWidth : struct, INumber
     where TPageTokens : struct, INumber
+    where TCap : struct, ILogitCap
     where TChunks : struct, ITurns
     where TLoads : struct, ITurns
 {
@@ -70,6 +74,8 @@ internal readonly struct TensorShape<TKeyWidth, TValueWidth, TPageTokens, TChunk
 
     public int PageTokens => default(TPageTokens).Value;
 
+    public bool IsCapped => default(TCap).IsOn;
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Keys<TTurn>(ref TTurn turn)
         where TTurn : struct, ITurn => default(TChunks).Run(ref turn, 0);
@@ -77,6 +83,16 @@ internal readonly struct TensorShape<TKeyWidth, TValueWidth, TPageTokens, TChunk
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Values<TTurn>(ref TTurn turn)
         where TTurn : struct, ITurn => default(TLoads).Run(ref turn, 0);
+}
+
+internal readonly struct N0 : INumber
+{
+    public int Value => 0;
+}
+
+internal readonly struct N2 : INumber
+{
+    public int Value => 2;
 }
 
 internal readonly struct N16 : INumber

@@ -20,10 +20,50 @@ internal struct WeightParts
     public Words2 C3;
 }
 
+/// <summary>A number for each of a lane's two columns.</summary>
+internal struct ScalePair
+{
+    public float A;
+    public float B;
+}
+
+/// <summary>Where the tokens of a page end that may be read: those behind are read as the last one, as anything lies there, also NaN.</summary>
+internal struct TokenCut
+{
+    /// <summary>False for a whole page.</summary>
+    public bool IsCut;
+
+    /// <summary>The last token, counted from the lane's first one.</summary>
+    public int Last;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static TokenCut At(int seen, int quad)
+    {
+        TokenCut cut = default;
+        cut.IsCut = true;
+        cut.Last = seen - 1 - (4 * quad);
+        return cut;
+    }
+}
+
 /// <summary>Weighted sums of a page's values, and the sums over all pages, which lie in shared memory, a place for each lane.</summary>
 internal static class TileOutput
 {
+    /// <summary>The unit of sums before the first page: more than any page's.</summary>
+    public const float FirstUnit = 1.09951163e12f; // 2^40
+
     private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
+
+    /// <summary>Words of a value.</summary>
+    public static int ValueWords<TValue, TShape>()
+        where TValue : struct, IValueTiles
+        where TShape : struct, ITensorShape => default(TValue).Words(default(TShape).ValueWidth);
+
+    /// <summary>The first word of lane g in a value; lanes behind the last word read that one, and what they sum is nobody's.</summary>
+    [MethodImpl(Inlined)]
+    public static int LaneWord<TValue, TShape>(int g)
+        where TValue : struct, IValueTiles
+        where TShape : struct, ITensorShape => default(TValue).LaneWord(g);
 
     /// <summary>Loads of a token's values.</summary>
     public static int Loads<TValue, TShape>()
@@ -32,10 +72,139 @@ internal static class TileOutput
         (default(TShape).ValueWidth + (16 * default(TValue).Tiles) - 1) / (16 * default(TValue).Tiles);
 
     /// <summary>Floats4 of a lane that one load's sums take: with four queries two tiles share one.</summary>
-    public static int Slots<TValue, TColumns>()
+    public static int LoadPlaces<TValue, TColumns>()
         where TValue : struct, IValueTiles
         where TColumns : struct, IQueryColumns =>
         (default(TValue).Tiles + default(TColumns).TilesOfPlace - 1) / default(TColumns).TilesOfPlace;
+
+    /// <summary>Floats4 of a lane: its sums, then where values have minima two groups' sums of weighted minima in each.</summary>
+    public static int Places<TValue, TColumns, TShape>()
+        where TValue : struct, IValueTiles
+        where TColumns : struct, IQueryColumns
+        where TShape : struct, ITensorShape =>
+        (Loads<TValue, TShape>() * LoadPlaces<TValue, TColumns>()) + default(TValue).Groups(default(TShape).ValueWidth);
+
+    /// <summary>Sets all sums to 0.</summary>
+    [MethodImpl(Inlined)]
+    public static void Clear<TValue, TColumns, TShape>(ArrayView<Floats4> sums)
+        where TValue : struct, IValueTiles
+        where TColumns : struct, IQueryColumns
+        where TShape : struct, ITensorShape
+    {
+        Floats4 zero = default;
+        for (int i = 0; i < Places<TValue, TColumns, TShape>(); i++)
+        {
+            sums[i * 32] = zero;
+        }
+    }
+
+    /// <summary>
+    /// sums = sums * scale + V^T P^T over 64 tokens.
+    /// </summary>
+    /// <param name="page">The page.</param>
+    /// <param name="valueLane">The lane's word of the first of its four tokens.</param>
+    /// <param name="sums">The lane's sums.</param>
+    /// <param name="unit">The power of two that sums are in units of, where values have scales.</param>
+    /// <param name="p">The weights.</param>
+    /// <param name="scale">Factors of the sums so far: of the lane's first column, and of its second.</param>
+    /// <param name="cut">Which tokens may be read.</param>
+    [MethodImpl(Inlined)]
+    public static void Add<TValue, TColumns, TShape>(
+        PagePlace page, int valueLane, ArrayView<Floats4> sums, ref float unit, Span64 p, ScalePair scale, TokenCut cut)
+        where TValue : struct, IValueTiles
+        where TColumns : struct, IQueryColumns
+        where TShape : struct, ITensorShape
+    {
+        long first = page.First + valueLane + (page.Span * ValueWords<TValue, TShape>());
+        LoadTurn<TValue, TColumns, TShape> turn = default;
+        turn.Values.One = page.Arena.One.SubView(first);
+        turn.Values.Two = page.Arena.Two.SubView(first / 2);
+        turn.Values.Four = page.Arena.Four.SubView(first / 4);
+        turn.Sums = sums;
+        turn.Cut = cut;
+        if (default(TValue).Scales == Scaling.None)
+        {
+            turn.Scale = scale;
+            turn.Enter(p);
+        }
+        else
+        {
+            // Weights take the values' scales, in a unit that leaves the largest below 2^14.
+            long scales = page.First + page.Map.ValueScales + (page.Span / 2) + ((Group.IdxX & 31) >> 2);
+            int planes = default(TShape).PageTokens / 2;
+            float most = default(TValue).Scales == Scaling.Vector ? TileScales.Largest<TShape>(page.Arena.One, scales) : 0f;
+            for (int group = 0; default(TValue).Scales == Scaling.Group && group < default(TValue).Groups(default(TShape).ValueWidth); group++)
+            {
+                most = Lane.Max(most, TileScales.Largest<TShape>(page.Arena.One, scales + (2 * group * planes)));
+            }
+
+            float next = TileScales.Unit(Lane.LargestOfRows(most));
+            next = next < unit ? next : unit;
+            float change = next * PortableMath.InverseOfPower(unit);
+            unit = next;
+            turn.Scale.A = scale.A * change;
+            turn.Scale.B = scale.B * change;
+            turn.Plain = p;
+            turn.PlainScale = scale;
+            turn.Unit = unit;
+            turn.Scales = page.Arena.One.SubView(scales);
+            if (default(TValue).Scales == Scaling.Vector)
+            {
+                turn.EnterScaled(0);
+            }
+        }
+
+        default(TShape).Values(ref turn);
+    }
+
+    /// <summary>Writes the means of the values: sums over the sums of their weights.</summary>
+    [MethodImpl(Inlined)]
+    public static void Write<TValue, TColumns, TShape>(
+        ArrayView<float> partials, long first, ArrayView<Floats4> sums, float sumA, float sumB, float unit)
+        where TValue : struct, IValueTiles
+        where TColumns : struct, IQueryColumns
+        where TShape : struct, ITensorShape
+    {
+        int g = (Group.IdxX & 31) >> 2;
+        int quad = Group.IdxX & 3;
+        float inverse = default(TValue).Scales == Scaling.None ? 1f : PortableMath.InverseOfPower(unit) * default(TValue).Step;
+        float factorA = sumA > 0f ? inverse / sumA : 0f;
+        float factorB = sumB > 0f ? inverse / sumB : 0f;
+        long rowA = first + ((default(TColumns).Count == 8 ? 2 * quad : quad) * default(TShape).ValueWidth);
+        for (int load = 0; load < Loads<TValue, TShape>(); load++)
+        {
+            ScalePair low = default;
+            if (default(TValue).Scales == Scaling.Group)
+            {
+                int group = load * 16 * default(TValue).Tiles / default(TValue).GroupElements(default(TShape).ValueWidth);
+                Floats4 minima = sums[((Loads<TValue, TShape>() * LoadPlaces<TValue, TColumns>()) + group) * 32];
+                low.A = Lane.SumOfRows(minima.A) / sumA;
+                low.B = default(TColumns).Count == 8 ? Lane.SumOfRows(minima.B) / sumB : 0f;
+            }
+
+            for (int tile = 0; tile < default(TValue).Tiles; tile++)
+            {
+                Floats4 o = sums[((load * LoadPlaces<TValue, TColumns>()) + (tile / default(TColumns).TilesOfPlace)) * 32];
+                int even = default(TValue).Element(load, g, tile, 0);
+                int odd = default(TValue).Element(load, g, tile, 1);
+                float evenFactor = default(TValue).Factor(0);
+                float oddFactor = default(TValue).Factor(1);
+                if (default(TColumns).Count == 8)
+                {
+                    Put<TValue, TShape>(partials, rowA, even, (o.A * evenFactor * factorA) + low.A);
+                    Put<TValue, TShape>(partials, rowA, odd, (o.C * oddFactor * factorA) + low.A);
+                    Put<TValue, TShape>(partials, rowA + default(TShape).ValueWidth, even, (o.B * evenFactor * factorB) + low.B);
+                    Put<TValue, TShape>(partials, rowA + default(TShape).ValueWidth, odd, (o.D * oddFactor * factorB) + low.B);
+                }
+                else
+                {
+                    bool isSecond = (tile & 1) != 0;
+                    Put<TValue, TShape>(partials, rowA, even, ((isSecond ? o.C : o.A) * evenFactor * factorA) + low.A);
+                    Put<TValue, TShape>(partials, rowA, odd, ((isSecond ? o.D : o.B) * oddFactor * factorA) + low.A);
+                }
+            }
+        }
+    }
 
     /// <summary>Enters the weights of a tile of 16 tokens in parts, tokens as columns of each row turned into rows.</summary>
     [MethodImpl(Inlined)]
@@ -76,181 +245,17 @@ internal static class TileOutput
         }
     }
 
-    /// <summary>
-    /// sums = sums * scale + V^T P^T over 64 tokens. <paramref name="values"/> begins at the lane's word of the first of its four tokens.
-    /// </summary>
-    /// <param name="values">The values.</param>
-    /// <param name="sums">The lane's sums.</param>
-    /// <param name="p">The weights.</param>
-    /// <param name="scale">Factors of the sums so far: of the lane's first column, and of its second.</param>
-    /// <param name="cut">Which tokens may be read.</param>
     [MethodImpl(Inlined)]
-    public static void Add<TValue, TColumns, TShape>(WordViews values, ArrayView<Floats4> sums, WeightParts p, ScalePair scale, TokenCut cut)
-        where TValue : struct, IValueTiles
-        where TColumns : struct, IQueryColumns
-        where TShape : struct, ITensorShape
-    {
-        LoadTurn<TValue, TColumns, TShape> turn = default;
-        turn.Values = values;
-        turn.Sums = sums;
-        turn.Weights = p;
-        turn.Scale = scale;
-        turn.Cut = cut;
-        default(TShape).Values(ref turn);
-    }
-
-    private struct LoadTurn<TValue, TColumns, TShape> : ITurn
-        where TValue : struct, IValueTiles
-        where TColumns : struct, IQueryColumns
-        where TShape : struct, ITensorShape
-    {
-        public WordViews Values;
-        public ArrayView<Floats4> Sums;
-        public WeightParts Weights;
-        public ScalePair Scale;
-        public TokenCut Cut;
-
-        [MethodImpl(Inlined)]
-        public void Take(int i)
-        {
-            Span64 o = default;
-            int load = i * default(TValue).LoadWords;
-            Tile<TValue, TColumns, TShape>(ref o, Values, load, 0, Weights.A0, Weights.B0, Weights.C0, Cut);
-            Tile<TValue, TColumns, TShape>(ref o, Values, load, 1, Weights.A1, Weights.B1, Weights.C1, Cut);
-            Tile<TValue, TColumns, TShape>(ref o, Values, load, 2, Weights.A2, Weights.B2, Weights.C2, Cut);
-            Tile<TValue, TColumns, TShape>(ref o, Values, load, 3, Weights.A3, Weights.B3, Weights.C3, Cut);
-            int at = i * Slots<TValue, TColumns>() * 32;
-            if (default(TColumns).Count == 8)
-            {
-                Fold(Sums, at, o.T0, Scale);
-                if (default(TValue).Tiles > 1)
-                {
-                    Fold(Sums, at + 32, o.T1, Scale);
-                }
-
-                if (default(TValue).Tiles > 2)
-                {
-                    Fold(Sums, at + 64, o.T2, Scale);
-                    Fold(Sums, at + 96, o.T3, Scale);
-                }
-            }
-            else
-            {
-                Fold(Sums, at, Joined(o.T0, o.T1), Scale);
-                if (default(TValue).Tiles > 2)
-                {
-                    Fold(Sums, at + 32, Joined(o.T2, o.T3), Scale);
-                }
-            }
-        }
-    }
-
-    // The parts of four queries, joined: two tiles in one.
-    [MethodImpl(Inlined)]
-    private static Floats4 Joined(Floats4 a, Floats4 b)
-    {
-        Floats4 both = default;
-        both.A = a.A + a.B;
-        both.B = a.C + a.D;
-        both.C = b.A + b.B;
-        both.D = b.C + b.D;
-        return both;
-    }
-
-    [MethodImpl(Inlined)]
-    private static void Fold(ArrayView<Floats4> sums, int at, Floats4 o, ScalePair scale)
-    {
-        Floats4 s = sums[at];
-        s.A = Lane.Fma(s.A, scale.A, o.A);
-        s.B = Lane.Fma(s.B, scale.B, o.B);
-        s.C = Lane.Fma(s.C, scale.A, o.C);
-        s.D = Lane.Fma(s.D, scale.B, o.D);
-        sums[at] = s;
-    }
-
-    [MethodImpl(Inlined)]
-    private static void Tile<TValue, TColumns, TShape>(ref Span64 o, WordViews values, int load, int tile, Words2 a, Words2 b, Words2 c, TokenCut cut)
-        where TValue : struct, IValueTiles
-        where TColumns : struct, IQueryColumns
-        where TShape : struct, ITensorShape
-    {
-        TValue codec = default;
-        Words4 w0 = codec.Load(values, load + Token<TValue, TShape>(tile, 0, cut));
-        Words4 w1 = codec.Load(values, load + Token<TValue, TShape>(tile, 2, cut));
-        Words4 w2 = codec.Load(values, load + Token<TValue, TShape>(tile, 1, cut));
-        Words4 w3 = codec.Load(values, load + Token<TValue, TShape>(tile, 3, cut));
-        Multiply<TValue, TColumns>(ref o.T0, codec.Rows(w0, w1, 0), codec.Rows(w2, w3, 0), a, b, c);
-        if (codec.Tiles > 1)
-        {
-            Multiply<TValue, TColumns>(ref o.T1, codec.Rows(w0, w1, 1), codec.Rows(w2, w3, 1), a, b, c);
-        }
-
-        if (codec.Tiles > 2)
-        {
-            Multiply<TValue, TColumns>(ref o.T2, codec.Rows(w0, w1, 2), codec.Rows(w2, w3, 2), a, b, c);
-            Multiply<TValue, TColumns>(ref o.T3, codec.Rows(w0, w1, 3), codec.Rows(w2, w3, 3), a, b, c);
-        }
-    }
-
-    // Words from the lane's first token to its token i of a tile: row 2 q of P is token 4 q, row 2 q + 1 token 4 q + 2, row 2 q + 8 token 4 q + 1, row 2 q + 9 token 4 q + 3.
-    [MethodImpl(Inlined)]
-    private static int Token<TValue, TShape>(int tile, int i, TokenCut cut)
+    private static void Put<TValue, TShape>(ArrayView<float> partials, long row, int element, float mean)
         where TValue : struct, IValueTiles
         where TShape : struct, ITensorShape
     {
-        int token = (16 * tile < default(TShape).PageTokens ? 16 * tile : 0) + i;
-        if (cut.IsCut)
+        if (element < default(TShape).ValueWidth)
         {
-            token = token < cut.Last ? token : cut.Last;
-        }
-
-        return token * ValueWords<TValue, TShape>();
-    }
-
-    /// <summary>Words of a value.</summary>
-    public static int ValueWords<TValue, TShape>()
-        where TValue : struct, IValueTiles
-        where TShape : struct, ITensorShape => default(TValue).Words(default(TShape).ValueWidth);
-
-    [MethodImpl(Inlined)]
-    private static void Multiply<TValue, TColumns>(ref Floats4 o, Words2 even, Words2 odd, Words2 a, Words2 b, Words2 c)
-        where TValue : struct, IValueTiles
-        where TColumns : struct, IQueryColumns
-    {
-        Words4 v = KeyOperands.Of(even.X, even.Y, odd.X, odd.Y);
-        if (default(TValue).Arithmetic == TileArithmetic.Halves)
-        {
-            Lane.MultiplyHalves(ref o, v, a.X, a.Y);
-            if (default(TColumns).Count == 8)
-            {
-                Lane.MultiplyHalves(ref o, v, b.X, b.Y);
-            }
-        }
-        else
-        {
-            Lane.MultiplyBFloats(ref o, v, a.X, a.Y);
-            Lane.MultiplyBFloats(ref o, v, b.X, b.Y);
-            if (default(TColumns).Count == 8)
-            {
-                Lane.MultiplyBFloats(ref o, v, c.X, c.Y);
-            }
+            // A rounding must not take a mean of the largest numbers beyond binary32.
+            float bounded = mean > PortableMath.AlmostLargest ? PortableMath.AlmostLargest : mean;
+            bounded = bounded < -PortableMath.AlmostLargest ? -PortableMath.AlmostLargest : bounded;
+            partials[row + element] = default(TValue).Arithmetic == TileArithmetic.BFloats ? bounded : mean;
         }
     }
-}
-
-/// <summary>Where the tokens of a page end that may be read: those behind are read as the last one, as anything lies there, also NaN.</summary>
-internal struct TokenCut
-{
-    /// <summary>False for a whole page.</summary>
-    public bool IsCut;
-
-    /// <summary>The last token, counted from the lane's first one.</summary>
-    public int Last;
-}
-
-/// <summary>A number for each of a lane's two columns.</summary>
-internal struct ScalePair
-{
-    public float A;
-    public float B;
 }
