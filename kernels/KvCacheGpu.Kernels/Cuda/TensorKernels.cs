@@ -120,10 +120,11 @@ internal static class TensorKernels
         (Type keys, Type values) = (_keys[key], ValuesOf(value, valueWidth)!);
         var keyTiles = (IKeyTiles)Activator.CreateInstance(keys)!;
         var valueTiles = (IValueTiles)Activator.CreateInstance(values)!;
-        Type shape = typeof(TensorShape<,,,,>).MakeGenericType(
+        Type shape = typeof(TensorShape<,,,,,>).MakeGenericType(
             _numbers[keyWidth],
             _numbers[valueWidth],
             _numbers[geometry.PageTokens],
+            geometry.LogitSoftCap is null ? typeof(NoLogitCap) : typeof(SoftLogitCap),
             Turns(Parts(keyWidth, keyTiles.Steps * keyTiles.StepElements)),
             Turns(Parts(valueWidth, 16 * valueTiles.Tiles)));
         Type columns = queries == 8 ? typeof(EightQueries) : typeof(QuadQueries);
