@@ -4,13 +4,14 @@ namespace KvCacheGpu.GpuCheck;
 internal sealed record CheckOptions
 {
     public const string Usage = """
-        usage: gpu-check [--device ID]... [--out FILE] [--only TEXT] [--subset] [--no-bench]
+        usage: gpu-check [--device ID]... [--out FILE] [--only TEXT] [--subset|--full] [--no-bench]
                gpu-check --ptx FOLDER
 
           --device ID   a device to check: cuda:0, opencl:0, cpu, ilgpu-cpu; default: every CUDA device, without one ilgpu-cpu
           --out FILE    where the report goes; default: gpu-check.json
           --only TEXT   the checks whose names contain the text
           --subset      a few cases of each group instead of all; always so on ilgpu-cpu, an emulator
+          --full        of tensor cores all cases, for hours, instead of some in which every two choices meet
           --no-bench    no measurements
           --ptx FOLDER  writes the PTX of every portable kernel for sm_80 and sm_90 and stops
 
@@ -28,6 +29,9 @@ internal sealed record CheckOptions
 
     /// <summary>True if a few cases of each group are enough.</summary>
     public bool IsSubset { get; private init; }
+
+    /// <summary>True if every case of tensor cores is checked.</summary>
+    public bool IsFull { get; private init; }
 
     /// <summary>True if kernels are measured.</summary>
     public bool IsMeasured { get; private init; } = true;
@@ -61,6 +65,10 @@ internal sealed record CheckOptions
                     break;
                 case ["--subset", ..]:
                     options = options with { IsSubset = true };
+                    args = args[1..];
+                    break;
+                case ["--full", ..]:
+                    options = options with { IsFull = true };
                     args = args[1..];
                     break;
                 case ["--no-bench", ..]:
