@@ -37,6 +37,13 @@ public sealed unsafe class PortableTier : KernelTier
     /// <param name="observer">Told of every allocation and release, or null.</param>
     /// <exception cref="ArgumentOutOfRangeException">The device does not run groups of that size, or the arena does not hold the tables.</exception>
     public PortableTier(Accelerator accelerator, KernelShape shape, long arenaBytes, int groupSize = 0, AllocationObserver? observer = null)
+        : this(accelerator, shape, arenaBytes, null, groupSize, observer)
+    {
+    }
+
+    /// <summary>The same, with kernels of the device's own where they take what the shape needs.</summary>
+    internal PortableTier(
+        Accelerator accelerator, KernelShape shape, long arenaBytes, IMoveKernels? moves, int groupSize = 0, AllocationObserver? observer = null)
         : base(shape, arenaBytes)
     {
         ArgumentNullException.ThrowIfNull(accelerator);
@@ -58,7 +65,7 @@ public sealed unsafe class PortableTier : KernelTier
             made.Push(_patches = new TablePatches(Link, Map, GroupSize, observer));
             made.Push(_keySigns = new DeviceSigns(Link, shape.Geometry.KeyWidth, shape.RotationSeed, shape.ScalesKeys ? KeyTables * g.Layers * g.KvHeads : 0));
             made.Push(_valueSigns = new DeviceSigns(Link, shape.Geometry.ValueWidth, shape.RotationSeed));
-            made.Push(_transcoder = new PageTranscoder(Link, shape, _keySigns, _valueSigns, GroupSize));
+            made.Push(_transcoder = new PageTranscoder(Link, shape, _keySigns, _valueSigns, GroupSize, moves));
             if (shape.ScalesKeys)
             {
                 made.Push(QuerySums = new DeviceQuerySums(Link, g, GroupSize));

@@ -37,8 +37,8 @@ public sealed class OfflinePtx : IDisposable
     /// <summary>Ampere and Hopper, for which the kernels must compile.</summary>
     public static IReadOnlyList<string> Architectures { get; } = ["sm_80", "sm_90"];
 
-    /// <summary>Every portable kernel that a tier can load.</summary>
-    public static IEnumerable<(string Name, MethodInfo Method)> Kernels => PortableKernels.All();
+    /// <summary>Every kernel that a tier can load: the portable ones, and those of CUDA devices.</summary>
+    public static IEnumerable<(string Name, MethodInfo Method)> Kernels => PortableKernels.All().Concat(CudaMoves.All());
 
     /// <summary>The PTX of a kernel.</summary>
     public string Compile(MethodInfo kernel) => ((PTXCompiledKernel)_backend.Compile(
