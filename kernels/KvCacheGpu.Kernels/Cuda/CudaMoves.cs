@@ -6,7 +6,7 @@ using ILGPU.Runtime.Cuda;
 namespace KvCacheGpu.Kernels;
 
 internal delegate void PartMoveLauncher(
-    AcceleratorStream stream, KernelConfig config, ArrayView<int> arena, ArrayView<Words4> arena4, ArrayView<int> moves, ArrayView<Four> signs, MoveDims dims);
+    AcceleratorStream stream, KernelConfig config, ArrayView<int> arena, ArrayView<Words128> arena128, ArrayView<int> moves, ArrayView<Four> signs, MoveDims dims);
 
 /// <summary>
 /// The kernels of CUDA devices from sm_80 on that append, seal and transcode. They take page sizes that are multiples of 4 and widths of 64 to 256 that are
@@ -110,7 +110,7 @@ internal sealed class CudaMoves(CudaAccelerator accelerator) : IMoveKernels
             int threads = Math.Clamp((part.From.PageTokens / 4 * _lanes + 31) & ~31, 32, part.IsValue ? MaxThreads / 2 : MaxThreads);
             int groups = part.IsValue ? ((part.From.PageTokens / 4 * _lanes) + threads - 1) / threads : 1;
             SharedMemoryConfig shared = part.IsValue ? default : SharedMemoryConfig.RequestDynamic<float>(dims.SharedFloats);
-            launcher(stream, new KernelConfig(moves.Count * groups, threads, shared), arena, arena.Cast<Words4>(), moves.Words, signs.View.Cast<Four>(), dims);
+            launcher(stream, new KernelConfig(moves.Count * groups, threads, shared), arena, arena.Cast<Words128>(), moves.Words, signs.View.Cast<Four>(), dims);
         }
     }
 }

@@ -4,7 +4,7 @@ using ILGPU.Runtime.Cuda;
 namespace KvCacheGpu.Kernels;
 
 /// <summary>Four words that one access moves. A view of these from the launch on gives 128-bit loads and stores; a view that a kernel casts does not.</summary>
-internal struct Words4
+internal struct Words128
 {
     public int X;
     public int Y;
