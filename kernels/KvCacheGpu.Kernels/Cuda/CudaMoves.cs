@@ -8,6 +8,18 @@ namespace KvCacheGpu.Kernels;
 internal delegate void PartMoveLauncher(
     AcceleratorStream stream, KernelConfig config, ArrayView<int> arena, ArrayView<Words128> arena128, ArrayView<int> moves, ArrayView<Four> signs, MoveDims dims);
 
+internal delegate void WideAppendLauncher(
+    AcceleratorStream stream,
+    KernelConfig config,
+    ArrayView<int> arena,
+    ArrayView<Words128> arena128,
+    ArrayView<int> batch,
+    ArrayView<Words128> keys,
+    ArrayView<Words128> values,
+    int tokens,
+    AppendDims call,
+    KernelDims dims);
+
 /// <summary>
 /// The kernels of CUDA devices from sm_80 on that append, seal and transcode. They take page sizes that are multiples of 4 and widths of 64 to 256 that are
 /// multiples of 16; and keys whose page fits into 48 KB of shared memory as binary32.
@@ -43,6 +55,11 @@ internal sealed class CudaMoves(CudaAccelerator accelerator) : IMoveKernels
     /// <summary>Every kernel that a device can be asked for.</summary>
     public static IEnumerable<(string Name, MethodInfo Method)> All()
     {
+        foreach (PageFormat open in (PageFormat[])[PageFormat.F32, PageFormat.F16, PageFormat.BF16])
+        {
+            yield return ($"append-wide-{open}-{open}", Append(open, open));
+        }
+
         foreach ((PageFormat source, _) in _sources)
         {
             yield return ($"digest-warp-{source}", Digest(source)!);
@@ -83,7 +100,12 @@ internal sealed class CudaMoves(CudaAccelerator accelerator) : IMoveKernels
     }
 
     /// <inheritdoc/>
-    public IAppendKernel? Append(KvGeometry geometry, PageLayout open) => null;
+    public IAppendKernel? Append(KvGeometry geometry, PageLayout open) => geometry.KeyWidth % 8 == 0 && geometry.ValueWidth % 8 == 0
+        ? new AppendMove(accelerator.LoadKernel<WideAppendLauncher>(Append(open.KeyFormat, open.ValueFormat)), geometry.KvHeads)
+        : null;
+
+    private static MethodInfo Append(PageFormat key, PageFormat value) => typeof(WideAppend)
+        .GetMethod(nameof(WideAppend.Append), BindingFlags.Static | BindingFlags.Public)!.MakeGenericMethod(PortableKernels.Codec(key), PortableKernels.Codec(value));
 
     private static int Lanes(int width) => width > 128 ? 16 : width > 64 ? 8 : 4;
 
@@ -112,5 +134,42 @@ internal sealed class CudaMoves(CudaAccelerator accelerator) : IMoveKernels
             SharedMemoryConfig shared = part.IsValue ? default : SharedMemoryConfig.RequestDynamic<float>(dims.SharedFloats);
             launcher(stream, new KernelConfig(moves.Count * groups, threads, shared), arena, arena.Cast<Words128>(), moves.Words, signs.View.Cast<Four>(), dims);
         }
+    }
+
+    private sealed class AppendMove(WideAppendLauncher launcher, int heads) : IAppendKernel
+    {
+        public bool TryEnqueue(AcceleratorStream stream, ArrayView<int> arena, ArrayView<int> batch, BatchPairs pairs, KernelDims dims)
+        {
+            if (!IsAligned(pairs.Keys) || !IsAligned(pairs.Values))
+            {
+                return false;
+            }
+
+            var config = new KernelConfig(
+                (pairs.Tokens + WideAppend.Tokens - 1) / WideAppend.Tokens * heads, WideAppend.Threads, SharedMemoryConfig.RequestDynamic<int>(WideAppend.SharedInts));
+            launcher(
+                stream,
+                config,
+                arena,
+                arena.Cast<Words128>(),
+                batch,
+                pairs.Keys.View.Cast<Words128>(),
+                pairs.Values.View.Cast<Words128>(),
+                pairs.Tokens,
+                new AppendDims(pairs.Layer, pairs.Keys.Dims, pairs.Values.Dims),
+                dims);
+            return true;
+        }
+
+        // Every vector begins at a multiple of 16 bytes.
+        private static bool IsAligned(BatchInput input)
+        {
+            int elements = input.Dims.Type == (int)TensorType.F32 ? 4 : 8;
+            return AddressOf(input.View) % 16 == 0 && input.Dims.TokenStride % elements == 0 && input.Dims.HeadStride % elements == 0;
+        }
+
+        // Both are members of interfaces alone; a constrained call boxes nothing.
+        private static long AddressOf<TView>(TView view)
+            where TView : struct, IContiguousArrayView => view.Buffer.NativePtr + view.IndexInBytes;
     }
 }

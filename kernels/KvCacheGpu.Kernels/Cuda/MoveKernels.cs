@@ -31,27 +31,30 @@ internal static class MoveKernels
         int at = (dims.From.First + (4 * quad.Source * dims.From.Words)) >> 2;
         at += quad.Lane * default(TSource).Words >> 2;
         int next = dims.From.Words >> 2;
-        LaneWords a = LoadValue<TSource>(source128, at, quad.Mask(0));
-        LaneWords b = LoadValue<TSource>(source128, at + next, quad.Mask(1));
-        LaneWords c = LoadValue<TSource>(source128, at + (2 * next), quad.Mask(2));
-        LaneWords d = LoadValue<TSource>(source128, at + (3 * next), quad.Mask(3));
+        QuadWords raw = QuadWords.OfRows(
+            LoadValue<TSource>(source128, at), LoadValue<TSource>(source128, at + next), LoadValue<TSource>(source128, at + (2 * next)), LoadValue<TSource>(source128, at + (3 * next)));
         var basis = new MoveBasis<TSource, TTarget>(signs, 0, quad.Lane, dims.From.Width);
         QuadScales scales = LoadScales<TSource>(AppendKernel.Page(arena, moves[move]), dims.From, quad);
-        LaneCodes e = Value<TSource, TTarget>(a, scales.Of(0, quad.Mask(0)), basis, lane, dims);
-        LaneCodes f = Value<TSource, TTarget>(b, scales.Of(1, quad.Mask(1)), basis, lane, dims);
-        LaneCodes g = Value<TSource, TTarget>(c, scales.Of(2, quad.Mask(2)), basis, lane, dims);
-        LaneCodes h = Value<TSource, TTarget>(d, scales.Of(3, quad.Mask(3)), basis, lane, dims);
-        if ((e.IsKept | f.IsKept | g.IsKept | h.IsKept) != 0)
+        ArrayView<Words128> target128 = Page(arena128, moves[move + 1]);
+        QuadCodes codes = default;
+        int isKept = 0;
+        for (int k = 0; k < dims.QuadTokens; k++)
+        {
+            Sixteen x = default(TSource).Decode(LaneWords.Masked(raw.First, quad.Mask(k)), scales.Of(k, quad.Mask(k)));
+            raw = QuadWords.Next(raw);
+            x = basis.Change(x, lane, dims);
+            LaneCodes token = Encode<TTarget>(x, lane, dims);
+            isKept |= token.IsKept | Sixteen.IsNotFinite(x);
+            QuadStores.Value<TTarget>(target, target128, dims.To, quad, k, token.Words);
+            codes = QuadCodes.Push(codes, token);
+        }
+
+        if (isKept != 0)
         {
             TranscodeKernels.Keep(moves, move);
         }
 
-        ArrayView<Words128> target128 = Page(arena128, moves[move + 1]);
-        QuadStores.Value<TTarget>(target, target128, dims.To, quad, 0, e.Words);
-        QuadStores.Value<TTarget>(target, target128, dims.To, quad, 1, f.Words);
-        QuadStores.Value<TTarget>(target, target128, dims.To, quad, 2, g.Words);
-        QuadStores.Value<TTarget>(target, target128, dims.To, quad, 3, h.Words);
-        QuadStores.Scales<TTarget>(target, dims.To, quad, e, f, g, h);
+        QuadStores.Scales<TTarget>(target, dims.To, quad, codes);
     }
 
     /// <summary>Keys with their page's digest, or of <see cref="NoTarget"/> the digest alone. A group for each move; shared: <see cref="MoveDims.SharedFloats"/>.</summary>
@@ -82,43 +85,28 @@ internal static class MoveKernels
         for (int first = 0; 4 * first < tokens; first += quadsAtOnce)
         {
             var quad = new Quad(tokens, first + (Group.IdxX / dims.Lanes), lane, dims);
-            int column = (dims.From.First >> 2) + (quad.Lane * default(TSource).Words * (dims.From.PageTokens >> 2)) + quad.Source;
-            int next = dims.From.PageTokens >> 2;
-            Words128 p = source128[column];
-            Words128 q = source128[column + next];
-            Words128 r = source128[column + (2 * next)];
-            Words128 s = source128[column + (3 * next)];
-            Words128 t = default;
-            Words128 u = default;
-            Words128 v = default;
-            Words128 w = default;
-            if (default(TSource).Words == 8)
+            QuadWords raw = LoadKeys<TSource>(source128, dims.From, quad);
+            QuadScales scales = LoadScales<TSource>(source, dims.From, quad);
+            var basis = new MoveBasis<TSource, TTarget>(signs, vector, quad.Lane, dims.From.Width);
+            QuadCodes codes = default;
+            for (int k = 0; k < dims.QuadTokens; k++)
             {
-                t = source128[column + (4 * next)];
-                u = source128[column + (5 * next)];
-                v = source128[column + (6 * next)];
-                w = source128[column + (7 * next)];
+                Sixteen x = default(TSource).Decode(LaneWords.Masked(raw.First, quad.Mask(k)), scales.Of(k, quad.Mask(k)));
+                raw = QuadWords.Next(raw);
+                x = basis.Change(x, lane, dims);
+                LaneCodes token = Key<TTarget>(x, quad, k, shared, dims);
+                isKept |= token.IsKept;
+                codes = QuadCodes.Push(codes, token);
             }
 
-            QuadScales scales = LoadScales<TSource>(source, dims.From, quad);
-            LaneWords a = LaneWords.Of(LaneWords.Words(p.X, q.X, r.X, s.X), LaneWords.Words(t.X, u.X, v.X, w.X));
-            LaneWords b = LaneWords.Of(LaneWords.Words(p.Y, q.Y, r.Y, s.Y), LaneWords.Words(t.Y, u.Y, v.Y, w.Y));
-            LaneWords c = LaneWords.Of(LaneWords.Words(p.Z, q.Z, r.Z, s.Z), LaneWords.Words(t.Z, u.Z, v.Z, w.Z));
-            LaneWords d = LaneWords.Of(LaneWords.Words(p.W, q.W, r.W, s.W), LaneWords.Words(t.W, u.W, v.W, w.W));
-            var basis = new MoveBasis<TSource, TTarget>(signs, vector, quad.Lane, dims.From.Width);
-            LaneCodes e = Key<TSource, TTarget>(a, scales.Of(0, quad.Mask(0)), basis, quad, 0, shared, dims);
-            LaneCodes f = Key<TSource, TTarget>(b, scales.Of(1, quad.Mask(1)), basis, quad, 1, shared, dims);
-            LaneCodes g = Key<TSource, TTarget>(c, scales.Of(2, quad.Mask(2)), basis, quad, 2, shared, dims);
-            LaneCodes h = Key<TSource, TTarget>(d, scales.Of(3, quad.Mask(3)), basis, quad, 3, shared, dims);
-            isKept |= e.IsKept | f.IsKept | g.IsKept | h.IsKept;
             if (default(TTarget).Scales == Scaling.Gain)
             {
-                StoreRms(rms, quad, e, f, g, h);
+                StoreRms(rms, quad, codes);
             }
             else if (default(TTarget).Words > 0)
             {
-                QuadStores.Keys<TTarget>(target, target128, dims.To, quad, e, f, g, h);
-                QuadStores.Scales<TTarget>(target, dims.To, quad, e, f, g, h);
+                QuadStores.Keys<TTarget>(target, target128, dims.To, quad, codes);
+                QuadStores.Scales<TTarget>(target, dims.To, quad, codes);
             }
         }
 
@@ -159,12 +147,14 @@ internal static class MoveKernels
         {
             var quad = new Quad(tokens, first + (Group.IdxX / dims.Lanes), lane, dims);
             Sixteen center = StagedVectors.Load(mean, 0, lane, dims.Lanes);
-            LaneCodes e = Level<TTarget>(shared, center, rms, quad, 0, dims);
-            LaneCodes f = Level<TTarget>(shared, center, rms, quad, 1, dims);
-            LaneCodes g = Level<TTarget>(shared, center, rms, quad, 2, dims);
-            LaneCodes h = Level<TTarget>(shared, center, rms, quad, 3, dims);
-            QuadStores.Keys<TTarget>(target, target128, dims.To, quad, e, f, g, h);
-            QuadStores.Scales<TTarget>(target, dims.To, quad, e, f, g, h);
+            QuadCodes codes = default;
+            for (int k = 0; k < dims.QuadTokens; k++)
+            {
+                codes = QuadCodes.Push(codes, Level<TTarget>(shared, center, rms, quad, k, dims));
+            }
+
+            QuadStores.Keys<TTarget>(target, target128, dims.To, quad, codes);
+            QuadStores.Scales<TTarget>(target, dims.To, quad, codes);
         }
     }
 
@@ -176,9 +166,24 @@ internal static class MoveKernels
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static LaneWords LoadValue<TSource>(ArrayView<Words128> page, int at, int mask)
-        where TSource : struct, IMoveSource =>
-        LaneWords.Masked(LaneWords.Of(page[at], default(TSource).Words == 8 ? page[at + 1] : default), mask);
+    private static LaneWords LoadValue<TSource>(ArrayView<Words128> page, int at)
+        where TSource : struct, IMoveSource => LaneWords.Of(page[at], default(TSource).Words == 8 ? page[at + 1] : default);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static QuadWords LoadKeys<TSource>(ArrayView<Words128> page, PartDims part, Quad quad)
+        where TSource : struct, IMoveSource
+    {
+        int next = part.PageTokens >> 2;
+        int at = (part.First >> 2) + (quad.Lane * default(TSource).Words * next) + quad.Source;
+        var low = LaneBlock.Of(page[at], page[at + next], page[at + (2 * next)], page[at + (3 * next)]);
+        LaneBlock high = default;
+        if (default(TSource).Words == 8)
+        {
+            high = LaneBlock.Of(page[at + (4 * next)], page[at + (5 * next)], page[at + (6 * next)], page[at + (7 * next)]);
+        }
+
+        return QuadWords.OfColumns(low, high);
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static QuadScales LoadScales<TSource>(ArrayView<int> page, PartDims part, Quad quad)
@@ -188,26 +193,11 @@ internal static class MoveKernels
         return default(TSource).IsRotated ? new QuadScales(page[at], page[at + 1]) : default;
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static LaneCodes Value<TSource, TTarget>(LaneWords words, float scale, MoveBasis<TSource, TTarget> basis, int lane, MoveDims dims)
-        where TSource : struct, IMoveSource
-        where TTarget : struct, IMoveTarget
-    {
-        Sixteen x = basis.Change(default(TSource).Decode(words, scale), lane, dims);
-        LaneCodes codes = Encode<TTarget>(x, lane, dims);
-        codes.IsKept |= Sixteen.IsNotFinite(x);
-        return codes;
-    }
-
     // A key -> shared memory, and its codes if they need nothing of the page's other tokens.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static LaneCodes Key<TSource, TTarget>(
-        LaneWords words, float scale, MoveBasis<TSource, TTarget> basis, Quad quad, int k, ArrayView<float> shared, MoveDims dims)
-        where TSource : struct, IMoveSource
+    private static LaneCodes Key<TTarget>(Sixteen x, Quad quad, int k, ArrayView<float> shared, MoveDims dims)
         where TTarget : struct, IMoveTarget
     {
-        Sixteen x = default(TSource).Decode(LaneWords.Masked(words, quad.Mask(k)), scale);
-        x = basis.Change(x, quad.Own, dims);
         LaneCodes codes = default;
         int isKept = Sixteen.IsNotFinite(x);
         if (default(TTarget).Scales == Scaling.Gain)
@@ -292,15 +282,15 @@ internal static class MoveKernels
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void StoreRms(ArrayView<int> rms, Quad quad, LaneCodes a, LaneCodes b, LaneCodes c, LaneCodes d)
+    private static void StoreRms(ArrayView<int> rms, Quad quad, QuadCodes codes)
     {
         if (quad.Own == 0 && quad.Count > 0)
         {
             int at = 4 * quad.Source;
-            rms[at] = (int)a.First;
-            rms[at + 1] = (int)b.First;
-            rms[at + 2] = (int)c.First;
-            rms[at + 3] = (int)d.First;
+            rms[at] = codes.First.X;
+            rms[at + 1] = codes.First.Y;
+            rms[at + 2] = codes.First.Z;
+            rms[at + 3] = codes.First.W;
         }
     }
 }

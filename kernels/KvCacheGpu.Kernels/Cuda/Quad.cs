@@ -16,22 +16,14 @@ internal readonly struct MoveDims(int pair, int lanes, PartDims from, PartDims t
     public readonly PartDims To = to;
     public readonly float Norm = norm;
 
+    /// <summary>Tokens of a quad. A parameter, because ILGPU would unroll a loop over a constant, and take a minute for what it then has.</summary>
+    public readonly int QuadTokens = 4;
+
     /// <summary>Elements of a vector in shared memory: a place for each of its lanes' sixteen, and as many more that the vectors of a warp lie in different banks.</summary>
     public int Stride => (16 * Lanes) + (Lanes >> 2);
 
     /// <summary>Shared floats of <see cref="MoveKernels.Keys"/>: the page's vectors, mean and deviation, and the rms of each token.</summary>
     public int SharedFloats => (From.PageTokens * Stride) + (32 * Lanes) + From.PageTokens;
-}
-
-/// <summary>The codes and scales of a token, as far as they are one lane's.</summary>
-internal struct LaneCodes
-{
-    public Words128 Words;
-    public uint First;
-    public uint Second;
-
-    /// <summary>0 if the format holds the vector.</summary>
-    public int IsKept;
 }
 
 /// <summary>Four neighbouring tokens of a page, as one lane of their vectors sees them.</summary>

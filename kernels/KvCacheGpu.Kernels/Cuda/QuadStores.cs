@@ -43,19 +43,19 @@ internal static class QuadStores
 
     // Codes of a quad of keys: a word of four tokens is one store.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void Keys<TTarget>(
-        ArrayView<int> page, ArrayView<Words128> page128, PartDims part, Quad quad, LaneCodes a, LaneCodes b, LaneCodes c, LaneCodes d)
+    public static void Keys<TTarget>(ArrayView<int> page, ArrayView<Words128> page128, PartDims part, Quad quad, QuadCodes codes)
         where TTarget : struct, IMoveTarget
     {
         var column = new Column(page, page128, part, quad);
+        LaneBlock words = codes.Words;
         if (default(TTarget).HasThirds)
         {
             Words128 thirds = LaneWords.Words(
-                Thirds(a.Words.Y, quad.Own), Thirds(b.Words.Y, quad.Own), Thirds(c.Words.Y, quad.Own), Thirds(d.Words.Y, quad.Own));
+                Thirds(words.B.X, quad.Own), Thirds(words.B.Y, quad.Own), Thirds(words.B.Z, quad.Own), Thirds(words.B.W, quad.Own));
             if (quad.Stores<TTarget>())
             {
                 int chunk = 3 * (quad.Own >> 1);
-                column.Store(chunk + (quad.Own & 1), LaneWords.Words(a.Words.X, b.Words.X, c.Words.X, d.Words.X));
+                column.Store(chunk + (quad.Own & 1), words.A);
                 if ((quad.Own & 1) == 0)
                 {
                     column.Store(chunk + 2, thirds);
@@ -65,16 +65,16 @@ internal static class QuadStores
         else if (quad.Stores<TTarget>())
         {
             int first = quad.Own * default(TTarget).Words;
-            column.Store(first, LaneWords.Words(a.Words.X, b.Words.X, c.Words.X, d.Words.X));
+            column.Store(first, words.A);
             if (default(TTarget).Words > 1)
             {
-                column.Store(first + 1, LaneWords.Words(a.Words.Y, b.Words.Y, c.Words.Y, d.Words.Y));
+                column.Store(first + 1, words.B);
             }
 
             if (default(TTarget).Words > 2)
             {
-                column.Store(first + 2, LaneWords.Words(a.Words.Z, b.Words.Z, c.Words.Z, d.Words.Z));
-                column.Store(first + 3, LaneWords.Words(a.Words.W, b.Words.W, c.Words.W, d.Words.W));
+                column.Store(first + 2, words.C);
+                column.Store(first + 3, words.D);
             }
         }
     }
@@ -88,7 +88,7 @@ internal static class QuadStores
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void Scales<TTarget>(ArrayView<int> page, PartDims part, Quad quad, LaneCodes a, LaneCodes b, LaneCodes c, LaneCodes d)
+    public static void Scales<TTarget>(ArrayView<int> page, PartDims part, Quad quad, QuadCodes codes)
         where TTarget : struct, IMoveTarget
     {
         if (default(TTarget).Scales == Scaling.None)
@@ -106,21 +106,21 @@ internal static class QuadStores
         }
 
         int at = part.Scales + (plane * part.PlaneWords) + (2 * quad.Source);
-        StorePlane(page, at, quad, a.First, b.First, c.First, d.First);
+        StorePlane(page, at, quad, codes.First);
         if (default(TTarget).Scales is Scaling.Group or Scaling.Gain)
         {
-            StorePlane(page, at + part.PlaneWords, quad, a.Second, b.Second, c.Second, d.Second);
+            StorePlane(page, at + part.PlaneWords, quad, codes.Second);
         }
     }
 
     // Two tokens share a word; that of the last token has zeros beside it where the tokens are odd in number.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void StorePlane(ArrayView<int> page, int at, Quad quad, uint a, uint b, uint c, uint d)
+    private static void StorePlane(ArrayView<int> page, int at, Quad quad, Words128 scales)
     {
-        page[at] = (int)(a | (quad.Count > 1 ? b << 16 : 0));
+        page[at] = scales.X | (quad.Count > 1 ? scales.Y << 16 : 0);
         if (quad.Count > 2)
         {
-            page[at + 1] = (int)(c | (quad.Count > 3 ? d << 16 : 0));
+            page[at + 1] = scales.Z | (quad.Count > 3 ? scales.W << 16 : 0);
         }
     }
 

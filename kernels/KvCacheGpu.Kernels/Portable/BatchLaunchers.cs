@@ -7,9 +7,10 @@ internal sealed class BatchLaunchers
 {
     private readonly AttendForm[][] _layers;
 
-    public BatchLaunchers(Accelerator accelerator, KernelShape shape)
+    public BatchLaunchers(Accelerator accelerator, KernelShape shape, IMoveKernels? own = null)
     {
         PageLayout open = shape.Classes[KernelShape.Open];
+        OwnAppend = own?.Append(shape.Geometry, open);
         Append = accelerator.LoadKernel<AppendLauncher>(PortableKernels.Append(open.KeyFormat, open.ValueFormat));
         Rotate = accelerator.LoadKernel<RotateLauncher>(PortableKernels.RotateQueries);
         Merge = accelerator.LoadKernel<MergeLauncher>(PortableKernels.Merge);
@@ -27,6 +28,9 @@ internal sealed class BatchLaunchers
     }
 
     public AppendLauncher Append { get; }
+
+    /// <summary>The device's own append, for the tensors that it takes; null where there is none.</summary>
+    public IAppendKernel? OwnAppend { get; }
 
     public RotateLauncher Rotate { get; }
 

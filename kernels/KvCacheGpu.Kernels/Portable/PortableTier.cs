@@ -71,7 +71,7 @@ public sealed unsafe class PortableTier : KernelTier
                 made.Push(QuerySums = new DeviceQuerySums(Link, g, GroupSize));
             }
 
-            Launchers = new BatchLaunchers(accelerator, shape);
+            Launchers = new BatchLaunchers(accelerator, shape, moves);
             Views = new DeviceViews(accelerator);
             Link.Synchronize();
         }
