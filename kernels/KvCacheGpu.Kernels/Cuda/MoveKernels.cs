@@ -264,7 +264,7 @@ internal static class MoveKernels
         Sixteen e = Sixteen.Difference(StagedVectors.Load(shared, token * dims.Stride, quad.Own, dims.Lanes), mean);
         float square = Sixteen.SquareSum(e, quad.Own, dims.Lanes);
         float length = MathF.Sqrt(square);
-        float inverse = square > 0f ? MathF.Sqrt(dims.From.Width) * LevelTable.Unit(default(TTarget).LevelBits) / length : 0f;
+        float inverse = square > 0f ? MoveAsm.Mul(MathF.Sqrt(dims.From.Width), LevelTable.Unit(default(TTarget).LevelBits)) / length : 0f;
         LaneCodes codes = default;
         Words128 levelCodes = default(TTarget).Encode(e, 0f, inverse);
         codes.Words = default(TTarget).Pack(levelCodes);

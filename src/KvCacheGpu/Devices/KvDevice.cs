@@ -131,7 +131,7 @@ public static class KvDevice
     {
         try
         {
-            return new PortableTier(accelerator, shape, arenaBytes, groupSize: 0, observer) { Owned = owner };
+            return new PortableTier(accelerator, shape, arenaBytes, CudaMoves.For(accelerator), groupSize: 0, observer) { Owned = owner };
         }
         catch (Exception e) when (IsOutOfMemory(e))
         {

@@ -6,7 +6,7 @@ using KvCacheGpu.TestKit;
 namespace KvCacheGpu.Kernels.Tests;
 
 /// <summary>The kernels of CUDA devices that seal and transcode, beside the portable ones on the same device: the same bytes everywhere in the pages.</summary>
-public sealed class CudaMoveTests
+public sealed class CudaMoveTests(CudaMoveTests.Device device) : IClassFixture<CudaMoveTests.Device>
 {
     private static readonly (PageFormat Key, PageFormat Value)[] Sealed =
     [
@@ -27,8 +27,7 @@ public sealed class CudaMoveTests
     [MemberData(nameof(Cases))]
     public void Pages_are_those_of_the_portable_kernels_byte_for_byte(PageFormat open, int keyWidth, int valueWidth, int pageTokens)
     {
-        using Context context = DeviceCompiler.CreateContext(builder => builder.Cuda());
-        using Accelerator accelerator = context.Devices.OfType<CudaDevice>().First().CreateAccelerator(context);
+        Accelerator accelerator = device.Accelerator;
         var geometry = new KvGeometry(1, 2, 2, keyWidth, valueWidth, pageTokens);
         KernelShape shape = Shapes.Classes(geometry, open, [.. Sealed, (open, open)]);
         List<(string Move, bool Kept, byte[] Page)> expected = Written((s, bytes) => new PortableTier(accelerator, s, bytes), shape);
@@ -46,8 +45,7 @@ public sealed class CudaMoveTests
     [CudaFact]
     public void They_take_what_they_say_and_leave_the_rest()
     {
-        using Context context = DeviceCompiler.CreateContext(builder => builder.Cuda());
-        using Accelerator accelerator = context.Devices.OfType<CudaDevice>().First().CreateAccelerator(context);
+        Accelerator accelerator = device.Accelerator;
         CudaMoves own = CudaMoves.For(accelerator)!;
         Assert.True(Takes(64, 64));
         Assert.True(Takes(80, 4));
@@ -64,6 +62,68 @@ public sealed class CudaMoveTests
             var geometry = new KvGeometry(1, 1, 1, width, pageTokens: pageTokens);
             PartDims from = new(geometry, new PageLayout(geometry, source, source), false), to = new(geometry, new PageLayout(geometry, PageFormat.I8, PageFormat.I8), false);
             return own.Move(new PartPair(source, PageFormat.I8, IsValue: false, HasDigest: true, from, to)) is not null;
+        }
+    }
+
+    public static TheoryData<PageFormat, int, int, int> AppendCases => new()
+    {
+        { PageFormat.F16, 64, 128, 16 },
+        { PageFormat.BF16, 80, 8, 5 },
+        { PageFormat.F32, 128, 72, 7 },
+    };
+
+    /// <summary>Tensors of all types, dense and strided so that some of them begin at multiples of 16 bytes and others do not; numbers that are refused, and NaN that is kept.</summary>
+    [CudaTheory]
+    [MemberData(nameof(AppendCases))]
+    public void Appended_pages_and_refusals_are_those_of_the_portable_kernel(PageFormat open, int keyWidth, int valueWidth, int pageTokens)
+    {
+        var geometry = new KvGeometry(2, 3, 3, keyWidth, valueWidth, pageTokens);
+        foreach (bool keeps in new[] { false, true })
+        {
+            KernelShape shape = Shapes.Mixed(geometry, open, PageFormat.I8, PageFormat.I8, sequences: 3, keepsNonFinite: keeps);
+            var own = new Counted(CudaMoves.For(device.Accelerator)!);
+            List<byte[]> expected = Appended((s, bytes) => new PortableTier(device.Accelerator, s, bytes), shape);
+            List<byte[]> got = Appended((s, bytes) => new PortableTier(device.Accelerator, s, bytes, own), shape);
+            Assert.Equal(expected, got);
+            Assert.InRange(own.Taken, 6, own.Asked - 2);
+        }
+    }
+
+    // The bytes of all pages after appends of each form, and what was refused.
+    private static List<byte[]> Appended(Func<KernelShape, long, KernelTier> create, KernelShape shape)
+    {
+        KvGeometry g = shape.Geometry;
+        using var harness = new TierHarness(create, shape, 600);
+        HarnessSequence[] sequences = [.. Enumerable.Range(0, 3).Select(i => harness.Add(new SequenceData(g, 1, i)))];
+        var results = new List<byte[]>();
+        int tokens = 4 + 1 + 21;
+        float[] keys = HardVectors.Make(tokens, 3, g.KeyWidth, 81), values = HardVectors.Make(tokens, 3, g.ValueWidth, 82);
+        float[] bad = [.. values.Select((x, i) => i % 997 == 500 ? 65519.5f : i % 1013 == 700 ? float.NaN : i % 1511 == 900 ? float.NegativeInfinity : x)];
+        Append(KvTensor.FromHost(keys), KvTensor.FromHost(values));
+        Append(KvTensor.FromHost(Strided.Halves(keys)), KvTensor.FromHost(Strided.Halves(bad)));
+        Append(KvTensor.FromHostBFloat16(Strided.BFloat16s(keys)), KvTensor.FromHostBFloat16(Strided.BFloat16s(bad)));
+        Append(KvTensor.FromHost(keys), KvTensor.FromHost(bad));
+        foreach (TensorType type in Enum.GetValues<TensorType>())
+        {
+            // Strides that keep multiples of 16 bytes, and then ones that do not.
+            foreach (int gap in new[] { 8, 3 })
+            {
+                (int keyStride, int valueStride) = (g.KeyWidth + gap, g.ValueWidth + gap);
+                using DeviceBytes k = DeviceBytes.On(harness.Tier, TypedNumbers.Bytes(Strided.Spread(keys, 3, g.KeyWidth, 4 * keyStride, keyStride), type), 16);
+                using DeviceBytes v = DeviceBytes.On(harness.Tier, TypedNumbers.Bytes(Strided.Spread(bad, 3, g.ValueWidth, 4 * valueStride, valueStride), type), 32);
+                Append(k.Tensor(type, byAddress: gap == 8, 4 * keyStride, keyStride), v.Tensor(type, byAddress: gap == 8, 4 * valueStride, valueStride));
+            }
+        }
+
+        return results;
+
+        void Append(KvTensor k, KvTensor v)
+        {
+            harness.Begin((sequences[0], 4), (sequences[1], 1), (sequences[2], 21));
+            harness.Append(1, k, v);
+            NonFinite? refused = harness.End();
+            results.Add(refused is { } r ? [1, (byte)r.Layer, (byte)r.Token, (byte)r.Head, r.IsValue ? (byte)1 : (byte)0] : [0]);
+            results.AddRange(sequences.SelectMany(s => from head in Enumerable.Range(0, 3) from entry in s.Rows[1, head] select harness.ReadBytes(entry.Slot, entry.PageClass)));
         }
     }
 
@@ -106,6 +166,52 @@ public sealed class CudaMoveTests
             harness.Tier.Transcode([new PageMove(source, sourceClass, target, targetClass, tokens, KeyRow: keyRow)], kept);
             written.Add(($"{shape.Classes[sourceClass]} to {shape.Classes[targetClass]}, {tokens} tokens", kept[0], harness.ReadBytes(target, targetClass)));
             return target;
+        }
+    }
+
+    /// <summary>Counts the appends that are asked for, and those that are taken.</summary>
+    private sealed class Counted(CudaMoves inner) : IMoveKernels, IAppendKernel
+    {
+        private IAppendKernel? _append;
+
+        public int Asked { get; private set; }
+
+        public int Taken { get; private set; }
+
+        public IPartMove? Move(PartPair pair) => inner.Move(pair);
+
+        public IAppendKernel? Append(KvGeometry geometry, PageLayout open)
+        {
+            _append = inner.Append(geometry, open);
+            return this;
+        }
+
+        public bool TryEnqueue(AcceleratorStream stream, ArrayView<int> arena, ArrayView<int> batch, BatchPairs pairs, KernelDims dims)
+        {
+            bool isTaken = _append!.TryEnqueue(stream, arena, batch, pairs, dims);
+            (Asked, Taken) = (Asked + 1, Taken + (isTaken ? 1 : 0));
+            return isTaken;
+        }
+    }
+
+    /// <summary>One accelerator for all cases, so that each kernel is compiled once.</summary>
+    public sealed class Device : IDisposable
+    {
+        private readonly Lazy<(Context Context, Accelerator Accelerator)> _made = new(() =>
+        {
+            Context context = DeviceCompiler.CreateContext(builder => builder.Cuda());
+            return (context, context.Devices.OfType<CudaDevice>().First().CreateAccelerator(context));
+        });
+
+        public Accelerator Accelerator => _made.Value.Accelerator;
+
+        public void Dispose()
+        {
+            if (_made.IsValueCreated)
+            {
+                _made.Value.Accelerator.Dispose();
+                _made.Value.Context.Dispose();
+            }
         }
     }
 }

@@ -10,5 +10,5 @@ public static class SplittingTier
 
     /// <summary>A tier on an accelerator; a group size of 0 lets the tier choose.</summary>
     public static PortableTier On(Accelerator accelerator, KernelShape shape, long arenaBytes, int groupSize = 0, AllocationObserver? observer = null) =>
-        new(accelerator, shape, arenaBytes, groupSize, observer) { SegmentTokens = SegmentTokens };
+        new(accelerator, shape, arenaBytes, CudaMoves.For(accelerator), groupSize, observer) { SegmentTokens = SegmentTokens };
 }
