@@ -23,7 +23,7 @@ internal struct Four
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Four Sum(Four a, Four b) => Of(a.X + b.X, a.Y + b.Y, a.Z + b.Z, a.W + b.W);
+    public static Four Sum(Four a, Four b) => Of(MoveAsm.Add(a.X, b.X), MoveAsm.Add(a.Y, b.Y), MoveAsm.Add(a.Z, b.Z), MoveAsm.Add(a.W, b.W));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Four Difference(Four a, Four b) => Of(a.X - b.X, a.Y - b.Y, a.Z - b.Z, a.W - b.W);
@@ -185,7 +185,7 @@ internal struct Sixteen
 
         s = Four.Sum(s, Four.From(s, half));
         s = Four.Sum(s, Four.From(s, quarter));
-        return (s.X + s.Z) + (s.Y + s.W);
+        return MoveAsm.Add(MoveAsm.Add(s.X, s.Z), MoveAsm.Add(s.Y, s.W));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

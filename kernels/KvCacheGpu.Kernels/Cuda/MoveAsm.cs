@@ -25,6 +25,13 @@ internal static class MoveAsm
         return product;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float Add(float a, float b)
+    {
+        CudaAsm.Emit("add.rn.f32 %0, %1, %2;", out float sum, a, b);
+        return sum;
+    }
+
     /// <summary>a * b + c, rounded once: used where a * b is exact.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float MulAdd(float a, float b, float c)

@@ -275,7 +275,7 @@ internal static class MoveKernels
         }
 
         // Exact in binary32 up to 256 elements: a quarter for each, beside whole numbers below 2^22.
-        float levels = squares + MoveAsm.Mul(dims.From.Width, 0.25f);
+        float levels = MoveAsm.Add(squares, MoveAsm.Mul(dims.From.Width, 0.25f));
         codes.First = (uint)rms[token];
         codes.Second = square > 0f ? PortableMath.Half(length / MathF.Sqrt(levels)) : 0;
         return codes;
