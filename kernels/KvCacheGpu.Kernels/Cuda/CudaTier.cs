@@ -21,7 +21,7 @@ public static class CudaTier
     /// <summary>Reserves the arena and compiles the kernels of the shape's formats.</summary>
     /// <inheritdoc cref="PortableTier(Accelerator, KernelShape, long, int, AllocationObserver?)"/>
     public static PortableTier Create(Accelerator accelerator, KernelShape shape, long arenaBytes, int groupSize = 0, AllocationObserver? observer = null) =>
-        new(accelerator, shape, arenaBytes, groupSize, observer, HasTensorCores(accelerator) ? new TensorForms() : null);
+        new(accelerator, shape, arenaBytes, groupSize, observer, HasTensorCores(accelerator) ? new TensorForms() : null, CudaMoves.For(accelerator));
 
     /// <summary>True if the kernels run there: bfloat16 operands came with sm_80, the transposing move with PTX 7.8.</summary>
     public static bool HasTensorCores(Accelerator accelerator) =>

@@ -196,6 +196,8 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
         int token = QueryTiles.TileTokens<TShape>(tile) + i;
         if (Cut.IsCut)
         {
+            // No index may be negative: ILGPU halves and quarters them as if they were unsigned.
+            token += Cut.First;
             token = token < Cut.Last ? token : Cut.Last;
         }
 

@@ -318,7 +318,7 @@ internal static class TileLogits
             more -= behind > 0 ? behind : 0;
         }
 
-        int at = ((word * page) + QueryTiles.TileTokens<TShape>(tile)) / 2;
+        int at = ((word * page) + QueryTiles.TileTokens<TShape>(tile)) >> 1;
         KeyWords words = default;
         words.A = keys[at];
         if (default(TKey).Loads > 1)

@@ -33,7 +33,10 @@ internal struct TokenCut
     /// <summary>False for a whole page.</summary>
     public bool IsCut;
 
-    /// <summary>The last token, counted from the lane's first one.</summary>
+    /// <summary>The lane's first token.</summary>
+    public int First;
+
+    /// <summary>The last token that may be read.</summary>
     public int Last;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -41,7 +44,8 @@ internal struct TokenCut
     {
         TokenCut cut = default;
         cut.IsCut = true;
-        cut.Last = seen - 1 - (4 * quad);
+        cut.First = 4 * quad;
+        cut.Last = seen - 1;
         return cut;
     }
 }
@@ -115,7 +119,7 @@ internal static class TileOutput
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
-        long first = page.First + valueLane + (page.Span * ValueWords<TValue, TShape>());
+        long first = page.First + valueLane + ((page.Span - cut.First) * ValueWords<TValue, TShape>());
         LoadTurn<TValue, TColumns, TShape> turn = default;
         turn.Values.One = page.Arena.One.SubView(first);
         turn.Values.Two = page.Arena.Two.SubView(first / 2);

@@ -8,10 +8,11 @@ internal sealed class BatchLaunchers
 {
     private readonly AttendForm[][] _layers;
 
-    /// <summary>Compiles the kernels; <paramref name="tensors"/> is the attention that the device has of its own, or null.</summary>
-    public BatchLaunchers(Accelerator accelerator, KernelShape shape, ITensorForms? tensors)
+    /// <summary>Compiles the kernels; <paramref name="tensors"/> is the attention that the device has of its own, <paramref name="own"/> its other kernels, or null.</summary>
+    public BatchLaunchers(Accelerator accelerator, KernelShape shape, ITensorForms? tensors, IMoveKernels? own)
     {
         PageLayout open = shape.Classes[KernelShape.Open];
+        OwnAppend = own?.Append(shape.Geometry, open);
         Append = accelerator.LoadKernel<AppendLauncher>(PortableKernels.Append(open.KeyFormat, open.ValueFormat));
         Rotate = accelerator.LoadKernel<RotateLauncher>(PortableKernels.RotateQueries);
         Merge = accelerator.LoadKernel<MergeLauncher>(PortableKernels.Merge);
@@ -34,6 +35,9 @@ internal sealed class BatchLaunchers
     }
 
     public AppendLauncher Append { get; }
+
+    /// <summary>The device's own append, for the tensors that it takes; null where there is none.</summary>
+    public IAppendKernel? OwnAppend { get; }
 
     public RotateLauncher Rotate { get; }
 

@@ -24,12 +24,12 @@ internal sealed class PageTranscoder : IDisposable
     private readonly PageLockedArray1D<float> _pinnedOutput;
     private readonly DeviceSigns[] _signs;
 
-    public PageTranscoder(DeviceLink link, KernelShape shape, DeviceSigns keySigns, DeviceSigns valueSigns, int groupSize)
+    public PageTranscoder(DeviceLink link, KernelShape shape, DeviceSigns keySigns, DeviceSigns valueSigns, int groupSize, IMoveKernels? own)
     {
         (_link, _shape, _groupSize, _signs) = (link, shape, groupSize, [keySigns, valueSigns]);
         KvGeometry g = shape.Geometry;
         _parts = [.. new[] { false, true }.Select(isValue => shape.Classes.Select(c => new PartDims(g, c, isValue)).ToArray())];
-        _moves = [.. new[] { keySigns, valueSigns }.Select((signs, part) => new PartMoves(link, shape, _parts[part], part == 1, signs, groupSize))];
+        _moves = [.. new[] { keySigns, valueSigns }.Select((signs, part) => new PartMoves(link, shape, _parts[part], part == 1, signs, groupSize, own))];
         _materialize =
         [
             [.. shape.Classes.Select(c => Load(link, c.KeyFormat))],

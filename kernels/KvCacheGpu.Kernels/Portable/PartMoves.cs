@@ -20,7 +20,10 @@ internal sealed class PartMoves
     private readonly TranscodeLauncher?[] _encode = new TranscodeLauncher?[KernelShape.MaxClasses * KernelShape.MaxClasses];
     private readonly TranscodeLauncher?[] _digest = new TranscodeLauncher?[KernelShape.MaxClasses * KernelShape.MaxClasses];
 
-    public PartMoves(DeviceLink link, KernelShape shape, PartDims[] parts, bool isValue, DeviceSigns signs, int groupSize)
+    // The device's own kernels, which stand for any of those.
+    private readonly IPartMove?[] _own = new IPartMove?[KernelShape.MaxClasses * KernelShape.MaxClasses];
+
+    public PartMoves(DeviceLink link, KernelShape shape, PartDims[] parts, bool isValue, DeviceSigns signs, int groupSize, IMoveKernels? own)
     {
         (_link, _shape, _parts, _isValue, _signs, _groupSize) = (link, shape, parts, isValue, signs, groupSize);
         Accelerator accelerator = link.Accelerator;
@@ -38,6 +41,13 @@ internal sealed class PartMoves
                 int pair = TranscodeKernels.Pair(source, target);
                 (PageFormat from, PageFormat to) = (Format(source), Format(target));
                 bool hasDigest = parts[target].Mean > 0 && PageMoves.IsStep(from, to);
+                bool isWritten = from != to || (hasDigest && !CopiesDigest(source, target));
+                _own[pair] = isWritten ? own?.Move(new PartPair(from, to, isValue, hasDigest, parts[source], parts[target])) : null;
+                if (_own[pair] is not null)
+                {
+                    continue;
+                }
+
                 if (from != to && hasDigest)
                 {
                     _encode[pair] = accelerator.LoadKernel<TranscodeLauncher>(PortableKernels.EncodeKeys(from, to));
@@ -61,7 +71,11 @@ internal sealed class PartMoves
         (PartDims from, PartDims to) = (_parts[source], _parts[target]);
         int scratch = TokenScratch.Floats(from.Width, to.Planes, _groupSize);
         int pageScratch = KeyKernels.SharedFloats(from.Width, to.Planes, _groupSize);
-        if (_transcode[pair] is { } transcode)
+        if (_own[pair] is { } own && Format(source) != Format(target))
+        {
+            own.Enqueue(_link.Stream, arena, new MoveList(moves, pair, count), _signs);
+        }
+        else if (_transcode[pair] is { } transcode)
         {
             transcode(_link.Stream, Config(count * ((from.PageTokens + 1) / 2), scratch), arena, moves, pair, from, to, _signs.View, _signs.Norm);
         }
@@ -74,6 +88,7 @@ internal sealed class PartMoves
             (int low, int high) = Exponents(source, target);
             int digestWords = to.Mean > 0 && CopiesDigest(source, target) ? 2 * to.MeanWords : 0;
             _copy(_link.Stream, new KernelConfig(count, _groupSize), arena, moves, pair, digestWords, low, high, from, to);
+            _own[pair]?.Enqueue(_link.Stream, arena, new MoveList(moves, pair, count), _signs);
             _digest[pair]?.Invoke(_link.Stream, Config(count, pageScratch), arena, moves, pair, from, to, _signs.View, _signs.Norm);
         }
     }

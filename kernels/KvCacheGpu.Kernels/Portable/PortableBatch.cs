@@ -93,6 +93,11 @@ internal sealed unsafe class PortableBatch : KernelBatch
             ArrayView<ushort> valuesFound = _inputs.Find(values, nameof(values));
             BatchInput k = _inputs.Keys(keys, keysFound, _tokens);
             BatchInput v = _inputs.Values(values, valuesFound, _tokens);
+            if (_tier.Launchers.OwnAppend is { } own && own.TryEnqueue(_tier.Link.Stream, _tier.Arena, _memory.Integers, new BatchPairs(layer, _tokens, k, v), _dims))
+            {
+                return;
+            }
+
             _tier.Launchers.Append(
                 _tier.Link.Stream,
                 new KernelConfig(_tokens * g.KvHeads, _tier.GroupSize),

@@ -102,7 +102,8 @@ internal static class PortableKernels
     private static MethodInfo Of(Type type, string name) =>
         type.GetMethod(name, BindingFlags.Static | BindingFlags.Public)!;
 
-    private static Type Codec(PageFormat format) => format switch
+    /// <summary>The codec of a format.</summary>
+    public static Type Codec(PageFormat format) => format switch
     {
         PageFormat.F32 => typeof(F32Codec),
         PageFormat.F16 => typeof(F16Codec),

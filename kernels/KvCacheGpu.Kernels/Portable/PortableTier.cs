@@ -37,12 +37,13 @@ public sealed unsafe class PortableTier : KernelTier
     /// <param name="observer">Told of every allocation and release, or null.</param>
     /// <exception cref="ArgumentOutOfRangeException">The device does not run groups of that size, or the arena does not hold the tables.</exception>
     public PortableTier(Accelerator accelerator, KernelShape shape, long arenaBytes, int groupSize = 0, AllocationObserver? observer = null)
-        : this(accelerator, shape, arenaBytes, groupSize, observer, tensors: null)
+        : this(accelerator, shape, arenaBytes, groupSize, observer, tensors: null, moves: null)
     {
     }
 
-    /// <summary>The same with attention that the device has of its own: it takes the pairs of formats that it can.</summary>
-    internal PortableTier(Accelerator accelerator, KernelShape shape, long arenaBytes, int groupSize, AllocationObserver? observer, ITensorForms? tensors)
+    /// <summary>The same with kernels that the device has of its own: they take the formats that they can.</summary>
+    internal PortableTier(
+        Accelerator accelerator, KernelShape shape, long arenaBytes, int groupSize, AllocationObserver? observer, ITensorForms? tensors, IMoveKernels? moves)
         : base(shape, arenaBytes)
     {
         ArgumentNullException.ThrowIfNull(accelerator);
@@ -64,13 +65,13 @@ public sealed unsafe class PortableTier : KernelTier
             made.Push(_patches = new TablePatches(Link, Map, GroupSize, observer));
             made.Push(_keySigns = new DeviceSigns(Link, shape.Geometry.KeyWidth, shape.RotationSeed, shape.ScalesKeys ? KeyTables * g.Layers * g.KvHeads : 0));
             made.Push(_valueSigns = new DeviceSigns(Link, shape.Geometry.ValueWidth, shape.RotationSeed));
-            made.Push(_transcoder = new PageTranscoder(Link, shape, _keySigns, _valueSigns, GroupSize));
+            made.Push(_transcoder = new PageTranscoder(Link, shape, _keySigns, _valueSigns, GroupSize, moves));
             if (shape.ScalesKeys)
             {
                 made.Push(QuerySums = new DeviceQuerySums(Link, g, GroupSize));
             }
 
-            Launchers = new BatchLaunchers(accelerator, shape, tensors);
+            Launchers = new BatchLaunchers(accelerator, shape, tensors, moves);
             Views = new DeviceViews(accelerator);
             Link.Synchronize();
         }

@@ -195,7 +195,8 @@ internal static class TokenCodec
     private static uint RootMeanSquare(TokenScratch s, int width) =>
         PortableMath.Half(MathF.Sqrt(SharedVector.SquareSum(s.X, s.Y, width) / width));
 
-    private static float Inverse(uint bits, float unit = 1f)
+    /// <summary>The unit divided by a scale in binary16; 0 where that is 0.</summary>
+    public static float Inverse(uint bits, float unit = 1f)
     {
         float scale = PortableMath.Single(bits);
         return scale > 0f ? unit / scale : 0f;

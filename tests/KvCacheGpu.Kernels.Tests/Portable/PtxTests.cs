@@ -5,7 +5,7 @@ using Xunit.Abstractions;
 
 namespace KvCacheGpu.Kernels.Tests;
 
-/// <summary>Every portable kernel compiles to PTX, with everything in registers and shared memory. No GPU takes part.</summary>
+/// <summary>Every kernel compiles to PTX, with everything in registers and shared memory; the portable ones without what one backend alone has. No GPU takes part.</summary>
 public sealed class PtxTests(ITestOutputHelper output)
 {
     public static TheoryData<string> Architectures => [.. OfflinePtx.Architectures];
@@ -23,10 +23,19 @@ public sealed class PtxTests(ITestOutputHelper output)
             kernels++;
             Check(failures, name, ptx, ptx.Contains(".visible .entry", StringComparison.Ordinal), "has no entry");
             Check(failures, name, ptx, Regex.IsMatch(ptx, @"\.target\s+sm_[89]0"), "names no target");
-            Check(failures, name, ptx, !ptx.Contains(".local", StringComparison.Ordinal), "uses local memory");
-            Check(failures, name, ptx, !Regex.IsMatch(ptx, @"\b(shfl|vote|activemask)"), "uses warp operations");
-            Check(failures, name, ptx, !Regex.IsMatch(ptx, @"\.f(16|64)\b"), "computes in another precision than binary32");
             Check(failures, name, ptx, !ptx.Contains("div.approx", StringComparison.Ordinal), "divides inexactly");
+            if (portable.Contains(name))
+            {
+                // What CudaAsm gives back passes through a place that ptxas takes away: ptx-gate holds the others to no stack frame.
+                Check(failures, name, ptx, !ptx.Contains(".local", StringComparison.Ordinal), "uses local memory");
+                Check(failures, name, ptx, !Regex.IsMatch(ptx, @"\b(shfl|vote|activemask)"), "uses warp operations");
+                Check(failures, name, ptx, !Regex.IsMatch(ptx, @"\.f(16|64)\b"), "computes in another precision than binary32");
+            }
+            else
+            {
+                Check(failures, name, ptx, Regex.IsMatch(ptx, @"ld\.global(\.\w+)*\.v4"), "has no 128-bit loads");
+            }
+
             output.WriteLine($"{name}: {ptx.Split('\n').Length} lines, {Regex.Count(ptx, @"bar\.sync")} barriers, {Regex.Count(ptx, @"\bcall\b")} calls");
         }
 

@@ -44,6 +44,7 @@ public sealed class OfflinePtx : IDisposable
     public static IEnumerable<(string Name, MethodInfo Method, KernelSpecialization Bounds)> Kernels =>
     [
         .. Portable.Select(kernel => (kernel.Name, kernel.Method, default(KernelSpecialization))),
+        .. CudaMoves.All().Select(kernel => (kernel.Name, kernel.Method, default(KernelSpecialization))),
         .. TensorKernels.All().Select(kernel => (kernel.Name, kernel.Method, kernel.Specialization)),
     ];
 
