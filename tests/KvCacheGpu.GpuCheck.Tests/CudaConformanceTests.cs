@@ -21,6 +21,10 @@ public sealed class CudaConformanceTests(ITestOutputHelper output) : IDisposable
     [InlineData("SIMCUDA_RACE=1 SIMCUDA_RACE_GLOBAL=1", 500)]
     [InlineData("SIMCUDA_RACE=1 SIMCUDA_SEED=23", 100, "--subset")]
     [InlineData("SIMCUDA_ASYNC=1", 100, "--subset")]
+    [InlineData("SIMCUDA_MMA_RZ=1", 1, "--only", "CudaSuite", "--cases", "F16/F16 open F16 width 64")]
+    [InlineData("SIMCUDA_APPROX=1", 1, "--only", "CudaSuite", "--cases", "I8/I8 open F16 width 64")]
+    [InlineData("SIMCUDA_FMA=1", 1, "--only", "CudaSuite", "--cases", "T4/V4 open F16 width 64")]
+    [InlineData("SIMCUDA_SM=80 SIMCUDA_MMA_RZ=1", 1, "--only", "CudaSuite", "--cases", "BF16/BF16 open BF16 width 64")]
     [InlineData("SIMCUDA_DEVICES=2 SIMCUDA_PEER=0", 7, "--only", "ContextSuite.")]
     [InlineData("SIMCUDA_DEVICES=2 SIMCUDA_PEER=0 SIMCUDA_ASYNC=1", 3, "--only", "A_group_over_devices")]
     public async Task All_suites_hold(string settings, int least, params string[] options)

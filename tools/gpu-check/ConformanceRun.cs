@@ -37,17 +37,17 @@ internal static class ConformanceRun
                 .OrderBy(m => m.Name, StringComparer.Ordinal);
             foreach (MethodInfo check in checks)
             {
-                yield return RunGroup(suite, check, isSubset);
+                yield return RunGroup(suite, check, Cases(check, isSubset).Where(arguments => Describe(arguments).Contains(options.Cases, StringComparison.OrdinalIgnoreCase)));
             }
         }
     }
 
-    private static GroupResult RunGroup(Type suite, MethodInfo check, bool isSubset)
+    private static GroupResult RunGroup(Type suite, MethodInfo check, IEnumerable<object?[]> chosen)
     {
         var worst = new WorstError();
         var failures = new List<Failure>();
         int cases = 0;
-        foreach (object?[] arguments in Cases(check, isSubset))
+        foreach (object?[] arguments in chosen)
         {
             cases++;
             WorstError mine = WorstError.Collect();
