@@ -6,15 +6,17 @@ internal sealed record CheckOptions
     public const string Usage = """
         usage: gpu-check [--device ID]... [--out FILE] [--only TEXT] [--subset] [--no-bench]
                gpu-check --ptx FOLDER
+               gpu-check --gate FOLDER --limits FILE
 
           --device ID   a device to check: cuda:0, opencl:0, cpu, ilgpu-cpu; default: every CUDA device, without one ilgpu-cpu
           --out FILE    where the report goes; default: gpu-check.json
           --only TEXT   the checks whose names contain the text
           --subset      a few cases of each group instead of all; always so on ilgpu-cpu, an emulator
           --no-bench    no measurements
-          --ptx FOLDER  writes the PTX of every portable kernel for sm_80 and sm_90 and stops
+          --ptx FOLDER  writes the PTX of every kernel for sm_80 and sm_90 and stops
+          --gate FOLDER holds the kernels of such a folder, beside which ptx-gate has put the machine code, to the limits of FILE and stops
 
-        exit codes: 0 all right, 1 a check failed, 2 usage or no such device
+        exit codes: 0 all right, 1 a check failed or a kernel is beyond a limit, 2 usage or no such device
         """;
 
     /// <summary>Ids of devices; empty chooses.</summary>
@@ -35,6 +37,12 @@ internal sealed record CheckOptions
     /// <summary>The folder for PTX, or null.</summary>
     public string? PtxFolder { get; private init; }
 
+    /// <summary>The folder of kernels for the gate, or null.</summary>
+    public string? GateFolder { get; private init; }
+
+    /// <summary>The gate's table.</summary>
+    public string Limits { get; private init; } = string.Empty;
+
     /// <summary>Reads arguments; null where they are not understood.</summary>
     public static CheckOptions? Parse(ReadOnlySpan<string> args)
     {
@@ -54,6 +62,10 @@ internal sealed record CheckOptions
                 case ["--ptx", string folder, ..]:
                     options = options with { PtxFolder = folder };
                     args = args[2..];
+                    break;
+                case ["--gate", string folder, "--limits", string file, ..]:
+                    options = options with { GateFolder = folder, Limits = file };
+                    args = args[4..];
                     break;
                 case ["--only", string text, ..]:
                     options = options with { Only = text };
