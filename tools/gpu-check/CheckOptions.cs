@@ -1,10 +1,12 @@
+using System.Globalization;
+
 namespace KvCacheGpu.GpuCheck;
 
 /// <summary>The options of the command line.</summary>
 internal sealed record CheckOptions
 {
     public const string Usage = """
-        usage: gpu-check [--device ID]... [--out FILE] [--only TEXT] [--subset] [--no-bench]
+        usage: gpu-check [--device ID]... [--out FILE] [--only TEXT] [--subset] [--no-bench] [--bench-seconds N]
                gpu-check --ptx FOLDER
                gpu-check --gate FOLDER --limits FILE
 
@@ -13,6 +15,7 @@ internal sealed record CheckOptions
           --only TEXT   the checks whose names contain the text
           --subset      a few cases of each group instead of all; always so on ilgpu-cpu, an emulator
           --no-bench    no measurements
+          --bench-seconds N   time for the measurements of a device; the last ones of the list are left out and named. Default: the rest of eight minutes
           --ptx FOLDER  writes the PTX of every kernel for sm_80 and sm_90 and stops
           --gate FOLDER holds the kernels of such a folder, beside which ptx-gate has put the machine code, to the limits of FILE and stops
 
@@ -33,6 +36,9 @@ internal sealed record CheckOptions
 
     /// <summary>True if kernels are measured.</summary>
     public bool IsMeasured { get; private init; } = true;
+
+    /// <summary>Time for the measurements of a device; null for the rest of eight minutes.</summary>
+    public double? BenchSeconds { get; private init; }
 
     /// <summary>The folder for PTX, or null.</summary>
     public string? PtxFolder { get; private init; }
@@ -74,6 +80,10 @@ internal sealed record CheckOptions
                 case ["--subset", ..]:
                     options = options with { IsSubset = true };
                     args = args[1..];
+                    break;
+                case ["--bench-seconds", string text, ..] when double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double seconds) && seconds >= 0:
+                    options = options with { BenchSeconds = seconds };
+                    args = args[2..];
                     break;
                 case ["--no-bench", ..]:
                     options = options with { IsMeasured = false };

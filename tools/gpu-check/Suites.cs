@@ -1,6 +1,7 @@
 using ILGPU.Runtime.Cuda;
 using KvCacheGpu.Kernels;
 using KvCacheGpu.TestKit;
+using Xunit;
 
 namespace KvCacheGpu.GpuCheck;
 
@@ -54,6 +55,21 @@ public sealed class GroupSuite : GroupConformance
         {
             KvDeviceInfo target = TargetUnderTest.Target.Device;
             return [target.Id, KvDevice.List().FirstOrDefault(other => other.Usable && other.Kind == target.Kind && other.Id != target.Id)?.Id ?? target.Id];
+        }
+    }
+}
+
+/// <summary>The kernel that measures a CUDA target's tensor cores.</summary>
+public sealed class MmaSuite
+{
+    /// <summary>What is timed is what was asked for: every thread has the sums of all its rounds.</summary>
+    [Fact]
+    public void Tensor_cores_give_the_sums_that_their_rate_is_measured_by()
+    {
+        const int Rounds = 37;
+        if (MmaPeak.Refusal(TargetUnderTest.Target) is null || TargetUnderTest.Target.IsEmulated)
+        {
+            Assert.All(MmaPeak.Run(TargetUnderTest.Target.Accelerator!, 2, Rounds).Sums, sum => Assert.Equal(MmaPeak.Expected(Rounds), sum));
         }
     }
 }
