@@ -75,6 +75,14 @@ public sealed class GateTests
         Assert.Equal((4.0, 4), (loop.Instructions, loop.Rare));
     }
 
+    /// <summary>What some lanes alone store, such as a page's statistics, the warp runs in every pass.</summary>
+    [Fact]
+    public void A_path_that_stores_to_global_memory_counts()
+    {
+        PageLoopFigures loop = Count("pass: HMMA.16816.F32 R20, R12, R2, RZ\n@P0 BRA join\nSTG.E [R4.64], R20\njoin: FADD R1, R1, R2\n@P1 BRA pass\nEXIT", 1);
+        Assert.Equal((5.0, 0), (loop.Instructions, loop.Rare));
+    }
+
     /// <summary>A page that is skipped whole, an inner loop without mma, and a branch that leaves the loop: none of them is rare.</summary>
     [Fact]
     public void What_holds_mma_and_what_repeats_counts()
@@ -183,6 +191,43 @@ public sealed class GateTests
         (bool passed, string report) = Check(["tensor* 168 2 48 0 16"], kernel, other);
         Assert.False(passed);
         Assert.Contains("OTHER MMA", report, StringComparison.Ordinal);
+    }
+
+    /// <summary>132 multiprocessors of four schedulers at 1.75 GHz issue 924 G; at 148 bytes and 20.5 instructions, 10 of them at half rate, memory binds.</summary>
+    [Fact]
+    public void The_model_on_paper_is_the_least_of_four_rates()
+    {
+        PaperDevice h200 = PaperDevice.All[0];
+        var loop = new PageLoopFigures(1, 20, 0, 2, 10, 0, 0, 0, 0, 0);
+        PaperModel model = PaperModel.Of(h200, 148, loop);
+        Assert.Equal((4300 / 148.0, 924 / 20.0, 924 / 20.0, 924 / 13.0), (model.Memory, model.Issue, model.HalfRate, model.Mma));
+        Assert.Equal((4300 / 148.0, 1.0, "memory"), (model.TokenHeads, model.OfCopy, model.Bound));
+        Assert.Equal(4300 / 148.0 * 20 / 924, model.IssueBusy, 9);
+        Assert.Equal(("issue", 924 / 40.0), Bound(loop with { Instructions = 40 }));
+        Assert.Equal(("half rate", 924 / 2 / 20.0), Bound(loop with { HalfRate = 20 }));
+        Assert.Equal(("mma", 924 / 6.5 / 8), Bound(loop with { Mma = 8 }));
+
+        (string, double) Bound(PageLoopFigures figures)
+        {
+            PaperModel other = PaperModel.Of(h200, 148, figures);
+            return (other.Bound, other.TokenHeads);
+        }
+    }
+
+    [Theory]
+    [InlineData("tensor8-F16-F16-d128-p64", 512)]
+    [InlineData("tensor4-I8-I8-d128-p64", 260)]
+    [InlineData("tensor4-T4-V4-d128-p64", 148)]
+    [InlineData("tensor8-F16-F16-d64x32-p32", 192)]
+    public void A_kernels_name_says_the_bytes_that_it_reads(string name, double bytes) => Assert.InRange(PaperModel.BytesOf(name)!.Value, bytes - 1, bytes + 1);
+
+    [Fact]
+    public void Kernels_of_named_formats_are_printed_with_what_the_model_allows()
+    {
+        string report = Check(["tensor* 168 2 48 0 16"], Tensor(168, 0, 0), Tensor(168, 0, 0, "sm_80")).Report;
+        Assert.Contains("on paper", report, StringComparison.Ordinal);
+        Assert.Equal(["H200", "A100"], report.Split('\n').Where(l => l.TrimEnd().EndsWith("% memory", StringComparison.Ordinal)).Select(l => l.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]));
+        Assert.Null(PaperModel.BytesOf("tensor8-selftest-d16-p16"));
     }
 
     [Theory]

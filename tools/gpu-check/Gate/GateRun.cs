@@ -71,11 +71,17 @@ internal sealed partial class GateRun(IReadOnlyList<GateLimit> limits, TextWrite
         Print($"kernels with tensor-core instructions: instructions (SASS), mma, half-rate instructions, accesses to shared memory and loads by bytes a thread, for each (token, KV head)");
         Print($"{"kernel",-28} {"arch",-6} {"SASS",6} {"limit",6} {"mma",5} {"half",5} {"smem",5} {"x16",5} {"x8",5} {"x4",5} {"rare",5} {"regs",5} {"spill",5} {"shared",7} {"warps",5} {"KiB in flight",13}");
         var mma = new Dictionary<string, double>();
+        var counted = new List<(KernelFigures Kernel, PageLoopFigures Loop)>();
         foreach (KernelFigures kernel in kernels)
         {
             GateLimit? limit = Find(kernel);
             List<string> misses = Misses(kernel, limit);
             PageLoopFigures? loop = Count(kernel, limit?.Tensor, misses);
+
+            if (loop is not null)
+            {
+                counted.Add((kernel, loop));
+            }
 
             // The products are the same on every architecture: a difference says that a loop was not understood.
             double known = mma.TryAdd(kernel.Name, loop?.Mma ?? 0) ? loop?.Mma ?? 0 : mma[kernel.Name];
@@ -95,6 +101,30 @@ internal sealed partial class GateRun(IReadOnlyList<GateLimit> limits, TextWrite
             }
 
             Print($"{kernel.Name,-28} {kernel.Architecture,-6} {loop?.Instructions,6:f2} {limit?.Tensor?.Instructions ?? -1,6:f1} {loop?.Mma,5:f2} {loop?.HalfRate,5:f2} {loop?.Shared,5:f2} {loop?.Loads16,5:f2} {loop?.Loads8,5:f2} {loop?.Loads4,5:f2} {loop?.Rare,5} {kernel.Registers,5} {kernel.SpillStores,5} {kernel.Shared,7} {kernel.WarpsOfMultiprocessor,5} {flight,13:f1}{Verdict(misses)}");
+        }
+
+        Print($"");
+        PrintModel(counted);
+    }
+
+    // What the counts allow, as the documentation explains it.
+    private void PrintModel(List<(KernelFigures Kernel, PageLoopFigures Loop)> counted)
+    {
+        var lines = from c in counted
+                    from device in PaperDevice.All.Where(d => d.Architecture == c.Kernel.Architecture)
+                    let bytes = PaperModel.BytesOf(c.Kernel.Name)
+                    where bytes is not null
+                    select (c.Kernel.Name, Device: device.Name, Bytes: bytes.Value, Model: PaperModel.Of(device, bytes.Value, c.Loop));
+        foreach ((int i, var line) in lines.Index())
+        {
+            if (i == 0)
+            {
+                Print($"on paper, 1e9 (token, KV head) a second if one thing alone bound: memory, issue, half-rate instructions, mma; the least is what a kernel may reach");
+                Print($"{"kernel",-28} {"device",-6} {"bytes",6} {"memory",7} {"issue",7} {"half",7} {"mma",7} {"least",7} {"of copy",8} {"issuing",8} bound by");
+            }
+
+            PaperModel m = line.Model;
+            Print($"{line.Name,-28} {line.Device,-6} {line.Bytes,6:f0} {m.Memory,7:f1} {m.Issue,7:f1} {m.HalfRate,7:f1} {m.Mma,7:f1} {m.TokenHeads,7:f1} {m.OfCopy,8:p0} {m.IssueBusy,8:p0} {m.Bound}");
         }
 
         Print($"");

@@ -3,7 +3,7 @@ namespace KvCacheGpu.GpuCheck;
 /// <summary>
 /// The page loop of a function: the largest loop that holds tensor-core instructions, less what most passes skip.
 /// A loop is what a branch goes back to the head of, through blocks that only the head leads into. A rare path is what a conditional branch skips and
-/// holds no tensor-core instruction (masks, a soft cap, a moved maximum); of two such paths that exclude each other the shorter counts, since the rare one does more.
+/// holds neither a tensor-core instruction nor a store to global memory (masks, a soft cap, a moved maximum; but a page's statistics count); of two such paths that exclude each other the shorter counts, since the rare one does more.
 /// </summary>
 internal sealed class SassLoops
 {
@@ -54,6 +54,8 @@ internal sealed class SassLoops
     private IEnumerable<SassInstruction> Instructions(int block) => Enumerable.Range(_blocks[block].First, Length(block)).Select(i => _code[i]);
 
     private bool HasMma(int block) => Instructions(block).Any(i => i.IsMma);
+
+    private bool IsWork(int block) => Instructions(block).Any(i => i.IsMma || i.Name == "STG");
 
     private int Closing(int head, HashSet<int> blocks) => blocks.Where(b => _next[b].Contains(head)).Max();
 
@@ -131,7 +133,7 @@ internal sealed class SassLoops
             // The nearest block that every way from here comes through is the one that has all the others behind it.
             int join = after[block].Where(b => b != block).MaxBy(b => after[b].Count);
             HashSet<int>[] paths = [.. Next(block).Where(n => n != join).Select(n => Reach(n, Next, join))];
-            HashSet<int>[] skipped = [.. paths.Where(p => !p.Contains(block) && !p.Contains(end) && !p.Any(HasMma))];
+            HashSet<int>[] skipped = [.. paths.Where(p => !p.Contains(block) && !p.Contains(end) && !p.Any(IsWork))];
             if (paths.Length == 2 && skipped.Length == 2 && !skipped[0].Overlaps(skipped[1]))
             {
                 rare.UnionWith(skipped.MaxBy(p => p.Sum(Length))!);
