@@ -39,7 +39,9 @@ public sealed class CudaTests
         Assert.Equal("cuda:0", devices[0].Text("id"));
         foreach (JsonElement device in devices)
         {
-            JsonElement cuda = Schema.Check(device.GetProperty("cuda"), "driver_version string, stream_calls bool, primary_context_active bool, memory_order_kept bool");
+            JsonElement cuda = Schema.Check(device.GetProperty("cuda"), "driver_version string, stream_calls bool, primary_context_active bool, memory_order_kept bool, tensor_cores object");
+            JsonElement tensors = Schema.Check(cuda.GetProperty("tensor_cores"), "pairs array, head_widths array, page_tokens array");
+            Assert.Contains("f16/f16", tensors.GetProperty("pairs").EnumerateArray().Select(pair => pair.GetString()));
             Assert.Matches("^[0-9]+[.][0-9]+$", cuda.Text("driver_version"));
             Assert.True(cuda.GetProperty("stream_calls").GetBoolean() && cuda.GetProperty("memory_order_kept").GetBoolean());
 
@@ -49,6 +51,7 @@ public sealed class CudaTests
 
         (_, string shown, _) = await ProcessTests.Start(variables, "doctor");
         Assert.Contains("cuda:0: driver for CUDA ", shown, StringComparison.Ordinal);
+        Assert.Contains("cuda:0: attention on tensor cores for f16/f16", shown, StringComparison.Ordinal);
         Assert.Contains("streams and contexts found; primary context not active in this process", shown, StringComparison.Ordinal);
     }
 

@@ -1,4 +1,5 @@
 using System.Reflection;
+using ILGPU.Runtime;
 using KvCacheGpu.Kernels;
 using KvCacheGpu.TestKit;
 
@@ -76,9 +77,9 @@ internal static class CheckProgram
             string target = Path.Combine(folder, architecture);
             Directory.CreateDirectory(target);
             int kernels = 0;
-            foreach ((string name, MethodInfo kernel) in OfflinePtx.Kernels)
+            foreach ((string name, MethodInfo kernel, KernelSpecialization bounds) in OfflinePtx.Kernels)
             {
-                File.WriteAllText(Path.Combine(target, name + ".ptx"), compiler.Compile(kernel));
+                File.WriteAllText(Path.Combine(target, name + ".ptx"), compiler.Compile(kernel, bounds));
                 kernels++;
             }
 

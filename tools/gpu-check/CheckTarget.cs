@@ -25,8 +25,8 @@ internal sealed class CheckTarget : IDisposable
         {
             (Accelerator accelerator, _owner) = KvDevice.Open(device);
             Accelerator = accelerator;
-            _create = (shape, bytes) => new PortableTier(accelerator, shape, bytes);
-            _createForCases = (shape, bytes) => SplittingTier.On(accelerator, shape, bytes);
+            _create = (shape, bytes) => CudaTier.Create(accelerator, shape, bytes);
+            _createForCases = (shape, bytes) => SplittingTier.AsHosts(accelerator, shape, bytes);
         }
     }
 

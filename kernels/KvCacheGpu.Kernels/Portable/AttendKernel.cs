@@ -6,11 +6,13 @@ namespace KvCacheGpu.Kernels;
 /// <param name="layer">The layer's queries and pages.</param>
 /// <param name="firstBlock">First block of queries of the wave.</param>
 /// <param name="segments">Segments of each (block, head).</param>
-internal readonly struct AttendDims(LayerDims layer, int firstBlock, int segments)
+/// <param name="items">(block, head, segment)s of the wave.</param>
+internal readonly struct AttendDims(LayerDims layer, int firstBlock, int segments, int items)
 {
     public readonly LayerDims Layer = layer;
     public readonly int FirstBlock = firstBlock;
     public readonly int Segments = segments;
+    public readonly int Items = items;
 }
 
 /// <summary>
@@ -76,7 +78,7 @@ internal static class AttendKernel
             int token = (firstQuery + r) / dims.GroupSize;
             int position = length - batch[owner + 2] + token;
             int visible = entries - (((length - 1) / dims.PageTokens) - (position / dims.PageTokens));
-            int pages = Segments.Pages(visible, dims.SegmentPages);
+            int pages = dims.PagesOfSegment(visible);
             int end = (segment + 1) * pages < visible ? (segment + 1) * pages : visible;
             bool isQuery = token < batch[owner + 2] && segment * pages < visible;
             v.Range[(r * ValueScratch.RangeWords) + 0] = isQuery ? segment * pages : int.MaxValue;

@@ -4,9 +4,15 @@ namespace KvCacheGpu.Kernels;
 
 /// <summary>A batch as its attention launches see it.</summary>
 /// <param name="Sequences">Sequences of the batch.</param>
-/// <param name="Blocks">Blocks of queries.</param>
-/// <param name="BlockQueries">Queries of a block: 1 or 4.</param>
-internal readonly record struct BatchExtent(int Sequences, int Blocks, int BlockQueries);
+/// <param name="Few">The blocks of sequences with few queries; of all sequences where the tier has blocks of one size.</param>
+/// <param name="Many">The blocks of sequences with more queries than such a block takes.</param>
+internal readonly record struct BatchExtent(int Sequences, BlockRun Few, BlockRun Many);
+
+/// <summary>Blocks that follow each other.</summary>
+/// <param name="First">The first one.</param>
+/// <param name="Blocks">Their number, 0 or more.</param>
+/// <param name="Queries">Queries of each: 1, 4 or 8.</param>
+internal readonly record struct BlockRun(int First, int Blocks, int Queries);
 
 /// <summary>
 /// The launches of attention over one layer: one for each pair of formats, then a merge, in as many waves as the partial results need.
@@ -27,14 +33,9 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
     /// <summary>Enqueues attention; log-sum-exps go to <see cref="BatchMemory.LogSumExp"/>.</summary>
     public void Attend(int layer, BatchInput queries, BatchExtent batch, int entries, int window, BatchOutput output)
     {
-        int segments = Math.Min(Segments.Max, (entries + dims.SegmentPages - 1) / dims.SegmentPages);
-        int wave = Math.Max(1, memory.Slots / (_geometry.KvHeads * segments));
-        for (int block = 0; block < batch.Blocks; block += wave)
-        {
-            int items = Math.Min(wave, batch.Blocks - block) * _geometry.KvHeads;
-            Split(layer, queries, window, new Wave(block, items, segments, batch.BlockQueries));
-            Merge(layer, window, new Wave(block, items, segments, batch.BlockQueries), output);
-        }
+        int segments = Math.Min(dims.MaxSegments, (entries + dims.SegmentPages - 1) / dims.SegmentPages);
+        Attend(layer, queries, batch.Few, segments, window, output);
+        Attend(layer, queries, batch.Many, segments, window, output);
     }
 
     /// <summary>Enqueues one more look at the keys, which adds to the pages' window scores.</summary>
@@ -57,25 +58,34 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
         }
     }
 
+    private void Attend(int layer, BatchInput queries, BlockRun run, int segments, int window, BatchOutput output)
+    {
+        int end = run.First + run.Blocks;
+        int most = memory.PartialQueries / (Math.Max(1, run.Queries) * _geometry.KvHeads * segments);
+        for (int block = run.First; block < end; block += most)
+        {
+            var wave = new Wave(block, Math.Min(most, end - block) * _geometry.KvHeads, segments, run.Queries);
+            Split(layer, queries, window, wave);
+            Merge(layer, window, wave, output);
+        }
+    }
+
     private void Split(int layer, BatchInput queries, int window, Wave wave)
     {
         ReadOnlySpan<AttendForm> forms = tier.Launchers.Of(layer);
         for (int launch = 0; launch < forms.Length; launch++)
         {
             AttendForm form = forms[launch];
-            int shared = AttendKernel.SharedFloats(wave.BlockQueries, _geometry, form.Map, tier.GroupSize);
-            var config = new KernelConfig(wave.Items * wave.Segments, tier.GroupSize, SharedMemoryConfig.RequestDynamic<float>(shared));
             long count = (long)wave.Items * wave.Segments * wave.BlockQueries;
-            AttendLauncher attend = wave.BlockQueries == 1 ? form.One : form.Four;
-            attend(
+            form.Attention(wave.BlockQueries)(
                 tier.Link.Stream,
-                config,
+                form.Config(wave.Items * wave.Segments, wave.BlockQueries, tier.GroupSize),
                 tier.Arena,
                 memory.Integers,
                 QueriesOf(form, queries),
                 memory.Partials.SubView(launch * count * _geometry.ValueWidth, count * _geometry.ValueWidth),
                 memory.PartialStats.SubView(launch * count * AttendKernel.PartialWords, count * AttendKernel.PartialWords),
-                new AttendDims(Describe(form, layer, queries, window), wave.Block, wave.Segments),
+                new AttendDims(Describe(form, layer, queries, window), wave.Block, wave.Segments, wave.Items * wave.Segments),
                 dims);
         }
     }

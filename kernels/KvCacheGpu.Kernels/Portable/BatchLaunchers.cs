@@ -1,3 +1,4 @@
+using ILGPU;
 using ILGPU.Runtime;
 
 namespace KvCacheGpu.Kernels;
@@ -7,7 +8,8 @@ internal sealed class BatchLaunchers
 {
     private readonly AttendForm[][] _layers;
 
-    public BatchLaunchers(Accelerator accelerator, KernelShape shape)
+    /// <summary>Compiles the kernels; <paramref name="tensors"/> is the attention that the device has of its own, or null.</summary>
+    public BatchLaunchers(Accelerator accelerator, KernelShape shape, ITensorForms? tensors)
     {
         PageLayout open = shape.Classes[KernelShape.Open];
         Append = accelerator.LoadKernel<AppendLauncher>(PortableKernels.Append(open.KeyFormat, open.ValueFormat));
@@ -16,11 +18,16 @@ internal sealed class BatchLaunchers
         Score = accelerator.LoadKernel<ScoreLauncher>(PortableKernels.Score);
 
         // Classes of one pair of formats are walked by one launch: a digest lies behind all that attention reads.
-        AttendForm[] forms =
+        int[][] pairs = [.. Enumerable.Range(0, shape.Classes.Count).GroupBy(c => (shape.Classes[c].KeyFormat, shape.Classes[c].ValueFormat)).Select(classes => classes.ToArray())];
+        string?[] refusals = [.. pairs.Select(pair => tensors is null ? "the device has no other" : tensors.Refusal(shape.Geometry, shape.Classes[pair[0]]))];
+        HasTensorForms = refusals.Contains(null);
+        BlockQueries = Array.TrueForAll(refusals, refusal => refusal is null) ? 8 : 4;
+        PortablePairs =
         [
-            .. shape.Classes.Select((layout, c) => (layout, c)).GroupBy(x => (x.layout.KeyFormat, x.layout.ValueFormat), x => x.c)
-                .Select(classes => new AttendForm(accelerator, shape, [.. classes])),
+            .. pairs.Zip(refusals).Where(form => form.Second is not null)
+                .Select(form => $"{shape.Classes[form.First[0]].KeyFormat}/{shape.Classes[form.First[0]].ValueFormat}: {form.Second}"),
         ];
+        AttendForm[] forms = [.. pairs.Zip(refusals, (pair, refusal) => new AttendForm(accelerator, shape, pair, refusal is null ? tensors : null, BlockQueries))];
         _layers = [.. shape.LayerClasses.Select(mask => forms.Where(f => (f.Classes & (mask | (1 << KernelShape.Open))) != 0).ToArray())];
         MaxForms = _layers.Max(l => l.Length);
         QueryForms = _layers.Max(l => l.Where(f => f.RotatesKeys).Select(f => f.ScalesKeys).Distinct().Count());
@@ -33,6 +40,15 @@ internal sealed class BatchLaunchers
     public MergeLauncher Merge { get; }
 
     public ScoreLauncher Score { get; }
+
+    /// <summary>Queries of a block, at most: 8 if all forms of the shape run on tensor cores, else 4.</summary>
+    public int BlockQueries { get; }
+
+    /// <summary>True if a form runs on tensor cores.</summary>
+    public bool HasTensorForms { get; }
+
+    /// <summary>The pairs of formats that the portable kernels attend, each with the reason: "F32/F32: F32 keys".</summary>
+    public IReadOnlyList<string> PortablePairs { get; }
 
     /// <summary>Attention launches of a layer, at most.</summary>
     public int MaxForms { get; }
@@ -47,17 +63,45 @@ internal sealed class BatchLaunchers
 /// <summary>Attention over the pages of one pair of formats.</summary>
 internal sealed class AttendForm
 {
-    public AttendForm(Accelerator accelerator, KernelShape shape, int[] classes)
+    private readonly KvGeometry _geometry;
+    private readonly AttendLauncher? _one;
+    private readonly AttendLauncher? _four;
+    private readonly AttendLauncher? _eight;
+    private readonly int _warps;
+
+    /// <summary>Compiles the kernels of a pair.</summary>
+    /// <param name="accelerator">The device.</param>
+    /// <param name="shape">Geometry and formats.</param>
+    /// <param name="classes">The page classes of the pair.</param>
+    /// <param name="tensors">The device's own attention, which takes the pair, or null.</param>
+    /// <param name="blockQueries">Queries of a block, at most.</param>
+    public AttendForm(Accelerator accelerator, KernelShape shape, int[] classes, ITensorForms? tensors, int blockQueries)
     {
+        _geometry = shape.Geometry;
         PageLayout layout = shape.Classes[classes[0]];
         Classes = classes.Aggregate(0, (mask, c) => mask | (1 << c));
-        Map = new PageDims(shape.Geometry, layout);
+        Map = new PageDims(_geometry, layout);
         (RotatesKeys, ScalesKeys, RotatesValues) = (layout.KeyFormat.IsRotated(), layout.KeyFormat.IsCentered(), layout.ValueFormat.IsRotated());
-        Observe = accelerator.LoadKernel<ObserveLauncher>(PortableKernels.Observe(layout.KeyFormat, shape.Geometry.LogitSoftCap is not null));
-        Four = accelerator.LoadKernel<AttendLauncher>(PortableKernels.Attend(layout.KeyFormat, layout.ValueFormat, 4));
-        One = shape.Geometry.GroupSize > 1
-            ? Four
-            : accelerator.LoadKernel<AttendLauncher>(PortableKernels.Attend(layout.KeyFormat, layout.ValueFormat, 1));
+        Observe = accelerator.LoadKernel<ObserveLauncher>(PortableKernels.Observe(layout.KeyFormat, _geometry.LogitSoftCap is not null));
+        if (tensors is null)
+        {
+            _four = accelerator.LoadKernel<AttendLauncher>(PortableKernels.Attend(layout.KeyFormat, layout.ValueFormat, 4));
+            _one = _geometry.GroupSize > 1
+                ? _four
+                : accelerator.LoadKernel<AttendLauncher>(PortableKernels.Attend(layout.KeyFormat, layout.ValueFormat, 1));
+            return;
+        }
+
+        if (blockQueries == 8)
+        {
+            (_eight, _warps) = tensors.Load(accelerator, _geometry, layout, 8);
+        }
+
+        // With more than four query heads a KV head no sequence has so few queries.
+        if (blockQueries == 4 || _geometry.GroupSize <= 4)
+        {
+            (_four, _warps) = tensors.Load(accelerator, _geometry, layout, 4);
+        }
     }
 
     /// <summary>Bit c for each page class c.</summary>
@@ -72,10 +116,28 @@ internal sealed class AttendForm
 
     public bool RotatesValues { get; }
 
-    public AttendLauncher Four { get; }
-
     public ObserveLauncher Observe { get; }
 
-    /// <summary>For batches whose sequences have a single query each.</summary>
-    public AttendLauncher One { get; }
+    /// <summary>Attention of blocks of 1, 4 or 8 queries.</summary>
+    public AttendLauncher Attention(int blockQueries) => (blockQueries switch { 1 => _one, 4 => _four, _ => _eight })!;
+
+    /// <summary>The grid for a number of (block, head, segment)s: each is the work of a group, or, on tensor cores, of a warp.</summary>
+    public KernelConfig Config(int items, int blockQueries, int groupSize) => _warps > 0
+        ? new KernelConfig((items + _warps - 1) / _warps, _warps * 32)
+        : new KernelConfig(items, groupSize, SharedMemoryConfig.RequestDynamic<float>(AttendKernel.SharedFloats(blockQueries, _geometry, Map, groupSize)));
 }
+
+/// <summary>Attention that a kind of device has of its own, beside the portable kernels: with the same tables, batches and partial results.</summary>
+internal interface ITensorForms
+{
+    /// <summary>Says why the portable kernel has to attend the pages of a layout, or returns null if <see cref="Load"/> takes them.</summary>
+    string? Refusal(KvGeometry geometry, PageLayout layout);
+
+    /// <summary>Makes the attention of blocks of <paramref name="blockQueries"/>, 4 or 8, ready. Each (block, head, segment) is the work of a warp.</summary>
+    TensorForm Load(Accelerator accelerator, KvGeometry geometry, PageLayout layout, int blockQueries);
+}
+
+/// <summary>Attention on tensor cores.</summary>
+/// <param name="Attend">Launches it.</param>
+/// <param name="Warps">Warps of a group.</param>
+internal readonly record struct TensorForm(AttendLauncher Attend, int Warps);

@@ -10,20 +10,17 @@ namespace KvCacheGpu.Kernels;
 /// input          f32[tokens][...]                     keys and values, later queries; the stream's order keeps them apart
 /// rotated        f32[forms][tokens][query heads][wK]  queries in the rotated basis, where a class needs them: for I8, and for T formats
 /// output         f32[tokens][query heads][wV], then log-sum-exp f32[tokens][query heads]
-/// partials       f32[launches][slots][4][wV], then (max, sum, exponent) f32[launches][slots][4][3]
+/// partials       f32[launches][slots][R][wV], then (max, sum, exponent) f32[launches][slots][R][3]
 /// </code>
-/// A slot is a (block, head, segment). Their number is bounded at any length: larger batches are worked off in waves.
+/// A slot is a (block, head, segment), and R the queries of a block. The memory of all slots is bounded at any length: larger batches are worked off in waves.
 /// </remarks>
 internal sealed class BatchMemory : IDisposable
 {
-    /// <summary>Queries of a block, at most.</summary>
-    public const int BlockQueries = 4;
-
     private readonly DeviceLink _link;
     private readonly MemoryBuffer1D<int, Stride1D.Dense> _integers;
     private readonly MemoryBuffer1D<float, Stride1D.Dense> _floats;
 
-    public BatchMemory(DeviceLink link, KernelShape shape, KernelDims dims, int launches, int queryForms, int maxBlocks, int mostMoves, long partialFloats)
+    public BatchMemory(DeviceLink link, KernelShape shape, KernelDims dims, BatchLaunchers launchers, int maxSequences, int mostMoves, long partialFloats)
     {
         _link = link;
         KvGeometry g = shape.Geometry;
@@ -34,23 +31,25 @@ internal sealed class BatchMemory : IDisposable
             int queries = dims.MaxTokens * g.QueryHeads * g.KeyWidth;
             OutputFloats = dims.MaxTokens * g.QueryHeads * g.ValueWidth;
             int sums = dims.MaxTokens * g.QueryHeads;
-            int slotFloats = BlockQueries * (g.ValueWidth + AttendKernel.PartialWords);
-            int blockSlots = g.KvHeads * Segments.Max;
-            Slots = (int)Math.Clamp(partialFloats / launches / slotFloats, blockSlots, (long)maxBlocks * blockSlots);
+            (int launches, int block) = (launchers.MaxForms, launchers.BlockQueries);
+            int blockSlots = g.KvHeads * dims.MaxSegments;
+            long slots = (long)KernelDims.MaxBlocks(maxSequences, dims.MaxTokens, g.GroupSize, block) * blockSlots;
+            slots = Math.Clamp(partialFloats / launches / (block * (g.ValueWidth + AttendKernel.PartialWords)), blockSlots, slots);
+            PartialQueries = (int)(slots * block);
 
             long inputAt = 0;
             long rotatedAt = inputAt + Math.Max(KeyFloats + values, queries);
-            long outputAt = rotatedAt + ((long)queryForms * queries);
+            long outputAt = rotatedAt + ((long)launchers.QueryForms * queries);
             long sumsAt = outputAt + OutputFloats;
             long partialsAt = sumsAt + sums;
-            long statsAt = partialsAt + ((long)launches * Slots * BlockQueries * g.ValueWidth);
-            long end = statsAt + ((long)launches * Slots * BlockQueries * AttendKernel.PartialWords);
+            long statsAt = partialsAt + ((long)launches * PartialQueries * g.ValueWidth);
+            long end = statsAt + ((long)launches * PartialQueries * AttendKernel.PartialWords);
             _floats = link.Allocate<float>(AllocationKind.Scratch, end);
             _integers = link.Allocate<int>(AllocationKind.Scratch, dims.BatchWords);
             ArrayView<float> all = _floats.View.AsContiguous();
             Input = all.SubView(inputAt, rotatedAt - inputAt);
             Rotated = all.SubView(rotatedAt, outputAt - rotatedAt);
-            ScaledVectors = queryForms > 1 ? dims.MaxTokens * g.QueryHeads : 0;
+            ScaledVectors = launchers.QueryForms > 1 ? dims.MaxTokens * g.QueryHeads : 0;
             Scaled = Rotated.SubView((long)ScaledVectors * g.KeyWidth, Rotated.Length - ((long)ScaledVectors * g.KeyWidth));
             Output = all.SubView(outputAt, OutputFloats);
             LogSumExp = all.SubView(sumsAt, sums);
@@ -71,8 +70,8 @@ internal sealed class BatchMemory : IDisposable
     /// <summary>Floats of a full batch's output: where its log-sum-exps begin in pinned memory.</summary>
     public int OutputFloats { get; }
 
-    /// <summary>(block, head, segment)s whose partial results fit at once.</summary>
-    public int Slots { get; }
+    /// <summary>Queries of slots whose partial results fit at once, those of at least one block over all heads and segments.</summary>
+    public int PartialQueries { get; }
 
     public ArrayView<int> Integers { get; }
 

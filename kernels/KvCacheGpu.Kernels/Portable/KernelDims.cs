@@ -2,6 +2,12 @@ using ILGPU;
 
 namespace KvCacheGpu.Kernels;
 
+/// <summary>How a tier divides attention into work for groups or warps.</summary>
+/// <param name="BlockQueries">Queries of a block, at most.</param>
+/// <param name="SegmentPages">Pages of a segment, at least.</param>
+/// <param name="SegmentShift">A row has 2^this segments at most.</param>
+internal readonly record struct WorkSplit(int BlockQueries, int SegmentPages, int SegmentShift);
+
 /// <summary>
 /// Parameters that all launches of a batch have in common, passed by value. Only 32-bit integers: no padding for a backend to disagree about.
 /// </summary>
@@ -32,6 +38,7 @@ internal readonly struct KernelDims
     public readonly int LeafScores;
 
     public readonly int SegmentPages;
+    public readonly int SegmentShift;
     public readonly int MaxTokens;
     public readonly int Sequences;
     public readonly int Owners;
@@ -43,7 +50,7 @@ internal readonly struct KernelDims
     public readonly uint ValueRefusedFrom;
 
     /// <summary>Lays out the batch's integers: refusal, blocks, sequences, then the sequence that owns each token, then windows.</summary>
-    public KernelDims(KernelShape shape, TableMap map, int segmentPages, int maxSequences, int maxTokens)
+    public KernelDims(KernelShape shape, TableMap map, WorkSplit split, int maxSequences, int maxTokens)
     {
         KvGeometry g = shape.Geometry;
         (Layers, KvHeads, GroupSize) = (g.Layers, g.KvHeads, g.GroupSize);
@@ -51,8 +58,8 @@ internal readonly struct KernelDims
         (Directory, Leaves, LeafShift, LogSumExp) = (map.Directory, map.Leaves, map.LeafShift, map.LogSumExp);
         (LeafTags, LeafStats, LeafScores) = (map.LeafTags, map.LeafStats, shape.HasStatistics ? map.LeafScores : 0);
         (KeyRefusedFrom, ValueRefusedFrom) = (shape.KeyRefusedFrom, shape.ValueRefusedFrom);
-        (SegmentPages, MaxTokens) = (segmentPages, maxTokens);
-        Sequences = checked(Blocks + (2 * MaxBlocks(maxSequences, maxTokens, g.GroupSize)));
+        (SegmentPages, SegmentShift, MaxTokens) = (split.SegmentPages, split.SegmentShift, maxTokens);
+        Sequences = checked(Blocks + (2 * MaxBlocks(maxSequences, maxTokens, g.GroupSize, split.BlockQueries)));
         Owners = checked(Sequences + (SequenceWords * maxSequences));
         Windows = checked(Owners + maxTokens);
     }
@@ -60,9 +67,18 @@ internal readonly struct KernelDims
     /// <summary>Words of the batch's integers.</summary>
     public int BatchWords => Windows + Layers;
 
-    /// <summary>Blocks of queries that a batch has at most: each sequence's last may be partly filled, and blocks of one query are whole sequences.</summary>
-    public static int MaxBlocks(int maxSequences, int maxTokens, int groupSize) =>
-        checked((maxTokens * groupSize / 4) + maxSequences);
+    /// <summary>Segments of a row, at most.</summary>
+    public int MaxSegments => 1 << SegmentShift;
+
+    /// <summary>
+    /// Blocks of queries that a batch has at most: each sequence's last may be partly filled, and a smaller block than <paramref name="blockQueries"/> holds all
+    /// queries of its sequence.
+    /// </summary>
+    public static int MaxBlocks(int maxSequences, int maxTokens, int groupSize, int blockQueries) =>
+        checked((maxTokens * groupSize / blockQueries) + maxSequences);
+
+    /// <summary>Pages of one segment of a query that sees <paramref name="pages"/> of its row.</summary>
+    public int PagesOfSegment(int pages) => Segments.Pages(pages, SegmentPages, SegmentShift);
 
     /// <summary>Word of the count of a (sequence slot, layer, head).</summary>
     public int CountWord(int sequence, int layer, int head) => (((sequence * Layers) + layer) * KvHeads) + head;

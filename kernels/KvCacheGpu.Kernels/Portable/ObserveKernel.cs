@@ -36,7 +36,7 @@ internal readonly struct SoftLogitCap : ILogitCap
 /// <summary>The attention that the last queries of each sequence paid to each page: logits against their log-sum-exps, no values.</summary>
 internal static class ObserveKernel
 {
-    private const int Queries = BatchMemory.BlockQueries;
+    private const int Queries = 4;
 
     /// <summary>Shared floats that a group of <paramref name="threads"/> needs.</summary>
     public static int SharedFloats(KvGeometry geometry, PageDims page, int threads) =>

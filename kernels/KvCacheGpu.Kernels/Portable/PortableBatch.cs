@@ -7,6 +7,9 @@ namespace KvCacheGpu.Kernels;
 /// <summary>The launches of one step on a <see cref="PortableTier"/>. Per layer: one append, then one launch for each pair of formats and a merge.</summary>
 internal sealed unsafe class PortableBatch : KernelBatch
 {
+    // Queries of a block that every form of attention takes.
+    private const int FewQueries = 4;
+
     private readonly PortableTier _tier;
     private readonly KvGeometry _geometry;
     private readonly KernelDims _dims;
@@ -28,13 +31,12 @@ internal sealed unsafe class PortableBatch : KernelBatch
     {
         (_tier, _geometry, _stream) = (tier, tier.Shape.Geometry, tier.Link.Accelerator.DefaultStream);
         _ = checked(_geometry.Layers * maxTokens * _geometry.KvHeads * 2);
-        int segmentPages = Math.Max(1, tier.SegmentTokens / _geometry.PageTokens);
-        _dims = new KernelDims(tier.Shape, tier.Map, segmentPages, maxSequences, maxTokens);
+        var split = new WorkSplit(
+            tier.Launchers.BlockQueries, Math.Max(1, tier.SegmentTokens / _geometry.PageTokens), tier.Launchers.HasTensorForms ? Segments.WarpShift : Segments.GroupShift);
+        _dims = new KernelDims(tier.Shape, tier.Map, split, maxSequences, maxTokens);
         _sequences = new RaggedSequence[maxSequences];
         _mostMoves = checked(_geometry.Layers * _geometry.KvHeads * ((maxTokens / _geometry.PageTokens) + maxSequences));
-        int maxBlocks = KernelDims.MaxBlocks(maxSequences, maxTokens, _geometry.GroupSize);
-        _memory = new BatchMemory(
-            tier.Link, tier.Shape, _dims, tier.Launchers.MaxForms, tier.Launchers.QueryForms, maxBlocks, _mostMoves, tier.PartialFloats);
+        _memory = new BatchMemory(tier.Link, tier.Shape, _dims, tier.Launchers, maxSequences, _mostMoves, tier.PartialFloats);
         _inputs = new BatchInputs(tier, _memory);
         _launches = new AttendLaunches(tier, _memory, _dims);
     }
@@ -71,7 +73,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         {
             _stream = _tier.StreamFor(stream);
             using DeviceBinding bound = _tier.Enter(_stream);
-            _extent = Describe(_tier.Link.Staging.Reserve(_dims.BatchWords), sequences.Length, isSingle ? 1 : BatchMemory.BlockQueries);
+            _extent = Describe(_tier.Link.Staging.Reserve(_dims.BatchWords), sequences.Length, isSingle && !_tier.Launchers.HasTensorForms ? 1 : FewQueries);
             _tier.Link.Staging.Upload(_memory.Integers, _dims.BatchWords);
         }
     }
@@ -259,13 +261,12 @@ internal sealed unsafe class PortableBatch : KernelBatch
     }
 
     // Writes the batch's integers, as KernelDims lays them out.
-    private BatchExtent Describe(Span<int> words, int sequences, int blockQueries)
+    private BatchExtent Describe(Span<int> words, int sequences, int fewQueries)
     {
         words[0] = int.MaxValue;
         words.Slice(_dims.Owners, _tokens).Fill(-1);
         words.Slice(_dims.Windows, _geometry.Layers).Clear();
         _attended = -1;
-        int blocks = 0;
         for (int i = 0; i < sequences; i++)
         {
             RaggedSequence s = _sequences[i];
@@ -274,14 +275,29 @@ internal sealed unsafe class PortableBatch : KernelBatch
             words[at + 4] = s.KeepsStatistics || !_tier.Shape.HasStatistics ? -1 : s.Length - 1;
             words[at + 5] = _tier.KeyRow(s.KeyTable, row: 0);
             words.Slice(_dims.Owners + s.FirstToken, s.Tokens).Fill(i);
-            for (int query = 0; query < s.Tokens * _geometry.GroupSize; query += blockQueries)
+        }
+
+        // A sequence's own queries choose its kernel, whose sums differ in their last bits: its result does not depend on the rest of the batch.
+        int most = _tier.Launchers.BlockQueries;
+        BlockRun few = Divide(words, sequences, new BlockRun(0, 0, fewQueries), (0, most > FewQueries ? FewQueries : int.MaxValue));
+        return new BatchExtent(sequences, few, most > FewQueries ? Divide(words, sequences, new BlockRun(few.Blocks, 0, most), (FewQueries, int.MaxValue)) : default);
+    }
+
+    // Adds the blocks of the sequences with more than range.Above and at most range.Most queries.
+    private BlockRun Divide(Span<int> words, int sequences, BlockRun run, (int Above, int Most) range)
+    {
+        int blocks = run.First;
+        for (int i = 0; i < sequences; i++)
+        {
+            int queries = _sequences[i].Tokens * _geometry.GroupSize;
+            for (int query = 0; query < queries && queries > range.Above && queries <= range.Most; query += run.Queries)
             {
-                at = KernelDims.Blocks + (blocks++ * 2);
+                int at = KernelDims.Blocks + (blocks++ * 2);
                 (words[at], words[at + 1]) = (i, query);
             }
         }
 
-        return new BatchExtent(sequences, blocks, blockQueries);
+        return run with { Blocks = blocks - run.First };
     }
 
     // The longest table row of the layer: it bounds those queries too that see only a part of the pages, since segments grow with pages.

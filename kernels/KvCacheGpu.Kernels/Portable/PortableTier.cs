@@ -37,6 +37,12 @@ public sealed unsafe class PortableTier : KernelTier
     /// <param name="observer">Told of every allocation and release, or null.</param>
     /// <exception cref="ArgumentOutOfRangeException">The device does not run groups of that size, or the arena does not hold the tables.</exception>
     public PortableTier(Accelerator accelerator, KernelShape shape, long arenaBytes, int groupSize = 0, AllocationObserver? observer = null)
+        : this(accelerator, shape, arenaBytes, groupSize, observer, tensors: null)
+    {
+    }
+
+    /// <summary>The same with attention that the device has of its own: it takes the pairs of formats that it can.</summary>
+    internal PortableTier(Accelerator accelerator, KernelShape shape, long arenaBytes, int groupSize, AllocationObserver? observer, ITensorForms? tensors)
         : base(shape, arenaBytes)
     {
         ArgumentNullException.ThrowIfNull(accelerator);
@@ -45,7 +51,7 @@ public sealed unsafe class PortableTier : KernelTier
         GroupSize = groupSize == 0 ? DefaultGroup(accelerator, shape.Geometry.PageTokens) : groupSize;
         KvGeometry g = shape.Geometry;
         long shared = sizeof(float) * (long)shape.Classes.Max(
-            c => AttendKernel.SharedFloats(BatchMemory.BlockQueries, g, new PageDims(g, c), GroupSize));
+            c => AttendKernel.SharedFloats(4, g, new PageDims(g, c), GroupSize));
         ArgumentOutOfRangeException.ThrowIfGreaterThan(shared, accelerator.MaxSharedMemoryPerGroup, nameof(groupSize));
         PartialFloats = accelerator.AcceleratorType == AcceleratorType.CPU ? CpuPartialFloats : GpuPartialFloats;
         Link = new DeviceLink(accelerator, observer);
@@ -64,7 +70,7 @@ public sealed unsafe class PortableTier : KernelTier
                 made.Push(QuerySums = new DeviceQuerySums(Link, g, GroupSize));
             }
 
-            Launchers = new BatchLaunchers(accelerator, shape);
+            Launchers = new BatchLaunchers(accelerator, shape, tensors);
             Views = new DeviceViews(accelerator);
             Link.Synchronize();
         }
@@ -90,7 +96,7 @@ public sealed unsafe class PortableTier : KernelTier
     public override string Name => Link.Accelerator.AcceleratorType switch
     {
         AcceleratorType.CPU => "portable (ilgpu-cpu)",
-        AcceleratorType.Cuda => "portable (cuda)",
+        AcceleratorType.Cuda => Launchers.HasTensorForms ? "cuda (tensor cores)" : "portable (cuda)",
         _ => "portable (opencl)",
     };
 
@@ -100,14 +106,17 @@ public sealed unsafe class PortableTier : KernelTier
     /// <inheritdoc/>
     public override int* Tables => _patches.Tables;
 
-    /// <summary>Tokens of a segment, the least work that attention gives a group: smaller ones split more, larger ones merge less.</summary>
-    internal int SegmentTokens { get; init; } = 256;
+    /// <summary>The pairs of formats that the portable kernels attend, each with the reason: "F32/F32: F32 keys".</summary>
+    public IReadOnlyList<string> PortablePairs => Launchers.PortablePairs;
+
+    /// <summary>Tokens of a segment, the least work that attention gives a group or a warp: smaller ones split more, larger ones merge less.</summary>
+    internal int SegmentTokens { get; set; } = 256;
 
     /// <summary>Floats of partial results that a batch keeps; a batch that makes more is worked off in waves.</summary>
-    internal long PartialFloats { get; init; }
+    internal long PartialFloats { get; set; }
 
     /// <summary>Disposed after the tier: the accelerator and context of a tier that owns them.</summary>
-    internal IDisposable? Owned { get; init; }
+    internal IDisposable? Owned { get; set; }
 
     internal int GroupSize { get; }
 

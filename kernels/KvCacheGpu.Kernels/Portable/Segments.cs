@@ -6,13 +6,16 @@ namespace KvCacheGpu.Kernels;
 /// </summary>
 internal static class Segments
 {
-    /// <summary>Segments of a row, at most: this bounds scratch memory at any length.</summary>
-    public const int Max = 64;
+    /// <summary>Where a segment is the work of a group, a row has 2^6 of them at most: this bounds scratch memory at any length.</summary>
+    public const int GroupShift = 6;
 
-    /// <summary>Pages of one segment in a row of <paramref name="pages"/>.</summary>
-    public static int Pages(int pages, int minimum)
+    /// <summary>Where a segment is the work of a warp, a row has 2^8 of them at most: one sequence then fills a large device.</summary>
+    public const int WarpShift = 8;
+
+    /// <summary>Pages of one segment in a row of <paramref name="pages"/> that has 2^<paramref name="shift"/> segments at most.</summary>
+    public static int Pages(int pages, int minimum, int shift)
     {
-        int share = (pages + Max - 1) / Max;
+        int share = (pages + (1 << shift) - 1) >> shift;
         return share > minimum ? share : minimum;
     }
 }

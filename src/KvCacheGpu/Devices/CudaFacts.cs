@@ -10,15 +10,21 @@ internal static class CudaFacts
     public static KvCudaInfo Of(CudaDevice device)
     {
         string version = $"{device.DriverVersion.Major}.{device.DriverVersion.Minor}";
+        KvTensorCoreInfo? tensors = CudaTier.HasTensorCores(device.Architecture, device.InstructionSet) ? TensorCores() : null;
         try
         {
-            return new KvCudaInfo(version, true, CudaDriver.Current.IsPrimaryContextActive(device.DeviceId), DeviceCompiler.CanKeepMemoryOrder);
+            return new KvCudaInfo(version, true, CudaDriver.Current.IsPrimaryContextActive(device.DeviceId), DeviceCompiler.CanKeepMemoryOrder) { TensorCores = tensors };
         }
         catch (Exception e) when (e is DllNotFoundException or EntryPointNotFoundException)
         {
-            return new KvCudaInfo(version, false, false, DeviceCompiler.CanKeepMemoryOrder);
+            return new KvCudaInfo(version, false, false, DeviceCompiler.CanKeepMemoryOrder) { TensorCores = tensors };
         }
     }
+
+    private static KvTensorCoreInfo TensorCores() => new(
+        [.. TensorKernels.Pairs.Select(pair => $"{pair.Key.Name()}/{pair.Value.Name()}")],
+        [.. TensorKernels.Widths.Select(width => width.Key == width.Value ? $"{width.Key}" : $"{width.Key}/{width.Value}")],
+        TensorKernels.PageTokens);
 
     /// <summary>Why a CUDA device cannot run the kernels; empty where it can.</summary>
     /// <param name="isKnown">True if ILGPU knows its architecture and its driver.</param>

@@ -131,7 +131,9 @@ public static class KvDevice
     {
         try
         {
-            return new PortableTier(accelerator, shape, arenaBytes, groupSize: 0, observer) { Owned = owner };
+            PortableTier tier = CudaTier.Create(accelerator, shape, arenaBytes, groupSize: 0, observer);
+            tier.Owned = owner;
+            return tier;
         }
         catch (Exception e) when (IsOutOfMemory(e))
         {

@@ -39,4 +39,15 @@ public sealed record KvDeviceInfo(string Id, KvDeviceKind Kind, string Name, lon
 /// <param name="HasStreamCalls">True if the driver has the calls for events, streams and primary contexts that ILGPU lacks.</param>
 /// <param name="IsPrimaryContextActive">True if something in this process held the device's primary context when this was found out: torch, the CUDA runtime, or a cache.</param>
 /// <param name="KeepsMemoryOrder">True if ILGPU's compiler could be set so that it keeps the order of loads and stores.</param>
-public sealed record KvCudaInfo(string DriverVersion, bool HasStreamCalls, bool IsPrimaryContextActive, bool KeepsMemoryOrder);
+public sealed record KvCudaInfo(string DriverVersion, bool HasStreamCalls, bool IsPrimaryContextActive, bool KeepsMemoryOrder)
+{
+    /// <summary>What attention its tensor cores run; null if the portable kernels run all of it, as before sm_80.</summary>
+    public KvTensorCoreInfo? TensorCores { get; init; }
+}
+
+/// <summary>The pages that tensor cores attend. Pages of other formats, widths or sizes are attended by the portable kernels, to the same error bound.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
+/// <param name="Pairs">Formats of keys and values: "f16/f16".</param>
+/// <param name="HeadWidths">Head widths of keys and values, or of keys/values if these differ: "128", "576/512".</param>
+/// <param name="PageTokens">Tokens of a page.</param>
+public sealed record KvTensorCoreInfo(IReadOnlyList<string> Pairs, IReadOnlyList<string> HeadWidths, IReadOnlyList<int> PageTokens);

@@ -17,7 +17,7 @@ public sealed class PtxTests(ITestOutputHelper output)
         using var compiler = new OfflinePtx(architecture);
         var failures = new List<string>();
         int kernels = 0;
-        foreach ((string name, MethodInfo method) in OfflinePtx.Kernels)
+        foreach ((string name, MethodInfo method) in OfflinePtx.Portable)
         {
             string ptx = compiler.Compile(method);
             kernels++;
@@ -31,7 +31,7 @@ public sealed class PtxTests(ITestOutputHelper output)
         }
 
         output.WriteLine($"{kernels} kernels for {architecture}");
-        Assert.Equal(OfflinePtx.Kernels.Select(k => k.Name).Distinct().Count(), kernels);
+        Assert.Equal(OfflinePtx.Portable.Select(k => k.Name).Distinct().Count(), kernels);
         Assert.Empty(failures);
     }
 

@@ -38,11 +38,18 @@ public sealed class OfflinePtx : IDisposable
     public static IReadOnlyList<string> Architectures { get; } = ["sm_80", "sm_90"];
 
     /// <summary>Every portable kernel that a tier can load.</summary>
-    public static IEnumerable<(string Name, MethodInfo Method)> Kernels => PortableKernels.All();
+    public static IEnumerable<(string Name, MethodInfo Method)> Portable => PortableKernels.All();
 
-    /// <summary>The PTX of a kernel.</summary>
-    public string Compile(MethodInfo kernel) => ((PTXCompiledKernel)_backend.Compile(
-        EntryPointDescription.FromExplicitlyGroupedKernel(kernel), default(KernelSpecialization))).PTXAssembly;
+    /// <summary>Every kernel that a tier can load, with its launch bounds: the portable ones, which have none, and those of tensor cores.</summary>
+    public static IEnumerable<(string Name, MethodInfo Method, KernelSpecialization Bounds)> Kernels =>
+    [
+        .. Portable.Select(kernel => (kernel.Name, kernel.Method, default(KernelSpecialization))),
+        .. TensorKernels.All().Select(kernel => (kernel.Name, kernel.Method, kernel.Specialization)),
+    ];
+
+    /// <summary>The PTX of a kernel, with launch bounds if it has any.</summary>
+    public string Compile(MethodInfo kernel, KernelSpecialization bounds = default) => ((PTXCompiledKernel)_backend.Compile(
+        EntryPointDescription.FromExplicitlyGroupedKernel(kernel), bounds)).PTXAssembly;
 
     /// <inheritdoc/>
     public void Dispose()

@@ -93,6 +93,10 @@ internal static class DoctorCommand
             output.WriteLine(
                 $"{d.Id}: driver for CUDA {cuda.DriverVersion}; calls for events, streams and contexts {(cuda.StreamCalls ? "found" : "missing")}; "
                 + $"primary context {(cuda.PrimaryContextActive ? "active" : "not active")} in this process; order of memory accesses {(cuda.MemoryOrderKept ? "kept" : "not kept")} by the compiler");
+            output.WriteLine(cuda.TensorCores is { } tensors
+                ? $"{d.Id}: attention on tensor cores for {string.Join(' ', tensors.Pairs)} at head widths {string.Join(' ', tensors.HeadWidths)} and {string.Join(' ', tensors.PageTokens)} tokens a page; "
+                    + "portable kernels for the rest"
+                : $"{d.Id}: attention by the portable kernels; tensor cores take it from compute capability 8.0 and CUDA 11.7 on");
         }
 
         Table formats = terminal.NewTable("format", "#bits/\nelement", "#scale bytes/\ntoken", "of", "goes with", "open pages", "rotated", "head widths");
@@ -146,12 +150,24 @@ internal sealed record DeviceReport(string Id, string Kind, string Name, long Me
 /// <param name="StreamCalls">True if it has the calls for events, streams and contexts that a cache needs.</param>
 /// <param name="PrimaryContextActive">True if something in this process holds the primary context of the device.</param>
 /// <param name="MemoryOrderKept">True if ILGPU's compiler could be set to keep the order of loads and stores.</param>
-internal sealed record CudaReport(string DriverVersion, bool StreamCalls, bool PrimaryContextActive, bool MemoryOrderKept)
+/// <param name="TensorCores">The pages that its tensor cores attend; null if the portable kernels attend all.</param>
+internal sealed record CudaReport(string DriverVersion, bool StreamCalls, bool PrimaryContextActive, bool MemoryOrderKept, TensorCoreReport? TensorCores)
 {
     /// <summary>The same out of what the library tells.</summary>
     public static CudaReport? Of(KvCudaInfo? cuda) =>
-        cuda is null ? null : new CudaReport(cuda.DriverVersion, cuda.HasStreamCalls, cuda.IsPrimaryContextActive, cuda.KeepsMemoryOrder);
+        cuda is null ? null : new CudaReport(
+            cuda.DriverVersion,
+            cuda.HasStreamCalls,
+            cuda.IsPrimaryContextActive,
+            cuda.KeepsMemoryOrder,
+            cuda.TensorCores is { } tensors ? new TensorCoreReport(tensors.Pairs, tensors.HeadWidths, tensors.PageTokens) : null);
 }
+
+/// <summary>The pages that tensor cores attend.</summary>
+/// <param name="Pairs">Formats of keys and values.</param>
+/// <param name="HeadWidths">Head widths of keys and values.</param>
+/// <param name="PageTokens">Tokens of a page.</param>
+internal sealed record TensorCoreReport(IReadOnlyList<string> Pairs, IReadOnlyList<string> HeadWidths, IReadOnlyList<int> PageTokens);
 
 /// <summary>A page format.</summary>
 /// <param name="Name">Its name.</param>

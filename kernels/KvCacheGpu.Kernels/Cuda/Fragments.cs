@@ -1,0 +1,80 @@
+namespace KvCacheGpu.Kernels;
+
+// Structs of scalars: ILGPU keeps their fields in registers, and would put an array into local memory.
+
+/// <summary>Two words, loaded and stored at once.</summary>
+internal struct Words2
+{
+    public int X;
+    public int Y;
+}
+
+/// <summary>Four words, loaded and stored at once; an A operand of an mma.</summary>
+internal struct Words4
+{
+    public int X;
+    public int Y;
+    public int Z;
+    public int W;
+}
+
+/// <summary>Four numbers of a lane.</summary>
+internal struct Floats4
+{
+    public float A;
+    public float B;
+    public float C;
+    public float D;
+}
+
+/// <summary>
+/// A lane's part of a tile of 16 rows and 8 columns. Lane 4 g + q has of row g the columns 2 q and 2 q + 1 (<see cref="A"/>, <see cref="B"/>), of row
+/// g + 8 the same two (<see cref="C"/>, <see cref="D"/>).
+/// </summary>
+internal struct IntTile
+{
+    public int A;
+    public int B;
+    public int C;
+    public int D;
+}
+
+/// <summary>Tiles of 64 tokens: token 16 i + 2 g is row g of tile i, token 16 i + 2 g + 1 its row g + 8.</summary>
+internal struct Span64
+{
+    public Floats4 T0;
+    public Floats4 T1;
+    public Floats4 T2;
+    public Floats4 T3;
+}
+
+/// <summary>Tiles of 64 tokens in whole numbers.</summary>
+internal struct IntSpan64
+{
+    public IntTile T0;
+    public IntTile T1;
+    public IntTile T2;
+    public IntTile T3;
+}
+
+/// <summary>A page that is read.</summary>
+internal struct PagePlace
+{
+    public WordViews Arena;
+
+    /// <summary>Its first word.</summary>
+    public long First;
+
+    /// <summary>The first of the 64 tokens at hand.</summary>
+    public int Span;
+
+    public PageDims Map;
+}
+
+/// <summary>The pages' memory in words of three sizes: ILGPU makes a load of 64 or 128 bits only where the view's own element says that it is aligned.</summary>
+internal struct WordViews(ILGPU.ArrayView<int> one, ILGPU.ArrayView<Words2> two, ILGPU.ArrayView<Words4> four)
+{
+    public ILGPU.ArrayView<int> One = one;
+    public ILGPU.ArrayView<Words2> Two = two;
+    public ILGPU.ArrayView<Words4> Four = four;
+}

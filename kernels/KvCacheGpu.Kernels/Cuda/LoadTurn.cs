@@ -1,0 +1,236 @@
+using System.Runtime.CompilerServices;
+using ILGPU;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>O^T += V^T P^T for the elements of one load of each token.</summary>
+internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
+    where TValue : struct, IValueTiles
+    where TColumns : struct, IQueryColumns
+    where TShape : struct, ITensorShape
+{
+    public WordViews Values;
+    public ArrayView<Floats4> Sums;
+    public ScalePair Scale;
+    public TokenCut Cut;
+
+    /// <summary>Of values with scales: weights before they take them, the factors of sums in no unit, and the lane's scales.</summary>
+    public Span64 Plain;
+    public ScalePair PlainScale;
+    public float Unit;
+    public ArrayView<int> Scales;
+
+    private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
+
+    private WeightParts _weights;
+    private Floats4 _offset;
+
+    /// <summary>Enters weights in parts.</summary>
+    [MethodImpl(Inlined)]
+    public void Enter(Span64 p)
+    {
+        if (default(TValue).IsOffset)
+        {
+            // Odd tokens enter as -p and 127 - v, even ones as p and v + 128: the offsets nearly cancel, and what is left of them is taken away from the start.
+            p.T0.C = -p.T0.C;
+            p.T0.D = -p.T0.D;
+            p.T1.C = -p.T1.C;
+            p.T1.D = -p.T1.D;
+            p.T2.C = -p.T2.C;
+            p.T2.D = -p.T2.D;
+            p.T3.C = -p.T3.C;
+            p.T3.D = -p.T3.D;
+        }
+
+        TileOutput.Enter<TValue, TColumns>(p.T0, ref _weights.A0, ref _weights.B0, ref _weights.C0);
+        TileOutput.Enter<TValue, TColumns>(p.T1, ref _weights.A1, ref _weights.B1, ref _weights.C1);
+        TileOutput.Enter<TValue, TColumns>(p.T2, ref _weights.A2, ref _weights.B2, ref _weights.C2);
+        TileOutput.Enter<TValue, TColumns>(p.T3, ref _weights.A3, ref _weights.B3, ref _weights.C3);
+        if (default(TValue).IsOffset)
+        {
+            Words4 offsets = KeyOperands.Of(unchecked((int)0x80808080), unchecked((int)0x80808080), unchecked((int)0x807F807F), unchecked((int)0x807F807F));
+            _offset = default;
+            Multiply(ref _offset, offsets, _weights.A0, _weights.B0, _weights.C0);
+            Multiply(ref _offset, offsets, _weights.A1, _weights.B1, _weights.C1);
+            Multiply(ref _offset, offsets, _weights.A2, _weights.B2, _weights.C2);
+            Multiply(ref _offset, offsets, _weights.A3, _weights.B3, _weights.C3);
+        }
+    }
+
+    /// <summary>Enters weights times the scales of a plane.</summary>
+    [MethodImpl(Inlined)]
+    public void EnterScaled(int plane)
+    {
+        ArrayView<int> scales = Scales.SubView(plane * (default(TShape).PageTokens / 2));
+        Span64 p = default;
+        p.T0 = TileScales.Times(Plain.T0, TileScales.At<TShape>(scales, 0), Unit);
+        p.T1 = TileScales.Times(Plain.T1, TileScales.At<TShape>(scales, 1), Unit);
+        p.T2 = TileScales.Times(Plain.T2, TileScales.At<TShape>(scales, 2), Unit);
+        p.T3 = TileScales.Times(Plain.T3, TileScales.At<TShape>(scales, 3), Unit);
+        Enter(p);
+    }
+
+    [MethodImpl(Inlined)]
+    public void Take(int i)
+    {
+        if (default(TValue).Scales == Scaling.Group)
+        {
+            int elements = default(TValue).GroupElements(default(TShape).ValueWidth);
+            if (i * 16 * default(TValue).Tiles % elements == 0)
+            {
+                BeginGroup(i * 16 * default(TValue).Tiles / elements);
+            }
+        }
+
+        Span64 o = default;
+        o.T0 = _offset;
+        o.T1 = _offset;
+        o.T2 = _offset;
+        o.T3 = _offset;
+        Tile(ref o, i, 0, _weights.A0, _weights.B0, _weights.C0);
+        Tile(ref o, i, 1, _weights.A1, _weights.B1, _weights.C1);
+        Tile(ref o, i, 2, _weights.A2, _weights.B2, _weights.C2);
+        Tile(ref o, i, 3, _weights.A3, _weights.B3, _weights.C3);
+        int at = i * TileOutput.LoadPlaces<TValue, TColumns>() * 32;
+        if (default(TColumns).Count == 8)
+        {
+            Fold(at, o.T0);
+            if (default(TValue).Tiles > 1)
+            {
+                Fold(at + 32, o.T1);
+            }
+
+            if (default(TValue).Tiles > 2)
+            {
+                Fold(at + 64, o.T2);
+                Fold(at + 96, o.T3);
+            }
+        }
+        else
+        {
+            Fold(at, Joined(o.T0, o.T1));
+            if (default(TValue).Tiles > 2)
+            {
+                Fold(at + 32, Joined(o.T2, o.T3));
+            }
+        }
+    }
+
+    // The weights of a group of elements with a scale of their own, and the weighted minima.
+    [MethodImpl(Inlined)]
+    private void BeginGroup(int group)
+    {
+        EnterScaled(2 * group);
+        ArrayView<int> minima = Scales.SubView(((2 * group) + 1) * (default(TShape).PageTokens / 2));
+        int at = ((TileOutput.Loads<TValue, TShape>() * TileOutput.LoadPlaces<TValue, TColumns>()) + group) * 32;
+        Floats4 sums = Sums[at];
+        ScalePair low = default;
+        low.A = sums.A * PlainScale.A;
+        low.B = sums.B * PlainScale.B;
+        TileScales.AddMinima(ref low, Plain.T0, TileScales.At<TShape>(minima, 0));
+        TileScales.AddMinima(ref low, Plain.T1, TileScales.At<TShape>(minima, 1));
+        TileScales.AddMinima(ref low, Plain.T2, TileScales.At<TShape>(minima, 2));
+        TileScales.AddMinima(ref low, Plain.T3, TileScales.At<TShape>(minima, 3));
+        sums.A = low.A;
+        sums.B = low.B;
+        Sums[at] = sums;
+    }
+
+    // The parts of four queries, joined: two tiles in one.
+    [MethodImpl(Inlined)]
+    private static Floats4 Joined(Floats4 a, Floats4 b)
+    {
+        Floats4 both = default;
+        both.A = a.A + a.B;
+        both.B = a.C + a.D;
+        both.C = b.A + b.B;
+        both.D = b.C + b.D;
+        return both;
+    }
+
+    [MethodImpl(Inlined)]
+    private readonly void Fold(int at, Floats4 o)
+    {
+        float second = default(TColumns).Count == 8 ? Scale.B : Scale.A;
+        Floats4 s = Sums[at];
+        s.A = Lane.Fma(s.A, Scale.A, o.A);
+        s.B = Lane.Fma(s.B, second, o.B);
+        s.C = Lane.Fma(s.C, Scale.A, o.C);
+        s.D = Lane.Fma(s.D, second, o.D);
+        Sums[at] = s;
+    }
+
+    [MethodImpl(Inlined)]
+    private readonly void Tile(ref Span64 o, int load, int tile, Words2 a, Words2 b, Words2 c)
+    {
+        TValue codec = default;
+        Words4 w0 = codec.Load(Values, Word(load, tile, 0));
+        Words4 w1 = codec.Load(Values, Word(load, tile, 2));
+        Words4 w2 = codec.Load(Values, Word(load, tile, 1));
+        Words4 w3 = codec.Load(Values, Word(load, tile, 3));
+        Multiply(ref o.T0, Operand(w0, w1, w2, w3, 0), a, b, c);
+        if (codec.Tiles > 1)
+        {
+            Multiply(ref o.T1, Operand(w0, w1, w2, w3, 1), a, b, c);
+        }
+
+        if (codec.Tiles > 2)
+        {
+            Multiply(ref o.T2, Operand(w0, w1, w2, w3, 2), a, b, c);
+            Multiply(ref o.T3, Operand(w0, w1, w2, w3, 3), a, b, c);
+        }
+    }
+
+    [MethodImpl(Inlined)]
+    private static Words4 Operand(Words4 w0, Words4 w1, Words4 w2, Words4 w3, int tile)
+    {
+        Words2 even = default(TValue).Rows(w0, w1, tile, false);
+        Words2 odd = default(TValue).Rows(w2, w3, tile, true);
+        return KeyOperands.Of(even.X, even.Y, odd.X, odd.Y);
+    }
+
+    // Words from the lane's first token to its token i of a tile: rows 2 q and 2 q + 1 of P are tokens 4 q and 4 q + 2, rows 2 q + 8 and 2 q + 9 tokens 4 q + 1 and 4 q + 3.
+    [MethodImpl(Inlined)]
+    private readonly int Word(int load, int tile, int i)
+    {
+        int token = QueryTiles.TileTokens<TShape>(tile) + i;
+        if (Cut.IsCut)
+        {
+            token = token < Cut.Last ? token : Cut.Last;
+        }
+
+        int words = TileOutput.ValueWords<TValue, TShape>();
+        int word = load * default(TValue).LoadWords;
+        if ((load + 1) * default(TValue).LoadWords > words)
+        {
+            // Lanes behind the last word read it; what they sum is nobody's.
+            int lane = default(TValue).LaneWord((Group.IdxX & 31) >> 2);
+            int behind = word + lane + default(TValue).LaneWords - words;
+            word -= behind > 0 ? behind : 0;
+        }
+
+        return (token * words) + word;
+    }
+
+    [MethodImpl(Inlined)]
+    private static void Multiply(ref Floats4 o, Words4 v, Words2 a, Words2 b, Words2 c)
+    {
+        if (default(TValue).Arithmetic == TileArithmetic.Halves)
+        {
+            Lane.MultiplyHalves(ref o, v, a.X, a.Y);
+            if (default(TColumns).Count == 8)
+            {
+                Lane.MultiplyHalves(ref o, v, b.X, b.Y);
+            }
+        }
+        else
+        {
+            Lane.MultiplyBFloats(ref o, v, a.X, a.Y);
+            Lane.MultiplyBFloats(ref o, v, b.X, b.Y);
+            if (default(TColumns).Count == 8)
+            {
+                Lane.MultiplyBFloats(ref o, v, c.X, c.Y);
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+using System.Runtime.CompilerServices;
+using ILGPU;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>
+/// Attention of a block of 8 or 4 queries over one segment of pages of one pair of formats, on tensor cores; what <see cref="AttendKernel"/> does, with
+/// the same tables and the same partial results. One warp per (block, head, segment); no barriers.
+/// </summary>
+/// <remarks>
+/// <code>
+/// Tokens are the rows of the first product and the sum of the second, queries the columns of both, so that a page's elements are read as they lie:
+///   S^T[64 tokens][8] = K Q^T      O^T[16 elements][8] = V^T[16][64 tokens] P^T, for each 16 elements
+/// Queries and weights are entered in parts (QueryTiles): what pages hold is exact in 16 bits or in whole numbers, so nothing is lost but by sums in binary32.
+/// Each page has its own largest logit and its own sum: they are its statistics, and chains of a page's products are too short to drift where a device truncates.
+///
+/// Shared memory of a warp: query parts Words2[steps][parts][32], then sums Floats4[places][32]; each lane reads only what it wrote itself.
+/// </code>
+/// Online softmax: FlashAttention-2 (Dao 2023), split over pages: flash-decoding (Dao et al. 2023).
+/// </remarks>
+internal static class TensorAttend
+{
+    public const float Ln2 = 0.693147181f;
+    public const float Log2E = 1.44269504f;
+
+    private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
+
+    /// <summary>Warps of a group.</summary>
+    public static int Warps<TShape>()
+        where TShape : struct, ITensorShape => default(TShape).KeyWidth > 256 ? 1 : default(TShape).KeyWidth > 128 ? 2 : 4;
+
+    /// <summary>partials[item][segment][R][wV] (means of the values) and partialStats[item][segment][R][3] = (max, sum, exponent); the last token's page statistics go to the tables.</summary>
+    public static void Split<TKey, TValue, TColumns, TShape>(
+        WordViews arena, ArrayView<int> batch, ArrayView<ushort> queries, ArrayView<float> partials, ArrayView<float> partialStats, AttendDims call, KernelDims dims)
+        where TKey : struct, IKeyTiles
+        where TValue : struct, IValueTiles
+        where TColumns : struct, IQueryColumns
+        where TShape : struct, ITensorShape
+    {
+        int lane = Group.IdxX & 31;
+        int g = lane >> 2;
+        int quad = lane & 3;
+        int warp = Group.IdxX >> 5;
+        int work = (Grid.IdxX * Warps<TShape>()) + warp;
+        ArrayView<Words2> allParts = SharedMemory.Allocate<Words2>(Warps<TShape>() * QueryTiles.Words<TKey, TColumns, TShape>() * 32);
+        ArrayView<Floats4> allSums = SharedMemory.Allocate<Floats4>(Warps<TShape>() * TileOutput.Places<TValue, TColumns, TShape>() * 32);
+        if (work >= call.Items)
+        {
+            return;
+        }
+
+        QueryRange range = QueryRange.Of(arena.One, batch, work, default(TColumns).Count, call, dims);
+        ArrayView<Words2> parts = allParts.SubView((warp * QueryTiles.Words<TKey, TColumns, TShape>() * 32) + lane);
+        ArrayView<Floats4> sums = allSums.SubView((warp * TileOutput.Places<TValue, TColumns, TShape>() * 32) + lane);
+        ColumnState a = default;
+        ColumnState b = default;
+        QueryTiles.Enter<TKey, TColumns, TShape>(queries, range, parts, ref a, ref b, call.Layer, dims);
+        range.Start(ref a, default(TColumns).Count == 8 ? 2 * quad : quad, dims);
+        range.Start(ref b, default(TColumns).Count == 8 ? (2 * quad) + 1 : quad, dims);
+        TileOutput.Clear<TValue, TColumns, TShape>(sums);
+        float unit = TileOutput.FirstUnit;
+        int keyLane = (default(TKey).LaneWords * quad * default(TShape).PageTokens) + (2 * g);
+        int valueLane = call.Layer.Page.ValueFirst + (4 * quad * TileOutput.ValueWords<TValue, TShape>()) + TileOutput.LaneWord<TValue, TShape>(g);
+        for (int entry = range.First; entry < range.Last; entry++)
+        {
+            ArrayView<int> leaf = dims.Leaf(arena.One, range.Slot, entry);
+            int at = dims.InLeaf(call.Layer.Layer, range.Head, entry);
+            int tag = leaf[dims.LeafTags + at];
+            int first = TableMap.PageIndexOf(tag) * default(TShape).PageTokens;
+            if (((call.Layer.Classes >> TableMap.ClassOf(tag)) & 1) == 0)
+            {
+                continue;
+            }
+
+            if (range.HasPassed(first, default(TShape).PageTokens, call.Layer.Window))
+            {
+                if (range.IsMeasured() && g == 0)
+                {
+                    ArrayView<int> unseen = Statistics(arena.One, dims, range.Slot, call.Layer.Layer, range.Head, tag);
+                    WriteUnseen(unseen, a, entry);
+                    WriteUnseen(unseen, b, entry);
+                }
+
+                continue;
+            }
+
+            PagePlace page = default;
+            page.Arena = arena;
+            page.First = (long)leaf[at] * PageLayout.UnitWords;
+            page.Map = call.Layer.Page;
+            bool isWhole = range.SeesAll(entry, first, default(TShape).PageTokens, call.Layer.Window);
+            ScalePair largest = default;
+            ScalePair pageSum = default;
+            largest.A = float.NegativeInfinity;
+            largest.B = float.NegativeInfinity;
+            for (int span = 0; span < default(TShape).PageTokens; span += 64)
+            {
+                page.Span = span;
+                Span64 s = TileLogits.Of<TKey, TColumns, TShape>(page, keyLane, parts, a, b);
+                if (default(TShape).IsCapped)
+                {
+                    TileWeights.Cap(ref s, a, b, call.Layer.Logits.Cap);
+                }
+
+                if (!isWhole)
+                {
+                    TileWeights.Mask(ref s, a, b, entry, first + span, default(TShape).PageTokens - span, call.Layer.Window);
+                }
+
+                ScalePair spanLargest = TileWeights.Largest<TColumns>(s);
+                ScalePair scale = default;
+                scale.A = TileWeights.Advance<TKey>(ref a, spanLargest.A);
+                scale.B = default(TColumns).Count == 8 ? TileWeights.Advance<TKey>(ref b, spanLargest.B) : scale.A;
+                TileWeights.Weigh<TKey, TColumns>(ref s, a, b, TileWeights.Bias<TValue>());
+                ScalePair sum = TileWeights.Sum<TColumns>(s);
+                a.Sum = Lane.Fma(a.Sum, scale.A, sum.A);
+                b.Sum = Lane.Fma(b.Sum, scale.B, sum.B);
+                largest.A = Lane.Max(largest.A, spanLargest.A);
+                largest.B = Lane.Max(largest.B, spanLargest.B);
+                pageSum.A = Lane.Fma(pageSum.A, scale.A, sum.A);
+                pageSum.B = Lane.Fma(pageSum.B, scale.B, sum.B);
+                if (isWhole || !default(TValue).IsOfOpenPages)
+                {
+                    TileOutput.Add<TValue, TColumns, TShape>(page, valueLane, sums, ref unit, s, scale, default);
+                }
+                else
+                {
+                    TokenCut cut = TokenCut.At(range.Seen(first + span, default(TShape).PageTokens - span), quad);
+                    TileOutput.Add<TValue, TColumns, TShape>(page, valueLane, sums, ref unit, s, scale, cut);
+                }
+            }
+
+            if (range.IsMeasured() && g == 0)
+            {
+                ArrayView<int> statistics = Statistics(arena.One, dims, range.Slot, call.Layer.Layer, range.Head, tag);
+                WriteStatistic<TKey>(statistics, a, entry, largest.A, pageSum.A, TileWeights.Bias<TValue>());
+                WriteStatistic<TKey>(statistics, b, entry, largest.B, pageSum.B, TileWeights.Bias<TValue>());
+            }
+        }
+
+        long result = (long)work * default(TColumns).Count;
+        if (g == 0)
+        {
+            WriteResult<TKey>(partialStats, a, result + (default(TColumns).Count == 8 ? 2 * quad : quad), TileWeights.Bias<TValue>());
+            if (default(TColumns).Count == 8)
+            {
+                WriteResult<TKey>(partialStats, b, result + (2 * quad) + 1, TileWeights.Bias<TValue>());
+            }
+        }
+
+        if (range.First < range.Last)
+        {
+            TileOutput.Write<TValue, TColumns, TShape>(partials, result * default(TShape).ValueWidth, sums, a.Sum, b.Sum, unit);
+        }
+    }
+
+    // The statistics of a page: two words for each query head of the group.
+    [MethodImpl(Inlined)]
+    private static ArrayView<int> Statistics(ArrayView<int> arena, KernelDims dims, int sequence, int layer, int head, int tag)
+    {
+        int page = TableMap.PageIndexOf(tag);
+        int first = dims.LeafStats + (dims.InLeaf(layer, head, page) * dims.GroupSize * 2);
+        return dims.Leaf(arena, sequence, page).SubView(first, dims.GroupSize * 2);
+    }
+
+    [MethodImpl(Inlined)]
+    private static void WriteUnseen(ArrayView<int> statistics, ColumnState column, int entry)
+    {
+        if (column.IsMeasured && entry >= column.Begin && entry < column.End)
+        {
+            statistics[2 * column.Member] = (int)Interop.FloatAsInt(float.NegativeInfinity);
+            statistics[(2 * column.Member) + 1] = 0;
+        }
+    }
+
+    [MethodImpl(Inlined)]
+    private static void WriteStatistic<TKey>(ArrayView<int> statistics, ColumnState column, int entry, float largest, float sum, float bias)
+        where TKey : struct, IKeyTiles
+    {
+        if (column.IsMeasured && entry >= column.Begin && entry < column.End)
+        {
+            // A page far below the largest logit so far has lost its sum, of which its own largest logit is 1.
+            float below = default(TKey).Arithmetic == TileArithmetic.BFloats ? (column.Most - largest) * column.Factor : column.Most - (largest * column.Factor);
+            float own = Lane.Max(below < 100f ? sum * Lane.Exp2(below - bias) : 1f, 1f);
+            bool isSeen = largest > float.NegativeInfinity;
+            float logit = PortableMath.LogitOf(largest * column.Base * Ln2, column.Extra);
+            statistics[2 * column.Member] = (int)Interop.FloatAsInt(isSeen ? logit : float.NegativeInfinity);
+            statistics[(2 * column.Member) + 1] = (int)Interop.FloatAsInt(isSeen ? own : 0f);
+        }
+    }
+
+    [MethodImpl(Inlined)]
+    private static void WriteResult<TKey>(ArrayView<float> partialStats, ColumnState column, long result, float bias)
+        where TKey : struct, IKeyTiles
+    {
+        bool isSeen = column.Sum > 0f;
+        float most = default(TKey).Arithmetic == TileArithmetic.BFloats ? column.Most * column.Base : column.Most;
+        partialStats[result * AttendKernel.PartialWords] = isSeen ? most * Ln2 : float.NegativeInfinity;
+        partialStats[(result * AttendKernel.PartialWords) + 1] = column.Sum * Lane.Exp2(-bias);
+        partialStats[(result * AttendKernel.PartialWords) + 2] = column.Extra;
+    }
+}

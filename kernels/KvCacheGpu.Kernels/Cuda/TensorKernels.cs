@@ -1,0 +1,155 @@
+using System.Reflection;
+using ILGPU.Runtime;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>A kernel of attention on tensor cores, closed over its formats and sizes.</summary>
+/// <param name="Name">The name in reports: "tensor8-F16-F16-d128-p64" is that of 8 queries a block, head width 128 and pages of 64 tokens.</param>
+/// <param name="Method">The kernel.</param>
+/// <param name="Warps">Warps of a group.</param>
+internal sealed record TensorKernel(string Name, MethodInfo Method, int Warps)
+{
+    // Groups that a multiprocessor holds: the compiler then leaves room for their registers.
+    private const int Groups = 3;
+
+    /// <summary>Threads of a group, and the groups that have to fit.</summary>
+    public KernelSpecialization Specialization => new(32 * Warps, Groups);
+}
+
+/// <summary>The kernels of attention on tensor cores by name: which there are, and why there is none for other pages.</summary>
+internal static class TensorKernels
+{
+    // A loop of more turns is rolled up: unrolled it would be too much code.
+    private const int MostTurns = 16;
+
+    // How the keys of a format are read.
+    private static readonly Dictionary<PageFormat, Type> _keys = new()
+    {
+        [PageFormat.F16] = typeof(F16Keys),
+    };
+
+    // How the values of a format are read: the first line of a format whose multiple divides the width. Wider loads come first.
+    private static readonly (PageFormat Format, int Multiple, Type Tiles)[] _values =
+    [
+        (PageFormat.F16, 64, typeof(F16Values4)),
+    ];
+
+    private static readonly (PageFormat Key, PageFormat Value)[] _pairs =
+    [
+        (PageFormat.F16, PageFormat.F16),
+    ];
+
+    private static readonly (int Key, int Value)[] _widths = [(64, 64), (80, 80), (96, 96), (128, 128), (256, 256), (576, 512)];
+
+    private static readonly int[] _pageTokens = [64];
+
+    private static readonly Dictionary<int, Type> _numbers = new()
+    {
+        [16] = typeof(N16),
+        [32] = typeof(N32),
+        [64] = typeof(N64),
+        [80] = typeof(N80),
+        [96] = typeof(N96),
+        [128] = typeof(N128),
+        [256] = typeof(N256),
+        [512] = typeof(N512),
+        [576] = typeof(N576),
+    };
+
+    /// <summary>The pairs of formats that have kernels.</summary>
+    public static IReadOnlyList<(PageFormat Key, PageFormat Value)> Pairs => _pairs;
+
+    /// <summary>The widths of keys and values that have kernels, for the formats of <see cref="Pairs"/> that take them.</summary>
+    public static IReadOnlyList<(int Key, int Value)> Widths => _widths;
+
+    /// <summary>Tokens of the pages that have kernels.</summary>
+    public static IReadOnlyList<int> PageTokens => _pageTokens;
+
+    /// <summary>Every kernel that a tier can ask for.</summary>
+    public static IEnumerable<TensorKernel> All() =>
+        from pair in _pairs
+        from width in _widths
+        from tokens in _pageTokens
+        let geometry = new KvGeometry(1, 1, 1, width.Key, width.Value, tokens)
+        where Refusal(geometry, pair.Key, pair.Value) is null
+        from queries in (int[])[8, 4]
+        select Of(geometry, pair.Key, pair.Value, queries);
+
+    /// <summary>Says why there is no kernel for pages, or returns null if there is one.</summary>
+    public static string? Refusal(KvGeometry geometry, PageFormat key, PageFormat value)
+    {
+        if (!_keys.ContainsKey(key))
+        {
+            return $"{key} keys";
+        }
+
+        if (!Array.Exists(_values, v => v.Format == value))
+        {
+            return $"{value} values";
+        }
+
+        if (!_pairs.Contains((key, value)))
+        {
+            return $"{key} keys beside {value} values";
+        }
+
+        if (!_widths.Contains((geometry.KeyWidth, geometry.ValueWidth)) || ValuesOf(value, geometry.ValueWidth) is null)
+        {
+            return geometry.KeyWidth == geometry.ValueWidth ? $"head width {geometry.KeyWidth}" : $"head widths {geometry.KeyWidth} of keys and {geometry.ValueWidth} of values";
+        }
+
+        return _pageTokens.Contains(geometry.PageTokens)
+            ? null
+            : $"page tokens {geometry.PageTokens}: expected {string.Join(", ", _pageTokens[..^1])}{(_pageTokens.Length > 1 ? " or " : string.Empty)}{_pageTokens[^1]}";
+    }
+
+    /// <summary>The kernel for pages that have one.</summary>
+    /// <param name="geometry">Widths and page tokens.</param>
+    /// <param name="key">The format of the keys.</param>
+    /// <param name="value">The format of the values.</param>
+    /// <param name="queries">Queries of a block: 8 or 4.</param>
+    /// <exception cref="NotSupportedException">There is none: see <see cref="Refusal"/>.</exception>
+    public static TensorKernel Of(KvGeometry geometry, PageFormat key, PageFormat value, int queries)
+    {
+        if (Refusal(geometry, key, value) is { } refusal)
+        {
+            throw new NotSupportedException($"there is no kernel of tensor cores for {refusal}");
+        }
+
+        (int keyWidth, int valueWidth) = (geometry.KeyWidth, geometry.ValueWidth);
+        (Type keys, Type values) = (_keys[key], ValuesOf(value, valueWidth)!);
+        var keyTiles = (IKeyTiles)Activator.CreateInstance(keys)!;
+        var valueTiles = (IValueTiles)Activator.CreateInstance(values)!;
+        Type shape = typeof(TensorShape<,,,,>).MakeGenericType(
+            _numbers[keyWidth],
+            _numbers[valueWidth],
+            _numbers[geometry.PageTokens],
+            Turns(Parts(keyWidth, keyTiles.Steps * keyTiles.StepElements)),
+            Turns(Parts(valueWidth, 16 * valueTiles.Tiles)));
+        Type columns = queries == 8 ? typeof(EightQueries) : typeof(QuadQueries);
+        MethodInfo method = typeof(TensorAttend).GetMethod(nameof(TensorAttend.Split))!.MakeGenericMethod(keys, values, columns, shape);
+        var warps = (int)typeof(TensorAttend).GetMethod(nameof(TensorAttend.Warps))!.MakeGenericMethod(shape).Invoke(null, null)!;
+        string width = keyWidth == valueWidth ? $"{keyWidth}" : $"{keyWidth}x{valueWidth}";
+        return new TensorKernel($"tensor{queries}-{key}-{value}-d{width}-p{geometry.PageTokens}", method, warps);
+    }
+
+    private static Type? ValuesOf(PageFormat format, int width) => _values.FirstOrDefault(v => v.Format == format && width % v.Multiple == 0).Tiles;
+
+    private static int Parts(int width, int part) => (width + part - 1) / part;
+
+    // A loop of a number of turns as a type: halves of halves, or the largest part of it that is not too much code, over and over.
+    private static Type Turns(int count)
+    {
+        int unrolled = Enumerable.Range(1, Math.Min(count, MostTurns)).Last(n => count % n == 0);
+        return unrolled == count ? Unrolled(count) : typeof(Looped<,>).MakeGenericType(Unrolled(unrolled), typeof(CountOf<>).MakeGenericType(Unrolled(count / unrolled)));
+    }
+
+    private static Type Unrolled(int count) => count == 1 ? typeof(Once) : typeof(Both<,>).MakeGenericType(Unrolled(count / 2), Unrolled(count - (count / 2)));
+
+    /// <summary>The number of turns of a loop.</summary>
+    private readonly struct CountOf<TTurns> : INumber
+        where TTurns : struct, ITurns
+    {
+        public int Value => default(TTurns).Count;
+    }
+}

@@ -1,0 +1,261 @@
+using System.Runtime.CompilerServices;
+using ILGPU;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>The weights of 64 tokens as B operands of mma: of each tile of 16 tokens two words for each part.</summary>
+internal struct WeightParts
+{
+    public Words2 A0;
+    public Words2 A1;
+    public Words2 A2;
+    public Words2 A3;
+    public Words2 B0;
+    public Words2 B1;
+    public Words2 B2;
+    public Words2 B3;
+    public Words2 C0;
+    public Words2 C1;
+    public Words2 C2;
+    public Words2 C3;
+}
+
+/// <summary>A number for each of a lane's two columns.</summary>
+internal struct ScalePair
+{
+    public float A;
+    public float B;
+}
+
+/// <summary>Where the tokens of a page end that may be read: those behind are read as the last one, as anything lies there, also NaN.</summary>
+internal struct TokenCut
+{
+    /// <summary>False for a whole page.</summary>
+    public bool IsCut;
+
+    /// <summary>The last token, counted from the lane's first one.</summary>
+    public int Last;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static TokenCut At(int seen, int quad)
+    {
+        TokenCut cut = default;
+        cut.IsCut = true;
+        cut.Last = seen - 1 - (4 * quad);
+        return cut;
+    }
+}
+
+/// <summary>Weighted sums of a page's values, and the sums over all pages, which lie in shared memory, a place for each lane.</summary>
+internal static class TileOutput
+{
+    /// <summary>The unit of sums before the first page: more than any page's.</summary>
+    public const float FirstUnit = 1.09951163e12f; // 2^40
+
+    private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
+
+    /// <summary>Words of a value.</summary>
+    public static int ValueWords<TValue, TShape>()
+        where TValue : struct, IValueTiles
+        where TShape : struct, ITensorShape => default(TValue).Words(default(TShape).ValueWidth);
+
+    /// <summary>The first word of lane g in a value; lanes behind the last word read that one, and what they sum is nobody's.</summary>
+    [MethodImpl(Inlined)]
+    public static int LaneWord<TValue, TShape>(int g)
+        where TValue : struct, IValueTiles
+        where TShape : struct, ITensorShape => default(TValue).LaneWord(g);
+
+    /// <summary>Loads of a token's values.</summary>
+    public static int Loads<TValue, TShape>()
+        where TValue : struct, IValueTiles
+        where TShape : struct, ITensorShape =>
+        (default(TShape).ValueWidth + (16 * default(TValue).Tiles) - 1) / (16 * default(TValue).Tiles);
+
+    /// <summary>Floats4 of a lane that one load's sums take: with four queries two tiles share one.</summary>
+    public static int LoadPlaces<TValue, TColumns>()
+        where TValue : struct, IValueTiles
+        where TColumns : struct, IQueryColumns =>
+        (default(TValue).Tiles + default(TColumns).TilesOfPlace - 1) / default(TColumns).TilesOfPlace;
+
+    /// <summary>Floats4 of a lane: its sums, then where values have minima two groups' sums of weighted minima in each.</summary>
+    public static int Places<TValue, TColumns, TShape>()
+        where TValue : struct, IValueTiles
+        where TColumns : struct, IQueryColumns
+        where TShape : struct, ITensorShape =>
+        (Loads<TValue, TShape>() * LoadPlaces<TValue, TColumns>()) + default(TValue).Groups(default(TShape).ValueWidth);
+
+    /// <summary>Sets all sums to 0.</summary>
+    [MethodImpl(Inlined)]
+    public static void Clear<TValue, TColumns, TShape>(ArrayView<Floats4> sums)
+        where TValue : struct, IValueTiles
+        where TColumns : struct, IQueryColumns
+        where TShape : struct, ITensorShape
+    {
+        Floats4 zero = default;
+        for (int i = 0; i < Places<TValue, TColumns, TShape>(); i++)
+        {
+            sums[i * 32] = zero;
+        }
+    }
+
+    /// <summary>
+    /// sums = sums * scale + V^T P^T over 64 tokens.
+    /// </summary>
+    /// <param name="page">The page.</param>
+    /// <param name="valueLane">The lane's word of the first of its four tokens.</param>
+    /// <param name="sums">The lane's sums.</param>
+    /// <param name="unit">The power of two that sums are in units of, where values have scales.</param>
+    /// <param name="p">The weights.</param>
+    /// <param name="scale">Factors of the sums so far: of the lane's first column, and of its second.</param>
+    /// <param name="cut">Which tokens may be read.</param>
+    [MethodImpl(Inlined)]
+    public static void Add<TValue, TColumns, TShape>(
+        PagePlace page, int valueLane, ArrayView<Floats4> sums, ref float unit, Span64 p, ScalePair scale, TokenCut cut)
+        where TValue : struct, IValueTiles
+        where TColumns : struct, IQueryColumns
+        where TShape : struct, ITensorShape
+    {
+        long first = page.First + valueLane + (page.Span * ValueWords<TValue, TShape>());
+        LoadTurn<TValue, TColumns, TShape> turn = default;
+        turn.Values.One = page.Arena.One.SubView(first);
+        turn.Values.Two = page.Arena.Two.SubView(first / 2);
+        turn.Values.Four = page.Arena.Four.SubView(first / 4);
+        turn.Sums = sums;
+        turn.Cut = cut;
+        if (default(TValue).Scales == Scaling.None)
+        {
+            turn.Scale = scale;
+            turn.Enter(p);
+        }
+        else
+        {
+            // Weights take the values' scales, in a unit that leaves the largest below 2^14.
+            long scales = page.First + page.Map.ValueScales + (page.Span / 2) + ((Group.IdxX & 31) >> 2);
+            int planes = default(TShape).PageTokens / 2;
+            float most = default(TValue).Scales == Scaling.Vector ? TileScales.Largest<TShape>(page.Arena.One, scales) : 0f;
+            for (int group = 0; default(TValue).Scales == Scaling.Group && group < default(TValue).Groups(default(TShape).ValueWidth); group++)
+            {
+                most = Lane.Max(most, TileScales.Largest<TShape>(page.Arena.One, scales + (2 * group * planes)));
+            }
+
+            float next = TileScales.Unit(Lane.LargestOfRows(most));
+            next = next < unit ? next : unit;
+            float change = next * PortableMath.InverseOfPower(unit);
+            unit = next;
+            turn.Scale.A = scale.A * change;
+            turn.Scale.B = scale.B * change;
+            turn.Plain = p;
+            turn.PlainScale = scale;
+            turn.Unit = unit;
+            turn.Scales = page.Arena.One.SubView(scales);
+            if (default(TValue).Scales == Scaling.Vector)
+            {
+                turn.EnterScaled(0);
+            }
+        }
+
+        default(TShape).Values(ref turn);
+    }
+
+    /// <summary>Writes the means of the values: sums over the sums of their weights.</summary>
+    [MethodImpl(Inlined)]
+    public static void Write<TValue, TColumns, TShape>(
+        ArrayView<float> partials, long first, ArrayView<Floats4> sums, float sumA, float sumB, float unit)
+        where TValue : struct, IValueTiles
+        where TColumns : struct, IQueryColumns
+        where TShape : struct, ITensorShape
+    {
+        int g = (Group.IdxX & 31) >> 2;
+        int quad = Group.IdxX & 3;
+        float inverse = default(TValue).Scales == Scaling.None ? 1f : PortableMath.InverseOfPower(unit) * default(TValue).Step;
+        float factorA = sumA > 0f ? inverse / sumA : 0f;
+        float factorB = sumB > 0f ? inverse / sumB : 0f;
+        long rowA = first + ((default(TColumns).Count == 8 ? 2 * quad : quad) * default(TShape).ValueWidth);
+        for (int load = 0; load < Loads<TValue, TShape>(); load++)
+        {
+            ScalePair low = default;
+            if (default(TValue).Scales == Scaling.Group)
+            {
+                int group = load * 16 * default(TValue).Tiles / default(TValue).GroupElements(default(TShape).ValueWidth);
+                Floats4 minima = sums[((Loads<TValue, TShape>() * LoadPlaces<TValue, TColumns>()) + group) * 32];
+                low.A = Lane.SumOfRows(minima.A) / sumA;
+                low.B = default(TColumns).Count == 8 ? Lane.SumOfRows(minima.B) / sumB : 0f;
+            }
+
+            for (int tile = 0; tile < default(TValue).Tiles; tile++)
+            {
+                Floats4 o = sums[((load * LoadPlaces<TValue, TColumns>()) + (tile / default(TColumns).TilesOfPlace)) * 32];
+                int even = default(TValue).Element(load, g, tile, 0);
+                int odd = default(TValue).Element(load, g, tile, 1);
+                float evenFactor = default(TValue).Factor(0);
+                float oddFactor = default(TValue).Factor(1);
+                if (default(TColumns).Count == 8)
+                {
+                    Put<TValue, TShape>(partials, rowA, even, (o.A * evenFactor * factorA) + low.A);
+                    Put<TValue, TShape>(partials, rowA, odd, (o.C * oddFactor * factorA) + low.A);
+                    Put<TValue, TShape>(partials, rowA + default(TShape).ValueWidth, even, (o.B * evenFactor * factorB) + low.B);
+                    Put<TValue, TShape>(partials, rowA + default(TShape).ValueWidth, odd, (o.D * oddFactor * factorB) + low.B);
+                }
+                else
+                {
+                    bool isSecond = (tile & 1) != 0;
+                    Put<TValue, TShape>(partials, rowA, even, ((isSecond ? o.C : o.A) * evenFactor * factorA) + low.A);
+                    Put<TValue, TShape>(partials, rowA, odd, ((isSecond ? o.D : o.B) * oddFactor * factorA) + low.A);
+                }
+            }
+        }
+    }
+
+    /// <summary>Enters the weights of a tile of 16 tokens in parts, tokens as columns of each row turned into rows.</summary>
+    [MethodImpl(Inlined)]
+    public static void Enter<TValue, TColumns>(Floats4 w, ref Words2 a, ref Words2 b, ref Words2 c)
+        where TValue : struct, IValueTiles
+        where TColumns : struct, IQueryColumns
+    {
+        if (default(TValue).Arithmetic == TileArithmetic.Halves)
+        {
+            if (default(TColumns).Count == 8)
+            {
+                a.X = Lane.Transpose(Lane.PackHalves(QueryTiles.Half(w.A, 0), QueryTiles.Half(w.B, 0)));
+                a.Y = Lane.Transpose(Lane.PackHalves(QueryTiles.Half(w.C, 0), QueryTiles.Half(w.D, 0)));
+                b.X = Lane.Transpose(Lane.PackHalves(QueryTiles.Half(w.A, 1), QueryTiles.Half(w.B, 1)));
+                b.Y = Lane.Transpose(Lane.PackHalves(QueryTiles.Half(w.C, 1), QueryTiles.Half(w.D, 1)));
+            }
+            else
+            {
+                a.X = Lane.Transpose(Lane.PackHalves(QueryTiles.Half(w.A, 0), QueryTiles.Half(w.A, 1)));
+                a.Y = Lane.Transpose(Lane.PackHalves(QueryTiles.Half(w.C, 0), QueryTiles.Half(w.C, 1)));
+            }
+        }
+        else if (default(TColumns).Count == 8)
+        {
+            a.X = Lane.Transpose(Lane.PackBFloats(QueryTiles.BFloat(w.A, 0), QueryTiles.BFloat(w.B, 0)));
+            a.Y = Lane.Transpose(Lane.PackBFloats(QueryTiles.BFloat(w.C, 0), QueryTiles.BFloat(w.D, 0)));
+            b.X = Lane.Transpose(Lane.PackBFloats(QueryTiles.BFloat(w.A, 1), QueryTiles.BFloat(w.B, 1)));
+            b.Y = Lane.Transpose(Lane.PackBFloats(QueryTiles.BFloat(w.C, 1), QueryTiles.BFloat(w.D, 1)));
+            c.X = Lane.Transpose(Lane.PackBFloats(QueryTiles.BFloat(w.A, 2), QueryTiles.BFloat(w.B, 2)));
+            c.Y = Lane.Transpose(Lane.PackBFloats(QueryTiles.BFloat(w.C, 2), QueryTiles.BFloat(w.D, 2)));
+        }
+        else
+        {
+            a.X = Lane.Transpose(Lane.PackBFloats(QueryTiles.BFloat(w.A, 0), QueryTiles.BFloat(w.A, 1)));
+            a.Y = Lane.Transpose(Lane.PackBFloats(QueryTiles.BFloat(w.C, 0), QueryTiles.BFloat(w.C, 1)));
+            b.X = Lane.Transpose(Lane.PackBFloats(QueryTiles.BFloat(w.A, 2), 0f));
+            b.Y = Lane.Transpose(Lane.PackBFloats(QueryTiles.BFloat(w.C, 2), 0f));
+        }
+    }
+
+    [MethodImpl(Inlined)]
+    private static void Put<TValue, TShape>(ArrayView<float> partials, long row, int element, float mean)
+        where TValue : struct, IValueTiles
+        where TShape : struct, ITensorShape
+    {
+        if (element < default(TShape).ValueWidth)
+        {
+            // A rounding must not take a mean of the largest numbers beyond binary32.
+            float bounded = mean > PortableMath.AlmostLargest ? PortableMath.AlmostLargest : mean;
+            bounded = bounded < -PortableMath.AlmostLargest ? -PortableMath.AlmostLargest : bounded;
+            partials[row + element] = default(TValue).Arithmetic == TileArithmetic.BFloats ? bounded : mean;
+        }
+    }
+}

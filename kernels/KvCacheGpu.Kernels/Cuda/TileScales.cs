@@ -1,0 +1,58 @@
+using System.Runtime.CompilerServices;
+using ILGPU;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>The scales of 64 tokens' values: a lane's are those of the tokens whose weights it has.</summary>
+internal static class TileScales
+{
+    private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
+
+    /// <summary>The largest of a lane's scales; <paramref name="first"/> is the word of its first two.</summary>
+    [MethodImpl(Inlined)]
+    public static float Largest<TShape>(ArrayView<int> words, long first)
+        where TShape : struct, ITensorShape
+    {
+        ArrayView<int> scales = words.SubView(first);
+        int most = Lane.MaxHalves(
+            Lane.MaxHalves(At<TShape>(scales, 0), At<TShape>(scales, 1)), Lane.MaxHalves(At<TShape>(scales, 2), At<TShape>(scales, 3)));
+        return Lane.Max(Lane.LowHalf(most), Lane.HighHalf(most));
+    }
+
+    /// <summary>The power of two that takes scales up to a largest one to 2^13 .. 2^14.</summary>
+    [MethodImpl(Inlined)]
+    public static float Unit(float largest)
+    {
+        // Above half of the least binary16 number: a page of zeros has no scale.
+        float most = largest > 2.98023224e-8f ? largest : 2.98023224e-8f;
+        return PortableMath.InverseOfPower(Interop.IntAsFloat(Interop.FloatAsInt(most) & 0x7F800000u)) * 8192f;
+    }
+
+    /// <summary>Two tokens' scales of a tile.</summary>
+    [MethodImpl(Inlined)]
+    public static int At<TShape>(ArrayView<int> scales, int tile)
+        where TShape : struct, ITensorShape => scales[QueryTiles.TileTokens<TShape>(tile) / 2];
+
+    /// <summary>Weights times two tokens' scales.</summary>
+    [MethodImpl(Inlined)]
+    public static Floats4 Times(Floats4 weights, int scales, float unit)
+    {
+        float even = Lane.LowHalf(scales) * unit;
+        float odd = Lane.HighHalf(scales) * unit;
+        weights.A *= even;
+        weights.B *= even;
+        weights.C *= odd;
+        weights.D *= odd;
+        return weights;
+    }
+
+    /// <summary>sum + weights times two tokens' minima, over the tokens of a column.</summary>
+    [MethodImpl(Inlined)]
+    public static void AddMinima(ref ScalePair sum, Floats4 weights, int minima)
+    {
+        float even = Lane.LowHalf(minima);
+        float odd = Lane.HighHalf(minima);
+        sum.A = Lane.Fma(weights.C, odd, Lane.Fma(weights.A, even, sum.A));
+        sum.B = Lane.Fma(weights.D, odd, Lane.Fma(weights.B, even, sum.B));
+    }
+}
