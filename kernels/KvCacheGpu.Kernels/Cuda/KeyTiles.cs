@@ -1,4 +1,6 @@
 
+using System.Runtime.CompilerServices;
+
 namespace KvCacheGpu.Kernels;
 
 /// <summary>What an mma multiplies, and in how many parts the other factor must be entered to lose nothing.</summary>
@@ -52,6 +54,9 @@ internal interface IKeyTiles
     /// <summary>Parts in which queries are entered: 2 or 3. A number, not a question about <see cref="Arithmetic"/>: ILGPU unrolls loops of constants only.</summary>
     int Parts { get; }
 
+    /// <summary>Keys are 2^this times as large as their operands.</summary>
+    int Exponent { get; }
+
     /// <summary>Elements of a step: 16 or 32.</summary>
     int StepElements { get; }
 
@@ -68,6 +73,8 @@ internal interface IKeyTiles
 /// <summary>F16 keys, as they lie.</summary>
 internal readonly struct F16Keys : IKeyTiles
 {
+    public int Exponent => 0;
+
     public TileArithmetic Arithmetic => TileArithmetic.Halves;
 
     public Scaling Scales => Scaling.None;
@@ -95,8 +102,202 @@ internal readonly struct F16Keys : IKeyTiles
     public int Element(int chunk, int step, int quad, int i) => (16 * chunk) + (8 * (i >> 1)) + (2 * quad) + (i & 1);
 }
 
+/// <summary>BF16 keys, as they lie.</summary>
+internal readonly struct BF16Keys : IKeyTiles
+{
+    public int Exponent => 0;
+
+    public TileArithmetic Arithmetic => TileArithmetic.BFloats;
+
+    public Scaling Scales => Scaling.None;
+
+    public int HasMean => 0;
+
+    public int Parts => 3;
+
+    public int StepElements => 16;
+
+    public int ChunkWords => 8;
+
+    public int Words(int width) => width / 2;
+
+    public int LaneWords => 1;
+
+    public int Loads => 2;
+
+    public int LoadStride => 4;
+
+    public int Steps => 1;
+
+    public Words4 Operand(KeyWords words, int step) => KeyOperands.Of(words.A.X, words.A.Y, words.B.X, words.B.Y);
+
+    public int Element(int chunk, int step, int quad, int i) => (16 * chunk) + (8 * (i >> 1)) + (2 * quad) + (i & 1);
+}
+
+/// <summary>FP8 keys: their bits are those of binary16 numbers 2^8 times as small, moved.</summary>
+internal readonly struct Fp8Keys : IKeyTiles
+{
+    public int Exponent => 8;
+
+    public TileArithmetic Arithmetic => TileArithmetic.Halves;
+
+    public Scaling Scales => Scaling.None;
+
+    public int HasMean => 0;
+
+    public int Parts => 2;
+
+    public int StepElements => 16;
+
+    public int ChunkWords => 4;
+
+    public int Words(int width) => width / 4;
+
+    public int LaneWords => 1;
+
+    public int Loads => 1;
+
+    public int LoadStride => 4;
+
+    public int Steps => 1;
+
+    public Words4 Operand(KeyWords words, int step) => KeyOperands.Of(
+        EightBits.Even(words.A.X), EightBits.Even(words.A.Y), EightBits.Odd(words.A.X), EightBits.Odd(words.A.Y));
+
+    public int Element(int chunk, int step, int quad, int i) => (16 * chunk) + (4 * quad) + (2 * (i & 1)) + (i >> 1);
+}
+
+/// <summary>I8 keys, as they lie.</summary>
+internal readonly struct I8Keys : IKeyTiles
+{
+    public int Exponent => 0;
+
+    public TileArithmetic Arithmetic => TileArithmetic.Bytes;
+
+    public Scaling Scales => Scaling.Vector;
+
+    public int HasMean => 0;
+
+    public int Parts => 3;
+
+    public int StepElements => 32;
+
+    public int ChunkWords => 8;
+
+    public int Words(int width) => width / 4;
+
+    public int LaneWords => 1;
+
+    public int Loads => 2;
+
+    public int LoadStride => 4;
+
+    public int Steps => 1;
+
+    public Words4 Operand(KeyWords words, int step) => KeyOperands.Of(words.A.X, words.A.Y, words.B.X, words.B.Y);
+
+    public int Element(int chunk, int step, int quad, int i) => (32 * chunk) + (16 * (i >> 2)) + (4 * quad) + (i & 3);
+}
+
+/// <summary>T4 keys: a word gives the levels of eight elements, less a half.</summary>
+internal readonly struct T4Keys : IKeyTiles
+{
+    public int Exponent => 0;
+
+    public TileArithmetic Arithmetic => TileArithmetic.Bytes;
+
+    public Scaling Scales => Scaling.Gain;
+
+    public int HasMean => 1;
+
+    public int Parts => 3;
+
+    public int StepElements => 32;
+
+    public int ChunkWords => 4;
+
+    public int Words(int width) => width / 8;
+
+    public int LaneWords => 1;
+
+    public int Loads => 1;
+
+    public int LoadStride => 4;
+
+    public int Steps => 1;
+
+    public Words4 Operand(KeyWords words, int step) => KeyLevels.OfFour(words);
+
+    public int Element(int chunk, int step, int quad, int i) => (32 * chunk) + (8 * quad) + i;
+}
+
+/// <summary>T3 keys: three words give the levels of 32 elements, less a half.</summary>
+internal readonly struct T3Keys : IKeyTiles
+{
+    public int Exponent => 0;
+
+    public TileArithmetic Arithmetic => TileArithmetic.Bytes;
+
+    public Scaling Scales => Scaling.Gain;
+
+    public int HasMean => 1;
+
+    public int Parts => 3;
+
+    public int StepElements => 32;
+
+    public int ChunkWords => 12;
+
+    public int Words(int width) => (width + 31) / 32 * 3;
+
+    public int LaneWords => 3;
+
+    public int Loads => 3;
+
+    public int LoadStride => 1;
+
+    public int Steps => 4;
+
+    public Words4 Operand(KeyWords words, int step) => KeyLevels.OfThree(words, step);
+
+    public int Element(int chunk, int step, int quad, int i) => (128 * chunk) + (32 * quad) + (16 * (step >> 1)) + (2 * i) + (step & 1);
+}
+
+/// <summary>T2 keys: a word gives the levels of 16 elements, less a half.</summary>
+internal readonly struct T2Keys : IKeyTiles
+{
+    public int Exponent => 0;
+
+    public TileArithmetic Arithmetic => TileArithmetic.Bytes;
+
+    public Scaling Scales => Scaling.Gain;
+
+    public int HasMean => 1;
+
+    public int Parts => 3;
+
+    public int StepElements => 32;
+
+    public int ChunkWords => 4;
+
+    public int Words(int width) => (width + 15) / 16;
+
+    public int LaneWords => 1;
+
+    public int Loads => 1;
+
+    public int LoadStride => 4;
+
+    public int Steps => 2;
+
+    public Words4 Operand(KeyWords words, int step) => KeyLevels.OfTwo(words, step);
+
+    public int Element(int chunk, int step, int quad, int i) => (64 * chunk) + (16 * quad) + (2 * i) + step;
+}
+
 internal static class KeyOperands
 {
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Words4 Of(int x, int y, int z, int w)
     {
         Words4 a = default;

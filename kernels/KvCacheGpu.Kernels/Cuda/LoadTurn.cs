@@ -164,10 +164,10 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     private readonly void Tile(ref Span64 o, int load, int tile, Words2 a, Words2 b, Words2 c)
     {
         TValue codec = default;
-        Words4 w0 = codec.Load(Values, Word(load, tile, 0));
-        Words4 w1 = codec.Load(Values, Word(load, tile, 2));
-        Words4 w2 = codec.Load(Values, Word(load, tile, 1));
-        Words4 w3 = codec.Load(Values, Word(load, tile, 3));
+        Words4 w0 = codec.Load(Values, Word(load, tile, 0), load);
+        Words4 w1 = codec.Load(Values, Word(load, tile, 2), load);
+        Words4 w2 = codec.Load(Values, Word(load, tile, 1), load);
+        Words4 w3 = codec.Load(Values, Word(load, tile, 3), load);
         Multiply(ref o.T0, Operand(w0, w1, w2, w3, 0), a, b, c);
         if (codec.Tiles > 1)
         {
@@ -200,12 +200,11 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
         }
 
         int words = TileOutput.ValueWords<TValue, TShape>();
-        int word = load * default(TValue).LoadWords;
-        if ((load + 1) * default(TValue).LoadWords > words)
+        int word = default(TValue).FirstWord(load);
+        if (word + default(TValue).LoadWords > words)
         {
             // Lanes behind the last word read it; what they sum is nobody's.
-            int lane = default(TValue).LaneWord((Group.IdxX & 31) >> 2);
-            int behind = word + lane + default(TValue).LaneWords - words;
+            int behind = word + default(TValue).LaneEnd((Group.IdxX & 31) >> 2) - words;
             word -= behind > 0 ? behind : 0;
         }
 

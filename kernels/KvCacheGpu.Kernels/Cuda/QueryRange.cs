@@ -102,12 +102,12 @@ internal struct QueryRange
         column.Sum = 0f;
     }
 
-    private readonly int BeginOf(int position, KernelDims dims) => _segment * Segments.Pages(Visible(position, dims), dims.SegmentPages);
+    private readonly int BeginOf(int position, KernelDims dims) => _segment * dims.PagesOfSegment(Visible(position, dims));
 
     private readonly int EndOf(int position, KernelDims dims)
     {
         int visible = Visible(position, dims);
-        int end = (_segment + 1) * Segments.Pages(visible, dims.SegmentPages);
+        int end = (_segment + 1) * dims.PagesOfSegment(visible);
         return end < visible ? end : visible;
     }
 

@@ -106,7 +106,7 @@ internal static class QueryTiles
     private static void SetFactors<TKey>(ref ColumnState column, int above, float mantissa, LogitDims logits)
         where TKey : struct, IKeyTiles
     {
-        int exponent = Exponent<TKey>(above) + logits.Exponent;
+        int exponent = Exponent<TKey>(above) + default(TKey).Exponent + logits.Exponent;
         if (default(TKey).Arithmetic == TileArithmetic.BFloats)
         {
             column.Factor = PortableMath.PowerOf(exponent < -126 ? -126 : exponent < 120 ? exponent : 120);

@@ -26,22 +26,51 @@ internal static class TensorKernels
     private static readonly Dictionary<PageFormat, Type> _keys = new()
     {
         [PageFormat.F16] = typeof(F16Keys),
+        [PageFormat.BF16] = typeof(BF16Keys),
+        [PageFormat.FP8] = typeof(Fp8Keys),
+        [PageFormat.I8] = typeof(I8Keys),
+        [PageFormat.T4] = typeof(T4Keys),
+        [PageFormat.T3] = typeof(T3Keys),
+        [PageFormat.T2] = typeof(T2Keys),
     };
 
     // How the values of a format are read: the first line of a format whose multiple divides the width. Wider loads come first.
     private static readonly (PageFormat Format, int Multiple, Type Tiles)[] _values =
     [
-        (PageFormat.F16, 64, typeof(F16Values4)),
+        (PageFormat.F16, 64, typeof(F16Values<N4>)),
+        (PageFormat.F16, 32, typeof(F16Values<N2>)),
+        (PageFormat.F16, 16, typeof(F16Values<N1>)),
+        (PageFormat.BF16, 64, typeof(BF16Values<N4>)),
+        (PageFormat.BF16, 32, typeof(BF16Values<N2>)),
+        (PageFormat.BF16, 16, typeof(BF16Values<N1>)),
+        (PageFormat.FP8, 64, typeof(Fp8Values<N2>)),
+        (PageFormat.FP8, 16, typeof(Fp8Values<N1>)),
+        (PageFormat.I8, 64, typeof(I8Values<N2>)),
+        (PageFormat.I8, 16, typeof(I8Values<N1>)),
+        (PageFormat.V4, 64, typeof(V4Values)),
+        (PageFormat.V4, 32, typeof(V4NarrowValues<N32>)),
+        (PageFormat.V4, 16, typeof(V4NarrowValues<N16>)),
+        (PageFormat.V3, 16, typeof(V3Values)),
+        (PageFormat.V2, 16, typeof(V2Values)),
     ];
 
     private static readonly (PageFormat Key, PageFormat Value)[] _pairs =
     [
         (PageFormat.F16, PageFormat.F16),
+        (PageFormat.BF16, PageFormat.BF16),
+        (PageFormat.FP8, PageFormat.FP8),
+        (PageFormat.I8, PageFormat.I8),
+        (PageFormat.T4, PageFormat.V4),
+        (PageFormat.T3, PageFormat.V3),
+        (PageFormat.T2, PageFormat.V2),
+        (PageFormat.I8, PageFormat.V4),
+        (PageFormat.I8, PageFormat.V3),
+        (PageFormat.I8, PageFormat.V2),
     ];
 
     private static readonly (int Key, int Value)[] _widths = [(64, 64), (80, 80), (96, 96), (128, 128), (256, 256), (576, 512)];
 
-    private static readonly int[] _pageTokens = [64];
+    private static readonly int[] _pageTokens = [16, 32, 64, 128];
 
     private static readonly Dictionary<int, Type> _numbers = new()
     {
@@ -120,12 +149,13 @@ internal static class TensorKernels
         (Type keys, Type values) = (_keys[key], ValuesOf(value, valueWidth)!);
         var keyTiles = (IKeyTiles)Activator.CreateInstance(keys)!;
         var valueTiles = (IValueTiles)Activator.CreateInstance(values)!;
-        Type shape = typeof(TensorShape<,,,,>).MakeGenericType(
+        Type shape = typeof(TensorShape<,,,,,>).MakeGenericType(
             _numbers[keyWidth],
             _numbers[valueWidth],
             _numbers[geometry.PageTokens],
+            geometry.LogitSoftCap is null ? typeof(NoLogitCap) : typeof(SoftLogitCap),
             Turns(Parts(keyWidth, keyTiles.Steps * keyTiles.StepElements)),
-            Turns(Parts(valueWidth, 16 * valueTiles.Tiles)));
+            Turns(valueTiles.Loads(valueWidth)));
         Type columns = queries == 8 ? typeof(EightQueries) : typeof(QuadQueries);
         MethodInfo method = typeof(TensorAttend).GetMethod(nameof(TensorAttend.Split))!.MakeGenericMethod(keys, values, columns, shape);
         var warps = (int)typeof(TensorAttend).GetMethod(nameof(TensorAttend.Warps))!.MakeGenericMethod(shape).Invoke(null, null)!;

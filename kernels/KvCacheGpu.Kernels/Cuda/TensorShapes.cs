@@ -90,6 +90,16 @@ internal readonly struct N0 : INumber
     public int Value => 0;
 }
 
+internal readonly struct N1 : INumber
+{
+    public int Value => 1;
+}
+
+internal readonly struct N4 : INumber
+{
+    public int Value => 4;
+}
+
 internal readonly struct N2 : INumber
 {
     public int Value => 2;

@@ -69,7 +69,7 @@ internal static class TileOutput
     public static int Loads<TValue, TShape>()
         where TValue : struct, IValueTiles
         where TShape : struct, ITensorShape =>
-        (default(TShape).ValueWidth + (16 * default(TValue).Tiles) - 1) / (16 * default(TValue).Tiles);
+        default(TValue).Loads(default(TShape).ValueWidth);
 
     /// <summary>Floats4 of a lane that one load's sums take: with four queries two tiles share one.</summary>
     public static int LoadPlaces<TValue, TColumns>()
