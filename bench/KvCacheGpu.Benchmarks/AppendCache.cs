@@ -13,22 +13,26 @@ internal sealed unsafe class AppendCache : IDisposable
     private readonly float[] _keys;
     private readonly float[] _values;
     private readonly PageMove[] _moves;
+    private readonly PageMove[] _demotions;
 
     public AppendCache(string device, int tokens, PageFormat open, PageFormat key = PageFormat.I8, PageFormat value = PageFormat.I8)
         : this((s, b) => BenchDevices.Create(device, s, b), tokens, open, key, value)
     {
     }
 
+    /// <summary>Makes the sequence; sealed pages may be demoted to <paramref name="demoted"/>.</summary>
     public AppendCache(
-        Func<KernelShape, long, KernelTier> create, int tokens, PageFormat open, PageFormat key = PageFormat.I8, PageFormat value = PageFormat.I8)
+        Func<KernelShape, long, KernelTier> create, int tokens, PageFormat open, PageFormat key = PageFormat.I8, PageFormat value = PageFormat.I8,
+        (PageFormat Key, PageFormat Value)? demoted = null)
     {
         var geometry = new KvGeometry(layers: 1, KvHeads, KvHeads, Width);
         var openLayout = new PageLayout(geometry, open, open, hasDigest: false);
         var closed = new PageLayout(geometry, key, value);
         int pages = geometry.PagesFor(tokens);
-        var shape = new KernelShape(geometry, openLayout, closed, rotationSeed: 1, sequences: 1, tableCapacity: pages);
+        PageLayout? lower = demoted is { } pair ? new PageLayout(geometry, pair.Key, pair.Value) : null;
+        var shape = new KernelShape(geometry, [openLayout, closed, .. lower is null ? [] : new[] { lower }], rotationSeed: 1, sequences: 1, tableCapacity: pages);
         var map = new TableMap(shape);
-        _tier = create(shape, map.Bytes + (map.Leaves * map.LeafBytes) + ((long)KvHeads * pages * (openLayout.Bytes + closed.Bytes)));
+        _tier = create(shape, map.Bytes + (map.Leaves * map.LeafBytes) + ((long)KvHeads * pages * (openLayout.Bytes + closed.Bytes + (lower?.Bytes ?? 0))));
         for (int leaf = 0; leaf < map.Leaves; leaf++)
         {
             _tier.OpenLeaf(0, leaf, map.FirstPageUnit + (leaf * map.LeafUnits));
@@ -47,6 +51,10 @@ internal sealed unsafe class AppendCache : IDisposable
             _moves[i] = new PageMove(slot, KernelShape.Open, firstClosed + (i * closed.Units), KernelShape.Sealed, geometry.PageTokens);
         }
 
+        int firstLower = firstClosed + (KvHeads * pages * closed.Units);
+        _demotions = lower is null ? [] : [.. _moves.Select((m, i) =>
+            new PageMove(m.TargetSlot, KernelShape.Sealed, firstLower + (i * lower.Units), KernelShape.Sealed + 1, geometry.PageTokens))];
+        DemoteBytes = (long)_demotions.Length * (closed.Bytes + (lower?.Bytes ?? 0));
         var random = new Random(5);
         _keys = FilledCache.Gaussian(random, tokens * KvHeads * Width);
         _values = FilledCache.Gaussian(random, tokens * KvHeads * Width);
@@ -72,6 +80,9 @@ internal sealed unsafe class AppendCache : IDisposable
     /// <summary>Bytes that one encode reads and writes.</summary>
     public long EncodeBytes { get; }
 
+    /// <summary>Bytes that one demotion of all pages reads and writes.</summary>
+    public long DemoteBytes { get; }
+
     public void Append()
     {
         _batch.Append(0, _keys, _values);
@@ -86,6 +97,9 @@ internal sealed unsafe class AppendCache : IDisposable
 
     /// <summary>The same without waiting for the device.</summary>
     public void EnqueueEncode() => _tier.Transcode(_moves);
+
+    /// <summary>Demotes all pages, once they have been encoded, without waiting for the device.</summary>
+    public void EnqueueDemote() => _tier.Transcode(_demotions);
 
     public void Wait() => _tier.Synchronize();
 

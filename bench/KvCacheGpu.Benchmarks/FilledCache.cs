@@ -2,9 +2,11 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Benchmarks;
 
-/// <summary>What a measurement attends to: one layer, <see cref="Sequences"/> x <see cref="Context"/> tokens.</summary>
+/// <summary>
+/// What a measurement attends to: one layer, <see cref="Sequences"/> x <see cref="Context"/> tokens, by the queries of the last <see cref="QueryTokens"/>.
+/// </summary>
 internal sealed record AttendShape(
-    int Width, int KvHeads, int GroupSize, int Sequences, int Context, PageFormat Key, PageFormat Value, int PageTokens = 64)
+    int Width, int KvHeads, int GroupSize, int Sequences, int Context, PageFormat Key, PageFormat Value, int PageTokens = 64, int QueryTokens = 1)
 {
     /// <summary>Keys and values in one format.</summary>
     public AttendShape(int width, int kvHeads, int groupSize, int sequences, int context, PageFormat format)
@@ -14,12 +16,21 @@ internal sealed record AttendShape(
 
     public KvGeometry Geometry => new(layers: 1, KvHeads * GroupSize, KvHeads, Width, pageTokens: PageTokens);
 
+    /// <summary>Operations of the two products of one attention: each query with the tokens up to its own.</summary>
+    public double Operations => 2.0 * 2 * Width * KvHeads * GroupSize * Sequences * QueryTokens * (Context - ((QueryTokens - 1) / 2.0));
+
+    /// <summary>Bytes of the pages, as if all were sealed.</summary>
+    public long PageBytes => (long)Sequences * KvHeads * Geometry.PagesFor(Context) * new PageLayout(Geometry, Key, Value).Bytes;
+
     public override string ToString() => $"{Sequences} x {Context / 1024}k d{Width} GQA {GroupSize} {(Key == Value ? $"{Key}" : $"{Key}/{Value}")}";
 }
 
 /// <summary>A tier whose pages hold Gaussian keys and values, sealed but for the last two pages of each sequence, in shuffled slots.</summary>
 internal sealed unsafe class FilledCache : IDisposable
 {
+    // What a sequence ends with: never sealed, so that attention reads both classes of pages.
+    private const int OpenPages = 2;
+
     private readonly float[] _queries;
     private readonly float[] _output;
 
@@ -33,12 +44,12 @@ internal sealed unsafe class FilledCache : IDisposable
         int pages = g.PagesFor(shape.Context);
         var kernels = new KernelShape(g, open, closed, rotationSeed: 1, shape.Sequences, pages);
         var map = new TableMap(kernels);
-        long sealedPages = (long)shape.Sequences * g.KvHeads * pages;
-        int stagingPages = g.KvHeads * (g.PagesFor(batchTokens) + 1);
-        long openPages = (2L * shape.Sequences * g.KvHeads) + stagingPages;
+        int sealedPages = Math.Max(0, pages - OpenPages);
+        int stagedPages = Math.Min(sealedPages, batchTokens / g.PageTokens);
+        long openPages = (long)g.KvHeads * ((shape.Sequences * OpenPages) + stagedPages);
         int leaves = shape.Sequences * map.Leaves;
-        Tier = create(kernels, map.Bytes + (leaves * map.LeafBytes) + (sealedPages * closed.Bytes) + (openPages * open.Bytes));
-        Batch = Tier.CreateBatch(shape.Sequences, Math.Max(shape.Sequences, batchTokens));
+        Tier = create(kernels, map.Bytes + (leaves * map.LeafBytes) + ((long)shape.Sequences * g.KvHeads * sealedPages * closed.Bytes) + (openPages * open.Bytes));
+        Batch = Tier.CreateBatch(shape.Sequences, Math.Max(shape.Sequences * shape.QueryTokens, batchTokens));
         for (int i = 0; i < leaves; i++)
         {
             Tier.OpenLeaf(i / map.Leaves, i % map.Leaves, map.FirstPageUnit + (i * map.LeafUnits));
@@ -46,10 +57,13 @@ internal sealed unsafe class FilledCache : IDisposable
 
         long firstOpen = map.FirstPageUnit + ((long)leaves * map.LeafUnits);
         long firstSealed = firstOpen + (openPages * open.Units);
-        Fill(open, closed, firstOpen, firstSealed, stagingPages, batchTokens);
+        float[] keys = Gaussian(new Random(3), batchTokens * g.KvHeads * Math.Max(g.KeyWidth, g.ValueWidth));
+        Seal(keys, stagedPages, sealedPages, page => (int)(firstOpen + ((long)page * open.Units)), page => (int)(firstSealed + ((long)page * closed.Units)));
+        Open(keys, sealedPages, page => (int)(firstOpen + (((long)(g.KvHeads * stagedPages) + page) * open.Units)));
+        BytesRead = (long)shape.Sequences * g.KvHeads * (((long)sealedPages * closed.Bytes) + ((long)(pages - sealedPages) * open.Bytes));
         var random = new Random(7);
-        _queries = Gaussian(random, shape.Sequences * g.QueryHeads * g.KeyWidth);
-        _output = new float[shape.Sequences * g.QueryHeads * g.ValueWidth];
+        _queries = Gaussian(random, shape.Sequences * shape.QueryTokens * g.QueryHeads * g.KeyWidth);
+        _output = new float[shape.Sequences * shape.QueryTokens * g.QueryHeads * g.ValueWidth];
         Batch.Begin(Decode(shape));
     }
 
@@ -60,7 +74,7 @@ internal sealed unsafe class FilledCache : IDisposable
     public KernelBatch Batch { get; }
 
     /// <summary>Bytes of pages that one attention reads.</summary>
-    public long BytesRead { get; private set; }
+    public long BytesRead { get; }
 
     /// <summary>One decode step's attention of every sequence.</summary>
     public void Attend()
@@ -75,80 +89,92 @@ internal sealed unsafe class FilledCache : IDisposable
         Tier.Dispose();
     }
 
+    /// <summary>Normal numbers; a million of them, and then the same again, since they take longer to draw than a device to read.</summary>
     public static float[] Gaussian(Random random, int count)
     {
+        const int Drawn = 1 << 20;
         var values = new float[count];
-        for (int i = 0; i < count; i++)
+        for (int i = 0; i < Math.Min(count, Drawn); i++)
         {
             values[i] = (float)(Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble()));
+        }
+
+        for (int at = Drawn; at < count; at += Drawn)
+        {
+            values.AsSpan(0, Math.Min(Drawn, count - at)).CopyTo(values.AsSpan(at));
         }
 
         return values;
     }
 
     private static RaggedSequence[] Decode(AttendShape shape) =>
-        [.. Enumerable.Range(0, shape.Sequences).Select(s => new RaggedSequence(s, s, 1, shape.Context))];
+        [.. Enumerable.Range(0, shape.Sequences).Select(s => new RaggedSequence(s, s * shape.QueryTokens, shape.QueryTokens, shape.Context))];
 
-    private void Fill(PageLayout open, PageLayout closed, long firstOpen, long firstSealed, int stagingPages, int batchTokens)
+    // A few pages are appended once and encoded into every sealed page in turn, so that gigabytes are filled without the host's tensors.
+    private void Seal(float[] numbers, int staged, int sealedPages, Func<int, int> stagedSlot, Func<int, int> sealedSlot)
     {
-        KvGeometry g = Shape.Geometry;
-        var random = new Random(3);
-        float[] keys = Gaussian(random, batchTokens * g.KvHeads * g.KeyWidth);
-        float[] values = Gaussian(random, batchTokens * g.KvHeads * g.ValueWidth);
-        int pages = g.PagesFor(Shape.Context);
-        int[] order = [.. Enumerable.Range(0, Shape.Sequences * g.KvHeads * pages)];
-        random.Shuffle(order);
-        var moves = new List<PageMove>();
-        for (int s = 0; s < Shape.Sequences; s++)
+        if (staged == 0)
         {
-            for (int start = 0; start < Shape.Context; start += batchTokens)
+            return;
+        }
+
+        KvGeometry g = Shape.Geometry;
+        for (int h = 0; h < g.KvHeads; h++)
+        {
+            for (int page = 0; page < staged; page++)
             {
-                int tokens = Math.Min(batchTokens, Shape.Context - start);
-                int chunkPages = g.PagesFor(tokens);
-                bool last = start + tokens == Shape.Context;
-                moves.Clear();
-                for (int h = 0; h < g.KvHeads; h++)
-                {
-                    int row = Tier.Map.Row(0, h);
-                    for (int p = 0; p < chunkPages; p++)
-                    {
-                        int page = (start / g.PageTokens) + p;
-                        bool stays = last && p >= chunkPages - 2;
-                        int openSlot = stays
-                            ? stagingPages + (((s * g.KvHeads) + h) * 2) + (p - chunkPages + 2)
-                            : (h * (g.PagesFor(batchTokens) + 1)) + p;
-                        int slot = (int)(firstOpen + ((long)openSlot * open.Units));
-                        Tier.WriteEntry(s, row, page, slot, TableMap.Tag(KernelShape.Open, page));
-                        if (!stays)
-                        {
-                            int place = order[(((s * g.KvHeads) + h) * pages) + page];
-                            moves.Add(new PageMove(slot, KernelShape.Open, (int)(firstSealed + ((long)place * closed.Units)), KernelShape.Sealed, g.PageTokens));
-                        }
+                Tier.WriteEntry(0, Tier.Map.Row(0, h), page, stagedSlot((h * staged) + page), TableMap.Tag(KernelShape.Open, page));
+            }
 
-                        BytesRead += stays ? open.Bytes : closed.Bytes;
-                    }
+            Tier.WriteCount(0, Tier.Map.Row(0, h), staged);
+        }
 
-                    Tier.WriteCount(s, row, (start / g.PageTokens) + chunkPages);
-                }
-
-                Batch.Begin([new RaggedSequence(s, 0, tokens, start + tokens)]);
-                Batch.Append(0, KvTensor.FromHost(keys.AsSpan(0, tokens * g.KvHeads * g.KeyWidth)), KvTensor.FromHost(values.AsSpan(0, tokens * g.KvHeads * g.ValueWidth)));
-                Batch.End();
+        Append(numbers, 0, staged * g.PageTokens, staged * g.PageTokens);
+        int[] order = [.. Enumerable.Range(0, Shape.Sequences * g.KvHeads * sealedPages)];
+        new Random(3).Shuffle(order);
+        var moves = new List<PageMove>();
+        for (int at = 0; at < order.Length; at++)
+        {
+            (int row, int page) = Math.DivRem(at, sealedPages);
+            (int s, int h) = Math.DivRem(row, g.KvHeads);
+            int slot = sealedSlot(order[at]);
+            moves.Add(new PageMove(stagedSlot((h * staged) + (page % staged)), KernelShape.Open, slot, KernelShape.Sealed, g.PageTokens));
+            Tier.WriteEntry(s, Tier.Map.Row(0, h), page, slot, TableMap.Tag(KernelShape.Sealed, page));
+            if (moves.Count == 4096 || at + 1 == order.Length)
+            {
                 Tier.Transcode(moves.ToArray());
-                Swap(s, start / g.PageTokens, last ? chunkPages - 2 : chunkPages, moves);
+                moves.Clear();
             }
         }
     }
 
-    private void Swap(int sequence, int firstPage, int sealedPages, List<PageMove> moves)
+    private void Open(float[] numbers, int sealedPages, Func<int, int> slot)
     {
-        int next = 0;
-        for (int h = 0; h < Shape.KvHeads; h++)
+        KvGeometry g = Shape.Geometry;
+        int pages = g.PagesFor(Shape.Context);
+        for (int s = 0; s < Shape.Sequences; s++)
         {
-            for (int page = firstPage; page < firstPage + sealedPages; page++)
+            for (int h = 0; h < g.KvHeads; h++)
             {
-                Tier.WriteEntry(sequence, Tier.Map.Row(0, h), page, moves[next++].TargetSlot, TableMap.Tag(KernelShape.Sealed, page));
+                for (int page = sealedPages; page < pages; page++)
+                {
+                    int own = (((s * g.KvHeads) + h) * OpenPages) + page - sealedPages;
+                    Tier.WriteEntry(s, Tier.Map.Row(0, h), page, slot(own), TableMap.Tag(KernelShape.Open, page));
+                }
+
+                Tier.WriteCount(s, Tier.Map.Row(0, h), pages);
             }
+
+            Append(numbers, s, Shape.Context - (sealedPages * g.PageTokens), Shape.Context);
         }
+    }
+
+    private void Append(float[] numbers, int sequence, int tokens, int length)
+    {
+        KvGeometry g = Shape.Geometry;
+        Batch.Begin([new RaggedSequence(sequence, 0, tokens, length)]);
+        ReadOnlySpan<float> keys = numbers.AsSpan(0, tokens * g.KvHeads * g.KeyWidth), values = numbers.AsSpan(numbers.Length - (tokens * g.KvHeads * g.ValueWidth));
+        Batch.Append(0, KvTensor.FromHost(keys), KvTensor.FromHost(values));
+        Batch.End();
     }
 }

@@ -24,8 +24,23 @@ public sealed class CheckProgramTests : IDisposable
         Assert.Equal("ilgpu-cpu", check.GetProperty("id").GetString());
         Assert.True(check.GetProperty("isSubset").GetBoolean());
         Assert.True(check.GetProperty("copyGBps").GetDouble() > 0);
-        Assert.Contains(check.GetProperty("kernels").EnumerateArray(), k => k.GetProperty("name").GetString()!.StartsWith("attend", StringComparison.Ordinal));
-        Assert.Contains(check.GetProperty("kernels").EnumerateArray(), k => k.GetProperty("name").GetString()!.StartsWith("encode", StringComparison.Ordinal));
+        Assert.Equal(0, check.GetProperty("mmaTflops").GetDouble());
+        Assert.Contains("emulator", check.GetProperty("mmaNote").GetString(), StringComparison.Ordinal);
+        string[] names = [.. check.GetProperty("kernels").EnumerateArray().Select(k => k.GetProperty("name").GetString()!)];
+        Assert.All(["attend", "prefill", "append", "encode", "transcode"], kind => Assert.Contains(names, n => n.StartsWith(kind, StringComparison.Ordinal)));
+        Assert.Equal(0, check.GetProperty("dropped").GetArrayLength());
+    }
+
+    [Fact]
+    public void Measurements_that_no_time_is_left_for_are_named()
+    {
+        Assert.Equal(0, Run("--device", "ilgpu-cpu", "--only", "Words_loaded", "--bench-seconds", "0"));
+        JsonElement check = Report().GetProperty("checks")[0];
+        AssertIsReport(Report());
+        Assert.Equal(0, check.GetProperty("kernels").GetArrayLength());
+        string[] dropped = [.. check.GetProperty("dropped").EnumerateArray().Select(d => d.GetString()!)];
+        Assert.Contains(dropped, d => d.StartsWith("encode", StringComparison.Ordinal));
+        Assert.Contains($"no time was left for {dropped.Length} of {dropped.Length} measurements: {dropped[0]}", _console.ToString(), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -73,6 +88,8 @@ public sealed class CheckProgramTests : IDisposable
     [InlineData("--what")]
     [InlineData("--device")]
     [InlineData("--device", "gpu")]
+    [InlineData("--bench-seconds", "soon")]
+    [InlineData("--gate", "folder")]
     [InlineData("--device", "cuda:97")]
     public void Misuse_exits_with_two_and_says_what_is_expected(params string[] args)
     {
@@ -122,14 +139,14 @@ public sealed class CheckProgramTests : IDisposable
     private static void AssertIsReport(JsonElement report)
     {
         AssertShape(report, "schema:n utc:s machine:s hasGpu:b note:s passed:b devices:a checks:a");
-        Assert.Equal(1, report.GetProperty("schema").GetInt32());
+        Assert.Equal(2, report.GetProperty("schema").GetInt32());
         Assert.All(report.GetProperty("devices").EnumerateArray(), d => AssertShape(d, "id:s name:s memoryBytes:n usable:b reason:s"));
         foreach (JsonElement check in report.GetProperty("checks").EnumerateArray())
         {
             AssertShape(
                 check,
-                "id:s name:s tier:s driver:s computeCapability:s multiprocessors:n memoryBytes:n isSubset:b seconds:n copyGBps:n groups:a kernels:a");
-            Assert.All(check.GetProperty("kernels").EnumerateArray(), k => AssertShape(k, "name:s milliseconds:n bytes:n gBps:n ofCopy:n"));
+                "id:s name:s tier:s driver:s computeCapability:s multiprocessors:n memoryBytes:n isSubset:b seconds:n copyGBps:n mmaTflops:n mmaNote:s groups:a kernels:a dropped:a");
+            Assert.All(check.GetProperty("kernels").EnumerateArray(), k => AssertShape(k, "name:s milliseconds:n bytes:n gBps:n ofCopy:n tflops:n ofPeak:n target:n of:s"));
             foreach (JsonElement group in check.GetProperty("groups").EnumerateArray())
             {
                 AssertShape(group, "name:s cases:n worstError:n bound:n failures:a");

@@ -1,11 +1,14 @@
+using System.Globalization;
+
 namespace KvCacheGpu.GpuCheck;
 
 /// <summary>The options of the command line.</summary>
 internal sealed record CheckOptions
 {
     public const string Usage = """
-        usage: gpu-check [--device ID]... [--out FILE] [--only TEXT] [--cases TEXT] [--subset|--full] [--no-bench]
+        usage: gpu-check [--device ID]... [--out FILE] [--only TEXT] [--cases TEXT] [--subset|--full] [--no-bench] [--bench-seconds N]
                gpu-check --ptx FOLDER
+               gpu-check --gate FOLDER --limits FILE
 
           --device ID   a device to check: cuda:0, opencl:0, cpu, ilgpu-cpu; default: every CUDA device, without one ilgpu-cpu
           --out FILE    where the report goes; default: gpu-check.json
@@ -14,9 +17,11 @@ internal sealed record CheckOptions
           --subset      a few cases of each group instead of all; always so on ilgpu-cpu, an emulator
           --full        of tensor cores all cases, for hours, instead of some in which every two choices meet
           --no-bench    no measurements
-          --ptx FOLDER  writes the PTX of every portable kernel for sm_80 and sm_90 and stops
+          --bench-seconds N   time for the measurements of a device; the last ones of the list are left out and named. Default: the rest of eight minutes
+          --ptx FOLDER  writes the PTX of every kernel for sm_80 and sm_90 and stops
+          --gate FOLDER holds the kernels of such a folder, beside which ptx-gate has put the machine code, to the limits of FILE and stops
 
-        exit codes: 0 all right, 1 a check failed, 2 usage or no such device
+        exit codes: 0 all right, 1 a check failed or a kernel is beyond a limit, 2 usage or no such device
         """;
 
     /// <summary>Ids of devices; empty chooses.</summary>
@@ -40,8 +45,17 @@ internal sealed record CheckOptions
     /// <summary>True if kernels are measured.</summary>
     public bool IsMeasured { get; private init; } = true;
 
+    /// <summary>Time for the measurements of a device; null for the rest of eight minutes.</summary>
+    public double? BenchSeconds { get; private init; }
+
     /// <summary>The folder for PTX, or null.</summary>
     public string? PtxFolder { get; private init; }
+
+    /// <summary>The folder of kernels for the gate, or null.</summary>
+    public string? GateFolder { get; private init; }
+
+    /// <summary>The gate's table.</summary>
+    public string Limits { get; private init; } = string.Empty;
 
     /// <summary>Reads arguments; null where they are not understood.</summary>
     public static CheckOptions? Parse(ReadOnlySpan<string> args)
@@ -63,6 +77,10 @@ internal sealed record CheckOptions
                     options = options with { PtxFolder = folder };
                     args = args[2..];
                     break;
+                case ["--gate", string folder, "--limits", string file, ..]:
+                    options = options with { GateFolder = folder, Limits = file };
+                    args = args[4..];
+                    break;
                 case ["--only", string text, ..]:
                     options = options with { Only = text };
                     args = args[2..];
@@ -78,6 +96,10 @@ internal sealed record CheckOptions
                 case ["--full", ..]:
                     options = options with { IsFull = true };
                     args = args[1..];
+                    break;
+                case ["--bench-seconds", string text, ..] when double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double seconds) && seconds >= 0:
+                    options = options with { BenchSeconds = seconds };
+                    args = args[2..];
                     break;
                 case ["--no-bench", ..]:
                     options = options with { IsMeasured = false };

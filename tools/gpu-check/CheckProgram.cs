@@ -27,6 +27,11 @@ internal static class CheckProgram
             return Passed;
         }
 
+        if (options.GateFolder is { } kernels)
+        {
+            return new GateRun(GateTable.Parse(File.ReadLines(options.Limits)), console).Check(kernels) ? Passed : Failed;
+        }
+
         CheckTarget[] targets = [];
         try
         {

@@ -4,7 +4,7 @@ using System.Text.Json.Serialization;
 namespace KvCacheGpu.GpuCheck;
 
 /// <summary>The result of a run, as its JSON file holds it.</summary>
-/// <param name="Schema">Version of this record's shape: 1.</param>
+/// <param name="Schema">Version of this record's shape: 2.</param>
 /// <param name="Utc">When the run began.</param>
 /// <param name="Machine">Operating system, runtime and logical cores.</param>
 /// <param name="HasGpu">True if a device that was checked is a GPU.</param>
@@ -48,8 +48,11 @@ internal sealed record ListedDevice(string Id, string Name, long MemoryBytes, bo
 /// <param name="IsSubset">True if only a few cases of each group ran.</param>
 /// <param name="Seconds">Time that the checks and measurements took.</param>
 /// <param name="CopyGBps">Device-to-device copy, bytes read and written, in 1e9 bytes/s; 0 where nothing was measured.</param>
+/// <param name="MmaTflops">The tensor cores' own rate with mma.sync on binary16, 1e12 operations/s; 0 where it was not measured.</param>
+/// <param name="MmaNote">Why <paramref name="MmaTflops"/> is 0; empty where it is not, or where nothing was measured.</param>
 /// <param name="Groups">Conformance, by group.</param>
 /// <param name="Kernels">Measurements.</param>
+/// <param name="Dropped">Measurements that no time was left for.</param>
 internal sealed record DeviceCheck(
     string Id,
     string Name,
@@ -61,8 +64,11 @@ internal sealed record DeviceCheck(
     bool IsSubset,
     double Seconds,
     double CopyGBps,
+    double MmaTflops,
+    string MmaNote,
     IReadOnlyList<GroupResult> Groups,
-    IReadOnlyList<KernelResult> Kernels);
+    IReadOnlyList<KernelResult> Kernels,
+    IReadOnlyList<string> Dropped);
 
 /// <summary>The result of a group of cases.</summary>
 /// <param name="Name">Suite and check.</param>
@@ -81,4 +87,14 @@ internal sealed record Failure(string Case, string Message);
 /// <param name="Bytes">Bytes that one call must move.</param>
 /// <param name="GBps">The quotient, in 1e9 bytes/s.</param>
 /// <param name="OfCopy">GBps as a fraction of the device's measured copy.</param>
-internal sealed record KernelResult(string Name, double Milliseconds, long Bytes, double GBps, double OfCopy);
+/// <param name="Tflops">Operations of the products of attention, 1e12 a second; 0 for other kernels.</param>
+/// <param name="OfPeak">Tflops as a fraction of the tensor cores' measured rate; 0 where it was not measured.</param>
+/// <param name="Target">The fraction that kernels for an H200 shall reach; 0 where none is set.</param>
+/// <param name="Of">What Target is a fraction of: "copy" (OfCopy) or "mma" (OfPeak).</param>
+internal sealed record KernelResult(
+    string Name, double Milliseconds, long Bytes, double GBps, double OfCopy, double Tflops, double OfPeak, double Target, string Of)
+{
+    /// <summary>The fraction that <see cref="Target"/> is about.</summary>
+    [JsonIgnore]
+    public double Reached => Of == "mma" ? OfPeak : OfCopy;
+}

@@ -44,6 +44,9 @@ internal sealed class CheckTarget : IDisposable
 
     public bool IsGpu => Device.IsGpu;
 
+    /// <summary>True if device code runs on the host's processor, by an emulator or by a CUDA driver for tests: its times mean nothing.</summary>
+    public bool IsEmulated => IsEmulator || (Accelerator is CudaAccelerator && DriverCounters.Count);
+
     public string ComputeCapability => Accelerator is CudaAccelerator cuda ? $"{cuda.Architecture.Major}.{cuda.Architecture.Minor}" : string.Empty;
 
     public int Multiprocessors => Accelerator?.NumMultiprocessors ?? 0;

@@ -8,6 +8,11 @@ namespace KvCacheGpu.GpuCheck;
 /// <summary>Checks targets one after another and joins what they found.</summary>
 internal static class DeviceRun
 {
+    // A run with its measurements is meant to end within eight minutes; writing the report takes some of them.
+    private const double MostSeconds = 470;
+
+    private const double LeastBenchSeconds = 60;
+
     /// <summary>The report of a run over <paramref name="targets"/>; progress goes to <paramref name="console"/>.</summary>
     public static CheckReport Check(IReadOnlyList<CheckTarget> targets, CheckOptions options, TextWriter console)
     {
@@ -24,15 +29,17 @@ internal static class DeviceRun
             console.WriteLine(note);
         }
 
-        DeviceCheck[] checks = [.. targets.Select(t => Check(t, options, console))];
+        long began = Stopwatch.GetTimestamp();
+        DeviceCheck[] checks = [.. targets.Select((t, i) => Check(t, options, console, () =>
+            options.BenchSeconds ?? Math.Max(LeastBenchSeconds, (MostSeconds - Stopwatch.GetElapsedTime(began).TotalSeconds) / (targets.Count - i))))];
         string machine = string.Create(
             CultureInfo.InvariantCulture,
             $"{RuntimeInformation.OSDescription} {RuntimeInformation.OSArchitecture}, .NET {Environment.Version}, {Environment.ProcessorCount} logical cores");
         ListedDevice[] devices = [.. KvDevice.List().Select(d => new ListedDevice(d.Id, d.Name, d.MemoryBytes, d.Usable, d.Reason))];
-        return new CheckReport(1, start, machine, hasGpu, note, checks.All(c => c.Groups.All(g => g.Failures.Count == 0)), devices, checks);
+        return new CheckReport(2, start, machine, hasGpu, note, checks.All(c => c.Groups.All(g => g.Failures.Count == 0)), devices, checks);
     }
 
-    private static DeviceCheck Check(CheckTarget target, CheckOptions options, TextWriter console)
+    private static DeviceCheck Check(CheckTarget target, CheckOptions options, TextWriter console, Func<double> seconds)
     {
         long start = Stopwatch.GetTimestamp();
         bool isSubset = options.IsSubset || target.IsEmulator;
@@ -53,10 +60,10 @@ internal static class DeviceRun
         }
 
         var kernels = new List<KernelResult>();
-        double copy = 0;
-        if (options.IsMeasured)
+        KernelBenches? benches = options.IsMeasured ? new KernelBenches(target, seconds()) : null;
+        if (benches is not null)
         {
-            groups.Add(Measure(target, kernels, console, ref copy));
+            groups.Add(Measure(benches, BenchPlan.Rows(target), kernels, console));
         }
 
         return new DeviceCheck(
@@ -69,29 +76,41 @@ internal static class DeviceRun
             target.Device.MemoryBytes,
             isSubset,
             Stopwatch.GetElapsedTime(start).TotalSeconds,
-            copy,
+            benches?.CopyGBps ?? 0,
+            benches?.PeakTflops ?? 0,
+            benches?.PeakNote ?? string.Empty,
             groups,
-            kernels);
+            kernels,
+            benches?.Dropped ?? []);
     }
 
     // A kernel that a measurement cannot run is a failure like any other.
-    private static GroupResult Measure(CheckTarget target, List<KernelResult> kernels, TextWriter console, ref double copy)
+    private static GroupResult Measure(KernelBenches benches, IReadOnlyList<BenchRow> rows, List<KernelResult> kernels, TextWriter console)
     {
         var failures = new List<Failure>();
+        void Print(FormattableString line) => console.WriteLine(line.ToString(CultureInfo.InvariantCulture));
         try
         {
-            var benches = new KernelBenches(target);
-            foreach (KernelResult kernel in benches.Run())
+            foreach (KernelResult kernel in benches.Run(rows))
             {
-                if (copy == 0)
+                if (kernels.Count == 0)
                 {
-                    copy = benches.CopyGBps;
-                    console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"copy {copy:f1} GB/s, read and write"));
+                    Print($"copy {benches.CopyGBps:f1} GB/s, read and write");
+                    Print(benches.PeakNote.Length == 0
+                        ? $"mma.sync {benches.PeakTflops:f1} Tflop/s, binary16 into binary32"
+                        : (FormattableString)$"mma.sync not measured: {benches.PeakNote}");
                 }
 
                 kernels.Add(kernel);
-                console.WriteLine(string.Create(
-                    CultureInfo.InvariantCulture, $"{kernel.Name,-48} {kernel.Milliseconds,10:f4} ms {kernel.GBps,9:f2} GB/s {kernel.OfCopy,7:p1} of copy"));
+                string peak = string.Create(CultureInfo.InvariantCulture, $"{(kernel.OfPeak > 0 ? $" {kernel.OfPeak,7:p1} of mma" : string.Empty)}");
+                string target = kernel.Target == 0 ? string.Empty
+                    : string.Create(CultureInfo.InvariantCulture, $", target {kernel.Target:p0} of {kernel.Of}{(kernel.Reached < kernel.Target ? ": MISSED" : string.Empty)}");
+                Print($"{kernel.Name,-56} {kernel.Milliseconds,10:f4} ms {kernel.GBps,9:f2} GB/s {kernel.OfCopy,7:p1} of copy{peak}{target}");
+            }
+
+            if (benches.Dropped.Count > 0)
+            {
+                Print($"no time was left for {benches.Dropped.Count} of {rows.Count} measurements: {string.Join("; ", benches.Dropped)}");
             }
         }
 #pragma warning disable CA1031 // Whatever a kernel or a driver throws is a finding, not the end of the run.

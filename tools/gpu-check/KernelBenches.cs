@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Globalization;
 using ILGPU;
 using ILGPU.Runtime;
 using KvCacheGpu.Benchmarks;
@@ -9,96 +8,97 @@ using KvCacheGpu.TestKit;
 namespace KvCacheGpu.GpuCheck;
 
 /// <summary>
-/// Measures a target's kernels against its own copy, in the same run. Calls are enqueued back to back on tensors that lie on the device,
-/// so that a call's time is the kernels', or the launches' where those are longer.
+/// Measures a target's kernels against its own copy and its own tensor cores, in the same run. Calls are enqueued back to back on tensors that lie on the
+/// device, so that a call's time is the kernels', or the launches' where those are longer.
 /// </summary>
-internal sealed class KernelBenches(CheckTarget target)
+/// <param name="target">The device.</param>
+/// <param name="seconds">Time after which no further row is begun.</param>
+internal sealed class KernelBenches(CheckTarget target, double seconds)
 {
-    private readonly int _rounds = target.IsEmulator ? 1 : 7;
-    private readonly double _roundSeconds = target.IsEmulator ? 0 : 0.02;
+    private readonly int _rounds = target.IsEmulated ? 1 : 5;
+    private readonly double _roundSeconds = target.IsEmulated ? 0 : 0.02;
 
     /// <summary>GB/s that the device copies, read and write counted.</summary>
     public double CopyGBps { get; private set; }
 
-    /// <summary>Copy first, then attention, append and encode.</summary>
-    public IEnumerable<KernelResult> Run()
+    /// <summary>1e12 operations a second of its tensor cores; 0 if it has none.</summary>
+    public double PeakTflops { get; private set; }
+
+    /// <summary>Why <see cref="PeakTflops"/> is 0; empty if it is not.</summary>
+    public string PeakNote { get; } = MmaPeak.Refusal(target) ?? string.Empty;
+
+    /// <summary>The names of the rows that no time was left for.</summary>
+    public List<string> Dropped { get; } = [];
+
+    /// <summary>Copy and tensor cores first, then the rows in their order until the time is over.</summary>
+    public IEnumerable<KernelResult> Run(IEnumerable<BenchRow> rows)
     {
+        long start = Stopwatch.GetTimestamp();
         CopyGBps = MeasureCopy();
-        foreach (AttendShape shape in Shapes())
+        PeakTflops = PeakNote.Length > 0 ? 0 : MmaPeak.Measure(target.Accelerator!);
+        foreach (BenchRow row in rows)
         {
-            yield return Attend(shape, TensorType.F32);
-            if (target.IsGpu && shape is { GroupSize: 4, Context: 1024 })
+            if (Stopwatch.GetElapsedTime(start).TotalSeconds >= seconds)
             {
-                yield return Attend(shape, TensorType.F16);
+                Dropped.Add(row.Name);
+                continue;
             }
-        }
 
-        foreach (int tokens in target.IsEmulator ? [1, 64] : new[] { 1, 512, 8192 })
-        {
-            using var cache = new AppendCache(target.CreateTier, tokens, PageFormat.F16);
-            yield return Append(cache, tokens, TensorType.F32);
-            if (target.Accelerator is not null)
+            yield return row switch
             {
-                yield return Append(cache, tokens, TensorType.F16);
-            }
-        }
-
-        foreach (int tokens in target.IsEmulator ? [64] : new[] { 512, 8192, 32768 })
-        {
-            foreach (PageFormat keys in new[] { PageFormat.I8, PageFormat.T4, PageFormat.T2 })
-            {
-                PageFormat values = ValuesBeside(keys);
-                using var cache = new AppendCache(target.CreateTier, tokens, PageFormat.F16, keys, values);
-                string pair = keys == values ? $"{keys}" : $"{keys}+{values}";
-                string name = string.Create(CultureInfo.InvariantCulture, $"encode {tokens} tokens x 8 heads d128 F16 to {pair}");
-                yield return Result(name, cache.EncodeBytes, Seconds(cache.EnqueueEncode, cache.Wait));
-            }
+                AttendRow attend => Attend(attend),
+                AppendRow append => Append(append),
+                EncodeRow encode => Encode(encode),
+                _ => throw new NotSupportedException(row.Name),
+            };
         }
     }
 
-    private IEnumerable<AttendShape> Shapes() => target.IsEmulator
-        ? [.. new[] { PageFormat.F16, PageFormat.I8, PageFormat.T4, PageFormat.T2 }.Select(f => new AttendShape(64, 2, 4, 1, 1024, f, ValuesBeside(f)))]
-        : from format in new[] { PageFormat.F16, PageFormat.I8, PageFormat.T4, PageFormat.T2 }
-          from size in new[] { (1, 1024), (1, 4096), (1, 8192), (1, 32768), (32, 1024) }
-          from sharing in new[] { 1, 4, 8 }
-          where sharing == 4 || size.Item2 == 32768
-          select new AttendShape(128, 8, sharing, size.Item1, size.Item2, format, ValuesBeside(format));
-
-    // V4 with T4; every other format with itself.
-    private static PageFormat ValuesBeside(PageFormat key) => key.IsCentered() ? key - PageFormat.T4 + PageFormat.V4 : key;
-
-    private KernelResult Attend(AttendShape shape, TensorType type)
+    private KernelResult Attend(AttendRow row)
     {
+        AttendShape shape = row.Shape;
         using var cache = new FilledCache(shape, target.CreateTier);
-        string name = $"attend {shape}{Suffix(type)}";
         KvGeometry g = shape.Geometry;
         if (target.Accelerator is not { } accelerator)
         {
-            return Result(name, cache.BytesRead, Seconds(cache.Attend, () => { }));
+            return Result(row, cache.BytesRead, Seconds(cache.Attend, () => { }), shape.Operations);
         }
 
-        float[] source = FilledCache.Gaussian(new Random(7), shape.Sequences * g.QueryHeads * g.KeyWidth);
-        using MemoryBuffer1D<byte, Stride1D.Dense> queries = accelerator.Allocate1D(TypedNumbers.Bytes(source, type));
-        using MemoryBuffer1D<byte, Stride1D.Dense> output = accelerator.Allocate1D<byte>(shape.Sequences * g.QueryHeads * g.ValueWidth * sizeof(float));
+        int tokens = shape.Sequences * shape.QueryTokens;
+        float[] source = FilledCache.Gaussian(new Random(7), tokens * g.QueryHeads * g.KeyWidth);
+        using MemoryBuffer1D<byte, Stride1D.Dense> queries = accelerator.Allocate1D(TypedNumbers.Bytes(source, row.Type));
+        using MemoryBuffer1D<byte, Stride1D.Dense> output = accelerator.Allocate1D<byte>((long)tokens * g.QueryHeads * g.ValueWidth * sizeof(float));
         accelerator.Synchronize();
-        return Result(name, cache.BytesRead, Seconds(
-            () => cache.Batch.Attend(0, Tensor(queries, type), KvOutput.FromDevice(output.View.AsContiguous(), type)), () => cache.Batch.End()));
+        double taken = Seconds(
+            () => cache.Batch.Attend(0, Tensor(queries, row.Type), KvOutput.FromDevice(output.View.AsContiguous(), row.Type)), () => cache.Batch.End());
+        return Result(row, cache.BytesRead, taken, shape.Operations);
     }
 
-    private KernelResult Append(AppendCache cache, int tokens, TensorType type)
+    private KernelResult Append(AppendRow row)
     {
-        string name = string.Create(CultureInfo.InvariantCulture, $"append {tokens} tokens x 8 heads d128 F16{Suffix(type)}");
+        using var cache = new AppendCache(target.CreateTier, row.Tokens, PageFormat.F16);
         if (target.Accelerator is not { } accelerator)
         {
-            return Result(name, cache.AppendBytes, Seconds(cache.Append, () => { }));
+            return Result(row, cache.AppendBytes, Seconds(cache.Append, () => { }));
         }
 
-        using MemoryBuffer1D<byte, Stride1D.Dense> keys = accelerator.Allocate1D(TypedNumbers.Bytes(cache.Keys, type));
-        using MemoryBuffer1D<byte, Stride1D.Dense> values = accelerator.Allocate1D(TypedNumbers.Bytes(cache.Values, type));
+        using MemoryBuffer1D<byte, Stride1D.Dense> keys = accelerator.Allocate1D(TypedNumbers.Bytes(cache.Keys, row.Type));
+        using MemoryBuffer1D<byte, Stride1D.Dense> values = accelerator.Allocate1D(TypedNumbers.Bytes(cache.Values, row.Type));
         accelerator.Synchronize();
         long saved = ((long)(cache.Keys.Length + cache.Values.Length) * sizeof(float)) - keys.Length - values.Length;
-        return Result(name, cache.AppendBytes - saved, Seconds(
-            () => cache.Batch.Append(0, Tensor(keys, type), Tensor(values, type)), () => cache.Batch.End()));
+        return Result(row, cache.AppendBytes - saved, Seconds(
+            () => cache.Batch.Append(0, Tensor(keys, row.Type), Tensor(values, row.Type)), () => cache.Batch.End()));
+    }
+
+    private KernelResult Encode(EncodeRow row)
+    {
+        using var cache = new AppendCache(
+            target.CreateTier, row.Tokens, PageFormat.F16, row.To.Key, row.To.Value, row.Lower is { } lower ? (lower.Key, lower.Value) : null);
+        cache.Append();
+        cache.Encode();
+        return row.Lower is null
+            ? Result(row, cache.EncodeBytes, Seconds(cache.EnqueueEncode, cache.Wait))
+            : Result(row, cache.DemoteBytes, Seconds(cache.EnqueueDemote, cache.Wait));
     }
 
     private double MeasureCopy()
@@ -111,7 +111,7 @@ internal sealed class KernelBenches(CheckTarget target)
             return bytes / Seconds(() => memory.Copy(), () => { }) / 1e9;
         }
 
-        long size = target.IsGpu ? 1L << 30 : 1L << 26;
+        long size = target.IsEmulated ? 1L << 26 : 1L << 30;
         using MemoryBuffer1D<int, Stride1D.Dense> from = accelerator.Allocate1D<int>(size / sizeof(int));
         using MemoryBuffer1D<int, Stride1D.Dense> to = accelerator.Allocate1D<int>(size / sizeof(int));
         using AcceleratorStream stream = accelerator.CreateStream();
@@ -119,10 +119,11 @@ internal sealed class KernelBenches(CheckTarget target)
         return 2 * size / Seconds(() => to.View.AsContiguous().CopyFrom(stream, from.View.AsContiguous()), stream.Synchronize) / 1e9;
     }
 
-    private KernelResult Result(string name, long bytes, double seconds)
+    private KernelResult Result(BenchRow row, long bytes, double taken, double operations = 0)
     {
-        double rate = bytes / seconds / 1e9;
-        return new KernelResult(name, seconds * 1e3, bytes, rate, rate / CopyGBps);
+        double rate = bytes / taken / 1e9, tflops = operations / taken / 1e12;
+        return new KernelResult(
+            row.Name, taken * 1e3, bytes, rate, rate / CopyGBps, tflops, PeakTflops > 0 ? tflops / PeakTflops : 0, row.Target, row.Of);
     }
 
     // The median over rounds of as many calls as take the round's time.
@@ -131,7 +132,7 @@ internal sealed class KernelBenches(CheckTarget target)
         call();
         wait();
         int calls = 1;
-        while (Round(call, wait, calls) is double seconds && seconds < _roundSeconds && calls < 1 << 14)
+        while (Round(call, wait, calls) is double taken && taken < _roundSeconds && calls < 1 << 14)
         {
             calls *= 2;
         }
@@ -151,9 +152,6 @@ internal sealed class KernelBenches(CheckTarget target)
         wait();
         return Stopwatch.GetElapsedTime(start).TotalSeconds;
     }
-
-    // Tensors of the device are binary32 where the name says nothing.
-    private static string Suffix(TensorType type) => type == TensorType.F32 ? string.Empty : $", tensors in {type}";
 
     private static KvTensor Tensor(MemoryBuffer1D<byte, Stride1D.Dense> buffer, TensorType type) => KvTensor.FromDevice(buffer.View.AsContiguous(), type);
 }

@@ -85,3 +85,18 @@ public sealed class GroupSuite : GroupConformance
         }
     }
 }
+
+/// <summary>The kernel that measures a CUDA target's tensor cores.</summary>
+public sealed class MmaSuite
+{
+    /// <summary>What is timed is what was asked for: every thread has the sums of all its rounds.</summary>
+    [Fact]
+    public void Tensor_cores_give_the_sums_that_their_rate_is_measured_by()
+    {
+        const int Rounds = 37;
+        if (MmaPeak.Refusal(TargetUnderTest.Target) is null || TargetUnderTest.Target.IsEmulated)
+        {
+            Assert.All(MmaPeak.Run(TargetUnderTest.Target.Accelerator!, 2, Rounds).Sums, sum => Assert.Equal(MmaPeak.Expected(Rounds), sum));
+        }
+    }
+}

@@ -24,18 +24,9 @@ public sealed class PtxTests(ITestOutputHelper output)
             Check(failures, name, ptx, ptx.Contains(".visible .entry", StringComparison.Ordinal), "has no entry");
             Check(failures, name, ptx, Regex.IsMatch(ptx, @"\.target\s+sm_[89]0"), "names no target");
             Check(failures, name, ptx, !ptx.Contains("div.approx", StringComparison.Ordinal), "divides inexactly");
-            if (portable.Contains(name))
-            {
-                // What CudaAsm gives back passes through a place that ptxas takes away: ptx-gate holds the others to no stack frame.
-                Check(failures, name, ptx, !ptx.Contains(".local", StringComparison.Ordinal), "uses local memory");
-                Check(failures, name, ptx, !Regex.IsMatch(ptx, @"\b(shfl|vote|activemask)"), "uses warp operations");
-                Check(failures, name, ptx, !Regex.IsMatch(ptx, @"\.f(16|64)\b"), "computes in another precision than binary32");
-            }
-            else
-            {
-                Check(failures, name, ptx, Regex.IsMatch(ptx, @"ld\.global(\.\w+)*\.v4"), "has no 128-bit loads");
-            }
-
+            Check(failures, name, ptx, !ptx.Contains(".local", StringComparison.Ordinal), "uses local memory");
+            Check(failures, name, ptx, !Regex.IsMatch(ptx, @"\b(shfl|vote|activemask)"), "uses warp operations");
+            Check(failures, name, ptx, !Regex.IsMatch(ptx, @"\.f(16|64)\b"), "computes in another precision than binary32");
             output.WriteLine($"{name}: {ptx.Split('\n').Length} lines, {Regex.Count(ptx, @"bar\.sync")} barriers, {Regex.Count(ptx, @"\bcall\b")} calls");
         }
 
