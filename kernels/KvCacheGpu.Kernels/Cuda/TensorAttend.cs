@@ -93,7 +93,9 @@ internal static class TensorAttend
             ScalePair pageSum = default;
             largest.A = float.NegativeInfinity;
             largest.B = float.NegativeInfinity;
-            for (int span = 0; span < default(TShape).PageTokens; span += 64)
+            int seen = range.Seen(first, default(TShape).PageTokens);
+            int span = 0;
+            do
             {
                 page.Span = span;
                 Span64 s = TileLogits.Of<TKey, TColumns, TShape>(page, keyLane, parts, a, b);
@@ -102,7 +104,7 @@ internal static class TensorAttend
                     TileWeights.Cap(ref s, a, b, call.Layer.Logits.Cap);
                 }
 
-                if (!isWhole)
+                if (!isWhole || default(TShape).PageTokens < 64)
                 {
                     TileWeights.Mask(ref s, a, b, entry, first + span, default(TShape).PageTokens - span, call.Layer.Window);
                 }
@@ -125,10 +127,13 @@ internal static class TensorAttend
                 }
                 else
                 {
-                    TokenCut cut = TokenCut.At(range.Seen(first + span, default(TShape).PageTokens - span), quad);
+                    TokenCut cut = TokenCut.At(seen - span, quad);
                     TileOutput.Add<TValue, TColumns, TShape>(page, valueLane, sums, ref unit, s, scale, cut);
                 }
+
+                span += 64;
             }
+            while (span < default(TShape).PageTokens && span < seen);
 
             if (range.IsMeasured() && g == 0)
             {

@@ -94,13 +94,18 @@ internal static class TensorKernels
     /// <summary>Tokens of the pages that have kernels.</summary>
     public static IReadOnlyList<int> PageTokens => _pageTokens;
 
-    /// <summary>Every kernel that a tier can ask for.</summary>
-    public static IEnumerable<TensorKernel> All() =>
+    /// <summary>
+    /// The kernels that offline tools compile: all pairs of formats at head width 128 and 64 tokens a page; of two pairs the other widths and the other page sizes too.
+    /// All that a tier can ask for are too many, as each takes seconds.
+    /// </summary>
+    public static IEnumerable<TensorKernel> Samples() =>
         from pair in _pairs
         from width in _widths
         from tokens in _pageTokens
+        let isUsual = width == (128, 128) && tokens == 64
+        let isVaried = pair.Key is PageFormat.F16 or PageFormat.T4 && (width == (128, 128) || tokens == 64)
         let geometry = new KvGeometry(1, 1, 1, width.Key, width.Value, tokens)
-        where Refusal(geometry, pair.Key, pair.Value) is null
+        where (isUsual || isVaried) && Refusal(geometry, pair.Key, pair.Value) is null
         from queries in (int[])[8, 4]
         select Of(geometry, pair.Key, pair.Value, queries);
 

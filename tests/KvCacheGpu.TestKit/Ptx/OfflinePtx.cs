@@ -40,12 +40,12 @@ public sealed class OfflinePtx : IDisposable
     /// <summary>Every portable kernel that a tier can load.</summary>
     public static IEnumerable<(string Name, MethodInfo Method)> Portable => PortableKernels.All();
 
-    /// <summary>Every kernel that a tier can load, with its launch bounds: the portable ones, which have none, and those of tensor cores.</summary>
+    /// <summary>Kernels with their launch bounds: every portable one, which has none, and samples of those of tensor cores.</summary>
     public static IEnumerable<(string Name, MethodInfo Method, KernelSpecialization Bounds)> Kernels =>
     [
         .. Portable.Select(kernel => (kernel.Name, kernel.Method, default(KernelSpecialization))),
         .. CudaMoves.All().Select(kernel => (kernel.Name, kernel.Method, default(KernelSpecialization))),
-        .. TensorKernels.All().Select(kernel => (kernel.Name, kernel.Method, kernel.Specialization)),
+        .. TensorKernels.Samples().Select(kernel => (kernel.Name, kernel.Method, kernel.Specialization)),
     ];
 
     /// <summary>The PTX of a kernel, with launch bounds if it has any.</summary>
