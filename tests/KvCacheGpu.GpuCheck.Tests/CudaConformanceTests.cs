@@ -52,7 +52,7 @@ public sealed class CudaConformanceTests(ITestOutputHelper output) : IDisposable
         JsonElement check = Assert.Single(document.RootElement.GetProperty("checks").EnumerateArray());
         int cases = check.GetProperty("groups").EnumerateArray().Sum(g => g.GetProperty("cases").GetInt32());
         output.WriteLine($"CUDA: {cases} cases under {settings}");
-        Assert.Equal("portable (cuda)", check.GetProperty("tier").GetString());
+        Assert.Equal("cuda (tensor cores)", check.GetProperty("tier").GetString());
         Assert.True(cases >= least, $"expected {least} cases or more, got {cases}");
     }
 

@@ -6,7 +6,7 @@ namespace KvCacheGpu.GpuCheck;
 internal sealed record CheckOptions
 {
     public const string Usage = """
-        usage: gpu-check [--device ID]... [--out FILE] [--only TEXT] [--subset] [--no-bench] [--bench-seconds N]
+        usage: gpu-check [--device ID]... [--out FILE] [--only TEXT] [--subset|--full] [--no-bench] [--bench-seconds N]
                gpu-check --ptx FOLDER
                gpu-check --gate FOLDER --limits FILE
 
@@ -14,9 +14,10 @@ internal sealed record CheckOptions
           --out FILE    where the report goes; default: gpu-check.json
           --only TEXT   the checks whose names contain the text
           --subset      a few cases of each group instead of all; always so on ilgpu-cpu, an emulator
+          --full        of tensor cores all cases, for hours, instead of some in which every two choices meet
           --no-bench    no measurements
           --bench-seconds N   time for the measurements of a device; the last ones of the list are left out and named. Default: the rest of eight minutes
-          --ptx FOLDER  writes the PTX of every kernel for sm_80 and sm_90 and stops
+          --ptx FOLDER  writes the PTX of every kernel for sm_80 and sm_90 and stops; of tensor cores those for width 128 and pages of 64, with --full all
           --gate FOLDER holds the kernels of such a folder, beside which ptx-gate has put the machine code, to the limits of FILE and stops
 
         exit codes: 0 all right, 1 a check failed or a kernel is beyond a limit, 2 usage or no such device
@@ -33,6 +34,9 @@ internal sealed record CheckOptions
 
     /// <summary>True if a few cases of each group are enough.</summary>
     public bool IsSubset { get; private init; }
+
+    /// <summary>True if every case of tensor cores is checked.</summary>
+    public bool IsFull { get; private init; }
 
     /// <summary>True if kernels are measured.</summary>
     public bool IsMeasured { get; private init; } = true;
@@ -84,6 +88,10 @@ internal sealed record CheckOptions
                 case ["--bench-seconds", string text, ..] when double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double seconds) && seconds >= 0:
                     options = options with { BenchSeconds = seconds };
                     args = args[2..];
+                    break;
+                case ["--full", ..]:
+                    options = options with { IsFull = true };
+                    args = args[1..];
                     break;
                 case ["--no-bench", ..]:
                     options = options with { IsMeasured = false };

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Reflection;
 using ILGPU.Runtime.Cuda;
+using KvCacheGpu.Kernels;
 using KvCacheGpu.TestKit;
 using Xunit;
 using Xunit.Sdk;
@@ -18,18 +19,21 @@ internal static class ConformanceRun
     private const int SubsetStride = 6;
 
     /// <summary>One group for each check of each suite.</summary>
-    public static IEnumerable<GroupResult> Run(CheckTarget target, string only, bool isSubset)
+    public static IEnumerable<GroupResult> Run(CheckTarget target, CheckOptions options)
     {
         TargetUnderTest.Target = target;
+        TargetUnderTest.IsFull = options.IsFull;
+        bool isSubset = options.IsSubset || target.IsEmulator;
         Type[] suites =
         [
             typeof(AttentionSuite), typeof(PageSuite), typeof(KeyScaleSuite), typeof(TensorSuite), typeof(EngineSuite), .. target.Accelerator is null ? [] : new[] { typeof(HostSuite), typeof(GroupSuite) },
             .. target.Accelerator is CudaAccelerator ? new[] { typeof(ContextSuite), typeof(MmaSuite) } : [],
+            .. target.Accelerator is { } accelerator && CudaTier.HasTensorCores(accelerator) ? new[] { typeof(CudaSuite), typeof(PortableSuite) } : [],
         ];
         foreach (Type suite in suites)
         {
             IEnumerable<MethodInfo> checks = suite.GetMethods()
-                .Where(m => m.GetCustomAttribute<FactAttribute>() is not null && $"{suite.Name}.{m.Name}".Contains(only, StringComparison.OrdinalIgnoreCase))
+                .Where(m => m.GetCustomAttribute<FactAttribute>() is not null && $"{suite.Name}.{m.Name}".Contains(options.Only, StringComparison.OrdinalIgnoreCase))
                 .OrderBy(m => m.Name, StringComparer.Ordinal);
             foreach (MethodInfo check in checks)
             {

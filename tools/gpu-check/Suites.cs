@@ -13,6 +13,11 @@ public sealed class TargetUnderTest : ITierUnderTest
     /// <summary>An emulator runs the cases with encoded pages that barriers are tested with.</summary>
     public static IEnumerable<AttentionCase> Grid => Target.IsEmulator ? AttentionGrid.Few : AttentionGrid.All;
 
+    /// <summary>With every case of tensor cores, or with cases in which every two choices meet.</summary>
+    public static IEnumerable<CudaCase> CudaCases => IsFull ? CudaGrid.All : CudaGrid.Some;
+
+    internal static bool IsFull { get; set; }
+
     internal static CheckTarget Target
     {
         get => _target.Value ?? throw new InvalidOperationException("expected a target, got none");
@@ -25,6 +30,28 @@ public sealed class TargetUnderTest : ITierUnderTest
 
 /// <summary>Attention on the target.</summary>
 public sealed class AttentionSuite : AttentionConformance<TargetUnderTest>;
+
+/// <summary>Tensor cores on the target.</summary>
+public sealed class CudaSuite : CudaConformance<TargetUnderTest>;
+
+/// <summary>The portable kernels on the target, where its tensor cores take their place.</summary>
+public sealed class PortableSuite
+{
+    /// <summary>The cases by name.</summary>
+    public static IEnumerable<object[]> Cases => AttentionGrid.OnTensorCores.Select(c => new object[] { c.Name });
+
+    /// <summary>Holds one of them.</summary>
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Portable_kernels_equal_the_oracle_where_tensor_cores_attend(string name) => new Attention().Attention_equals_the_oracle_on_the_decoded_pages(name);
+
+    private sealed class Attention : AttentionConformance<Portable>;
+
+    private sealed class Portable : ITierUnderTest
+    {
+        public static KernelTier Create(KernelShape shape, long arenaBytes) => SplittingTier.On(TargetUnderTest.Target.Accelerator!, shape, arenaBytes);
+    }
+}
 
 /// <summary>Append, encode, transcode, materialize and refusals on the target.</summary>
 public sealed class PageSuite : PageConformance<TargetUnderTest>;

@@ -1,3 +1,5 @@
+using KvCacheGpu.Kernels;
+
 namespace KvCacheGpu.TestKit;
 
 /// <summary>
@@ -46,6 +48,9 @@ public static class AttentionGrid
            select All.Where(c => (c.SealedKey, c.SealedValue) == pair && c.Parts.Any(p => p.History >= 2 * c.Geometry.PageTokens))
                .MinBy(c => c.Cost * (c.Geometry.PageTokens == 1 ? 100 : 1)),
     ];
+
+    /// <summary>The cases in which tensor cores attend pages of some format.</summary>
+    public static IEnumerable<AttentionCase> OnTensorCores => All.Where(c => c.Shape.Classes.Any(layout => TensorKernels.Refusal(c.Geometry, layout.KeyFormat, layout.ValueFormat) is null));
 
     /// <summary>The case of a name.</summary>
     public static AttentionCase Find(string name) => All.Single(c => c.Name == name);

@@ -26,21 +26,25 @@ public static class Expect
     /// <summary>The same through a window.</summary>
     public static void MatchesOracle(
         TierHarness harness, int layer, float[] queries, Attention got, double bound, int window, params HarnessSequence[] sequences) =>
-        MatchesOracle(harness, layer, queries, got, (bound, 0), window, sequences);
+        MatchesOracle(harness, layer, queries, got, (bound, 0, 1), window, sequences);
+
+    /// <summary>The same for the sequences' own queries of layer 0, of which every <paramref name="stride"/>th token and the last one count: long chunks have many.</summary>
+    public static void MatchesOracleAt(TierHarness harness, Attention got, int window, int stride, params HarnessSequence[] sequences) =>
+        MatchesOracle(harness, 0, harness.Queries(0), got, (Bound, 0, stride), window, sequences);
 
     /// <summary>The same for logits that are so large that their rounding counts: <see cref="LogitError"/> of |q| |k| and the scale.</summary>
     public static void MatchesOracleAsRounded(TierHarness harness, float[] queries, Attention got, HarnessSequence sequence) =>
-        MatchesOracle(harness, 0, queries, got, (Bound, LogitError), window: 0, sequence);
+        MatchesOracle(harness, 0, queries, got, (Bound, LogitError, 1), window: 0, sequence);
 
     /// <summary>
     /// The same over pages under key scales, which bound the error of a logit by |q'| |k'| of the scaled vectors: at most <paramref name="stretch"/> times |q| |k|.
     /// </summary>
     public static void MatchesOracleAsScaled(
         TierHarness harness, int layer, float[] queries, Attention got, double stretch, params HarnessSequence[] sequences) =>
-        MatchesOracle(harness, layer, queries, got, (Bound, stretch * LogitError), window: 0, sequences);
+        MatchesOracle(harness, layer, queries, got, (Bound, stretch * LogitError, 1), window: 0, sequences);
 
     private static void MatchesOracle(
-        TierHarness harness, int layer, float[] queries, Attention got, (double Output, double Logit) bound, int window, params HarnessSequence[] sequences)
+        TierHarness harness, int layer, float[] queries, Attention got, (double Output, double Logit, int Stride) bound, int window, params HarnessSequence[] sequences)
     {
         KvGeometry g = harness.Shape.Geometry;
         foreach (RaggedSequence part in harness.Ragged)
@@ -54,6 +58,11 @@ public static class Expect
                 float[] tableLse = isMeasured ? harness.ReadLogSumExp(sequence, layer, head) : [];
                 for (int i = 0; i < part.Tokens; i++)
                 {
+                    if (i % bound.Stride != 0 && i != part.Tokens - 1)
+                    {
+                        continue;
+                    }
+
                     for (int member = 0; member < g.GroupSize; member++)
                     {
                         int at = ((part.FirstToken + i) * g.QueryHeads) + (head * g.GroupSize) + member;

@@ -8,6 +8,9 @@ public interface ITierUnderTest
     /// <summary>The attention cases that the tier runs; all of them unless it is an emulator.</summary>
     static virtual IEnumerable<AttentionCase> Grid => AttentionGrid.All;
 
+    /// <summary>The cases of tensor cores that the tier runs, where it has any.</summary>
+    static virtual IEnumerable<CudaCase> CudaCases => CudaGrid.Some;
+
     /// <summary>Makes a tier.</summary>
     static abstract KernelTier Create(KernelShape shape, long arenaBytes);
 }

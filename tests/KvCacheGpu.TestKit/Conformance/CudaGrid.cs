@@ -1,0 +1,96 @@
+using System.Globalization;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu.TestKit;
+
+/// <summary>A case of attention on tensor cores.</summary>
+/// <param name="Geometry">Widths, heads, page tokens and soft cap.</param>
+/// <param name="Open">Format of open pages.</param>
+/// <param name="Sealed">Formats of sealed pages.</param>
+/// <param name="Chunk">Tokens that the first sequence appends and attends at once.</param>
+/// <param name="Batch">Sequences.</param>
+/// <param name="Border">The first sequence's tokens before: the place of a number in <see cref="CudaGrid.Histories"/>. The others go on from there.</param>
+/// <param name="Window">Positions that a query sees; 0 for all.</param>
+/// <param name="HasHole">True if the second page of each row is dropped: what comes first stays, as sinks do.</param>
+/// <param name="HasStatistics">True if the tables keep statistics of pages.</param>
+public sealed record CudaCase(
+    KvGeometry Geometry, PageFormat Open, (PageFormat Key, PageFormat Value) Sealed, int Chunk, int Batch, int Border, int Window, bool HasHole, bool HasStatistics)
+{
+    /// <summary>The name in test results.</summary>
+    public string Name { get; } = string.Create(
+        CultureInfo.InvariantCulture,
+        $"{Sealed.Key}/{Sealed.Value} open {Open} width {Geometry.KeyWidth}/{Geometry.ValueWidth} page {Geometry.PageTokens} heads {Geometry.QueryHeads}/{Geometry.KvHeads} chunk {Chunk} batch {Batch} ")
+        + string.Create(
+            CultureInfo.InvariantCulture,
+            $"from {CudaGrid.Histories(Geometry.PageTokens)[Border]} window {Window} cap {Geometry.LogitSoftCap ?? 0}{(HasHole ? " hole" : string.Empty)}{(HasStatistics ? string.Empty : " no statistics")}");
+
+    /// <summary>Tokens before the attended step of each sequence, and those of the step: of the others most decode, some have a short chunk.</summary>
+    public IEnumerable<CasePart> Parts
+    {
+        get
+        {
+            int[] histories = CudaGrid.Histories(Geometry.PageTokens);
+            return Enumerable.Range(0, Batch).Select(i => new CasePart(
+                histories[(Border + i) % histories.Length], i == 0 ? Chunk : i % 8 == 3 ? Math.Min(Chunk, 7) : 1));
+        }
+    }
+}
+
+/// <summary>
+/// The cases of attention on tensor cores: every pair of formats, width and page size that has a kernel, with head groupings, chunks, batches, lengths around
+/// the borders of one to three pages, windows, soft caps, holes, and with and without statistics.
+/// </summary>
+public static class CudaGrid
+{
+    private static readonly int[] _groups = [1, 2, 4, 6, 8, 12, 16];
+    private static readonly int[] _chunks = [1, 7, 16, 64, 512];
+    private static readonly int[] _batches = [1, 33];
+    private static readonly float?[] _caps = [null, 50f, 0.7f];
+    private static readonly Func<int, int>[] _windows = [_ => 0, _ => 1, p => p - 3, p => (2 * p) + 5];
+    private static readonly PageFormat[] _open = [PageFormat.F16, PageFormat.BF16];
+
+    private static readonly Lazy<IReadOnlyList<CudaCase>> _pairwise = new(() => [.. Cover()]);
+
+    /// <summary>Cases in which every two choices meet.</summary>
+    public static IReadOnlyList<CudaCase> Some => _pairwise.Value;
+
+    /// <summary>All combinations of formats, widths, page sizes, groupings, chunks and batches; the other choices take turns.</summary>
+    public static IEnumerable<CudaCase> All => Pairwise.Product([.. Levels[..6]]).Where(IsTaken).Select((levels, i) => Case(
+        [.. levels, i % Levels[6], i / 3 % Levels[7], i / 5 % Levels[8], i / 2 % Levels[9], i / 7 % Levels[10], i % Levels[11]]));
+
+    /// <summary>Tokens of sequences before a step: on both sides of the borders of pages.</summary>
+    public static int[] Histories(int pageTokens) =>
+        [pageTokens - 1, pageTokens, pageTokens + 1, (2 * pageTokens) - 1, (2 * pageTokens) + 1, (3 * pageTokens) - 1, 3 * pageTokens];
+
+    // Of each choice how many there are: first those that are not free of each other.
+    private static int[] Levels =>
+    [
+        TensorKernels.Pairs.Count, TensorKernels.Widths.Count, TensorKernels.PageTokens.Count,
+        _groups.Length, _chunks.Length, _batches.Length, Histories(1).Length, _windows.Length, _caps.Length, 2, 2, _open.Length,
+    ];
+
+    private static IEnumerable<CudaCase> Cover() => Pairwise.Cover(Levels, 3, IsTaken).Select(Case);
+
+    private static bool IsTaken(int[] levels)
+    {
+        ((PageFormat Key, PageFormat Value) pair, (int Key, int Value) width) = (TensorKernels.Pairs[levels[0]], TensorKernels.Widths[levels[1]]);
+        return pair.Key.Takes(width.Key) && pair.Value.Takes(width.Value)
+            && TensorKernels.Refusal(new KvGeometry(1, 1, 1, width.Key, width.Value, TensorKernels.PageTokens[levels[2]]), pair.Key, pair.Value) is null;
+    }
+
+    private static CudaCase Case(int[] levels)
+    {
+        ((PageFormat Key, PageFormat Value) pair, (int Key, int Value) width) = (TensorKernels.Pairs[levels[0]], TensorKernels.Widths[levels[1]]);
+        int pageTokens = TensorKernels.PageTokens[levels[2]];
+
+        // One KV head where there is much to compute, else two: with an odd grouping of heads between them mistakes show.
+        int kvHeads = levels[5] == 1 || width.Key > 128 || _chunks[levels[4]] > 64 ? 1 : 2;
+        KvGeometry geometry = new(1, _groups[levels[3]] * kvHeads, kvHeads, width.Key, width.Value, pageTokens) { LogitSoftCap = _caps[levels[8]] };
+
+        // A sealed format that open pages may have is theirs too; of the others, those with kernels take turns.
+        PageFormat open = pair.Key.IsFullPrecision() ? pair.Key : _open[levels[11]];
+        open = TensorKernels.Refusal(geometry, open, open) is null ? open : _open.First(format => TensorKernels.Refusal(geometry, format, format) is null);
+        return new CudaCase(
+            geometry, open, pair, _chunks[levels[4]], _batches[levels[5]], levels[6], _windows[levels[7]](pageTokens), HasHole: levels[9] == 1, HasStatistics: levels[10] == 0);
+    }
+}
