@@ -75,6 +75,15 @@ public sealed class GateTests
         Assert.Equal((4.0, 4), (loop.Instructions, loop.Rare));
     }
 
+    /// <summary>Whole pages are multiplied one way, cut ones another.</summary>
+    [Fact]
+    public void Of_two_ways_to_multiply_the_shorter_counts()
+    {
+        PageLoopFigures loop = Count(
+            "pass: @P0 BRA cut\nHMMA.16816.F32 R20, R12, R2, RZ\nBRA join\ncut: LOP3.LUT R2, R2, R3, RZ, 0xc0, !PT\nLOP3.LUT R2, R2, R3, RZ, 0xc0, !PT\nHMMA.16816.F32 R20, R12, R2, RZ\njoin: @P1 BRA pass\nEXIT", 1);
+        Assert.Equal((4.0, 1.0, 3), (loop.Instructions, loop.Mma, loop.Rare));
+    }
+
     /// <summary>What some lanes alone store, such as a page's statistics, the warp runs in every pass.</summary>
     [Fact]
     public void A_path_that_stores_to_global_memory_counts()
@@ -220,6 +229,28 @@ public sealed class GateTests
     [InlineData("tensor4-T4-V4-d128-p64", 148)]
     [InlineData("tensor8-F16-F16-d64x32-p32", 192)]
     public void A_kernels_name_says_the_bytes_that_it_reads(string name, double bytes) => Assert.InRange(PaperModel.BytesOf(name)!.Value, bytes - 1, bytes + 1);
+
+    /// <summary>The table of docs/cuda.md: bytes, what memory allows, and the instructions that half of all cycles leave at the target.</summary>
+    [Theory]
+    [InlineData("F16", "tensor8-F16-F16-d128-p64", 90)]
+    [InlineData("I8", "tensor8-I8-I8-d128-p64", 85)]
+    [InlineData("T4/V4", "tensor8-T4-V4-d128-p64", 75)]
+    public void The_documented_table_is_the_models(string format, string kernel, int target)
+    {
+        string folder = AppContext.BaseDirectory;
+        while (!File.Exists(Path.Combine(folder, "KvCacheGpu.sln")))
+        {
+            folder = Path.GetDirectoryName(folder)!;
+        }
+
+        double bytes = PaperModel.BytesOf(kernel)!.Value;
+        PaperDevice h200 = PaperDevice.All[0];
+        double instructions = h200.GigaIssues / 2 / (h200.CopyGBps / bytes * target / 100);
+        string line = string.Create(
+            CultureInfo.InvariantCulture,
+            $"| {format} | {bytes:f0} | {h200.CopyGBps / bytes:f1} | {PaperDevice.All[1].CopyGBps / bytes:f1} | {target} % | {instructions:f0} |");
+        Assert.Contains(line, File.ReadAllText(Path.Combine(folder, "docs", "cuda.md")), StringComparison.Ordinal);
+    }
 
     [Fact]
     public void Kernels_of_named_formats_are_printed_with_what_the_model_allows()

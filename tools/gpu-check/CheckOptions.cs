@@ -6,19 +6,18 @@ namespace KvCacheGpu.GpuCheck;
 internal sealed record CheckOptions
 {
     public const string Usage = """
-        usage: gpu-check [--device ID]... [--out FILE] [--only TEXT] [--cases TEXT] [--subset|--full] [--no-bench] [--bench-seconds N]
+        usage: gpu-check [--device ID]... [--out FILE] [--only TEXT] [--subset|--full] [--no-bench] [--bench-seconds N]
                gpu-check --ptx FOLDER
                gpu-check --gate FOLDER --limits FILE
 
           --device ID   a device to check: cuda:0, opencl:0, cpu, ilgpu-cpu; default: every CUDA device, without one ilgpu-cpu
           --out FILE    where the report goes; default: gpu-check.json
           --only TEXT   the checks whose names contain the text
-          --cases TEXT  the cases whose names contain the text
           --subset      a few cases of each group instead of all; always so on ilgpu-cpu, an emulator
           --full        of tensor cores all cases, for hours, instead of some in which every two choices meet
           --no-bench    no measurements
           --bench-seconds N   time for the measurements of a device; the last ones of the list are left out and named. Default: the rest of eight minutes
-          --ptx FOLDER  writes the PTX of every kernel for sm_80 and sm_90 and stops
+          --ptx FOLDER  writes the PTX of every kernel for sm_80 and sm_90 and stops; of tensor cores those for width 128 and pages of 64, with --full all
           --gate FOLDER holds the kernels of such a folder, beside which ptx-gate has put the machine code, to the limits of FILE and stops
 
         exit codes: 0 all right, 1 a check failed or a kernel is beyond a limit, 2 usage or no such device
@@ -32,9 +31,6 @@ internal sealed record CheckOptions
 
     /// <summary>Part of the names of the checks that run; empty for all.</summary>
     public string Only { get; private init; } = string.Empty;
-
-    /// <summary>Part of the names of the cases that run; empty for all, and for checks without cases.</summary>
-    public string Cases { get; private init; } = string.Empty;
 
     /// <summary>True if a few cases of each group are enough.</summary>
     public bool IsSubset { get; private init; }
@@ -85,21 +81,17 @@ internal sealed record CheckOptions
                     options = options with { Only = text };
                     args = args[2..];
                     break;
-                case ["--cases", string text, ..]:
-                    options = options with { Cases = text };
-                    args = args[2..];
-                    break;
                 case ["--subset", ..]:
                     options = options with { IsSubset = true };
-                    args = args[1..];
-                    break;
-                case ["--full", ..]:
-                    options = options with { IsFull = true };
                     args = args[1..];
                     break;
                 case ["--bench-seconds", string text, ..] when double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double seconds) && seconds >= 0:
                     options = options with { BenchSeconds = seconds };
                     args = args[2..];
+                    break;
+                case ["--full", ..]:
+                    options = options with { IsFull = true };
+                    args = args[1..];
                     break;
                 case ["--no-bench", ..]:
                     options = options with { IsMeasured = false };

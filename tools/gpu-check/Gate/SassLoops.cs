@@ -3,7 +3,8 @@ namespace KvCacheGpu.GpuCheck;
 /// <summary>
 /// The page loop of a function: the largest loop that holds tensor-core instructions, less what most passes skip.
 /// A loop is what a branch goes back to the head of, through blocks that only the head leads into. A rare path is what a conditional branch skips and
-/// holds neither a tensor-core instruction nor a store to global memory (masks, a soft cap, a moved maximum; but a page's statistics count); of two such paths that exclude each other the shorter counts, since the rare one does more.
+/// holds neither a tensor-core instruction nor a store to global memory (masks, a soft cap, a moved maximum; but a page's statistics count); of two such paths that exclude each other the shorter counts, since the rare one does more; so of two
+/// ways to multiply, one for whole pages and one for pages that are cut.
 /// </summary>
 internal sealed class SassLoops
 {
@@ -133,14 +134,18 @@ internal sealed class SassLoops
             // The nearest block that every way from here comes through is the one that has all the others behind it.
             int join = after[block].Where(b => b != block).MaxBy(b => after[b].Count);
             HashSet<int>[] paths = [.. Next(block).Where(n => n != join).Select(n => Reach(n, Next, join))];
-            HashSet<int>[] skipped = [.. paths.Where(p => !p.Contains(block) && !p.Contains(end) && !p.Any(IsWork))];
-            if (paths.Length == 2 && skipped.Length == 2 && !skipped[0].Overlaps(skipped[1]))
+            if (paths.Any(p => p.Contains(block) || p.Contains(end)))
             {
-                rare.UnionWith(skipped.MaxBy(p => p.Sum(Length))!);
+                continue;
             }
-            else if (paths.Length == 1 && skipped.Length == 1)
+
+            if (paths.Length == 1 && !paths[0].Any(IsWork))
             {
-                rare.UnionWith(skipped[0]);
+                rare.UnionWith(paths[0]);
+            }
+            else if (paths.Length == 2 && !paths[0].Overlaps(paths[1]) && paths[0].Any(HasMma) == paths[1].Any(HasMma))
+            {
+                rare.UnionWith(paths.MaxBy(p => p.Sum(Length))!);
             }
         }
 
