@@ -6,13 +6,14 @@ namespace KvCacheGpu.GpuCheck;
 internal sealed record CheckOptions
 {
     public const string Usage = """
-        usage: gpu-check [--device ID]... [--out FILE] [--only TEXT] [--subset|--full] [--no-bench] [--bench-seconds N]
+        usage: gpu-check [--device ID]... [--out FILE] [--only TEXT] [--cases TEXT] [--subset|--full] [--no-bench] [--bench-seconds N]
                gpu-check --ptx FOLDER
                gpu-check --gate FOLDER --limits FILE
 
           --device ID   a device to check: cuda:0, opencl:0, cpu, ilgpu-cpu; default: every CUDA device, without one ilgpu-cpu
           --out FILE    where the report goes; default: gpu-check.json
           --only TEXT   the checks whose names contain the text
+          --cases TEXT  the cases whose names contain the text
           --subset      a few cases of each group instead of all; always so on ilgpu-cpu, an emulator
           --full        of tensor cores all cases, for hours, instead of some in which every two choices meet
           --no-bench    no measurements
@@ -28,6 +29,9 @@ internal sealed record CheckOptions
 
     /// <summary>The report's file.</summary>
     public string Out { get; private init; } = "gpu-check.json";
+
+    /// <summary>Part of the names of the cases that run; empty for all, and for checks without cases.</summary>
+    public string Cases { get; private init; } = string.Empty;
 
     /// <summary>Part of the names of the checks that run; empty for all.</summary>
     public string Only { get; private init; } = string.Empty;
@@ -79,6 +83,10 @@ internal sealed record CheckOptions
                     break;
                 case ["--only", string text, ..]:
                     options = options with { Only = text };
+                    args = args[2..];
+                    break;
+                case ["--cases", string text, ..]:
+                    options = options with { Cases = text };
                     args = args[2..];
                     break;
                 case ["--subset", ..]:

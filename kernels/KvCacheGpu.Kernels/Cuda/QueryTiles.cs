@@ -25,8 +25,8 @@ internal static class QueryTiles
 {
     private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
 
-    // The largest limbs: 127 * (65536 + 256 + 1).
-    private const float LargestWhole = 8355711f;
+    // Below the largest limbs, 127 * (65536 + 256 + 1) = 8355711, by more than roundings can take it up.
+    private const float LargestWhole = 8355000f;
 
     // Products are below 2^46: times 2^60 they stay in binary32.
     private const int MostExponent = 60;

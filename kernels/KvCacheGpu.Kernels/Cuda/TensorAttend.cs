@@ -78,7 +78,10 @@ internal static class TensorAttend
                 {
                     ArrayView<int> unseen = Statistics(arena.One, dims, range.Slot, call.Layer.Layer, range.Head, tag);
                     WriteUnseen(unseen, a, entry);
-                    WriteUnseen(unseen, b, entry);
+                    if (default(TColumns).Count == 8)
+                    {
+                        WriteUnseen(unseen, b, entry);
+                    }
                 }
 
                 continue;
@@ -139,7 +142,10 @@ internal static class TensorAttend
             {
                 ArrayView<int> statistics = Statistics(arena.One, dims, range.Slot, call.Layer.Layer, range.Head, tag);
                 WriteStatistic<TKey>(statistics, a, entry, largest.A, pageSum.A, TileWeights.Bias<TValue>());
-                WriteStatistic<TKey>(statistics, b, entry, largest.B, pageSum.B, TileWeights.Bias<TValue>());
+                if (default(TColumns).Count == 8)
+                {
+                    WriteStatistic<TKey>(statistics, b, entry, largest.B, pageSum.B, TileWeights.Bias<TValue>());
+                }
             }
         }
 

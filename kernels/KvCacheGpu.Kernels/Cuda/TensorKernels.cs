@@ -68,9 +68,9 @@ internal static class TensorKernels
         (PageFormat.I8, PageFormat.V2),
     ];
 
-    private static readonly (int Key, int Value)[] _widths = [(64, 64), (80, 80), (96, 96), (128, 128), (256, 256), (576, 512)];
+    private static readonly (int Key, int Value)[] _widths = [(64, 64), (128, 128)];
 
-    private static readonly int[] _pageTokens = [16, 32, 64, 128];
+    private static readonly int[] _pageTokens = [64];
 
     private static readonly Dictionary<int, Type> _numbers = new()
     {
@@ -132,9 +132,14 @@ internal static class TensorKernels
             return geometry.KeyWidth == geometry.ValueWidth ? $"head width {geometry.KeyWidth}" : $"head widths {geometry.KeyWidth} of keys and {geometry.ValueWidth} of values";
         }
 
+        if (geometry.LogitSoftCap is not null)
+        {
+            return "a soft cap";
+        }
+
         return _pageTokens.Contains(geometry.PageTokens)
             ? null
-            : $"page tokens {geometry.PageTokens}: expected {string.Join(", ", _pageTokens[..^1])}{(_pageTokens.Length > 1 ? " or " : string.Empty)}{_pageTokens[^1]}";
+            : $"page tokens {geometry.PageTokens}: expected {string.Join(" or ", _pageTokens)}";
     }
 
     /// <summary>The kernel for pages that have one.</summary>

@@ -29,6 +29,14 @@ internal static class TileLogits
             turn.Keys = keys;
             turn.Queries = queries;
             default(TShape).Keys(ref turn);
+            if (default(TColumns).Count == 4)
+            {
+                JoinParts(ref turn.Sums.T0);
+                JoinParts(ref turn.Sums.T1);
+                JoinParts(ref turn.Sums.T2);
+                JoinParts(ref turn.Sums.T3);
+            }
+
             return turn.Sums;
         }
 
@@ -55,6 +63,14 @@ internal static class TileLogits
         s.T2 = Join<TKey, TColumns, TShape>(page, 2, high.High0, high.Middle0, high.Low0, mean);
         s.T3 = Join<TKey, TColumns, TShape>(page, 3, high.High1, high.Middle1, high.Low1, mean);
         return s;
+    }
+
+    // With four queries the two parts of one lie in neighbouring columns.
+    [MethodImpl(Inlined)]
+    private static void JoinParts(ref Floats4 s)
+    {
+        s.A += s.B;
+        s.C += s.D;
     }
 
     private struct HalfTurn<TKey, TColumns, TShape> : ITurn

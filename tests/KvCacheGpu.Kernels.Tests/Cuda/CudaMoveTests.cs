@@ -31,7 +31,7 @@ public sealed class CudaMoveTests(CudaMoveTests.Device device) : IClassFixture<C
         var geometry = new KvGeometry(1, 2, 2, keyWidth, valueWidth, pageTokens);
         KernelShape shape = Shapes.Classes(geometry, open, [.. Sealed, (open, open)]);
         List<(string Move, bool Kept, byte[] Page)> expected = Written((s, bytes) => new PortableTier(accelerator, s, bytes), shape);
-        List<(string Move, bool Kept, byte[] Page)> got = Written((s, bytes) => new PortableTier(accelerator, s, bytes, CudaMoves.For(accelerator)), shape);
+        List<(string Move, bool Kept, byte[] Page)> got = Written((s, bytes) => new PortableTier(accelerator, s, bytes, 0, null, tensors: null, CudaMoves.For(accelerator)), shape);
         Assert.Equal(expected.Count, got.Count);
         foreach (((string move, bool kept, byte[] page), (_, bool gotKept, byte[] gotPage)) in expected.Zip(got))
         {
@@ -83,7 +83,7 @@ public sealed class CudaMoveTests(CudaMoveTests.Device device) : IClassFixture<C
             KernelShape shape = Shapes.Mixed(geometry, open, PageFormat.I8, PageFormat.I8, sequences: 3, keepsNonFinite: keeps);
             var own = new Counted(CudaMoves.For(device.Accelerator)!);
             List<byte[]> expected = Appended((s, bytes) => new PortableTier(device.Accelerator, s, bytes), shape);
-            List<byte[]> got = Appended((s, bytes) => new PortableTier(device.Accelerator, s, bytes, own), shape);
+            List<byte[]> got = Appended((s, bytes) => new PortableTier(device.Accelerator, s, bytes, 0, null, tensors: null, own), shape);
             Assert.Equal(expected, got);
             Assert.InRange(own.Taken, 6, own.Asked - 2);
         }
