@@ -196,17 +196,19 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
         int token = QueryTiles.TileTokens<TShape>(tile) + i;
         if (Cut.IsCut)
         {
-            // No index may be negative: ILGPU halves and quarters them as if they were unsigned.
+            // No index may be negative: ILGPU widens it as if it were unsigned.
             token += Cut.First;
             token = token < Cut.Last ? token : Cut.Last;
         }
 
         int words = TileOutput.ValueWords<TValue, TShape>();
         int word = default(TValue).FirstWord(load);
-        if (word + default(TValue).LoadWords > words)
+        if (TileOutput.HasTail<TValue, TShape>())
         {
             // Lanes behind the last word read it; what they sum is nobody's.
-            int behind = word + default(TValue).LaneEnd((Group.IdxX & 31) >> 2) - words;
+            int g = (Group.IdxX & 31) >> 2;
+            int behind = word + default(TValue).LaneEnd(g) - words;
+            word += default(TValue).LaneWord(g);
             word -= behind > 0 ? behind : 0;
         }
 

@@ -59,7 +59,7 @@ internal static class TensorAttend
         range.Start(ref b, default(TColumns).Count == 8 ? (2 * quad) + 1 : quad, dims);
         TileOutput.Clear<TValue, TColumns, TShape>(sums);
         float unit = TileOutput.FirstUnit;
-        int keyLane = (default(TKey).LaneWords * quad * default(TShape).PageTokens) + (2 * g);
+        int keyLane = (TileLogits.LaneWord<TKey, TShape>(quad) * default(TShape).PageTokens) + (2 * g);
         int valueLane = call.Layer.Page.ValueFirst + (4 * quad * TileOutput.ValueWords<TValue, TShape>()) + TileOutput.LaneWord<TValue, TShape>(g);
         for (int entry = range.First; entry < range.Last; entry++)
         {

@@ -315,6 +315,17 @@ internal static class TileLogits
         }
     }
 
+    /// <summary>The lane's first word of a key; with a tail it depends on the chunk.</summary>
+    [MethodImpl(Inlined)]
+    public static int LaneWord<TKey, TShape>(int quad)
+        where TKey : struct, IKeyTiles
+        where TShape : struct, ITensorShape => HasTail<TKey, TShape>() ? 0 : default(TKey).LaneWords * quad;
+
+    // True if some lanes have no words of the last chunk.
+    private static bool HasTail<TKey, TShape>()
+        where TKey : struct, IKeyTiles
+        where TShape : struct, ITensorShape => default(TKey).Words(default(TShape).KeyWidth) % default(TKey).ChunkWords != 0;
+
     // Lanes behind the last word of a key read that one; their queries are zeros.
     [MethodImpl(Inlined)]
     private static KeyWords Load<TKey, TShape>(ArrayView<Words2> keys, int chunk, int tile)
@@ -323,18 +334,17 @@ internal static class TileLogits
     {
         int page = default(TShape).PageTokens;
         int word = chunk * default(TKey).ChunkWords;
-        int last = default(TKey).Words(default(TShape).KeyWidth) - default(TKey).LaneWords;
-        int lane = default(TKey).LaneWords * (Group.IdxX & 3);
         int more = default(TKey).LoadStride;
-        if (word + default(TKey).ChunkWords > default(TKey).Words(default(TShape).KeyWidth))
+        if (HasTail<TKey, TShape>())
         {
-            int behind = word + lane - last;
-            word -= behind > 0 ? behind : 0;
-            behind = default(TKey).LaneWords == 1 ? word + lane + more - last : 0;
-            more -= behind > 0 ? behind : 0;
+            int last = default(TKey).Words(default(TShape).KeyWidth) - default(TKey).LaneWords;
+            word += default(TKey).LaneWords * (Group.IdxX & 3);
+            int second = default(TKey).LaneWords == 1 ? word + more : last;
+            word = word < last ? word : last;
+            more = default(TKey).LaneWords == 1 ? (second < last ? second : last) - word : more;
         }
 
-        int at = ((word * page) + QueryTiles.TileTokens<TShape>(tile)) >> 1;
+        int at = ((word * page) + QueryTiles.TileTokens<TShape>(tile)) / 2;
         KeyWords words = default;
         words.A = keys[at];
         if (default(TKey).Loads > 1)

@@ -63,11 +63,16 @@ internal static class TileOutput
         where TValue : struct, IValueTiles
         where TShape : struct, ITensorShape => default(TValue).Words(default(TShape).ValueWidth);
 
-    /// <summary>The first word of lane g in a value; lanes behind the last word read that one, and what they sum is nobody's.</summary>
+    /// <summary>True if some lanes have no words of the last load.</summary>
+    public static bool HasTail<TValue, TShape>()
+        where TValue : struct, IValueTiles
+        where TShape : struct, ITensorShape => ValueWords<TValue, TShape>() % default(TValue).LoadWords != 0;
+
+    /// <summary>The first word of lane g in a value; with a tail it depends on the load, and no index may be negative: ILGPU widens it as if it were unsigned.</summary>
     [MethodImpl(Inlined)]
     public static int LaneWord<TValue, TShape>(int g)
         where TValue : struct, IValueTiles
-        where TShape : struct, ITensorShape => default(TValue).LaneWord(g);
+        where TShape : struct, ITensorShape => HasTail<TValue, TShape>() ? 0 : default(TValue).LaneWord(g);
 
     /// <summary>Loads of a token's values.</summary>
     public static int Loads<TValue, TShape>()
