@@ -32,6 +32,35 @@ internal static class Lane
         c.D = c3.Value;
     }
 
+    /// <summary>c + A B: sums that begin elsewhere are not copied first.</summary>
+    [MethodImpl(Inlined)]
+    public static Floats4 MultiplyHalvesFrom(Floats4 c, Words4 a, int b0, int b1)
+    {
+        Ref<float> d0 = 0f;
+        Ref<float> d1 = 0f;
+        Ref<float> d2 = 0f;
+        Ref<float> d3 = 0f;
+        Input<int> a0 = a.X;
+        Input<int> a1 = a.Y;
+        Input<int> a2 = a.Z;
+        Input<int> a3 = a.W;
+        Input<int> low = b0;
+        Input<int> high = b1;
+        Input<float> c0 = c.A;
+        Input<float> c1 = c.B;
+        Input<float> c2 = c.C;
+        Input<float> c3 = c.D;
+        CudaAsm.EmitRef(
+            "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};",
+            ref d0, ref d1, ref d2, ref d3, ref a0, ref a1, ref a2, ref a3, ref low, ref high, ref c0, ref c1, ref c2, ref c3);
+        Floats4 d = default;
+        d.A = d0.Value;
+        d.B = d1.Value;
+        d.C = d2.Value;
+        d.D = d3.Value;
+        return d;
+    }
+
     /// <summary>c += A B of bfloat16 numbers.</summary>
     [MethodImpl(Inlined)]
     public static void MultiplyBFloats(ref Floats4 c, Words4 a, int b0, int b1)
@@ -179,6 +208,14 @@ internal static class Lane
     public static int And(int a, int b)
     {
         CudaAsm.Emit("and.b32 %0, %1, %2;", out int result, a, b);
+        return result;
+    }
+
+    /// <summary>(a &amp; b) ^ c as one instruction: with two constants ptxas makes two of it.</summary>
+    [MethodImpl(Inlined)]
+    public static int AndXor(int a, int b, int c)
+    {
+        CudaAsm.Emit("lop3.b32 %0, %1, %2, %3, 0x6A;", out int result, a, b, c);
         return result;
     }
 

@@ -83,10 +83,6 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
         }
 
         Span64 o = default;
-        o.T0 = _offset;
-        o.T1 = _offset;
-        o.T2 = _offset;
-        o.T3 = _offset;
         Tile(ref o, i, 0, _weights.A0, _weights.B0, _weights.C0);
         Tile(ref o, i, 1, _weights.A1, _weights.B1, _weights.C1);
         Tile(ref o, i, 2, _weights.A2, _weights.B2, _weights.C2);
@@ -168,16 +164,34 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
         Words4 w1 = codec.Load(Values, Word(load, tile, 2), load);
         Words4 w2 = codec.Load(Values, Word(load, tile, 1), load);
         Words4 w3 = codec.Load(Values, Word(load, tile, 3), load);
-        Multiply(ref o.T0, Operand(w0, w1, w2, w3, 0), a, b, c);
+        Begin(ref o.T0, tile, Operand(w0, w1, w2, w3, 0), a, b, c);
         if (codec.Tiles > 1)
         {
-            Multiply(ref o.T1, Operand(w0, w1, w2, w3, 1), a, b, c);
+            Begin(ref o.T1, tile, Operand(w0, w1, w2, w3, 1), a, b, c);
         }
 
         if (codec.Tiles > 2)
         {
-            Multiply(ref o.T2, Operand(w0, w1, w2, w3, 2), a, b, c);
-            Multiply(ref o.T3, Operand(w0, w1, w2, w3, 3), a, b, c);
+            Begin(ref o.T2, tile, Operand(w0, w1, w2, w3, 2), a, b, c);
+            Begin(ref o.T3, tile, Operand(w0, w1, w2, w3, 3), a, b, c);
+        }
+    }
+
+    // The first tile of tokens begins at what the offsets leave.
+    [MethodImpl(Inlined)]
+    private readonly void Begin(ref Floats4 o, int tile, Words4 v, Words2 a, Words2 b, Words2 c)
+    {
+        if (default(TValue).IsOffset && tile == 0)
+        {
+            o = Lane.MultiplyHalvesFrom(_offset, v, a.X, a.Y);
+            if (default(TColumns).Count == 8)
+            {
+                Lane.MultiplyHalves(ref o, v, b.X, b.Y);
+            }
+        }
+        else
+        {
+            Multiply(ref o, v, a, b, c);
         }
     }
 

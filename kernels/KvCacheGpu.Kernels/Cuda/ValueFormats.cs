@@ -390,8 +390,8 @@ internal static class ValueWords
     public static Words2 I8(int bytes, int offset)
     {
         Words2 rows = default;
-        rows.X = (bytes & 0x00FF00FF) ^ offset;
-        rows.Y = ((bytes >>> 8) & 0x00FF00FF) ^ offset;
+        rows.X = Lane.AndXor(bytes, 0x00FF00FF, offset);
+        rows.Y = Lane.AndXor(bytes >>> 8, 0x00FF00FF, offset);
         return rows;
     }
 
