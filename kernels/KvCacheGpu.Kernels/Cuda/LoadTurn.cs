@@ -20,6 +20,10 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     public float Unit;
     public ArrayView<int> Scales;
 
+    // What bytes of even and of odd tokens are inverted by.
+    private const int Even = 0x00800080;
+    private const int Odd = 0x007F007F;
+
     private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
 
     private WeightParts _weights;
@@ -164,16 +168,16 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
         Words4 w1 = codec.Load(Values, Word(load, tile, 2), load);
         Words4 w2 = codec.Load(Values, Word(load, tile, 1), load);
         Words4 w3 = codec.Load(Values, Word(load, tile, 3), load);
-        Begin(ref o.T0, tile, Operand(w0, w1, w2, w3, 0), a, b, c);
+        Begin(ref o.T0, tile, Joined(codec.Rows0(w0, w1, Even), codec.Rows0(w2, w3, Odd)), a, b, c);
         if (codec.Tiles > 1)
         {
-            Begin(ref o.T1, tile, Operand(w0, w1, w2, w3, 1), a, b, c);
+            Begin(ref o.T1, tile, Joined(codec.Rows1(w0, w1, Even), codec.Rows1(w2, w3, Odd)), a, b, c);
         }
 
         if (codec.Tiles > 2)
         {
-            Begin(ref o.T2, tile, Operand(w0, w1, w2, w3, 2), a, b, c);
-            Begin(ref o.T3, tile, Operand(w0, w1, w2, w3, 3), a, b, c);
+            Begin(ref o.T2, tile, Joined(codec.Rows2(w0, w1, Even), codec.Rows2(w2, w3, Odd)), a, b, c);
+            Begin(ref o.T3, tile, Joined(codec.Rows3(w0, w1, Even), codec.Rows3(w2, w3, Odd)), a, b, c);
         }
     }
 
@@ -196,12 +200,7 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     }
 
     [MethodImpl(Inlined)]
-    private static Words4 Operand(Words4 w0, Words4 w1, Words4 w2, Words4 w3, int tile)
-    {
-        Words2 even = default(TValue).Rows(w0, w1, tile, false);
-        Words2 odd = default(TValue).Rows(w2, w3, tile, true);
-        return KeyOperands.Of(even.X, even.Y, odd.X, odd.Y);
-    }
+    private static Words4 Joined(Words2 even, Words2 odd) => KeyOperands.Of(even.X, even.Y, odd.X, odd.Y);
 
     // Words from the lane's first token to its token i of a tile: rows 2 q and 2 q + 1 of P are tokens 4 q and 4 q + 2, rows 2 q + 8 and 2 q + 9 tokens 4 q + 1 and 4 q + 3.
     [MethodImpl(Inlined)]

@@ -36,7 +36,13 @@ internal readonly struct F16Values<TWords> : IValueTiles
 
     public Words4 Load(WordViews words, int at, int load) => ValueWords.Load(words, at, default(TWords).Value);
 
-    public Words2 Rows(Words4 a, Words4 b, int tile, bool isOdd) => ValueWords.Pair(ValueWords.At(a, tile), ValueWords.At(b, tile));
+    public Words2 Rows0(Words4 a, Words4 b, int offset) => ValueWords.Pair(a.X, b.X);
+
+    public Words2 Rows1(Words4 a, Words4 b, int offset) => ValueWords.Pair(a.Y, b.Y);
+
+    public Words2 Rows2(Words4 a, Words4 b, int offset) => ValueWords.Pair(a.Z, b.Z);
+
+    public Words2 Rows3(Words4 a, Words4 b, int offset) => ValueWords.Pair(a.W, b.W);
 
     public int Element(int load, int g, int tile, int half) => (16 * default(TWords).Value * load) + (2 * default(TWords).Value * g) + (2 * tile) + half;
 }
@@ -77,7 +83,13 @@ internal readonly struct BF16Values<TWords> : IValueTiles
 
     public Words4 Load(WordViews words, int at, int load) => ValueWords.Load(words, at, default(TWords).Value);
 
-    public Words2 Rows(Words4 a, Words4 b, int tile, bool isOdd) => ValueWords.Pair(ValueWords.At(a, tile), ValueWords.At(b, tile));
+    public Words2 Rows0(Words4 a, Words4 b, int offset) => ValueWords.Pair(a.X, b.X);
+
+    public Words2 Rows1(Words4 a, Words4 b, int offset) => ValueWords.Pair(a.Y, b.Y);
+
+    public Words2 Rows2(Words4 a, Words4 b, int offset) => ValueWords.Pair(a.Z, b.Z);
+
+    public Words2 Rows3(Words4 a, Words4 b, int offset) => ValueWords.Pair(a.W, b.W);
 
     public int Element(int load, int g, int tile, int half) => (16 * default(TWords).Value * load) + (2 * default(TWords).Value * g) + (2 * tile) + half;
 }
@@ -118,7 +130,13 @@ internal readonly struct Fp8Values<TWords> : IValueTiles
 
     public Words4 Load(WordViews words, int at, int load) => ValueWords.Load(words, at, default(TWords).Value);
 
-    public Words2 Rows(Words4 a, Words4 b, int tile, bool isOdd) => ValueWords.Fp8(ValueWords.Bytes(a, b, tile));
+    public Words2 Rows0(Words4 a, Words4 b, int offset) => ValueWords.Fp8(Lane.Permute(a.X, b.X, 0x5410));
+
+    public Words2 Rows1(Words4 a, Words4 b, int offset) => ValueWords.Fp8(Lane.Permute(a.X, b.X, 0x7632));
+
+    public Words2 Rows2(Words4 a, Words4 b, int offset) => ValueWords.Fp8(Lane.Permute(a.Y, b.Y, 0x5410));
+
+    public Words2 Rows3(Words4 a, Words4 b, int offset) => ValueWords.Fp8(Lane.Permute(a.Y, b.Y, 0x7632));
 
     public int Element(int load, int g, int tile, int half) => (32 * default(TWords).Value * load) + (4 * default(TWords).Value * g) + (2 * tile) + half;
 }
@@ -159,7 +177,13 @@ internal readonly struct I8Values<TWords> : IValueTiles
 
     public Words4 Load(WordViews words, int at, int load) => ValueWords.Load(words, at, default(TWords).Value);
 
-    public Words2 Rows(Words4 a, Words4 b, int tile, bool isOdd) => ValueWords.I8(ValueWords.Bytes(a, b, tile), isOdd ? 0x007F007F : 0x00800080);
+    public Words2 Rows0(Words4 a, Words4 b, int offset) => ValueWords.I8(Lane.Permute(a.X, b.X, 0x5410), offset);
+
+    public Words2 Rows1(Words4 a, Words4 b, int offset) => ValueWords.I8(Lane.Permute(a.X, b.X, 0x7632), offset);
+
+    public Words2 Rows2(Words4 a, Words4 b, int offset) => ValueWords.I8(Lane.Permute(a.Y, b.Y, 0x5410), offset);
+
+    public Words2 Rows3(Words4 a, Words4 b, int offset) => ValueWords.I8(Lane.Permute(a.Y, b.Y, 0x7632), offset);
 
     public int Element(int load, int g, int tile, int half) => (32 * default(TWords).Value * load) + (4 * default(TWords).Value * g) + (2 * tile) + half;
 }
@@ -199,7 +223,13 @@ internal readonly struct V4Values : IValueTiles
 
     public Words4 Load(WordViews words, int at, int load) => ValueWords.Load(words, at, 1);
 
-    public Words2 Rows(Words4 a, Words4 b, int tile, bool isOdd) => ValueWords.Nibbles(a.X, b.X, tile);
+    public Words2 Rows0(Words4 a, Words4 b, int offset) => ValueWords.Nibbles(Lane.Permute(a.X, b.X, 0x5410));
+
+    public Words2 Rows1(Words4 a, Words4 b, int offset) => ValueWords.Nibbles(Lane.Permute(a.X, b.X, 0x5410) >>> 8);
+
+    public Words2 Rows2(Words4 a, Words4 b, int offset) => ValueWords.Nibbles(Lane.Permute(a.X, b.X, 0x7632));
+
+    public Words2 Rows3(Words4 a, Words4 b, int offset) => ValueWords.Nibbles(Lane.Permute(a.X, b.X, 0x7632) >>> 8);
 
     public int Element(int load, int g, int tile, int half) => (64 * load) + (16 * (g >> 1)) + (4 * tile) + (2 * half) + (g & 1);
 }
@@ -240,7 +270,13 @@ internal readonly struct V4NarrowValues<TGroup> : IValueTiles
 
     public Words4 Load(WordViews words, int at, int load) => ValueWords.Nibble(words, at);
 
-    public Words2 Rows(Words4 a, Words4 b, int tile, bool isOdd) => ValueWords.TwoNibbles(a.X, b.X);
+    public Words2 Rows0(Words4 a, Words4 b, int offset) => ValueWords.TwoNibbles(a.X, b.X);
+
+    public Words2 Rows1(Words4 a, Words4 b, int offset) => ValueWords.TwoNibbles(a.X, b.X);
+
+    public Words2 Rows2(Words4 a, Words4 b, int offset) => ValueWords.TwoNibbles(a.X, b.X);
+
+    public Words2 Rows3(Words4 a, Words4 b, int offset) => ValueWords.TwoNibbles(a.X, b.X);
 
     public int Element(int load, int g, int tile, int half) => (16 * load) + g + (8 * half);
 }
@@ -280,7 +316,13 @@ internal readonly struct V3Values : IValueTiles
 
     public Words4 Load(WordViews words, int at, int load) => ValueWords.ThreeBits(words, at, load & 1);
 
-    public Words2 Rows(Words4 a, Words4 b, int tile, bool isOdd) => ValueWords.Levels(a, b, tile, 3);
+    public Words2 Rows0(Words4 a, Words4 b, int offset) => ValueWords.ThreeBitLevels(Lane.Permute(a.X, b.X, 0x5140));
+
+    public Words2 Rows1(Words4 a, Words4 b, int offset) => ValueWords.ThreeBitLevels(Lane.Permute(a.X, b.X, 0x5140) >>> 16);
+
+    public Words2 Rows2(Words4 a, Words4 b, int offset) => ValueWords.ThreeBitLevels(Lane.Permute(a.Y, b.Y, 0x5140));
+
+    public Words2 Rows3(Words4 a, Words4 b, int offset) => ValueWords.ThreeBitLevels(Lane.Permute(a.Y, b.Y, 0x5140) >>> 16);
 
     public int Element(int load, int g, int tile, int half) => (128 * (load >> 1)) + (16 * g) + (8 * (load & 1)) + (tile < 2 ? 4 * tile : (4 * tile) - 7) + (2 * half);
 }
@@ -320,7 +362,13 @@ internal readonly struct V2Values : IValueTiles
 
     public Words4 Load(WordViews words, int at, int load) => ValueWords.TwoBits(words, at, load & 1);
 
-    public Words2 Rows(Words4 a, Words4 b, int tile, bool isOdd) => ValueWords.Levels(a, b, tile, 2);
+    public Words2 Rows0(Words4 a, Words4 b, int offset) => ValueWords.TwoBitLevels(Lane.Permute(a.X, b.X, 0x5140));
+
+    public Words2 Rows1(Words4 a, Words4 b, int offset) => ValueWords.TwoBitLevels(Lane.Permute(a.X, b.X, 0x5140) >>> 16);
+
+    public Words2 Rows2(Words4 a, Words4 b, int offset) => ValueWords.TwoBitLevels(Lane.Permute(a.Y, b.Y, 0x5140));
+
+    public Words2 Rows3(Words4 a, Words4 b, int offset) => ValueWords.TwoBitLevels(Lane.Permute(a.Y, b.Y, 0x5140) >>> 16);
 
     public int Element(int load, int g, int tile, int half) => (128 * (load >> 1)) + (16 * g) + (8 * (load & 1)) + (tile < 2 ? 4 * tile : (4 * tile) - 7) + (2 * half);
 }

@@ -52,8 +52,20 @@ internal interface IValueTiles
     /// <summary>A lane's words of one token.</summary>
     Words4 Load(WordViews words, int at, int load);
 
-    /// <summary>Rows g (X) and g + 8 (Y) of a tile: the element of token a in the low half, of token b in the high one. Odd: tokens of rows 8 .. 15 of P.</summary>
-    Words2 Rows(Words4 a, Words4 b, int tile, bool isOdd);
+    /// <summary>
+    /// Rows g (X) and g + 8 (Y) of the first tile of a load: the element of token a in the low half, of token b in the high one. A method for each tile, as ILGPU carries every
+    /// question about a constant through all its passes. <paramref name="offset"/>: what bytes with an offset are inverted by.
+    /// </summary>
+    Words2 Rows0(Words4 a, Words4 b, int offset);
+
+    /// <summary>The second tile.</summary>
+    Words2 Rows1(Words4 a, Words4 b, int offset);
+
+    /// <summary>The third tile.</summary>
+    Words2 Rows2(Words4 a, Words4 b, int offset);
+
+    /// <summary>The fourth tile.</summary>
+    Words2 Rows3(Words4 a, Words4 b, int offset);
 
     /// <summary>The element that a row holds: g, or g + 8 for <paramref name="half"/> 1.</summary>
     int Element(int load, int g, int tile, int half);

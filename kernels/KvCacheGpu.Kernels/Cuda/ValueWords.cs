@@ -32,10 +32,6 @@ internal static class ValueWords
         return loaded;
     }
 
-    /// <summary>Word i.</summary>
-    [MethodImpl(Inlined)]
-    public static int At(Words4 words, int i) => i == 0 ? words.X : i == 1 ? words.Y : i == 2 ? words.Z : words.W;
-
     /// <summary>Two elements of 16 bits of two tokens.</summary>
     [MethodImpl(Inlined)]
     public static Words2 Pair(int a, int b)
@@ -45,10 +41,6 @@ internal static class ValueWords
         rows.Y = Lane.Permute(a, b, 0x7632);
         return rows;
     }
-
-    /// <summary>Of words of four bytes those of a tile: two of token a in the low half, of token b in the high one.</summary>
-    [MethodImpl(Inlined)]
-    public static int Bytes(Words4 a, Words4 b, int tile) => Lane.Permute(At(a, tile >> 1), At(b, tile >> 1), (tile & 1) == 0 ? 0x5410 : 0x7632);
 
     /// <summary>FP8 numbers, 2^8 times as small.</summary>
     [MethodImpl(Inlined)]
@@ -70,12 +62,10 @@ internal static class ValueWords
         return rows;
     }
 
-    /// <summary>Nibbles 2 tile and 2 tile + 1 as subnormal binary16 numbers, 2^24 and 2^20 times as small.</summary>
+    /// <summary>The two lowest nibbles of each half as subnormal binary16 numbers, 2^24 and 2^20 times as small.</summary>
     [MethodImpl(Inlined)]
-    public static Words2 Nibbles(int a, int b, int tile)
+    public static Words2 Nibbles(int both)
     {
-        int both = Lane.Permute(a, b, tile < 2 ? 0x5410 : 0x7632);
-        both = (tile & 1) == 0 ? both : both >>> 8;
         Words2 rows = default;
         rows.X = Lane.And(both, 0x000F000F);
         rows.Y = Lane.And(both, 0x00F000F0);
@@ -125,14 +115,18 @@ internal static class ValueWords
         return codes;
     }
 
-    /// <summary>Codes of two tokens to levels in binary16, low bytes and high bytes by a look-up each: even elements in tiles 0 and 1, odd ones in tiles 2 and 3.</summary>
+    /// <summary>Codes of two tokens, in the low half of a word, to levels in binary16: low bytes and high bytes by a look-up each.</summary>
     [MethodImpl(Inlined)]
-    public static Words2 Levels(Words4 a, Words4 b, int tile, int bits)
+    public static Words2 ThreeBitLevels(int codes) => Joined(
+        Lane.Permute(unchecked((int)0xD848D040), unchecked((int)0xD848D040), codes), Lane.Permute(unchecked((int)0xD6D4D0CA), 0x5654504A, codes));
+
+    /// <summary>The same of 2 bits.</summary>
+    [MethodImpl(Inlined)]
+    public static Words2 TwoBitLevels(int codes) => Joined(Lane.Permute(0x68706870, 0, codes), Lane.Permute(0x5750D7D0, 0, codes));
+
+    [MethodImpl(Inlined)]
+    private static Words2 Joined(int low, int high)
     {
-        int codes = Lane.Permute(tile < 2 ? a.X : a.Y, tile < 2 ? b.X : b.Y, 0x5140);
-        codes = (tile & 1) == 0 ? codes : codes >>> 16;
-        int low = bits == 3 ? Lane.Permute(unchecked((int)0xD848D040), unchecked((int)0xD848D040), codes) : Lane.Permute(0x68706870, 0, codes);
-        int high = bits == 3 ? Lane.Permute(unchecked((int)0xD6D4D0CA), 0x5654504A, codes) : Lane.Permute(0x5750D7D0, 0, codes);
         Words2 rows = default;
         rows.X = Lane.Permute(low, high, 0x6240);
         rows.Y = Lane.Permute(low, high, 0x7351);
