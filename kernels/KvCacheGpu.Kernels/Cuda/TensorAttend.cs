@@ -37,6 +37,7 @@ internal static class TensorAttend
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
+        SumTiles.Declare();
         int lane = Group.IdxX & 31;
         int g = lane >> 2;
         int quad = lane & 3;
