@@ -22,6 +22,9 @@ internal static class TensorKernels
     // A loop of more turns is rolled up: unrolled it would be too much code.
     private const int MostTurns = 16;
 
+    // Bytes of shared memory that a group may have without asking for more.
+    private const int MostShared = 48 << 10;
+
     // How the keys of a format are read.
     private static readonly Dictionary<PageFormat, Type> _keys = new()
     {
@@ -68,9 +71,9 @@ internal static class TensorKernels
         (PageFormat.I8, PageFormat.V2),
     ];
 
-    private static readonly (int Key, int Value)[] _widths = [(64, 64), (128, 128)];
+    private static readonly (int Key, int Value)[] _widths = [(64, 64), (80, 80), (96, 96), (128, 128), (256, 256), (576, 512)];
 
-    private static readonly int[] _pageTokens = [64];
+    private static readonly int[] _pageTokens = [16, 32, 64, 128];
 
     private static readonly Dictionary<int, Type> _numbers = new()
     {
@@ -132,14 +135,15 @@ internal static class TensorKernels
             return geometry.KeyWidth == geometry.ValueWidth ? $"head width {geometry.KeyWidth}" : $"head widths {geometry.KeyWidth} of keys and {geometry.ValueWidth} of values";
         }
 
-        if (geometry.LogitSoftCap is not null)
+        if (!_pageTokens.Contains(geometry.PageTokens))
         {
-            return "a soft cap";
+            return $"page tokens {geometry.PageTokens}: expected {string.Join(" or ", _pageTokens)}";
         }
 
-        return _pageTokens.Contains(geometry.PageTokens)
+        int bytes = Ask<int>(nameof(TensorAttend.SharedBytes), Types(geometry, key, value, 8));
+        return bytes <= MostShared
             ? null
-            : $"page tokens {geometry.PageTokens}: expected {string.Join(" or ", _pageTokens)}";
+            : $"{key} keys of head width {geometry.KeyWidth}: they would take {bytes} bytes of shared memory, expected {MostShared} at most";
     }
 
     /// <summary>The kernel for pages that have one.</summary>
@@ -155,6 +159,16 @@ internal static class TensorKernels
             throw new NotSupportedException($"there is no kernel of tensor cores for {refusal}");
         }
 
+        Type[] types = Types(geometry, key, value, queries);
+        MethodInfo method = typeof(TensorAttend).GetMethod(nameof(TensorAttend.Split))!.MakeGenericMethod(types);
+        string width = geometry.KeyWidth == geometry.ValueWidth ? $"{geometry.KeyWidth}" : $"{geometry.KeyWidth}x{geometry.ValueWidth}";
+        string cap = geometry.LogitSoftCap is null ? string.Empty : "-cap";
+        return new TensorKernel($"tensor{queries}-{key}-{value}-d{width}-p{geometry.PageTokens}{cap}", method, Ask<int>(nameof(TensorAttend.Warps), types[^1]));
+    }
+
+    // What a kernel is closed over: key tiles, value tiles, columns and shape.
+    private static Type[] Types(KvGeometry geometry, PageFormat key, PageFormat value, int queries)
+    {
         (int keyWidth, int valueWidth) = (geometry.KeyWidth, geometry.ValueWidth);
         (Type keys, Type values) = (_keys[key], ValuesOf(value, valueWidth)!);
         var keyTiles = (IKeyTiles)Activator.CreateInstance(keys)!;
@@ -166,12 +180,11 @@ internal static class TensorKernels
             geometry.LogitSoftCap is null ? typeof(NoLogitCap) : typeof(SoftLogitCap),
             Turns(Parts(keyWidth, keyTiles.Steps * keyTiles.StepElements)),
             Turns(valueTiles.Loads(valueWidth)));
-        Type columns = queries == 8 ? typeof(EightQueries) : typeof(QuadQueries);
-        MethodInfo method = typeof(TensorAttend).GetMethod(nameof(TensorAttend.Split))!.MakeGenericMethod(keys, values, columns, shape);
-        var warps = (int)typeof(TensorAttend).GetMethod(nameof(TensorAttend.Warps))!.MakeGenericMethod(shape).Invoke(null, null)!;
-        string width = keyWidth == valueWidth ? $"{keyWidth}" : $"{keyWidth}x{valueWidth}";
-        return new TensorKernel($"tensor{queries}-{key}-{value}-d{width}-p{geometry.PageTokens}", method, warps);
+        return [keys, values, queries == 8 ? typeof(EightQueries) : typeof(QuadQueries), shape];
     }
+
+    // What a method of the kernel says of its types.
+    private static T Ask<T>(string method, params Type[] types) => (T)typeof(TensorAttend).GetMethod(method)!.MakeGenericMethod(types).Invoke(null, null)!;
 
     private static Type? ValuesOf(PageFormat format, int width) => _values.FirstOrDefault(v => v.Format == format && width % v.Multiple == 0).Tiles;
 
