@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using KvCacheGpu.Kernels;
+using KvCacheGpu.Measuring;
 
 namespace KvCacheGpu.Benchmarks;
 

@@ -1,6 +1,6 @@
 using KvCacheGpu.Kernels;
 
-namespace KvCacheGpu.Benchmarks;
+namespace KvCacheGpu.Measuring;
 
 /// <summary>
 /// What a measurement attends to: one layer, <see cref="Sequences"/> x <see cref="Context"/> tokens, by the queries of the last <see cref="QueryTokens"/>.

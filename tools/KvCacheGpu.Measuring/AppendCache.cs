@@ -1,6 +1,6 @@
 using KvCacheGpu.Kernels;
 
-namespace KvCacheGpu.Benchmarks;
+namespace KvCacheGpu.Measuring;
 
 /// <summary>One sequence of one layer, whose pages are written again and again: for append and encode.</summary>
 internal sealed unsafe class AppendCache : IDisposable
@@ -16,7 +16,7 @@ internal sealed unsafe class AppendCache : IDisposable
     private readonly PageMove[] _demotions;
 
     public AppendCache(string device, int tokens, PageFormat open, PageFormat key = PageFormat.I8, PageFormat value = PageFormat.I8)
-        : this((s, b) => BenchDevices.Create(device, s, b), tokens, open, key, value)
+        : this((s, b) => KvDevice.CreateTier(device, s, b), tokens, open, key, value)
     {
     }
 

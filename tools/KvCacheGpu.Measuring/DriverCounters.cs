@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 
-namespace KvCacheGpu.GpuCheck;
+namespace KvCacheGpu.Measuring;
 
 /// <summary>What a CUDA driver for tests has counted: copies between host and device, threads that waited, and launches. A driver for a real device counts nothing.</summary>
 internal static unsafe class DriverCounters
