@@ -66,7 +66,7 @@ internal sealed class KernelBenches(MeasuredDevice target, double seconds)
         KvGeometry g = shape.Geometry;
         if (target.Accelerator is not { } accelerator)
         {
-            return Result(row, cache.BytesRead, Seconds(cache.Attend, () => { }), shape.Operations);
+            return Result(row, shape.BytesRead, Seconds(cache.Attend, () => { }), shape.Operations);
         }
 
         int tokens = shape.Sequences * shape.QueryTokens;
@@ -76,7 +76,7 @@ internal sealed class KernelBenches(MeasuredDevice target, double seconds)
         accelerator.Synchronize();
         double taken = Seconds(
             () => cache.Batch.Attend(0, Tensor(queries, row.Type), KvOutput.FromDevice(output.View.AsContiguous(), row.Type)), () => cache.Batch.End());
-        return Result(row, cache.BytesRead, taken, shape.Operations);
+        return Result(row, shape.BytesRead, taken, shape.Operations);
     }
 
     private KernelResult Append(AppendRow row)
