@@ -59,6 +59,11 @@ internal static class TensorAttend
         }
 
         QueryRange range = QueryRange.Of(arena.One, batch, work, default(TColumns).Count, call, dims);
+        if (range.First >= range.Last)
+        {
+            return;
+        }
+
         ArrayView<Words2> parts = allParts.SubView((warp * QueryTiles.Words<TKey, TColumns, TShape>() * 32) + lane);
         ArrayView<Floats4> sums = allSums.SubView((warp * TileOutput.Places<TValue, TColumns, TShape>() * 32) + lane);
         ColumnState a = default;
