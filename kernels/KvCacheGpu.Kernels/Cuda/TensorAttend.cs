@@ -61,6 +61,7 @@ internal static class TensorAttend
         QueryRange range = QueryRange.Of(arena.One, batch, work, default(TColumns).Count, call, dims);
         if (range.First >= range.Last)
         {
+            // Behind the last page: MergeKernel reads nothing of such a segment.
             return;
         }
 
@@ -173,10 +174,7 @@ internal static class TensorAttend
             }
         }
 
-        if (range.First < range.Last)
-        {
-            TileOutput.Write<TValue, TColumns, TShape>(partials, result * default(TShape).ValueWidth, sums, a.Sum, b.Sum, unit);
-        }
+        TileOutput.Write<TValue, TColumns, TShape>(partials, result * default(TShape).ValueWidth, sums, a.Sum, b.Sum, unit);
     }
 
     // The statistics of a page: two words for each query head of the group.

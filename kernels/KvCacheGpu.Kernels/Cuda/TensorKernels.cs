@@ -19,8 +19,9 @@ internal sealed record TensorKernel(string Name, MethodInfo Method, int Warps)
 /// <summary>The kernels of attention on tensor cores by name: which there are, and why there is none for other pages.</summary>
 internal static class TensorKernels
 {
-    // A loop of more turns is rolled up: unrolled it would be too much code.
+    // A loop of more turns is rolled up: unrolled it would be too much code. For wide heads sooner, as each turn has more of it.
     private const int MostTurns = 16;
+    private const int MostWideTurns = 2;
 
     // Bytes of shared memory that a group may have without asking for more.
     private const int MostShared = 48 << 10;
@@ -173,13 +174,14 @@ internal static class TensorKernels
         (Type keys, Type values) = (_keys[key], ValuesOf(value, valueWidth)!);
         var keyTiles = (IKeyTiles)Activator.CreateInstance(keys)!;
         var valueTiles = (IValueTiles)Activator.CreateInstance(values)!;
+        int most = keyWidth > 128 ? MostWideTurns : MostTurns;
         Type shape = typeof(TensorShape<,,,,,>).MakeGenericType(
             _numbers[keyWidth],
             _numbers[valueWidth],
             _numbers[geometry.PageTokens],
             geometry.LogitSoftCap is null ? typeof(NoLogitCap) : typeof(SoftLogitCap),
-            Turns(Parts(keyWidth, keyTiles.Steps * keyTiles.StepElements)),
-            Turns(valueTiles.Loads(valueWidth)));
+            Turns(Parts(keyWidth, keyTiles.Steps * keyTiles.StepElements), most),
+            Turns(valueTiles.Loads(valueWidth), most));
         return [keys, values, queries == 8 ? typeof(EightQueries) : typeof(QuadQueries), shape];
     }
 
@@ -191,9 +193,9 @@ internal static class TensorKernels
     private static int Parts(int width, int part) => (width + part - 1) / part;
 
     // A loop of a number of turns as a type: halves of halves, or the largest part of it that is not too much code, over and over.
-    private static Type Turns(int count)
+    private static Type Turns(int count, int most)
     {
-        int unrolled = Enumerable.Range(1, Math.Min(count, MostTurns)).Last(n => count % n == 0);
+        int unrolled = Enumerable.Range(1, Math.Min(count, most)).Last(n => count % n == 0);
         return unrolled == count ? Unrolled(count) : typeof(Looped<,>).MakeGenericType(Unrolled(unrolled), typeof(CountOf<>).MakeGenericType(Unrolled(count / unrolled)));
     }
 
