@@ -6,7 +6,7 @@ namespace KvCacheGpu.GpuCheck;
 internal sealed record CheckOptions
 {
     public const string Usage = """
-        usage: gpu-check [--device ID]... [--out FILE] [--only TEXT] [--cases TEXT] [--subset|--full] [--no-bench] [--bench-seconds N]
+        usage: gpu-check [--device ID]... [--out FILE] [--only TEXT] [--cases TEXT] [--subset|--pairs|--full] [--no-bench] [--bench-seconds N]
                gpu-check --ptx FOLDER
                gpu-check --gate FOLDER --limits FILE
 
@@ -15,7 +15,8 @@ internal sealed record CheckOptions
           --only TEXT   the checks whose names contain the text
           --cases TEXT  the cases whose names contain the text
           --subset      a few cases of each group instead of all; always so on ilgpu-cpu, an emulator
-          --full        of tensor cores all cases, for hours, instead of some in which every two choices meet
+          --pairs       of tensor cores cases in which every two choices meet, instead of those of the usual widths alone; an hour on an emulator
+          --full        of tensor cores all cases, for hours
           --no-bench    no measurements
           --bench-seconds N   time for the measurements of a device; the last ones of the list are left out and named. Default: the rest of eight minutes
           --ptx FOLDER  writes the PTX of every kernel for sm_80 and sm_90 and stops; of tensor cores those for width 128 and pages of 64, with --full all
@@ -41,6 +42,9 @@ internal sealed record CheckOptions
 
     /// <summary>True if every case of tensor cores is checked.</summary>
     public bool IsFull { get; private init; }
+
+    /// <summary>True if cases of all widths and page sizes on tensor cores are checked, so many that every two choices meet.</summary>
+    public bool IsPairwise { get; private init; }
 
     /// <summary>True if kernels are measured.</summary>
     public bool IsMeasured { get; private init; } = true;
@@ -96,6 +100,10 @@ internal sealed record CheckOptions
                 case ["--bench-seconds", string text, ..] when double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double seconds) && seconds >= 0:
                     options = options with { BenchSeconds = seconds };
                     args = args[2..];
+                    break;
+                case ["--pairs", ..]:
+                    options = options with { IsPairwise = true };
+                    args = args[1..];
                     break;
                 case ["--full", ..]:
                     options = options with { IsFull = true };

@@ -22,7 +22,7 @@ internal static class ConformanceRun
     public static IEnumerable<GroupResult> Run(CheckTarget target, CheckOptions options)
     {
         TargetUnderTest.Target = target;
-        TargetUnderTest.IsFull = options.IsFull;
+        TargetUnderTest.CudaCases = options.IsFull ? CudaGrid.All : options.IsPairwise ? CudaGrid.Pairs : CudaGrid.Some;
         bool isSubset = options.IsSubset || target.IsEmulator;
         Type[] suites =
         [

@@ -14,10 +14,8 @@ public sealed class TargetUnderTest : ITierUnderTest
     /// <summary>An emulator runs the cases with encoded pages that barriers are tested with.</summary>
     public static IEnumerable<AttentionCase> Grid => Target.IsEmulator ? AttentionGrid.Few : AttentionGrid.All;
 
-    /// <summary>With every case of tensor cores, or with cases in which every two choices meet.</summary>
-    public static IEnumerable<CudaCase> CudaCases => IsFull ? CudaGrid.All : CudaGrid.Some;
-
-    internal static bool IsFull { get; set; }
+    /// <summary>The cases of tensor cores that the options choose.</summary>
+    public static IEnumerable<CudaCase> CudaCases { get; internal set; } = CudaGrid.Some;
 
     internal static CheckTarget Target
     {

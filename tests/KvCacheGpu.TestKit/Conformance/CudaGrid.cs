@@ -48,10 +48,32 @@ public static class CudaGrid
     private static readonly float?[] _caps = [null, 30f];
     private static readonly Func<int, int>[] _windows = [_ => 0, _ => 1, p => p - 3, p => (2 * p) + 5];
 
-    private static readonly Lazy<IReadOnlyList<CudaCase>> _pairwise = new(() => [.. Cover()]);
+    // Every way to read keys and values of other widths and page sizes, once: all that there are would take hours to compile where a CPU stands in for the device.
+    private static readonly (PageFormat Key, PageFormat Value, int Width, int PageTokens, int Group, int Chunk, float? Cap)[] _apart =
+    [
+        (PageFormat.F16, PageFormat.F16, 80, 64, 6, 7, null),
+        (PageFormat.FP8, PageFormat.FP8, 80, 64, 12, 1, null),
+        (PageFormat.I8, PageFormat.V4, 80, 32, 8, 1, null),
+        (PageFormat.BF16, PageFormat.BF16, 96, 64, 8, 7, null),
+        (PageFormat.T4, PageFormat.V4, 96, 64, 6, 16, null),
+        (PageFormat.F16, PageFormat.F16, 256, 64, 8, 7, null),
+        (PageFormat.T2, PageFormat.V2, 256, 64, 16, 1, null),
+        (PageFormat.I8, PageFormat.I8, 576, 64, 16, 1, null),
+        (PageFormat.BF16, PageFormat.BF16, 576, 64, 16, 1, null),
+        (PageFormat.F16, PageFormat.F16, 128, 16, 4, 7, null),
+        (PageFormat.T4, PageFormat.V4, 64, 32, 2, 16, null),
+        (PageFormat.I8, PageFormat.V3, 64, 128, 8, 16, null),
+        (PageFormat.F16, PageFormat.F16, 128, 64, 8, 7, 30f),
+        (PageFormat.T3, PageFormat.V3, 64, 64, 4, 7, 30f),
+    ];
+
+    private static readonly Lazy<IReadOnlyList<CudaCase>> _some = new(() => [.. Cover([.. Levels[..8], 1, .. Levels[9..]], IsCommon), .. _apart.Select(Apart)]);
+
+    /// <summary>Cases in which every two choices meet, of the usual widths and page tokens without a soft cap; then some cases of the others.</summary>
+    public static IReadOnlyList<CudaCase> Some => _some.Value;
 
     /// <summary>Cases in which every two choices meet.</summary>
-    public static IReadOnlyList<CudaCase> Some => _pairwise.Value;
+    public static IEnumerable<CudaCase> Pairs => Cover(Levels, IsTaken);
 
     /// <summary>All combinations of formats, widths, page sizes, groupings, chunks and batches; the other choices take turns.</summary>
     public static IEnumerable<CudaCase> All => Pairwise.Product([.. Levels[..6]]).Where(IsTaken).Select((levels, i) => Case(
@@ -68,7 +90,24 @@ public static class CudaGrid
         _groups.Length, _chunks.Length, _batches.Length, Histories(1).Length, _windows.Length, _caps.Length, 2, 2,
     ];
 
-    private static IEnumerable<CudaCase> Cover() => Pairwise.Cover(Levels, 3, IsTaken).Select(Case);
+    private static IEnumerable<CudaCase> Cover(int[] levels, Func<int[], bool> isTaken) => Pairwise.Cover(levels, 3, isTaken).Select(Case);
+
+    private static bool IsCommon(int[] levels) => TensorKernels.Widths[levels[1]].Key is 64 or 128 && TensorKernels.PageTokens[levels[2]] == 64 && IsTaken(levels);
+
+    private static CudaCase Apart((PageFormat Key, PageFormat Value, int Width, int PageTokens, int Group, int Chunk, float? Cap) kind, int place) => Case(
+    [
+        TensorKernels.Pairs.ToList().IndexOf((kind.Key, kind.Value)),
+        TensorKernels.Widths.ToList().FindIndex(w => w.Key == kind.Width),
+        TensorKernels.PageTokens.ToList().IndexOf(kind.PageTokens),
+        Array.IndexOf(_groups, kind.Group),
+        Array.IndexOf(_chunks, kind.Chunk),
+        0,
+        place % Levels[6],
+        place % Levels[7],
+        Array.IndexOf(_caps, kind.Cap),
+        place / 2 % 2,
+        place / 3 % 2,
+    ]);
 
     private static bool IsTaken(int[] levels)
     {
