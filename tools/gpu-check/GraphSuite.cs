@@ -284,10 +284,12 @@ public sealed class GraphSuite
         using (KvStep open = one.Sequence.Begin([0], one.Stream))
         {
             open.BeginCapture();
-            var thread = new Thread(() => found.AddRange(Enumerable.Range(0, 20).Select(step => two.Step(step, graphs: false))));
+            Exception? failure = null;
+            var thread = new Thread(() => failure = Record.Exception(() => found.AddRange(Enumerable.Range(0, 20).Select(step => two.Step(step, graphs: false)))));
             thread.Start();
             one.Tensors.Layers(open, place: 0);
             thread.Join();
+            Assert.Null(failure);
         }
 
         Assert.Equal(0, one.Sequence.Length);
