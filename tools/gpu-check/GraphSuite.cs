@@ -1,3 +1,4 @@
+using ILGPU;
 using ILGPU.Runtime;
 using ILGPU.Runtime.Cuda;
 using KvCacheGpu.Measuring;
@@ -69,6 +70,71 @@ public sealed class GraphSuite
         Array.ForEach(others, other => other.Dispose());
     }
 
+    /// <summary>A batch of sequences with one token and with three, a layer that is attended to twice, a window, and log-sum-exps.</summary>
+    [Fact]
+    public void Batches_windows_and_log_sum_exps_are_replayed()
+    {
+        const int Steps = 14;
+        KvGeometry geometry = Shape(64, 8);
+        Assert.Equal(Run(graphs: false), Run(graphs: true));
+
+        float[][] Run(bool graphs)
+        {
+            using KvCache cache = Cache(geometry, PageFormat.F16, PageFormat.F16);
+            using KvSequence one = cache.CreateSequence(), three = cache.CreateSequence();
+            using AcceleratorStream stream = Accelerator.CreateStream();
+            using var tensors = new HostTensors(Accelerator, geometry, steps: 4);
+            using MemoryBuffer1D<float, Stride1D.Dense> all = Accelerator.Allocate1D<float>(2 * 4 * 8 * 65);
+            ArrayView<float> found = all.View.AsContiguous();
+            var known = new Dictionary<KvStepShape, KvStepGraph>();
+            var read = new List<float[]>();
+            for (int step = 0; step < Steps; step++)
+            {
+                tensors.Write(stream, step, place: 0);
+                using KvStep open = cache.Begin([one, three], [step, 1, 2, 3], [1, 3], stream);
+                if (graphs && !known.ContainsKey(open.Shape))
+                {
+                    open.BeginCapture();
+                    Layers(open);
+                    known.Add(open.Shape, open.EndCapture());
+                }
+
+                if (graphs)
+                {
+                    open.Replay(known[open.Shape]);
+                }
+                else
+                {
+                    Layers(open);
+                }
+
+                open.Commit();
+                read.Add(all.GetAsArray1D());
+            }
+
+            Assert.Equal((Steps, 3 * Steps), (one.Length, three.Length));
+            foreach (KvStepGraph graph in known.Values)
+            {
+                graph.Dispose();
+            }
+
+            return [.. read];
+
+            void Layers(KvStep open)
+            {
+                for (int layer = 0; layer < geometry.Layers; layer++)
+                {
+                    // Any numbers that differ from layer to layer and from step to step: of all layers' one after the other.
+                    KvTensor pairs = KvTensor.FromDevice(tensors.Input.SubView(layer * 128, 4 * 2 * 64));
+                    open.Append(layer, pairs, pairs);
+                    KvTensor queries = KvTensor.FromDevice(tensors.Input.SubView(layer * 64, 4 * 8 * 64));
+                    open.Attend(layer, queries, KvOutput.FromDevice(found.SubView(0, 2048), found.SubView(2048, 32)));
+                    open.Attend(layer, queries, KvOutput.FromDevice(found.SubView(2080, 2048), found.SubView(4128, 32)), window: 20);
+                }
+            }
+        }
+    }
+
     /// <summary>A replay is one launch: no kernel outside of the graph, no copy, no wait, no managed memory.</summary>
     [Fact]
     public void A_replay_launches_one_graph_and_nothing_else()
@@ -105,6 +171,7 @@ public sealed class GraphSuite
         using var expected = new Host(plain);
         using var host = new Host(replayed);
         var graphs = new Dictionary<KvStepShape, KvStepGraph>();
+        var handles = new Dictionary<KvStepGraph, nint>();
         nint stream = ((CudaStream)host.Stream).StreamPtr;
         for (int step = 0; step < 40; step++)
         {
@@ -118,7 +185,9 @@ public sealed class GraphSuite
                     // The host's kernel writes the same tensors in each replay.
                     host.Tensors.Write(host.Stream, 5, place: 0);
                     host.Tensors.Layers(open, place: 0);
-                    graphs.Add(open.Shape, graph = open.EndCapture(HostCapture.End(stream)));
+                    nint handle = HostCapture.End(stream);
+                    graphs.Add(open.Shape, graph = open.EndCapture(handle));
+                    handles.Add(graph, handle);
                 }
 
                 Assert.Equal((0, geometry.Layers), (graph.FirstLayer, graph.EndLayer));
@@ -128,6 +197,14 @@ public sealed class GraphSuite
 
             float[] output = host.Read();
             Assert.Equal(expected.Step(step, graphs: false, content: 5), output);
+        }
+
+        foreach (KvStepGraph graph in graphs.Values)
+        {
+            // It is the host's.
+            nint handle = handles[graph];
+            graph.Dispose();
+            HostCapture.Destroy(handle);
         }
     }
 
@@ -207,10 +284,12 @@ public sealed class GraphSuite
         using (KvStep open = one.Sequence.Begin([0], one.Stream))
         {
             open.BeginCapture();
-            var thread = new Thread(() => found.AddRange(Enumerable.Range(0, 20).Select(step => two.Step(step, graphs: false))));
+            Exception? failure = null;
+            var thread = new Thread(() => failure = Record.Exception(() => found.AddRange(Enumerable.Range(0, 20).Select(step => two.Step(step, graphs: false)))));
             thread.Start();
             one.Tensors.Layers(open, place: 0);
             thread.Join();
+            Assert.Null(failure);
         }
 
         Assert.Equal(0, one.Sequence.Length);

@@ -22,6 +22,9 @@ internal static unsafe class HostCapture
         return made;
     }
 
+    /// <summary>Destroys an instantiated graph.</summary>
+    public static void Destroy(nint graph) => ThrowIfFailed(((delegate* unmanaged<nint, int>)NativeLibrary.GetExport(_library, "cuGraphExecDestroy"))(graph));
+
     private static void ThrowIfFailed(int error)
     {
         if (error != 0)

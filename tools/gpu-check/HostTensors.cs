@@ -31,6 +31,9 @@ internal sealed class HostTensors : IDisposable
         accelerator.Synchronize();
     }
 
+    /// <summary>The keys, values and queries of all steps.</summary>
+    public ArrayView<float> Input => _inputs.View.AsContiguous();
+
     private int LayerFloats => (2 * _pairFloats) + _queryFloats;
 
     /// <summary>Enqueues the kernel that writes a step's keys, values and queries.</summary>
