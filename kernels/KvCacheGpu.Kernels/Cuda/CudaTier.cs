@@ -38,6 +38,14 @@ public static class CudaTier
         public TensorForm Load(Accelerator accelerator, KvGeometry geometry, PageLayout layout, int blockQueries)
         {
             TensorKernel kernel = TensorKernels.Of(geometry, layout.KeyFormat, layout.ValueFormat, blockQueries);
+            return Load(accelerator, kernel);
+        }
+
+        public TensorForm? LoadMany(Accelerator accelerator, KvGeometry geometry, PageLayout layout) =>
+            TensorKernels.Prefill(geometry, layout.KeyFormat, layout.ValueFormat, isFast: false) is { } kernel ? Load(accelerator, kernel) : null;
+
+        private static TensorForm Load(Accelerator accelerator, TensorKernel kernel)
+        {
             TensorLauncher launch = accelerator.LoadKernel<TensorLauncher>(kernel.Method, kernel.Specialization);
             return new TensorForm(
                 (stream, config, arena, batch, queries, partials, partialStats, call, dims) =>

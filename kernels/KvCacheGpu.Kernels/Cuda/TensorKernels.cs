@@ -9,8 +9,8 @@ namespace KvCacheGpu.Kernels;
 /// <param name="Warps">Warps of a group.</param>
 internal sealed record TensorKernel(string Name, MethodInfo Method, int Warps)
 {
-    // Groups that a multiprocessor holds: the compiler then leaves room for their registers.
-    private const int Groups = 3;
+    /// <summary>Groups that a multiprocessor holds: the compiler then leaves room for their registers.</summary>
+    public int Groups { get; init; } = 3;
 
     /// <summary>Threads of a group, and the groups that have to fit.</summary>
     public KernelSpecialization Specialization => new(32 * Warps, Groups);
@@ -171,6 +171,27 @@ internal static class TensorKernels
         var warps = (int)typeof(TensorAttend).GetMethod(nameof(TensorAttend.Warps))!.MakeGenericMethod(shape).Invoke(null, null)!;
         string width = keyWidth == valueWidth ? $"{keyWidth}" : $"{keyWidth}x{valueWidth}";
         return new TensorKernel($"tensor{queries}-{key}-{value}-d{width}-p{geometry.PageTokens}", method, warps);
+    }
+
+    /// <summary>The kernel for blocks of 64 queries, or null if pages have none: then the one for few queries takes them too.</summary>
+    /// <param name="geometry">Widths and page tokens.</param>
+    /// <param name="key">The format of the keys.</param>
+    /// <param name="value">The format of the values.</param>
+    /// <param name="isFast">True if queries and weights are entered in fewer parts.</param>
+    /// <exception cref="NotSupportedException">There is no kernel at all: see <see cref="Refusal"/>.</exception>
+    public static TensorKernel? Prefill(KvGeometry geometry, PageFormat key, PageFormat value, bool isFast)
+    {
+        TensorKernel few = Of(geometry, key, value, 8);
+        if (geometry.KeyWidth is not (64 or 128) || geometry.ValueWidth is not (64 or 128) || geometry.PageTokens != 64 || geometry.LogitSoftCap is not null)
+        {
+            return null;
+        }
+
+        Type[] types = few.Method.GetGenericArguments();
+        types[2] = isFast ? typeof(FastQueries) : typeof(EightQueries);
+        MethodInfo method = typeof(TensorPrefill).GetMethod(nameof(TensorPrefill.Split))!.MakeGenericMethod(types);
+        var takes = (bool)typeof(TensorPrefill).GetMethod(nameof(TensorPrefill.Fits))!.MakeGenericMethod(types).Invoke(null, null)!;
+        return takes ? new TensorKernel($"prefill-{(isFast ? "fast" : "exact")}{few.Name["tensor8".Length..]}", method, TensorPrefill.Warps) { Groups = 2 } : null;
     }
 
     private static Type? ValuesOf(PageFormat format, int width) => _values.FirstOrDefault(v => v.Format == format && width % v.Multiple == 0).Tiles;

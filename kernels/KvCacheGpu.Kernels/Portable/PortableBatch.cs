@@ -10,6 +10,9 @@ internal sealed unsafe class PortableBatch : KernelBatch
     // Queries of a block that every form of attention takes.
     private const int FewQueries = 4;
 
+    // A sequence's queries of a KV head from which on they are many.
+    private const int LeastMany = 32;
+
     private readonly PortableTier _tier;
     private readonly KvGeometry _geometry;
     private readonly KernelDims _dims;
@@ -284,8 +287,16 @@ internal sealed unsafe class PortableBatch : KernelBatch
 
         // A sequence's own queries choose its kernel, whose sums differ in their last bits: its result does not depend on the rest of the batch.
         int most = _tier.Launchers.BlockQueries;
-        BlockRun few = Divide(words, sequences, new BlockRun(0, 0, fewQueries), (0, most > FewQueries ? FewQueries : int.MaxValue));
-        return new BatchExtent(sequences, few, most > FewQueries ? Divide(words, sequences, new BlockRun(few.Blocks, 0, most), (FewQueries, int.MaxValue)) : default);
+        if (most == FewQueries)
+        {
+            return new BatchExtent(sequences, Divide(words, sequences, new BlockRun(0, 0, fewQueries), (0, int.MaxValue)), default, default);
+        }
+
+        int leastMany = _tier.Launchers.HasManyQueries ? LeastMany : int.MaxValue;
+        BlockRun few = Divide(words, sequences, new BlockRun(0, 0, fewQueries), (0, FewQueries));
+        BlockRun some = Divide(words, sequences, new BlockRun(few.Blocks, 0, most), (FewQueries, leastMany - 1));
+        return new BatchExtent(
+            sequences, few, some, Divide(words, sequences, new BlockRun(few.Blocks + some.Blocks, 0, BatchLaunchers.ManyQueries), (leastMany - 1, int.MaxValue)));
     }
 
     // Adds the blocks of the sequences with more than range.Above and at most range.Most queries.

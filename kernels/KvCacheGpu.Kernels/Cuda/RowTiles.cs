@@ -1,0 +1,378 @@
+using System.Runtime.CompilerServices;
+using ILGPU;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>
+/// What a lane has of 16 query rows and 64 tokens. Of each tile of 16 tokens two accumulators: lane 4 g + q has of rows g (A, B) and g + 8 (C, D) the tokens 4 q and
+/// 4 q + 2 in the first, 4 q + 1 and 4 q + 3 in the second.
+/// </summary>
+internal struct RowSpan
+{
+    public RefTiles<float> Low;
+    public RefTiles<float> High;
+}
+
+/// <summary>The query rows of a warp as A operands of mma, a slot for each lane.</summary>
+internal struct RowQueries
+{
+    /// <summary>[step][part], 32 apart: words of row g, then those of row g + 8.</summary>
+    public ArrayView<Words4> Parts;
+
+    /// <summary>The states of the lane's two rows.</summary>
+    public ColumnState A;
+    public ColumnState B;
+}
+
+/// <summary>Fewer parts: what is left of a query or of a weight beyond 11 bits (of bfloat16 and of whole numbers beyond 16) is left out.</summary>
+internal readonly struct FastQueries : IQueryColumns
+{
+    public int Count => 8;
+
+    public int Joined => 1;
+
+    public int TilesOfPlace => 1;
+}
+
+/// <summary>The products of 16 query rows with the 64 keys of a page, which lie in shared memory: [step][4 tiles of 16 tokens][32 lanes] Words4.</summary>
+internal static class RowTiles
+{
+    private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
+
+    // Of a T page's mean a whole number is this many units. Its elements are below 1.5 sqrt(256), as keys are divided by their root mean square.
+    private const float MeanUnits = 262144f;
+
+    /// <summary>Steps of mma over a key.</summary>
+    public static int Steps<TKey, TShape>()
+        where TKey : struct, IKeyTiles
+        where TShape : struct, ITensorShape => QueryTiles.Chunks<TKey, TShape>() * default(TKey).Steps;
+
+    /// <summary>s = Q K^T, in units of each row's factor.</summary>
+    [MethodImpl(Inlined)]
+    public static void Multiply<TKey, TColumns, TShape>(ref RowSpan s, PagePlace page, RowQueries queries, ArrayView<Words4> keys, ArrayView<Words2> mean)
+        where TKey : struct, IKeyTiles
+        where TColumns : struct, IQueryColumns
+        where TShape : struct, ITensorShape
+    {
+        if (default(TKey).Arithmetic == TileArithmetic.Bytes)
+        {
+            ScalePair means = default;
+            if (default(TKey).Scales == Scaling.Gain)
+            {
+                means = MeanProducts<TKey, TColumns, TShape>(queries, mean);
+            }
+
+            // Two tiles at a time: three sums of whole numbers take three times the registers.
+            Join<TKey, TColumns, TShape>(ref s.Low, queries, keys);
+            Join<TKey, TColumns, TShape>(ref s.High, queries, keys.SubView(64));
+            ArrayView<Words2> scales = page.Arena.Two.SubView(((page.First + page.Map.KeyScales) / 2) + (Group.IdxX & 3));
+            Scale<TKey, TShape>(ref s.Low.T0, ref s.Low.T1, scales, 0, means);
+            Scale<TKey, TShape>(ref s.Low.T2, ref s.Low.T3, scales, 1, means);
+            Scale<TKey, TShape>(ref s.High.T0, ref s.High.T1, scales, 2, means);
+            Scale<TKey, TShape>(ref s.High.T2, ref s.High.T3, scales, 3, means);
+            return;
+        }
+
+        s.Low = default;
+        s.High = default;
+
+        // Written out, as sums would be copied from turn to turn of a loop.
+        Step<TKey, TColumns, TShape>(ref s, queries, keys, 0);
+        Step<TKey, TColumns, TShape>(ref s, queries, keys, 1);
+        Step<TKey, TColumns, TShape>(ref s, queries, keys, 2);
+        Step<TKey, TColumns, TShape>(ref s, queries, keys, 3);
+        Step<TKey, TColumns, TShape>(ref s, queries, keys, 4);
+        Step<TKey, TColumns, TShape>(ref s, queries, keys, 5);
+        Step<TKey, TColumns, TShape>(ref s, queries, keys, 6);
+        Step<TKey, TColumns, TShape>(ref s, queries, keys, 7);
+    }
+
+    /// <summary>The sum of x over the four lanes of a row, in all of them.</summary>
+    [MethodImpl(Inlined)]
+    public static float SumOfColumns(float x)
+    {
+        x += Warp.ShuffleXor(x, 1);
+        return x + Warp.ShuffleXor(x, 2);
+    }
+
+    /// <summary>The largest x of the four lanes of a row, in all of them.</summary>
+    [MethodImpl(Inlined)]
+    public static float LargestOfColumns(float x)
+    {
+        x = Lane.Max(x, Warp.ShuffleXor(x, 1));
+        return Lane.Max(x, Warp.ShuffleXor(x, 2));
+    }
+
+    /// <summary>Expands a page's keys: warp n those of tile n.</summary>
+    [MethodImpl(Inlined)]
+    public static void StageKeys<TKey, TShape>(PagePlace page, ArrayView<Words4> keys)
+        where TKey : struct, IKeyTiles
+        where TShape : struct, ITensorShape
+    {
+        int tile = Group.IdxX >> 5;
+        int lane = Group.IdxX & 31;
+        int first = (TileLogits.LaneWord<TKey, TShape>(lane & 3) * default(TShape).PageTokens) + (2 * (lane >> 2)) + (16 * tile);
+        ArrayView<Words2> from = page.Arena.Two.SubView((page.First + first) / 2);
+        ArrayView<Words4> to = keys.SubView((tile * 32) + lane);
+        for (int chunk = 0; chunk < QueryTiles.Chunks<TKey, TShape>(); chunk++)
+        {
+            KeyWords words = TileLogits.Load<TKey, TShape>(from, chunk, 0);
+            int at = chunk * default(TKey).Steps * 128;
+            to[at] = default(TKey).Operand(words, 0);
+            if (default(TKey).Steps > 1)
+            {
+                to[at + 128] = default(TKey).Operand(words, 1);
+            }
+
+            if (default(TKey).Steps > 2)
+            {
+                to[at + 256] = default(TKey).Operand(words, 2);
+                to[at + 384] = default(TKey).Operand(words, 3);
+            }
+        }
+    }
+
+    /// <summary>Enters a T page's mean in three limbs, columns of one more tile: [step][limb][4 lanes of a row] Words2.</summary>
+    [MethodImpl(Inlined)]
+    public static void StageMean<TKey, TShape>(PagePlace page, ArrayView<Words2> mean)
+        where TKey : struct, IKeyTiles
+        where TShape : struct, ITensorShape
+    {
+        ArrayView<int> from = page.Arena.One.SubView(page.First + page.Map.Mean);
+        for (int i = Group.IdxX; i < 4 * Steps<TKey, TShape>(); i += Group.DimX)
+        {
+            int step = i >> 2;
+            int quad = i & 3;
+            int chunk = step / default(TKey).Steps;
+            Words2 high = default;
+            Words2 middle = default;
+            Words2 low = default;
+            for (int j = 0; j < 8; j++)
+            {
+                int element = default(TKey).Element(chunk, step - (chunk * default(TKey).Steps), quad, j);
+                element = element < default(TShape).KeyWidth ? element : 0;
+                int halves = from[element >> 1] >>> (16 * (element & 1));
+                int whole = Lane.Round(Lane.LowHalf(halves) * MeanUnits);
+                int shift = 8 * (j & 3);
+                Add(ref high, QueryTiles.Limb(whole, 0) << shift, j);
+                Add(ref middle, QueryTiles.Limb(whole, 1) << shift, j);
+                Add(ref low, QueryTiles.Limb(whole, 2) << shift, j);
+            }
+
+            mean[(step * 12) + quad] = high;
+            mean[(step * 12) + 4 + quad] = middle;
+            mean[(step * 12) + 8 + quad] = low;
+        }
+    }
+
+    [MethodImpl(Inlined)]
+    private static void Add(ref Words2 words, int bits, int i)
+    {
+        words.X |= i < 4 ? bits : 0;
+        words.Y |= i < 4 ? 0 : bits;
+    }
+
+    [MethodImpl(Inlined)]
+    private static void Step<TKey, TColumns, TShape>(ref RowSpan s, RowQueries queries, ArrayView<Words4> keys, int step)
+        where TKey : struct, IKeyTiles
+        where TColumns : struct, IQueryColumns
+        where TShape : struct, ITensorShape
+    {
+        if (step >= Steps<TKey, TShape>())
+        {
+            return;
+        }
+
+        int parts = QueryTiles.Parts<TKey, TColumns>();
+        ArrayView<Words4> q = queries.Parts.SubView(step * parts * 32);
+        ArrayView<Words4> k = keys.SubView(step * 128);
+        InputWords k0 = default;
+        InputWords k1 = default;
+        InputWords k2 = default;
+        InputWords k3 = default;
+
+        // What is the A operand of 16 keys elsewhere are the B operands of two times eight keys.
+        LaneTiles.SetCrossed(ref k0, k[0]);
+        LaneTiles.SetCrossed(ref k1, k[32]);
+        LaneTiles.SetCrossed(ref k2, k[64]);
+        LaneTiles.SetCrossed(ref k3, k[96]);
+        InputWords part = default;
+        LaneTiles.SetCrossed(ref part, q[0]);
+        Multiply<TKey>(ref s.Low, ref part, ref k0, ref k1);
+        Multiply<TKey>(ref s.High, ref part, ref k2, ref k3);
+        if (parts > 1)
+        {
+            LaneTiles.SetCrossed(ref part, q[32]);
+            Multiply<TKey>(ref s.Low, ref part, ref k0, ref k1);
+            Multiply<TKey>(ref s.High, ref part, ref k2, ref k3);
+        }
+
+        if (parts > 2)
+        {
+            LaneTiles.SetCrossed(ref part, q[64]);
+            Multiply<TKey>(ref s.Low, ref part, ref k0, ref k1);
+            Multiply<TKey>(ref s.High, ref part, ref k2, ref k3);
+        }
+    }
+
+    [MethodImpl(Inlined)]
+    private static void Multiply<TKey>(ref RefTiles<float> sums, ref InputWords q, ref InputWords low, ref InputWords high)
+        where TKey : struct, IKeyTiles
+    {
+        if (default(TKey).Arithmetic == TileArithmetic.Halves)
+        {
+            LaneTiles.MultiplyHalves(ref sums, ref q, ref low, ref high);
+        }
+        else
+        {
+            LaneTiles.MultiplyBFloats(ref sums, ref q, ref low, ref high);
+        }
+    }
+
+    // Two tiles, joined from the sums of the queries' limbs.
+    [MethodImpl(Inlined)]
+    private static void Join<TKey, TColumns, TShape>(ref RefTiles<float> s, RowQueries queries, ArrayView<Words4> keys)
+        where TKey : struct, IKeyTiles
+        where TColumns : struct, IQueryColumns
+        where TShape : struct, ITensorShape
+    {
+        RefTiles<int> high = default;
+        RefTiles<int> middle = default;
+        RefTiles<int> low = default;
+        if (default(TKey).Scales == Scaling.Gain)
+        {
+            // Levels are whole numbers and a half: the halves come to half of the sum of the query's whole numbers.
+            Start(ref low.T0, queries);
+            Start(ref low.T1, queries);
+            Start(ref low.T2, queries);
+            Start(ref low.T3, queries);
+        }
+
+        ByteStep<TKey, TColumns, TShape>(ref high, ref middle, ref low, queries, keys, 0);
+        ByteStep<TKey, TColumns, TShape>(ref high, ref middle, ref low, queries, keys, 1);
+        ByteStep<TKey, TColumns, TShape>(ref high, ref middle, ref low, queries, keys, 2);
+        ByteStep<TKey, TColumns, TShape>(ref high, ref middle, ref low, queries, keys, 3);
+        Join<TShape>(ref s.T0, high.T0, middle.T0, low.T0);
+        Join<TShape>(ref s.T1, high.T1, middle.T1, low.T1);
+        Join<TShape>(ref s.T2, high.T2, middle.T2, low.T2);
+        Join<TShape>(ref s.T3, high.T3, middle.T3, low.T3);
+    }
+
+    [MethodImpl(Inlined)]
+    private static void ByteStep<TKey, TColumns, TShape>(
+        ref RefTiles<int> high, ref RefTiles<int> middle, ref RefTiles<int> low, RowQueries queries, ArrayView<Words4> keys, int step)
+        where TKey : struct, IKeyTiles
+        where TColumns : struct, IQueryColumns
+        where TShape : struct, ITensorShape
+    {
+        if (step >= Steps<TKey, TShape>())
+        {
+            return;
+        }
+
+        int parts = QueryTiles.Parts<TKey, TColumns>();
+        ArrayView<Words4> q = queries.Parts.SubView(step * parts * 32);
+        ArrayView<Words4> k = keys.SubView(step * 128);
+        InputWords k0 = default;
+        InputWords k1 = default;
+        InputWords part = default;
+        LaneTiles.SetCrossed(ref k0, k[0]);
+        LaneTiles.SetCrossed(ref k1, k[32]);
+        LaneTiles.SetCrossed(ref part, q[0]);
+        LaneTiles.MultiplyBytes(ref high, ref part, ref k0, ref k1);
+        LaneTiles.SetCrossed(ref part, q[32]);
+        LaneTiles.MultiplyBytes(ref middle, ref part, ref k0, ref k1);
+        if (parts > 2)
+        {
+            LaneTiles.SetCrossed(ref part, q[64]);
+            LaneTiles.MultiplyBytes(ref low, ref part, ref k0, ref k1);
+        }
+    }
+
+    // The first whole number of a sum that keeps its place; +: ILGPU would hand a constant on to an instruction that takes none.
+    [MethodImpl(Inlined)]
+    private static void Start(ref RefTile<int> low, RowQueries queries)
+    {
+        low.A = queries.A.HalfSum;
+        low.B = queries.A.HalfSum;
+        low.C = queries.B.HalfSum;
+        low.D = queries.B.HalfSum;
+    }
+
+    [MethodImpl(Inlined)]
+    private static void Join<TShape>(ref RefTile<float> s, RefTile<int> high, RefTile<int> middle, RefTile<int> low)
+        where TShape : struct, ITensorShape
+    {
+        s.A = TileLogits.Whole<TShape>(high.A.Value, middle.A.Value, low.A.Value);
+        s.B = TileLogits.Whole<TShape>(high.B.Value, middle.B.Value, low.B.Value);
+        s.C = TileLogits.Whole<TShape>(high.C.Value, middle.C.Value, low.C.Value);
+        s.D = TileLogits.Whole<TShape>(high.D.Value, middle.D.Value, low.D.Value);
+    }
+
+    // The lane's four tokens of a tile have two words of scales.
+    [MethodImpl(Inlined)]
+    private static void Scale<TKey, TShape>(ref RefTile<float> even, ref RefTile<float> odd, ArrayView<Words2> all, int tile, ScalePair means)
+        where TKey : struct, IKeyTiles
+        where TShape : struct, ITensorShape
+    {
+        Words2 scales = all[4 * tile];
+        Words2 gains = default(TKey).Scales == Scaling.Gain ? all[(4 * tile) + (default(TShape).PageTokens / 4)] : default;
+        Scale<TKey>(ref even, Lane.LowHalf(scales.X), Lane.LowHalf(scales.Y), Lane.LowHalf(gains.X), Lane.LowHalf(gains.Y), means);
+        Scale<TKey>(ref odd, Lane.HighHalf(scales.X), Lane.HighHalf(scales.Y), Lane.HighHalf(gains.X), Lane.HighHalf(gains.Y), means);
+    }
+
+    [MethodImpl(Inlined)]
+    private static void Scale<TKey>(ref RefTile<float> s, float scale0, float scale1, float gain0, float gain1, ScalePair means)
+        where TKey : struct, IKeyTiles
+    {
+        s.A = TileLogits.Scaled<TKey>(s.A.Value, scale0, gain0, means.A);
+        s.B = TileLogits.Scaled<TKey>(s.B.Value, scale1, gain1, means.A);
+        s.C = TileLogits.Scaled<TKey>(s.C.Value, scale0, gain0, means.B);
+        s.D = TileLogits.Scaled<TKey>(s.D.Value, scale1, gain1, means.B);
+    }
+
+    // The products of the queries with the page's mean, the same in all lanes of a row.
+    [MethodImpl(Inlined)]
+    private static ScalePair MeanProducts<TKey, TColumns, TShape>(RowQueries queries, ArrayView<Words2> mean)
+        where TKey : struct, IKeyTiles
+        where TColumns : struct, IQueryColumns
+        where TShape : struct, ITensorShape
+    {
+        int lane = Group.IdxX & 31;
+        int limb = lane >> 2;
+        ArrayView<Words2> own = mean.SubView(limb < 3 ? lane : lane & 3);
+        IntTile high = default;
+        IntTile middle = default;
+        IntTile low = default;
+        int parts = QueryTiles.Parts<TKey, TColumns>();
+        for (int step = 0; step < Steps<TKey, TShape>(); step++)
+        {
+            ArrayView<Words4> q = queries.Parts.SubView(step * parts * 32);
+            Words2 m = own[step * 12];
+            m.X = limb < 3 ? m.X : 0;
+            m.Y = limb < 3 ? m.Y : 0;
+            Lane.MultiplyBytes(ref high, Crossed(q[0]), m.X, m.Y);
+            Lane.MultiplyBytes(ref middle, Crossed(q[32]), m.X, m.Y);
+            if (parts > 2)
+            {
+                Lane.MultiplyBytes(ref low, Crossed(q[64]), m.X, m.Y);
+            }
+        }
+
+        // Lane 0 of a row has the sums of the two high limbs, lane 1 that of the low one.
+        Floats4 sums = default;
+        sums.A = TileLogits.Whole<TShape>(high.A, middle.A, low.A);
+        sums.B = TileLogits.Whole<TShape>(high.B, middle.B, low.B);
+        sums.C = TileLogits.Whole<TShape>(high.C, middle.C, low.C);
+        sums.D = TileLogits.Whole<TShape>(high.D, middle.D, low.D);
+        float unit = ((lane & 3) == 0 ? 65536f : 1f) / MeanUnits;
+        ScalePair products = default;
+        products.A = SumOfColumns(Lane.Fma(sums.A, unit, sums.B * (256f / MeanUnits)));
+        products.B = SumOfColumns(Lane.Fma(sums.C, unit, sums.D * (256f / MeanUnits)));
+        return products;
+    }
+
+    // Queries lie row by row, operands go to and fro between two rows.
+    [MethodImpl(Inlined)]
+    private static Words4 Crossed(Words4 words) => KeyOperands.Of(words.X, words.Z, words.Y, words.W);
+}
