@@ -101,10 +101,15 @@ internal static class QueryTiles
         b.HalfSum = Warp.Shuffle(half, from);
     }
 
-    /// <summary>Enters a query for A operands, whose rows are queries, at every second place; its lanes are those that have its row of results.</summary>
+    /// <summary>True if queries lie in binary32, as all parts of them would take more.</summary>
+    public static bool IsRaw<TKey, TColumns>()
+        where TKey : struct, IKeyTiles
+        where TColumns : struct, IQueryColumns => default(TKey).Arithmetic == TileArithmetic.BFloats && Parts<TKey, TColumns>() == 3;
+
+    /// <summary>Enters a query for A operands, whose rows are queries; its lanes are those that have its row of results. The upper of a lane's two rows is <paramref name="half"/> 0.</summary>
     [MethodImpl(Inlined)]
     public static void EnterRow<TKey, TColumns, TShape>(
-        ArrayView<ushort> queries, QueryPlace place, ArrayView<Words2> target, ref ColumnState row, LogitDims logits)
+        ArrayView<ushort> queries, QueryPlace place, ArrayView<Words4> slots, int half, ref ColumnState row, LogitDims logits)
         where TKey : struct, IKeyTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
@@ -112,7 +117,12 @@ internal static class QueryTiles
         float largest = Largest<TShape>(queries, place, Group.IdxX & 3);
         int above = largest > 0f ? PortableMath.ExponentAbove(largest) : 0;
         float mantissa = largest > 0f ? Power(largest, -above) : 1f;
-        if (default(TKey).Arithmetic != TileArithmetic.Bytes)
+        ArrayView<Words2> target = slots.Cast<Words2>().SubView(half);
+        if (IsRaw<TKey, TColumns>())
+        {
+            StoreRaw<TKey, TShape>(queries, place, slots.SubView(32 * half), Exponent<TKey>(above));
+        }
+        else if (default(TKey).Arithmetic != TileArithmetic.Bytes)
         {
             Store<TKey, TColumns, TShape>(queries, place, target, 0, Exponent<TKey>(above), 64);
         }
@@ -205,6 +215,22 @@ internal static class QueryTiles
                     ? parts == 1 && default(TColumns).Count == 8 ? Rounded(x) : HalfPart(x, default(TColumns).Count == 8 ? i : part)
                     : BFloatPart(x, default(TColumns).Count == 8 ? i : i == 0 ? part : 2 + part);
             }
+        }
+    }
+
+    [MethodImpl(Inlined)]
+    private static void StoreRaw<TKey, TShape>(ArrayView<ushort> queries, QueryPlace place, ArrayView<Words4> target, int exponent)
+        where TKey : struct, IKeyTiles
+        where TShape : struct, ITensorShape
+    {
+        int quad = Group.IdxX & 3;
+        for (int chunk = 0; chunk < Chunks<TKey, TShape>(); chunk++)
+        {
+            target[chunk * 64] = KeyOperands.Of(
+                (int)Interop.FloatAsInt(Power(Element<TKey, TShape>(queries, place, chunk, 0, quad, 0), -exponent)),
+                (int)Interop.FloatAsInt(Power(Element<TKey, TShape>(queries, place, chunk, 0, quad, 1), -exponent)),
+                (int)Interop.FloatAsInt(Power(Element<TKey, TShape>(queries, place, chunk, 0, quad, 2), -exponent)),
+                (int)Interop.FloatAsInt(Power(Element<TKey, TShape>(queries, place, chunk, 0, quad, 3), -exponent)));
         }
     }
 

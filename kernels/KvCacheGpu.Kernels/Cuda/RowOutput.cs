@@ -82,9 +82,9 @@ internal static class RowOutput
         }
     }
 
-    /// <summary>sums = sums * scale + P V over a page; <paramref name="scale"/> has a factor of each of the lane's rows.</summary>
+    /// <summary>sums = sums * scale + P V over a page; <paramref name="scale"/> has a factor of each of the lane's rows, <paramref name="valueAt"/> is the offset of its values in shared memory.</summary>
     [MethodImpl(Inlined)]
-    public static void Add<TValue, TColumns, TShape>(ref RowSums sums, PagePlace page, ArrayView<Words4> values, ref RowSpan p, ScalePair scale)
+    public static void Add<TValue, TColumns, TShape>(ref RowSums sums, PagePlace page, int valueAt, ref RowSpan p, ScalePair scale)
         where TValue : struct, IValueTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
@@ -92,6 +92,9 @@ internal static class RowOutput
         long scales = page.First + page.Map.ValueScales;
         long plane = default(TShape).PageTokens / 2;
         RowParts w = default;
+        ValuePlace values = default;
+        values.At = valueAt;
+        values.Stride = Pairs<TValue, TShape>() * 512;
         ScalePair lowScale = scale;
         if (default(TValue).Scales == Scaling.None)
         {
@@ -119,8 +122,10 @@ internal static class RowOutput
             }
         }
 
-        Pairs<TValue, TColumns, TShape>(ref sums.P0, values, ref w, scale);
-        Pairs<TValue, TColumns, TShape>(ref sums.P1, values.SubView(64), ref w, scale);
+        Pairs<TValue, TColumns>(ref sums.P0, ref w, scale, values);
+        values.At += 1024;
+        Pairs<TValue, TColumns>(ref sums.P1, ref w, scale, values);
+        values.At += 1024;
         if (Pairs<TValue, TShape>() > 4)
         {
             if (default(TValue).Scales == Scaling.Group)
@@ -129,8 +134,9 @@ internal static class RowOutput
                 RowWeights.AddMinima(ref sums.Low1, lowScale, ref p, page.Arena.Two, scales + (3 * plane));
             }
 
-            Pairs<TValue, TColumns, TShape>(ref sums.P2, values.SubView(128), ref w, scale);
-            Pairs<TValue, TColumns, TShape>(ref sums.P3, values.SubView(192), ref w, scale);
+            Pairs<TValue, TColumns>(ref sums.P2, ref w, scale, values);
+            values.At += 1024;
+            Pairs<TValue, TColumns>(ref sums.P3, ref w, scale, values);
         }
     }
 
@@ -178,55 +184,14 @@ internal static class RowOutput
         return word + default(TValue).LaneWord(g) - (behind > 0 ? behind : 0);
     }
 
-    // Each page is summed for itself and added in binary32: chains of products are too short to drift where a device truncates.
     [MethodImpl(Inlined)]
-    private static void Pairs<TValue, TColumns, TShape>(ref RefTiles<float> sums, ArrayView<Words4> values, ref RowParts w, ScalePair scale)
-        where TValue : struct, IValueTiles
-        where TColumns : struct, IQueryColumns
-        where TShape : struct, ITensorShape
-    {
-        RefTiles<float> page = default;
-        int stride = Pairs<TValue, TShape>() * 32;
-        Multiply<TValue, TColumns>(ref page, ref w.A0, ref w.B0, ref w.C0, values);
-        Multiply<TValue, TColumns>(ref page, ref w.A1, ref w.B1, ref w.C1, values.SubView(stride));
-        Multiply<TValue, TColumns>(ref page, ref w.A2, ref w.B2, ref w.C2, values.SubView(2 * stride));
-        Multiply<TValue, TColumns>(ref page, ref w.A3, ref w.B3, ref w.C3, values.SubView(3 * stride));
-        LaneTiles.Fold(ref sums, ref page, scale);
-    }
-
-    [MethodImpl(Inlined)]
-    private static void Multiply<TValue, TColumns>(ref RefTiles<float> sums, ref InputWords a, ref InputWords b, ref InputWords c, ArrayView<Words4> values)
+    private static void Pairs<TValue, TColumns>(ref RefTiles<float> sums, ref RowParts w, ScalePair scale, ValuePlace values)
         where TValue : struct, IValueTiles
         where TColumns : struct, IQueryColumns
     {
-        InputWords low = default;
-        InputWords high = default;
-        LaneTiles.Set(ref low, values[0]);
-        LaneTiles.Set(ref high, values[32]);
-        Multiply<TValue>(ref sums, ref a, ref low, ref high);
-        if (RowWeights.Parts<TValue, TColumns>() > 1)
-        {
-            Multiply<TValue>(ref sums, ref b, ref low, ref high);
-        }
-
-        if (RowWeights.Parts<TValue, TColumns>() > 2)
-        {
-            Multiply<TValue>(ref sums, ref c, ref low, ref high);
-        }
-    }
-
-    [MethodImpl(Inlined)]
-    private static void Multiply<TValue>(ref RefTiles<float> sums, ref InputWords p, ref InputWords low, ref InputWords high)
-        where TValue : struct, IValueTiles
-    {
-        if (default(TValue).Arithmetic == TileArithmetic.Halves)
-        {
-            LaneTiles.MultiplyHalves(ref sums, ref p, ref low, ref high);
-        }
-        else
-        {
-            LaneTiles.MultiplyBFloats(ref sums, ref p, ref low, ref high);
-        }
+        RowAsm.Add(ref sums.T0, ref sums.T1, ref w, default(TValue).Arithmetic, RowWeights.Parts<TValue, TColumns>(), scale, values);
+        values.At += 512;
+        RowAsm.Add(ref sums.T2, ref sums.T3, ref w, default(TValue).Arithmetic, RowWeights.Parts<TValue, TColumns>(), scale, values);
     }
 
     [MethodImpl(Inlined)]

@@ -13,11 +13,14 @@ internal struct RowSpan
     public RefTiles<float> High;
 }
 
-/// <summary>The query rows of a warp as A operands of mma, a slot for each lane.</summary>
+/// <summary>The query rows of a warp as A operands of mma, [step][part][32 lanes] Words4.</summary>
 internal struct RowQueries
 {
-    /// <summary>[step][part], 32 apart: words of row g, then those of row g + 8.</summary>
+    /// <summary>The lane's words, 32 apart.</summary>
     public ArrayView<Words4> Parts;
+
+    /// <summary>Their offset in the group's shared memory.</summary>
+    public int At;
 
     /// <summary>The states of the lane's two rows.</summary>
     public ColumnState A;
@@ -47,44 +50,67 @@ internal static class RowTiles
         where TKey : struct, IKeyTiles
         where TShape : struct, ITensorShape => QueryTiles.Chunks<TKey, TShape>() * default(TKey).Steps;
 
-    /// <summary>s = Q K^T, in units of each row's factor.</summary>
+    /// <summary>Words4 of a lane that queries take.</summary>
+    public static int Slots<TKey, TColumns, TShape>()
+        where TKey : struct, IKeyTiles
+        where TColumns : struct, IQueryColumns
+        where TShape : struct, ITensorShape =>
+        Steps<TKey, TShape>() * (QueryTiles.IsRaw<TKey, TColumns>() ? 2 : QueryTiles.Parts<TKey, TColumns>());
+
+    /// <summary>Puts words of queries, which were entered row by row, in the order of operands: to and fro between the two rows.</summary>
     [MethodImpl(Inlined)]
-    public static void Multiply<TKey, TColumns, TShape>(ref RowSpan s, PagePlace page, RowQueries queries, ArrayView<Words4> keys, ArrayView<Words2> mean)
+    public static void Cross<TKey, TColumns, TShape>(ArrayView<Words4> queries)
         where TKey : struct, IKeyTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
-        if (default(TKey).Arithmetic == TileArithmetic.Bytes)
+        for (int i = 0; !QueryTiles.IsRaw<TKey, TColumns>() && i < Slots<TKey, TColumns, TShape>(); i++)
         {
-            ScalePair means = default;
-            if (default(TKey).Scales == Scaling.Gain)
+            queries[i * 32] = Crossed(queries[i * 32]);
+        }
+    }
+
+    /// <summary>s = Q K^T, in units of each row's factor; <paramref name="keyAt"/> is the offset of the lane's keys in shared memory.</summary>
+    [MethodImpl(Inlined)]
+    public static void Multiply<TKey, TColumns, TShape>(ref RowSpan s, PagePlace page, RowQueries queries, int keyAt, ArrayView<Words2> mean)
+        where TKey : struct, IKeyTiles
+        where TColumns : struct, IQueryColumns
+        where TShape : struct, ITensorShape
+    {
+        int parts = QueryTiles.Parts<TKey, TColumns>();
+        if (default(TKey).Arithmetic != TileArithmetic.Bytes)
+        {
+            s.Low = default;
+            s.High = default;
+            RowAsm.Multiply(ref s, default(TKey).Arithmetic, parts, queries.At, keyAt);
+            if (Steps<TKey, TShape>() == 8)
             {
-                means = MeanProducts<TKey, TColumns, TShape>(queries, mean);
+                RowAsm.Multiply(ref s, default(TKey).Arithmetic, parts, queries.At + (2048 * Slots<TKey, TColumns, TShape>() / 8), keyAt + 8192);
             }
 
-            // Two tiles at a time: three sums of whole numbers take three times the registers.
-            Join<TKey, TColumns, TShape>(ref s.Low, queries, keys);
-            Join<TKey, TColumns, TShape>(ref s.High, queries, keys.SubView(64));
-            ArrayView<Words2> scales = page.Arena.Two.SubView(((page.First + page.Map.KeyScales) / 2) + (Group.IdxX & 3));
-            Scale<TKey, TShape>(ref s.Low.T0, ref s.Low.T1, scales, 0, means);
-            Scale<TKey, TShape>(ref s.Low.T2, ref s.Low.T3, scales, 1, means);
-            Scale<TKey, TShape>(ref s.High.T0, ref s.High.T1, scales, 2, means);
-            Scale<TKey, TShape>(ref s.High.T2, ref s.High.T3, scales, 3, means);
             return;
         }
 
-        s.Low = default;
-        s.High = default;
+        // Levels of T formats are whole numbers and a half: the halves come to half of the sum of the query's whole numbers.
+        ByteRows rows = default;
+        rows.At = queries.At;
+        rows.Steps = Steps<TKey, TShape>();
+        rows.Limbs = parts;
+        rows.HalfA = default(TKey).Scales == Scaling.Gain ? queries.A.HalfSum : 0;
+        rows.HalfB = default(TKey).Scales == Scaling.Gain ? queries.B.HalfSum : 0;
+        RowAsm.MultiplyBytes(ref s.Low, rows, keyAt);
+        RowAsm.MultiplyBytes(ref s.High, rows, keyAt + 1024);
+        ScalePair means = default;
+        if (default(TKey).Scales == Scaling.Gain)
+        {
+            means = MeanProducts<TKey, TColumns, TShape>(queries, mean);
+        }
 
-        // Written out, as sums would be copied from turn to turn of a loop.
-        Step<TKey, TColumns, TShape>(ref s, queries, keys, 0);
-        Step<TKey, TColumns, TShape>(ref s, queries, keys, 1);
-        Step<TKey, TColumns, TShape>(ref s, queries, keys, 2);
-        Step<TKey, TColumns, TShape>(ref s, queries, keys, 3);
-        Step<TKey, TColumns, TShape>(ref s, queries, keys, 4);
-        Step<TKey, TColumns, TShape>(ref s, queries, keys, 5);
-        Step<TKey, TColumns, TShape>(ref s, queries, keys, 6);
-        Step<TKey, TColumns, TShape>(ref s, queries, keys, 7);
+        ArrayView<Words2> scales = page.Arena.Two.SubView(((page.First + page.Map.KeyScales) / 2) + (Group.IdxX & 3));
+        Scale<TKey, TShape>(ref s.Low.T0, ref s.Low.T1, scales, 0, means);
+        Scale<TKey, TShape>(ref s.Low.T2, ref s.Low.T3, scales, 1, means);
+        Scale<TKey, TShape>(ref s.High.T0, ref s.High.T1, scales, 2, means);
+        Scale<TKey, TShape>(ref s.High.T2, ref s.High.T3, scales, 3, means);
     }
 
     /// <summary>The sum of x over the four lanes of a row, in all of them.</summary>
@@ -116,18 +142,19 @@ internal static class RowTiles
         ArrayView<Words4> to = keys.SubView((tile * 32) + lane);
         for (int chunk = 0; chunk < QueryTiles.Chunks<TKey, TShape>(); chunk++)
         {
+            // What is the A operand of 16 keys elsewhere are the B operands of two times eight keys.
             KeyWords words = TileLogits.Load<TKey, TShape>(from, chunk, 0);
             int at = chunk * default(TKey).Steps * 128;
-            to[at] = default(TKey).Operand(words, 0);
+            to[at] = Crossed(default(TKey).Operand(words, 0));
             if (default(TKey).Steps > 1)
             {
-                to[at + 128] = default(TKey).Operand(words, 1);
+                to[at + 128] = Crossed(default(TKey).Operand(words, 1));
             }
 
             if (default(TKey).Steps > 2)
             {
-                to[at + 256] = default(TKey).Operand(words, 2);
-                to[at + 384] = default(TKey).Operand(words, 3);
+                to[at + 256] = Crossed(default(TKey).Operand(words, 2));
+                to[at + 384] = Crossed(default(TKey).Operand(words, 3));
             }
         }
     }
@@ -172,143 +199,6 @@ internal static class RowTiles
         words.Y |= i < 4 ? 0 : bits;
     }
 
-    [MethodImpl(Inlined)]
-    private static void Step<TKey, TColumns, TShape>(ref RowSpan s, RowQueries queries, ArrayView<Words4> keys, int step)
-        where TKey : struct, IKeyTiles
-        where TColumns : struct, IQueryColumns
-        where TShape : struct, ITensorShape
-    {
-        if (step >= Steps<TKey, TShape>())
-        {
-            return;
-        }
-
-        int parts = QueryTiles.Parts<TKey, TColumns>();
-        ArrayView<Words4> q = queries.Parts.SubView(step * parts * 32);
-        ArrayView<Words4> k = keys.SubView(step * 128);
-        InputWords k0 = default;
-        InputWords k1 = default;
-        InputWords k2 = default;
-        InputWords k3 = default;
-
-        // What is the A operand of 16 keys elsewhere are the B operands of two times eight keys.
-        LaneTiles.SetCrossed(ref k0, k[0]);
-        LaneTiles.SetCrossed(ref k1, k[32]);
-        LaneTiles.SetCrossed(ref k2, k[64]);
-        LaneTiles.SetCrossed(ref k3, k[96]);
-        InputWords part = default;
-        LaneTiles.SetCrossed(ref part, q[0]);
-        Multiply<TKey>(ref s.Low, ref part, ref k0, ref k1);
-        Multiply<TKey>(ref s.High, ref part, ref k2, ref k3);
-        if (parts > 1)
-        {
-            LaneTiles.SetCrossed(ref part, q[32]);
-            Multiply<TKey>(ref s.Low, ref part, ref k0, ref k1);
-            Multiply<TKey>(ref s.High, ref part, ref k2, ref k3);
-        }
-
-        if (parts > 2)
-        {
-            LaneTiles.SetCrossed(ref part, q[64]);
-            Multiply<TKey>(ref s.Low, ref part, ref k0, ref k1);
-            Multiply<TKey>(ref s.High, ref part, ref k2, ref k3);
-        }
-    }
-
-    [MethodImpl(Inlined)]
-    private static void Multiply<TKey>(ref RefTiles<float> sums, ref InputWords q, ref InputWords low, ref InputWords high)
-        where TKey : struct, IKeyTiles
-    {
-        if (default(TKey).Arithmetic == TileArithmetic.Halves)
-        {
-            LaneTiles.MultiplyHalves(ref sums, ref q, ref low, ref high);
-        }
-        else
-        {
-            LaneTiles.MultiplyBFloats(ref sums, ref q, ref low, ref high);
-        }
-    }
-
-    // Two tiles, joined from the sums of the queries' limbs.
-    [MethodImpl(Inlined)]
-    private static void Join<TKey, TColumns, TShape>(ref RefTiles<float> s, RowQueries queries, ArrayView<Words4> keys)
-        where TKey : struct, IKeyTiles
-        where TColumns : struct, IQueryColumns
-        where TShape : struct, ITensorShape
-    {
-        RefTiles<int> high = default;
-        RefTiles<int> middle = default;
-        RefTiles<int> low = default;
-        if (default(TKey).Scales == Scaling.Gain)
-        {
-            // Levels are whole numbers and a half: the halves come to half of the sum of the query's whole numbers.
-            Start(ref low.T0, queries);
-            Start(ref low.T1, queries);
-            Start(ref low.T2, queries);
-            Start(ref low.T3, queries);
-        }
-
-        ByteStep<TKey, TColumns, TShape>(ref high, ref middle, ref low, queries, keys, 0);
-        ByteStep<TKey, TColumns, TShape>(ref high, ref middle, ref low, queries, keys, 1);
-        ByteStep<TKey, TColumns, TShape>(ref high, ref middle, ref low, queries, keys, 2);
-        ByteStep<TKey, TColumns, TShape>(ref high, ref middle, ref low, queries, keys, 3);
-        Join<TShape>(ref s.T0, high.T0, middle.T0, low.T0);
-        Join<TShape>(ref s.T1, high.T1, middle.T1, low.T1);
-        Join<TShape>(ref s.T2, high.T2, middle.T2, low.T2);
-        Join<TShape>(ref s.T3, high.T3, middle.T3, low.T3);
-    }
-
-    [MethodImpl(Inlined)]
-    private static void ByteStep<TKey, TColumns, TShape>(
-        ref RefTiles<int> high, ref RefTiles<int> middle, ref RefTiles<int> low, RowQueries queries, ArrayView<Words4> keys, int step)
-        where TKey : struct, IKeyTiles
-        where TColumns : struct, IQueryColumns
-        where TShape : struct, ITensorShape
-    {
-        if (step >= Steps<TKey, TShape>())
-        {
-            return;
-        }
-
-        int parts = QueryTiles.Parts<TKey, TColumns>();
-        ArrayView<Words4> q = queries.Parts.SubView(step * parts * 32);
-        ArrayView<Words4> k = keys.SubView(step * 128);
-        InputWords k0 = default;
-        InputWords k1 = default;
-        InputWords part = default;
-        LaneTiles.SetCrossed(ref k0, k[0]);
-        LaneTiles.SetCrossed(ref k1, k[32]);
-        LaneTiles.SetCrossed(ref part, q[0]);
-        LaneTiles.MultiplyBytes(ref high, ref part, ref k0, ref k1);
-        LaneTiles.SetCrossed(ref part, q[32]);
-        LaneTiles.MultiplyBytes(ref middle, ref part, ref k0, ref k1);
-        if (parts > 2)
-        {
-            LaneTiles.SetCrossed(ref part, q[64]);
-            LaneTiles.MultiplyBytes(ref low, ref part, ref k0, ref k1);
-        }
-    }
-
-    // The first whole number of a sum that keeps its place; +: ILGPU would hand a constant on to an instruction that takes none.
-    [MethodImpl(Inlined)]
-    private static void Start(ref RefTile<int> low, RowQueries queries)
-    {
-        low.A = queries.A.HalfSum;
-        low.B = queries.A.HalfSum;
-        low.C = queries.B.HalfSum;
-        low.D = queries.B.HalfSum;
-    }
-
-    [MethodImpl(Inlined)]
-    private static void Join<TShape>(ref RefTile<float> s, RefTile<int> high, RefTile<int> middle, RefTile<int> low)
-        where TShape : struct, ITensorShape
-    {
-        s.A = TileLogits.Whole<TShape>(high.A.Value, middle.A.Value, low.A.Value);
-        s.B = TileLogits.Whole<TShape>(high.B.Value, middle.B.Value, low.B.Value);
-        s.C = TileLogits.Whole<TShape>(high.C.Value, middle.C.Value, low.C.Value);
-        s.D = TileLogits.Whole<TShape>(high.D.Value, middle.D.Value, low.D.Value);
-    }
-
     // The lane's four tokens of a tile have two words of scales.
     [MethodImpl(Inlined)]
     private static void Scale<TKey, TShape>(ref RefTile<float> even, ref RefTile<float> odd, ArrayView<Words2> all, int tile, ScalePair means)
@@ -351,11 +241,11 @@ internal static class RowTiles
             Words2 m = own[step * 12];
             m.X = limb < 3 ? m.X : 0;
             m.Y = limb < 3 ? m.Y : 0;
-            Lane.MultiplyBytes(ref high, Crossed(q[0]), m.X, m.Y);
-            Lane.MultiplyBytes(ref middle, Crossed(q[32]), m.X, m.Y);
+            Lane.MultiplyBytes(ref high, q[0], m.X, m.Y);
+            Lane.MultiplyBytes(ref middle, q[32], m.X, m.Y);
             if (parts > 2)
             {
-                Lane.MultiplyBytes(ref low, Crossed(q[64]), m.X, m.Y);
+                Lane.MultiplyBytes(ref low, q[64], m.X, m.Y);
             }
         }
 
@@ -372,7 +262,6 @@ internal static class RowTiles
         return products;
     }
 
-    // Queries lie row by row, operands go to and fro between two rows.
     [MethodImpl(Inlined)]
     private static Words4 Crossed(Words4 words) => KeyOperands.Of(words.X, words.Z, words.Y, words.W);
 }

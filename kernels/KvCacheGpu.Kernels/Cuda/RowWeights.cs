@@ -176,10 +176,10 @@ internal static class RowWeights
     [MethodImpl(Inlined)]
     private static void Mask(ref RefTile<float> s, RowMask a, RowMask b, int token)
     {
-        s.A = a.Sees(token) ? s.A.Value : float.NegativeInfinity;
-        s.B = a.Sees(token + 2) ? s.B.Value : float.NegativeInfinity;
-        s.C = b.Sees(token) ? s.C.Value : float.NegativeInfinity;
-        s.D = b.Sees(token + 2) ? s.D.Value : float.NegativeInfinity;
+        s.A = a.Hide(s.A.Value, token);
+        s.B = a.Hide(s.B.Value, token + 2);
+        s.C = b.Hide(s.C.Value, token);
+        s.D = b.Hide(s.D.Value, token + 2);
     }
 
     [MethodImpl(Inlined)]
@@ -243,22 +243,23 @@ internal static class RowWeights
         sum.B = Lane.Fma(e.C.Value, first, Lane.Fma(o.C.Value, second, Lane.Fma(e.D.Value, third, Lane.Fma(o.D.Value, fourth, sum.B))));
     }
 
-    // The tokens of a page that a row sees: from First on, before Last; counted from the lane's first one.
+    // The tokens of a page that a row sees, counted from the lane's first one.
     private struct RowMask
     {
         private int _first;
-        private int _last;
+        private uint _count;
 
         [MethodImpl(Inlined)]
         public static RowMask Of(ColumnState row, int entry, int token, int window)
         {
             RowMask mask = default;
-            mask._first = row.Position - window + 1 - token;
-            mask._last = entry >= row.Begin && entry < row.End ? row.Position - token : -1;
+            int end = row.Position + 1 - token;
+            mask._first = end > window ? end - window : 0;
+            mask._count = end > 0 && entry >= row.Begin && entry < row.End ? (uint)(end - mask._first) : 0u;
             return mask;
         }
 
         [MethodImpl(Inlined)]
-        public readonly bool Sees(int token) => token >= _first && token <= _last;
+        public readonly float Hide(float x, int token) => (uint)(token - _first) < _count ? x : float.NegativeInfinity;
     }
 }

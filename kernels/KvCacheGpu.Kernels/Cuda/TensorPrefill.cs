@@ -45,11 +45,14 @@ internal static class TensorPrefill
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
+        // One piece of shared memory, which statements in PTX know by its name.
+        ArrayView<Words4> shared = SharedMemory.Allocate<Words4>(Bytes<TKey, TValue, TColumns, TShape>(Bytes<TKey, TValue, TColumns, TShape>(isOnePlace: false) > SharedBytes) / 16);
         bool isOnePlace = Bytes<TKey, TValue, TColumns, TShape>(isOnePlace: false) > SharedBytes;
-        ArrayView<Words4> allParts = SharedMemory.Allocate<Words4>(Warps * QuerySlots<TKey, TColumns, TShape>() * 32);
-        ArrayView<Words4> keys = SharedMemory.Allocate<Words4>(PageSlots<TKey, TValue, TShape>(Bytes<TKey, TValue, TColumns, TShape>(isOnePlace: false) > SharedBytes) * 32);
-        ArrayView<Words4> values = isOnePlace ? keys : keys.SubView(KeySlots<TKey, TShape>() * 32);
-        ArrayView<Words2> mean = default(TKey).Scales == Scaling.Gain ? SharedMemory.Allocate<Words2>(MeanSlots<TKey, TShape>()) : default;
+        int keyFirst = Warps * RowTiles.Slots<TKey, TColumns, TShape>() * 32;
+        int valueFirst = keyFirst + (isOnePlace ? 0 : KeySlots<TKey, TShape>() * 32);
+        ArrayView<Words4> keys = shared.SubView(keyFirst);
+        ArrayView<Words4> values = shared.SubView(valueFirst);
+        ArrayView<Words2> mean = shared.Cast<Words2>().SubView(2 * (keyFirst + (PageSlots<TKey, TValue, TShape>(isOnePlace) * 32)));
         int lane = Group.IdxX & 31;
         int g = lane >> 2;
         int quad = lane & 3;
@@ -57,10 +60,12 @@ internal static class TensorPrefill
         QueryRange range = QueryRange.Of(arena.One, batch, Grid.IdxX, (0, Rows), call, dims);
         QueryRange own = QueryRange.Of(arena.One, batch, Grid.IdxX, (16 * warp, 16), call, dims);
         RowQueries rows = default;
-        rows.Parts = allParts.SubView((warp * QuerySlots<TKey, TColumns, TShape>() * 32) + lane);
-        ArrayView<Words2> halves = allParts.Cast<Words2>().SubView(2 * ((warp * QuerySlots<TKey, TColumns, TShape>() * 32) + lane));
-        QueryTiles.EnterRow<TKey, TColumns, TShape>(queries, own.Place(g, call.Layer, dims), halves, ref rows.A, call.Layer.Logits);
-        QueryTiles.EnterRow<TKey, TColumns, TShape>(queries, own.Place(g + 8, call.Layer, dims), halves.SubView(1), ref rows.B, call.Layer.Logits);
+        int parts = (warp * RowTiles.Slots<TKey, TColumns, TShape>() * 32) + lane;
+        rows.Parts = shared.SubView(parts);
+        rows.At = 16 * parts;
+        QueryTiles.EnterRow<TKey, TColumns, TShape>(queries, own.Place(g, call.Layer, dims), rows.Parts, 0, ref rows.A, call.Layer.Logits);
+        QueryTiles.EnterRow<TKey, TColumns, TShape>(queries, own.Place(g + 8, call.Layer, dims), rows.Parts, 1, ref rows.B, call.Layer.Logits);
+        RowTiles.Cross<TKey, TColumns, TShape>(rows.Parts);
         own.Start(ref rows.A, g, dims);
         own.Start(ref rows.B, g + 8, dims);
         RowSums sums = default;
@@ -114,7 +119,7 @@ internal static class TensorPrefill
             Group.Barrier();
             if (isActive)
             {
-                RowTiles.Multiply<TKey, TColumns, TShape>(ref s, page, rows, keys.SubView(lane), mean);
+                RowTiles.Multiply<TKey, TColumns, TShape>(ref s, page, rows, 16 * (keyFirst + lane), mean);
                 if (!own.SeesAll(entry, first, default(TShape).PageTokens, call.Layer.Window))
                 {
                     RowWeights.Mask(ref s, rows, entry, first, call.Layer.Window);
@@ -149,7 +154,7 @@ internal static class TensorPrefill
 
             if (isActive)
             {
-                RowOutput.Add<TValue, TColumns, TShape>(ref sums, page, values.SubView(lane), ref s, scale);
+                RowOutput.Add<TValue, TColumns, TShape>(ref sums, page, 16 * (valueFirst + lane), ref s, scale);
             }
         }
 
@@ -174,14 +179,9 @@ internal static class TensorPrefill
         where TValue : struct, IValueTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape =>
-        (512 * ((Warps * QuerySlots<TKey, TColumns, TShape>()) + PageSlots<TKey, TValue, TShape>(isOnePlace))) + (8 * MeanSlots<TKey, TShape>());
+        (512 * ((Warps * RowTiles.Slots<TKey, TColumns, TShape>()) + PageSlots<TKey, TValue, TShape>(isOnePlace))) + (8 * MeanSlots<TKey, TShape>());
 
-    // Words4 of each lane: of a warp's queries, and of a page.
-    private static int QuerySlots<TKey, TColumns, TShape>()
-        where TKey : struct, IKeyTiles
-        where TColumns : struct, IQueryColumns
-        where TShape : struct, ITensorShape => RowTiles.Steps<TKey, TShape>() * QueryTiles.Parts<TKey, TColumns>();
-
+    // Words4 of each lane that a page takes.
     private static int KeySlots<TKey, TShape>()
         where TKey : struct, IKeyTiles
         where TShape : struct, ITensorShape => 4 * RowTiles.Steps<TKey, TShape>();
