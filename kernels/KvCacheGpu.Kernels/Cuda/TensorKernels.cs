@@ -177,9 +177,9 @@ internal static class TensorKernels
     /// <param name="geometry">Widths and page tokens.</param>
     /// <param name="key">The format of the keys.</param>
     /// <param name="value">The format of the values.</param>
-    /// <param name="isFast">True if queries and weights are entered in fewer parts.</param>
+    /// <param name="precision">In how many parts queries and weights are entered.</param>
     /// <exception cref="NotSupportedException">There is no kernel at all: see <see cref="Refusal"/>.</exception>
-    public static TensorKernel? Prefill(KvGeometry geometry, PageFormat key, PageFormat value, bool isFast)
+    public static TensorKernel? Prefill(KvGeometry geometry, PageFormat key, PageFormat value, KvAttentionPrecision precision)
     {
         TensorKernel few = Of(geometry, key, value, 8);
         if (geometry.KeyWidth is not (64 or 128) || geometry.ValueWidth is not (64 or 128) || geometry.PageTokens != 64 || geometry.LogitSoftCap is not null)
@@ -188,10 +188,10 @@ internal static class TensorKernels
         }
 
         Type[] types = few.Method.GetGenericArguments();
-        types[2] = isFast ? typeof(FastQueries) : typeof(EightQueries);
+        types[2] = precision == KvAttentionPrecision.Fast ? typeof(FastQueries) : typeof(EightQueries);
         MethodInfo method = typeof(TensorPrefill).GetMethod(nameof(TensorPrefill.Split))!.MakeGenericMethod(types);
         var takes = (bool)typeof(TensorPrefill).GetMethod(nameof(TensorPrefill.Fits))!.MakeGenericMethod(types).Invoke(null, null)!;
-        return takes ? new TensorKernel($"prefill-{(isFast ? "fast" : "exact")}{few.Name["tensor8".Length..]}", method, TensorPrefill.Warps) { Groups = 2 } : null;
+        return takes ? new TensorKernel($"prefill-{(precision == KvAttentionPrecision.Fast ? "fast" : "exact")}{few.Name["tensor8".Length..]}", method, TensorPrefill.Warps) { Groups = 2 } : null;
     }
 
     private static Type? ValuesOf(PageFormat format, int width) => _values.FirstOrDefault(v => v.Format == format && width % v.Multiple == 0).Tiles;

@@ -9,6 +9,7 @@ internal sealed class BatchLaunchers
     /// <summary>Queries of a block for which a group of warps expands each page once.</summary>
     public const int ManyQueries = 64;
 
+    private readonly AttendForm[] _forms;
     private readonly AttendForm[][] _layers;
 
     /// <summary>Compiles the kernels; <paramref name="tensors"/> is the attention that the device has of its own, <paramref name="own"/> its other kernels, or null.</summary>
@@ -33,7 +34,7 @@ internal sealed class BatchLaunchers
         ];
         AttendForm[] forms = [.. pairs.Zip(refusals, (pair, refusal) => new AttendForm(accelerator, shape, pair, refusal is null ? tensors : null, BlockQueries))];
         _layers = [.. shape.LayerClasses.Select(mask => forms.Where(f => (f.Classes & (mask | (1 << KernelShape.Open))) != 0).ToArray())];
-        HasManyQueries = Array.TrueForAll(forms, f => f.TakesManyQueries);
+        _forms = forms;
         MaxForms = _layers.Max(l => l.Length);
         QueryForms = _layers.Max(l => l.Where(f => f.RotatesKeys).Select(f => f.ScalesKeys).Distinct().Count());
     }
@@ -52,8 +53,8 @@ internal sealed class BatchLaunchers
     /// <summary>Queries of a block, at most: 8 if all forms of the shape run on tensor cores, else 4.</summary>
     public int BlockQueries { get; }
 
-    /// <summary>True if all forms of the shape take blocks of <see cref="ManyQueries"/> too.</summary>
-    public bool HasManyQueries { get; }
+    /// <summary>True if all forms of the shape take blocks of <see cref="ManyQueries"/> too. The first batch that may have so many asks, and their kernels are compiled.</summary>
+    public bool TakesManyQueries() => Array.TrueForAll(_forms, f => f.TakesManyQueries);
 
     /// <summary>True if a form runs on tensor cores.</summary>
     public bool HasTensorForms { get; }
@@ -78,7 +79,7 @@ internal sealed class AttendForm
     private readonly AttendLauncher? _one;
     private readonly AttendLauncher? _four;
     private readonly AttendLauncher? _eight;
-    private readonly TensorForm? _many;
+    private readonly Lazy<TensorForm?> _many;
     private readonly int _warps;
 
     /// <summary>Compiles the kernels of a pair.</summary>
@@ -97,6 +98,7 @@ internal sealed class AttendForm
         Observe = accelerator.LoadKernel<ObserveLauncher>(PortableKernels.Observe(layout.KeyFormat, _geometry.LogitSoftCap is not null));
         if (tensors is null)
         {
+            _many = new Lazy<TensorForm?>((TensorForm?)null);
             _four = accelerator.LoadKernel<AttendLauncher>(PortableKernels.Attend(layout.KeyFormat, layout.ValueFormat, 4));
             _one = _geometry.GroupSize > 1
                 ? _four
@@ -104,10 +106,10 @@ internal sealed class AttendForm
             return;
         }
 
+        _many = new Lazy<TensorForm?>(() => blockQueries == 8 ? tensors.LoadMany(accelerator, _geometry, layout) : null);
         if (blockQueries == 8)
         {
             (_eight, _warps) = tensors.Load(accelerator, _geometry, layout, 8);
-            _many = tensors.LoadMany(accelerator, _geometry, layout);
         }
 
         // With more than four query heads a KV head no sequence has so few queries.
@@ -130,16 +132,16 @@ internal sealed class AttendForm
     public bool RotatesValues { get; }
 
     /// <summary>True if it takes blocks of <see cref="BatchLaunchers.ManyQueries"/>.</summary>
-    public bool TakesManyQueries => _many is not null;
+    public bool TakesManyQueries => _many.Value is not null;
 
     public ObserveLauncher Observe { get; }
 
     /// <summary>Attention of blocks of 1, 4, 8 or 64 queries.</summary>
-    public AttendLauncher Attention(int blockQueries) => (blockQueries switch { 1 => _one, 4 => _four, 8 => _eight, _ => _many?.Attend })!;
+    public AttendLauncher Attention(int blockQueries) => (blockQueries switch { 1 => _one, 4 => _four, 8 => _eight, _ => _many.Value?.Attend })!;
 
     /// <summary>The grid for a number of (block, head, segment)s: each is the work of a group, or, on tensor cores for few queries, of a warp.</summary>
     public KernelConfig Config(int items, int blockQueries, int groupSize) => blockQueries == BatchLaunchers.ManyQueries
-        ? new KernelConfig(items, _many!.Value.Warps * 32)
+        ? new KernelConfig(items, _many.Value!.Value.Warps * 32)
         : _warps > 0
         ? new KernelConfig((items + _warps - 1) / _warps, _warps * 32)
         : new KernelConfig(items, groupSize, SharedMemoryConfig.RequestDynamic<float>(AttendKernel.SharedFloats(blockQueries, _geometry, Map, groupSize)));

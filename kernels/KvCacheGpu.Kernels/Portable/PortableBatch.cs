@@ -21,6 +21,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
     private readonly AttendLaunches _launches;
     private readonly RaggedSequence[] _sequences;
     private readonly int _mostMoves;
+    private readonly int _leastMany;
     private BatchExtent _extent;
     private int _tokens;
     private int _window;
@@ -36,6 +37,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         _ = checked(_geometry.Layers * maxTokens * _geometry.KvHeads * 2);
         var split = new WorkSplit(
             tier.Launchers.BlockQueries, Math.Max(1, tier.SegmentTokens / _geometry.PageTokens), tier.Launchers.HasTensorForms ? Segments.WarpShift : Segments.GroupShift);
+        _leastMany = maxTokens * _geometry.GroupSize >= LeastMany && tier.Launchers.TakesManyQueries() ? LeastMany : int.MaxValue;
         _dims = new KernelDims(tier.Shape, tier.Map, split, maxSequences, maxTokens);
         _sequences = new RaggedSequence[maxSequences];
         _mostMoves = checked(_geometry.Layers * _geometry.KvHeads * ((maxTokens / _geometry.PageTokens) + maxSequences));
@@ -292,11 +294,10 @@ internal sealed unsafe class PortableBatch : KernelBatch
             return new BatchExtent(sequences, Divide(words, sequences, new BlockRun(0, 0, fewQueries), (0, int.MaxValue)), default, default);
         }
 
-        int leastMany = _tier.Launchers.HasManyQueries ? LeastMany : int.MaxValue;
         BlockRun few = Divide(words, sequences, new BlockRun(0, 0, fewQueries), (0, FewQueries));
-        BlockRun some = Divide(words, sequences, new BlockRun(few.Blocks, 0, most), (FewQueries, leastMany - 1));
+        BlockRun some = Divide(words, sequences, new BlockRun(few.Blocks, 0, most), (FewQueries, _leastMany - 1));
         return new BatchExtent(
-            sequences, few, some, Divide(words, sequences, new BlockRun(few.Blocks + some.Blocks, 0, BatchLaunchers.ManyQueries), (leastMany - 1, int.MaxValue)));
+            sequences, few, some, Divide(words, sequences, new BlockRun(few.Blocks + some.Blocks, 0, BatchLaunchers.ManyQueries), (_leastMany - 1, int.MaxValue)));
     }
 
     // Adds the blocks of the sequences with more than range.Above and at most range.Most queries.
