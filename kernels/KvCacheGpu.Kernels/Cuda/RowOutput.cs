@@ -189,9 +189,9 @@ internal static class RowOutput
         where TValue : struct, IValueTiles
         where TColumns : struct, IQueryColumns
     {
-        RowAsm.Add(ref sums.T0, ref sums.T1, ref w, default(TValue).Arithmetic, RowWeights.Parts<TValue, TColumns>(), scale, values);
+        RowSumsOfValues.Add(ref sums.T0, ref sums.T1, ref w, default(TValue).Arithmetic, RowWeights.Parts<TValue, TColumns>(), scale, values);
         values.At += 512;
-        RowAsm.Add(ref sums.T2, ref sums.T3, ref w, default(TValue).Arithmetic, RowWeights.Parts<TValue, TColumns>(), scale, values);
+        RowSumsOfValues.Add(ref sums.T2, ref sums.T3, ref w, default(TValue).Arithmetic, RowWeights.Parts<TValue, TColumns>(), scale, values);
     }
 
     [MethodImpl(Inlined)]

@@ -82,10 +82,10 @@ internal static class RowTiles
         {
             s.Low = default;
             s.High = default;
-            RowAsm.Multiply(ref s, default(TKey).Arithmetic, parts, queries.At, keyAt);
+            RowProducts.Multiply(ref s, default(TKey).Arithmetic, parts, queries.At, keyAt);
             if (Steps<TKey, TShape>() == 8)
             {
-                RowAsm.Multiply(ref s, default(TKey).Arithmetic, parts, queries.At + (2048 * Slots<TKey, TColumns, TShape>() / 8), keyAt + 8192);
+                RowProducts.Multiply(ref s, default(TKey).Arithmetic, parts, queries.At + (2048 * Slots<TKey, TColumns, TShape>() / 8), keyAt + 8192);
             }
 
             return;
@@ -98,8 +98,8 @@ internal static class RowTiles
         rows.Limbs = parts;
         rows.HalfA = default(TKey).Scales == Scaling.Gain ? queries.A.HalfSum : 0;
         rows.HalfB = default(TKey).Scales == Scaling.Gain ? queries.B.HalfSum : 0;
-        RowAsm.MultiplyBytes(ref s.Low, rows, keyAt);
-        RowAsm.MultiplyBytes(ref s.High, rows, keyAt + 1024);
+        RowProducts.MultiplyBytes(ref s.Low, rows, keyAt);
+        RowProducts.MultiplyBytes(ref s.High, rows, keyAt + 1024);
         ScalePair means = default;
         if (default(TKey).Scales == Scaling.Gain)
         {

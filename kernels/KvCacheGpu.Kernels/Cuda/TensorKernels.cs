@@ -96,9 +96,11 @@ internal static class TensorKernels
 
     /// <summary>
     /// The kernels that offline tools compile: all pairs of formats at head width 128 and 64 tokens a page; of two pairs the other widths and the other page sizes too.
-    /// All that a tier can ask for are too many, as each takes seconds.
+    /// All that a tier can ask for are too many, as each takes seconds. Of those for many queries a few pairs.
     /// </summary>
-    public static IEnumerable<TensorKernel> Samples() =>
+    public static IEnumerable<TensorKernel> Samples() => FewQueries().Concat(ManyQueries());
+
+    private static IEnumerable<TensorKernel> FewQueries() =>
         from pair in _pairs
         from width in _widths
         from tokens in _pageTokens
@@ -108,6 +110,17 @@ internal static class TensorKernels
         where (isUsual || isVaried) && Refusal(geometry, pair.Key, pair.Value) is null
         from queries in (int[])[8, 4]
         select Of(geometry, pair.Key, pair.Value, queries);
+
+    private static IEnumerable<TensorKernel> ManyQueries()
+    {
+        KvGeometry geometry = new(1, 1, 1, 128, 128, 64);
+        yield return Prefill(geometry, PageFormat.F16, PageFormat.F16, KvAttentionPrecision.Exact)!;
+        yield return Prefill(geometry, PageFormat.F16, PageFormat.F16, KvAttentionPrecision.Fast)!;
+        yield return Prefill(geometry, PageFormat.BF16, PageFormat.BF16, KvAttentionPrecision.Exact)!;
+        yield return Prefill(geometry, PageFormat.I8, PageFormat.I8, KvAttentionPrecision.Exact)!;
+        yield return Prefill(geometry, PageFormat.T4, PageFormat.V4, KvAttentionPrecision.Exact)!;
+        yield return Prefill(geometry, PageFormat.T4, PageFormat.V4, KvAttentionPrecision.Fast)!;
+    }
 
     /// <summary>Says why there is no kernel for pages, or returns null if there is one.</summary>
     public static string? Refusal(KvGeometry geometry, PageFormat key, PageFormat value)
