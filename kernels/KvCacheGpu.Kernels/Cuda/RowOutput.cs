@@ -55,31 +55,14 @@ internal static class RowOutput
         int token = (16 * tile) + (4 * (lane & 3));
         int last = default(TValue).IsOfOpenPages ? seen - 1 : default(TShape).PageTokens - 1;
         int words = TileOutput.ValueWords<TValue, TShape>();
-        int at0 = (token < last ? token : last) * words;
-        int at1 = (token + 1 < last ? token + 1 : last) * words;
-        int at2 = (token + 2 < last ? token + 2 : last) * words;
-        int at3 = (token + 3 < last ? token + 3 : last) * words;
-        TValue codec = default;
-        for (int load = 0; load < TileOutput.Loads<TValue, TShape>(); load++)
-        {
-            int word = Word<TValue, TShape>(load, lane >> 2);
-            Words4 w0 = codec.Load(from, at0 + word, load);
-            Words4 w1 = codec.Load(from, at1 + word, load);
-            Words4 w2 = codec.Load(from, at2 + word, load);
-            Words4 w3 = codec.Load(from, at3 + word, load);
-            int at = load * codec.Tiles * 32;
-            to[at] = Operands<TValue>(codec.Rows0(w0, w2, ByteOffset), codec.Rows0(w1, w3, ByteOffset));
-            if (codec.Tiles > 1)
-            {
-                to[at + 32] = Operands<TValue>(codec.Rows1(w0, w2, ByteOffset), codec.Rows1(w1, w3, ByteOffset));
-            }
-
-            if (codec.Tiles > 2)
-            {
-                to[at + 64] = Operands<TValue>(codec.Rows2(w0, w2, ByteOffset), codec.Rows2(w1, w3, ByteOffset));
-                to[at + 96] = Operands<TValue>(codec.Rows3(w0, w2, ByteOffset), codec.Rows3(w1, w3, ByteOffset));
-            }
-        }
+        ValueTurn<TValue, TShape> turn = default;
+        turn.From = from;
+        turn.To = to;
+        turn.At0 = (token < last ? token : last) * words;
+        turn.At1 = (token + 1 < last ? token + 1 : last) * words;
+        turn.At2 = (token + 2 < last ? token + 2 : last) * words;
+        turn.At3 = (token + 3 < last ? token + 3 : last) * words;
+        default(TShape).Values(ref turn);
     }
 
     /// <summary>sums = sums * scale + P V over a page; <paramref name="scale"/> has a factor of each of the lane's rows, <paramref name="valueAt"/> is the offset of its values in shared memory.</summary>
@@ -235,5 +218,41 @@ internal static class RowOutput
         element = codec.Element(load, g + 1, tile, 1);
         TileOutput.Put<TValue, TShape>(target, 0, element, (y.B.Value * odd * factor.A) + low.A);
         TileOutput.Put<TValue, TShape>(target, second, element, (y.D.Value * odd * factor.B) + low.B);
+    }
+
+    // One load of a lane's four tokens, from a page to operands.
+    private struct ValueTurn<TValue, TShape> : ITurn
+        where TValue : struct, IValueTiles
+        where TShape : struct, ITensorShape
+    {
+        public WordViews From;
+        public ArrayView<Words4> To;
+        public int At0;
+        public int At1;
+        public int At2;
+        public int At3;
+
+        [MethodImpl(Inlined)]
+        public void Take(int i)
+        {
+            TValue codec = default;
+            int word = Word<TValue, TShape>(i, (Group.IdxX & 31) >> 2);
+            Words4 w0 = codec.Load(From, At0 + word, i);
+            Words4 w1 = codec.Load(From, At1 + word, i);
+            Words4 w2 = codec.Load(From, At2 + word, i);
+            Words4 w3 = codec.Load(From, At3 + word, i);
+            int at = i * codec.Tiles * 32;
+            To[at] = Operands<TValue>(codec.Rows0(w0, w2, ByteOffset), codec.Rows0(w1, w3, ByteOffset));
+            if (codec.Tiles > 1)
+            {
+                To[at + 32] = Operands<TValue>(codec.Rows1(w0, w2, ByteOffset), codec.Rows1(w1, w3, ByteOffset));
+            }
+
+            if (codec.Tiles > 2)
+            {
+                To[at + 64] = Operands<TValue>(codec.Rows2(w0, w2, ByteOffset), codec.Rows2(w1, w3, ByteOffset));
+                To[at + 96] = Operands<TValue>(codec.Rows3(w0, w2, ByteOffset), codec.Rows3(w1, w3, ByteOffset));
+            }
+        }
     }
 }

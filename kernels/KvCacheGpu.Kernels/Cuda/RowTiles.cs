@@ -139,24 +139,10 @@ internal static class RowTiles
         int lane = Group.IdxX & 31;
         int first = (TileLogits.LaneWord<TKey, TShape>(lane & 3) * default(TShape).PageTokens) + (2 * (lane >> 2)) + (16 * tile);
         ArrayView<Words2> from = page.Arena.Two.SubView((page.First + first) / 2);
-        ArrayView<Words4> to = keys.SubView((tile * 32) + lane);
-        for (int chunk = 0; chunk < QueryTiles.Chunks<TKey, TShape>(); chunk++)
-        {
-            // What is the A operand of 16 keys elsewhere are the B operands of two times eight keys.
-            KeyWords words = TileLogits.Load<TKey, TShape>(from, chunk, 0);
-            int at = chunk * default(TKey).Steps * 128;
-            to[at] = Crossed(default(TKey).Operand(words, 0));
-            if (default(TKey).Steps > 1)
-            {
-                to[at + 128] = Crossed(default(TKey).Operand(words, 1));
-            }
-
-            if (default(TKey).Steps > 2)
-            {
-                to[at + 256] = Crossed(default(TKey).Operand(words, 2));
-                to[at + 384] = Crossed(default(TKey).Operand(words, 3));
-            }
-        }
+        KeyTurn<TKey, TShape> turn = default;
+        turn.From = from;
+        turn.To = keys.SubView((tile * 32) + lane);
+        default(TShape).Keys(ref turn);
     }
 
     /// <summary>Enters a T page's mean in three limbs, columns of one more tile: [step][limb][4 lanes of a row] Words2.</summary>
@@ -264,4 +250,32 @@ internal static class RowTiles
 
     [MethodImpl(Inlined)]
     private static Words4 Crossed(Words4 words) => KeyOperands.Of(words.X, words.Z, words.Y, words.W);
+
+    // A chunk of a tile's keys, from a page to operands.
+    private struct KeyTurn<TKey, TShape> : ITurn
+        where TKey : struct, IKeyTiles
+        where TShape : struct, ITensorShape
+    {
+        public ArrayView<Words2> From;
+        public ArrayView<Words4> To;
+
+        [MethodImpl(Inlined)]
+        public void Take(int i)
+        {
+            // What is the A operand of 16 keys elsewhere are the B operands of two times eight keys.
+            KeyWords words = TileLogits.Load<TKey, TShape>(From, i, 0);
+            int at = i * default(TKey).Steps * 128;
+            To[at] = Crossed(default(TKey).Operand(words, 0));
+            if (default(TKey).Steps > 1)
+            {
+                To[at + 128] = Crossed(default(TKey).Operand(words, 1));
+            }
+
+            if (default(TKey).Steps > 2)
+            {
+                To[at + 256] = Crossed(default(TKey).Operand(words, 2));
+                To[at + 384] = Crossed(default(TKey).Operand(words, 3));
+            }
+        }
+    }
 }
