@@ -1,9 +1,11 @@
 using BenchmarkDotNet.Attributes;
+using KvCacheGpu.Measuring;
 
 namespace KvCacheGpu.Benchmarks;
 
 /// <summary>Append of one layer with 8 KV heads of width 128: one token (decode) and a chunk of 512 (prefill).</summary>
 [MemoryDiagnoser]
+[Config(typeof(FractionsConfig))]
 public class AppendBenchmarks
 {
     private AppendCache? _cache;
@@ -31,8 +33,12 @@ public class AppendBenchmarks
 
 /// <summary>Encode of full pages, as sealing does it: 8 KV heads x 8 pages of 64 tokens, width 128, from F16.</summary>
 [MemoryDiagnoser]
+[Config(typeof(FractionsConfig))]
 public class EncodeBenchmarks
 {
+    /// <summary>Tokens whose pages are encoded.</summary>
+    public const int Tokens = 512;
+
     private AppendCache? _cache;
 
     [ParamsSource(nameof(Devices))]
@@ -52,7 +58,7 @@ public class EncodeBenchmarks
     [GlobalSetup]
     public void Fill()
     {
-        _cache = new AppendCache(Device, 512, PageFormat.F16, Key, Pairs.First(p => p.Key == Key).Value);
+        _cache = new AppendCache(Device, Tokens, PageFormat.F16, Key, Pairs.First(p => p.Key == Key).Value);
         _cache.Append();
     }
 

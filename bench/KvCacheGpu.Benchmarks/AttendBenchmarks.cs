@@ -1,9 +1,11 @@
 using BenchmarkDotNet.Attributes;
+using KvCacheGpu.Measuring;
 
 namespace KvCacheGpu.Benchmarks;
 
 /// <summary>One decode step's attention of one layer with 8 KV heads, in the kernels alone: 0 B allocated.</summary>
 [MemoryDiagnoser]
+[Config(typeof(FractionsConfig))]
 public class AttendBenchmarks
 {
     private FilledCache? _cache;
@@ -30,8 +32,7 @@ public class AttendBenchmarks
     ];
 
     [GlobalSetup]
-    public void Fill() => _cache = new FilledCache(
-        new AttendShape(Case.Width, 8, Case.Group, Case.Sequences, Case.Context, Case.Key, Case.Value), (s, b) => BenchDevices.Create(Case.Device, s, b));
+    public void Fill() => _cache = new FilledCache(Case.Shape, (s, b) => KvDevice.CreateTier(Case.Device, s, b));
 
     [GlobalCleanup]
     public void Free() => _cache?.Dispose();
@@ -43,5 +44,7 @@ public class AttendBenchmarks
 /// <summary>A case of <see cref="AttendBenchmarks"/>.</summary>
 public sealed record AttendCase(string Device, int Sequences, int Context, int Width, int Group, PageFormat Key, PageFormat Value)
 {
+    internal AttendShape Shape => new(Width, 8, Group, Sequences, Context, Key, Value);
+
     public override string ToString() => $"{Device} {Sequences}x{Context} d{Width} GQA{Group} {Key}/{Value}";
 }

@@ -1,5 +1,3 @@
-using KvCacheGpu.Kernels;
-
 namespace KvCacheGpu.Benchmarks;
 
 /// <summary>The devices that suites run on: those of this machine that are usable, the emulator only where a case is small.</summary>
@@ -12,6 +10,4 @@ internal static class BenchDevices
 
     /// <summary>Those and ilgpu-cpu, which runs device code some hundred times slower.</summary>
     public static IEnumerable<string> All => Fast.Append("ilgpu-cpu");
-
-    public static KernelTier Create(string id, KernelShape shape, long arenaBytes) => KvDevice.CreateTier(id, shape, arenaBytes);
 }

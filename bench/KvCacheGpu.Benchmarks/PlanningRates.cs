@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using KvCacheGpu.Measuring;
 
 namespace KvCacheGpu.Benchmarks;
 

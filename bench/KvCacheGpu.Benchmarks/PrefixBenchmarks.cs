@@ -1,4 +1,5 @@
 using BenchmarkDotNet.Attributes;
+using KvCacheGpu.Measuring;
 
 namespace KvCacheGpu.Benchmarks;
 

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using KvCacheGpu.Kernels;
+using KvCacheGpu.Measuring;
 
 namespace KvCacheGpu.Benchmarks;
 
@@ -64,7 +65,7 @@ internal static class Roofline
         {
             using var cache = new FilledCache(shape, (s, b) => new SimdTier(s, b, SimdLevel.Auto, threads));
             (double seconds, double limit) = InTurns(cache.Attend, memory.Read);
-            double rate = cache.BytesRead / seconds / 1e9;
+            double rate = cache.Shape.BytesRead / seconds / 1e9;
             double tokens = (double)shape.Sequences * shape.Context * shape.KvHeads;
             Print($"| attend {shape} | {seconds * 1e3:f2} | {rate:f1} | {rate / limit:p0} | {seconds * 1e9 / tokens:f1} |");
         }

@@ -1,5 +1,6 @@
 using System.Globalization;
 using KvCacheGpu.Kernels;
+using KvCacheGpu.Measuring;
 
 namespace KvCacheGpu.Benchmarks;
 

@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using K4os.Compression.LZ4;
 using KvCacheGpu.Kernels;
+using KvCacheGpu.Measuring;
 
 namespace KvCacheGpu.Benchmarks;
 

@@ -102,6 +102,28 @@ public abstract class KernelBatch : IDisposable
     /// <param name="moves">The pages: over all calls no more than fill in one batch.</param>
     public abstract void Seal(ReadOnlySpan<PageMove> moves);
 
+    /// <summary>All that the launches of the batch depend on, apart from what they read on the device.</summary>
+    /// <exception cref="NotSupportedException">The device has no graphs.</exception>
+    public virtual KvStepShape StepShape => throw WithoutGraphs();
+
+    /// <summary>First layer of the capture that is under way; null if none is.</summary>
+    public virtual int? CapturesFrom => null;
+
+    /// <summary>Begins to capture the batch's stream: appends and attention become part of a graph, as all that the host enqueues there, and nothing of it runs.</summary>
+    /// <param name="firstLayer">The layer that is appended next.</param>
+    /// <param name="isByHost">True if the host captures its stream by itself from here on.</param>
+    /// <exception cref="NotSupportedException">The device has no graphs, or the stream is one that cannot be captured.</exception>
+    public virtual void BeginCapture(int firstLayer, bool isByHost) => throw WithoutGraphs();
+
+    /// <summary>Ends the capture.</summary>
+    /// <param name="hosts">The graph that the host has instantiated (CUgraphExec), where it captures by itself; else 0.</param>
+    /// <exception cref="InvalidOperationException">No capture is under way, or one of the other kind, or the driver has broken it off.</exception>
+    public virtual KvStepGraph EndCapture(nint hosts = 0) => throw WithoutGraphs();
+
+    /// <summary>Enqueues a graph, which reads the lengths and tables of this batch.</summary>
+    /// <exception cref="ArgumentException">It was captured for another shape.</exception>
+    public virtual void Replay(KvStepGraph graph) => throw WithoutGraphs();
+
     /// <summary>Enqueues the end of the batch, without waiting: nothing but <see cref="End"/> follows. From here on the stream is not touched any longer.</summary>
     public abstract void Finish();
 
@@ -117,6 +139,8 @@ public abstract class KernelBatch : IDisposable
 
     /// <inheritdoc/>
     public abstract void Dispose();
+
+    private static NotSupportedException WithoutGraphs() => new("graphs are CUDA's");
 
     private protected static void ThrowIfWithoutStatistics(KernelShape shape)
     {

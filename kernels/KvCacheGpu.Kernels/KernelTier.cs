@@ -87,6 +87,9 @@ public abstract unsafe class KernelTier : IDisposable
     /// <summary>The accelerator that it works on; null if it works in host memory.</summary>
     public virtual Accelerator? Accelerator => null;
 
+    /// <summary>True if steps can be captured in graphs, as on CUDA.</summary>
+    public virtual bool HasGraphs => false;
+
     /// <summary>
     /// The host's copy of the root of the tables, <see cref="TableMap.TableWords"/> words: counts and directory. Written through <see cref="WriteCount"/>,
     /// <see cref="OpenLeaf"/> and <see cref="CloseLeaf"/>.

@@ -71,6 +71,9 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// </summary>
     public Accelerator? Accelerator => State.Tier.Accelerator;
 
+    /// <summary>True if steps can be captured in graphs and replayed (<see cref="KvStep.BeginCapture"/>): on CUDA devices.</summary>
+    public bool HasGraphs => State.Tier.HasGraphs;
+
     /// <summary>The name of the kernels at work, as reports print it: "simd-512".</summary>
     public string TierName => State.Tier.Name;
 

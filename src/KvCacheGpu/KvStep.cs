@@ -21,6 +21,17 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
     /// <summary>Tokens of the step, over all its sequences.</summary>
     public int Tokens => Lease.TokensOf(_number);
 
+    /// <summary>What a graph must have been captured for, to be replayed in this step.</summary>
+    /// <exception cref="KvUnsupportedException">E009: the device has no graphs (<see cref="KvCache.HasGraphs"/>).</exception>
+    public KvStepShape Shape
+    {
+        get
+        {
+            using StepLease.Call call = Lease.EnterForCall(_number);
+            return StepCapture.ShapeOf(call);
+        }
+    }
+
     /// <summary>The shape of the model that the step's cache is for.</summary>
     public KvGeometry Geometry => Lease.GeometryOf(_number);
 
@@ -57,12 +68,12 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
         {
             call.Memory.Batch.Append(layer, keys, values);
         }
-        catch (NotSupportedException e)
+        catch (Exception e) when (StepCapture.Translate(e, call.Cache, "Append") is { } told)
         {
-            throw Unsupported(call.Cache, "Append", e);
+            throw told;
         }
 
-        call.Step.NoteAppended();
+        call.Step.Appended++;
     }
 
     /// <summary>
@@ -87,12 +98,61 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
         try
         {
             call.Memory.Batch.Attend(layer, queries, output, window);
-            call.Step.NoteAttended(call.Memory, layer, queries, output, window);
+            if (call.Memory.Batch.CapturesFrom is null)
+            {
+                call.Step.Show(call.Memory, layer, queries, output);
+                call.Step.NoteAttended(layer, window);
+            }
         }
-        catch (NotSupportedException e)
+        catch (Exception e) when (StepCapture.Translate(e, call.Cache, "Attend") is { } told)
         {
-            throw Unsupported(call.Cache, "Attend", e);
+            throw told;
         }
+    }
+
+    /// <summary>
+    /// Begins to capture the step's stream: what <see cref="Append"/> and <see cref="Attend"/> enqueue becomes part of a graph, as do kernels that the host enqueues there,
+    /// and none of it runs before <see cref="Replay"/>. <see cref="EndCapture"/> follows, on the same thread; calls on other steps go on meanwhile.
+    /// </summary>
+    /// <remarks>
+    /// Tensors and outputs lie in device memory, at addresses that stay the same in every step that replays the graph. Until the capture ends, a host may not do on this thread what CUDA refuses to a thread that captures: wait for a
+    /// stream, copy to or from memory that is not page-locked, allocate, or load kernels.
+    /// </remarks>
+    /// <param name="byHost">
+    /// True if the host captures by itself: it begins to capture the step's stream after this call, ends that before <see cref="EndCapture"/>, and instantiates the graph. Other streams of its own may be part of
+    /// it. The default value is false.
+    /// </param>
+    /// <exception cref="KvUnsupportedException">E009: the device has no graphs (<see cref="KvCache.HasGraphs"/>); the step runs on the default stream; or it has more than one token of a sequence under a policy that looks at queries.</exception>
+    /// <exception cref="KvStepOrderException">E010: a capture is under way.</exception>
+    public void BeginCapture(bool byHost = false)
+    {
+        using StepLease.Call call = Lease.EnterForCall(_number);
+        StepCapture.Begin(call, byHost);
+    }
+
+    /// <summary>Ends the capture. The layers that it appended are to be appended again: by <see cref="Replay"/>, or by the calls themselves.</summary>
+    /// <param name="hostGraph">The graph that the host has instantiated (its <c>CUgraphExec</c>), where it captures by itself; it stays the host's. The default value is 0.</param>
+    /// <exception cref="KvStepOrderException">
+    /// E010: no capture is under way, or one of the other kind; or the driver broke it off, because a call was made that no graph can hold. The step goes on.
+    /// </exception>
+    /// <exception cref="KvUnsupportedException">E009: the device has no graphs.</exception>
+    public KvStepGraph EndCapture(nint hostGraph = 0)
+    {
+        using StepLease.Call call = Lease.EnterForCall(_number);
+        return StepCapture.End(call, hostGraph);
+    }
+
+    /// <summary>Enqueues all calls that a graph has captured, in one launch. They read the lengths, positions and pages of this step.</summary>
+    /// <param name="graph">A graph of this step's <see cref="Shape"/>, whose first layer is the next one here.</param>
+    /// <exception cref="ArgumentException">The graph is of another shape; both are named.</exception>
+    /// <exception cref="KvStepOrderException">E010: not the turn of the graph's first layer, or a capture is under way.</exception>
+    /// <exception cref="KvUnsupportedException">E009: the device has no graphs; the graph has a window over merged pages.</exception>
+    /// <exception cref="ObjectDisposedException">The graph was disposed.</exception>
+    public void Replay(KvStepGraph graph)
+    {
+        ArgumentNullException.ThrowIfNull(graph);
+        using StepLease.Call call = Lease.EnterForCall(_number);
+        StepCapture.Replay(call, graph);
     }
 
     /// <summary>
@@ -114,6 +174,7 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
     {
         using StepLease.Call call = Lease.EnterForCall(_number);
         ThrowIfNotAppended(call, "ReadLayer", layer);
+        StepCapture.ThrowIfUnderWay(call, "ReadLayer");
         Guard.ThrowIfOutside(sequence, call.Step.Members.Count, nameof(sequence));
         return new SequenceReader(call.Cache, call.Step.Members.Sequences[sequence]).DecodeLayer(layer, call.Memory.Batch, keys, values);
     }
@@ -285,10 +346,15 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
         {
             throw new KvUnsupportedException($"the stream of a step on {cache.State.Tier.Name}", "the default value", e.Message, e);
         }
+        catch (StreamCaptureException e)
+        {
+            throw new KvStepOrderException("Begin", e.Expected, e.Actual, e);
+        }
     }
 
     private static void ThrowIfIncomplete(in StepLease.Call call)
     {
+        StepCapture.ThrowIfUnderWay(call, "Commit");
         int layers = call.Cache.Geometry.Layers;
         if (call.Step.Appended != layers)
         {
@@ -317,7 +383,4 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
             throw new KvStepOrderException(what, appended == 0 ? "Append of layer 0 first" : $"a layer up to {appended - 1}, as appended", $"layer {layer}, which the step has not appended");
         }
     }
-
-    private static KvUnsupportedException Unsupported(CacheState cache, string what, NotSupportedException inner) =>
-        new($"{what} on {cache.Tier.Name}", "memory that the device reads", inner.Message, inner);
 }

@@ -22,15 +22,16 @@ public class ArrowTests
     private static readonly Assembly Cli = Assembly.Load("kvcache");
     private static readonly Assembly Evaluation = Assembly.Load("KvCacheGpu.Evaluation");
     private static readonly Assembly Plots = Assembly.Load("KvCacheGpu.Plots");
+    private static readonly Assembly Measuring = Assembly.Load("KvCacheGpu.Measuring");
     private static readonly Assembly Configuration = Assembly.Load("KvCacheGpu.Configuration");
     private static readonly Assembly Import = Assembly.Load("KvCacheGpu.Import");
     private static readonly Assembly Catalog = Assembly.Load("KvCacheGpu.Catalog");
     private static readonly Assembly Torch = typeof(KvTorchCache).Assembly;
-    private static readonly Assembly[] Each = [Base, Kernels, Snapshots, Engine, Sessions, Configuration, Import, Catalog, Torch, Llama, Evaluation, Plots, Cli];
+    private static readonly Assembly[] Each = [Base, Kernels, Snapshots, Engine, Sessions, Configuration, Import, Catalog, Torch, Llama, Evaluation, Plots, Measuring, Cli];
     private static readonly ArchUnitNET.Domain.Architecture All = new ArchLoader().LoadAssemblies(Each).Build();
 
     private static readonly string[] Rooms = ["KvCacheGpu.Sessions", "KvCacheGpu.Configuration", "KvCacheGpu.Import", "KvCacheGpu.Catalog", "KvCacheGpu.TorchSharp"];
-    private static readonly string[] Hosts = ["KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "kvcache"];
+    private static readonly string[] Hosts = ["KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "KvCacheGpu.Measuring", "kvcache"];
 
     public static TheoryData<string, string[]> Forbidden => new()
     {
@@ -45,6 +46,7 @@ public class ArrowTests
         { "KvCacheGpu.TorchSharp", [.. Rooms.Except(["KvCacheGpu.TorchSharp"]), .. Hosts] },
         { "KvCacheGpu.Llama", ["KvCacheGpu.TorchSharp", "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "kvcache"] },
         { "KvCacheGpu.Evaluation", ["KvCacheGpu.Plots", "kvcache"] },
+        { "KvCacheGpu.Measuring", [.. Rooms, .. Hosts.Except(["KvCacheGpu.Measuring"])] },
         { "KvCacheGpu.Plots", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", "KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "kvcache"] },
     };
 
@@ -118,7 +120,7 @@ public class ArrowTests
         }
 
         // What a host names to use a cache lies where the cache does; tiers, layouts and codecs lie apart.
-        string[] hosts = [nameof(KvGeometry), nameof(HeadRange), nameof(KvRope), nameof(KvKeyScales), nameof(PageFormat), nameof(PageFormats), nameof(KvTensor), nameof(TensorType), nameof(KvOutput), nameof(KvStream)];
+        string[] hosts = [nameof(KvGeometry), nameof(HeadRange), nameof(KvRope), nameof(KvKeyScales), nameof(PageFormat), nameof(PageFormats), nameof(KvTensor), nameof(TensorType), nameof(KvOutput), nameof(KvStream), nameof(KvStepShape), nameof(KvStepGraph)];
         Assert.All(Kernels.GetExportedTypes(), type => Assert.Equal(hosts.Contains(type.Name) ? "KvCacheGpu" : "KvCacheGpu.Kernels", type.Namespace));
     }
 

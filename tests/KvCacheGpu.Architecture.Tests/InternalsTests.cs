@@ -15,6 +15,9 @@ public class InternalsTests
         ["KvCacheGpu.Kernels -> ILGPU"] = "ILGPU compiles what is internal into an assembly of its own (Context.RuntimeAssemblyName)",
         ["KvCacheGpu -> KvCacheGpu.Benchmarks"] = "measures single parts of the engine",
         ["KvCacheGpu -> KvCacheGpu.GpuCheck"] = "runs the suites of the tests on a machine without .NET",
+        ["KvCacheGpu -> KvCacheGpu.Measuring"] = "measures kernels on an accelerator that tiers share",
+        ["KvCacheGpu.Measuring -> KvCacheGpu.Benchmarks"] = "measures single kernels",
+        ["KvCacheGpu.Measuring -> KvCacheGpu.GpuCheck"] = "measures the devices that it checks",
         ["KvCacheGpu.TestKit -> KvCacheGpu.GpuCheck"] = "runs the suites of the tests on a machine without .NET",
     };
 

@@ -1,3 +1,5 @@
+using KvCacheGpu.Measuring;
+
 namespace KvCacheGpu.GpuCheck.Tests;
 
 /// <summary>What a GPU is measured by, and in which order.</summary>

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using KvCacheGpu.Measuring;
 
 namespace KvCacheGpu.GpuCheck;
 
@@ -80,21 +81,3 @@ internal sealed record GroupResult(string Name, int Cases, double WorstError, do
 
 /// <summary>A case that failed, and why.</summary>
 internal sealed record Failure(string Case, string Message);
-
-/// <summary>The result of a measurement.</summary>
-/// <param name="Name">Kernel and size.</param>
-/// <param name="Milliseconds">Median time of one call, enqueued back to back.</param>
-/// <param name="Bytes">Bytes that one call must move.</param>
-/// <param name="GBps">The quotient, in 1e9 bytes/s.</param>
-/// <param name="OfCopy">GBps as a fraction of the device's measured copy.</param>
-/// <param name="Tflops">Operations of the products of attention, 1e12 a second; 0 for other kernels.</param>
-/// <param name="OfPeak">Tflops as a fraction of the tensor cores' measured rate; 0 where it was not measured.</param>
-/// <param name="Target">The fraction that kernels for an H200 shall reach; 0 where none is set.</param>
-/// <param name="Of">What Target is a fraction of: "copy" (OfCopy) or "mma" (OfPeak).</param>
-internal sealed record KernelResult(
-    string Name, double Milliseconds, long Bytes, double GBps, double OfCopy, double Tflops, double OfPeak, double Target, string Of)
-{
-    /// <summary>The fraction that <see cref="Target"/> is about.</summary>
-    [JsonIgnore]
-    public double Reached => Of == "mma" ? OfPeak : OfCopy;
-}

@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
-using KvCacheGpu.Kernels;
+using KvCacheGpu.Measuring;
 
 namespace KvCacheGpu.GpuCheck;
 
@@ -43,7 +43,7 @@ internal static class DeviceRun
     {
         long start = Stopwatch.GetTimestamp();
         bool isSubset = options.IsSubset || target.IsEmulator;
-        string tier = TierName(target);
+        string tier = target.TierName;
         console.WriteLine($"== {target.Device.Id}: {target.Device.Name}, {tier} {target.Driver}{(isSubset ? ", a subset of the cases" : string.Empty)}");
         var groups = new List<GroupResult>();
         foreach (GroupResult group in ConformanceRun.Run(target, options))
@@ -122,15 +122,5 @@ internal static class DeviceRun
         }
 
         return new GroupResult("Measurements", kernels.Count, 0, 0, failures);
-    }
-
-    private static string TierName(CheckTarget target)
-    {
-        // A shape that every tier runs as fast as it can.
-        var geometry = new KvGeometry(1, 1, 1, 64);
-        var layout = new PageLayout(geometry, PageFormat.F16, PageFormat.F16);
-        var shape = new KernelShape(geometry, layout, layout, 1, 1, 1);
-        using KernelTier tier = target.CreateTier(shape, new TableMap(shape).Bytes + layout.Bytes);
-        return tier.Name;
     }
 }

@@ -1,5 +1,6 @@
 using ILGPU.Runtime;
 using ILGPU.Runtime.Cuda;
+using KvCacheGpu.Measuring;
 using KvCacheGpu.TestKit;
 using Xunit;
 

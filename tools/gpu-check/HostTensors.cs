@@ -34,10 +34,14 @@ internal sealed class HostTensors : IDisposable
     private int LayerFloats => (2 * _pairFloats) + _queryFloats;
 
     /// <summary>Enqueues the kernel that writes a step's keys, values and queries.</summary>
-    public void Write(AcceleratorStream stream, int step, bool isNan = false)
+    /// <param name="stream">The stream.</param>
+    /// <param name="step">The step.</param>
+    /// <param name="isNan">True to write a NaN among the keys.</param>
+    /// <param name="place">The step in whose place they are written; the default value, -1, is its own.</param>
+    public void Write(AcceleratorStream stream, int step, bool isNan = false, int place = -1)
     {
         int floats = _geometry.Layers * LayerFloats;
-        _fill(stream, floats, _inputs.View.AsContiguous().SubView((long)step * floats, floats), step, isNan ? 0 : -1, _pairFloats, LayerFloats, _outlierEvery);
+        _fill(stream, floats, _inputs.View.AsContiguous().SubView((long)(place < 0 ? step : place) * floats, floats), step, isNan ? 0 : -1, _pairFloats, LayerFloats, _outlierEvery);
     }
 
     /// <summary>One step of one token, on a stream.</summary>
@@ -50,13 +54,7 @@ internal sealed class HostTensors : IDisposable
     public void Step(KvSequence sequence, int step, KvStream stream, KvStream of = default, bool waits = false, bool abandons = false)
     {
         using KvStep open = sequence.Begin([step], stream);
-        for (int layer = 0; layer < _geometry.Layers; layer++)
-        {
-            ArrayView<float> all = _inputs.View.AsContiguous().SubView(((long)(step * _geometry.Layers) + layer) * LayerFloats, LayerFloats);
-            open.Append(layer, Tensor(all.SubView(0, _pairFloats), of), Tensor(all.SubView(_pairFloats, _pairFloats), of));
-            open.Attend(layer, Tensor(all.SubView(2 * _pairFloats, _queryFloats), of), Output(step, layer));
-        }
-
+        Layers(open, step, of);
         if (abandons)
         {
             return;
@@ -69,6 +67,17 @@ internal sealed class HostTensors : IDisposable
         else
         {
             open.EnqueueCommit();
+        }
+    }
+
+    /// <summary>The calls of a step's layers, on the tensors of a step's place.</summary>
+    public void Layers(KvStep open, int place, KvStream of = default)
+    {
+        for (int layer = 0; layer < _geometry.Layers; layer++)
+        {
+            ArrayView<float> all = _inputs.View.AsContiguous().SubView(((long)(place * _geometry.Layers) + layer) * LayerFloats, LayerFloats);
+            open.Append(layer, Tensor(all.SubView(0, _pairFloats), of), Tensor(all.SubView(_pairFloats, _pairFloats), of));
+            open.Attend(layer, Tensor(all.SubView(2 * _pairFloats, _queryFloats), of), Output(place, layer));
         }
     }
 

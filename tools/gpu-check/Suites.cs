@@ -1,5 +1,6 @@
 using ILGPU.Runtime.Cuda;
 using KvCacheGpu.Kernels;
+using KvCacheGpu.Measuring;
 using KvCacheGpu.TestKit;
 using Xunit;
 

@@ -77,15 +77,6 @@ internal struct Span64
     public Floats4 T3;
 }
 
-/// <summary>Tiles of 64 tokens in whole numbers.</summary>
-internal struct IntSpan64
-{
-    public IntTile T0;
-    public IntTile T1;
-    public IntTile T2;
-    public IntTile T3;
-}
-
 /// <summary>A page that is read.</summary>
 internal struct PagePlace
 {

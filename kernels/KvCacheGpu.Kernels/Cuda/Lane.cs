@@ -9,102 +9,12 @@ internal static class Lane
 {
     private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
 
-    /// <summary>c += A B of binary16 numbers: A 16 rows by 16, B 16 by 8 columns.</summary>
+    /// <summary>A constant in a register, for instructions that take nothing else.</summary>
     [MethodImpl(Inlined)]
-    public static void MultiplyHalves(ref Floats4 c, Words4 a, int b0, int b1)
+    public static int Held(int constant)
     {
-        Ref<float> c0 = c.A;
-        Ref<float> c1 = c.B;
-        Ref<float> c2 = c.C;
-        Ref<float> c3 = c.D;
-        Input<int> a0 = a.X;
-        Input<int> a1 = a.Y;
-        Input<int> a2 = a.Z;
-        Input<int> a3 = a.W;
-        Input<int> low = b0;
-        Input<int> high = b1;
-        CudaAsm.EmitRef(
-            "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};",
-            ref c0, ref c1, ref c2, ref c3, ref a0, ref a1, ref a2, ref a3, ref low, ref high);
-        c.A = c0.Value;
-        c.B = c1.Value;
-        c.C = c2.Value;
-        c.D = c3.Value;
-    }
-
-    /// <summary>c + A B: sums that begin elsewhere are not copied first.</summary>
-    [MethodImpl(Inlined)]
-    public static Floats4 MultiplyHalvesFrom(Floats4 c, Words4 a, int b0, int b1)
-    {
-        Ref<float> d0 = 0f;
-        Ref<float> d1 = 0f;
-        Ref<float> d2 = 0f;
-        Ref<float> d3 = 0f;
-        Input<int> a0 = a.X;
-        Input<int> a1 = a.Y;
-        Input<int> a2 = a.Z;
-        Input<int> a3 = a.W;
-        Input<int> low = b0;
-        Input<int> high = b1;
-        Input<float> c0 = c.A;
-        Input<float> c1 = c.B;
-        Input<float> c2 = c.C;
-        Input<float> c3 = c.D;
-        CudaAsm.EmitRef(
-            "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};",
-            ref d0, ref d1, ref d2, ref d3, ref a0, ref a1, ref a2, ref a3, ref low, ref high, ref c0, ref c1, ref c2, ref c3);
-        Floats4 d = default;
-        d.A = d0.Value;
-        d.B = d1.Value;
-        d.C = d2.Value;
-        d.D = d3.Value;
-        return d;
-    }
-
-    /// <summary>c += A B of bfloat16 numbers.</summary>
-    [MethodImpl(Inlined)]
-    public static void MultiplyBFloats(ref Floats4 c, Words4 a, int b0, int b1)
-    {
-        Ref<float> c0 = c.A;
-        Ref<float> c1 = c.B;
-        Ref<float> c2 = c.C;
-        Ref<float> c3 = c.D;
-        Input<int> a0 = a.X;
-        Input<int> a1 = a.Y;
-        Input<int> a2 = a.Z;
-        Input<int> a3 = a.W;
-        Input<int> low = b0;
-        Input<int> high = b1;
-        CudaAsm.EmitRef(
-            "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};",
-            ref c0, ref c1, ref c2, ref c3, ref a0, ref a1, ref a2, ref a3, ref low, ref high);
-        c.A = c0.Value;
-        c.B = c1.Value;
-        c.C = c2.Value;
-        c.D = c3.Value;
-    }
-
-    /// <summary>c += A B of signed bytes: A 16 rows by 32, B 32 by 8 columns.</summary>
-    [MethodImpl(Inlined)]
-    public static void MultiplyBytes(ref IntTile c, Words4 a, int b0, int b1)
-    {
-        Ref<int> c0 = c.A;
-        Ref<int> c1 = c.B;
-        Ref<int> c2 = c.C;
-        Ref<int> c3 = c.D;
-        Input<int> a0 = a.X;
-        Input<int> a1 = a.Y;
-        Input<int> a2 = a.Z;
-        Input<int> a3 = a.W;
-        Input<int> low = b0;
-        Input<int> high = b1;
-        CudaAsm.EmitRef(
-            "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};",
-            ref c0, ref c1, ref c2, ref c3, ref a0, ref a1, ref a2, ref a3, ref low, ref high);
-        c.A = c0.Value;
-        c.B = c1.Value;
-        c.C = c2.Value;
-        c.D = c3.Value;
+        CudaAsm.Emit("mov.b32 %0, %1;", out int result, constant);
+        return result;
     }
 
     /// <summary>Four bytes of a (numbered 0..3) and b (4..7), a nibble of <paramref name="select"/> each.</summary>

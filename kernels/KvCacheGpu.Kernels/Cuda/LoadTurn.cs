@@ -27,7 +27,6 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
 
     private WeightParts _weights;
-    private Floats4 _offset;
 
     /// <summary>Enters weights in parts.</summary>
     [MethodImpl(Inlined)]
@@ -52,12 +51,14 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
         TileOutput.Enter<TValue, TColumns>(p.T3, ref _weights.A3, ref _weights.B3, ref _weights.C3);
         if (default(TValue).IsOffset)
         {
-            Words4 offsets = KeyOperands.Of(unchecked((int)0x80808080), unchecked((int)0x80808080), unchecked((int)0x807F807F), unchecked((int)0x807F807F));
-            _offset = default;
-            Multiply(ref _offset, offsets, _weights.A0, _weights.B0, _weights.C0);
-            Multiply(ref _offset, offsets, _weights.A1, _weights.B1, _weights.C1);
-            Multiply(ref _offset, offsets, _weights.A2, _weights.B2, _weights.C2);
-            Multiply(ref _offset, offsets, _weights.A3, _weights.B3, _weights.C3);
+            int even = Lane.Held(unchecked((int)0x80808080));
+            int odd = Lane.Held(unchecked((int)0x807F807F));
+            Words4 offsets = KeyOperands.Of(even, even, odd, odd);
+            default(SumTile4).Clear();
+            Multiply<SumTile4>(offsets, _weights.A0, _weights.B0, _weights.C0);
+            Multiply<SumTile4>(offsets, _weights.A1, _weights.B1, _weights.C1);
+            Multiply<SumTile4>(offsets, _weights.A2, _weights.B2, _weights.C2);
+            Multiply<SumTile4>(offsets, _weights.A3, _weights.B3, _weights.C3);
         }
     }
 
@@ -86,32 +87,43 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
             }
         }
 
-        Span64 o = default;
-        Tile(ref o, i, 0, _weights.A0, _weights.B0, _weights.C0);
-        Tile(ref o, i, 1, _weights.A1, _weights.B1, _weights.C1);
-        Tile(ref o, i, 2, _weights.A2, _weights.B2, _weights.C2);
-        Tile(ref o, i, 3, _weights.A3, _weights.B3, _weights.C3);
+        Begin<SumTile0>();
+        if (default(TValue).Tiles > 1)
+        {
+            Begin<SumTile1>();
+        }
+
+        if (default(TValue).Tiles > 2)
+        {
+            Begin<SumTile2>();
+            Begin<SumTile3>();
+        }
+
+        Tile(i, 0, _weights.A0, _weights.B0, _weights.C0);
+        Tile(i, 1, _weights.A1, _weights.B1, _weights.C1);
+        Tile(i, 2, _weights.A2, _weights.B2, _weights.C2);
+        Tile(i, 3, _weights.A3, _weights.B3, _weights.C3);
         int at = i * TileOutput.LoadPlaces<TValue, TColumns>() * 32;
         if (default(TColumns).Count == 8)
         {
-            Fold(at, o.T0);
+            Fold(at, default(SumTile0).Take());
             if (default(TValue).Tiles > 1)
             {
-                Fold(at + 32, o.T1);
+                Fold(at + 32, default(SumTile1).Take());
             }
 
             if (default(TValue).Tiles > 2)
             {
-                Fold(at + 64, o.T2);
-                Fold(at + 96, o.T3);
+                Fold(at + 64, default(SumTile2).Take());
+                Fold(at + 96, default(SumTile3).Take());
             }
         }
         else
         {
-            Fold(at, Joined(o.T0, o.T1));
+            Fold(at, Joined(default(SumTile0).Take(), default(SumTile1).Take()));
             if (default(TValue).Tiles > 2)
             {
-                Fold(at + 32, Joined(o.T2, o.T3));
+                Fold(at + 32, Joined(default(SumTile2).Take(), default(SumTile3).Take()));
             }
         }
     }
@@ -161,41 +173,38 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     }
 
     [MethodImpl(Inlined)]
-    private readonly void Tile(ref Span64 o, int load, int tile, Words2 a, Words2 b, Words2 c)
+    private readonly void Tile(int load, int tile, Words2 a, Words2 b, Words2 c)
     {
         TValue codec = default;
         Words4 w0 = codec.Load(Values, Word(load, tile, 0), load);
         Words4 w1 = codec.Load(Values, Word(load, tile, 2), load);
         Words4 w2 = codec.Load(Values, Word(load, tile, 1), load);
         Words4 w3 = codec.Load(Values, Word(load, tile, 3), load);
-        Begin(ref o.T0, tile, Joined(codec.Rows0(w0, w1, Even), codec.Rows0(w2, w3, Odd)), a, b, c);
+        Multiply<SumTile0>(Joined(codec.Rows0(w0, w1, Even), codec.Rows0(w2, w3, Odd)), a, b, c);
         if (codec.Tiles > 1)
         {
-            Begin(ref o.T1, tile, Joined(codec.Rows1(w0, w1, Even), codec.Rows1(w2, w3, Odd)), a, b, c);
+            Multiply<SumTile1>(Joined(codec.Rows1(w0, w1, Even), codec.Rows1(w2, w3, Odd)), a, b, c);
         }
 
         if (codec.Tiles > 2)
         {
-            Begin(ref o.T2, tile, Joined(codec.Rows2(w0, w1, Even), codec.Rows2(w2, w3, Odd)), a, b, c);
-            Begin(ref o.T3, tile, Joined(codec.Rows3(w0, w1, Even), codec.Rows3(w2, w3, Odd)), a, b, c);
+            Multiply<SumTile2>(Joined(codec.Rows2(w0, w1, Even), codec.Rows2(w2, w3, Odd)), a, b, c);
+            Multiply<SumTile3>(Joined(codec.Rows3(w0, w1, Even), codec.Rows3(w2, w3, Odd)), a, b, c);
         }
     }
 
-    // The first tile of tokens begins at what the offsets leave.
+    // Sums begin at what the offsets leave.
     [MethodImpl(Inlined)]
-    private readonly void Begin(ref Floats4 o, int tile, Words4 v, Words2 a, Words2 b, Words2 c)
+    private static void Begin<TTile>()
+        where TTile : struct, ISumTile
     {
-        if (default(TValue).IsOffset && tile == 0)
+        if (default(TValue).IsOffset)
         {
-            o = Lane.MultiplyHalvesFrom(_offset, v, a.X, a.Y);
-            if (default(TColumns).Count == 8)
-            {
-                Lane.MultiplyHalves(ref o, v, b.X, b.Y);
-            }
+            default(TTile).Copy4();
         }
         else
         {
-            Multiply(ref o, v, a, b, c);
+            default(TTile).Clear();
         }
     }
 
@@ -229,23 +238,24 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     }
 
     [MethodImpl(Inlined)]
-    private static void Multiply(ref Floats4 o, Words4 v, Words2 a, Words2 b, Words2 c)
+    private static void Multiply<TTile>(Words4 v, Words2 a, Words2 b, Words2 c)
+        where TTile : struct, ISumTile
     {
         if (default(TValue).Arithmetic == TileArithmetic.Halves)
         {
-            Lane.MultiplyHalves(ref o, v, a.X, a.Y);
+            default(TTile).AddHalves(v, a);
             if (default(TColumns).Count == 8)
             {
-                Lane.MultiplyHalves(ref o, v, b.X, b.Y);
+                default(TTile).AddHalves(v, b);
             }
         }
         else
         {
-            Lane.MultiplyBFloats(ref o, v, a.X, a.Y);
-            Lane.MultiplyBFloats(ref o, v, b.X, b.Y);
+            default(TTile).AddBFloats(v, a);
+            default(TTile).AddBFloats(v, b);
             if (default(TColumns).Count == 8)
             {
-                Lane.MultiplyBFloats(ref o, v, c.X, c.Y);
+                default(TTile).AddBFloats(v, c);
             }
         }
     }

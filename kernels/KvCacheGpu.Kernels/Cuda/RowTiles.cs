@@ -217,23 +217,27 @@ internal static class RowTiles
         int lane = Group.IdxX & 31;
         int limb = lane >> 2;
         ArrayView<Words2> own = mean.SubView(limb < 3 ? lane : lane & 3);
-        IntTile high = default;
-        IntTile middle = default;
-        IntTile low = default;
         int parts = QueryTiles.Parts<TKey, TColumns>();
+        default(WholeTile0).Start(0, 0);
+        default(WholeTile2).Start(0, 0);
+        default(WholeTile4).Start(0, 0);
         for (int step = 0; step < Steps<TKey, TShape>(); step++)
         {
             ArrayView<Words4> q = queries.Parts.SubView(step * parts * 32);
             Words2 m = own[step * 12];
             m.X = limb < 3 ? m.X : 0;
             m.Y = limb < 3 ? m.Y : 0;
-            Lane.MultiplyBytes(ref high, q[0], m.X, m.Y);
-            Lane.MultiplyBytes(ref middle, q[32], m.X, m.Y);
+            default(WholeTile0).Add(q[0], m);
+            default(WholeTile2).Add(q[32], m);
             if (parts > 2)
             {
-                Lane.MultiplyBytes(ref low, q[64], m.X, m.Y);
+                default(WholeTile4).Add(q[64], m);
             }
         }
+
+        IntTile high = default(WholeTile0).Take();
+        IntTile middle = default(WholeTile2).Take();
+        IntTile low = default(WholeTile4).Take();
 
         // Lane 0 of a row has the sums of the two high limbs, lane 1 that of the low one.
         Floats4 sums = default;

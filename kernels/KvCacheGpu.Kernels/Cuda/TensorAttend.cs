@@ -29,6 +29,14 @@ internal static class TensorAttend
     public static int Warps<TShape>()
         where TShape : struct, ITensorShape => default(TShape).KeyWidth > 256 ? 1 : default(TShape).KeyWidth > 128 ? 2 : 4;
 
+    /// <summary>Bytes of a group's shared memory.</summary>
+    public static int SharedBytes<TKey, TValue, TColumns, TShape>()
+        where TKey : struct, IKeyTiles
+        where TValue : struct, IValueTiles
+        where TColumns : struct, IQueryColumns
+        where TShape : struct, ITensorShape =>
+        Warps<TShape>() * 32 * ((QueryTiles.Words<TKey, TColumns, TShape>() * 8) + (TileOutput.Places<TValue, TColumns, TShape>() * 16));
+
     /// <summary>partials[item][segment][R][wV] (means of the values) and partialStats[item][segment][R][3] = (max, sum, exponent); the last token's page statistics go to the tables.</summary>
     public static void Split<TKey, TValue, TColumns, TShape>(
         WordViews arena, ArrayView<int> batch, ArrayView<ushort> queries, ArrayView<float> partials, ArrayView<float> partialStats, AttendDims call, KernelDims dims)
@@ -37,6 +45,7 @@ internal static class TensorAttend
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
+        SumTiles.Declare();
         int lane = Group.IdxX & 31;
         int g = lane >> 2;
         int quad = lane & 3;
@@ -50,6 +59,11 @@ internal static class TensorAttend
         }
 
         QueryRange range = QueryRange.Of(arena.One, batch, work, (0, default(TColumns).Count), call, dims);
+        if (range.First >= range.Last)
+        {
+            return;
+        }
+
         ArrayView<Words2> parts = allParts.SubView((warp * QueryTiles.Words<TKey, TColumns, TShape>() * 32) + lane);
         ArrayView<Floats4> sums = allSums.SubView((warp * TileOutput.Places<TValue, TColumns, TShape>() * 32) + lane);
         ColumnState a = default;

@@ -22,6 +22,9 @@ internal static class TensorKernels
     // A loop of more turns is rolled up: unrolled it would be too much code.
     private const int MostTurns = 16;
 
+    // Bytes of shared memory that a group may have without asking for more.
+    private const int MostShared = 48 << 10;
+
     // How the keys of a format are read.
     private static readonly Dictionary<PageFormat, Type> _keys = new()
     {
@@ -68,9 +71,9 @@ internal static class TensorKernels
         (PageFormat.I8, PageFormat.V2),
     ];
 
-    private static readonly (int Key, int Value)[] _widths = [(64, 64), (128, 128)];
+    private static readonly (int Key, int Value)[] _widths = [(64, 64), (80, 80), (96, 96), (128, 128), (256, 256), (576, 512)];
 
-    private static readonly int[] _pageTokens = [64];
+    private static readonly int[] _pageTokens = [16, 32, 64, 128];
 
     private static readonly Dictionary<int, Type> _numbers = new()
     {
@@ -145,14 +148,15 @@ internal static class TensorKernels
             return geometry.KeyWidth == geometry.ValueWidth ? $"head width {geometry.KeyWidth}" : $"head widths {geometry.KeyWidth} of keys and {geometry.ValueWidth} of values";
         }
 
-        if (geometry.LogitSoftCap is not null)
+        if (!_pageTokens.Contains(geometry.PageTokens))
         {
-            return "a soft cap";
+            return $"page tokens {geometry.PageTokens}: expected {string.Join(" or ", _pageTokens)}";
         }
 
-        return _pageTokens.Contains(geometry.PageTokens)
+        int bytes = Ask<int>(typeof(TensorAttend), nameof(TensorAttend.SharedBytes), Types(geometry, key, value, 8));
+        return bytes <= MostShared
             ? null
-            : $"page tokens {geometry.PageTokens}: expected {string.Join(" or ", _pageTokens)}";
+            : $"{key} keys of head width {geometry.KeyWidth}: they would take {bytes} bytes of shared memory, expected {MostShared} at most";
     }
 
     /// <summary>The kernel for pages that have one.</summary>
@@ -168,6 +172,16 @@ internal static class TensorKernels
             throw new NotSupportedException($"there is no kernel of tensor cores for {refusal}");
         }
 
+        Type[] types = Types(geometry, key, value, queries);
+        MethodInfo method = typeof(TensorAttend).GetMethod(nameof(TensorAttend.Split))!.MakeGenericMethod(types);
+        string width = geometry.KeyWidth == geometry.ValueWidth ? $"{geometry.KeyWidth}" : $"{geometry.KeyWidth}x{geometry.ValueWidth}";
+        string cap = geometry.LogitSoftCap is null ? string.Empty : "-cap";
+        return new TensorKernel($"tensor{queries}-{key}-{value}-d{width}-p{geometry.PageTokens}{cap}", method, Ask<int>(typeof(TensorAttend), nameof(TensorAttend.Warps), types[^1]));
+    }
+
+    // What a kernel is closed over: key tiles, value tiles, columns and shape.
+    private static Type[] Types(KvGeometry geometry, PageFormat key, PageFormat value, int queries)
+    {
         (int keyWidth, int valueWidth) = (geometry.KeyWidth, geometry.ValueWidth);
         (Type keys, Type values) = (_keys[key], ValuesOf(value, valueWidth)!);
         var keyTiles = (IKeyTiles)Activator.CreateInstance(keys)!;
@@ -179,11 +193,7 @@ internal static class TensorKernels
             geometry.LogitSoftCap is null ? typeof(NoLogitCap) : typeof(SoftLogitCap),
             Turns(Parts(keyWidth, keyTiles.Steps * keyTiles.StepElements)),
             Turns(valueTiles.Loads(valueWidth)));
-        Type columns = queries == 8 ? typeof(EightQueries) : typeof(QuadQueries);
-        MethodInfo method = typeof(TensorAttend).GetMethod(nameof(TensorAttend.Split))!.MakeGenericMethod(keys, values, columns, shape);
-        var warps = (int)typeof(TensorAttend).GetMethod(nameof(TensorAttend.Warps))!.MakeGenericMethod(shape).Invoke(null, null)!;
-        string width = keyWidth == valueWidth ? $"{keyWidth}" : $"{keyWidth}x{valueWidth}";
-        return new TensorKernel($"tensor{queries}-{key}-{value}-d{width}-p{geometry.PageTokens}", method, warps);
+        return [keys, values, queries == 8 ? typeof(EightQueries) : typeof(QuadQueries), shape];
     }
 
     /// <summary>The kernel for blocks of 64 queries, or null if pages have none: then the one for few queries takes them too.</summary>
@@ -200,12 +210,15 @@ internal static class TensorKernels
             return null;
         }
 
-        Type[] types = few.Method.GetGenericArguments();
+        Type[] types = Types(geometry, key, value, 8);
         types[2] = precision == KvAttentionPrecision.Fast ? typeof(FastQueries) : typeof(EightQueries);
         MethodInfo method = typeof(TensorPrefill).GetMethod(nameof(TensorPrefill.Split))!.MakeGenericMethod(types);
-        var takes = (bool)typeof(TensorPrefill).GetMethod(nameof(TensorPrefill.Fits))!.MakeGenericMethod(types).Invoke(null, null)!;
-        return takes ? new TensorKernel($"prefill-{(precision == KvAttentionPrecision.Fast ? "fast" : "exact")}{few.Name["tensor8".Length..]}", method, TensorPrefill.Warps) { Groups = 2 } : null;
+        string name = $"prefill-{(precision == KvAttentionPrecision.Fast ? "fast" : "exact")}{few.Name["tensor8".Length..]}";
+        return Ask<bool>(typeof(TensorPrefill), nameof(TensorPrefill.Fits), types) ? new TensorKernel(name, method, TensorPrefill.Warps) { Groups = 2 } : null;
     }
+
+    // What a method of a kernel says of its types.
+    private static T Ask<T>(Type kernel, string method, params Type[] types) => (T)kernel.GetMethod(method)!.MakeGenericMethod(types).Invoke(null, null)!;
 
     private static Type? ValuesOf(PageFormat format, int width) => _values.FirstOrDefault(v => v.Format == format && width % v.Multiple == 0).Tiles;
 

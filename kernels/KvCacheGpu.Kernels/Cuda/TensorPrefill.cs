@@ -45,6 +45,8 @@ internal static class TensorPrefill
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
+        SumTiles.Declare();
+
         // One piece of shared memory, which statements in PTX know by its name.
         ArrayView<Words4> shared = SharedMemory.Allocate<Words4>(Bytes<TKey, TValue, TColumns, TShape>(Bytes<TKey, TValue, TColumns, TShape>(isOnePlace: false) > SharedBytes) / 16);
         bool isOnePlace = Bytes<TKey, TValue, TColumns, TShape>(isOnePlace: false) > SharedBytes;
@@ -58,6 +60,11 @@ internal static class TensorPrefill
         int quad = lane & 3;
         int warp = Group.IdxX >> 5;
         QueryRange range = QueryRange.Of(arena.One, batch, Grid.IdxX, (0, Rows), call, dims);
+        if (range.First >= range.Last)
+        {
+            return;
+        }
+
         QueryRange own = QueryRange.Of(arena.One, batch, Grid.IdxX, (16 * warp, 16), call, dims);
         RowQueries rows = default;
         int parts = (warp * RowTiles.Slots<TKey, TColumns, TShape>() * 32) + lane;
@@ -167,10 +174,7 @@ internal static class TensorPrefill
             TensorAttend.WriteResult<TKey>(partialStats, rows.B, result + 8, TileWeights.Bias<TValue>());
         }
 
-        if (range.First < range.Last)
-        {
-            RowOutput.Write<TValue, TShape>(partials, result, ref sums, rows.A.Sum, rows.B.Sum);
-        }
+        RowOutput.Write<TValue, TShape>(partials, result, ref sums, rows.A.Sum, rows.B.Sum);
     }
 
     // Bytes of shared memory that queries and a page's keys and values, in one place or in two, take.

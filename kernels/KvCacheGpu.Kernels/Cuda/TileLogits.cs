@@ -28,16 +28,17 @@ internal static class TileLogits
             HalfTurn<TKey, TColumns, TShape> turn = default;
             turn.Keys = keys;
             turn.Queries = queries;
+            default(SumTile0).Clear();
+            default(SumTile1).Clear();
+            default(SumTile2).Clear();
+            default(SumTile3).Clear();
             default(TShape).Keys(ref turn);
-            if (default(TColumns).Count == 4)
-            {
-                JoinParts(ref turn.Sums.T0);
-                JoinParts(ref turn.Sums.T1);
-                JoinParts(ref turn.Sums.T2);
-                JoinParts(ref turn.Sums.T3);
-            }
-
-            return turn.Sums;
+            Span64 logits = default;
+            logits.T0 = Joined<TColumns>(default(SumTile0).Take());
+            logits.T1 = Joined<TColumns>(default(SumTile1).Take());
+            logits.T2 = Joined<TColumns>(default(SumTile2).Take());
+            logits.T3 = Joined<TColumns>(default(SumTile3).Take());
+            return logits;
         }
 
         ScalePair mean = default;
@@ -50,27 +51,33 @@ internal static class TileLogits
         ByteTurn<TKey, TColumns, TShape, N0> low = default;
         low.Keys = keys;
         low.Queries = queries;
-        Start<TKey, TColumns>(ref low.Low0, ref low.Low1, a, b);
+        Start<TKey, TColumns>(a, b);
         default(TShape).Keys(ref low);
         Span64 s = default;
-        s.T0 = Join<TKey, TColumns, TShape>(page, 0, low.High0, low.Middle0, low.Low0, mean);
-        s.T1 = Join<TKey, TColumns, TShape>(page, 1, low.High1, low.Middle1, low.Low1, mean);
+        s.T0 = Join<TKey, TColumns, TShape>(page, 0, default(WholeTile0).Take(), Middle<TColumns, WholeTile2>(), default(WholeTile4).Take(), mean);
+        s.T1 = Join<TKey, TColumns, TShape>(page, 1, default(WholeTile1).Take(), Middle<TColumns, WholeTile3>(), default(WholeTile5).Take(), mean);
         ByteTurn<TKey, TColumns, TShape, N2> high = default;
         high.Keys = keys;
         high.Queries = queries;
-        Start<TKey, TColumns>(ref high.Low0, ref high.Low1, a, b);
+        Start<TKey, TColumns>(a, b);
         default(TShape).Keys(ref high);
-        s.T2 = Join<TKey, TColumns, TShape>(page, 2, high.High0, high.Middle0, high.Low0, mean);
-        s.T3 = Join<TKey, TColumns, TShape>(page, 3, high.High1, high.Middle1, high.Low1, mean);
+        s.T2 = Join<TKey, TColumns, TShape>(page, 2, default(WholeTile0).Take(), Middle<TColumns, WholeTile2>(), default(WholeTile4).Take(), mean);
+        s.T3 = Join<TKey, TColumns, TShape>(page, 3, default(WholeTile1).Take(), Middle<TColumns, WholeTile3>(), default(WholeTile5).Take(), mean);
         return s;
     }
 
     // With four queries the two parts of one lie in neighbouring columns.
     [MethodImpl(Inlined)]
-    private static void JoinParts(ref Floats4 s)
+    private static Floats4 Joined<TColumns>(Floats4 s)
+        where TColumns : struct, IQueryColumns
     {
-        s.A += s.B;
-        s.C += s.D;
+        if (default(TColumns).Count == 4)
+        {
+            s.A += s.B;
+            s.C += s.D;
+        }
+
+        return s;
     }
 
     private struct HalfTurn<TKey, TColumns, TShape> : ITurn
@@ -80,7 +87,6 @@ internal static class TileLogits
     {
         public ArrayView<Words2> Keys;
         public ArrayView<Words2> Queries;
-        public Span64 Sums;
 
         [MethodImpl(Inlined)]
         public void Take(int i)
@@ -107,16 +113,17 @@ internal static class TileLogits
         }
 
         [MethodImpl(Inlined)]
-        private void Part(Words4 a0, Words4 a1, Words4 a2, Words4 a3, Words2 q)
+        private static void Part(Words4 a0, Words4 a1, Words4 a2, Words4 a3, Words2 q)
         {
-            Multiply<TKey>(ref Sums.T0, a0, q);
-            Multiply<TKey>(ref Sums.T1, a1, q);
-            Multiply<TKey>(ref Sums.T2, a2, q);
-            Multiply<TKey>(ref Sums.T3, a3, q);
+            Multiply<TKey, SumTile0>(a0, q);
+            Multiply<TKey, SumTile1>(a1, q);
+            Multiply<TKey, SumTile2>(a2, q);
+            Multiply<TKey, SumTile3>(a3, q);
         }
     }
 
-    // Of two tiles, from TFirst on, the sums of a query's three limbs; with four queries the columns of Middle are those of High.
+    // Of two tiles, from TFirst on, the sums of a query's three limbs: WholeTile0 and 1 of the highest, 2 and 3 of the middle one, 4 and 5 of the lowest. With four
+    // queries the columns of the middle limb are those of the highest.
     private struct ByteTurn<TKey, TColumns, TShape, TFirst> : ITurn
         where TKey : struct, IKeyTiles
         where TColumns : struct, IQueryColumns
@@ -125,12 +132,6 @@ internal static class TileLogits
     {
         public ArrayView<Words2> Keys;
         public ArrayView<Words2> Queries;
-        public IntTile High0;
-        public IntTile High1;
-        public IntTile Middle0;
-        public IntTile Middle1;
-        public IntTile Low0;
-        public IntTile Low1;
 
         [MethodImpl(Inlined)]
         public void Take(int i)
@@ -151,24 +152,24 @@ internal static class TileLogits
         }
 
         [MethodImpl(Inlined)]
-        private void Step(KeyWords k0, KeyWords k1, int first, int step)
+        private readonly void Step(KeyWords k0, KeyWords k1, int first, int step)
         {
             Words4 a0 = default(TKey).Operand(k0, step);
             Words4 a1 = default(TKey).Operand(k1, step);
             int at = (first + step) * QueryTiles.Parts<TKey, TColumns>() * 32;
             Words2 q = Queries[at];
-            Lane.MultiplyBytes(ref High0, a0, q.X, q.Y);
-            Lane.MultiplyBytes(ref High1, a1, q.X, q.Y);
+            default(WholeTile0).Add(a0, q);
+            default(WholeTile1).Add(a1, q);
             q = Queries[at + 32];
             if (default(TColumns).Count == 8)
             {
-                Lane.MultiplyBytes(ref Middle0, a0, q.X, q.Y);
-                Lane.MultiplyBytes(ref Middle1, a1, q.X, q.Y);
+                default(WholeTile2).Add(a0, q);
+                default(WholeTile3).Add(a1, q);
                 q = Queries[at + 64];
             }
 
-            Lane.MultiplyBytes(ref Low0, a0, q.X, q.Y);
-            Lane.MultiplyBytes(ref Low1, a1, q.X, q.Y);
+            default(WholeTile4).Add(a0, q);
+            default(WholeTile5).Add(a1, q);
         }
     }
 
@@ -179,7 +180,6 @@ internal static class TileLogits
     {
         public ArrayView<Words2> Means;
         public ArrayView<Words2> Queries;
-        public Floats4 Product;
 
         // As many steps of 16 elements as a chunk has.
         [MethodImpl(Inlined)]
@@ -204,7 +204,7 @@ internal static class TileLogits
         }
 
         [MethodImpl(Inlined)]
-        private void Step(int step)
+        private readonly void Step(int step)
         {
             if (step < default(TShape).KeyWidth / 16)
             {
@@ -212,11 +212,11 @@ internal static class TileLogits
                 Words4 rows = KeyOperands.Of(m.X, m.X, m.Y, m.Y);
                 int at = step * QueryTiles.MeanParts<TColumns>() * 32;
                 Words2 q = Queries[at];
-                Lane.MultiplyHalves(ref Product, rows, q.X, q.Y);
+                default(SumTile0).AddHalves(rows, q);
                 if (default(TColumns).Count == 8)
                 {
                     q = Queries[at + 32];
-                    Lane.MultiplyHalves(ref Product, rows, q.X, q.Y);
+                    default(SumTile0).AddHalves(rows, q);
                 }
             }
         }
@@ -224,25 +224,28 @@ internal static class TileLogits
 
     // Levels are whole numbers and a half: the halves come to half of the sum of the query's whole numbers.
     [MethodImpl(Inlined)]
-    private static void Start<TKey, TColumns>(ref IntTile low0, ref IntTile low1, ColumnState a, ColumnState b)
+    private static void Start<TKey, TColumns>(ColumnState a, ColumnState b)
         where TKey : struct, IKeyTiles
         where TColumns : struct, IQueryColumns
     {
-        if (default(TKey).Scales == Scaling.Gain)
+        default(WholeTile0).Start(0, 0);
+        default(WholeTile1).Start(0, 0);
+        if (default(TColumns).Count == 8)
         {
-            low0.A = a.HalfSum;
-            low0.C = a.HalfSum;
-            low1.A = a.HalfSum;
-            low1.C = a.HalfSum;
-            if (default(TColumns).Count == 8)
-            {
-                low0.B = b.HalfSum;
-                low0.D = b.HalfSum;
-                low1.B = b.HalfSum;
-                low1.D = b.HalfSum;
-            }
+            default(WholeTile2).Start(0, 0);
+            default(WholeTile3).Start(0, 0);
         }
+
+        int first = default(TKey).Scales == Scaling.Gain ? a.HalfSum : 0;
+        int second = default(TKey).Scales == Scaling.Gain && default(TColumns).Count == 8 ? b.HalfSum : 0;
+        default(WholeTile4).Start(first, second);
+        default(WholeTile5).Start(first, second);
     }
+
+    [MethodImpl(Inlined)]
+    private static IntTile Middle<TColumns, TTile>()
+        where TColumns : struct, IQueryColumns
+        where TTile : struct, IWholeTile => default(TColumns).Count == 8 ? default(TTile).Take() : default;
 
     // Sums of limbs to products of whole queries and keys.
     [MethodImpl(Inlined)]
@@ -294,8 +297,9 @@ internal static class TileLogits
         MeanTurn<TKey, TColumns, TShape> turn = default;
         turn.Means = page.Arena.Two.SubView((page.First + page.Map.Mean + (2 * (Group.IdxX & 3))) / 2);
         turn.Queries = queries.SubView(QueryTiles.MeanFirst<TKey, TColumns, TShape>() * 32);
+        default(SumTile0).Clear();
         default(TShape).Keys(ref turn);
-        Floats4 product = turn.Product;
+        Floats4 product = default(SumTile0).Take();
         ScalePair mean = default;
         mean.A = (default(TColumns).Count == 8 ? product.A : product.A + product.B) * a.MeanFactor;
         mean.B = product.B * b.MeanFactor;
@@ -303,16 +307,17 @@ internal static class TileLogits
     }
 
     [MethodImpl(Inlined)]
-    private static void Multiply<TKey>(ref Floats4 s, Words4 a, Words2 q)
+    private static void Multiply<TKey, TTile>(Words4 a, Words2 q)
         where TKey : struct, IKeyTiles
+        where TTile : struct, ISumTile
     {
         if (default(TKey).Arithmetic == TileArithmetic.Halves)
         {
-            Lane.MultiplyHalves(ref s, a, q.X, q.Y);
+            default(TTile).AddHalves(a, q);
         }
         else
         {
-            Lane.MultiplyBFloats(ref s, a, q.X, q.Y);
+            default(TTile).AddBFloats(a, q);
         }
     }
 

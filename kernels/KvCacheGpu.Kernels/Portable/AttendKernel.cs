@@ -38,7 +38,7 @@ internal static class AttendKernel
 
     /// <summary>
     /// One group per (block, head, segment): partials[item][segment][R][wV] (means of the values) and
-    /// partialStats[item][segment][R][3] = (max, sum, exponent); the last token's page statistics go to the tables.
+    /// partialStats[item][segment][R][3] = (max, sum, exponent); the last token's page statistics go to the tables. A segment behind the last page leaves nothing.
     /// </summary>
     public static void Split<TKey, TValue, TQueries>(
         ArrayView<int> arena,
@@ -63,6 +63,10 @@ internal static class AttendKernel
         int length = batch[owner + 3];
         int measured = batch[owner + 4];
         int entries = arena[dims.CountWord(batch[owner], call.Layer.Layer, head)];
+        if (IsEmpty(batch[owner + 2], length, entries, firstQuery, count, segment, dims))
+        {
+            return;
+        }
 
         ArrayView<float> shared = SharedMemory.GetDynamic<float>();
         var s = new QueryScratch(shared, count, map, dims.PageTokens);
@@ -186,6 +190,20 @@ internal static class AttendKernel
             bool isMean = PortableMath.IsWide<TValue>() || sum == 0f;
             partials[((long)Grid.IdxX * count * dims.ValueWidth) + i] = isMean ? v.Acc[i] : v.Acc[i] / sum;
         }
+    }
+
+    // True if a segment lies behind the last page that each query of a block sees.
+    private static bool IsEmpty(int tokens, int length, int entries, int firstQuery, int count, int segment, KernelDims dims)
+    {
+        bool isEmpty = true;
+        for (int r = 0; r < count; r++)
+        {
+            int token = (firstQuery + r) / dims.GroupSize;
+            int visible = entries - (((length - 1) / dims.PageTokens) - ((length - tokens + token) / dims.PageTokens));
+            isEmpty &= token >= tokens || segment * dims.PagesOfSegment(visible) >= visible;
+        }
+
+        return isEmpty;
     }
 
     // The statistics of a page: two words for each query head of the group.

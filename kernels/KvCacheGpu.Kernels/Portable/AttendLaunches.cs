@@ -64,7 +64,7 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
 
     private void Attend(int layer, BatchInput queries, BlockRun run, int entries, int window, BatchOutput output)
     {
-        KernelDims divided = run.Queries == BatchLaunchers.ManyQueries ? _many : dims;
+        KernelDims divided = DimsOf(run.Queries);
         int segments = Math.Min(divided.MaxSegments, (entries + divided.SegmentPages - 1) / divided.SegmentPages);
         int end = run.First + run.Blocks;
         int most = memory.PartialQueries / (Math.Max(1, run.Queries) * _geometry.KvHeads * segments);
@@ -92,7 +92,7 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
                 memory.Partials.SubView(launch * count * _geometry.ValueWidth, count * _geometry.ValueWidth),
                 memory.PartialStats.SubView(launch * count * AttendKernel.PartialWords, count * AttendKernel.PartialWords),
                 new AttendDims(Describe(form, layer, queries, window), wave.Block, wave.Segments, wave.Items * wave.Segments),
-                wave.BlockQueries == BatchLaunchers.ManyQueries ? _many : dims);
+                DimsOf(wave.BlockQueries));
         }
     }
 
@@ -120,8 +120,10 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
             memory.LogSumExp,
             tier.ValueSigns.View,
             merge,
-            dims);
+            DimsOf(wave.BlockQueries));
     }
+
+    private KernelDims DimsOf(int blockQueries) => blockQueries == BatchLaunchers.ManyQueries ? _many : dims;
 
     private ArrayView<ushort> QueriesOf(AttendForm form, BatchInput queries) =>
         form.ScalesKeys ? memory.Scaled.Cast<ushort>() : form.RotatesKeys ? memory.Rotated.Cast<ushort>() : queries.View;

@@ -20,11 +20,23 @@ internal sealed class BatchInputs(PortableTier tier, BatchMemory memory)
     private long _pairsEpoch;
     private long _queriesEpoch;
 
-    /// <summary>Waits until the pinned keys and values may be written again.</summary>
-    public void WaitForPairs() => tier.Link.WaitFor(_pairsEpoch);
+    /// <summary>Waits until the pinned keys and values may be written again, if one of these lies in host memory.</summary>
+    public void WaitForPairs(KvTensor keys, KvTensor values)
+    {
+        if (!keys.IsOnDevice || !values.IsOnDevice)
+        {
+            tier.Link.WaitFor(_pairsEpoch);
+        }
+    }
 
-    /// <summary>Waits until the pinned queries may be written again.</summary>
-    public void WaitForQueries() => tier.Link.WaitFor(_queriesEpoch);
+    /// <summary>Waits until the pinned queries may be written again, if these lie in host memory.</summary>
+    public void WaitForQueries(KvTensor queries)
+    {
+        if (!queries.IsOnDevice)
+        {
+            tier.Link.WaitFor(_queriesEpoch);
+        }
+    }
 
     /// <summary>Where a device tensor lies; no valid view for a host tensor. Refuses what kernels cannot read, so it comes before all that a call enqueues.</summary>
     /// <inheritdoc cref="DeviceViews.Of(KvTensor, string)" path="/exception"/>

@@ -4,7 +4,7 @@ using ILGPU.Runtime.Cuda;
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
-/// The calls of the CUDA driver that ILGPU 1.5.3 has no way to: events across streams, facts about pointers and streams, primary contexts. Found in
+/// The calls of the CUDA driver that ILGPU 1.5.3 has no way to: events across streams, graphs, facts about pointers and streams, primary contexts. Found in
 /// the driver's library when the first of them is made, so that a machine without one loads nothing.
 /// </summary>
 /// <remarks>Names and numbers: NVIDIA, CUDA Driver API. All but the calls on contexts and devices work in the context that is current on the thread.</remarks>
@@ -21,6 +21,10 @@ internal sealed unsafe class CudaDriver
     private const int RangeSize = 12;
     private const int DeviceMemory = 2;
     private const uint WithoutTiming = 2;
+
+    // Of captures: what a thread that captures must not do is refused to it alone; a stream's capture that goes on.
+    private const int ThreadLocal = 1;
+    private const int Active = 1;
     private static readonly Lazy<CudaDriver> _driver = new(() => new CudaDriver());
 
     private readonly delegate* unmanaged<nint*, uint, int> _eventCreate;
@@ -39,6 +43,13 @@ internal sealed unsafe class CudaDriver
     private readonly delegate* unmanaged<nint*, uint, int, int> _contextCreate;
     private readonly delegate* unmanaged<nint, int> _contextDestroy;
     private readonly delegate* unmanaged<int*, int> _contextGetDevice;
+    private readonly delegate* unmanaged<nint, int*, int> _streamIsCapturing;
+    private readonly delegate* unmanaged<nint, int, int> _streamBeginCapture;
+    private readonly delegate* unmanaged<nint, nint*, int> _streamEndCapture;
+    private readonly delegate* unmanaged<nint*, nint, ulong, int> _graphInstantiate;
+    private readonly delegate* unmanaged<nint, nint, int> _graphLaunch;
+    private readonly delegate* unmanaged<nint, int> _graphDestroy;
+    private readonly delegate* unmanaged<nint, int> _graphExecDestroy;
 
     private CudaDriver()
     {
@@ -59,6 +70,13 @@ internal sealed unsafe class CudaDriver
         _contextCreate = (delegate* unmanaged<nint*, uint, int, int>)NativeLibrary.GetExport(library, "cuCtxCreate_v2");
         _contextDestroy = (delegate* unmanaged<nint, int>)NativeLibrary.GetExport(library, "cuCtxDestroy_v2");
         _contextGetDevice = (delegate* unmanaged<int*, int>)NativeLibrary.GetExport(library, "cuCtxGetDevice");
+        _streamIsCapturing = (delegate* unmanaged<nint, int*, int>)NativeLibrary.GetExport(library, "cuStreamIsCapturing");
+        _streamBeginCapture = (delegate* unmanaged<nint, int, int>)NativeLibrary.GetExport(library, "cuStreamBeginCapture_v2");
+        _streamEndCapture = (delegate* unmanaged<nint, nint*, int>)NativeLibrary.GetExport(library, "cuStreamEndCapture");
+        _graphInstantiate = (delegate* unmanaged<nint*, nint, ulong, int>)NativeLibrary.GetExport(library, "cuGraphInstantiateWithFlags");
+        _graphLaunch = (delegate* unmanaged<nint, nint, int>)NativeLibrary.GetExport(library, "cuGraphLaunch");
+        _graphDestroy = (delegate* unmanaged<nint, int>)NativeLibrary.GetExport(library, "cuGraphDestroy");
+        _graphExecDestroy = (delegate* unmanaged<nint, int>)NativeLibrary.GetExport(library, "cuGraphExecDestroy");
     }
 
     /// <summary>What the driver's library offers.</summary>
@@ -105,6 +123,43 @@ internal sealed unsafe class CudaDriver
         ThrowIfFailed(_streamGetContext(stream, &context));
         return context;
     }
+
+    /// <summary>True if what is enqueued on a stream becomes part of a graph and does not run. Also true of a capture that was broken off.</summary>
+    public bool IsCaptured(nint stream) => CaptureStatus(stream) != 0;
+
+    /// <summary>True if a capture of a stream is under way and was not broken off.</summary>
+    public bool IsCapturing(nint stream) => CaptureStatus(stream) == Active;
+
+    /// <summary>Begins to capture a stream; the same thread ends it. The driver refuses to this thread what no graph can hold.</summary>
+    public void BeginCapture(nint stream) => ThrowIfFailed(_streamBeginCapture(stream, ThreadLocal));
+
+    /// <summary>Ends a capture, and makes a graph that <see cref="LaunchGraph"/> takes.</summary>
+    /// <exception cref="CudaException">It was broken off.</exception>
+    public nint EndCapture(nint stream)
+    {
+        nint graph, made;
+        ThrowIfFailed(_streamEndCapture(stream, &graph));
+        int error = _graphInstantiate(&made, graph, 0);
+        _ = _graphDestroy(graph);
+        ThrowIfFailed(error);
+        return made;
+    }
+
+    /// <summary>Ends a capture of which nothing is wanted.</summary>
+    public void AbandonCapture(nint stream)
+    {
+        nint graph = 0;
+        if (_streamEndCapture(stream, &graph) == 0 && graph != 0)
+        {
+            _ = _graphDestroy(graph);
+        }
+    }
+
+    /// <summary>Enqueues all work of a graph.</summary>
+    public void LaunchGraph(nint graph, nint stream) => ThrowIfFailed(_graphLaunch(graph, stream));
+
+    /// <summary>Destroys what <see cref="EndCapture"/> made; launches that are under way go on.</summary>
+    public void DestroyGraph(nint graph) => ThrowIfFailed(_graphExecDestroy(graph));
 
     /// <summary>The context that is current on this thread, or 0.</summary>
     public nint CurrentContext
@@ -201,6 +256,13 @@ internal sealed unsafe class CudaDriver
         {
             throw new ArgumentException($"{name}: expected {bytes} bytes from {address:x} on, got memory that ends after {start + size - address}", name);
         }
+    }
+
+    private int CaptureStatus(nint stream)
+    {
+        int status;
+        ThrowIfFailed(_streamIsCapturing(stream, &status));
+        return status;
     }
 
     private int CurrentDevice()

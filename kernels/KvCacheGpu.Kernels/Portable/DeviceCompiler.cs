@@ -16,16 +16,27 @@ internal static class DeviceCompiler
     /// <summary>ILGPU's own name of the passes that a backend applies to a kernel; it gives no public way to change them.</summary>
     internal const string Passes = "KernelTransformers";
 
-    /// <summary>A context of the given devices, at the optimization that all kernels are compiled with.</summary>
-    public static Context CreateContext(Action<Context.Builder> addDevices) => Context.Create(builder =>
-    {
-        addDevices(builder);
-        builder.Optimize(OptimizationLevel.O2);
-    });
+    // ILGPU's own name of the field with the passes that a context applies to every method before a backend's.
+    private const string FirstPasses = "<ContextTransformer>k__BackingField";
 
-    /// <summary><see cref="KeepMemoryOrder(Backend, string)"/> for the backend of an accelerator, a host's own included.</summary>
+    /// <summary>A context of the given devices, at the optimization that all kernels are compiled with.</summary>
+    public static Context CreateContext(Action<Context.Builder> addDevices)
+    {
+        Context context = Context.Create(builder =>
+        {
+            addDevices(builder);
+            builder.Optimize(OptimizationLevel.O2);
+        });
+        DropDeadBranchesFirst(context);
+        return context;
+    }
+
+    /// <summary>
+    /// <see cref="KeepMemoryOrder(Backend, string)"/> for the backend of an accelerator, a host's own included, and <see cref="DropDeadBranchesFirst"/> for its context.
+    /// </summary>
     public static void KeepMemoryOrder(Accelerator accelerator)
     {
+        DropDeadBranchesFirst(accelerator.Context);
         switch (accelerator)
         {
             case CudaAccelerator cuda:
@@ -67,6 +78,30 @@ internal static class DeviceCompiler
         {
             property.SetValue(backend, ImmutableArray.CreateRange(transformers, Without));
         }
+    }
+
+    /// <summary>
+    /// Drops the branches that a constant decides right after methods are inlined: kernels over formats and sizes as types have five times as much code before, and ILGPU
+    /// else carries it through its slowest passes. The code stays the same. An ILGPU that keeps these passes elsewhere only takes longer.
+    /// </summary>
+    internal static void DropDeadBranchesFirst(Context context)
+    {
+        FieldInfo? field = typeof(Context).GetField(FirstPasses, BindingFlags.Instance | BindingFlags.NonPublic);
+        if (field?.GetValue(context) is not Transformer passes || passes.Transformations is not [Inliner, not UnreachableCodeElimination, ..])
+        {
+            return;
+        }
+
+        Transformer.Builder builder = Transformer.CreateBuilder(passes.Configuration);
+        builder.Add(passes.Transformations[0]);
+        builder.Add(new UnreachableCodeElimination());
+        builder.Add(new DeadCodeElimination());
+        foreach (Transformation pass in passes.Transformations.Skip(1))
+        {
+            builder.Add(pass);
+        }
+
+        field.SetValue(context, builder.ToTransformer());
     }
 
     private static bool MovesMemory(Transformation pass) => pass is CodePlacement { Mode: CodePlacementMode.Aggressive };

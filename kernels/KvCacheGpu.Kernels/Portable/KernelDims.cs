@@ -87,6 +87,9 @@ internal readonly struct KernelDims
     /// <summary>Pages of one segment of a query that sees <paramref name="pages"/> of its row.</summary>
     public int PagesOfSegment(int pages) => Segments.Pages(pages, SegmentPages, SegmentShift);
 
+    /// <summary>Segments of such a query: each has a page at least.</summary>
+    public int SegmentsOf(int pages) => (pages + PagesOfSegment(pages) - 1) / PagesOfSegment(pages);
+
     /// <summary>Word of the count of a (sequence slot, layer, head).</summary>
     public int CountWord(int sequence, int layer, int head) => (((sequence * Layers) + layer) * KvHeads) + head;
 

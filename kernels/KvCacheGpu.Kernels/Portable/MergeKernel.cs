@@ -6,7 +6,7 @@ namespace KvCacheGpu.Kernels;
 /// <param name="layer">The layer.</param>
 /// <param name="queries">Queries of a block.</param>
 /// <param name="firstBlock">First block of the wave.</param>
-/// <param name="segments">Segments of each (block, head).</param>
+/// <param name="segments">Segments of each (block, head) that there is room for.</param>
 /// <param name="launchStride">(block, head, segment)s from one launch's results to the next's.</param>
 /// <param name="launches">Launches whose results are combined.</param>
 /// <param name="rotated">The launches whose values lie in the rotated basis, bit n for launch n.</param>
@@ -37,6 +37,7 @@ internal static class MergeKernel
     /// </summary>
     /// <remarks>
     /// partials[launch][item][segment][R][wV], means of the values, where a launch is one pair of formats. The order of the sum is fixed: launches, then segments.
+    /// Of segments in which the query sees no page nothing was written, and nothing is read.
     /// </remarks>
     public static void Merge(
         ArrayView<int> arena,
@@ -63,6 +64,9 @@ internal static class MergeKernel
             return;
         }
 
+        int length = batch[owner + 3];
+        int entries = arena[dims.CountWord(batch[owner], merge.Layer, head)];
+        int used = dims.SegmentsOf(entries - (((length - 1) / dims.PageTokens) - ((length - batch[owner + 2] + token) / dims.PageTokens)));
         ArrayView<float> shared = SharedMemory.GetDynamic<float>();
         ArrayView<float> turned = shared.SubView(0, dims.ValueWidth);
         ArrayView<float> plain = shared.SubView(dims.ValueWidth, dims.ValueWidth);
@@ -84,7 +88,7 @@ internal static class MergeKernel
         float sum = 0f;
         for (int launch = 0; launch < merge.Launches; launch++)
         {
-            for (int s = 0; s < segments; s++)
+            for (int s = 0; s < used; s++)
             {
                 float most = Largest(partialStats, ((((long)launch * merge.LaunchStride) + ((long)item * segments) + s) * queries) + r, exponent);
                 largest = most > largest ? most : largest;
@@ -93,7 +97,7 @@ internal static class MergeKernel
 
         for (int launch = 0; launch < merge.Launches; launch++)
         {
-            for (int s = 0; s < segments; s++)
+            for (int s = 0; s < used; s++)
             {
                 long at = ((((long)launch * merge.LaunchStride) + ((long)item * segments) + s) * queries) + r;
                 sum += Weight(partialStats, at, largest, exponent);
@@ -102,7 +106,7 @@ internal static class MergeKernel
 
         for (int launch = 0; launch < merge.Launches; launch++)
         {
-            for (int s = 0; s < segments; s++)
+            for (int s = 0; s < used; s++)
             {
                 long at = ((((long)launch * merge.LaunchStride) + ((long)item * segments) + s) * queries) + r;
                 float weight = Weight(partialStats, at, largest, exponent) / sum;

@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Runtime.InteropServices;
 using ILGPU;
 using ILGPU.Runtime;
@@ -13,6 +14,10 @@ internal sealed unsafe class PortableBatch : KernelBatch
     // A sequence's queries of a KV head from which on they are many.
     private const int LeastMany = 32;
 
+    private static long _memories;
+
+    private readonly long _number = Interlocked.Increment(ref _memories);
+    private readonly BatchCapture _capture;
     private readonly PortableTier _tier;
     private readonly KvGeometry _geometry;
     private readonly KernelDims _dims;
@@ -25,6 +30,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
     private BatchExtent _extent;
     private int _tokens;
     private int _window;
+    private int _segments;
     private int _attended = -1;
     private AcceleratorStream _stream;
     private int _moves;
@@ -44,7 +50,14 @@ internal sealed unsafe class PortableBatch : KernelBatch
         _memory = new BatchMemory(tier.Link, tier.Shape, _dims, tier.Launchers, maxSequences, _mostMoves, tier.PartialFloats);
         _inputs = new BatchInputs(tier, _memory);
         _launches = new AttendLaunches(tier, _memory, _dims);
+        _capture = new BatchCapture(tier);
     }
+
+    /// <inheritdoc/>
+    public override KvStepShape StepShape => new(_number, _tokens, SegmentsOfShape(), _tier.SumsQueries, _extent.Sequences, BlocksOf(_extent.Few), BlocksOf(_extent.Some), BlocksOf(_extent.Many));
+
+    /// <inheritdoc/>
+    public override int? CapturesFrom => _capture.From;
 
     /// <inheritdoc/>
     public override long ScratchBytes => _memory.DeviceBytes;
@@ -73,7 +86,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         }
 
         sequences.CopyTo(_sequences);
-        (_tokens, _moves, _finished) = (tokens, 0, -1);
+        (_tokens, _moves, _segments, _finished) = (tokens, 0, 0, -1);
         lock (_tier.Gate)
         {
             _stream = _tier.StreamFor(stream);
@@ -90,14 +103,17 @@ internal sealed unsafe class PortableBatch : KernelBatch
         KvGeometry g = _geometry;
         keys.ThrowIfNotShaped(_tokens, g.KvHeads, g.KeyWidth, nameof(keys));
         values.ThrowIfNotShaped(_tokens, g.KvHeads, g.ValueWidth, nameof(values));
-        _inputs.WaitForPairs();
+        _capture.ThrowIfNotCapturable(keys, nameof(keys));
+        _capture.ThrowIfNotCapturable(values, nameof(values));
+        _inputs.WaitForPairs(keys, values);
         lock (_tier.Gate)
         {
-            using DeviceBinding bound = _tier.Enter(_stream);
+            using EnqueueScope bound = _capture.Enter(_stream);
             ArrayView<ushort> keysFound = _inputs.Find(keys, nameof(keys));
             ArrayView<ushort> valuesFound = _inputs.Find(values, nameof(values));
             BatchInput k = _inputs.Keys(keys, keysFound, _tokens);
             BatchInput v = _inputs.Values(values, valuesFound, _tokens);
+            _capture.NoteAppended();
             if (_tier.Launchers.OwnAppend is { } own && own.TryEnqueue(_tier.Link.Stream, _tier.Arena, _memory.Integers, new BatchPairs(layer, _tokens, k, v), _dims))
             {
                 return;
@@ -124,15 +140,18 @@ internal sealed unsafe class PortableBatch : KernelBatch
         queries.ThrowIfNotShaped(_tokens, g.QueryHeads, g.KeyWidth, nameof(queries));
         int vectors = _tokens * g.QueryHeads;
         output = output.First(vectors, g.ValueWidth);
-        _inputs.WaitForQueries();
-        int entries = MaxEntries(layer);
+        _capture.ThrowIfNotCapturable(queries, nameof(queries));
+        _capture.ThrowIfNotCapturable(output, nameof(output));
+        _inputs.WaitForQueries(queries);
+        int entries = _capture.From is null ? MaxEntries(layer) : _capture.Shape.Segments * _dims.SegmentPages;
         lock (_tier.Gate)
         {
-            using DeviceBinding bound = _tier.Enter(_stream);
+            using EnqueueScope bound = _capture.Enter(_stream);
             ArrayView<ushort> found = _inputs.Find(queries, nameof(queries));
             var target = new BatchOutput(output.IsOnDevice ? _tier.Views.Of(output, nameof(output)) : _memory.Output.Cast<ushort>(), output.Type);
             ArrayView<float> sums = output.IsOnDevice && output.HasLogSumExp ? _tier.Views.SumsOf(output, vectors) : default;
             (_attended, _window) = (layer, window == 0 ? int.MaxValue : window);
+            _capture.NoteAttended(layer, window);
             BatchInput q = _inputs.Queries(queries, found, _tokens);
             _tier.QuerySums?.Enqueue(_memory.Integers, q, layer, _tokens, _dims);
             _inputs.Rotate(layer, q, _tokens, _launches.Scale, _dims);
@@ -161,13 +180,22 @@ internal sealed unsafe class PortableBatch : KernelBatch
     }
 
     /// <inheritdoc/>
+    public override void BeginCapture(int firstLayer, bool isByHost) => _capture.Begin(_stream, StepShape, firstLayer, isByHost);
+
+    /// <inheritdoc/>
+    public override KvStepGraph EndCapture(nint hosts = 0) => _capture.End(hosts);
+
+    /// <inheritdoc/>
+    public override void Replay(KvStepGraph graph) => _capture.Replay(graph, StepShape, _stream);
+
+    /// <inheritdoc/>
     public override void Observe(int layer, KvTensor queries, int last)
     {
         ThrowIfWithoutStatistics(_tier.Shape);
         ThrowIfNotALayer(layer);
         ThrowIfNotObservable(layer, _attended, last);
         queries.ThrowIfNotShaped(_tokens, _geometry.QueryHeads, _geometry.KeyWidth, nameof(queries));
-        _inputs.WaitForQueries();
+        _inputs.WaitForQueries(queries);
         int entries = MaxEntries(layer);
         lock (_tier.Gate)
         {
@@ -223,6 +251,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         ObjectDisposedException.ThrowIf(_disposed, this);
         lock (_tier.Gate)
         {
+            _capture.Abandon();
             using DeviceBinding bound = _tier.Enter(_stream);
             _tier.Link.Download(_memory.Integers, _memory.Outcome, 0, 1);
             _finished = _tier.Link.Order.Leave();
@@ -331,6 +360,21 @@ internal sealed unsafe class PortableBatch : KernelBatch
 
         return pages;
     }
+
+    // Of all layers, rounded up to a power of two: a graph then fits while sequences grow. What lies behind the last page ends at once.
+    private int SegmentsOfShape()
+    {
+        ThrowIfNotALayer(0);
+        int pages = 1;
+        for (int layer = 0; _segments == 0 && layer < _geometry.Layers; layer++)
+        {
+            pages = Math.Max(pages, MaxEntries(layer));
+        }
+
+        return _segments = _segments > 0 ? _segments : Math.Min(_dims.MaxSegments, (int)BitOperations.RoundUpToPowerOf2((uint)((pages + _dims.SegmentPages - 1) / _dims.SegmentPages)));
+    }
+
+    private static QueryBlocks BlocksOf(BlockRun run) => new(run.Blocks, run.Queries);
 
     private void ThrowIfNotALayer(int layer)
     {

@@ -105,6 +105,9 @@ public sealed unsafe class PortableTier : KernelTier
     public override Accelerator Accelerator => Link.Accelerator;
 
     /// <inheritdoc/>
+    public override bool HasGraphs => Link.Accelerator is CudaAccelerator;
+
+    /// <inheritdoc/>
     public override int* Tables => _patches.Tables;
 
     /// <summary>The pairs of formats that the portable kernels attend, each with the reason: "F32/F32: F32 keys".</summary>
@@ -341,7 +344,7 @@ public sealed unsafe class PortableTier : KernelTier
     }
 
     /// <inheritdoc/>
-    public override void ThrowIfNotMine(KvStream stream) => _ = StreamFor(stream);
+    public override void ThrowIfNotMine(KvStream stream) => Link.Order.ThrowIfCaptured(StreamFor(stream));
 
     /// <summary>ILGPU's object for a stream that batches run on.</summary>
     /// <inheritdoc cref="ThrowIfNotMine" path="/exception"/>

@@ -27,6 +27,7 @@ internal sealed class StreamOrder : IDisposable
     private readonly Dictionary<nint, CudaStream> _wrapped = [];
     private readonly nint _crossing;
     private AcceleratorStream? _current;
+    private AcceleratorStream? _apart;
     private nint _last;
     private long _epoch;
     private long _marked;
@@ -44,7 +45,11 @@ internal sealed class StreamOrder : IDisposable
 
     /// <summary>The stream that work is enqueued on.</summary>
     /// <exception cref="InvalidOperationException">None was chosen since the last was left.</exception>
-    public AcceleratorStream Current => Volatile.Read(ref _current) ?? throw new InvalidOperationException("expected a stream that is in use, got none");
+    public AcceleratorStream Current => _apart ?? Volatile.Read(ref _current) ?? throw new InvalidOperationException("expected a stream that is in use, got none");
+
+    /// <summary>True if both are the same stream of the device.</summary>
+    public static bool IsSame(AcceleratorStream one, AcceleratorStream other) =>
+        one == other || (one is CudaStream a && other is CudaStream b && a.StreamPtr == b.StreamPtr);
 
     /// <summary>ILGPU's object for a stream of the host's; the accelerator's default stream for the default value.</summary>
     /// <exception cref="ArgumentException">It is a stream of another accelerator or context, or no stream of CUDA's on this device.</exception>
@@ -83,8 +88,10 @@ internal sealed class StreamOrder : IDisposable
     }
 
     /// <summary>Goes on with work on a stream, behind all that was enqueued before on any.</summary>
+    /// <inheritdoc cref="ThrowIfCaptured" path="/exception"/>
     public void Use(AcceleratorStream stream)
     {
+        ThrowIfCaptured(stream);
         lock (_lock)
         {
             if (_current is null || !IsSame(stream, _current))
@@ -108,6 +115,22 @@ internal sealed class StreamOrder : IDisposable
             _epoch++;
         }
     }
+
+    /// <summary>Refuses a stream whose work becomes part of a graph. CUDA captures no default stream.</summary>
+    /// <exception cref="StreamCaptureException">It is being captured.</exception>
+    public void ThrowIfCaptured(AcceleratorStream stream)
+    {
+        if (stream is CudaStream { StreamPtr: not 0 } cuda && _driver!.IsCaptured(cuda.StreamPtr))
+        {
+            throw new StreamCaptureException("a stream that nobody captures, or BeginCapture of the step before", "one that is being captured");
+        }
+    }
+
+    /// <summary>
+    /// Enqueues on a stream that is being captured, until null is given: apart from the order, which stays as it is, since nothing of that runs. The caller holds the tier's lock
+    /// from the one call to the other.
+    /// </summary>
+    public void GoApart(AcceleratorStream? captured) => _apart = captured;
 
     /// <summary>Orders the current stream behind what a host has enqueued on another of its streams until now.</summary>
     public void After(AcceleratorStream other)
@@ -276,9 +299,6 @@ internal sealed class StreamOrder : IDisposable
             throw new ArgumentException($"expected a stream of the CUDA context in which the cache works on {_accelerator.Name}, got one of another context", nameof(stream));
         }
     }
-
-    private static bool IsSame(AcceleratorStream one, AcceleratorStream other) =>
-        one == other || (one is CudaStream a && other is CudaStream b && a.StreamPtr == b.StreamPtr);
 
     private static nint Handle(AcceleratorStream stream) => ((CudaStream)stream).StreamPtr;
 }

@@ -5,15 +5,16 @@ namespace KvCacheGpu;
 /// <summary>Tells the policy of a step's queries and outputs, beside the masses that kernels keep.</summary>
 internal sealed class StepScores(CacheState cache, PlanMemory? plans, StepMembers members)
 {
-    private bool _isPrefill;
+    /// <summary>True if queries of the step are observed: it has more than one token of a sequence, and the policy wants to know.</summary>
+    public bool IsPrefill { get; private set; }
 
     /// <summary>Begins a step. One of as many tokens as are observed leaves nothing of the window that was observed before.</summary>
     public void Begin(ReadOnlySpan<int> tokensPerSequence)
     {
-        _isPrefill = false;
+        IsPrefill = false;
         for (int i = 0; i < tokensPerSequence.Length && cache.Needs.Has(KvStatistics.WindowMass); i++)
         {
-            _isPrefill |= tokensPerSequence[i] > 1;
+            IsPrefill |= tokensPerSequence[i] > 1;
             if (tokensPerSequence[i] >= cache.Options.ObservedQueries)
             {
                 Rewrite(members.Sequences[i], repairs: false);
@@ -24,7 +25,7 @@ internal sealed class StepScores(CacheState cache, PlanMemory? plans, StepMember
     /// <summary>Sees the queries of a layer, and the output that they got.</summary>
     public void See(StepMemory memory, ReadOnlySpan<RaggedSequence> ragged, int layer, KvTensor queries, KvOutput output)
     {
-        if (_isPrefill)
+        if (IsPrefill)
         {
             memory.Batch.Observe(layer, queries, cache.Options.ObservedQueries);
         }
@@ -49,7 +50,7 @@ internal sealed class StepScores(CacheState cache, PlanMemory? plans, StepMember
     {
         foreach (SequenceState sequence in members.Sequences)
         {
-            if ((isSample || _isPrefill) && sequence.Scores is not null)
+            if ((isSample || IsPrefill) && sequence.Scores is not null)
             {
                 Rewrite(sequence, repairs: true);
             }

@@ -46,8 +46,11 @@ internal sealed class StepTransaction
     /// <summary>Tokens of the step, over all its sequences.</summary>
     public int Tokens { get; private set; }
 
-    /// <summary>Layers that were appended, from the first on.</summary>
-    public int Appended { get; private set; }
+    /// <summary>Layers that were appended, from the first on; while a step is captured, those that its graph appends too.</summary>
+    public int Appended { get; set; }
+
+    /// <summary>True if the policy looks at the step's queries by launches that depend on the length of its sequences.</summary>
+    public bool IsObserved => _scores.IsPrefill;
 
     private ReadOnlySpan<SequenceState> Sequences => Members.Sequences;
 
@@ -92,18 +95,12 @@ internal sealed class StepTransaction
         return null;
     }
 
-    /// <summary>Notes that a layer was appended.</summary>
-    public void NoteAppended() => Appended++;
+    /// <summary>Shows the policy the queries of a layer and the output that they got; what lies on the device it does not see.</summary>
+    public void Show(StepMemory memory, int layer, KvTensor queries, KvOutput output) => _scores.See(memory, Ragged, layer, queries, output);
 
-    /// <summary>Notes that a layer was attended to, and shows it to the policy.</summary>
-    /// <param name="memory">The step's.</param>
-    /// <param name="layer">Layer.</param>
-    /// <param name="queries"><c>[tokens][query heads][key width]</c>.</param>
-    /// <param name="output"><c>[tokens][query heads][value width]</c>; not seen if it lies on the device.</param>
-    /// <param name="window">The window, or 0.</param>
-    public void NoteAttended(StepMemory memory, int layer, KvTensor queries, KvOutput output, int window)
+    /// <summary>Notes that a layer was attended to, with a window or 0.</summary>
+    public void NoteAttended(int layer, int window)
     {
-        _scores.See(memory, Ragged, layer, queries, output);
         _attended.Add(layer);
         _cache.Scaling?.NoteQueries(layer, Tokens);
         _cache.NoteWindow(layer, window);

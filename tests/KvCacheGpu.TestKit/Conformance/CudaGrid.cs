@@ -56,7 +56,7 @@ public static class CudaGrid
     private static readonly int[] _groups = [1, 2, 4, 6, 8, 12, 16];
     private static readonly int[] _chunks = [1, 7, 16, 64, 512];
     private static readonly int[] _batches = [1, 33];
-    private static readonly float?[] _caps = [null];
+    private static readonly float?[] _caps = [null, 30f];
     private static readonly Func<int, int>[] _windows = [_ => 0, _ => 1, p => p - 3, p => (2 * p) + 5];
 
     // Chunks of three sequences: query heads of a KV head, and tokens. Queries of 32, of 64 and one more, and of several blocks, among others.

@@ -49,8 +49,14 @@ public sealed class OfflinePtx : IDisposable
     ];
 
     /// <summary>The PTX of a kernel, with launch bounds if it has any.</summary>
-    public string Compile(MethodInfo kernel, KernelSpecialization bounds = default) => ((PTXCompiledKernel)_backend.Compile(
-        EntryPointDescription.FromExplicitlyGroupedKernel(kernel), bounds)).PTXAssembly;
+    public string Compile(MethodInfo kernel, KernelSpecialization bounds = default)
+    {
+        string ptx = ((PTXCompiledKernel)_backend.Compile(EntryPointDescription.FromExplicitlyGroupedKernel(kernel), bounds)).PTXAssembly;
+
+        // What ILGPU keeps of a kernel may be a hundred megabytes.
+        _context.ClearCache(ClearCacheMode.Everything);
+        return ptx;
+    }
 
     /// <inheritdoc/>
     public void Dispose()

@@ -80,6 +80,10 @@ internal static partial class PublicCalls
     [
         new("KvStep.get_Tokens()", x => Assert.Equal(2, x.OpenStep().Tokens), Gone),
         new("KvStep.get_Geometry()", x => Assert.Same(x.Cache.Geometry, x.OpenStep().Geometry), Gone),
+        new("KvStep.get_Shape()", x => _ = x.OpenStep().Shape, Gone, InUse, NotHere),
+        new("KvStep.BeginCapture(Boolean)", x => x.OpenStep().BeginCapture(), Gone, InUse, NotHere),
+        new("KvStep.EndCapture(IntPtr)", x => x.OpenStep().EndCapture(), Gone, InUse, NotHere),
+        new("KvStep.Replay(KvStepGraph)", x => x.OpenStep().Replay(new KvStepGraph(default, default, 1, destroy: null)), Gone, InUse, NotHere),
         new("KvStep.Append(Int32, KvTensor, KvTensor)", x => AppendNext(x.OpenStep()), Gone, InUse, OutOfOrder),
         new("KvStep.Attend(Int32, KvTensor, KvOutput, Int32)", AttendOnStep, Gone, InUse, OutOfOrder, NoSuch, NotHere),
         new("KvStep.ReadLayer(Int32, Int32, KvOutput, KvOutput)", x => Assert.InRange(x.OpenStep().ReadLayer(0, 0, new float[64 * 16], default), 0, 64), Gone, InUse, OutOfOrder, NotHere),

@@ -25,6 +25,7 @@ internal static partial class PublicCalls
         new("KvCache.get_Geometry()", x => Assert.Same(SharedObjects.G, x.Cache.Geometry)),
         new("KvCache.get_Device()", x => Assert.Equal("cpu", x.Cache.Device.Id)),
         new("KvCache.get_Accelerator()", x => Assert.Null(x.Cache.Accelerator)),
+        new("KvCache.get_HasGraphs()", x => Assert.False(x.Cache.HasGraphs)),
         new("KvCache.get_DeviceName()", x => Assert.NotEmpty(x.Cache.DeviceName)),
         new("KvCache.get_Watermark()", x => Assert.InRange(x.Cache.Watermark, 0.5, 1)),
         new("KvCache.set_Watermark(Double)", x => x.Cache.Watermark = 1),

@@ -1,7 +1,6 @@
 using System.Globalization;
-using KvCacheGpu.Benchmarks;
 
-namespace KvCacheGpu.GpuCheck;
+namespace KvCacheGpu.Measuring;
 
 /// <summary>A measurement to make.</summary>
 /// <param name="Name">Kernel and size.</param>
@@ -39,7 +38,7 @@ internal static class BenchPlan
     private static readonly PageFormat[] _formats = [PageFormat.F16, PageFormat.I8, PageFormat.T4, PageFormat.T2, PageFormat.BF16, PageFormat.FP8, PageFormat.T3];
 
     /// <summary>The rows of a GPU, or the few that an emulator or the host's processor takes.</summary>
-    public static IReadOnlyList<BenchRow> Rows(CheckTarget target) => target.IsEmulated || !target.IsGpu ? Small(target.IsEmulated) : Gpu();
+    public static IReadOnlyList<BenchRow> Rows(MeasuredDevice target) => target.IsEmulated || !target.IsGpu ? Small(target.IsEmulated) : Gpu();
 
     private static List<BenchRow> Small(bool isEmulator)
     {

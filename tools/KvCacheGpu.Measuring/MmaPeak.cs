@@ -4,7 +4,7 @@ using ILGPU;
 using ILGPU.Runtime;
 using ILGPU.Runtime.Cuda;
 
-namespace KvCacheGpu.GpuCheck;
+namespace KvCacheGpu.Measuring;
 
 /// <summary>
 /// The rate at which a device's tensor cores multiply: <c>mma.sync.m16n8k16</c> of binary16 into binary32, the instruction of the attention kernels, by
@@ -23,7 +23,7 @@ internal static class MmaPeak
     private const int Ones = 0x3C003C00;
 
     /// <summary>Why a device has no such rate; null if it has one.</summary>
-    public static string? Refusal(CheckTarget target) => target.Accelerator switch
+    public static string? Refusal(MeasuredDevice target) => target.Accelerator switch
     {
         _ when target.IsEmulated => "an emulator has no rate of its own",
         null => "the host's processor has no tensor cores",

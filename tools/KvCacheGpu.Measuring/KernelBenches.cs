@@ -1,11 +1,10 @@
 using System.Diagnostics;
+using System.Runtime.InteropServices;
 using ILGPU;
 using ILGPU.Runtime;
-using KvCacheGpu.Benchmarks;
 using KvCacheGpu.Kernels;
-using KvCacheGpu.TestKit;
 
-namespace KvCacheGpu.GpuCheck;
+namespace KvCacheGpu.Measuring;
 
 /// <summary>
 /// Measures a target's kernels against its own copy and its own tensor cores, in the same run. Calls are enqueued back to back on tensors that lie on the
@@ -13,7 +12,7 @@ namespace KvCacheGpu.GpuCheck;
 /// </summary>
 /// <param name="target">The device.</param>
 /// <param name="seconds">Time after which no further row is begun.</param>
-internal sealed class KernelBenches(CheckTarget target, double seconds)
+internal sealed class KernelBenches(MeasuredDevice target, double seconds)
 {
     private readonly int _rounds = target.IsEmulated ? 1 : 5;
     private readonly double _roundSeconds = target.IsEmulated ? 0 : 0.02;
@@ -30,12 +29,18 @@ internal sealed class KernelBenches(CheckTarget target, double seconds)
     /// <summary>The names of the rows that no time was left for.</summary>
     public List<string> Dropped { get; } = [];
 
+    /// <summary>Measures copy and tensor cores.</summary>
+    public void MeasureLimits()
+    {
+        CopyGBps = MeasureCopy();
+        PeakTflops = PeakNote.Length > 0 ? 0 : MmaPeak.Measure(target.Accelerator!);
+    }
+
     /// <summary>Copy and tensor cores first, then the rows in their order until the time is over.</summary>
     public IEnumerable<KernelResult> Run(IEnumerable<BenchRow> rows)
     {
         long start = Stopwatch.GetTimestamp();
-        CopyGBps = MeasureCopy();
-        PeakTflops = PeakNote.Length > 0 ? 0 : MmaPeak.Measure(target.Accelerator!);
+        MeasureLimits();
         foreach (BenchRow row in rows)
         {
             if (Stopwatch.GetElapsedTime(start).TotalSeconds >= seconds)
@@ -61,17 +66,17 @@ internal sealed class KernelBenches(CheckTarget target, double seconds)
         KvGeometry g = shape.Geometry;
         if (target.Accelerator is not { } accelerator)
         {
-            return Result(row, cache.BytesRead, Seconds(cache.Attend, () => { }), shape.Operations);
+            return Result(row, shape.BytesRead, Seconds(cache.Attend, () => { }), shape.Operations);
         }
 
         int tokens = shape.Sequences * shape.QueryTokens;
         float[] source = FilledCache.Gaussian(new Random(7), tokens * g.QueryHeads * g.KeyWidth);
-        using MemoryBuffer1D<byte, Stride1D.Dense> queries = accelerator.Allocate1D(TypedNumbers.Bytes(source, row.Type));
+        using MemoryBuffer1D<byte, Stride1D.Dense> queries = accelerator.Allocate1D(TensorBytes(source, row.Type));
         using MemoryBuffer1D<byte, Stride1D.Dense> output = accelerator.Allocate1D<byte>((long)tokens * g.QueryHeads * g.ValueWidth * sizeof(float));
         accelerator.Synchronize();
         double taken = Seconds(
             () => cache.Batch.Attend(0, Tensor(queries, row.Type), KvOutput.FromDevice(output.View.AsContiguous(), row.Type)), () => cache.Batch.End());
-        return Result(row, cache.BytesRead, taken, shape.Operations);
+        return Result(row, shape.BytesRead, taken, shape.Operations);
     }
 
     private KernelResult Append(AppendRow row)
@@ -82,8 +87,8 @@ internal sealed class KernelBenches(CheckTarget target, double seconds)
             return Result(row, cache.AppendBytes, Seconds(cache.Append, () => { }));
         }
 
-        using MemoryBuffer1D<byte, Stride1D.Dense> keys = accelerator.Allocate1D(TypedNumbers.Bytes(cache.Keys, row.Type));
-        using MemoryBuffer1D<byte, Stride1D.Dense> values = accelerator.Allocate1D(TypedNumbers.Bytes(cache.Values, row.Type));
+        using MemoryBuffer1D<byte, Stride1D.Dense> keys = accelerator.Allocate1D(TensorBytes(cache.Keys, row.Type));
+        using MemoryBuffer1D<byte, Stride1D.Dense> values = accelerator.Allocate1D(TensorBytes(cache.Values, row.Type));
         accelerator.Synchronize();
         long saved = ((long)(cache.Keys.Length + cache.Values.Length) * sizeof(float)) - keys.Length - values.Length;
         return Result(row, cache.AppendBytes - saved, Seconds(
@@ -152,6 +157,13 @@ internal sealed class KernelBenches(CheckTarget target, double seconds)
         wait();
         return Stopwatch.GetElapsedTime(start).TotalSeconds;
     }
+
+    private static byte[] TensorBytes(float[] numbers, TensorType type) => type switch
+    {
+        TensorType.F32 => MemoryMarshal.AsBytes<float>(numbers).ToArray(),
+        TensorType.F16 => MemoryMarshal.AsBytes<System.Half>(Array.ConvertAll(numbers, x => (System.Half)x)).ToArray(),
+        _ => throw new ArgumentOutOfRangeException(nameof(type), type, "expected F32 or F16, the types that rows have"),
+    };
 
     private static KvTensor Tensor(MemoryBuffer1D<byte, Stride1D.Dense> buffer, TensorType type) => KvTensor.FromDevice(buffer.View.AsContiguous(), type);
 }

@@ -1,6 +1,6 @@
 using KvCacheGpu.Kernels;
 
-namespace KvCacheGpu.Benchmarks;
+namespace KvCacheGpu.Measuring;
 
 /// <summary>One sequence of one layer, whose pages are written again and again: for append and encode.</summary>
 internal sealed unsafe class AppendCache : IDisposable
@@ -16,7 +16,7 @@ internal sealed unsafe class AppendCache : IDisposable
     private readonly PageMove[] _demotions;
 
     public AppendCache(string device, int tokens, PageFormat open, PageFormat key = PageFormat.I8, PageFormat value = PageFormat.I8)
-        : this((s, b) => BenchDevices.Create(device, s, b), tokens, open, key, value)
+        : this((s, b) => KvDevice.CreateTier(device, s, b), tokens, open, key, value)
     {
     }
 
@@ -59,8 +59,18 @@ internal sealed unsafe class AppendCache : IDisposable
         _keys = FilledCache.Gaussian(random, tokens * KvHeads * Width);
         _values = FilledCache.Gaussian(random, tokens * KvHeads * Width);
         _batch.Begin([new RaggedSequence(0, 0, tokens, tokens)]);
-        AppendBytes = (long)tokens * KvHeads * Width * 2 * (sizeof(float) + (open == PageFormat.F32 ? 4 : 2));
-        EncodeBytes = (long)_moves.Length * (openLayout.Bytes + closed.Bytes);
+        AppendBytes = BytesOfAppend(tokens, open);
+        EncodeBytes = BytesOfEncode(tokens, open, key, value);
+    }
+
+    /// <summary>Bytes that one append of so many tokens reads, in F32, and writes.</summary>
+    public static long BytesOfAppend(int tokens, PageFormat open) => (long)tokens * KvHeads * Width * 2 * (sizeof(float) + (open == PageFormat.F32 ? 4 : 2));
+
+    /// <summary>Bytes that one encode of the pages of so many tokens reads and writes.</summary>
+    public static long BytesOfEncode(int tokens, PageFormat open, PageFormat key, PageFormat value)
+    {
+        var geometry = new KvGeometry(layers: 1, KvHeads, KvHeads, Width);
+        return (long)KvHeads * geometry.PagesFor(tokens) * (new PageLayout(geometry, open, open, hasDigest: false).Bytes + new PageLayout(geometry, key, value).Bytes);
     }
 
     public string TierName => _tier.Name;

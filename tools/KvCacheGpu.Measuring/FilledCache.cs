@@ -1,6 +1,6 @@
 using KvCacheGpu.Kernels;
 
-namespace KvCacheGpu.Benchmarks;
+namespace KvCacheGpu.Measuring;
 
 /// <summary>
 /// What a measurement attends to: one layer, <see cref="Sequences"/> x <see cref="Context"/> tokens, by the queries of the last <see cref="QueryTokens"/>.
@@ -23,14 +23,24 @@ internal sealed record AttendShape(
     /// <summary>Bytes of the pages, as if all were sealed.</summary>
     public long PageBytes => (long)Sequences * KvHeads * Geometry.PagesFor(Context) * new PageLayout(Geometry, Key, Value).Bytes;
 
+    /// <summary>Full precision of the open pages: that of the sealed ones, if they are not compressed.</summary>
+    public PageFormat OpenFormat => Key.IsFullPrecision() ? Key : PageFormat.F16;
+
+    /// <summary>Pages of a sequence that are sealed: all but the last two, so that attention reads both classes of pages.</summary>
+    public int SealedPages => Math.Max(0, Geometry.PagesFor(Context) - FilledCache.OpenPages);
+
+    /// <summary>Bytes of pages that one attention reads.</summary>
+    public long BytesRead => (long)Sequences * KvHeads * (((long)SealedPages * new PageLayout(Geometry, Key, Value).Bytes)
+        + ((long)(Geometry.PagesFor(Context) - SealedPages) * new PageLayout(Geometry, OpenFormat, OpenFormat).Bytes));
+
     public override string ToString() => $"{Sequences} x {Context / 1024}k d{Width} GQA {GroupSize} {(Key == Value ? $"{Key}" : $"{Key}/{Value}")}";
 }
 
 /// <summary>A tier whose pages hold Gaussian keys and values, sealed but for the last two pages of each sequence, in shuffled slots.</summary>
 internal sealed unsafe class FilledCache : IDisposable
 {
-    // What a sequence ends with: never sealed, so that attention reads both classes of pages.
-    private const int OpenPages = 2;
+    /// <summary>What a sequence ends with, never sealed.</summary>
+    public const int OpenPages = 2;
 
     private readonly float[] _queries;
     private readonly float[] _output;
@@ -39,13 +49,12 @@ internal sealed unsafe class FilledCache : IDisposable
     {
         Shape = shape;
         KvGeometry g = shape.Geometry;
-        PageFormat openFormat = shape.Key.IsFullPrecision() ? shape.Key : PageFormat.F16;
-        var open = new PageLayout(g, openFormat, openFormat);
+        var open = new PageLayout(g, shape.OpenFormat, shape.OpenFormat);
         var closed = new PageLayout(g, shape.Key, shape.Value);
         int pages = g.PagesFor(shape.Context);
         var kernels = new KernelShape(g, open, closed, rotationSeed: 1, shape.Sequences, pages) { Precision = shape.Precision };
         var map = new TableMap(kernels);
-        int sealedPages = Math.Max(0, pages - OpenPages);
+        int sealedPages = shape.SealedPages;
         int stagedPages = Math.Min(sealedPages, batchTokens / g.PageTokens);
         long openPages = (long)g.KvHeads * ((shape.Sequences * OpenPages) + stagedPages);
         int leaves = shape.Sequences * map.Leaves;
@@ -61,7 +70,6 @@ internal sealed unsafe class FilledCache : IDisposable
         float[] keys = Gaussian(new Random(3), batchTokens * g.KvHeads * Math.Max(g.KeyWidth, g.ValueWidth));
         Seal(keys, stagedPages, sealedPages, page => (int)(firstOpen + ((long)page * open.Units)), page => (int)(firstSealed + ((long)page * closed.Units)));
         Open(keys, sealedPages, page => (int)(firstOpen + (((long)(g.KvHeads * stagedPages) + page) * open.Units)));
-        BytesRead = (long)shape.Sequences * g.KvHeads * (((long)sealedPages * closed.Bytes) + ((long)(pages - sealedPages) * open.Bytes));
         var random = new Random(7);
         _queries = Gaussian(random, shape.Sequences * shape.QueryTokens * g.QueryHeads * g.KeyWidth);
         _output = new float[shape.Sequences * shape.QueryTokens * g.QueryHeads * g.ValueWidth];
@@ -73,9 +81,6 @@ internal sealed unsafe class FilledCache : IDisposable
     public KernelTier Tier { get; }
 
     public KernelBatch Batch { get; }
-
-    /// <summary>Bytes of pages that one attention reads.</summary>
-    public long BytesRead { get; }
 
     /// <summary>One decode step's attention of every sequence.</summary>
     public void Attend()

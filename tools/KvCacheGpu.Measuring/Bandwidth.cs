@@ -3,7 +3,7 @@ using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using KvCacheGpu.Kernels;
 
-namespace KvCacheGpu.Benchmarks;
+namespace KvCacheGpu.Measuring;
 
 /// <summary>What this machine's memory gives, in GB/s, to as many threads as the kernels use: the limit that kernels are measured against.</summary>
 internal sealed unsafe class Bandwidth : ParallelWork, IDisposable
