@@ -69,7 +69,7 @@ public static class CudaGrid
 
     /// <summary>All combinations of formats, widths, page sizes, groupings, chunks and batches; the other choices take turns. Chunks also in the fast mode.</summary>
     public static IEnumerable<CudaCase> All => Pairwise.Product([.. Levels[..6]]).Where(IsTaken).Select((levels, i) => Case(
-        [.. levels, i % Levels[6], i / 3 % Levels[7], i / 5 % Levels[8], i / 2 % Levels[9], i / 7 % Levels[10]])).Concat(Many()).SelectMany(WithFast);
+        [.. levels, i % Levels[6], i / 3 % Levels[7], i / 5 % Levels[8], i / 2 % Levels[9], i / 7 % Levels[10]])).Concat(Many().Where(c => c.Precision == KvAttentionPrecision.Exact)).SelectMany(WithFast);
 
     /// <summary>Tokens of sequences before a step: on both sides of the borders of pages.</summary>
     public static int[] Histories(int pageTokens) =>
