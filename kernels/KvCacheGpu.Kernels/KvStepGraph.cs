@@ -10,10 +10,10 @@ namespace KvCacheGpu;
 /// </remarks>
 public readonly record struct KvStepShape
 {
-    internal KvStepShape(long workingMemory, int tokens, int segments, bool sumsQueries, int sequences, QueryBlocks few, QueryBlocks many)
+    internal KvStepShape(long workingMemory, int tokens, int segments, bool sumsQueries, int sequences, QueryBlocks few, QueryBlocks some, QueryBlocks many)
     {
         (WorkingMemory, Sequences, Tokens, Segments, SumsQueries) = (workingMemory, sequences, tokens, segments, sumsQueries);
-        (Few, Many) = (few, many);
+        (Few, Some, Many) = (few, some, many);
     }
 
     /// <summary>The working memory of the step: a number that no other memory of this process has had.</summary>
@@ -33,11 +33,13 @@ public readonly record struct KvStepShape
 
     internal QueryBlocks Few { get; }
 
+    internal QueryBlocks Some { get; }
+
     internal QueryBlocks Many { get; }
 
     /// <summary>The numbers in words.</summary>
     public override string ToString() =>
-        $"{Sequences} sequences, {Tokens} tokens, {Few.Count} blocks of {Few.Queries} queries and {Many.Count} of {Many.Queries}, "
+        $"{Sequences} sequences, {Tokens} tokens, {Few.Count} blocks of {Few.Queries} queries, {Some.Count} of {Some.Queries} and {Many.Count} of {Many.Queries}, "
         + $"{Segments} segments, queries {(SumsQueries ? "added up" : "not added up")}, working memory {WorkingMemory}";
 }
 

@@ -47,6 +47,7 @@ public class OptionsTests
         { nameof(KvCacheOptions.TenantQuotas), o => o.TenantQuotas = new Dictionary<string, KvTenantQuota> { ["acme"] = null! } },
         { nameof(KvCacheOptions.PlanEvery), o => o.PlanEvery = 0 },
         { nameof(KvCacheOptions.ScoreEvery), o => o.ScoreEvery = 0 },
+        { nameof(KvCacheOptions.AttentionPrecision), o => o.AttentionPrecision = (KvAttentionPrecision)2 },
         { nameof(KvCacheOptions.ObservedQueries), o => o.ObservedQueries = 65 },
         { nameof(KvCacheOptions.PrefixEvents), o => o.PrefixEvents = true },
     };

@@ -79,8 +79,9 @@ internal static class BenchPlan
             .. from chunk in new[] { 4096, 512 }
                from before in new[] { 8192, 0, 32768 }
                from format in new[] { PageFormat.F16, PageFormat.T4 }
+               from precision in new[] { KvAttentionPrecision.Fast, KvAttentionPrecision.Exact }
                let pair = FormatPair.Of(format)
-               select Prefill(new AttendShape(128, 8, 4, 1, before + chunk, pair.Key, pair.Value, QueryTokens: chunk)),
+               select Prefill(new AttendShape(128, 8, 4, 1, before + chunk, pair.Key, pair.Value, QueryTokens: chunk, Precision: precision)),
             .. from tokens in new[] { 32768, 512, 1 } from type in new[] { TensorType.F16, TensorType.F32 } select Append(tokens, type),
             .. from tokens in new[] { 32768, 512 } from format in _formats.Where(f => !f.IsFullPrecision()) select Encode(tokens, FormatPair.Of(format)),
             .. from tokens in new[] { 32768, 512 } from step in Demotions() select Demote(tokens, step.From, step.To),
@@ -119,10 +120,10 @@ internal static class BenchPlan
     }
 
     private static AttendRow Prefill(AttendShape shape) => new(
-        Text($"prefill {shape.QueryTokens} at {(shape.Context - shape.QueryTokens) / 1024}k d{shape.Width} GQA {shape.GroupSize} {new FormatPair(shape.Key, shape.Value)}"),
+        Text($"prefill {shape.QueryTokens} at {(shape.Context - shape.QueryTokens) / 1024}k d{shape.Width} GQA {shape.GroupSize} {new FormatPair(shape.Key, shape.Value)}{(shape.Precision == KvAttentionPrecision.Fast ? " fast" : string.Empty)}"),
         shape,
         TensorType.F32,
-        shape.QueryTokens >= 512 ? 0.18 : 0,
+        shape.QueryTokens < 512 ? 0 : shape.Precision == KvAttentionPrecision.Fast ? 0.35 : 0.18,
         "mma");
 
     private static AppendRow Append(int tokens, TensorType type) => new(

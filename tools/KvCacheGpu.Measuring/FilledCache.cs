@@ -6,7 +6,8 @@ namespace KvCacheGpu.Measuring;
 /// What a measurement attends to: one layer, <see cref="Sequences"/> x <see cref="Context"/> tokens, by the queries of the last <see cref="QueryTokens"/>.
 /// </summary>
 internal sealed record AttendShape(
-    int Width, int KvHeads, int GroupSize, int Sequences, int Context, PageFormat Key, PageFormat Value, int PageTokens = 64, int QueryTokens = 1)
+    int Width, int KvHeads, int GroupSize, int Sequences, int Context, PageFormat Key, PageFormat Value, int PageTokens = 64, int QueryTokens = 1,
+    KvAttentionPrecision Precision = KvAttentionPrecision.Exact)
 {
     /// <summary>Keys and values in one format.</summary>
     public AttendShape(int width, int kvHeads, int groupSize, int sequences, int context, PageFormat format)
@@ -51,7 +52,7 @@ internal sealed unsafe class FilledCache : IDisposable
         var open = new PageLayout(g, shape.OpenFormat, shape.OpenFormat);
         var closed = new PageLayout(g, shape.Key, shape.Value);
         int pages = g.PagesFor(shape.Context);
-        var kernels = new KernelShape(g, open, closed, rotationSeed: 1, shape.Sequences, pages);
+        var kernels = new KernelShape(g, open, closed, rotationSeed: 1, shape.Sequences, pages) { Precision = shape.Precision };
         var map = new TableMap(kernels);
         int sealedPages = shape.SealedPages;
         int stagedPages = Math.Min(sealedPages, batchTokens / g.PageTokens);

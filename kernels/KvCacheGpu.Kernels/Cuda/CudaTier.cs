@@ -21,7 +21,7 @@ public static class CudaTier
     /// <summary>Reserves the arena and compiles the kernels of the shape's formats.</summary>
     /// <inheritdoc cref="PortableTier(Accelerator, KernelShape, long, int, AllocationObserver?)"/>
     public static PortableTier Create(Accelerator accelerator, KernelShape shape, long arenaBytes, int groupSize = 0, AllocationObserver? observer = null) =>
-        new(accelerator, shape, arenaBytes, groupSize, observer, HasTensorCores(accelerator) ? new TensorForms() : null, CudaMoves.For(accelerator));
+        new(accelerator, shape, arenaBytes, groupSize, observer, HasTensorCores(accelerator) ? new TensorForms(shape.Precision) : null, CudaMoves.For(accelerator));
 
     /// <summary>True if the kernels run there: bfloat16 operands came with sm_80, the transposing move with PTX 7.8.</summary>
     public static bool HasTensorCores(Accelerator accelerator) =>
@@ -31,13 +31,21 @@ public static class CudaTier
     internal static bool HasTensorCores(CudaArchitecture? architecture, CudaInstructionSet? instructions) =>
         architecture >= CudaArchitecture.SM_80 && instructions >= new CudaInstructionSet(7, 8);
 
-    private sealed class TensorForms : ITensorForms
+    private sealed class TensorForms(KvAttentionPrecision precision) : ITensorForms
     {
         public string? Refusal(KvGeometry geometry, PageLayout layout) => TensorKernels.Refusal(geometry, layout.KeyFormat, layout.ValueFormat);
 
         public TensorForm Load(Accelerator accelerator, KvGeometry geometry, PageLayout layout, int blockQueries)
         {
             TensorKernel kernel = TensorKernels.Of(geometry, layout.KeyFormat, layout.ValueFormat, blockQueries);
+            return Load(accelerator, kernel);
+        }
+
+        public TensorForm? LoadMany(Accelerator accelerator, KvGeometry geometry, PageLayout layout) =>
+            TensorKernels.Prefill(geometry, layout.KeyFormat, layout.ValueFormat, precision) is { } kernel ? Load(accelerator, kernel) : null;
+
+        private static TensorForm Load(Accelerator accelerator, TensorKernel kernel)
+        {
             TensorLauncher launch = accelerator.LoadKernel<TensorLauncher>(kernel.Method, kernel.Specialization);
             return new TensorForm(
                 (stream, config, arena, batch, queries, partials, partialStats, call, dims) =>

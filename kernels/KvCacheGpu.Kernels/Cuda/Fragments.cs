@@ -39,6 +39,35 @@ internal struct IntTile
     public int D;
 }
 
+/// <summary>A tile of sums that stays where mma instructions find it, from one to the next: nothing is copied in between.</summary>
+internal struct RefTile<T>
+    where T : unmanaged
+{
+    public ILGPU.Runtime.Cuda.Ref<T> A;
+    public ILGPU.Runtime.Cuda.Ref<T> B;
+    public ILGPU.Runtime.Cuda.Ref<T> C;
+    public ILGPU.Runtime.Cuda.Ref<T> D;
+}
+
+/// <summary>Four words of an operand that stay where mma instructions find them.</summary>
+internal struct InputWords
+{
+    public ILGPU.Runtime.Cuda.Input<int> X;
+    public ILGPU.Runtime.Cuda.Input<int> Y;
+    public ILGPU.Runtime.Cuda.Input<int> Z;
+    public ILGPU.Runtime.Cuda.Input<int> W;
+}
+
+/// <summary>Four such tiles beside each other.</summary>
+internal struct RefTiles<T>
+    where T : unmanaged
+{
+    public RefTile<T> T0;
+    public RefTile<T> T1;
+    public RefTile<T> T2;
+    public RefTile<T> T3;
+}
+
 /// <summary>Tiles of 64 tokens: token 16 i + 2 g is row g of tile i, token 16 i + 2 g + 1 its row g + 8.</summary>
 internal struct Span64
 {

@@ -73,6 +73,14 @@ internal static class Lane
         return result;
     }
 
+    /// <summary>Of halves 1024 + n + 128 the signed numbers n.</summary>
+    [MethodImpl(Inlined)]
+    public static int SignedHalves(int word)
+    {
+        CudaAsm.Emit("{ .reg .b32 m; mov.b32 m, 0xE480E480; add.rn.f16x2 %0, %1, m; }", out int result, word);
+        return result;
+    }
+
     /// <summary>The larger of each half.</summary>
     [MethodImpl(Inlined)]
     public static int MaxHalves(int a, int b)

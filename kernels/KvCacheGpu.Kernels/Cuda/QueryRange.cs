@@ -30,15 +30,16 @@ internal struct QueryRange
     private int _firstEnd;
     private int _lastBegin;
 
+    /// <summary>Some queries of a block, or all; of a last block there may be none.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static QueryRange Of(ArrayView<int> arena, ArrayView<int> batch, int work, int count, AttendDims call, KernelDims dims)
+    public static QueryRange Of(ArrayView<int> arena, ArrayView<int> batch, int work, (int First, int Count) part, AttendDims call, KernelDims dims)
     {
         QueryRange r = default;
         int item = work / call.Segments;
         r.Head = item % dims.KvHeads;
         int block = KernelDims.Blocks + ((call.FirstBlock + (item / dims.KvHeads)) * 2);
         int owner = dims.Sequences + (batch[block] * KernelDims.SequenceWords);
-        r._firstQuery = batch[block + 1];
+        r._firstQuery = batch[block + 1] + part.First;
         r.Slot = batch[owner];
         r._firstToken = batch[owner + 1];
         r._tokens = batch[owner + 2];
@@ -47,12 +48,12 @@ internal struct QueryRange
         r._entries = arena[dims.CountWord(r.Slot, call.Layer.Layer, r.Head)];
         r._segment = work - (item * call.Segments);
         int firstToken = r._firstQuery / dims.GroupSize;
-        int lastToken = (r._firstQuery + count - 1) / dims.GroupSize;
+        int lastToken = (r._firstQuery + part.Count - 1) / dims.GroupSize;
         lastToken = lastToken < r._tokens ? lastToken : r._tokens - 1;
         r._firstPosition = r._length - r._tokens + firstToken;
         r._lastPosition = r._length - r._tokens + lastToken;
         r.First = r.BeginOf(r._firstPosition, dims);
-        r.Last = r.EndOf(r._lastPosition, dims);
+        r.Last = firstToken < r._tokens ? r.EndOf(r._lastPosition, dims) : 0;
         r._firstEnd = r.EndOf(r._firstPosition, dims);
         r._lastBegin = r.BeginOf(r._lastPosition, dims);
         return r;

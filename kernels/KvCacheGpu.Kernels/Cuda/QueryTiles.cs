@@ -81,11 +81,11 @@ internal static class QueryTiles
         int half = 0;
         if (default(TKey).Arithmetic != TileArithmetic.Bytes)
         {
-            Store<TKey, TColumns, TShape>(queries, place, target, part, Exponent<TKey>(above));
+            Store<TKey, TColumns, TShape>(queries, place, target, part, Exponent<TKey>(above), 32);
         }
         else
         {
-            half = StoreWhole<TKey, TColumns, TShape>(queries, place, target, part, above, LargestWhole / mantissa) >> 1;
+            half = StoreWhole<TKey, TColumns, TShape>(queries, place, target, part, above, LargestWhole / mantissa, 32) >> 1;
             if (default(TKey).Scales == Scaling.Gain)
             {
                 StoreForMean<TColumns, TShape>(queries, place, target.SubView(MeanFirst<TKey, TColumns, TShape>() * 32), part, above - 15);
@@ -99,6 +99,39 @@ internal static class QueryTiles
         from = default(TColumns).Count == 8 ? (8 * quad) + 4 : 8 * quad;
         SetFactors<TKey>(ref b, Warp.Shuffle(above, from), Warp.Shuffle(mantissa, from), layer.Logits);
         b.HalfSum = Warp.Shuffle(half, from);
+    }
+
+    /// <summary>True if queries lie in binary32, as all parts of them would take more.</summary>
+    public static bool IsRaw<TKey, TColumns>()
+        where TKey : struct, IKeyTiles
+        where TColumns : struct, IQueryColumns => default(TKey).Arithmetic == TileArithmetic.BFloats && Parts<TKey, TColumns>() == 3;
+
+    /// <summary>Enters a query for A operands, whose rows are queries; its lanes are those that have its row of results. The upper of a lane's two rows is <paramref name="half"/> 0.</summary>
+    [MethodImpl(Inlined)]
+    public static void EnterRow<TKey, TColumns, TShape>(
+        ArrayView<ushort> queries, QueryPlace place, ArrayView<Words4> slots, int half, ref ColumnState row, LogitDims logits)
+        where TKey : struct, IKeyTiles
+        where TColumns : struct, IQueryColumns
+        where TShape : struct, ITensorShape
+    {
+        float largest = Largest<TShape>(queries, place, Group.IdxX & 3);
+        int above = largest > 0f ? PortableMath.ExponentAbove(largest) : 0;
+        float mantissa = largest > 0f ? Power(largest, -above) : 1f;
+        ArrayView<Words2> target = slots.Cast<Words2>().SubView(half);
+        if (IsRaw<TKey, TColumns>())
+        {
+            StoreRaw<TKey, TShape>(queries, place, slots.SubView(32 * half), Exponent<TKey>(above));
+        }
+        else if (default(TKey).Arithmetic != TileArithmetic.Bytes)
+        {
+            Store<TKey, TColumns, TShape>(queries, place, target, 0, Exponent<TKey>(above), 64);
+        }
+        else
+        {
+            row.HalfSum = StoreWhole<TKey, TColumns, TShape>(queries, place, target, 0, above, LargestWhole / mantissa, 64) >> 1;
+        }
+
+        SetFactors<TKey>(ref row, above, mantissa, logits);
     }
 
     // The factor of products, or their base and extra exponent where products times the factor could leave binary32.
@@ -160,9 +193,9 @@ internal static class QueryTiles
     [MethodImpl(Inlined)]
     private static float Power(float x, int exponent) => x * PortableMath.PowerOf(exponent / 2) * PortableMath.PowerOf(exponent - (exponent / 2));
 
-    // A lane's words of binary16 or bfloat16 parts; part: that of its column, where columns are parts.
+    // A lane's words of binary16 or bfloat16 parts, stride apart; part: that of its column, where columns are parts.
     [MethodImpl(Inlined)]
-    private static void Store<TKey, TColumns, TShape>(ArrayView<ushort> queries, QueryPlace place, ArrayView<Words2> target, int part, int exponent)
+    private static void Store<TKey, TColumns, TShape>(ArrayView<ushort> queries, QueryPlace place, ArrayView<Words2> target, int part, int exponent, int stride)
         where TKey : struct, IKeyTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
@@ -178,10 +211,26 @@ internal static class QueryTiles
             x.D = Power(Element<TKey, TShape>(queries, place, chunk, 0, quad, 3), -exponent);
             for (int i = 0; i < parts; i++)
             {
-                target[((chunk * parts) + i) * 32] = default(TKey).Arithmetic == TileArithmetic.Halves
-                    ? HalfPart(x, default(TColumns).Count == 8 ? i : part)
+                target[((chunk * parts) + i) * stride] = default(TKey).Arithmetic == TileArithmetic.Halves
+                    ? parts == 1 && default(TColumns).Count == 8 ? Rounded(x) : HalfPart(x, default(TColumns).Count == 8 ? i : part)
                     : BFloatPart(x, default(TColumns).Count == 8 ? i : i == 0 ? part : 2 + part);
             }
+        }
+    }
+
+    [MethodImpl(Inlined)]
+    private static void StoreRaw<TKey, TShape>(ArrayView<ushort> queries, QueryPlace place, ArrayView<Words4> target, int exponent)
+        where TKey : struct, IKeyTiles
+        where TShape : struct, ITensorShape
+    {
+        int quad = Group.IdxX & 3;
+        for (int chunk = 0; chunk < Chunks<TKey, TShape>(); chunk++)
+        {
+            target[chunk * 64] = KeyOperands.Of(
+                (int)Interop.FloatAsInt(Power(Element<TKey, TShape>(queries, place, chunk, 0, quad, 0), -exponent)),
+                (int)Interop.FloatAsInt(Power(Element<TKey, TShape>(queries, place, chunk, 0, quad, 1), -exponent)),
+                (int)Interop.FloatAsInt(Power(Element<TKey, TShape>(queries, place, chunk, 0, quad, 2), -exponent)),
+                (int)Interop.FloatAsInt(Power(Element<TKey, TShape>(queries, place, chunk, 0, quad, 3), -exponent)));
         }
     }
 
@@ -210,7 +259,7 @@ internal static class QueryTiles
     // A lane's words of limbs; returns the sum of the query's whole numbers.
     [MethodImpl(Inlined)]
     private static int StoreWhole<TKey, TColumns, TShape>(
-        ArrayView<ushort> queries, QueryPlace place, ArrayView<Words2> target, int part, int above, float factor)
+        ArrayView<ushort> queries, QueryPlace place, ArrayView<Words2> target, int part, int above, float factor, int stride)
         where TKey : struct, IKeyTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
@@ -236,7 +285,7 @@ internal static class QueryTiles
                     words.Y |= j < 4 ? 0 : limb;
                 }
 
-                target[((at * parts) + i) * 32] = words;
+                target[((at * parts) + i) * stride] = words;
             }
         }
 
@@ -244,8 +293,8 @@ internal static class QueryTiles
         return sum + Warp.ShuffleXor(sum, 2);
     }
 
-    // Limbs 0, 1, 2 from the highest down, as a byte; none beyond.
-    private static int Limb(int whole, int limb)
+    /// <summary>Limbs 0, 1, 2 from the highest down, as a byte; none beyond.</summary>
+    public static int Limb(int whole, int limb)
     {
         int low = (whole << 24) >> 24;
         int rest = (whole - low) >> 8;
@@ -260,6 +309,16 @@ internal static class QueryTiles
         Words2 words = default;
         words.X = Lane.PackHalves(Half(x.A, part), Half(x.B, part));
         words.Y = Lane.PackHalves(Half(x.C, part), Half(x.D, part));
+        return words;
+    }
+
+    // The only part.
+    [MethodImpl(Inlined)]
+    private static Words2 Rounded(Floats4 x)
+    {
+        Words2 words = default;
+        words.X = Lane.PackHalves(x.A, x.B);
+        words.Y = Lane.PackHalves(x.C, x.D);
         return words;
     }
 

@@ -58,7 +58,7 @@ internal static class TensorAttend
             return;
         }
 
-        QueryRange range = QueryRange.Of(arena.One, batch, work, default(TColumns).Count, call, dims);
+        QueryRange range = QueryRange.Of(arena.One, batch, work, (0, default(TColumns).Count), call, dims);
         if (range.First >= range.Last)
         {
             // Behind the last page: MergeKernel reads nothing of such a segment.
@@ -177,17 +177,18 @@ internal static class TensorAttend
         TileOutput.Write<TValue, TColumns, TShape>(partials, result * default(TShape).ValueWidth, sums, a.Sum, b.Sum, unit);
     }
 
-    // The statistics of a page: two words for each query head of the group.
+    /// <summary>The statistics of a page: two words for each query head of the group.</summary>
     [MethodImpl(Inlined)]
-    private static ArrayView<int> Statistics(ArrayView<int> arena, KernelDims dims, int sequence, int layer, int head, int tag)
+    public static ArrayView<int> Statistics(ArrayView<int> arena, KernelDims dims, int sequence, int layer, int head, int tag)
     {
         int page = TableMap.PageIndexOf(tag);
         int first = dims.LeafStats + (dims.InLeaf(layer, head, page) * dims.GroupSize * 2);
         return dims.Leaf(arena, sequence, page).SubView(first, dims.GroupSize * 2);
     }
 
+    /// <summary>Writes that a measured query sees nothing of a page.</summary>
     [MethodImpl(Inlined)]
-    private static void WriteUnseen(ArrayView<int> statistics, ColumnState column, int entry)
+    public static void WriteUnseen(ArrayView<int> statistics, ColumnState column, int entry)
     {
         if (column.IsMeasured && entry >= column.Begin && entry < column.End)
         {
@@ -196,8 +197,9 @@ internal static class TensorAttend
         }
     }
 
+    /// <summary>Writes a measured query's largest logit and its sum.</summary>
     [MethodImpl(Inlined)]
-    private static void WriteStatistic<TKey>(ArrayView<int> statistics, ColumnState column, int entry, float largest, float sum, float bias)
+    public static void WriteStatistic<TKey>(ArrayView<int> statistics, ColumnState column, int entry, float largest, float sum, float bias)
         where TKey : struct, IKeyTiles
     {
         if (column.IsMeasured && entry >= column.Begin && entry < column.End)
@@ -212,8 +214,9 @@ internal static class TensorAttend
         }
     }
 
+    /// <summary>Writes a query's partial statistics.</summary>
     [MethodImpl(Inlined)]
-    private static void WriteResult<TKey>(ArrayView<float> partialStats, ColumnState column, long result, float bias)
+    public static void WriteResult<TKey>(ArrayView<float> partialStats, ColumnState column, long result, float bias)
         where TKey : struct, IKeyTiles
     {
         bool isSeen = column.Sum > 0f;

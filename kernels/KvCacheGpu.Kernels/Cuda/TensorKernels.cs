@@ -9,8 +9,8 @@ namespace KvCacheGpu.Kernels;
 /// <param name="Warps">Warps of a group.</param>
 internal sealed record TensorKernel(string Name, MethodInfo Method, int Warps)
 {
-    // Groups that a multiprocessor holds: the compiler then leaves room for their registers.
-    private const int Groups = 3;
+    /// <summary>Groups that a multiprocessor holds: the compiler then leaves room for their registers.</summary>
+    public int Groups { get; init; } = 3;
 
     /// <summary>Threads of a group, and the groups that have to fit.</summary>
     public KernelSpecialization Specialization => new(32 * Warps, Groups);
@@ -100,9 +100,11 @@ internal static class TensorKernels
 
     /// <summary>
     /// The kernels that offline tools compile: all pairs of formats at head width 128 and 64 tokens a page; of two pairs the other widths and the other page sizes too.
-    /// All that a tier can ask for are too many, as each takes seconds.
+    /// All that a tier can ask for are too many, as each takes seconds. Of those for many queries a few pairs.
     /// </summary>
-    public static IEnumerable<TensorKernel> Samples() =>
+    public static IEnumerable<TensorKernel> Samples() => FewQueries().Concat(ManyQueries());
+
+    private static IEnumerable<TensorKernel> FewQueries() =>
         from pair in _pairs
         from width in _widths
         from tokens in _pageTokens
@@ -112,6 +114,17 @@ internal static class TensorKernels
         where (isUsual || isVaried) && Refusal(geometry, pair.Key, pair.Value) is null
         from queries in (int[])[8, 4]
         select Of(geometry, pair.Key, pair.Value, queries);
+
+    private static IEnumerable<TensorKernel> ManyQueries()
+    {
+        KvGeometry geometry = new(1, 1, 1, 128, 128, 64);
+        yield return Prefill(geometry, PageFormat.F16, PageFormat.F16, KvAttentionPrecision.Exact)!;
+        yield return Prefill(geometry, PageFormat.F16, PageFormat.F16, KvAttentionPrecision.Fast)!;
+        yield return Prefill(geometry, PageFormat.BF16, PageFormat.BF16, KvAttentionPrecision.Exact)!;
+        yield return Prefill(geometry, PageFormat.I8, PageFormat.I8, KvAttentionPrecision.Exact)!;
+        yield return Prefill(geometry, PageFormat.T4, PageFormat.V4, KvAttentionPrecision.Exact)!;
+        yield return Prefill(geometry, PageFormat.T4, PageFormat.V4, KvAttentionPrecision.Fast)!;
+    }
 
     /// <summary>Says why there is no kernel for pages, or returns null if there is one.</summary>
     public static string? Refusal(KvGeometry geometry, PageFormat key, PageFormat value)
@@ -141,7 +154,7 @@ internal static class TensorKernels
             return $"page tokens {geometry.PageTokens}: expected {string.Join(" or ", _pageTokens)}";
         }
 
-        int bytes = Ask<int>(nameof(TensorAttend.SharedBytes), Types(geometry, key, value, 8));
+        int bytes = Ask<int>(typeof(TensorAttend), nameof(TensorAttend.SharedBytes), Types(geometry, key, value, 8));
         return bytes <= MostShared
             ? null
             : $"{key} keys of head width {geometry.KeyWidth}: they would take {bytes} bytes of shared memory, expected {MostShared} at most";
@@ -164,7 +177,7 @@ internal static class TensorKernels
         MethodInfo method = typeof(TensorAttend).GetMethod(nameof(TensorAttend.Split))!.MakeGenericMethod(types);
         string width = geometry.KeyWidth == geometry.ValueWidth ? $"{geometry.KeyWidth}" : $"{geometry.KeyWidth}x{geometry.ValueWidth}";
         string cap = geometry.LogitSoftCap is null ? string.Empty : "-cap";
-        return new TensorKernel($"tensor{queries}-{key}-{value}-d{width}-p{geometry.PageTokens}{cap}", method, Ask<int>(nameof(TensorAttend.Warps), types[^1]));
+        return new TensorKernel($"tensor{queries}-{key}-{value}-d{width}-p{geometry.PageTokens}{cap}", method, Ask<int>(typeof(TensorAttend), nameof(TensorAttend.Warps), types[^1]));
     }
 
     // What a kernel is closed over: key tiles, value tiles, columns and shape.
@@ -185,8 +198,29 @@ internal static class TensorKernels
         return [keys, values, queries == 8 ? typeof(EightQueries) : typeof(QuadQueries), shape];
     }
 
-    // What a method of the kernel says of its types.
-    private static T Ask<T>(string method, params Type[] types) => (T)typeof(TensorAttend).GetMethod(method)!.MakeGenericMethod(types).Invoke(null, null)!;
+    /// <summary>The kernel for blocks of 64 queries, or null if pages have none: then the one for few queries takes them too.</summary>
+    /// <param name="geometry">Widths and page tokens.</param>
+    /// <param name="key">The format of the keys.</param>
+    /// <param name="value">The format of the values.</param>
+    /// <param name="precision">In how many parts queries and weights are entered.</param>
+    /// <exception cref="NotSupportedException">There is no kernel at all: see <see cref="Refusal"/>.</exception>
+    public static TensorKernel? Prefill(KvGeometry geometry, PageFormat key, PageFormat value, KvAttentionPrecision precision)
+    {
+        TensorKernel few = Of(geometry, key, value, 8);
+        if (geometry.KeyWidth is not (64 or 128) || geometry.ValueWidth is not (64 or 128) || geometry.PageTokens != 64 || geometry.LogitSoftCap is not null)
+        {
+            return null;
+        }
+
+        Type[] types = Types(geometry, key, value, 8);
+        types[2] = precision == KvAttentionPrecision.Fast ? typeof(FastQueries) : typeof(EightQueries);
+        MethodInfo method = typeof(TensorPrefill).GetMethod(nameof(TensorPrefill.Split))!.MakeGenericMethod(types);
+        string name = $"prefill-{(precision == KvAttentionPrecision.Fast ? "fast" : "exact")}{few.Name["tensor8".Length..]}";
+        return Ask<bool>(typeof(TensorPrefill), nameof(TensorPrefill.Fits), types) ? new TensorKernel(name, method, TensorPrefill.Warps) { Groups = 2 } : null;
+    }
+
+    // What a method of a kernel says of its types.
+    private static T Ask<T>(Type kernel, string method, params Type[] types) => (T)kernel.GetMethod(method)!.MakeGenericMethod(types).Invoke(null, null)!;
 
     private static Type? ValuesOf(PageFormat format, int width) => _values.FirstOrDefault(v => v.Format == format && width % v.Multiple == 0).Tiles;
 

@@ -274,14 +274,15 @@ internal static class TileLogits
         return s;
     }
 
+    /// <summary>A product of whole numbers times a key's scale; of T keys its gain, and with the product with the page's mean.</summary>
     [MethodImpl(Inlined)]
-    private static float Scaled<TKey>(float product, float scale, float gain, float mean)
+    public static float Scaled<TKey>(float product, float scale, float gain, float mean)
         where TKey : struct, IKeyTiles =>
         default(TKey).Scales == Scaling.Gain ? scale * Lane.Fma(product, gain, mean) : product * scale;
 
-    // Up to 512 elements two limbs' sums fit 32 bits together; their last bits are below binary32's either way.
+    /// <summary>Joins the sums of limbs. Up to 512 elements two limbs' sums fit 32 bits together; their last bits are below binary32's either way.</summary>
     [MethodImpl(Inlined)]
-    private static float Whole<TShape>(int high, int middle, int low)
+    public static float Whole<TShape>(int high, int middle, int low)
         where TShape : struct, ITensorShape => default(TShape).KeyWidth <= 512
             ? Lane.Fma((high << 8) + middle, 256f, low)
             : Lane.Fma(Lane.Fma(high, 256f, middle), 256f, low);
@@ -331,9 +332,9 @@ internal static class TileLogits
         where TKey : struct, IKeyTiles
         where TShape : struct, ITensorShape => default(TKey).Words(default(TShape).KeyWidth) % default(TKey).ChunkWords != 0;
 
-    // Lanes behind the last word of a key read that one; their queries are zeros.
+    /// <summary>A lane's words of two tokens. Lanes behind the last word of a key read that one; their queries are zeros.</summary>
     [MethodImpl(Inlined)]
-    private static KeyWords Load<TKey, TShape>(ArrayView<Words2> keys, int chunk, int tile)
+    public static KeyWords Load<TKey, TShape>(ArrayView<Words2> keys, int chunk, int tile)
         where TKey : struct, IKeyTiles
         where TShape : struct, ITensorShape
     {

@@ -254,8 +254,9 @@ internal static class TileOutput
         }
     }
 
+    /// <summary>Writes an element of a mean, if there is such an element.</summary>
     [MethodImpl(Inlined)]
-    private static void Put<TValue, TShape>(ArrayView<float> partials, long row, int element, float mean)
+    public static void Put<TValue, TShape>(ArrayView<float> partials, long row, int element, float mean)
         where TValue : struct, IValueTiles
         where TShape : struct, ITensorShape
     {

@@ -110,8 +110,9 @@ internal static class TileWeights
         }
     }
 
+    /// <summary>2^(logit - largest + bias).</summary>
     [MethodImpl(Inlined)]
-    private static float Weight<TKey>(float s, ColumnState column, float bias)
+    public static float Weight<TKey>(float s, ColumnState column, float bias)
         where TKey : struct, IKeyTiles => Lane.Exp2(
             default(TKey).Arithmetic == TileArithmetic.BFloats
                 ? Lane.Fma(s - column.Most, column.Factor, bias)
@@ -136,7 +137,8 @@ internal static class TileWeights
         t.D = Capped(t.D, b, cap);
     }
 
+    /// <summary>A product to a capped logit in base 2.</summary>
     [MethodImpl(Inlined)]
-    private static float Capped(float s, ColumnState column, float cap) =>
+    public static float Capped(float s, ColumnState column, float cap) =>
         PortableMath.Capped(PortableMath.Scaled(s * column.CapBase * TensorAttend.Ln2, column.CapExtra), cap) * TensorAttend.Log2E;
 }

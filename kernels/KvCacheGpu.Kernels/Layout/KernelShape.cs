@@ -108,4 +108,7 @@ public sealed record KernelShape
     /// <see cref="KernelBatch.Score"/> and <see cref="KernelBatch.Observe"/> are refused.
     /// </summary>
     public bool HasStatistics { get; init; } = true;
+
+    /// <summary>How precisely attention computes where tiers have a choice. The default value is <see cref="KvAttentionPrecision.Exact"/>.</summary>
+    public KvAttentionPrecision Precision { get; init; }
 }

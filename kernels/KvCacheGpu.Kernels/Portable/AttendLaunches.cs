@@ -5,13 +5,14 @@ namespace KvCacheGpu.Kernels;
 /// <summary>A batch as its attention launches see it.</summary>
 /// <param name="Sequences">Sequences of the batch.</param>
 /// <param name="Few">The blocks of sequences with few queries; of all sequences where the tier has blocks of one size.</param>
-/// <param name="Many">The blocks of sequences with more queries than such a block takes.</param>
-internal readonly record struct BatchExtent(int Sequences, BlockRun Few, BlockRun Many);
+/// <param name="Some">The blocks of sequences with more queries than such a block takes.</param>
+/// <param name="Many">The blocks of sequences with so many queries that a page is expanded once for a group of warps.</param>
+internal readonly record struct BatchExtent(int Sequences, BlockRun Few, BlockRun Some, BlockRun Many);
 
 /// <summary>Blocks that follow each other.</summary>
 /// <param name="First">The first one.</param>
 /// <param name="Blocks">Their number, 0 or more.</param>
-/// <param name="Queries">Queries of each: 1, 4 or 8.</param>
+/// <param name="Queries">Queries of each: 1, 4, 8 or 64.</param>
 internal readonly record struct BlockRun(int First, int Blocks, int Queries);
 
 /// <summary>
@@ -25,6 +26,9 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
     private readonly TensorDims _rotated =
         new((int)TensorType.F32, tier.Shape.Geometry.QueryHeads * tier.Shape.Geometry.KeyWidth, tier.Shape.Geometry.KeyWidth);
 
+    // Blocks of many queries have segments of their own.
+    private readonly KernelDims _many = new(dims, Math.Max(1, Segments.ManyTimes * tier.SegmentTokens / tier.Shape.Geometry.PageTokens), Segments.ManyShift);
+
     private readonly LogitDims _logits = LogitDims.Of(tier.Shape.Geometry);
 
     /// <summary>Factor of the queries.</summary>
@@ -33,9 +37,9 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
     /// <summary>Enqueues attention; log-sum-exps go to <see cref="BatchMemory.LogSumExp"/>.</summary>
     public void Attend(int layer, BatchInput queries, BatchExtent batch, int entries, int window, BatchOutput output)
     {
-        int segments = Math.Min(dims.MaxSegments, (entries + dims.SegmentPages - 1) / dims.SegmentPages);
-        Attend(layer, queries, batch.Few, segments, window, output);
-        Attend(layer, queries, batch.Many, segments, window, output);
+        Attend(layer, queries, batch.Few, entries, window, output);
+        Attend(layer, queries, batch.Some, entries, window, output);
+        Attend(layer, queries, batch.Many, entries, window, output);
     }
 
     /// <summary>Enqueues one more look at the keys, which adds to the pages' window scores.</summary>
@@ -58,8 +62,10 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
         }
     }
 
-    private void Attend(int layer, BatchInput queries, BlockRun run, int segments, int window, BatchOutput output)
+    private void Attend(int layer, BatchInput queries, BlockRun run, int entries, int window, BatchOutput output)
     {
+        KernelDims divided = DimsOf(run.Queries);
+        int segments = Math.Min(divided.MaxSegments, (entries + divided.SegmentPages - 1) / divided.SegmentPages);
         int end = run.First + run.Blocks;
         int most = memory.PartialQueries / (Math.Max(1, run.Queries) * _geometry.KvHeads * segments);
         for (int block = run.First; block < end; block += most)
@@ -86,7 +92,7 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
                 memory.Partials.SubView(launch * count * _geometry.ValueWidth, count * _geometry.ValueWidth),
                 memory.PartialStats.SubView(launch * count * AttendKernel.PartialWords, count * AttendKernel.PartialWords),
                 new AttendDims(Describe(form, layer, queries, window), wave.Block, wave.Segments, wave.Items * wave.Segments),
-                dims);
+                DimsOf(wave.BlockQueries));
         }
     }
 
@@ -114,8 +120,10 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
             memory.LogSumExp,
             tier.ValueSigns.View,
             merge,
-            dims);
+            DimsOf(wave.BlockQueries));
     }
+
+    private KernelDims DimsOf(int blockQueries) => blockQueries == BatchLaunchers.ManyQueries ? _many : dims;
 
     private ArrayView<ushort> QueriesOf(AttendForm form, BatchInput queries) =>
         form.ScalesKeys ? memory.Scaled.Cast<ushort>() : form.RotatesKeys ? memory.Rotated.Cast<ushort>() : queries.View;

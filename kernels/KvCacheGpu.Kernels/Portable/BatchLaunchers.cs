@@ -6,6 +6,10 @@ namespace KvCacheGpu.Kernels;
 /// <summary>The compiled kernels of a step, for one shape's formats.</summary>
 internal sealed class BatchLaunchers
 {
+    /// <summary>Queries of a block for which a group of warps expands each page once.</summary>
+    public const int ManyQueries = 64;
+
+    private readonly AttendForm[] _forms;
     private readonly AttendForm[][] _layers;
 
     /// <summary>Compiles the kernels; <paramref name="tensors"/> is the attention that the device has of its own, <paramref name="own"/> its other kernels, or null.</summary>
@@ -30,6 +34,7 @@ internal sealed class BatchLaunchers
         ];
         AttendForm[] forms = [.. pairs.Zip(refusals, (pair, refusal) => new AttendForm(accelerator, shape, pair, refusal is null ? tensors : null, BlockQueries))];
         _layers = [.. shape.LayerClasses.Select(mask => forms.Where(f => (f.Classes & (mask | (1 << KernelShape.Open))) != 0).ToArray())];
+        _forms = forms;
         MaxForms = _layers.Max(l => l.Length);
         QueryForms = _layers.Max(l => l.Where(f => f.RotatesKeys).Select(f => f.ScalesKeys).Distinct().Count());
     }
@@ -47,6 +52,9 @@ internal sealed class BatchLaunchers
 
     /// <summary>Queries of a block, at most: 8 if all forms of the shape run on tensor cores, else 4.</summary>
     public int BlockQueries { get; }
+
+    /// <summary>True if all forms of the shape take blocks of <see cref="ManyQueries"/> too. The first batch that may have so many asks, and their kernels are compiled.</summary>
+    public bool TakesManyQueries() => Array.TrueForAll(_forms, f => f.TakesManyQueries);
 
     /// <summary>True if a form runs on tensor cores.</summary>
     public bool HasTensorForms { get; }
@@ -71,6 +79,7 @@ internal sealed class AttendForm
     private readonly AttendLauncher? _one;
     private readonly AttendLauncher? _four;
     private readonly AttendLauncher? _eight;
+    private readonly Lazy<TensorForm?> _many;
     private readonly int _warps;
 
     /// <summary>Compiles the kernels of a pair.</summary>
@@ -89,6 +98,7 @@ internal sealed class AttendForm
         Observe = accelerator.LoadKernel<ObserveLauncher>(PortableKernels.Observe(layout.KeyFormat, _geometry.LogitSoftCap is not null));
         if (tensors is null)
         {
+            _many = new Lazy<TensorForm?>((TensorForm?)null);
             _four = accelerator.LoadKernel<AttendLauncher>(PortableKernels.Attend(layout.KeyFormat, layout.ValueFormat, 4));
             _one = _geometry.GroupSize > 1
                 ? _four
@@ -96,6 +106,7 @@ internal sealed class AttendForm
             return;
         }
 
+        _many = new Lazy<TensorForm?>(() => blockQueries == 8 ? tensors.LoadMany(accelerator, _geometry, layout) : null);
         if (blockQueries == 8)
         {
             (_eight, _warps) = tensors.Load(accelerator, _geometry, layout, 8);
@@ -120,13 +131,18 @@ internal sealed class AttendForm
 
     public bool RotatesValues { get; }
 
+    /// <summary>True if it takes blocks of <see cref="BatchLaunchers.ManyQueries"/>.</summary>
+    public bool TakesManyQueries => _many.Value is not null;
+
     public ObserveLauncher Observe { get; }
 
-    /// <summary>Attention of blocks of 1, 4 or 8 queries.</summary>
-    public AttendLauncher Attention(int blockQueries) => (blockQueries switch { 1 => _one, 4 => _four, _ => _eight })!;
+    /// <summary>Attention of blocks of 1, 4, 8 or 64 queries.</summary>
+    public AttendLauncher Attention(int blockQueries) => (blockQueries switch { 1 => _one, 4 => _four, 8 => _eight, _ => _many.Value?.Attend })!;
 
-    /// <summary>The grid for a number of (block, head, segment)s: each is the work of a group, or, on tensor cores, of a warp.</summary>
-    public KernelConfig Config(int items, int blockQueries, int groupSize) => _warps > 0
+    /// <summary>The grid for a number of (block, head, segment)s: each is the work of a group, or, on tensor cores for few queries, of a warp.</summary>
+    public KernelConfig Config(int items, int blockQueries, int groupSize) => blockQueries == BatchLaunchers.ManyQueries
+        ? new KernelConfig(items, _many.Value!.Value.Warps * 32)
+        : _warps > 0
         ? new KernelConfig((items + _warps - 1) / _warps, _warps * 32)
         : new KernelConfig(items, groupSize, SharedMemoryConfig.RequestDynamic<float>(AttendKernel.SharedFloats(blockQueries, _geometry, Map, groupSize)));
 }
@@ -139,6 +155,9 @@ internal interface ITensorForms
 
     /// <summary>Makes the attention of blocks of <paramref name="blockQueries"/>, 4 or 8, ready. Each (block, head, segment) is the work of a warp.</summary>
     TensorForm Load(Accelerator accelerator, KvGeometry geometry, PageLayout layout, int blockQueries);
+
+    /// <summary>The same of blocks of <see cref="BatchLaunchers.ManyQueries"/>, or null if the pages have none. Each (block, head, segment) is the work of a group.</summary>
+    TensorForm? LoadMany(Accelerator accelerator, KvGeometry geometry, PageLayout layout);
 }
 
 /// <summary>Attention on tensor cores.</summary>

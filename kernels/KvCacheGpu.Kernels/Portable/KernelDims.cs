@@ -64,6 +64,13 @@ internal readonly struct KernelDims
         Windows = checked(Owners + maxTokens);
     }
 
+    /// <summary>The same with other segments.</summary>
+    public KernelDims(KernelDims dims, int segmentPages, int segmentShift)
+    {
+        this = dims;
+        (SegmentPages, SegmentShift) = (segmentPages, segmentShift);
+    }
+
     /// <summary>Words of the batch's integers.</summary>
     public int BatchWords => Windows + Layers;
 

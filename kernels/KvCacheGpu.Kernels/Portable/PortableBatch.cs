@@ -11,6 +11,9 @@ internal sealed unsafe class PortableBatch : KernelBatch
     // Queries of a block that every form of attention takes.
     private const int FewQueries = 4;
 
+    // A sequence's queries of a KV head from which on they are many.
+    private const int LeastMany = 32;
+
     private static long _memories;
 
     private readonly long _number = Interlocked.Increment(ref _memories);
@@ -23,6 +26,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
     private readonly AttendLaunches _launches;
     private readonly RaggedSequence[] _sequences;
     private readonly int _mostMoves;
+    private readonly int _leastMany;
     private BatchExtent _extent;
     private int _tokens;
     private int _window;
@@ -39,6 +43,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         _ = checked(_geometry.Layers * maxTokens * _geometry.KvHeads * 2);
         var split = new WorkSplit(
             tier.Launchers.BlockQueries, Math.Max(1, tier.SegmentTokens / _geometry.PageTokens), tier.Launchers.HasTensorForms ? Segments.WarpShift : Segments.GroupShift);
+        _leastMany = maxTokens * _geometry.GroupSize >= LeastMany && tier.Launchers.TakesManyQueries() ? LeastMany : int.MaxValue;
         _dims = new KernelDims(tier.Shape, tier.Map, split, maxSequences, maxTokens);
         _sequences = new RaggedSequence[maxSequences];
         _mostMoves = checked(_geometry.Layers * _geometry.KvHeads * ((maxTokens / _geometry.PageTokens) + maxSequences));
@@ -49,7 +54,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
     }
 
     /// <inheritdoc/>
-    public override KvStepShape StepShape => new(_number, _tokens, SegmentsOfShape(), _tier.SumsQueries, _extent.Sequences, BlocksOf(_extent.Few), BlocksOf(_extent.Many));
+    public override KvStepShape StepShape => new(_number, _tokens, SegmentsOfShape(), _tier.SumsQueries, _extent.Sequences, BlocksOf(_extent.Few), BlocksOf(_extent.Some), BlocksOf(_extent.Many));
 
     /// <inheritdoc/>
     public override int? CapturesFrom => _capture.From;
@@ -313,8 +318,15 @@ internal sealed unsafe class PortableBatch : KernelBatch
 
         // A sequence's own queries choose its kernel, whose sums differ in their last bits: its result does not depend on the rest of the batch.
         int most = _tier.Launchers.BlockQueries;
-        BlockRun few = Divide(words, sequences, new BlockRun(0, 0, fewQueries), (0, most > FewQueries ? FewQueries : int.MaxValue));
-        return new BatchExtent(sequences, few, most > FewQueries ? Divide(words, sequences, new BlockRun(few.Blocks, 0, most), (FewQueries, int.MaxValue)) : default);
+        if (most == FewQueries)
+        {
+            return new BatchExtent(sequences, Divide(words, sequences, new BlockRun(0, 0, fewQueries), (0, int.MaxValue)), default, default);
+        }
+
+        BlockRun few = Divide(words, sequences, new BlockRun(0, 0, fewQueries), (0, FewQueries));
+        BlockRun some = Divide(words, sequences, new BlockRun(few.Blocks, 0, most), (FewQueries, _leastMany - 1));
+        return new BatchExtent(
+            sequences, few, some, Divide(words, sequences, new BlockRun(few.Blocks + some.Blocks, 0, BatchLaunchers.ManyQueries), (_leastMany - 1, int.MaxValue)));
     }
 
     // Adds the blocks of the sequences with more than range.Above and at most range.Most queries.

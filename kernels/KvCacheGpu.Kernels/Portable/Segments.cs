@@ -12,6 +12,12 @@ internal static class Segments
     /// <summary>Where a segment is the work of a warp, a row has 2^8 of them at most: one sequence then fills a large device.</summary>
     public const int WarpShift = 8;
 
+    /// <summary>Where a segment is the work of a group for a block of many queries, a row has 2^5 of them at most: their partial results take as much as those of few queries.</summary>
+    public const int ManyShift = 5;
+
+    /// <summary>There a segment has this many times the tokens at least, as each makes partial results of all queries.</summary>
+    public const int ManyTimes = 4;
+
     /// <summary>Pages of one segment in a row of <paramref name="pages"/> that has 2^<paramref name="shift"/> segments at most.</summary>
     public static int Pages(int pages, int minimum, int shift)
     {

@@ -34,6 +34,7 @@ internal sealed class PageClasses
             geometry, Shape.Classes, Shape.RotationSeed, Shape.Sequences, Shape.TableCapacity, [.. Shape.LayerClasses.Take(layers)], Shape.KeepsNonFinite)
         {
             HasStatistics = Shape.HasStatistics,
+            Precision = Shape.Precision,
         };
         return new PageClasses(shape, _ofLayer[layers], Targets, Seals);
     }

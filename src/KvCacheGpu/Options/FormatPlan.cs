@@ -53,6 +53,7 @@ internal static class FormatPlan
             geometry, classes, options.RotationSeed, options.MaxSequences, geometry.PagesFor(options.LongestSequence), masks, options.NonFinite == NonFinitePolicy.Keep)
         {
             HasStatistics = options.PageStatistics || options.Needs.HaveScores(),
+            Precision = options.AttentionPrecision,
         };
         return new PageClasses(shape, ofLayer, targets, new SealRule(geometry.PageTokens, options.ExactRollbackTokens));
     }

@@ -73,6 +73,12 @@ public sealed class KvCacheOptions
     public NonFinitePolicy NonFinite { get; set; } = NonFinitePolicy.Reject;
 
     /// <summary>
+    /// How precisely attention computes the chunks of prompts on CUDA devices with tensor cores; decoding and all other devices are exact. The default value is
+    /// <see cref="KvAttentionPrecision.Exact"/>.
+    /// </summary>
+    public KvAttentionPrecision AttentionPrecision { get; set; }
+
+    /// <summary>
     /// Format of open pages if no sealed format is full precision: F32, F16 or BF16. If one sealed format is full precision, open pages of all
     /// layers have that one; if several are, open pages are F32. The default value is <see cref="PageFormat.F16"/>.
     /// </summary>

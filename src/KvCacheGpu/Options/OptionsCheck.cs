@@ -104,6 +104,7 @@ internal static class OptionsCheck
         Require(options.KeyScales?.IsFor(geometry) != false, nameof(options.KeyScales), KvKeyScales.TextFor(geometry), options.KeyScales);
         Require(options.EdgeLayers >= 0, nameof(options.EdgeLayers), "at least 0", options.EdgeLayers);
         Require(Enum.IsDefined(options.NonFinite), nameof(options.NonFinite), "Reject or Keep", options.NonFinite);
+        Require(Enum.IsDefined(options.AttentionPrecision), nameof(options.AttentionPrecision), "Exact or Fast", options.AttentionPrecision);
         RequirePair(new KvFormats(options.KeyFormat, options.ValueFormat), geometry, nameof(options.KeyFormat), nameof(options.ValueFormat));
         foreach ((int layer, KvFormats formats) in options.LayerFormats ?? NoLayerFormats)
         {

@@ -24,7 +24,11 @@ public abstract class CudaConformance<TTier>
         CasePart[] parts = [.. attended.Parts];
         int longest = parts.Max(p => p.History + p.Tokens);
         int pages = geometry.PagesFor(longest);
-        KernelShape shape = Shapes.Mixed(geometry, attended.Open, attended.Sealed.Key, attended.Sealed.Value, attended.Batch, pages + 1) with { HasStatistics = attended.HasStatistics };
+        KernelShape shape = Shapes.Mixed(geometry, attended.Open, attended.Sealed.Key, attended.Sealed.Value, attended.Batch, pages + 1) with
+        {
+            HasStatistics = attended.HasStatistics,
+            Precision = attended.Precision,
+        };
         using var harness = new TierHarness(TTier.Create, shape, parts.Sum(p => 2 + geometry.PagesFor(p.History + p.Tokens)) * 2 * geometry.KvHeads, seed: attended.Border);
         Assert.Empty(((PortableTier)harness.Tier).PortablePairs);
         SequenceData[] data = [.. Enumerable.Range(0, Math.Min(Data, attended.Batch)).Select(i => new SequenceData(
@@ -42,7 +46,7 @@ public abstract class CudaConformance<TTier>
         harness.Begin(attended.Border % 2 == 0, [.. sequences.Zip(parts, (s, part) => (s, part.Tokens))]);
         harness.Append(0);
         Attention got = harness.Attend(0, attended.Window);
-        Expect.MatchesOracleAt(harness, got, attended.Window, Stride, sequences);
+        Expect.MatchesOracleAt(harness, got, attended.Bound, attended.Window, Stride, sequences);
         Assert.Null(harness.End());
     }
 }

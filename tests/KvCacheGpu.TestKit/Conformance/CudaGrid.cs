@@ -13,25 +13,36 @@ namespace KvCacheGpu.TestKit;
 /// <param name="Window">Positions that a query sees; 0 for all.</param>
 /// <param name="HasHole">True if the second page of each row is dropped: what comes first stays, as sinks do.</param>
 /// <param name="HasStatistics">True if the tables keep statistics of pages.</param>
+/// <param name="Precision">How precisely chunks are computed.</param>
 public sealed record CudaCase(
-    KvGeometry Geometry, PageFormat Open, (PageFormat Key, PageFormat Value) Sealed, int Chunk, int Batch, int Border, int Window, bool HasHole, bool HasStatistics)
+    KvGeometry Geometry, PageFormat Open, (PageFormat Key, PageFormat Value) Sealed, int Chunk, int Batch, int Border, int Window, bool HasHole, bool HasStatistics,
+    KvAttentionPrecision Precision = KvAttentionPrecision.Exact)
 {
+    /// <summary>Sequences of a batch that all have chunks.</summary>
+    public const int Chunks = 3;
+
     /// <summary>The name in test results.</summary>
-    public string Name { get; } = string.Create(
+    public string Name => string.Create(
         CultureInfo.InvariantCulture,
         $"{Sealed.Key}/{Sealed.Value} open {Open} width {Geometry.KeyWidth}/{Geometry.ValueWidth} page {Geometry.PageTokens} heads {Geometry.QueryHeads}/{Geometry.KvHeads} chunk {Chunk} batch {Batch} ")
         + string.Create(
             CultureInfo.InvariantCulture,
-            $"from {CudaGrid.Histories(Geometry.PageTokens)[Border]} window {Window} cap {Geometry.LogitSoftCap ?? 0}{(HasHole ? " hole" : string.Empty)}{(HasStatistics ? string.Empty : " no statistics")}");
+            $"from {CudaGrid.Histories(Geometry.PageTokens)[Border]} window {Window} cap {Geometry.LogitSoftCap ?? 0}{(HasHole ? " hole" : string.Empty)}{(HasStatistics ? string.Empty : " no statistics")}{(Precision == KvAttentionPrecision.Fast ? " fast" : string.Empty)}");
 
-    /// <summary>Tokens before the attended step of each sequence, and those of the step: of the others most decode, some have a short chunk.</summary>
+    /// <summary>The error that the case may have.</summary>
+    public double Bound => Precision == KvAttentionPrecision.Fast ? 1e-3 : Expect.Bound;
+
+
+    /// <summary>
+    /// Tokens before the attended step of each sequence, and those of the step: of the others most decode, some have a short chunk; of three sequences all have chunks.
+    /// </summary>
     public IEnumerable<CasePart> Parts
     {
         get
         {
             int[] histories = CudaGrid.Histories(Geometry.PageTokens);
             return Enumerable.Range(0, Batch).Select(i => new CasePart(
-                histories[(Border + i) % histories.Length], i == 0 ? Chunk : i % 8 == 3 ? Math.Min(Chunk, 7) : 1));
+                histories[(Border + i) % histories.Length], i == 0 ? Chunk : Batch == Chunks ? Chunk - (5 * i) : i % 8 == 3 ? Math.Min(Chunk, 7) : 1));
         }
     }
 }
@@ -67,17 +78,23 @@ public static class CudaGrid
         (PageFormat.T3, PageFormat.V3, 64, 64, 4, 7, 30f),
     ];
 
-    private static readonly Lazy<IReadOnlyList<CudaCase>> _some = new(() => [.. Cover([.. Levels[..8], 1, .. Levels[9..]], IsCommon), .. _apart.Select(Apart)]);
+    // Chunks of three sequences: query heads of a KV head, and tokens. Queries of 32, of 64 and one more, and of several blocks, among others.
+    private static readonly (int Group, int Chunk)[] _many = [(4, 16), (1, 64), (8, 16), (2, 27), (5, 13), (16, 14), (1, 42), (6, 16)];
 
-    /// <summary>Cases in which every two choices meet, of the usual widths and page tokens without a soft cap; then some cases of the others.</summary>
+    private static readonly Lazy<IReadOnlyList<CudaCase>> _some = new(() => [.. Cover([.. Levels[..8], 1, .. Levels[9..]], IsCommon), .. _apart.Select(Apart), .. Many()]);
+
+    /// <summary>
+    /// Cases in which every two choices meet, of the usual widths and page tokens without a soft cap; then some cases of the others, and
+    /// some of every kernel for many queries, of the fast ones only a few: each takes seconds to compile.
+    /// </summary>
     public static IReadOnlyList<CudaCase> Some => _some.Value;
 
-    /// <summary>Cases in which every two choices meet.</summary>
-    public static IEnumerable<CudaCase> Pairs => Cover(Levels, IsTaken);
+    /// <summary>Cases of all widths and page tokens in which every two choices meet.</summary>
+    public static IEnumerable<CudaCase> Pairs => [.. Cover(Levels, IsTaken), .. Many()];
 
-    /// <summary>All combinations of formats, widths, page sizes, groupings, chunks and batches; the other choices take turns.</summary>
+    /// <summary>All combinations of formats, widths, page sizes, groupings, chunks and batches; the other choices take turns. Chunks also in the fast mode.</summary>
     public static IEnumerable<CudaCase> All => Pairwise.Product([.. Levels[..6]]).Where(IsTaken).Select((levels, i) => Case(
-        [.. levels, i % Levels[6], i / 3 % Levels[7], i / 5 % Levels[8], i / 2 % Levels[9], i / 7 % Levels[10]]));
+        [.. levels, i % Levels[6], i / 3 % Levels[7], i / 5 % Levels[8], i / 2 % Levels[9], i / 7 % Levels[10]])).Concat(Many().Where(c => c.Precision == KvAttentionPrecision.Exact)).SelectMany(WithFast);
 
     /// <summary>Tokens of sequences before a step: on both sides of the borders of pages.</summary>
     public static int[] Histories(int pageTokens) =>
@@ -108,6 +125,40 @@ public static class CudaGrid
         place / 2 % 2,
         place / 3 % 2,
     ]);
+
+    private static IEnumerable<CudaCase> WithFast(CudaCase exact) =>
+        exact.Precision == KvAttentionPrecision.Exact && exact.Chunk * exact.Geometry.GroupSize >= 32 && TakesMany(exact.Geometry, exact.Sealed)
+            ? [exact, exact with { Precision = KvAttentionPrecision.Fast }]
+            : [exact];
+
+    private static bool TakesMany(KvGeometry geometry, (PageFormat Key, PageFormat Value) pair) =>
+        TensorKernels.Refusal(geometry, pair.Key, pair.Value) is null && TensorKernels.Prefill(geometry, pair.Key, pair.Value, KvAttentionPrecision.Exact) is not null;
+
+    private static IEnumerable<CudaCase> Many()
+    {
+        int turn = 0;
+        foreach ((PageFormat Key, PageFormat Value) pair in TensorKernels.Pairs)
+        {
+            foreach ((int key, int value) in TensorKernels.Widths)
+            {
+                (int group, int chunk) = _many[turn % _many.Length];
+                KvGeometry geometry = new(1, 2 * group, 2, key, value, 64);
+                if (TakesMany(geometry, pair))
+                {
+                    bool isFew = key == 128 && pair.Key is PageFormat.F16 or PageFormat.BF16 or PageFormat.T4;
+                    CudaCase one = new(
+                        geometry, pair.Key.IsFullPrecision() ? pair.Key : PageFormat.F16, pair, chunk, CudaCase.Chunks, turn % 7, _windows[turn % 4](64), turn % 3 == 0, turn % 5 != 4);
+                    turn++;
+                    yield return one;
+                    if (isFew)
+                    {
+                        yield return one with { Precision = KvAttentionPrecision.Fast, Window = 0 };
+                    }
+                }
+            }
+        }
+    }
+
 
     private static bool IsTaken(int[] levels)
     {

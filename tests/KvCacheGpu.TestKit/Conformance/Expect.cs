@@ -29,8 +29,8 @@ public static class Expect
         MatchesOracle(harness, layer, queries, got, (bound, 0, 1), window, sequences);
 
     /// <summary>The same for the sequences' own queries of layer 0, of which every <paramref name="stride"/>th token and the last one count: long chunks have many.</summary>
-    public static void MatchesOracleAt(TierHarness harness, Attention got, int window, int stride, params HarnessSequence[] sequences) =>
-        MatchesOracle(harness, 0, harness.Queries(0), got, (Bound, 0, stride), window, sequences);
+    public static void MatchesOracleAt(TierHarness harness, Attention got, double bound, int window, int stride, params HarnessSequence[] sequences) =>
+        MatchesOracle(harness, 0, harness.Queries(0), got, (bound, 0, stride), window, sequences);
 
     /// <summary>The same for logits that are so large that their rounding counts: <see cref="LogitError"/> of |q| |k| and the scale.</summary>
     public static void MatchesOracleAsRounded(TierHarness harness, float[] queries, Attention got, HarnessSequence sequence) =>

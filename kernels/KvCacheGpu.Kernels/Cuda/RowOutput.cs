@@ -1,0 +1,258 @@
+using System.Runtime.CompilerServices;
+using ILGPU;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>
+/// Sums of 16 query rows over up to 128 elements of values, in registers. Each pair of accumulators holds 16 elements: lane 4 g + q has of rows g (A, B) and g + 8
+/// (C, D) the two elements that rows 2 q and 2 q + 1 of a tile of values hold (<see cref="IValueTiles.Element"/>, half 0 in X, 1 in Y).
+/// </summary>
+internal struct RowSums
+{
+    public RefTiles<float> P0;
+    public RefTiles<float> P1;
+    public RefTiles<float> P2;
+    public RefTiles<float> P3;
+
+    /// <summary>The sums of weighted minima of the first and of the second 64 elements, over the lane's tokens.</summary>
+    public ScalePair Low0;
+    public ScalePair Low1;
+
+    /// <summary>The power of two that sums are in units of, where values have scales.</summary>
+    public float Unit;
+}
+
+/// <summary>Weighted sums of a page's values, which lie in shared memory: [4 tiles of 16 tokens][pairs][32 lanes] Words4.</summary>
+internal static class RowOutput
+{
+    /// <summary>Pairs that <see cref="RowSums"/> holds.</summary>
+    public const int MostPairs = 8;
+
+    private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
+
+    // What signed bytes in halves become 1024 + v + 128 by.
+    private const int ByteOffset = 0x64806480;
+
+    /// <summary>Pairs of accumulators that a value takes.</summary>
+    public static int Pairs<TValue, TShape>()
+        where TValue : struct, IValueTiles
+        where TShape : struct, ITensorShape => TileOutput.Loads<TValue, TShape>() * default(TValue).Tiles;
+
+    /// <summary>Expands a page's values: warp n those of the n-th tile of tokens. Slots behind the last token seen are read as that one, as anything lies there, also NaN.</summary>
+    [MethodImpl(Inlined)]
+    public static void StageValues<TValue, TShape>(PagePlace page, ArrayView<Words4> values, int seen)
+        where TValue : struct, IValueTiles
+        where TShape : struct, ITensorShape
+    {
+        int tile = Group.IdxX >> 5;
+        int lane = Group.IdxX & 31;
+        long first = page.First + page.Map.ValueFirst;
+        WordViews from = default;
+        from.One = page.Arena.One.SubView(first);
+        from.Two = page.Arena.Two.SubView(first / 2);
+        from.Four = page.Arena.Four.SubView(first / 4);
+        ArrayView<Words4> to = values.SubView((tile * Pairs<TValue, TShape>() * 32) + lane);
+        int token = (16 * tile) + (4 * (lane & 3));
+        int last = default(TValue).IsOfOpenPages ? seen - 1 : default(TShape).PageTokens - 1;
+        int words = TileOutput.ValueWords<TValue, TShape>();
+        ValueTurn<TValue, TShape> turn = default;
+        turn.From = from;
+        turn.To = to;
+        turn.At0 = (token < last ? token : last) * words;
+        turn.At1 = (token + 1 < last ? token + 1 : last) * words;
+        turn.At2 = (token + 2 < last ? token + 2 : last) * words;
+        turn.At3 = (token + 3 < last ? token + 3 : last) * words;
+        default(TShape).Values(ref turn);
+    }
+
+    /// <summary>sums = sums * scale + P V over a page; <paramref name="scale"/> has a factor of each of the lane's rows, <paramref name="valueAt"/> is the offset of its values in shared memory.</summary>
+    [MethodImpl(Inlined)]
+    public static void Add<TValue, TColumns, TShape>(ref RowSums sums, PagePlace page, int valueAt, ref RowSpan p, ScalePair scale)
+        where TValue : struct, IValueTiles
+        where TColumns : struct, IQueryColumns
+        where TShape : struct, ITensorShape
+    {
+        long scales = page.First + page.Map.ValueScales;
+        long plane = default(TShape).PageTokens / 2;
+        RowParts w = default;
+        ValuePlace values = default;
+        values.At = valueAt;
+        values.Stride = Pairs<TValue, TShape>() * 512;
+        ScalePair lowScale = scale;
+        if (default(TValue).Scales == Scaling.None)
+        {
+            RowWeights.Enter<TValue, TColumns>(ref w, ref p);
+        }
+        else
+        {
+            // Weights take the values' scales, in a unit that leaves the largest below 2^14.
+            float most = RowWeights.LargestScale(page.Arena.Two, scales);
+            if (default(TValue).Scales == Scaling.Group && default(TValue).Groups(default(TShape).ValueWidth) > 1)
+            {
+                most = Lane.Max(most, RowWeights.LargestScale(page.Arena.Two, scales + (2 * plane)));
+            }
+
+            float next = TileScales.Unit(most);
+            next = next < sums.Unit ? next : sums.Unit;
+            float change = next * PortableMath.InverseOfPower(sums.Unit);
+            sums.Unit = next;
+            scale.A *= change;
+            scale.B *= change;
+            RowWeights.EnterScaled<TValue, TColumns>(ref w, ref p, page.Arena.Two, scales, next);
+            if (default(TValue).Scales == Scaling.Group)
+            {
+                RowWeights.AddMinima(ref sums.Low0, lowScale, ref p, page.Arena.Two, scales + plane);
+            }
+        }
+
+        Pairs<TValue, TColumns>(ref sums.P0, ref w, scale, values);
+        values.At += 1024;
+        Pairs<TValue, TColumns>(ref sums.P1, ref w, scale, values);
+        values.At += 1024;
+        if (Pairs<TValue, TShape>() > 4)
+        {
+            if (default(TValue).Scales == Scaling.Group)
+            {
+                RowWeights.EnterScaled<TValue, TColumns>(ref w, ref p, page.Arena.Two, scales + (2 * plane), sums.Unit);
+                RowWeights.AddMinima(ref sums.Low1, lowScale, ref p, page.Arena.Two, scales + (3 * plane));
+            }
+
+            Pairs<TValue, TColumns>(ref sums.P2, ref w, scale, values);
+            values.At += 1024;
+            Pairs<TValue, TColumns>(ref sums.P3, ref w, scale, values);
+        }
+    }
+
+    /// <summary>Writes the means of the values of the lane's rows, of which the second is eight on: sums over the sums of their weights.</summary>
+    [MethodImpl(Inlined)]
+    public static void Write<TValue, TShape>(ArrayView<float> partials, long row, ref RowSums sums, float sumA, float sumB)
+        where TValue : struct, IValueTiles
+        where TShape : struct, ITensorShape
+    {
+        float inverse = default(TValue).Scales == Scaling.None ? 1f : PortableMath.InverseOfPower(sums.Unit) * default(TValue).Step;
+        ScalePair factor = default;
+        factor.A = sumA > 0f ? inverse / sumA : 0f;
+        factor.B = sumB > 0f ? inverse / sumB : 0f;
+        ScalePair low = Low<TValue>(sums.Low0, sumA, sumB);
+        ArrayView<float> target = partials.SubView(row * default(TShape).ValueWidth);
+        Put<TValue, TShape>(target, 0, sums.P0.T0, sums.P0.T1, factor, low);
+        Put<TValue, TShape>(target, 1, sums.P0.T2, sums.P0.T3, factor, low);
+        Put<TValue, TShape>(target, 2, sums.P1.T0, sums.P1.T1, factor, low);
+        Put<TValue, TShape>(target, 3, sums.P1.T2, sums.P1.T3, factor, low);
+        if (Pairs<TValue, TShape>() > 4)
+        {
+            low = Low<TValue>(sums.Low1, sumA, sumB);
+            Put<TValue, TShape>(target, 4, sums.P2.T0, sums.P2.T1, factor, low);
+            Put<TValue, TShape>(target, 5, sums.P2.T2, sums.P2.T3, factor, low);
+            Put<TValue, TShape>(target, 6, sums.P3.T0, sums.P3.T1, factor, low);
+            Put<TValue, TShape>(target, 7, sums.P3.T2, sums.P3.T3, factor, low);
+        }
+    }
+
+    // Tokens 0 and 2 of a lane's four, then 1 and 3, of the element in X and of that in Y: B operands of two times eight elements.
+    [MethodImpl(Inlined)]
+    private static Words4 Operands<TValue>(Words2 even, Words2 odd)
+        where TValue : struct, IValueTiles => default(TValue).IsOffset
+            ? KeyOperands.Of(Lane.SignedHalves(even.X), Lane.SignedHalves(odd.X), Lane.SignedHalves(even.Y), Lane.SignedHalves(odd.Y))
+            : KeyOperands.Of(even.X, odd.X, even.Y, odd.Y);
+
+    // Lanes behind the last word read it; what they sum is nobody's.
+    [MethodImpl(Inlined)]
+    private static int Word<TValue, TShape>(int load, int g)
+        where TValue : struct, IValueTiles
+        where TShape : struct, ITensorShape
+    {
+        int word = default(TValue).FirstWord(load);
+        int behind = TileOutput.HasTail<TValue, TShape>() ? word + default(TValue).LaneEnd(g) - TileOutput.ValueWords<TValue, TShape>() : 0;
+        return word + default(TValue).LaneWord(g) - (behind > 0 ? behind : 0);
+    }
+
+    [MethodImpl(Inlined)]
+    private static void Pairs<TValue, TColumns>(ref RefTiles<float> sums, ref RowParts w, ScalePair scale, ValuePlace values)
+        where TValue : struct, IValueTiles
+        where TColumns : struct, IQueryColumns
+    {
+        RowSumsOfValues.Add(ref sums.T0, ref sums.T1, ref w, default(TValue).Arithmetic, RowWeights.Parts<TValue, TColumns>(), scale, values);
+        values.At += 512;
+        RowSumsOfValues.Add(ref sums.T2, ref sums.T3, ref w, default(TValue).Arithmetic, RowWeights.Parts<TValue, TColumns>(), scale, values);
+    }
+
+    [MethodImpl(Inlined)]
+    private static ScalePair Low<TValue>(ScalePair low, float sumA, float sumB)
+        where TValue : struct, IValueTiles
+    {
+        ScalePair means = default;
+        if (default(TValue).Scales == Scaling.Group)
+        {
+            // All lanes meet before any looks whether its row has seen a token.
+            float all = RowTiles.SumOfColumns(low.A);
+            means.A = sumA > 0f ? all / sumA : 0f;
+            all = RowTiles.SumOfColumns(low.B);
+            means.B = sumB > 0f ? all / sumB : 0f;
+        }
+
+        return means;
+    }
+
+    [MethodImpl(Inlined)]
+    private static void Put<TValue, TShape>(ArrayView<float> target, int pair, RefTile<float> x, RefTile<float> y, ScalePair factor, ScalePair low)
+        where TValue : struct, IValueTiles
+        where TShape : struct, ITensorShape
+    {
+        TValue codec = default;
+        int load = pair / codec.Tiles;
+        int tile = pair - (load * codec.Tiles);
+        int g = 2 * (Group.IdxX & 3);
+        float even = codec.IsOffset ? 1f : codec.Factor(0);
+        float odd = codec.IsOffset ? 1f : codec.Factor(1);
+        int second = 8 * default(TShape).ValueWidth;
+        int element = codec.Element(load, g, tile, 0);
+        TileOutput.Put<TValue, TShape>(target, 0, element, (x.A.Value * even * factor.A) + low.A);
+        TileOutput.Put<TValue, TShape>(target, second, element, (x.C.Value * even * factor.B) + low.B);
+        element = codec.Element(load, g + 1, tile, 0);
+        TileOutput.Put<TValue, TShape>(target, 0, element, (x.B.Value * even * factor.A) + low.A);
+        TileOutput.Put<TValue, TShape>(target, second, element, (x.D.Value * even * factor.B) + low.B);
+        element = codec.Element(load, g, tile, 1);
+        TileOutput.Put<TValue, TShape>(target, 0, element, (y.A.Value * odd * factor.A) + low.A);
+        TileOutput.Put<TValue, TShape>(target, second, element, (y.C.Value * odd * factor.B) + low.B);
+        element = codec.Element(load, g + 1, tile, 1);
+        TileOutput.Put<TValue, TShape>(target, 0, element, (y.B.Value * odd * factor.A) + low.A);
+        TileOutput.Put<TValue, TShape>(target, second, element, (y.D.Value * odd * factor.B) + low.B);
+    }
+
+    // One load of a lane's four tokens, from a page to operands.
+    private struct ValueTurn<TValue, TShape> : ITurn
+        where TValue : struct, IValueTiles
+        where TShape : struct, ITensorShape
+    {
+        public WordViews From;
+        public ArrayView<Words4> To;
+        public int At0;
+        public int At1;
+        public int At2;
+        public int At3;
+
+        [MethodImpl(Inlined)]
+        public void Take(int i)
+        {
+            TValue codec = default;
+            int word = Word<TValue, TShape>(i, (Group.IdxX & 31) >> 2);
+            Words4 w0 = codec.Load(From, At0 + word, i);
+            Words4 w1 = codec.Load(From, At1 + word, i);
+            Words4 w2 = codec.Load(From, At2 + word, i);
+            Words4 w3 = codec.Load(From, At3 + word, i);
+            int at = i * codec.Tiles * 32;
+            To[at] = Operands<TValue>(codec.Rows0(w0, w2, ByteOffset), codec.Rows0(w1, w3, ByteOffset));
+            if (codec.Tiles > 1)
+            {
+                To[at + 32] = Operands<TValue>(codec.Rows1(w0, w2, ByteOffset), codec.Rows1(w1, w3, ByteOffset));
+            }
+
+            if (codec.Tiles > 2)
+            {
+                To[at + 64] = Operands<TValue>(codec.Rows2(w0, w2, ByteOffset), codec.Rows2(w1, w3, ByteOffset));
+                To[at + 96] = Operands<TValue>(codec.Rows3(w0, w2, ByteOffset), codec.Rows3(w1, w3, ByteOffset));
+            }
+        }
+    }
+}
