@@ -10,10 +10,10 @@ namespace KvCacheGpu;
 /// </remarks>
 public readonly record struct KvStepShape
 {
-    internal KvStepShape(long workingMemory, int tokens, int segments, bool sumsQueries, int sequences, QueryBlocks few, QueryBlocks some, QueryBlocks many)
+    internal KvStepShape(long workingMemory, int tokens, int segments, bool sumsQueries, int sequences, BlockCounts blocks)
     {
         (WorkingMemory, Sequences, Tokens, Segments, SumsQueries) = (workingMemory, sequences, tokens, segments, sumsQueries);
-        (Few, Some, Many) = (few, some, many);
+        Blocks = blocks;
     }
 
     /// <summary>The working memory of the step: a number that no other memory of this process has had.</summary>
@@ -31,15 +31,11 @@ public readonly record struct KvStepShape
     /// <summary>True while the squares of queries are added up: the cache is learning its key scales.</summary>
     public bool SumsQueries { get; }
 
-    internal QueryBlocks Few { get; }
-
-    internal QueryBlocks Some { get; }
-
-    internal QueryBlocks Many { get; }
+    internal BlockCounts Blocks { get; }
 
     /// <summary>The numbers in words.</summary>
     public override string ToString() =>
-        $"{Sequences} sequences, {Tokens} tokens, {Few.Count} blocks of {Few.Queries} queries, {Some.Count} of {Some.Queries} and {Many.Count} of {Many.Queries}, "
+        $"{Sequences} sequences, {Tokens} tokens, {Blocks.Few.Count} blocks of {Blocks.Few.Queries} queries, {Blocks.Some.Count} of {Blocks.Some.Queries} and {Blocks.Many.Count} of {Blocks.Many.Queries}, "
         + $"{Segments} segments, queries {(SumsQueries ? "added up" : "not added up")}, working memory {WorkingMemory}";
 }
 
@@ -47,6 +43,12 @@ public readonly record struct KvStepShape
 /// <param name="Count">How many.</param>
 /// <param name="Queries">Queries of each.</param>
 internal readonly record struct QueryBlocks(int Count, int Queries);
+
+/// <summary>The blocks of the three launches that a step's queries may need, by their size.</summary>
+/// <param name="Few">Of sequences with few queries.</param>
+/// <param name="Some">Of sequences with more.</param>
+/// <param name="Many">Of chunks.</param>
+internal readonly record struct BlockCounts(QueryBlocks Few, QueryBlocks Some, QueryBlocks Many);
 
 /// <summary>
 /// What a step enqueued between <c>BeginCapture</c> and <c>EndCapture</c>, as a graph of CUDA's: later steps of the same <see cref="Shape"/> replay it in one launch.

@@ -54,7 +54,8 @@ internal sealed unsafe class PortableBatch : KernelBatch
     }
 
     /// <inheritdoc/>
-    public override KvStepShape StepShape => new(_number, _tokens, SegmentsOfShape(), _tier.SumsQueries, _extent.Sequences, BlocksOf(_extent.Few), BlocksOf(_extent.Some), BlocksOf(_extent.Many));
+    public override KvStepShape StepShape => new(
+        _number, _tokens, SegmentsOfShape(), _tier.SumsQueries, _extent.Sequences, new BlockCounts(BlocksOf(_extent.Few), BlocksOf(_extent.Some), BlocksOf(_extent.Many)));
 
     /// <inheritdoc/>
     public override int? CapturesFrom => _capture.From;

@@ -37,14 +37,15 @@ public sealed class GraphTests
     {
         KvStepShape[] shapes =
         [
-            Shape(), Shape(memory: 2), Shape(tokens: 2), Shape(segments: 2), Shape(sums: true), Shape(sequences: 2), Shape(few: new(2, 4)), Shape(few: new(1, 1)), Shape(many: new(1, 8)),
+            Shape(), Shape(memory: 2), Shape(tokens: 2), Shape(segments: 2), Shape(sums: true), Shape(sequences: 2), Shape(few: new(2, 4)), Shape(few: new(1, 1)),
+            Shape(some: new(1, 8)), Shape(many: new(1, 64)),
         ];
         Assert.Equal(shapes.Length, shapes.Distinct().Count());
         Assert.Equal(shapes.Length, shapes.Select(shape => shape.ToString()).Distinct().Count());
         Assert.Equal(Shape(), shapes[0]);
 
         static KvStepShape Shape(
-            long memory = 1, int tokens = 1, int segments = 1, bool sums = false, int sequences = 1, QueryBlocks? few = null, QueryBlocks many = default) =>
-            new(memory, tokens, segments, sums, sequences, few ?? new(1, 4), many);
+            long memory = 1, int tokens = 1, int segments = 1, bool sums = false, int sequences = 1, QueryBlocks? few = null, QueryBlocks some = default, QueryBlocks many = default) =>
+            new(memory, tokens, segments, sums, sequences, new BlockCounts(few ?? new(1, 4), some, many));
     }
 }
