@@ -146,8 +146,19 @@ public static class CudaGrid
                 if (TakesMany(geometry, pair))
                 {
                     bool isFew = key == 128 && pair.Key is PageFormat.F16 or PageFormat.BF16 or PageFormat.T4;
+
+                    // From two pages on, and through no short window: sealed pages are seen.
+                    int window = turn % 3 == 1 ? _windows[3](64) : 0;
                     CudaCase one = new(
-                        geometry, pair.Key.IsFullPrecision() ? pair.Key : PageFormat.F16, pair, chunk, CudaCase.Chunks, turn % 7, _windows[turn % 4](64), turn % 3 == 0, turn % 5 != 4);
+                        geometry,
+                        pair.Key.IsFullPrecision() ? pair.Key : PageFormat.F16,
+                        pair,
+                        chunk,
+                        CudaCase.Chunks,
+                        Border: 3 + (turn % 4),
+                        window,
+                        HasHole: window == 0 && turn % 2 == 0,
+                        HasStatistics: turn % 5 != 4);
                     turn++;
                     yield return one;
                     if (isFew)
