@@ -119,8 +119,10 @@ public static class CudaGrid
         Array.IndexOf(_groups, kind.Group),
         Array.IndexOf(_chunks, kind.Chunk),
         0,
-        place % Levels[6],
-        place % Levels[7],
+
+        // Long enough for two sealed pages, and no window that hides them.
+        3 + (place % (Levels[6] - 3)),
+        place % 2 * (Levels[7] - 1),
         Array.IndexOf(_caps, kind.Cap),
         place / 2 % 2,
         place / 3 % 2,
