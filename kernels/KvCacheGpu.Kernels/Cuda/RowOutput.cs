@@ -4,8 +4,8 @@ using ILGPU;
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
-/// Sums of 16 query rows over up to 128 elements of values, in registers. Each pair of accumulators holds 16 elements: lane 4 g + q has of rows g (A, B) and g + 8
-/// (C, D) the two elements that rows 2 q and 2 q + 1 of a tile of values hold (<see cref="IValueTiles.Element"/>, half 0 in X, 1 in Y).
+/// Sums of 16 query rows over up to 128 elements of values, in registers. Each pair of tiles (T0 and T1, T2 and T3) holds 16 elements: lane 4 g + q has of rows g (A, B)
+/// and g + 8 (C, D) the two elements that rows 2 q and 2 q + 1 of a tile of values hold (<see cref="IValueTiles.Element"/>, half 0 in the first, 1 in the second).
 /// </summary>
 internal struct RowSums
 {
@@ -25,9 +25,6 @@ internal struct RowSums
 /// <summary>Weighted sums of a page's values, which lie in shared memory: [4 tiles of 16 tokens][pairs][32 lanes] Words4.</summary>
 internal static class RowOutput
 {
-    /// <summary>Pairs that <see cref="RowSums"/> holds.</summary>
-    public const int MostPairs = 8;
-
     private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
 
     // What signed bytes in halves become 1024 + v + 128 by.

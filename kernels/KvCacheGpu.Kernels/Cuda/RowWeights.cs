@@ -127,7 +127,7 @@ internal static class RowWeights
         Enter<TValue, TColumns>(ref w, ref scaled);
     }
 
-    /// <summary>The page's scales that a lane's tokens have, largest first of all: <paramref name="first"/> is the word of the page's first two.</summary>
+    /// <summary>The largest scale of a page's plane; <paramref name="first"/> is the word of its first two.</summary>
     [MethodImpl(Inlined)]
     public static float LargestScale(ArrayView<Words2> words, long first)
     {

@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using ILGPU;
 
 namespace KvCacheGpu.Kernels;
@@ -27,8 +26,6 @@ internal static class TensorPrefill
     public const int Rows = 16 * Warps;
 
     private const int SharedBytes = 48 * 1024;
-
-    private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
 
     /// <summary>True if shared memory holds the queries and a page.</summary>
     public static bool Fits<TKey, TValue, TColumns, TShape>()
