@@ -120,7 +120,7 @@ public class ArrowTests
         }
 
         // What a host names to use a cache lies where the cache does; tiers, layouts and codecs lie apart.
-        string[] hosts = [nameof(KvGeometry), nameof(HeadRange), nameof(KvRope), nameof(KvKeyScales), nameof(PageFormat), nameof(PageFormats), nameof(KvTensor), nameof(TensorType), nameof(KvOutput), nameof(KvStream), nameof(KvStepShape), nameof(KvStepGraph)];
+        string[] hosts = [nameof(KvGeometry), nameof(HeadRange), nameof(KvRope), nameof(KvKeyScales), nameof(PageFormat), nameof(PageFormats), nameof(KvTensor), nameof(TensorType), nameof(KvOutput), nameof(KvStream), nameof(KvStepShape), nameof(KvStepGraph), nameof(KvAttentionPrecision)];
         Assert.All(Kernels.GetExportedTypes(), type => Assert.Equal(hosts.Contains(type.Name) ? "KvCacheGpu" : "KvCacheGpu.Kernels", type.Namespace));
     }
 
