@@ -29,7 +29,7 @@ public abstract class CudaConformance<TTier>
             HasStatistics = attended.HasStatistics,
             Precision = attended.Precision,
         };
-        using var harness = new TierHarness(TTier.Create, shape, parts.Sum(p => 2 + geometry.PagesFor(p.History + p.Tokens)) * 2 * geometry.KvHeads, seed: attended.Border);
+        using var harness = new TierHarness((s, bytes) => Create(s, bytes, isSplit: attended.Border % 2 == 1), shape, parts.Sum(p => 2 + geometry.PagesFor(p.History + p.Tokens)) * 2 * geometry.KvHeads, seed: attended.Border);
         Assert.Empty(((PortableTier)harness.Tier).PortablePairs);
         SequenceData[] data = [.. Enumerable.Range(0, Math.Min(Data, attended.Batch)).Select(i => new SequenceData(
             geometry, parts.Where((_, part) => part % Data == i).Max(p => p.History + p.Tokens), (attended.Chunk * 10) + i, i % 2 == 0 ? KeyKind.Outliers : KeyKind.Plain))];
@@ -48,5 +48,13 @@ public abstract class CudaConformance<TTier>
         Attention got = harness.Attend(0, attended.Window);
         Expect.MatchesOracleAt(harness, got, attended.Bound, attended.Window, Stride, sequences);
         Assert.Null(harness.End());
+    }
+
+    // Split rows are merged page by page; in others one warp goes from page to page, with a maximum that moves.
+    private static KernelTier Create(KernelShape shape, long arenaBytes, bool isSplit)
+    {
+        var tier = (PortableTier)TTier.Create(shape, arenaBytes);
+        tier.SegmentTokens = isSplit ? 1 : 8 * shape.Geometry.PageTokens;
+        return tier;
     }
 }
