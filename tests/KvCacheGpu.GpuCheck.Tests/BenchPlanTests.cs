@@ -44,8 +44,9 @@ public sealed class BenchPlanTests
     {
         Assert.Equal(
             [(512, 0), (512, 8192), (512, 32768), (4096, 0), (4096, 8192), (4096, 32768)],
-            _prefill.Where(r => r.Shape.Key == PageFormat.F16).Select(r => (r.Shape.QueryTokens, r.Shape.Context - r.Shape.QueryTokens)).Order());
-        Assert.All(_prefill, r => Assert.Equal((0.18, "mma"), (r.Target, r.Of)));
+            _prefill.Where(r => r.Shape is { Key: PageFormat.F16, Precision: KvAttentionPrecision.Exact }).Select(r => (r.Shape.QueryTokens, r.Shape.Context - r.Shape.QueryTokens)).Order());
+        Assert.All(_prefill, r => Assert.Equal((r.Shape.Precision == KvAttentionPrecision.Fast ? 0.35 : 0.18, "mma"), (r.Target, r.Of)));
+        Assert.Equal(_prefill.Length, 2 * _prefill.Count(r => r.Shape.Precision == KvAttentionPrecision.Fast));
         Assert.All(BenchPlan.Gpu().OfType<AppendRow>(), r => Assert.Equal(r.Tokens == 32768 ? 0.7 : 0, r.Target));
         Assert.Equal(["I8", "T4/V4", "T2/V2", "FP8", "T3/V3"], BenchPlan.Gpu().OfType<EncodeRow>().Where(r => r.Tokens == 32768 && r.Lower is null).Select(r => $"{r.To}"));
         Assert.Contains(BenchPlan.Gpu(), r => r.Name == "transcode 32768 tokens x 8 heads d128 I8 to T4/V4");

@@ -51,7 +51,7 @@ public abstract class CudaConformance<TTier>
     }
 
     // Split rows are merged page by page; in others one warp goes from page to page, with a maximum that moves.
-    private static KernelTier Create(KernelShape shape, long arenaBytes, bool isSplit)
+    private static PortableTier Create(KernelShape shape, long arenaBytes, bool isSplit)
     {
         var tier = (PortableTier)TTier.Create(shape, arenaBytes);
         tier.SegmentTokens = isSplit ? 1 : 8 * shape.Geometry.PageTokens;
