@@ -6,16 +6,16 @@ using ILGPU.Runtime.Cuda;
 namespace KvCacheGpu.Kernels;
 
 internal delegate void PartMoveLauncher(
-    AcceleratorStream stream, KernelConfig config, ArrayView<int> arena, ArrayView<Words128> arena128, ArrayView<int> moves, ArrayView<Four> signs, MoveDims dims);
+    AcceleratorStream stream, KernelConfig config, ArrayView<int> arena, ArrayView<Words4> arena128, ArrayView<int> moves, ArrayView<Four> signs, MoveDims dims);
 
 internal delegate void WideAppendLauncher(
     AcceleratorStream stream,
     KernelConfig config,
     ArrayView<int> arena,
-    ArrayView<Words128> arena128,
+    ArrayView<Words4> arena128,
     ArrayView<int> batch,
-    ArrayView<Words128> keys,
-    ArrayView<Words128> values,
+    ArrayView<Words4> keys,
+    ArrayView<Words4> values,
     int tokens,
     AppendDims call,
     KernelDims dims);
@@ -132,7 +132,7 @@ internal sealed class CudaMoves(CudaAccelerator accelerator) : IMoveKernels
             int threads = Math.Clamp((part.From.PageTokens / 4 * _lanes + 31) & ~31, 32, part.IsValue ? MaxThreads / 2 : MaxThreads);
             int groups = part.IsValue ? ((part.From.PageTokens / 4 * _lanes) + threads - 1) / threads : 1;
             SharedMemoryConfig shared = part.IsValue ? default : SharedMemoryConfig.RequestDynamic<float>(dims.SharedFloats);
-            launcher(stream, new KernelConfig(moves.Count * groups, threads, shared), arena, arena.Cast<Words128>(), moves.Words, signs.View.Cast<Four>(), dims);
+            launcher(stream, new KernelConfig(moves.Count * groups, threads, shared), arena, arena.Cast<Words4>(), moves.Words, signs.View.Cast<Four>(), dims);
         }
     }
 
@@ -151,10 +151,10 @@ internal sealed class CudaMoves(CudaAccelerator accelerator) : IMoveKernels
                 stream,
                 config,
                 arena,
-                arena.Cast<Words128>(),
+                arena.Cast<Words4>(),
                 batch,
-                pairs.Keys.View.Cast<Words128>(),
-                pairs.Values.View.Cast<Words128>(),
+                pairs.Keys.View.Cast<Words4>(),
+                pairs.Values.View.Cast<Words4>(),
                 pairs.Tokens,
                 new AppendDims(pairs.Layer, pairs.Keys.Dims, pairs.Values.Dims),
                 dims);

@@ -9,7 +9,7 @@ internal struct Words2
     public int Y;
 }
 
-/// <summary>Four words, loaded and stored at once; an A operand of an mma.</summary>
+/// <summary>Four words, loaded and stored at once where a view has had them as its elements since the launch; an A operand of an mma.</summary>
 internal struct Words4
 {
     public int X;

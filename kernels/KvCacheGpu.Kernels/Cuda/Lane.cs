@@ -65,14 +65,6 @@ internal static class Lane
         return result;
     }
 
-    /// <summary>a + b of each half.</summary>
-    [MethodImpl(Inlined)]
-    public static int AddHalves(int a, int b)
-    {
-        CudaAsm.Emit("add.rn.f16x2 %0, %1, %2;", out int result, a, b);
-        return result;
-    }
-
     /// <summary>Of halves 1024 + n + 128 the signed numbers n.</summary>
     [MethodImpl(Inlined)]
     public static int SignedHalves(int word)

@@ -40,7 +40,7 @@ internal struct Four
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Four Maximum(Four a, Four b) =>
-        Of(MoveAsm.Max(a.X, b.X), MoveAsm.Max(a.Y, b.Y), MoveAsm.Max(a.Z, b.Z), MoveAsm.Max(a.W, b.W));
+        Of(Lane.Max(a.X, b.X), Lane.Max(a.Y, b.Y), Lane.Max(a.Z, b.Z), Lane.Max(a.W, b.W));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Four Magnitude(Four a) => Maximum(a, Of(-a.X, -a.Y, -a.Z, -a.W));
@@ -68,13 +68,13 @@ internal struct Four
     public static Four Across(Four a, int mask, float sign)
     {
         Four other = From(a, mask);
-        return Of(MoveAsm.MulAdd(a.X, sign, other.X), MoveAsm.MulAdd(a.Y, sign, other.Y), MoveAsm.MulAdd(a.Z, sign, other.Z), MoveAsm.MulAdd(a.W, sign, other.W));
+        return Of(Lane.Fma(a.X, sign, other.X), Lane.Fma(a.Y, sign, other.Y), Lane.Fma(a.Z, sign, other.Z), Lane.Fma(a.W, sign, other.W));
     }
 
     /// <summary>NaN if one of them, or <paramref name="sum"/>, is NaN or an infinity; else 0.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Doubt(Four a, float sum) =>
-        MoveAsm.MulAdd(a.X, 0f, MoveAsm.MulAdd(a.Y, 0f, MoveAsm.MulAdd(a.Z, 0f, MoveAsm.MulAdd(a.W, 0f, sum))));
+        Lane.Fma(a.X, 0f, Lane.Fma(a.Y, 0f, Lane.Fma(a.Z, 0f, Lane.Fma(a.W, 0f, sum))));
 }
 
 /// <summary>
@@ -136,7 +136,7 @@ internal struct Sixteen
     {
         Four most = Four.Maximum(
             Four.Maximum(Four.Magnitude(a.A), Four.Magnitude(a.B)), Four.Maximum(Four.Magnitude(a.C), Four.Magnitude(a.D)));
-        return Largest(MoveAsm.Max(MoveAsm.Max(most.X, most.Y), MoveAsm.Max(most.Z, most.W)), lanes);
+        return Largest(Lane.Max(Lane.Max(most.X, most.Y), Lane.Max(most.Z, most.W)), lanes);
     }
 
     /// <summary>The largest element of each run of <paramref name="lanes"/> lanes, in all of them.</summary>
@@ -144,7 +144,7 @@ internal struct Sixteen
     public static float Maximum(Sixteen a, int lanes)
     {
         Four most = Four.Maximum(Four.Maximum(a.A, a.B), Four.Maximum(a.C, a.D));
-        return Largest(MoveAsm.Max(MoveAsm.Max(most.X, most.Y), MoveAsm.Max(most.Z, most.W)), lanes);
+        return Largest(Lane.Max(Lane.Max(most.X, most.Y), Lane.Max(most.Z, most.W)), lanes);
     }
 
     /// <summary>The smallest element of each run of <paramref name="lanes"/> lanes, in all of them.</summary>
@@ -193,7 +193,7 @@ internal struct Sixteen
     {
         for (int mask = 1; mask < lanes; mask <<= 1)
         {
-            x = MoveAsm.Max(x, Warp.ShuffleXor(x, mask));
+            x = Lane.Max(x, Warp.ShuffleXor(x, mask));
         }
 
         return x;

@@ -11,7 +11,7 @@ internal static class MoveKernels
 {
     /// <summary>Values. A group takes <c>Group.DimX / lanes</c> quads of one move; no shared memory.</summary>
     public static void Values<TSource, TTarget>(
-        ArrayView<int> arena, ArrayView<Words128> arena128, ArrayView<int> moves, ArrayView<Four> signs, MoveDims dims)
+        ArrayView<int> arena, ArrayView<Words4> arena128, ArrayView<int> moves, ArrayView<Four> signs, MoveDims dims)
         where TSource : struct, IMoveSource
         where TTarget : struct, IMoveTarget
     {
@@ -27,7 +27,7 @@ internal static class MoveKernels
         int lane = Group.IdxX & (dims.Lanes - 1);
         var quad = new Quad(moves[move + 2], first + (Group.IdxX / dims.Lanes), lane, dims);
         ArrayView<int> target = AppendKernel.Page(arena, moves[move + 1]);
-        ArrayView<Words128> source128 = Page(arena128, moves[move]);
+        ArrayView<Words4> source128 = Page(arena128, moves[move]);
         int at = (dims.From.First + (4 * quad.Source * dims.From.Words)) >> 2;
         at += quad.Lane * default(TSource).Words >> 2;
         int next = dims.From.Words >> 2;
@@ -35,7 +35,7 @@ internal static class MoveKernels
             LoadValue<TSource>(source128, at), LoadValue<TSource>(source128, at + next), LoadValue<TSource>(source128, at + (2 * next)), LoadValue<TSource>(source128, at + (3 * next)));
         var basis = new MoveBasis<TSource, TTarget>(signs, 0, quad.Lane, dims.From.Width);
         QuadScales scales = LoadScales<TSource>(AppendKernel.Page(arena, moves[move]), dims.From, quad);
-        ArrayView<Words128> target128 = Page(arena128, moves[move + 1]);
+        ArrayView<Words4> target128 = Page(arena128, moves[move + 1]);
         QuadCodes codes = default;
         int isKept = 0;
         for (int k = 0; k < dims.QuadTokens; k++)
@@ -59,7 +59,7 @@ internal static class MoveKernels
 
     /// <summary>Keys with their page's digest, or of <see cref="NoTarget"/> the digest alone. A group for each move; shared: <see cref="MoveDims.SharedFloats"/>.</summary>
     public static void Keys<TSource, TTarget>(
-        ArrayView<int> arena, ArrayView<Words128> arena128, ArrayView<int> moves, ArrayView<Four> signs, MoveDims dims)
+        ArrayView<int> arena, ArrayView<Words4> arena128, ArrayView<int> moves, ArrayView<Four> signs, MoveDims dims)
         where TSource : struct, IMoveSource
         where TTarget : struct, IMoveTarget
     {
@@ -76,8 +76,8 @@ internal static class MoveKernels
         ArrayView<int> rms = shared.SubView((dims.From.PageTokens * dims.Stride) + (32 * dims.Lanes), dims.From.PageTokens).Cast<int>();
         ArrayView<int> source = AppendKernel.Page(arena, moves[move]);
         ArrayView<int> target = AppendKernel.Page(arena, moves[move + 1]);
-        ArrayView<Words128> source128 = Page(arena128, moves[move]);
-        ArrayView<Words128> target128 = Page(arena128, moves[move + 1]);
+        ArrayView<Words4> source128 = Page(arena128, moves[move]);
+        ArrayView<Words4> target128 = Page(arena128, moves[move + 1]);
         int lane = Group.IdxX & (dims.Lanes - 1);
         int quadsAtOnce = Group.DimX / dims.Lanes;
         int vector = default(TTarget).Scales == Scaling.Gain ? moves[move + TranscodeKernels.Signs] : 0;
@@ -159,18 +159,18 @@ internal static class MoveKernels
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static ArrayView<Words128> Page(ArrayView<Words128> arena, int slot)
+    private static ArrayView<Words4> Page(ArrayView<Words4> arena, int slot)
     {
         long first = (long)slot * (PageLayout.UnitWords / 4);
         return arena.SubView(first, arena.Length - first);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static LaneWords LoadValue<TSource>(ArrayView<Words128> page, int at)
+    private static LaneWords LoadValue<TSource>(ArrayView<Words4> page, int at)
         where TSource : struct, IMoveSource => LaneWords.Of(page[at], default(TSource).Words == 8 ? page[at + 1] : default);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static QuadWords LoadKeys<TSource>(ArrayView<Words128> page, PartDims part, Quad quad)
+    private static QuadWords LoadKeys<TSource>(ArrayView<Words4> page, PartDims part, Quad quad)
         where TSource : struct, IMoveSource
     {
         int next = part.PageTokens >> 2;
@@ -266,7 +266,7 @@ internal static class MoveKernels
         float length = MathF.Sqrt(square);
         float inverse = square > 0f ? MoveAsm.Mul(MathF.Sqrt(dims.From.Width), LevelTable.Unit(default(TTarget).LevelBits)) / length : 0f;
         LaneCodes codes = default;
-        Words128 levelCodes = default(TTarget).Encode(e, 0f, inverse);
+        Words4 levelCodes = default(TTarget).Encode(e, 0f, inverse);
         codes.Words = default(TTarget).Pack(levelCodes);
         int squares = quad.IsActive ? default(TTarget).Squares(levelCodes) : 0;
         for (int mask = 1; mask < dims.Lanes; mask <<= 1)

@@ -5,11 +5,11 @@ namespace KvCacheGpu.Kernels;
 /// <summary>The words of sixteen neighbouring elements of one token: eight of a 16-bit format, the first four of an 8-bit one.</summary>
 internal struct LaneWords
 {
-    public Words128 Low;
-    public Words128 High;
+    public Words4 Low;
+    public Words4 High;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static LaneWords Of(Words128 low, Words128 high)
+    public static LaneWords Of(Words4 low, Words4 high)
     {
         LaneWords result = default;
         result.Low = low;
@@ -22,9 +22,9 @@ internal struct LaneWords
     public static LaneWords Masked(LaneWords words, int mask) => Of(Masked(words.Low, mask), Masked(words.High, mask));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Words128 Words(int x, int y, int z, int w)
+    public static Words4 Words(int x, int y, int z, int w)
     {
-        Words128 result = default;
+        Words4 result = default;
         result.X = x;
         result.Y = y;
         result.Z = z;
@@ -33,7 +33,7 @@ internal struct LaneWords
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Words128 Masked(Words128 words, int mask) => Words(words.X & mask, words.Y & mask, words.Z & mask, words.W & mask);
+    private static Words4 Masked(Words4 words, int mask) => Words(words.X & mask, words.Y & mask, words.Z & mask, words.W & mask);
 }
 
 /// <summary>A format that pages are written from, as the warp kernels read it. Constants, folded by the compiler.</summary>
@@ -61,7 +61,7 @@ internal readonly struct F16Source : IMoveSource
         Sixteen.Of(Pairs(words.Low.X, words.Low.Y), Pairs(words.Low.Z, words.Low.W), Pairs(words.High.X, words.High.Y), Pairs(words.High.Z, words.High.W));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Four Pairs(int a, int b) => Four.Of(MoveAsm.LowHalf(a), MoveAsm.HighHalf(a), MoveAsm.LowHalf(b), MoveAsm.HighHalf(b));
+    private static Four Pairs(int a, int b) => Four.Of(Lane.LowHalf(a), Lane.HighHalf(a), Lane.LowHalf(b), Lane.HighHalf(b));
 }
 
 /// <summary>bfloat16.</summary>

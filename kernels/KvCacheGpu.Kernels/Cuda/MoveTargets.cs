@@ -22,13 +22,13 @@ internal interface IMoveTarget
     bool HasThirds { get; }
 
     /// <summary>The codes of sixteen elements, each as (x - <paramref name="offset"/>) * <paramref name="inverse"/>.</summary>
-    Words128 Encode(Sixteen x, float offset, float inverse);
+    Words4 Encode(Sixteen x, float offset, float inverse);
 
     /// <summary>Codes -> the words of a page: <see cref="Words"/> of them, and third bits in the second one.</summary>
-    Words128 Pack(Words128 codes);
+    Words4 Pack(Words4 codes);
 
     /// <summary>The sum of n^2 + n over the levels n + 1/2 of sixteen codes: of their squares, less a quarter each.</summary>
-    int Squares(Words128 codes);
+    int Squares(Words4 codes);
 }
 
 /// <summary>No format: a page's digest alone.</summary>
@@ -44,11 +44,11 @@ internal readonly struct NoTarget : IMoveTarget
 
     public bool HasThirds => false;
 
-    public Words128 Encode(Sixteen x, float offset, float inverse) => default;
+    public Words4 Encode(Sixteen x, float offset, float inverse) => default;
 
-    public Words128 Pack(Words128 codes) => codes;
+    public Words4 Pack(Words4 codes) => codes;
 
-    public int Squares(Words128 codes) => 0;
+    public int Squares(Words4 codes) => 0;
 }
 
 /// <summary>FP8 E4M3FN.</summary>
@@ -65,16 +65,16 @@ internal readonly struct Fp8Target : IMoveTarget
     public bool HasThirds => false;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public Words128 Encode(Sixteen x, float offset, float inverse) => LaneWords.Words(Word(x.A), Word(x.B), Word(x.C), Word(x.D));
+    public Words4 Encode(Sixteen x, float offset, float inverse) => LaneWords.Words(Word(x.A), Word(x.B), Word(x.C), Word(x.D));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static int Word(Four x) => (int)(Code(x.X) | (Code(x.Y) << 8) | (Code(x.Z) << 16) | (Code(x.W) << 24));
 
     private static uint Code(float x) => Bits8.Fp8FromSingleBits(Interop.FloatAsInt(x));
 
-    public Words128 Pack(Words128 codes) => codes;
+    public Words4 Pack(Words4 codes) => codes;
 
-    public int Squares(Words128 codes) => 0;
+    public int Squares(Words4 codes) => 0;
 }
 
 /// <summary>8-bit codes with a scale.</summary>
@@ -91,21 +91,21 @@ internal readonly struct I8Target : IMoveTarget
     public bool HasThirds => false;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public Words128 Encode(Sixteen x, float offset, float inverse) =>
+    public Words4 Encode(Sixteen x, float offset, float inverse) =>
         LaneWords.Words(Word(x.A, inverse), Word(x.B, inverse), Word(x.C, inverse), Word(x.D, inverse));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static int Word(Four x, float inverse) => MoveAsm.Bytes(
-        MoveAsm.Bytes(Rounded(x.X, inverse), Rounded(x.Y, inverse), 0x0040), MoveAsm.Bytes(Rounded(x.Z, inverse), Rounded(x.W, inverse), 0x0040), 0x5410);
+    private static int Word(Four x, float inverse) => Lane.Permute(
+        Lane.Permute(Rounded(x.X, inverse), Rounded(x.Y, inverse), 0x0040), Lane.Permute(Rounded(x.Z, inverse), Rounded(x.W, inverse), 0x0040), 0x5410);
 
     // As PortableMath.RoundToInt7, whose code is the low byte of this.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static int Rounded(float x, float inverse) =>
-        (int)Interop.FloatAsInt(MoveAsm.Max(MoveAsm.Min(MoveAsm.Mul(x, inverse), 127f), -127f) + 12582912f);
+        (int)Interop.FloatAsInt(Lane.Max(MoveAsm.Min(MoveAsm.Mul(x, inverse), 127f), -127f) + 12582912f);
 
-    public Words128 Pack(Words128 codes) => codes;
+    public Words4 Pack(Words4 codes) => codes;
 
-    public int Squares(Words128 codes) => 0;
+    public int Squares(Words4 codes) => 0;
 }
 
 /// <summary>4-bit codes with a scale and a minimum for each group; even elements in the first word, odd ones in the second.</summary>
@@ -125,7 +125,7 @@ internal readonly struct V4Target : IMoveTarget
     public bool HasThirds => false;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public Words128 Encode(Sixteen x, float offset, float inverse)
+    public Words4 Encode(Sixteen x, float offset, float inverse)
     {
         uint even = (Pair(x.D.X, x.D.Z, offset, inverse) << 24) + (Pair(x.C.X, x.C.Z, offset, inverse) << 16)
             + (Pair(x.B.X, x.B.Z, offset, inverse) << 8) + Pair(x.A.X, x.A.Z, offset, inverse);
@@ -140,11 +140,11 @@ internal readonly struct V4Target : IMoveTarget
     // As PortableMath.RoundToNibble, which takes 0x4B400000 off.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static uint Rounded(float x, float offset, float inverse) =>
-        Interop.FloatAsInt(MoveAsm.Max(MoveAsm.Min(MoveAsm.Mul(x - offset, inverse), 15f), 0f) + 12582912f);
+        Interop.FloatAsInt(Lane.Max(MoveAsm.Min(MoveAsm.Mul(x - offset, inverse), 15f), 0f) + 12582912f);
 
-    public Words128 Pack(Words128 codes) => codes;
+    public Words4 Pack(Words4 codes) => codes;
 
-    public int Squares(Words128 codes) => 0;
+    public int Squares(Words4 codes) => 0;
 }
 
 /// <summary>How many bits levels have; folded by the compiler.</summary>
@@ -184,13 +184,13 @@ internal readonly struct LevelTarget<TBits, TScaling> : IMoveTarget
     public bool HasThirds => default(TBits).Bits == 3;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public Words128 Encode(Sixteen x, float offset, float inverse) => LevelCodes.Of<TBits>(x, inverse);
+    public Words4 Encode(Sixteen x, float offset, float inverse) => LevelCodes.Of<TBits>(x, inverse);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public Words128 Pack(Words128 codes) => LevelCodes.Pack<TBits>(codes);
+    public Words4 Pack(Words4 codes) => LevelCodes.Pack<TBits>(codes);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public int Squares(Words128 codes) => LevelCodes.Squares<TBits>(codes);
+    public int Squares(Words4 codes) => LevelCodes.Squares<TBits>(codes);
 }
 
 /// <summary>
@@ -200,18 +200,18 @@ internal readonly struct LevelTarget<TBits, TScaling> : IMoveTarget
 internal static class LevelCodes
 {
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Words128 Of<TBits>(Sixteen x, float inverse)
+    public static Words4 Of<TBits>(Sixteen x, float inverse)
         where TBits : struct, ILevelBits =>
         LaneWords.Words(Nibbles<TBits>(x.A, inverse) | (Nibbles<TBits>(x.B, inverse) << 16), Nibbles<TBits>(x.C, inverse) | (Nibbles<TBits>(x.D, inverse) << 16), 0, 0);
 
     /// <summary><see cref="IMoveTarget.Squares"/>.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static int Squares<TBits>(Words128 nibbles)
+    public static int Squares<TBits>(Words4 nibbles)
         where TBits : struct, ILevelBits => Squares<TBits>(nibbles.X) + Squares<TBits>(nibbles.Y);
 
     /// <summary><see cref="IMoveTarget.Pack"/> of nibbles.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Words128 Pack<TBits>(Words128 nibbles)
+    public static Words4 Pack<TBits>(Words4 nibbles)
         where TBits : struct, ILevelBits
     {
         if (default(TBits).Bits == 4)
@@ -263,8 +263,8 @@ internal static class LevelCodes
         where TBits : struct, ILevelBits
     {
         int select = nibbles & (default(TBits).Bits == 4 ? 0x77777777 : default(TBits).Bits == 3 ? 0x33333333 : 0x11111111);
-        int low = MoveAsm.Bytes(Magnitudes(default(TBits).Bits, 0), Magnitudes(default(TBits).Bits, 4), select);
-        int high = MoveAsm.Bytes(Magnitudes(default(TBits).Bits, 0), Magnitudes(default(TBits).Bits, 4), (int)((uint)select >> 16));
+        int low = Lane.Permute(Magnitudes(default(TBits).Bits, 0), Magnitudes(default(TBits).Bits, 4), select);
+        int high = Lane.Permute(Magnitudes(default(TBits).Bits, 0), Magnitudes(default(TBits).Bits, 4), (int)((uint)select >> 16));
         return MoveAsm.Dot(low, low, MoveAsm.Dot(low, 0x01010101, MoveAsm.Dot(high, high, MoveAsm.Dot(high, 0x01010101, 0))));
     }
 

@@ -81,6 +81,6 @@ internal readonly struct QuadScales(int low, int high)
     public float Of(int k, int mask)
     {
         int word = (k < 2 ? _low : _high) & mask;
-        return (k & 1) == 0 ? MoveAsm.LowHalf(word) : MoveAsm.HighHalf(word);
+        return (k & 1) == 0 ? Lane.LowHalf(word) : Lane.HighHalf(word);
     }
 }

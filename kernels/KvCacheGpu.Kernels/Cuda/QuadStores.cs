@@ -8,7 +8,7 @@ internal static class QuadStores
 {
     // Codes of a quad of values: a token's words are neighbours.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void Value<TTarget>(ArrayView<int> page, ArrayView<Words128> page128, PartDims part, Quad quad, int k, Words128 words)
+    public static void Value<TTarget>(ArrayView<int> page, ArrayView<Words4> page128, PartDims part, Quad quad, int k, Words4 words)
         where TTarget : struct, IMoveTarget
     {
         int thirds = default(TTarget).HasThirds ? Thirds(words.Y, quad.Own) : 0;
@@ -43,14 +43,14 @@ internal static class QuadStores
 
     // Codes of a quad of keys: a word of four tokens is one store.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void Keys<TTarget>(ArrayView<int> page, ArrayView<Words128> page128, PartDims part, Quad quad, QuadCodes codes)
+    public static void Keys<TTarget>(ArrayView<int> page, ArrayView<Words4> page128, PartDims part, Quad quad, QuadCodes codes)
         where TTarget : struct, IMoveTarget
     {
         var column = new Column(page, page128, part, quad);
         LaneBlock words = codes.Words;
         if (default(TTarget).HasThirds)
         {
-            Words128 thirds = LaneWords.Words(
+            Words4 thirds = LaneWords.Words(
                 Thirds(words.B.X, quad.Own), Thirds(words.B.Y, quad.Own), Thirds(words.B.Z, quad.Own), Thirds(words.B.W, quad.Own));
             if (quad.Stores<TTarget>())
             {
@@ -115,7 +115,7 @@ internal static class QuadStores
 
     // Two tokens share a word; that of the last token has zeros beside it where the tokens are odd in number.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void StorePlane(ArrayView<int> page, int at, Quad quad, Words128 scales)
+    private static void StorePlane(ArrayView<int> page, int at, Quad quad, Words4 scales)
     {
         page[at] = scales.X | (quad.Count > 1 ? scales.Y << 16 : 0);
         if (quad.Count > 2)
@@ -125,16 +125,16 @@ internal static class QuadStores
     }
 
     /// <summary>Where a quad of keys is written.</summary>
-    private readonly struct Column(ArrayView<int> page, ArrayView<Words128> page128, PartDims part, Quad quad)
+    private readonly struct Column(ArrayView<int> page, ArrayView<Words4> page128, PartDims part, Quad quad)
     {
         private readonly ArrayView<int> _page = page;
-        private readonly ArrayView<Words128> _page128 = page128;
+        private readonly ArrayView<Words4> _page128 = page128;
         private readonly int _first = part.First + (4 * quad.Source);
         private readonly int _stride = part.WordStride;
         private readonly int _count = quad.Count;
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public void Store(int word, Words128 tokens)
+        public void Store(int word, Words4 tokens)
         {
             int at = _first + (word * _stride);
             if (_count >= 4)

@@ -5,13 +5,13 @@ namespace KvCacheGpu.Kernels;
 /// <summary>Four words of each of four tokens.</summary>
 internal struct LaneBlock
 {
-    public Words128 A;
-    public Words128 B;
-    public Words128 C;
-    public Words128 D;
+    public Words4 A;
+    public Words4 B;
+    public Words4 C;
+    public Words4 D;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static LaneBlock Of(Words128 a, Words128 b, Words128 c, Words128 d)
+    public static LaneBlock Of(Words4 a, Words4 b, Words4 c, Words4 d)
     {
         LaneBlock result = default;
         result.A = a;
@@ -64,7 +64,7 @@ internal struct QuadWords
 /// <summary>The codes and scales of a token, as far as they are one lane's.</summary>
 internal struct LaneCodes
 {
-    public Words128 Words;
+    public Words4 Words;
     public uint First;
     public uint Second;
 
@@ -76,8 +76,8 @@ internal struct LaneCodes
 internal struct QuadCodes
 {
     public LaneBlock Words;
-    public Words128 First;
-    public Words128 Second;
+    public Words4 First;
+    public Words4 Second;
 
     /// <summary>One token more: after four of them the first is the first.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -92,5 +92,5 @@ internal struct QuadCodes
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Words128 Push(Words128 words, int word) => LaneWords.Words(words.Y, words.Z, words.W, word);
+    private static Words4 Push(Words4 words, int word) => LaneWords.Words(words.Y, words.Z, words.W, word);
 }

@@ -8,7 +8,7 @@ internal struct Eight
 {
     public Four Low;
     public Four High;
-    public Words128 Words;
+    public Words4 Words;
     public int IsSame;
 }
 
@@ -35,7 +35,7 @@ internal static class WideAppend
     /// each eight tokens and head; shared: <see cref="SharedInts"/>.
     /// </summary>
     public static void Append<TKey, TValue>(
-        ArrayView<int> arena, ArrayView<Words128> arena128, ArrayView<int> batch, ArrayView<Words128> keys, ArrayView<Words128> values, int tokens, AppendDims call, KernelDims dims)
+        ArrayView<int> arena, ArrayView<Words4> arena128, ArrayView<int> batch, ArrayView<Words4> keys, ArrayView<Words4> values, int tokens, AppendDims call, KernelDims dims)
         where TKey : struct, IPortableCodec
         where TValue : struct, IPortableCodec
     {
@@ -63,7 +63,7 @@ internal static class WideAppend
             {
                 Eight x = Load<TKey>(keys, at + (chunk * Elements), call.Keys.Type, dims.KeyRefusedFrom);
                 isRefused |= x.IsSame == 0 && IsRefused(x, dims.KeyRefusedFrom);
-                Words128 words = x.IsSame != 0 ? x.Words : Narrow<TKey>(x.Low, x.High, arena);
+                Words4 words = x.IsSame != 0 ? x.Words : Narrow<TKey>(x.Low, x.High, arena);
                 int to = places[(2 * i) + 1] + (chunk * (Elements / default(TKey).ElementsPerChunk) * dims.PageTokens);
                 StoreKey(page, to, dims.PageTokens, words);
                 if (default(TKey).ElementsPerChunk == 1)
@@ -80,7 +80,7 @@ internal static class WideAppend
         if (slot >= 0)
         {
             long page = (long)slot * (PageLayout.UnitWords / 4);
-            ArrayView<Words128> target = arena128.SubView(page, arena128.Length - page);
+            ArrayView<Words4> target = arena128.SubView(page, arena128.Length - page);
             int row = (keyWords * dims.PageTokens) + (places[(2 * i) + 1] * (dims.ValueWidth / default(TValue).ElementsPerChunk));
             long at = call.Values.At(first + i, head);
             bool isRefused = false;
@@ -136,7 +136,7 @@ internal static class WideAppend
 
     // Elements of the page's own 16-bit format are its words, unless one is refused, or is a NaN, which is written quiet.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Eight Load<TCodec>(ArrayView<Words128> source, long at, int type, uint refusedFrom)
+    private static Eight Load<TCodec>(ArrayView<Words4> source, long at, int type, uint refusedFrom)
         where TCodec : struct, IPortableCodec
     {
         Eight x = default;
@@ -147,7 +147,7 @@ internal static class WideAppend
             return x;
         }
 
-        Words128 words = source[at >> 3];
+        Words4 words = source[at >> 3];
         x.Words = words;
         bool isOwn = type == (int)TensorType.F16 ? default(TCodec).Largest == Bits16.LargestHalf : default(TCodec).Largest == Bits16.LargestBFloat16;
         uint limit = Limit(type, refusedFrom);
@@ -172,7 +172,7 @@ internal static class WideAppend
     private static bool IsBeyond(int word, uint limit) => (((uint)word & 0x7FFF) >= limit) | ((((uint)word >> 16) & 0x7FFF) >= limit);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Four Singles(Words128 words) => Four.Of(
+    private static Four Singles(Words4 words) => Four.Of(
         Interop.IntAsFloat((uint)words.X), Interop.IntAsFloat((uint)words.Y), Interop.IntAsFloat((uint)words.Z), Interop.IntAsFloat((uint)words.W));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -191,7 +191,7 @@ internal static class WideAppend
 
     // The words of eight elements in 16 bits, or of the first four in 32.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Words128 Narrow<TCodec>(Four low, Four high, ArrayView<int> arena)
+    private static Words4 Narrow<TCodec>(Four low, Four high, ArrayView<int> arena)
         where TCodec : struct, IPortableCodec => default(TCodec).ElementsPerChunk == 1
         ? LaneWords.Words(Code<TCodec>(low.X, arena), Code<TCodec>(low.Y, arena), Code<TCodec>(low.Z, arena), Code<TCodec>(low.W, arena))
         : LaneWords.Words(Pair<TCodec>(low.X, low.Y, arena), Pair<TCodec>(low.Z, low.W, arena), Pair<TCodec>(high.X, high.Y, arena), Pair<TCodec>(high.Z, high.W, arena));
@@ -205,7 +205,7 @@ internal static class WideAppend
         where TCodec : struct, IPortableCodec => (int)default(TCodec).Code(x, 0f, 1f, noBoundaries.Cast<float>());
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void StoreKey(ArrayView<int> page, int at, int pageTokens, Words128 words)
+    private static void StoreKey(ArrayView<int> page, int at, int pageTokens, Words4 words)
     {
         page[at] = words.X;
         page[at + pageTokens] = words.Y;
