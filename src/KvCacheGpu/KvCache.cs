@@ -46,14 +46,14 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         ArgumentNullException.ThrowIfNull(geometry);
         (State, Pressure) = CacheCreation.Create(
             geometry, (options ?? new KvCacheOptions()).Copy(), createTier, observer, device ?? KvDevice.Resolve("cpu"));
-        (Life, Steps) = (new SequenceLife(State, Pressure), new StepPool(State, Pressure));
+        (Life, Steps, Tiers) = (new SequenceLife(State, Pressure), new StepPool(State, Pressure), CacheTiers.Of(State));
     }
 
     /// <summary>Makes a cache on a device that is its own from now on; <paramref name="ofPart"/> are its classes where it is a part of a group.</summary>
     internal KvCache(KvGeometry geometry, KvCacheOptions options, CacheDevice device, PageClasses? ofPart = null)
     {
         ((State, Pressure), _device) = (CacheCreation.Create(geometry, options.Copy(), device, ofPart), device);
-        (Life, Steps) = (new SequenceLife(State, Pressure), new StepPool(State, Pressure));
+        (Life, Steps, Tiers) = (new SequenceLife(State, Pressure), new StepPool(State, Pressure), CacheTiers.Of(State));
     }
 
     /// <summary>The model's shape.</summary>
@@ -138,6 +138,9 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
 
     /// <summary>What steps run in.</summary>
     internal StepPool Steps { get; }
+
+    /// <summary>What goes to lower tiers and comes from there; null without any.</summary>
+    internal CacheTiers? Tiers { get; }
 
     /// <summary>Counts the bytes that a cache takes, without reserving its arena. Asks the device for the bytes that its kernels take beside it.</summary>
     /// <param name="geometry">The model's shape.</param>
@@ -287,6 +290,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     public void Dispose()
     {
         Life.ThrowIfInsideAny();
+        Tiers?.Dispose();
         using (State.Pool.Gate.Enter())
         {
             // From here on no sequence and no pin comes.

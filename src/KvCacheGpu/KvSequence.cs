@@ -207,7 +207,7 @@ public sealed class KvSequence : IDisposable
         int unknown = promptIds.IndexOfAnyInRange(int.MinValue, -1);
         promptIds = unknown < 0 ? promptIds : promptIds[..(unknown + 1)];
         int most = Math.Min(promptIds.Length - 1, Cache.State.MaxSequenceTokens);
-        return State.Chain is null || most <= 0 ? 0 : new SequencePrefix(Cache.State, Cache.Life).Reuse(State, promptIds[..most]);
+        return State.Chain is null || most <= 0 ? 0 : new SequencePrefix(Cache.State, Cache.Life, Cache.Tiers).Reuse(State, promptIds[..most]);
     }
 
     /// <summary>

@@ -12,7 +12,7 @@ public class OptionsTests
     private static readonly string[] Unchecked =
     [
         nameof(KvCacheOptions.RotationSeed), nameof(KvCacheOptions.PrefixReuse), nameof(KvCacheOptions.PoisonPages), nameof(KvCacheOptions.PageStatistics),
-        nameof(KvCacheOptions.OnForgottenSequence),
+        nameof(KvCacheOptions.OnForgottenSequence), nameof(KvCacheOptions.EnablePrefetch),
     ];
 
     public static TheoryData<string, Action<KvCacheOptions>> Wrong => new()
@@ -50,6 +50,13 @@ public class OptionsTests
         { nameof(KvCacheOptions.AttentionPrecision), o => o.AttentionPrecision = (KvAttentionPrecision)2 },
         { nameof(KvCacheOptions.ObservedQueries), o => o.ObservedQueries = 65 },
         { nameof(KvCacheOptions.PrefixEvents), o => o.PrefixEvents = true },
+        { nameof(KvCacheOptions.Tiers), o => o.Tiers = null! },
+        { nameof(KvCacheOptions.Tiers), o => (o.PrefixReuse, o.Tiers) = (true, [null!]) },
+        { nameof(KvCacheOptions.Tiers), o => o.Tiers = [new MapTier()] },
+        { nameof(KvCacheOptions.Backup), o => o.Backup = (KvBackup)2 },
+        { nameof(KvCacheOptions.PrefetchSize), o => o.PrefetchSize = 0 },
+        { nameof(KvCacheOptions.PrefetchSize), o => o.PrefetchSize = 65 },
+        { nameof(KvCacheOptions.RecomputeTokensPerSecond), o => o.RecomputeTokensPerSecond = double.PositiveInfinity },
     };
 
     [Theory]

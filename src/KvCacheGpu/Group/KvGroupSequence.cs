@@ -130,7 +130,7 @@ public sealed class KvGroupSequence : IDisposable
             {
                 for (int part = 0; part < _states.Length && most > 0; part++)
                 {
-                    most = Math.Min(most, new SequencePrefix(Group.Caches[part].State, Group.Caches[part].Life).Reuse(_states[part], promptIds[..most]));
+                    most = Math.Min(most, new SequencePrefix(Group.Caches[part].State, Group.Caches[part].Life, Group.Caches[part].Tiers).Reuse(_states[part], promptIds[..most]));
                 }
 
                 agree = Array.TrueForAll(_states, state => state.Length == most);

@@ -163,6 +163,29 @@ public sealed class KvCacheOptions
     /// </summary>
     public bool PrefixEvents { get; set; }
 
+    /// <summary>
+    /// Places below the device that blocks of prefixes are backed up to and fetched from, the nearest first: <see cref="KvSequence.Reuse"/> finds there what is no longer resident, or
+    /// what another process computed. They need <see cref="PrefixReuse"/>. The cache borrows them: dispose them after it. The default value is empty.
+    /// </summary>
+    public IReadOnlyList<KvTier> Tiers { get; set; } = [];
+
+    /// <summary>When blocks are backed up to <see cref="Tiers"/>. The default value is <see cref="KvBackup.WhenSealed"/>.</summary>
+    public KvBackup Backup { get; set; }
+
+    /// <summary>
+    /// True to fetch several blocks at once from <see cref="Tiers"/>, and the next ones while these are written to the device; false to fetch one after the other. What is
+    /// found is the same. The default value is true.
+    /// </summary>
+    public bool EnablePrefetch { get; set; } = true;
+
+    /// <summary>Blocks that are fetched at once, 1..64; twice as many take host memory while a fetch is under way. The default value is 8.</summary>
+    public int PrefetchSize { get; set; } = 8;
+
+    /// <summary>
+    /// Prompt tokens that the host computes in a second. A tier from which a token lately took longer to fetch is not asked. The default value is null: every tier is asked.
+    /// </summary>
+    public double? RecomputeTokensPerSecond { get; set; }
+
     /// <summary>Which model the keys and values are of; part of every prefix's name, and compared when a snapshot is loaded. The default value is null.</summary>
     /// <exception cref="ArgumentException">Longer than 64 KiB of UTF-8, or half of a surrogate pair in it, which UTF-8 cannot say.</exception>
     public string? ModelFingerprint
@@ -207,6 +230,7 @@ public sealed class KvCacheOptions
         copy.LayerFormats = LayerFormats is null ? null : new Dictionary<int, KvFormats>(LayerFormats);
         copy.TenantQuotas = TenantQuotas is null ? null : new Dictionary<string, KvTenantQuota>(TenantQuotas);
         copy.DemotionFormats = DemotionFormats is null ? null! : [.. DemotionFormats];
+        copy.Tiers = Tiers is null ? null! : [.. Tiers];
         return copy;
     }
 

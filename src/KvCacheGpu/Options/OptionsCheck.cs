@@ -14,6 +14,7 @@ internal static class OptionsCheck
     {
         CheckSizes(options);
         CheckMemory(options);
+        CheckTiers(options);
         CheckPolicy(options, geometry);
         CheckFormats(options, geometry);
         try
@@ -79,6 +80,17 @@ internal static class OptionsCheck
         }
 
         Require(options.Watermark is > 0 and <= 1, nameof(options.Watermark), "above 0, at most 1", options.Watermark);
+    }
+
+    private static void CheckTiers(KvCacheOptions options)
+    {
+        Require(options.Tiers is not null && options.Tiers.All(tier => tier is not null), nameof(options.Tiers), "a list of tiers", "null");
+        Require(options.Tiers!.Count == 0 || options.PrefixReuse, nameof(options.Tiers), $"{nameof(options.PrefixReuse)}, without which no block has a key", "it alone");
+        Require(Enum.IsDefined(options.Backup), nameof(options.Backup), "WhenSealed or WhenReleased", options.Backup);
+        Require(options.PrefetchSize is >= 1 and <= 64, nameof(options.PrefetchSize), "1..64", options.PrefetchSize);
+        Require(
+            options.RecomputeTokensPerSecond is null || (double.IsFinite(options.RecomputeTokensPerSecond.Value) && options.RecomputeTokensPerSecond > 0),
+            nameof(options.RecomputeTokensPerSecond), "a number above 0", options.RecomputeTokensPerSecond);
     }
 
     private static void CheckPolicy(KvCacheOptions options, KvGeometry geometry)

@@ -64,6 +64,12 @@ internal sealed unsafe class BlockIndex : IDisposable
     /// <summary>The state of a block, which the next call may change.</summary>
     public ref readonly IndexedBlock this[int block] => ref _blocks[block];
 
+    /// <summary>Is called with each block that can be hit from now on.</summary>
+    public Action<int>? Published { get; set; }
+
+    /// <summary>Is called with each block that can be hit and that nobody holds any longer.</summary>
+    public Action<int>? Released { get; set; }
+
     /// <summary>Bytes of native memory for a number of blocks.</summary>
     public static long BookkeepingBytes(int count, int pageTokens) => ((long)count * Unsafe.SizeOf<IndexedBlock>()) + BlockLookup.Bytes(count, pageTokens);
 
@@ -175,6 +181,7 @@ internal sealed unsafe class BlockIndex : IDisposable
         {
             ReadOnlySpan<int> covered = ids[(i * PageTokens)..Math.Min(ids.Length, (i + 1) * PageTokens)];
             _published.Add(blocks[i], i == 0 ? parent : hashes[i - 1], hashes[i], covered);
+            Published?.Invoke(blocks[i]);
         }
 
         _events?.Add(new PrefixEvent(PrefixEventKind.Stored, hashes.ToArray(), parent, ids.ToArray()));
@@ -312,6 +319,7 @@ internal sealed unsafe class BlockIndex : IDisposable
             if (blocks[i] != 0 && --_blocks[blocks[i]].References == 0 && _blocks[blocks[i]].Tokens > 0)
             {
                 _retention.Shelve(blocks[i]);
+                Released?.Invoke(blocks[i]);
             }
         }
 

@@ -27,6 +27,12 @@ internal sealed unsafe class PrefixPages : IDisposable
 
     public BlockIndex Index { get; }
 
+    /// <summary>The block that is copied out without being held, or 0; it becomes 0 if the block is given up meanwhile, and what was copied has no meaning then.</summary>
+    public int Watched { get; set; }
+
+    /// <summary>What lies in lower tiers too; null without tiers.</summary>
+    public BlocksBelow? Below { get; set; }
+
     /// <summary>True if part of a page can be hit: only if sealed pages are in full precision, since no other copy is exact.</summary>
     public bool HitsInPart { get; }
 
@@ -47,6 +53,7 @@ internal sealed unsafe class PrefixPages : IDisposable
         foreach (int block in blocks)
         {
             Index.Hold(block);
+            Below?.Use(block);
         }
 
         HoldPages(blocks);
@@ -155,6 +162,8 @@ internal sealed unsafe class PrefixPages : IDisposable
 
     private void GiveUp(int block)
     {
+        Watched = Watched == block ? 0 : Watched;
+        Below?.GiveUp(block);
         foreach (int slot in SlotsOf(block))
         {
             _pool.RemoveFromIndex(slot);

@@ -1,7 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>Begins sequences with the pages of a prefix that the cache keeps.</summary>
-internal sealed class SequencePrefix(CacheState cache, SequenceLife life)
+internal sealed class SequencePrefix(CacheState cache, SequenceLife life, CacheTiers? tiers)
 {
     private const string Reusing = "reuse of a prefix";
 
@@ -32,6 +32,7 @@ internal sealed class SequencePrefix(CacheState cache, SequenceLife life)
             scaling.BindKnown([sequence]);
         }
 
+        tiers?.Fetch(chain.Root, ids, sequence.Options.Tenant);
         using var blocks = new Pooled<int>(sequence.Table.PagesFor(ids.Length));
         int tokens;
         using (cache.Pool.Gate.Enter())

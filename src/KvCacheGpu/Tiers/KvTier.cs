@@ -121,7 +121,7 @@ public abstract class KvTier
     protected abstract ValueTask<int> WriteBlocksAsync(ReadOnlyMemory<BlockHash> keys, ReadOnlyMemory<byte> blocks, CancellationToken cancellationToken);
 
     /// <summary>Notes something that went wrong and that no call can tell, as what was found broken while a folder was opened.</summary>
-    protected void NoteError(Exception failure)
+    protected internal void NoteError(Exception failure)
     {
         ArgumentNullException.ThrowIfNull(failure);
         lock (_lock)
