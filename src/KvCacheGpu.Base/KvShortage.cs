@@ -29,6 +29,9 @@ public enum KvResource
 
     /// <summary>Tokens of a tenant's quota.</summary>
     TenantTokens,
+
+    /// <summary>Bytes of host memory for sequences that are swapped out (<c>KvCacheOptions.SwapBudgetBytes</c>).</summary>
+    SwapBytes,
 }
 
 /// <summary>
@@ -90,6 +93,7 @@ public readonly record struct KvShortage
         KvResource.SlabBytes => "bytes in slabs of its pages' sizes",
         KvResource.StepMemoryBytes => "bytes of working memory, which other steps hold",
         KvResource.DeviceBytes => "bytes of device memory",
+        KvResource.SwapBytes => "bytes of host memory for what is swapped out",
         KvResource.Sequences => "of the places for live sequences",
         KvResource.SequenceTokens => "of the tokens that a sequence may have",
         _ => $"{Unit} of the quota of {(Tenant is null ? "the sequences without a tenant" : $"tenant '{Tenant}'")}",

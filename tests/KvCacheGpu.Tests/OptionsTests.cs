@@ -54,6 +54,7 @@ public class OptionsTests
         { nameof(KvCacheOptions.Tiers), o => (o.PrefixReuse, o.Tiers) = (true, [null!]) },
         { nameof(KvCacheOptions.Tiers), o => o.Tiers = [new MapTier()] },
         { nameof(KvCacheOptions.Backup), o => o.Backup = (KvBackup)2 },
+        { nameof(KvCacheOptions.SwapBudgetBytes), o => o.SwapBudgetBytes = -1 },
         { nameof(KvCacheOptions.PrefetchSize), o => o.PrefetchSize = 0 },
         { nameof(KvCacheOptions.PrefetchSize), o => o.PrefetchSize = 65 },
         { nameof(KvCacheOptions.RecomputeTokensPerSecond), o => o.RecomputeTokensPerSecond = double.PositiveInfinity },

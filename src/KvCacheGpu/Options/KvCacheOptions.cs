@@ -186,6 +186,11 @@ public sealed class KvCacheOptions
     /// </summary>
     public double? RecomputeTokensPerSecond { get; set; }
 
+    /// <summary>
+    /// Bytes of host memory that sequences may take which were swapped out (<see cref="KvCacheSwapping.SwapOutAsync"/>), 0 or more. The default value is null: as many as there are.
+    /// </summary>
+    public long? SwapBudgetBytes { get; set; }
+
     /// <summary>Which model the keys and values are of; part of every prefix's name, and compared when a snapshot is loaded. The default value is null.</summary>
     /// <exception cref="ArgumentException">Longer than 64 KiB of UTF-8, or half of a surrogate pair in it, which UTF-8 cannot say.</exception>
     public string? ModelFingerprint

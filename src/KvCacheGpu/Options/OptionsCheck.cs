@@ -84,6 +84,7 @@ internal static class OptionsCheck
 
     private static void CheckTiers(KvCacheOptions options)
     {
+        Require(options.SwapBudgetBytes is null or >= 0, nameof(options.SwapBudgetBytes), "0 or more", options.SwapBudgetBytes);
         Require(options.Tiers is not null && options.Tiers.All(tier => tier is not null), nameof(options.Tiers), "a list of tiers", "null");
         Require(options.Tiers!.Count == 0 || options.PrefixReuse, nameof(options.Tiers), $"{nameof(options.PrefixReuse)}, without which no block has a key", "it alone");
         Require(Enum.IsDefined(options.Backup), nameof(options.Backup), "WhenSealed or WhenReleased", options.Backup);

@@ -22,6 +22,7 @@ internal sealed class CacheState
         (Options, Classes, Needs) = (options, classes, options.Needs);
         _sequences = new SequenceState?[options.MaxSequences];
         Tenants = new Tenants(options.TenantQuotas);
+        Swapped = new SwapRoom(options.SwapBudgetBytes);
     }
 
     /// <summary>The settings that the cache was made with; only <see cref="KvCacheOptions.Watermark"/> changes.</summary>
@@ -86,6 +87,9 @@ internal sealed class CacheState
 
     /// <summary>The tenants.</summary>
     public Tenants Tenants { get; }
+
+    /// <summary>Host memory of sequences that were swapped out.</summary>
+    public SwapRoom Swapped { get; }
 
     /// <summary>Pinned prefixes, by the blocks that each holds; one object for each pin.</summary>
     public HashSet<int[]> PinnedBlocks { get; } = [];

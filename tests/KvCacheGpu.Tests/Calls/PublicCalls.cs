@@ -63,6 +63,13 @@ internal static partial class PublicCalls
         new("KvCachePrefixes.TakePrefixEvents(KvCache)", x => Assert.Empty(x.Cache.TakePrefixEvents()), Gone),
         new("KvCachePrefixes.TryClearPrefixes(KvCache)", x => _ = x.Cache.TryClearPrefixes(), Gone),
         new("KvCachePrefixes.PinPrefix(KvCache, KvSequenceOptions, ReadOnlySpan)", x => x.Made(x.Cache.PinPrefix(North, Prompt)), Gone),
+        new("KvCacheTiers.PrefetchAsync(KvCache, KvSequenceOptions, ReadOnlyMemory, CancellationToken)", x =>
+            Assert.InRange(x.Cache.PrefetchAsync(North, Prompt).AsTask().GetAwaiter().GetResult(), 0, SharedObjects.Prompt), Gone),
+        new("KvCacheTiers.BackUpAsync(KvCache, CancellationToken)", x => x.Cache.BackUpAsync().GetAwaiter().GetResult(), Gone),
+        new("KvCacheTiers.GetFetchCounts(KvCache)", x => Assert.True(x.Cache.GetFetchCounts().Fetched >= 0), Gone),
+        new("KvCacheSwapping.GetSwappedBytes(KvCache)", x => Assert.True(x.Cache.GetSwappedBytes() >= 0)),
+        new("KvCacheSwapping.SwapOutAsync(KvCache, IReadOnlyCollection, CancellationToken)", x => SwapOut(x).Dispose(), Gone, NoRoom, InUse),
+        new("KvCacheSwapping.SwapInAsync(KvCache, KvSwapped, CancellationToken)", SwapIn, Gone, NoRoom, InUse),
         new("KvCacheSnapshots.SaveAsync(KvCache, SnapshotStore, SnapshotName, IReadOnlyCollection, IProgress, CancellationToken)", SaveSome, Gone, typeof(KvStoreBusyException)),
         new("KvCacheSnapshots.LoadAsync(KvCache, SnapshotStore, SnapshotName, IReadOnlyCollection, IProgress, CancellationToken)", LoadKept, Gone, NoRoom, InUse),
         new("KvCacheSnapshots.LoadSnapshotFileAsync(KvCache, String, SnapshotOptions, IProgress, CancellationToken)", LoadFile, Gone, NoRoom, NotFound, InUse),
@@ -128,6 +135,27 @@ internal static partial class PublicCalls
     {
         using KvSequence sequence = x.Cache.CreateSequence(North);
         sequence.FeedMany(SharedObjects.FirstId, 6, 4);
+        x.CheckOf(sequence, SharedObjects.FirstId);
+    }
+
+    private static KvSwapped SwapOut(SharedObjects x)
+    {
+        KvSequence sequence = x.Cache.CreateSequence(North);
+        try
+        {
+            sequence.FeedMany(SharedObjects.FirstId, 6, 4);
+            return x.Cache.SwapOutAsync([sequence]).GetAwaiter().GetResult();
+        }
+        finally
+        {
+            sequence.Dispose();
+        }
+    }
+
+    private static void SwapIn(SharedObjects x)
+    {
+        using KvSwapped swapped = SwapOut(x);
+        using KvSequence sequence = x.Cache.SwapInAsync(swapped).GetAwaiter().GetResult()[0];
         x.CheckOf(sequence, SharedObjects.FirstId);
     }
 
