@@ -75,4 +75,7 @@ public enum FileUse
 
     /// <summary>Open a file, and make it if it is not there: a lock.</summary>
     Lock,
+
+    /// <summary>Read and write a file that is there.</summary>
+    Change,
 }

@@ -36,6 +36,7 @@ public sealed unsafe class LibcFiles : IStoreFiles
         {
             FileUse.Read => Libc.ReadOnly,
             FileUse.Create => Libc.ReadWrite | Libc.Create | Libc.Exclusive,
+            FileUse.Change => Libc.ReadWrite,
             _ => Libc.ReadWrite | Libc.Create,
         };
         while (true)

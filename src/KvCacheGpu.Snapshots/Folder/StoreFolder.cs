@@ -15,18 +15,7 @@ internal readonly struct StoreFolder : IDisposable
     {
         try
         {
-            var directory = new OpenFile(files, files.OpenDirectory(path));
-            try
-            {
-                return isShared || directory.FlawOfDirectory() is not { } flaw
-                    ? new StoreFolder(directory, path)
-                    : throw new KvConfigurationException($"store {path}", $"{OpenFile.OwnDirectory}, or one that the store makes within it", flaw);
-            }
-            catch
-            {
-                directory.Dispose();
-                throw;
-            }
+            return new StoreFolder(OwnDirectory.Open(files, path, What(path), isShared), path);
         }
         catch (FileCallException error) when (error.Error == FileCallException.NoEntry)
         {
@@ -35,55 +24,10 @@ internal readonly struct StoreFolder : IDisposable
     }
 
     /// <summary>Opens a store to write to it, and makes it if it is not there.</summary>
-    public static StoreFolder OpenOrMake(IStoreFiles files, string path, bool isShared)
-    {
-        try
-        {
-            return Open(files, path, isShared);
-        }
-        catch (KvSnapshotNotFoundException)
-        {
-            string parent = System.IO.Path.GetDirectoryName(path) ?? "/";
-            using var above = new OpenFile(files, files.OpenDirectory(parent));
-            FileCallException? refused = null;
-            try
-            {
-                files.MakeDirectory(path);
-            }
-            catch (FileCallException error)
-            {
-                // Another writer may have been first: its store is ours too. Or it was made, and the answer was lost.
-                refused = error;
-            }
-
-            above.Sync();
-            try
-            {
-                return Open(files, path, isShared);
-            }
-            catch (KvSnapshotNotFoundException) when (refused is not null)
-            {
-                throw refused;
-            }
-        }
-    }
+    public static StoreFolder OpenOrMake(IStoreFiles files, string path, bool isShared) => new(OwnDirectory.OpenOrMake(files, path, What(path), isShared), path);
 
     /// <summary>Takes the writer's place; it ends with the file's closing, or with the process.</summary>
-    public OpenFile Lock()
-    {
-        OpenFile file = Directory.Open(StoreNames.Lock, FileUse.Lock);
-        try
-        {
-            return Directory.Files.TryLock(file.Descriptor)
-                ? file
-                : throw new KvStoreBusyException($"store {Path}", "no other writer", "another process or store that writes");
-        }
-        catch
-        {
-            file.Dispose();
-            throw;
-        }
-    }
+    public OpenFile Lock() => OwnDirectory.Lock(Directory, StoreNames.Lock, What(Path));
 
     public StoreListing List(StoreNames names) => new(names, Directory.Files.List(Directory.Descriptor));
 
@@ -133,6 +77,8 @@ internal readonly struct StoreFolder : IDisposable
     }
 
     public void Dispose() => Directory.Dispose();
+
+    private static string What(string path) => $"store {path}";
 }
 
 /// <summary>The files of one snapshot that lie in a store, as once listed.</summary>

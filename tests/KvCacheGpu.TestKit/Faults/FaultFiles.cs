@@ -66,7 +66,7 @@ internal sealed class FaultFiles(MemoryDisk disk) : IStoreFiles
     {
         Step("open", name, () => MakeFile(directory, name, use));
         DiskFile? file = Directory(directory).Find(name);
-        if (use == FileUse.Read && file is null)
+        if (use is FileUse.Read or FileUse.Change && file is null)
         {
             throw new FileCallException("open", name, FileCallException.NoEntry);
         }
@@ -82,7 +82,7 @@ internal sealed class FaultFiles(MemoryDisk disk) : IStoreFiles
             throw new FileCallException("open", name, FileCallException.Exists);
         }
 
-        if (use != FileUse.Read && !isThere)
+        if (use is FileUse.Create or FileUse.Lock && !isThere)
         {
             Directory(directory).Set(name, new DiskFile());
         }
