@@ -37,11 +37,16 @@ public partial class KeyTests
         ["monitor_memory"] = KeyProofs.MonitoringTellsMemory,
         ["enable_persistence"] = KeyProofs.PersistenceOffRefusesToSave,
         ["persistence_path"] = KeyProofs.ThePathIsWhereSessionsAre,
-        ["enable_prefetch"] = () => WarnsWhenOn("enable_prefetch", (c, on) => c.Prefetch.EnablePrefetch = on),
+        ["enable_prefetch"] = () =>
+        {
+            WarnsWhenOn("enable_prefetch", (c, on) => c.Prefetch.EnablePrefetch = on);
+            SettingFollows(c => c.Prefetch.EnablePrefetch = false, s => s.EnablePrefetch, false, otherwise: true);
+        },
         ["prefetch_size"] = () =>
         {
             Assert.Contains("prefetch_size", Warning(Config(), "enable_prefetch"), StringComparison.Ordinal);
             Refused("prefetch_size", c => c.Prefetch.PrefetchSize = 65);
+            SettingFollows(c => c.Prefetch.PrefetchSize = 3, s => s.PrefetchSize, 3, otherwise: 8);
         },
         ["enable_distributed"] = () => WarnsWhenOn("enable_distributed", (c, on) => (c.Distributed.DistributedBackend, c.Distributed.EnableDistributed) = (KvDistributedBackend.Redis, on)),
         ["distributed_backend"] = KeyProofs.CollectivesAreRefused,

@@ -36,6 +36,8 @@ internal static class KeyMapping
             Policy = Policy(config),
             MemoryBudgetBytes = budget,
             Watermark = config.Memory.EnableGc ? config.Memory.GcThreshold : 1,
+            EnablePrefetch = config.Prefetch.EnablePrefetch,
+            PrefetchSize = config.Prefetch.PrefetchSize,
         };
         config.ConfigureOptions?.Invoke(options);
         if (options.MemoryBudgetPercent is not null && options.MemoryBudgetBytes == budget)

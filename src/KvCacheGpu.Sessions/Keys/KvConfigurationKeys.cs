@@ -136,19 +136,24 @@ public static class KvConfigurationKeys
         {
             Refuses = c => c.Persistence is { EnablePersistence: true } && string.IsNullOrWhiteSpace(c.Persistence.PersistencePath) ? "a directory, with enable_persistence" : null,
         },
-        new("enable_prefetch", Prefetch, Switch(c => c.Prefetch.EnablePrefetch, (c, v) => c.Prefetch.EnablePrefetch = v), "inactive",
-            "true: pages are fetched from slower memory before they are asked for")
+        new("enable_prefetch", Prefetch, Switch(c => c.Prefetch.EnablePrefetch, (c, v) => c.Prefetch.EnablePrefetch = v), "`EnablePrefetch`",
+            "true: several blocks of a prefix are fetched from a lower tier at once, and the next ones meanwhile")
         {
-            Warns = [x => x.Config.Prefetch.EnablePrefetch ? "inactive, as prefetch_size: all pages lie on the device, there is nothing to fetch" : null],
+            Warns = [x => x.Config.Prefetch.EnablePrefetch && x.Options.Tiers is { Count: 0 } ? "inactive, as prefetch_size: the cache has no tier below it to fetch from (KvCacheOptions.Tiers)" : null],
         },
-        new("prefetch_size", Prefetch, Whole(1, 64, c => c.Prefetch.PrefetchSize, (c, v) => c.Prefetch.PrefetchSize = v), "inactive", "pages fetched ahead"),
+        new("prefetch_size", Prefetch, Whole(1, 64, c => c.Prefetch.PrefetchSize, (c, v) => c.Prefetch.PrefetchSize = v), "`PrefetchSize`", "blocks fetched at once"),
         new("enable_profiling", Execution, Switch(c => c.Execution.EnableProfiling, (c, v) => c.Execution.EnableProfiling = v), "statistics", "true: calls are timed") { IsLive = true },
-        new("enable_distributed", Distributed, Switch(c => c.Distributed.EnableDistributed, (c, v) => c.Distributed.EnableDistributed = v), "inactive",
-            "true: machines share a tier")
+        new("enable_distributed", Distributed, Switch(c => c.Distributed.EnableDistributed, (c, v) => c.Distributed.EnableDistributed = v), "`Tiers`, by the host",
+            "true: machines share a tier; the tool opens one, other hosts add a KvRedisTier")
         {
-            Warns = [x => x.Config.Distributed.EnableDistributed ? "inactive: this build has no shared tier; redis is not asked" : null],
+            Warns =
+            [
+                x => x.Config.Distributed.EnableDistributed && x.Options.Tiers?.Any(tier => tier.Name == "redis") != true
+                    ? "inactive: no redis tier among KvCacheOptions.Tiers; add a KvRedisTier in ConfigureOptions"
+                    : null,
+            ],
         },
-        new("distributed_backend", Distributed, OneOf(c => c.Distributed.DistributedBackend, (c, v) => c.Distributed.DistributedBackend = v), "inactive",
+        new("distributed_backend", Distributed, OneOf(c => c.Distributed.DistributedBackend, (c, v) => c.Distributed.DistributedBackend = v), "`Tiers`, by the host",
             "what carries that tier; nccl, gloo and mpi are refused once it is on")
         {
             Refuses = c => c.Distributed is { EnableDistributed: true, DistributedBackend: not KvDistributedBackend.Redis }

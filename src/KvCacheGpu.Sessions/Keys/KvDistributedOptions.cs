@@ -4,7 +4,9 @@ namespace KvCacheGpu;
 /// <remarks>Thread safety: it is set up by one thread; whoever takes it, takes a copy.</remarks>
 public sealed record KvDistributedOptions
 {
-    /// <summary>True if there is one (<c>enable_distributed</c>); inactive in this build. The default value is false.</summary>
+    /// <summary>
+    /// True if there is one (<c>enable_distributed</c>). The host opens it, a KvRedisTier of KvCacheGpu.Redis among <see cref="KvCacheOptions.Tiers"/>; <c>kvcache run</c> does. The default value is false.
+    /// </summary>
     public bool EnableDistributed { get; set; }
 
     /// <summary>What carries it (<c>distributed_backend</c>). The default value is <see cref="KvDistributedBackend.Nccl"/>, which is refused as soon as the tier is on.</summary>

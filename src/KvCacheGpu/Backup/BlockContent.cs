@@ -19,7 +19,7 @@ namespace KvCacheGpu;
 /// </remarks>
 internal sealed class BlockContent
 {
-    private const int CheckBytes = 16;
+    private const int CheckBytes = KvLayouts.CheckBytes;
 
     private readonly CacheState _cache;
     private readonly byte[] _shape;
@@ -30,13 +30,10 @@ internal sealed class BlockContent
         _cache = cache;
         _shape = ShapeOf(cache);
         KernelShape shape = cache.Tier.Shape;
-        for (int layer = 0; layer < cache.Geometry.Layers; layer++)
-        {
-            _pageBytes = checked(_pageBytes + (shape.Classes[cache.Classes.SealedIn(layer)].Bytes * cache.Geometry.KvHeads));
-        }
-
-        Rows = cache.Geometry.Layers * cache.Geometry.KvHeads;
-        Bytes = checked(((_pageBytes + Rows + CheckBytes - 1) / CheckBytes * CheckBytes) + CheckBytes);
+        PageLayout[] layers = [.. Enumerable.Range(0, cache.Geometry.Layers).Select(layer => shape.Classes[cache.Classes.SealedIn(layer)])];
+        _pageBytes = checked((int)KvLayouts.PageBytesOf(layers, cache.Geometry.KvHeads));
+        Bytes = checked((int)KvLayouts.BlockBytesOf(layers, cache.Geometry.KvHeads));
+        Rows = layers.Length * cache.Geometry.KvHeads;
     }
 
     /// <summary>Bytes of a block.</summary>

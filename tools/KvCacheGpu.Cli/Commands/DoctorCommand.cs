@@ -1,9 +1,11 @@
 using System.CommandLine;
+using System.Globalization;
 using System.Reflection;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.Arm;
 using System.Runtime.Intrinsics.X86;
+using System.Text.Json.Serialization;
 using KvCacheGpu.Configuration;
 using Spectre.Console;
 
@@ -17,9 +19,11 @@ internal static class DoctorCommand
     {
         Option<bool> json = Choice.Json();
         Command command = new("doctor", "Version, processor features, devices with what each can do, and the configuration in force.") { json };
+        TierOptions tierOptions = new TierOptions().AddTo(command);
         command.SetAction(parsed =>
         {
-            DoctorReport report = Look();
+            using OpenTiers tiers = tierOptions.Open(parsed);
+            DoctorReport report = Look() with { Tiers = [.. tiers.Tiers.Select(TierHealth.Of)] };
             if (parsed.GetValue(json))
             {
                 terminal.WriteJson(report);
@@ -114,6 +118,11 @@ internal static class DoctorCommand
         }
 
         terminal.Write(formats);
+        foreach (TierHealth tier in report.Tiers ?? [])
+        {
+            output.WriteLine($"tier {tier.Name}: {tier.Remark}");
+        }
+
         output.WriteLine($"configuration: {report.Configuration.Summary()}");
         foreach (string warning in report.Configuration.Warnings)
         {
@@ -125,7 +134,34 @@ internal static class DoctorCommand
 /// <summary>The document of <c>kvcache doctor --json</c>.</summary>
 internal sealed record DoctorReport(
     string Version, string Runtime, string Os, CpuReport Cpu, string AutoDevice, IReadOnlyList<DeviceReport> Devices, IReadOnlyList<FormatReport> Formats,
-    ConfigurationReport Configuration);
+    ConfigurationReport Configuration)
+{
+    /// <summary>The tiers that the command names; left out without any.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<TierHealth>? Tiers { get; init => field = value is { Count: > 0 } ? value : null; }
+}
+
+/// <summary>Whether a tier can be used.</summary>
+/// <param name="Name">"host", "disk", "redis".</param>
+/// <param name="Usable">True if it can.</param>
+/// <param name="Remark">What there is to know: bytes, the time of an answer, or why it cannot be used.</param>
+internal sealed record TierHealth(string Name, bool Usable, string Remark)
+{
+    private static readonly TimeSpan _patience = TimeSpan.FromSeconds(2);
+
+    /// <summary>Asks a tier.</summary>
+    public static TierHealth Of(KvTier tier)
+    {
+        if (tier is not KvRedisTier redis)
+        {
+            return new TierHealth(tier.Name, true, $"{Readable.Bytes(tier.BytesInUse ?? 0)} of {Readable.Bytes(tier.BytesLimit ?? 0)}");
+        }
+
+        return redis.PingAsync(_patience).GetAwaiter().GetResult() is { } time
+            ? new TierHealth(tier.Name, true, string.Create(CultureInfo.InvariantCulture, $"answers within {time.TotalMilliseconds:F1} ms"))
+            : new TierHealth(tier.Name, false, $"no answer within {_patience.TotalSeconds} s: every block is a miss there");
+    }
+}
 
 /// <summary>The host's processor.</summary>
 /// <param name="Architecture">"x64", "arm64".</param>

@@ -21,11 +21,13 @@ internal static class PlanCommand
         Option<int?> sequences = Choice.Number("--sequences", "Sequences that have so many tokens. Default: 1.", 1);
         Option<int?> pageTokens = Choice.Number("--page-tokens", $"Tokens in a page. Default: {DefaultPageTokens}.", 1);
         Option<MemoryBudget?> budget = Choice.Budget();
+        Option<MemoryBudget?> host = TierOptions.HostBudget();
+        Option<MemoryBudget?> disk = TierOptions.DiskBudget("Bytes of a folder for them. Default: none.");
         Option<bool> json = Choice.Json();
         context.Required = true;
         Command command = new("plan", "What a context takes in every format, and what fits, before allocating.")
         {
-            model, geometry, context, sequences, pageTokens, budget, json,
+            model, geometry, context, sequences, pageTokens, budget, host, disk, json,
         };
         command.SetAction(parsed =>
         {
@@ -41,6 +43,7 @@ internal static class PlanCommand
             try
             {
                 report = Plan(shape, tokens, count, parsed.GetValue(budget));
+                report = report.WithTiers(shape.PageTokens, parsed.GetValue(host)?.Bytes, parsed.GetValue(disk)?.Bytes);
             }
             catch (OverflowException)
             {
@@ -143,7 +146,10 @@ internal static class PlanCommand
             cache,
             (double?)cache / g.DenseF16Bytes((long)tokens * sequences),
             budget is null ? null : plan.PeakBytes(tokens) <= budget / sequences,
-            budget is null ? null : plan.TokensIn(budget.Value / sequences));
+            budget is null ? null : plan.TokensIn(budget.Value / sequences))
+        {
+            BlockBytes = plan.BlockBytes,
+        };
     }
 
     private static UsageException TooMany(KvGeometry g, int tokens, int sequences) => new(
@@ -154,6 +160,24 @@ internal static class PlanCommand
     {
         PageFormat open = key.IsFullPrecision() ? key : value.IsFullPrecision() ? value : PageFormat.F16;
         return open.Takes(g.KeyWidth) && open.Takes(g.ValueWidth);
+    }
+
+    private static void PrintTiers(Terminal terminal, PlanReport report)
+    {
+        if (report.HostBudgetBytes is null && report.DiskBudgetBytes is null)
+        {
+            return;
+        }
+
+        Table table = terminal.NewTable("keys", "values", "#bytes of\na block", "#tokens in\nhost memory", "#tokens\non disk");
+        foreach (FormatPlanReport f in report.Formats)
+        {
+            table.AddRow(f.KeyFormat, f.ValueFormat, Readable.Bytes(f.BlockBytes), Tokens(f.HostTokens), Tokens(f.DiskTokens));
+        }
+
+        terminal.Write(table);
+
+        static string Tokens(long? tokens) => tokens is { } count ? Readable.Count(count) : "-";
     }
 
     private static void Print(Terminal terminal, PlanReport report)
@@ -190,6 +214,7 @@ internal static class PlanCommand
         }
 
         terminal.Write(table);
+        PrintTiers(terminal, report);
         if (report.RefusedFormats.Count > 0)
         {
             terminal.Output.WriteLine($"not for these widths: {string.Join(", ", report.RefusedFormats)}");

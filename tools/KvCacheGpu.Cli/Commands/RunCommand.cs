@@ -40,6 +40,7 @@ internal static class RunCommand
             model, prompt, promptFile, promptTokens, newTokens, temperature, seed, device, keyFormat, valueFormat, budget, policy, configFile,
             save, load, store, database, json,
         };
+        TierOptions tierOptions = new TierOptions().AddTo(command);
         command.SetAction(parsed =>
         {
             // Settings are checked first, because a model may take minutes to load.
@@ -47,6 +48,7 @@ internal static class RunCommand
             KvConfiguration? configuration = RunSettings.Load(parsed.GetValue(configFile), terminal);
             Prompt[] asked = Prompt.Choose(parsed.GetValue(prompt) ?? [], parsed.GetValue(promptFile), parsed.GetValue(promptTokens));
             SavedRun saved = SavedRun.Of(parsed.GetValue(store), parsed.GetValue(load), parsed.GetValue(save), asked.Length);
+            using OpenTiers tiers = tierOptions.Open(parsed, configuration is { Enabled: true } ? configuration.Config : null);
             string deviceId = KvDevice.Resolve(parsed.GetValue(device) ?? "auto").Id;
             using LlamaModel loaded = parsed.GetValue(model) is { } directory ? LlamaModel.Load(RequireText("--model", directory)) : DemoModel.Load();
             saved = saved.For(loaded.Geometry());
@@ -67,7 +69,8 @@ internal static class RunCommand
                 }
 
                 chosen.Policy = parsed.GetValue(policy)?.Create() ?? chosen.Policy;
-                chosen.ModelFingerprint = saved.Store is null ? null : LlamaModel.FingerprintOf(loaded.Directory);
+                tiers.Set(chosen);
+                chosen.ModelFingerprint = saved.Store is null && tiers.Tiers.Count == 0 ? null : LlamaModel.FingerprintOf(loaded.Directory);
             });
             SharedPrefixes prompts = new(tokens, SharedMultiple(settings.For(1)));
             KvCacheOptions config = settings.For(MostTokens(saved.Tokens + prompts.Room(counts, loaded.Geometry().PageTokens)));
@@ -75,7 +78,7 @@ internal static class RunCommand
             (double heat, int draws) = (parsed.GetValue(temperature) ?? 0, parsed.GetValue(seed) ?? 0);
             if (asked.Length > 1)
             {
-                Write(terminal, loaded, asked, new BatchGeneration(loaded, config).Run(prompts, counts, heat, draws), parsed.GetValue(json));
+                Write(terminal, loaded, asked, new BatchGeneration(loaded, config).Run(prompts, counts, heat, draws) with { Tiers = tiers.Report }, parsed.GetValue(json));
                 return CommandLine.Done;
             }
 
@@ -92,7 +95,7 @@ internal static class RunCommand
             GenerateOptions options = new() { MaxNewTokens = counts[0], Temperature = heat, Seed = draws };
             Generation generation = new(loaded, config, terminal, saved);
             bool isJson = parsed.GetValue(json);
-            RunReport report = generation.Run(tokens[0], options, streaming: !isJson);
+            RunReport report = generation.Run(tokens[0], options, streaming: !isJson) with { Tiers = tiers.Report };
             if (saved.Left is { } left)
             {
                 CatalogRecord.Add(parsed.GetValue(database), CatalogRecord.Of(left, saved.Store!.StorePath, saved.Save), terminal.Error);
@@ -136,10 +139,20 @@ internal static class RunCommand
 
         int tokens = report.Runs.Sum(r => r.Tokens.Count);
         terminal.Error.WriteLine(Summary($"{prompts.Length} prompts, {tokens} tokens", report.TokensPerSecond, report.Device, report.Cache));
+        WriteTiers(terminal, report.Tiers, report.ReusedTokens);
+    }
+
+    private static void WriteTiers(Terminal terminal, IReadOnlyList<TierReport>? tiers, int? reused)
+    {
+        if (tiers is not null)
+        {
+            terminal.Error.WriteLine(Readable.Line($"[{reused} tokens reused; {string.Join("; ", tiers)}]"));
+        }
     }
 
     private static void WriteRemarks(Terminal terminal, RunReport report)
     {
+        WriteTiers(terminal, report.Tiers, report.ReusedTokens);
         if (report.Restored is { } restored)
         {
             terminal.Error.WriteLine(Readable.Line(

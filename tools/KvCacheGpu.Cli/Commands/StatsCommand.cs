@@ -11,10 +11,12 @@ internal static class StatsCommand
     public static Command Create(Terminal terminal)
     {
         (Option<string?> store, Option<bool> json) = (StoreChoice.Store(), Choice.Json());
-        Command command = new("stats", "What a store holds, in numbers.") { store, json };
+        Command command = new("stats", "What a store holds, in numbers, and the tiers that are named.") { store, json };
+        TierOptions tierOptions = new TierOptions().AddTo(command);
         command.SetAction(parsed =>
         {
-            StatsReport stats = StatsReport.Of(StoreChoice.Open(parsed.GetValue(store)));
+            using OpenTiers tiers = tierOptions.Open(parsed);
+            StatsReport stats = StatsReport.Of(StoreChoice.Open(parsed.GetValue(store))) with { Tiers = tiers.Report };
             if (parsed.GetValue(json))
             {
                 terminal.WriteJson(stats);
@@ -31,6 +33,11 @@ internal static class StatsCommand
             table.AddRow("on disk", Readable.Bytes(stats.StoredBytes));
             table.AddRow("oldest", Time(stats.Oldest));
             table.AddRow("newest", Time(stats.Newest));
+            foreach (TierReport tier in stats.Tiers ?? [])
+            {
+                table.AddRow($"tier {tier.Name}", tier.BytesInUse is { } used ? Readable.Bytes(used) : "-");
+            }
+
             terminal.Write(table);
             return CommandLine.Done;
         });

@@ -50,6 +50,9 @@ internal sealed class ContextPlan
     /// <summary>Bytes of one open page.</summary>
     public int OpenPageBytes => _layouts.Open.Bytes;
 
+    /// <summary>Bytes of a block of prefixes in a lower tier.</summary>
+    public long BlockBytes => _layouts.BlockBytes(_geometry.KvHeads);
+
     /// <summary>The layout of sealed pages, by layer.</summary>
     public IReadOnlyList<PageLayout> Layers => _layouts.Sealed;
 

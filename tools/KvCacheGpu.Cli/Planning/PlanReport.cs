@@ -1,3 +1,5 @@
+using System.Text.Json.Serialization;
+
 namespace KvCacheGpu.Cli;
 
 /// <summary>The document of <c>kvcache plan --json</c>.</summary>
@@ -17,7 +19,24 @@ internal sealed record PlanReport(
     long SequencesDenseF16Bytes,
     long? BudgetBytes,
     IReadOnlyList<FormatPlanReport> Formats,
-    IReadOnlyList<string> RefusedFormats);
+    IReadOnlyList<string> RefusedFormats)
+{
+    /// <summary>Bytes of host memory for blocks of prefixes; left out without any.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public long? HostBudgetBytes { get; init; }
+
+    /// <summary>Bytes of a folder for them; left out without any.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public long? DiskBudgetBytes { get; init; }
+
+    /// <summary>Says how many tokens lower tiers hold.</summary>
+    public PlanReport WithTiers(int pageTokens, long? host, long? disk) => this with
+    {
+        HostBudgetBytes = host,
+        DiskBudgetBytes = disk,
+        Formats = [.. Formats.Select(f => f with { HostTokens = host / f.BlockBytes * pageTokens, DiskTokens = disk / f.BlockBytes * pageTokens })],
+    };
+}
 
 /// <summary>A model's shape.</summary>
 internal sealed record GeometryReport(int Layers, int QueryHeads, int KvHeads, int KeyWidth, int ValueWidth, int PageTokens);
@@ -76,7 +95,20 @@ internal sealed record FormatPlanReport(
     long? CacheBytes,
     double? CacheRatio,
     bool? Fits,
-    long? FittingTokens);
+    long? FittingTokens)
+{
+    /// <summary>Bytes of a block of prefixes in a lower tier: the sealed pages of all layers and heads, and what checks them.</summary>
+    [JsonIgnore]
+    public long BlockBytes { get; init; }
+
+    /// <summary>Tokens whose blocks host memory holds; left out without a budget of it.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public long? HostTokens { get; init; }
+
+    /// <summary>Tokens whose blocks a folder holds; left out without a budget of it.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public long? DiskTokens { get; init; }
+}
 
 /// <summary>The number of layers that are sealed in a pair of formats.</summary>
 internal sealed record LayersReport(string KeyFormat, string ValueFormat, int Layers);

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text.Json.Serialization;
 using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Cli;
@@ -33,11 +34,13 @@ internal sealed class BatchGeneration(LlamaModel model, KvCacheOptions config)
         long start = Stopwatch.GetTimestamp();
         try
         {
-            ReadShared(cache, decoder, prompts, all);
+            int reused = ReadShared(cache, decoder, prompts, all);
             ReadOwn(decoder, all, logits);
             TimeSpan first = Stopwatch.GetElapsedTime(start);
             Continue(decoder, all, logits);
-            return Report(cache, all, first, Stopwatch.GetElapsedTime(start));
+            TimeSpan last = Stopwatch.GetElapsedTime(start);
+            cache.BackUpAsync().GetAwaiter().GetResult();
+            return Report(cache, all, first, last) with { ReusedTokens = config.Tiers.Count == 0 ? null : reused };
         }
         catch (KvOutOfMemoryException e) when (budget.Explain(cache, e) is { } refusal)
         {
@@ -46,11 +49,20 @@ internal sealed class BatchGeneration(LlamaModel model, KvCacheOptions config)
     }
 
     // A prompt that begins like an earlier one is forked from it at the first token that differs, before the earlier one reads on.
-    private static void ReadShared(KvCache cache, LlamaDecoder decoder, SharedPrefixes prompts, Continuation[] all)
+    private static int ReadShared(KvCache cache, LlamaDecoder decoder, SharedPrefixes prompts, Continuation[] all)
     {
+        int reused = 0;
         for (int i = 0; i < all.Length; i++)
         {
-            KvSequence sequence = all[i].Sequence ??= cache.CreateSequence();
+            if (all[i].Sequence is null)
+            {
+                // No further than to where the first heir parts; the last token is never reused.
+                int end = prompts.Heirs(i).Select(heir => prompts.Tokens(heir) + 1).Append(all[i].Prompt.Length).Min();
+                all[i].Sequence = cache.CreateSequence();
+                reused += all[i].Sequence!.Reuse(all[i].Prompt.AsSpan(0, end));
+            }
+
+            KvSequence sequence = all[i].Sequence!;
             foreach (int heir in prompts.Heirs(i))
             {
                 int unread = prompts.Tokens(heir) - sequence.Length;
@@ -62,6 +74,8 @@ internal sealed class BatchGeneration(LlamaModel model, KvCacheOptions config)
                 all[heir].Sequence = sequence.Fork();
             }
         }
+
+        return reused;
     }
 
     // A step takes as many prompts as fit; a prompt that is too long for one step is read alone.
@@ -133,7 +147,16 @@ internal sealed class BatchGeneration(LlamaModel model, KvCacheOptions config)
 /// <param name="Runs">One report for each prompt, in the order of the prompts.</param>
 /// <param name="TokensPerSecond">Generated tokens of all prompts divided by the time from the first token to the last; by the whole time if each prompt has only one.</param>
 /// <param name="Cache">The content of the cache at the end: tokens and dense bytes are summed over the prompts, pages that they share are counted once.</param>
-internal sealed record BatchReport(string Model, string Device, IReadOnlyList<BatchRunReport> Runs, double TokensPerSecond, CacheReport Cache);
+internal sealed record BatchReport(string Model, string Device, IReadOnlyList<BatchRunReport> Runs, double TokensPerSecond, CacheReport Cache)
+{
+    /// <summary>Number of prompt tokens that a tier had, shared ones once; left out without tiers.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public int? ReusedTokens { get; init; }
+
+    /// <summary>The tiers below the cache; left out without any.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<TierReport>? Tiers { get; init; }
+}
 
 /// <summary>The result of one prompt.</summary>
 /// <param name="PromptTokens">Tokens of the prompt.</param>

@@ -18,6 +18,7 @@ internal sealed class Generation(LlamaModel model, KvCacheOptions config, Termin
         using LlamaDecoder decoder = new(model, config.MaxBatchTokens);
         CacheBudget budget = new(model, config);
         budget.RefuseWhatCannotFit(cache, new ContextPlan(cache.Geometry, config).PageBytes(config.MaxTokens - 1));
+        int? reused = config.Tiers.Count == 0 ? null : sequence.Length == 0 ? sequence.Reuse(prompt) : 0;
         TokenText text = new(model.Tokenizer, streaming ? terminal.Output : TextWriter.Null);
         List<int> tokens = [];
         long start = Stopwatch.GetTimestamp();
@@ -25,7 +26,7 @@ internal sealed class Generation(LlamaModel model, KvCacheOptions config, Termin
         TimeSpan last = default;
         try
         {
-            foreach (int token in decoder.Generate(sequence, prompt, options))
+            foreach (int token in decoder.Generate(sequence, prompt[(reused ?? 0)..], options))
             {
                 last = Stopwatch.GetElapsedTime(start);
                 first = tokens.Count == 0 ? last : first;
@@ -40,6 +41,7 @@ internal sealed class Generation(LlamaModel model, KvCacheOptions config, Termin
         }
 
         text.End();
+        cache.BackUpAsync().GetAwaiter().GetResult();
         SnapshotInfo? left = terminal.WithProgress(!streaming || !terminal.IsConsole, stages => saved.End(sequence, tokens[^1], stages));
         return new RunReport(
             model.Name,
@@ -55,6 +57,7 @@ internal sealed class Generation(LlamaModel model, KvCacheOptions config, Termin
                 sequence.EvictedTokens,
                 PagesReport.Of(cache)))
         {
+            ReusedTokens = reused,
             Restored = restored is null ? null : RestoredReport.Of(restored),
             Saved = left is null ? null : SnapshotReport.Of(left),
         };

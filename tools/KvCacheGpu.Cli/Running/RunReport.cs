@@ -19,6 +19,14 @@ internal sealed record RunReport(
     double TokensPerSecond,
     CacheReport Cache)
 {
+    /// <summary>Number of prompt tokens that a tier had, so that they were not computed; left out without tiers.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public int? ReusedTokens { get; init; }
+
+    /// <summary>The tiers below the cache; left out without any.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<TierReport>? Tiers { get; init; }
+
     /// <summary>The snapshot of --load; left out without it.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public RestoredReport? Restored { get; init; }

@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 namespace KvCacheGpu.Cli;
 
 /// <summary>A snapshot in documents.</summary>
@@ -105,6 +106,10 @@ internal sealed record StatsReport(
     DateTimeOffset? Oldest,
     DateTimeOffset? Newest)
 {
+    /// <summary>The tiers that the command names; left out without any.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<TierReport>? Tiers { get; init; }
+
     /// <summary>Adds up the snapshots of a store.</summary>
     public static StatsReport Of(SnapshotStore store)
     {
