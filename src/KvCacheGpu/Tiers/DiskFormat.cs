@@ -57,7 +57,7 @@ internal static class DiskFormat
     /// <summary>Reads the header of a segment.</summary>
     /// <param name="first">The first bytes of the file: a header's, or all there are.</param>
     /// <param name="name">Name of the file, for errors.</param>
-    /// <returns>Bytes of each block.</returns>
+    /// <returns>Bytes of each block; 0 if the header was never written to its end.</returns>
     /// <exception cref="KvUnsupportedException">It is no segment (E009).</exception>
     /// <exception cref="KvNewerVersionException">A later version of this library wrote it (E007).</exception>
     /// <exception cref="KvCorruptionException">It was to be a segment, and is damaged (E004).</exception>
@@ -69,7 +69,12 @@ internal static class DiskFormat
             throw new KvUnsupportedException(name, "a file of blocks", "another file, which is left alone");
         }
 
-        if (first.Length < HeaderBytes || !IsSealed(first))
+        if (first.Length < HeaderBytes)
+        {
+            return 0;
+        }
+
+        if (!IsSealed(first))
         {
             throw new KvCorruptionException(name, "a header as it was written", "another");
         }

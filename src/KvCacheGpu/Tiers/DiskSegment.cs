@@ -72,7 +72,7 @@ internal sealed class DiskSegment
             Span<byte> first = header[..(int)Math.Min(bytes, header.Length)];
             file.Read(first, 0);
             var segment = new DiskSegment(file, name, DiskFormat.ReadHeader(first, name), bytes);
-            while (segment.OffsetOf(segment._records.Count + 1) <= bytes)
+            while (segment.Length > 0 && segment.OffsetOf(segment._records.Count + 1) <= bytes)
             {
                 file.Read(header, segment.OffsetOf(segment._records.Count));
                 segment._records.Add(DiskFormat.TryReadRecord(header, segment.Length, out BlockHash key, out uint sum) ? (key, sum) : default);

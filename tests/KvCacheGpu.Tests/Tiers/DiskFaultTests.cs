@@ -1,7 +1,7 @@
 using KvCacheGpu.TestKit;
 using Xunit.Abstractions;
 
-namespace KvCacheGpu.Tests;
+namespace KvCacheGpu.Tests.Tiers;
 
 /// <summary>A disk that fails at any operation: calls of the tier do not throw, what is read is right, and the tier goes on.</summary>
 public class DiskFaultTests(ITestOutputHelper output)

@@ -1,6 +1,6 @@
-using static KvCacheGpu.Tests.TierBlocks;
+using static KvCacheGpu.Tests.Tiers.TierBlocks;
 
-namespace KvCacheGpu.Tests;
+namespace KvCacheGpu.Tests.Tiers;
 
 /// <summary>The places of blocks in host memory, by number: scenarios 20 and 24 of the conformance list.</summary>
 public class HostPlacesTests

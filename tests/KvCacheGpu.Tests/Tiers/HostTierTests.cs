@@ -1,7 +1,7 @@
 using System.Runtime.InteropServices;
-using static KvCacheGpu.Tests.TierBlocks;
+using static KvCacheGpu.Tests.Tiers.TierBlocks;
 
-namespace KvCacheGpu.Tests;
+namespace KvCacheGpu.Tests.Tiers;
 
 /// <summary>Blocks in host memory: what is kept, what goes, and whose memory it is.</summary>
 public sealed class HostTierTests

@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 
-namespace KvCacheGpu.Tests;
+namespace KvCacheGpu.Tests.Tiers;
 
 /// <summary>Blocks whose content follows from their key, so that any block that is read can be checked.</summary>
 internal static class TierBlocks

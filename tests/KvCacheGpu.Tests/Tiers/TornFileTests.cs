@@ -1,7 +1,7 @@
 using KvCacheGpu.TestKit;
 using Xunit.Abstractions;
 
-namespace KvCacheGpu.Tests;
+namespace KvCacheGpu.Tests.Tiers;
 
 /// <summary>Files of blocks cut at every byte, with every bit changed, and as a power loss leaves them: what is whole is served, nothing else is, and no call throws.</summary>
 public class TornFileTests(ITestOutputHelper output)
