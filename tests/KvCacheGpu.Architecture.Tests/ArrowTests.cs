@@ -8,7 +8,7 @@ using Assembly = System.Reflection.Assembly;
 namespace KvCacheGpu.Architecture.Tests;
 
 /// <summary>
-/// Dependencies point one way: from Cli to everything, from Configuration to Sessions, from Sessions, TorchSharp and Llama to the engine, from the engine to the snapshot
+/// Dependencies point one way: from Cli to everything, from Configuration to Sessions, from Sessions, TorchSharp, Redis and Llama to the engine, from the engine to the snapshot
 /// store, from both to the kernels and Base, and never back. Base, Import and Catalog know nothing of ours; Sessions knows Import where it loads old caches.
 /// </summary>
 public class ArrowTests
@@ -27,10 +27,11 @@ public class ArrowTests
     private static readonly Assembly Import = Assembly.Load("KvCacheGpu.Import");
     private static readonly Assembly Catalog = Assembly.Load("KvCacheGpu.Catalog");
     private static readonly Assembly Torch = typeof(KvTorchCache).Assembly;
-    private static readonly Assembly[] Each = [Base, Kernels, Snapshots, Engine, Sessions, Configuration, Import, Catalog, Torch, Llama, Evaluation, Plots, Measuring, Cli];
+    private static readonly Assembly Redis = typeof(KvRedisTier).Assembly;
+    private static readonly Assembly[] Each = [Base, Kernels, Snapshots, Engine, Sessions, Configuration, Import, Catalog, Torch, Redis, Llama, Evaluation, Plots, Measuring, Cli];
     private static readonly ArchUnitNET.Domain.Architecture All = new ArchLoader().LoadAssemblies(Each).Build();
 
-    private static readonly string[] Rooms = ["KvCacheGpu.Sessions", "KvCacheGpu.Configuration", "KvCacheGpu.Import", "KvCacheGpu.Catalog", "KvCacheGpu.TorchSharp"];
+    private static readonly string[] Rooms = ["KvCacheGpu.Sessions", "KvCacheGpu.Configuration", "KvCacheGpu.Import", "KvCacheGpu.Catalog", "KvCacheGpu.TorchSharp", "KvCacheGpu.Redis"];
     private static readonly string[] Hosts = ["KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "KvCacheGpu.Measuring", "kvcache"];
 
     public static TheoryData<string, string[]> Forbidden => new()
@@ -39,11 +40,12 @@ public class ArrowTests
         { "KvCacheGpu.Kernels", ["KvCacheGpu.Base", "KvCacheGpu.Snapshots", "KvCacheGpu", .. Rooms, .. Hosts] },
         { "KvCacheGpu.Snapshots", ["KvCacheGpu", .. Rooms, .. Hosts] },
         { "KvCacheGpu", [.. Rooms, .. Hosts] },
-        { "KvCacheGpu.Sessions", ["KvCacheGpu.Configuration", "KvCacheGpu.Catalog", "KvCacheGpu.TorchSharp", .. Hosts] },
-        { "KvCacheGpu.Configuration", ["KvCacheGpu.Snapshots", "KvCacheGpu", "KvCacheGpu.Import", "KvCacheGpu.Catalog", "KvCacheGpu.TorchSharp", .. Hosts] },
+        { "KvCacheGpu.Sessions", ["KvCacheGpu.Configuration", "KvCacheGpu.Catalog", "KvCacheGpu.TorchSharp", "KvCacheGpu.Redis", .. Hosts] },
+        { "KvCacheGpu.Configuration", ["KvCacheGpu.Snapshots", "KvCacheGpu", "KvCacheGpu.Import", "KvCacheGpu.Catalog", "KvCacheGpu.TorchSharp", "KvCacheGpu.Redis", .. Hosts] },
         { "KvCacheGpu.Import", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", .. Rooms.Except(["KvCacheGpu.Import"]), .. Hosts] },
         { "KvCacheGpu.Catalog", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", .. Rooms.Except(["KvCacheGpu.Catalog"]), .. Hosts] },
         { "KvCacheGpu.TorchSharp", [.. Rooms.Except(["KvCacheGpu.TorchSharp"]), .. Hosts] },
+        { "KvCacheGpu.Redis", [.. Rooms.Except(["KvCacheGpu.Redis"]), .. Hosts] },
         { "KvCacheGpu.Llama", ["KvCacheGpu.TorchSharp", "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "kvcache"] },
         { "KvCacheGpu.Evaluation", ["KvCacheGpu.Plots", "kvcache"] },
         { "KvCacheGpu.Measuring", [.. Rooms, .. Hosts.Except(["KvCacheGpu.Measuring"])] },
@@ -78,7 +80,7 @@ public class ArrowTests
     public void Only_kernels_and_engine_see_ILGPU()
     {
         Assert.Contains(Kernels.GetReferencedAssemblies(), name => name.Name == "ILGPU");
-        foreach (Assembly host in new[] { Base, Snapshots, Sessions, Configuration, Import, Catalog, Torch, Llama, Evaluation, Plots, Cli })
+        foreach (Assembly host in new[] { Base, Snapshots, Sessions, Configuration, Import, Catalog, Torch, Redis, Llama, Evaluation, Plots, Cli })
         {
             Assert.DoesNotContain(host.GetReferencedAssemblies(), name => name.Name!.StartsWith("ILGPU", StringComparison.Ordinal));
         }
@@ -89,6 +91,13 @@ public class ArrowTests
     {
         Assert.Contains(Torch.GetReferencedAssemblies(), name => name.Name == "TorchSharp");
         Assert.All(Each.Except([Torch]), one => Assert.DoesNotContain(one.GetReferencedAssemblies(), name => name.Name == "TorchSharp"));
+    }
+
+    [Fact]
+    public void Only_the_remote_tier_sees_the_client_of_Redis()
+    {
+        Assert.Contains(Redis.GetReferencedAssemblies(), name => name.Name == "StackExchange.Redis");
+        Assert.All(Each.Except([Redis]), one => Assert.DoesNotContain(one.GetReferencedAssemblies(), name => name.Name == "StackExchange.Redis"));
     }
 
     [Fact]
@@ -113,7 +122,7 @@ public class ArrowTests
         foreach ((Assembly assembly, string space) in new[]
         {
             (Base, "KvCacheGpu"), (Snapshots, "KvCacheGpu"), (Engine, "KvCacheGpu"), (Sessions, "KvCacheGpu"), (Configuration, "KvCacheGpu.Configuration"), (Import, "KvCacheGpu.Import"),
-            (Catalog, "KvCacheGpu.Catalog"), (Torch, "KvCacheGpu"), (Llama, "KvCacheGpu.Llama"),
+            (Catalog, "KvCacheGpu.Catalog"), (Torch, "KvCacheGpu"), (Redis, "KvCacheGpu"), (Llama, "KvCacheGpu.Llama"),
         })
         {
             Assert.All(assembly.GetExportedTypes(), type => Assert.Equal(space, type.Namespace));
