@@ -18,6 +18,11 @@ if (args is ["snapshots", .. string[] sizes])
     return SnapshotRates.Run(sizes);
 }
 
+if (args is ["tiers", .. string[] tierOptions])
+{
+    return TierRates.Run(tierOptions);
+}
+
 if (args is ["planning", .. string[] layers])
 {
     return PlanningRates.Run(layers);

@@ -14,8 +14,8 @@ namespace KvCacheGpu;
 /// (zeros up to 16 bytes)
 /// XxHash128 of all before it, its seed taken from the key, 16 bytes
 /// </code>
-/// The key is the SHA-256 of the block's hash together with all that says how pages lie: the shape, the layouts of the layers, the tables of levels. So caches that
-/// lay pages out otherwise, or hold other heads, never meet each other's blocks.
+/// The key is the SHA-256 of the block's hash together with all that says how pages lie and of what: the shape, the layouts of the layers, the tables of levels, the heads and the first
+/// layer. So caches that lay pages out otherwise, or are other parts of a group, never meet each other's blocks.
 /// </remarks>
 internal sealed class BlockContent
 {
@@ -144,7 +144,7 @@ internal sealed class BlockContent
     {
         KvGeometry geometry = cache.Geometry;
         var text = new StringBuilder($"KvCacheGpu block 1 {geometry.Layers} {geometry.QueryHeads} {geometry.Heads.Start}+{geometry.KvHeads} ");
-        text.Append($"{geometry.KeyWidth} {geometry.ValueWidth} {geometry.PageTokens} {Levels.Version}");
+        text.Append($"{geometry.KeyWidth} {geometry.ValueWidth} {geometry.PageTokens} {Levels.Version} {cache.Options.FirstLayer}");
         for (int layer = 0; layer < geometry.Layers; layer++)
         {
             PageLayout layout = cache.Tier.Shape.Classes[cache.Classes.SealedIn(layer)];

@@ -165,7 +165,7 @@ public sealed class KvCacheOptions
 
     /// <summary>
     /// Places below the device that blocks of prefixes are backed up to and fetched from, the nearest first: <see cref="KvSequence.Reuse"/> finds there what is no longer resident, or
-    /// what another process computed. They need <see cref="PrefixReuse"/>. The cache borrows them: dispose them after it. The default value is empty.
+    /// what another process computed. They need <see cref="PrefixReuse"/> and <see cref="ModelFingerprint"/>. The cache borrows them: dispose them after it. The default value is empty.
     /// </summary>
     public IReadOnlyList<KvTier> Tiers { get; set; } = [];
 
@@ -178,7 +178,10 @@ public sealed class KvCacheOptions
     /// </summary>
     public bool EnablePrefetch { get; set; } = true;
 
-    /// <summary>Blocks that are fetched at once, 1..64; twice as many take host memory while a fetch is under way. The default value is 8.</summary>
+    /// <summary>
+    /// Blocks that are fetched, and backed up, at once, 1..64. Where there are tiers, as many take host memory beside the budget, and twice as many more while a fetch is under way
+    /// (<see cref="KvLayouts.BlockBytes"/>). The default value is 8.
+    /// </summary>
     public int PrefetchSize { get; set; } = 8;
 
     /// <summary>
@@ -191,7 +194,10 @@ public sealed class KvCacheOptions
     /// </summary>
     public long? SwapBudgetBytes { get; set; }
 
-    /// <summary>Which model the keys and values are of; part of every prefix's name, and compared when a snapshot is loaded. The default value is null.</summary>
+    /// <summary>
+    /// Which model the keys and values are of; part of every prefix's name, and compared when a snapshot is loaded. Caches that share a tier (<see cref="Tiers"/>) and are of different models, or
+    /// of different layers of one that a host has cut by itself, need different names. The default value is null.
+    /// </summary>
     /// <exception cref="ArgumentException">Longer than 64 KiB of UTF-8, or half of a surrogate pair in it, which UTF-8 cannot say.</exception>
     public string? ModelFingerprint
     {
@@ -218,6 +224,9 @@ public sealed class KvCacheOptions
     /// throws comes out of that call, which has then done nothing.
     /// </remarks>
     public Action<KvForgottenSequence>? OnForgottenSequence { get; set; }
+
+    /// <summary>First layer of the whole model that the cache has, where it is a part of a group.</summary>
+    internal int FirstLayer { get; set; }
 
     /// <summary>Sequences of one step at most: each has at least one token.</summary>
     internal int MostBatched => Math.Min(MaxSequences, MaxBatchTokens);

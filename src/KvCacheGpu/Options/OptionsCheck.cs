@@ -87,6 +87,9 @@ internal static class OptionsCheck
         Require(options.SwapBudgetBytes is null or >= 0, nameof(options.SwapBudgetBytes), "0 or more", options.SwapBudgetBytes);
         Require(options.Tiers is not null && options.Tiers.All(tier => tier is not null), nameof(options.Tiers), "a list of tiers", "null");
         Require(options.Tiers!.Count == 0 || options.PrefixReuse, nameof(options.Tiers), $"{nameof(options.PrefixReuse)}, without which no block has a key", "it alone");
+        Require(
+            options.Tiers.Count == 0 || options.ModelFingerprint is not null,
+            nameof(options.Tiers), $"{nameof(options.ModelFingerprint)}, without which blocks of another model would be taken for this one's", "it alone");
         Require(Enum.IsDefined(options.Backup), nameof(options.Backup), "WhenSealed or WhenReleased", options.Backup);
         Require(options.PrefetchSize is >= 1 and <= 64, nameof(options.PrefetchSize), "1..64", options.PrefetchSize);
         Require(

@@ -209,12 +209,42 @@ public sealed class PrefixTierTests
     {
         MapTier tier = await Filled(Prompt);
         KvCacheOptions options = With(what == "format" ? PageFormat.BF16 : PageFormat.F16, KvBackup.WhenSealed, tier);
-        options.ModelFingerprint = what == "model" ? "another" : null;
+        options.ModelFingerprint = what == "model" ? "another" : "toy";
         var geometry = new KvGeometry(G.Layers + 1, G.QueryHeads, G.KvHeads, G.KeyWidth, G.ValueWidth, G.PageTokens);
         using KvCache cache = TestCaches.Simd(what == "geometry" ? geometry : G, options);
         using KvSequence sequence = cache.CreateSequence(new KvSequenceOptions { Tenant = what == "tenant" ? "a" : null, Salt = what == "salt" ? "s" : null });
         Assert.Equal(0, sequence.Reuse(Prompt));
         Assert.Equal(0, tier.Counts.Read);
+    }
+
+    [Theory]
+    [InlineData("2 shards")]
+    [InlineData("2 layers")]
+    [InlineData("2 x 2")]
+    public async Task Parts_of_a_group_share_a_tier_and_each_finds_its_own(string tiling)
+    {
+        var tier = new MapTier();
+        KvCacheOptions options = With(PageFormat.F32, KvBackup.WhenSealed, tier);
+        int[] prompt = Range(0, 33);
+        float[] expected;
+        using (KvCacheGroup group = TestGroups.Make(tiling, options))
+        using (KvGroupSequence sequence = group.CreateSequence())
+        {
+            _ = sequence.Feed(prompt[..32]);
+            expected = sequence.Feed(32);
+            foreach (KvCache part in group.Caches)
+            {
+                await part.BackUpAsync();
+            }
+        }
+
+        using KvCacheGroup again = TestGroups.Make(tiling, options);
+        using KvGroupSequence other = again.CreateSequence();
+        int known = other.Reuse(prompt);
+        Assert.Equal(28, known);
+        _ = other.Feed(prompt[known..32]);
+        Assert.Equal(expected, other.Feed(32));
+        Assert.Equal(again.Parts.Count * 7, tier.Counts.Read);
     }
 
     [Fact]
@@ -316,7 +346,7 @@ public sealed class PrefixTierTests
     private static KvCacheOptions With(PageFormat format, KvBackup backup, KvTier tier)
     {
         KvCacheOptions options = Sharing(format);
-        (options.Tiers, options.Backup) = ([tier], backup);
+        (options.Tiers, options.Backup, options.ModelFingerprint) = ([tier], backup, "toy");
         return options;
     }
 }

@@ -34,7 +34,7 @@ public sealed class TierSoakTests(ITestOutputHelper output) : IDisposable
         far.Reading = _ => Fault(far);
         far.Writing = _ => Fault(far);
         KvCacheOptions options = TestCaches.Config(PageFormat.F16, maxTokens: 128, maxSequences: 3);
-        (options.PrefixReuse, options.Tiers) = (true, [host, disk, far]);
+        (options.PrefixReuse, options.ModelFingerprint, options.Tiers) = (true, "toy", [host, disk, far]);
         long reused = 0;
         long fetched = 0;
         for (int life = 0; life < 4; life++)
