@@ -18,6 +18,11 @@ if (args is ["snapshots", .. string[] sizes])
     return SnapshotRates.Run(sizes);
 }
 
+if (args is ["redis", .. string[] server])
+{
+    return RedisRates.Run(server);
+}
+
 if (args is ["planning", .. string[] layers])
 {
     return PlanningRates.Run(layers);
