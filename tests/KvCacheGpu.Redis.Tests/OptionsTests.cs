@@ -46,6 +46,19 @@ public sealed class OptionsTests
         Assert.DoesNotContain("7, 7", $"{options with { EncryptionKey = new byte[] { 7, 7 } }}", StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task The_documents_tier_is_made_without_a_server()
+    {
+        byte[] secret = new byte[32];
+        await using var tier = new KvRedisTier("redis://127.0.0.1:1", new KvRedisTierOptions
+        {
+            KeyPrefix = "llama:",
+            TimeToLive = TimeSpan.FromHours(6),
+            EncryptionKey = secret,
+        });
+        Assert.Equal(0, tier.Counts.Errors);
+    }
+
     [Theory]
     [InlineData("redis://cache.example", "cache.example:0", null, null, null, false)]
     [InlineData("redis://10.1.2.3:7000/4", "10.1.2.3:7000", null, null, 4, false)]

@@ -196,16 +196,21 @@ public sealed class OutageTests
         TestServer.Kill((await server.ProcessesAsync())[0]);
         try
         {
-            int there = 0, first = -1;
-            for (int i = 0; i < keys.Length; i++)
+            List<BlockHash> there = [], gone = [];
+            foreach (BlockHash key in keys)
             {
-                int read = await ReadAsync(tier, keys[i..(i + 1)], 1000);
-                there += read;
-                first = read == 0 && first < 0 ? i : first;
+                (await ReadAsync(tier, [key], 1000) == 1 ? there : gone).Add(key);
             }
 
-            Assert.InRange(there, 20, 59);
-            Assert.Equal(first, await ReadAsync(tier, keys, 1000));
+            Assert.InRange(there.Count, 20, 59);
+            Assert.Equal(2, await ReadAsync(tier, [there[0], there[1], gone[0], there[2]], 1000));
+
+            // Who answers for some blocks is not left alone.
+            await using KvRedisTier strict = await server.TierAsync(server.Options() with { BreakAfter = 1 });
+            Assert.Equal(1, await ReadAsync(strict, [there[0], gone[0]], 1000));
+            Assert.Equal((1, false), (strict.Counts.Errors, strict.IsOpen));
+            Assert.Equal(0, await ReadAsync(strict, [gone[0], there[0]], 1000));
+            Assert.Equal((2, true), (strict.Counts.Errors, strict.IsOpen));
         }
         finally
         {
