@@ -43,6 +43,31 @@ public class DiskFaultTests(ITestOutputHelper output)
         Assert.Equal(3, disk.Find(Folder)!.Names.Count);
     }
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(3)]
+    [InlineData(4)]
+    public async Task A_write_that_was_cut_leaves_no_record(int point)
+    {
+        // Of each block the bytes are written first, and what names them second, here over an end that a power loss left.
+        var disk = new MemoryDisk();
+        var files = new FaultFiles(disk);
+        int written = (point - 1) / 2;
+        using (KvDiskTier tier = new(Folder, 1 << 20, files, 1))
+        {
+            await tier.PutAsync(Length, 1);
+            DiskFile file = disk.Find(Folder)!.Find($"blocks-{1:x16}")!;
+            file.Replace([.. file.ToArray(), .. new byte[500]]);
+            (files.FailAt, files.Fault) = (files.Operations + point, Fault.NoSpace);
+            Assert.Equal(written, await tier.PutAsync(Length, 2, 3));
+        }
+
+        using KvDiskTier again = new(Folder, 1 << 20, new FaultFiles(disk), 1);
+        Assert.Equal((1 + written, 0), (await again.GetAsync(Length, 1, 2, 3), await again.GetAsync(Length, 3)));
+        Assert.Equal(0, again.Counts.Errors);
+    }
+
     [Fact]
     public async Task A_read_that_fails_is_a_miss_once()
     {

@@ -34,6 +34,7 @@ public sealed class DiskTierTests : IDisposable
         Assert.Equal(3, await again.GetAsync(Length, 1, 2, 3, 4));
         Assert.Equal((0, 0), (await again.GetAsync(Length, 4, 1), await again.GetAsync(Length + 1, 1)));
         Assert.Equal(1, await again.PutAsync(Length, 4));
+        Assert.Equal((4, 0L), (await again.GetAsync(Length, 1, 2, 3, 4), again.Counts.Errors));
         Assert.Single(Files);
         Assert.Equal(DiskFormat.HeaderBytes + (4 * Record), new FileInfo(Files[0]).Length);
         Assert.Equal(new FileInfo(Files[0]).Length, again.BytesInUse);
@@ -81,6 +82,35 @@ public sealed class DiskTierTests : IDisposable
         tier.Dispose();
         using KvDiskTier again = Open();
         Assert.Equal(3, await again.GetAsync(Length, 1, 2, 3));
+    }
+
+    [Fact]
+    public async Task A_block_that_was_written_anew_outlives_the_file_of_the_damaged_one()
+    {
+        const long Small = 10 * (DiskFormat.HeaderBytes + Record);
+        using KvDiskTier tier = Open(Small);
+        await tier.PutAsync(Length, 1);
+        string damaged = Files[0];
+        Alter(damaged, (2 * DiskFormat.HeaderBytes) + 1);
+        Assert.Equal((0, 1), (await tier.GetAsync(Length, 1), await tier.PutAsync(Length, 1)));
+        await tier.PutAsync(Length, [.. Enumerable.Range(2, 9)]);
+        Assert.DoesNotContain(damaged, Files);
+        Assert.Equal(10, await tier.GetAsync(Length, [.. Enumerable.Range(1, 10)]));
+    }
+
+    [Fact]
+    public async Task An_end_that_a_power_loss_left_empty_is_written_over()
+    {
+        await Written(1, 2);
+        long whole = DiskFormat.HeaderBytes + (5 * Record);
+        using (FileStream file = File.OpenWrite(Files[0]))
+        {
+            file.SetLength(whole);
+        }
+
+        using KvDiskTier tier = Open();
+        Assert.Equal((3, 5), (await tier.PutAsync(Length, 3, 4, 5), await tier.GetAsync(Length, 1, 2, 3, 4, 5)));
+        Assert.Equal(whole, new FileInfo(Files[0]).Length);
     }
 
     [Fact]

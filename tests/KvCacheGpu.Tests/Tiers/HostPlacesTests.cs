@@ -47,6 +47,14 @@ public class HostPlacesTests
     }
 
     [Fact]
+    public void What_a_store_names_is_not_evicted_for_it()
+    {
+        _places.CompleteStore(Stores([1, 2, 3, 4], places: [0, 1, 2, 3], evicts: []), true);
+        Stores([1, 5], places: [1], evicts: [2]);
+        Refuses(1, 3, 4, 6);
+    }
+
+    [Fact]
     public void A_block_of_another_length_is_not_found() =>
         Assert.Equal((1, 0), (Filled(7, 2), _places.Find(Keys(7), 1)));
 

@@ -7,7 +7,7 @@ namespace KvCacheGpu.Tests.Tiers;
 public sealed class HostTierTests
 {
     private readonly Dictionary<nint, int> _allocated = [];
-    private bool _isOut;
+    private int _refuseFrom = int.MaxValue;
 
     [Fact]
     public async Task Blocks_come_back_up_to_the_first_that_is_not_there()
@@ -86,12 +86,12 @@ public sealed class HostTierTests
     {
         using KvHostTier tier = Counted(1000);
         await tier.PutAsync(100, 1);
-        _isOut = true;
+        _refuseFrom = 2;
         Assert.Equal(0, await tier.PutAsync(100, 2, 3));
         Assert.Equal((1, 0), (await tier.GetAsync(100, 1), await tier.GetAsync(100, 2)));
         Assert.Equal((100L, 1L), (tier.BytesInUse, tier.Counts.Errors));
         Assert.Equal([100], _allocated.Values);
-        _isOut = false;
+        _refuseFrom = int.MaxValue;
         Assert.Equal(2, await tier.PutAsync(100, 2, 3));
         Assert.Equal(3, await tier.GetAsync(100, 1, 2, 3));
     }
@@ -124,7 +124,7 @@ public sealed class HostTierTests
     private KvHostTier Counted(long limit) => new(limit, new HostMemory(
         bytes =>
         {
-            nint memory = _isOut ? throw new InsufficientMemoryException("none left") : Marshal.AllocHGlobal(bytes);
+            nint memory = _allocated.Count >= _refuseFrom ? throw new InsufficientMemoryException("none left") : Marshal.AllocHGlobal(bytes);
             _allocated.Add(memory, bytes);
             return memory;
         },

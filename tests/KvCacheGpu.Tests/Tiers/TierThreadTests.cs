@@ -70,6 +70,41 @@ public sealed class TierThreadTests(ITestOutputHelper output) : IDisposable
         }
     }
 
+    [Fact]
+    public async Task A_read_has_its_bytes_though_the_tier_is_disposed_meanwhile()
+    {
+        const int Length = 8 << 20;
+        BlockHash[] keys = TierBlocks.Keys(1);
+        byte[] block = new byte[Length], poison = new byte[Length];
+        block.AsSpan().Fill(0x11);
+        poison.AsSpan().Fill(0xDB);
+        for (int round = 0; round < 20; round++)
+        {
+            List<nint> freed = [];
+            var tier = new KvHostTier(Length, new HostMemory(Marshal.AllocHGlobal, memory =>
+            {
+                Marshal.Copy(poison, 0, memory, Length);
+                freed.Add(memory);
+            }));
+            Assert.Equal(1, await tier.WriteAsync(keys, block));
+            using var isRead = new ManualResetEventSlim();
+            var reading = Task.Run(async () =>
+            {
+                byte[] found = new byte[Length];
+                while (await tier.ReadAsync(keys, found) == 1)
+                {
+                    Assert.Equal(-1, found.AsSpan().IndexOfAnyExcept((byte)0x11));
+                    isRead.Set();
+                }
+            });
+            isRead.Wait();
+            Thread.SpinWait(round * 1_000);
+            tier.Dispose();
+            await reading;
+            Marshal.FreeHGlobal(Assert.Single(freed));
+        }
+    }
+
     private static async Task<(long Asked, long Read, long Written)> CallsAsync(KvTier tier, Random random, int calls)
     {
         (long asked, long read, long written) = (0, 0, 0);
