@@ -15,7 +15,10 @@ internal static class RedisRates
     private const int Block = 1 << 20;
     private const int Count = 128;
 
-    private static readonly (string, int, bool)[] Windows = [("1 MiB at once", 1, false), ("8 MiB at once", 8, false), ("64 MiB at once", 64, false), ("8 MiB at once, AES-256-GCM", 8, true)];
+    private static readonly (string, int, bool)[] Windows =
+    [
+        ("1 MiB at once", 1, false), ("8 MiB at once", 8, false), ("64 MiB at once", 64, false), ("8 MiB at once, AES-256-GCM", 8, true),
+    ];
 
     public static int Run(string[] options)
     {
@@ -64,7 +67,7 @@ internal static class RedisRates
             }
         }
 
-        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"blocks of 1 MiB, {Count} a run, {Environment.ProcessorCount} logical cores, .NET {Environment.Version}, {Rounds} rounds: median, least and most GB/s"));
+        Console.WriteLine($"blocks of 1 MiB, {Count} a run, {Environment.ProcessorCount} logical cores, .NET {Environment.Version}, {Rounds} rounds: median, least and most GB/s");
         foreach ((string name, List<double> all) in rates)
         {
             all.Sort();

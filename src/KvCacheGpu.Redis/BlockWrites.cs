@@ -59,8 +59,9 @@ internal sealed class BlockWrites(BlockFrame frame, ReadOnlyMemory<BlockHash> ke
         }
     }
 
-    private static void Forget(Task task) =>
-        task.ContinueWith(static one => _ = one.Exception, CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted | TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+    private static void Forget(Task task) => task.ContinueWith(
+        static one => _ = one.Exception,
+        CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted | TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
 
     private async Task<bool> IsThereAsync(Task<long> length, CallLimit limit)
     {

@@ -8,8 +8,8 @@ namespace KvCacheGpu;
 /// in a row the server is left alone for a while.
 /// </summary>
 /// <remarks>
-/// Tenant and salt are inside of the hash, as <see cref="KvCacheOptions.ModelFingerprint"/> and the formats are: blocks of another tenant have other names, which a secret salt hides.
-/// Whoever can read the server can read all blocks that are not encrypted.
+/// Tenant and salt are inside of the hash, as <see cref="KvCacheOptions.ModelFingerprint"/> and the formats are: blocks of another tenant have other names, which
+/// a secret salt hides. Whoever can read the server can read all blocks that are not encrypted.
 /// Thread safety: members may be called from any thread.
 /// </remarks>
 public sealed class KvRedisTier : KvTier, IAsyncDisposable, IDisposable
