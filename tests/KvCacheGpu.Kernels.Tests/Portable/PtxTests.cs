@@ -44,15 +44,13 @@ public sealed class PtxTests(ITestOutputHelper output)
     [InlineData("tensor8-F16-F16-d64-p64")]
     [InlineData("tensor4-T4-V4-d64-p64")]
     [InlineData("prefill-exact-I8-I8-d128-p64")]
-    public void Architectures_have_the_same_instructions(string kernel)
+    public void Architectures_have_the_same_text(string kernel)
     {
         (_, MethodInfo method, KernelSpecialization bounds) = OfflinePtx.Kernels.Single(k => k.Name == kernel);
         string[] texts = [.. OfflinePtx.Architectures.Select(architecture =>
         {
             using var compiler = new OfflinePtx(architecture);
-            string ptx = compiler.Compile(method, bounds);
-            Assert.Contains($".target {architecture}", ptx, StringComparison.Ordinal);
-            return Regex.Replace(OfflinePtx.Retarget(ptx, "sm_90"), @"_\d+\b", "_");
+            return Regex.Replace(compiler.Compile(method, bounds), @"_\d+\b", "_");
         })];
         Assert.Equal(texts[0], texts[1]);
     }

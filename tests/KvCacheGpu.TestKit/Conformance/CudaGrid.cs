@@ -70,7 +70,8 @@ public static class CudaGrid
     public static IReadOnlyList<CudaCase> Pairs => _pairs.Value;
 
     /// <summary>Of each pair of formats one case, for blocks of four, eight and many queries in turn.</summary>
-    public static IEnumerable<CudaCase> Few => TensorKernels.Pairs.Select((pair, turn) => (turn % 3 == 2 ? Many() : Usual().Skip(turn % 3)).First(c => c.Sealed == pair && c.Geometry.KeyWidth == 64));
+    public static IEnumerable<CudaCase> Few => TensorKernels.Pairs.Select((pair, turn) =>
+        (turn % 3 == 2 ? Many() : Usual().Where((_, place) => place % 2 == turn % 3)).First(c => c.Sealed == pair && c.Geometry.KeyWidth == 64));
 
     /// <summary>All combinations of formats, widths, page sizes, groupings, chunks and batches; the other choices take turns. Chunks also in the fast mode.</summary>
     public static IEnumerable<CudaCase> All => Pairwise.Product([.. Levels[..6]]).Where(IsTaken).Select((levels, i) => Case(

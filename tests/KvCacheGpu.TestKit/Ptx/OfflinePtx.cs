@@ -1,5 +1,4 @@
 using System.Reflection;
-using System.Text.RegularExpressions;
 using ILGPU;
 using ILGPU.Backends.EntryPoints;
 using ILGPU.Backends.PTX;
@@ -58,9 +57,6 @@ public sealed class OfflinePtx : IDisposable
         _context.ClearCache(ClearCacheMode.Everything);
         return ptx;
     }
-
-    /// <summary>A kernel's PTX for another architecture. ILGPU writes the same instructions for all of them, which a test holds: to compile takes seconds.</summary>
-    public static string Retarget(string ptx, string architecture) => Regex.Replace(ptx, @"^\.target sm_\d+", $".target {architecture}", RegexOptions.Multiline);
 
     /// <inheritdoc/>
     public void Dispose()
