@@ -16,7 +16,7 @@ public sealed class KvDiskTier : KvTier, IDisposable
     /// <summary>The file whose lock says that a process has the folder.</summary>
     internal const string LockName = "LOCK";
 
-    // A cold file is read two to four times as fast by four threads as by one: each waits for its own block.
+    // A cold disk has several requests at a time, and several cores compute checksums.
     private const int MostReaders = 4;
 
     private readonly Lock _writing = new();
