@@ -127,9 +127,12 @@ internal sealed class BlockBackup : IDisposable
         {
             // The cache goes: what was not written is a miss later.
         }
-        catch (ObjectDisposedException)
+#pragma warning disable CA1031 // Whatever the device says, nobody waits for a copy: what follows is left out.
+        catch (Exception)
+#pragma warning restore CA1031
         {
-            // As a host that disposes its accelerator first has it.
+            // A lost device, or a host that disposed its accelerator first.
+            _waiting.Writer.TryComplete();
         }
     }
 

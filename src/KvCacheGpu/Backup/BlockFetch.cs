@@ -79,16 +79,18 @@ internal sealed class BlockFetch(CacheState cache, PrefixPages prefixes, BlockCo
         }
     }
 
-    // From the nearest tier that has each block; those above get what they missed.
+    // From the nearest tier that has each block; those above get what they missed. No tier is asked twice for a block that it does not have.
     private async Task<int> ReadAsync(BlockHash[] keys, byte[] blocks, CancellationToken cancel)
     {
         IReadOnlyList<KvTier> tiers = cache.Options.Tiers;
+        int[] missing = new int[tiers.Count];
+        Array.Fill(missing, -1);
         for (int read = 0; ;)
         {
             int before = read;
             for (int i = 0; i < tiers.Count && read < keys.Length; i++)
             {
-                if (IsDearer(tiers[i]))
+                if (missing[i] == read || IsDearer(tiers[i]))
                 {
                     continue;
                 }
@@ -103,6 +105,7 @@ internal sealed class BlockFetch(CacheState cache, PrefixPages prefixes, BlockCo
                 }
 
                 read += came;
+                missing[i] = read;
             }
 
             if (read == before || read == keys.Length)

@@ -21,7 +21,13 @@ public sealed class PublicCallTests(ITestOutputHelper output) : IDisposable
 
     private static Dictionary<string, CallSetting> Settings { get; } = new[]
     {
-        new CallSetting("prefixes with a tier below, no loss", IsEngines: false, IsExact: true, 100, config => (config.Tiers, config.ModelFingerprint) = config.PrefixReuse ? ([new MapTier()], "toy") : ([], null)),
+        new CallSetting("prefixes with a tier below, no loss", IsEngines: false, IsExact: true, 100, config =>
+        {
+            if (config.PrefixReuse)
+            {
+                (config.Tiers, config.ModelFingerprint) = ([new MapTier()], "toy");
+            }
+        }),
         new CallSetting("the engine's own, a policy, demotions", IsEngines: true, IsExact: false, 150, config =>
         {
             config.DemotionFormats = [new KvFormats(PageFormat.I8, PageFormat.I8)];

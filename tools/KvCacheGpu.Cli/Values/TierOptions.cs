@@ -75,7 +75,8 @@ internal sealed class TierOptions
     {
         try
         {
-            return new KvRedisTier(address);
+            // A run connects and asks at once: what a server answers in milliseconds takes a new process longer.
+            return new KvRedisTier(address, new KvRedisTierOptions { Deadline = TimeSpan.FromSeconds(2) });
         }
         catch (KvConfigurationException e)
         {
