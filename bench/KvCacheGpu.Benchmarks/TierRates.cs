@@ -32,8 +32,8 @@ internal static class TierRates
         {
             Console.WriteLine($"{mebibytes} MiB of pages, {Environment.ProcessorCount} logical cores, .NET {Environment.Version}, {Rounds} rounds, medians; GB/s");
             Console.WriteLine();
-            Console.WriteLine("| pages | tier | copy | hash | back up | fetch | of the copy | swap out | swap in |");
-            Console.WriteLine("|---|---|---|---|---|---|---|---|---|");
+            Console.WriteLine("| pages | tier | copy | hash | back up | fetch | of the copy | wait left, fetched ahead | swap out | swap in |");
+            Console.WriteLine("|---|---|---|---|---|---|---|---|---|---|");
             foreach (PageFormat format in Formats)
             {
                 long limit = (mebibytes + 64L) << 20;
@@ -84,7 +84,7 @@ internal static class TierRates
         KvSequence sequence = cache.CreateSequence();
         Fill(sequence, ids);
         long bytes = (long)blocks * KvCache.LayoutsFor(geometry, options).BlockBytes(geometry.KvHeads);
-        List<double> copy = [], hash = [], fetch = [], swapOut = [], swapIn = [];
+        List<double> copy = [], hash = [], fetch = [], left = [], swapOut = [], swapIn = [];
         byte[] from = new byte[bytes], to = new byte[bytes];
         sequence.Dispose();
         double backUp = Rate(bytes, () => cache.BackUpAsync().Wait());
@@ -92,18 +92,11 @@ internal static class TierRates
         {
             copy.Add(Rate(bytes, () => from.CopyTo(to, 0)));
             hash.Add(Rate(bytes, () => XxHash128.HashToUInt128(from)));
-            if (!cache.TryClearPrefixes())
-            {
-                throw new InvalidOperationException("expected prefixes that nobody holds");
-            }
-
-            KvSequence reader = cache.CreateSequence();
-            int known = 0;
-            fetch.Add(Rate(bytes, () => known = reader.Reuse([.. ids, 1])));
-            if (known != ids.Length)
-            {
-                throw new InvalidOperationException($"expected {ids.Length} tokens from {tier.Name}, got {known}: {tier.Counts}");
-            }
+            KvSequence reader = Begin(cache, ids, tier, rate => fetch.Add(rate), bytes);
+            reader.Dispose();
+            cache.TryClearPrefixes();
+            _ = cache.PrefetchAsync(new KvSequenceOptions(), ids).AsTask().Result;
+            reader = Begin(cache, ids, tier, rate => left.Add(fetch[^1] / rate), bytes, isClear: false);
 
             KvSwapped? swapped = null;
             swapOut.Add(Rate(bytes, () => swapped = cache.SwapOutAsync([reader]).Result));
@@ -115,7 +108,20 @@ internal static class TierRates
         double copied = Median(copy);
         Console.WriteLine(string.Create(
             CultureInfo.InvariantCulture,
-            $"| {layout} | {tier.Name} | {copied:f1} | {Median(hash):f1} | {backUp:f2} | {Median(fetch):f2} | {Median(fetch) / copied:p0} | {Median(swapOut):f2} | {Median(swapIn):f2} |"));
+            $"| {layout} | {tier.Name} | {copied:f1} | {Median(hash):f1} | {backUp:f2} | {Median(fetch):f2} | {Median(fetch) / copied:p0} | {Median(left):p1} | {Median(swapOut):f2} | {Median(swapIn):f2} |"));
+    }
+
+    private static KvSequence Begin(KvCache cache, int[] ids, KvTier tier, Action<double> note, long bytes, bool isClear = true)
+    {
+        if (isClear && !cache.TryClearPrefixes())
+        {
+            throw new InvalidOperationException("expected prefixes that nobody holds");
+        }
+
+        KvSequence reader = cache.CreateSequence();
+        int known = 0;
+        note(Rate(bytes, () => known = reader.Reuse([.. ids, 1])));
+        return known == ids.Length ? reader : throw new InvalidOperationException($"expected {ids.Length} tokens from {tier.Name}, got {known}: {tier.Counts}");
     }
 
     private static void Fill(KvSequence sequence, int[] ids)

@@ -77,6 +77,7 @@ public class ErrorTests
     [InlineData(KvResource.SequenceTokens, "tokens", "a load needs 5 of the tokens that a sequence may have; 3 are free")]
     [InlineData(KvResource.TenantBytes, "bytes", "a load needs 5 bytes of the quota of tenant 'acme'; 3 are free")]
     [InlineData(KvResource.TenantTokens, "tokens", "a load needs 5 tokens of the quota of tenant 'acme'; 3 are free")]
+    [InlineData(KvResource.SwapBytes, "bytes", "a load needs 5 bytes of host memory for what is swapped out; 3 are free")]
     public void A_shortage_is_a_sentence_of_its_numbers(KvResource resource, string unit, string sentence)
     {
         var shortage = new KvShortage("a load", resource, 5, 3) { Tenant = "acme" };
