@@ -325,14 +325,15 @@ public sealed class PrefixTierTests
         Assert.True(cache.AllocatedBytes <= cache.BudgetBytes);
     }
 
-    // The blocks of a prompt, as another cache has left them.
+    // The whole blocks of a prompt and no others, as another cache has left them.
     private static async Task<MapTier> Filled(int[] prompt)
     {
         var tier = new MapTier();
         using KvCache cache = TestCaches.Simd(G, With(PageFormat.F16, KvBackup.WhenSealed, tier));
         using KvSequence sequence = cache.CreateSequence();
-        sequence.Generate(prompt, 20);
+        sequence.Read([.. prompt, 900, 901]);
         await cache.BackUpAsync();
+        Assert.Equal((prompt.Length - 1) / G.PageTokens, tier.Keys.Count);
         return tier;
     }
 
