@@ -20,7 +20,9 @@ namespace KvCacheGpu;
 ///    4  length   i32  bytes of the block
 ///    8  key      32
 ///   40  block    u32  CRC-32C of the block
-///   44  reserved 16   0
+///   44  reserved 4    0
+///   48  turn     i64  which write of the folder it was, counted from 1
+///   56  reserved 4    0
 ///   60  check    u32  CRC-32C of bytes 0..59
 ///   64  the block
 /// </code>
@@ -38,6 +40,7 @@ internal static class DiskFormat
     private const int RecordLengthOffset = 4;
     private const int KeyOffset = 8;
     private const int SumOffset = 40;
+    private const int TurnOffset = 48;
     private const int CheckOffset = 60;
 
     private static ReadOnlySpan<byte> Magic => [0x89, (byte)'K', (byte)'V', (byte)'T', (byte)'I', (byte)'E', (byte)'R', 0x0A];
@@ -90,22 +93,24 @@ internal static class DiskFormat
     }
 
     /// <summary>Writes what goes before a block.</summary>
-    public static void WriteRecord(Span<byte> header, in BlockHash key, int length, uint sum)
+    public static void WriteRecord(Span<byte> header, in BlockHash key, int length, uint sum, long turn)
     {
         header.Clear();
         RecordMagic.CopyTo(header);
         BinaryPrimitives.WriteInt32LittleEndian(header[RecordLengthOffset..], length);
         MemoryMarshal.Write(header[KeyOffset..], key);
         BinaryPrimitives.WriteUInt32LittleEndian(header[SumOffset..], sum);
+        BinaryPrimitives.WriteInt64LittleEndian(header[TurnOffset..], turn);
         Seal(header);
     }
 
     /// <summary>Reads what goes before a block.</summary>
     /// <returns>False if it was not written, or is damaged.</returns>
-    public static bool TryReadRecord(ReadOnlySpan<byte> header, int length, out BlockHash key, out uint sum)
+    public static bool TryReadRecord(ReadOnlySpan<byte> header, int length, out BlockHash key, out uint sum, out long turn)
     {
         key = MemoryMarshal.Read<BlockHash>(header[KeyOffset..]);
         sum = BinaryPrimitives.ReadUInt32LittleEndian(header[SumOffset..]);
+        turn = BinaryPrimitives.ReadInt64LittleEndian(header[TurnOffset..]);
         return IsSealed(header) && header.StartsWith(RecordMagic) && BinaryPrimitives.ReadInt32LittleEndian(header[RecordLengthOffset..]) == length;
     }
 

@@ -33,6 +33,9 @@ internal sealed class DiskSegment
     /// <summary>Bytes of the file once another block is written.</summary>
     public long BytesWithOneMore => OffsetOf(_records.Count + 1);
 
+    /// <summary>The last turn in which a block of it was written, as the folder counts them; 0 without a block.</summary>
+    public long LastTurn { get; private set; }
+
     /// <summary>When it was last used, as the index counts.</summary>
     public long LastUse { get; set; }
 
@@ -75,7 +78,9 @@ internal sealed class DiskSegment
             while (segment.Length > 0 && segment.OffsetOf(segment._records.Count + 1) <= bytes)
             {
                 file.Read(header, segment.OffsetOf(segment._records.Count));
-                segment._records.Add(DiskFormat.TryReadRecord(header, segment.Length, out BlockHash key, out uint sum) ? (key, sum) : default);
+                bool isWhole = DiskFormat.TryReadRecord(header, segment.Length, out BlockHash key, out uint sum, out long turn);
+                segment._records.Add(isWhole ? (key, sum) : default);
+                segment.LastTurn = isWhole ? Math.Max(segment.LastTurn, turn) : segment.LastTurn;
             }
 
             // What a crash left at the end is written over.
@@ -102,16 +107,20 @@ internal sealed class DiskSegment
     }
 
     /// <summary>Writes a block after the others: its bytes, and when all are there, what names them. It is not among <see cref="Records"/> yet.</summary>
+    /// <param name="key">Its key.</param>
+    /// <param name="block">The block.</param>
+    /// <param name="turn">Which write of the folder it is.</param>
     /// <returns>Its checksum.</returns>
-    public uint Write(in BlockHash key, ReadOnlySpan<byte> block)
+    public uint Write(in BlockHash key, ReadOnlySpan<byte> block, long turn)
     {
         long offset = OffsetOf(_records.Count);
         uint sum = Crc32C.Of(block);
         _reached = Math.Max(_reached, offset + RecordBytes);
         Span<byte> header = stackalloc byte[DiskFormat.HeaderBytes];
-        DiskFormat.WriteRecord(header, key, Length, sum);
+        DiskFormat.WriteRecord(header, key, Length, sum, turn);
         _file.Write(block, offset + DiskFormat.HeaderBytes);
         _file.Write(header, offset);
+        LastTurn = turn;
         return sum;
     }
 

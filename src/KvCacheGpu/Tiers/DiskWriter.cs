@@ -18,6 +18,7 @@ internal sealed class DiskWriter
     private readonly Action<Exception> _note;
     private readonly Dictionary<int, DiskSegment> _current = [];
     private long _number;
+    private long _turn;
     private bool _isDiskFull;
 
     /// <summary>Opens what lies in a folder.</summary>
@@ -28,10 +29,26 @@ internal sealed class DiskWriter
     public DiskWriter(OpenFile directory, DiskIndex index, long limit, Action<Exception> note)
     {
         (_directory, _index, _limit, _note) = (directory, index, limit, note);
+        List<DiskSegment> segments = [];
         foreach ((string name, long number) in directory.Files.List(directory.Descriptor).Select(name => (name, NumberOf(name))).Where(file => file.Item2 > 0).OrderBy(file => file.Item2))
         {
             _number = number;
-            Open(name);
+            if (Open(name) is { } segment)
+            {
+                segments.Add(segment);
+            }
+        }
+
+        // As used when they were last written: of files of several lengths, an older one may have newer blocks.
+        foreach (DiskSegment segment in segments.OrderBy(segment => segment.LastTurn))
+        {
+            _turn = segment.LastTurn;
+            _index.Add(segment);
+            _current[segment.Length] = segment;
+            if (segment.Records.Count == 0)
+            {
+                Drop(segment);
+            }
         }
 
         MakeRoom(0, null);
@@ -48,7 +65,7 @@ internal sealed class DiskWriter
         DiskSegment segment = SegmentFor(block.Length);
         try
         {
-            _index.Add(segment, key, segment.Write(key, block));
+            _index.Add(segment, key, segment.Write(key, block, ++_turn));
         }
         catch (FileCallException error)
         {
@@ -70,17 +87,11 @@ internal sealed class DiskWriter
             ? number
             : 0;
 
-    private void Open(string name)
+    private DiskSegment? Open(string name)
     {
         try
         {
-            var segment = DiskSegment.Open(_directory, name);
-            _index.Add(segment);
-            _current[segment.Length] = segment;
-            if (segment.Records.Count == 0)
-            {
-                Drop(segment);
-            }
+            return DiskSegment.Open(_directory, name);
         }
         catch (KvCorruptionException error)
         {
@@ -91,6 +102,8 @@ internal sealed class DiskWriter
         {
             _note(error);
         }
+
+        return null;
     }
 
     private DiskSegment SegmentFor(int length)

@@ -99,6 +99,23 @@ public sealed class DiskTierTests : IDisposable
     }
 
     [Fact]
+    public async Task An_old_file_that_was_written_last_counts_as_used_last_when_the_folder_is_opened_again()
+    {
+        // Files of 1,200 bytes: six short blocks in one, a long one in each.
+        const int Limit = 12_000, Short = 100, Long = 1_000;
+        using (KvDiskTier tier = Open(Limit))
+        {
+            await tier.PutAsync(Short, 0, 1, 2);
+            await tier.PutAsync(Long, [.. Enumerable.Range(100, 6)]);
+            await tier.PutAsync(Short, 3, 4, 5);
+        }
+
+        using KvDiskTier again = Open(Limit);
+        await again.PutAsync(Long, [.. Enumerable.Range(106, 4)]);
+        Assert.Equal((6, 0, 1), (await again.GetAsync(Short, 0, 1, 2, 3, 4, 5), await again.GetAsync(Long, 100), await again.GetAsync(Long, 101)));
+    }
+
+    [Fact]
     public async Task An_end_that_a_power_loss_left_empty_is_written_over()
     {
         await Written(1, 2);
