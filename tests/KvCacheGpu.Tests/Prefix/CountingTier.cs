@@ -8,6 +8,9 @@ internal sealed unsafe class CountingTier(KernelTier inner) : KernelTier(inner.S
     /// <summary>Tokens appended and attended from, over all layers; pages moved.</summary>
     public (long Appended, long Attended, long Moved) Work { get; set; }
 
+    /// <summary>Called before words of the arena are read.</summary>
+    public Action? Reading { get; set; }
+
     public override string Name => inner.Name;
 
     public override int* Tables => inner.Tables;
@@ -43,7 +46,11 @@ internal sealed unsafe class CountingTier(KernelTier inner) : KernelTier(inner.S
 
     public override void ClearScores(int sequence) => inner.ClearScores(sequence);
 
-    public override void Read(long word, Span<int> target) => inner.Read(word, target);
+    public override void Read(long word, Span<int> target)
+    {
+        Reading?.Invoke();
+        inner.Read(word, target);
+    }
 
     public override void Load(long word, ReadOnlySpan<int> source) => inner.Load(word, source);
 

@@ -1,3 +1,4 @@
+using KvCacheGpu.TestKit;
 using static KvCacheGpu.Tests.BlockIndexFixture;
 
 namespace KvCacheGpu.Tests;
@@ -306,6 +307,39 @@ public sealed class PrefixTierTests
         }
 
         Assert.Equal(0, tier.Counts.Errors);
+    }
+
+    [Fact]
+    public async Task A_block_that_is_given_up_while_it_is_copied_is_left_out()
+    {
+        var tier = new MapTier();
+        CountingTier? kernels = null;
+        KvCacheOptions options = With(PageFormat.F16, KvBackup.WhenReleased, tier);
+        using var cache = new KvCache(G, options, (shape, bytes, seen) => kernels = new CountingTier(new ReferenceTier(shape, bytes, seen)));
+        using var inside = new SemaphoreSlim(0);
+        using var goOn = new ManualResetEventSlim();
+        kernels!.Reading = () =>
+        {
+            inside.Release();
+            goOn.Wait();
+        };
+        using (KvSequence sequence = cache.CreateSequence())
+        {
+            sequence.Read([.. Prompt, 900, 901]);
+        }
+
+        await inside.WaitAsync();
+        using (cache.State.Pool.Gate.Enter())
+        {
+            while (cache.State.Prefixes!.Index.Evict() > 0)
+            {
+            }
+        }
+
+        goOn.Set();
+        await cache.BackUpAsync();
+        Assert.Empty(tier.Keys);
+        Assert.Equal(9, cache.GetFetchCounts().LeftOut);
     }
 
     [Fact]
