@@ -20,9 +20,10 @@ namespace KvCacheGpu;
 internal sealed class BlockContent
 {
     private const int CheckBytes = KvLayouts.CheckBytes;
+    private const byte PageEncodingsMask = 15;
 
     private readonly CacheState _cache;
-    private readonly byte[] _shape;
+    private readonly BlockHash _shape;
     private readonly int _pageBytes;
 
     public BlockContent(CacheState cache)
@@ -65,7 +66,7 @@ internal sealed class BlockContent
     {
         Span<byte> content = stackalloc byte[1 + (2 * BlockHash.Bytes)];
         content[0] = (byte)'D';
-        _shape.CopyTo(content[1..]);
+        MemoryMarshal.AsBytes(new ReadOnlySpan<BlockHash>(in _shape)).CopyTo(content[1..]);
         MemoryMarshal.AsBytes(new ReadOnlySpan<BlockHash>(in hash)).CopyTo(content[(1 + BlockHash.Bytes)..]);
         return BlockHash.Of(content);
     }
@@ -132,15 +133,13 @@ internal sealed class BlockContent
         }
     }
 
-    private const byte PageEncodingsMask = 15;
-
     private static UInt128 CheckOf(in BlockHash key, ReadOnlySpan<byte> block)
     {
         long seed = MemoryMarshal.Read<long>(MemoryMarshal.AsBytes(new ReadOnlySpan<BlockHash>(in key)));
         return XxHash128.HashToUInt128(block[..^CheckBytes], seed);
     }
 
-    private static byte[] ShapeOf(CacheState cache)
+    private static BlockHash ShapeOf(CacheState cache)
     {
         KvGeometry geometry = cache.Geometry;
         var text = new StringBuilder($"KvCacheGpu block 1 {geometry.Layers} {geometry.QueryHeads} {geometry.Heads.Start}+{geometry.KvHeads} ");
@@ -151,9 +150,6 @@ internal sealed class BlockContent
             text.Append($" {(int)layout.KeyFormat}/{(int)layout.ValueFormat}/{layout.Bytes}");
         }
 
-        byte[] hash = new byte[BlockHash.Bytes];
-        BlockHash whole = BlockHash.Of(Encoding.ASCII.GetBytes(text.ToString()));
-        MemoryMarshal.AsBytes(new ReadOnlySpan<BlockHash>(in whole)).CopyTo(hash);
-        return hash;
+        return BlockHash.Of(Encoding.ASCII.GetBytes(text.ToString()));
     }
 }
