@@ -86,6 +86,12 @@ public abstract class KernelBatch : IDisposable
     /// <inheritdoc cref="KernelTier.Materialize" path="/exception"/>
     public abstract void Materialize(ReadOnlySpan<PageRead> reads, KvOutput keys, KvOutput values);
 
+    /// <summary>Copies the elements of a tensor on the device to the host, in the order of the batch's launches; waits.</summary>
+    /// <param name="tensor">The tensor.</param>
+    /// <param name="target">Receives all that the tensor spans, gaps counted: its length times its elements' bytes.</param>
+    /// <exception cref="NotSupportedException">The tier works in host memory, or the device cannot name the memory.</exception>
+    public virtual void ReadBack(KvTensor tensor, Span<byte> target) => throw new NotSupportedException("expected host memory, got a tensor on a device");
+
     /// <summary>
     /// Brings the scores of all pages of the batch's sequences up to date with the attention of each sequence's last query, in the layers
     /// that were attended to since <see cref="Begin"/>. Once a step, after its last Attend.

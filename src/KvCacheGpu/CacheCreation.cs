@@ -169,8 +169,22 @@ internal static class CacheCreation
             DeviceGate = deviceGate,
         };
         state.Scaling = KeyScaling.Of(state);
+        state.Offload = options.Offload is { } offload ? MakeOffload(state, offload, plan) : null;
         long? slabBytes = plan.Configured is { } budget ? plan.SlabBytesWithin(budget) : null;
         return (state, plans is not null ? new Pressure(state, new CacheEviction(state, plans, slabBytes)) : null);
+    }
+
+    // The slots are the cache's for as long as it lives.
+    private static Offloading MakeOffload(CacheState state, KvOffload options, BudgetPlan plan)
+    {
+        int slotClass = state.Classes.LargestSealed;
+        int[] slots = new int[plan.StagedPages];
+        using (state.Pool.Gate.Enter())
+        {
+            state.Room.Take("pages that come back from host memory", SlotCounts.Of(slotClass, slots.Length), slots);
+        }
+
+        return new Offloading(options, state.Tier, state.DeviceGate, slots, slotClass);
     }
 
     private static int SlabsOf(BudgetPlan plan) =>

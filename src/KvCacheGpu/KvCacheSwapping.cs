@@ -105,7 +105,7 @@ public static class KvCacheSwapping
         IReadOnlyList<SequenceState> states;
         try
         {
-            states = pages.In(cache.State, cache.Life, cancel);
+            states = pages.In(cache.State, cache.Life, cache.Pressure?.Evictor, cancel);
         }
         catch
         {

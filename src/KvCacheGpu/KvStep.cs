@@ -97,7 +97,7 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
         output = output.First(call.Step.Tokens * call.Cache.Geometry.QueryHeads, call.Cache.Geometry.ValueWidth);
         try
         {
-            call.Memory.Batch.Attend(layer, queries, output, window);
+            call.Step.Attend(call.Memory, layer, queries, output, window);
             if (call.Memory.Batch.CapturesFrom is null)
             {
                 call.Step.Show(call.Memory, layer, queries, output);

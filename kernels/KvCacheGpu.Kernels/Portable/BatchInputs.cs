@@ -42,6 +42,20 @@ internal sealed class BatchInputs(PortableTier tier, BatchMemory memory)
     /// <inheritdoc cref="DeviceViews.Of(KvTensor, string)" path="/exception"/>
     public ArrayView<ushort> Find(KvTensor tensor, string name) => tensor.IsOnDevice ? tier.Views.Of(tensor, name) : default;
 
+    /// <summary>Copies all that a device tensor spans to the host, behind what its stream and the batch's were given, and waits. The caller does not hold the tier's lock.</summary>
+    /// <inheritdoc cref="DeviceViews.Of(KvTensor, string)" path="/exception"/>
+    public void ReadBack(KvTensor tensor, Span<byte> target, AcceleratorStream stream)
+    {
+        lock (tier.Gate)
+        {
+            using DeviceBinding bound = tier.Enter(stream);
+            ArrayView<ushort> found = Find(tensor, nameof(tensor));
+            WaitForWriter(tensor);
+            Span<ushort> elements = MemoryMarshal.Cast<byte, ushort>(target);
+            found.SubView(0, elements.Length).CopyToCPU(tier.Link.Stream, elements);
+        }
+    }
+
     public BatchInput Keys(KvTensor keys, ArrayView<ushort> found, int tokens) =>
         Bring(keys, found, new VectorShape(tokens, _geometry.KvHeads, _geometry.KeyWidth), memory.PinnedPairs, 0, memory.Input, ref _pairsEpoch);
 
@@ -88,13 +102,17 @@ internal sealed class BatchInputs(PortableTier tier, BatchMemory memory)
             return new BatchInput(device.Cast<ushort>(), new TensorDims((int)tensor.Type, heads * width, width));
         }
 
+        WaitForWriter(tensor);
+        (int tokenStride, int headStride) = tensor.StridesFor(heads, width);
+        return new BatchInput(found, new TensorDims((int)tensor.Type, tokenStride, headStride));
+    }
+
+    private void WaitForWriter(KvTensor tensor)
+    {
         if (!tensor.Stream.IsDefault)
         {
             tier.Link.Order.After(tier.Link.Order.Resolve(tensor.Stream));
         }
-
-        (int tokenStride, int headStride) = tensor.StridesFor(heads, width);
-        return new BatchInput(found, new TensorDims((int)tensor.Type, tokenStride, headStride));
     }
 
     private readonly record struct VectorShape(int Tokens, int Heads, int Width);

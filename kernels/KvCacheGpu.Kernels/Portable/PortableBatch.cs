@@ -220,6 +220,9 @@ internal sealed unsafe class PortableBatch : KernelBatch
     }
 
     /// <inheritdoc/>
+    public override void ReadBack(KvTensor tensor, Span<byte> target) => _inputs.ReadBack(tensor, target, _stream);
+
+    /// <inheritdoc/>
     public override void Score(float decay, int step)
     {
         ThrowIfWithoutStatistics(_tier.Shape);

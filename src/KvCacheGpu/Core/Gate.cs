@@ -20,6 +20,9 @@ internal enum GateOrder
     /// <summary>Which sequence is under which table of key scales, and the learning of a table.</summary>
     Scales,
 
+    /// <summary>The pages in host memory that one attention has on the device.</summary>
+    Stage,
+
     /// <summary>Reads and rewrites of pages outside of a step's launches.</summary>
     Device,
 }

@@ -50,6 +50,9 @@ internal sealed class PageClasses
 
     public int Count => Shape.Classes.Count;
 
+    /// <summary>The largest class that pages are sealed in: a slot of it takes any sealed page.</summary>
+    public int LargestSealed => Enumerable.Range(1, Count - 1).MaxBy(c => Shape.Classes[c].Units);
+
     private KvGeometry Geometry => Shape.Geometry;
 
     /// <summary>The class that a layer's pages are sealed in.</summary>

@@ -78,9 +78,10 @@ internal sealed class CacheEviction : IEviction, IDisposable
         {
             // Leaves of tables stay as long as their sequences, and have room of their own: the watermark is the pages' alone.
             long leaves = _cache.Pool.Leaves * _cache.Tier.Map.LeafBytes;
-            long pages = _cache.Pool.LiveBytes - leaves;
+            long staged = _cache.Offload?.StageBytes ?? 0;
+            long pages = _cache.Pool.LiveBytes - leaves - staged;
             long free = _cache.Room.WithSpare(default)[SlotCounts.Leaf] * _cache.Tier.Map.LeafBytes;
-            long room = Math.Min(_cache.Room.BudgetBytes - (_cache.Ledger.Live - pages), slabBytes - leaves) - free;
+            long room = Math.Min(_cache.Room.BudgetBytes - (_cache.Ledger.Live - pages), slabBytes - leaves - staged) - free;
             return new PageLoad(pages - _cache.Pool.CachedBytes, room);
         }
     }

@@ -12,6 +12,7 @@ internal sealed class Evictor : IDisposable
     private readonly KvPolicy _policy;
     private readonly Demoter _demoter;
     private readonly PageMerging? _merging;
+    private readonly Offloader? _offloader;
     private readonly Func<SequenceState, int, int, bool> _isNeighbour;
 
     public Evictor(CacheState cache, PlanMemory memory)
@@ -19,6 +20,7 @@ internal sealed class Evictor : IDisposable
         (_cache, _policy, Rungs, _demoter) = (cache, cache.Options.Policy!, new PlanRungs(cache.Classes), new Demoter(cache));
         Memory = memory;
         _merging = cache.Options.MergePages ? new PageMerging(cache, Memory) : null;
+        _offloader = cache.Offload is null ? null : new Offloader(cache, cache.Offload);
         _isNeighbour = IsNeighbour;
     }
 
@@ -298,6 +300,7 @@ internal sealed class Evictor : IDisposable
             merging.Merge(sequence, row, drops, _isNeighbour, live.Span);
         }
 
+        _offloader?.Offload(sequence, row, drops);
         using (_cache.Pool.Gate.Enter())
         {
             // Blocks first: the prefix index answers for all pages of a block that a sequence holds.

@@ -40,6 +40,7 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
         ArgumentNullException.ThrowIfNull(geometry);
         ArgumentNullException.ThrowIfNull(parts);
         _options = (options ?? new KvCacheOptions()).Copy();
+        OptionsCheck.Require(_options.Offload is null, nameof(_options.Offload), "none in a group", "one");
         Shape = new GroupShape(geometry, _options, parts);
         Caches = new KvCache[Shape.Parts.Count];
         try

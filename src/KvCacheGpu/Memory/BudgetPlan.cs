@@ -85,6 +85,9 @@ internal sealed class BudgetPlan
     /// </summary>
     public int SpareLeaves => _options.Policy is null ? 0 : Map.Leaves;
 
+    /// <summary>Slots of the largest sealed class (<see cref="PageClasses.LargestSealed"/>) for pages that come back from host memory.</summary>
+    public int StagedPages => _options.Offload?.PlacesFor(_shape.Geometry.KvHeads) ?? 0;
+
     /// <summary>The budget that the configuration sets, or null.</summary>
     public long? Configured => _options.BudgetFor(_shape.Geometry);
 
@@ -212,6 +215,7 @@ internal sealed class BudgetPlan
         long[] slots = SpareSlots();
         slots[KernelShape.Open] += _classes.Seals.MostOpen * Rows;
         slots[SlotCounts.Leaf] = Map.Leaves;
+        slots[_classes.LargestSealed] += StagedPages;
         _classes.AddSealed(slots, inPlace => kept + (inPlace ? 0 : 1));
         return slots;
     }
@@ -227,6 +231,7 @@ internal sealed class BudgetPlan
             slots[KernelShape.Open] += (_classes.SealsInPlace(layer) ? all : open) * _shape.Geometry.KvHeads;
         }
 
+        slots[_classes.LargestSealed] += StagedPages;
         _classes.AddSealed(slots, inPlace => inPlace ? 0 : full);
         long units = 0;
         for (int c = 0; c < _classes.Count; c++)

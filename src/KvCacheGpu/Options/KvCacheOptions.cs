@@ -190,6 +190,12 @@ public sealed class KvCacheOptions
     public double? RecomputeTokensPerSecond { get; set; }
 
     /// <summary>
+    /// Host memory for pages that <see cref="Policy"/> lets go: attention goes on reading them. The default value is null: they are lost. It needs a policy, and goes without
+    /// <see cref="MergePages"/>; groups have none.
+    /// </summary>
+    public KvOffload? Offload { get; set; }
+
+    /// <summary>
     /// Bytes of host memory that sequences may take which were swapped out (<see cref="KvCacheSwapping.SwapOutAsync"/>), 0 or more. The default value is null: as many as there are.
     /// </summary>
     public long? SwapBudgetBytes { get; set; }

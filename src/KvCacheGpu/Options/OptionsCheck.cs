@@ -16,6 +16,7 @@ internal static class OptionsCheck
         CheckMemory(options);
         CheckTiers(options);
         CheckPolicy(options, geometry);
+        CheckOffload(options, geometry);
         CheckFormats(options, geometry);
         try
         {
@@ -110,6 +111,20 @@ internal static class OptionsCheck
         Require(
             geometry.Rope is not null || options.Policy?.Needs.Has(KvStatistics.FutureQueries) != true,
             nameof(options.Policy), $"{rope}, or a policy that foresees no queries", options.Policy?.GetType().Name);
+    }
+
+    private static void CheckOffload(KvCacheOptions options, KvGeometry geometry)
+    {
+        if (options.Offload is { } offload)
+        {
+            string option = nameof(options.Offload);
+            Require(options.Policy is not null, option, "a policy that lets pages go", "none");
+            Require(!options.MergePages, option, $"pages of one place each, without {nameof(options.MergePages)}", "both");
+            Require(offload.BudgetBytes > 0, $"{option}.{nameof(offload.BudgetBytes)}", "above 0", offload.BudgetBytes);
+            Require(offload.SelectedPages is null or >= 1, $"{option}.{nameof(offload.SelectedPages)}", "at least 1", offload.SelectedPages);
+            int places = offload.PlacesFor(geometry.KvHeads);
+            Require(places >= geometry.KvHeads, $"{option}.{nameof(offload.StagedPages)}", $"at least {geometry.KvHeads}, one for each KV head", places);
+        }
     }
 
     private static void CheckFormats(KvCacheOptions options, KvGeometry geometry)

@@ -58,7 +58,7 @@ internal readonly ref struct AttentionRead
         Queries = wanted;
         for (int i = 0; i < sequences.Length; i++)
         {
-            ThrowIfNotSeen(sequences[i].Table, QueriesOf(i));
+            ThrowIfNotSeen(sequences[i], QueriesOf(i));
         }
     }
 
@@ -81,19 +81,18 @@ internal readonly ref struct AttentionRead
     }
 
     // Borrows working memory, and begins its batch; waits while other reads hold all that there is room for.
-    private StepMemory Begin()
+    private StepMemory Begin(Span<RaggedSequence> parts)
     {
         StepMemory memory = Borrow();
-        using var parts = new Pooled<RaggedSequence>(_sequences.Length);
         try
         {
             for (int i = 0, first = 0; i < _sequences.Length; first += QueriesOf(i++))
             {
                 PageTable table = _sequences[i].Table;
-                parts.Span[i] = new RaggedSequence(table.Sequence, first, QueriesOf(i), table.Length, !_counts, Math.Max(table.KeyTable, 0));
+                parts[i] = new RaggedSequence(table.Sequence, first, QueriesOf(i), table.Length, !_counts, Math.Max(table.KeyTable, 0));
             }
 
-            memory.Batch.Begin(parts.Span, _queries.Stream);
+            memory.Batch.Begin(parts, _queries.Stream);
             return memory;
         }
         catch
@@ -110,15 +109,16 @@ internal readonly ref struct AttentionRead
     public void Run(KvOutput output)
     {
         output = output.First(Vectors, _cache.Geometry.ValueWidth);
+        using var parts = new Pooled<RaggedSequence>(_sequences.Length);
         try
         {
             _cache.Tier.ThrowIfNotMine(_queries.Stream);
-            StepMemory memory = Begin();
+            StepMemory memory = Begin(parts.Span);
             try
             {
                 try
                 {
-                    memory.Batch.Attend(_layer, _queries, output, _window);
+                    new StagedAttention(_cache, _sequences, parts.Span, _layer).Attend(memory.Batch, _queries, output, _window);
                     Count(memory, output);
                 }
                 finally
@@ -204,8 +204,9 @@ internal readonly ref struct AttentionRead
     }
 
     // Kernels go by page indexes, and by where a row ends: the tokens that a query sees must lie as they were written.
-    private void ThrowIfNotSeen(PageTable table, int queries)
+    private void ThrowIfNotSeen(SequenceState sequence, int queries)
     {
+        PageTable table = sequence.Table;
         (int heads, int pageTokens) = (_cache.Geometry.KvHeads, _cache.Geometry.PageTokens);
         int firstPage = (table.Length - queries) / pageTokens;
         ThrowIfWindowOverMerged(table, _layer, _window);
@@ -213,7 +214,8 @@ internal readonly ref struct AttentionRead
         {
             int row = (_layer * heads) + head;
             int last = table.Count(row) - 1;
-            if (queries == 1 && (last < 0 || (_window > 0 && (table.PageIndex(row, last) + 1L) * pageTokens <= table.Length - _window)))
+            bool comesBack = sequence.Away?.Of(row).IsEmpty == false;
+            if (queries == 1 && !comesBack && (last < 0 || (_window > 0 && (table.PageIndex(row, last) + 1L) * pageTokens <= table.Length - _window)))
             {
                 throw new KvUnsupportedException($"Attend to layer {_layer}, head {head}", "a token that the query sees", "none: a policy dropped them");
             }

@@ -18,6 +18,7 @@ internal static class SequenceCut
         {
             table.CutTo(cut);
             sequence.Chain?.CutTo(cut / pageTokens);
+            sequence.Away?.CutTo(cut / pageTokens);
             sequence.Resize(cut);
         }
 

@@ -66,6 +66,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
                 {
                     fork.Table.ShareWith(sequence.Table);
                     fork.Chain?.ShareWith(sequence.Chain!);
+                    fork.Away?.ShareWith(sequence.Away!);
                     return;
                 }
 
@@ -276,6 +277,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
                 Account = account,
                 Chain = chain,
                 Scores = scores,
+                Away = cache.Offload is { } offload ? new AwayPages(offload.Room, table.Rows) : null,
                 LastStep = cache.Clock.Tick(),
                 IsHandedOut = !isHeld,
             };
@@ -309,6 +311,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
             try
             {
                 sequence.Table.CutTo(0);
+                sequence.Away?.CutTo(0);
                 cache.Scaling?.Leave(sequence.Table);
                 sequence.Dispose();
             }

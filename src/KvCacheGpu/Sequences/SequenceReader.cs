@@ -10,10 +10,10 @@ internal readonly struct SequenceReader(CacheState cache, SequenceState sequence
 
     private KvGeometry Geometry => cache.Geometry;
 
-    /// <summary>Tokens that a policy dropped: the mean over layers and KV heads.</summary>
+    /// <summary>Tokens that a policy dropped, those in host memory not counted: the mean over layers and KV heads.</summary>
     public double EvictedTokens()
     {
-        long resident = 0;
+        long resident = (long)(sequence.Away?.Count ?? 0) * Geometry.PageTokens;
         for (int row = 0; row < Table.Rows; row++)
         {
             resident += Table.ResidentTokens(row);

@@ -19,7 +19,8 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
 
     // By ordinal: the slot that is held, or ~index of a copy. 0 once it was given back.
     private readonly List<int> _sources = [];
-    private readonly List<int[]> _copies = [];
+    private readonly List<ReadOnlyMemory<int>> _copies = [];
+    private readonly Dictionary<HostPage, int> _away = [];
     private readonly Dictionary<int, int> _held = [];
     private readonly Dictionary<int, List<int>> _copied = [];
 
@@ -35,6 +36,9 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
         PageClasses = _classes.ToArray(),
         PageStates = _states.ToArray(),
     };
+
+    /// <summary>The pages that lie in host memory.</summary>
+    public IReadOnlySet<int> Away => _away.Values.ToHashSet();
 
     /// <summary>Captures sequences one after the other, each as it is between two of its steps.</summary>
     /// <param name="cache">The cache.</param>
@@ -130,6 +134,11 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
             }
         }
 
+        if (sequence.Away is { Count: > 0 } away)
+        {
+            AddAway(away, ref starts, ref indexes, ref ordinals);
+        }
+
         if (sequence.Name is null)
         {
             _unnamed.Add(_sequences.Count);
@@ -163,7 +172,7 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
             int length = layout.Bytes / sizeof(int);
             if (source < 0)
             {
-                _copies[~source].CopyTo(words);
+                _copies[~source].Span.CopyTo(words);
             }
             else
             {
@@ -171,7 +180,7 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
             }
 
             // Tokens that were rolled back or cut off lie in a page until others take their place: no one is to find them in a file.
-            PageTokens.ClearBeyond(layout, _tokens[ordinal], isOpen: source < 0, words[..length]);
+            PageTokens.ClearBeyond(layout, _tokens[ordinal], isOpen: (_states[ordinal] & PageState.Sealed) == 0, words[..length]);
 
             words = words[length..];
         }
@@ -262,6 +271,40 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
         }
     }
 
+    // Puts the pages in host memory among those of each row, ascending. They never change, and need not be copied.
+    private void AddAway(AwayPages away, ref int[] starts, ref int[] indexes, ref int[] ordinals)
+    {
+        (int[] ownStarts, int[] ownIndexes, int[] ownOrdinals) = (starts, indexes, ordinals);
+        int all = indexes.Length + away.Count;
+        (starts, indexes, ordinals) = (new int[ownStarts.Length], new int[all], new int[all]);
+        for (int row = 0, to = 0; row < starts.Length - 1; row++)
+        {
+            ReadOnlySpan<HostPage> pages = away.Of(row);
+            int next = 0;
+            for (int entry = ownStarts[row]; entry < ownStarts[row + 1] || next < pages.Length; to++)
+            {
+                bool isAway = entry == ownStarts[row + 1] || (next < pages.Length && pages[next].Page < ownIndexes[entry]);
+                (indexes[to], ordinals[to]) = isAway ? (pages[next].Page, OrdinalOf(pages[next])) : (ownIndexes[entry], ownOrdinals[entry]);
+                (next, entry) = isAway ? (next + 1, entry) : (next, entry + 1);
+            }
+
+            starts[row + 1] = to;
+        }
+    }
+
+    private int OrdinalOf(HostPage page)
+    {
+        if (!_away.TryGetValue(page, out int ordinal))
+        {
+            _away[page] = ordinal = Note(page.Class, page.Encodings, PageState.Sealed);
+            _tokens[ordinal] = cache.Geometry.PageTokens;
+            _sources.Add(~_copies.Count);
+            _copies.Add(page.Words);
+        }
+
+        return ordinal;
+    }
+
     // A page that forks share is copied once, if neither wrote on in it between their captures; it holds the tokens of the longest.
     private int Copy(int slot, int tokens)
     {
@@ -271,7 +314,7 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
         seen ??= [];
         foreach (int ordinal in seen)
         {
-            if (_copies[~_sources[ordinal]].AsSpan().SequenceEqual(words))
+            if (_copies[~_sources[ordinal]].Span.SequenceEqual(words))
             {
                 _tokens[ordinal] = Math.Max(_tokens[ordinal], tokens);
                 return ordinal;
@@ -291,10 +334,12 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
         return added;
     }
 
-    private int Note(int slot, int state)
+    private int Note(int slot, int state) => Note(cache.Pool.ClassOf(slot), cache.Pool.EncodingsOf(slot), state);
+
+    private int Note(int pageClass, Encodings encodings, int state)
     {
-        _classes.Add((byte)cache.Pool.ClassOf(slot));
-        _states.Add((byte)(state | cache.Pool.EncodingsOf(slot).Packed));
+        _classes.Add((byte)pageClass);
+        _states.Add((byte)(state | encodings.Packed));
         _tokens.Add(0);
         return _classes.Count - 1;
     }

@@ -14,11 +14,16 @@ internal sealed record RestoredSequences(IReadOnlyList<SequenceState> Sequences,
 /// A snapshot on its way into a cache. Until <see cref="Complete"/> its pages are taken, but listed nowhere, and its sequences are held: no
 /// step, no plan and no other snapshot meets them.
 /// </summary>
-internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor? evictor, IReadOnlyCollection<string>? ids)
+/// <param name="cache">The cache.</param>
+/// <param name="life">Makes the sequences.</param>
+/// <param name="evictor">Asks the policy which pages are left out where there is no room for all; null: then nothing comes.</param>
+/// <param name="ids">The sequences to restore; null takes all.</param>
+/// <param name="keepsAll">True if pages may lie in host memory, but none may be left out.</param>
+internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor? evictor, IReadOnlyCollection<string>? ids, bool keepsAll = false)
 {
     private readonly List<SequenceState> _sequences = [];
     private readonly RestorePages _pages = new(cache);
-    private readonly RestoreEviction _eviction = new(cache, evictor);
+    private readonly RestoreEviction _eviction = new(cache, evictor) { KeepsAll = keepsAll };
     private readonly RestoreScales _scales = new(cache);
     private SnapshotSequence[] _chosen = [];
     private SnapshotContent _content = null!;
@@ -36,11 +41,14 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
     public bool ReadsInOrder => _plan.SamePages;
 
     /// <summary>Checks the snapshot and takes all that it needs, or refuses and changes nothing.</summary>
-    public void Begin(SnapshotContent content)
+    /// <param name="content">The snapshot.</param>
+    /// <param name="away">Saved pages that were in host memory, and go back there; null if that is not known.</param>
+    public void Begin(SnapshotContent content, IReadOnlySet<int>? away = null)
     {
         Make(content);
         try
         {
+            _chosen = away is null ? _chosen : _eviction.Without(new RestorePlan(cache.Classes, _content, _chosen, _scales.Planned), away);
             for (int round = 0; TryTake() is { } shortage; round++)
             {
                 _chosen = _eviction.TryShrink(_sequences, _plan, shortage, round) ?? throw new KvOutOfMemoryException(shortage);
@@ -184,6 +192,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
     {
         ReleaseTemporary();
         _pages.Release();
+        _eviction.Away.Abandon();
         foreach (SequenceState sequence in _sequences)
         {
             // Never left before: a save that waits for its turn would meet tokens without pages.
@@ -247,6 +256,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
         for (int ordinal = firstOrdinal; bytes.Length > 0; ordinal++)
         {
             int length = _content.BytesOf(ordinal);
+            _eviction.Away.Write(_sequences, ordinal, _content.Classes[_content.PageClasses.Span[ordinal]], MemoryMarshal.Cast<byte, int>(InLevelsOfToday(ordinal, bytes[..length])));
             if (_firstPageOf[ordinal] >= 0)
             {
                 ReadOnlySpan<byte> saved = InLevelsOfToday(ordinal, bytes[..length]);

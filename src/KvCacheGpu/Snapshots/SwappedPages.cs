@@ -10,9 +10,11 @@ internal sealed class SwappedPages
     private readonly string?[] _names;
     private readonly List<byte[]> _parts = [];
 
-    private SwappedPages(SnapshotContent content, string?[] names)
+    private readonly IReadOnlySet<int> _away;
+
+    private SwappedPages(SnapshotContent content, string?[] names, IReadOnlySet<int> away)
     {
-        (_content, _names) = (content, names);
+        (_content, _names, _away) = (content, names, away);
         for (int ordinal = 0; ordinal < content.Pages; ordinal++)
         {
             Bytes += content.BytesOf(ordinal);
@@ -40,7 +42,7 @@ internal sealed class SwappedPages
             capture.Add(sequences[i]);
         }
 
-        var swapped = new SwappedPages(capture.Content, names);
+        var swapped = new SwappedPages(capture.Content, names, capture.Away);
         take(swapped.Bytes);
         swapped.Copy(capture, cancel);
         return swapped;
@@ -48,11 +50,11 @@ internal sealed class SwappedPages
 
     /// <summary>Puts the sequences back, bit for bit where the cache lays pages out alike; or refuses, and they stay here.</summary>
     /// <exception cref="KvOutOfMemoryException">E001: there is no room for all of them.</exception>
-    public IReadOnlyList<SequenceState> In(CacheState cache, SequenceLife life, CancellationToken cancel)
+    public IReadOnlyList<SequenceState> In(CacheState cache, SequenceLife life, Evictor? evictor, CancellationToken cancel)
     {
-        // No policy is asked to leave pages out: what was swapped out comes back whole.
-        var restore = new CacheRestore(cache, life, null, null);
-        restore.Begin(_content);
+        // What was swapped out comes back whole: a policy is asked only which pages lie in host memory.
+        var restore = new CacheRestore(cache, life, cache.Offload is null ? null : evictor, null, keepsAll: true);
+        restore.Begin(_content, cache.Offload is null ? null : _away);
         try
         {
             int ordinal = 0;

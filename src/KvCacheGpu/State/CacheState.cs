@@ -67,6 +67,9 @@ internal sealed class CacheState
     /// <summary>The scales of keys in T formats; null if no page comes into one.</summary>
     public KeyScaling? Scaling { get; set; }
 
+    /// <summary>Host memory for pages that the policy lets go; null without <see cref="KvCacheOptions.Offload"/>.</summary>
+    public Offloading? Offload { get; set; }
+
     /// <summary>Formats by layer where layers differ, as prefixes' namespaces say them; else null.</summary>
     public required string? LayerFormats { get; init; }
 

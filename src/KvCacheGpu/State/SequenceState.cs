@@ -81,6 +81,9 @@ internal sealed class SequenceState : IDisposable
     /// <summary>The policy's knowledge of its pages beside what the tables hold; null without a policy.</summary>
     public SequenceScores? Scores { get; init; }
 
+    /// <summary>Its pages in host memory; null without offloading.</summary>
+    public AwayPages? Away { get; init; }
+
     /// <summary>Positions that must stay.</summary>
     public PinnedSpans Pins { get; } = new();
 

@@ -31,6 +31,16 @@ internal static class TensorRows
         return Widen(output.Host.Slice(vector * bytes, bytes), output.Type, room);
     }
 
+    /// <summary>The same tensor with its elements in host memory.</summary>
+    /// <param name="tensor">A tensor on a device.</param>
+    /// <param name="bytes">All that it spans.</param>
+    public static KvTensor InHost(this KvTensor tensor, ReadOnlySpan<byte> bytes) => tensor.Type switch
+    {
+        TensorType.F32 => KvTensor.FromHost(MemoryMarshal.Cast<byte, float>(bytes), tensor.TokenStride, tensor.HeadStride),
+        TensorType.F16 => KvTensor.FromHost(MemoryMarshal.Cast<byte, Half>(bytes), tensor.TokenStride, tensor.HeadStride),
+        _ => KvTensor.FromHostBFloat16(MemoryMarshal.Cast<byte, ushort>(bytes), tensor.TokenStride, tensor.HeadStride),
+    };
+
     private static ReadOnlySpan<float> Widen(ReadOnlySpan<byte> bytes, TensorType type, Span<float> room)
     {
         if (type == TensorType.F32)

@@ -69,6 +69,8 @@ internal static class StepCapture
             {
                 AttentionRead.ThrowIfWindowOverMerged(sequence.Table, attend.Layer, attend.Window);
             }
+
+            new StagedAttention(call.Cache, call.Step.Members.Sequences, [], attend.Layer).ThrowIfAway();
         }
 
         try

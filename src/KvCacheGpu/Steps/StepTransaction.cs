@@ -95,6 +95,10 @@ internal sealed class StepTransaction
         return null;
     }
 
+    /// <summary>Attends, with what comes back from host memory.</summary>
+    public void Attend(StepMemory memory, int layer, KvTensor queries, KvOutput output, int window) =>
+        new StagedAttention(_cache, Sequences, Ragged, layer).Attend(memory.Batch, queries, output, window);
+
     /// <summary>Shows the policy the queries of a layer and the output that they got; what lies on the device it does not see.</summary>
     public void Show(StepMemory memory, int layer, KvTensor queries, KvOutput output) => _scores.See(memory, Ragged, layer, queries, output);
 

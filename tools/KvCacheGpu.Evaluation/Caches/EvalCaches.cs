@@ -11,6 +11,9 @@ public static class EvalCaches
     /// <summary>The policy that knows the attention to come: the bound of all policies that only drop. Only evaluations have this name.</summary>
     public const string Oracle = "oracle";
 
+    /// <summary>What follows the name of a policy whose pages lie in host memory once it lets them go.</summary>
+    public const string OnHost = "+host";
+
     private const string Window = "window";
     private const char PairSign = '+';
 
@@ -18,7 +21,7 @@ public static class EvalCaches
     public static IReadOnlyCollection<string> Formats { get; } = [.. Enum.GetValues<PageFormat>().Where(f => f.IsForKeys()).Select(f => f.Name())];
 
     /// <summary>Names of policies.</summary>
-    public static IReadOnlyCollection<string> Policies { get; } = [.. KvPolicies.Names, Oracle];
+    public static IReadOnlyCollection<string> Policies { get; } = [.. KvPolicies.Names, Oracle, .. KvPolicies.Names.Where(name => name != NoPolicy).Select(name => name + OnHost)];
 
     /// <summary>The shortest name of a pair that is named by its keys, "t4", or by both, "i8+v4"; null if a text names no pair.</summary>
     public static string? FormatNamed(string text)
@@ -50,15 +53,21 @@ public static class EvalCaches
             KeyFormat = key,
             ValueFormat = value,
         };
-        config.Policy = setting.Policy switch
+        bool isOnHost = setting.Policy.EndsWith(OnHost, StringComparison.Ordinal);
+        string name = isOnHost ? setting.Policy[..^OnHost.Length] : setting.Policy;
+        config.Policy = name switch
         {
             Window => new WindowPolicy(geometry.PageTokens),
             Oracle => new ForesightPolicy(future ?? throw new ArgumentException("expected a future for the oracle, got none", nameof(future))),
-            _ => KvPolicies.TryParse(setting.Policy, out KvPolicy? policy) ? policy : throw new ArgumentException($"expected a policy, got {setting.Policy}", nameof(setting)),
+            _ => KvPolicies.TryParse(name, out KvPolicy? policy) ? policy : throw new ArgumentException($"expected a policy, got {setting.Policy}", nameof(setting)),
         };
         config.DemotionFormats = DemotionsOf(config, geometry);
         config.MemoryBudgetBytes = BudgetOf(setting, geometry, config);
-        if (setting.Policy == Window)
+        if (isOnHost)
+        {
+            config.Offload = OffloadWithin(geometry, config);
+        }
+        else if (setting.Policy == Window)
         {
             config.Policy = new WindowPolicy(WindowSize.Within(geometry, config));
         }
@@ -80,6 +89,18 @@ public static class EvalCaches
         KvCacheOptions unlimited = config.Copy();
         unlimited.MemoryBudgetBytes = null;
         return (setting.AboveEmpty ? KvCache.BytesFor(geometry, unlimited).CreatedBytes : 0) + (long)(share * geometry.DenseF16Bytes(config.MaxTokens));
+    }
+
+    // Room in host memory for all pages. On the device for all of one layer, or as many as the budget holds beside the pages that the policy keeps at least.
+    private static KvOffload OffloadWithin(KvGeometry geometry, KvCacheOptions config)
+    {
+        KvOffload least = new(2 * geometry.DenseF16Bytes(config.MaxTokens)) { StagedPages = geometry.KvHeads };
+        KvCacheOptions poor = config.Copy();
+        (poor.Offload, poor.MemoryBudgetBytes) = (least, null);
+        long spare = (config.MemoryBudgetBytes ?? long.MaxValue) - KvCache.BytesFor(geometry, poor).MinimumBytes;
+        long page = KvCache.LayoutsFor(geometry, config).Sealed.Max(layout => layout.Bytes);
+        long all = (long)geometry.KvHeads * geometry.PagesFor(config.MaxTokens);
+        return least with { StagedPages = (int)Math.Clamp(geometry.KvHeads + (spare * 9 / 10 / page), geometry.KvHeads, all) };
     }
 
     /// <summary>

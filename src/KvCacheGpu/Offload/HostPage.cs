@@ -1,0 +1,81 @@
+using System.Runtime.InteropServices;
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>A sealed page in host memory, bit for bit. Forks share it.</summary>
+internal sealed class HostPage
+{
+    private readonly float[] _digest;
+    private int _references = 1;
+
+    /// <param name="page">Page index.</param>
+    /// <param name="pageClass">Its class.</param>
+    /// <param name="layout">The class's layout, with a digest.</param>
+    /// <param name="encodings">How often its keys and values were encoded with loss.</param>
+    /// <param name="words">The page; kept.</param>
+    public HostPage(int page, int pageClass, PageLayout layout, Encodings encodings, int[] words)
+    {
+        (Page, Class, Encodings, Words) = (page, pageClass, encodings, words);
+        _digest = DigestOf(layout, words);
+    }
+
+    /// <summary>Page index.</summary>
+    public int Page { get; }
+
+    /// <summary>Its class.</summary>
+    public int Class { get; }
+
+    /// <summary>How often its keys and values were encoded with loss.</summary>
+    public Encodings Encodings { get; }
+
+    /// <summary>The page as it lies in its slot.</summary>
+    public ReadOnlyMemory<int> Words { get; }
+
+    /// <summary>Its place in the stage that it was copied to last.</summary>
+    public int Place { get; set; } = -1;
+
+    /// <summary>The mean of its keys, <c>[key width]</c>, in the basis in which they lie.</summary>
+    public ReadOnlySpan<float> Mean => _digest.AsSpan(0, _digest.Length / 2);
+
+    /// <summary>Their variance, likewise.</summary>
+    public ReadOnlySpan<float> Variance => _digest.AsSpan(_digest.Length / 2);
+
+    /// <summary>Bytes that a page of a layout takes here.</summary>
+    public static long BytesOf(PageLayout layout) => layout.Bytes + (2L * layout.DigestStride * sizeof(float));
+
+    /// <summary>One more sequence has it. Callers are inside of the pool's gate.</summary>
+    public void Share() => _references++;
+
+    /// <summary>One sequence less has it. Callers are inside of the pool's gate.</summary>
+    /// <returns>True if none has it any longer.</returns>
+    public bool Leave() => --_references == 0;
+
+    // Keys of centered formats, and so their mean and deviation, are in units of each token's scale.
+    private static float[] DigestOf(PageLayout layout, ReadOnlySpan<int> words)
+    {
+        ReadOnlySpan<Half> halves = MemoryMarshal.Cast<int, Half>(words);
+        float unit = 1;
+        if (layout.KeyFormat.IsCentered())
+        {
+            float sum = 0;
+            foreach (Half scale in halves.Slice(2 * layout.KeyScaleOffset, layout.PageTokens))
+            {
+                sum += (float)scale;
+            }
+
+            unit = sum / layout.PageTokens;
+        }
+
+        int width = layout.DigestStride;
+        float[] digest = new float[2 * width];
+        for (int i = 0; i < width; i++)
+        {
+            float deviation = (float)halves[(2 * layout.DigestOffset) + width + i] * unit;
+            digest[i] = (float)halves[(2 * layout.DigestOffset) + i] * unit;
+            digest[width + i] = deviation * deviation;
+        }
+
+        return digest;
+    }
+}

@@ -1,0 +1,27 @@
+namespace KvCacheGpu;
+
+/// <summary>Pages in host memory, and what has become of them since the cache was made (<see cref="KvCacheOffload.GetOffloadCounts"/>).</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
+public readonly record struct KvOffloadCounts
+{
+    /// <summary>Pages that lie in host memory now; those that forks share count once.</summary>
+    public long Pages { get; init; }
+
+    /// <summary>Bytes that they take there.</summary>
+    public long Bytes { get; init; }
+
+    /// <summary>Pages that left the device for host memory.</summary>
+    public long Offloaded { get; init; }
+
+    /// <summary>Pages that a policy let go and that are lost: the budget was full, or no digest tells what they hold.</summary>
+    public long Dropped { get; init; }
+
+    /// <summary>Pages that an attention copied to the device.</summary>
+    public long Fetched { get; init; }
+
+    /// <summary>Pages that an attention found on the device, because an earlier one, or a prefetch, had copied them.</summary>
+    public long Staged { get; init; }
+
+    /// <summary>Pages that attentions passed over. 0: every attention read all that the policy ever let go.</summary>
+    public long LeftOut { get; init; }
+}

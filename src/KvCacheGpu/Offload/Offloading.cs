@@ -1,0 +1,68 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>The host memory below one cache's device, and the slots that pages come back to. One per cache with <see cref="KvCacheOptions.Offload"/>.</summary>
+internal sealed class Offloading(KvOffload options, KernelTier tier, Gate deviceGate, int[] slots, int slotClass)
+{
+    private readonly KernelShape _shape = tier.Shape;
+
+    /// <summary>The host memory.</summary>
+    public HostRoom Room { get; } = new(tier.Shape, options.BudgetBytes);
+
+    /// <summary>The slots.</summary>
+    public PageStage Stage { get; } = new(tier, deviceGate, slots);
+
+    /// <summary>Bytes of the arena that the slots take.</summary>
+    public long StageBytes { get; } = (long)slots.Length * tier.Shape.Classes[slotClass].Bytes;
+
+    /// <summary>Queries of one row. Callers are inside of the stage's gate.</summary>
+    public QueryBases Queries { get; } = new(tier.Shape.Geometry, tier.Shape.RotationSeed);
+
+    /// <summary>Pages of a row that one attention reads: the most of which all rows that have so many find a place.</summary>
+    /// <param name="candidates">Pages of each row in host memory that its queries see.</param>
+    public int PagesOfRow(ReadOnlySpan<int> candidates)
+    {
+        int most = options.SelectedPages ?? int.MaxValue;
+        int least = 0;
+        int enough = 0;
+        foreach (int row in candidates)
+        {
+            enough = Math.Max(enough, Math.Min(row, most));
+        }
+
+        while (least < enough)
+        {
+            int pages = least + ((enough - least + 1) / 2);
+            long all = 0;
+            foreach (int row in candidates)
+            {
+                all += Math.Min(row, pages);
+            }
+
+            (least, enough) = all <= Stage.Places ? (pages, enough) : (least, pages - 1);
+        }
+
+        return least;
+    }
+
+    /// <summary>Chooses pages of a row by the queries that were taken, ascending.</summary>
+    /// <param name="candidates">The row's pages in host memory that its queries see.</param>
+    /// <param name="exponents">Exponents of the row's key scales; empty if its T pages are not scaled.</param>
+    /// <param name="chosen">Receives their places among the candidates: fewer than there are.</param>
+    public void Choose(ReadOnlySpan<HostPage> candidates, ReadOnlySpan<byte> exponents, Span<int> chosen)
+    {
+        using var scores = new Pooled<float>(candidates.Length);
+        using var order = new Pooled<int>(candidates.Length);
+        for (int i = 0; i < candidates.Length; i++)
+        {
+            // Ascending, so that the best come first; of what is no number nothing is known.
+            float score = Queries.Score(candidates[i], _shape.Classes[candidates[i].Class], exponents);
+            (scores.Span[i], order.Span[i]) = (float.IsNaN(score) ? float.PositiveInfinity : -score, i);
+        }
+
+        scores.Span.Sort(order.Span);
+        order.Span[..chosen.Length].CopyTo(chosen);
+        chosen.Sort();
+    }
+}

@@ -1,0 +1,82 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>The pages of a restore that the device has no room for and that go to host memory, as they were saved. Their bytes there are taken when they are planned.</summary>
+internal sealed class RestoreAway(CacheState cache)
+{
+    private readonly Dictionary<int, List<Entry>> _byOrdinal = [];
+
+    /// <summary>Plans a page, or says that it cannot lie there: it would have to be written anew, or there is no room.</summary>
+    /// <param name="sequence">The sequence, by its place in the restore.</param>
+    /// <param name="row">Row.</param>
+    /// <param name="index">Page index.</param>
+    /// <param name="ordinal">The saved page.</param>
+    /// <param name="planned">What it would have become on the device.</param>
+    public bool TryPlan(int sequence, int row, int index, int ordinal, in PlannedPage planned)
+    {
+        if (!planned.IsExact || !planned.IsSealed || cache.Offload is not { } offload)
+        {
+            return false;
+        }
+
+        bool isFirst = !_byOrdinal.TryGetValue(ordinal, out List<Entry>? entries);
+        if (isFirst && offload.Room.TryTake(planned.Class))
+        {
+            _byOrdinal.Add(ordinal, entries = []);
+        }
+
+        // Sequences that share the page share it here too.
+        bool fits = entries is not null && (isFirst || (entries[0].Index == index && entries[0].Planned.Class == planned.Class));
+        if (fits)
+        {
+            entries!.Add(new Entry(sequence, row, index, planned));
+        }
+
+        return fits;
+    }
+
+    /// <summary>Keeps a saved page for every entry that was planned to be here.</summary>
+    /// <param name="sequences">The sequences of the restore, held.</param>
+    /// <param name="ordinal">The saved page.</param>
+    /// <param name="saved">Its layout there.</param>
+    /// <param name="words">The page, in the levels of today.</param>
+    public void Write(IReadOnlyList<SequenceState> sequences, int ordinal, PageLayout saved, ReadOnlySpan<int> words)
+    {
+        if (!_byOrdinal.TryGetValue(ordinal, out List<Entry>? entries))
+        {
+            return;
+        }
+
+        RestoreCheck.Page(cache, saved, entries.Max(entry => entry.Planned.Tokens), words);
+        _byOrdinal.Remove(ordinal);
+        PlannedPage planned = entries[0].Planned;
+        PageLayout layout = cache.Classes.Shape.Classes[planned.Class];
+        var page = new HostPage(entries[0].Index, planned.Class, layout, planned.Encodings, words[..(layout.Bytes / sizeof(int))].ToArray());
+        using (cache.Pool.Gate.Enter())
+        {
+            for (int i = 0; i < entries.Count; i++)
+            {
+                if (i > 0)
+                {
+                    page.Share();
+                }
+
+                sequences[entries[i].Sequence].Away!.Add(entries[i].Row, page);
+            }
+        }
+    }
+
+    /// <summary>Gives back the bytes of what was planned and not written.</summary>
+    public void Abandon()
+    {
+        foreach (List<Entry> entries in _byOrdinal.Values)
+        {
+            cache.Offload!.Room.Give(entries[0].Planned.Class);
+        }
+
+        _byOrdinal.Clear();
+    }
+
+    private readonly record struct Entry(int Sequence, int Row, int Index, PlannedPage Planned);
+}

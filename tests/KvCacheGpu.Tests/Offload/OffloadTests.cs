@@ -1,0 +1,333 @@
+namespace KvCacheGpu.Tests;
+
+/// <summary>Pages that a policy lets go lie in host memory, and attention goes on reading them.</summary>
+public sealed class OffloadTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("offload-").FullName;
+
+    // One layer of many: what an attention reads at once is a small part of the whole.
+    private static readonly KvGeometry Deep = new(layers: 24, queryHeads: 4, kvHeads: 2, keyWidth: 32, pageTokens: 8) { Rope = new KvRope { Theta = 100 } };
+
+    // Three layers: a few pages are a part that shows.
+    private static readonly KvGeometry Flat = new(layers: 3, queryHeads: 4, kvHeads: 2, keyWidth: 32, pageTokens: 8) { Rope = new KvRope { Theta = 100 } };
+    private static readonly KvFormats F16 = new(PageFormat.F16, PageFormat.F16);
+    private static readonly KvFormats T4 = new(PageFormat.T4, PageFormat.V4);
+
+    /// <summary>How many times the arena would have to be larger to hold it: open pages in F16 and the stage weigh more where pages are small.</summary>
+    [Theory]
+    [InlineData("lru", PageFormat.F16, PageFormat.F16, 8)]
+    [InlineData("window", PageFormat.F32, PageFormat.F32, 8)]
+    [InlineData("h2o", PageFormat.I8, PageFormat.I8, 6)]
+    [InlineData("tova", PageFormat.T4, PageFormat.V4, 5)]
+    public void A_sequence_many_times_larger_than_the_arena_is_attended_bit_for_bit(string policy, PageFormat key, PageFormat value, int times)
+    {
+        const int tokens = 2400;
+        KvFormats formats = new(key, value);
+        KvCacheOptions options = Offloading(Deep, policy, formats, tokens, stagedPages: 2 * (tokens / Deep.PageTokens));
+        options.MemoryBudgetBytes = TightCaches.MinimumOf(options, (g, o) => TestCaches.Simd(g, o), Deep) + 150_000;
+        using KvCache cache = TestCaches.Simd(Deep, options);
+        using KvCache whole = TestCaches.Simd(Deep, Plain(Deep, formats, tokens));
+        Assert.True(whole.ReservedBytes >= times * cache.ReservedBytes, $"{whole.ReservedBytes} bytes hold all, {cache.ReservedBytes} are there");
+        using KvSequence sequence = cache.CreateSequence();
+        using KvSequence expected = whole.CreateSequence();
+        for (int first = 0; first < tokens - 40; first += 16)
+        {
+            int[] ids = [.. Enumerable.Range(first, 16)];
+            Assert.Equal(Step(expected, ids), Step(sequence, ids));
+            Assert.InRange(cache.AllocatedBytes, 1, cache.BudgetBytes);
+        }
+
+        for (int id = 5000; id < 5020; id++)
+        {
+            Assert.Equal(Step(expected, [id]), Step(sequence, [id]));
+        }
+
+        KvOffloadCounts counts = cache.GetOffloadCounts();
+        Assert.True(counts is { LeftOut: 0, Dropped: 0, Fetched: > 0 } && counts.Pages > 1000, $"{counts}");
+        Assert.Equal(0, sequence.EvictedTokens);
+    }
+
+    [Theory]
+    [InlineData("lru", PageFormat.F16, PageFormat.F16)]
+    [InlineData("adaptive", PageFormat.F32, PageFormat.F32)]
+    public void Forks_share_pages_in_host_memory_and_cuts_give_them_back(string policy, PageFormat key, PageFormat value)
+    {
+        // What forks share on the device, neither can give.
+        KvCacheOptions options = SmallOptions(policy, new KvFormats(key, value));
+        options.MemoryBudgetBytes += 120_000;
+        using KvCache cache = TestCaches.Simd(Flat, options);
+        using KvCache whole = TestCaches.Simd(Flat, Plain(Flat, new KvFormats(key, value), 600));
+        KvSequence sequence = cache.CreateSequence();
+        KvSequence expected = whole.CreateSequence();
+        Feed(sequence, expected, 0, 560);
+        long pages = cache.GetOffloadCounts().Pages;
+        Assert.True(pages > 100, $"{pages} pages are away");
+        using (KvSequence fork = sequence.Fork())
+        using (KvSequence expectedFork = expected.Fork())
+        {
+            Assert.InRange(cache.GetOffloadCounts().Pages, pages, pages + 30);
+            Assert.Equal(Step(expectedFork, [900, 901, 902]), Step(fork, [900, 901, 902]));
+        }
+
+        Assert.Equal(Step(expected, [800]), Step(sequence, [800]));
+
+        // In the middle of a page that is away: the page goes, as one that was dropped.
+        KvTruncation cut = sequence.Truncate(100);
+        Assert.Equal(96, cut.Length);
+        expected.Truncate(96);
+        Assert.True(cache.GetOffloadCounts().Pages <= 6 * 12);
+        Assert.Equal(0, sequence.EvictedTokens);
+        Feed(sequence, expected, 5000, 300);
+        Assert.Equal(0, cache.GetOffloadCounts().LeftOut);
+        sequence.Dispose();
+        expected.Dispose();
+        Assert.Equal((0, 0), (cache.GetOffloadCounts().Pages, cache.GetOffloadCounts().Bytes));
+    }
+
+    [Fact]
+    public void Through_a_window_only_pages_that_are_seen_are_fetched()
+    {
+        using KvCache cache = Small("lru", F16);
+        using KvCache whole = TestCaches.Simd(Flat, Plain(Flat, F16, 600));
+        using KvSequence sequence = cache.CreateSequence();
+        using KvSequence expected = whole.CreateSequence();
+        Feed(sequence, expected, 0, 400);
+        KvOffloadCounts before = cache.GetOffloadCounts();
+        Assert.Equal(Step(expected, [900], window: 200), Step(sequence, [900], window: 200));
+        Assert.Equal(Step(expected, [901, 902], window: 100), Step(sequence, [901, 902], window: 100));
+        KvOffloadCounts after = cache.GetOffloadCounts();
+        long read = after.Fetched + after.Staged - before.Fetched - before.Staged;
+        Assert.True(read > 0 && read <= Flat.Layers * Flat.KvHeads * ((200 + 100) / 8), $"{read}");
+    }
+
+    [Fact]
+    public void Queries_outside_of_steps_read_them_too()
+    {
+        using KvCache cache = Small("lru", T4);
+        using KvCache whole = TestCaches.Simd(Flat, Plain(Flat, T4, 600));
+        using KvSequence sequence = cache.CreateSequence();
+        using KvSequence expected = whole.CreateSequence();
+        using KvSequence other = cache.CreateSequence();
+        using KvSequence expectedOther = whole.CreateSequence();
+        Feed(sequence, expected, 0, 300);
+        Feed(other, expectedOther, 1000, 100);
+        float[] own = new float[Flat.QueryHeads * Flat.ValueWidth];
+        float[] theirs = new float[own.Length];
+        for (int layer = 0; layer < Flat.Layers; layer++)
+        {
+            float[] queries = TokenContent.Queries(Flat, layer, [77]);
+            sequence.Attend(layer, queries, own);
+            expected.Attend(layer, queries, theirs);
+            Assert.Equal(theirs, own);
+        }
+    }
+
+    /// <summary>Each page has keys along a direction of its own, and queries ask along one: the page that they ask for is found, whatever the format.</summary>
+    [Theory]
+    [InlineData(PageFormat.F16, PageFormat.F16)]
+    [InlineData(PageFormat.I8, PageFormat.I8)]
+    [InlineData(PageFormat.T4, PageFormat.V4)]
+    [InlineData(PageFormat.T2, PageFormat.V2)]
+    public void Of_more_pages_than_fit_those_are_read_that_the_queries_ask_for(PageFormat key, PageFormat value)
+    {
+        const int pages = 40;
+        KvCacheOptions options = Offloading(Flat, "lru", new KvFormats(key, value), 600, stagedPages: 4);
+        options.Offload = options.Offload! with { SelectedPages = 1 };
+        options.KeyScales = null;
+        options.MemoryBudgetBytes = TightCaches.MinimumOf(options, (g, o) => TestCaches.Simd(g, o), Flat) + 20_000;
+        using KvCache cache = TestCaches.Simd(Flat, options);
+        KvCacheOptions plain = Plain(Flat, new KvFormats(key, value), 600);
+        plain.KeyScales = null;
+        using KvCache whole = TestCaches.Simd(Flat, plain);
+        using KvSequence sequence = cache.CreateSequence();
+        using KvSequence expected = whole.CreateSequence();
+        for (int page = 0; page < pages; page++)
+        {
+            int[] ids = [.. Enumerable.Range(page * Flat.PageTokens, Flat.PageTokens)];
+            Directed(expected, ids, page, page);
+            Directed(sequence, ids, page, page);
+        }
+
+        KvOffloadCounts counts = cache.GetOffloadCounts();
+        Assert.True(counts.Pages > 6 * 25 && counts.Dropped == 0, $"{counts}");
+        foreach (int asked in (int[])[3, 11, 20, 7])
+        {
+            float[] full = Directed(expected, [5000], pages, asked);
+            float[] selected = Directed(sequence, [5000], pages, asked);
+            double error = Math.Sqrt(full.Zip(selected, (x, y) => Math.Pow(x - y, 2)).Sum() / full.Sum(x => x * x));
+            Assert.True(error < 1e-3, $"page {asked}: off by {error}");
+        }
+
+        Assert.True(cache.GetOffloadCounts().LeftOut > 0);
+    }
+
+    [Fact]
+    public void What_host_memory_does_not_hold_is_dropped_and_counted()
+    {
+        KvCacheOptions options = SmallOptions("lru", F16);
+        options.Offload = options.Offload! with { BudgetBytes = 50_000 };
+        using KvCache cache = TestCaches.Simd(Flat, options);
+        using KvSequence sequence = cache.CreateSequence();
+        for (int first = 0; first < 400; first += 8)
+        {
+            Step(sequence, [.. Enumerable.Range(first, 8)]);
+        }
+
+        KvOffloadCounts counts = cache.GetOffloadCounts();
+        Assert.True(counts is { Dropped: > 0, Pages: > 10, Bytes: <= 50_000 }, $"{counts}");
+        Assert.Equal(counts.Dropped * 8 / 6.0, sequence.EvictedTokens, 6);
+    }
+
+    [Theory]
+    [InlineData(PageFormat.F16, PageFormat.F16)]
+    [InlineData(PageFormat.T4, PageFormat.V4)]
+    public async Task Sequences_are_swapped_and_saved_with_their_pages_in_host_memory(PageFormat key, PageFormat value)
+    {
+        using KvCache cache = Small("lru", new KvFormats(key, value));
+        using KvCache whole = TestCaches.Simd(Flat, Plain(Flat, new KvFormats(key, value), 600));
+        KvSequence sequence = cache.CreateSequence();
+        using KvSequence expected = whole.CreateSequence();
+        Feed(sequence, expected, 0, 400);
+        long away = cache.GetOffloadCounts().Pages;
+        KvSequence fork = sequence.Fork();
+        using KvSwapped swapped = await cache.SwapOutAsync([sequence, fork]);
+        Assert.Equal(0, cache.GetOffloadCounts().Pages);
+        IReadOnlyList<KvSequence> back = await cache.SwapInAsync(swapped);
+        Assert.Equal(0, cache.GetOffloadCounts().Dropped);
+        back[1].Dispose();
+        Assert.Equal(Step(expected, [900, 901]), Step(back[0], [900, 901]));
+        Assert.Equal(0, back[0].EvictedTokens);
+
+        var store = new SnapshotStore(_folder);
+        back[0].Name = "a";
+        await cache.SaveAsync(store, "s");
+        back[0].Dispose();
+        KvRestored restored = await cache.LoadAsync(store, "s");
+        Assert.True(restored.IsExact, string.Join("; ", restored.Notes));
+        using KvSequence again = Assert.Single(restored.Sequences);
+        Assert.True(cache.GetOffloadCounts().Pages >= away / 2);
+        Assert.Equal(Step(expected, [902]), Step(again, [902]));
+
+        // A cache that holds all of it takes all of it.
+        using KvCache roomy = TestCaches.Simd(Flat, Plain(Flat, new KvFormats(key, value), 600));
+        using KvSequence moved = Assert.Single((await roomy.LoadAsync(store, "s")).Sequences);
+        Assert.Equal(402, moved.Length);
+        Step(moved, [902]);
+        Assert.Equal(Step(again, [903]), Step(moved, [903]));
+    }
+
+    [Fact]
+    public async Task Where_host_memory_is_too_small_to_swap_in_the_sequence_stays_out()
+    {
+        KvCacheOptions options = SmallOptions("lru", F16);
+        using KvCache cache = TestCaches.Simd(Flat, options);
+        KvSequence sequence = cache.CreateSequence();
+        using KvSequence other = cache.CreateSequence();
+        for (int first = 0; first < 400; first += 8)
+        {
+            Step(sequence, [.. Enumerable.Range(first, 8)]);
+        }
+
+        using KvSwapped swapped = await cache.SwapOutAsync([sequence]);
+        options.Offload = options.Offload! with { BudgetBytes = 10_000 };
+        using KvCache poor = TestCaches.Simd(Flat, options);
+        Assert.Equal(0, cache.GetOffloadCounts().Pages);
+        await Assert.ThrowsAnyAsync<Exception>(() => poor.SwapInAsync(swapped));
+        Assert.Equal(0, poor.GetOffloadCounts().Pages);
+        using KvSequence back = Assert.Single(await cache.SwapInAsync(swapped));
+        Assert.Equal(400, back.Length);
+    }
+
+    [Fact]
+    public async Task Sequences_on_several_threads_share_the_stage()
+    {
+        KvCacheOptions options = SmallOptions("lru", F16);
+        (options.MaxSequences, options.MemoryBudgetBytes) = (4, options.MemoryBudgetBytes + 400_000);
+        using KvCache cache = TestCaches.Simd(Flat, options);
+        await Task.WhenAll(Enumerable.Range(0, 3).Select(number => Task.Run(() =>
+        {
+            using KvCache whole = TestCaches.Simd(Flat, Plain(Flat, F16, 600));
+            using KvSequence sequence = cache.CreateSequence();
+            using KvSequence expected = whole.CreateSequence();
+            Feed(sequence, expected, 10_000 * number, 480);
+        })));
+        KvOffloadCounts counts = cache.GetOffloadCounts();
+        Assert.True(counts is { Pages: 0, Fetched: > 0, LeftOut: 0, Dropped: 0 }, $"{counts}");
+    }
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    private static KvCacheOptions SmallOptions(string policy, KvFormats formats)
+    {
+        KvCacheOptions options = Offloading(Flat, policy, formats, 600, stagedPages: 160);
+        options.MemoryBudgetBytes = TightCaches.MinimumOf(options, (g, o) => TestCaches.Simd(g, o), Flat) + 60_000;
+        return options;
+    }
+
+    private static KvCache Small(string policy, KvFormats formats) => TestCaches.Simd(Flat, SmallOptions(policy, formats));
+
+    private static void Feed(KvSequence sequence, KvSequence expected, int first, int tokens)
+    {
+        for (int done = 0; done < tokens; done += 8)
+        {
+            int[] ids = [.. Enumerable.Range(first + done, Math.Min(8, tokens - done))];
+            Assert.Equal(Step(expected, ids), Step(sequence, ids));
+        }
+    }
+
+    // Keys of one direction, and queries along another: one of as many as there are bits in a number of 32 bits.
+    private static float[] Directed(KvSequence sequence, int[] ids, int keys, int queries)
+    {
+        KvGeometry g = sequence.Cache.Geometry;
+        int width = ids.Length * g.QueryHeads * g.ValueWidth;
+        float[] output = new float[g.Layers * width];
+        using KvStep step = sequence.Begin(ids);
+        for (int layer = 0; layer < g.Layers; layer++)
+        {
+            step.Append(layer, Along(keys, ids.Length * g.KvHeads, g.KeyWidth, layer), TokenContent.Values(g, layer, ids));
+            step.Attend(layer, Along(queries, ids.Length * g.QueryHeads, g.KeyWidth, layer), output.AsSpan(layer * width, width));
+        }
+
+        step.Commit();
+        return output;
+    }
+
+    private static float[] Along(int direction, int vectors, int width, int layer)
+    {
+        var random = new Random((direction * 31) + layer);
+        float[] one = [.. Enumerable.Range(0, width).Select(_ => random.Next(2) == 0 ? -4f : 4f)];
+        return [.. Enumerable.Repeat(one, vectors).SelectMany(x => x)];
+    }
+
+    private static KvCacheOptions Plain(KvGeometry geometry, KvFormats formats, int tokens)
+    {
+        KvCacheOptions options = TestCaches.Config(formats);
+        (options.MaxTokens, options.MaxSequences, options.EdgeLayers, options.KeyScales) = (tokens, 2, 0, KvKeyScales.None(geometry));
+        options.FullPrecision = formats.Key == PageFormat.F32 ? PageFormat.F32 : PageFormat.F16;
+        return options;
+    }
+
+    private static KvCacheOptions Offloading(KvGeometry geometry, string policy, KvFormats formats, int tokens, int? stagedPages = null)
+    {
+        KvCacheOptions options = Plain(geometry, formats, tokens);
+        options.Policy = TightCaches.Policy(policy);
+        options.Offload = new KvOffload(1L << 30) { StagedPages = stagedPages };
+        return options;
+    }
+
+    private static float[] Step(KvSequence sequence, int[] ids, int window = 0)
+    {
+        KvGeometry g = sequence.Cache.Geometry;
+        int width = ids.Length * g.QueryHeads * g.ValueWidth;
+        float[] output = new float[g.Layers * width];
+        using KvStep step = sequence.Begin(ids);
+        for (int layer = 0; layer < g.Layers; layer++)
+        {
+            step.Append(layer, TokenContent.Keys(g, layer, ids), TokenContent.Values(g, layer, ids));
+            step.Attend(layer, TokenContent.Queries(g, layer, ids), output.AsSpan(layer * width, width), window);
+        }
+
+        step.Commit();
+        return output;
+    }
+}
