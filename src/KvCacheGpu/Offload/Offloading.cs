@@ -13,6 +13,9 @@ internal sealed class Offloading(KvOffload options, KernelTier tier, Gate device
     /// <summary>The slots.</summary>
     public PageStage Stage { get; } = new(tier, deviceGate, slots);
 
+    /// <summary>True if attention reads all pages, as many at once as there are places.</summary>
+    public bool ReadsAll => options.SelectedPages is null;
+
     /// <summary>Bytes of the arena that the slots take.</summary>
     public long StageBytes { get; } = (long)slots.Length * tier.Shape.Classes[slotClass].Bytes;
 

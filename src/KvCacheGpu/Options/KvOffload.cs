@@ -5,8 +5,9 @@ namespace KvCacheGpu;
 /// larger than the device's budget.
 /// </summary>
 /// <remarks>
-/// Of each layer and KV head, an attention reads all resident pages, and of those in host memory as many as <see cref="StagedPages"/> and <see cref="SelectedPages"/> allow. All of them: the
-/// output is that of a cache which holds the whole sequence, bit for bit. Fewer: those whose keys agree best with the queries, by the mean and deviation that each page carries.
+/// Of each layer and KV head, an attention reads all resident pages, and those in host memory: all of them, or with <see cref="SelectedPages"/> those whose keys agree best with the queries, by the mean
+/// and deviation that each page carries. Where all are read and find a place at once, the output is that of a cache which holds the whole sequence, bit for bit. Where they do not, they come in several
+/// launches whose outputs are merged in host memory, exact to a rounding for each; an output on a device cannot be merged so, and gets the best pages that find a place.
 /// Thread safety: it never changes.
 /// </remarks>
 /// <param name="BudgetBytes">Bytes of host memory that pages may take, above 0. Pages beyond it are dropped.</param>
@@ -21,7 +22,7 @@ public sealed record KvOffload(long BudgetBytes)
     public int? StagedPages { get; init; }
 
     /// <summary>
-    /// Pages in host memory that one attention reads at most, of each layer and KV head, at least 1. The default value is null: as many as <see cref="StagedPages"/> hold for the sequences of the step.
+    /// Pages in host memory that one attention reads at most, of each layer and KV head, at least 1; fewer where <see cref="StagedPages"/> do not hold so many for all rows. The default value is null: all.
     /// </summary>
     public int? SelectedPages { get; init; }
 

@@ -51,20 +51,24 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
         }
 
         Offloading offload = cache.Offload!;
-        int rows = _sequences.Length * cache.Geometry.KvHeads;
-        using var counts = new Pooled<int>(rows);
-        using var pages = new Pooled<StagedPage>(offload.Stage.Places);
-        counts.Span.Clear();
+        using var seen = new Pooled<int>(_sequences.Length * cache.Geometry.KvHeads);
+        long all = 0;
+        for (int i = 0; i < seen.Length; i++)
+        {
+            seen.Span[i] = Seen(i, window).Length;
+            all += seen.Span[i];
+        }
+
+        int most = offload.PagesOfRow(seen.Span);
         using (offload.Stage.Gate.Enter())
         {
-            try
+            if (all > offload.Stage.Places && offload.ReadsAll && most > 0 && !output.IsOnDevice && ListLastPages())
             {
-                Bring(batch, queries, window, counts.Span, pages.Span);
-                batch.Attend(layer, queries, output, window);
+                AttendInRounds(batch, queries, output, window, most);
             }
-            finally
+            else
             {
-                Unlist(counts.Span, pages.Span);
+                AttendOnce(batch, queries, output, window, most);
             }
         }
     }
@@ -78,22 +82,145 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
         }
     }
 
+    private int Rows => _sequences.Length * cache.Geometry.KvHeads;
+
+    // Everything resident and as many pages of each row as find a place, in one launch.
+    private void AttendOnce(KernelBatch batch, KvTensor queries, KvOutput output, int window, int most)
+    {
+        using var counts = new Pooled<int>(Rows);
+        using var pages = new Pooled<StagedPage>(cache.Offload!.Stage.Places);
+        counts.Span.Clear();
+        try
+        {
+            Bring(batch, queries, window, most, counts.Span, pages.Span);
+            batch.Attend(layer, queries, output, window);
+        }
+        finally
+        {
+            Unlist(counts.Span, pages.Span);
+        }
+    }
+
+    // All pages, as many at once as find a place. The last pages, where queries stand, are in every launch, since kernels count back from them: a launch of them alone tells what to take off.
+    // The launch of what is resident comes last, so that statistics are of it.
+    private void AttendInRounds(KernelBatch batch, KvTensor queries, KvOutput output, int window, int most)
+    {
+        PageStage stage = cache.Offload!.Stage;
+        var merged = new MergedOutput(output.Host.Length / output.ElementBytes / cache.Geometry.ValueWidth, cache.Geometry.ValueWidth);
+        KvOutput part = KvOutput.FromHost(merged.Output, merged.LogSumExp);
+        int later = 0;
+        (long fetched, long staged) = (0, 0);
+        using var places = new Pooled<StagedPage>(most);
+        using (var hidden = new HiddenRows(cache.Tier))
+        {
+            for (int i = 0; i < Rows; i++)
+            {
+                hidden.Add(TableOf(i), RowOf(i));
+            }
+
+            for (int first = most; ; first += most)
+            {
+                int shown = 0;
+                stage.Begin();
+                for (int i = 0; i < Rows; i++)
+                {
+                    ReadOnlySpan<HostPage> pages = Seen(i, window);
+                    pages = pages[Math.Min(first, pages.Length)..Math.Min(first + most, pages.Length)];
+                    (long own, long there) = Bring(stage, pages, places.Span);
+                    (fetched, staged, shown) = (fetched + own, staged + there, shown + pages.Length);
+                    hidden.Show(i, places.Span[..pages.Length], FirstLast(i));
+                }
+
+                batch.Attend(layer, queries, part, window);
+                merged.Add(shown > 0 ? 1 : -later);
+                if (shown == 0)
+                {
+                    break;
+                }
+
+                later++;
+            }
+        }
+
+        using (var counts = new Pooled<int>(Rows))
+        using (var pages = new Pooled<StagedPage>(stage.Places))
+        {
+            counts.Span.Clear();
+            try
+            {
+                stage.Begin();
+                for (int i = 0, at = 0; i < Rows; i++)
+                {
+                    ReadOnlySpan<HostPage> own = Seen(i, window);
+                    own = own[..Math.Min(most, own.Length)];
+                    (long brought, long there) = Bring(stage, own, pages.Span[at..]);
+                    (fetched, staged) = (fetched + brought, staged + there);
+                    StagedRow.List(cache.Tier, TableOf(i), RowOf(i), pages.Span.Slice(at, own.Length));
+                    counts.Span[i] = own.Length;
+                    at += own.Length;
+                }
+
+                batch.Attend(layer, queries, part, window);
+                merged.Add(1);
+            }
+            finally
+            {
+                Unlist(counts.Span, pages.Span);
+            }
+        }
+
+        merged.WriteTo(output);
+        cache.Offload.Room.Count(fetched, staged, 0);
+    }
+
+    // Brings pages to the device, and says where they lie.
+    private static (long Fetched, long Staged) Bring(PageStage stage, ReadOnlySpan<HostPage> pages, Span<StagedPage> places)
+    {
+        long fetched = 0;
+        for (int page = 0; page < pages.Length; page++)
+        {
+            fetched += stage.Bring(pages[page], out int slot) ? 1 : 0;
+            places[page] = new StagedPage(pages[page].Page, slot, pages[page].Class);
+        }
+
+        return (fetched, pages.Length - fetched);
+    }
+
+    // True if every row lists the pages in which its queries stand.
+    private bool ListLastPages()
+    {
+        for (int i = 0; i < Rows; i++)
+        {
+            if (TableOf(i).EntryOf(RowOf(i), FirstLast(i)) < 0)
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    // The page of the first query of a row.
+    private int FirstLast(int place)
+    {
+        RaggedSequence part = _parts[place / cache.Geometry.KvHeads];
+        return (part.Length - part.Tokens) / cache.Geometry.PageTokens;
+    }
+
     // Brings pages and lists them, row by row; writes how many each row lists.
-    private void Bring(KernelBatch batch, KvTensor queries, int window, Span<int> listed, Span<StagedPage> pages)
+    private void Bring(KernelBatch batch, KvTensor queries, int window, int most, Span<int> listed, Span<StagedPage> pages)
     {
         Offloading offload = cache.Offload!;
         int heads = cache.Geometry.KvHeads;
-        using var seen = new Pooled<int>(listed.Length);
-        for (int i = 0; i < listed.Length; i++)
-        {
-            seen.Span[i] = Seen(i / heads, i % heads, window).Length;
-        }
-
-        int most = offload.PagesOfRow(seen.Span);
         using var chosen = new Pooled<int>(most);
 
         // Choosing needs the queries here: they are read back once, if there is anything to choose.
-        bool readsBack = queries.IsOnDevice && seen.Span.ContainsAnyExceptInRange(0, most);
+        bool readsBack = false;
+        for (int i = 0; i < listed.Length && queries.IsOnDevice; i++)
+        {
+            readsBack |= Seen(i, window).Length > most;
+        }
+
         using var read = new Pooled<byte>(readsBack ? checked((int)(queries.Length * queries.ElementBytes)) : 0);
         if (readsBack)
         {
@@ -106,7 +233,7 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
         for (int i = 0; i < listed.Length; i++)
         {
             (int sequence, int head) = Math.DivRem(i, heads);
-            ReadOnlySpan<HostPage> candidates = Seen(sequence, head, window);
+            ReadOnlySpan<HostPage> candidates = Seen(i, window);
             Span<int> own = chosen.Span[..Math.Min(most, candidates.Length)];
             if (own.Length < candidates.Length)
             {
@@ -125,13 +252,11 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
             Span<StagedPage> places = pages.Slice(at, own.Length);
             for (int page = 0; page < own.Length; page++)
             {
-                HostPage wanted = candidates[own[page]];
-                bool isFetched = offload.Stage.Bring(wanted, out int slot);
-                (fetched, staged) = isFetched ? (fetched + 1, staged) : (fetched, staged + 1);
-                places[page] = new StagedPage(wanted.Page, slot, wanted.Class);
+                (long brought, long there) = Bring(offload.Stage, candidates.Slice(own[page], 1), places[page..]);
+                (fetched, staged) = (fetched + brought, staged + there);
             }
 
-            StagedRow.List(cache.Tier, _sequences[sequence].Table, RowOf(head), places);
+            StagedRow.List(cache.Tier, TableOf(i), RowOf(i), places);
             listed[i] = places.Length;
             at += places.Length;
         }
@@ -141,18 +266,18 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
 
     private void Unlist(ReadOnlySpan<int> listed, ReadOnlySpan<StagedPage> pages)
     {
-        int heads = cache.Geometry.KvHeads;
         for (int i = 0; i < listed.Length; i++)
         {
-            StagedRow.Unlist(cache.Tier, _sequences[i / heads].Table, RowOf(i % heads), pages[..listed[i]]);
+            StagedRow.Unlist(cache.Tier, TableOf(i), RowOf(i), pages[..listed[i]]);
             pages = pages[listed[i]..];
         }
     }
 
     // The row's pages in host memory that a query sees: those of the positions before a window are no use.
-    private ReadOnlySpan<HostPage> Seen(int sequence, int head, int window)
+    private ReadOnlySpan<HostPage> Seen(int place, int window)
     {
-        ReadOnlySpan<HostPage> away = _sequences[sequence].Away is { } all ? all.Of(RowOf(head)) : [];
+        int sequence = place / cache.Geometry.KvHeads;
+        ReadOnlySpan<HostPage> away = _sequences[sequence].Away is { } all ? all.Of(RowOf(place)) : [];
         long first = window == 0 ? 0 : (long)_parts[sequence].Length - _parts[sequence].Tokens - window + 1;
         int unseen = 0;
         while (unseen < away.Length && (away[unseen].Page + 1L) * cache.Geometry.PageTokens <= first)
@@ -166,5 +291,8 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
     private ReadOnlySpan<byte> ExponentsOf(int sequence, int head) =>
         cache.ScalesOf(_sequences[sequence].Table) is { } scales ? scales.Of(RowOf(head)) : [];
 
-    private int RowOf(int head) => (layer * cache.Geometry.KvHeads) + head;
+    // Rows of the layer are numbered sequence by sequence, head by head.
+    private PageTable TableOf(int place) => _sequences[place / cache.Geometry.KvHeads].Table;
+
+    private int RowOf(int place) => (layer * cache.Geometry.KvHeads) + (place % cache.Geometry.KvHeads);
 }

@@ -8,7 +8,6 @@ public sealed class OffloadTests : IDisposable
     // One layer of many: what an attention reads at once is a small part of the whole.
     private static readonly KvGeometry Deep = new(layers: 24, queryHeads: 4, kvHeads: 2, keyWidth: 32, pageTokens: 8) { Rope = new KvRope { Theta = 100 } };
 
-    // Three layers: a few pages are a part that shows.
     private static readonly KvGeometry Flat = new(layers: 3, queryHeads: 4, kvHeads: 2, keyWidth: 32, pageTokens: 8) { Rope = new KvRope { Theta = 100 } };
     private static readonly KvFormats F16 = new(PageFormat.F16, PageFormat.F16);
     private static readonly KvFormats T4 = new(PageFormat.T4, PageFormat.V4);
@@ -82,6 +81,50 @@ public sealed class OffloadTests : IDisposable
         sequence.Dispose();
         expected.Dispose();
         Assert.Equal((0, 0), (cache.GetOffloadCounts().Pages, cache.GetOffloadCounts().Bytes));
+    }
+
+    /// <summary>Eight places for hundreds of pages: decoding, chunks over borders of pages, two sequences at once, on both tiers.</summary>
+    [Theory]
+    [InlineData("cpu", PageFormat.F16, PageFormat.F16)]
+    [InlineData("cpu", PageFormat.T4, PageFormat.V4)]
+    [InlineData("ilgpu-cpu", PageFormat.I8, PageFormat.I8)]
+    public void What_finds_no_place_at_once_is_read_in_rounds(string device, PageFormat key, PageFormat value)
+    {
+        int tokens = device == "cpu" ? 400 : 250;
+        KvCacheOptions options = Offloading(Flat, "lru", new KvFormats(key, value), 600, stagedPages: 8);
+        options.Device = device;
+        options.MemoryBudgetBytes = TightCaches.MinimumOf(options, (g, o) => new KvCache(g, o), Flat) + 60_000;
+        using KvCache cache = new(Flat, options);
+        using KvCache whole = TestCaches.Simd(Flat, Plain(Flat, new KvFormats(key, value), 600));
+        using KvSequence sequence = cache.CreateSequence();
+        using KvSequence expected = whole.CreateSequence();
+        int id = 0;
+        for (int step = 0; sequence.Length < tokens; step++)
+        {
+            int[] ids = [.. Enumerable.Range(id, 1 + (step * 5 % 13))];
+            int window = step % 4 == 3 ? 120 : 0;
+            AreClose(Step(expected, ids, window), Step(sequence, ids, window));
+            id += ids.Length;
+        }
+
+        KvOffloadCounts counts = cache.GetOffloadCounts();
+        Assert.True(counts is { LeftOut: 0, Dropped: 0 } && counts.Pages > 3 * 8, $"{counts}");
+        float[] queries = TokenContent.Queries(Flat, 1, [77]);
+        float[] own = new float[Flat.QueryHeads * Flat.ValueWidth];
+        (float[] theirs, float[] sums, float[] theirSums) = (new float[own.Length], new float[Flat.QueryHeads], new float[Flat.QueryHeads]);
+        sequence.Attend(1, queries, KvOutput.FromHost(own, sums));
+        expected.Attend(1, queries, KvOutput.FromHost(theirs, theirSums));
+        AreClose(theirs, own);
+        AreClose(theirSums, sums);
+        Half[] halves = new Half[own.Length];
+        sequence.Attend(1, queries, KvOutput.FromHost(halves.AsSpan()));
+        Assert.Equal(own.Select(x => (Half)x), halves);
+
+        // A short sequence beside the long one: each keeps its own.
+        using KvSequence other = cache.CreateSequence();
+        using KvSequence expectedOther = whole.CreateSequence();
+        AreClose(Step(expectedOther, [1000, 1001, 1002]), Step(other, [1000, 1001, 1002]));
+        AreClose(Together(expected, expectedOther, [2000], [3000, 3001]), Together(sequence, other, [2000], [3000, 3001]));
     }
 
     [Fact]
@@ -244,13 +287,14 @@ public sealed class OffloadTests : IDisposable
         KvCacheOptions options = SmallOptions("lru", F16);
         (options.MaxSequences, options.MemoryBudgetBytes) = (4, options.MemoryBudgetBytes + 400_000);
         using KvCache cache = TestCaches.Simd(Flat, options);
+        KvSequence[] sequences = [.. Enumerable.Range(0, 3).Select(_ => cache.CreateSequence())];
         await Task.WhenAll(Enumerable.Range(0, 3).Select(number => Task.Run(() =>
         {
             using KvCache whole = TestCaches.Simd(Flat, Plain(Flat, F16, 600));
-            using KvSequence sequence = cache.CreateSequence();
             using KvSequence expected = whole.CreateSequence();
-            Feed(sequence, expected, 10_000 * number, 480);
+            Feed(sequences[number], expected, 10_000 * number, 480);
         })));
+        Array.ForEach(sequences, sequence => sequence.Dispose());
         KvOffloadCounts counts = cache.GetOffloadCounts();
         Assert.True(counts is { Pages: 0, Fetched: > 0, LeftOut: 0, Dropped: 0 }, $"{counts}");
     }
@@ -273,6 +317,30 @@ public sealed class OffloadTests : IDisposable
             int[] ids = [.. Enumerable.Range(first + done, Math.Min(8, tokens - done))];
             Assert.Equal(Step(expected, ids), Step(sequence, ids));
         }
+    }
+
+    private static void AreClose(float[] expected, float[] actual)
+    {
+        double norm = Math.Sqrt(expected.Sum(x => (double)x * x) / expected.Length);
+        double error = expected.Zip(actual, (x, y) => Math.Abs((double)x - y)).Max();
+        Assert.True(error <= 5e-6 * norm, $"off by {error} of {norm}");
+    }
+
+    private static float[] Together(KvSequence one, KvSequence other, int[] own, int[] others)
+    {
+        KvGeometry g = one.Cache.Geometry;
+        int[] ids = [.. own, .. others];
+        int width = ids.Length * g.QueryHeads * g.ValueWidth;
+        float[] output = new float[g.Layers * width];
+        using KvStep step = one.Cache.Begin([one, other], ids, [own.Length, others.Length]);
+        for (int layer = 0; layer < g.Layers; layer++)
+        {
+            step.Append(layer, TokenContent.Keys(g, layer, ids), TokenContent.Values(g, layer, ids));
+            step.Attend(layer, TokenContent.Queries(g, layer, ids), output.AsSpan(layer * width, width));
+        }
+
+        step.Commit();
+        return output;
     }
 
     // Keys of one direction, and queries along another: one of as many as there are bits in a number of 32 bits.
