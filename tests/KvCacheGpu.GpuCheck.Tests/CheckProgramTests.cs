@@ -97,14 +97,17 @@ public sealed class CheckProgramTests : IDisposable
         Assert.NotEmpty(_errors.ToString());
     }
 
+    /// <summary>Of every kernel <c>tools/ptx-gate</c> writes it.</summary>
     [Fact]
-    public void Ptx_of_every_kernel_is_written_for_both_architectures()
+    public void Ptx_of_the_kernels_chosen_is_written_for_both_architectures()
     {
-        Assert.Equal(0, Run("--ptx", _folder));
-        foreach (string architecture in new[] { "sm_80", "sm_90" })
+        Assert.Equal(0, Run("--ptx", _folder, "--only", "F16-F16"));
+        foreach (string architecture in OfflinePtx.Architectures)
         {
             string[] files = Directory.GetFiles(Path.Combine(_folder, architecture), "*.ptx");
-            Assert.Equal(OfflinePtx.Kernels.Count(k => CheckProgram.IsGated(k.Name)), files.Length);
+            Assert.Equal(
+                OfflinePtx.Kernels.Select(k => k.Name).Where(n => CheckProgram.IsGated(n) && n.Contains("F16-F16", StringComparison.Ordinal)).Order(StringComparer.Ordinal),
+                files.Select(f => Path.GetFileNameWithoutExtension(f)).Order(StringComparer.Ordinal));
             Assert.Contains(files, f => f.EndsWith("tensor8-F16-F16-d128-p64.ptx", StringComparison.Ordinal));
             Assert.All(files, f => Assert.Contains(".visible .entry", File.ReadAllText(f), StringComparison.Ordinal));
         }

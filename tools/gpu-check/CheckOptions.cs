@@ -6,16 +6,17 @@ namespace KvCacheGpu.GpuCheck;
 internal sealed record CheckOptions
 {
     public const string Usage = """
-        usage: gpu-check [--device ID]... [--out FILE] [--only TEXT] [--cases TEXT] [--subset|--pairs|--full] [--no-bench] [--bench-seconds N]
-               gpu-check --ptx FOLDER
+        usage: gpu-check [--device ID]... [--out FILE] [--only TEXT] [--except TEXT] [--cases TEXT] [--subset|--common|--full] [--no-bench] [--bench-seconds N]
+               gpu-check --ptx FOLDER [--only TEXT] [--full]
                gpu-check --gate FOLDER --limits FILE
 
           --device ID   a device to check: cuda:0, opencl:0, cpu, ilgpu-cpu; default: every CUDA device, without one ilgpu-cpu
           --out FILE    where the report goes; default: gpu-check.json
-          --only TEXT   the checks whose names contain the text
+          --only TEXT   the checks, or kernels, whose names contain the text
+          --except TEXT without those whose names contain the text
           --cases TEXT  the cases whose names contain the text
           --subset      a few cases of each group instead of all; always so on ilgpu-cpu, an emulator
-          --pairs       of tensor cores cases in which every two choices meet, instead of those of the usual widths alone; an hour on an emulator
+          --common      of tensor cores the cases of the usual widths, and one of each other
           --full        of tensor cores all cases, for hours
           --no-bench    no measurements
           --bench-seconds N   time for the measurements of a device; the last ones of the list are left out and named. Default: the rest of eight minutes
@@ -37,14 +38,17 @@ internal sealed record CheckOptions
     /// <summary>Part of the names of the checks that run; empty for all.</summary>
     public string Only { get; private init; } = string.Empty;
 
+    /// <summary>Part of the names of the checks that do not run; empty for none.</summary>
+    public string Except { get; private init; } = string.Empty;
+
     /// <summary>True if a few cases of each group are enough.</summary>
     public bool IsSubset { get; private init; }
 
+    /// <summary>True if of tensor cores the common cases are enough.</summary>
+    public bool IsCommon { get; private init; }
+
     /// <summary>True if every case of tensor cores is checked.</summary>
     public bool IsFull { get; private init; }
-
-    /// <summary>True if cases of all widths and page sizes on tensor cores are checked, so many that every two choices meet.</summary>
-    public bool IsPairwise { get; private init; }
 
     /// <summary>True if kernels are measured.</summary>
     public bool IsMeasured { get; private init; } = true;
@@ -89,6 +93,10 @@ internal sealed record CheckOptions
                     options = options with { Only = text };
                     args = args[2..];
                     break;
+                case ["--except", string text, ..]:
+                    options = options with { Except = text };
+                    args = args[2..];
+                    break;
                 case ["--cases", string text, ..]:
                     options = options with { Cases = text };
                     args = args[2..];
@@ -101,8 +109,8 @@ internal sealed record CheckOptions
                     options = options with { BenchSeconds = seconds };
                     args = args[2..];
                     break;
-                case ["--pairs", ..]:
-                    options = options with { IsPairwise = true };
+                case ["--common", ..]:
+                    options = options with { IsCommon = true };
                     args = args[1..];
                     break;
                 case ["--full", ..]:

@@ -23,7 +23,7 @@ internal static class CheckProgram
 
         if (options.PtxFolder is { } folder)
         {
-            WritePtx(folder, options.IsFull, console);
+            WritePtx(folder, options, console);
             return Passed;
         }
 
@@ -72,21 +72,22 @@ internal static class CheckProgram
     /// <summary>True for the kernels that the gate looks at: all portable ones, and of tensor cores the shape that the limits are stated for, since each takes seconds to compile.</summary>
     public static bool IsGated(string kernel) => !kernel.StartsWith("tensor", StringComparison.Ordinal) || kernel.EndsWith("-d128-p64", StringComparison.Ordinal);
 
-    private static void WritePtx(string folder, bool isFull, TextWriter console)
+    private static void WritePtx(string folder, CheckOptions options, TextWriter console)
     {
-        foreach (string architecture in OfflinePtx.Architectures)
+        // ILGPU writes the same for all architectures, which a test holds, and takes seconds for a kernel.
+        using var compiler = new OfflinePtx(OfflinePtx.Architectures[0]);
+        string[] targets = [.. OfflinePtx.Architectures.Select(architecture => Directory.CreateDirectory(Path.Combine(folder, architecture)).FullName)];
+        int kernels = 0;
+        foreach ((string name, MethodInfo kernel, KernelSpecialization bounds) in OfflinePtx.Kernels)
         {
-            using var compiler = new OfflinePtx(architecture);
-            string target = Path.Combine(folder, architecture);
-            Directory.CreateDirectory(target);
-            int kernels = 0;
-            foreach ((string name, MethodInfo kernel, KernelSpecialization bounds) in OfflinePtx.Kernels.Where(k => isFull || IsGated(k.Name)))
+            if ((options.IsFull || IsGated(name)) && name.Contains(options.Only, StringComparison.OrdinalIgnoreCase))
             {
-                File.WriteAllText(Path.Combine(target, name + ".ptx"), compiler.Compile(kernel, bounds));
+                string ptx = compiler.Compile(kernel, bounds);
+                Array.ForEach(targets, target => File.WriteAllText(Path.Combine(target, name + ".ptx"), ptx));
                 kernels++;
             }
-
-            console.WriteLine($"{kernels} kernels for {architecture} in {target}");
         }
+
+        console.WriteLine($"{kernels} kernels for {string.Join(" and ", OfflinePtx.Architectures)} in {folder}");
     }
 }

@@ -27,9 +27,9 @@ internal sealed class CheckTarget : MeasuredDevice
     /// <summary>The driver's own version where the system tells it, and the CUDA version that it speaks.</summary>
     public string Driver => Accelerator is CudaAccelerator cuda ? $"{KernelModule()}CUDA {cuda.DriverVersion.Major}.{cuda.DriverVersion.Minor}" : string.Empty;
 
-    /// <summary>A tier for conformance cases: on an accelerator one that splits rows early.</summary>
+    /// <summary>A tier for conformance cases: on an accelerator one that splits rows early, and that compiles what the case launches.</summary>
     public KernelTier CreateTierForCases(KernelShape shape, long arenaBytes) =>
-        Accelerator is { } accelerator ? SplittingTier.AsHosts(accelerator, shape, arenaBytes) : CreateTier(shape, arenaBytes);
+        Accelerator is { } accelerator ? SplittingTier.OnDemand(accelerator, shape, arenaBytes) : CreateTier(shape, arenaBytes);
 
     private static string KernelModule()
     {

@@ -15,7 +15,7 @@ public sealed class TargetUnderTest : ITierUnderTest
     public static IEnumerable<AttentionCase> Grid => Target.IsEmulator ? AttentionGrid.Few : AttentionGrid.All;
 
     /// <summary>The cases of tensor cores that the options choose.</summary>
-    public static IEnumerable<CudaCase> CudaCases { get; internal set; } = CudaGrid.Some;
+    public static IEnumerable<CudaCase> CudaCases { get; internal set; } = CudaGrid.Pairs;
 
     internal static CheckTarget Target
     {

@@ -21,11 +21,14 @@ public static class CudaTier
     /// <summary>Reserves the arena and compiles the kernels of the shape's formats.</summary>
     /// <inheritdoc cref="PortableTier(Accelerator, KernelShape, long, int, AllocationObserver?)"/>
     public static PortableTier Create(Accelerator accelerator, KernelShape shape, long arenaBytes, int groupSize = 0, AllocationObserver? observer = null) =>
-        new(accelerator, shape, arenaBytes, groupSize, observer, HasTensorCores(accelerator) ? new TensorForms(shape.Precision) : null, CudaMoves.For(accelerator));
+        new(accelerator, shape, arenaBytes, groupSize, observer, Forms(accelerator, shape.Precision), CudaMoves.For(accelerator));
 
     /// <summary>True if the kernels run there: bfloat16 operands came with sm_80, the transposing move with PTX 7.8.</summary>
     public static bool HasTensorCores(Accelerator accelerator) =>
         accelerator is CudaAccelerator cuda && HasTensorCores(cuda.Architecture, cuda.InstructionSet);
+
+    /// <summary>Attention on an accelerator's tensor cores, or null if it has none.</summary>
+    internal static ITensorForms? Forms(Accelerator accelerator, KvAttentionPrecision precision) => HasTensorCores(accelerator) ? new TensorForms(precision) : null;
 
     /// <inheritdoc cref="HasTensorCores(Accelerator)"/>
     internal static bool HasTensorCores(CudaArchitecture? architecture, CudaInstructionSet? instructions) =>

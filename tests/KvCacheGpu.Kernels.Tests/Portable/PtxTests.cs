@@ -1,5 +1,6 @@
 using System.Reflection;
 using System.Text.RegularExpressions;
+using ILGPU.Runtime;
 using KvCacheGpu.TestKit;
 using Xunit.Abstractions;
 
@@ -33,6 +34,25 @@ public sealed class PtxTests(ITestOutputHelper output)
         output.WriteLine($"{kernels} kernels for {architecture}");
         Assert.Equal(OfflinePtx.Portable.Select(k => k.Name).Distinct().Count(), kernels);
         Assert.Empty(failures);
+    }
+
+    /// <summary>The gate compiles each kernel once. The numbers in names count on from kernel to kernel.</summary>
+    [Theory]
+    [InlineData("scatter")]
+    [InlineData("transcode-F16-V4")]
+    [InlineData("keys-warp-BF16-I8")]
+    [InlineData("tensor8-F16-F16-d64-p64")]
+    [InlineData("tensor4-T4-V4-d64-p64")]
+    [InlineData("prefill-exact-I8-I8-d128-p64")]
+    public void Architectures_have_the_same_text(string kernel)
+    {
+        (_, MethodInfo method, KernelSpecialization bounds) = OfflinePtx.Kernels.Single(k => k.Name == kernel);
+        string[] texts = [.. OfflinePtx.Architectures.Select(architecture =>
+        {
+            using var compiler = new OfflinePtx(architecture);
+            return Regex.Replace(compiler.Compile(method, bounds), @"_\d+\b", "_");
+        })];
+        Assert.Equal(texts[0], texts[1]);
     }
 
     [Fact]

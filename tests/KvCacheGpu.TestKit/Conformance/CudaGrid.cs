@@ -59,38 +59,33 @@ public static class CudaGrid
     private static readonly float?[] _caps = [null, 30f];
     private static readonly Func<int, int>[] _windows = [_ => 0, _ => 1, p => p - 3, p => (2 * p) + 5];
 
-    // Every way to read keys and values of other widths and page sizes, once: all that there are would take hours to compile where a CPU stands in for the device.
-    private static readonly (PageFormat Key, PageFormat Value, int Width, int PageTokens, int Group, int Chunk, float? Cap)[] _apart =
-    [
-        (PageFormat.F16, PageFormat.F16, 80, 64, 6, 7, null),
-        (PageFormat.FP8, PageFormat.FP8, 80, 64, 12, 1, null),
-        (PageFormat.I8, PageFormat.V4, 80, 32, 8, 1, null),
-        (PageFormat.BF16, PageFormat.BF16, 96, 64, 8, 7, null),
-        (PageFormat.T4, PageFormat.V4, 96, 64, 6, 16, null),
-        (PageFormat.F16, PageFormat.F16, 256, 64, 8, 7, null),
-        (PageFormat.T2, PageFormat.V2, 256, 64, 16, 1, null),
-        (PageFormat.I8, PageFormat.I8, 576, 64, 16, 1, null),
-        (PageFormat.BF16, PageFormat.BF16, 576, 64, 16, 1, null),
-        (PageFormat.F16, PageFormat.F16, 128, 16, 4, 7, null),
-        (PageFormat.T4, PageFormat.V4, 64, 32, 2, 16, null),
-        (PageFormat.I8, PageFormat.V3, 64, 128, 8, 16, null),
-        (PageFormat.F16, PageFormat.F16, 128, 64, 8, 7, 30f),
-        (PageFormat.T3, PageFormat.V3, 64, 64, 4, 7, 30f),
-    ];
-
     // Chunks of three sequences: query heads of a KV head, and tokens. Queries of 32, of 64 and one more, and of several blocks, among others.
     private static readonly (int Group, int Chunk)[] _many = [(4, 16), (1, 64), (8, 16), (2, 27), (5, 13), (16, 14), (1, 42), (6, 16)];
 
-    private static readonly Lazy<IReadOnlyList<CudaCase>> _some = new(() => [.. Cover([.. Levels[..8], 1, .. Levels[9..]], IsCommon), .. _apart.Select(Apart), .. Many()]);
+    private static readonly Lazy<IReadOnlyList<CudaCase>> _pairs = new(() => [.. Usual(), .. Many(), .. Cover()]);
+    private static readonly Lazy<IReadOnlyList<CudaCase>> _common = new(() =>
+    {
+        CudaCase[] own = [.. Usual(), .. Many().Where(IsUsual)];
+        CudaCase[] others = [.. Pairs.Except(own)];
+        CudaCase[] apart = [.. others.DistinctBy(c => c.Geometry.KeyWidth), .. others.DistinctBy(c => c.Geometry.PageTokens)];
+        var kernels = own.Concat(apart).SelectMany(KernelsOf).ToHashSet();
+        return [.. own, .. others.Where(c => KernelsOf(c).All(kernels.Contains))];
+    });
 
     /// <summary>
-    /// Cases in which every two choices meet, of the usual widths and page tokens without a soft cap; then some cases of the others, and
-    /// some of every kernel for many queries, of the fast ones only a few: each takes seconds to compile.
+    /// Of the usual widths every kernel; then cases of all widths and page tokens in which every two choices meet. They share kernels where they can.
     /// </summary>
-    public static IReadOnlyList<CudaCase> Some => _some.Value;
+    public static IReadOnlyList<CudaCase> Pairs => _pairs.Value;
 
-    /// <summary>Cases of all widths and page tokens in which every two choices meet.</summary>
-    public static IEnumerable<CudaCase> Pairs => [.. Cover(Levels, IsTaken), .. Many()];
+    /// <summary>
+    /// Of <see cref="Pairs"/> every kernel of the usual widths and of many queries, one case of each other width and page size, and all that need no other kernels: what fits where a CPU stands in for
+    /// the device.
+    /// </summary>
+    public static IReadOnlyList<CudaCase> Common => _common.Value;
+
+    /// <summary>Of each pair of formats one case, for blocks of four, eight and many queries in turn.</summary>
+    public static IEnumerable<CudaCase> Few => TensorKernels.Pairs.Select((pair, turn) =>
+        (turn % 3 == 2 ? Many() : Usual().Where((_, place) => place % 2 == turn % 3)).First(c => c.Sealed == pair && c.Geometry.KeyWidth == 64));
 
     /// <summary>All combinations of formats, widths, page sizes, groupings, chunks and batches; the other choices take turns. Chunks also in the fast mode.</summary>
     public static IEnumerable<CudaCase> All => Pairwise.Product([.. Levels[..6]]).Where(IsTaken).Select((levels, i) => Case(
@@ -107,26 +102,41 @@ public static class CudaGrid
         _groups.Length, _chunks.Length, _batches.Length, Histories(1).Length, _windows.Length, _caps.Length, 2, 2,
     ];
 
-    private static IEnumerable<CudaCase> Cover(int[] levels, Func<int[], bool> isTaken) => Pairwise.Cover(levels, 3, isTaken).Select(Case);
+    private static IEnumerable<CudaCase> Cover() => Pairwise.Cover(Levels, 3, IsTaken, chosen => KernelsOf(Case(chosen)), Usual().Concat(Many()).SelectMany(KernelsOf)).Select(Case);
 
-    private static bool IsCommon(int[] levels) => TensorKernels.Widths[levels[1]].Key is 64 or 128 && TensorKernels.PageTokens[levels[2]] == 64 && IsTaken(levels);
+    /// <summary>What tells the kernels that a case launches from those of others: each takes seconds to compile where a CPU stands in for the device.</summary>
+    public static IEnumerable<(PageFormat Key, PageFormat Value, int Width, int PageTokens, bool IsCapped, int BlockQueries)> KernelsOf(CudaCase one)
+    {
+        KvGeometry g = one.Geometry;
+        bool takesMany = TakesMany(g, one.Sealed);
+        return from pair in (IEnumerable<(PageFormat Key, PageFormat Value)>)[(one.Open, one.Open), one.Sealed]
+               from part in one.Parts
+               let queries = part.Tokens * g.GroupSize
+               select (pair.Key, pair.Value, g.KeyWidth, g.PageTokens, g.LogitSoftCap is not null, queries <= 4 ? 4 : takesMany && queries >= 32 ? 64 : 8);
+    }
 
-    private static CudaCase Apart((PageFormat Key, PageFormat Value, int Width, int PageTokens, int Group, int Chunk, float? Cap) kind, int place) => Case(
-    [
-        TensorKernels.Pairs.ToList().IndexOf((kind.Key, kind.Value)),
-        TensorKernels.Widths.ToList().FindIndex(w => w.Key == kind.Width),
-        TensorKernels.PageTokens.ToList().IndexOf(kind.PageTokens),
-        Array.IndexOf(_groups, kind.Group),
-        Array.IndexOf(_chunks, kind.Chunk),
-        0,
+    // Of the usual widths of each pair of formats a case of the kernel for blocks of four queries, then one of that for eight.
+    private static IEnumerable<CudaCase> Usual()
+    {
+        int turn = 0;
+        for (int pair = 0; pair < TensorKernels.Pairs.Count; pair++)
+        {
+            foreach (int width in (int[])[64, 128])
+            {
+                foreach (int heads in (int[])[turn % 3, 3 + (turn % 4)])
+                {
+                    // Long enough for two sealed pages, and no window that hides them.
+                    yield return Case(
+                    [
+                        pair, TensorKernels.Widths.ToList().FindIndex(w => w.Key == width), TensorKernels.PageTokens.ToList().IndexOf(64), heads, 0, turn % 2,
+                        3 + (turn % (Levels[6] - 3)), turn % 3 == 1 ? Levels[7] - 1 : 0, 0, turn / 2 % 2, turn / 3 % 2,
+                    ]);
+                }
 
-        // Long enough for two sealed pages, and no window that hides them.
-        3 + (place % (Levels[6] - 3)),
-        place % 2 * (Levels[7] - 1),
-        Array.IndexOf(_caps, kind.Cap),
-        place / 2 % 2,
-        place / 3 % 2,
-    ]);
+                turn++;
+            }
+        }
+    }
 
     private static IEnumerable<CudaCase> WithFast(CudaCase exact) =>
         exact.Precision == KvAttentionPrecision.Exact && exact.Chunk * exact.Geometry.GroupSize >= 32 && TakesMany(exact.Geometry, exact.Sealed)
@@ -172,6 +182,8 @@ public static class CudaGrid
         }
     }
 
+
+    private static bool IsUsual(CudaCase one) => one.Geometry.KeyWidth is 64 or 128;
 
     private static bool IsTaken(int[] levels)
     {

@@ -9,7 +9,7 @@ public interface ITierUnderTest
     static virtual IEnumerable<AttentionCase> Grid => AttentionGrid.All;
 
     /// <summary>The cases of tensor cores that the tier runs, where it has any.</summary>
-    static virtual IEnumerable<CudaCase> CudaCases => CudaGrid.Some;
+    static virtual IEnumerable<CudaCase> CudaCases => CudaGrid.Pairs;
 
     /// <summary>Makes a tier.</summary>
     static abstract KernelTier Create(KernelShape shape, long arenaBytes);

@@ -3,7 +3,10 @@ namespace KvCacheGpu.TestKit;
 /// <summary>Few combinations of the levels of several factors, in which every two levels of two factors meet.</summary>
 public static class Pairwise
 {
-    private const int Tries = 30;
+    private const int Tries = 100;
+
+    // What a new need costs, in combinations.
+    private const int Need = 20;
 
     /// <summary>
     /// Combinations, each a level by factor, in the same order every time. Two levels meet where some allowed combination has both.
@@ -11,10 +14,15 @@ public static class Pairwise
     /// <param name="levels">The number of levels of each factor.</param>
     /// <param name="isAllowed">False for combinations that do not exist. It is asked about every combination of the factors that come first, up to <paramref name="constrained"/>.</param>
     /// <param name="constrained">Factors, from the first on, that are not free of each other.</param>
-    public static IReadOnlyList<int[]> Cover(int[] levels, int constrained, Func<int[], bool> isAllowed)
+    /// <param name="needs">What a combination needs that is dear to make and that others may share: rather more combinations than more of it.</param>
+    /// <param name="made">What is there already of it.</param>
+    public static IReadOnlyList<int[]> Cover<TNeed>(
+        int[] levels, int constrained, Func<int[], bool> isAllowed, Func<int[], IEnumerable<TNeed>> needs, IEnumerable<TNeed> made)
     {
         ArgumentNullException.ThrowIfNull(levels);
         ArgumentNullException.ThrowIfNull(isAllowed);
+        ArgumentNullException.ThrowIfNull(needs);
+        ArgumentNullException.ThrowIfNull(made);
         int[][] heads = [.. Product(levels[..constrained]).Where(isAllowed)];
         var open = new HashSet<(int, int, int, int)>();
         for (int a = 0; a < levels.Length; a++)
@@ -31,10 +39,13 @@ public static class Pairwise
 
         var random = new Random(1);
         var cases = new List<int[]>();
+        var there = new HashSet<TNeed>(made);
         while (open.Count > 0)
         {
-            int[] best = Enumerable.Range(0, Tries).Select(_ => Draw(levels, heads, open, random)).MaxBy(one => Pairs(one).Count(open.Contains))!;
+            int[] best = Enumerable.Range(0, Tries).Select(_ => Draw(levels, heads, open, random))
+                .MaxBy(one => Pairs(one).Count(open.Contains) / (1.0 + (Need * needs(one).Distinct().Count(need => !there.Contains(need)))))!;
             open.ExceptWith(Pairs(best));
+            there.UnionWith(needs(best));
             cases.Add(best);
         }
 

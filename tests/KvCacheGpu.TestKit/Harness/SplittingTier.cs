@@ -19,4 +19,11 @@ public static class SplittingTier
         tier.SegmentTokens = SegmentTokens;
         return tier;
     }
+
+    /// <summary>The same, but of tensor cores only those kernels are compiled that are launched: a case needs few of a tier's.</summary>
+    public static PortableTier OnDemand(Accelerator accelerator, KernelShape shape, long arenaBytes)
+    {
+        FormsOnDemand? forms = CudaTier.Forms(accelerator, shape.Precision) is { } all ? new FormsOnDemand(all) : null;
+        return new PortableTier(accelerator, shape, arenaBytes, 0, null, forms, CudaMoves.For(accelerator)) { SegmentTokens = SegmentTokens };
+    }
 }
