@@ -23,6 +23,11 @@ if (args is ["tiers", .. string[] tierOptions])
     return TierRates.Run(tierOptions);
 }
 
+if (args is ["offload"])
+{
+    return OffloadRates.Run();
+}
+
 if (args is ["redis", .. string[] server])
 {
     return RedisRates.Run(server);

@@ -115,6 +115,7 @@ internal static class CacheCreation
             }
 
             cache.PinnedBlocks.Clear();
+            cache.Offload?.Ahead?.Stop();
             cache.Room.Dispose();
             cache.Ledger.Add(AllocationKind.Bookkeeping, -cache.Tier.Map.Bytes);
             pressure?.Dispose();
@@ -184,7 +185,8 @@ internal static class CacheCreation
             state.Room.Take("pages that come back from host memory", SlotCounts.Of(slotClass, slots.Length), slots);
         }
 
-        return new Offloading(options, state.Tier, state.DeviceGate, slots, slotClass);
+        long bytes = (long)slots.Length * state.Classes.Shape.Classes[slotClass].Bytes;
+        return new Offloading(options, state.Tier, new PageStage(state.Tier, state.DeviceGate, slots), bytes, state.Options.EnablePrefetch);
     }
 
     private static int SlabsOf(BudgetPlan plan) =>

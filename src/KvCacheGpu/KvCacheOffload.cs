@@ -9,6 +9,6 @@ public static class KvCacheOffload
     {
         ArgumentNullException.ThrowIfNull(cache);
         cache.State.ThrowIfDisposed();
-        return cache.State.Offload?.Room.Counts ?? default;
+        return cache.State.Offload?.Counts ?? default;
     }
 }

@@ -96,7 +96,26 @@ public sealed class TierTests : IDisposable
         Assert.Contains("host memory", Tool.Run("plan", "--geometry", "4,2,128", "--context", "1000", "--host-budget", "64MiB").Output, StringComparison.Ordinal);
     }
 
+    /// <summary>A budget that holds a part of the text, and host memory for the rest: the same tokens as without a budget.</summary>
     [Theory]
+    [InlineData("f16", "3MB")]
+    [InlineData("t4", "1500KB")]
+    public void What_a_policy_lets_go_is_read_from_host_memory(string format, string budget)
+    {
+        string text = string.Join(' ', Enumerable.Range(1, 160).Select(i => $"And the servant said unto the king of the {i} cities, Behold."));
+        string[] args = ["run", "--prompt", text, "--max-new-tokens", "16", "--device", "cpu", "--key-format", format];
+        JsonElement whole = Tool.Json(args);
+        string[] tight = [.. args, "--memory-budget", budget, "--policy", "lru", "--offload", "64MiB"];
+        JsonElement offloaded = Tool.Json(tight);
+        Assert.Equal(whole.GetProperty("tokens").ToString(), offloaded.GetProperty("tokens").ToString());
+        JsonElement pages = offloaded.GetProperty("offload");
+        Assert.True(pages.GetProperty("pages").GetInt64() > 50 && pages.GetProperty("dropped").GetInt64() == 0, $"{pages}");
+        Assert.Equal(0, offloaded.GetProperty("cache").GetProperty("evictedTokens").GetDouble());
+        Assert.Contains("pages in host memory", Tool.Run(tight).Error, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("--offload", "1MiB")]
     [InlineData("--host-budget", "0")]
     [InlineData("--host-budget", "25%")]
     [InlineData("--disk-budget", "1GiB")]

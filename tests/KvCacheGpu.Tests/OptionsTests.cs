@@ -56,6 +56,10 @@ public class OptionsTests
         { nameof(KvCacheOptions.Tiers), o => (o.PrefixReuse, o.Tiers) = (true, [new MapTier()]) },
         { nameof(KvCacheOptions.Backup), o => o.Backup = (KvBackup)2 },
         { nameof(KvCacheOptions.SwapBudgetBytes), o => o.SwapBudgetBytes = -1 },
+        { nameof(KvCacheOptions.Offload), o => o.Offload = new KvOffload(1 << 20) },
+        { "Offload.BudgetBytes", o => (o.Policy, o.Offload) = (new LruPolicy(), new KvOffload(0)) },
+        { "Offload.SelectedPages", o => (o.Policy, o.Offload) = (new LruPolicy(), new KvOffload(1) { SelectedPages = 0 }) },
+        { "Offload.StagedPages", o => (o.Policy, o.Offload) = (new LruPolicy(), new KvOffload(1) { StagedPages = 0 }) },
         { nameof(KvCacheOptions.PrefetchSize), o => o.PrefetchSize = 0 },
         { nameof(KvCacheOptions.PrefetchSize), o => o.PrefetchSize = 65 },
         { nameof(KvCacheOptions.RecomputeTokensPerSecond), o => o.RecomputeTokensPerSecond = double.PositiveInfinity },
@@ -76,7 +80,7 @@ public class OptionsTests
     public void No_option_goes_unchecked()
     {
         string[] all = [.. typeof(KvCacheOptions).GetProperties(BindingFlags.Public | BindingFlags.Instance).Select(property => property.Name)];
-        string[] refused = [.. Wrong.Select(row => ((string)row[0]).Split('[')[0])];
+        string[] refused = [.. Wrong.Select(row => ((string)row[0]).Split('[', '.')[0])];
 
         // A model's name is checked when it is set.
         Assert.Throws<ArgumentException>(() => new KvCacheOptions { ModelFingerprint = "\ud800" });

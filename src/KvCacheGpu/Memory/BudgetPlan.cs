@@ -86,7 +86,7 @@ internal sealed class BudgetPlan
     public int SpareLeaves => _options.Policy is null ? 0 : Map.Leaves;
 
     /// <summary>Slots of the largest sealed class (<see cref="PageClasses.LargestSealed"/>) for pages that come back from host memory.</summary>
-    public int StagedPages => _options.Offload?.PlacesFor(_shape.Geometry.KvHeads) ?? 0;
+    public int StagedPages => _options.Offload?.PlacesFor(_shape.Geometry.KvHeads, Configured, _shape.Classes[_classes.LargestSealed].Bytes) ?? 0;
 
     /// <summary>The budget that the configuration sets, or null.</summary>
     public long? Configured => _options.BudgetFor(_shape.Geometry);

@@ -13,6 +13,9 @@ internal sealed class AwayPages(HostRoom room, int rows)
     /// <summary>Those of a row.</summary>
     public ReadOnlySpan<HostPage> Of(int row) => CollectionsMarshal.AsSpan(_rows[row]);
 
+    /// <summary>The pages of each row that an attention chose last; null where none had to.</summary>
+    public HostPage[]?[] Chosen { get; } = new HostPage[rows][];
+
     /// <summary>Adds a page for whose bytes the room was asked.</summary>
     public void Add(int row, HostPage page)
     {

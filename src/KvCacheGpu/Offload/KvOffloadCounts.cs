@@ -22,6 +22,18 @@ public readonly record struct KvOffloadCounts
     /// <summary>Pages that an attention found on the device, because an earlier one, or a prefetch, had copied them.</summary>
     public long Staged { get; init; }
 
+    /// <summary>Pages that were copied to the device before an attention asked for them (<see cref="KvCacheOptions.EnablePrefetch"/>).</summary>
+    public long Prefetched { get; init; }
+
+    /// <summary>Those of them that an attention then asked for.</summary>
+    public long PrefetchedUsed { get; init; }
+
+    /// <summary>Those that gave their places up before any attention asked.</summary>
+    public long PrefetchedWasted { get; init; }
+
+    /// <summary>Attentions that began before all had come that was being copied for them.</summary>
+    public long Late { get; init; }
+
     /// <summary>Pages that attentions passed over. 0: every attention read all that the policy ever let go.</summary>
     public long LeftOut { get; init; }
 }

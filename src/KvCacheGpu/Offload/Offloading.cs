@@ -3,24 +3,52 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>The host memory below one cache's device, and the slots that pages come back to. One per cache with <see cref="KvCacheOptions.Offload"/>.</summary>
-internal sealed class Offloading(KvOffload options, KernelTier tier, Gate deviceGate, int[] slots, int slotClass)
+/// <param name="options">Its options.</param>
+/// <param name="tier">The cache's tier.</param>
+/// <param name="stage">The slots.</param>
+/// <param name="stageBytes">Bytes of the arena that they take.</param>
+/// <param name="fetchesAhead">True if the next layer's pages are brought while the host computes.</param>
+internal sealed class Offloading(KvOffload options, KernelTier tier, PageStage stage, long stageBytes, bool fetchesAhead)
 {
     private readonly KernelShape _shape = tier.Shape;
+    private long _late;
 
     /// <summary>The host memory.</summary>
     public HostRoom Room { get; } = new(tier.Shape, options.BudgetBytes);
 
     /// <summary>The slots.</summary>
-    public PageStage Stage { get; } = new(tier, deviceGate, slots);
+    public PageStage Stage => stage;
+
+    /// <summary>Brings pages ahead; null if none are.</summary>
+    public PagesAhead? Ahead { get; } = fetchesAhead ? new PagesAhead(stage) : null;
 
     /// <summary>True if attention reads all pages, as many at once as there are places.</summary>
     public bool ReadsAll => options.SelectedPages is null;
 
     /// <summary>Bytes of the arena that the slots take.</summary>
-    public long StageBytes { get; } = (long)slots.Length * tier.Shape.Classes[slotClass].Bytes;
+    public long StageBytes => stageBytes;
 
     /// <summary>Queries of one row. Callers are inside of the stage's gate.</summary>
     public QueryBases Queries { get; } = new(tier.Shape.Geometry, tier.Shape.RotationSeed);
+
+    /// <summary>What has become of pages so far.</summary>
+    public KvOffloadCounts Counts
+    {
+        get
+        {
+            (long ahead, long used, long wasted) = stage.Ahead;
+            return Room.Counts with { Prefetched = ahead, PrefetchedUsed = used, PrefetchedWasted = wasted, Late = Interlocked.Read(ref _late) };
+        }
+    }
+
+    /// <summary>An attention begins: it brings what has not come by now.</summary>
+    public void EndAhead()
+    {
+        if (Ahead?.Cancel() == true)
+        {
+            Interlocked.Increment(ref _late);
+        }
+    }
 
     /// <summary>Pages of a row that one attention reads: the most of which all rows that have so many find a place.</summary>
     /// <param name="candidates">Pages of each row in host memory that its queries see.</param>

@@ -174,7 +174,7 @@ public sealed class KvCacheOptions
 
     /// <summary>
     /// True to fetch several blocks at once from <see cref="Tiers"/>, and the next ones while these are written to the device; false to fetch one after the other. What is
-    /// found is the same. The default value is true.
+    /// found is the same. With <see cref="Offload"/>, also to copy the pages to the device that the next layer will read, while the host computes; outputs are the same bit for bit. The default value is true.
     /// </summary>
     public bool EnablePrefetch { get; set; } = true;
 

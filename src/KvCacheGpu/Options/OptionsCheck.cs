@@ -122,8 +122,9 @@ internal static class OptionsCheck
             Require(!options.MergePages, option, $"pages of one place each, without {nameof(options.MergePages)}", "both");
             Require(offload.BudgetBytes > 0, $"{option}.{nameof(offload.BudgetBytes)}", "above 0", offload.BudgetBytes);
             Require(offload.SelectedPages is null or >= 1, $"{option}.{nameof(offload.SelectedPages)}", "at least 1", offload.SelectedPages);
-            int places = offload.PlacesFor(geometry.KvHeads);
-            Require(places >= geometry.KvHeads, $"{option}.{nameof(offload.StagedPages)}", $"at least {geometry.KvHeads}, one for each KV head", places);
+            Require(
+                offload.StagedPages is null || offload.StagedPages >= geometry.KvHeads,
+                $"{option}.{nameof(offload.StagedPages)}", $"at least {geometry.KvHeads}, one for each KV head", offload.StagedPages);
         }
     }
 

@@ -60,9 +60,11 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
         }
 
         int most = offload.PagesOfRow(seen.Span);
+        bool inRounds = all > offload.Stage.Places && offload.ReadsAll && most > 0 && !output.IsOnDevice && ListLastPages();
+        offload.EndAhead();
         using (offload.Stage.Gate.Enter())
         {
-            if (all > offload.Stage.Places && offload.ReadsAll && most > 0 && !output.IsOnDevice && ListLastPages())
+            if (inRounds)
             {
                 AttendInRounds(batch, queries, output, window, most);
             }
@@ -71,6 +73,23 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
                 AttendOnce(batch, queries, output, window, most);
             }
         }
+
+        offload.Ahead?.Ask(new StagedAttention(cache, _sequences, _parts, (layer + 1) % cache.Geometry.Layers).Foreseen(window, most, inRounds));
+    }
+
+    // What the layer will read first, as far as this one's windows and numbers tell.
+    private HostPage[] Foreseen(int window, int most, bool inRounds)
+    {
+        var pages = new List<HostPage>();
+        for (int i = 0; i < Rows; i++)
+        {
+            ReadOnlySpan<HostPage> away = Seen(i, window);
+            int first = inRounds && away.Length > most ? most : 0;
+            HostPage[]? chosen = away.Length > most && !inRounds ? _sequences[i / cache.Geometry.KvHeads].Away!.Chosen[RowOf(i)] : null;
+            pages.AddRange(chosen is not null ? chosen : away[first..Math.Min(away.Length, first + most)]);
+        }
+
+        return [.. pages.Take(cache.Offload!.Stage.Places)];
     }
 
     /// <exception cref="KvUnsupportedException">E009: a graph is captured, or replayed, which cannot bring pages.</exception>
@@ -239,6 +258,7 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
             {
                 offload.Queries.Take(queries, _parts[sequence].FirstToken, _parts[sequence].Tokens, head);
                 offload.Choose(candidates, ExponentsOf(sequence, head), own);
+                Note(candidates, own, ref _sequences[sequence].Away!.Chosen[RowOf(i)]);
             }
             else
             {
@@ -262,6 +282,15 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
         }
 
         offload.Room.Count(fetched, staged, leftOut);
+    }
+
+    private static void Note(ReadOnlySpan<HostPage> candidates, ReadOnlySpan<int> chosen, ref HostPage[]? noted)
+    {
+        noted = new HostPage[chosen.Length];
+        for (int page = 0; page < chosen.Length; page++)
+        {
+            noted[page] = candidates[chosen[page]];
+        }
     }
 
     private void Unlist(ReadOnlySpan<int> listed, ReadOnlySpan<StagedPage> pages)

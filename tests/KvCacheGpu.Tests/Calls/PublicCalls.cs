@@ -66,6 +66,7 @@ internal static partial class PublicCalls
         new("KvCacheTiers.PrefetchAsync(KvCache, KvSequenceOptions, ReadOnlyMemory, CancellationToken)", x =>
             Assert.InRange(x.Cache.PrefetchAsync(North, Prompt).AsTask().GetAwaiter().GetResult(), 0, SharedObjects.Prompt), Gone),
         new("KvCacheTiers.BackUpAsync(KvCache, CancellationToken)", x => x.Cache.BackUpAsync().GetAwaiter().GetResult(), Gone),
+        new("KvCacheOffload.GetOffloadCounts(KvCache)", x => Assert.True(x.Cache.GetOffloadCounts().Pages >= 0), Gone),
         new("KvCacheTiers.GetFetchCounts(KvCache)", x => Assert.True(x.Cache.GetFetchCounts().Fetched >= 0), Gone),
         new("KvCacheSwapping.GetSwappedBytes(KvCache)", x => Assert.True(x.Cache.GetSwappedBytes() >= 0)),
         new("KvCacheSwapping.SwapOutAsync(KvCache, IReadOnlyCollection, CancellationToken)", x => SwapOut(x).Dispose(), Gone, NoRoom, InUse),

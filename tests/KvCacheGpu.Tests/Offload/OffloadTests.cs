@@ -1,3 +1,5 @@
+using static KvCacheGpu.Tests.OffloadCaches;
+
 namespace KvCacheGpu.Tests;
 
 /// <summary>Pages that a policy lets go lie in host memory, and attention goes on reading them.</summary>
@@ -8,7 +10,6 @@ public sealed class OffloadTests : IDisposable
     // One layer of many: what an attention reads at once is a small part of the whole.
     private static readonly KvGeometry Deep = new(layers: 24, queryHeads: 4, kvHeads: 2, keyWidth: 32, pageTokens: 8) { Rope = new KvRope { Theta = 100 } };
 
-    private static readonly KvGeometry Flat = new(layers: 3, queryHeads: 4, kvHeads: 2, keyWidth: 32, pageTokens: 8) { Rope = new KvRope { Theta = 100 } };
     private static readonly KvFormats F16 = new(PageFormat.F16, PageFormat.F16);
     private static readonly KvFormats T4 = new(PageFormat.T4, PageFormat.V4);
 
@@ -300,102 +301,4 @@ public sealed class OffloadTests : IDisposable
     }
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
-
-    private static KvCacheOptions SmallOptions(string policy, KvFormats formats)
-    {
-        KvCacheOptions options = Offloading(Flat, policy, formats, 600, stagedPages: 160);
-        options.MemoryBudgetBytes = TightCaches.MinimumOf(options, (g, o) => TestCaches.Simd(g, o), Flat) + 60_000;
-        return options;
-    }
-
-    private static KvCache Small(string policy, KvFormats formats) => TestCaches.Simd(Flat, SmallOptions(policy, formats));
-
-    private static void Feed(KvSequence sequence, KvSequence expected, int first, int tokens)
-    {
-        for (int done = 0; done < tokens; done += 8)
-        {
-            int[] ids = [.. Enumerable.Range(first + done, Math.Min(8, tokens - done))];
-            Assert.Equal(Step(expected, ids), Step(sequence, ids));
-        }
-    }
-
-    private static void AreClose(float[] expected, float[] actual)
-    {
-        double norm = Math.Sqrt(expected.Sum(x => (double)x * x) / expected.Length);
-        double error = expected.Zip(actual, (x, y) => Math.Abs((double)x - y)).Max();
-        Assert.True(error <= 5e-6 * norm, $"off by {error} of {norm}");
-    }
-
-    private static float[] Together(KvSequence one, KvSequence other, int[] own, int[] others)
-    {
-        KvGeometry g = one.Cache.Geometry;
-        int[] ids = [.. own, .. others];
-        int width = ids.Length * g.QueryHeads * g.ValueWidth;
-        float[] output = new float[g.Layers * width];
-        using KvStep step = one.Cache.Begin([one, other], ids, [own.Length, others.Length]);
-        for (int layer = 0; layer < g.Layers; layer++)
-        {
-            step.Append(layer, TokenContent.Keys(g, layer, ids), TokenContent.Values(g, layer, ids));
-            step.Attend(layer, TokenContent.Queries(g, layer, ids), output.AsSpan(layer * width, width));
-        }
-
-        step.Commit();
-        return output;
-    }
-
-    // Keys of one direction, and queries along another: one of as many as there are bits in a number of 32 bits.
-    private static float[] Directed(KvSequence sequence, int[] ids, int keys, int queries)
-    {
-        KvGeometry g = sequence.Cache.Geometry;
-        int width = ids.Length * g.QueryHeads * g.ValueWidth;
-        float[] output = new float[g.Layers * width];
-        using KvStep step = sequence.Begin(ids);
-        for (int layer = 0; layer < g.Layers; layer++)
-        {
-            step.Append(layer, Along(keys, ids.Length * g.KvHeads, g.KeyWidth, layer), TokenContent.Values(g, layer, ids));
-            step.Attend(layer, Along(queries, ids.Length * g.QueryHeads, g.KeyWidth, layer), output.AsSpan(layer * width, width));
-        }
-
-        step.Commit();
-        return output;
-    }
-
-    private static float[] Along(int direction, int vectors, int width, int layer)
-    {
-        var random = new Random((direction * 31) + layer);
-        float[] one = [.. Enumerable.Range(0, width).Select(_ => random.Next(2) == 0 ? -4f : 4f)];
-        return [.. Enumerable.Repeat(one, vectors).SelectMany(x => x)];
-    }
-
-    private static KvCacheOptions Plain(KvGeometry geometry, KvFormats formats, int tokens)
-    {
-        KvCacheOptions options = TestCaches.Config(formats);
-        (options.MaxTokens, options.MaxSequences, options.EdgeLayers, options.KeyScales) = (tokens, 2, 0, KvKeyScales.None(geometry));
-        options.FullPrecision = formats.Key == PageFormat.F32 ? PageFormat.F32 : PageFormat.F16;
-        return options;
-    }
-
-    private static KvCacheOptions Offloading(KvGeometry geometry, string policy, KvFormats formats, int tokens, int? stagedPages = null)
-    {
-        KvCacheOptions options = Plain(geometry, formats, tokens);
-        options.Policy = TightCaches.Policy(policy);
-        options.Offload = new KvOffload(1L << 30) { StagedPages = stagedPages };
-        return options;
-    }
-
-    private static float[] Step(KvSequence sequence, int[] ids, int window = 0)
-    {
-        KvGeometry g = sequence.Cache.Geometry;
-        int width = ids.Length * g.QueryHeads * g.ValueWidth;
-        float[] output = new float[g.Layers * width];
-        using KvStep step = sequence.Begin(ids);
-        for (int layer = 0; layer < g.Layers; layer++)
-        {
-            step.Append(layer, TokenContent.Keys(g, layer, ids), TokenContent.Values(g, layer, ids));
-            step.Attend(layer, TokenContent.Queries(g, layer, ids), output.AsSpan(layer * width, width), window);
-        }
-
-        step.Commit();
-        return output;
-    }
 }

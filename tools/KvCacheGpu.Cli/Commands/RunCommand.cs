@@ -40,6 +40,8 @@ internal static class RunCommand
             model, prompt, promptFile, promptTokens, newTokens, temperature, seed, device, keyFormat, valueFormat, budget, policy, configFile,
             save, load, store, database, json,
         };
+        Option<MemoryBudget?> offload = TierOptions.Offload();
+        command.Add(offload);
         TierOptions tierOptions = new TierOptions().AddTo(command);
         command.SetAction(parsed =>
         {
@@ -69,6 +71,9 @@ internal static class RunCommand
                 }
 
                 chosen.Policy = parsed.GetValue(policy)?.Create() ?? chosen.Policy;
+                chosen.Offload = parsed.GetValue(offload)?.Bytes is not { } away ? chosen.Offload
+                    : chosen.Policy is null ? throw new UsageException(offload.Name, $"{policy.Name} with it, which lets pages go", "none")
+                    : new KvOffload(away);
                 tiers.Set(chosen);
                 chosen.ModelFingerprint = saved.Store is null && tiers.Tiers.Count == 0 ? null : LlamaModel.FingerprintOf(loaded.Directory);
             });
@@ -153,6 +158,12 @@ internal static class RunCommand
     private static void WriteRemarks(Terminal terminal, RunReport report)
     {
         WriteTiers(terminal, report.Tiers, report.ReusedTokens);
+        if (report.Offload is { } pages)
+        {
+            terminal.Error.WriteLine(Readable.Line(
+                $"[{pages.Pages} pages in host memory, {Readable.Bytes(pages.Bytes)}; attention copied {pages.Fetched + pages.Prefetched}, found {pages.Staged} on the device, left out {pages.LeftOut}; {pages.Dropped} dropped]"));
+        }
+
         if (report.Restored is { } restored)
         {
             terminal.Error.WriteLine(Readable.Line(

@@ -58,6 +58,7 @@ internal sealed class Generation(LlamaModel model, KvCacheOptions config, Termin
                 PagesReport.Of(cache)))
         {
             ReusedTokens = reused,
+            Offload = config.Offload is null ? null : cache.GetOffloadCounts(),
             Restored = restored is null ? null : RestoredReport.Of(restored),
             Saved = left is null ? null : SnapshotReport.Of(left),
         };

@@ -27,6 +27,10 @@ internal sealed record RunReport(
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<TierReport>? Tiers { get; init; }
 
+    /// <summary>What became of the pages that the policy let go; left out without --offload.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public KvOffloadCounts? Offload { get; init; }
+
     /// <summary>The snapshot of --load; left out without it.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public RestoredReport? Restored { get; init; }

@@ -16,6 +16,10 @@ internal sealed class TierOptions
     private readonly Option<MemoryBudget?> _diskBytes = DiskBudget("Bytes of that folder. Default: 1 GiB.");
     private readonly Option<string?> _remote = Choice.Text("--remote", "URL", "A Redis, Valkey or Garnet server for them: redis://HOST:PORT. Default: none.");
 
+    /// <summary>--offload.</summary>
+    public static Option<MemoryBudget?> Offload() =>
+        OfBytes("--offload", "Bytes of host memory for pages that --policy lets go: attention goes on reading them. Default: none; they are lost.");
+
     /// <summary>--host-budget.</summary>
     public static Option<MemoryBudget?> HostBudget() => OfBytes("--host-budget", "Bytes of host memory for blocks of prefixes. Default: none.");
 
