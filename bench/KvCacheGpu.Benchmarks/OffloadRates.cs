@@ -81,7 +81,7 @@ internal static class OffloadRates
             Policy = offloads ? new LruPolicy() : null,
             Offload = offloads ? new KvOffload(1L << 32) { StagedPages = 2 * pages } : null,
         };
-        options.MemoryBudgetBytes = offloads ? KvCache.BytesFor(geometry, options).MinimumBytes + (16 << 20) : null;
+        options.MemoryBudgetBytes = offloads ? KvCache.BytesFor(geometry, options).MinimumBytes + (2 << 20) : null;
         return new KvCache(geometry, options);
     }
 
