@@ -38,13 +38,15 @@ internal sealed class SequenceImport(KvCache cache, ImportedCache found, string 
             throw;
         }
 
-        // Now that all are whole: a save of all that live takes none before.
-        using (cache.State.Pool.Gate.Enter())
+        // Now that all are whole: a save of all that live takes none before. A cache that is being disposed has no tables any longer.
+        long pages;
+        using (cache.State.EnterLive())
         {
+            pages = _sequences.Sum(Pages);
             _sequences.ForEach(sequence => sequence.State.IsHandedOut = true);
         }
 
-        return new KvRestored { ImportedBy = importer, Sequences = _sequences, ReencodedPages = _sequences.Sum(Pages), Notes = [.. Notes()] };
+        return new KvRestored { ImportedBy = importer, Sequences = _sequences, ReencodedPages = pages, Notes = [.. Notes()] };
     }
 
     private IEnumerable<int> Append(KvSequence sequence, ImportedSequence imported)

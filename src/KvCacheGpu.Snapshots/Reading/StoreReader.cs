@@ -31,13 +31,23 @@ internal sealed class StoreReader(StorePlace place)
     {
         StoreNames names = StoreNames.Of(name);
         using StoreFolder folder = place.Open();
-        var past = new StorePast(folder, names);
-        if (past.IsEmpty)
+        for (int attempt = 1; ; attempt++)
         {
-            throw place.NotFound($"{name}");
-        }
+            var past = new StorePast(folder, names);
+            if (past.IsEmpty)
+            {
+                throw place.NotFound($"{name}");
+            }
 
-        return [.. past.Candidates.Select(generation => new SnapshotVerdict(generation, past.IsCurrent(generation), past.Flaw ?? ErrorOf(folder, names, past, generation, cancel)))];
+            SnapshotVerdict[] verdicts =
+                [.. past.Candidates.Select(generation => new SnapshotVerdict(generation, past.IsCurrent(generation), past.Flaw ?? ErrorOf(folder, names, past, generation, cancel)))];
+
+            // A generation that a save has taken away meanwhile is none that is damaged.
+            if (attempt == Attempts || Array.TrueForAll(verdicts, verdict => verdict.Error is null) || !past.HasChanged())
+            {
+                return verdicts;
+            }
+        }
     });
 
     /// <summary>Shows generations to <paramref name="take"/>, the newest first, until it gets through one of them. Nothing may be left of a call that threw.</summary>
