@@ -30,7 +30,7 @@ internal static class CacheCreation
         int slabs = SlabsOf(plan);
         long created = plan.CreatedBytes(slabs);
         return new KvCacheBytes(
-            plan.Map.Bytes + (slabs * plan.Slabs.Bytes), created, plan.Configured ?? plan.Unbudgeted(slabs, created), plan.MinimumBytes);
+            plan.Map.Bytes + (slabs * plan.Slabs.Bytes), created, plan.Configured ?? plan.Unbudgeted(slabs, created - plan.StagedBytes), plan.MinimumBytes);
     }
 
     /// <summary>Counts the bytes of one sequence, in tokens that such a cache takes.</summary>
@@ -185,8 +185,7 @@ internal static class CacheCreation
             state.Room.Take("pages that come back from host memory", SlotCounts.Of(slotClass, slots.Length), slots);
         }
 
-        long bytes = (long)slots.Length * state.Classes.Shape.Classes[slotClass].Bytes;
-        return new Offloading(options, state.Tier, new PageStage(state.Tier, state.DeviceGate, slots), bytes, state.Options.EnablePrefetch);
+        return new Offloading(options, state.Tier, new PageStage(state.Tier, state.DeviceGate, slots), plan.StagedBytes, state.Options.EnablePrefetch);
     }
 
     private static int SlabsOf(BudgetPlan plan) =>

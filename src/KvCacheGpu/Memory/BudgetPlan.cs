@@ -41,6 +41,9 @@ internal sealed class BudgetPlan
     // Forks share pages and have tables of their own: without a budget, tables of all sequences find room, up to this part of the pages' bytes.
     private const int PartOfTables = 16;
 
+    // Pages that come back from host memory have this part of what a budget holds beyond the least, where nobody says how many.
+    private const int PartOfStage = 4;
+
     private readonly PageClasses _classes;
     private readonly KernelShape _shape;
     private readonly KvCacheOptions _options;
@@ -86,7 +89,17 @@ internal sealed class BudgetPlan
     public int SpareLeaves => _options.Policy is null ? 0 : Map.Leaves;
 
     /// <summary>Slots of the largest sealed class (<see cref="PageClasses.LargestSealed"/>) for pages that come back from host memory.</summary>
-    public int StagedPages => _options.Offload?.PlacesFor(_shape.Geometry.KvHeads, Configured, _shape.Classes[_classes.LargestSealed].Bytes) ?? 0;
+    public int StagedPages => _options.Offload is not { } offload ? 0 : offload.StagedPages ?? (int)Math.Min(offload.UsualPlaces(_shape.Geometry.KvHeads), LeastStaged + SpareStaged);
+
+    // One for each KV head, where nobody says.
+    private int LeastStaged => _options.Offload is not { } offload ? 0 : offload.StagedPages ?? _shape.Geometry.KvHeads;
+
+    // Slots in a part of the slabs beyond the least.
+    private long SpareStaged => Configured is not { } budget ? int.MaxValue
+        : Math.Max(0, ((budget - FixedBytes) / SlabBytes(Slabs)) - Slabs.SlabsFor(FewestSlots())) / PartOfStage * Slabs.SlotsPerSlab[Slabs.SizeOf(_classes.LargestSealed)];
+
+    /// <summary>Bytes of those slots.</summary>
+    public long StagedBytes => (long)StagedPages * Slabs.Sizes[Slabs.SizeOf(_classes.LargestSealed)] * PageLayout.UnitBytes;
 
     /// <summary>The budget that the configuration sets, or null.</summary>
     public long? Configured => _options.BudgetFor(_shape.Geometry);
@@ -123,6 +136,7 @@ internal sealed class BudgetPlan
         long[] slots = new long[SlotCounts.Kinds];
         slots[KernelShape.Open] = pages;
         slots[SlotCounts.Leaf] = (long)Map.Leaves * _options.MaxSequences;
+        slots[_classes.LargestSealed] += StagedPages;
         _classes.AddSealed(slots, inPlace => inPlace ? 0 : pages / _shape.Geometry.Layers / _shape.Geometry.KvHeads);
         for (int c = 1; c < _classes.Count; c++)
         {
@@ -161,7 +175,7 @@ internal sealed class BudgetPlan
 
     /// <summary>Bytes in use once a cache of so many slabs was made.</summary>
     public long CreatedBytes(int slabs) =>
-        Map.Bytes + _tier.Bytes + _bookkeeping.Step + _bookkeeping.Plan + PagePool.BookkeepingBytes(Slabs, slabs) + _bookkeeping.Blocks(Blocks(slabs));
+        Map.Bytes + _tier.Bytes + _bookkeeping.Step + _bookkeeping.Plan + PagePool.BookkeepingBytes(Slabs, slabs) + _bookkeeping.Blocks(Blocks(slabs)) + StagedBytes;
 
     /// <summary>Bytes that a cache without a budget may come to.</summary>
     public long Unbudgeted(int slabs, long createdBytes)
@@ -215,7 +229,7 @@ internal sealed class BudgetPlan
         long[] slots = SpareSlots();
         slots[KernelShape.Open] += _classes.Seals.MostOpen * Rows;
         slots[SlotCounts.Leaf] = Map.Leaves;
-        slots[_classes.LargestSealed] += StagedPages;
+        slots[_classes.LargestSealed] += LeastStaged;
         _classes.AddSealed(slots, inPlace => kept + (inPlace ? 0 : 1));
         return slots;
     }

@@ -14,11 +14,10 @@ namespace KvCacheGpu;
 public sealed record KvOffload(long BudgetBytes)
 {
     private const int Usual = 32;
-    private const int PartOfBudget = 4;
 
     /// <summary>
     /// Pages of the device that are kept for those that come back, of the cache's budget: at least one for each KV head. What came last stays there until the place is needed, so that
-    /// the next step does not copy it again. The default value is null: twice as many as <see cref="SelectedPages"/> for each KV head, or 64 for each, but no more than a quarter of the budget.
+    /// the next step does not copy it again. The default value is null: twice as many as <see cref="SelectedPages"/> for each KV head, or 64 for each, but no more than a quarter of what the budget holds beyond the least.
     /// </summary>
     public int? StagedPages { get; init; }
 
@@ -27,10 +26,7 @@ public sealed record KvOffload(long BudgetBytes)
     /// </summary>
     public int? SelectedPages { get; init; }
 
-    /// <summary><see cref="StagedPages"/>, or what stands for it.</summary>
+    /// <summary><see cref="StagedPages"/> where neither it nor a budget says how many.</summary>
     /// <param name="kvHeads">KV heads of a layer.</param>
-    /// <param name="budget">Bytes of the cache's budget; null without one.</param>
-    /// <param name="pageBytes">Bytes of the largest sealed page.</param>
-    internal int PlacesFor(int kvHeads, long? budget, int pageBytes) =>
-        StagedPages ?? (int)Math.Min(2L * kvHeads * (SelectedPages ?? Usual), budget is { } bytes ? Math.Max(kvHeads, bytes / PartOfBudget / pageBytes) : int.MaxValue);
+    internal long UsualPlaces(int kvHeads) => 2L * kvHeads * (SelectedPages ?? Usual);
 }

@@ -74,7 +74,10 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
             }
         }
 
-        offload.Ahead?.Ask(new StagedAttention(cache, _sequences, _parts, (layer + 1) % cache.Geometry.Layers).Foreseen(window, most, inRounds));
+        if (offload.Ahead is { } ahead && new StagedAttention(cache, _sequences, _parts, (layer + 1) % cache.Geometry.Layers).Foreseen(window, most, inRounds) is { Length: > 0 } next)
+        {
+            ahead.Ask(next);
+        }
     }
 
     // What the layer will read first, as far as this one's windows and numbers tell.

@@ -11,7 +11,7 @@ public sealed class BytesForTests
     {
         foreach (KvFormats formats in TestCaches.NaturalPairs)
         {
-            foreach (int variant in Enumerable.Range(0, 4))
+            foreach (int variant in Enumerable.Range(0, 6))
             {
                 var config = new KvCacheOptions
                 {
@@ -22,7 +22,8 @@ public sealed class BytesForTests
                     KeyFormat = formats.Key,
                     ValueFormat = formats.Value,
                     PrefixReuse = variant % 2 == 1,
-                    Policy = variant == 2 ? new WindowPolicy(64) : null,
+                    Policy = variant is 2 or > 3 ? new WindowPolicy(64) : null,
+                    Offload = variant > 3 ? new KvOffload(1 << 20) { StagedPages = variant == 4 ? null : 10 } : null,
                     DemotionFormats = variant == 3 ? [new(PageFormat.T2, PageFormat.V2)] : [],
                 };
                 KvCacheBytes bytes = KvCache.BytesFor(G, config);

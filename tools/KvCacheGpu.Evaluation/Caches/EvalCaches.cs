@@ -87,7 +87,9 @@ public static class EvalCaches
         }
 
         KvCacheOptions unlimited = config.Copy();
-        unlimited.MemoryBudgetBytes = null;
+
+        // Pages that come back from host memory take their places out of the budget, as those that stay.
+        (unlimited.MemoryBudgetBytes, unlimited.Offload) = (null, null);
         return (setting.AboveEmpty ? KvCache.BytesFor(geometry, unlimited).CreatedBytes : 0) + (long)(share * geometry.DenseF16Bytes(config.MaxTokens));
     }
 
