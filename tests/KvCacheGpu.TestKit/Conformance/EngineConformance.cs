@@ -36,8 +36,37 @@ public abstract class EngineConformance<TTier>
         };
         using var expected = new KvCache(_geometry, config, (shape, bytes, observer) => new ReferenceTier(shape, bytes, observer));
         using var actual = new KvCache(_geometry, config, (shape, bytes, _) => new PoisonedTier(TTier.Create(shape, bytes)));
-        List<float[]> wanted = Life(expected);
-        List<float[]> got = Life(actual);
+        AreAlike(Life(expected), Life(actual));
+    }
+
+    /// <summary>Nearly all pages lie in host memory, and come to as few places as there are heads, or to more than enough: attention misses nothing, whatever is copied ahead.</summary>
+    [Theory]
+    [InlineData(PageFormat.F16, PageFormat.F16, 2)]
+    [InlineData(PageFormat.I8, PageFormat.I8, 64)]
+    [InlineData(PageFormat.T4, PageFormat.V4, 5)]
+    public void A_cache_whose_pages_lie_in_host_memory_attends_as_one_that_holds_them(PageFormat key, PageFormat value, int places)
+    {
+        var config = new KvCacheOptions
+        {
+            Device = "cpu",
+            MaxTokens = 256,
+            MaxSequences = 3,
+            MaxBatchTokens = 32,
+            KeyFormat = key,
+            ValueFormat = value,
+            KeyScales = KvKeyScales.None(_geometry),
+        };
+        using var expected = new KvCache(_geometry, config, (shape, bytes, observer) => new ReferenceTier(shape, bytes, observer));
+        config.Policy = new WindowPolicy(4);
+        config.Offload = new KvOffload(1 << 20) { StagedPages = places };
+        using var actual = new KvCache(_geometry, config, (shape, bytes, _) => TTier.Create(shape, bytes));
+        AreAlike(Life(expected), Life(actual));
+        KvOffloadCounts counts = actual.GetOffloadCounts();
+        Assert.True(counts is { Offloaded: > 50, Dropped: 0, LeftOut: 0 } && counts.Fetched + counts.Staged > 100, $"{counts}");
+    }
+
+    private static void AreAlike(List<float[]> wanted, List<float[]> got)
+    {
         Assert.Equal(wanted.Count, got.Count);
         for (int i = 0; i < wanted.Count; i++)
         {
