@@ -69,6 +69,8 @@ public sealed class OffloadTests : IDisposable
             Assert.Equal(Step(expectedFork, [900, 901, 902]), Step(fork, [900, 901, 902]));
         }
 
+        // What the fork had is still the sequence's.
+        Assert.InRange(cache.GetOffloadCounts().Pages, pages, pages + 60);
         Assert.Equal(Step(expected, [800]), Step(sequence, [800]));
 
         // In the middle of a page that is away: the page goes, as one that was dropped.
