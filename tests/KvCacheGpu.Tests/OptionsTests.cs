@@ -77,6 +77,17 @@ public class OptionsTests
     }
 
     [Fact]
+    public void Blocks_that_no_array_holds_together_are_refused_before_anything_is_taken()
+    {
+        var wide = new KvGeometry(layers: 128, queryHeads: 64, kvHeads: 64, keyWidth: 256, pageTokens: 128);
+        var options = new KvCacheOptions { Device = "cpu", PrefixReuse = true, ModelFingerprint = "m", Tiers = [new MapTier()], PrefetchSize = 2 };
+        KvConfigurationException refused = Assert.Throws<KvConfigurationException>(() => KvCache.BytesFor(wide, options));
+        Assert.Equal(("E003", nameof(KvCacheOptions.PrefetchSize)), (refused.Code, refused.Setting));
+        options.PrefetchSize = 1;
+        Assert.True(KvCache.BytesFor(wide, options).ReservedBytes > 0);
+    }
+
+    [Fact]
     public void No_option_goes_unchecked()
     {
         string[] all = [.. typeof(KvCacheOptions).GetProperties(BindingFlags.Public | BindingFlags.Instance).Select(property => property.Name)];

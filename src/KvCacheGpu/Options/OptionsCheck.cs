@@ -22,6 +22,7 @@ internal static class OptionsCheck
         {
             PageClasses classes = FormatPlan.ClassesOf(options, geometry);
             _ = new TableMap(classes.Shape);
+            CheckBlocks(options, classes);
             return classes;
         }
         catch (OverflowException e)
@@ -81,6 +82,17 @@ internal static class OptionsCheck
         }
 
         Require(options.Watermark is > 0 and <= 1, nameof(options.Watermark), "above 0, at most 1", options.Watermark);
+    }
+
+    // Blocks that are fetched at once lie in one array.
+    private static void CheckBlocks(KvCacheOptions options, PageClasses classes)
+    {
+        KvGeometry geometry = classes.Shape.Geometry;
+        PageLayout[] layers = [.. Enumerable.Range(0, geometry.Layers).Select(layer => classes.Shape.Classes[classes.SealedIn(layer)])];
+        long most = Array.MaxLength / KvLayouts.BlockBytesOf(layers, geometry.KvHeads);
+        Require(
+            options.Tiers.Count == 0 || options.PrefetchSize <= most,
+            nameof(options.PrefetchSize), $"at most {most} blocks of {KvLayouts.BlockBytesOf(layers, geometry.KvHeads)} bytes", options.PrefetchSize);
     }
 
     private static void CheckTiers(KvCacheOptions options)
