@@ -34,6 +34,6 @@ public readonly record struct KvOffloadCounts
     /// <summary>Attentions that began before all had come that was being copied for them.</summary>
     public long Late { get; init; }
 
-    /// <summary>Pages that attentions passed over. 0: every attention read all that the policy ever let go.</summary>
+    /// <summary>Pages in host memory that attentions did not read. 0: every attention read all pages that were not dropped.</summary>
     public long LeftOut { get; init; }
 }

@@ -23,17 +23,8 @@ public abstract class EngineConformance<TTier>
     [MemberData(nameof(Formats))]
     public void A_cache_whose_freed_pages_are_poisoned_attends_as_on_the_reference(PageFormat key, PageFormat value, int window)
     {
-        var config = new KvCacheOptions
-        {
-            Device = "cpu",
-            MaxTokens = 256,
-            MaxSequences = 3,
-            MaxBatchTokens = 32,
-            KeyFormat = key,
-            ValueFormat = value,
-            PoisonPages = true,
-            Policy = window == 0 ? null : new WindowPolicy(window),
-        };
+        KvCacheOptions config = Config(key, value);
+        (config.PoisonPages, config.Policy) = (true, window == 0 ? null : new WindowPolicy(window));
         using var expected = new KvCache(_geometry, config, (shape, bytes, observer) => new ReferenceTier(shape, bytes, observer));
         using var actual = new KvCache(_geometry, config, (shape, bytes, _) => new PoisonedTier(TTier.Create(shape, bytes)));
         AreAlike(Life(expected), Life(actual));
@@ -46,16 +37,8 @@ public abstract class EngineConformance<TTier>
     [InlineData(PageFormat.T4, PageFormat.V4, 5)]
     public void A_cache_whose_pages_lie_in_host_memory_attends_as_one_that_holds_them(PageFormat key, PageFormat value, int places)
     {
-        var config = new KvCacheOptions
-        {
-            Device = "cpu",
-            MaxTokens = 256,
-            MaxSequences = 3,
-            MaxBatchTokens = 32,
-            KeyFormat = key,
-            ValueFormat = value,
-            KeyScales = KvKeyScales.None(_geometry),
-        };
+        KvCacheOptions config = Config(key, value);
+        config.KeyScales = KvKeyScales.None(_geometry);
         using var expected = new KvCache(_geometry, config, (shape, bytes, observer) => new ReferenceTier(shape, bytes, observer));
         config.Policy = new WindowPolicy(4);
         config.Offload = new KvOffload(1 << 20) { StagedPages = places };
@@ -64,6 +47,16 @@ public abstract class EngineConformance<TTier>
         KvOffloadCounts counts = actual.GetOffloadCounts();
         Assert.True(counts is { Offloaded: > 50, Dropped: 0, LeftOut: 0 } && counts.Fetched + counts.Staged > 100, $"{counts}");
     }
+
+    private static KvCacheOptions Config(PageFormat key, PageFormat value) => new()
+    {
+        Device = "cpu",
+        MaxTokens = 256,
+        MaxSequences = 3,
+        MaxBatchTokens = 32,
+        KeyFormat = key,
+        ValueFormat = value,
+    };
 
     private static void AreAlike(List<float[]> wanted, List<float[]> got)
     {
