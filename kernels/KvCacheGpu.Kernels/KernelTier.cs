@@ -200,6 +200,9 @@ public abstract unsafe class KernelTier : IDisposable
     /// <summary>Copies words from the host into the arena.</summary>
     public abstract void Load(long word, ReadOnlySpan<int> source);
 
+    /// <summary>Copies whole pages to host memory and back.</summary>
+    public virtual PageTransfers Transfers => field ??= new PageTransfers(this);
+
     /// <summary>Refuses a stream that batches cannot run on.</summary>
     /// <exception cref="ArgumentException">It is of another accelerator or context.</exception>
     /// <exception cref="ObjectDisposedException">It was disposed.</exception>

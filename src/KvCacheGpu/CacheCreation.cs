@@ -124,6 +124,7 @@ internal static class CacheCreation
             using (cache.DeviceGate.Enter())
             {
                 // A snapshot may still read pages.
+                cache.Offload?.Room.Dispose();
                 cache.Tier.Dispose();
             }
         }
@@ -185,7 +186,8 @@ internal static class CacheCreation
             state.Room.Take("pages that come back from host memory", SlotCounts.Of(slotClass, slots.Length), slots);
         }
 
-        return new Offloading(options, state.Tier, new PageStage(state.Tier, state.DeviceGate, slots), plan.StagedBytes, state.Options.EnablePrefetch);
+        var room = new HostRoom(state.Tier, options.BudgetBytes);
+        return new Offloading(options, state.Tier, room, new PageStage(state.Tier, state.DeviceGate, room, slots), plan.StagedBytes, state.Options.EnablePrefetch);
     }
 
     private static int SlabsOf(BudgetPlan plan) =>

@@ -8,6 +8,8 @@ namespace KvCacheGpu.Kernels;
 /// </summary>
 internal sealed class DeviceLink : IDisposable
 {
+    private const int MaxGpuGroup = 128;
+
     private readonly AllocationObserver? _observer;
 
     public DeviceLink(Accelerator accelerator, AllocationObserver? observer)
@@ -30,6 +32,14 @@ internal sealed class DeviceLink : IDisposable
 
     /// <summary>The stream that work is enqueued on.</summary>
     public AcceleratorStream Stream => Order.Current;
+
+    /// <summary>Threads of a group, where nobody chose: a page's tokens in whole warps, and one on the emulator.</summary>
+    public static int GroupFor(Accelerator accelerator, int pageTokens)
+    {
+        int warp = accelerator.AcceleratorType == AcceleratorType.CPU ? 1 : Math.Max(32, accelerator.WarpSize);
+        int wanted = accelerator.AcceleratorType == AcceleratorType.CPU ? 1 : (pageTokens + warp - 1) / warp * warp;
+        return Math.Min(Math.Min(wanted, MaxGpuGroup), accelerator.MaxNumThreadsPerGroup);
+    }
 
     /// <summary>Makes the device current on this thread, until the result is disposed.</summary>
     /// <exception cref="ObjectDisposedException">The accelerator was disposed.</exception>

@@ -19,6 +19,8 @@ internal static class PortableKernels
         yield return ("rotate-queries", RotateQueries);
         yield return ("sum-queries", SumQueries);
         yield return ("copy", Copy);
+        yield return ("load-pages", LoadPages);
+        yield return ("unload-pages", UnloadPages);
         yield return ("merge", Merge);
         yield return ("score", Score);
         foreach (PageFormat source in _formats)
@@ -69,6 +71,10 @@ internal static class PortableKernels
     public static MethodInfo SumQueries => Of(typeof(InputKernels), nameof(InputKernels.SumQueries));
 
     public static MethodInfo Copy => Of(typeof(TranscodeKernels), nameof(TranscodeKernels.Copy));
+
+    public static MethodInfo LoadPages => Of(typeof(TransferKernels), nameof(TransferKernels.Load));
+
+    public static MethodInfo UnloadPages => Of(typeof(TransferKernels), nameof(TransferKernels.Unload));
 
     public static MethodInfo Merge => Of(typeof(MergeKernel), nameof(MergeKernel.Merge));
 

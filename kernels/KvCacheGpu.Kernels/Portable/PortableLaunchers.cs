@@ -5,6 +5,9 @@ namespace KvCacheGpu.Kernels;
 
 internal delegate void ScatterLauncher(AcceleratorStream stream, KernelConfig config, ArrayView<int> arena, ArrayView<int> patches, int count);
 
+internal delegate void TransferLauncher(
+    AcceleratorStream stream, KernelConfig config, ArrayView<long> arena, ArrayView<long> host, ArrayView<int> list, int first, int parts);
+
 internal delegate void RotateLauncher(
     AcceleratorStream stream,
     KernelConfig config,

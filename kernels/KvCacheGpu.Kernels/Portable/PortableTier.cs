@@ -18,7 +18,6 @@ namespace KvCacheGpu.Kernels;
 /// </remarks>
 public sealed unsafe class PortableTier : KernelTier
 {
-    private const int MaxGpuGroup = 128;
     private const long GpuPartialFloats = 1 << 23;
     private const long CpuPartialFloats = 1 << 18;
 
@@ -49,7 +48,7 @@ public sealed unsafe class PortableTier : KernelTier
         ArgumentNullException.ThrowIfNull(accelerator);
         ArgumentOutOfRangeException.ThrowIfNegative(groupSize);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(groupSize, accelerator.MaxNumThreadsPerGroup);
-        GroupSize = groupSize == 0 ? DefaultGroup(accelerator, shape.Geometry.PageTokens) : groupSize;
+        GroupSize = groupSize == 0 ? DeviceLink.GroupFor(accelerator, shape.Geometry.PageTokens) : groupSize;
         KvGeometry g = shape.Geometry;
         long shared = sizeof(float) * (long)shape.Classes.Max(
             c => AttendKernel.SharedFloats(4, g, new PageDims(g, c), GroupSize));
@@ -73,6 +72,7 @@ public sealed unsafe class PortableTier : KernelTier
 
             Launchers = new BatchLaunchers(accelerator, shape, tensors, moves);
             Views = new DeviceViews(accelerator);
+            Transfers = DeviceTransfers.Of(this);
             Link.Synchronize();
         }
         catch
@@ -109,6 +109,9 @@ public sealed unsafe class PortableTier : KernelTier
 
     /// <inheritdoc/>
     public override int* Tables => _patches.Tables;
+
+    /// <inheritdoc/>
+    public override PageTransfers Transfers { get; }
 
     /// <summary>The pairs of formats that the portable kernels attend, each with the reason: "F32/F32: F32 keys".</summary>
     public IReadOnlyList<string> PortablePairs => Launchers.PortablePairs;
@@ -330,6 +333,7 @@ public sealed unsafe class PortableTier : KernelTier
 
             _disposed = true;
             Link.Finish();
+            (Transfers as IDisposable)?.Dispose();
             _transcoder.Dispose();
             QuerySums?.Dispose();
             _keySigns.Dispose();
@@ -388,12 +392,5 @@ public sealed unsafe class PortableTier : KernelTier
         ArrayView<ushort> valuesFound = values.IsOnDevice && values.Length > 0 ? Views.Of(values, nameof(values)) : default;
         _transcoder.Materialize(Arena, reads, keys, keysFound, isValue: false);
         _transcoder.Materialize(Arena, reads, values, valuesFound, isValue: true);
-    }
-
-    private static int DefaultGroup(Accelerator accelerator, int pageTokens)
-    {
-        int warp = accelerator.AcceleratorType == AcceleratorType.CPU ? 1 : Math.Max(32, accelerator.WarpSize);
-        int wanted = accelerator.AcceleratorType == AcceleratorType.CPU ? 1 : (pageTokens + warp - 1) / warp * warp;
-        return Math.Min(Math.Min(wanted, MaxGpuGroup), accelerator.MaxNumThreadsPerGroup);
     }
 }

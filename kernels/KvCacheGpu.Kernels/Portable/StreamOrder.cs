@@ -29,6 +29,7 @@ internal sealed class StreamOrder : IDisposable
     private AcceleratorStream? _current;
     private AcceleratorStream? _apart;
     private nint _last;
+    private nint _beside;
     private long _epoch;
     private long _marked;
     private long _completed;
@@ -111,8 +112,35 @@ internal sealed class StreamOrder : IDisposable
                 }
             }
 
+            if (_beside != 0)
+            {
+                _driver!.Wait(Handle(stream), _beside);
+                _beside = 0;
+            }
+
             Volatile.Write(ref _current, stream);
             _epoch++;
+        }
+    }
+
+    /// <summary>Makes a stream that runs beside the order wait on the device for the work of an epoch.</summary>
+    public void Hold(AcceleratorStream beside, long epoch)
+    {
+        lock (_lock)
+        {
+            if (EventOf(epoch) is { } wanted)
+            {
+                _driver!.Wait(Handle(beside), wanted);
+            }
+        }
+    }
+
+    /// <summary>Makes all work that is enqueued from here on wait on the device for an event of a stream beside the order.</summary>
+    public void FollowFrom(nint beside)
+    {
+        lock (_lock)
+        {
+            _beside = beside;
         }
     }
 
@@ -221,38 +249,18 @@ internal sealed class StreamOrder : IDisposable
     /// <summary>Waits on this thread until the work of an epoch has ended.</summary>
     public void WaitFor(long epoch)
     {
-        nint wanted = 0;
+        nint? wanted;
         lock (_lock)
         {
-            Poll();
-            if (epoch <= _completed)
+            wanted = EventOf(epoch);
+            if (wanted is null)
             {
                 return;
-            }
-
-            if (_driver is null)
-            {
-                WaitForCurrent();
-                return;
-            }
-
-            if (epoch > _marked)
-            {
-                Mark();
-            }
-
-            foreach ((nint mark, long of) in _marks)
-            {
-                wanted = mark;
-                if (of >= epoch)
-                {
-                    break;
-                }
             }
         }
 
         // Outside of the lock, so that other threads go on. The event may be reused meanwhile: then it happens later, never sooner.
-        _driver.WaitFor(wanted);
+        _driver!.WaitFor(wanted.Value);
     }
 
     public void Dispose()
@@ -264,6 +272,39 @@ internal sealed class StreamOrder : IDisposable
                 _driver.DestroyEvent(made);
             }
         }
+    }
+
+    // The event of a mark behind an epoch; null if its work has ended, which devices without events are waited for.
+    private nint? EventOf(long epoch)
+    {
+        Poll();
+        if (epoch <= _completed)
+        {
+            return null;
+        }
+
+        if (_driver is null)
+        {
+            WaitForCurrent();
+            return null;
+        }
+
+        if (epoch > _marked)
+        {
+            Mark();
+        }
+
+        nint wanted = 0;
+        foreach ((nint mark, long of) in _marks)
+        {
+            wanted = mark;
+            if (of >= epoch)
+            {
+                break;
+            }
+        }
+
+        return wanted;
     }
 
     // Takes the marks that the device has come to.

@@ -286,6 +286,7 @@ internal sealed class Evictor : IDisposable
             }
         }
 
+        _offloader?.Finish();
         return freed;
     }
 

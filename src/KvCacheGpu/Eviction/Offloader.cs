@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
@@ -5,24 +6,76 @@ namespace KvCacheGpu;
 /// <summary>Copies the pages that a policy lets go to host memory. One per cache with a policy and offloading; sequences come one at a time, each held by who calls.</summary>
 internal sealed class Offloader(CacheState cache, Offloading offload)
 {
-    /// <summary>Copies a row's flagged first entries, as far as host memory reaches. They are dropped from the table next.</summary>
+    private readonly List<HostPage> _pages = [];
+    private readonly List<PageTransfer> _transfers = [];
+    private bool _isUnderWay;
+
+    /// <summary>Copies a row's flagged first entries, as far as host memory reaches, behind the launches that read them. They are dropped from the table next; <see cref="Finish"/> follows.</summary>
     public void Offload(SequenceState sequence, int row, ReadOnlySpan<bool> drops)
     {
         PageTable table = sequence.Table;
+        _pages.Clear();
+        _transfers.Clear();
         for (int entry = 0; entry < drops.Length; entry++)
         {
-            if (!drops[entry] || !offload.Room.TryTake(table.PageClass(row, entry)))
+            int pageClass = table.PageClass(row, entry);
+            if (drops[entry] && offload.Room.TryTake(pageClass, out PagePlace? place))
             {
-                continue;
+                int slot = table.Slot(row, entry);
+                Encodings encodings;
+                using (cache.Pool.Gate.Enter())
+                {
+                    encodings = cache.Pool.EncodingsOf(slot);
+                }
+
+                _pages.Add(new HostPage(table.PageIndex(row, entry), pageClass, cache.Classes.Shape.Classes[pageClass], encodings, place));
+                _transfers.Add(place.To(slot));
+            }
+        }
+
+        if (_pages.Count == 0)
+        {
+            return;
+        }
+
+        bool isCopied = false;
+        try
+        {
+            using (cache.DeviceGate.Enter())
+            {
+                cache.Tier.Transfers.Unload(CollectionsMarshal.AsSpan(_transfers));
             }
 
-            int pageClass = table.PageClass(row, entry);
-            PageLayout layout = cache.Classes.Shape.Classes[pageClass];
-            int[] words = GC.AllocateUninitializedArray<int>(layout.Units * PageLayout.UnitWords);
-            cache.Reader.Read(table.Slot(row, entry), words);
+            isCopied = _isUnderWay = true;
+        }
+        finally
+        {
             using (cache.Pool.Gate.Enter())
             {
-                sequence.Away!.Add(row, new HostPage(table.PageIndex(row, entry), pageClass, layout, cache.Pool.EncodingsOf(table.Slot(row, entry)), words));
+                foreach (HostPage page in _pages)
+                {
+                    if (isCopied)
+                    {
+                        sequence.Away!.Add(row, page);
+                    }
+                    else
+                    {
+                        page.Leave(offload.Room);
+                    }
+                }
+            }
+        }
+    }
+
+    /// <summary>Waits for the copies: one wait for the pages of all rows.</summary>
+    public void Finish()
+    {
+        if (_isUnderWay)
+        {
+            _isUnderWay = false;
+            using (cache.DeviceGate.Enter())
+            {
+                cache.Tier.Synchronize();
             }
         }
     }

@@ -52,10 +52,7 @@ internal sealed class AwayPages(HostRoom room, int rows)
             {
                 row.RemoveAt(row.Count - 1);
                 Count--;
-                if (last.Leave())
-                {
-                    room.Give(last.Class);
-                }
+                last.Leave(room);
             }
         }
     }

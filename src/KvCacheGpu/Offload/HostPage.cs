@@ -4,52 +4,54 @@ using KvCacheGpu.Kernels;
 namespace KvCacheGpu;
 
 /// <summary>A sealed page in host memory, bit for bit. Forks share it.</summary>
-internal sealed class HostPage
+/// <param name="page">Page index.</param>
+/// <param name="pageClass">Its class.</param>
+/// <param name="layout">The class's layout, with a digest.</param>
+/// <param name="encodings">How often its keys and values were encoded with loss.</param>
+/// <param name="place">Where it lies.</param>
+internal sealed class HostPage(int page, int pageClass, PageLayout layout, Encodings encodings, PagePlace place)
 {
-    private readonly float[] _digest;
+    private float[]? _digest;
     private int _references = 1;
 
-    /// <param name="page">Page index.</param>
-    /// <param name="pageClass">Its class.</param>
-    /// <param name="layout">The class's layout, with a digest.</param>
-    /// <param name="encodings">How often its keys and values were encoded with loss.</param>
-    /// <param name="words">The page; kept.</param>
-    public HostPage(int page, int pageClass, PageLayout layout, Encodings encodings, int[] words)
-    {
-        (Page, Class, Encodings, Words) = (page, pageClass, encodings, words);
-        _digest = DigestOf(layout, words);
-    }
-
     /// <summary>Page index.</summary>
-    public int Page { get; }
+    public int Page => page;
 
     /// <summary>Its class.</summary>
-    public int Class { get; }
+    public int Class => pageClass;
 
     /// <summary>How often its keys and values were encoded with loss.</summary>
-    public Encodings Encodings { get; }
+    public Encodings Encodings => encodings;
+
+    /// <summary>Where it lies.</summary>
+    public PagePlace Place => place;
 
     /// <summary>The page as it lies in its slot.</summary>
-    public ReadOnlyMemory<int> Words { get; }
+    public ReadOnlySpan<int> Words => place.Words;
 
     /// <summary>Its place in the stage that it was copied to last.</summary>
-    public int Place { get; set; } = -1;
+    public int Staged { get; set; } = -1;
 
-    /// <summary>The mean of its keys, <c>[key width]</c>, in the basis in which they lie.</summary>
-    public ReadOnlySpan<float> Mean => _digest.AsSpan(0, _digest.Length / 2);
+    /// <summary>The mean of its keys, <c>[key width]</c>, in the basis in which they lie. One thread at a time asks.</summary>
+    public ReadOnlySpan<float> Mean => (_digest ??= DigestOf(layout, Words)).AsSpan(0, layout.DigestStride);
 
     /// <summary>Their variance, likewise.</summary>
-    public ReadOnlySpan<float> Variance => _digest.AsSpan(_digest.Length / 2);
+    public ReadOnlySpan<float> Variance => (_digest ??= DigestOf(layout, Words)).AsSpan(layout.DigestStride);
 
     /// <summary>Bytes that a page of a layout takes here.</summary>
     public static long BytesOf(PageLayout layout) => layout.Bytes + (2L * layout.DigestStride * sizeof(float));
 
-    /// <summary>One more sequence has it. Callers are inside of the pool's gate.</summary>
+    /// <summary>One more has it: a sequence, or a snapshot that reads it. Callers are inside of the pool's gate.</summary>
     public void Share() => _references++;
 
-    /// <summary>One sequence less has it. Callers are inside of the pool's gate.</summary>
-    /// <returns>True if none has it any longer.</returns>
-    public bool Leave() => --_references == 0;
+    /// <summary>One less has it; the last gives its place back. Callers are inside of the pool's gate.</summary>
+    public void Leave(HostRoom room)
+    {
+        if (--_references == 0)
+        {
+            room.Give(place);
+        }
+    }
 
     // Keys of centered formats, and so their mean and deviation, are in units of each token's scale.
     private static float[] DigestOf(PageLayout layout, ReadOnlySpan<int> words)

@@ -5,16 +5,17 @@ namespace KvCacheGpu;
 /// <summary>The host memory below one cache's device, and the slots that pages come back to. One per cache with <see cref="KvCacheOptions.Offload"/>.</summary>
 /// <param name="options">Its options.</param>
 /// <param name="tier">The cache's tier.</param>
+/// <param name="room">The host memory.</param>
 /// <param name="stage">The slots.</param>
 /// <param name="stageBytes">Bytes of the arena that they take.</param>
 /// <param name="fetchesAhead">True if the next layer's pages are brought while the host computes.</param>
-internal sealed class Offloading(KvOffload options, KernelTier tier, PageStage stage, long stageBytes, bool fetchesAhead)
+internal sealed class Offloading(KvOffload options, KernelTier tier, HostRoom room, PageStage stage, long stageBytes, bool fetchesAhead)
 {
     private readonly KernelShape _shape = tier.Shape;
     private long _late;
 
     /// <summary>The host memory.</summary>
-    public HostRoom Room { get; } = new(tier.Shape, options.BudgetBytes);
+    public HostRoom Room => room;
 
     /// <summary>The slots.</summary>
     public PageStage Stage => stage;

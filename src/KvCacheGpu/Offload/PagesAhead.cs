@@ -6,6 +6,9 @@ namespace KvCacheGpu;
 /// </summary>
 internal sealed class PagesAhead(PageStage stage)
 {
+    // An attention that begins waits for no more than this to be copied.
+    private const int BytesAtOnce = 1 << 20;
+
     private readonly Lock _lock = new();
     private HostPage[]? _next;
     private Task _work = Task.CompletedTask;
@@ -84,11 +87,12 @@ internal sealed class PagesAhead(PageStage stage)
 
             try
             {
-                for (int i = 0; i < pages.Length && Volatile.Read(ref _version) == version; i++)
+                for (int first = 0, count; first < pages.Length && Volatile.Read(ref _version) == version; first += count)
                 {
+                    count = Math.Clamp(BytesAtOnce / (pages[first].Words.Length * sizeof(int)), 1, pages.Length - first);
                     using (stage.Gate.Enter())
                     {
-                        stage.BringAhead(pages[i]);
+                        stage.BringAhead(pages.AsSpan(first, count));
                     }
                 }
             }

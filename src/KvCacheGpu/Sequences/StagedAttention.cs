@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
@@ -109,18 +110,11 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
     // Everything resident and as many pages of each row as find a place, in one launch.
     private void AttendOnce(KernelBatch batch, KvTensor queries, KvOutput output, int window, int most)
     {
+        var pages = new List<HostPage>();
         using var counts = new Pooled<int>(Rows);
-        using var pages = new Pooled<StagedPage>(cache.Offload!.Stage.Places);
-        counts.Span.Clear();
-        try
-        {
-            Bring(batch, queries, window, most, counts.Span, pages.Span);
-            batch.Attend(layer, queries, output, window);
-        }
-        finally
-        {
-            Unlist(counts.Span, pages.Span);
-        }
+        long leftOut = Choose(batch, queries, window, most, pages, counts.Span);
+        long missing = AttendTo(pages, counts.Span, batch, queries, output, window);
+        cache.Offload!.Room.Count(missing, pages.Count - missing, leftOut);
     }
 
     // All pages, as many at once as find a place. The last pages, where queries stand, are in every launch, since kernels count back from them: a launch of them alone tells what to take off.
@@ -130,9 +124,10 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
         PageStage stage = cache.Offload!.Stage;
         var merged = new MergedOutput(output.Host.Length / output.ElementBytes / cache.Geometry.ValueWidth, cache.Geometry.ValueWidth);
         KvOutput part = KvOutput.FromHost(merged.Output, merged.LogSumExp);
+        var pages = new List<HostPage>();
+        using var counts = new Pooled<int>(Rows);
         int later = 0;
-        (long fetched, long staged) = (0, 0);
-        using var places = new Pooled<StagedPage>(most);
+        (long missing, long all) = (0, 0);
         using (var hidden = new HiddenRows(cache.Tier))
         {
             for (int i = 0; i < Rows; i++)
@@ -142,70 +137,84 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
 
             for (int first = most; ; first += most)
             {
-                int shown = 0;
-                stage.Begin();
-                for (int i = 0; i < Rows; i++)
+                Take(window, first, most, pages, counts.Span);
+                using var places = new Pooled<StagedPage>(pages.Count);
+                missing += Bring(stage, pages, places.Span);
+                for (int i = 0, at = 0; i < Rows; at += counts.Span[i], i++)
                 {
-                    ReadOnlySpan<HostPage> pages = Seen(i, window);
-                    pages = pages[Math.Min(first, pages.Length)..Math.Min(first + most, pages.Length)];
-                    (long own, long there) = Bring(stage, pages, places.Span);
-                    (fetched, staged, shown) = (fetched + own, staged + there, shown + pages.Length);
-                    hidden.Show(i, places.Span[..pages.Length], FirstLast(i));
+                    hidden.Show(i, places.Span.Slice(at, counts.Span[i]), FirstLast(i));
                 }
 
                 batch.Attend(layer, queries, part, window);
-                merged.Add(shown > 0 ? 1 : -later);
-                if (shown == 0)
+                merged.Add(pages.Count > 0 ? 1 : -later);
+                if (pages.Count == 0)
                 {
                     break;
                 }
 
                 later++;
+                all += pages.Count;
             }
         }
 
-        using (var counts = new Pooled<int>(Rows))
-        using (var pages = new Pooled<StagedPage>(stage.Places))
-        {
-            counts.Span.Clear();
-            try
-            {
-                stage.Begin();
-                for (int i = 0, at = 0; i < Rows; i++)
-                {
-                    ReadOnlySpan<HostPage> own = Seen(i, window);
-                    own = own[..Math.Min(most, own.Length)];
-                    (long brought, long there) = Bring(stage, own, pages.Span[at..]);
-                    (fetched, staged) = (fetched + brought, staged + there);
-                    StagedRow.List(cache.Tier, TableOf(i), RowOf(i), pages.Span.Slice(at, own.Length));
-                    counts.Span[i] = own.Length;
-                    at += own.Length;
-                }
-
-                batch.Attend(layer, queries, part, window);
-                merged.Add(1);
-            }
-            finally
-            {
-                Unlist(counts.Span, pages.Span);
-            }
-        }
-
+        Take(window, 0, most, pages, counts.Span);
+        missing += AttendTo(pages, counts.Span, batch, queries, part, window);
+        merged.Add(1);
         merged.WriteTo(output);
-        cache.Offload.Room.Count(fetched, staged, 0);
+        cache.Offload.Room.Count(missing, all + pages.Count - missing, 0);
     }
 
-    // Brings pages to the device, and says where they lie.
-    private static (long Fetched, long Staged) Bring(PageStage stage, ReadOnlySpan<HostPage> pages, Span<StagedPage> places)
+    // Brings pages, of each row so many, and attends to them and to everything resident. Returns how many were not there.
+    private long AttendTo(List<HostPage> pages, ReadOnlySpan<int> counts, KernelBatch batch, KvTensor queries, KvOutput output, int window)
     {
-        long fetched = 0;
-        for (int page = 0; page < pages.Length; page++)
+        using var places = new Pooled<StagedPage>(pages.Count);
+        long missing = Bring(cache.Offload!.Stage, pages, places.Span);
+        int listed = 0;
+        try
         {
-            fetched += stage.Bring(pages[page], out int slot) ? 1 : 0;
-            places[page] = new StagedPage(pages[page].Page, slot, pages[page].Class);
+            for (int at = 0; listed < Rows; at += counts[listed], listed++)
+            {
+                StagedRow.List(cache.Tier, TableOf(listed), RowOf(listed), places.Span.Slice(at, counts[listed]));
+            }
+
+            batch.Attend(layer, queries, output, window);
+        }
+        finally
+        {
+            for (int i = 0, at = 0; i < listed; at += counts[i], i++)
+            {
+                StagedRow.Unlist(cache.Tier, TableOf(i), RowOf(i), places.Span.Slice(at, counts[i]));
+            }
         }
 
-        return (fetched, pages.Length - fetched);
+        return missing;
+    }
+
+    // Begins an attention, brings its pages to the device, and says where they lie. Returns how many were not there.
+    private static long Bring(PageStage stage, List<HostPage> pages, Span<StagedPage> places)
+    {
+        using var slots = new Pooled<int>(pages.Count);
+        stage.Begin();
+        int missing = stage.Bring(CollectionsMarshal.AsSpan(pages), slots.Span);
+        for (int i = 0; i < pages.Count; i++)
+        {
+            places[i] = new StagedPage(pages[i].Page, slots.Span[i], pages[i].Class);
+        }
+
+        return missing;
+    }
+
+    // So many pages of each row from one of them on, row by row.
+    private void Take(int window, int first, int most, List<HostPage> pages, Span<int> counts)
+    {
+        pages.Clear();
+        for (int i = 0; i < Rows; i++)
+        {
+            ReadOnlySpan<HostPage> own = Seen(i, window);
+            own = own[Math.Min(first, own.Length)..Math.Min(first + most, own.Length)];
+            pages.AddRange(own);
+            counts[i] = own.Length;
+        }
     }
 
     // True if every row lists the pages in which its queries stand.
@@ -229,16 +238,15 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
         return (part.Length - part.Tokens) / cache.Geometry.PageTokens;
     }
 
-    // Brings pages and lists them, row by row; writes how many each row lists.
-    private void Bring(KernelBatch batch, KvTensor queries, int window, int most, Span<int> listed, Span<StagedPage> pages)
+    // The pages of each row that agree best with the queries, at most so many. Returns how many are left out.
+    private long Choose(KernelBatch batch, KvTensor queries, int window, int most, List<HostPage> pages, Span<int> counts)
     {
         Offloading offload = cache.Offload!;
         int heads = cache.Geometry.KvHeads;
-        using var chosen = new Pooled<int>(most);
 
         // Choosing needs the queries here: they are read back once, if there is anything to choose.
         bool readsBack = false;
-        for (int i = 0; i < listed.Length && queries.IsOnDevice; i++)
+        for (int i = 0; i < Rows && queries.IsOnDevice; i++)
         {
             readsBack |= Seen(i, window).Length > most;
         }
@@ -250,59 +258,32 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
             queries = queries.InHost(read.Span);
         }
 
-        offload.Stage.Begin();
-        (long fetched, long staged, long leftOut, int at) = (0, 0, 0, 0);
-        for (int i = 0; i < listed.Length; i++)
+        using var chosen = new Pooled<int>(most);
+        long leftOut = 0;
+        for (int i = 0; i < Rows; i++)
         {
             (int sequence, int head) = Math.DivRem(i, heads);
             ReadOnlySpan<HostPage> candidates = Seen(i, window);
-            Span<int> own = chosen.Span[..Math.Min(most, candidates.Length)];
-            if (own.Length < candidates.Length)
+            counts[i] = Math.Min(most, candidates.Length);
+            leftOut += candidates.Length - counts[i];
+            if (counts[i] == candidates.Length)
             {
-                offload.Queries.Take(queries, _parts[sequence].FirstToken, _parts[sequence].Tokens, head);
-                offload.Choose(candidates, ExponentsOf(sequence, head), own);
-                Note(candidates, own, ref _sequences[sequence].Away!.Chosen[RowOf(i)]);
-            }
-            else
-            {
-                for (int page = 0; page < own.Length; page++)
-                {
-                    own[page] = page;
-                }
+                pages.AddRange(candidates);
+                continue;
             }
 
-            leftOut += candidates.Length - own.Length;
-            Span<StagedPage> places = pages.Slice(at, own.Length);
-            for (int page = 0; page < own.Length; page++)
+            Span<int> own = chosen.Span[..most];
+            offload.Queries.Take(queries, _parts[sequence].FirstToken, _parts[sequence].Tokens, head);
+            offload.Choose(candidates, ExponentsOf(sequence, head), own);
+            foreach (int page in own)
             {
-                (long brought, long there) = Bring(offload.Stage, candidates.Slice(own[page], 1), places[page..]);
-                (fetched, staged) = (fetched + brought, staged + there);
+                pages.Add(candidates[page]);
             }
 
-            StagedRow.List(cache.Tier, TableOf(i), RowOf(i), places);
-            listed[i] = places.Length;
-            at += places.Length;
+            _sequences[sequence].Away!.Chosen[RowOf(i)] = [.. pages[^most..]];
         }
 
-        offload.Room.Count(fetched, staged, leftOut);
-    }
-
-    private static void Note(ReadOnlySpan<HostPage> candidates, ReadOnlySpan<int> chosen, ref HostPage[]? noted)
-    {
-        noted = new HostPage[chosen.Length];
-        for (int page = 0; page < chosen.Length; page++)
-        {
-            noted[page] = candidates[chosen[page]];
-        }
-    }
-
-    private void Unlist(ReadOnlySpan<int> listed, ReadOnlySpan<StagedPage> pages)
-    {
-        for (int i = 0; i < listed.Length; i++)
-        {
-            StagedRow.Unlist(cache.Tier, TableOf(i), RowOf(i), pages[..listed[i]]);
-            pages = pages[listed[i]..];
-        }
+        return leftOut;
     }
 
     // The row's pages in host memory that a query sees: those of the positions before a window are no use.

@@ -17,8 +17,9 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
     private readonly List<byte> _states = [];
     private readonly List<int> _tokens = [];
 
-    // By ordinal: the slot that is held, or ~index of a copy. 0 once it was given back.
+    // By ordinal: the slot that is held, or ~index of a copy. 0 once it was given back, and of a page in host memory.
     private readonly List<int> _sources = [];
+    private readonly Dictionary<int, HostPage> _awayAt = [];
     private readonly List<ReadOnlyMemory<int>> _copies = [];
     private readonly Dictionary<HostPage, int> _away = [];
     private readonly Dictionary<int, int> _held = [];
@@ -176,7 +177,7 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
             }
             else
             {
-                Read(source, words[..length]);
+                Read(ordinal, source, words[..length]);
             }
 
             // Tokens that were rolled back or cut off lie in a page until others take their place: no one is to find them in a file.
@@ -223,18 +224,33 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
                     cache.Pool.Release(slot);
                 }
             }
+
+            for (int ordinal = first; ordinal < end; ordinal++)
+            {
+                if (_awayAt.Remove(ordinal, out HostPage? page))
+                {
+                    page.Leave(cache.Offload!.Room);
+                }
+            }
         }
 
         sources.Clear();
     }
 
-    private void Read(int slot, Span<int> words)
+    private void Read(int ordinal, int slot, Span<int> words)
     {
         using (cache.DeviceGate.Enter())
         {
             // The cache may be disposed while a snapshot streams.
             cache.ThrowIfDisposed();
-            cache.Reader.Read(slot, words);
+            if (_awayAt.TryGetValue(ordinal, out HostPage? page))
+            {
+                page.Words.CopyTo(words);
+            }
+            else
+            {
+                cache.Reader.Read(slot, words);
+            }
         }
     }
 
@@ -271,7 +287,7 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
         }
     }
 
-    // Puts the pages in host memory among those of each row, ascending. They never change, and need not be copied.
+    // Puts the pages in host memory among those of each row, ascending. They never change: they are held as sealed ones are.
     private void AddAway(AwayPages away, ref int[] starts, ref int[] indexes, ref int[] ordinals)
     {
         (int[] ownStarts, int[] ownIndexes, int[] ownOrdinals) = (starts, indexes, ordinals);
@@ -298,8 +314,12 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
         {
             _away[page] = ordinal = Note(page.Class, page.Encodings, PageState.Sealed);
             _tokens[ordinal] = cache.Geometry.PageTokens;
-            _sources.Add(~_copies.Count);
-            _copies.Add(page.Words);
+            _sources.Add(0);
+            _awayAt.Add(ordinal, page);
+            using (cache.Pool.Gate.Enter())
+            {
+                page.Share();
+            }
         }
 
         return ordinal;
@@ -309,7 +329,7 @@ internal sealed class CacheCapture(CacheState cache) : IDisposable
     private int Copy(int slot, int tokens)
     {
         int[] words = new int[cache.Tier.Shape.Classes[KernelShape.Open].Bytes / sizeof(int)];
-        Read(slot, words);
+        Read(-1, slot, words);
         ref List<int>? seen = ref CollectionsMarshal.GetValueRefOrAddDefault(_copied, slot, out _);
         seen ??= [];
         foreach (int ordinal in seen)

@@ -6,6 +6,7 @@ namespace KvCacheGpu;
 internal sealed class RestoreAway(CacheState cache)
 {
     private readonly Dictionary<int, List<Entry>> _byOrdinal = [];
+    private readonly Dictionary<int, PagePlace> _places = [];
 
     /// <summary>Plans a page, or says that it cannot lie there: it would have to be written anew, or there is no room.</summary>
     /// <param name="sequence">The sequence, by its place in the restore.</param>
@@ -21,9 +22,10 @@ internal sealed class RestoreAway(CacheState cache)
         }
 
         bool isFirst = !_byOrdinal.TryGetValue(ordinal, out List<Entry>? entries);
-        if (isFirst && offload.Room.TryTake(planned.Class))
+        if (isFirst && offload.Room.TryTake(planned.Class, out PagePlace? place))
         {
             _byOrdinal.Add(ordinal, entries = []);
+            _places.Add(ordinal, place);
         }
 
         // Sequences that share the page share it here too.
@@ -50,9 +52,11 @@ internal sealed class RestoreAway(CacheState cache)
 
         RestoreCheck.Page(cache, saved, entries.Max(entry => entry.Planned.Tokens), words);
         _byOrdinal.Remove(ordinal);
+        _places.Remove(ordinal, out PagePlace? place);
         PlannedPage planned = entries[0].Planned;
         PageLayout layout = cache.Classes.Shape.Classes[planned.Class];
-        var page = new HostPage(entries[0].Index, planned.Class, layout, planned.Encodings, words[..(layout.Bytes / sizeof(int))].ToArray());
+        words[..(layout.Bytes / sizeof(int))].CopyTo(place!.Words);
+        var page = new HostPage(entries[0].Index, planned.Class, layout, planned.Encodings, place);
         using (cache.Pool.Gate.Enter())
         {
             for (int i = 0; i < entries.Count; i++)
@@ -70,11 +74,12 @@ internal sealed class RestoreAway(CacheState cache)
     /// <summary>Gives back the bytes of what was planned and not written.</summary>
     public void Abandon()
     {
-        foreach (List<Entry> entries in _byOrdinal.Values)
+        foreach (PagePlace place in _places.Values)
         {
-            cache.Offload!.Room.Give(entries[0].Planned.Class);
+            cache.Offload!.Room.Give(place);
         }
 
+        _places.Clear();
         _byOrdinal.Clear();
     }
 

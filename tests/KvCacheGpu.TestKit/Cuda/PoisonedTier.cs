@@ -15,6 +15,8 @@ internal sealed unsafe class PoisonedTier(KernelTier inner) : KernelTier(inner.S
 
     public override int* Tables => inner.Tables;
 
+    public override PageTransfers Transfers => inner.Transfers;
+
     public override long LeafHostBytes => inner.LeafHostBytes;
 
     public override void WriteCount(int sequence, int row, int count) => inner.WriteCount(sequence, row, count);

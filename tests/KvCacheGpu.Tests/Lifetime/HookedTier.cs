@@ -7,6 +7,11 @@ internal sealed unsafe class HookedTier(KernelTier inner, Action<string> before)
 {
     public override string Name => inner.Name;
 
+    /// <summary>Replaces the copies of pages to host memory and back, where it is set.</summary>
+    public PageTransfers? Replaced { get; init; }
+
+    public override PageTransfers Transfers => Replaced ?? base.Transfers;
+
     public override int* Tables
     {
         get

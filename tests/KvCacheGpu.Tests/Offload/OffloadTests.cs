@@ -1,3 +1,4 @@
+using KvCacheGpu.Kernels;
 using static KvCacheGpu.Tests.OffloadCaches;
 
 namespace KvCacheGpu.Tests;
@@ -284,6 +285,35 @@ public sealed class OffloadTests : IDisposable
         Assert.Equal(400, back.Length);
     }
 
+    /// <summary>The device writes pages to host memory behind its other work: a commit waits for it once, not for each page.</summary>
+    [Fact]
+    public void Pages_in_host_memory_are_there_when_the_step_that_let_them_go_has_ended()
+    {
+        KvCacheOptions options = SmallOptions("lru", F16);
+        LateTransfers? late = null;
+        int waits = 0;
+        using var cache = new KvCache(Flat, options, (shape, bytes, seen) =>
+        {
+            var inner = new SimdTier(shape, bytes, SimdLevel.Auto, 1, seen);
+            late = new LateTransfers(inner);
+            return new HookedTier(inner, operation =>
+            {
+                if (operation == "synchronize" && late.Waiting > 0)
+                {
+                    late.Arrive();
+                    waits++;
+                }
+            }) { Replaced = late };
+        });
+        using KvCache whole = TestCaches.Simd(Flat, Plain(Flat, F16, 600));
+        using KvSequence sequence = cache.CreateSequence();
+        using KvSequence expected = whole.CreateSequence();
+        Feed(sequence, expected, 0, 480);
+        Assert.Equal(0, late!.Waiting);
+        Assert.InRange(waits, 1, 480 / 8);
+        Assert.True(cache.GetOffloadCounts().Pages > 2 * waits, $"{waits} {cache.GetOffloadCounts()}");
+    }
+
     [Fact]
     public async Task Sequences_on_several_threads_share_the_stage()
     {
@@ -291,11 +321,18 @@ public sealed class OffloadTests : IDisposable
         (options.MaxSequences, options.MemoryBudgetBytes) = (4, options.MemoryBudgetBytes + 400_000);
         using KvCache cache = TestCaches.Simd(Flat, options);
         KvSequence[] sequences = [.. Enumerable.Range(0, 3).Select(_ => cache.CreateSequence())];
+
+        // None gets far ahead: the pages of a sequence that is in a step make no room for another's.
+        using var together = new Barrier(3);
         await Task.WhenAll(Enumerable.Range(0, 3).Select(number => Task.Run(() =>
         {
             using KvCache whole = TestCaches.Simd(Flat, Plain(Flat, F16, 600));
             using KvSequence expected = whole.CreateSequence();
-            Feed(sequences[number], expected, 10_000 * number, 480);
+            for (int first = 0; first < 480; first += 40)
+            {
+                Assert.True(together.SignalAndWait(TimeSpan.FromMinutes(2)));
+                Feed(sequences[number], expected, (10_000 * number) + first, 40);
+            }
         })));
         Array.ForEach(sequences, sequence => sequence.Dispose());
         KvOffloadCounts counts = cache.GetOffloadCounts();

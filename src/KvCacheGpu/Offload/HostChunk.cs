@@ -1,0 +1,69 @@
+using KvCacheGpu.Kernels;
+
+namespace KvCacheGpu;
+
+/// <summary>Host memory for pages of one size. Callers are inside of the room's lock.</summary>
+/// <param name="number">Its number among the room's.</param>
+/// <param name="block">The memory.</param>
+/// <param name="units">Units of a page.</param>
+/// <param name="places">Pages.</param>
+/// <param name="bytes">Bytes that it counts for, with the digests of its pages.</param>
+internal sealed class HostChunk(int number, HostBlock block, int units, int places, long bytes)
+{
+    private readonly Stack<int> _free = new();
+    private int _unused;
+
+    /// <summary>Its number among the room's.</summary>
+    public int Number => number;
+
+    /// <summary>The memory.</summary>
+    public HostBlock Block => block;
+
+    /// <summary>Units of a page.</summary>
+    public int Units => units;
+
+    /// <summary>Bytes that it counts for.</summary>
+    public long Bytes => bytes;
+
+    /// <summary>Pages that lie there.</summary>
+    public int Live => _unused - _free.Count;
+
+    /// <summary>True if every place is taken.</summary>
+    public bool IsFull => Live == places;
+
+    /// <summary>Takes a place; there is one.</summary>
+    /// <param name="wasUsed">True if another page lay there.</param>
+    public PagePlace Take(out bool wasUsed)
+    {
+        wasUsed = _free.TryPop(out int place);
+        return new PagePlace(this, wasUsed ? place : _unused++);
+    }
+
+    /// <summary>Takes a place back.</summary>
+    public void Give(PagePlace place)
+    {
+        _free.Push(place.Index);
+        place.IsTaken = false;
+    }
+}
+
+/// <summary>A page's place in host memory.</summary>
+/// <param name="chunk">Where it is.</param>
+/// <param name="index">Which of its places.</param>
+internal sealed class PagePlace(HostChunk chunk, int index)
+{
+    /// <summary>Where it is.</summary>
+    public HostChunk Chunk => chunk;
+
+    /// <summary>Which of the chunk's places.</summary>
+    public int Index => index;
+
+    /// <summary>False once it was given back. Callers are inside of the room's lock.</summary>
+    public bool IsTaken { get; set; } = true;
+
+    /// <summary>The words of the page.</summary>
+    public Span<int> Words => chunk.Block.Words(index * chunk.Units, chunk.Units);
+
+    /// <summary>The way of the page to a slot or from it.</summary>
+    public PageTransfer To(int slot) => new(slot, chunk.Block, index * chunk.Units, chunk.Units);
+}
