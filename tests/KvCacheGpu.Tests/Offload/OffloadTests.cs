@@ -285,7 +285,7 @@ public sealed class OffloadTests : IDisposable
         Assert.Equal(400, back.Length);
     }
 
-    /// <summary>The device writes pages to host memory behind its other work: a commit waits for it once, not for each page.</summary>
+    /// <summary>The device writes pages to host memory behind its other work: a plan waits for it once, not for each page.</summary>
     [Fact]
     public void Pages_in_host_memory_are_there_when_the_step_that_let_them_go_has_ended()
     {
@@ -310,8 +310,7 @@ public sealed class OffloadTests : IDisposable
         using KvSequence expected = whole.CreateSequence();
         Feed(sequence, expected, 0, 480);
         Assert.Equal(0, late!.Waiting);
-        Assert.InRange(waits, 1, 480 / 8);
-        Assert.True(cache.GetOffloadCounts().Pages > 2 * waits, $"{waits} {cache.GetOffloadCounts()}");
+        Assert.True(waits > 0 && cache.GetOffloadCounts().Offloaded > 2 * waits, $"{waits} {cache.GetOffloadCounts()}");
     }
 
     [Fact]
