@@ -24,6 +24,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
     private readonly BatchMemory _memory;
     private readonly BatchInputs _inputs;
     private readonly AttendLaunches _launches;
+    private readonly BatchDigests? _digests;
     private readonly RaggedSequence[] _sequences;
     private readonly int _mostMoves;
     private readonly int _leastMany;
@@ -50,6 +51,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         _memory = new BatchMemory(tier.Link, tier.Shape, _dims, tier.Launchers, maxSequences, _mostMoves, tier.PartialFloats);
         _inputs = new BatchInputs(tier, _memory);
         _launches = new AttendLaunches(tier, _memory, _dims);
+        _digests = tier.Transfers is DeviceTransfers ? new BatchDigests(tier, _memory, _inputs, _launches, _dims) : null;
         _capture = new BatchCapture(tier);
     }
 
@@ -91,6 +93,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         lock (_tier.Gate)
         {
             _stream = _tier.StreamFor(stream);
+            _digests?.Begin(tokens, _stream);
             using DeviceBinding bound = _tier.Enter(_stream);
             _extent = Describe(_tier.Link.Staging.Reserve(_dims.BatchWords), sequences.Length, isSingle && !_tier.Launchers.HasTensorForms ? 1 : FewQueries);
             _tier.Link.Staging.Upload(_memory.Integers, _dims.BatchWords);
@@ -179,6 +182,9 @@ internal sealed unsafe class PortableBatch : KernelBatch
             pinned.Slice(_memory.OutputFloats, output.HostLogSumExp.Length).CopyTo(output.HostLogSumExp);
         }
     }
+
+    /// <inheritdoc/>
+    public override DigestScorer? Digests => _digests;
 
     /// <inheritdoc/>
     public override void BeginCapture(int firstLayer, bool isByHost) => _capture.Begin(_stream, StepShape, firstLayer, isByHost);
@@ -284,9 +290,8 @@ internal sealed unsafe class PortableBatch : KernelBatch
             return null;
         }
 
-        int vector = code / 2;
-        int token = vector / _geometry.KvHeads;
-        return new NonFinite(token / _dims.MaxTokens, token % _dims.MaxTokens, vector % _geometry.KvHeads, (code & 1) != 0);
+        (int token, int head) = Math.DivRem(code / 2, _geometry.KvHeads);
+        return new NonFinite(token / _dims.MaxTokens, token % _dims.MaxTokens, head, (code & 1) != 0);
     }
 
     /// <inheritdoc/>
@@ -298,6 +303,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
             {
                 _disposed = true;
                 _tier.Link.Finish();
+                _digests?.Dispose();
                 _memory.Dispose();
             }
         }

@@ -21,6 +21,7 @@ internal static class PortableKernels
         yield return ("copy", Copy);
         yield return ("load-pages", LoadPages);
         yield return ("unload-pages", UnloadPages);
+        yield return ("score-digests", ScoreDigests);
         yield return ("merge", Merge);
         yield return ("score", Score);
         foreach (PageFormat source in _formats)
@@ -75,6 +76,8 @@ internal static class PortableKernels
     public static MethodInfo LoadPages => Of(typeof(TransferKernels), nameof(TransferKernels.Load));
 
     public static MethodInfo UnloadPages => Of(typeof(TransferKernels), nameof(TransferKernels.Unload));
+
+    public static MethodInfo ScoreDigests => Of(typeof(DigestKernel), nameof(DigestKernel.Score));
 
     public static MethodInfo Merge => Of(typeof(MergeKernel), nameof(MergeKernel.Merge));
 

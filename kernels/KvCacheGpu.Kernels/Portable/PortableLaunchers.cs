@@ -8,6 +8,18 @@ internal delegate void ScatterLauncher(AcceleratorStream stream, KernelConfig co
 internal delegate void TransferLauncher(
     AcceleratorStream stream, KernelConfig config, ArrayView<long> arena, ArrayView<long> host, ArrayView<int> list, int first, int parts);
 
+internal delegate void DigestLauncher(
+    AcceleratorStream stream,
+    KernelConfig config,
+    ArrayView<int> batch,
+    ArrayView<ushort> host,
+    ArrayView<int> list,
+    ArrayView<float> scores,
+    ArrayView<ushort> queries,
+    ArrayView<float> rotated,
+    DigestDims call,
+    KernelDims dims);
+
 internal delegate void RotateLauncher(
     AcceleratorStream stream,
     KernelConfig config,

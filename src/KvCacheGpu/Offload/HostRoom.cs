@@ -9,8 +9,8 @@ namespace KvCacheGpu;
 /// </summary>
 internal sealed class HostRoom(KernelTier tier, long limit) : IDisposable
 {
-    // Locking pages of memory costs a call of the driver, whatever their number.
-    private const long MostBytesOfChunk = 4 << 20;
+    // Locking memory costs a call of the driver, and the pages of a chunk are copied and scored by one launch.
+    private const long MostBytesOfChunk = 64 << 20;
 
     // What the chunks of one size leave empty stays a small part of the limit.
     private const int LeastChunks = 64;

@@ -29,6 +29,9 @@ internal sealed class Offloading(KvOffload options, KernelTier tier, HostRoom ro
     /// <summary>Bytes of the arena that the slots take.</summary>
     public long StageBytes => stageBytes;
 
+    /// <summary>Pages that the device scores. Callers are inside of the stage's gate.</summary>
+    public DigestScores Digests { get; } = new();
+
     /// <summary>Queries of one row. Callers are inside of the stage's gate.</summary>
     public QueryBases Queries { get; } = new(tier.Shape.Geometry, tier.Shape.RotationSeed);
 
@@ -78,22 +81,31 @@ internal sealed class Offloading(KvOffload options, KernelTier tier, HostRoom ro
         return least;
     }
 
-    /// <summary>Chooses pages of a row by the queries that were taken, ascending.</summary>
+    /// <summary>Scores pages of a row by the queries that were taken, in host memory.</summary>
     /// <param name="candidates">The row's pages in host memory that its queries see.</param>
     /// <param name="exponents">Exponents of the row's key scales; empty if its T pages are not scaled.</param>
-    /// <param name="chosen">Receives their places among the candidates: fewer than there are.</param>
-    public void Choose(ReadOnlySpan<HostPage> candidates, ReadOnlySpan<byte> exponents, Span<int> chosen)
+    /// <param name="scores">Receives the score of each.</param>
+    public void Score(ReadOnlySpan<HostPage> candidates, ReadOnlySpan<byte> exponents, Span<float> scores)
     {
-        using var scores = new Pooled<float>(candidates.Length);
-        using var order = new Pooled<int>(candidates.Length);
         for (int i = 0; i < candidates.Length; i++)
         {
+            scores[i] = Queries.Score(candidates[i], _shape.Classes[candidates[i].Class], exponents);
+        }
+    }
+
+    /// <summary>Chooses the best, ascending.</summary>
+    /// <param name="scores">The score of each page; overwritten.</param>
+    /// <param name="chosen">Receives their places among the pages: fewer than there are.</param>
+    public static void Best(Span<float> scores, Span<int> chosen)
+    {
+        using var order = new Pooled<int>(scores.Length);
+        for (int i = 0; i < scores.Length; i++)
+        {
             // Ascending, so that the best come first; of what is no number nothing is known.
-            float score = Queries.Score(candidates[i], _shape.Classes[candidates[i].Class], exponents);
-            (scores.Span[i], order.Span[i]) = (float.IsNaN(score) ? float.PositiveInfinity : -score, i);
+            (scores[i], order.Span[i]) = (float.IsNaN(scores[i]) ? float.PositiveInfinity : -scores[i], i);
         }
 
-        scores.Span.Sort(order.Span);
+        scores.Sort(order.Span);
         order.Span[..chosen.Length].CopyTo(chosen);
         chosen.Sort();
     }

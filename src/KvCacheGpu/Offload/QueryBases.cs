@@ -11,8 +11,7 @@ namespace KvCacheGpu;
 /// </remarks>
 internal sealed class QueryBases(KvGeometry geometry, ulong rotationSeed)
 {
-    // Queries that are looked at: of more, so many evenly apart.
-    private const int MostQueries = 64;
+    private const int MostQueries = DigestScorer.MostQueries;
 
     private const int Plain = 0;
     private const int Rotated = 1;
@@ -37,7 +36,7 @@ internal sealed class QueryBases(KvGeometry geometry, ulong rotationSeed)
         _has[Plain] = true;
         for (int i = 0; i < _count; i++)
         {
-            (int token, int member) = Math.DivRem((int)((((long)i + 1) * all / _count) - 1), group);
+            (int token, int member) = Math.DivRem(DigestScorer.QueryAt(i, _count, all), group);
             Span<float> own = Of(Plain, i);
             queries.Row(firstToken + token, (head * group) + member, geometry.QueryHeads, own).CopyTo(own);
         }

@@ -241,28 +241,20 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
     // The pages of each row that agree best with the queries, at most so many. Returns how many are left out.
     private long Choose(KernelBatch batch, KvTensor queries, int window, int most, List<HostPage> pages, Span<int> counts)
     {
-        Offloading offload = cache.Offload!;
-        int heads = cache.Geometry.KvHeads;
-
-        // Choosing needs the queries here: they are read back once, if there is anything to choose.
-        bool readsBack = false;
-        for (int i = 0; i < Rows && queries.IsOnDevice; i++)
+        using var scores = new Pooled<float>(ToScore(window, most));
+        if (scores.Length > 0 && batch.Digests is { } digests)
         {
-            readsBack |= Seen(i, window).Length > most;
+            Score(digests, queries, window, most, scores.Span);
         }
-
-        using var read = new Pooled<byte>(readsBack ? checked((int)(queries.Length * queries.ElementBytes)) : 0);
-        if (readsBack)
+        else if (scores.Length > 0)
         {
-            batch.ReadBack(queries, read.Span);
-            queries = queries.InHost(read.Span);
+            Score(batch, queries, window, most, scores.Span);
         }
 
         using var chosen = new Pooled<int>(most);
-        long leftOut = 0;
+        (long leftOut, int scored) = (0, 0);
         for (int i = 0; i < Rows; i++)
         {
-            (int sequence, int head) = Math.DivRem(i, heads);
             ReadOnlySpan<HostPage> candidates = Seen(i, window);
             counts[i] = Math.Min(most, candidates.Length);
             leftOut += candidates.Length - counts[i];
@@ -273,17 +265,70 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
             }
 
             Span<int> own = chosen.Span[..most];
-            offload.Queries.Take(queries, _parts[sequence].FirstToken, _parts[sequence].Tokens, head);
-            offload.Choose(candidates, ExponentsOf(sequence, head), own);
+            Offloading.Best(scores.Span.Slice(scored, candidates.Length), own);
+            scored += candidates.Length;
             foreach (int page in own)
             {
                 pages.Add(candidates[page]);
             }
 
-            _sequences[sequence].Away!.Chosen[RowOf(i)] = [.. pages[^most..]];
+            _sequences[i / cache.Geometry.KvHeads].Away!.Chosen[RowOf(i)] = [.. pages[^most..]];
         }
 
         return leftOut;
+    }
+
+    // Pages of the rows that have more than so many.
+    private int ToScore(int window, int most)
+    {
+        int all = 0;
+        for (int i = 0; i < Rows; i++)
+        {
+            int own = Seen(i, window).Length;
+            all = checked(all + (own > most ? own : 0));
+        }
+
+        return all;
+    }
+
+    // How well the pages of the rows that have more than so many agree with the queries, row by row: in host memory.
+    private void Score(KernelBatch batch, KvTensor queries, int window, int most, Span<float> scores)
+    {
+        // Without such a device the queries are needed here.
+        using var read = new Pooled<byte>(queries.IsOnDevice ? checked((int)(queries.Length * queries.ElementBytes)) : 0);
+        if (queries.IsOnDevice)
+        {
+            batch.ReadBack(queries, read.Span);
+            queries = queries.InHost(read.Span);
+        }
+
+        Offloading offload = cache.Offload!;
+        for (int i = 0; i < Rows; i++)
+        {
+            (int sequence, int head) = Math.DivRem(i, cache.Geometry.KvHeads);
+            ReadOnlySpan<HostPage> candidates = Seen(i, window);
+            if (candidates.Length > most)
+            {
+                offload.Queries.Take(queries, _parts[sequence].FirstToken, _parts[sequence].Tokens, head);
+                offload.Score(candidates, ExponentsOf(sequence, head), scores);
+                scores = scores[candidates.Length..];
+            }
+        }
+    }
+
+    private void Score(DigestScorer digests, KvTensor queries, int window, int most, Span<float> scores)
+    {
+        DigestScores pages = cache.Offload!.Digests;
+        for (int i = 0; i < Rows; i++)
+        {
+            ReadOnlySpan<HostPage> candidates = Seen(i, window);
+            foreach (HostPage page in candidates.Length > most ? candidates : [])
+            {
+                pages.Add(page, i / cache.Geometry.KvHeads, i % cache.Geometry.KvHeads);
+            }
+        }
+
+        pages.Score(digests, layer, queries, scores);
     }
 
     // The row's pages in host memory that a query sees: those of the positions before a window are no use.
