@@ -7,6 +7,7 @@ public class PageTransfers(KernelTier tier)
 {
     /// <summary>Host memory for pages.</summary>
     /// <param name="units">Units of <see cref="PageLayout.UnitBytes"/>.</param>
+    /// <exception cref="OutOfMemoryException">The machine does not give it.</exception>
     public virtual HostBlock Allocate(int units) => new PlainHostBlock(units);
 
     /// <summary>

@@ -37,7 +37,14 @@ internal sealed class DeviceTransfers : PageTransfers, IDisposable
                 _lists = new TransferLists(_link);
             }
 
-            return new PinnedHostBlock(_link.Pin<int>((long)units * PageLayout.UnitWords));
+            try
+            {
+                return new PinnedHostBlock(_link.Pin<int>((long)units * PageLayout.UnitWords));
+            }
+            catch (CudaException e)
+            {
+                throw new InsufficientMemoryException($"expected {(long)units * PageLayout.UnitBytes} bytes of page-locked host memory, got none", e);
+            }
         }
     }
 
