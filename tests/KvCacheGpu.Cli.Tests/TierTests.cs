@@ -93,6 +93,16 @@ public sealed class TierTests : IDisposable
         Assert.Equal((64L << 20) / block * 64, f16.Long("host_tokens"));
         Assert.Equal((1L << 30) / block * 64, f16.Long("disk_tokens"));
         Assert.Equal(64L << 20, plan.Long("host_budget_bytes"));
+        JsonElement offload = Tool.Json("plan", "--geometry", "4,2,128", "--context", "1000", "--offload", "1GiB");
+        foreach (JsonElement f in offload.GetProperty("formats").EnumerateArray())
+        {
+            // As many as on the device, less what the digests take a second time.
+            double most = (1L << 30) / f.GetProperty("bytes_per_token").GetDouble();
+            Assert.InRange(f.Long("offload_tokens"), most * .7, most);
+            Assert.False(f.TryGetProperty("host_tokens", out _));
+        }
+
+        Assert.Contains("offloaded", Tool.Run("plan", "--geometry", "4,2,128", "--context", "1000", "--offload", "1GiB").Output, StringComparison.Ordinal);
         Assert.Contains("host memory", Tool.Run("plan", "--geometry", "4,2,128", "--context", "1000", "--host-budget", "64MiB").Output, StringComparison.Ordinal);
     }
 

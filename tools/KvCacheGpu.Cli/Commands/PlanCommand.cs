@@ -23,11 +23,12 @@ internal static class PlanCommand
         Option<MemoryBudget?> budget = Choice.Budget();
         Option<MemoryBudget?> host = TierOptions.HostBudget();
         Option<MemoryBudget?> disk = TierOptions.DiskBudget("Bytes of a folder for them. Default: none.");
+        Option<MemoryBudget?> offload = TierOptions.Offload("Bytes of host memory for pages that a policy lets go. Default: none.");
         Option<bool> json = Choice.Json();
         context.Required = true;
         Command command = new("plan", "What a context takes in every format, and what fits, before allocating.")
         {
-            model, geometry, context, sequences, pageTokens, budget, host, disk, json,
+            model, geometry, context, sequences, pageTokens, budget, host, disk, offload, json,
         };
         command.SetAction(parsed =>
         {
@@ -43,7 +44,7 @@ internal static class PlanCommand
             try
             {
                 report = Plan(shape, tokens, count, parsed.GetValue(budget));
-                report = report.WithTiers(shape.PageTokens, parsed.GetValue(host)?.Bytes, parsed.GetValue(disk)?.Bytes);
+                report = report.WithTiers(parsed.GetValue(host)?.Bytes, parsed.GetValue(disk)?.Bytes, parsed.GetValue(offload)?.Bytes);
             }
             catch (OverflowException)
             {
@@ -164,15 +165,15 @@ internal static class PlanCommand
 
     private static void PrintTiers(Terminal terminal, PlanReport report)
     {
-        if (report.HostBudgetBytes is null && report.DiskBudgetBytes is null)
+        if (report.HostBudgetBytes is null && report.DiskBudgetBytes is null && report.OffloadBytes is null)
         {
             return;
         }
 
-        Table table = terminal.NewTable("keys", "values", "#bytes of\na block", "#tokens in\nhost memory", "#tokens\non disk");
+        Table table = terminal.NewTable("keys", "values", "#bytes of\na block", "#tokens in\nhost memory", "#tokens\non disk", "#tokens\noffloaded");
         foreach (FormatPlanReport f in report.Formats)
         {
-            table.AddRow(f.KeyFormat, f.ValueFormat, Readable.Bytes(f.BlockBytes), Tokens(f.HostTokens), Tokens(f.DiskTokens));
+            table.AddRow(f.KeyFormat, f.ValueFormat, Readable.Bytes(f.BlockBytes), Tokens(f.HostTokens), Tokens(f.DiskTokens), Tokens(f.OffloadTokens));
         }
 
         terminal.Write(table);

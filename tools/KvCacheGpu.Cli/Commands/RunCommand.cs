@@ -40,7 +40,7 @@ internal static class RunCommand
             model, prompt, promptFile, promptTokens, newTokens, temperature, seed, device, keyFormat, valueFormat, budget, policy, configFile,
             save, load, store, database, json,
         };
-        Option<MemoryBudget?> offload = TierOptions.Offload();
+        Option<MemoryBudget?> offload = TierOptions.Offload("Bytes of host memory for pages that --policy lets go: attention goes on reading them. Default: none; they are lost.");
         command.Add(offload);
         TierOptions tierOptions = new TierOptions().AddTo(command);
         command.SetAction(parsed =>

@@ -29,13 +29,30 @@ internal sealed record PlanReport(
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public long? DiskBudgetBytes { get; init; }
 
+    /// <summary>Bytes of host memory for pages that a policy lets go; left out without any.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public long? OffloadBytes { get; init; }
+
     /// <summary>Says how many tokens lower tiers hold.</summary>
-    public PlanReport WithTiers(int pageTokens, long? host, long? disk) => this with
+    public PlanReport WithTiers(long? host, long? disk, long? offload) => this with
     {
         HostBudgetBytes = host,
         DiskBudgetBytes = disk,
-        Formats = [.. Formats.Select(f => f with { HostTokens = host / f.BlockBytes * pageTokens, DiskTokens = disk / f.BlockBytes * pageTokens })],
+        OffloadBytes = offload,
+        Formats = [.. Formats.Select(f => f with
+        {
+            HostTokens = host / f.BlockBytes * Geometry.PageTokens,
+            DiskTokens = disk / f.BlockBytes * Geometry.PageTokens,
+            OffloadTokens = offload is { } bytes ? (long)(bytes / OffloadBytesPerToken(f)) : null,
+        })],
     };
+
+    // A page takes as many bytes there as on the device, and its digest a second time, as float32.
+    private double OffloadBytesPerToken(FormatPlanReport format)
+    {
+        double digests = 2.0 * sizeof(float) * ((Geometry.KeyWidth + 1) & ~1) * Geometry.Layers * Geometry.KvHeads / Geometry.PageTokens;
+        return format.BytesPerToken + digests;
+    }
 }
 
 /// <summary>A model's shape.</summary>
@@ -108,6 +125,10 @@ internal sealed record FormatPlanReport(
     /// <summary>Tokens whose blocks a folder holds; left out without a budget of it.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public long? DiskTokens { get; init; }
+
+    /// <summary>Tokens whose sealed pages host memory holds once a policy lets them go; left out without a budget of it.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public long? OffloadTokens { get; init; }
 }
 
 /// <summary>The number of layers that are sealed in a pair of formats.</summary>

@@ -17,8 +17,7 @@ internal sealed class TierOptions
     private readonly Option<string?> _remote = Choice.Text("--remote", "URL", "A Redis, Valkey or Garnet server for them: redis://HOST:PORT. Default: none.");
 
     /// <summary>--offload.</summary>
-    public static Option<MemoryBudget?> Offload() =>
-        OfBytes("--offload", "Bytes of host memory for pages that --policy lets go: attention goes on reading them. Default: none; they are lost.");
+    public static Option<MemoryBudget?> Offload(string description) => OfBytes("--offload", description);
 
     /// <summary>--host-budget.</summary>
     public static Option<MemoryBudget?> HostBudget() => OfBytes("--host-budget", "Bytes of host memory for blocks of prefixes. Default: none.");
