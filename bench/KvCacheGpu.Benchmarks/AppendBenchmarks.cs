@@ -53,7 +53,10 @@ public class EncodeBenchmarks
 
     /// <summary>The pairs that encoding is measured for.</summary>
     public static (PageFormat Key, PageFormat Value)[] Pairs { get; } =
-        [(PageFormat.I8, PageFormat.I8), (PageFormat.T4, PageFormat.V4), (PageFormat.T2, PageFormat.V2)];
+    [
+        (PageFormat.I8, PageFormat.I8), (PageFormat.T4, PageFormat.V4), (PageFormat.T2, PageFormat.V2), (PageFormat.FP8, PageFormat.FP8), (PageFormat.Q8, PageFormat.Q8),
+        (PageFormat.Q4, PageFormat.Q4),
+    ];
 
     [GlobalSetup]
     public void Fill()

@@ -160,24 +160,20 @@ internal static unsafe class VectorEncode<S, F, I>
         return holds;
     }
 
-    /// <summary>FP8, q8_0 and q4_0, element by element: formats of exchange.</summary>
+    /// <summary>FP8, q8_0 and q4_0: formats of exchange.</summary>
     public static bool ToExchange(in EncodeScratch scratch, float* vectors, int stride, in PagePart to, int token, int tokens)
     {
         uint worst = 0;
         for (int t = 0; t < tokens; t++, vectors += stride)
         {
-            for (int i = 0; to.Format == PageFormat.FP8 && i < to.Width; i++)
+            if (to.Format == PageFormat.FP8)
             {
-                scratch.Codes[i] = (byte)Bits8.Fp8FromSingleBits(BitConverter.SingleToUInt32Bits(vectors[i]));
+                VectorExchange<S, F, I>.ToFp8(vectors, to.Width, scratch.Codes);
             }
-
-            for (int block = 0; block < to.Planes; block++)
+            else
             {
-                int first = block * GgmlCodes.Elements;
-                ushort d = GgmlCodes.Encode(
-                    to.Format, new ReadOnlySpan<float>(vectors + first, GgmlCodes.Elements), new Span<byte>(scratch.Codes + first, GgmlCodes.Elements));
-                to.Scales[(block * to.ScaleStride) + token + t] = d;
-                worst = Math.Max(worst, d & 0x7FFFu);
+                uint scale = VectorExchange<S, F, I>.ToBlocks(to.Format == PageFormat.Q8, vectors, to.Planes, scratch.Codes, to.Scales + token + t, to.ScaleStride);
+                worst = Math.Max(worst, scale);
             }
 
             PackCodes.Pack(to.Format, scratch.Codes, to.Width, Target(scratch, to, token, t));
