@@ -13,7 +13,6 @@ internal static unsafe class VectorEncode<S, F, I>
 {
     // 1.5 * 2^23: adding it leaves the rounded integer in the low bits of the sum.
     private const float RoundingBias = 12582912f;
-    private const uint HalfInfinity = 0x7C00;
 
     /// <summary>I8. The clamp of the definition never binds: the scale is rounded up.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -163,23 +162,21 @@ internal static unsafe class VectorEncode<S, F, I>
     /// <summary>FP8, q8_0 and q4_0: formats of exchange.</summary>
     public static bool ToExchange(in EncodeScratch scratch, float* vectors, int stride, in PagePart to, int token, int tokens)
     {
-        uint worst = 0;
-        for (int t = 0; t < tokens; t++, vectors += stride)
+        // Words that wait to be transposed come later: their room is free.
+        var codes = (byte*)scratch.Words;
+        int codeStride = stride * sizeof(int);
+        bool holds = to.Format == PageFormat.FP8 || VectorExchange<S, F, I>.ToBlocks(scratch, vectors, stride, to, token, tokens, codes, codeStride);
+        for (int t = 0; t < tokens; t++, vectors += stride, codes += codeStride)
         {
             if (to.Format == PageFormat.FP8)
             {
-                VectorExchange<S, F, I>.ToFp8(vectors, to.Width, scratch.Codes);
-            }
-            else
-            {
-                uint scale = VectorExchange<S, F, I>.ToBlocks(to.Format == PageFormat.Q8, vectors, to.Planes, scratch.Codes, to.Scales + token + t, to.ScaleStride);
-                worst = Math.Max(worst, scale);
+                VectorExchange<S, F, I>.ToFp8(vectors, to.Width, codes);
             }
 
-            PackCodes.Pack(to.Format, scratch.Codes, to.Width, Target(scratch, to, token, t));
+            PackCodes.Pack(to.Format, codes, to.Width, Target(scratch, to, token, t));
         }
 
-        return worst < HalfInfinity;
+        return holds;
     }
 
     /// <summary>Full precision; no element is beyond the largest number of the format.</summary>
@@ -304,9 +301,9 @@ internal static unsafe class VectorEncode<S, F, I>
         }
     }
 
-    // The least of each vector's group in the parts, the largest in the fold. Returns true if all elements are finite: NaN compares with nothing.
+    /// <summary>The least of each vector's group in the parts, the largest in the fold. Returns true if all elements are finite: NaN compares with nothing.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static bool Extremes(in EncodeScratch scratch, float* vectors, int stride, int group, int tokens)
+    public static bool Extremes(in EncodeScratch scratch, float* vectors, int stride, int group, int tokens)
     {
         float* least = scratch.Parts, most = scratch.Fold;
         F rest = S.All(group % S.Lanes);

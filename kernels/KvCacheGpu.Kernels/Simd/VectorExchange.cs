@@ -1,18 +1,17 @@
 using System.Runtime.CompilerServices;
-using System.Runtime.Intrinsics;
 
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
-/// Codes of the formats of exchange: those of <see cref="GgmlCodes"/> and <see cref="Bits8"/>, bit for bit, as many at once as there are lanes. What is rare goes to these themselves: numbers
-/// that are not finite, blocks whose largest elements are equal but for their signs, scales without a finite reciprocal.
+/// Codes of the formats of exchange: those of <see cref="GgmlCodes"/> and <see cref="Bits8"/>, bit for bit, of as many tokens at once as there are lanes. What is rare goes to these themselves:
+/// numbers that are not finite, blocks whose largest elements are equal but for their signs, scales without a finite reciprocal.
 /// </summary>
 internal static unsafe class VectorExchange<S, F, I>
     where S : struct, ISimd<F, I>
     where F : struct
     where I : struct
 {
-    private const int Infinity = 0x7F800000;
+    private const uint HalfInfinity = 0x7C00;
 
     // 1.5 * 2^23: adding it leaves the rounded integer in the low bits of the sum.
     private const float RoundingBias = 12582912f;
@@ -37,127 +36,108 @@ internal static unsafe class VectorExchange<S, F, I>
         }
     }
 
-    /// <summary>Codes of a vector in blocks of <see cref="GgmlCodes.Elements"/>, and each block's scale as binary16 bits, four blocks at once.</summary>
-    /// <param name="isQ8">q8_0; else q4_0.</param>
-    /// <param name="x">The vector.</param>
-    /// <param name="blocks">Its blocks.</param>
-    /// <param name="codes">Receives a code a byte.</param>
-    /// <param name="scales">Receives the scales.</param>
-    /// <param name="scaleStride">From one block's scale to the next.</param>
-    /// <returns>The largest of the scales' magnitudes.</returns>
+    /// <summary>Blocks of <see cref="GgmlCodes.Elements"/> of as many vectors as there are lanes: one scale each, then codes.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static uint ToBlocks(bool isQ8, float* x, int blocks, byte* codes, ushort* scales, int scaleStride)
+    public static bool ToBlocks(in EncodeScratch scratch, float* vectors, int stride, in PagePart to, int token, int tokens, byte* codes, int codeStride)
     {
-        uint worst = 0;
-        float* d = stackalloc float[4];
-        float* inverses = stackalloc float[4];
-        for (int first = 0; first < blocks; first += 4)
+        F zero = S.All(0f), one = S.All(1f);
+        bool isQ8 = to.Format == PageFormat.Q8, holds = true;
+        for (int block = 0; block < to.Planes; block++, vectors += GgmlCodes.Elements, codes += GgmlCodes.Elements)
         {
-            int count = Math.Min(4, blocks - first);
-            float* start = x + (first * GgmlCodes.Elements);
-            bool isPlain = Scales(isQ8, start, count, d, inverses);
-            for (int block = 0; block < count; block++)
+            F largest = isQ8 ? Magnitudes(scratch, vectors, stride, tokens) : Largest(scratch, vectors, stride, tokens);
+            F scale = S.Divide(largest, S.All(isQ8 ? 127f : -8f));
+            S.Store(scratch.Parts, largest);
+            S.Store(scratch.Factors, S.IfLess(zero, S.Abs(scale), S.Divide(one, scale), zero));
+            ushort* scales = to.Scales + (block * to.ScaleStride) + token;
+            if (!HalfLanes<S, F, I>.AreFinite(scratch.Parts, tokens) || !HalfLanes<S, F, I>.AreFinite(scratch.Factors, tokens))
             {
-                float* own = start + (block * GgmlCodes.Elements);
-                byte* to = codes + ((first + block) * GgmlCodes.Elements);
-                ushort scale = (ushort)Bits16.HalfFromSingleBits(BitConverter.SingleToUInt32Bits(d[block]));
-                if (!isPlain)
-                {
-                    PageFormat format = isQ8 ? PageFormat.Q8 : PageFormat.Q4;
-                    scale = GgmlCodes.Encode(format, new ReadOnlySpan<float>(own, GgmlCodes.Elements), new Span<byte>(to, GgmlCodes.Elements));
-                }
-                else if (isQ8)
-                {
-                    RoundAway(own, inverses[block], to);
-                }
-                else
-                {
-                    RoundDown(own, inverses[block], to);
-                }
+                holds &= OneByOne(to.Format, vectors, stride, scales, tokens, codes, codeStride);
+                continue;
+            }
 
-                scales[(first + block) * scaleStride] = scale;
-                worst = Math.Max(worst, scale & 0x7FFFu);
+            I sign = S.And(S.ShiftRight(S.AsInt(scale), 16), S.AllInt(0x8000));
+            holds &= HalfLanes<S, F, I>.Write(S.Or(HalfLanes<S, F, I>.Nearest(scale), sign), scales, tokens);
+            if (isQ8)
+            {
+                RoundAway(vectors, stride, scratch.Factors, codes, codeStride, tokens);
+            }
+            else
+            {
+                RoundDown(vectors, stride, scratch.Factors, codes, codeStride, tokens);
             }
         }
 
-        return worst;
+        return holds;
     }
 
-    // The scale d of each block, and 1 / d. False if a block is none of the usual.
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static bool Scales(bool isQ8, float* x, int count, float* d, float* inverses)
+    private static F Magnitudes(in EncodeScratch scratch, float* vectors, int stride, int tokens)
     {
-        // Four blocks, of fewer the last again.
-        int one = GgmlCodes.Elements * Math.Min(1, count - 1), two = GgmlCodes.Elements * Math.Min(2, count - 1), three = GgmlCodes.Elements * (count - 1);
-        I largest = S.AllInt(0);
-        (F high0, F low0) = Extremes(x, ref largest);
-        (F high1, F low1) = Extremes(x + one, ref largest);
-        (F high2, F low2) = Extremes(x + two, ref largest);
-        (F high3, F low3) = Extremes(x + three, ref largest);
-        Vector128<float> high = S.LargestOf(high0, high1, high2, high3);
-        Vector128<float> low = S.LargestOf(low0, low1, low2, low3);
-        Vector128<float> scale = isQ8
-            ? Vector128.Max(high, low) / 127f
-            : Vector128.ConditionalSelect(Vector128.GreaterThan(high, low), high, -low) / -8f;
-        Vector128<float> inverse = Vector128.ConditionalSelect(Vector128.Equals(scale, Vector128<float>.Zero), Vector128<float>.Zero, Vector128<float>.One / scale);
-        scale.Store(d);
-        inverse.Store(inverses);
-        bool isPlain = Vector128.LessThanOrEqualAll(Vector128.Abs(inverse), Vector128.Create(float.MaxValue)) && (isQ8 || !Vector128.EqualsAny(high, low));
-        int* lanes = stackalloc int[32];
-        S.StoreInt(lanes, largest);
-        for (int lane = 0; lane < S.Lanes; lane++)
+        for (int t = 0; t < tokens; t++)
         {
-            isPlain &= lanes[lane] < Infinity;
+            S.Store(scratch.Parts + (t * S.Lanes), VectorFold<S, F, I>.Magnitude(vectors + (t * stride), GgmlCodes.Elements));
         }
 
-        return isPlain;
+        VectorFold<S, F, I>.Lanes<MaxFold>(scratch.Parts, scratch.Turned);
+        return S.Load(scratch.Parts);
     }
 
-    // The largest element and the largest of their negatives, by lanes; the magnitudes' bits to the largest so far.
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static (F High, F Low) Extremes(float* x, ref I largest)
+    // Each block's largest element by magnitude, with its sign; NaN where two are as large and their signs differ, or where one is no number.
+    private static F Largest(in EncodeScratch scratch, float* vectors, int stride, int tokens)
     {
-        F zero = S.All(0f);
-        I magnitude = S.AllInt(int.MaxValue);
-        F high = S.Load(x);
-        F low = S.Subtract(zero, high);
-        largest = S.MaxInt(largest, S.And(S.AsInt(high), magnitude));
-        for (int i = S.Lanes; i < GgmlCodes.Elements; i += S.Lanes)
+        bool areNumbers = VectorEncode<S, F, I>.Extremes(scratch, vectors, stride, GgmlCodes.Elements, tokens);
+        F none = S.All(float.NaN), zero = S.All(0f);
+        F least = S.Load(scratch.Parts), most = S.Load(scratch.Fold), negative = S.Subtract(zero, least);
+        F equal = S.IfLess(zero, most, none, zero);
+        return areNumbers ? S.IfLess(negative, most, most, S.IfLess(most, negative, least, equal)) : none;
+    }
+
+    private static bool OneByOne(PageFormat format, float* vectors, int stride, ushort* scales, int tokens, byte* codes, int codeStride)
+    {
+        uint worst = 0;
+        for (int t = 0; t < tokens; t++)
         {
-            F next = S.Load(x + i);
-            (high, low) = (S.Max(high, next), S.Max(low, S.Subtract(zero, next)));
-            largest = S.MaxInt(largest, S.And(S.AsInt(next), magnitude));
+            scales[t] = GgmlCodes.Encode(
+                format, new ReadOnlySpan<float>(vectors + (t * stride), GgmlCodes.Elements), new Span<byte>(codes + (t * codeStride), GgmlCodes.Elements));
+            worst = Math.Max(worst, scales[t] & 0x7FFFu);
         }
 
-        return (high, low);
+        return worst < HalfInfinity;
     }
 
     // To the nearest integer, of two the one that is farther from zero. No element is beyond 127 of its block's scale by more than rounding.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void RoundAway(float* x, float inverse, byte* codes)
+    private static void RoundAway(float* vectors, int stride, float* factors, byte* codes, int codeStride, int tokens)
     {
-        F all = S.All(inverse), bias = S.All(RoundingBias), zero = S.All(0f), one = S.All(1f), minusOne = S.All(-1f), half = S.All(.5f), minusHalf = S.All(-.5f);
-        for (int i = 0; i < GgmlCodes.Elements; i += S.Lanes)
+        F bias = S.All(RoundingBias), zero = S.All(0f), one = S.All(1f), minusOne = S.All(-1f), half = S.All(.5f), minusHalf = S.All(-.5f);
+        for (int t = 0; t < tokens; t++, vectors += stride, codes += codeStride)
         {
-            F scaled = S.Multiply(S.Load(x + i), all);
-            F even = S.Subtract(S.Add(scaled, bias), bias);
-            F rest = S.Subtract(scaled, even);
-            F away = S.IfLess(scaled, zero, S.IfLess(minusHalf, rest, zero, minusOne), S.IfLess(rest, half, zero, one));
-            S.StoreBytes(codes + i, S.AsInt(S.Add(S.Add(even, away), bias)));
+            F inverse = S.All(factors[t]);
+            for (int i = 0; i < GgmlCodes.Elements; i += S.Lanes)
+            {
+                F scaled = S.Multiply(S.Load(vectors + i), inverse);
+                F even = S.Subtract(S.Add(scaled, bias), bias);
+                F rest = S.Subtract(scaled, even);
+                F away = S.IfLess(scaled, zero, S.IfLess(minusHalf, rest, zero, minusOne), S.IfLess(rest, half, zero, one));
+                S.StoreBytes(codes + i, S.AsInt(S.Add(S.Add(even, away), bias)));
+            }
         }
     }
 
     // The integer below x / d + 8.5, 15 at most.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void RoundDown(float* x, float inverse, byte* codes)
+    private static void RoundDown(float* vectors, int stride, float* factors, byte* codes, int codeStride, int tokens)
     {
-        F all = S.All(inverse), bias = S.All(RoundingBias), middle = S.All(8.5f), one = S.All(1f), most = S.All(15f);
-        for (int i = 0; i < GgmlCodes.Elements; i += S.Lanes)
+        F bias = S.All(RoundingBias), middle = S.All(8.5f), one = S.All(1f), most = S.All(15f);
+        for (int t = 0; t < tokens; t++, vectors += stride, codes += codeStride)
         {
-            F shifted = S.Add(S.Multiply(S.Load(x + i), all), middle);
-            F even = S.Subtract(S.Add(shifted, bias), bias);
-            F below = S.IfLess(shifted, even, S.Subtract(even, one), even);
-            S.StoreBytes(codes + i, S.AsInt(S.Add(S.Min(most, below), bias)));
+            F inverse = S.All(factors[t]);
+            for (int i = 0; i < GgmlCodes.Elements; i += S.Lanes)
+            {
+                F shifted = S.Add(S.Multiply(S.Load(vectors + i), inverse), middle);
+                F even = S.Subtract(S.Add(shifted, bias), bias);
+                F below = S.IfLess(shifted, even, S.Subtract(even, one), even);
+                S.StoreBytes(codes + i, S.AsInt(S.Add(S.Min(most, below), bias)));
+            }
         }
     }
 }
