@@ -40,7 +40,7 @@ internal static class OffloadRates
         using KvCache without = Cache(geometry, format, offloads: true, prefetches: false);
         using KvCache with = Cache(geometry, format, offloads: true, prefetches: true);
         KvSequence[] sequences = [Filled(held), Filled(without), Filled(with)];
-        long bytes = without.GetOffloadCounts().Bytes / geometry.Layers;
+        long bytes = without.GetOffloadCounts().Pages * without.State.Classes.Shape.Classes[without.State.Classes.LargestSealed].Bytes / geometry.Layers;
         foreach (KvCache cache in (KvCache[])[without, with])
         {
             cache.State.Offload!.Stage.Copying = copied => Wait(copied * load * LayerSeconds / bytes);
