@@ -205,14 +205,8 @@ internal sealed class BlockFetch(CacheState cache, PrefixPages prefixes, BlockCo
             return false;
         }
 
-        // Class after class; rows want theirs by layer.
-        Span<int> next = stackalloc int[SlotCounts.Kinds];
-        SlotCounts counts = content.Slots;
-        for (int c = 1; c < next.Length; c++)
-        {
-            next[c] = next[c - 1] + counts[c - 1];
-        }
-
+        // Rows want theirs by layer.
+        SlotCounts next = content.Slots.Starts();
         for (int row = 0; row < slots.Length; row++)
         {
             slots[row] = taken.Span[next[content.ClassOf(row)]++];

@@ -41,6 +41,18 @@ internal struct SlotCounts
         return a;
     }
 
+    /// <summary>Where each kind's slots begin among all that were taken, which come kind after kind.</summary>
+    public readonly SlotCounts Starts()
+    {
+        SlotCounts starts = default;
+        for (int c = 1; c < Kinds; c++)
+        {
+            starts[c] = starts[c - 1] + this[c - 1];
+        }
+
+        return starts;
+    }
+
     /// <summary>Slots of one page class, or of leaves.</summary>
     public static SlotCounts Of(int kind, int count)
     {

@@ -124,12 +124,7 @@ internal sealed unsafe class StepMemory : IDisposable
     public Span<int> Begin(in SlotCounts slots)
     {
         Clear();
-        for (int c = 1; c < SlotCounts.Kinds; c++)
-        {
-            _next[c] = _next[c - 1] + slots[c - 1];
-        }
-
-        _taken = slots.Total;
+        (_next, _taken) = (slots.Starts(), slots.Total);
         return Taken;
     }
 

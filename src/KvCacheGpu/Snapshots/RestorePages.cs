@@ -28,13 +28,8 @@ internal sealed class RestorePages(CacheState cache)
             }
         }
 
-        // Class after class, the extra one at the end of the open ones.
-        int[] next = new int[SlotCounts.Kinds];
-        for (int c = 1; c < next.Length; c++)
-        {
-            next[c] = next[c - 1] + taken[c - 1];
-        }
-
+        // The extra one is at the end of the open ones.
+        SlotCounts next = taken.Starts();
         _slots = new int[plan.Pages.Count];
         for (int page = 0; page < _slots.Length; page++)
         {
