@@ -33,6 +33,19 @@ public sealed class BudgetPlanTests
         Assert.True(differ > 0, "larger budgets have larger slabs");
     }
 
+    [Theory]
+    [InlineData(4, 2, 64, 16)]
+    [InlineData(8, 4, 128, 64)]
+    [InlineData(32, 8, 128, 64)]
+    public void The_least_budget_of_adaptive_is_that_of_h2o_within_a_hundredth(int layers, int heads, int width, int pageTokens)
+    {
+        var geometry = new KvGeometry(layers, 4 * heads, heads, width, pageTokens: pageTokens);
+        long Least(KvPolicy policy, params KvFormats[] targets) => KvCache.BytesFor(
+            geometry, new KvCacheOptions { MaxTokens = 8_192, MaxSequences = 1, MaxBatchTokens = 16, Policy = policy, DemotionFormats = targets }).MinimumBytes;
+        long h2o = Least(new H2oPolicy());
+        Assert.InRange(Least(new AdaptivePolicy()), h2o, h2o * 1.01);
+    }
+
     private static BudgetPlan PlanOf(KvCacheOptions options, KvGeometry geometry)
     {
         PageClasses classes = OptionsCheck.ClassesFor(options, geometry);

@@ -113,7 +113,7 @@ public sealed class PlanTests
         // 8 pages of the first segment, 12 of the second; 10 stay, so that a segment's even share is half of its pages.
         Assert.Equal([0, 1, 2, 3, 4, 5, 8, 9, 10, 11], pages.Dropped(new H2oPolicy(graceTokens: 0) { SegmentFloor = 0.5f }, 1000));
         Assert.Equal([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], pages.Dropped(new H2oPolicy(graceTokens: 0) { SegmentFloor = 0 }, 1000));
-        Assert.Equal([0, 1, 2, 3, 4, 5, 8, 9, 10, 11], pages.Dropped(new AdaptivePolicy(new H2oPolicy(graceTokens: 0)) { SegmentFloor = 0.5f, Guard = 1 }, 1000));
+        Assert.Equal([0, 1, 2, 3, 4, 5, 8, 9, 10, 11], pages.Dropped(new AdaptivePolicy(new H2oPolicy(graceTokens: 0)) { SegmentFloor = 0.5f }, 1000));
 
         // The floor yields before the budget does.
         pages.Fixed = [.. new bool[8], .. Enumerable.Repeat(true, 12)];

@@ -25,10 +25,11 @@ internal static class EvalCommand
         Option<bool> resume = new("--resume") { Description = "Go on with the results in --out." };
         Option<bool> quick = new("--quick") { Description = "Small prompts, few seeds and budgets: whether everything works, in seconds." };
         Option<bool> synthetic = new("--synthetic") { Description = "Without a model, in seconds: output error and recall of attention over made-up keys." };
+        Option<string?> families = Choice.Text("--families", "F,..", $"Attention with --synthetic: {string.Join(", ", Enum.GetValues<SyntheticFamily>().Select(SyntheticReport.Name))}. Default: mixed.");
         Option<bool> json = Choice.Json();
         Command command = new("eval", "Measure what formats, policies and budgets cost in quality.")
         {
-            model, text, formats, policies, budgets, aboveEmpty, seeds, firstSeed, tasks, device, folder, resume, quick, synthetic, json,
+            model, text, formats, policies, budgets, aboveEmpty, seeds, firstSeed, tasks, device, folder, resume, quick, synthetic, families, json,
         };
         command.SetAction(parsed =>
         {
@@ -44,7 +45,7 @@ internal static class EvalCommand
             EvalPlan plan = choices.Plan(KvDevice.Resolve(parsed.GetValue(device) ?? "auto").Id);
             if (parsed.GetValue(synthetic))
             {
-                Write(terminal, SyntheticReport.Of(plan), parsed.GetValue(json));
+                Write(terminal, SyntheticReport.Of(plan, EvalChoices.Families(parsed.GetValue(families))), parsed.GetValue(json));
                 return CommandLine.Done;
             }
 

@@ -48,6 +48,15 @@ internal sealed record EvalChoices(string? Tasks, string? Formats, string? Polic
             FirstSeed ?? 0);
     }
 
+    /// <summary>Reads --families.</summary>
+    /// <exception cref="UsageException">A name is not valid.</exception>
+    public static IReadOnlyList<SyntheticFamily> Families(string? text)
+    {
+        SyntheticFamily[] all = Enum.GetValues<SyntheticFamily>();
+        string[] names = Names("--families", text, SyntheticReport.Name(SyntheticFamily.Mixed), [.. all.Select(SyntheticReport.Name)]);
+        return [.. all.Where(family => names.Contains(SyntheticReport.Name(family)))];
+    }
+
     private static string[] Names(string option, string? text, string standard, IReadOnlyCollection<string> known)
     {
         string expected = string.Join(", ", known);

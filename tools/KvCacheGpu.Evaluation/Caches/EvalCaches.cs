@@ -106,8 +106,8 @@ public static class EvalCaches
     }
 
     /// <summary>
-    /// The formats to which the adaptive policy may demote pages: T3 with V3 from full precision and I8, T2 with V2 from T4 and T3; none for other policies.
-    /// There is only one target, because a demoted page cannot be demoted again when room gets scarcer, and each target takes slabs of its own.
+    /// The formats to which the adaptive policy may demote pages: I8, I8 with V4, T4 with V4, and T2 with V2, as far as they take fewer bits than what pages are sealed in; none for
+    /// other policies.
     /// </summary>
     /// <param name="config">Its policy and formats.</param>
     /// <param name="geometry">The model's shape.</param>
@@ -115,9 +115,8 @@ public static class EvalCaches
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(geometry);
-        return config.Policy is AdaptivePolicy && DemotionOf(config.KeyFormat) is { } formats
-            && formats.Key.Takes(geometry.KeyWidth) && formats.Value.Takes(geometry.ValueWidth)
-            ? [formats]
+        return config.Policy is AdaptivePolicy
+            ? [.. DemotionsOf(config.KeyFormat).Where(formats => formats.Key.Takes(geometry.KeyWidth) && formats.Value.Takes(geometry.ValueWidth))]
             : [];
     }
 
@@ -128,12 +127,14 @@ public static class EvalCaches
         KvCacheOptions standard = new();
         return string.Create(
             CultureInfo.InvariantCulture,
-            $"{key}/{value} -> {DemotionOf(key)} {standard.Watermark:R} {standard.PlanEvery} {standard.ScoreEvery} {standard.MergePages}");
+            $"{key}/{value} -> {string.Join(' ', DemotionsOf(key))} {standard.Watermark:R} {standard.PlanEvery} {standard.ScoreEvery} {standard.MergePages}");
     }
 
-    private static KvFormats? DemotionOf(PageFormat key) => key.IsFullPrecision() || key == PageFormat.I8 ? new(PageFormat.T3, PageFormat.V3)
-        : key is PageFormat.T4 or PageFormat.T3 ? new(PageFormat.T2, PageFormat.V2)
-        : null;
+    private static KvFormats[] DemotionsOf(PageFormat key)
+    {
+        KvFormats[] ladder = [new(PageFormat.I8, PageFormat.I8), new(PageFormat.I8, PageFormat.V4), new(PageFormat.T4, PageFormat.V4), new(PageFormat.T2, PageFormat.V2)];
+        return key.IsFullPrecision() ? ladder : key == PageFormat.I8 ? ladder[1..] : key is PageFormat.T4 or PageFormat.T3 ? ladder[3..] : [];
+    }
 
     private static PageFormat ValueWith(PageFormat key) => key switch
     {

@@ -9,7 +9,7 @@ namespace KvCacheGpu.Evaluation;
 public sealed class EvalIdentity
 {
     // It is raised with every change to prompts, scores, runs or policies, so that old results are not taken for new ones.
-    private const int Version = 3;
+    private const int Version = 4;
     private const int IdLength = 24;
 
     private readonly string _run;

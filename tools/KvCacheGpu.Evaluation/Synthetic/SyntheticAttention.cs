@@ -1,8 +1,8 @@
 namespace KvCacheGpu.Evaluation;
 
 /// <summary>
-/// Synthetic keys, values and queries with the properties that are difficult for caches: keys with outlier channels, a sink, and four heads with
-/// different attention: to recent tokens; to a few heavy hitters; to heavy hitters that change; and sometimes back to any one token.
+/// Synthetic keys, values and queries with the properties that are difficult for caches: keys with outlier channels, a sink, and attention of a
+/// <see cref="SyntheticFamily"/>.
 /// </summary>
 public sealed class SyntheticAttention
 {
@@ -14,6 +14,8 @@ public sealed class SyntheticAttention
     private const int Recent = 24;
     private const double LookBack = .25;
     private const double Sink = 4;
+    private const double StrongSink = 11;
+    private const int RepeatAfter = 512;
     private const double Look = 9;
     private const double Outlier = 6;
 
@@ -22,10 +24,11 @@ public sealed class SyntheticAttention
     /// <summary>Makes a sequence. The same seed gives the same sequence.</summary>
     /// <param name="tokens">Number of its tokens.</param>
     /// <param name="seed">The seed.</param>
-    public SyntheticAttention(int tokens, int seed)
+    /// <param name="family">The heads' attention. The default value is <see cref="SyntheticFamily.Mixed"/>.</param>
+    public SyntheticAttention(int tokens, int seed, SyntheticFamily family = SyntheticFamily.Mixed)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(tokens, 1);
-        (Tokens, _random) = (tokens, new Random(seed));
+        (Tokens, Family, _random) = (tokens, family, new Random(seed));
         KvGeometry g = Geometry;
         Keys = new float[tokens * g.KvHeads * g.KeyWidth];
         Values = new float[tokens * g.KvHeads * g.ValueWidth];
@@ -52,6 +55,9 @@ public sealed class SyntheticAttention
     /// <summary>Number of tokens of the sequence.</summary>
     public int Tokens { get; }
 
+    /// <summary>The heads' attention.</summary>
+    public SyntheticFamily Family { get; }
+
     /// <summary><c>[tokens][KV heads][width]</c>.</summary>
     public float[] Keys { get; }
 
@@ -70,11 +76,12 @@ public sealed class SyntheticAttention
         for (int t = 0; t < Tokens; t++)
         {
             drifting = t % DriftEvery == DriftEvery - 1 ? Pick(t) : drifting;
-            int target = head switch
+            int target = (Family, head) switch
             {
-                0 => t - _random.Next(Math.Min(t + 1, Recent)),
-                1 => heavy[_random.Next(HeavyHitters)],
-                2 => drifting[_random.Next(HeavyHitters)],
+                (SyntheticFamily.Local or SyntheticFamily.Sinks, _) or (SyntheticFamily.Mixed, 0) => t - _random.Next(Math.Min(t + 1, Recent)),
+                (SyntheticFamily.Repeating, _) => t >= RepeatAfter ? t - RepeatAfter : t - _random.Next(Math.Min(t + 1, Recent)),
+                (SyntheticFamily.Mixed, 1) => heavy[_random.Next(HeavyHitters)],
+                (SyntheticFamily.Mixed, 2) or (SyntheticFamily.Drifting, _) => drifting[_random.Next(HeavyHitters)],
                 _ => _random.NextDouble() < LookBack ? _random.Next(t + 1) : t - _random.Next(Math.Min(t + 1, Recent)),
             };
             for (int member = 0; member < Geometry.GroupSize; member++)
@@ -85,8 +92,11 @@ public sealed class SyntheticAttention
                     x = (float)(.3 * Gauss());
                 }
 
-                Aim(query, head, 0, Sink);
-                Aim(query, head, Math.Min(target, t), Look);
+                Aim(query, head, 0, Family == SyntheticFamily.Sinks ? StrongSink : Sink);
+                if (Family != SyntheticFamily.Diffuse)
+                {
+                    Aim(query, head, Math.Min(target, t), Look);
+                }
             }
         }
     }
@@ -113,4 +123,26 @@ public sealed class SyntheticAttention
     private int[] Pick(int among) => [.. Enumerable.Range(0, HeavyHitters).Select(_ => _random.Next(Math.Max(1, among)))];
 
     private double Gauss() => Math.Sqrt(-2 * Math.Log(1 - _random.NextDouble())) * Math.Cos(2 * Math.PI * _random.NextDouble());
+}
+
+/// <summary>Where the heads of <see cref="SyntheticAttention"/> look.</summary>
+public enum SyntheticFamily
+{
+    /// <summary>Each of four heads elsewhere: at recent tokens; at a few heavy hitters; at heavy hitters that change; and sometimes back at any one token.</summary>
+    Mixed,
+
+    /// <summary>At recent tokens.</summary>
+    Local,
+
+    /// <summary>At all tokens alike.</summary>
+    Diffuse,
+
+    /// <summary>At the token that was there a period before, as where a passage comes again.</summary>
+    Repeating,
+
+    /// <summary>At heavy hitters, which change from time to time.</summary>
+    Drifting,
+
+    /// <summary>Mostly at the first token, beside it at recent ones.</summary>
+    Sinks,
 }

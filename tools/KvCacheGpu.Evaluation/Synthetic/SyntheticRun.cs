@@ -27,11 +27,13 @@ public static class SyntheticRun
     /// <param name="seeds">Number of sequences of each.</param>
     /// <param name="device">The id of the caches' device.</param>
     /// <param name="firstSeed">The first of the seeds; the others follow it. The default value is 0.</param>
-    public static IReadOnlyList<SyntheticRow> Run(IReadOnlyList<EvalSetting> settings, int seeds, string device, int firstSeed = 0)
+    /// <param name="family">The attention. The default value is <see cref="SyntheticFamily.Mixed"/>.</param>
+    public static IReadOnlyList<SyntheticRow> Run(
+        IReadOnlyList<EvalSetting> settings, int seeds, string device, int firstSeed = 0, SyntheticFamily family = SyntheticFamily.Mixed)
     {
         ArgumentNullException.ThrowIfNull(settings);
         ArgumentOutOfRangeException.ThrowIfLessThan(seeds, 1);
-        ExactAttention[] sequences = [.. Enumerable.Range(firstSeed, seeds).Select(seed => new ExactAttention(new SyntheticAttention(Tokens, seed)))];
+        ExactAttention[] sequences = [.. Enumerable.Range(firstSeed, seeds).Select(seed => new ExactAttention(new SyntheticAttention(Tokens, seed, family)))];
         return [.. settings.Select(setting => Measure(setting, sequences, device))];
     }
 

@@ -1,26 +1,23 @@
 namespace KvCacheGpu;
 
 /// <summary>
-/// Frees bytes where they cost least error: the price of every drop and every demotion is the squared output error that it is expected to cause,
-/// and the cheapest per byte is taken first, over all layers and heads.
+/// Frees bytes where they cost least: the price of every drop and every demotion is what it is expected to take from the attention of its row
+/// (<see cref="Prices"/>), and the cheapest per byte is taken first, over all layers and heads.
 /// </summary>
 /// <remarks>
-/// The policy is our own; its parts are DropKV's error of a drop, Ada-KV's floor per head, experts' advice by exponentiated gradient, and the ghost
-/// entries of the literature on caches.
-/// Several scorers (experts) together estimate how much attention a page is going to get. In each row an expert is trusted as far as it has been
-/// right (<see cref="CreateState"/>), and the estimate is scaled to the attention that the row still gives to old pages. Any page may get attention
-/// against expectation, more likely so the more its row looks back: therefore keeping a page in few bits can be worth more than dropping it.
-/// A row that is expected to have lost more than <see cref="Guard"/> drops no more while other rows can. If floors and guard leave too little to
-/// free, the guard yields first, then the floors: the budget holds.
+/// The policy is our own; its parts are Ada-KV's floor per head, experts' advice by exponentiated gradient, and the ghost entries of the literature on caches.
+/// Simple policies (experts) together estimate how much attention a page is going to get. In each row an expert is trusted as far as it has been
+/// right (<see cref="CreateState"/>), all alike at first, and the estimate is scaled to the attention that the row still gives to old pages. How that attention
+/// is spread is measured too: it says whether many pages together cost more than one by one. If floors leave too little to free, they yield: the budget holds.
 /// Thread safety: one policy serves all sequences of a cache, and is called by several threads at once.
 /// </remarks>
 public sealed class AdaptivePolicy : KvPolicy
 {
     private readonly RankedPolicy[] _experts;
 
-    /// <summary>Takes as experts h2o, tova, lru, lfu, the position (as window does) and snapkv.</summary>
+    /// <summary>Takes as experts lru, h2o, tova, the position (as window does) and random.</summary>
     public AdaptivePolicy()
-        : this(new H2oPolicy(), new TovaPolicy(), new LruPolicy(), new LfuPolicy(), new WindowPolicy(1), new SnapKvPolicy())
+        : this(new LruPolicy(), new H2oPolicy(), new TovaPolicy(), new WindowPolicy(1), new RandomPolicy())
     {
     }
 
@@ -51,15 +48,7 @@ public sealed class AdaptivePolicy : KvPolicy
         init => field = Share(value);
     } = 0.1f;
 
-    /// <summary>Expected lost share of attention beyond which a row drops no more while other rows can, 0..1. The default value is 0.95; 1 means no guard.</summary>
-    /// <remarks>A head that spreads its attention loses a large share at little error: a low guard would make the others pay for it.</remarks>
-    public float Guard
-    {
-        get;
-        init => field = Share(value);
-    } = 0.95f;
-
-    /// <summary>How fast trust follows losses (eta of the exponentiated gradient), at least 0. The default value is 2.</summary>
+    /// <summary>How fast trust follows losses (eta of the exponentiated gradient), at least 0. The default value is 1.</summary>
     public float LearningRate
     {
         get;
@@ -68,9 +57,9 @@ public sealed class AdaptivePolicy : KvPolicy
             ArgumentOutOfRangeException.ThrowIfNegative(value);
             field = value;
         }
-    } = 2;
+    } = 1;
 
-    /// <summary>Part of the trust that each update returns to its first distribution, so that any expert can come back, 0..1. The default value is 0.02.</summary>
+    /// <summary>Part of the trust that each update spreads over all experts alike, so that any expert can come back, 0..1. The default value is 0.02.</summary>
     public float FixedShare
     {
         get;
@@ -118,17 +107,14 @@ public sealed class AdaptivePolicy : KvPolicy
         using var shares = new Pooled<float>(pages.Count);
         using var even = new Pooled<float>(ghosts is null ? pages.Rows * _experts.Length : 0);
         using var nothing = new Pooled<float>(ghosts is null ? pages.Rows : 0);
-        for (int row = 0; row < pages.Rows && ghosts is null; row++)
-        {
-            GhostExperts.Believe(even.Span.Slice(row * _experts.Length, _experts.Length));
-        }
-
+        even.Span.Fill(1f / _experts.Length);
         nothing.Span.Clear();
         opinions.Estimate(ghosts is null ? even.Span : ghosts.Weights, OutputError.WholeMass(pages, Decay), shares.Span);
-        ghosts?.Surprises.Temper(pages, shares.Span);
+        ghosts?.Old.Temper(pages, shares.Span);
         using var floors = new Floors(pages, bytesToFree, RowFloor, SegmentFloor);
         Span<float> lost = ghosts is null ? nothing.Span : ghosts.Lost;
-        using var greedy = new GreedyPlan(pages, shares.Span, ghosts is null ? default : ghosts.Surprises.Squares, floors, lost, Guard, plan);
+        using var prices = new Prices(pages, shares.Span, ghosts?.Old, lost);
+        using var greedy = new GreedyPlan(pages, shares.Span, prices, floors, lost, plan);
         greedy.Fill(bytesToFree);
     }
 }

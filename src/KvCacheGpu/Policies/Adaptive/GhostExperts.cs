@@ -6,13 +6,13 @@ namespace KvCacheGpu;
 /// </summary>
 /// <remarks>
 /// Exponentiated gradient (Kivinen and Warmuth 1997) with a fixed share (Herbster and Warmuth 1998), so that an expert can come back. An
-/// expert's loss is the part of the attention that its ghosts have received since, which is known exactly because they stayed resident. The regret
-/// bound concerns that loss. Pages that were dropped since do not count.
+/// expert's loss is the part of the old pages' attention that its ghosts have received since, 0..1, which is known exactly because they stayed
+/// resident; pages that were dropped since do not count. After T updates of rate eta and share s over N experts, the sum of the losses weighted by trust
+/// exceeds that of any one expert by at most (ln N + T ln(1 / (1 - s))) / eta + eta T / 8, whatever the attention was. The bound concerns that loss, in one row.
 /// </remarks>
 internal sealed class GhostExperts
 {
     private const ushort Candidate = 1 << 15;
-    private const float FirstTrust = 0.75f;
 
     private readonly int _experts;
     private readonly float[] _weights;
@@ -26,12 +26,9 @@ internal sealed class GhostExperts
     public GhostExperts(int rows, int experts)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(experts, MostExperts);
-        (_experts, _lost, _rowStarts, Surprises) = (experts, new float[rows], new int[rows + 1], new Surprises(rows));
+        (_experts, _lost, _rowStarts, Old) = (experts, new float[rows], new int[rows + 1], new OldAttention(rows));
         _weights = new float[rows * experts];
-        for (int row = 0; row < rows; row++)
-        {
-            Believe(_weights.AsSpan(row * experts, experts));
-        }
+        Array.Fill(_weights, 1f / experts);
     }
 
     /// <summary>The most experts: one for each bit of a ghost beside the candidate's bit.</summary>
@@ -44,14 +41,7 @@ internal sealed class GhostExperts
     public Span<float> Lost => _lost;
 
     /// <summary>The attention that old pages of each row still get.</summary>
-    public Surprises Surprises { get; }
-
-    /// <summary>Sets the trust before anything is known: most of it in the first expert, the rest in all alike. The first cut of a long prompt depends on it.</summary>
-    public static void Believe(Span<float> weights)
-    {
-        weights.Fill((1 - FirstTrust) / weights.Length);
-        weights[0] += FirstTrust;
-    }
+    public OldAttention Old { get; }
 
     private static long TimeOf(in KvPages pages) => pages.Samples > 0 ? pages.Samples : pages.Step;
 
@@ -64,7 +54,7 @@ internal sealed class GhostExperts
             return;
         }
 
-        Surprises.Observe(pages);
+        Old.Observe(pages);
         float faded = MathF.Pow(decay, steps);
         Span<float> losses = stackalloc float[_experts];
         for (int row = 0; row < pages.Rows; row++)
@@ -169,8 +159,7 @@ internal sealed class GhostExperts
 
         for (int i = 0; i < weights.Length; i++)
         {
-            float first = ((1 - FirstTrust) / weights.Length) + (i == 0 ? FirstTrust : 0);
-            weights[i] = ((1 - share) * weights[i] / sum) + (share * first);
+            weights[i] = ((1 - share) * weights[i] / sum) + (share / weights.Length);
         }
     }
 

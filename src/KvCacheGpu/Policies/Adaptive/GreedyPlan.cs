@@ -6,33 +6,30 @@ namespace KvCacheGpu;
 /// </summary>
 internal readonly ref struct GreedyPlan : IDisposable
 {
-    // Level 0 keeps guard and floors; if they leave too little to free, level 1 keeps the floors alone, and level 2 neither.
-    private const int Levels = 3;
+    // Level 0 keeps the floors; if they leave too little to free, level 1 does not.
+    private const int Levels = 2;
 
     private readonly KvPages _pages;
     private readonly ReadOnlySpan<float> _shares;
     private readonly Floors _floors;
-    private readonly ReadOnlySpan<float> _surprises;
     private readonly Span<float> _lost;
-    private readonly float _guard;
+    private readonly Prices _prices;
     private readonly Span<KvTransition> _plan;
     private readonly Pooled<int> _rowOf;
 
     /// <param name="pages">The pages.</param>
     /// <param name="shares">Each page's expected share of attention.</param>
-    /// <param name="surprises">[rows] mean square of the share that any page of a row may receive against expectation; empty for none.</param>
+    /// <param name="prices">What steps cost. The price of a drop rises as its row loses more, and never falls.</param>
     /// <param name="floors">The pages that rows and segments keep.</param>
     /// <param name="lost">[rows] expected share of attention that each row has lost; dropped pages are added.</param>
-    /// <param name="guard">Lost share beyond which a row drops no more.</param>
     /// <param name="plan">Keeps every page; receives the plan.</param>
     public GreedyPlan(
-        in KvPages pages, ReadOnlySpan<float> shares, ReadOnlySpan<float> surprises, in Floors floors, Span<float> lost, float guard, Span<KvTransition> plan)
+        in KvPages pages, ReadOnlySpan<float> shares, in Prices prices, in Floors floors, Span<float> lost, Span<KvTransition> plan)
     {
         _pages = pages;
         _floors = floors;
-        _guard = guard;
+        _prices = prices;
         _shares = shares;
-        _surprises = surprises;
         _lost = lost;
         _plan = plan;
         _rowOf = new Pooled<int>(pages.Count);
@@ -67,7 +64,7 @@ internal readonly ref struct GreedyPlan : IDisposable
                     continue;
                 }
 
-                // If a drop has been forbidden in the meantime, the page's next step costs more than its key says.
+                // If a drop has been forbidden in the meantime, or its row has lost more, the page's next step costs more than its key says.
                 if (step.Slope <= heap.Key)
                 {
                     Take(page, step);
@@ -123,24 +120,16 @@ internal readonly ref struct GreedyPlan : IDisposable
         }
 
         int row = _rowOf.Span[page];
-        if (level == Levels - 1 || (_floors.Allows(row, page) && (level > 0 || _lost[row] <= _guard)))
+        if (level == Levels - 1 || _floors.Allows(row, page))
         {
-            double cost = OutputError.OfDrop(_pages, row, page, _shares[page], Surprise(row, page));
-            Offer(ref best, KvTransition.Drop, _pages.Bytes[page] - saved, cost - error);
+            Offer(ref best, KvTransition.Drop, _pages.Bytes[page] - saved, _prices.OfDrop(row, page) - error);
         }
 
         return best.Bytes > 0;
     }
 
-    private (int Bytes, double Error) Demotion(int page, int target)
-    {
-        int row = _rowOf.Span[page];
-        double error = OutputError.OfDemotion(_pages, row, page, _shares[page], Surprise(row, page), _pages.Ladder[target]);
-        return (_pages.Bytes[page] - _pages.Ladder[target].Bytes, error);
-    }
-
-    // Half of the unexpected attention goes to pages that had attention before, half to any page of the row.
-    private double Surprise(int row, int page) => _surprises.IsEmpty || _surprises[row] == 0 ? 0 : (_surprises[row] + Math.Clamp(_shares[page], 0, 1)) / 2;
+    private (int Bytes, double Error) Demotion(int page, int target) =>
+        (_pages.Bytes[page] - _pages.Ladder[target].Bytes, _prices.OfDemotion(_rowOf.Span[page], page, _pages.Ladder[target]));
 
     private static void Offer(ref Step best, KvTransition to, int bytes, double error)
     {

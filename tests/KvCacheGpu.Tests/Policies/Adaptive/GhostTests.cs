@@ -60,24 +60,6 @@ public sealed class GhostTests
     }
 
     [Fact]
-    public void The_guard_stops_a_row_that_has_lost_its_share()
-    {
-        // Row 0 costs least per page, for its values are small; yet it is not to lose more than 20 %.
-        var policy = new AdaptivePolicy(new H2oPolicy(graceTokens: 0)) { RowFloor = 0, Guard = 0.2f };
-        TestPages pages = TestPages.Full(2, 10);
-        (pages.Samples, pages.Mass) = (1, [.. Enumerable.Repeat(0.1f, 20)]);
-        (pages.ValueSquare, pages.OutputSquare) = ([.. Enumerable.Range(0, 20).Select(i => i < 10 ? 0.01f : 1f)], [0.01f, 1f]);
-        var state = (GhostExperts)policy.CreateState(pages.Geometry);
-        Assert.Equal(3, pages.Dropped(policy, 500, state).Count(p => p < 10));
-        Assert.Equal(1 - (0.9 * 0.9 * 0.9), state.Lost[0], 1e-5);
-        Assert.Equal(5, pages.Dropped(new AdaptivePolicy(new H2oPolicy(graceTokens: 0)) { RowFloor = 0, Guard = 1 }, 500).Count(p => p < 10));
-
-        // It remembers: the next plan spares the row from the first page on. And it yields before the budget does.
-        Assert.DoesNotContain(pages.Dropped(policy, 100, state), p => p < 10);
-        Assert.Equal(20, pages.Dropped(policy, 2000, state).Length);
-    }
-
-    [Fact]
     public void What_is_lost_fades_as_old_pages_do()
     {
         var policy = new AdaptivePolicy(new H2oPolicy(graceTokens: 0));

@@ -3,7 +3,7 @@ namespace KvCacheGpu.Tests;
 /// <summary>The order in which the adaptive policy takes steps, and its reasons.</summary>
 public sealed class GreedyPlanTests
 {
-    private static readonly AdaptivePolicy ByMass = new(new H2oPolicy(graceTokens: 0)) { RowFloor = 0, Guard = 1, SegmentFloor = 0 };
+    private static readonly AdaptivePolicy ByMass = new(new H2oPolicy(graceTokens: 0)) { RowFloor = 0, SegmentFloor = 0 };
 
     [Fact]
     public void A_page_without_mass_goes_before_one_with()
@@ -38,14 +38,19 @@ public sealed class GreedyPlanTests
     [Fact]
     public void Values_queries_and_outputs_set_the_price()
     {
-        TestPages pages = TestPages.Full(2, 1);
-        (pages.Samples, pages.Mass) = (50, [4, 4]);
-        (pages.ValueSquare, pages.OutputSquare) = ([2, 1], [1, 1]);
+        // Row 0 writes far more than a usual row, row 2 far less: the one counts more, the other as any.
+        TestPages pages = TestPages.Full(3, 1);
+        (pages.Samples, pages.Mass) = (50, [4, 5, 5.5f]);
+        (pages.ValueSquare, pages.OutputSquare) = ([9, 1, 0.1f], [9, 1, 0.1f]);
         Assert.Equal([1], pages.Dropped(ByMass, 1));
-        pages.OutputSquare = [1, 3];
-        Assert.Equal([0], pages.Dropped(ByMass, 1));
+        Assert.Equal([1, 2], pages.Dropped(ByMass, 200));
+        pages.OutputSquare = [1, 9, 0.1f];
+        pages.ValueSquare = [1, 9, 0.1f];
+        Assert.Equal([0, 2], pages.Dropped(ByMass, 200));
 
         // Sharper queries make keys' noise dearer.
+        pages = TestPages.Full(2, 1);
+        (pages.Samples, pages.Mass) = (50, [4, 4]);
         pages.Ladder = [new(100, 0, 0, 0b10), new(40, 1e-3f, 1e-3f, 0)];
         (pages.QuerySquare, pages.KeySquare) = ([8, 80], [8, 8]);
         Assert.Equal([KvTransition.DemoteTo(1), KvTransition.Keep], pages.Plan(ByMass, 60));
@@ -85,7 +90,7 @@ public sealed class GreedyPlanTests
         TestPages pages = TestPages.Full(2, 10);
         (pages.Samples, pages.Mass) = (50, [.. Enumerable.Range(0, 20).Select(i => i < 10 ? 0.001f : 1f)]);
         Assert.Equal(10, pages.Dropped(ByMass, 1000).Count(p => p < 10));
-        var floored = new AdaptivePolicy(new H2oPolicy(graceTokens: 0)) { RowFloor = 0.4f, Guard = 1 };
+        var floored = new AdaptivePolicy(new H2oPolicy(graceTokens: 0)) { RowFloor = 0.4f };
         Assert.Equal(8, pages.Dropped(floored, 1000).Count(p => p < 10));
         Assert.Equal(20, pages.Dropped(floored, 2000).Length);
 
@@ -108,14 +113,16 @@ public sealed class GreedyPlanTests
     private static double ErrorOf(TestPages pages, KvTransition[] plan)
     {
         double whole = (1 - Math.Pow(0.98f, 50)) / (1 - 0.98f);
+        double[] squares = [.. Enumerable.Range(0, 2).Select(row => pages.ValueSquare!.Skip(3 * row).Take(3).Average() + 1.0)];
+        double usual = Math.Sqrt(squares[0] * squares[1]);
         return plan.Index().Sum(x =>
         {
             double p = pages.Mass![x.Index] / whole;
-            double v = pages.ValueSquare![x.Index];
-            return x.Item.Kind switch
+            double weight = Math.Max(1, Math.Pow(squares[x.Index / 3] / usual, 2.5));
+            return weight * x.Item.Kind switch
             {
-                KvTransitionKind.Drop => Math.Pow(p / (1 - p), 2) * (v + 1),
-                KvTransitionKind.Demote => p * p * (((v + 1) * pages.Ladder![x.Item.Class].KeyError) + (pages.Ladder[x.Item.Class].ValueError * v)),
+                KvTransitionKind.Drop => p * p,
+                KvTransitionKind.Demote => p * p * (pages.Ladder![x.Item.Class].KeyError + (pages.Ladder[x.Item.Class].ValueError / 2)),
                 _ => 0,
             };
         });

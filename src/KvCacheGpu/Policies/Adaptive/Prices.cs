@@ -1,0 +1,102 @@
+namespace KvCacheGpu;
+
+/// <summary>
+/// What each step of a plan is expected to cost: the mean square of the attention that goes astray, in units of a row's own output, times how much
+/// more than a usual row of the model the row writes.
+/// </summary>
+/// <remarks>
+/// p is a page's expected share of attention, L what its row has lost already, c its concentration, b its burst (<see cref="OldAttention"/>).
+/// <code>
+/// drop:     p (c + p + 2 b L)                       the increase of E[(share of all dropped pages)^2]
+/// demotion: p (max(c, peak) + p) (noise of logits + noise of values / 2)
+/// </code>
+/// So a row that spreads its attention pays more for each further page, and one that looks at one page at a time the same for each. The noises of a
+/// page's tokens are independent of those of other pages, so that a demotion has no such term; but a page on one of whose tokens queries relied, as its
+/// peak tells, pays for noise in full. The noise of logits is s^2 |q|^2 |k|^2 eta_K / d with s the scale of logits. It is not cut off at 1: a noisy logit also draws attention
+/// from all other tokens. A square that was not gathered counts as 1 (|v|^2, |o|^2) or as the width d (|q|^2, |k|^2). A soft cap flattens logits and so their
+/// noise; here it is taken at the steepest, where it changes nothing.
+/// </remarks>
+internal readonly ref struct Prices : IDisposable
+{
+    // Beyond it all is lost anyway.
+    private const double MostNoise = 10;
+
+    // |v|^2 is about half of |v - o|^2, in whose units drops are priced.
+    private const double PartOfValues = 0.5;
+
+    // Chosen on the demo model: a lower power keeps running text better and forgets facts.
+    private const double Lift = 2.5;
+
+    private readonly KvPages _pages;
+    private readonly ReadOnlySpan<float> _shares;
+    private readonly ReadOnlySpan<float> _lost;
+    private readonly OldAttention? _old;
+    private readonly Pooled<double> _weights;
+
+    /// <param name="pages">The pages.</param>
+    /// <param name="shares">Each page's expected share of attention.</param>
+    /// <param name="old">How rows attend to old pages; null where nobody watched: then pages are priced one by one.</param>
+    /// <param name="lost">[rows] expected share of attention that each row has lost; it may grow meanwhile, and prices with it.</param>
+    public Prices(in KvPages pages, ReadOnlySpan<float> shares, OldAttention? old, ReadOnlySpan<float> lost)
+    {
+        _pages = pages;
+        _old = old;
+        _shares = shares;
+        _lost = lost;
+        _weights = new Pooled<double>(pages.Rows);
+        Weigh(pages, _weights.Span);
+    }
+
+    /// <summary>Price of dropping a page.</summary>
+    public double OfDrop(int row, int page)
+    {
+        double p = _shares[page];
+        return _weights.Span[row] * p * (Concentration(row) + p + (2 * (_old?.Burst(row) ?? 0) * _lost[row]));
+    }
+
+    /// <summary>Price of demoting a page to class <paramref name="rung"/>.</summary>
+    public double OfDemotion(int row, int page, in KvRung rung)
+    {
+        double d = _pages.Geometry.KeyWidth;
+        double q = _pages.QuerySquare.IsEmpty ? d : _pages.QuerySquare[row];
+        double k = _pages.KeySquare.IsEmpty ? d : _pages.KeySquare[page];
+        double scale = _pages.Geometry.AttentionScale;
+        double logits = Math.Min(MostNoise, q * k * rung.KeyError * scale * scale / d);
+        double p = _shares[page];
+        double concentration = Math.Max(Concentration(row), _pages.Peak.IsEmpty ? 0 : _pages.Peak[page]);
+        return _weights.Span[row] * p * (concentration + p) * (logits + (PartOfValues * rung.ValueError));
+    }
+
+    public void Dispose() => _weights.Dispose();
+
+    private double Concentration(int row) => _old?.Concentration(row) ?? 0;
+
+    // A row counts more if it writes far more than a usual one, by |v|^2 + |o|^2; not less if it writes less, because what layers after it make of little is unknown.
+    private static void Weigh(in KvPages pages, Span<double> weights)
+    {
+        (double logs, int known) = (0, 0);
+        for (int row = 0; row < pages.Rows; row++)
+        {
+            (int first, int end) = (pages.RowStarts[row], pages.RowStarts[row + 1]);
+            double sum = 0;
+            for (int page = first; page < end; page++)
+            {
+                sum += pages.ValueSquare.IsEmpty ? 1 : pages.ValueSquare[page];
+            }
+
+            double square = (sum / Math.Max(1, end - first)) + (pages.OutputSquare.IsEmpty ? 1 : pages.OutputSquare[row]);
+            weights[row] = double.IsFinite(square) && square > 0 ? square : 0;
+            if (weights[row] > 0)
+            {
+                logs += Math.Log(weights[row]);
+                known++;
+            }
+        }
+
+        double usual = known > 0 ? Math.Exp(logs / known) : 1;
+        foreach (ref double weight in weights)
+        {
+            weight = Math.Max(1, Math.Pow(weight / usual, Lift));
+        }
+    }
+}
