@@ -30,6 +30,8 @@ internal sealed class Evictor : IDisposable
     /// <summary>What <see cref="PlanMemory.Class"/> names.</summary>
     public PlanRungs Rungs { get; }
 
+    private long OffloadBytes => _cache.Offload?.Room.FreeBytes ?? 0;
+
     public void Dispose() => Memory.Dispose();
 
     /// <summary>Bytes that a sequence could give.</summary>
@@ -63,7 +65,7 @@ internal sealed class Evictor : IDisposable
         using (Memory.Gate.Enter())
         {
             Gather(sequence, mayDemote);
-            _policy.Plan(Memory.View(_cache.Geometry, Rungs.Ladder, sequence, step), bytesToFree, Memory.Plan, sequence.Scores?.State);
+            _policy.Plan(Memory.View(_cache.Geometry, Rungs.Ladder, sequence, step, OffloadBytes), bytesToFree, Memory.Plan, sequence.Scores?.State);
             return CarryOut(sequence);
         }
     }
@@ -96,7 +98,7 @@ internal sealed class Evictor : IDisposable
         using (Memory.Gate.Enter())
         {
             int[] entries = GatherRestored(sequence, rowStarts, pageIndexes, bytes);
-            _policy.Plan(Memory.View(_cache.Geometry, Rungs.Ladder, sequence, _cache.Clock.NextStep), bytesToFree, Memory.Plan, sequence.Scores?.State);
+            _policy.Plan(Memory.View(_cache.Geometry, Rungs.Ladder, sequence, _cache.Clock.NextStep, OffloadBytes), bytesToFree, Memory.Plan, sequence.Scores?.State);
             return Dropped(entries, pageIndexes.Length);
         }
     }

@@ -89,12 +89,14 @@ internal sealed unsafe class PlanMemory : IDisposable
     /// <param name="ladder">What <see cref="Class"/> names.</param>
     /// <param name="sequence">The sequence that they are of.</param>
     /// <param name="step">Steps committed.</param>
-    public KvPages View(KvGeometry geometry, ReadOnlySpan<KvRung> ladder, SequenceState sequence, long step)
+    /// <param name="offloadBytes">Bytes of host memory that are left for pages that go. The default value is 0.</param>
+    public KvPages View(KvGeometry geometry, ReadOnlySpan<KvRung> ladder, SequenceState sequence, long step, long offloadBytes = 0)
     {
         bool squares = _needs.Has(KvStatistics.Queries);
         return new KvPages(geometry, sequence.Length, RowStarts, Index)
         {
             Step = step,
+            OffloadBytes = offloadBytes,
             Samples = sequence.Scores?.Samples ?? 0,
             Bytes = Bytes,
             Class = Class,

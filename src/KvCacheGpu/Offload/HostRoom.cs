@@ -34,6 +34,18 @@ internal sealed class HostRoom(KernelTier tier, long limit) : IDisposable
         }
     }
 
+    /// <summary>Bytes that are not taken.</summary>
+    public long FreeBytes
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return limit - _counts.Bytes;
+            }
+        }
+    }
+
     /// <summary>Takes a place for a page.</summary>
     /// <param name="pageClass">Its class.</param>
     /// <param name="place">Receives the place, of which nothing is read any longer.</param>

@@ -108,6 +108,9 @@ public readonly ref struct KvPages
     /// <summary>One entry per class: its bytes, its errors, and the classes that its pages may be demoted to. Empty if nothing is demoted.</summary>
     public ReadOnlySpan<KvRung> Ladder { get; init; }
 
+    /// <summary>Bytes of pages that find room in host memory when they are let go, where attention goes on reading them (<see cref="KvCacheOptions.Offload"/>); 0 if they are lost.</summary>
+    public long OffloadBytes { get; init; }
+
     /// <summary>Positions at which segments (system prompt, turns) begin, ascending; one always begins at 0. Empty if there is only one segment.</summary>
     public ReadOnlySpan<int> SegmentStarts { get; init; }
 

@@ -44,6 +44,8 @@ internal sealed class TestPages
 
     public bool[]? Demoted { get; set; }
 
+    public long OffloadBytes { get; set; }
+
     public float[]? KeyMean { get; set; }
 
     public float[]? KeySquare { get; set; }
@@ -76,6 +78,7 @@ internal sealed class TestPages
         Bytes = Bytes,
         Fixed = Fixed,
         Demoted = Demoted,
+        OffloadBytes = OffloadBytes,
         KeyMean = KeyMean,
         KeySquare = KeySquare,
         ValueSquare = ValueSquare,

@@ -73,6 +73,16 @@ public sealed class AdaptivePolicy : KvPolicy
         init => field = Share(value);
     } = 0.25f;
 
+    /// <summary>
+    /// Price of a page that goes to host memory (<see cref="KvCacheOptions.Offload"/>), as a part of the price of losing it, 0..1. At 1 pages are demoted as if there were no host memory, and what is fetched later is
+    /// small; near 0 nearly nothing is demoted while host memory has room, and whole pages are fetched. The default value is 0.02.
+    /// </summary>
+    public float OffloadPrice
+    {
+        get;
+        init => field = Share(value);
+    } = 0.02f;
+
     /// <inheritdoc/>
     public override object CreateState(KvGeometry geometry)
     {
@@ -113,7 +123,7 @@ public sealed class AdaptivePolicy : KvPolicy
         ghosts?.Old.Temper(pages, shares.Span);
         using var floors = new Floors(pages, bytesToFree, RowFloor, SegmentFloor);
         Span<float> lost = ghosts is null ? nothing.Span : ghosts.Lost;
-        using var prices = new Prices(pages, shares.Span, ghosts?.Old, lost);
+        using var prices = new Prices(pages, shares.Span, ghosts?.Old, lost, OffloadPrice);
         using var greedy = new GreedyPlan(pages, shares.Span, prices, floors, lost, plan);
         greedy.Fill(bytesToFree);
     }

@@ -17,6 +17,9 @@ internal readonly ref struct GreedyPlan : IDisposable
     private readonly Span<KvTransition> _plan;
     private readonly Pooled<int> _rowOf;
 
+    // One number: the bytes of host memory that are left for pages that go.
+    private readonly Pooled<long> _left;
+
     /// <param name="pages">The pages.</param>
     /// <param name="shares">Each page's expected share of attention.</param>
     /// <param name="prices">What steps cost. The price of a drop rises as its row loses more, and never falls.</param>
@@ -33,6 +36,8 @@ internal readonly ref struct GreedyPlan : IDisposable
         _lost = lost;
         _plan = plan;
         _rowOf = new Pooled<int>(pages.Count);
+        _left = new Pooled<long>(1);
+        _left.Span[0] = pages.OffloadBytes;
         for (int row = 0; row < pages.Rows; row++)
         {
             _rowOf.Span[pages.RowStarts[row]..pages.RowStarts[row + 1]].Fill(row);
@@ -64,7 +69,7 @@ internal readonly ref struct GreedyPlan : IDisposable
                     continue;
                 }
 
-                // If a drop has been forbidden in the meantime, or its row has lost more, the page's next step costs more than its key says.
+                // If a drop has been forbidden in the meantime, or its row has lost more, or host memory is full, the page's next step costs more than its key says.
                 if (step.Slope <= heap.Key)
                 {
                     Take(page, step);
@@ -81,16 +86,26 @@ internal readonly ref struct GreedyPlan : IDisposable
         }
     }
 
-    public void Dispose() => _rowOf.Dispose();
+    public void Dispose()
+    {
+        _rowOf.Dispose();
+        _left.Dispose();
+    }
 
     private void Take(int page, in Step step)
     {
         _plan[page] = step.To;
         if (step.To.Kind == KvTransitionKind.Drop)
         {
-            // A share is a part of the attention to resident pages, which is 1 - lost of the whole.
             int row = _rowOf.Span[page];
             _floors.Drop(row, page);
+            if (GoesToHost(page))
+            {
+                _left.Span[0] -= _pages.Bytes[page];
+                return;
+            }
+
+            // A share is a part of the attention to resident pages, which is 1 - lost of the whole.
             _lost[row] += (1 - _lost[row]) * Math.Clamp(_shares[page], 0, 1);
         }
     }
@@ -122,11 +137,14 @@ internal readonly ref struct GreedyPlan : IDisposable
         int row = _rowOf.Span[page];
         if (level == Levels - 1 || _floors.Allows(row, page))
         {
-            Offer(ref best, KvTransition.Drop, _pages.Bytes[page] - saved, _prices.OfDrop(row, page) - error);
+            double price = GoesToHost(page) ? _prices.OfOffload(row, page) : _prices.OfDrop(row, page);
+            Offer(ref best, KvTransition.Drop, _pages.Bytes[page] - saved, price - error);
         }
 
         return best.Bytes > 0;
     }
+
+    private bool GoesToHost(int page) => _left.Span[0] >= _pages.Bytes[page];
 
     private (int Bytes, double Error) Demotion(int page, int target) =>
         (_pages.Bytes[page] - _pages.Ladder[target].Bytes, _prices.OfDemotion(_rowOf.Span[page], page, _pages.Ladder[target]));

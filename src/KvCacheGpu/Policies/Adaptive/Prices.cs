@@ -32,13 +32,16 @@ internal readonly ref struct Prices : IDisposable
     private readonly ReadOnlySpan<float> _lost;
     private readonly OldAttention? _old;
     private readonly Pooled<double> _weights;
+    private readonly float _offloadPrice;
 
     /// <param name="pages">The pages.</param>
     /// <param name="shares">Each page's expected share of attention.</param>
     /// <param name="old">How rows attend to old pages; null where nobody watched: then pages are priced one by one.</param>
     /// <param name="lost">[rows] expected share of attention that each row has lost; it may grow meanwhile, and prices with it.</param>
-    public Prices(in KvPages pages, ReadOnlySpan<float> shares, OldAttention? old, ReadOnlySpan<float> lost)
+    /// <param name="offloadPrice">Price of letting a page go to host memory, as a part of the price of losing it.</param>
+    public Prices(in KvPages pages, ReadOnlySpan<float> shares, OldAttention? old, ReadOnlySpan<float> lost, float offloadPrice = 1)
     {
+        _offloadPrice = offloadPrice;
         _pages = pages;
         _old = old;
         _shares = shares;
@@ -53,6 +56,9 @@ internal readonly ref struct Prices : IDisposable
         double p = _shares[page];
         return _weights.Span[row] * p * (Concentration(row) + p + (2 * (_old?.Burst(row) ?? 0) * _lost[row]));
     }
+
+    /// <summary>Price of letting a page go to host memory: as many parts of losing it as fetching it is worth.</summary>
+    public double OfOffload(int row, int page) => _offloadPrice * OfDrop(row, page);
 
     /// <summary>Price of demoting a page to class <paramref name="rung"/>.</summary>
     public double OfDemotion(int row, int page, in KvRung rung)

@@ -100,6 +100,21 @@ public sealed class GreedyPlanTests
         Assert.All(plan[..2], t => Assert.Equal(KvTransition.DemoteTo(1), t));
     }
 
+    /// <summary>What goes to host memory is read on: it comes before what is demoted, as far as bytes reach, and nothing is lost by it.</summary>
+    [Fact]
+    public void Pages_go_to_host_memory_before_they_are_demoted()
+    {
+        TestPages pages = TestPages.Full(1, 3);
+        pages.Ladder = [new(100, 0, 0, 0b10), new(40, .1f, .1f, 0)];
+        (pages.Samples, pages.Mass) = (50, [4, 6, 5]);
+        Assert.Equal([KvTransition.DemoteTo(1), KvTransition.Keep, KvTransition.Keep], pages.Plan(ByMass, 60));
+        pages.OffloadBytes = 199;
+        Assert.Equal([KvTransition.Drop, KvTransition.Keep, KvTransition.Keep], pages.Plan(ByMass, 60));
+        Assert.Equal([KvTransition.Drop, KvTransition.Keep, KvTransition.DemoteTo(1)], pages.Plan(ByMass, 160));
+        var small = new AdaptivePolicy(new H2oPolicy(graceTokens: 0)) { RowFloor = 0, SegmentFloor = 0, OffloadPrice = 1 };
+        Assert.Equal([KvTransition.DemoteTo(1), KvTransition.Keep, KvTransition.Keep], pages.Plan(small, 60));
+    }
+
     [Fact]
     public void Statistics_that_are_no_numbers_do_not_stop_the_budget()
     {
