@@ -55,7 +55,7 @@ public sealed class OffloadTests : IDisposable
     {
         // What forks share on the device, neither can give.
         KvCacheOptions options = SmallOptions(policy, new KvFormats(key, value));
-        options.MemoryBudgetBytes += 120_000;
+        (options.MemoryBudgetBytes, options.Watermark) = (options.MemoryBudgetBytes + 120_000, .7);
         using KvCache cache = TestCaches.Simd(Flat, options);
         using KvCache whole = TestCaches.Simd(Flat, Plain(Flat, new KvFormats(key, value), 600));
         KvSequence sequence = cache.CreateSequence();
