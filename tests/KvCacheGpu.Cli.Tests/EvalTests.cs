@@ -68,13 +68,14 @@ public sealed class EvalTests
     public void Synthetic_needs_no_model()
     {
         JsonElement report = Tool.Json(
-            "eval", "--synthetic", "--seeds", "1", "--model", "/nowhere", "--formats", "t4", "--policies", "none,window,oracle", "--budgets", ".35,.01", "--first-seed", "2");
+            "eval", "--synthetic", "--seeds", "1", "--model", "/nowhere", "--formats", "t4", "--policies", "none,window,oracle", "--budgets", ".35,.01", "--first-seed", "2", "--families", "drifting");
         Schema.Check(report, "device string, tokens number, written number, first_seed number, seeds number, rows array");
         JsonElement[] rows = [.. report.GetProperty("rows").EnumerateArray()];
         Assert.Equal((2, 5), (report.Double("first_seed"), rows.Length));
         Assert.All(rows, row => Schema.Check(
             row,
-            "format string, policy string, budget number?, above_empty bool, output_error number, mass_recall number, ratio number, evicted_tokens number, refused string?"));
+            "family string, format string, policy string, budget number?, above_empty bool, output_error number, mass_recall number, ratio number, evicted_tokens number, refused string?"));
+        Assert.All(rows, row => Assert.Equal("drifting", row.Text("family")));
         Assert.InRange(rows[0].Double("output_error"), .01, .2);
         Assert.True(rows[1].Double("ratio") <= .35 && rows[1].Double("mass_recall") < rows[0].Double("mass_recall"));
         Assert.Contains("E003", rows[2].Text("refused"), StringComparison.Ordinal);
@@ -149,6 +150,7 @@ public sealed class EvalTests
     [InlineData("--first-seed", "-1")]
     [InlineData("--first-seed", "2147483647", "--seeds", "2")]
     [InlineData("--tasks", "arithmetic")]
+    [InlineData("--synthetic", "--families", "gaussian")]
     [InlineData("--device", "tpu")]
     [InlineData("--out", "")]
     [InlineData("--resume")]

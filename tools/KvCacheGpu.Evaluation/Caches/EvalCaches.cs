@@ -106,8 +106,8 @@ public static class EvalCaches
     }
 
     /// <summary>
-    /// The formats to which the adaptive policy may demote pages: I8, I8 with V4, T4 with V4, and T2 with V2, as far as they take fewer bits than what pages are sealed in; none for
-    /// other policies.
+    /// The formats to which the adaptive policy may demote pages: T4 with V4 and T2 with V2 from full precision, I8 with V4 too from I8, T2 with V2 from T4 and T3; none
+    /// for other policies.
     /// </summary>
     /// <param name="config">Its policy and formats.</param>
     /// <param name="geometry">The model's shape.</param>
@@ -130,10 +130,11 @@ public static class EvalCaches
             $"{key}/{value} -> {string.Join(' ', DemotionsOf(key))} {standard.Watermark:R} {standard.PlanEvery} {standard.ScoreEvery} {standard.MergePages}");
     }
 
+    // A part is encoded twice at most: what went from F16 by way of I8 to T4 could not go on to T2 when room gets scarcer, and would be dropped.
     private static KvFormats[] DemotionsOf(PageFormat key)
     {
-        KvFormats[] ladder = [new(PageFormat.I8, PageFormat.I8), new(PageFormat.I8, PageFormat.V4), new(PageFormat.T4, PageFormat.V4), new(PageFormat.T2, PageFormat.V2)];
-        return key.IsFullPrecision() ? ladder : key == PageFormat.I8 ? ladder[1..] : key is PageFormat.T4 or PageFormat.T3 ? ladder[3..] : [];
+        (KvFormats v4, KvFormats t4, KvFormats t2) = (new(PageFormat.I8, PageFormat.V4), new(PageFormat.T4, PageFormat.V4), new(PageFormat.T2, PageFormat.V2));
+        return key.IsFullPrecision() ? [t4, t2] : key == PageFormat.I8 ? [v4, t4, t2] : key is PageFormat.T4 or PageFormat.T3 ? [t2] : [];
     }
 
     private static PageFormat ValueWith(PageFormat key) => key switch

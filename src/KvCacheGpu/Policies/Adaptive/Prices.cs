@@ -25,7 +25,7 @@ internal readonly ref struct Prices : IDisposable
     private const double PartOfValues = 0.5;
 
     // Chosen on the demo model: a lower power keeps running text better and forgets facts.
-    private const double Lift = 2.5;
+    private const double Lift = 3;
 
     private readonly KvPages _pages;
     private readonly ReadOnlySpan<float> _shares;

@@ -133,7 +133,7 @@ public sealed class GreedyPlanTests
         return plan.Index().Sum(x =>
         {
             double p = pages.Mass![x.Index] / whole;
-            double weight = Math.Max(1, Math.Pow(squares[x.Index / 3] / usual, 2.5));
+            double weight = Math.Max(1, Math.Pow(squares[x.Index / 3] / usual, 3));
             return weight * x.Item.Kind switch
             {
                 KvTransitionKind.Drop => p * p,
