@@ -1,7 +1,7 @@
 namespace KvCacheGpu.Kernels;
 
 /// <summary>Copies pages between a tier and host memory. This one is for memory that the host reads and writes itself; devices that copy beside their work have their own.</summary>
-/// <remarks>Thread safety: any thread.</remarks>
+/// <remarks>Thread safety: members may be called from any thread.</remarks>
 /// <param name="tier">The tier.</param>
 public class PageTransfers(KernelTier tier)
 {
