@@ -73,7 +73,7 @@ internal static class DigestKernel
                 int query = DigestScorer.QueryAt(looked, count, all);
                 int token = batch[owner + 1] + (query / dims.GroupSize);
                 int head = (list[at + 4] * dims.GroupSize) + (query % dims.GroupSize);
-long from = list[at + 5] == 0
+                long from = list[at + 5] == 0
                     ? call.Queries.At(token, head)
                     : (((long)token * dims.KvHeads * dims.GroupSize) + head + (list[at + 5] == 2 ? call.ScaledVectors : 0)) * width;
                 float agreement = 0f;

@@ -296,15 +296,18 @@ public sealed class OffloadTests : IDisposable
         {
             var inner = new SimdTier(shape, bytes, SimdLevel.Auto, 1, seen);
             late = new LateTransfers(inner);
-            return new HookedTier(inner, operation =>
-            {
-                if (operation == "synchronize" && late.Waiting > 0)
-                {
-                    late.Arrive();
-                    waits++;
-                }
-            }) { Replaced = late };
+            return new HookedTier(inner, Wait) { Replaced = late };
         });
+
+        void Wait(string operation)
+        {
+            if (operation == "synchronize" && late!.Waiting > 0)
+            {
+                late.Arrive();
+                waits++;
+            }
+        }
+
         using KvCache whole = TestCaches.Simd(Flat, Plain(Flat, F16, 600));
         using KvSequence sequence = cache.CreateSequence();
         using KvSequence expected = whole.CreateSequence();
