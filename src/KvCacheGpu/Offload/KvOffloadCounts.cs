@@ -7,7 +7,7 @@ public readonly record struct KvOffloadCounts
     /// <summary>Pages that lie in host memory now; those that forks share count once.</summary>
     public long Pages { get; init; }
 
-    /// <summary>Bytes that they take there.</summary>
+    /// <summary>Bytes of host memory that are taken for them, in chunks of many pages: empty places in a chunk count too.</summary>
     public long Bytes { get; init; }
 
     /// <summary>Pages that left the device for host memory.</summary>

@@ -7,7 +7,7 @@ namespace KvCacheGpu;
 /// Slots of the device that pages in host memory are copied to while an attention reads them. A page stays until its place is needed, the least recently used first. Callers are inside of <see cref="Gate"/>.
 /// </summary>
 /// <remarks>
-/// Pages are copied beside the device's work: behind the launches that read their slots last, and before whatever is enqueued next. So of the attention before, none but those that lose a place are waited for.
+/// Pages are copied beside the device's work: behind the launches that read their slots last, and before whatever is enqueued next. So a copy waits only for the attentions whose pages lose their places to it.
 /// </remarks>
 internal sealed class PageStage(KernelTier tier, Gate deviceGate, HostRoom room, int[] slots)
 {

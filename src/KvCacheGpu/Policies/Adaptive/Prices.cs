@@ -57,7 +57,7 @@ internal readonly ref struct Prices : IDisposable
         return _weights.Span[row] * p * (Concentration(row) + p + (2 * (_old?.Burst(row) ?? 0) * _lost[row]));
     }
 
-    /// <summary>Price of letting a page go to host memory: as many parts of losing it as fetching it is worth.</summary>
+    /// <summary>Price of letting a page go to host memory: a part of the price of losing it, since it is not lost and has to be fetched.</summary>
     public double OfOffload(int row, int page) => _offloadPrice * OfDrop(row, page);
 
     /// <summary>Price of demoting a page to class <paramref name="rung"/>.</summary>
