@@ -23,6 +23,15 @@ public abstract class HostBlock : IDisposable
 /// <param name="Units">Its units of <see cref="PageLayout.UnitBytes"/>.</param>
 public readonly record struct PageTransfer(int Slot, HostBlock Block, int Unit, int Units);
 
+/// <summary>A page whose keys are to be sketched.</summary>
+/// <remarks>Thread safety: it never changes.</remarks>
+/// <param name="Slot">Its slot.</param>
+/// <param name="PageClass">Its page class.</param>
+/// <param name="KeyRow">The row whose key scales its keys have: <see cref="KernelTier.KeyRow"/>.</param>
+/// <param name="Block">Where its <see cref="KeySketch"/> goes.</param>
+/// <param name="Unit">The sketch's first unit there.</param>
+public readonly record struct PageSketch(int Slot, int PageClass, int KeyRow, HostBlock Block, int Unit);
+
 /// <summary>Memory of the process, as any other.</summary>
 internal sealed unsafe class PlainHostBlock(int units) : HostBlock
 {

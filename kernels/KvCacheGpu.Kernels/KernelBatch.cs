@@ -93,7 +93,7 @@ public abstract class KernelBatch : IDisposable
     public virtual void ReadBack(KvTensor tensor, Span<byte> target) => throw new NotSupportedException("expected host memory, got a tensor on a device");
 
     /// <summary>Scores pages in host memory where they lie; null where the device cannot read it, or the host has all at hand.</summary>
-    public virtual DigestScorer? Digests => null;
+    public virtual SketchScorer? Sketches => null;
 
     /// <summary>
     /// Brings the scores of all pages of the batch's sequences up to date with the attention of each sequence's last query, in the layers

@@ -1,3 +1,5 @@
+using System.Buffers;
+
 namespace KvCacheGpu.Kernels;
 
 /// <summary>Copies pages between a tier and host memory. This one is for memory that the host reads and writes itself; devices that copy beside their work have their own.</summary>
@@ -5,6 +7,11 @@ namespace KvCacheGpu.Kernels;
 /// <param name="tier">The tier.</param>
 public class PageTransfers(KernelTier tier)
 {
+    private readonly float[] _signs = Rotation.Signs(tier.Shape.Geometry.KeyWidth, tier.Shape.RotationSeed);
+
+    /// <summary>How the sketches of pages lie.</summary>
+    public KeySketch Sketches { get; } = new(tier.Shape.Geometry);
+
     /// <summary>Host memory for pages.</summary>
     /// <param name="units">Units of <see cref="PageLayout.UnitBytes"/>.</param>
     /// <exception cref="OutOfMemoryException">The machine does not give it.</exception>
@@ -18,6 +25,26 @@ public class PageTransfers(KernelTier tier)
         foreach (PageTransfer page in pages)
         {
             tier.Read((long)page.Slot * PageLayout.UnitWords, page.Block.Words(page.Unit, page.Units));
+        }
+    }
+
+    /// <summary>Sketches the keys of full pages into host memory, as <see cref="Unload"/> copies pages.</summary>
+    public virtual void Sketch(ReadOnlySpan<PageSketch> pages)
+    {
+        KvGeometry g = tier.Shape.Geometry;
+        float[] keys = ArrayPool<float>.Shared.Rent(g.PageTokens * g.KeyWidth);
+        try
+        {
+            Span<float> own = keys.AsSpan(0, g.PageTokens * g.KeyWidth);
+            foreach (PageSketch page in pages)
+            {
+                tier.Materialize([new PageRead(page.Slot, page.PageClass, g.PageTokens, 0, 1, page.KeyRow)], own, default);
+                Sketches.Make(own, _signs, page.Block.Words(page.Unit, Sketches.Units));
+            }
+        }
+        finally
+        {
+            ArrayPool<float>.Shared.Return(keys);
         }
     }
 

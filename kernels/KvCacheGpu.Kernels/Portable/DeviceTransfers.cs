@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using ILGPU;
 using ILGPU.Runtime;
 using ILGPU.Runtime.Cuda;
@@ -12,9 +13,11 @@ internal sealed class DeviceTransfers : PageTransfers, IDisposable
 {
     private readonly PortableTier _tier;
     private readonly DeviceLink _link;
+    private readonly List<PageRead> _reads = [];
+    private readonly List<PageTransfer> _sketches = [];
     private TransferLists? _lists;
-    private TransferLauncher? _load;
-    private TransferLauncher? _unload;
+    private TransferLauncher? _copy;
+    private SketchLauncher? _sketch;
     private CudaStream? _beside;
 
     private DeviceTransfers(PortableTier tier)
@@ -31,8 +34,8 @@ internal sealed class DeviceTransfers : PageTransfers, IDisposable
             using DeviceBinding bound = _link.Bind();
             if (_lists is null)
             {
-                _load = _link.Accelerator.LoadKernel<TransferLauncher>(PortableKernels.LoadPages);
-                _unload = _link.Accelerator.LoadKernel<TransferLauncher>(PortableKernels.UnloadPages);
+                _copy = _link.Accelerator.LoadKernel<TransferLauncher>(PortableKernels.TransferPages);
+                _sketch = _link.Accelerator.LoadKernel<SketchLauncher>(PortableKernels.MakeSketches);
                 _beside = (_link.Accelerator as CudaAccelerator)?.CreateStream(StreamFlags.CU_STREAM_NON_BLOCKING);
                 _lists = new TransferLists(_link);
             }
@@ -56,9 +59,33 @@ internal sealed class DeviceTransfers : PageTransfers, IDisposable
             while (pages.Length > 0)
             {
                 ArrayView<int> list = _lists!.Take(pages, out int count);
-                Launch(_unload!, _link.Stream, pages[..count], list);
+                Copy(_link.Stream, pages[..count], list, loads: false);
                 _lists.End(_link.Stream);
                 pages = pages[count..];
+            }
+        }
+    }
+
+    public override void Sketch(ReadOnlySpan<PageSketch> pages)
+    {
+        lock (_tier.Gate)
+        {
+            using DeviceBinding bound = _tier.Enter();
+            while (pages.Length > 0)
+            {
+                _reads.Clear();
+                _sketches.Clear();
+                foreach (PageSketch page in pages[..Math.Min(pages.Length, _tier.Transcoder.MostKeys)])
+                {
+                    _reads.Add(new PageRead(page.Slot, page.PageClass, _tier.Shape.Geometry.PageTokens, 0, 1, page.KeyRow));
+                    _sketches.Add(new PageTransfer(page.Slot, page.Block, page.Unit, Sketches.Units));
+                }
+
+                pages = pages[_reads.Count..];
+                ArrayView<float> keys = _tier.Transcoder.DecodeKeys(_tier.Arena, CollectionsMarshal.AsSpan(_reads));
+                ArrayView<int> list = _lists!.Take(CollectionsMarshal.AsSpan(_sketches), out _);
+                Make(keys, list);
+                _lists.End(_link.Stream);
             }
         }
     }
@@ -77,7 +104,7 @@ internal sealed class DeviceTransfers : PageTransfers, IDisposable
             while (pages.Length > 0)
             {
                 ArrayView<int> list = _lists!.Take(pages, out int count);
-                Launch(_load!, stream, pages[..count], list);
+                Copy(stream, pages[..count], list, loads: true);
                 nint end = _lists.End(stream);
                 pages = pages[count..];
                 if (_beside is not null)
@@ -115,8 +142,33 @@ internal sealed class DeviceTransfers : PageTransfers, IDisposable
         _lists?.Dispose();
     }
 
+    // A launch for each run of sketches in one block.
+    private void Make(ArrayView<float> keys, ArrayView<int> list)
+    {
+        KvGeometry g = _tier.Shape.Geometry;
+        int parts = (g.PageTokens + SketchKernels.TokensOfGroup - 1) / SketchKernels.TokensOfGroup;
+        var shared = SharedMemoryConfig.RequestDynamic<float>(SketchKernels.MakeFloats(g.KeyWidth, _tier.GroupSize));
+        for (int first = 0, end; first < _sketches.Count; first = end)
+        {
+            for (end = first; end < _sketches.Count && _sketches[end].Block == _sketches[first].Block; end++)
+            {
+            }
+
+            _sketch!(
+                _link.Stream,
+                new KernelConfig((end - first) * parts, _tier.GroupSize, shared),
+                keys,
+                list,
+                ((PinnedHostBlock)_sketches[first].Block).View.Cast<int>(),
+                _tier.KeySigns.View,
+                new SketchDims(g, Sketches, first, _tier.KeySigns.Norm));
+        }
+
+        _link.Order.Count();
+    }
+
     // A launch for each run of pages in one block.
-    private void Launch(TransferLauncher launcher, AcceleratorStream stream, ReadOnlySpan<PageTransfer> pages, ArrayView<int> list)
+    private void Copy(AcceleratorStream stream, ReadOnlySpan<PageTransfer> pages, ArrayView<int> list, bool loads)
     {
         for (int first = 0, end; first < pages.Length; first = end)
         {
@@ -128,7 +180,8 @@ internal sealed class DeviceTransfers : PageTransfers, IDisposable
 
             int parts = (units + TransferKernels.PartUnits - 1) / TransferKernels.PartUnits;
             ArrayView<long> host = ((PinnedHostBlock)pages[first].Block).View;
-            launcher(stream, new KernelConfig((end - first) * parts, _tier.GroupSize), _tier.Arena.Cast<long>(), host, list, first, parts);
+            var call = new TransferDims(first, parts, loads ? 1 : 0);
+            _copy!(stream, new KernelConfig((end - first) * parts, _tier.GroupSize), _tier.Arena.Cast<long>(), host, list, call);
         }
 
         _link.Order.Count();

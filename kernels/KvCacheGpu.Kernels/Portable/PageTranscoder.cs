@@ -135,40 +135,26 @@ internal sealed class PageTranscoder : IDisposable
         {
             ReadOnlySpan<PageRead> chunk = reads[..Math.Min(atOnce, reads.Length)];
             reads = reads[chunk.Length..];
-            int words = chunk.Length * TranscodeKernels.ReadWords;
-            Span<int> lists = _link.Staging.Reserve(words);
-            Array.Clear(_occurs);
-            for (int i = 0; i < chunk.Length; i++)
-            {
-                PageRead read = chunk[i];
-                int at = i * TranscodeKernels.ReadWords;
-                (lists[at], lists[at + 1], lists[at + 2]) = (read.Slot, read.Tokens, read.PageClass);
-                lists[at + 5] = _signs[0].ScaledVectorOf(read.KeyRow);
-                (lists[at + 3], lists[at + 4]) = target.IsOnDevice ? (read.TargetVector, read.TargetStride) : (i * dims.PageTokens, 1);
-                _occurs[read.PageClass] = true;
-            }
-
-            _link.Staging.Upload(View(_lists), words);
-            int groups = chunk.Length * dims.PageTokens;
-            var config = new KernelConfig(groups, _groupSize, SharedMemoryConfig.RequestDynamic<float>(dims.Width + LevelTable.Size));
-            ArrayView<ushort> output = target.IsOnDevice ? found : View(_output).Cast<ushort>();
-            for (int c = 0; c < _shape.Classes.Count; c++)
-            {
-                if (_occurs[c])
-                {
-                    _materialize[part][c](
-                        _link.Stream, config, arena, View(_lists), new ReadDims(c, (int)target.Type), _parts[part][c], _signs[part].View, _signs[part].Norm, output);
-                }
-            }
-
+            Decode(arena, chunk, part, target.Type, target.IsOnDevice ? found : default);
             if (!target.IsOnDevice)
             {
-                long bytes = (long)groups * dims.Width * target.ElementBytes;
+                long bytes = (long)chunk.Length * dims.PageTokens * dims.Width * target.ElementBytes;
                 _link.Download(View(_output), _pinnedOutput, 0, (bytes + sizeof(float) - 1) / sizeof(float));
                 _link.Synchronize();
                 Spread(chunk, dims, target);
             }
         }
+    }
+
+    /// <summary>Pages whose keys <see cref="DecodeKeys"/> takes at most.</summary>
+    public int MostKeys => Math.Min((int)_output.Length / (_shape.Geometry.PageTokens * _shape.Geometry.KeyWidth), MaxMoves);
+
+    /// <summary>Enqueues the decoding of pages' keys; does not wait.</summary>
+    /// <returns>Where they will lie, until the next call: <c>f32[pages][P][key width]</c>.</returns>
+    public ArrayView<float> DecodeKeys(ArrayView<int> arena, ReadOnlySpan<PageRead> reads)
+    {
+        Decode(arena, reads, 0, TensorType.F32, default);
+        return View(_output);
     }
 
     /// <summary>Copies words between the arena and the host, as many at a time as the list buffer holds; waits for each.</summary>
@@ -223,6 +209,35 @@ internal sealed class PageTranscoder : IDisposable
         {
             string what = isClass ? $", {_shape.Classes[move.SourceClass]} to {_shape.Classes[move.TargetClass]}" : string.Empty;
             throw new ArgumentException($"expected page classes that are sealed, reopened or demoted into each other, got {move}{what}", nameof(move));
+        }
+    }
+
+    // Where nothing was found, into the output buffer, page by page.
+    private void Decode(ArrayView<int> arena, ReadOnlySpan<PageRead> reads, int part, TensorType type, ArrayView<ushort> found)
+    {
+        PartDims dims = _parts[part][KernelShape.Open];
+        int words = reads.Length * TranscodeKernels.ReadWords;
+        Span<int> lists = _link.Staging.Reserve(words);
+        Array.Clear(_occurs);
+        for (int i = 0; i < reads.Length; i++)
+        {
+            PageRead read = reads[i];
+            int at = i * TranscodeKernels.ReadWords;
+            (lists[at], lists[at + 1], lists[at + 2]) = (read.Slot, read.Tokens, read.PageClass);
+            lists[at + 5] = _signs[0].ScaledVectorOf(read.KeyRow);
+            (lists[at + 3], lists[at + 4]) = found.IsValid ? (read.TargetVector, read.TargetStride) : (i * dims.PageTokens, 1);
+            _occurs[read.PageClass] = true;
+        }
+
+        _link.Staging.Upload(View(_lists), words);
+        var config = new KernelConfig(reads.Length * dims.PageTokens, _groupSize, SharedMemoryConfig.RequestDynamic<float>(dims.Width + LevelTable.Size));
+        ArrayView<ushort> output = found.IsValid ? found : View(_output).Cast<ushort>();
+        for (int c = 0; c < _shape.Classes.Count; c++)
+        {
+            if (_occurs[c])
+            {
+                _materialize[part][c](_link.Stream, config, arena, View(_lists), new ReadDims(c, (int)type), _parts[part][c], _signs[part].View, _signs[part].Norm, output);
+            }
         }
     }
 

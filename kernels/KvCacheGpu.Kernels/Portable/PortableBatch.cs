@@ -24,7 +24,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
     private readonly BatchMemory _memory;
     private readonly BatchInputs _inputs;
     private readonly AttendLaunches _launches;
-    private readonly BatchDigests? _digests;
+    private readonly BatchSketches? _sketches;
     private readonly RaggedSequence[] _sequences;
     private readonly int _mostMoves;
     private readonly int _leastMany;
@@ -51,7 +51,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         _memory = new BatchMemory(tier.Link, tier.Shape, _dims, tier.Launchers, maxSequences, _mostMoves, tier.PartialFloats);
         _inputs = new BatchInputs(tier, _memory);
         _launches = new AttendLaunches(tier, _memory, _dims);
-        _digests = tier.Transfers is DeviceTransfers ? new BatchDigests(tier, _memory, _inputs, _launches, _dims) : null;
+        _sketches = tier.Transfers is DeviceTransfers ? new BatchSketches(tier, _memory, _inputs, _launches.Scale, _dims) : null;
         _capture = new BatchCapture(tier);
     }
 
@@ -93,7 +93,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         lock (_tier.Gate)
         {
             _stream = _tier.StreamFor(stream);
-            _digests?.Begin(tokens, _stream);
+            _sketches?.Begin(tokens, _stream);
             using DeviceBinding bound = _tier.Enter(_stream);
             _extent = Describe(_tier.Link.Staging.Reserve(_dims.BatchWords), sequences.Length, isSingle && !_tier.Launchers.HasTensorForms ? 1 : FewQueries);
             _tier.Link.Staging.Upload(_memory.Integers, _dims.BatchWords);
@@ -184,7 +184,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
     }
 
     /// <inheritdoc/>
-    public override DigestScorer? Digests => _digests;
+    public override SketchScorer? Sketches => _sketches;
 
     /// <inheritdoc/>
     public override void BeginCapture(int firstLayer, bool isByHost) => _capture.Begin(_stream, StepShape, firstLayer, isByHost);
@@ -303,7 +303,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
             {
                 _disposed = true;
                 _tier.Link.Finish();
-                _digests?.Dispose();
+                _sketches?.Dispose();
                 _memory.Dispose();
             }
         }

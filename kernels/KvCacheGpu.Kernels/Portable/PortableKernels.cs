@@ -19,9 +19,9 @@ internal static class PortableKernels
         yield return ("rotate-queries", RotateQueries);
         yield return ("sum-queries", SumQueries);
         yield return ("copy", Copy);
-        yield return ("load-pages", LoadPages);
-        yield return ("unload-pages", UnloadPages);
-        yield return ("score-digests", ScoreDigests);
+        yield return ("transfer-pages", TransferPages);
+        yield return ("make-sketches", MakeSketches);
+        yield return ("score-sketches", ScoreSketches);
         yield return ("merge", Merge);
         yield return ("score", Score);
         foreach (PageFormat source in _formats)
@@ -73,11 +73,11 @@ internal static class PortableKernels
 
     public static MethodInfo Copy => Of(typeof(TranscodeKernels), nameof(TranscodeKernels.Copy));
 
-    public static MethodInfo LoadPages => Of(typeof(TransferKernels), nameof(TransferKernels.Load));
+    public static MethodInfo TransferPages => Of(typeof(TransferKernels), nameof(TransferKernels.Copy));
 
-    public static MethodInfo UnloadPages => Of(typeof(TransferKernels), nameof(TransferKernels.Unload));
+    public static MethodInfo MakeSketches => Of(typeof(SketchKernels), nameof(SketchKernels.Make));
 
-    public static MethodInfo ScoreDigests => Of(typeof(DigestKernel), nameof(DigestKernel.Score));
+    public static MethodInfo ScoreSketches => Of(typeof(SketchKernels), nameof(SketchKernels.Score));
 
     public static MethodInfo Merge => Of(typeof(MergeKernel), nameof(MergeKernel.Merge));
 

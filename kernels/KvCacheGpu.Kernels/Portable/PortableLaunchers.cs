@@ -6,18 +6,22 @@ namespace KvCacheGpu.Kernels;
 internal delegate void ScatterLauncher(AcceleratorStream stream, KernelConfig config, ArrayView<int> arena, ArrayView<int> patches, int count);
 
 internal delegate void TransferLauncher(
-    AcceleratorStream stream, KernelConfig config, ArrayView<long> arena, ArrayView<long> host, ArrayView<int> list, int first, int parts);
+    AcceleratorStream stream, KernelConfig config, ArrayView<long> arena, ArrayView<long> host, ArrayView<int> list, TransferDims call);
 
-internal delegate void DigestLauncher(
+internal delegate void SketchLauncher(
+    AcceleratorStream stream, KernelConfig config, ArrayView<float> keys, ArrayView<int> list, ArrayView<int> host, ArrayView<float> signs, SketchDims call);
+
+internal delegate void SketchScoreLauncher(
     AcceleratorStream stream,
     KernelConfig config,
     ArrayView<int> batch,
-    ArrayView<ushort> host,
+    ArrayView<int> host,
     ArrayView<int> list,
     ArrayView<float> scores,
     ArrayView<ushort> queries,
-    ArrayView<float> rotated,
-    DigestDims call,
+    ArrayView<float> signs,
+    SketchQueries tensor,
+    SketchDims call,
     KernelDims dims);
 
 internal delegate void RotateLauncher(

@@ -8,6 +8,7 @@ internal sealed class Offloader(CacheState cache, Offloading offload)
 {
     private readonly List<HostPage> _pages = [];
     private readonly List<PageTransfer> _transfers = [];
+    private readonly List<PageSketch> _sketches = [];
     private bool _isUnderWay;
 
     /// <summary>Copies a row's flagged first entries, as far as host memory reaches, behind the launches that read them. They are dropped from the table next; <see cref="Finish"/> follows.</summary>
@@ -16,6 +17,7 @@ internal sealed class Offloader(CacheState cache, Offloading offload)
         PageTable table = sequence.Table;
         _pages.Clear();
         _transfers.Clear();
+        _sketches.Clear();
         for (int entry = 0; entry < drops.Length; entry++)
         {
             int pageClass = table.PageClass(row, entry);
@@ -28,8 +30,9 @@ internal sealed class Offloader(CacheState cache, Offloading offload)
                     encodings = cache.Pool.EncodingsOf(slot);
                 }
 
-                _pages.Add(new HostPage(table.PageIndex(row, entry), pageClass, cache.Classes.Shape.Classes[pageClass], encodings, place));
+                _pages.Add(new HostPage(table.PageIndex(row, entry), pageClass, encodings, place));
                 _transfers.Add(place.To(slot));
+                _sketches.Add(place.SketchOf(slot, pageClass, table.KeyRow(row)));
             }
         }
 
@@ -44,6 +47,7 @@ internal sealed class Offloader(CacheState cache, Offloading offload)
             using (cache.DeviceGate.Enter())
             {
                 cache.Tier.Transfers.Unload(CollectionsMarshal.AsSpan(_transfers));
+                cache.Tier.Transfers.Sketch(CollectionsMarshal.AsSpan(_sketches));
             }
 
             isCopied = _isUnderWay = true;

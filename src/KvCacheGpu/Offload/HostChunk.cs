@@ -6,9 +6,9 @@ namespace KvCacheGpu;
 /// <param name="number">Its number among the room's.</param>
 /// <param name="block">The memory.</param>
 /// <param name="units">Units of a page.</param>
+/// <param name="sketchUnits">Units of a page's sketch.</param>
 /// <param name="places">Pages.</param>
-/// <param name="bytes">Bytes that it counts for, with the digests of its pages.</param>
-internal sealed class HostChunk(int number, HostBlock block, int units, int places, long bytes)
+internal sealed class HostChunk(int number, HostBlock block, int units, int sketchUnits, int places)
 {
     private readonly Stack<int> _free = new();
     private int _unused;
@@ -22,8 +22,11 @@ internal sealed class HostChunk(int number, HostBlock block, int units, int plac
     /// <summary>Units of a page.</summary>
     public int Units => units;
 
-    /// <summary>Bytes that it counts for.</summary>
-    public long Bytes => bytes;
+    /// <summary>Units of a page's sketch, which follows its page.</summary>
+    public int SketchUnits => sketchUnits;
+
+    /// <summary>Its bytes.</summary>
+    public long Bytes => (long)places * (units + sketchUnits) * PageLayout.UnitBytes;
 
     /// <summary>Pages that lie there.</summary>
     public int Live => _unused - _free.Count;
@@ -62,8 +65,19 @@ internal sealed class PagePlace(HostChunk chunk, int index)
     public bool IsTaken { get; set; } = true;
 
     /// <summary>The words of the page.</summary>
-    public Span<int> Words => chunk.Block.Words(index * chunk.Units, chunk.Units);
+    public Span<int> Words => chunk.Block.Words(Unit, chunk.Units);
+
+    /// <summary>The words of the sketch of its keys.</summary>
+    public ReadOnlySpan<int> Sketch => chunk.Block.Words(SketchUnit, chunk.SketchUnits);
+
+    /// <summary>The first unit of the sketch.</summary>
+    public int SketchUnit => Unit + chunk.Units;
+
+    private int Unit => index * (chunk.Units + chunk.SketchUnits);
 
     /// <summary>The way of the page to a slot or from it.</summary>
-    public PageTransfer To(int slot) => new(slot, chunk.Block, index * chunk.Units, chunk.Units);
+    public PageTransfer To(int slot) => new(slot, chunk.Block, Unit, chunk.Units);
+
+    /// <summary>The sketch that is to be made of the page in a slot.</summary>
+    public PageSketch SketchOf(int slot, int pageClass, int keyRow) => new(slot, pageClass, keyRow, chunk.Block, SketchUnit);
 }

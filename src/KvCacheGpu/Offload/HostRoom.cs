@@ -49,7 +49,7 @@ internal sealed class HostRoom(KernelTier tier, long limit) : IDisposable
     /// <summary>Takes a place for a page.</summary>
     /// <param name="pageClass">Its class.</param>
     /// <param name="place">Receives the place, of which nothing is read any longer.</param>
-    /// <returns>False if there is none left, or if the page carries no digest to find it by.</returns>
+    /// <returns>False if there is none left, or if the page is open.</returns>
     public bool TryTake(int pageClass, [NotNullWhen(true)] out PagePlace? place)
     {
         PageLayout layout = tier.Shape.Classes[pageClass];
@@ -134,7 +134,8 @@ internal sealed class HostRoom(KernelTier tier, long limit) : IDisposable
 
     private bool TryOpen(PageLayout layout, List<HostChunk> withRoom)
     {
-        long bytes = HostPage.BytesOf(layout);
+        int units = layout.Units + tier.Transfers.Sketches.Units;
+        long bytes = (long)units * PageLayout.UnitBytes;
         long places = Math.Clamp(Math.Min(limit / LeastChunks, MostBytesOfChunk) / bytes, 1, int.MaxValue);
         places = Math.Min(places, (limit - _counts.Bytes) / bytes);
         if (places == 0)
@@ -145,7 +146,7 @@ internal sealed class HostRoom(KernelTier tier, long limit) : IDisposable
         HostBlock block;
         try
         {
-            block = tier.Transfers.Allocate(checked((int)(places * layout.Units)));
+            block = tier.Transfers.Allocate(checked((int)(places * units)));
         }
         catch (OutOfMemoryException)
         {
@@ -153,7 +154,7 @@ internal sealed class HostRoom(KernelTier tier, long limit) : IDisposable
             return false;
         }
 
-        var chunk = new HostChunk(_opened++, block, layout.Units, (int)places, bytes * places);
+        var chunk = new HostChunk(_opened++, block, layout.Units, tier.Transfers.Sketches.Units, (int)places);
         _chunks.Add(chunk);
         withRoom.Add(chunk);
         _counts = _counts with { Bytes = _counts.Bytes + chunk.Bytes };

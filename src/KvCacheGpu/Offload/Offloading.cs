@@ -11,7 +11,6 @@ namespace KvCacheGpu;
 /// <param name="fetchesAhead">True if the next layer's pages are brought while the host computes.</param>
 internal sealed class Offloading(KvOffload options, KernelTier tier, HostRoom room, PageStage stage, long stageBytes, bool fetchesAhead)
 {
-    private readonly KernelShape _shape = tier.Shape;
     private long _late;
 
     /// <summary>The host memory.</summary>
@@ -23,17 +22,14 @@ internal sealed class Offloading(KvOffload options, KernelTier tier, HostRoom ro
     /// <summary>Brings pages ahead; null if none are.</summary>
     public PagesAhead? Ahead { get; } = fetchesAhead ? new PagesAhead(stage) : null;
 
-    /// <summary>True if attention reads all pages, as many at once as there are places.</summary>
-    public bool ReadsAll => options.SelectedPages is null;
-
     /// <summary>Bytes of the arena that the slots take.</summary>
     public long StageBytes => stageBytes;
 
     /// <summary>Pages that the device scores. Callers are inside of the stage's gate.</summary>
-    public DigestScores Digests { get; } = new();
+    public SketchScores Sketches { get; } = new();
 
     /// <summary>Queries of one row. Callers are inside of the stage's gate.</summary>
-    public QueryBases Queries { get; } = new(tier.Shape.Geometry, tier.Shape.RotationSeed);
+    public RowQueries Queries { get; } = new(tier.Shape.Geometry, tier.Shape.RotationSeed, tier.Transfers.Sketches);
 
     /// <summary>What has become of pages so far.</summary>
     public KvOffloadCounts Counts
@@ -54,11 +50,15 @@ internal sealed class Offloading(KvOffload options, KernelTier tier, HostRoom ro
         }
     }
 
+    /// <summary>Pages of a row that an attention of so many tokens a sequence is to read, if there are places.</summary>
+    public int Wanted(int tokens) => (int)Math.Min((options.SelectedPages * (long)tokens) ?? int.MaxValue, int.MaxValue);
+
     /// <summary>Pages of a row that one attention reads: the most of which all rows that have so many find a place.</summary>
     /// <param name="candidates">Pages of each row in host memory that its queries see.</param>
-    public int PagesOfRow(ReadOnlySpan<int> candidates)
+    /// <param name="wanted"><see cref="Wanted"/>.</param>
+    public int PagesOfRow(ReadOnlySpan<int> candidates, int wanted)
     {
-        int most = options.SelectedPages ?? int.MaxValue;
+        int most = wanted;
         int least = 0;
         int enough = 0;
         foreach (int row in candidates)
@@ -83,13 +83,12 @@ internal sealed class Offloading(KvOffload options, KernelTier tier, HostRoom ro
 
     /// <summary>Scores pages of a row by the queries that were taken, in host memory.</summary>
     /// <param name="candidates">The row's pages in host memory that its queries see.</param>
-    /// <param name="exponents">Exponents of the row's key scales; empty if its T pages are not scaled.</param>
     /// <param name="scores">Receives the score of each.</param>
-    public void Score(ReadOnlySpan<HostPage> candidates, ReadOnlySpan<byte> exponents, Span<float> scores)
+    public void Score(ReadOnlySpan<HostPage> candidates, Span<float> scores)
     {
         for (int i = 0; i < candidates.Length; i++)
         {
-            scores[i] = Queries.Score(candidates[i], _shape.Classes[candidates[i].Class], exponents);
+            scores[i] = Queries.Score(candidates[i]);
         }
     }
 

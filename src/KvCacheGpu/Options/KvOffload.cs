@@ -1,3 +1,5 @@
+using KvCacheGpu.Kernels;
+
 namespace KvCacheGpu;
 
 /// <summary>
@@ -5,8 +7,8 @@ namespace KvCacheGpu;
 /// larger than the device's budget.
 /// </summary>
 /// <remarks>
-/// Of each layer and KV head, an attention reads all resident pages, and those in host memory: all of them, or with <see cref="SelectedPages"/> those whose keys agree best with the queries, by the mean
-/// and deviation that each page carries. Where all are read and find a place at once, the output is that of a cache which holds the whole sequence, bit for bit. Where they do not, they come in several
+/// Of each layer and KV head, an attention reads all resident pages, and those in host memory: all of them, or with <see cref="SelectedPages"/> those whose keys agree best with the queries, by a
+/// sketch of each page's keys (<see cref="KeySketch"/>: a bit for each element) that lies beside it. Where all are read and find a place at once, the output is that of a cache which holds the whole sequence, bit for bit. Where they do not, they come in several
 /// launches whose outputs are merged in host memory, exact to a rounding for each; an output on a device cannot be merged so, and gets the best pages that find a place.
 /// Thread safety: it never changes.
 /// </remarks>
@@ -22,7 +24,8 @@ public sealed record KvOffload(long BudgetBytes)
     public int? StagedPages { get; init; }
 
     /// <summary>
-    /// Pages in host memory that one attention reads at most, of each layer and KV head, at least 1; fewer where <see cref="StagedPages"/> do not hold so many for all rows. The default value is null: all.
+    /// Pages in host memory that an attention reads at most for each token of a step, of each layer and KV head, at least 1; fewer where <see cref="StagedPages"/> do not hold so many for all rows. A step of many tokens, as a
+    /// prompt's, that may read so many reads all, in several launches if need be. The default value is null: all, always.
     /// </summary>
     public int? SelectedPages { get; init; }
 

@@ -53,15 +53,17 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
 
         Offloading offload = cache.Offload!;
         using var seen = new Pooled<int>(_sequences.Length * cache.Geometry.KvHeads);
-        long all = 0;
+        (long all, int longest) = (0, 0);
         for (int i = 0; i < seen.Length; i++)
         {
             seen.Span[i] = Seen(i, window).Length;
             all += seen.Span[i];
+            longest = Math.Max(longest, seen.Span[i]);
         }
 
-        int most = offload.PagesOfRow(seen.Span);
-        bool inRounds = all > offload.Stage.Places && offload.ReadsAll && most > 0 && !output.IsOnDevice && ListLastPages();
+        int wanted = offload.Wanted(MostTokens);
+        int most = offload.PagesOfRow(seen.Span, wanted);
+        bool inRounds = all > offload.Stage.Places && wanted >= longest && most > 0 && !output.IsOnDevice && ListLastPages();
         offload.EndAhead();
         using (offload.Stage.Gate.Enter())
         {
@@ -102,6 +104,21 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
         if (HasAway)
         {
             throw new KvUnsupportedException($"a graph that attends to layer {layer}", "all its pages on the device", $"some in host memory ({nameof(KvCacheOptions.Offload)})");
+        }
+    }
+
+    // Tokens of the sequence that has most.
+    private int MostTokens
+    {
+        get
+        {
+            int most = 0;
+            foreach (RaggedSequence part in _parts)
+            {
+                most = Math.Max(most, part.Tokens);
+            }
+
+            return most;
         }
     }
 
@@ -242,9 +259,9 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
     private long Choose(KernelBatch batch, KvTensor queries, int window, int most, List<HostPage> pages, Span<int> counts)
     {
         using var scores = new Pooled<float>(ToScore(window, most));
-        if (scores.Length > 0 && batch.Digests is { } digests)
+        if (scores.Length > 0 && batch.Sketches is { } sketches)
         {
-            Score(digests, queries, window, most, scores.Span);
+            Score(sketches, queries, window, most, scores.Span);
         }
         else if (scores.Length > 0)
         {
@@ -310,15 +327,15 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
             if (candidates.Length > most)
             {
                 offload.Queries.Take(queries, _parts[sequence].FirstToken, _parts[sequence].Tokens, head);
-                offload.Score(candidates, ExponentsOf(sequence, head), scores);
+                offload.Score(candidates, scores);
                 scores = scores[candidates.Length..];
             }
         }
     }
 
-    private void Score(DigestScorer digests, KvTensor queries, int window, int most, Span<float> scores)
+    private void Score(SketchScorer sketches, KvTensor queries, int window, int most, Span<float> scores)
     {
-        DigestScores pages = cache.Offload!.Digests;
+        SketchScores pages = cache.Offload!.Sketches;
         for (int i = 0; i < Rows; i++)
         {
             ReadOnlySpan<HostPage> candidates = Seen(i, window);
@@ -328,7 +345,7 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
             }
         }
 
-        pages.Score(digests, layer, queries, scores);
+        pages.Score(sketches, layer, queries, scores);
     }
 
     // The row's pages in host memory that a query sees: those of the positions before a window are no use.
@@ -345,9 +362,6 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
 
         return away[unseen..];
     }
-
-    private ReadOnlySpan<byte> ExponentsOf(int sequence, int head) =>
-        cache.ScalesOf(_sequences[sequence].Table) is { } scales ? scales.Of(RowOf(head)) : [];
 
     // Rows of the layer are numbered sequence by sequence, head by head.
     private PageTable TableOf(int place) => _sequences[place / cache.Geometry.KvHeads].Table;

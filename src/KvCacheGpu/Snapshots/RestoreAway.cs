@@ -52,11 +52,13 @@ internal sealed class RestoreAway(CacheState cache)
 
         RestoreCheck.Page(cache, saved, entries.Max(entry => entry.Planned.Tokens), words);
         _byOrdinal.Remove(ordinal);
-        _places.Remove(ordinal, out PagePlace? place);
+        PagePlace place = _places[ordinal];
         PlannedPage planned = entries[0].Planned;
         PageLayout layout = cache.Classes.Shape.Classes[planned.Class];
-        words[..(layout.Bytes / sizeof(int))].CopyTo(place!.Words);
-        var page = new HostPage(entries[0].Index, planned.Class, layout, planned.Encodings, place);
+        words[..(layout.Bytes / sizeof(int))].CopyTo(place.Words);
+        var page = new HostPage(entries[0].Index, planned.Class, planned.Encodings, place);
+        Sketch(page, sequences[entries[0].Sequence].Table.KeyRow(entries[0].Row));
+        _places.Remove(ordinal);
         using (cache.Pool.Gate.Enter())
         {
             for (int i = 0; i < entries.Count; i++)
@@ -81,6 +83,22 @@ internal sealed class RestoreAway(CacheState cache)
 
         _places.Clear();
         _byOrdinal.Clear();
+    }
+
+    // A sketch is made of a page on the device: through the stage, as if an attention asked for it.
+    private void Sketch(HostPage page, int keyRow)
+    {
+        PageStage stage = cache.Offload!.Stage;
+        Span<int> slot = stackalloc int[1];
+        using (stage.Gate.Enter())
+        {
+            stage.Begin();
+            stage.Bring([page], slot);
+            using (cache.DeviceGate.Enter())
+            {
+                cache.Tier.Transfers.Sketch([page.Place.SketchOf(slot[0], page.Class, keyRow)]);
+            }
+        }
     }
 
     private readonly record struct Entry(int Sequence, int Row, int Index, PlannedPage Planned);

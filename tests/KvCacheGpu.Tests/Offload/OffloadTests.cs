@@ -169,45 +169,6 @@ public sealed class OffloadTests : IDisposable
         }
     }
 
-    /// <summary>Each page has keys along a direction of its own, and queries ask along one: the page that they ask for is found, whatever the format.</summary>
-    [Theory]
-    [InlineData(PageFormat.F16, PageFormat.F16)]
-    [InlineData(PageFormat.I8, PageFormat.I8)]
-    [InlineData(PageFormat.T4, PageFormat.V4)]
-    [InlineData(PageFormat.T2, PageFormat.V2)]
-    public void Of_more_pages_than_fit_those_are_read_that_the_queries_ask_for(PageFormat key, PageFormat value)
-    {
-        const int pages = 40;
-        KvCacheOptions options = Offloading(Flat, "lru", new KvFormats(key, value), 600, stagedPages: 4);
-        options.Offload = options.Offload! with { SelectedPages = 1 };
-        options.KeyScales = null;
-        options.MemoryBudgetBytes = TightCaches.MinimumOf(options, (g, o) => TestCaches.Simd(g, o), Flat) + 20_000;
-        using KvCache cache = TestCaches.Simd(Flat, options);
-        KvCacheOptions plain = Plain(Flat, new KvFormats(key, value), 600);
-        plain.KeyScales = null;
-        using KvCache whole = TestCaches.Simd(Flat, plain);
-        using KvSequence sequence = cache.CreateSequence();
-        using KvSequence expected = whole.CreateSequence();
-        for (int page = 0; page < pages; page++)
-        {
-            int[] ids = [.. Enumerable.Range(page * Flat.PageTokens, Flat.PageTokens)];
-            Directed(expected, ids, page, page);
-            Directed(sequence, ids, page, page);
-        }
-
-        KvOffloadCounts counts = cache.GetOffloadCounts();
-        Assert.True(counts.Pages > 6 * 25 && counts.Dropped == 0, $"{counts}");
-        foreach (int asked in (int[])[3, 11, 20, 7])
-        {
-            float[] full = Directed(expected, [5000], pages, asked);
-            float[] selected = Directed(sequence, [5000], pages, asked);
-            double error = Math.Sqrt(full.Zip(selected, (x, y) => Math.Pow(x - y, 2)).Sum() / full.Sum(x => x * x));
-            Assert.True(error < 1e-3, $"page {asked}: off by {error}");
-        }
-
-        Assert.True(cache.GetOffloadCounts().LeftOut > 0);
-    }
-
     [Fact]
     public void What_host_memory_does_not_hold_is_dropped_and_counted()
     {

@@ -14,7 +14,7 @@ internal static class EvalCommand
         Option<string?> model = Choice.Text("--model", "DIR", "A Llama model in Hugging Face layout. Default: the bundled demo model.");
         Option<string?> text = Choice.Text("--text", "FILE", "UTF-8 text of which prompts are made. Default: the document.txt beside the model, or else the bundled one.");
         Option<string?> formats = Choice.Text("--formats", "F,..", $"Formats of sealed pages: {string.Join(", ", EvalCaches.Formats)}, or pairs with i8: i8+v4, t4+i8. Default: f16,i8.");
-        Option<string?> policies = Choice.Text("--policies", "P,..", $"What is dropped: {string.Join(", ", EvalCaches.Policies)}. Default: none,window. {EvalCaches.Oracle} knows what will be asked: the bound of all that only drop.");
+        Option<string?> policies = Choice.Text("--policies", "P,..", $"What is dropped: {string.Join(", ", EvalCaches.Policies)}. Default: none,window. {EvalCaches.Oracle} knows what will be asked: the bound of all that only drop. {EvalCaches.OnHost}: what is let go lies in host memory, and attention reads all of it; {EvalCaches.OnHost}2: two pages a token, of each layer and KV head.");
         Option<string?> budgets = Choice.Text("--budgets", "B,..", "Shares of the dense F16 bytes. Default: 1,.75,.5,.25,.1.");
         Option<bool> aboveEmpty = new("--budgets-above-empty") { Description = "Budgets count the bytes beyond those of an empty cache, which tables and working memory take." };
         Option<int?> seeds = Choice.Number("--seeds", $"Prompts of each task. Default: {EvalChoices.DefaultSeeds}.", 1);

@@ -31,7 +31,7 @@ internal sealed record EvalChoices(string? Tasks, string? Formats, string? Polic
     {
         string[] tasks = Names("--tasks", Tasks, string.Join(',', EvalTask.All.Select(t => t.Name)), [.. EvalTask.All.Select(t => t.Name)]);
         string[] formats = [.. Split("--formats", Formats ?? DefaultFormats, ExpectedFormats).Select(Format).Distinct()];
-        string[] policies = Names("--policies", Policies, DefaultPolicies, EvalCaches.Policies);
+        string[] policies = Names("--policies", Policies, DefaultPolicies, EvalCaches.Policies, EvalCaches.IsPolicy);
         double[] budgets = [.. Split("--budgets", Budgets ?? (Quick ? QuickBudgets : DefaultBudgets), "shares of the dense F16 bytes").Select(Budget)];
         int seeds = Seeds ?? (Quick ? QuickSeeds : DefaultSeeds);
         if (FirstSeed > int.MaxValue - seeds + 1)
@@ -57,11 +57,14 @@ internal sealed record EvalChoices(string? Tasks, string? Formats, string? Polic
         return [.. all.Where(family => names.Contains(SyntheticReport.Name(family)))];
     }
 
-    private static string[] Names(string option, string? text, string standard, IReadOnlyCollection<string> known)
+    private static string[] Names(string option, string? text, string standard, IReadOnlyCollection<string> known) =>
+        Names(option, text, standard, known, known.Contains);
+
+    private static string[] Names(string option, string? text, string standard, IReadOnlyCollection<string> known, Func<string, bool> isKnown)
     {
         string expected = string.Join(", ", known);
         string[] names = Split(option, text ?? standard, expected);
-        return Array.Find(names, name => !known.Contains(name)) is { } unknown
+        return Array.Find(names, name => !isKnown(name)) is { } unknown
             ? throw new UsageException(option, expected, $"\"{unknown}\"")
             : names;
     }

@@ -47,11 +47,12 @@ internal sealed record PlanReport(
         })],
     };
 
-    // A page takes as many bytes there as on the device, and its digest a second time, as float32.
+    // A page takes as many bytes there as on the device, and the sketch of its keys beside it.
     private double OffloadBytesPerToken(FormatPlanReport format)
     {
-        double digests = 2.0 * sizeof(float) * ((Geometry.KeyWidth + 1) & ~1) * Geometry.Layers * Geometry.KvHeads / Geometry.PageTokens;
-        return format.BytesPerToken + digests;
+        var shape = new KvGeometry(Geometry.Layers, Geometry.QueryHeads, Geometry.KvHeads, Geometry.KeyWidth, Geometry.ValueWidth, Geometry.PageTokens);
+        double sketch = new KeySketch(shape).Units * PageLayout.UnitBytes;
+        return format.BytesPerToken + (sketch * Geometry.Layers * Geometry.KvHeads / Geometry.PageTokens);
     }
 }
 

@@ -11,7 +11,7 @@ public static class EvalCaches
     /// <summary>The policy that knows the attention to come: the bound of all policies that only drop. Only evaluations have this name.</summary>
     public const string Oracle = "oracle";
 
-    /// <summary>What follows the name of a policy whose pages lie in host memory once it lets them go.</summary>
+    /// <summary>What follows the name of a policy whose pages lie in host memory once it lets them go. A number may follow: how many of them a token reads of each row; without one it reads all.</summary>
     public const string OnHost = "+host";
 
     private const string Window = "window";
@@ -22,6 +22,14 @@ public static class EvalCaches
 
     /// <summary>Names of policies.</summary>
     public static IReadOnlyCollection<string> Policies { get; } = [.. KvPolicies.Names, Oracle, .. KvPolicies.Names.Where(name => name != NoPolicy).Select(name => name + OnHost)];
+
+    /// <summary>True if a name is one of <see cref="Policies"/>, or one that ends in <see cref="OnHost"/> with a number from 1 on.</summary>
+    public static bool IsPolicy(string name)
+    {
+        ArgumentNullException.ThrowIfNull(name);
+        string policy = WithoutHost(name, out _, out int? selected);
+        return selected is null ? Policies.Contains(name) : Policies.Contains(policy + OnHost) && selected > 0;
+    }
 
     /// <summary>The shortest name of a pair that is named by its keys, "t4", or by both, "i8+v4"; null if a text names no pair.</summary>
     public static string? FormatNamed(string text)
@@ -53,8 +61,7 @@ public static class EvalCaches
             KeyFormat = key,
             ValueFormat = value,
         };
-        bool isOnHost = setting.Policy.EndsWith(OnHost, StringComparison.Ordinal);
-        string name = isOnHost ? setting.Policy[..^OnHost.Length] : setting.Policy;
+        string name = WithoutHost(setting.Policy, out bool isOnHost, out int? selected);
         config.Policy = name switch
         {
             Window => new WindowPolicy(geometry.PageTokens),
@@ -65,7 +72,7 @@ public static class EvalCaches
         config.MemoryBudgetBytes = BudgetOf(setting, geometry, config);
         if (isOnHost)
         {
-            config.Offload = OffloadWithin(geometry, config);
+            config.Offload = OffloadWithin(geometry, config) with { SelectedPages = selected };
         }
         else if (setting.Policy == Window)
         {
@@ -91,6 +98,15 @@ public static class EvalCaches
         // Pages that come back from host memory take their places out of the budget, as those that stay.
         (unlimited.MemoryBudgetBytes, unlimited.Offload) = (null, null);
         return (setting.AboveEmpty ? KvCache.BytesFor(geometry, unlimited).CreatedBytes : 0) + (long)(share * geometry.DenseF16Bytes(config.MaxTokens));
+    }
+
+    private static string WithoutHost(string name, out bool isOnHost, out int? selected)
+    {
+        int at = name.LastIndexOf(OnHost, StringComparison.Ordinal);
+        string rest = at < 0 ? string.Empty : name[(at + OnHost.Length)..];
+        selected = int.TryParse(rest, NumberStyles.None, CultureInfo.InvariantCulture, out int number) ? number : null;
+        isOnHost = at >= 0 && (rest.Length == 0 || selected is not null);
+        return isOnHost ? name[..at] : name;
     }
 
     // Room in host memory for all pages. On the device for all of one layer, or as many as the budget holds beside the pages that the policy keeps at least.

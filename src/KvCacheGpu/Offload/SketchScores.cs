@@ -3,24 +3,23 @@ using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
 
-/// <summary>Pages whose digests the device reads where they lie, in the order of their chunks: a launch takes those of one. Callers are inside of the stage's gate.</summary>
-internal sealed class DigestScores
+/// <summary>Pages whose sketches the device reads where they lie, in the order of their chunks: a launch takes those of one. Callers are inside of the stage's gate.</summary>
+internal sealed class SketchScores
 {
     private readonly List<(int Chunk, int Place)> _order = [];
-    private readonly List<DigestRead> _pages = [];
-    private readonly List<DigestRead> _sorted = [];
+    private readonly List<SketchRead> _pages = [];
+    private readonly List<SketchRead> _sorted = [];
     private float[] _scores = [];
 
     /// <summary>Adds a page of one of the batch's sequences.</summary>
     public void Add(HostPage page, int sequence, int head)
     {
-        PageTransfer at = page.Place.To(0);
         _order.Add((page.Place.Chunk.Number, _pages.Count));
-        _pages.Add(new DigestRead(at.Block, at.Unit, page.Class, sequence, head));
+        _pages.Add(new SketchRead(page.Place.Chunk.Block, page.Place.SketchUnit, sequence, head));
     }
 
     /// <summary>Scores the pages that were added, in their order, and forgets them.</summary>
-    public void Score(DigestScorer digests, int layer, KvTensor queries, Span<float> scores)
+    public void Score(SketchScorer sketches, int layer, KvTensor queries, Span<float> scores)
     {
         try
         {
@@ -35,7 +34,7 @@ internal sealed class DigestScores
                 _scores = new float[_pages.Count * 5 / 4];
             }
 
-            digests.Score(layer, queries, CollectionsMarshal.AsSpan(_sorted), _scores);
+            sketches.Score(layer, queries, CollectionsMarshal.AsSpan(_sorted), _scores);
             for (int i = 0; i < _order.Count; i++)
             {
                 scores[_order[i].Place] = _scores[i];
