@@ -92,6 +92,14 @@ public abstract class KernelBatch : IDisposable
     /// <exception cref="NotSupportedException">The tier works in host memory, or the device cannot name the memory.</exception>
     public virtual void ReadBack(KvTensor tensor, Span<byte> target) => throw new NotSupportedException("expected host memory, got a tensor on a device");
 
+    /// <summary>Writes an output on the device that the host has made, in the order of the batch's launches; waits.</summary>
+    /// <param name="target">The output.</param>
+    /// <param name="output">Its elements, of its type: as many as it has room for, or fewer.</param>
+    /// <param name="logSumExp">Its log-sum-exps; empty where it wants none.</param>
+    /// <exception cref="NotSupportedException">The tier works in host memory.</exception>
+    public virtual void Write(KvOutput target, ReadOnlySpan<byte> output, ReadOnlySpan<float> logSumExp) =>
+        throw new NotSupportedException("expected host memory, got an output on a device");
+
     /// <summary>Scores pages in host memory where they lie; null where the device cannot read it, or the host has all at hand.</summary>
     public virtual SketchScorer? Sketches => null;
 

@@ -83,6 +83,9 @@ public readonly ref struct KvOutput
     /// <inheritdoc cref="FromHost(Span{float}, Span{float})"/>
     public static KvOutput FromHostBFloat16(Span<ushort> output, Span<float> logSumExp = default) => new(TensorType.BF16, MemoryMarshal.AsBytes(output), logSumExp);
 
+    /// <summary>Writes elements of a type to host memory, as bytes.</summary>
+    internal static KvOutput FromHost(Span<byte> output, TensorType type, Span<float> logSumExp) => new(type, output, logSumExp);
+
     /// <summary>Writes binary32 to the cache's own device.</summary>
     /// <param name="output">Receives the output.</param>
     /// <param name="logSumExp">Receives the log-sum-exps; empty, the default, leaves them out.</param>

@@ -56,6 +56,24 @@ internal sealed class BatchInputs(PortableTier tier, BatchMemory memory)
         }
     }
 
+    /// <summary>Copies what the host has made to a device output, behind what the batch's stream was given, and waits. The caller does not hold the tier's lock.</summary>
+    /// <inheritdoc cref="DeviceViews.Of(KvTensor, string)" path="/exception"/>
+    public void Write(KvOutput target, ReadOnlySpan<byte> output, ReadOnlySpan<float> logSumExp, AcceleratorStream stream)
+    {
+        lock (tier.Gate)
+        {
+            using DeviceBinding bound = tier.Enter(stream);
+            ReadOnlySpan<ushort> elements = MemoryMarshal.Cast<byte, ushort>(output);
+            tier.Views.Of(target, nameof(target)).SubView(0, elements.Length).CopyFromCPU(tier.Link.Stream, elements);
+            if (!logSumExp.IsEmpty)
+            {
+                tier.Views.SumsOf(target, logSumExp.Length).SubView(0, logSumExp.Length).CopyFromCPU(tier.Link.Stream, logSumExp);
+            }
+        }
+
+        tier.Link.Synchronize();
+    }
+
     public BatchInput Keys(KvTensor keys, ArrayView<ushort> found, int tokens) =>
         Bring(keys, found, new VectorShape(tokens, _geometry.KvHeads, _geometry.KeyWidth), memory.PinnedPairs, 0, memory.Input, ref _pairsEpoch);
 

@@ -140,10 +140,9 @@ internal sealed unsafe class PortableBatch : KernelBatch
     {
         ArgumentOutOfRangeException.ThrowIfNegative(window);
         ThrowIfNotALayer(layer);
-        KvGeometry g = _geometry;
-        queries.ThrowIfNotShaped(_tokens, g.QueryHeads, g.KeyWidth, nameof(queries));
-        int vectors = _tokens * g.QueryHeads;
-        output = output.First(vectors, g.ValueWidth);
+        queries.ThrowIfNotShaped(_tokens, _geometry.QueryHeads, _geometry.KeyWidth, nameof(queries));
+        int vectors = _tokens * _geometry.QueryHeads;
+        output = output.First(vectors, _geometry.ValueWidth);
         _capture.ThrowIfNotCapturable(queries, nameof(queries));
         _capture.ThrowIfNotCapturable(output, nameof(output));
         _inputs.WaitForQueries(queries);
@@ -203,14 +202,12 @@ internal sealed unsafe class PortableBatch : KernelBatch
         ThrowIfNotObservable(layer, _attended, last);
         queries.ThrowIfNotShaped(_tokens, _geometry.QueryHeads, _geometry.KeyWidth, nameof(queries));
         _inputs.WaitForQueries(queries);
-        int entries = MaxEntries(layer);
         lock (_tier.Gate)
         {
             using DeviceBinding bound = _tier.Enter(_stream);
-            ArrayView<ushort> found = _inputs.Find(queries, nameof(queries));
-            BatchInput q = _inputs.Queries(queries, found, _tokens);
+            BatchInput q = _inputs.Queries(queries, _inputs.Find(queries, nameof(queries)), _tokens);
             _inputs.Rotate(layer, q, _tokens, _launches.Scale, _dims);
-            _launches.Observe(layer, q, _extent, entries, _window, last);
+            _launches.Observe(layer, q, _extent, MaxEntries(layer), _window, last);
         }
     }
 
@@ -227,6 +224,9 @@ internal sealed unsafe class PortableBatch : KernelBatch
 
     /// <inheritdoc/>
     public override void ReadBack(KvTensor tensor, Span<byte> target) => _inputs.ReadBack(tensor, target, _stream);
+
+    /// <inheritdoc/>
+    public override void Write(KvOutput target, ReadOnlySpan<byte> output, ReadOnlySpan<float> logSumExp) => _inputs.Write(target, output, logSumExp, _stream);
 
     /// <inheritdoc/>
     public override void Score(float decay, int step)

@@ -9,7 +9,7 @@ namespace KvCacheGpu;
 /// <remarks>
 /// Of each layer and KV head, an attention reads all resident pages, and those in host memory: all of them, or with <see cref="SelectedPages"/> those whose keys agree best with the queries, by a
 /// sketch of each page's keys (<see cref="KeySketch"/>: a bit for each element) that lies beside it. Where all are read and find a place at once, the output is that of a cache which holds the whole sequence, bit for bit. Where they do not, they come in several
-/// launches whose outputs are merged in host memory, exact to a rounding for each; an output on a device cannot be merged so, and gets the best pages that find a place.
+/// launches whose outputs are merged in host memory, exact to a rounding for each; for an output on a device the host waits there.
 /// Thread safety: it never changes.
 /// </remarks>
 /// <param name="BudgetBytes">Bytes of host memory that pages may take, above 0. Pages beyond it are dropped.</param>

@@ -63,7 +63,7 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
 
         int wanted = offload.Wanted(MostTokens);
         int most = offload.PagesOfRow(seen.Span, wanted);
-        bool inRounds = all > offload.Stage.Places && wanted >= longest && most > 0 && !output.IsOnDevice && ListLastPages();
+        bool inRounds = all > offload.Stage.Places && wanted >= longest && most > 0 && ListLastPages();
         offload.EndAhead();
         using (offload.Stage.Gate.Enter())
         {
@@ -139,7 +139,7 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
     private void AttendInRounds(KernelBatch batch, KvTensor queries, KvOutput output, int window, int most)
     {
         PageStage stage = cache.Offload!.Stage;
-        var merged = new MergedOutput(output.Host.Length / output.ElementBytes / cache.Geometry.ValueWidth, cache.Geometry.ValueWidth);
+        var merged = new MergedOutput(checked((int)(output.Length / cache.Geometry.ValueWidth)), cache.Geometry.ValueWidth);
         KvOutput part = KvOutput.FromHost(merged.Output, merged.LogSumExp);
         var pages = new List<HostPage>();
         using var counts = new Pooled<int>(Rows);
@@ -177,8 +177,23 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
         Take(window, 0, most, pages, counts.Span);
         missing += AttendTo(pages, counts.Span, batch, queries, part, window);
         merged.Add(1);
-        merged.WriteTo(output);
+        WriteTo(output, merged, batch);
         cache.Offload.Room.Count(missing, all + pages.Count - missing, 0);
+    }
+
+    // Outputs are merged in host memory, wherever they go.
+    private static void WriteTo(KvOutput output, MergedOutput merged, KernelBatch batch)
+    {
+        if (!output.IsOnDevice)
+        {
+            merged.WriteTo(output);
+            return;
+        }
+
+        using var elements = new Pooled<byte>(merged.Output.Length * output.ElementBytes);
+        using var sums = new Pooled<float>(output.HasLogSumExp ? merged.LogSumExp.Length : 0);
+        merged.WriteTo(KvOutput.FromHost(elements.Span, output.Type, sums.Span));
+        batch.Write(output, elements.Span, sums.Span);
     }
 
     // Brings pages, of each row so many, and attends to them and to everything resident. Returns how many were not there.
