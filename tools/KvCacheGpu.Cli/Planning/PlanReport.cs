@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu.Cli;
 
