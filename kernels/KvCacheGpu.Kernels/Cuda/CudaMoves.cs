@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Reflection;
 using ILGPU;
 using ILGPU.Runtime;
@@ -32,6 +33,9 @@ internal delegate void WideAppendLauncher(
 /// </code>
 /// The portable kernels do the rest: F32 pages, ggml's formats, steps within T and V formats, reopened pages, copies.
 /// </remarks>
+[UnconditionalSuppressMessage("Trimming", "IL2060", Justification = PortableKernels.ForDevices)]
+[UnconditionalSuppressMessage("Trimming", "IL2076", Justification = PortableKernels.ForDevices)]
+[UnconditionalSuppressMessage("AOT", "IL3050", Justification = PortableKernels.ForDevices)]
 internal sealed class CudaMoves(CudaAccelerator accelerator) : IMoveKernels
 {
     private const int MaxThreads = 256;

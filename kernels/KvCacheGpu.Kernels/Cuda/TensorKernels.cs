@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Reflection;
 using ILGPU.Runtime;
 
@@ -17,6 +18,9 @@ internal sealed record TensorKernel(string Name, MethodInfo Method, int Warps)
 }
 
 /// <summary>The kernels of attention on tensor cores by name: which there are, and why there is none for other pages.</summary>
+[UnconditionalSuppressMessage("Trimming", "IL2060", Justification = PortableKernels.ForDevices)]
+[UnconditionalSuppressMessage("Trimming", "IL2076", Justification = PortableKernels.ForDevices)]
+[UnconditionalSuppressMessage("AOT", "IL3050", Justification = PortableKernels.ForDevices)]
 internal static class TensorKernels
 {
     // A loop of more turns is rolled up: unrolled it would be too much code. For wide heads sooner, as each turn has more of it.
@@ -220,7 +224,7 @@ internal static class TensorKernels
     }
 
     // What a method of a kernel says of its types.
-    private static T Ask<T>(Type kernel, string method, params Type[] types) => (T)kernel.GetMethod(method)!.MakeGenericMethod(types).Invoke(null, null)!;
+    private static T Ask<T>([DynamicallyAccessedMembers(DynamicallyAccessedMemberTypes.PublicMethods)] Type kernel, string method, params Type[] types) => (T)kernel.GetMethod(method)!.MakeGenericMethod(types).Invoke(null, null)!;
 
     private static Type? ValuesOf(PageFormat format, int width) => _values.FirstOrDefault(v => v.Format == format && width % v.Multiple == 0).Tiles;
 

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Reflection;
 using System.Runtime.CompilerServices;
 using ILGPU;
@@ -8,8 +9,14 @@ using ILGPU;
 namespace KvCacheGpu.Kernels;
 
 /// <summary>The portable kernels by name, each closed over its formats: tiers load them, offline tools compile them.</summary>
+[UnconditionalSuppressMessage("Trimming", "IL2060", Justification = ForDevices)]
+[UnconditionalSuppressMessage("Trimming", "IL2076", Justification = ForDevices)]
+[UnconditionalSuppressMessage("AOT", "IL3050", Justification = ForDevices)]
 internal static class PortableKernels
 {
+    /// <summary>Why kernels may be looked up by reflection in a program that is trimmed or compiled ahead of time.</summary>
+    internal const string ForDevices = "Kernels are compiled at run time for a device, which a program that may not make code has none of (KvDevice.List says so); the types that close them are named here.";
+
     private static readonly PageFormat[] _formats = Enum.GetValues<PageFormat>();
 
     /// <summary>Every kernel that any tier can ask for.</summary>
@@ -108,7 +115,7 @@ internal static class PortableKernels
     public static MethodInfo Materialize(PageFormat format) =>
         Of(typeof(TranscodeKernels), nameof(TranscodeKernels.Materialize)).MakeGenericMethod(Codec(format));
 
-    private static MethodInfo Of(Type type, string name) =>
+    private static MethodInfo Of([DynamicallyAccessedMembers(DynamicallyAccessedMemberTypes.PublicMethods)] Type type, string name) =>
         type.GetMethod(name, BindingFlags.Static | BindingFlags.Public)!;
 
     /// <summary>The codec of a format.</summary>

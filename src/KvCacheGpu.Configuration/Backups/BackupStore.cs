@@ -33,7 +33,7 @@ internal sealed class BackupStore(RootedFiles files, TimeProvider clock, int kee
             version,
             reason,
             [.. saved.Select(file => new Entry(file.Path, Convert.ToString(file.Image.Mode, 8), SealedText.Hash(file.Image.Bytes), file.Image.Bytes))]);
-        files.Replace(PathOf(id), SealedText.Write(Kind, document));
+        files.Replace(PathOf(id), SealedText.Write(Kind, document, SealedJson.Default.Backup));
         Retire();
         return Listed(document);
     }
@@ -73,7 +73,7 @@ internal sealed class BackupStore(RootedFiles files, TimeProvider clock, int kee
             throw new KvSnapshotNotFoundException("backup", "the id of a backup; kvcache config backups lists them", $"'{id}'");
         }
 
-        Document document = SealedText.Read<Document>(Kind, PathOf(id), image);
+        Document document = SealedText.Read(Kind, PathOf(id), image, SealedJson.Default.Backup);
         if (document.Id != id)
         {
             throw new KvCorruptionException(PathOf(id), $"backup {id}", $"backup {document.Id}");
@@ -122,7 +122,7 @@ internal sealed class BackupStore(RootedFiles files, TimeProvider clock, int kee
 
     private static string PathOf(string id) => $"{StateFolder.Backups}/{id}{Suffix}";
 
-    private sealed record Document(string Id, DateTimeOffset Created, string Version, string Reason, IReadOnlyList<Entry> Files);
+    internal sealed record Document(string Id, DateTimeOffset Created, string Version, string Reason, IReadOnlyList<Entry> Files);
 
-    private sealed record Entry(string Path, string Mode, string Sha256, byte[] Bytes);
+    internal sealed record Entry(string Path, string Mode, string Sha256, byte[] Bytes);
 }

@@ -25,7 +25,7 @@ internal sealed class ChangeJournal(RootedFiles files)
 
         try
         {
-            files.Replace(StateFolder.Journal, SealedText.Write(Kind, new Entry([.. real])));
+            files.Replace(StateFolder.Journal, SealedText.Write(Kind, new Entry([.. real]), SealedJson.Default.Journal));
             foreach (FileChange change in real)
             {
                 Put(change.Path, change.After);
@@ -80,7 +80,7 @@ internal sealed class ChangeJournal(RootedFiles files)
     {
         try
         {
-            return SealedText.Read<Entry>(Kind, StateFolder.Journal, image);
+            return SealedText.Read(Kind, StateFolder.Journal, image, SealedJson.Default.Journal);
         }
         catch (KvCorruptionException error)
         {
@@ -141,5 +141,5 @@ internal sealed class ChangeJournal(RootedFiles files)
 
     private static bool Same(FileImage? one, FileImage? other) => one is null ? other is null : one.Equals(other);
 
-    private sealed record Entry(IReadOnlyList<FileChange> Changes);
+    internal sealed record Entry(IReadOnlyList<FileChange> Changes);
 }

@@ -18,26 +18,16 @@ internal static class SealedText
     public const int MostBytes = 16 << 20;
     private const int Version = 1;
 
-    private static readonly JsonSerializerOptions _json = new()
+    public static FileImage Write<T>(string kind, T document, JsonTypeInfo<T> type)
     {
-        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
-        RespectNullableAnnotations = true,
-        RespectRequiredConstructorParameters = true,
-        // By name, since the default resolver is switched off in programs for ahead-of-time compilation, as file-based apps are.
-        TypeInfoResolver = new DefaultJsonTypeInfoResolver(),
-        WriteIndented = true,
-    };
-
-    public static FileImage Write<T>(string kind, T document)
-    {
-        byte[] json = JsonSerializer.SerializeToUtf8Bytes(document, _json);
+        byte[] json = JsonSerializer.SerializeToUtf8Bytes(document, type);
         byte[] head = Encoding.UTF8.GetBytes($"kvcache-{kind} {Version} {Hash(json)}\n");
         return new FileImage([.. head, .. json], 0x180); // 0600
     }
 
     /// <exception cref="KvCorruptionException">It is not what was written (E004).</exception>
     /// <exception cref="KvNewerVersionException">A later version of this library wrote it (E007).</exception>
-    public static T Read<T>(string kind, string path, FileImage image)
+    public static T Read<T>(string kind, string path, FileImage image, JsonTypeInfo<T> type)
     {
         int end = Array.IndexOf(image.Bytes, (byte)'\n');
         string[] head = end < 0 ? [] : Encoding.UTF8.GetString(image.Bytes.AsSpan(0, end)).Split(' ');
@@ -60,7 +50,7 @@ internal static class SealedText
 
         try
         {
-            return JsonSerializer.Deserialize<T>(json, _json) ?? throw new JsonException("null");
+            return JsonSerializer.Deserialize(json, type) ?? throw new JsonException("null");
         }
         catch (JsonException error)
         {

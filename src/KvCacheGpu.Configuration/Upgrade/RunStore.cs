@@ -6,14 +6,14 @@ internal sealed class RunStore(RootedFiles files)
     private const string Kind = "run";
     private const string Suffix = ".run";
 
-    public void Save(KvUpgradeRun run) => files.Replace(PathOf(run.Id), SealedText.Write(Kind, run));
+    public void Save(KvUpgradeRun run) => files.Replace(PathOf(run.Id), SealedText.Write(Kind, run, SealedJson.Default.Run));
 
     /// <summary>The newest first.</summary>
     public IReadOnlyList<KvUpgradeRun> List() =>
     [
         .. files.List(StateFolder.Runs)
             .Where(name => name.EndsWith(Suffix, StringComparison.Ordinal))
-            .Select(name => SealedText.Read<KvUpgradeRun>(Kind, $"{StateFolder.Runs}/{name}", files.Read($"{StateFolder.Runs}/{name}", SealedText.MostBytes)!))
+            .Select(name => SealedText.Read(Kind, $"{StateFolder.Runs}/{name}", files.Read($"{StateFolder.Runs}/{name}", SealedText.MostBytes)!, SealedJson.Default.Run))
             .OrderByDescending(run => run.Created).ThenByDescending(run => run.Id.Length).ThenByDescending(run => run.Id, StringComparer.Ordinal),
     ];
 

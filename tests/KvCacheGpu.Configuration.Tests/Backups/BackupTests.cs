@@ -73,7 +73,7 @@ public class BackupTests
         KvCacheConfigManager manager = project.Manager();
         KvConfigBackup backup = manager.BackupCurrentConfig();
         var change = new FileChange(File, manager.Files.Read(File, TextFile.MostBytes), new FileImage("new"u8.ToArray(), 0x1A4));
-        byte[] journal = SealedText.Write("journal", new { Changes = new[] { change } }).Bytes;
+        byte[] journal = SealedText.Write("journal", new ChangeJournal.Entry([change]), SealedJson.Default.Journal).Bytes;
         Action[] deeds =
         [
             manager.Recover, () => manager.DetectOldFormat(), () => manager.BackupCurrentConfig(), () => manager.MigrateToNewFormat(), () => manager.RestoreFromBackup(backup),

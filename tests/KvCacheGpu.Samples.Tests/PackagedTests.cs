@@ -1,0 +1,164 @@
+using System.Diagnostics;
+using System.IO.Compression;
+using System.Xml.Linq;
+using Xunit.Abstractions;
+
+namespace KvCacheGpu.Samples.Tests;
+
+/// <summary>Programs of somebody else, who has the packages alone.</summary>
+public sealed class PackagedTests(ITestOutputHelper output, Packages packages) : IClassFixture<Packages>
+{
+    [Fact]
+    public void A_new_console_project_runs_the_quick_start_of_the_README_verbatim()
+    {
+        string readme = File.ReadAllText(Path.Combine(Packages.Root, "README.md"));
+        string said = packages.Run("Microsoft.NET.Sdk", ["KvCacheGpu"], Block(readme, "using KvCacheGpu;", "csharp"));
+        Assert.Equal(Block(readme, "3 tokens", string.Empty).Trim(), said.Trim());
+    }
+
+    [Fact]
+    public void Each_package_shows_what_a_package_has_to_show_and_brings_what_it_uses_alone()
+    {
+        foreach (string file in packages.Files)
+        {
+            using ZipArchive package = ZipFile.OpenRead(file);
+            string id = Path.GetFileName(file)[..^$".{Packages.Version}.nupkg".Length];
+            using Stream text = package.GetEntry($"{id}.nuspec")!.Open();
+            XElement metadata = XDocument.Load(text).Root!.Elements().Single();
+            string Of(string name) => metadata.Elements().SingleOrDefault(e => e.Name.LocalName == name)?.Value ?? string.Empty;
+            Assert.Equal((id, Packages.Version, "MIT"), (Of("id"), Of("version"), Of("license")));
+            Assert.True(Of("description").Length > 40 && Of("tags").Contains("kv-cache", StringComparison.Ordinal), id);
+            Assert.NotNull(package.GetEntry(Of("icon")));
+            using var readme = new StreamReader(package.GetEntry(Of("readme"))!.Open());
+            Assert.Equal($"# {id}", readme.ReadLine());
+            Assert.NotNull(package.GetEntry($"lib/net10.0/{id}.xml"));
+            Assert.True(File.Exists(Path.ChangeExtension(file, ".snupkg")), id);
+
+            // Heavy packages belong to the one that is named after them.
+            string[] brought = [.. metadata.Descendants().Where(e => e.Name.LocalName == "dependency").Select(e => (string)e.Attribute("id")!)];
+            output.WriteLine($"{id}: {new FileInfo(file).Length / 1024:N0} KiB, {string.Join(", ", brought)}");
+            Assert.DoesNotContain(brought, name => name.StartsWith("libtorch", StringComparison.Ordinal) || name.StartsWith("TorchSharp-", StringComparison.Ordinal));
+            Assert.Equal(id == "KvCacheGpu.Redis", brought.Contains("StackExchange.Redis"));
+            Assert.True(id is not ("KvCacheGpu.Base" or "KvCacheGpu.Kernels") || brought.All(name => name.StartsWith("ILGPU", StringComparison.Ordinal)), id);
+        }
+    }
+
+    // The first block of a language in which a text stands.
+    private static string Block(string document, string text, string language)
+    {
+        string fence = $"```{language}\n";
+        for (int at = document.IndexOf(fence, StringComparison.Ordinal); at >= 0; at = document.IndexOf(fence, at + 3, StringComparison.Ordinal))
+        {
+            int first = at + fence.Length;
+            string block = document[first..document.IndexOf("```", first, StringComparison.Ordinal)];
+            if (block.Contains(text, StringComparison.Ordinal))
+            {
+                return block;
+            }
+        }
+
+        throw new InvalidOperationException($"no block with {text}");
+    }
+}
+
+/// <summary>The packages that a host references, packed from what was built, and projects that reference them.</summary>
+public sealed class Packages : IDisposable
+{
+    /// <summary>A version that no other folder has.</summary>
+    public const string Version = "2.1.0-packed";
+
+    private static readonly string[] _projects =
+    [
+        "kernels/KvCacheGpu.Kernels", "src/KvCacheGpu.Base", "src/KvCacheGpu.Snapshots", "src/KvCacheGpu", "src/KvCacheGpu.Redis", "src/KvCacheGpu.Sessions",
+    ];
+
+    private readonly string _folder = Directory.CreateTempSubdirectory("packages-").FullName;
+
+    public Packages()
+    {
+        string configuration = AppContext.BaseDirectory.Contains("/Release/", StringComparison.Ordinal) ? "Release" : "Debug";
+        foreach (string project in _projects)
+        {
+            Dotnet(Root, "pack", project, "-c", configuration, "--no-build", "-o", Path.Combine(_folder, "feed"), $"-p:Version={Version}", "-p:NoWarn=NU5104");
+        }
+
+        Files = [.. Directory.GetFiles(Path.Combine(_folder, "feed"), "*.nupkg").Order(StringComparer.Ordinal)];
+        Assert.Equal(_projects.Length, Files.Count);
+    }
+
+    /// <summary>The repository.</summary>
+    public static string Root { get; } = FindRoot();
+
+    /// <summary>The packages.</summary>
+    public IReadOnlyList<string> Files { get; }
+
+    /// <summary>Builds a new project outside of the repository and runs it.</summary>
+    /// <param name="sdk">Its SDK.</param>
+    /// <param name="packages">Packages that it references.</param>
+    /// <param name="program">Its program.</param>
+    /// <returns>What it prints.</returns>
+    public string Run(string sdk, IReadOnlyList<string> packages, string program)
+    {
+        string folder = Path.Combine(_folder, $"app-{Directory.GetDirectories(_folder).Length}");
+        Directory.CreateDirectory(folder);
+        string references = string.Concat(packages.Select(name => $"<PackageReference Include=\"{name}\" Version=\"{Version}\" />"));
+        File.WriteAllText(Path.Combine(folder, "App.csproj"), $"""
+            <Project Sdk="{sdk}">
+              <PropertyGroup>
+                <OutputType>Exe</OutputType>
+                <TargetFramework>net10.0</TargetFramework>
+                <ImplicitUsings>enable</ImplicitUsings>
+                <Nullable>enable</Nullable>
+                <TreatWarningsAsErrors>true</TreatWarningsAsErrors>
+                <RestoreAdditionalProjectSources>{Path.Combine(_folder, "feed")}</RestoreAdditionalProjectSources>
+                <RestorePackagesPath>{Path.Combine(_folder, "restored")}</RestorePackagesPath>
+                <RestoreFallbackFolders>{GlobalPackages}</RestoreFallbackFolders>
+              </PropertyGroup>
+              <ItemGroup>{references}</ItemGroup>
+            </Project>
+            """);
+        File.WriteAllText(Path.Combine(folder, "Program.cs"), program);
+        Dotnet(folder, "build", "-c", "Release", "-o", Path.Combine(folder, "out"));
+        return Dotnet(folder, "exec", Path.Combine(folder, "out", "App.dll"));
+    }
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    private static string GlobalPackages { get; } = Environment.GetEnvironmentVariable("NUGET_PACKAGES")
+        ?? Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".nuget", "packages");
+
+    private static string Dotnet(string folder, params string[] arguments)
+    {
+        var start = new ProcessStartInfo(Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet", arguments)
+        {
+            WorkingDirectory = folder,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+
+        // What the test runner's own build says is not for these.
+        foreach (string name in start.Environment.Keys.Where(name => name.StartsWith("MSBuild", StringComparison.OrdinalIgnoreCase)).ToArray())
+        {
+            start.Environment.Remove(name);
+        }
+
+        start.Environment["MSBUILDDISABLENODEREUSE"] = "1";
+        using Process process = Process.Start(start)!;
+        Task<string> error = process.StandardError.ReadToEndAsync();
+        string said = process.StandardOutput.ReadToEnd();
+        process.WaitForExit();
+        Assert.True(process.ExitCode == 0, $"dotnet {string.Join(' ', arguments)}: {said}{error.Result}");
+        return said;
+    }
+
+    private static string FindRoot()
+    {
+        string folder = AppContext.BaseDirectory;
+        while (!File.Exists(Path.Combine(folder, "KvCacheGpu.sln")))
+        {
+            folder = Path.GetDirectoryName(folder)!;
+        }
+
+        return folder;
+    }
+}
