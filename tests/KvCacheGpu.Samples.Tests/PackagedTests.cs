@@ -16,6 +16,32 @@ public sealed class PackagedTests(ITestOutputHelper output, Packages packages) :
         Assert.Equal(Block(readme, "3 tokens", string.Empty).Trim(), said.Trim());
     }
 
+    /// <summary>Ahead of time: no warning of ours, no device but the CPU, which "auto" takes; code for AVX-512, AVX2 or neither as the program asks.</summary>
+    [Theory]
+    [InlineData("", "scalar")]
+    [InlineData("native", "")]
+    public void A_program_that_is_compiled_ahead_of_time_runs_without_warnings_of_ours(string processors, string vectors)
+    {
+        if (new[] { "clang", "gcc" }.FirstOrDefault(IsThere) is not { } linker)
+        {
+            output.WriteLine("skipped: there is neither clang nor gcc to link with");
+            return;
+        }
+
+        string program = Block(File.ReadAllText(Path.Combine(Packages.Root, "README.md")), "using KvCacheGpu;", "csharp")
+            + """
+            Console.WriteLine(cache.Device.Id);
+            Console.WriteLine($"{cache.Device.Name}; {cache.Device.Reason}");
+            Console.WriteLine(string.Join(", ", KvDevice.List().Where(device => device.Usable).Select(device => device.Id)));
+            """;
+        (string compiler, string said) = packages.RunAheadOfTime("KvCacheGpu", program, processors, linker);
+        Assert.DoesNotContain(compiler.Split('\n'), line => line.Contains("warning", StringComparison.Ordinal) && line.Contains("KvCacheGpu", StringComparison.Ordinal));
+        string[] lines = said.Trim().Split('\n');
+        Assert.Equal(("3 tokens, output 0.25", "cpu", "cpu"), (lines[0], lines[1], lines[3]));
+        output.WriteLine($"{processors}: {lines[2]}");
+        Assert.Equal(vectors == "scalar", lines[2].Contains("IlcInstructionSet", StringComparison.Ordinal));
+    }
+
     [Fact]
     public void Each_package_shows_what_a_package_has_to_show_and_brings_what_it_uses_alone()
     {
@@ -43,6 +69,9 @@ public sealed class PackagedTests(ITestOutputHelper output, Packages packages) :
         }
     }
 
+    private static bool IsThere(string program) =>
+        (Environment.GetEnvironmentVariable("PATH") ?? string.Empty).Split(Path.PathSeparator).Any(folder => File.Exists(Path.Combine(folder, program)));
+
     // The first block of a language in which a text stands.
     private static string Block(string document, string text, string language)
     {
@@ -65,7 +94,7 @@ public sealed class PackagedTests(ITestOutputHelper output, Packages packages) :
 public sealed class Packages : IDisposable
 {
     /// <summary>A version that no other folder has.</summary>
-    public const string Version = "2.1.0-packed";
+    public static readonly string Version = $"2.1.0-packed.{Guid.NewGuid():N}";
 
     private static readonly string[] _projects =
     [
@@ -99,6 +128,27 @@ public sealed class Packages : IDisposable
     /// <returns>What it prints.</returns>
     public string Run(string sdk, IReadOnlyList<string> packages, string program)
     {
+        string folder = Write(sdk, packages, program, string.Empty);
+        Dotnet(folder, "build", "-c", "Release", "-o", Path.Combine(folder, "out"));
+        return Dotnet(folder, "exec", Path.Combine(folder, "out", "App.dll"));
+    }
+
+    /// <summary>Builds a new console project ahead of time and runs it.</summary>
+    /// <param name="package">The package that it references.</param>
+    /// <param name="program">Its program.</param>
+    /// <param name="processors">The processors that it is built for; empty: whatever the compiler takes.</param>
+    /// <param name="linker">The linker: clang or gcc.</param>
+    /// <returns>What the compiler says, and what the program prints.</returns>
+    public (string Compiler, string Program) RunAheadOfTime(string package, string program, string processors, string linker)
+    {
+        string properties = $"<PublishAot>true</PublishAot><CppCompilerAndLinker>{linker}</CppCompilerAndLinker><IlcInstructionSet>{processors}</IlcInstructionSet><TreatWarningsAsErrors>false</TreatWarningsAsErrors>";
+        string folder = Write("Microsoft.NET.Sdk", [package], program, properties);
+        string said = Dotnet(folder, "publish", "-c", "Release", "--use-current-runtime", "-o", Path.Combine(folder, "out"));
+        return (said, Run(Path.Combine(folder, "out", "App"), folder));
+    }
+
+    private string Write(string sdk, IReadOnlyList<string> packages, string program, string properties)
+    {
         string folder = Path.Combine(_folder, $"app-{Directory.GetDirectories(_folder).Length}");
         Directory.CreateDirectory(folder);
         string references = string.Concat(packages.Select(name => $"<PackageReference Include=\"{name}\" Version=\"{Version}\" />"));
@@ -111,25 +161,37 @@ public sealed class Packages : IDisposable
                 <Nullable>enable</Nullable>
                 <TreatWarningsAsErrors>true</TreatWarningsAsErrors>
                 <RestoreAdditionalProjectSources>{Path.Combine(_folder, "feed")}</RestoreAdditionalProjectSources>
-                <RestorePackagesPath>{Path.Combine(_folder, "restored")}</RestorePackagesPath>
-                <RestoreFallbackFolders>{GlobalPackages}</RestoreFallbackFolders>
+                {properties}
               </PropertyGroup>
               <ItemGroup>{references}</ItemGroup>
             </Project>
             """);
         File.WriteAllText(Path.Combine(folder, "Program.cs"), program);
-        Dotnet(folder, "build", "-c", "Release", "-o", Path.Combine(folder, "out"));
-        return Dotnet(folder, "exec", Path.Combine(folder, "out", "App.dll"));
+        return folder;
     }
 
-    public void Dispose() => Directory.Delete(_folder, recursive: true);
+    public void Dispose()
+    {
+        Directory.Delete(_folder, recursive: true);
+        foreach (string file in Files)
+        {
+            // Restored packages stay for all projects of a user; nobody has another one with these.
+            string restored = Path.Combine(GlobalPackages, Path.GetFileName(file)[..^$".{Version}.nupkg".Length].ToLowerInvariant(), Version);
+            if (Directory.Exists(restored))
+            {
+                Directory.Delete(restored, recursive: true);
+            }
+        }
+    }
 
     private static string GlobalPackages { get; } = Environment.GetEnvironmentVariable("NUGET_PACKAGES")
         ?? Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".nuget", "packages");
 
-    private static string Dotnet(string folder, params string[] arguments)
+    private static string Dotnet(string folder, params string[] arguments) => Run(Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet", folder, arguments);
+
+    private static string Run(string program, string folder, params string[] arguments)
     {
-        var start = new ProcessStartInfo(Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet", arguments)
+        var start = new ProcessStartInfo(program, arguments)
         {
             WorkingDirectory = folder,
             RedirectStandardOutput = true,
@@ -147,7 +209,7 @@ public sealed class Packages : IDisposable
         Task<string> error = process.StandardError.ReadToEndAsync();
         string said = process.StandardOutput.ReadToEnd();
         process.WaitForExit();
-        Assert.True(process.ExitCode == 0, $"dotnet {string.Join(' ', arguments)}: {said}{error.Result}");
+        Assert.True(process.ExitCode == 0, $"{program} {string.Join(' ', arguments)}: {said}{error.Result}");
         return said;
     }
 

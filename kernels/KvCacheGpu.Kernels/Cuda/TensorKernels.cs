@@ -18,7 +18,9 @@ internal sealed record TensorKernel(string Name, MethodInfo Method, int Warps)
 }
 
 /// <summary>The kernels of attention on tensor cores by name: which there are, and why there is none for other pages.</summary>
+[UnconditionalSuppressMessage("Trimming", "IL2055", Justification = PortableKernels.ForDevices)]
 [UnconditionalSuppressMessage("Trimming", "IL2060", Justification = PortableKernels.ForDevices)]
+[UnconditionalSuppressMessage("Trimming", "IL2072", Justification = PortableKernels.ForDevices)]
 [UnconditionalSuppressMessage("Trimming", "IL2076", Justification = PortableKernels.ForDevices)]
 [UnconditionalSuppressMessage("AOT", "IL3050", Justification = PortableKernels.ForDevices)]
 internal static class TensorKernels

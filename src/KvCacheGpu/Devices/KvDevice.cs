@@ -1,10 +1,12 @@
 using System.Globalization;
 using System.Runtime.CompilerServices;
-using ILGPU;
-using ILGPU.Runtime;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
 using ILGPU.Runtime.CPU;
 using ILGPU.Runtime.Cuda;
 using ILGPU.Runtime.OpenCL;
+using ILGPU.Runtime;
+using ILGPU;
 using KvCacheGpu.Kernels;
 
 namespace KvCacheGpu;
@@ -16,6 +18,8 @@ public static class KvDevice
 
     // ILGPU makes code while it runs. A program for ahead-of-time compilation cannot, and a file-based app is one by default.
     private const string NoDeviceCode = "this program may not make code at run time: build it with PublishAot=false";
+
+    private const string NoVectors = "this program was compiled for processors without AVX2, and computes one element at a time: build it with IlcInstructionSet=x86-64-v3, or native";
 
     /// <summary>Every device found, usable or not: GPUs first, then the host's own. Never throws for a missing driver.</summary>
     public static IReadOnlyList<KvDeviceInfo> List()
@@ -190,7 +194,12 @@ public static class KvDevice
         return found;
     }
 
-    private static KvDeviceInfo OnHost(long bytes) => new("cpu", KvDeviceKind.Cpu, $"SIMD on {Environment.ProcessorCount} logical cores", bytes, true, string.Empty);
+    private static KvDeviceInfo OnHost(long bytes) =>
+        new("cpu", KvDeviceKind.Cpu, $"SIMD on {Environment.ProcessorCount} logical cores", bytes, true, IsCompiledWithoutVectors ? NoVectors : string.Empty);
+
+    // A compiler at run time knows the processor; one ahead of time is told, or takes one that has no AVX.
+    private static bool IsCompiledWithoutVectors =>
+        !RuntimeFeature.IsDynamicCodeSupported && RuntimeInformation.ProcessArchitecture == Architecture.X64 && !Vector256.IsHardwareAccelerated;
 
     private static KvDeviceInfo Emulator(long bytes) => new("ilgpu-cpu", KvDeviceKind.Emulator, "ILGPU's CPU accelerator", bytes, true, "an emulator, for tests of the device code");
 
