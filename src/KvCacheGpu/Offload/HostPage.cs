@@ -49,7 +49,7 @@ internal sealed class HostPage(int page, int pageClass, PageLayout layout, Encod
     {
         if (--_references == 0)
         {
-            room.Give(place);
+            room.Give(place, pageClass);
         }
     }
 

@@ -103,6 +103,7 @@ public abstract class KvTier
             NoteFailure(failure);
         }
 
+        Tell(failure);
         return written;
     }
 
@@ -128,6 +129,8 @@ public abstract class KvTier
         {
             NoteFailure(failure);
         }
+
+        Tell(failure);
     }
 
     private static int LengthOf(int keys, int bytes) =>
@@ -147,6 +150,17 @@ public abstract class KvTier
             }
 
             NoteFailure(failure);
+        }
+
+        Tell(failure);
+    }
+
+    // Outside of the lock.
+    private void Tell(Exception? failure)
+    {
+        if (failure is not null)
+        {
+            CacheEvents.Log.NoteTierFailure(Name, failure);
         }
     }
 
