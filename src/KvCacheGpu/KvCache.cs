@@ -48,7 +48,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         (State, Pressure) = CacheCreation.Create(
             geometry, (options ?? new KvCacheOptions()).Copy(), createTier, observer, device ?? KvDevice.Resolve("cpu"));
         (Life, Steps, Tiers) = (new SequenceLife(State, Pressure), new StepPool(State, Pressure), CacheTiers.Of(State));
-        LiveCaches.Add(_measured = new MeasuredCache(State, Tiers));
+        MeasuredCaches.Add(_measured = new MeasuredCache(State, Tiers));
     }
 
     /// <summary>Makes a cache on a device that is its own from now on; <paramref name="ofPart"/> are its classes where it is a part of a group.</summary>
@@ -56,7 +56,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     {
         ((State, Pressure), _device) = (CacheCreation.Create(geometry, options.Copy(), device, ofPart), device);
         (Life, Steps, Tiers) = (new SequenceLife(State, Pressure), new StepPool(State, Pressure), CacheTiers.Of(State));
-        LiveCaches.Add(_measured = new MeasuredCache(State, Tiers));
+        MeasuredCaches.Add(_measured = new MeasuredCache(State, Tiers));
     }
 
     /// <summary>The model's shape.</summary>
@@ -298,7 +298,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     public void Dispose()
     {
         Life.ThrowIfInsideAny();
-        LiveCaches.Remove(_measured);
+        MeasuredCaches.Remove(_measured);
         Tiers?.Dispose();
         using (State.Pool.Gate.Enter())
         {

@@ -55,7 +55,7 @@ internal static class CacheInstruments
         where T : struct, INumber<T>
     {
         var readings = new Readings<T>();
-        MeasuredCache[] caches = LiveCaches.All;
+        MeasuredCache[] caches = MeasuredCaches.All;
         foreach (MeasuredCache cache in caches)
         {
             if (read is not null)

@@ -1,12 +1,12 @@
 namespace KvCacheGpu;
 
 /// <summary>The caches of the process that live, as instruments read them. One that nobody disposed goes when it is collected. Any thread.</summary>
-internal static class LiveCaches
+internal static class MeasuredCaches
 {
     private static readonly Lock s_lock = new();
     private static readonly List<WeakReference<MeasuredCache>> s_caches = [];
 
-    static LiveCaches() => CacheInstruments.Make();
+    static MeasuredCaches() => CacheInstruments.Make();
 
     /// <summary>All that live.</summary>
     public static MeasuredCache[] All
