@@ -287,6 +287,19 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         }
     }
 
+    /// <summary>Reads a few bytes of the cache's memory on the device, and waits for them: for a health check.</summary>
+    /// <remarks>What the driver says of a device that was lost comes out as it is: those are its own exceptions.</remarks>
+    /// <exception cref="ObjectDisposedException">The cache, or a host's accelerator, was disposed.</exception>
+    public void CheckDevice()
+    {
+        Span<int> word = stackalloc int[1];
+        using (State.DeviceGate.Enter())
+        {
+            State.ThrowIfDisposed();
+            State.Tier.Read(0, word);
+        }
+    }
+
     /// <summary>
     /// Disposes every sequence and gives the memory back, from any thread. Waits for calls of other threads that are inside; steps under way are abandoned,
     /// loads and saves that are under way end with <see cref="ObjectDisposedException"/>, as do calls that come later.

@@ -26,6 +26,9 @@ public abstract class KvTier
     /// <summary>Bytes of blocks that it may hold, or null where something else limits them.</summary>
     public abstract long? BytesLimit { get; }
 
+    /// <summary>False while it is left alone because it failed: calls are misses at once. The default implementation returns true.</summary>
+    public virtual bool IsAvailable => true;
+
     /// <summary>What was asked of it so far.</summary>
     public KvTierCounts Counts
     {
