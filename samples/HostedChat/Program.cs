@@ -27,5 +27,8 @@ int[] conversation = await host.Services.GetRequiredService<Conversation>().SayA
 Console.WriteLine($"The conversation has {conversation.Length} tokens.");
 HealthReport health = await host.Services.GetRequiredService<HealthCheckService>().CheckHealthAsync();
 Console.WriteLine($"The cache is {health.Status}.");
+
+// The exporter tells every ten seconds; this run is shorter.
+host.Services.GetRequiredService<MeterProvider>().ForceFlush();
 await host.StopAsync();
 return 0;

@@ -4,20 +4,8 @@ using Microsoft.Extensions.Hosting;
 namespace KvCacheGpu.Hosting.Tests;
 
 /// <summary>Sessions by tenant and id: rented one at a time, kept over idle times and restarts.</summary>
-public sealed class SessionTests : IDisposable
+public sealed class SessionTests : SessionHosts
 {
-    private readonly string _folder = Directory.CreateTempSubdirectory("kvcache-sessions-").FullName;
-    private readonly HandClock _clock = new();
-    private readonly LogLines _log = new();
-
-    public static TheoryData<string> NastyIds =>
-    [
-        "../../etc/passwd", "..", ".", "/", "a/b", "a\\b", "C:\\x", "con", "a:b", "a\0b", " ", "\t\n", "*?", "a'; drop table sessions", "%2e%2e%2f", "é", "e\u0301", "🙂", "LOCK", "CURRENT",
-        new string('x', 5000), "A", "a", "acme/chat", "null",
-    ];
-
-    public void Dispose() => Directory.Delete(_folder, recursive: true);
-
     [Fact]
     public async Task A_session_goes_on_where_it_was_given_back()
     {
@@ -91,16 +79,16 @@ public sealed class SessionTests : IDisposable
         IKvSessions sessions = Of(host);
         KvCache cache = host.Services.GetRequiredService<KvCache>();
         await FillAsync(sessions, "old", 1, 2, 3, 4, 5, 6, 7, 8, 9);
-        _clock.Move(TimeSpan.FromMinutes(4));
+        Clock.Move(TimeSpan.FromMinutes(4));
         await FillAsync(sessions, "new", 7);
         KvSessionLease rented = await sessions.RentAsync(null, "rented");
         await SweepAsync(host);
         Assert.Equal(new KvSessionCounts(1, 2, 0), sessions.Counts);
-        _clock.Move(TimeSpan.FromMinutes(1));
+        Clock.Move(TimeSpan.FromMinutes(1));
         await SweepAsync(host);
         Assert.Equal(new KvSessionCounts(1, 1, 1), sessions.Counts);
         Assert.True(cache.GetSwappedBytes() > 0);
-        Assert.Equal([$"Cache default: session old of tenant (null) left the device, {cache.GetSwappedBytes()} bytes"], _log.Of(7));
+        Assert.Equal([$"Cache default: session old of tenant (null) left the device, {cache.GetSwappedBytes()} bytes"], Lines.Of(7));
         await rented.DisposeAsync();
         await using KvSessionLease back = await sessions.RentAsync(null, "old");
         Assert.Equal([1, 2, 3, 4, 5, 6, 7, 8, 9], back.Sequence.Content());
@@ -127,17 +115,17 @@ public sealed class SessionTests : IDisposable
     {
         using IHost host = await StartAsync(options =>
         {
-            (options.Cache.SwapBudgetBytes, options.Sessions.Directory) = (0, _folder);
+            (options.Cache.SwapBudgetBytes, options.Sessions.Directory) = (0, Folder);
         });
         IKvSessions sessions = Of(host);
         await FillAsync(sessions, "a", 1, 2, 3);
-        _clock.Move(TimeSpan.FromHours(1));
+        Clock.Move(TimeSpan.FromHours(1));
         await SweepAsync(host);
         Assert.Equal(default, sessions.Counts);
-        Assert.Equal(["Cache default: session a of tenant (null) was saved, 3 tokens"], _log.Of(6));
+        Assert.Equal(["Cache default: session a of tenant (null) was saved, 3 tokens"], Lines.Of(6));
         await using KvSessionLease back = await sessions.RentAsync(null, "a");
         Assert.Equal([1, 2, 3], back.Sequence.Content());
-        Assert.Equal(["Cache default: session a of tenant (null) was loaded, 3 tokens"], _log.Of(5));
+        Assert.Equal(["Cache default: session a of tenant (null) was loaded, 3 tokens"], Lines.Of(5));
     }
 
     [Fact]
@@ -145,7 +133,7 @@ public sealed class SessionTests : IDisposable
     {
         using IHost host = await StartAsync(options => options.Cache.SwapBudgetBytes = 0);
         await FillAsync(Of(host), "a", 1, 2, 3);
-        _clock.Move(TimeSpan.FromHours(1));
+        Clock.Move(TimeSpan.FromHours(1));
         await SweepAsync(host);
         Assert.Equal(new KvSessionCounts(0, 1, 0), Of(host).Counts);
     }
@@ -158,32 +146,32 @@ public sealed class SessionTests : IDisposable
         foreach (string id in (string[])["a", "b", "c", "d"])
         {
             await FillAsync(sessions, id, 1, 2);
-            _clock.Move(TimeSpan.FromSeconds(1));
+            Clock.Move(TimeSpan.FromSeconds(1));
         }
 
         await using KvSessionLease a = await sessions.RentAsync(null, "a");
         await using KvSessionLease e = await sessions.RentAsync(null, "e");
-        Assert.Contains("session b of", Assert.Single(_log.Of(7)), StringComparison.Ordinal);
+        Assert.Contains("session b of", Assert.Single(Lines.Of(7)), StringComparison.Ordinal);
         Assert.True(await sessions.MakeRoomAsync());
-        Assert.Contains("session c of", _log.Of(7)[1], StringComparison.Ordinal);
+        Assert.Contains("session c of", Lines.Of(7)[1], StringComparison.Ordinal);
         await using KvSessionLease b = await sessions.RentAsync(null, "b");
         await using KvSessionLease d = await sessions.RentAsync(null, "d");
         Assert.False(await sessions.MakeRoomAsync());
         KvOutOfMemoryException refused = await Assert.ThrowsAsync<KvOutOfMemoryException>(() => sessions.RentAsync(null, "f"));
         Assert.Equal(KvResource.Sequences, refused.Shortage.Resource);
-        Assert.Equal(["Cache default has no room for a session: Sequences is short"], _log.Of(8));
+        Assert.Equal(["Cache default has no room for a session: Sequences is short"], Lines.Of(8));
         Assert.Equal(new KvSessionCounts(4, 0, 1), sessions.Counts);
     }
 
     [Fact]
     public async Task Sessions_are_saved_when_the_host_stops_and_loaded_when_they_are_asked_for()
     {
-        using (IHost host = await StartAsync(options => options.Sessions.Directory = _folder))
+        using (IHost host = await StartAsync(options => options.Sessions.Directory = Folder))
         {
             IKvSessions sessions = Of(host);
             await FillAsync(sessions, "resident", 1, 2, 3);
             await FillAsync(sessions, "swapped", 4, 5, 6, 7, 8);
-            _clock.Move(TimeSpan.FromHours(1));
+            Clock.Move(TimeSpan.FromHours(1));
             await SweepAsync(host);
             await FillAsync(sessions, "resident", 9);
             Assert.Equal(new KvSessionCounts(0, 1, 1), sessions.Counts);
@@ -193,11 +181,11 @@ public sealed class SessionTests : IDisposable
             Assert.False(stopping.IsCompleted);
             await open.DisposeAsync();
             await stopping;
-            Assert.Equal(["Cache default has closed its sessions: 3 saved, 0 not"], _log.Of(10));
+            Assert.Equal(["Cache default has closed its sessions: 3 saved, 0 not"], Lines.Of(10));
             await Assert.ThrowsAsync<ObjectDisposedException>(() => sessions.RentAsync(null, "resident"));
         }
 
-        using IHost next = await StartAsync(options => options.Sessions.Directory = _folder);
+        using IHost next = await StartAsync(options => options.Sessions.Directory = Folder);
         foreach ((string? tenant, string id, int[] ids) in ((string?, string, int[])[])[(null, "resident", [1, 2, 3, 9]), (null, "swapped", [4, 5, 6, 7, 8]), ("acme", "open", [11])])
         {
             await using KvSessionLease lease = await Of(next).RentAsync(tenant, id);
@@ -210,19 +198,19 @@ public sealed class SessionTests : IDisposable
     [Fact]
     public async Task A_lease_that_never_comes_back_is_not_waited_for_without_end()
     {
-        using IHost host = await StartAsync(options => options.Sessions.Directory = _folder);
+        using IHost host = await StartAsync(options => options.Sessions.Directory = Folder);
         await FillAsync(Of(host), "good", 1);
         KvSessionLease kept = await Of(host).RentAsync(null, "kept");
         using var cancel = new CancellationTokenSource(TimeSpan.FromMilliseconds(300));
         await host.Services.GetRequiredKeyedService<SessionKeeper>(string.Empty).CloseAsync(cancel.Token);
-        Assert.Contains(", 1 not", Assert.Single(_log.Of(10)), StringComparison.Ordinal);
+        Assert.Contains(", 1 not", Assert.Single(Lines.Of(10)), StringComparison.Ordinal);
         await kept.DisposeAsync();
     }
 
     [Fact]
     public async Task Saving_saves_what_has_changed_once()
     {
-        using IHost host = await StartAsync(options => options.Sessions.Directory = _folder);
+        using IHost host = await StartAsync(options => options.Sessions.Directory = Folder);
         IKvSessions sessions = Of(host);
         await FillAsync(sessions, "a", 1, 2);
         await FillAsync(sessions, "b", 3);
@@ -233,76 +221,15 @@ public sealed class SessionTests : IDisposable
         Assert.Equal(new KvSessionCounts(0, 2, 0), sessions.Counts);
     }
 
-    [Theory]
-    [MemberData(nameof(NastyIds))]
-    public async Task Any_id_is_a_session_of_its_own_and_a_file_in_the_folder(string id)
-    {
-        string inside = Path.Combine(_folder, "inside");
-        using (IHost host = await StartAsync(options => options.Sessions.Directory = inside))
-        {
-            await FillAsync(Of(host), id, 1, 2, 3);
-            await using (KvSessionLease tenant = await Of(host).RentAsync(id, "chat"))
-            {
-                tenant.Sequence.Feed(7);
-            }
-
-            await host.StopAsync();
-        }
-
-        Assert.Equal([inside], Directory.GetFileSystemEntries(_folder));
-        Assert.All(Directory.GetFileSystemEntries(inside), path => Assert.Matches("^(LOCK|[0-9a-f]{64}\\.(CURRENT|MANIFEST-[0-9a-f]{16}|BLOCKS-[0-9a-f]{16}))$", Path.GetFileName(path)));
-        using IHost next = await StartAsync(options => options.Sessions.Directory = inside);
-        await using KvSessionLease lease = await Of(next).RentAsync(null, id);
-        await using KvSessionLease ofTenant = await Of(next).RentAsync(id, "chat");
-        await using KvSessionLease swapped = await Of(next).RentAsync("chat", id);
-        Assert.Equal((3, 1, true), (lease.Sequence.Length, ofTenant.Sequence.Length, swapped.IsNew));
-    }
-
-    [Fact]
-    public async Task Tenants_never_see_each_others_sessions()
-    {
-        (string? Tenant, string Id)[] all = [(null, "a"), ("", "a"), ("a", "a"), ("b", "a"), ("a/a", "a"), ("a", "a/a"), ("A", "a")];
-        using (IHost host = await StartAsync(options => (options.Sessions.Directory, options.Cache.MaxSequences) = (_folder, 8)))
-        {
-            foreach ((string? tenant, string id) in all)
-            {
-                await using KvSessionLease lease = await Of(host).RentAsync(tenant, id);
-                Assert.True(lease.IsNew, $"{tenant} {id}");
-                lease.Sequence.Feed([.. Enumerable.Repeat(5, 1 + Array.IndexOf(all, (tenant, id)))]);
-            }
-
-            await host.StopAsync();
-        }
-
-        using IHost next = await StartAsync(options => (options.Sessions.Directory, options.Cache.MaxSequences) = (_folder, 8));
-        foreach ((string? tenant, string id) in all)
-        {
-            await using KvSessionLease lease = await Of(next).RentAsync(tenant, id);
-            Assert.Equal((1 + Array.IndexOf(all, (tenant, id)), tenant), (lease.Sequence.Length, lease.Sequence.Options.Tenant));
-        }
-    }
-
-    [Fact]
-    public async Task What_no_snapshot_can_be_called_is_refused()
-    {
-        using IHost host = await StartAsync();
-        foreach ((string? tenant, string id) in ((string?, string)[])[(null, ""), (null, "\ud800"), ("\ud800", "a"), ("a", new string('x', 1 << 17))])
-        {
-            await Assert.ThrowsAnyAsync<ArgumentException>(() => Of(host).RentAsync(tenant, id));
-        }
-
-        Assert.Equal(default, Of(host).Counts);
-    }
-
     [Fact]
     public async Task Removed_is_removed_everywhere()
     {
-        using IHost host = await StartAsync(options => options.Sessions.Directory = _folder);
+        using IHost host = await StartAsync(options => options.Sessions.Directory = Folder);
         IKvSessions sessions = Of(host);
         await FillAsync(sessions, "saved", 1, 2);
         await sessions.SaveAsync();
         await FillAsync(sessions, "swapped", 1, 2);
-        _clock.Move(TimeSpan.FromHours(1));
+        Clock.Move(TimeSpan.FromHours(1));
         await SweepAsync(host);
         await FillAsync(sessions, "resident", 1, 2);
         foreach (string id in (string[])["saved", "swapped", "resident"])
@@ -319,7 +246,7 @@ public sealed class SessionTests : IDisposable
     [Fact]
     public async Task A_sequence_that_the_host_disposed_is_the_last_saved_one_again()
     {
-        using IHost host = await StartAsync(options => options.Sessions.Directory = _folder);
+        using IHost host = await StartAsync(options => options.Sessions.Directory = Folder);
         IKvSessions sessions = Of(host);
         await FillAsync(sessions, "a", 1, 2);
         await sessions.SaveAsync();
@@ -337,18 +264,18 @@ public sealed class SessionTests : IDisposable
     [Fact]
     public async Task A_damaged_session_is_an_error_and_not_an_empty_one()
     {
-        using (IHost host = await StartAsync(options => options.Sessions.Directory = _folder))
+        using (IHost host = await StartAsync(options => options.Sessions.Directory = Folder))
         {
             await FillAsync(Of(host), "a", 1, 2);
             await host.StopAsync();
         }
 
-        foreach (string file in Directory.GetFiles(_folder, "*MANIFEST*"))
+        foreach (string file in Directory.GetFiles(Folder, "*MANIFEST*"))
         {
             File.WriteAllText(file, "damaged");
         }
 
-        using IHost next = await StartAsync(options => options.Sessions.Directory = _folder);
+        using IHost next = await StartAsync(options => options.Sessions.Directory = Folder);
         await Assert.ThrowsAsync<KvCorruptionException>(() => Of(next).RentAsync(null, "a"));
         Assert.Equal(default, Of(next).Counts);
     }
@@ -357,7 +284,7 @@ public sealed class SessionTests : IDisposable
     public async Task A_tenants_quota_moves_the_tenants_own_sessions_alone()
     {
         using IHost host = await StartAsync(options =>
-            (options.Sessions.Directory, options.Cache.TenantQuotas) = (_folder, new Dictionary<string, KvTenantQuota> { ["acme"] = new KvTenantQuota { Tokens = 10 } }));
+            (options.Sessions.Directory, options.Cache.TenantQuotas) = (Folder, new Dictionary<string, KvTenantQuota> { ["acme"] = new KvTenantQuota { Tokens = 10 } }));
         IKvSessions sessions = Of(host);
         await using (KvSessionLease saved = await sessions.RentAsync("acme", "saved"))
         {
@@ -375,32 +302,5 @@ public sealed class SessionTests : IDisposable
         await using KvSessionLease first = await sessions.RentAsync("acme", "saved");
         Assert.Equal(6, first.Sequence.Length);
         Assert.Equal(new KvSessionCounts(1, 1, 1), sessions.Counts);
-    }
-
-    private static IKvSessions Of(IHost host) => host.Services.GetRequiredService<IKvSessions>();
-
-    private static async Task FillAsync(IKvSessions sessions, string id, params int[] ids)
-    {
-        await using KvSessionLease lease = await sessions.RentAsync(null, id);
-        lease.Sequence.Feed(ids);
-    }
-
-    private static Task SweepAsync(IHost host) => host.Services.GetRequiredKeyedService<SessionKeeper>(string.Empty).SweepAsync(TimeSpan.FromMinutes(5), default);
-
-    private async Task<IHost> StartAsync(Action<KvCacheHostOptions>? change = null, TimeProvider? clock = null)
-    {
-        IHost host = Hosts.Make(
-            services =>
-            {
-                services.AddSingleton(clock ?? _clock);
-                services.AddKvCache(options =>
-                {
-                    Hosts.Small(options);
-                    change?.Invoke(options);
-                });
-            },
-            _log);
-        await host.StartAsync();
-        return host;
     }
 }
