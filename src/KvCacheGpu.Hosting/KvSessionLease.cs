@@ -32,7 +32,7 @@ public sealed class KvSessionLease : IAsyncDisposable
     /// <summary>Gives the session back, for the next who waits for it. Does nothing the second time.</summary>
     public ValueTask DisposeAsync()
     {
-        Interlocked.Exchange(ref _keeper, null)?.GiveBack(_session);
+        Interlocked.Exchange(ref _keeper, null)?.GiveBack(_session, IsNew);
         return ValueTask.CompletedTask;
     }
 }

@@ -40,6 +40,9 @@ internal static partial class Log
     [LoggerMessage(9, LogLevel.Error, "Cache {Cache}: a session of {Tokens} tokens could not be saved")]
     public static partial void SaveFailed(ILogger log, Exception error, string cache, int tokens);
 
+    [LoggerMessage(11, LogLevel.Error, "Cache {Cache}: idle sessions could not leave the device")]
+    public static partial void SweepFailed(ILogger log, Exception error, string cache);
+
     [LoggerMessage(10, LogLevel.Information, "Cache {Cache} has closed its sessions: {Saved} saved, {Lost} not")]
     public static partial void Closed(ILogger log, string cache, int saved, int lost);
 }

@@ -199,12 +199,22 @@ public sealed class SessionTests : SessionHosts
     public async Task A_lease_that_never_comes_back_is_not_waited_for_without_end()
     {
         using IHost host = await StartAsync(options => options.Sessions.Directory = Folder);
-        await FillAsync(Of(host), "good", 1);
         KvSessionLease kept = await Of(host).RentAsync(null, "kept");
+        await FillAsync(Of(host), "good", 1);
         using var cancel = new CancellationTokenSource(TimeSpan.FromMilliseconds(300));
         await host.Services.GetRequiredKeyedService<SessionKeeper>(string.Empty).CloseAsync(cancel.Token);
-        Assert.Contains(", 1 not", Assert.Single(Lines.Of(10)), StringComparison.Ordinal);
+        Assert.Equal(["Cache default has closed its sessions: 1 saved, 1 not"], Lines.Of(10));
         await kept.DisposeAsync();
+    }
+
+    [Fact]
+    public async Task A_new_session_that_stays_empty_leaves_no_trace()
+    {
+        using IHost host = await StartAsync(options => options.Sessions.Directory = Folder);
+        await (await Of(host).RentAsync(null, "a")).DisposeAsync();
+        Assert.Equal((default, 0), (Of(host).Counts, await Of(host).SaveAsync()));
+        await using KvSessionLease again = await Of(host).RentAsync(null, "a");
+        Assert.True(again.IsNew);
     }
 
     [Fact]

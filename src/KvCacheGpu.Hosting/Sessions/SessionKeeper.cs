@@ -11,21 +11,18 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
     private readonly SessionTable _table = new();
     private readonly KvCache _cache;
     private readonly KvSessionsOptions _options;
-    private readonly SnapshotStore? _store;
+    private readonly SessionFolder? _folder;
     private readonly TimeProvider _clock;
     private readonly ILogger _log;
     private readonly string _shown;
-
-    // One writes into the folder at a time.
-    private readonly SemaphoreSlim _saving = new(1, 1);
 
     public SessionKeeper(IServiceProvider services, string name)
     {
         HostedCache hosted = services.GetRequiredKeyedService<HostedCache>(name);
         (_cache, _options, _shown) = (hosted.Cache, hosted.Options.Sessions, hosted.Shown);
-        _store = _options.Directory is { } directory ? new SnapshotStore(directory, _options.Snapshots) : null;
         _clock = services.GetRequiredService<TimeProvider>();
         _log = Log.Of(services);
+        _folder = _options.Directory is { } directory ? new SessionFolder(new SnapshotStore(directory, _options.Snapshots), hosted, _log) : null;
     }
 
     /// <inheritdoc/>
@@ -55,7 +52,7 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
         {
             bool was = !session.IsEmpty;
             Drop(session);
-            return await DeleteAsync(session.Key, cancellationToken).ConfigureAwait(false) || was;
+            return (_folder is not null && await _folder.DeleteAsync(session.Key, cancellationToken).ConfigureAwait(false)) || was;
         }
         finally
         {
@@ -70,7 +67,7 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
     public async Task<int> SaveAsync(CancellationToken cancellationToken = default)
     {
         int saved = 0;
-        foreach (Session known in _store is null ? [] : _table.All)
+        foreach (Session known in _folder is null ? [] : _table.All)
         {
             Session session = await _table.EnterAsync(known.Key, cancellationToken).ConfigureAwait(false);
             try
@@ -78,7 +75,7 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
                 if (session is { IsEmpty: false, IsChanged: true })
                 {
                     await BringAsync(session, cancellationToken).ConfigureAwait(false);
-                    await SaveAsync(session, cancellationToken).ConfigureAwait(false);
+                    await _folder!.SaveAsync(session, cancellationToken).ConfigureAwait(false);
                     saved++;
                 }
             }
@@ -91,11 +88,16 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
         return saved;
     }
 
-    /// <summary>Takes a session back from who had it.</summary>
-    public void GiveBack(Session session)
+    /// <summary>Takes a session back from who had it. A new one that is empty still leaves no trace.</summary>
+    public void GiveBack(Session session, bool isNew)
     {
         (session.IsChanged, session.LastUsed) = (true, _clock.GetTimestamp());
         session.ForgetIfDisposed();
+        if (isNew && session.Sequence?.Length == 0)
+        {
+            Drop(session);
+        }
+
         _table.Leave(session);
     }
 
@@ -113,10 +115,10 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
         {
             while (await timer.WaitForNextTickAsync(cancel).ConfigureAwait(false))
             {
-                await SweepAsync(idle, cancel).ConfigureAwait(false);
+                await TrySweepAsync(idle, cancel).ConfigureAwait(false);
             }
         }
-        catch (Exception e) when (e is OperationCanceledException or ObjectDisposedException)
+        catch (OperationCanceledException)
         {
             // The host ends.
         }
@@ -140,8 +142,8 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
         }
 
         (int saved, int lost) = (0, 0);
-        // Those on the device first: they leave the room that those in host memory need on their way.
-        foreach (Session session in _table.All.OrderBy(one => one.Sequence is null))
+        // First those that nobody has, and of them those on the device: they leave the room that those in host memory need on their way.
+        foreach (Session session in _table.All.OrderBy(one => one.Turn.CurrentCount == 0).ThenBy(one => one.Sequence is null))
         {
             try
             {
@@ -163,7 +165,21 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _saving.Dispose();
+    public void Dispose() => _folder?.Dispose();
+
+    private async Task TrySweepAsync(TimeSpan idle, CancellationToken cancel)
+    {
+        try
+        {
+            await SweepAsync(idle, cancel).ConfigureAwait(false);
+        }
+#pragma warning disable CA1031 // Whatever a device or a disk says: the sessions stay where they are, and the next time may go better.
+        catch (Exception e) when (!cancel.IsCancellationRequested)
+#pragma warning restore CA1031
+        {
+            Log.SweepFailed(_log, e, _shown);
+        }
+    }
 
     private static SnapshotName KeyOf(string? tenant, string id)
     {
@@ -178,16 +194,18 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
     {
         try
         {
-            if (_store is null || session.IsEmpty || !session.IsChanged)
+            if (_folder is null || session.IsEmpty || !session.IsChanged)
             {
                 return null;
             }
 
             await BringAsync(session, cancel).ConfigureAwait(false);
-            await SaveAsync(session, cancel).ConfigureAwait(false);
+            await _folder!.SaveAsync(session, cancel).ConfigureAwait(false);
             return true;
         }
-        catch (Exception e) when (e is KvCacheException or ObjectDisposedException or OperationCanceledException)
+#pragma warning disable CA1031 // Whatever it is, the other sessions are saved.
+        catch (Exception e)
+#pragma warning restore CA1031
         {
             Log.SaveFailed(_log, e, _shown, session.Swapped?.Lengths[0] ?? 0);
             return false;
@@ -209,7 +227,7 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
             {
                 return session.Sequence is null && await TryBringAsync(session, cancel).ConfigureAwait(false);
             }
-            catch (KvOutOfMemoryException e) when (e.Shortage.Resource is not (KvResource.SequenceTokens or KvResource.DeviceBytes))
+            catch (KvOutOfMemoryException e) when (e.Shortage.Resource is KvResource.Sequences or KvResource.BudgetBytes or KvResource.SlabBytes or KvResource.TenantBytes or KvResource.TenantTokens)
             {
                 bool isQuotas = e.Shortage.Resource is KvResource.TenantBytes or KvResource.TenantTokens;
                 if (!await MakeRoomAsync(other => !isQuotas || other.Key.Tenant == session.Key.Tenant, cancel).ConfigureAwait(false))
@@ -230,28 +248,15 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
             return false;
         }
 
-        if (_store is not null && await LoadAsync(_store, session.Key, cancel).ConfigureAwait(false) is { } loaded)
+        if (_folder is not null && await _folder.LoadAsync(session.Key, cancel).ConfigureAwait(false) is { } loaded)
         {
             (session.Sequence, session.IsChanged) = (loaded, false);
-            Log.Loaded(_log, _shown, session.Key.Name, session.Key.Tenant, loaded.Length);
             return false;
         }
 
         session.Sequence = _cache.CreateSequence(new KvSequenceOptions { Tenant = session.Key.Tenant });
         session.Sequence.Name = session.Key.Name;
         return true;
-    }
-
-    private async Task<KvSequence?> LoadAsync(SnapshotStore store, SnapshotName key, CancellationToken cancel)
-    {
-        try
-        {
-            return (await _cache.LoadAsync(store, key, cancellationToken: cancel).ConfigureAwait(false)).Sequences[0];
-        }
-        catch (KvSnapshotNotFoundException)
-        {
-            return null;
-        }
     }
 
     private async Task<bool> MakeRoomAsync(Func<Session, bool> mayGo, CancellationToken cancel)
@@ -308,7 +313,7 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
         catch (KvCacheException e) when (e is KvOutOfMemoryException or KvUnsupportedException)
         {
             // No room in host memory, or merged pages, which are not swapped: the folder is below.
-            return _store is not null && await SendToFolderAsync(session, sequence, cancel).ConfigureAwait(false);
+            return _folder is not null && await SendToFolderAsync(session, sequence, cancel).ConfigureAwait(false);
         }
     }
 
@@ -316,7 +321,7 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
     {
         try
         {
-            await SaveAsync(session, cancel).ConfigureAwait(false);
+            await _folder!.SaveAsync(session, cancel).ConfigureAwait(false);
         }
         catch (Exception e) when (e is KvCacheException or ObjectDisposedException)
         {
@@ -326,51 +331,6 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
 
         Drop(session);
         return true;
-    }
-
-    private async Task SaveAsync(Session session, CancellationToken cancel)
-    {
-        KvSequence sequence = session.Sequence!;
-        if (!session.IsChanged)
-        {
-            return;
-        }
-
-        await _saving.WaitAsync(cancel).ConfigureAwait(false);
-        try
-        {
-            await _cache.SaveAsync(_store!, session.Key, [sequence], cancellationToken: cancel).ConfigureAwait(false);
-        }
-        finally
-        {
-            _saving.Release();
-        }
-
-        session.IsChanged = false;
-        Log.Saved(_log, _shown, session.Key.Name, session.Key.Tenant, sequence.Length);
-    }
-
-    private async Task<bool> DeleteAsync(SnapshotName key, CancellationToken cancel)
-    {
-        if (_store is null)
-        {
-            return false;
-        }
-
-        await _saving.WaitAsync(cancel).ConfigureAwait(false);
-        try
-        {
-            await _store.DeleteAsync(key, cancel).ConfigureAwait(false);
-            return true;
-        }
-        catch (KvSnapshotNotFoundException)
-        {
-            return false;
-        }
-        finally
-        {
-            _saving.Release();
-        }
     }
 
     private static void Drop(Session session)
