@@ -101,7 +101,7 @@ public sealed class SessionTests : SessionHosts
         using IHost host = await StartAsync(options => options.Sessions.IdleAfter = TimeSpan.FromMilliseconds(20), TimeProvider.System);
         IKvSessions sessions = Of(host);
         await FillAsync(sessions, "a", 1, 2, 3);
-        while (sessions.Counts.Swapped == 0)
+        for (int i = 0; i < 1000 && sessions.Counts.Swapped == 0; i++)
         {
             await Task.Delay(20);
         }

@@ -54,7 +54,7 @@ internal readonly struct SettingValue(IConfigurationSection section)
     }
 
     // Null, as JSON may have it, leaves the default.
-    private static bool IsSet(IConfigurationSection section) => section.Value is not null || section.GetChildren().Any();
+    private static bool IsSet(IConfigurationSection section) => section.Value is not null || section.GetChildren().Any(IsSet);
 
     /// <summary>Says what was expected in place of the value.</summary>
     public KvConfigurationException Not(string expected, string? actual = null) => new(Path, expected, actual ?? $"'{section.Value}'");
