@@ -28,7 +28,43 @@ internal static class DiagnosticsRates
             Measure(geometry, tokens);
         }
 
+        Console.WriteLine();
+        MeasurePages();
         return 0;
+    }
+
+    // The one instrument that looks at each slot, inside of the pool's gate.
+    private static void MeasurePages()
+    {
+        var geometry = new KvGeometry(layers: 16, queryHeads: 8, kvHeads: 8, keyWidth: 8, pageTokens: 8);
+        using var cache = new KvCache(geometry, new KvCacheOptions { Device = "cpu", MaxTokens = 16384, MaxSequences = 1, ExactRollbackTokens = 0 });
+        using KvSequence sequence = cache.CreateSequence();
+        float[] rows = new float[512 * 8 * 8];
+        while (sequence.Length < 16384)
+        {
+            using KvStep step = sequence.Begin(new int[512]);
+            for (int layer = 0; layer < geometry.Layers; layer++)
+            {
+                step.Append(layer, rows, rows);
+            }
+
+            step.Commit();
+        }
+
+        List<double> times = [];
+        for (int round = 0; round < Rounds; round++)
+        {
+            long start = Stopwatch.GetTimestamp();
+            using (cache.State.Pool.Gate.Enter())
+            {
+                cache.State.Pool.CountPages(new PageTally());
+            }
+
+            times.Add(Stopwatch.GetElapsedTime(start).TotalSeconds);
+        }
+
+        KvPageCounts pages = cache.GetPageCounts();
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"kvcache.pages: {1e3 * Median(times):f2} ms for {pages.Open + pages.Sealed} pages"));
     }
 
     private static void Measure(KvGeometry geometry, int tokens)
