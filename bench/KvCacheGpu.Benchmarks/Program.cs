@@ -28,6 +28,11 @@ if (args is ["offload"])
     return OffloadRates.Run();
 }
 
+if (args is ["diagnostics"])
+{
+    return DiagnosticsRates.Run();
+}
+
 if (args is ["redis", .. string[] server])
 {
     return RedisRates.Run(server);

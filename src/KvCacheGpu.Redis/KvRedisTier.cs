@@ -62,6 +62,9 @@ public sealed class KvRedisTier : KvTier, IAsyncDisposable, IDisposable
     /// </summary>
     public bool IsOpen => _breaker.IsOpen;
 
+    /// <summary>The opposite of <see cref="IsOpen"/>.</summary>
+    public override bool IsAvailable => !IsOpen;
+
     /// <summary>Calls that did not ask the server because it was left alone.</summary>
     public long CallsRefused => _breaker.Refused;
 

@@ -151,19 +151,20 @@ internal static class CacheCreation
             made.Push(plans);
         }
 
-        var room = new Room(pool, plan, ledger, () => new StepMemory(tier, options.MostBatched, options.MaxBatchTokens, ledger), slabs)
+        var counts = new CacheCounts(options.Name);
+        var room = new Room(pool, plan, ledger, () => new StepMemory(tier, options.MostBatched, options.MaxBatchTokens, ledger), slabs, counts)
         {
             GiveUpCached = prefixes is null ? null : () => prefixes.Index.Evict() > 0,
         };
         made.Push(room);
-        var state = new CacheState(options, classes)
+        var state = new CacheState(options, classes, counts)
         {
             Device = device,
             Tier = tier,
             Ledger = ledger,
             Pool = pool,
             Room = room,
-            Writer = new PageWriter(tier, deviceGate, new PageScrub(tier, deviceGate, pool, options.PoisonPages)) { WritesSquares = options.Needs.Has(KvStatistics.Queries) },
+            Writer = new PageWriter(tier, deviceGate, new PageScrub(tier, deviceGate, pool, options.PoisonPages), counts) { WritesSquares = options.Needs.Has(KvStatistics.Queries) },
             Reader = new PageReader(tier, deviceGate),
             Prefixes = prefixes,
             LayerFormats = FormatPlan.TextOf(options, shape.Geometry),

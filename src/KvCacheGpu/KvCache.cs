@@ -14,6 +14,7 @@ namespace KvCacheGpu;
 public sealed class KvCache : IDisposable, IAsyncDisposable
 {
     private readonly CacheDevice? _device;
+    private readonly MeasuredCache _measured;
     private bool _givenBack;
 
     /// <summary>Makes a cache and reserves its memory on the device of the options.</summary>
@@ -47,6 +48,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         (State, Pressure) = CacheCreation.Create(
             geometry, (options ?? new KvCacheOptions()).Copy(), createTier, observer, device ?? KvDevice.Resolve("cpu"));
         (Life, Steps, Tiers) = (new SequenceLife(State, Pressure), new StepPool(State, Pressure), CacheTiers.Of(State));
+        MeasuredCaches.Add(_measured = new MeasuredCache(State, Tiers));
     }
 
     /// <summary>Makes a cache on a device that is its own from now on; <paramref name="ofPart"/> are its classes where it is a part of a group.</summary>
@@ -54,6 +56,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     {
         ((State, Pressure), _device) = (CacheCreation.Create(geometry, options.Copy(), device, ofPart), device);
         (Life, Steps, Tiers) = (new SequenceLife(State, Pressure), new StepPool(State, Pressure), CacheTiers.Of(State));
+        MeasuredCaches.Add(_measured = new MeasuredCache(State, Tiers));
     }
 
     /// <summary>The model's shape.</summary>
@@ -217,7 +220,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// </exception>
     /// <exception cref="KvUnsupportedException">E009: a stream, and the pages live in host memory.</exception>
     public KvStep Begin(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, KvStream stream = default) =>
-        KvStep.Begin(this, sequences, tokenIds, tokensPerSequence, stream, out KvStep step) is { } shortage ? throw new KvOutOfMemoryException(shortage) : step;
+        TryBegin(sequences, tokenIds, tokensPerSequence, out KvStep step, out KvShortage? shortage, stream) ? step : throw new KvOutOfMemoryException(shortage!.Value);
 
     /// <summary>Begins a step if there is room for it. See <see cref="Begin"/>.</summary>
     /// <returns>False where <see cref="Begin"/> would throw <see cref="KvOutOfMemoryException"/>; the step is the default value then.</returns>
@@ -238,6 +241,11 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         KvStream stream = default)
     {
         shortage = KvStep.Begin(this, sequences, tokenIds, tokensPerSequence, stream, out step);
+        if (shortage is { } lack)
+        {
+            State.Counts.CountRefusal(lack);
+        }
+
         return shortage is null;
     }
 
@@ -279,6 +287,19 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
         }
     }
 
+    /// <summary>Reads a few bytes of the cache's memory on the device, and waits for them: for a health check.</summary>
+    /// <remarks>What the driver says of a device that was lost comes out as it is: those are its own exceptions.</remarks>
+    /// <exception cref="ObjectDisposedException">The cache, or a host's accelerator, was disposed.</exception>
+    public void CheckDevice()
+    {
+        Span<int> word = stackalloc int[1];
+        using (State.DeviceGate.Enter())
+        {
+            State.ThrowIfDisposed();
+            State.Tier.Read(0, word);
+        }
+    }
+
     /// <summary>
     /// Disposes every sequence and gives the memory back, from any thread. Waits for calls of other threads that are inside; steps under way are abandoned,
     /// loads and saves that are under way end with <see cref="ObjectDisposedException"/>, as do calls that come later.
@@ -290,6 +311,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     public void Dispose()
     {
         Life.ThrowIfInsideAny();
+        MeasuredCaches.Remove(_measured);
         Tiers?.Dispose();
         using (State.Pool.Gate.Enter())
         {

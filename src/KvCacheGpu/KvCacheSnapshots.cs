@@ -1,3 +1,5 @@
+using System.Diagnostics;
+
 namespace KvCacheGpu;
 
 /// <summary>Saves, loads and imports sequences of a cache. Thread safety: as that of <see cref="KvCache"/>.</summary>
@@ -43,7 +45,7 @@ public static class KvCacheSnapshots
         }
 
         SequenceState[]? states = chosen is null ? null : Array.ConvertAll(chosen, sequence => sequence.State);
-        return Task.Run(() => SnapshotSaving.Save(cache.State, store, name, states, progress, cancellationToken), cancellationToken);
+        return Run(CacheOperation.Save, cache, name.Name, () => SnapshotSaving.Save(cache.State, store, name, states, progress, cancellationToken), CacheOperation.Describe, cancellationToken);
     }
 
     /// <summary>
@@ -77,7 +79,8 @@ public static class KvCacheSnapshots
         CancellationToken cancellationToken = default)
     {
         Check(cache, store, name);
-        return Task.Run(() => KvRestored.Of(cache, Loading(cache, ids).Load(store, name, progress, cancellationToken)), cancellationToken);
+        return Run(
+            CacheOperation.Load, cache, name.Name, () => KvRestored.Of(cache, Loading(cache, ids).Load(store, name, progress, cancellationToken)), (activity, restored) => CacheOperation.Describe(activity, restored.Snapshot), cancellationToken);
     }
 
     /// <summary>Loads the snapshot that a file of a store belongs to, from whichever of its files; see <see cref="SnapshotStore.Recognises"/>.</summary>
@@ -98,7 +101,8 @@ public static class KvCacheSnapshots
         cache.State.ThrowIfDisposed();
         string whole = Path.GetFullPath(path);
         var store = new SnapshotStore(Path.GetDirectoryName(whole) ?? "/", options);
-        return Task.Run(() => KvRestored.Of(cache, Loading(cache, null).LoadFile(store, Path.GetFileName(whole), progress, cancellationToken)), cancellationToken);
+        return Run(
+            CacheOperation.Load, cache, null, () => KvRestored.Of(cache, Loading(cache, null).LoadFile(store, Path.GetFileName(whole), progress, cancellationToken)), (activity, restored) => CacheOperation.Describe(activity, restored.Snapshot), cancellationToken);
     }
 
     /// <summary>
@@ -122,8 +126,15 @@ public static class KvCacheSnapshots
         ArgumentNullException.ThrowIfNull(found);
         ArgumentException.ThrowIfNullOrEmpty(importedBy);
         cache.State.ThrowIfDisposed();
-        return Task.Run(() => new SequenceImport(cache, found, importedBy).Run(progress, cancellationToken), cancellationToken);
+        return Run(CacheOperation.Import, cache, null, () => new SequenceImport(cache, found, importedBy).Run(progress, cancellationToken), Describe, cancellationToken);
     }
+
+    private static Task<T> Run<T>(
+        CacheOperation operation, KvCache cache, string? snapshot, Func<T> work, Action<Activity, T> describe, CancellationToken cancel) =>
+        Task.Run(() => operation.Run(cache.State.Counts, work, describe, snapshot), cancel);
+
+    private static void Describe(Activity activity, KvRestored imported) =>
+        CacheOperation.Describe(activity, imported.Sequences.Count, imported.Sequences.Sum(sequence => (long)sequence.Length), imported.Sequences.Sum(sequence => sequence.AllocatedBytes));
 
     private static void Check(KvCache cache, SnapshotStore store, SnapshotName name)
     {

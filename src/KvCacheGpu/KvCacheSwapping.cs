@@ -1,3 +1,5 @@
+using System.Diagnostics;
+
 namespace KvCacheGpu;
 
 /// <summary>Takes sequences out of a cache for a while, and puts them back: for schedulers that have to make room for others.</summary>
@@ -39,7 +41,7 @@ public static class KvCacheSwapping
         }
 
         SequenceState[] states = Array.ConvertAll(chosen, sequence => sequence.State);
-        return Task.Run(() => SwapOut(cache, states, cancellationToken), cancellationToken);
+        return Task.Run(() => CacheOperation.SwapOut.Run(cache.State.Counts, () => SwapOut(cache, states, cancellationToken), Describe), cancellationToken);
     }
 
     /// <summary>Makes sequences again of those that were swapped out, all of them or none.</summary>
@@ -55,8 +57,14 @@ public static class KvCacheSwapping
         ArgumentNullException.ThrowIfNull(cache);
         ArgumentNullException.ThrowIfNull(swapped);
         cache.State.ThrowIfDisposed();
-        return Task.Run<IReadOnlyList<KvSequence>>(() => SwapIn(cache, swapped, cancellationToken), cancellationToken);
+        return Task.Run(
+            () => CacheOperation.SwapIn.Run<IReadOnlyList<KvSequence>>(
+                cache.State.Counts, () => SwapIn(cache, swapped, cancellationToken), (activity, _) => Describe(activity, swapped)),
+            cancellationToken);
     }
+
+    private static void Describe(Activity activity, KvSwapped swapped) =>
+        CacheOperation.Describe(activity, swapped.Lengths.Count, swapped.Lengths.Sum(length => (long)length), swapped.Bytes);
 
     private static KvSwapped SwapOut(KvCache cache, SequenceState[] states, CancellationToken cancel)
     {

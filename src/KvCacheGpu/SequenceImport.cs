@@ -118,7 +118,7 @@ internal sealed class SequenceImport(KvCache cache, ImportedCache found, string 
         cache.Life.ThrowIfNoRoomFor(found.Sequences.Count, "an import");
         if (found.Sequences.FirstOrDefault(sequence => sequence.Tokens > state.MaxSequenceTokens) is { } longest)
         {
-            throw new KvOutOfMemoryException(new KvShortage($"sequence '{longest.Id}'", KvResource.SequenceTokens, longest.Tokens, state.MaxSequenceTokens));
+            throw state.Counts.Refuse(new KvShortage($"sequence '{longest.Id}'", KvResource.SequenceTokens, longest.Tokens, state.MaxSequenceTokens));
         }
 
         using (state.EnterLive())
@@ -128,7 +128,7 @@ internal sealed class SequenceImport(KvCache cache, ImportedCache found, string 
                 if (state.Tenants.Find(own.Key) is { } account
                     && TenantRoom.WhyNot(state, account, "an import", 0, own.Sum(sequence => (long)sequence.Tokens)) is { } shortage)
                 {
-                    throw new KvOutOfMemoryException(shortage);
+                    throw state.Counts.Refuse(shortage);
                 }
             }
         }

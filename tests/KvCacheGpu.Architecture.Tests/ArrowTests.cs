@@ -1,5 +1,6 @@
 using ArchUnitNET.Fluent;
 using ArchUnitNET.Loader;
+using KvCacheGpu.Hosting;
 using KvCacheGpu.Kernels;
 using KvCacheGpu.Llama;
 using static ArchUnitNET.Fluent.ArchRuleDefinition;
@@ -9,7 +10,7 @@ namespace KvCacheGpu.Architecture.Tests;
 
 /// <summary>
 /// Dependencies point one way: from Cli to everything, from Configuration to Sessions, from Sessions, TorchSharp, Redis and Llama to the engine, from the engine to the snapshot
-/// store, from both to the kernels and Base, and never back. Base, Import and Catalog know nothing of ours; Sessions knows Import where it loads old caches.
+/// store, from both to the kernels and Base, and never back. Hosting and OpenTelemetry join the engine with a host's packages. Base, Import and Catalog know nothing of ours; Sessions knows Import where it loads old caches.
 /// </summary>
 public class ArrowTests
 {
@@ -28,10 +29,12 @@ public class ArrowTests
     private static readonly Assembly Catalog = Assembly.Load("KvCacheGpu.Catalog");
     private static readonly Assembly Torch = typeof(KvTorchCache).Assembly;
     private static readonly Assembly Redis = typeof(KvRedisTier).Assembly;
-    private static readonly Assembly[] Each = [Base, Kernels, Snapshots, Engine, Sessions, Configuration, Import, Catalog, Torch, Redis, Llama, Evaluation, Plots, Measuring, Cli];
+    private static readonly Assembly Hosting = typeof(KvCacheHostOptions).Assembly;
+    private static readonly Assembly Telemetry = typeof(KvOpenTelemetry).Assembly;
+    private static readonly Assembly[] Each = [Base, Kernels, Snapshots, Engine, Sessions, Configuration, Import, Catalog, Torch, Redis, Hosting, Telemetry, Llama, Evaluation, Plots, Measuring, Cli];
     private static readonly ArchUnitNET.Domain.Architecture All = new ArchLoader().LoadAssemblies(Each).Build();
 
-    private static readonly string[] Rooms = ["KvCacheGpu.Sessions", "KvCacheGpu.Configuration", "KvCacheGpu.Import", "KvCacheGpu.Catalog", "KvCacheGpu.TorchSharp", "KvCacheGpu.Redis"];
+    private static readonly string[] Rooms = ["KvCacheGpu.Sessions", "KvCacheGpu.Configuration", "KvCacheGpu.Import", "KvCacheGpu.Catalog", "KvCacheGpu.TorchSharp", "KvCacheGpu.Redis", "KvCacheGpu.Hosting", "KvCacheGpu.OpenTelemetry"];
     private static readonly string[] Hosts = ["KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "KvCacheGpu.Measuring", "kvcache"];
 
     public static TheoryData<string, string[]> Forbidden => new()
@@ -40,12 +43,14 @@ public class ArrowTests
         { "KvCacheGpu.Kernels", ["KvCacheGpu.Base", "KvCacheGpu.Snapshots", "KvCacheGpu", .. Rooms, .. Hosts] },
         { "KvCacheGpu.Snapshots", ["KvCacheGpu", .. Rooms, .. Hosts] },
         { "KvCacheGpu", [.. Rooms, .. Hosts] },
-        { "KvCacheGpu.Sessions", ["KvCacheGpu.Configuration", "KvCacheGpu.Catalog", "KvCacheGpu.TorchSharp", "KvCacheGpu.Redis", .. Hosts] },
-        { "KvCacheGpu.Configuration", ["KvCacheGpu.Snapshots", "KvCacheGpu", "KvCacheGpu.Import", "KvCacheGpu.Catalog", "KvCacheGpu.TorchSharp", "KvCacheGpu.Redis", .. Hosts] },
+        { "KvCacheGpu.Sessions", [.. Rooms.Except(["KvCacheGpu.Sessions", "KvCacheGpu.Import"]), .. Hosts] },
+        { "KvCacheGpu.Configuration", ["KvCacheGpu.Snapshots", "KvCacheGpu", .. Rooms.Except(["KvCacheGpu.Configuration", "KvCacheGpu.Sessions"]), .. Hosts] },
         { "KvCacheGpu.Import", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", .. Rooms.Except(["KvCacheGpu.Import"]), .. Hosts] },
         { "KvCacheGpu.Catalog", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", .. Rooms.Except(["KvCacheGpu.Catalog"]), .. Hosts] },
         { "KvCacheGpu.TorchSharp", [.. Rooms.Except(["KvCacheGpu.TorchSharp"]), .. Hosts] },
         { "KvCacheGpu.Redis", [.. Rooms.Except(["KvCacheGpu.Redis"]), .. Hosts] },
+        { "KvCacheGpu.Hosting", [.. Rooms.Except(["KvCacheGpu.Hosting"]), .. Hosts] },
+        { "KvCacheGpu.OpenTelemetry", [.. Rooms.Except(["KvCacheGpu.OpenTelemetry"]), .. Hosts] },
         { "KvCacheGpu.Llama", ["KvCacheGpu.TorchSharp", "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "kvcache"] },
         { "KvCacheGpu.Evaluation", ["KvCacheGpu.Plots", "kvcache"] },
         { "KvCacheGpu.Measuring", [.. Rooms, .. Hosts.Except(["KvCacheGpu.Measuring"])] },
@@ -80,7 +85,7 @@ public class ArrowTests
     public void Only_kernels_and_engine_see_ILGPU()
     {
         Assert.Contains(Kernels.GetReferencedAssemblies(), name => name.Name == "ILGPU");
-        foreach (Assembly host in new[] { Base, Snapshots, Sessions, Configuration, Import, Catalog, Torch, Redis, Llama, Evaluation, Plots, Cli })
+        foreach (Assembly host in new[] { Base, Snapshots, Sessions, Configuration, Import, Catalog, Torch, Redis, Hosting, Telemetry, Llama, Evaluation, Plots, Cli })
         {
             Assert.DoesNotContain(host.GetReferencedAssemblies(), name => name.Name!.StartsWith("ILGPU", StringComparison.Ordinal));
         }
@@ -98,6 +103,16 @@ public class ArrowTests
     {
         Assert.Contains(Redis.GetReferencedAssemblies(), name => name.Name == "StackExchange.Redis");
         Assert.All(Each.Except([Redis]), one => Assert.DoesNotContain(one.GetReferencedAssemblies(), name => name.Name == "StackExchange.Redis"));
+    }
+
+    [Fact]
+    public void Only_the_packages_for_it_see_OpenTelemetry_and_a_hosts_health_checks()
+    {
+        foreach ((Assembly own, string what) in new[] { (Telemetry, "OpenTelemetry"), (Hosting, "Microsoft.Extensions.Diagnostics.HealthChecks"), (Hosting, "Microsoft.Extensions.Hosting") })
+        {
+            Assert.Contains(own.GetReferencedAssemblies(), name => name.Name!.StartsWith(what, StringComparison.Ordinal));
+            Assert.All(Each.Except([own]), one => Assert.DoesNotContain(one.GetReferencedAssemblies(), name => name.Name!.StartsWith(what, StringComparison.Ordinal)));
+        }
     }
 
     [Fact]
@@ -122,7 +137,7 @@ public class ArrowTests
         foreach ((Assembly assembly, string space) in new[]
         {
             (Base, "KvCacheGpu"), (Snapshots, "KvCacheGpu"), (Engine, "KvCacheGpu"), (Sessions, "KvCacheGpu"), (Configuration, "KvCacheGpu.Configuration"), (Import, "KvCacheGpu.Import"),
-            (Catalog, "KvCacheGpu.Catalog"), (Torch, "KvCacheGpu"), (Redis, "KvCacheGpu"), (Llama, "KvCacheGpu.Llama"),
+            (Catalog, "KvCacheGpu.Catalog"), (Torch, "KvCacheGpu"), (Redis, "KvCacheGpu"), (Hosting, "KvCacheGpu.Hosting"), (Telemetry, "KvCacheGpu"), (Llama, "KvCacheGpu.Llama"),
         })
         {
             Assert.All(assembly.GetExportedTypes(), type => Assert.Equal(space, type.Namespace));

@@ -12,7 +12,7 @@ public class FolderTests
     // Lowest first. A folder may use those above its line, none of its own line and none below it. "" is the engine's own folder: the public handles of one cache.
     // Tiers know bytes and hashes only, so that options can name them.
     private static readonly ArrowTable Engine = new(
-        ["Devices", "Core"], ["Policies", "Tiers"], ["Options"], ["Memory"], ["Pages"], ["Prefix", "Offload"], ["State"], ["Backup"], ["Eviction"], ["Sequences"], ["Snapshots"], ["Steps"], [""], ["Group"]);
+        ["Devices", "Core", "Diagnostics"], ["Policies", "Tiers"], ["Options"], ["Memory"], ["Pages"], ["Prefix", "Offload"], ["State"], ["Backup"], ["Eviction"], ["Sequences"], ["Snapshots"], ["Steps"], ["Instruments"], [""], ["Group"]);
 
     // The kernels' own folder holds what the tiers have in common: their base class and the types of its calls. The CUDA tier is the portable one with attention of its own.
     private static readonly ArrowTable Kernels = new(["Layout"], [""], ["Portable", "Simd"], ["Cuda"]);

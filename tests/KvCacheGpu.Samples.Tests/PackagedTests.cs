@@ -16,6 +16,50 @@ public sealed class PackagedTests(ITestOutputHelper output, Packages packages) :
         Assert.Equal(Block(readme, "3 tokens", string.Empty).Trim(), said.Trim());
     }
 
+    /// <summary>A web application of ten lines has the cache by injection, its health and its metrics. It asks itself, and stops.</summary>
+    [Fact]
+    public void A_new_web_project_has_a_cache_its_health_and_its_metrics_in_ten_lines()
+    {
+        const string program = """
+            using KvCacheGpu;
+            using KvCacheGpu.Hosting;
+
+            var builder = WebApplication.CreateBuilder(args);
+            builder.Logging.ClearProviders();
+            builder.Services.AddKvCache(options => options.Geometry = new KvGeometry(layers: 1, queryHeads: 1, kvHeads: 1, keyWidth: 64)).AddHealthCheck();
+            builder.Services.AddOpenTelemetry().WithMetrics(metrics => metrics.AddKvCacheInstrumentation().AddReader(new BaseExportingMetricReader(new Names())));
+            var app = builder.Build();
+            app.MapHealthChecks("/health");
+            app.MapGet("/", (KvCache cache) => $"{cache.Device.Id}, {cache.Geometry.KeyWidth}");
+            app.Urls.Add("http://127.0.0.1:0");
+            await app.StartAsync();
+            using var client = new HttpClient { BaseAddress = new Uri(app.Urls.First()) };
+            Console.WriteLine(await client.GetStringAsync("/"));
+            Console.WriteLine(await client.GetStringAsync("/health"));
+            app.Services.GetRequiredService<MeterProvider>().ForceFlush();
+            await app.StopAsync();
+            """;
+        const string exporter = """
+
+            internal sealed class Names : BaseExporter<Metric>
+            {
+                public override ExportResult Export(in Batch<Metric> batch)
+                {
+                    foreach (Metric metric in batch)
+                    {
+                        Console.WriteLine(metric.Name);
+                    }
+
+                    return ExportResult.Success;
+                }
+            }
+            """;
+        string usings = "using OpenTelemetry;\nusing OpenTelemetry.Metrics;\n";
+        string[] lines = packages.Run("Microsoft.NET.Sdk.Web", ["KvCacheGpu.Hosting", "KvCacheGpu.OpenTelemetry"], usings + program + exporter, "OpenTelemetry.Extensions.Hosting").Trim().Split('\n');
+        Assert.Equal(("cpu, 64", "Healthy"), (lines[0], lines[1]));
+        Assert.Contains("kvcache.memory.usage", lines);
+    }
+
     /// <summary>Ahead of time: no warning of ours, no device but the CPU, which "auto" takes; code for AVX-512, AVX2 or neither as the program asks.</summary>
     [Theory]
     [InlineData("", "scalar")]
@@ -99,6 +143,7 @@ public sealed class Packages : IDisposable
     private static readonly string[] _projects =
     [
         "kernels/KvCacheGpu.Kernels", "src/KvCacheGpu.Base", "src/KvCacheGpu.Snapshots", "src/KvCacheGpu", "src/KvCacheGpu.Redis", "src/KvCacheGpu.Sessions",
+        "src/KvCacheGpu.Hosting", "src/KvCacheGpu.OpenTelemetry",
     ];
 
     private readonly string _folder = Directory.CreateTempSubdirectory("packages-").FullName;
@@ -125,10 +170,11 @@ public sealed class Packages : IDisposable
     /// <param name="sdk">Its SDK.</param>
     /// <param name="packages">Packages that it references.</param>
     /// <param name="program">Its program.</param>
+    /// <param name="other">A package of others that it references too, in the version that this repository has.</param>
     /// <returns>What it prints.</returns>
-    public string Run(string sdk, IReadOnlyList<string> packages, string program)
+    public string Run(string sdk, IReadOnlyList<string> packages, string program, string? other = null)
     {
-        string folder = Write(sdk, packages, program, string.Empty);
+        string folder = Write(sdk, packages, program, string.Empty, other);
         Dotnet(folder, "build", "-c", "Release", "-o", Path.Combine(folder, "out"));
         return Dotnet(folder, "exec", Path.Combine(folder, "out", "App.dll"));
     }
@@ -147,11 +193,17 @@ public sealed class Packages : IDisposable
         return (said, Run(Path.Combine(folder, "out", "App"), folder));
     }
 
-    private string Write(string sdk, IReadOnlyList<string> packages, string program, string properties)
+    private string Write(string sdk, IReadOnlyList<string> packages, string program, string properties, string? other = null)
     {
         string folder = Path.Combine(_folder, $"app-{Directory.GetDirectories(_folder).Length}");
         Directory.CreateDirectory(folder);
         string references = string.Concat(packages.Select(name => $"<PackageReference Include=\"{name}\" Version=\"{Version}\" />"));
+        if (other is not null)
+        {
+            string version = XDocument.Load(Path.Combine(Root, "Directory.Packages.props")).Descendants("PackageVersion").Single(e => (string)e.Attribute("Include")! == other).Attribute("Version")!.Value;
+            references += $"<PackageReference Include=\"{other}\" Version=\"{version}\" />";
+        }
+
         File.WriteAllText(Path.Combine(folder, "App.csproj"), $"""
             <Project Sdk="{sdk}">
               <PropertyGroup>

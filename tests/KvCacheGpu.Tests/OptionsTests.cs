@@ -12,7 +12,8 @@ public class OptionsTests
     private static readonly string[] Unchecked =
     [
         nameof(KvCacheOptions.RotationSeed), nameof(KvCacheOptions.PrefixReuse), nameof(KvCacheOptions.PoisonPages), nameof(KvCacheOptions.PageStatistics),
-        nameof(KvCacheOptions.OnForgottenSequence), nameof(KvCacheOptions.EnablePrefetch),
+        nameof(KvCacheOptions.OnForgottenSequence), nameof(KvCacheOptions.EnablePrefetch), nameof(KvCacheOptions.Name),
+        nameof(KvCacheOptions.MeasureTenants),
     ];
 
     public static TheoryData<string, Action<KvCacheOptions>> Wrong => new()

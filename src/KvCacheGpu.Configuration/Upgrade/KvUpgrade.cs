@@ -31,7 +31,10 @@ public sealed class KvUpgrade
     /// <param name="warn">Takes what the user must know.</param>
     /// <returns>The run; null where all is of the newest version already.</returns>
     /// <exception cref="KvCacheException">A step failed; what was done is undone, unless a <see cref="KvPersistenceException"/> says that the outcome is unknown.</exception>
-    public KvUpgradeRun? Run(Action<KvUpgradeLine>? tell = null, Action<string>? warn = null)
+    public KvUpgradeRun? Run(Action<KvUpgradeLine>? tell = null, Action<string>? warn = null) =>
+        MigrationActivity.Run(() => RunAll(tell, warn), run => run?.Steps.Count(entry => entry.Plan is not null) ?? 0);
+
+    private KvUpgradeRun? RunAll(Action<KvUpgradeLine>? tell, Action<string>? warn)
     {
         var list = new Checklist(tell ?? (_ => { }));
         if (!_manager.IsFresh)

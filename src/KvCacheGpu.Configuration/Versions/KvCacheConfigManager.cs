@@ -77,7 +77,10 @@ public sealed class KvCacheConfigManager
     /// <summary>Brings both files to version 2.1, a backup made before. Where nothing is old, nothing changes.</summary>
     /// <param name="lossless">Leaves lossy compression off where the rule of 1.x would switch it on.</param>
     /// <param name="dryRun">Only tells what would change.</param>
-    public KvConfigMigration MigrateToNewFormat(bool lossless = false, bool dryRun = false)
+    public KvConfigMigration MigrateToNewFormat(bool lossless = false, bool dryRun = false) =>
+        dryRun ? MigrateFiles(lossless, dryRun) : MigrationActivity.Run(() => MigrateFiles(lossless, dryRun), migration => migration.Files.Count);
+
+    private KvConfigMigration MigrateFiles(bool lossless, bool dryRun)
     {
         // In a fresh folder, what is refused and what has nothing to change leaves nothing behind.
         KvConfigMigration? looked = dryRun || IsFresh ? Migrate(lossless, dryRun: true) : null;

@@ -50,7 +50,7 @@ internal sealed class Demoter(CacheState cache)
                 continue;
             }
 
-            throw new KvOutOfMemoryException(Lack(SlotCounts.Of(target, 1)) with { Sequence = sequence.Id });
+            throw cache.Counts.Refuse(Lack(SlotCounts.Of(target, 1)) with { Sequence = sequence.Id });
         }
 
         return outcomes[0];
@@ -183,6 +183,8 @@ internal sealed class Demoter(CacheState cache)
                         cache.Pool.Release(slots[i]);
                         continue;
                     }
+
+                    cache.Counts.CountDemoted();
 
                     // The block first: the prefix index answers for all pages of a block that a sequence holds.
                     sequence.Chain?.Drop(pages[i].Page);

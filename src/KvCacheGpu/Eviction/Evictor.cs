@@ -62,12 +62,18 @@ internal sealed class Evictor : IDisposable
     /// <returns>Bytes freed.</returns>
     public long Evict(SequenceState sequence, long bytesToFree, long step, bool mayDemote = true)
     {
+        long freed;
+        long began = Durations.Begin(Durations.Plan);
         using (Memory.Gate.Enter())
         {
             Gather(sequence, mayDemote);
             _policy.Plan(Memory.View(_cache.Geometry, Rungs.Ladder, sequence, step, OffloadBytes), bytesToFree, Memory.Plan, sequence.Scores?.State);
-            return CarryOut(sequence);
+            freed = CarryOut(sequence);
         }
+
+        Durations.End(Durations.Plan, began, _cache.Counts.Own);
+        CacheEvents.Log.NoteEviction(_cache.Counts.Name, sequence.Id, freed);
+        return freed;
     }
 
     /// <summary>Fills the memory with a sequence's pages, all that is known of them, and a plan that keeps them. The caller is inside of the memory's gate.</summary>
@@ -303,9 +309,11 @@ internal sealed class Evictor : IDisposable
             merging.Merge(sequence, row, drops, _isNeighbour, live.Span);
         }
 
-        _offloader?.Offload(sequence, row, drops);
+        int kept = _offloader?.Offload(sequence, row, drops) ?? 0;
         using (_cache.Pool.Gate.Enter())
         {
+            _cache.Counts.CountEvicted(drops.Count(true) - kept);
+
             // Blocks first: the prefix index answers for all pages of a block that a sequence holds.
             for (int entry = drops.Length - 1; entry >= 0 && sequence.Chain is { } chain; entry--)
             {

@@ -12,7 +12,8 @@ internal sealed class Offloader(CacheState cache, Offloading offload)
     private bool _isUnderWay;
 
     /// <summary>Copies a row's flagged first entries, as far as host memory reaches, behind the launches that read them. They are dropped from the table next; <see cref="Finish"/> follows.</summary>
-    public void Offload(SequenceState sequence, int row, ReadOnlySpan<bool> drops)
+    /// <returns>How many were copied.</returns>
+    public int Offload(SequenceState sequence, int row, ReadOnlySpan<bool> drops)
     {
         PageTable table = sequence.Table;
         _pages.Clear();
@@ -38,7 +39,7 @@ internal sealed class Offloader(CacheState cache, Offloading offload)
 
         if (_pages.Count == 0)
         {
-            return;
+            return 0;
         }
 
         bool isCopied = false;
@@ -69,6 +70,8 @@ internal sealed class Offloader(CacheState cache, Offloading offload)
                 }
             }
         }
+
+        return _pages.Count;
     }
 
     /// <summary>Waits for the copies: one wait for the pages of all rows.</summary>

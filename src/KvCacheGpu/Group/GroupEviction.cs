@@ -58,14 +58,21 @@ internal sealed class GroupEviction : IEviction, IDisposable
             return 0;
         }
 
+        long began = Durations.Begin(Durations.Plan);
         try
         {
+            long freed;
             using (_memory.Gate.Enter())
             {
                 Gather(sequence, mayDemote);
                 Plan(sequence, step, bytesToFree);
-                return CarryOut(sequence);
+                freed = CarryOut(sequence);
             }
+
+            CacheCounts counts = _caches[0].State.Counts;
+            Durations.End(Durations.Plan, began, counts.Own);
+            CacheEvents.Log.NoteEviction(counts.Name, sequence.Id, freed);
+            return freed;
         }
         finally
         {

@@ -112,7 +112,7 @@ internal sealed class GroupRestore
             }
 
             KvShortage shortage = lacks[lacking]!.Value;
-            bool[][][] drops = PlanDrops(lacking, shortage, round) ?? throw new KvOutOfMemoryException(shortage);
+            bool[][][] drops = PlanDrops(lacking, shortage, round) ?? throw _group.Caches[lacking].State.Counts.Refuse(shortage);
             for (int part = 0; part < _parts.Length; part++)
             {
                 _parts[part].LeaveOut(drops[part]);

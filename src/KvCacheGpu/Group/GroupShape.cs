@@ -93,7 +93,7 @@ internal sealed class GroupShape
     {
         KvPart own = Parts[part];
         KvCacheOptions copy = options.Copy();
-        (copy.Device, copy.FirstLayer) = (own.Device, own.FirstLayer);
+        (copy.Device, copy.FirstLayer, copy.Part, copy.ModelRows) = (own.Device, own.FirstLayer, part, Rows);
         copy.KeyScales = options.KeyScales is { } scales ? PartOf(scales, part) : null;
         (copy.MemoryBudgetBytes, copy.MemoryBudgetPercent) = (budget is { } bytes ? ShareOf(part, bytes) : null, null);
         copy.LayerFormats = Enumerable.Range(0, own.Layers).ToDictionary(layer => layer, layer => options.FormatsOf(Geometry, own.FirstLayer + layer));

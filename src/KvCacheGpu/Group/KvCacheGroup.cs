@@ -221,7 +221,8 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
         return Task.Run(
             () =>
             {
-                SnapshotInfo info = GroupCapture.Save(this, store, name, states, progress, cancellationToken);
+                SnapshotInfo info = CacheOperation.Save.Run(
+                    Caches[0].State.Counts, () => GroupCapture.Save(this, store, name, states, progress, cancellationToken), CacheOperation.Describe, name.Name);
                 GC.KeepAlive(chosen);
                 return info;
             },
@@ -248,7 +249,13 @@ public sealed class KvCacheGroup : IDisposable, IAsyncDisposable
         CancellationToken cancellationToken = default)
     {
         Check(store, name);
-        return Task.Run(() => GroupRestore.Load(this, store, name, ids, progress, cancellationToken), cancellationToken);
+        return Task.Run(
+            () => CacheOperation.Load.Run(
+                Caches[0].State.Counts,
+                () => GroupRestore.Load(this, store, name, ids, progress, cancellationToken),
+                (activity, found) => CacheOperation.Describe(activity, found.Snapshot),
+                name.Name),
+            cancellationToken);
     }
 
     /// <summary>

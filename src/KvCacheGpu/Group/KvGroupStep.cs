@@ -102,6 +102,7 @@ public sealed class KvGroupStep : IDisposable
         {
             if (!TryMakeWay(group, sequences, part, shortage, round))
             {
+                group.Caches[part].State.Counts.CountRefusal(shortage);
                 return new KvShortage($"{shortage.What} in part {part} ({group.Shape.Parts[part].Device})", shortage.Resource, shortage.Needed, shortage.Free)
                 {
                     Sequence = shortage.Sequence is null ? null : sequences[0].Id,

@@ -73,6 +73,26 @@ internal sealed unsafe class PagePool : IDisposable
     /// <summary>Live pages of a class that were.</summary>
     public int SealedPages(int pageClass) => _sealedPages[pageClass];
 
+    /// <summary>Counts live pages by who holds them. Takes time with all slots of the arena.</summary>
+    public void CountPages(PageTally tally)
+    {
+        for (int index = 0, slots = SlabCount * _shape.MostSlotsPerSlab; index < slots; index++)
+        {
+            int references = _references[index];
+            if ((references & CountMask) == 0)
+            {
+                continue;
+            }
+
+            int holders = (references & CountMask) - ((references & IndexedBit) != 0 ? 1 : 0);
+            int kind = _slabs.StateOf(index) & ClassMask;
+            if (kind != SlotCounts.Leaf)
+            {
+                (holders == 0 ? tally.Cached : holders > 1 ? tally.Shared : (references & SealedBit) != 0 ? tally.Sealed : tally.Open)[kind]++;
+            }
+        }
+    }
+
     /// <summary>Bytes that slots take.</summary>
     public long BytesOf(in SlotCounts slots)
     {

@@ -13,6 +13,7 @@ namespace KvCacheGpu;
 /// </remarks>
 internal sealed class Room : IDisposable
 {
+    private readonly CacheCounts _counts;
     private readonly PagePool _pool;
     private readonly MemoryLedger _ledger;
     private readonly Func<StepMemory> _newMemory;
@@ -31,8 +32,10 @@ internal sealed class Room : IDisposable
     /// <param name="ledger">The bytes in use.</param>
     /// <param name="newMemory">Makes a step's working memory.</param>
     /// <param name="slabs">Slabs of the arena.</param>
-    public Room(PagePool pool, BudgetPlan plan, MemoryLedger ledger, Func<StepMemory> newMemory, int slabs)
+    /// <param name="counts">Counts refusals.</param>
+    public Room(PagePool pool, BudgetPlan plan, MemoryLedger ledger, Func<StepMemory> newMemory, int slabs, CacheCounts counts)
     {
+        _counts = counts;
         (_pool, _ledger, _newMemory, _spare, _spareLeaves) = (pool, ledger, newMemory, plan.Spare, plan.SpareLeaves);
         _leastStepBytes = plan.StepBytes;
         long before = ledger.Live;
@@ -117,7 +120,7 @@ internal sealed class Room : IDisposable
     {
         if (TakeOrRefuse(what, counts, slots) is { } shortage)
         {
-            throw new KvOutOfMemoryException(shortage);
+            throw _counts.Refuse(shortage);
         }
     }
 
@@ -221,7 +224,7 @@ internal sealed class Room : IDisposable
 
         if (NewMemoryBytes > 0 && NewMemoryBytes > FreeBytes)
         {
-            throw new KvOutOfMemoryException(new KvShortage("attention without an append", KvResource.StepMemoryBytes, NewMemoryBytes, FreeBytes) { Sequence = sequence });
+            throw _counts.Refuse(new KvShortage("attention without an append", KvResource.StepMemoryBytes, NewMemoryBytes, FreeBytes) { Sequence = sequence });
         }
 
         MakeRoom(default, NewMemoryBytes);
@@ -277,7 +280,7 @@ internal sealed class Room : IDisposable
         }
         catch (OutOfMemoryException e)
         {
-            throw new KvOutOfMemoryException(new KvShortage("working memory of a step", KvResource.DeviceBytes, Math.Max(_stepBytes, _leastStepBytes), 0), e);
+            throw _counts.Refuse(new KvShortage("working memory of a step", KvResource.DeviceBytes, Math.Max(_stepBytes, _leastStepBytes), 0), e);
         }
     }
 }

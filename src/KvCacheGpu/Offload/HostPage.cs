@@ -35,7 +35,7 @@ internal sealed class HostPage(int page, int pageClass, Encodings encodings, Pag
     {
         if (--_references == 0)
         {
-            room.Give(place);
+            room.Give(place, pageClass);
         }
     }
 }

@@ -18,6 +18,7 @@ internal sealed class HostRoom(KernelTier tier, long limit) : IDisposable
     private readonly Lock _lock = new();
     private readonly HashSet<HostChunk> _chunks = [];
     private readonly Dictionary<int, List<HostChunk>> _withRoom = [];
+    private readonly int[] _pages = new int[KernelShape.MaxClasses];
     private KvOffloadCounts _counts;
     private int _opened;
     private bool _isDisposed;
@@ -31,6 +32,15 @@ internal sealed class HostRoom(KernelTier tier, long limit) : IDisposable
             {
                 return _counts;
             }
+        }
+    }
+
+    /// <summary>Pages of a class that lie here.</summary>
+    public int PagesOf(int pageClass)
+    {
+        lock (_lock)
+        {
+            return _pages[pageClass];
         }
     }
 
@@ -75,16 +85,18 @@ internal sealed class HostRoom(KernelTier tier, long limit) : IDisposable
                 tier.Transfers.WaitForLoads();
             }
 
+            _pages[pageClass]++;
             _counts = _counts with { Pages = _counts.Pages + 1, Offloaded = _counts.Offloaded + 1 };
             return true;
         }
     }
 
-    /// <summary>Takes a place back.</summary>
-    public void Give(PagePlace place)
+    /// <summary>Takes the place of a page of a class back.</summary>
+    public void Give(PagePlace place, int pageClass)
     {
         lock (_lock)
         {
+            _pages[pageClass]--;
             HostChunk chunk = place.Chunk;
             bool wasFull = chunk.IsFull;
             chunk.Give(place);

@@ -10,6 +10,9 @@ namespace KvCacheGpu;
 /// <remarks>Thread safety: it is set up by one thread; a cache takes a copy.</remarks>
 public sealed class KvCacheOptions
 {
+    /// <summary>What instruments, traces and logs call the cache, so that several are told apart (<see cref="KvDiagnostics"/>). The default value is null: it has no name.</summary>
+    public string? Name { get; set; }
+
     /// <summary>Where pages live: auto, cuda[:i], opencl[:i], cpu, ilgpu-cpu. The default value is "auto". On a host's own accelerator: auto, or its device.</summary>
     public string Device { get; set; } = "auto";
 
@@ -218,6 +221,12 @@ public sealed class KvCacheOptions
     public IReadOnlyDictionary<string, KvTenantQuota>? TenantQuotas { get; set; }
 
     /// <summary>
+    /// True to tell instruments what each tenant's sequences hold, under the tenant's name (<see cref="KvDiagnostics"/>). The default value is false: names of tenants stay out of metrics, which keep a series for
+    /// each.
+    /// </summary>
+    public bool MeasureTenants { get; set; }
+
+    /// <summary>
     /// For finding errors: fills freed pages with 0xDB and fresh ones with NaN, so that a stale read shows. The default value is false.
     /// </summary>
     public bool PoisonPages { get; set; }
@@ -233,6 +242,12 @@ public sealed class KvCacheOptions
 
     /// <summary>First layer of the whole model that the cache has, where it is a part of a group.</summary>
     internal int FirstLayer { get; set; }
+
+    /// <summary>Which part of a group the cache is, 0 for the first and for one that is no part.</summary>
+    internal int Part { get; set; }
+
+    /// <summary>Rows of the whole model, where the cache is a part of a group; else null.</summary>
+    internal long? ModelRows { get; set; }
 
     /// <summary>Sequences of one step at most: each has at least one token.</summary>
     internal int MostBatched => Math.Min(MaxSequences, MaxBatchTokens);

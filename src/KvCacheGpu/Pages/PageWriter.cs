@@ -17,7 +17,7 @@ internal readonly record struct PageChange(int Row, int Page, int Target);
 /// Writes under the device gate. Sources may be given up once a call has returned: the device does one thing after the other. Where an outcome is
 /// asked for, a call waits for the device; what belongs to a step does not.
 /// </remarks>
-internal sealed class PageWriter(KernelTier tier, Gate deviceGate, PageScrub scrub)
+internal sealed class PageWriter(KernelTier tier, Gate deviceGate, PageScrub scrub, CacheCounts counts)
 {
     private const int MovesAtOnce = 256;
 
@@ -42,6 +42,7 @@ internal sealed class PageWriter(KernelTier tier, Gate deviceGate, PageScrub scr
     /// <param name="batch">The step's.</param>
     public void Seal(ReadOnlySpan<SealedPage> pages, KernelBatch batch)
     {
+        long began = pages.IsEmpty ? 0 : Durations.Begin(Durations.Seal);
         Span<PageMove> moves = stackalloc PageMove[MovesAtOnce];
         int pending = 0;
         for (int i = 0; i < pages.Length; i++)
@@ -62,6 +63,8 @@ internal sealed class PageWriter(KernelTier tier, Gate deviceGate, PageScrub scr
                 pending = 0;
             }
         }
+
+        Durations.End(Durations.Seal, began, counts.Own);
     }
 
     /// <summary>Notes in a step's pages what became of their seals. The step's batch has ended.</summary>

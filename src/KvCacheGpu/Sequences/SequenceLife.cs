@@ -80,7 +80,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
             }
             else if (lack.Resource is KvResource.TenantBytes or KvResource.TenantTokens || pressure?.MakeWay([sequence], lack, round) != true)
             {
-                throw new KvOutOfMemoryException(lack);
+                throw cache.Counts.Refuse(lack);
             }
         }
     }
@@ -254,7 +254,7 @@ internal sealed class SequenceLife(CacheState cache, Pressure? pressure)
     {
         if (WhyNone(sequences, what) is { } lack)
         {
-            throw new KvOutOfMemoryException(lack);
+            throw cache.Counts.Refuse(lack);
         }
     }
 

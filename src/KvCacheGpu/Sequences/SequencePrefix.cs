@@ -46,6 +46,7 @@ internal sealed class SequencePrefix(CacheState cache, SequenceLife life, CacheT
             }
             finally
             {
+                cache.Counts.CountLookup(hasRoom ? match.Tokens : 0, hasRoom || match.Tokens == 0);
                 if (!hasRoom)
                 {
                     chain.Release(blocks.Span[..match.Blocks]);
@@ -54,7 +55,7 @@ internal sealed class SequencePrefix(CacheState cache, SequenceLife life, CacheT
 
             if (!hasRoom)
             {
-                return shortage is { } lack ? throw new KvOutOfMemoryException(lack with { Sequence = sequence.Id }) : 0;
+                return shortage is { } lack ? throw cache.Counts.Refuse(lack with { Sequence = sequence.Id }) : 0;
             }
 
             chain.List(match, blocks.Span, sequence.Table);

@@ -40,6 +40,14 @@ internal readonly ref struct StagedAttention(CacheState cache, ReadOnlySpan<Sequ
     /// <param name="window">The window, or 0.</param>
     public void Attend(KernelBatch batch, KvTensor queries, KvOutput output, int window)
     {
+        // What is captured runs later.
+        long began = batch.CapturesFrom is null ? Durations.Begin(Durations.Attend) : 0;
+        AttendAll(batch, queries, output, window);
+        Durations.End(Durations.Attend, began, cache.Counts.Own);
+    }
+
+    private void AttendAll(KernelBatch batch, KvTensor queries, KvOutput output, int window)
+    {
         if (!HasAway)
         {
             batch.Attend(layer, queries, output, window);

@@ -42,7 +42,7 @@ internal readonly ref struct TokenReplacement
             // Steps that wait for their outcome hold pages twice.
             if (!_cache.Unsettled.SettleAll())
             {
-                throw new KvOutOfMemoryException(shortage with { Sequence = _id });
+                throw _cache.Counts.Refuse(shortage with { Sequence = _id });
             }
         }
 

@@ -51,7 +51,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
             _chosen = away is null ? _chosen : _eviction.Without(new RestorePlan(cache.Classes, _content, _chosen, _scales.Planned), away);
             for (int round = 0; TryTake() is { } shortage; round++)
             {
-                _chosen = _eviction.TryShrink(_sequences, _plan, shortage, round) ?? throw new KvOutOfMemoryException(shortage);
+                _chosen = _eviction.TryShrink(_sequences, _plan, shortage, round) ?? throw cache.Counts.Refuse(shortage);
             }
 
             MakeReady();
@@ -76,7 +76,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
         {
             if (saved.Length > cache.MaxSequenceTokens)
             {
-                throw new KvOutOfMemoryException(new KvShortage($"sequence '{saved.Id}'", KvResource.SequenceTokens, saved.Length, cache.MaxSequenceTokens));
+                throw cache.Counts.Refuse(new KvShortage($"sequence '{saved.Id}'", KvResource.SequenceTokens, saved.Length, cache.MaxSequenceTokens));
             }
 
             RestoreCheck.Sequence(content, saved);
@@ -149,7 +149,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
         {
             if (life.MakeRoom(sequence, saved.Length, $"sequence '{saved.Id}'") is { } shortage)
             {
-                throw new KvOutOfMemoryException(shortage);
+                throw cache.Counts.Refuse(shortage);
             }
         }
     }
@@ -184,7 +184,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
         }
 
         long exact = _plan.Pages.Count(page => page.IsExact);
-        return new RestoredSequences(_sequences, exact, _plan.Pages.Count - exact, _eviction.Evicted, [.. Notes()]);
+        return new RestoredSequences(_sequences, exact, _plan.Pages.Count - exact, _eviction.Count(), [.. Notes()]);
     }
 
     /// <summary>Gives everything back.</summary>
@@ -231,7 +231,7 @@ internal sealed class CacheRestore(CacheState cache, SequenceLife life, Evictor?
             {
                 if (TenantRoom.WhyNot(cache, own.Key, "a load", own.Sum(one => one.ComingBytes), own.Sum(one => (long)one.Length), areHeld: true) is { } shortage)
                 {
-                    throw new KvOutOfMemoryException(shortage);
+                    throw cache.Counts.Refuse(shortage);
                 }
             }
         }

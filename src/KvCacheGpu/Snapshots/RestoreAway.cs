@@ -76,9 +76,9 @@ internal sealed class RestoreAway(CacheState cache)
     /// <summary>Gives back the bytes of what was planned and not written.</summary>
     public void Abandon()
     {
-        foreach (PagePlace place in _places.Values)
+        foreach ((int ordinal, PagePlace place) in _places)
         {
-            cache.Offload!.Room.Give(place);
+            cache.Offload!.Room.Give(place, _byOrdinal[ordinal][0].Planned.Class);
         }
 
         _places.Clear();

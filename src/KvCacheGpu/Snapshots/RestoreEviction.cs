@@ -11,6 +11,14 @@ internal sealed class RestoreEviction(CacheState cache, Evictor? evictor)
     /// <summary>Entries dropped so far.</summary>
     public long Evicted { get; private set; }
 
+    /// <summary>Counts them for the cache, once the restore has succeeded.</summary>
+    /// <returns>Entries dropped.</returns>
+    public long Count()
+    {
+        cache.Counts.CountEvicted(Evicted);
+        return Evicted;
+    }
+
     /// <summary>True if pages may go to host memory, but none may be lost.</summary>
     public bool KeepsAll { get; init; }
 

@@ -17,12 +17,13 @@ internal sealed class CacheState
     private int[]? _windowed;
     private long _lastSequence;
 
-    public CacheState(KvCacheOptions options, PageClasses classes)
+    public CacheState(KvCacheOptions options, PageClasses classes, CacheCounts counts)
     {
         (Options, Classes, Needs) = (options, classes, options.Needs);
         _sequences = new SequenceState?[options.MaxSequences];
         Tenants = new Tenants(options.TenantQuotas);
-        Swapped = new SwapRoom(options.SwapBudgetBytes);
+        Counts = counts;
+        Swapped = new SwapRoom(options.SwapBudgetBytes, counts);
     }
 
     /// <summary>The settings that the cache was made with; only <see cref="KvCacheOptions.Watermark"/> changes.</summary>
@@ -87,6 +88,9 @@ internal sealed class CacheState
 
     /// <summary>Counts steps.</summary>
     public CacheClock Clock { get; } = new();
+
+    /// <summary>What instruments are told.</summary>
+    public CacheCounts Counts { get; }
 
     /// <summary>The tenants.</summary>
     public Tenants Tenants { get; }

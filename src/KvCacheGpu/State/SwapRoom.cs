@@ -1,7 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>The host memory that sequences which were swapped out of a cache may take. Any thread.</summary>
-internal sealed class SwapRoom(long? limit)
+internal sealed class SwapRoom(long? limit, CacheCounts counts)
 {
     private readonly Lock _lock = new();
     private long _bytes;
@@ -16,7 +16,7 @@ internal sealed class SwapRoom(long? limit)
         {
             if (limit is { } most && _bytes + bytes > most)
             {
-                throw new KvOutOfMemoryException(new KvShortage("swapping out", KvResource.SwapBytes, bytes, most - _bytes));
+                throw counts.Refuse(new KvShortage("swapping out", KvResource.SwapBytes, bytes, most - _bytes));
             }
 
             _bytes += bytes;

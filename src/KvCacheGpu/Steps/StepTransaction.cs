@@ -27,14 +27,14 @@ internal sealed class StepTransaction
     private StepMemory? _memory;
     private bool _isSample;
     private bool _isEnqueued;
+    private long _began;
 
     public StepTransaction(CacheState cache, Pressure? pressure)
     {
         (_cache, _pressure) = (cache, pressure);
         int most = cache.Options.MostBatched;
         (Members, _pages, _ragged) = (new StepMembers(most), new StepPages[most], new RaggedSequence[most]);
-        _attended = new LayerSet(cache.Geometry.Layers);
-        _scores = new StepScores(cache, pressure?.Evictor.Memory, Members);
+        (_attended, _scores) = (new LayerSet(cache.Geometry.Layers), new StepScores(cache, pressure?.Evictor.Memory, Members));
     }
 
     /// <summary>The sequences: entered before the step opens, left by the step when it ends or does not open.</summary>
@@ -64,6 +64,7 @@ internal sealed class StepTransaction
     public KvShortage? Open(ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, KvStream stream)
     {
         StepMemory? memory = null;
+        _began = Durations.Begin(Durations.Step);
         try
         {
             if (Reserve(tokensPerSequence, out memory) is { } shortage)
@@ -89,9 +90,8 @@ internal sealed class StepTransaction
             throw;
         }
 
-        (Tokens, Appended) = (tokenIds.Length, 0);
+        (_memory, Tokens, Appended) = (memory, tokenIds.Length, 0);
         _attended.Clear();
-        _memory = memory;
         return null;
     }
 
@@ -172,6 +172,7 @@ internal sealed class StepTransaction
             _scores.Join(_isSample);
             long step = _cache.Clock.CountStep();
             _pressure?.AfterStep(Sequences, step, memory.Seals.Length > 0);
+            Durations.End(Durations.Step, _began, _cache.Counts.Own);
         }
         finally
         {
@@ -243,10 +244,9 @@ internal sealed class StepTransaction
 
     private KvShortage? Reserve(ReadOnlySpan<int> tokensPerSequence, out StepMemory? memory)
     {
-        int round = 0;
         _cache.Unsettled.SettleBeyondMost();
         ForgottenSequences.Reclaim(_cache);
-        while (true)
+        for (int round = 0; ;)
         {
             if (TryReserve(tokensPerSequence, out memory) is { } shortage)
             {
@@ -331,6 +331,7 @@ internal sealed class StepTransaction
         {
             // Once tables list what the step took, undoing it would give the same slots back twice.
             listed = true;
+            _cache.Counts.CountStep(Tokens);
             foreach (ref readonly ReplacedTail tail in memory.Tails)
             {
                 _cache.Pool.Release(tail.Source);
@@ -343,9 +344,8 @@ internal sealed class StepTransaction
 
             for (int i = 0; i < Members.Count; i++)
             {
-                Sequences[i].StepTokens = 0;
                 _pages[i].Reach(_cache.Classes.Seals);
-                Sequences[i].EnqueuedLength = 0;
+                (Sequences[i].StepTokens, Sequences[i].EnqueuedLength) = (0, 0);
                 Sequences[i].Attended.CopyFrom(_attended);
             }
 

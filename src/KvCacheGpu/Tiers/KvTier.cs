@@ -26,6 +26,9 @@ public abstract class KvTier
     /// <summary>Bytes of blocks that it may hold, or null where something else limits them.</summary>
     public abstract long? BytesLimit { get; }
 
+    /// <summary>False while it is left alone because it failed: calls are misses at once. The default implementation returns true.</summary>
+    public virtual bool IsAvailable => true;
+
     /// <summary>What was asked of it so far.</summary>
     public KvTierCounts Counts
     {
@@ -103,6 +106,7 @@ public abstract class KvTier
             NoteFailure(failure);
         }
 
+        Tell(failure);
         return written;
     }
 
@@ -128,6 +132,8 @@ public abstract class KvTier
         {
             NoteFailure(failure);
         }
+
+        Tell(failure);
     }
 
     private static int LengthOf(int keys, int bytes) =>
@@ -147,6 +153,17 @@ public abstract class KvTier
             }
 
             NoteFailure(failure);
+        }
+
+        Tell(failure);
+    }
+
+    // Outside of the lock.
+    private void Tell(Exception? failure)
+    {
+        if (failure is not null)
+        {
+            CacheEvents.Log.NoteTierFailure(Name, failure);
         }
     }
 

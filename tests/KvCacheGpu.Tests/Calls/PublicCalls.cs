@@ -59,6 +59,7 @@ internal static partial class PublicCalls
         new("KvCache.get_KeyScales()", x => Assert.Null(x.Cache.KeyScales)),
         new("KvCache.ReplaceKeyScales(KvKeyScales)", x => x.Cache.ReplaceKeyScales(null), Gone, typeof(KvUnsupportedException)),
         new("KvCache.Settle()", x => x.Cache.Settle(), Gone),
+        new("KvCache.CheckDevice()", x => x.Cache.CheckDevice(), Gone),
         new("KvCache.GetPageCounts()", x => Assert.True(x.Cache.GetPageCounts().Open >= 0), Gone),
         new("KvCachePrefixes.TakePrefixEvents(KvCache)", x => Assert.Empty(x.Cache.TakePrefixEvents()), Gone),
         new("KvCachePrefixes.TryClearPrefixes(KvCache)", x => _ = x.Cache.TryClearPrefixes(), Gone),
