@@ -8,5 +8,4 @@ namespace KvCacheGpu.Configuration;
 [JsonSerializable(typeof(BackupStore.Document), TypeInfoPropertyName = "Backup")]
 [JsonSerializable(typeof(BackupStore.Entry), TypeInfoPropertyName = "BackupFile")]
 [JsonSerializable(typeof(ChangeJournal.Entry), TypeInfoPropertyName = "Journal")]
-[JsonSerializable(typeof(KvUpgradeRun), TypeInfoPropertyName = "Run")]
 internal sealed partial class SealedJson : JsonSerializerContext;
