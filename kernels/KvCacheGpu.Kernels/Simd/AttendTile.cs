@@ -44,6 +44,7 @@ internal sealed unsafe class AttendTile<S, F, I>
     public float LogitFactor { get; }
 
     /// <summary>Reads the queries of a tile, and clears its results.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void Prepare(AttendScratch scratch, in ItemOf work, int firstQuery, int count)
     {
         int blocks = (count + 3) / 4;
@@ -71,6 +72,7 @@ internal sealed unsafe class AttendTile<S, F, I>
     }
 
     // Another form of a tile's queries, when the first page comes that is read with it: a layer may have many classes, and a sequence pages of one.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void PrepareForm(AttendScratch scratch, in ItemOf work, int variant, int count)
     {
         float* signs = _tier.KeyPlan.Signs;
@@ -104,6 +106,7 @@ internal sealed unsafe class AttendTile<S, F, I>
     /// Divides each query of 1 or more by a power of two, to below 1 or, where keys may be huge, further below, so that neither its rotation
     /// nor a sum of products leaves binary32. Smaller queries stay as they are: their products are no larger.
     /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Normalize(AttendScratch scratch, int block)
     {
         float* q = scratch.QueryBlock(QueryVariants.Plain, block);
@@ -140,6 +143,7 @@ internal sealed unsafe class AttendTile<S, F, I>
     }
 
     // Folds in the key format's factor.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Scale(float* q, float factor)
     {
         for (int i = 0; i < 4 * _g.KeyWidth && factor != 1f; i += 4)
@@ -149,6 +153,7 @@ internal sealed unsafe class AttendTile<S, F, I>
     }
 
     /// <summary>One page as attention reads it, for the first <paramref name="count"/> queries of the tile.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public PageView<S, F, I> View(
         AttendScratch scratch, in ItemOf work, TableEntry entry, TableEntry next, int count, bool keysOnly)
     {
@@ -175,6 +180,7 @@ internal sealed unsafe class AttendTile<S, F, I>
         work.Sequence.Length - work.Sequence.Tokens - (pageIndex * _g.PageTokens) + 1;
 
     /// <summary>Leaves the weights of four queries on a page; returns how many of its tokens any of them sees.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public int Weigh(AttendScratch scratch, in PageView<S, F, I> view, in ItemOf work, int pageIndex, int block)
     {
         int firstPosition = FirstPosition(work, pageIndex);

@@ -57,6 +57,7 @@ internal static unsafe class PackVector<S, F, I>
     }
 
     // Infinities and NaN, which the vector code takes for numbers.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PackSlowly(PageFormat format, uint* elements, int width, ushort* halves)
     {
         for (int i = 0; i < width; i++)

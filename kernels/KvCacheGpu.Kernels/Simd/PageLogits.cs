@@ -28,6 +28,7 @@ internal static unsafe class PageLogits<S, F, I>
     /// <param name="tokens">Tokens wanted; up to three lane groups more are computed and mean nothing.</param>
     /// <param name="logits">f32[4][stride].</param>
     /// <param name="stride">At least the tokens, rounded up to four lane groups.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Compute<TKey>(int* keys, byte* ahead, int pageTokens, int words, float* q, int tokens, float* logits, int stride)
         where TKey : struct, IKeyCodec
     {

@@ -27,6 +27,7 @@ internal static unsafe class PageOutput<S, F, I>
     /// <param name="to">First element beyond it.</param>
     /// <param name="keep">f32[4].</param>
     /// <param name="bias">f32[4].</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Accumulate<TValue>(
         byte* values, int vectorBytes, byte* ahead, float* weights, int stride, int tokens, float* output, int outputStride, int from, int to, float* keep, float* bias)
         where TValue : struct, IValueCodec

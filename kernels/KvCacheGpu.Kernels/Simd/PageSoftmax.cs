@@ -74,6 +74,7 @@ internal unsafe struct SoftmaxState
     /// <param name="raw">Sum of products.</param>
     /// <param name="logitFactor">Brings a raw logit to units of log2.</param>
     /// <param name="exponent">The query's.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static float LogitOf(float raw, float logitFactor, int exponent)
     {
         float lift = exponent > MostExponent ? HugeLift : 1f;
@@ -84,6 +85,7 @@ internal unsafe struct SoftmaxState
     /// <param name="logitFactor">log2(e) * cap.</param>
     /// <param name="scale">The scale of logits / cap.</param>
     /// <param name="exponents">Exponents of the powers of two that the queries were divided by.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void SetCappedFactors(float logitFactor, double scale, Vector128<int> exponents)
     {
         SetFactors(logitFactor, Vector128<int>.Zero);
@@ -101,6 +103,7 @@ internal unsafe struct SoftmaxState
     }
 
     /// <summary>Sets the factors from the powers of two that the queries were divided by.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void SetFactors(float logitFactor, Vector128<int> exponents)
     {
         CapLift = 0f;
@@ -113,6 +116,7 @@ internal unsafe struct SoftmaxState
     }
 
     /// <summary>Sets queries that have seen nothing.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void Clear()
     {
         for (int r = 0; r < 4; r++)
@@ -140,6 +144,7 @@ internal static unsafe class PageSoftmax<S, F, I>
     /// <param name="valueScales">f32[padded], or null.</param>
     /// <param name="valueFactor">The value codec's factor.</param>
     /// <param name="state">The queries' running softmax; updated.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Update(
         float* logits, int stride, int padded, float* keyScales, float* keyOffsets, float* valueScales, float valueFactor, SoftmaxState* state)
     {
@@ -327,6 +332,7 @@ internal static unsafe class PageSoftmax<S, F, I>
     }
 
     // Multiplies logits less their query's largest by the second factor: rare, since it takes queries of 2^117 and keys of 32 bits.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Raise(float* logits, int stride, int padded, SoftmaxState* state)
     {
         for (int r = 0; r < 4; r++)

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 
@@ -90,6 +91,7 @@ internal readonly unsafe struct PageView<S, F, I>
     public int Rotated { get; }
 
     /// <summary>Raw logits of four queries, and their products with the page's mean.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void Logits(float* q, int tokens, SoftmaxState* state)
     {
         int stride = _scratch.LogitStride;
@@ -118,6 +120,7 @@ internal readonly unsafe struct PageView<S, F, I>
     }
 
     /// <summary>Turns the raw logits into weights.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void Weigh(int tokens, SoftmaxState* state)
     {
         int padded = (tokens + S.Lanes - 1) / S.Lanes * S.Lanes;
@@ -126,6 +129,7 @@ internal readonly unsafe struct PageView<S, F, I>
     }
 
     /// <summary>Adds the weighted values to the outputs of four queries.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void Accumulate(float* output, int tokens, SoftmaxState* state)
     {
         int stride = _scratch.LogitStride, outputStride = _scratch.OutputStride, width = _g.ValueWidth;
@@ -165,6 +169,7 @@ internal readonly unsafe struct PageView<S, F, I>
     }
 
     // q . mu of four queries; four sums hide the additions' latency.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private Vector128<float> TimesMean(float* q)
     {
         float* mean = _scratch.Mean;
@@ -186,6 +191,7 @@ internal readonly unsafe struct PageView<S, F, I>
     }
 
     // The same, four elements a vector. Queries are zero from the width on, and the numbers behind the mean are finite.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static Vector128<float> TimesMean512(float* q, float* mean, int width)
     {
         var first = Vector512.Create(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
@@ -206,6 +212,7 @@ internal readonly unsafe struct PageView<S, F, I>
     }
 
     // Scales and mean of the page that is read next; its elements are fetched by the loops over this one's.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void FetchScales()
     {
         if (S.Lanes > 1 && Sse.IsSupported)

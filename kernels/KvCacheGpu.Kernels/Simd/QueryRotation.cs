@@ -14,6 +14,7 @@ internal static unsafe class QueryRotation
     /// <param name="width">Elements of each.</param>
     /// <param name="signs">D.</param>
     /// <param name="to">Receives the rotated vectors.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Apply(float* from, float factor, int width, float* signs, float* to)
     {
         Scale(from, factor, width, signs, to);

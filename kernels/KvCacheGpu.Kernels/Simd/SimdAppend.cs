@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
@@ -15,6 +17,7 @@ internal sealed unsafe class SimdAppend<S, F, I> : SimdAppendWork
     public SimdAppend(SimdTier tier, SimdBatch batch) => (_tier, _batch) = (tier, batch);
 
     /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public override void Do(int item, int worker)
     {
         KvGeometry g = _tier.Shape.Geometry;
@@ -61,6 +64,7 @@ internal sealed unsafe class SimdAppend<S, F, I> : SimdAppendWork
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Pack(in HostTensor tensor, int token, int head, int width, PageFormat format, float* vector, int* words, bool isValue)
     {
         float* elements = width % S.Lanes == 0 ? tensor.Floats(token, head) : null;

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
@@ -30,6 +32,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
     }
 
     /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public override void Do(int item, int worker)
     {
         AttendScratch scratch = _batch.Scratch(worker);
@@ -89,6 +92,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
     }
 
     // Sums of weighted values over a segment's pages, in the plain basis.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Walk(AttendScratch scratch, in ItemOf work, in TableRow row, int from, int to, int firstQuery, int count)
     {
         _tile.Prepare(scratch, work, firstQuery, count);
@@ -111,6 +115,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
     }
 
     // No query of the tile sees the page: its bytes are not read.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Skip(in ItemOf work, in TableRow row, int page, int firstQuery, int count)
     {
         int last = (work.Sequence.Tokens - 1) * _g.GroupSize;
@@ -121,6 +126,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Visit(AttendScratch scratch, in ItemOf work, in TableRow row, TableEntry entry, TableEntry next, int firstQuery, int count)
     {
         PageView<S, F, I> view = _tile.View(scratch, work, entry, next, count, keysOnly: false);
@@ -154,6 +160,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
     }
 
     /// <summary>Brings the rotated half of each output back to the plain basis and adds it.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Gather(AttendScratch scratch, int count)
     {
         if (!scratch.IsTouched[1])
@@ -182,6 +189,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Finish(in ItemOf work, int query, float* output, in QueryState state)
     {
         (int token, int member) = Math.DivRem(query, _g.GroupSize);
@@ -204,6 +212,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
     private static QueryState StateOf(AttendScratch scratch, int query) =>
         new(scratch.Softmaxes[query / 4].Maximum[query % 4], scratch.Softmaxes[query / 4].Sum[query % 4], scratch.Softmaxes[query / 4].Exponent[query % 4]);
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private bool AreFinite(AttendScratch scratch, int count)
     {
         for (int r = 0; r < count; r++)
@@ -219,6 +228,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
 
     // From the weighted sum to the mean. Sums that were shrunk are of huge values: rounding must not take them, or the results of a merge,
     // beyond binary32.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Average(float* output, float sum, float shrink)
     {
         float inverse = sum > 0f ? 1f / sum : 0f;
@@ -229,6 +239,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Multiply(float* output, float factor, int width)
     {
         for (int i = 0; i < width; i++)

@@ -49,6 +49,7 @@ internal static unsafe class SimdFormats
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Logits<S, F, I>(PageFormat format, int* keys, byte* ahead, int pageTokens, int words, float* q, int tokens, float* logits, int stride)
         where S : struct, ISimd<F, I>
         where F : struct
@@ -85,6 +86,7 @@ internal static unsafe class SimdFormats
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void ExpandKeys<S, F, I>(PageLayout layout, int* page, int tokens, float* scales, float* part, int stride)
         where S : struct, ISimd<F, I>
         where F : struct
@@ -110,6 +112,7 @@ internal static unsafe class SimdFormats
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void ExpandValues<S, F, I>(PageLayout layout, int* page, int width, int tokens, float* scales, int scaleStride, float* vectors, int stride)
         where S : struct, ISimd<F, I>
         where F : struct
@@ -137,6 +140,7 @@ internal static unsafe class SimdFormats
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Accumulate<S, F, I>(
         PageFormat format,
         byte* values,

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace KvCacheGpu.Kernels;
 
 /// <summary>Scores of the batch's pages: an item is one row of the tables.</summary>
@@ -12,6 +14,7 @@ internal sealed unsafe class SimdScore<S, F, I>(SimdTier tier, SimdBatch batch) 
     private const int Room = 256;
 
     /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public override void Do(int item, int worker)
     {
         KvGeometry g = tier.Shape.Geometry;
@@ -48,6 +51,7 @@ internal sealed unsafe class SimdScore<S, F, I>(SimdTier tier, SimdBatch batch) 
     }
 
     // Tokens of a page that the last query sees.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static int Seen(int page, int length, int window, int pageTokens)
     {
         int end = length - (page * pageTokens);
@@ -55,6 +59,7 @@ internal sealed unsafe class SimdScore<S, F, I>(SimdTier tier, SimdBatch batch) 
     }
 
     // The share of each page's heaviest token: exp(largest logit - log-sum-exp).
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Weigh(in TableRow row, int first, int pages, float* sums, float* largest)
     {
         int group = tier.Shape.Geometry.GroupSize;
@@ -74,6 +79,7 @@ internal sealed unsafe class SimdScore<S, F, I>(SimdTier tier, SimdBatch batch) 
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Update(float* stats, float* largest, int group, float share, int* words)
     {
         (float mass, float peak) = (0f, 0f);

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 
 namespace KvCacheGpu.Kernels;
@@ -43,6 +44,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
     public SimdTranscode(SimdTier tier) => _tier = tier;
 
     /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public override void Do(int item, int worker)
     {
         PageMove move = Moves[item];
@@ -78,6 +80,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
     }
 
     /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public override void Decode(in PagePart part, VectorPlan plan, in PageRead read, HostOutput target)
     {
         var scratch = new EncodeScratch(_tier.Shape, _tier.TranscodeScratch(0));
@@ -95,6 +98,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
     }
 
     // The tables of a row under its key scales, made in the scratch; none where all its exponents are 0.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private RotationTables ScaledTables(int keyRow, in EncodeScratch scratch)
     {
         if (_tier.KeyScales is not { } scales || !scales.IsScaled(keyRow))
@@ -120,6 +124,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
     }
 
     // Brings vectors back to the plain basis where a table for that is given.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static float MeanSquare(in PagePart part, VectorPlan plan, int tokens, float* back, in EncodeScratch scratch)
     {
         float sum = 0f;
@@ -148,6 +153,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
         return Math.Min(sum / tokens, float.MaxValue);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static bool Write(in PagePart from, in PagePart to, in BasisChange change, int tokens, bool isOpen, in EncodeScratch scratch)
     {
         // Append takes numbers up to 65536, as BF16 rounds them; F16 saturates those, and cannot hold anything larger.
@@ -168,6 +174,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
     }
 
     // Keys whose digest is wanted stay as floats until the mean is known; all others are encoded a few tokens at a time.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static bool Encode(in PagePart from, in PagePart to, in BasisChange change, int tokens, in EncodeScratch scratch)
     {
         int stride = change.Plan.Stride;
@@ -191,6 +198,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
         return holds && (to.Mean == null || Finish(to, change.Plan, tokens, scratch, center: false));
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static bool Group(in PagePart to, float* vectors, int stride, int token, int tokens, in EncodeScratch scratch)
     {
         switch (to.Format)
@@ -212,6 +220,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
     }
 
     // T formats: every key divided by its r gives the mean, without which no code is known.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static bool Center(in PagePart from, in PagePart to, in BasisChange change, int tokens, in EncodeScratch scratch)
     {
         int stride = change.Plan.Stride;
@@ -238,6 +247,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
         return holds;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static bool Digest(in PagePart from, in PagePart to, in BasisChange change, int tokens, in EncodeScratch scratch)
     {
         VectorPlan plan = change.Plan;
@@ -253,6 +263,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
         return Finish(to, plan, tokens, scratch, center: false);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static bool Finish(in PagePart to, VectorPlan plan, int tokens, in EncodeScratch scratch, bool center)
     {
         PageDigest<S, F, I>.Mean(scratch.Sums, tokens, plan.Width, plan.Stride, scratch.Mean, to.Mean, scratch.Packed);
@@ -262,6 +273,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
     }
 
     // Some tokens of a part as floats in the basis that is wanted. Vectors without gaps are rotated while they are read.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void ToBasis(in PagePart from, in BasisChange change, int token, int tokens, float* vectors, in EncodeScratch scratch)
     {
         int* words = TokenWords<S, F, I>.Read(from, token, tokens, scratch.Words, out int wordStride);
@@ -298,6 +310,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
     }
 
     // Decoding may leave a rounding error beyond a full-precision format's largest number.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Saturate(PageFormat format, bool isDecoded, float* vectors, int count)
     {
         if (!format.IsFullPrecision())
@@ -318,6 +331,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void WriteKeys(in PagePart to, int token, int tokens, in EncodeScratch scratch)
     {
         if (to.IsKeys)
@@ -326,6 +340,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Copy(in PagePart from, in PagePart to, int tokens, bool withDigest)
     {
         if (from.Words == to.Words)
@@ -344,6 +359,7 @@ internal sealed unsafe class SimdTranscode<S, F, I> : SimdTranscodeWork
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void ClearSums(in EncodeScratch scratch, int stride)
     {
         new Span<float>(scratch.Sums, stride).Clear();

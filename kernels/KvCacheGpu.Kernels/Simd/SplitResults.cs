@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Numerics;
 
 namespace KvCacheGpu.Kernels;
@@ -35,6 +36,7 @@ internal sealed unsafe class SplitPlaces
     /// <param name="workers">Threads that do items.</param>
     /// <param name="segments">Parts of a row, at most.</param>
     /// <param name="geometry">The model's shape.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public SplitPlaces(float* memory, int rows, int workers, int segments, KvGeometry geometry)
     {
         (_rows, _places, _geometry, _floats) = (rows, workers + 1, geometry, FloatsPerPlace(segments, geometry));
@@ -51,6 +53,7 @@ internal sealed unsafe class SplitPlaces
     public static long WordsPerPlace(int segments, KvGeometry geometry) => 2 + FloatsPerPlace(segments, geometry);
 
     /// <summary>Frees every place.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void Clear()
     {
         new Span<int>(_placeOf, _rows).Fill(-1);
@@ -61,6 +64,7 @@ internal sealed unsafe class SplitPlaces
     }
 
     /// <summary>The place of a row, which its first part that is done takes.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public SplitResults Of(int row)
     {
         int place;
@@ -84,6 +88,7 @@ internal sealed unsafe class SplitPlaces
     }
 
     /// <summary>Gives a row's place back.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void Free(int row)
     {
         lock (_taking)
@@ -106,6 +111,7 @@ internal readonly unsafe struct SplitResults(float* memory, int* arrivals, int q
     /// <summary>Counts a part as done and returns how many are.</summary>
     public int Arrive() => Interlocked.Increment(ref *arrivals);
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void Put(int segment, int query, QueryState state, float* output, int width)
     {
         float* to = Query(segment, query);
@@ -114,6 +120,7 @@ internal readonly unsafe struct SplitResults(float* memory, int* arrivals, int q
     }
 
     /// <summary>Merges a query's segments in their order, into the first's place.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public QueryState Merge(int segments, int query, int width, float logitFactor, out float* output)
     {
         float maximum = float.NegativeInfinity;
@@ -143,6 +150,7 @@ internal readonly unsafe struct SplitResults(float* memory, int* arrivals, int q
     }
 
     // to = from * share, added to the earlier contents if it keeps them. Both may be the same memory.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Add(float* to, bool keeps, float* from, float share, int width)
     {
         int i = 0;

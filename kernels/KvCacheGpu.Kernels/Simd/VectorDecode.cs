@@ -17,6 +17,7 @@ internal static unsafe class VectorDecode<S, F, I>
     /// <param name="vectors">Out: f32[tokens][stride].</param>
     /// <param name="stride">Floats from vector to vector.</param>
     /// <param name="codes">Room for a vector's codes.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Vectors(in PagePart part, int* words, int wordStride, int token, int tokens, float* vectors, int stride, byte* codes)
     {
         for (int t = 0; t < tokens; t++, words += wordStride, vectors += stride)
@@ -56,6 +57,7 @@ internal static unsafe class VectorDecode<S, F, I>
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Levelled(in PagePart part, byte* codes, int token, float* vector)
     {
         int width = part.Width;

@@ -72,6 +72,7 @@ internal static unsafe class VectorEncode<S, F, I>
     }
 
     /// <summary>T formats' codes and gains g of vectors that are divided by r, less the mean.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static bool ToGained(in EncodeScratch scratch, float* vectors, int stride, in PagePart to, int token, int tokens)
     {
         SquareSums(scratch, vectors, stride, tokens);
@@ -160,6 +161,7 @@ internal static unsafe class VectorEncode<S, F, I>
     }
 
     /// <summary>FP8, q8_0 and q4_0: formats of exchange.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static bool ToExchange(in EncodeScratch scratch, float* vectors, int stride, in PagePart to, int token, int tokens)
     {
         // Words that wait to be transposed come later: their room is free.
@@ -180,6 +182,7 @@ internal static unsafe class VectorEncode<S, F, I>
     }
 
     /// <summary>Full precision; no element is beyond the largest number of the format.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void ToFull(in EncodeScratch scratch, float* vectors, int stride, in PagePart to, int token, int tokens)
     {
         for (int t = 0; t < tokens; t++, vectors += stride)

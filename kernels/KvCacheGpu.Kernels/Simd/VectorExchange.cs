@@ -70,6 +70,7 @@ internal static unsafe class VectorExchange<S, F, I>
         return holds;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static F Magnitudes(in EncodeScratch scratch, float* vectors, int stride, int tokens)
     {
         for (int t = 0; t < tokens; t++)
@@ -82,6 +83,7 @@ internal static unsafe class VectorExchange<S, F, I>
     }
 
     // Each block's largest element by magnitude, with its sign; NaN where two are as large and their signs differ, or where one is no number.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static F Largest(in EncodeScratch scratch, float* vectors, int stride, int tokens)
     {
         bool areNumbers = VectorEncode<S, F, I>.Extremes(scratch, vectors, stride, GgmlCodes.Elements, tokens);
@@ -91,6 +93,7 @@ internal static unsafe class VectorExchange<S, F, I>
         return areNumbers ? S.IfLess(negative, most, most, S.IfLess(most, negative, least, equal)) : none;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static bool OneByOne(PageFormat format, float* vectors, int stride, ushort* scales, int tokens, byte* codes, int codeStride)
     {
         uint worst = 0;
