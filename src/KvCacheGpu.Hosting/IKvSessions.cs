@@ -35,10 +35,12 @@ public interface IKvSessions
     /// <returns>False if there is none that nobody has.</returns>
     Task<bool> MakeRoomAsync(CancellationToken cancellationToken = default);
 
-    /// <summary>Saves all sessions that have changed since they were saved, each once nobody has it. They stay where they are. Does nothing without a folder.</summary>
+    /// <summary>Saves all sessions that have changed since they were saved, each once nobody has it. They stay where they are. Does nothing without a folder. One that cannot be saved keeps no other from it: its error is thrown at the end.</summary>
+    /// <remarks>Whoever calls it has no lease: it would wait for that one.</remarks>
     /// <param name="cancellationToken">Ends the wait; what was saved by then is saved.</param>
     /// <returns>How many were saved.</returns>
     /// <exception cref="KvPersistenceException">The disk refused (E005).</exception>
+    /// <exception cref="KvConcurrencyException">E006: a session was given back with a step open.</exception>
     Task<int> SaveAsync(CancellationToken cancellationToken = default);
 }
 

@@ -60,6 +60,8 @@ public sealed class ServicesTests : IDisposable
     [InlineData("Tiers:0:Bytes", "0", "E003: Tiers: expected at least 1 byte each, got fewer")]
     [InlineData("Tiers:0:Bytes", "100", "E003: Tiers: expected PrefixReuse")]
     [InlineData("Offload:BudgetBytes", "100", "E003: Offload: expected a policy that lets pages go, got none")]
+    [InlineData("Watermark", "NaN", "E003: Watermark: expected")]
+    [InlineData("RecomputeTokensPerSecond", "NaN", "E003: RecomputeTokensPerSecond: expected")]
     public async Task What_does_not_fit_fails_the_start_with_our_error(string name, string value, string expected)
     {
         using IHost host = Hosts.Make(services => services.AddKvCache("chat", Hosts.Section((name, value)), options => options.Geometry = Hosts.Tiny));
@@ -76,6 +78,50 @@ public sealed class ServicesTests : IDisposable
         Assert.Contains("MemoryBudgetBytes", (await Assert.ThrowsAsync<KvConfigurationException>(() => small.StartAsync())).Setting, StringComparison.Ordinal);
         using IHost unread = Hosts.Make(services => services.AddKvCache(Hosts.Section(("MaxToken", "1000")), Hosts.Small));
         Assert.Equal("MaxToken", (await Assert.ThrowsAsync<KvConfigurationException>(() => unread.StartAsync())).Setting);
+    }
+
+    [Theory]
+    [InlineData("LayerFormats:00", "i8/i8", "LayerFormats:0")]
+    [InlineData("Sessions:IdleAfter", "300", "Sessions:IdleAfter")]
+    [InlineData("Sessions:IdleAfter", "24:00:00", "Sessions:IdleAfter")]
+    public async Task What_cannot_be_read_fails_the_start_and_names_the_value(string name, string value, string setting)
+    {
+        using IHost host = Hosts.Make(services => services.AddKvCache(Hosts.Section((name, value), ("LayerFormats:0", "i8/i8")), Hosts.Small));
+        Assert.StartsWith(setting, (await Assert.ThrowsAsync<KvConfigurationException>(() => host.StartAsync())).Setting, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Code_that_fails_when_the_configuration_changes_does_not_fail_who_watches_it()
+    {
+        var log = new LogLines();
+        bool fails = false;
+        IConfigurationRoot section = Hosts.Section(("Watermark", "0.5"));
+        using IHost host = Hosts.Make(
+            services => services.AddKvCache(section, options =>
+            {
+                Hosts.Small(options);
+                _ = fails ? throw new InvalidOperationException() : true;
+            }),
+            log);
+        await host.StartAsync();
+        fails = true;
+        Set(section, ("Watermark", "0.25"));
+        Assert.Equal((0.5, 1), (host.Services.GetRequiredService<KvCache>().Watermark, log.Of(3).Length));
+        await host.StopAsync();
+    }
+
+    [Fact]
+    public async Task Services_that_are_built_twice_give_two_caches()
+    {
+        var services = new ServiceCollection();
+        services.AddKvCache(Hosts.Section(("Watermark", "0.5")), Hosts.Small);
+        await using (ServiceProvider first = services.BuildServiceProvider())
+        {
+            _ = first.GetRequiredService<KvCache>();
+        }
+
+        await using ServiceProvider second = services.BuildServiceProvider();
+        Assert.Equal(0.5, second.GetRequiredService<KvCache>().Watermark);
     }
 
     [Fact]

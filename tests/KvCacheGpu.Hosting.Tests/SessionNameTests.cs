@@ -28,7 +28,7 @@ public sealed class SessionNameTests : SessionHosts
         }
 
         Assert.Equal([inside], Directory.GetFileSystemEntries(Folder));
-        Assert.All(Directory.GetFileSystemEntries(inside), path => Assert.Matches("^(LOCK|[0-9a-f]{64}\\.(CURRENT|MANIFEST-[0-9a-f]{16}|BLOCKS-[0-9a-f]{16}))$", Path.GetFileName(path)));
+        Assert.All(Directory.GetFileSystemEntries(inside), path => Assert.Matches("^(LOCK|sessions\\.lock|[0-9a-f]{64}\\.(CURRENT|MANIFEST-[0-9a-f]{16}|BLOCKS-[0-9a-f]{16}))$", Path.GetFileName(path)));
         using IHost next = await StartAsync(options => options.Sessions.Directory = inside);
         await using KvSessionLease lease = await Of(next).RentAsync(null, id);
         await using KvSessionLease ofTenant = await Of(next).RentAsync(id, "chat");

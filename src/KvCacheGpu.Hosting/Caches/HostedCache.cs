@@ -29,7 +29,6 @@ internal sealed class HostedCache : IDisposable
             IOptionsFactory<KvCacheHostOptions> factory = services.GetRequiredService<IOptionsFactory<KvCacheHostOptions>>();
             foreach (SectionBinding binding in services.GetKeyedServices<SectionBinding>(name))
             {
-                _owned.Push(binding);
                 _owned.Push(binding.Watch(() => IsUsable(factory)));
             }
 
@@ -78,7 +77,9 @@ internal sealed class HostedCache : IDisposable
             factory.Create(_name);
             return true;
         }
-        catch (Exception e) when (e is KvConfigurationException or OptionsValidationException)
+#pragma warning disable CA1031 // Whatever the host's own code throws too: it must not come out of the thread that watches a file.
+        catch (Exception e)
+#pragma warning restore CA1031
         {
             Log.ChangeRefused(_log, e, Shown);
             return false;

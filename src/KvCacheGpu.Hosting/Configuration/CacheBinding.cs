@@ -21,7 +21,7 @@ internal static class CacheBinding
         [nameof(KvCacheOptions.MaxBatchTokens)] = v => o.Cache.MaxBatchTokens = v.Int32,
         [nameof(KvCacheOptions.KeyFormat)] = v => o.Cache.KeyFormat = v.Format,
         [nameof(KvCacheOptions.ValueFormat)] = v => o.Cache.ValueFormat = v.Format,
-        [nameof(KvCacheOptions.LayerFormats)] = v => o.Cache.LayerFormats = v.Children.ToDictionary(one => LayerOf(one.Name, one.Value), one => one.Value.Formats),
+        [nameof(KvCacheOptions.LayerFormats)] = v => o.Cache.LayerFormats = Layers(v),
         [nameof(KvCacheOptions.EdgeLayers)] = v => o.Cache.EdgeLayers = v.Int32,
         [nameof(KvCacheOptions.DemotionFormats)] = v => o.Cache.DemotionFormats = [.. v.Children.Select(one => one.Value.Formats)],
         [nameof(KvCacheOptions.NonFinite)] = v => o.Cache.NonFinite = v.Enum<NonFinitePolicy>(),
@@ -50,6 +50,20 @@ internal static class CacheBinding
         [nameof(KvCacheOptions.MeasureTenants)] = v => o.Cache.MeasureTenants = v.Boolean,
         [nameof(KvCacheOptions.PoisonPages)] = v => o.Cache.PoisonPages = v.Boolean,
     };
+
+    private static Dictionary<int, KvFormats> Layers(SettingValue section)
+    {
+        var formats = new Dictionary<int, KvFormats>();
+        foreach ((string name, SettingValue value) in section.Children)
+        {
+            if (!formats.TryAdd(LayerOf(name, value), value.Formats))
+            {
+                throw value.Not("each layer once", $"layer {LayerOf(name, value)} twice");
+            }
+        }
+
+        return formats;
+    }
 
     private static int LayerOf(string name, SettingValue value) =>
         int.TryParse(name, System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out int layer) ? layer : throw value.Not("a layer's number as its name", $"'{name}'");

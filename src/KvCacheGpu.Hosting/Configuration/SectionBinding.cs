@@ -9,7 +9,9 @@ namespace KvCacheGpu.Hosting;
 /// </summary>
 /// <param name="name">The cache's name.</param>
 /// <param name="section">The section.</param>
-internal sealed class SectionBinding(string name, IConfiguration section) : IConfigureNamedOptions<KvCacheHostOptions>, IOptionsChangeTokenSource<KvCacheHostOptions>, IDisposable
+#pragma warning disable CA1001 // A source of tokens without a timer need not be disposed, and services that are built twice from one collection share the binding.
+internal sealed class SectionBinding(string name, IConfiguration section) : IConfigureNamedOptions<KvCacheHostOptions>, IOptionsChangeTokenSource<KvCacheHostOptions>
+#pragma warning restore CA1001
 {
     private CancellationTokenSource _changed = new();
 
@@ -41,7 +43,4 @@ internal sealed class SectionBinding(string name, IConfiguration section) : ICon
             Interlocked.Exchange(ref _changed, new CancellationTokenSource()).Cancel();
         }
     });
-
-    /// <inheritdoc/>
-    public void Dispose() => _changed.Dispose();
 }

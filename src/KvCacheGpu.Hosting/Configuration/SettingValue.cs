@@ -24,7 +24,8 @@ internal readonly struct SettingValue(IConfigurationSection section)
 
     public bool Boolean => bool.TryParse(Text, out bool flag) ? flag : throw Not("true or false");
 
-    public TimeSpan Time => TimeSpan.TryParse(Text, CultureInfo.InvariantCulture, out TimeSpan time) ? time : throw Not("a time, as 00:05:00");
+    // No shorter forms: "300" would be days, and "24:00:00" too.
+    public TimeSpan Time => Text.Contains(':', StringComparison.Ordinal) && TimeSpan.TryParseExact(Text, "c", CultureInfo.InvariantCulture, out TimeSpan time) ? time : throw Not("a time, as 00:05:00");
 
     public PageFormat Format => PageFormats.TryParse(Text, out PageFormat format) ? format : throw Not("a page format, as i8");
 

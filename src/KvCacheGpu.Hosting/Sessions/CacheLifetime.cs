@@ -38,6 +38,10 @@ internal sealed class CacheLifetime(IServiceProvider services, string name) : IH
         await services.GetRequiredKeyedService<SessionKeeper>(name).CloseAsync(cancellationToken).ConfigureAwait(false);
     }
 
-    /// <inheritdoc/>
-    public void Dispose() => _ends.Dispose();
+    /// <summary>Ends the sweeping too of a host that never stopped.</summary>
+    public void Dispose()
+    {
+        _ends.Cancel();
+        _ends.Dispose();
+    }
 }

@@ -1,3 +1,4 @@
+using System.Runtime.ExceptionServices;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 
@@ -22,7 +23,7 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
         (_cache, _options, _shown) = (hosted.Cache, hosted.Options.Sessions, hosted.Shown);
         _clock = services.GetRequiredService<TimeProvider>();
         _log = Log.Of(services);
-        _folder = _options.Directory is { } directory ? new SessionFolder(new SnapshotStore(directory, _options.Snapshots), hosted, _log) : null;
+        _folder = _options.Directory is null ? null : new SessionFolder(_options, hosted, _log);
     }
 
     /// <inheritdoc/>
@@ -66,18 +67,18 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
     /// <inheritdoc/>
     public async Task<int> SaveAsync(CancellationToken cancellationToken = default)
     {
-        int saved = 0;
-        foreach (Session known in _folder is null ? [] : _table.All)
+        (int saved, ExceptionDispatchInfo? failed) = (0, null);
+        foreach (Session known in _folder is null ? [] : FreeFirst())
         {
             Session session = await _table.EnterAsync(known.Key, cancellationToken).ConfigureAwait(false);
             try
             {
-                if (session is { IsEmpty: false, IsChanged: true })
-                {
-                    await BringAsync(session, cancellationToken).ConfigureAwait(false);
-                    await _folder!.SaveAsync(session, cancellationToken).ConfigureAwait(false);
-                    saved++;
-                }
+                saved += await SaveWhereItIsAsync(session, cancellationToken).ConfigureAwait(false) ? 1 : 0;
+            }
+            catch (KvCacheException e)
+            {
+                Log.SaveFailed(_log, e, _shown, session.Swapped?.Lengths[0] ?? session.Sequence?.Length ?? 0);
+                failed ??= ExceptionDispatchInfo.Capture(e);
             }
             finally
             {
@@ -85,6 +86,7 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
             }
         }
 
+        failed?.Throw();
         return saved;
     }
 
@@ -142,12 +144,15 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
         }
 
         (int saved, int lost) = (0, 0);
-        // First those that nobody has, and of them those on the device: they leave the room that those in host memory need on their way.
-        foreach (Session session in _table.All.OrderBy(one => one.Turn.CurrentCount == 0).ThenBy(one => one.Sequence is null))
+        foreach (Session session in FreeFirst())
         {
             try
             {
-                await session.Turn.WaitAsync(cancel).ConfigureAwait(false);
+                // Leases are waited for as long as there is time. What nobody has is saved however late it is: others may have used up the time.
+                if (!session.Turn.Wait(0, CancellationToken.None))
+                {
+                    await session.Turn.WaitAsync(cancel).ConfigureAwait(false);
+                }
             }
             catch (OperationCanceledException e)
             {
@@ -156,7 +161,7 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
                 continue;
             }
 
-            bool? isSaved = await TrySaveLastAsync(session, cancel).ConfigureAwait(false);
+            bool? isSaved = await TrySaveLastAsync(session).ConfigureAwait(false);
             (saved, lost) = (saved + (isSaved == true ? 1 : 0), lost + (isSaved == false ? 1 : 0));
             session.Turn.Release();
         }
@@ -181,6 +186,27 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
         }
     }
 
+    // First those that nobody has, and of them those on the device: at the end they leave the room that those in host memory need on their way.
+    private Session[] FreeFirst() => [.. _table.All.OrderBy(one => one.Turn.CurrentCount == 0).ThenBy(one => one.Sequence is null)];
+
+    private async Task<bool> SaveWhereItIsAsync(Session session, CancellationToken cancel)
+    {
+        if (session.IsEmpty || !session.IsChanged)
+        {
+            return false;
+        }
+
+        bool wasBelow = session.Swapped is not null;
+        await BringAsync(session, cancel).ConfigureAwait(false);
+        await _folder!.SaveAsync(session, cancel).ConfigureAwait(false);
+        if (wasBelow && session.Sequence is { } sequence)
+        {
+            await SendAsync(session, sequence, cancel).ConfigureAwait(false);
+        }
+
+        return true;
+    }
+
     private static SnapshotName KeyOf(string? tenant, string id)
     {
         ArgumentException.ThrowIfNullOrEmpty(id);
@@ -190,7 +216,7 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
     }
 
     // Null: there was nothing to save.
-    private async Task<bool?> TrySaveLastAsync(Session session, CancellationToken cancel)
+    private async Task<bool?> TrySaveLastAsync(Session session)
     {
         try
         {
@@ -199,8 +225,8 @@ internal sealed class SessionKeeper : IKvSessions, IDisposable
                 return null;
             }
 
-            await BringAsync(session, cancel).ConfigureAwait(false);
-            await _folder!.SaveAsync(session, cancel).ConfigureAwait(false);
+            await BringAsync(session, CancellationToken.None).ConfigureAwait(false);
+            await _folder!.SaveAsync(session, CancellationToken.None).ConfigureAwait(false);
             return true;
         }
 #pragma warning disable CA1031 // Whatever it is, the other sessions are saved.
