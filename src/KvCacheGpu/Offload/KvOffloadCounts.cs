@@ -13,7 +13,7 @@ public readonly record struct KvOffloadCounts
     /// <summary>Pages that left the device for host memory.</summary>
     public long Offloaded { get; init; }
 
-    /// <summary>Pages that a policy let go and that are lost: the budget was full, or no digest tells what they hold.</summary>
+    /// <summary>Pages that a policy let go and that are lost: the budget was full, or they were never sealed.</summary>
     public long Dropped { get; init; }
 
     /// <summary>Pages that an attention copied to the device.</summary>

@@ -51,13 +51,13 @@ internal sealed class RestoreAway(CacheState cache)
         }
 
         RestoreCheck.Page(cache, saved, entries.Max(entry => entry.Planned.Tokens), words);
-        _byOrdinal.Remove(ordinal);
         PagePlace place = _places[ordinal];
         PlannedPage planned = entries[0].Planned;
         PageLayout layout = cache.Classes.Shape.Classes[planned.Class];
         words[..(layout.Bytes / sizeof(int))].CopyTo(place.Words);
         var page = new HostPage(entries[0].Index, planned.Class, planned.Encodings, place);
         Sketch(page, sequences[entries[0].Sequence].Table.KeyRow(entries[0].Row));
+        _byOrdinal.Remove(ordinal);
         _places.Remove(ordinal);
         using (cache.Pool.Gate.Enter())
         {
