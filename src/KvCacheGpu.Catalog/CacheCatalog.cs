@@ -21,6 +21,7 @@ public sealed class CacheCatalog
     /// <param name="provider">The kind of database, or kinds: <see cref="CatalogProvider"/>.</param>
     /// <param name="options">The number of retries and the times to wait; the defaults if null.</param>
     /// <exception cref="CatalogException">E003: the address cannot be read.</exception>
+    /// <include file="../../docs/api/examples.xml" path="examples/of[@name='CacheCatalog']/*"/>
     public CacheCatalog(string address, CatalogProvider provider, CatalogOptions? options = null)
         : this((provider ?? throw new ArgumentNullException(nameof(provider))).Open(address, options))
     {
