@@ -1,4 +1,6 @@
-namespace KvCacheGpu.Llama;
+using KvCacheGpu.Llama;
+
+namespace KvCacheGpu.Evaluation;
 
 /// <summary>States facts and asks for them in a model's tokens: <c>" Now the word" KEY VALUE "."</c> and <c>" What word" KEY</c>.</summary>
 public sealed class FactLanguage

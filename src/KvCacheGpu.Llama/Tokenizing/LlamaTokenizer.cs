@@ -1,9 +1,10 @@
 using System.Text;
+using KvCacheGpu.Serving;
 
 namespace KvCacheGpu.Llama;
 
 /// <summary>A checkpoint's tokenizer, byte-level BPE or SentencePiece BPE: text to token ids and back.</summary>
-public sealed class LlamaTokenizer
+public sealed class LlamaTokenizer : IKvTokenizer
 {
     private readonly TokenizerParts _parts;
     private readonly AddedTokenFinder _raw;
@@ -111,6 +112,9 @@ public sealed class LlamaTokenizer
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(id, _bytes.Length);
         return _bytes[id];
     }
+
+    /// <inheritdoc/>
+    ReadOnlySpan<byte> IKvTokenizer.Bytes(int token) => IsSpecial(token) ? [] : Bytes(token);
 
     /// <summary>True if a token starts or ends texts, and stands for no text.</summary>
     public bool IsSpecial(int id) => _special.Contains(id);

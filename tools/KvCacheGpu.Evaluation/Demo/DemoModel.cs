@@ -1,4 +1,6 @@
-namespace KvCacheGpu.Llama;
+using KvCacheGpu.Llama;
+
+namespace KvCacheGpu.Evaluation;
 
 /// <summary>The small trained model that ships with the program, and the text held out from its training.</summary>
 public static class DemoModel

@@ -19,8 +19,11 @@ public sealed class LlamaFormatException : Exception
     public string Actual { get; }
 
     /// <summary>Reports a file or directory that does not exist.</summary>
+    /// <param name="path">The file or directory.</param>
+    /// <param name="expected">What was looked for in it.</param>
+    /// <exception cref="LlamaFormatException">E002, always.</exception>
     [DoesNotReturn]
-    internal static void ThrowMissing(string path, string expected) =>
+    public static void ThrowMissing(string path, string expected) =>
         throw new LlamaFormatException("E002", $"{path}: expected {expected}, found nothing", expected, "nothing", null);
 
     /// <summary>Refuses a path that is no regular file, because reading a pipe to which nobody writes would wait for ever.</summary>

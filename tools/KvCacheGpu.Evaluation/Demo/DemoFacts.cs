@@ -1,4 +1,6 @@
-namespace KvCacheGpu.Llama;
+using KvCacheGpu.Llama;
+
+namespace KvCacheGpu.Evaluation;
 
 /// <summary>One fact of a document, and the question for it.</summary>
 /// <param name="Key">The word that names it, one token.</param>

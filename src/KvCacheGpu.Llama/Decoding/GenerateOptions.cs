@@ -1,3 +1,5 @@
+using KvCacheGpu.Serving;
+
 namespace KvCacheGpu.Llama;
 
 /// <summary>Settings of generating text.</summary>
@@ -6,11 +8,8 @@ public sealed class GenerateOptions
     /// <summary>The most tokens to generate. The default value is 64.</summary>
     public int MaxNewTokens { get; set; } = 64;
 
-    /// <summary>Temperature of the draws; with 0 the most likely token is taken, which is exactly reproducible. The default value is 0.</summary>
-    public double Temperature { get; set; }
-
-    /// <summary>Seed of the draws, if the temperature is above 0. The default value is 0.</summary>
-    public int Seed { get; set; }
+    /// <summary>How tokens are chosen. The default value takes the most likely one, which is exactly reproducible.</summary>
+    public KvSampling Sampling { get; set; } = KvSampling.Greedy;
 
     /// <summary>Tokens that end the text; such a token is yielded last. The default value is null: those of the model's config.json.</summary>
     public IReadOnlyCollection<int>? StopTokens { get; set; }

@@ -1,4 +1,5 @@
 using KvCacheGpu.Kernels;
+using KvCacheGpu.Serving;
 
 namespace KvCacheGpu.Llama;
 
@@ -6,13 +7,14 @@ namespace KvCacheGpu.Llama;
 /// The forward pass of a <see cref="LlamaModel"/>, in which all attention goes through a cache. It owns its working memory: a forward
 /// pass allocates nothing. Only one thread may use it at a time.
 /// </summary>
-public sealed unsafe class LlamaDecoder : IDisposable
+public sealed unsafe class LlamaDecoder : IKvModel, IDisposable
 {
     private const int ScoredTokens = 64;
 
     private readonly DecoderBuffers _buffers;
     private readonly MatrixProduct _product;
     private readonly TokenWork _tokens;
+    private readonly int[] _rows;
     private float[] _scores = [];
     private bool _disposed;
 
@@ -28,6 +30,7 @@ public sealed unsafe class LlamaDecoder : IDisposable
         _buffers = new DecoderBuffers(model, maxBatchTokens);
         _product = new MatrixProduct(level);
         _tokens = new TokenWork(_buffers, model.Config);
+        _rows = new int[maxBatchTokens];
     }
 
     /// <summary>The model.</summary>
@@ -35,6 +38,18 @@ public sealed unsafe class LlamaDecoder : IDisposable
 
     /// <summary>The most tokens of one forward pass.</summary>
     public int MaxBatchTokens { get; }
+
+    /// <inheritdoc/>
+    public int VocabularySize => Config.VocabularySize;
+
+    /// <inheritdoc/>
+    int IKvModel.MaxStepTokens => MaxBatchTokens;
+
+    /// <inheritdoc/>
+    int IKvModel.MaxContextTokens => Config.MaxPositions;
+
+    /// <inheritdoc/>
+    IReadOnlyCollection<int> IKvModel.EndTokens => Config.EosTokenIds;
 
     private LlamaConfig Config => Model.Config;
 
@@ -44,23 +59,7 @@ public sealed unsafe class LlamaDecoder : IDisposable
     /// <param name="logits">Receives the last token's logits <c>[vocabulary]</c>, or those of all tokens <c>[tokens][vocabulary]</c>; empty for none.</param>
     /// <exception cref="ArgumentException">A token is not in the vocabulary, there are too many tokens, or the logits have another length.</exception>
     /// <exception cref="KvCacheException">The cache refuses the step.</exception>
-    public void Forward(KvSequence sequence, ReadOnlySpan<int> tokenIds, Span<float> logits)
-    {
-        ArgumentNullException.ThrowIfNull(sequence);
-        CheckTokens(sequence.Cache, tokenIds);
-        ReadOnlySpan<int> counts = [tokenIds.Length];
-        CheckLogits(logits, tokenIds.Length, 1);
-        int start = sequence.Length;
-        using KvStep step = sequence.Begin(tokenIds);
-        for (int t = 0; t < tokenIds.Length; t++)
-        {
-            _tokens.SetPosition(t, start + t);
-        }
-
-        RunLayers(step, tokenIds);
-        WriteLogits(counts, logits);
-        step.Commit();
-    }
+    public void Forward(KvSequence sequence, ReadOnlySpan<int> tokenIds, Span<float> logits) => Forward([sequence], tokenIds, [tokenIds.Length], logits);
 
     /// <summary>Runs tokens at the ends of several sequences, as one step, and commits it.</summary>
     /// <param name="sequences">The sequences, of one cache, in the order of their tokens; each step may have others.</param>
@@ -71,6 +70,39 @@ public sealed unsafe class LlamaDecoder : IDisposable
     /// <exception cref="KvCacheException">The cache refuses the step.</exception>
     public void Forward(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, Span<float> logits)
     {
+        ThrowIfTooMany(tokenIds);
+        int rows = 0;
+        if (logits.Length == (long)tokenIds.Length * Config.VocabularySize)
+        {
+            for (; rows < tokenIds.Length; rows++)
+            {
+                _rows[rows] = rows;
+            }
+        }
+        else if (!logits.IsEmpty)
+        {
+            int tokens = 0;
+            for (; rows < Math.Min(tokensPerSequence.Length, _rows.Length); rows++)
+            {
+                tokens += tokensPerSequence[rows];
+                _rows[rows] = tokens - 1;
+            }
+        }
+
+        Forward(sequences, tokenIds, tokensPerSequence, _rows.AsSpan(0, rows), logits);
+    }
+
+    /// <summary>Runs tokens at the ends of several sequences, as one step, and commits it. If anything fails, the sequences stay as they were.</summary>
+    /// <param name="sequences">The sequences, of one cache, in the order of their tokens; each step may have others.</param>
+    /// <param name="tokenIds">Their tokens, one sequence after the other, at most <see cref="MaxBatchTokens"/> in all.</param>
+    /// <param name="tokensPerSequence">Number of tokens of each sequence, at least 1.</param>
+    /// <param name="logitTokens">Places in <paramref name="tokenIds"/>, ascending, whose logits are asked for; may be empty.</param>
+    /// <param name="logits">Receives <c>[logitTokens][vocabulary]</c>.</param>
+    /// <exception cref="ArgumentException">A token is not in the vocabulary, the counts do not add up, or the logits have another length.</exception>
+    /// <exception cref="KvCacheException">The cache refuses the step.</exception>
+    public void Forward(
+        ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, ReadOnlySpan<int> logitTokens, Span<float> logits)
+    {
         if (sequences.IsEmpty)
         {
             throw new ArgumentException("expected at least 1 sequence, got 0", nameof(sequences));
@@ -79,7 +111,7 @@ public sealed unsafe class LlamaDecoder : IDisposable
         ArgumentNullException.ThrowIfNull(sequences[0], nameof(sequences));
         KvCache cache = sequences[0].Cache;
         CheckTokens(cache, tokenIds);
-        CheckLogits(logits, tokenIds.Length, tokensPerSequence.Length);
+        CheckLogits(logits, tokenIds.Length, logitTokens);
         using KvStep step = cache.Begin(sequences, tokenIds, tokensPerSequence);
         int token = 0;
         for (int s = 0; s < tokensPerSequence.Length; s++)
@@ -92,7 +124,7 @@ public sealed unsafe class LlamaDecoder : IDisposable
         }
 
         RunLayers(step, tokenIds);
-        WriteLogits(tokensPerSequence, logits);
+        WriteLogits(logitTokens, logits);
         step.Commit();
     }
 
@@ -106,9 +138,9 @@ public sealed unsafe class LlamaDecoder : IDisposable
         KvSequence sequence, ReadOnlySpan<int> tokenIds, Span<float> logits, IProgress<int>? progress = null, CancellationToken cancellationToken = default)
     {
         int chunk = StepTokens(sequence);
-        if (!logits.IsEmpty)
+        if (!logits.IsEmpty && logits.Length != Config.VocabularySize)
         {
-            CheckLogits(logits, 1, 1);
+            throw new ArgumentException($"expected room for 0 or {Config.VocabularySize} logits, got {logits.Length}", nameof(logits));
         }
 
         for (int first = 0; first == 0 || first < tokenIds.Length; first += chunk)
@@ -139,7 +171,7 @@ public sealed unsafe class LlamaDecoder : IDisposable
             throw new ArgumentException("expected at least one token, got none", nameof(prompt));
         }
 
-        return Continue(sequence, [.. prompt], options, new Sampler(options.Temperature, options.Seed), cancellationToken);
+        return Continue(sequence, [.. prompt], options, new KvSampler(options.Sampling), cancellationToken);
     }
 
     /// <summary>
@@ -222,36 +254,20 @@ public sealed unsafe class LlamaDecoder : IDisposable
         return KvTensor.FromHost(elements, _buffers.QkvStride, width);
     }
 
-    private void WriteLogits(ReadOnlySpan<int> counts, Span<float> logits)
+    private void WriteLogits(ReadOnlySpan<int> rows, Span<float> logits)
     {
-        if (logits.IsEmpty)
+        // Rows that are wanted move to the front, since the stream itself is no longer needed.
+        for (int i = 0; i < rows.Length; i++)
         {
-            return;
-        }
-
-        int tokens = 0;
-        foreach (int count in counts)
-        {
-            tokens += count;
-        }
-
-        bool all = logits.Length == (long)tokens * Config.VocabularySize;
-        if (!all)
-        {
-            // The last tokens move to the front, since the stream itself is no longer needed.
-            tokens = 0;
-            for (int s = 0; s < counts.Length; s++)
+            if (rows[i] != i)
             {
-                tokens += counts[s];
-                new Span<float>(Row(tokens - 1), _buffers.Hidden).CopyTo(new Span<float>(Row(s), _buffers.Hidden));
+                new Span<float>(Row(rows[i]), _buffers.Hidden).CopyTo(new Span<float>(Row(i), _buffers.Hidden));
             }
-
-            tokens = counts.Length;
         }
 
-        for (int first = 0; first < tokens; first += DecoderBuffers.LogitTokens)
+        for (int first = 0; first < rows.Length; first += DecoderBuffers.LogitTokens)
         {
-            int count = Math.Min(DecoderBuffers.LogitTokens, tokens - first);
+            int count = Math.Min(DecoderBuffers.LogitTokens, rows.Length - first);
             _product.Multiply(Model.Head, Row(first), _buffers.Hidden, _buffers.Logits, _buffers.LogitStride, count);
             for (int t = 0; t < count; t++)
             {
@@ -275,11 +291,7 @@ public sealed unsafe class LlamaDecoder : IDisposable
                 + $"got {geometry.Layers}, {geometry.QueryHeads}, {geometry.KvHeads} of {geometry.KeyWidth} and {geometry.ValueWidth}");
         }
 
-        if (tokenIds.IsEmpty || tokenIds.Length > MaxBatchTokens)
-        {
-            throw new ArgumentException($"expected 1..{MaxBatchTokens} tokens in a forward pass, got {tokenIds.Length}", nameof(tokenIds));
-        }
-
+        ThrowIfTooMany(tokenIds);
         foreach (int id in tokenIds)
         {
             if ((uint)id >= (uint)Config.VocabularySize)
@@ -289,18 +301,36 @@ public sealed unsafe class LlamaDecoder : IDisposable
         }
     }
 
-    private void CheckLogits(Span<float> logits, int tokens, int sequences)
+    private void ThrowIfTooMany(ReadOnlySpan<int> tokenIds)
     {
-        long width = Config.VocabularySize;
-        if (!logits.IsEmpty && logits.Length != sequences * width && logits.Length != tokens * width)
+        if (tokenIds.IsEmpty || tokenIds.Length > MaxBatchTokens)
         {
-            throw new ArgumentException($"expected room for 0, {sequences} or {tokens} times {width} logits, got {logits.Length}", nameof(logits));
+            throw new ArgumentException($"expected 1..{MaxBatchTokens} tokens in a forward pass, got {tokenIds.Length}", nameof(tokenIds));
+        }
+    }
+
+    private void CheckLogits(Span<float> logits, int tokens, ReadOnlySpan<int> rows)
+    {
+        if (logits.Length != (long)rows.Length * Config.VocabularySize)
+        {
+            throw new ArgumentException($"expected room for {rows.Length} times {Config.VocabularySize} logits, got {logits.Length}", nameof(logits));
+        }
+
+        int last = -1;
+        foreach (int row in rows)
+        {
+            if (row <= last || row >= tokens)
+            {
+                throw new ArgumentException($"expected ascending places of {tokens} tokens, got {row} after {last}", nameof(rows));
+            }
+
+            last = row;
         }
     }
 
     private static double LogProbability(ReadOnlySpan<float> logits, int token)
     {
-        float largest = logits[Sampler.Greedy(logits)];
+        float largest = logits[KvSampler.Greedy(logits)];
         double sum = 0;
         foreach (float logit in logits)
         {
@@ -310,7 +340,7 @@ public sealed unsafe class LlamaDecoder : IDisposable
         return logits[token] - largest - Math.Log(sum);
     }
 
-    private IEnumerable<int> Continue(KvSequence sequence, int[] prompt, GenerateOptions options, Sampler sampler, CancellationToken cancellationToken)
+    private IEnumerable<int> Continue(KvSequence sequence, int[] prompt, GenerateOptions options, KvSampler sampler, CancellationToken cancellationToken)
     {
         IReadOnlyCollection<int> stops = options.StopTokens ?? (IReadOnlyCollection<int>)Config.EosTokenIds;
         float[] logits = new float[Config.VocabularySize];
