@@ -43,7 +43,7 @@ internal sealed class ServingStep(KvCache cache, IKvModel model, KvSchedulerOpti
         {
             if (cache.GetTenantUsage(tenant).Quota != KvTenantQuota.None && !FitsQuota(tenant))
             {
-                return entrance.SendBack(tenant, any: false);
+                return entrance.ReleasePrepared() || entrance.SendBack(tenant, any: false);
             }
         }
 
