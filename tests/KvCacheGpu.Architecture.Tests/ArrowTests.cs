@@ -3,6 +3,7 @@ using ArchUnitNET.Loader;
 using KvCacheGpu.Hosting;
 using KvCacheGpu.Kernels;
 using KvCacheGpu.Llama;
+using KvCacheGpu.Serving;
 using static ArchUnitNET.Fluent.ArchRuleDefinition;
 using Assembly = System.Reflection.Assembly;
 
@@ -10,7 +11,7 @@ namespace KvCacheGpu.Architecture.Tests;
 
 /// <summary>
 /// Dependencies point one way: from Cli to everything, from Configuration to Sessions, from Sessions, TorchSharp, Redis and Llama to the engine, from the engine to the snapshot
-/// store, from both to the kernels and Base, and never back. Hosting and OpenTelemetry join the engine with a host's packages. Base, Import and Catalog know nothing of ours; Sessions knows Import where it loads old caches.
+/// store, from both to the kernels and Base, and never back. Hosting and OpenTelemetry join the engine with a host's packages; Serving knows the engine alone, and Llama is a model for it. Base, Import and Catalog know nothing of ours; Sessions knows Import where it loads old caches.
 /// </summary>
 public class ArrowTests
 {
@@ -19,6 +20,7 @@ public class ArrowTests
     private static readonly Assembly Snapshots = typeof(SnapshotStore).Assembly;
     private static readonly Assembly Engine = typeof(KvCache).Assembly;
     private static readonly Assembly Sessions = typeof(UltraAdaptiveKvCacheEngine).Assembly;
+    private static readonly Assembly Serving = typeof(KvScheduler).Assembly;
     private static readonly Assembly Llama = typeof(LlamaModel).Assembly;
     private static readonly Assembly Cli = Assembly.Load("kvcache");
     private static readonly Assembly Evaluation = Assembly.Load("KvCacheGpu.Evaluation");
@@ -31,10 +33,10 @@ public class ArrowTests
     private static readonly Assembly Redis = typeof(KvRedisTier).Assembly;
     private static readonly Assembly Hosting = typeof(KvCacheHostOptions).Assembly;
     private static readonly Assembly Telemetry = typeof(KvOpenTelemetry).Assembly;
-    private static readonly Assembly[] Each = [Base, Kernels, Snapshots, Engine, Sessions, Configuration, Import, Catalog, Torch, Redis, Hosting, Telemetry, Llama, Evaluation, Plots, Measuring, Cli];
+    private static readonly Assembly[] Each = [Base, Kernels, Snapshots, Engine, Sessions, Configuration, Import, Catalog, Torch, Redis, Hosting, Telemetry, Serving, Llama, Evaluation, Plots, Measuring, Cli];
     private static readonly ArchUnitNET.Domain.Architecture All = new ArchLoader().LoadAssemblies(Each).Build();
 
-    private static readonly string[] Rooms = ["KvCacheGpu.Sessions", "KvCacheGpu.Configuration", "KvCacheGpu.Import", "KvCacheGpu.Catalog", "KvCacheGpu.TorchSharp", "KvCacheGpu.Redis", "KvCacheGpu.Hosting", "KvCacheGpu.OpenTelemetry"];
+    private static readonly string[] Rooms = ["KvCacheGpu.Sessions", "KvCacheGpu.Configuration", "KvCacheGpu.Import", "KvCacheGpu.Catalog", "KvCacheGpu.TorchSharp", "KvCacheGpu.Redis", "KvCacheGpu.Hosting", "KvCacheGpu.OpenTelemetry", "KvCacheGpu.Serving"];
     private static readonly string[] Hosts = ["KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "KvCacheGpu.Measuring", "kvcache"];
 
     public static TheoryData<string, string[]> Forbidden => new()
@@ -51,7 +53,8 @@ public class ArrowTests
         { "KvCacheGpu.Redis", [.. Rooms.Except(["KvCacheGpu.Redis"]), .. Hosts] },
         { "KvCacheGpu.Hosting", [.. Rooms.Except(["KvCacheGpu.Hosting"]), .. Hosts] },
         { "KvCacheGpu.OpenTelemetry", [.. Rooms.Except(["KvCacheGpu.OpenTelemetry"]), .. Hosts] },
-        { "KvCacheGpu.Llama", ["KvCacheGpu.TorchSharp", "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "kvcache"] },
+        { "KvCacheGpu.Serving", [.. Rooms.Except(["KvCacheGpu.Serving"]), .. Hosts] },
+        { "KvCacheGpu.Llama", [.. Rooms.Except(["KvCacheGpu.Serving"]), "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "kvcache"] },
         { "KvCacheGpu.Evaluation", ["KvCacheGpu.Plots", "kvcache"] },
         { "KvCacheGpu.Measuring", [.. Rooms, .. Hosts.Except(["KvCacheGpu.Measuring"])] },
         { "KvCacheGpu.Plots", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", "KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "kvcache"] },
@@ -85,7 +88,7 @@ public class ArrowTests
     public void Only_kernels_and_engine_see_ILGPU()
     {
         Assert.Contains(Kernels.GetReferencedAssemblies(), name => name.Name == "ILGPU");
-        foreach (Assembly host in new[] { Base, Snapshots, Sessions, Configuration, Import, Catalog, Torch, Redis, Hosting, Telemetry, Llama, Evaluation, Plots, Cli })
+        foreach (Assembly host in new[] { Base, Snapshots, Sessions, Configuration, Import, Catalog, Torch, Redis, Hosting, Telemetry, Serving, Llama, Evaluation, Plots, Cli })
         {
             Assert.DoesNotContain(host.GetReferencedAssemblies(), name => name.Name!.StartsWith("ILGPU", StringComparison.Ordinal));
         }
@@ -137,7 +140,7 @@ public class ArrowTests
         foreach ((Assembly assembly, string space) in new[]
         {
             (Base, "KvCacheGpu"), (Snapshots, "KvCacheGpu"), (Engine, "KvCacheGpu"), (Sessions, "KvCacheGpu"), (Configuration, "KvCacheGpu.Configuration"), (Import, "KvCacheGpu.Import"),
-            (Catalog, "KvCacheGpu.Catalog"), (Torch, "KvCacheGpu"), (Redis, "KvCacheGpu"), (Hosting, "KvCacheGpu.Hosting"), (Telemetry, "KvCacheGpu"), (Llama, "KvCacheGpu.Llama"),
+            (Catalog, "KvCacheGpu.Catalog"), (Torch, "KvCacheGpu"), (Redis, "KvCacheGpu"), (Hosting, "KvCacheGpu.Hosting"), (Telemetry, "KvCacheGpu"), (Serving, "KvCacheGpu.Serving"), (Llama, "KvCacheGpu.Llama"),
         })
         {
             Assert.All(assembly.GetExportedTypes(), type => Assert.Equal(space, type.Namespace));

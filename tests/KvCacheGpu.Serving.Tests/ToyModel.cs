@@ -31,6 +31,9 @@ internal sealed class ToyModel(int maxStepTokens = 64, int maxContextTokens = 40
     /// <summary>Is called before each step, with its tokens.</summary>
     public Action<int[], int[]>? BeforeStep { get; set; }
 
+    /// <summary>The thread of the last step.</summary>
+    public Thread? Thread { get; private set; }
+
     public int Steps { get; private set; }
 
     public int Tokens { get; private set; }
@@ -85,6 +88,7 @@ internal sealed class ToyModel(int maxStepTokens = 64, int maxContextTokens = 40
             throw new InvalidOperationException("poison");
         }
 
+        Thread = Thread.CurrentThread;
         Steps++;
         Tokens += tokenIds.Length;
         int[] places = new int[tokenIds.Length];
