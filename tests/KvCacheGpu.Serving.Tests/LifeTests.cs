@@ -49,9 +49,9 @@ public class LifeTests
         KvGeneration generation = scheduler.Submit(new KvRequest { Prompt = [5], MaxNewTokens = 1000 });
         await held.Begun();
         await held.Step();
-        await foreach (KvOutput output in generation.ReadAllAsync())
+        await foreach (KvPiece piece in generation.ReadAllAsync())
         {
-            Assert.NotNull(output.Token);
+            Assert.NotNull(piece.Token);
             break;
         }
 
