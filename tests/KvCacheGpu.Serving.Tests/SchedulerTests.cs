@@ -39,11 +39,13 @@ public class SchedulerTests
         Assert.Equal(0, cache.GetSwappedBytes());
     }
 
-    [Fact]
-    public async Task With_all_room_reserved_nobody_loses_a_place()
+    [Theory]
+    [InlineData(1, 3)]
+    [InlineData(0, 0)]
+    public async Task With_all_room_reserved_nobody_loses_a_place(double reserved, int preemptions)
     {
         using KvCache cache = ToyModel.NewCache(600);
-        await using KvScheduler scheduler = new(cache, new ToyModel(), new KvSchedulerOptions { ReservedPart = 1 });
+        await using KvScheduler scheduler = new(cache, new ToyModel(), new KvSchedulerOptions { ReservedPart = reserved, MaxPreemptions = preemptions });
         KvGeneration[] generations = [.. Enumerable.Range(0, 40).Select(i => scheduler.Submit(new KvRequest { Prompt = ToyModel.Prompt(i, 20), MaxNewTokens = 60 }))];
         await Task.WhenAll(generations.Select(generation => generation.Ended));
         KvServingStatus status = await scheduler.GetStatusAsync();
