@@ -15,7 +15,7 @@ internal sealed class ChatAnswer(KvServedModel model) : IAnswerShape
     {
         ChatChoice[] choices = [.. answers.Select((answer, i) => new ChatChoice(i, WireFinish.Of(answer.Finish), Logprobs(answer.Logprobs))
         {
-            Message = new ChatMessage { Role = "assistant", Content = answer.Text },
+            Message = new ChatText { Role = "assistant", Content = answer.Text },
         })];
         return JsonAnswer.WriteAsync(context, new ChatBody(head.Id, "chat.completion", head.Created, model.Name, choices) { Usage = usage }, WireJson.Default.ChatBody);
     }
@@ -25,7 +25,7 @@ internal sealed class ChatAnswer(KvServedModel model) : IAnswerShape
     {
         for (int i = 0; i < answers; i++)
         {
-            await WriteAsync(stream, head, new ChatChoice(i, null, null) { Delta = new ChatMessage { Role = "assistant", Content = string.Empty } }, cancellationToken).ConfigureAwait(false);
+            await WriteAsync(stream, head, new ChatChoice(i, null, null) { Delta = new ChatText { Role = "assistant", Content = string.Empty } }, cancellationToken).ConfigureAwait(false);
         }
     }
 
@@ -36,7 +36,7 @@ internal sealed class ChatAnswer(KvServedModel model) : IAnswerShape
         bool isSilent = output.Text.Length == 0 && output.Finish is null && logprobs is not { Content.Count: > 0 };
         return isSilent
             ? Task.CompletedTask
-            : WriteAsync(stream, head, new ChatChoice(index, null, logprobs) { Delta = new ChatMessage { Content = output.Text.Length > 0 || output.Finish is null ? output.Text : null } } with
+            : WriteAsync(stream, head, new ChatChoice(index, null, logprobs) { Delta = new ChatText { Content = output.Text.Length > 0 || output.Finish is null ? output.Text : null } } with
             {
                 FinishReason = output.Finish is { } finish ? WireFinish.Of(finish) : null,
             }, cancellationToken);

@@ -24,15 +24,15 @@ internal sealed record ChatChoice(int Index, string? FinishReason, ChatLogprobs?
 {
     /// <summary>The whole answer.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public ChatMessage? Message { get; init; }
+    public ChatText? Message { get; init; }
 
     /// <summary>A piece.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public ChatMessage? Delta { get; init; }
+    public ChatText? Delta { get; init; }
 }
 
 /// <summary>What was said.</summary>
-internal sealed record ChatMessage
+internal sealed record ChatText
 {
     /// <summary>"assistant"; null is left out.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
