@@ -88,7 +88,7 @@ internal static class BadRequests
         {
             JsonObject body = ValidObject(path);
             body["stream"] = true;
-            Set(all, path, $"a stream with options {options}", body, "stream_options", options, code, parameter, 400);
+            Set(all, path, $"{path}: a stream with options {options}", body, "stream_options", options, code, parameter, 400);
         }
     }
 
@@ -96,12 +96,12 @@ internal static class BadRequests
     {
         foreach ((string messages, string code, string parameter) in new[]
         {
-            ("null", Missing, "messages"), ("[]", Value, "messages"), ("\"x\"", Value, "messages"), ("{}", Value, "messages"), ("[5]", null!, "messages[0]"), ("[null]", null!, "messages[0]"),
+            ("null", Missing, "messages"), ("[]", Value, "messages"), ("\"x\"", Value, "messages"), ("{}", Value, "messages"), ("[5]", Value, "messages[0]"), ("[null]", Value, "messages[0]"),
             ("[{}]", Missing, "messages[0].role"), ("[{\"role\":\"user\"}]", Missing, "messages[0].content"), ("[{\"role\":5,\"content\":\"x\"}]", Value, "messages[0].role"),
             ("[{\"role\":\"robot\",\"content\":\"x\"}]", Value, "messages[0].role"), ("[{\"role\":\"tool\",\"content\":\"x\"}]", Unsupported, "messages[0].role"),
             ("[{\"role\":\"function\",\"content\":\"x\"}]", Unsupported, "messages[0].role"), ("[{\"role\":\"user\",\"content\":5}]", Value, "messages[0].content"),
             ("[{\"role\":\"user\",\"content\":null}]", Missing, "messages[0].content"), ("[{\"role\":\"user\",\"content\":{}}]", Value, "messages[0].content"),
-            ("[{\"role\":\"user\",\"content\":[5]}]", null!, "messages[0].content[0]"), ("[{\"role\":\"user\",\"content\":[{}]}]", Missing, "messages[0].content[0].type"),
+            ("[{\"role\":\"user\",\"content\":[5]}]", Value, "messages[0].content[0]"), ("[{\"role\":\"user\",\"content\":[{}]}]", Missing, "messages[0].content[0].type"),
             ("[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]", Missing, "messages[0].content[0].text"), ("[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":5}]}]", Value, "messages[0].content[0].text"),
             ("[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":\"https://example.org/a.png\"}}]}]", Unsupported, "messages[0].content[0].type"),
             ("[{\"role\":\"user\",\"content\":[{\"type\":\"input_audio\"}]}]", Unsupported, "messages[0].content[0].type"),
@@ -182,7 +182,7 @@ internal static class BadRequests
 
         foreach (string body in new[] { "[]", "5", "null", "\"x\"", "true" })
         {
-            all[$"{path}: the body {body}"] = new BadRequest(path, Encoding.UTF8.GetBytes(body), 400, null!, null);
+            all[$"{path}: the body {body}"] = new BadRequest(path, Encoding.UTF8.GetBytes(body), 400, Value, null);
         }
 
         byte[] notUtf8 = Valid(path);

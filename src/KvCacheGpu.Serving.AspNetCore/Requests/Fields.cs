@@ -18,7 +18,7 @@ internal sealed class Fields
         _within = within;
         if (root.ValueKind != JsonValueKind.Object)
         {
-            throw ApiError.Invalid($"{(within.Length == 0 ? "body" : within[..^1])}: expected an object, got {Kind(root)}", within.Length == 0 ? null : within[..^1]);
+            throw ApiError.Invalid($"{(within.Length == 0 ? "body" : within[..^1])}: expected an object, got {Kind(root)}", within.Length == 0 ? null : within[..^1], "invalid_value");
         }
 
         foreach (JsonProperty property in root.EnumerateObject())
