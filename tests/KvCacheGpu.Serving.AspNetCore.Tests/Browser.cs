@@ -23,7 +23,7 @@ internal sealed class Browser(IPlaywright playwright, IBrowser browser, IPage pa
         {
             if (message.Type == "error")
             {
-                errors.Add(message.Text);
+                errors.Add($"{message.Location}: {message.Text}");
             }
         };
         page.PageError += (_, error) => errors.Add(error);

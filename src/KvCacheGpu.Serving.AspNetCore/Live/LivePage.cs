@@ -14,6 +14,9 @@ internal static class LivePage
     /// <summary>Its program.</summary>
     public static readonly (string Name, string Type) Script = ("page.js", "text/javascript; charset=utf-8");
 
+    /// <summary>Its icon.</summary>
+    public static readonly (string Name, string Type) Icon = ("icon.svg", "image/svg+xml");
+
     // Nothing but these files and this server; no frames, no inline code.
     private const string Policy =
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";

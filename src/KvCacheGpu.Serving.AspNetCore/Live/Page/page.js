@@ -8,6 +8,7 @@ const placeClasses = ["gone", "device", "host"];
 const keyName = "kvcache-key";
 const gap = 3; // Pixels between layers.
 const spokenEvery = 15000; // Milliseconds between two summaries for screen readers.
+const settles = 2000; // Milliseconds until pictures show where the slider was moved to.
 
 let key = sessionStorage.getItem(keyName) ?? "";
 let connection = null;
@@ -15,7 +16,8 @@ let chosen = null; // { id, choice }: what the map shows; null follows the first
 let shown = null; // The picture that is drawn.
 let cursor = { row: 0, page: 0 };
 let paused = false;
-let moving = false; // The slider is being moved, so that pictures leave it alone.
+let touched = 0; // When the slider was moved last: pictures of before leave it alone.
+let sending = false; // A new budget is on its way.
 let formatNames = []; // Formats keep the colours that they first had.
 let lastSpoken = 0;
 
@@ -198,7 +200,7 @@ function drawMemory(memory, isAdmin) {
   const slider = byId("watermark");
   slider.disabled = !memory.has_policy || !isAdmin;
   byId("watermark-note").textContent = !memory.has_policy ? "The cache has no policy, so that no page is dropped or shrunk." : !isAdmin ? "Only the administrator's key may move it." : "";
-  if (!moving) {
+  if (!sending && Date.now() - touched > settles) {
     slider.value = Math.round(memory.watermark * 100);
     byId("watermark-value").textContent = `${number(memory.watermark * 100)} %`;
   }
@@ -375,14 +377,24 @@ function speak(picture) {
   byId("summary").textContent = `${number(serving.tokens_per_second)} tokens a second, ${serving.running} answers run, ${serving.waiting} wait, ${byId("memory-text").textContent}`;
 }
 
+// One at a time, so that the last one holds.
 async function moveBudget() {
-  const value = Number(byId("watermark").value);
-  byId("watermark-value").textContent = `${number(value)} %`;
-  const answer = await fetch("live/budget", {
-    method: "POST", headers: { ...headers(), "Content-Type": "application/json" }, body: JSON.stringify({ watermark: value / 100 }),
-  });
-  byId("watermark-note").textContent = answer.ok ? "" : "The server refused it.";
-  moving = false;
+  if (sending) {
+    return;
+  }
+
+  sending = true;
+  try {
+    for (let sent = null; sent !== byId("watermark").value;) {
+      sent = byId("watermark").value;
+      const answer = await fetch("live/budget", {
+        method: "POST", headers: { ...headers(), "Content-Type": "application/json" }, body: JSON.stringify({ watermark: Number(sent) / 100 }),
+      });
+      byId("watermark-note").textContent = answer.ok ? "" : "The server refused it.";
+    }
+  } finally {
+    sending = false;
+  }
 }
 
 byId("pause").addEventListener("click", () => {
@@ -397,7 +409,7 @@ byId("login").addEventListener("submit", (event) => {
   connect();
 });
 byId("watermark").addEventListener("input", () => {
-  moving = true;
+  touched = Date.now();
   byId("watermark-value").textContent = `${byId("watermark").value} %`;
 });
 byId("watermark").addEventListener("change", moveBudget);
