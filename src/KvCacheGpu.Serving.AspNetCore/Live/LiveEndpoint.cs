@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text.Json;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Primitives;
 
 namespace KvCacheGpu.Serving.AspNetCore;
 
@@ -36,11 +37,11 @@ internal sealed class LiveEndpoint(KvServer server, ILogger<KvServer> logger)
                 return;
             }
 
-            await stream.WriteAsync(snapshot, WireJson.Default.LiveSnapshot, context.RequestAborted).ConfigureAwait(false);
+            await stream.WriteAsync(snapshot, LiveJson.Default.LiveSnapshot, context.RequestAborted).ConfigureAwait(false);
         }
         while (!server.IsDraining && await timer.WaitForNextTickAsync(context.RequestAborted).ConfigureAwait(false));
 
-        long Number(string name) => !query.TryGetValue(name, out Microsoft.Extensions.Primitives.StringValues text) ? 0
+        long Number(string name) => !query.TryGetValue(name, out StringValues text) ? 0
             : long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out long number) && number <= int.MaxValue ? number
             : throw ApiError.Invalid($"{name}: expected a whole number", name, "invalid_value");
     }

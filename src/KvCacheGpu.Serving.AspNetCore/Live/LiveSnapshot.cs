@@ -1,3 +1,5 @@
+using System.Text.Json.Serialization;
+
 namespace KvCacheGpu.Serving.AspNetCore;
 
 /// <summary>What the live page shows, of one moment.</summary>
@@ -46,3 +48,8 @@ internal sealed record LiveAnswer(long Id, int Choice, string? Tenant, string St
 /// <param name="Mass">For each row and page the share of attention; -1 if it is not known. Null if nobody asked.</param>
 internal sealed record LiveMap(
     long Id, int Choice, int Layers, int Heads, int PageTokens, int Length, int FirstPage, IReadOnlyList<string> Names, int[][] Formats, int[][] Places, double[][]? Mass);
+
+/// <summary>The writer of pictures, made when this is compiled.</summary>
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower)]
+[JsonSerializable(typeof(LiveSnapshot))]
+internal sealed partial class LiveJson : JsonSerializerContext;

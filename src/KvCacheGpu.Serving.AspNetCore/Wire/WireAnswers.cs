@@ -77,5 +77,4 @@ internal sealed record CompletionLogprobs(
 [JsonSerializable(typeof(HealthBody))]
 [JsonSerializable(typeof(ChatBody))]
 [JsonSerializable(typeof(CompletionBody))]
-[JsonSerializable(typeof(LiveSnapshot))]
 internal sealed partial class WireJson : JsonSerializerContext;

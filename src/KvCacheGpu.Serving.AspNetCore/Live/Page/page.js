@@ -278,7 +278,7 @@ function drawMap() {
 
   const canvas = byId("map");
   const pages = map.places[0].length;
-  const width = Math.max(2, Math.min(16, Math.floor((canvas.parentElement.clientWidth - 8) / Math.max(1, pages))));
+  const width = Math.max(2, Math.min(22, Math.floor((canvas.parentElement.clientWidth - 8) / Math.max(1, pages))));
   const height = map.places.length > 128 ? 4 : 12;
   [canvas.width, canvas.height] = [Math.max(1, pages * width), (map.places.length * height) + ((map.layers - 1) * gap)];
   [canvas.dataset.cellWidth, canvas.dataset.cellHeight, canvas.dataset.gap] = [width, height, gap];
