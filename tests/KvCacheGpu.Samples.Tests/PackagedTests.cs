@@ -144,6 +144,7 @@ public sealed class Packages : IDisposable
     [
         "kernels/KvCacheGpu.Kernels", "src/KvCacheGpu.Base", "src/KvCacheGpu.Snapshots", "src/KvCacheGpu", "src/KvCacheGpu.Redis", "src/KvCacheGpu.Sessions",
         "src/KvCacheGpu.Hosting", "src/KvCacheGpu.OpenTelemetry",
+        "src/KvCacheGpu.Serving", "src/KvCacheGpu.Serving.AspNetCore", "src/KvCacheGpu.Serving.AI",
     ];
 
     private readonly string _folder = Directory.CreateTempSubdirectory("packages-").FullName;

@@ -43,6 +43,15 @@ internal sealed class RunningAnswers(IReadOnlyList<KvGeneration> generations, in
         return new RunningAnswers(taken, choices);
     }
 
+    /// <summary>Ends what has not ended: nobody reads it.</summary>
+    public void Cancel()
+    {
+        foreach (KvGeneration generation in generations)
+        {
+            generation.Cancel();
+        }
+    }
+
     /// <summary>Waits for whole answers, in the order of their indexes.</summary>
     public async Task<IReadOnlyList<KvAnswer>> CompleteAsync(CancellationToken cancellationToken)
     {

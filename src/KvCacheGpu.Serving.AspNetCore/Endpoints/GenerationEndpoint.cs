@@ -35,17 +35,28 @@ internal sealed class GenerationEndpoint(KvScheduler scheduler, KvServedModel mo
         }
 
         RunningAnswers answers = Submit(parsed, caller, field, context.RequestAborted);
-        AnswerHead head = AnswerHead.Create(shape.IdPrefix);
+        try
+        {
+            await AnswerAsync(context, parsed, answers, AnswerHead.Create(shape.IdPrefix), shape).ConfigureAwait(false);
+        }
+        finally
+        {
+            // If one of several failed, the others are of no use.
+            answers.Cancel();
+        }
+    }
+
+    private async Task AnswerAsync(HttpContext context, ParsedRequest parsed, RunningAnswers answers, AnswerHead head, IAnswerShape shape)
+    {
         if (parsed.Settings.IsStream)
         {
             await StreamAsync(context, parsed, answers, head, shape).ConfigureAwait(false);
+            return;
         }
-        else
-        {
-            IReadOnlyList<KvAnswer> whole = await answers.CompleteAsync(context.RequestAborted).ConfigureAwait(false);
-            ThrowIfNotEnded(whole.Select(one => one.Finish), answers);
-            await shape.WriteWholeAsync(context, head, whole, answers.Usage).ConfigureAwait(false);
-        }
+
+        IReadOnlyList<KvAnswer> whole = await answers.CompleteAsync(context.RequestAborted).ConfigureAwait(false);
+        ThrowIfNotEnded(whole.Select(one => one.Finish), answers);
+        await shape.WriteWholeAsync(context, head, whole, answers.Usage).ConfigureAwait(false);
     }
 
     private RunningAnswers Submit(ParsedRequest parsed, Caller caller, string field, CancellationToken cancellationToken)
