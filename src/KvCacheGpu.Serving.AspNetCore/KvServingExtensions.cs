@@ -69,6 +69,7 @@ public static class KvServingExtensions
             Map(HttpMethods.Get, "/", door.Open(context => LivePage.WriteAsync(context, LivePage.Index)));
             Map(HttpMethods.Get, "/live/page.css", door.Open(context => LivePage.WriteAsync(context, LivePage.Style)));
             Map(HttpMethods.Get, "/live/page.js", door.Open(context => LivePage.WriteAsync(context, LivePage.Script)));
+            Map(HttpMethods.Get, "/live/map.js", door.Open(context => LivePage.WriteAsync(context, LivePage.Map)));
             Map(HttpMethods.Get, "/live/icon.svg", door.Open(context => LivePage.WriteAsync(context, LivePage.Icon)));
             Map(HttpMethods.Get, "/live/events", door.Keyed(server.Live.EventsAsync));
             Map(HttpMethods.Post, "/live/budget", door.Keyed(server.Live.BudgetAsync));

@@ -18,6 +18,10 @@ internal sealed class Browser(IPlaywright playwright, IBrowser browser, IPage pa
             Args = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
         });
         IPage page = await browser.NewPageAsync(new BrowserNewPageOptions { ViewportSize = new ViewportSize { Width = 1200, Height = 1000 } });
+
+        // A machine may be busy: what takes long is no fault of the page.
+        page.SetDefaultTimeout(120_000);
+        Assertions.SetDefaultExpectTimeout(120_000);
         List<string> errors = [];
         page.Console += (_, message) =>
         {

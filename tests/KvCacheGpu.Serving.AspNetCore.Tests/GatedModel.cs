@@ -4,6 +4,10 @@ namespace KvCacheGpu.Serving.AspNetCore.Tests;
 internal sealed class GatedModel(IKvModel inner) : IKvModel, IDisposable
 {
     private readonly ManualResetEventSlim _gate = new(initialState: true);
+    private volatile bool _isInside;
+
+    /// <summary>True while a step is under way, or held.</summary>
+    public bool IsInside => _isInside;
 
     public TimeSpan Delay { get; set; }
 
@@ -27,8 +31,10 @@ internal sealed class GatedModel(IKvModel inner) : IKvModel, IDisposable
 
     public void Forward(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, ReadOnlySpan<int> logitTokens, Span<float> logits)
     {
+        _isInside = true;
         _gate.Wait();
         Thread.Sleep(Delay);
         inner.Forward(sequences, tokenIds, tokensPerSequence, logitTokens, logits);
+        _isInside = false;
     }
 }

@@ -53,8 +53,7 @@ public class LimitTests
     [Fact]
     public async Task Too_many_requests_are_told_when_to_come_again()
     {
-        await using TestServer server = await StartAsync(options => (options.RequestsPerMinute, options.ApiKeys) = (2, Keys()));
-        await server.PostAsync(Path, Completion("And", 1), key: "key-of-a");
+        await using TestServer server = await StartAsync(options => (options.RequestsPerMinute, options.ApiKeys) = (1, Keys()));
         await server.PostAsync(Path, Completion("And", 1), key: "key-of-a");
         using HttpClient client = server.Client("key-of-a");
         using HttpResponseMessage answer = await client.PostAsync(new Uri(Path, UriKind.Relative), Json(Completion("And", 1)));
@@ -67,28 +66,34 @@ public class LimitTests
     }
 
     [Fact]
-    public async Task A_full_queue_a_deadline_and_a_long_prompt_are_refused()
+    public async Task A_full_queue_and_a_long_prompt_are_refused()
     {
-        await using TestServer server = await StartAsync(
-            options => (options.Deadline, options.MaxPromptTokens) = (TimeSpan.FromMilliseconds(400), 50), schedule: options => options with { MaxConcurrency = 1, MaxWaiting = 1 });
-        server.Gate.Delay = TimeSpan.FromMilliseconds(50);
-        Task<JsonElement> late = server.PostAsync(Path, Completion("And", 4000), HttpStatusCode.GatewayTimeout);
-        await Until(async () => (await server.Scheduler.GetStatusAsync()).Answers is [{ State: KvAnswerState.Generating }]);
-        Task<JsonElement> waits = server.PostAsync(Path, Completion("And", 4000), HttpStatusCode.GatewayTimeout);
+        await using TestServer server = await StartAsync(options => options.MaxPromptTokens = 50, schedule: options => options with { MaxConcurrency = 1, MaxWaiting = 1 });
+        server.Gate.Close();
+        Task<JsonElement> runs = server.PostAsync(Path, Completion("And", 5));
+        await Until(() => Task.FromResult(server.Gate.IsInside));
+        Task<JsonElement> waits = server.PostAsync(Path, Completion("And", 5));
         await Until(() => Task.FromResult(server.Scheduler.Waiting == 1));
         JsonElement full = await server.PostAsync(Path, Completion("And", 1), (HttpStatusCode)429);
         Assert.Equal("queue_full", full.GetProperty("error").GetProperty("code").GetString());
-        Assert.Equal("deadline_exceeded", (await late).GetProperty("error").GetProperty("code").GetString());
-        await waits;
+        server.Gate.Open();
+        await Task.WhenAll(runs, waits);
         JsonElement tooLong = await server.PostAsync(Path, Completion(Enumerable.Repeat(5, 51).ToArray(), 1), HttpStatusCode.BadRequest);
         Assert.Equal("context_length_exceeded", tooLong.GetProperty("error").GetProperty("code").GetString());
+    }
 
-        // In a stream that has begun, the error is its last piece.
+    [Fact]
+    public async Task An_answer_that_is_late_is_told_so_by_a_status_or_at_the_end_of_its_stream()
+    {
+        await using TestServer server = await StartAsync(options => options.Deadline = TimeSpan.FromSeconds(4));
+        server.Gate.Delay = TimeSpan.FromMilliseconds(50);
+        Task<JsonElement> whole = server.PostAsync(Path, Completion("And", 4000), HttpStatusCode.GatewayTimeout);
         using HttpClient client = server.Client();
         using HttpResponseMessage answer = await client.PostAsync(new Uri(Path, UriKind.Relative), Json(Completion("And", 4000, new { stream = true })));
         string[] events = (await answer.Content.ReadAsStringAsync()).Split("\n\n", StringSplitOptions.RemoveEmptyEntries);
         Assert.Equal("data: [DONE]", events[^1]);
         Assert.Contains("\"deadline_exceeded\"", events[^2], StringComparison.Ordinal);
+        Assert.Equal("deadline_exceeded", (await whole).GetProperty("error").GetProperty("code").GetString());
     }
 
     [Fact]

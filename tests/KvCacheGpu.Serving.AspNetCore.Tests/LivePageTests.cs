@@ -60,6 +60,7 @@ public class LivePageTests
         int length = (await server.Scheduler.GetStatusAsync()).Answers.Single().ComputedTokens;
         (int gone, int compressed) after = await MapIsPageTable(server, page, atLeast: length + 130);
         Assert.True(after.gone + after.compressed > before.gone + before.compressed + 20, $"{before} before the slider moved, {after} after");
+        Assert.InRange(server.Cache.GetOffloadCounts().Pages, 1, 40);
         foreach (string colour in new[] { "tier", "mass" })
         {
             await page.Locator($"input[value={colour}]").CheckAsync();
@@ -174,6 +175,9 @@ public class LivePageTests
     {
         (options.Policy, options.DemotionFormats) = (KvPolicies.TryParse("adaptive", out KvPolicy? policy) ? policy : null, [new KvFormats(PageFormat.T4, PageFormat.V4)]);
         (options.MaxTokens, options.MemoryBudgetPercent, options.PlanEvery) = (4096, 100, 64);
+
+        // Room for 40 pages in host memory.
+        options.Offload = new KvOffload(40 * 16_384);
     }
 
     private static async Task Photograph(IPage page, string file)

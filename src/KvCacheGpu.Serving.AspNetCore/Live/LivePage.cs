@@ -14,6 +14,9 @@ internal static class LivePage
     /// <summary>Its program.</summary>
     public static readonly (string Name, string Type) Script = ("page.js", "text/javascript; charset=utf-8");
 
+    /// <summary>The part of it that draws the map.</summary>
+    public static readonly (string Name, string Type) Map = ("map.js", Script.Type);
+
     /// <summary>Its icon.</summary>
     public static readonly (string Name, string Type) Icon = ("icon.svg", "image/svg+xml");
 

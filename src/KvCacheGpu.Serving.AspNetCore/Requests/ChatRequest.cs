@@ -43,7 +43,7 @@ internal static class ChatRequest
             fields.Plain(choice, value => IsText(value, "none") || IsText(value, "auto"), "\"none\"");
         }
 
-        fields.Plain("response_format", value => value.ValueKind == JsonValueKind.Object && value.GetPropertyCount() == 1 && value.TryGetProperty("type", out JsonElement type) && IsText(type, "text"), "{\"type\": \"text\"}");
+        fields.Plain("response_format", IsPlainText, "{\"type\": \"text\"}");
         fields.Plain("modalities", value => value.ValueKind == JsonValueKind.Array && value.GetArrayLength() == 1 && IsText(value[0], "text"), "[\"text\"]");
         foreach (string name in new[] { "audio", "prediction", "web_search_options", "reasoning_effort", "verbosity", "guided_json", "guided_regex", "guided_choice" })
         {
@@ -139,6 +139,9 @@ internal static class ChatRequest
             throw ApiError.Invalid($"messages: {refusal.Message}", "messages", "invalid_value");
         }
     }
+
+    private static bool IsPlainText(JsonElement format) =>
+        format.ValueKind == JsonValueKind.Object && format.GetPropertyCount() == 1 && format.TryGetProperty("type", out JsonElement type) && IsText(type, "text");
 
     private static bool IsText(JsonElement value, string text) => value.ValueKind == JsonValueKind.String && value.ValueEquals(text);
 }
