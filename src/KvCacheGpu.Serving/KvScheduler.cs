@@ -70,6 +70,9 @@ public sealed class KvScheduler : IAsyncDisposable
         }
     }
 
+    /// <summary>The cache that it serves from.</summary>
+    public KvCache Cache => _cache;
+
     /// <summary>The most tokens of a prompt and its answer together: what the model and a sequence of the cache take.</summary>
     public int MaxTokens => _maxTokens;
 
