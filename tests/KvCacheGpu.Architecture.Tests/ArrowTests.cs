@@ -3,6 +3,9 @@ using ArchUnitNET.Loader;
 using KvCacheGpu.Hosting;
 using KvCacheGpu.Kernels;
 using KvCacheGpu.Llama;
+using KvCacheGpu.Serving;
+using KvCacheGpu.Serving.AI;
+using KvCacheGpu.Serving.AspNetCore;
 using static ArchUnitNET.Fluent.ArchRuleDefinition;
 using Assembly = System.Reflection.Assembly;
 
@@ -10,7 +13,7 @@ namespace KvCacheGpu.Architecture.Tests;
 
 /// <summary>
 /// Dependencies point one way: from Cli to everything, from Configuration to Sessions, from Sessions, TorchSharp, Redis and Llama to the engine, from the engine to the snapshot
-/// store, from both to the kernels and Base, and never back. Hosting and OpenTelemetry join the engine with a host's packages. Base, Import and Catalog know nothing of ours, and the catalog's databases know the catalog alone; Sessions knows Import where it loads old caches.
+/// store, from both to the kernels and Base, and never back. Hosting and OpenTelemetry join the engine with a host's packages; Serving knows the engine alone, and Llama is a model for it; Serving.AspNetCore and Serving.AI join it with a host. Base, Import and Catalog know nothing of ours, and the catalog's databases know the catalog alone; Sessions knows Import where it loads old caches.
 /// </summary>
 public class ArrowTests
 {
@@ -20,6 +23,9 @@ public class ArrowTests
     private static readonly Assembly Engine = typeof(KvCache).Assembly;
     private static readonly Assembly Sessions = typeof(UltraAdaptiveKvCacheEngine).Assembly;
     private static readonly Assembly Llama = typeof(LlamaModel).Assembly;
+    private static readonly Assembly Serving = typeof(KvScheduler).Assembly;
+    private static readonly Assembly Web = typeof(KvServer).Assembly;
+    private static readonly Assembly Chat = typeof(KvChatClient).Assembly;
     private static readonly Assembly Cli = Assembly.Load("kvcache");
     private static readonly Assembly Evaluation = Assembly.Load("KvCacheGpu.Evaluation");
     private static readonly Assembly Plots = Assembly.Load("KvCacheGpu.Plots");
@@ -35,7 +41,7 @@ public class ArrowTests
     private static readonly Assembly Telemetry = typeof(KvOpenTelemetry).Assembly;
     private static readonly Assembly[] Each =
     [
-        Base, Kernels, Snapshots, Engine, Sessions, Configuration, Import, Catalog, CatalogOnSqlite, CatalogOnPostgreSql, Torch, Redis, Hosting, Telemetry, Llama, Evaluation, Plots, Measuring, Cli,
+        Base, Kernels, Snapshots, Engine, Sessions, Configuration, Import, Catalog, CatalogOnSqlite, CatalogOnPostgreSql, Torch, Redis, Hosting, Telemetry, Serving, Web, Chat, Llama, Evaluation, Plots, Measuring, Cli,
     ];
 
     private static readonly ArchUnitNET.Domain.Architecture All = new ArchLoader().LoadAssemblies(Each).Build();
@@ -43,7 +49,8 @@ public class ArrowTests
     private static readonly string[] Rooms =
     [
         "KvCacheGpu.Sessions", "KvCacheGpu.Configuration", "KvCacheGpu.Import", "KvCacheGpu.Catalog", "KvCacheGpu.Catalog.Sqlite", "KvCacheGpu.Catalog.PostgreSql",
-        "KvCacheGpu.TorchSharp", "KvCacheGpu.Redis", "KvCacheGpu.Hosting", "KvCacheGpu.OpenTelemetry",
+        "KvCacheGpu.TorchSharp", "KvCacheGpu.Redis", "KvCacheGpu.Hosting", "KvCacheGpu.OpenTelemetry", "KvCacheGpu.Serving", "KvCacheGpu.Serving.AspNetCore",
+        "KvCacheGpu.Serving.AI",
     ];
 
     private static readonly string[] Hosts = ["KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "KvCacheGpu.Measuring", "kvcache"];
@@ -64,7 +71,10 @@ public class ArrowTests
         { "KvCacheGpu.Redis", [.. Rooms.Except(["KvCacheGpu.Redis"]), .. Hosts] },
         { "KvCacheGpu.Hosting", [.. Rooms.Except(["KvCacheGpu.Hosting"]), .. Hosts] },
         { "KvCacheGpu.OpenTelemetry", [.. Rooms.Except(["KvCacheGpu.OpenTelemetry"]), .. Hosts] },
-        { "KvCacheGpu.Llama", ["KvCacheGpu.TorchSharp", "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "kvcache"] },
+        { "KvCacheGpu.Serving", [.. Rooms.Except(["KvCacheGpu.Serving"]), .. Hosts] },
+        { "KvCacheGpu.Serving.AspNetCore", [.. Rooms.Except(["KvCacheGpu.Serving", "KvCacheGpu.Serving.AspNetCore"]), .. Hosts] },
+        { "KvCacheGpu.Serving.AI", [.. Rooms.Except(["KvCacheGpu.Serving", "KvCacheGpu.Serving.AI"]), .. Hosts] },
+        { "KvCacheGpu.Llama", [.. Rooms.Except(["KvCacheGpu.Serving"]), "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "kvcache"] },
         { "KvCacheGpu.Evaluation", ["KvCacheGpu.Plots", "kvcache"] },
         { "KvCacheGpu.Measuring", [.. Rooms, .. Hosts.Except(["KvCacheGpu.Measuring"])] },
         { "KvCacheGpu.Plots", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", "KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "kvcache"] },
@@ -98,7 +108,7 @@ public class ArrowTests
     public void Only_kernels_and_engine_see_ILGPU()
     {
         Assert.Contains(Kernels.GetReferencedAssemblies(), name => name.Name == "ILGPU");
-        foreach (Assembly host in new[] { Base, Snapshots, Sessions, Configuration, Import, Catalog, CatalogOnSqlite, CatalogOnPostgreSql, Torch, Redis, Hosting, Telemetry, Llama, Evaluation, Plots, Cli })
+        foreach (Assembly host in new[] { Base, Snapshots, Sessions, Configuration, Import, Catalog, CatalogOnSqlite, CatalogOnPostgreSql, Torch, Redis, Hosting, Telemetry, Serving, Web, Chat, Llama, Evaluation, Plots, Cli })
         {
             Assert.DoesNotContain(host.GetReferencedAssemblies(), name => name.Name!.StartsWith("ILGPU", StringComparison.Ordinal));
         }
@@ -130,12 +140,16 @@ public class ArrowTests
     }
 
     [Fact]
-    public void Only_the_packages_for_it_see_OpenTelemetry_and_a_hosts_health_checks()
+    public void Only_the_packages_for_it_see_a_web_server_OpenTelemetry_and_a_hosts_health_checks()
     {
-        foreach ((Assembly own, string what) in new[] { (Telemetry, "OpenTelemetry"), (Hosting, "Microsoft.Extensions.Diagnostics.HealthChecks"), (Hosting, "Microsoft.Extensions.Hosting") })
+        foreach ((Assembly[] own, string what) in new (Assembly[], string)[]
         {
-            Assert.Contains(own.GetReferencedAssemblies(), name => name.Name!.StartsWith(what, StringComparison.Ordinal));
-            Assert.All(Each.Except([own]), one => Assert.DoesNotContain(one.GetReferencedAssemblies(), name => name.Name!.StartsWith(what, StringComparison.Ordinal)));
+            ([Telemetry, Web], "OpenTelemetry"), ([Hosting], "Microsoft.Extensions.Diagnostics.HealthChecks"), ([Hosting, Web, Cli], "Microsoft.Extensions.Hosting"),
+            ([Web, Cli], "Microsoft.AspNetCore"), ([Chat], "Microsoft.Extensions.AI"),
+        })
+        {
+            Assert.All(own, one => Assert.Contains(one.GetReferencedAssemblies(), name => name.Name!.StartsWith(what, StringComparison.Ordinal)));
+            Assert.All(Each.Except(own), one => Assert.DoesNotContain(one.GetReferencedAssemblies(), name => name.Name!.StartsWith(what, StringComparison.Ordinal)));
         }
     }
 
@@ -161,7 +175,7 @@ public class ArrowTests
         foreach ((Assembly assembly, string space) in new[]
         {
             (Base, "KvCacheGpu"), (Snapshots, "KvCacheGpu"), (Engine, "KvCacheGpu"), (Sessions, "KvCacheGpu"), (Configuration, "KvCacheGpu.Configuration"), (Import, "KvCacheGpu.Import"),
-            (Catalog, "KvCacheGpu.Catalog"), (CatalogOnSqlite, "KvCacheGpu.Catalog"), (CatalogOnPostgreSql, "KvCacheGpu.Catalog"), (Torch, "KvCacheGpu"), (Redis, "KvCacheGpu"), (Hosting, "KvCacheGpu.Hosting"), (Telemetry, "KvCacheGpu"), (Llama, "KvCacheGpu.Llama"),
+            (Catalog, "KvCacheGpu.Catalog"), (CatalogOnSqlite, "KvCacheGpu.Catalog"), (CatalogOnPostgreSql, "KvCacheGpu.Catalog"), (Torch, "KvCacheGpu"), (Redis, "KvCacheGpu"), (Hosting, "KvCacheGpu.Hosting"), (Telemetry, "KvCacheGpu"), (Serving, "KvCacheGpu.Serving"), (Web, "KvCacheGpu.Serving.AspNetCore"), (Chat, "KvCacheGpu.Serving.AI"), (Llama, "KvCacheGpu.Llama"),
         })
         {
             Assert.All(assembly.GetExportedTypes(), type => Assert.Equal(space, type.Namespace));

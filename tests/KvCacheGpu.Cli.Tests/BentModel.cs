@@ -1,5 +1,5 @@
 using System.Text.Json.Nodes;
-using KvCacheGpu.Llama;
+using KvCacheGpu.Evaluation;
 
 namespace KvCacheGpu.Cli.Tests;
 

@@ -1,5 +1,5 @@
 using System.Text.Json;
-using KvCacheGpu.Llama;
+using KvCacheGpu.Evaluation;
 using KvCacheGpu.Llama.Tests;
 
 namespace KvCacheGpu.Cli.Tests;

@@ -1,6 +1,6 @@
 using System.Text.Json;
+using KvCacheGpu.Evaluation;
 using KvCacheGpu.Kernels;
-using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Cli.Tests;
 

@@ -1,3 +1,4 @@
+using KvCacheGpu.Evaluation;
 using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Cli.Tests;

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using KvCacheGpu.Evaluation;
 using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Cli.Tests;

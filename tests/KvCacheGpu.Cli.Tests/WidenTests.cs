@@ -1,5 +1,5 @@
 using System.Text.Json;
-using KvCacheGpu.Llama;
+using KvCacheGpu.Evaluation;
 
 namespace KvCacheGpu.Cli.Tests;
 

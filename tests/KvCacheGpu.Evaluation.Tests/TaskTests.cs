@@ -1,4 +1,3 @@
-using KvCacheGpu.Llama;
 
 namespace KvCacheGpu.Evaluation.Tests;
 

@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using KvCacheGpu.Evaluation;
 
 namespace KvCacheGpu.Llama.Tests;
 

@@ -1,3 +1,6 @@
+using KvCacheGpu.Evaluation;
+using KvCacheGpu.Serving;
+
 namespace KvCacheGpu.Llama.Tests;
 
 /// <summary>The demo model, loaded once, and what the oracle says about its first 200 tokens of held-out text.</summary>
@@ -46,7 +49,7 @@ public sealed class DemoFixture : IDisposable
                 Assert.InRange(row[i], expected[t][i] - (1e-3 * scale), expected[t][i] + (1e-3 * scale));
             }
 
-            Assert.Equal(Array.IndexOf(expected[t], expected[t].Max()), Sampler.Greedy(row));
+            Assert.Equal(Array.IndexOf(expected[t], expected[t].Max()), KvSampler.Greedy(row));
         }
     }
 

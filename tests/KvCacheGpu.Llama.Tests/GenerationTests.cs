@@ -1,3 +1,6 @@
+using KvCacheGpu.Evaluation;
+
+
 namespace KvCacheGpu.Llama.Tests;
 
 /// <summary>Generated text: greedy, sampled, on every tier; and facts that the model remembers.</summary>
@@ -87,28 +90,6 @@ public sealed class GenerationTests(DemoFixture demo) : IClassFixture<DemoFixtur
         Assert.Throws<OperationCanceledException>(() => decoder.Generate(other, [0], cancellationToken: new CancellationToken(true)).ToArray());
         Assert.Throws<ArgumentException>(() => decoder.Generate(other, []));
         Assert.Equal(0, other.Length);
-    }
-
-    [Fact]
-    public void Draws_follow_from_the_seed_and_ties_go_to_the_lowest_id()
-    {
-        Assert.Equal(1, Sampler.Greedy([0, 3, 3, 1]));
-        Assert.Equal(1, new Sampler().Next([0, 3, 3, 1]));
-        Assert.Throws<ArgumentOutOfRangeException>(() => new Sampler(-1));
-        Assert.Throws<ArgumentOutOfRangeException>(() => new Sampler(double.NaN));
-        float[] logits = [0, MathF.Log(3), float.NegativeInfinity, 0];
-        int[] counts = new int[4];
-        Sampler sampler = new(1, seed: 9), same = new(1, seed: 9);
-        for (int i = 0; i < 5000; i++)
-        {
-            int token = sampler.Next(logits);
-            Assert.Equal(token, same.Next(logits));
-            counts[token]++;
-        }
-
-        Assert.InRange(counts[1], 2850, 3150);
-        Assert.InRange(counts[0], 900, 1100);
-        Assert.Equal(0, counts[2]);
     }
 
     private int[] Generate(string device, int[] prompt, int tokens)

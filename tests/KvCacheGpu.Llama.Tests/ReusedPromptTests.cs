@@ -1,3 +1,5 @@
+using KvCacheGpu.Serving;
+
 namespace KvCacheGpu.Llama.Tests;
 
 /// <summary>A model's text after a prompt of which another sequence computed the most.</summary>
@@ -37,7 +39,7 @@ public sealed class ReusedPromptTests(DemoFixture demo) : IClassFixture<DemoFixt
         int hit = sequence.Reuse(prompt);
         float[] logits = new float[config.VocabularySize];
         decoder.Prefill(sequence, prompt.AsSpan(hit), logits);
-        int[] text = [.. decoder.Generate(sequence, [Sampler.Greedy(logits)], new GenerateOptions { MaxNewTokens = 40, StopTokens = [] })];
+        int[] text = [.. decoder.Generate(sequence, [KvSampler.Greedy(logits)], new GenerateOptions { MaxNewTokens = 40, StopTokens = [] })];
         return (text, logits, hit);
     }
 }

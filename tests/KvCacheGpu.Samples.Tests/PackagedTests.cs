@@ -142,6 +142,7 @@ public sealed class Packages : IDisposable
     [
         "kernels/KvCacheGpu.Kernels", "src/KvCacheGpu.Base", "src/KvCacheGpu.Snapshots", "src/KvCacheGpu", "src/KvCacheGpu.Redis", "src/KvCacheGpu.Sessions",
         "src/KvCacheGpu.Hosting", "src/KvCacheGpu.OpenTelemetry", "src/KvCacheGpu.Catalog", "src/KvCacheGpu.Catalog.Sqlite", "src/KvCacheGpu.Catalog.PostgreSql",
+        "src/KvCacheGpu.Serving", "src/KvCacheGpu.Serving.AspNetCore", "src/KvCacheGpu.Serving.AI", "src/KvCacheGpu.Llama",
     ];
 
     private readonly string _folder = Directory.CreateTempSubdirectory("packages-").FullName;

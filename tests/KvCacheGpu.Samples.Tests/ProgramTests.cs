@@ -40,6 +40,15 @@ public sealed class ProgramTests(ITestOutputHelper output) : IDisposable
         Assert.Equal(["loaded 3 tokens; after 12 comes 13", "saved 4 tokens"], Said("SavedChat", folder));
     }
 
+    [Fact]
+    public void Many_are_served_at_once()
+    {
+        string[] said = Said("ServedChat");
+        Assert.Equal(["In the beginning", "And he said unto them", "Blessed are they"], said[..3].Select((line, i) => line[..new[] { 16, 21, 16 }[i]]));
+        Assert.All(said[..3], line => Assert.True(line.Length > 40, line));
+        Assert.Equal("3 requests, 48 tokens, fewer steps than tokens: True", said[3]);
+    }
+
     /// <summary>KVCACHE_TEST_REDIS names the server, as <c>.ci/redis start DIR</c> prints it.</summary>
     [Fact]
     public void Two_caches_share_a_server()
@@ -57,7 +66,7 @@ public sealed class ProgramTests(ITestOutputHelper output) : IDisposable
     public async Task A_web_service_keeps_conversations_over_a_restart_and_tells_health_and_metrics()
     {
         string[] arguments = ["--urls", "http://127.0.0.1:0", "--folder", Path.Combine(_folder, "sessions")];
-        string said = await ServeAsync(arguments, async client =>
+        string said = await ServeAsync("AspNetChat", arguments, async client =>
         {
             Assert.Equal("Healthy", await client.GetStringAsync("/health"));
             Assert.Equal("""{"next":6,"length":4}""", await AskAsync(client, "/acme/friday", 5, 6, 7, 5));
@@ -67,15 +76,28 @@ public sealed class ProgramTests(ITestOutputHelper output) : IDisposable
         Assert.Contains("kvcache.tokens.appended", said, StringComparison.Ordinal);
         Assert.Contains("kvcache.name: chat", said, StringComparison.Ordinal);
         Assert.Contains("2 saved, 0 not", said, StringComparison.Ordinal);
-        await ServeAsync(arguments, async client => Assert.Equal("""{"next":7,"length":5}""", await AskAsync(client, "/acme/friday", 6)));
+        await ServeAsync("AspNetChat", arguments, async client => Assert.Equal("""{"next":7,"length":5}""", await AskAsync(client, "/acme/friday", 6)));
+    }
+
+    [Fact]
+    public async Task A_server_chats_as_those_of_OpenAI_do()
+    {
+        string model = Path.Combine(Packages.Root, "tools", "demo-model");
+        await ServeAsync("ChatServer", ["--urls", "http://127.0.0.1:0", "--model", model], async client =>
+        {
+            HttpResponseMessage answer = await client.PostAsJsonAsync(
+                "/v1/chat/completions", new { model = "demo-model", temperature = 0, max_tokens = 4, messages = new[] { new { role = "user", content = "In the beginning" } } });
+            Assert.Contains("\"finish_reason\":\"length\"", await answer.Content.ReadAsStringAsync(), StringComparison.Ordinal);
+            Assert.Contains("KvCacheGpu live", await client.GetStringAsync("/"), StringComparison.Ordinal);
+        });
     }
 
     private static async Task<string> AskAsync(HttpClient client, string path, params int[] tokens) => await (await client.PostAsJsonAsync(path, tokens)).Content.ReadAsStringAsync();
 
     // Starts the service, asks it, ends it as a machine would, and returns what it has said.
-    private static async Task<string> ServeAsync(string[] arguments, Func<HttpClient, Task> ask)
+    private static async Task<string> ServeAsync(string sample, string[] arguments, Func<HttpClient, Task> ask)
     {
-        using Process service = Process.Start(Start("AspNetChat", arguments))!;
+        using Process service = Process.Start(Start(sample, arguments))!;
         try
         {
             Task<string> error = service.StandardError.ReadToEndAsync();

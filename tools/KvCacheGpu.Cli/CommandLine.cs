@@ -47,6 +47,7 @@ internal static class CommandLine
         RootCommand root = new("A paged, compressed KV cache for LLM inference: generate through it, try it, plan it.")
         {
             RunCommand.Create(terminal),
+            ServeCommand.Create(terminal),
             BenchCommand.Create(terminal),
             DbCommand.Create(terminal),
             DataCommand.Create(terminal),

@@ -10,7 +10,7 @@ internal sealed record PublicCall(string Method, Action<SharedObjects> Run, para
 {
     /// <summary>Types whose every public method is called.</summary>
     public static IReadOnlyList<Type> Types { get; } =
-        [typeof(KvCache), typeof(KvSequence), typeof(KvSequenceReading), typeof(KvCacheReading), typeof(KvCachePrefixes), typeof(KvCacheTiers), typeof(KvCacheOffload), typeof(KvCacheSwapping), typeof(KvAdmission), typeof(KvCacheTenants), typeof(KvCacheSnapshots), typeof(KvStep), typeof(UltraAdaptiveKvCacheEngine), typeof(SnapshotStore)];
+        [typeof(KvCache), typeof(KvSequence), typeof(KvSequencePages), typeof(KvSequenceReading), typeof(KvCacheReading), typeof(KvCachePrefixes), typeof(KvCacheTiers), typeof(KvCacheOffload), typeof(KvCacheSwapping), typeof(KvAdmission), typeof(KvCacheTenants), typeof(KvCacheSnapshots), typeof(KvStep), typeof(UltraAdaptiveKvCacheEngine), typeof(SnapshotStore)];
 
     public static IEnumerable<string> Methods =>
         Types.SelectMany(type => type.GetMethods(BindingFlags.Public | BindingFlags.Instance | BindingFlags.Static | BindingFlags.DeclaredOnly)).Select(NameOf);

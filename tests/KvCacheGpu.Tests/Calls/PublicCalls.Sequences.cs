@@ -65,6 +65,8 @@ internal static partial class PublicCalls
         new("KvSequenceReading.PageMass(KvSequence, Int32, Int32, Span)", x => Assert.InRange(x.First.PageMass(0, 2, new float[16]), 0, 16), Gone, InUse),
         new("KvSequenceReading.TokenMass(KvSequence, Int32, Int32, ReadOnlySpan, Span, Span)", x => Assert.InRange(x.First.TokenMass(0, 1, new float[8], new float[64], new int[64]), 0, 64), Gone, InUse),
         new("KvSequenceReading.TryRead(KvSequence, Int32, Int32, Span, Span)", x => _ = x.First.TryRead(0, 0, new float[16], new float[16]), Gone, InUse, NoSuch),
+        new("KvSequencePages.PageCount(KvSequence)", x => Assert.InRange(x.First.PageCount(), 0, 16), Gone),
+        new("KvSequencePages.ReadPages(KvSequence, Int32, Int32, Boolean)", x => Assert.InRange(x.First.ReadPages(1, 1, withMass: true).Count, 0, 16), Gone, InUse),
         new("KvSequence.Replace(Int32, ReadOnlySpan, ReadOnlySpan)", x => x.First.Replace(0, Whole(TokenContent.Keys, SharedObjects.FirstId), Whole(TokenContent.Values, SharedObjects.FirstId)), Gone, InUse, NoRoom, NoSuch, NotHere),
         new("KvSequence.Attend(Int32, KvTensor, KvOutput, Int32, Boolean)", AttendToFirst, Gone, InUse, NoRoom, NoSuch, NotHere),
         new("KvCacheReading.Attend(KvCache, ReadOnlySpan, Int32, KvTensor, KvOutput, ReadOnlySpan, Int32)", x =>

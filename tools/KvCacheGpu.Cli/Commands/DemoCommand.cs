@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Diagnostics;
 using System.Globalization;
+using KvCacheGpu.Evaluation;
 using KvCacheGpu.Llama;
 using Spectre.Console;
 

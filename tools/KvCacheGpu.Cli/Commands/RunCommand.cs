@@ -1,7 +1,9 @@
 using System.CommandLine;
 using System.Globalization;
 using KvCacheGpu.Configuration;
+using KvCacheGpu.Evaluation;
 using KvCacheGpu.Llama;
+using KvCacheGpu.Serving;
 
 namespace KvCacheGpu.Cli;
 
@@ -97,7 +99,7 @@ internal static class RunCommand
                 terminal.Error.WriteLine(Readable.Line($"[tokens as ids: {refusal.Message}]"));
             }
 
-            GenerateOptions options = new() { MaxNewTokens = counts[0], Temperature = heat, Seed = draws };
+            GenerateOptions options = new() { MaxNewTokens = counts[0], Sampling = new KvSampling { Temperature = heat, Seed = draws } };
             Generation generation = new(loaded, config, terminal, saved);
             bool isJson = parsed.GetValue(json);
             RunReport report = generation.Run(tokens[0], options, streaming: !isJson) with { Tiers = tiers.Report };

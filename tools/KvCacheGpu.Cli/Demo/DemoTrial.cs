@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using KvCacheGpu.Llama;
+using KvCacheGpu.Serving;
 
 namespace KvCacheGpu.Cli;
 
@@ -87,7 +88,7 @@ internal sealed class DemoTrial(LlamaModel model, DemoText text, DemoSetup setup
         {
             using KvSequence question = document.Fork();
             decoder.Forward(question, [.. text.Facts[i].Question], _logits);
-            right += Sampler.Greedy(_logits) == text.Facts[i].Value ? 1 : 0;
+            right += KvSampler.Greedy(_logits) == text.Facts[i].Value ? 1 : 0;
             progress.Report(i + 1);
         }
 

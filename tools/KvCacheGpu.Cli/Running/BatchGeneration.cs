@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Text.Json.Serialization;
 using KvCacheGpu.Llama;
+using KvCacheGpu.Serving;
 
 namespace KvCacheGpu.Cli;
 
@@ -28,7 +29,7 @@ internal sealed class BatchGeneration(LlamaModel model, KvCacheOptions config)
         Continuation[] all =
         [
             .. Enumerable.Range(0, prompts.Count)
-                .Select(i => new Continuation(prompts.Prompt(i), newTokens[i], new Sampler(temperature, seed), model.Config.EosTokenIds)),
+                .Select(i => new Continuation(prompts.Prompt(i), newTokens[i], new KvSampler(new KvSampling { Temperature = temperature, Seed = seed }), model.Config.EosTokenIds)),
         ];
         float[] logits = new float[all.Length * _vocabulary];
         long start = Stopwatch.GetTimestamp();

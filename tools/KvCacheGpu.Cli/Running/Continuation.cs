@@ -1,4 +1,4 @@
-using KvCacheGpu.Llama;
+using KvCacheGpu.Serving;
 
 namespace KvCacheGpu.Cli;
 
@@ -7,7 +7,7 @@ namespace KvCacheGpu.Cli;
 /// <param name="newTokens">The most tokens to generate.</param>
 /// <param name="sampler">Its own draws, which are the same as if it ran alone.</param>
 /// <param name="stops">Tokens that end the text.</param>
-internal sealed class Continuation(int[] prompt, int newTokens, Sampler sampler, IReadOnlyList<int> stops)
+internal sealed class Continuation(int[] prompt, int newTokens, KvSampler sampler, IReadOnlyList<int> stops)
 {
     private readonly List<int> _tokens = [];
 

@@ -1,4 +1,4 @@
-using KvCacheGpu.Llama;
+using KvCacheGpu.Serving;
 
 namespace KvCacheGpu.Evaluation;
 
@@ -29,13 +29,13 @@ public readonly record struct TokenScore(bool Right, double Nll, double FullNll,
             kl += Math.Exp(logFull) * (logFull - (logits[i] - norm));
         }
 
-        int best = Sampler.Greedy(logits);
-        return new TokenScore(best == token, norm - logits[token], fullNorm - full[token], Math.Max(0, kl), best == Sampler.Greedy(full));
+        int best = KvSampler.Greedy(logits);
+        return new TokenScore(best == token, norm - logits[token], fullNorm - full[token], Math.Max(0, kl), best == KvSampler.Greedy(full));
     }
 
     private static double LogSumExp(ReadOnlySpan<float> logits)
     {
-        double largest = logits[Sampler.Greedy(logits)];
+        double largest = logits[KvSampler.Greedy(logits)];
         double sum = 0;
         foreach (float logit in logits)
         {
