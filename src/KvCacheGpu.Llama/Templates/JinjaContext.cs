@@ -8,7 +8,7 @@ namespace KvCacheGpu.Llama;
 /// <summary>One rendering: the values of names, what was written, and how much work is left. It shows a template no member of .NET and none of Scriban's functions.</summary>
 internal sealed class JinjaContext : TemplateContext
 {
-    private const int LeastSteps = 1 << 24;
+    private const int LeastSteps = 1 << 22;
     private const int LeastLetters = 1 << 20;
     private const int StepsPerLetter = 64;
     private const int LettersPerLetter = 16;

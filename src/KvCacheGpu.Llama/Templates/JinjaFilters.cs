@@ -21,7 +21,7 @@ internal static class JinjaFilters
         ["count"] = new([], 0, (c, v, _) => Length(c, v)),
         ["list"] = new([], 0, (c, v, _) => new JinjaList(JinjaOperators.Items(c, v))),
         ["first"] = new([], 0, (c, v, _) => JinjaOperators.Items(c, v) is [var first, ..] ? first : new JinjaUndefined("the first of none")),
-        ["last"] = new([], 0, (c, v, _) => v is JinjaSequence or JinjaUndefined
+        ["last"] = new([], 0, (c, v, _) => v is JinjaSequence
             ? throw new JinjaException($"the last item of {JinjaOperators.Kind(v)}")
             : JinjaOperators.Items(c, v) is [.., var last] ? last : new JinjaUndefined("the last of none")),
         ["join"] = new(["d"], 0, (c, v, a) => Join(c, a[0] is { } d ? JinjaOperators.Text(d) : string.Empty, JinjaOperators.Items(c, v).Select(JinjaOperators.Text))),

@@ -41,6 +41,7 @@ internal sealed class JinjaLexer
         {
             char sign = open + 2 < _source.Length && _source[open + 2] is '-' or '+' ? _source[open + 2] : ' ';
             Text(open, sign, strips: tag != '{');
+            Move(open);
             int line = _line;
             Move(open + (sign == ' ' ? 2 : 3));
             if (tag == '#')

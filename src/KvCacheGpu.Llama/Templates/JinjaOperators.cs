@@ -7,6 +7,7 @@ namespace KvCacheGpu.Llama;
 internal static class JinjaOperators
 {
     private const int MostNested = 64;
+    private const int ListSteps = 16; // A list takes longer than a letter.
 
     /// <summary>True as Python's <c>bool</c> has it.</summary>
     public static bool IsTrue(object value) => value switch
@@ -65,6 +66,7 @@ internal static class JinjaOperators
             case (JinjaNone, JinjaNone) or (JinjaUndefined, JinjaUndefined):
                 return true;
             case (JinjaList a, JinjaList b):
+                context.Spend(ListSteps);
                 return a.Items.Count == b.Items.Count && !a.Items.Where((item, i) => !AreEqual(context, item, b.Items[i], nested + 1)).Any();
             case (JinjaDict a, JinjaDict b):
                 return a.Items.Count == b.Items.Count
@@ -172,14 +174,9 @@ internal static class JinjaOperators
     /// <summary>The part <c>[from:to:step]</c>; each may be <see cref="JinjaNone"/>.</summary>
     public static object Slice(JinjaContext context, object value, object from, object to, object step)
     {
-        if (value is JinjaUndefined or JinjaSequence)
-        {
-            throw new JinjaException($"a part of {Kind(value)}");
-        }
-
         if (value is not (JinjaList or string) || !(IsBound(from) && IsBound(to) && IsBound(step)))
         {
-            return new JinjaUndefined("a part");
+            throw new JinjaException($"a part of {Kind(value)} from {Kind(from)} to {Kind(to)} by {Kind(step)}");
         }
 
         IReadOnlyList<object> items = value is string text ? Letters(context, text) : ((JinjaList)value).Items;

@@ -12,6 +12,7 @@ internal sealed class JinjaParser
     private readonly JinjaExpressions _expressions;
     private readonly JinjaScopeNames _names = new();
     private bool _canLeave;
+    private bool _isLeft;
 
     private JinjaParser(string template, bool hasClock)
     {
@@ -90,12 +91,10 @@ internal sealed class JinjaParser
                 return Generation();
             case "break" or "continue" when !_canLeave:
                 throw new JinjaException($"'{keyword.Text}' outside of a loop's body", keyword.Line);
-            case "break":
+            case "break" or "continue":
+                _isLeft = true;
                 _reader.Expect("%}");
-                return new ScriptBreakStatement();
-            case "continue":
-                _reader.Expect("%}");
-                return new ScriptContinueStatement();
+                return keyword.Text == "break" ? new ScriptBreakStatement() : new ScriptContinueStatement();
             default:
                 throw new JinjaException($"the statement '{keyword.Text}'", keyword.Line);
         }
@@ -125,7 +124,7 @@ internal sealed class JinjaParser
 
     private ScriptIfStatement If()
     {
-        JinjaNode condition = _expressions.Read();
+        JinjaNode condition = _expressions.Or();
         _reader.Expect("%}");
         ScriptIfStatement statement = new() { Condition = condition, Then = Block(Statements()) };
         if (Skip("elif"))
@@ -182,7 +181,11 @@ internal sealed class JinjaParser
         ScriptVariableGlobal turn = outer.Hidden();
         JinjaScope inner = new(outer, _names) { Turn = turn };
         List<ScriptStatement> begin = Targets(inner, targets, line, c => ((JinjaTurn)c.GetValue(turn)!).Item);
+        bool wasLeft = _isLeft;
+        _isLeft = false;
         List<ScriptStatement> body = Inside(inner, canLeave: true);
+        bool isLeft = _isLeft;
+        _isLeft = wasLeft;
         ScriptForStatement loop = new()
         {
             Variable = new ScriptVariableGlobal(turn.Name),
@@ -191,6 +194,12 @@ internal sealed class JinjaParser
         };
         if (Skip("else"))
         {
+            if (isLeft)
+            {
+                // Jinja takes the "else" also where each turn was left, which is no more than how it counts turns.
+                throw new JinjaException("a loop with 'else' and with 'break' or 'continue'", line);
+            }
+
             _reader.Expect("%}");
             JinjaScope empty = new(outer, _names);
             List<ScriptStatement> statements = Inside(empty, canLeave: false);
