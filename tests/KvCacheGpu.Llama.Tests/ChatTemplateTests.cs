@@ -96,6 +96,7 @@ public sealed class ChatTemplateTests
     [InlineData("{% for m in messages[5:] %}x{% else %}none{% endfor %}", "none")]
     [InlineData("{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.content }}{% break %}{% endfor %}", "Hi")]
     [InlineData("{% for k, v in messages[0].items() %}{{ k ~ '=' ~ v }}{{ '' if loop.last else ',' }}{% endfor %}", "role=user,content=Hello")]
+    [InlineData("{% for p in messages[0].items() %}{{ p == ['role', 'user'] }}{{ p[:1] == [p[0]] }}{% endfor %}", "FalseFalseFalseFalse")]
     [InlineData("{{ messages[-1]['content'][::-1] }}{{ messages[1:] | length }}{{ 'é🙂x'[1] ~ ('é🙂x' | length) }}", "eyB2🙂3")]
     [InlineData("{{ messages | map(attribute='role') | join('+') }}", "user+assistant+user")]
     [InlineData("{{ messages[0] | tojson }}", "{\"role\": \"user\", \"content\": \"Hello\"}")]

@@ -6,11 +6,7 @@ namespace KvCacheGpu.Llama;
 /// <summary>Reads expressions, with the precedences of Jinja's own parser: a filter or test binds closer than any operator.</summary>
 internal sealed class JinjaExpressions(JinjaReader reader, bool hasClock)
 {
-    private static readonly string[] Functions = ["raise_exception", "namespace", "range", "strftime_now"];
-    private static readonly string[] OtherFunctions = ["dict", "lipsum", "cycler", "joiner"];
     private static readonly string[] Comparisons = ["==", "!=", "<", "<=", ">", ">="];
-
-    private const int MostRange = 100_000; // As in Jinja's sandbox.
 
     /// <summary>The names that are visible where the reader is.</summary>
     public required JinjaScope Scope { get; set; }
@@ -357,10 +353,10 @@ internal sealed class JinjaExpressions(JinjaReader reader, bool hasClock)
                 return Loop(token.Line);
             case "strftime_now" when !hasClock:
                 throw new JinjaException("strftime_now, which needs a clock", token.Line);
-            case var _ when OtherFunctions.Contains(name):
+            case var _ when JinjaFunctions.IsOther(name):
                 throw new JinjaException($"the function '{name}'", token.Line);
-            case var _ when Functions.Contains(name):
-                return reader.Now.IsSign("(") ? Function(name, token.Line) : Mention(name, token.Line);
+            case var _ when JinjaFunctions.IsKnown(name):
+                return reader.Now.IsSign("(") ? JinjaFunctions.Call(name, Arguments(), token.Line) : Mention(name, token.Line);
         }
 
         ScriptVariableGlobal variable = Scope.Find(name);
@@ -389,38 +385,5 @@ internal sealed class JinjaExpressions(JinjaReader reader, bool hasClock)
         bool asks = reader.SkipName("is");
         bool isOpposite = asks && reader.SkipName("not");
         return asks && reader.SkipName("defined") ? new JinjaNode(line, !isOpposite) : throw new JinjaException($"the function '{name}' without a call", line);
-    }
-
-    private JinjaNode Function(string name, int line)
-    {
-        JinjaArguments call = Arguments();
-        IReadOnlyList<JinjaNode> given = call.Positional;
-        if (name == "namespace" ? given.Count > 0 : call.Named.Count > 0 || given.Count < 1 || given.Count > (name == "range" ? 3 : 1))
-        {
-            throw new JinjaException($"the function '{name}' with these arguments", line);
-        }
-
-        return new JinjaNode(line, [.. given, .. call.Named.Values], name switch
-        {
-            "raise_exception" => c => throw new JinjaException(JinjaOperators.Text(given[0].Of(c))) { IsRaised = true },
-            "namespace" => c => new JinjaNamespace(call.Named.ToDictionary(n => n.Key, n => n.Value.Of(c), StringComparer.Ordinal)),
-            "strftime_now" => c => PythonText.Date(
-                c.Clock!.GetLocalNow(), given[0].Of(c) as string ?? throw new JinjaException("strftime_now without a format")),
-            _ => c => Range(c, [.. given.Select(g => JinjaOperators.Number(g.Of(c)) ?? throw new JinjaException($"a range of {JinjaOperators.Kind(g.Of(c))}"))]),
-        });
-    }
-
-    private static JinjaSequence Range(JinjaContext context, long[] bounds)
-    {
-        (long from, long to, long step) = (bounds.Length == 1 ? 0 : bounds[0], bounds[bounds.Length == 1 ? 0 : 1], bounds.Length == 3 ? bounds[2] : 1);
-        Int128 span = step > 0 ? (Int128)to - from : (Int128)from - to;
-        Int128 count = step == 0 || span <= 0 ? 0 : (span + Int128.Abs(step) - 1) / Int128.Abs(step);
-        if (step == 0 || count > MostRange)
-        {
-            throw new JinjaException(step == 0 ? "a range with a step of 0" : $"a range of more than {MostRange} numbers");
-        }
-
-        context.Spend((long)count);
-        return new JinjaSequence([.. Enumerable.Range(0, (int)count).Select(i => (object)(from + (i * step)))]);
     }
 }

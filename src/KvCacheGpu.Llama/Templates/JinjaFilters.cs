@@ -132,7 +132,7 @@ internal static class JinjaFilters
     {
         OrderedDictionary<string, object> items = value is JinjaDict dict ? dict.Items : throw new JinjaException($"the items of {JinjaOperators.Kind(value)}");
         context.Spend(items.Count);
-        return new JinjaSequence([.. items.Select(i => new JinjaList([i.Key, i.Value]))]);
+        return new JinjaSequence([.. items.Select(i => new JinjaList([i.Key, i.Value], isTuple: true))]);
     }
 
     /// <summary>The text of a value, whose length is work.</summary>

@@ -67,7 +67,7 @@ internal static class JinjaOperators
                 return true;
             case (JinjaList a, JinjaList b):
                 context.Spend(ListSteps);
-                return a.Items.Count == b.Items.Count && !a.Items.Where((item, i) => !AreEqual(context, item, b.Items[i], nested + 1)).Any();
+                return a.IsTuple == b.IsTuple && a.Items.Count == b.Items.Count && !a.Items.Where((item, i) => !AreEqual(context, item, b.Items[i], nested + 1)).Any();
             case (JinjaDict a, JinjaDict b):
                 return a.Items.Count == b.Items.Count
                     && a.Items.All(item => b.Items.TryGetValue(item.Key, out object? other) && AreEqual(context, item.Value, other, nested + 1));
@@ -120,9 +120,9 @@ internal static class JinjaOperators
             {
                 case ("+", string a, string b):
                     return context.Text(a, b);
-                case ("+", JinjaList a, JinjaList b):
+                case ("+", JinjaList a, JinjaList b) when a.IsTuple == b.IsTuple:
                     context.Spend(a.Items.Count + b.Items.Count);
-                    return new JinjaList([.. a.Items, .. b.Items]);
+                    return new JinjaList([.. a.Items, .. b.Items], a.IsTuple);
                 case ("~", _, _):
                     return context.Text(Text(left), Text(right));
                 case ("*", string text, _) when Number(right) is { } times:
@@ -199,7 +199,7 @@ internal static class JinjaOperators
         }
 
         context.Spend(part.Count);
-        return value is string ? string.Concat(part) : new JinjaList(part);
+        return value is string ? string.Concat(part) : new JinjaList(part, ((JinjaList)value).IsTuple);
 
         static bool IsBound(object bound) => bound is JinjaNone or long or bool;
 

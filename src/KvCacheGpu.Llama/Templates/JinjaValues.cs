@@ -17,9 +17,12 @@ internal sealed class JinjaNone
 /// <param name="Name">The name, for errors.</param>
 internal sealed record JinjaUndefined(string Name);
 
-/// <summary>A list, which no template can change.</summary>
-internal sealed class JinjaList(IReadOnlyList<object> items)
+/// <summary>A list or tuple, which no template can change.</summary>
+internal sealed class JinjaList(IReadOnlyList<object> items, bool isTuple = false)
 {
+    /// <summary>True for a tuple, which is equal to no list and cannot be added to one.</summary>
+    public bool IsTuple => isTuple;
+
     /// <summary>Its items.</summary>
     public IReadOnlyList<object> Items => items;
 }
