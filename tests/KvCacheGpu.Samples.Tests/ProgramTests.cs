@@ -15,6 +15,11 @@ public sealed class ProgramTests(ITestOutputHelper output) : IDisposable
     [Fact]
     public void The_quick_start_answers() => Assert.Equal(["cat sat on mat .", "12 tokens on cpu", "7 tokens, then again 'sat'"], Said("QuickStart"));
 
+    /// <summary>As a test of packages builds it ahead of time.</summary>
+    [Fact]
+    public void The_program_for_ahead_of_time_runs_with_a_runtime_too() =>
+        Assert.Equal(["after 5 6 7 5 comes 6", "saved 4 tokens, after 6 comes 7"], Said("NativeAot")[..2]);
+
     [Fact]
     public void The_budget_is_kept_and_the_fact_is_known()
     {
