@@ -2,7 +2,7 @@ using System.Data.Common;
 
 namespace KvCacheGpu.Catalog;
 
-/// <summary>Snapshots and sessions, recorded in <c>cache_entries</c> on SQLite or PostgreSQL. It finds them by session, tenant and metadata.</summary>
+/// <summary>Snapshots and sessions, recorded in <c>cache_entries</c> on SQLite, PostgreSQL, or another database that has a <see cref="CatalogProvider"/>. It finds them by session, tenant and metadata.</summary>
 /// <remarks>
 /// The catalog is an index over a store and never the store itself: snapshots save and load without it, and <see cref="RebuildAsync"/> makes it again
 /// from the store's manifests. Temporary faults are retried (<see cref="CatalogOptions.Retries"/>); a fault that stays is E008.
@@ -13,22 +13,24 @@ public sealed class CacheCatalog
     /// <summary>The most entries of one page.</summary>
     public const int MaxPage = 1000;
 
-    private readonly Dialect _dialect;
+    private readonly CatalogDatabase _database;
     private volatile bool _isReady;
 
     /// <summary>Reads an address, without connecting.</summary>
-    /// <param name="address"><c>sqlite:PATH</c>, <c>postgres://user:password@host:port/name</c>, or an address of SQLAlchemy for either.</param>
+    /// <param name="address">An address of the provider: <c>sqlite:PATH</c> or <c>postgres://user:password@host:port/name</c>, or SQLAlchemy's for either.</param>
+    /// <param name="provider">The kind of database, or kinds: <see cref="CatalogProvider"/>.</param>
     /// <param name="options">The number of retries and the times to wait; the defaults if null.</param>
     /// <exception cref="CatalogException">E003: the address cannot be read.</exception>
-    public CacheCatalog(string address, CatalogOptions? options = null)
-        : this(CatalogAddress.Parse(address, (options ?? new CatalogOptions()).Check()))
+    /// <include file="../../docs/api/examples.xml" path="examples/of[@name='CacheCatalog']/*"/>
+    public CacheCatalog(string address, CatalogProvider provider, CatalogOptions? options = null)
+        : this((provider ?? throw new ArgumentNullException(nameof(provider))).Open(address, options))
     {
     }
 
-    internal CacheCatalog(Dialect dialect)
+    internal CacheCatalog(CatalogDatabase database)
     {
-        _dialect = dialect;
-        Schema = new CatalogSchema(dialect);
+        _database = database;
+        Schema = new CatalogSchema(database);
     }
 
     /// <summary>Its schema; <see cref="CatalogSchema.MigrateAsync"/> makes or upgrades the tables that the catalog needs.</summary>
@@ -42,7 +44,7 @@ public sealed class CacheCatalog
     {
         CatalogEntry row = EntryCheck.Checked(entry, DateTimeOffset.UtcNow);
         return RunAsync(
-            c => _dialect.ExecuteAsync(c, EntryRow.Upsert(_dialect, keep: false), cancel, EntryRow.Values(_dialect, row)), cancel);
+            c => _database.ExecuteAsync(c, EntryRow.Upsert(_database, keep: false), cancel, EntryRow.Values(_database, row)), cancel);
     }
 
     /// <summary>Records an entry, or returns the reason why it is not recorded, for callers that can continue without a catalog.</summary>
@@ -72,9 +74,9 @@ public sealed class CacheCatalog
         return RunAsync(
             async c =>
             {
-                await using DbCommand command = _dialect.Command(c, $"SELECT {_dialect.Columns} FROM cache_entries WHERE key = @key", ("key", key));
+                await using DbCommand command = _database.Command(c, $"SELECT {_database.Columns} FROM cache_entries WHERE key = @key", ("key", key));
                 await using DbDataReader reader = await command.ExecuteReaderAsync(cancel).ConfigureAwait(false);
-                return await reader.ReadAsync(cancel).ConfigureAwait(false) ? EntryRow.Read(_dialect, reader) : null;
+                return await reader.ReadAsync(cancel).ConfigureAwait(false) ? EntryRow.Read(_database, reader) : null;
             },
             cancel);
     }
@@ -88,9 +90,9 @@ public sealed class CacheCatalog
     public async Task<bool> TouchAsync(string key, DateTimeOffset? at = null, CancellationToken cancel = default)
     {
         EntryCheck.Key(key);
-        object time = _dialect.Time(EntryCheck.Time(at ?? DateTimeOffset.UtcNow, nameof(at)));
+        object time = _database.Time(EntryCheck.Time(at ?? DateTimeOffset.UtcNow, nameof(at)));
         return await RunAsync(
-            c => _dialect.ExecuteAsync(c, "UPDATE cache_entries SET accessed_at = @at WHERE key = @key", cancel, ("at", time), ("key", key)), cancel).ConfigureAwait(false) > 0;
+            c => _database.ExecuteAsync(c, "UPDATE cache_entries SET accessed_at = @at WHERE key = @key", cancel, ("at", time), ("key", key)), cancel).ConfigureAwait(false) > 0;
     }
 
     /// <summary>Deletes an entry.</summary>
@@ -102,7 +104,7 @@ public sealed class CacheCatalog
     {
         EntryCheck.Key(key);
         return await RunAsync(
-            c => _dialect.ExecuteAsync(c, "DELETE FROM cache_entries WHERE key = @key", cancel, ("key", key)), cancel).ConfigureAwait(false) > 0;
+            c => _database.ExecuteAsync(c, "DELETE FROM cache_entries WHERE key = @key", cancel, ("key", key)), cancel).ConfigureAwait(false) > 0;
     }
 
     /// <summary>Lists a page of the entries that a filter selects, in the order of keys' UTF-8 bytes. Every page costs the same, however far it is from the first.</summary>
@@ -125,7 +127,7 @@ public sealed class CacheCatalog
                 List<CatalogEntry> entries = [];
                 while (await reader.ReadAsync(cancel).ConfigureAwait(false))
                 {
-                    entries.Add(EntryRow.Read(_dialect, reader));
+                    entries.Add(EntryRow.Read(_database, reader));
                 }
 
                 return entries.Count <= limit
@@ -184,24 +186,24 @@ public sealed class CacheCatalog
     /// <summary>The command of a page. It asks for one entry more than the page has, which tells if there is a next page.</summary>
     internal DbCommand ListCommand(DbConnection connection, CatalogFilter filter, string? after, int limit, string prefix = "")
     {
-        DbCommand command = _dialect.Command(connection, string.Empty);
+        DbCommand command = _database.Command(connection, string.Empty);
         List<string> where = ["key IS NOT NULL"];
         Equal("session_id", filter.Session);
         Equal("tenant", filter.Tenant);
         if (filter.Metadata is not null)
         {
-            where.Add(_dialect.Contains(command, filter.Metadata, isFew: filter.Session is not null));
+            where.Add(_database.Contains(command, filter.Metadata, isFew: filter.Session is not null));
         }
 
         if (after is not null)
         {
-            where.Add($"{_dialect.KeyOrder} > @after");
-            Dialect.Add(command, "after", after);
+            where.Add($"{_database.KeyOrder} > @after");
+            CatalogDatabase.Add(command, "after", after);
         }
 
 #pragma warning disable CA2100 // Columns and conditions are text of this assembly, and values are parameters.
         command.CommandText =
-            $"{prefix}SELECT {_dialect.Columns} FROM cache_entries WHERE {string.Join(" AND ", where)} ORDER BY {_dialect.KeyOrder} LIMIT {limit + 1}";
+            $"{prefix}SELECT {_database.Columns} FROM cache_entries WHERE {string.Join(" AND ", where)} ORDER BY {_database.KeyOrder} LIMIT {limit + 1}";
 #pragma warning restore CA2100
         return command;
 
@@ -210,7 +212,7 @@ public sealed class CacheCatalog
             if (value is not null)
             {
                 where.Add($"{column} = @{column}");
-                Dialect.Add(command, column, value);
+                CatalogDatabase.Add(command, column, value);
             }
         }
     }
@@ -224,9 +226,9 @@ public sealed class CacheCatalog
 
     private async Task<CatalogRebuild> ReplaceAsync(DbConnection connection, string store, Dictionary<string, CatalogEntry> stored, CancellationToken cancel)
     {
-        await using DbTransaction transaction = await _dialect.BeginWriteAsync(connection, cancel).ConfigureAwait(false);
+        await using DbTransaction transaction = await _database.BeginWriteAsync(connection, cancel).ConfigureAwait(false);
         List<string> gone = [];
-        await using (DbCommand command = _dialect.Command(connection, "SELECT key FROM cache_entries WHERE path = @path", ("path", store)))
+        await using (DbCommand command = _database.Command(connection, "SELECT key FROM cache_entries WHERE path = @path", ("path", store)))
         await using (DbDataReader reader = await command.ExecuteReaderAsync(cancel).ConfigureAwait(false))
         {
             while (await reader.ReadAsync(cancel).ConfigureAwait(false))
@@ -240,20 +242,20 @@ public sealed class CacheCatalog
 
         foreach (string key in gone)
         {
-            await _dialect.ExecuteAsync(connection, "DELETE FROM cache_entries WHERE key = @key", cancel, ("key", key)).ConfigureAwait(false);
+            await _database.ExecuteAsync(connection, "DELETE FROM cache_entries WHERE key = @key", cancel, ("key", key)).ConfigureAwait(false);
         }
 
-        string upsert = EntryRow.Upsert(_dialect, keep: true);
+        string upsert = EntryRow.Upsert(_database, keep: true);
         foreach (CatalogEntry entry in stored.Values)
         {
-            await _dialect.ExecuteAsync(connection, upsert, cancel, EntryRow.Values(_dialect, entry)).ConfigureAwait(false);
+            await _database.ExecuteAsync(connection, upsert, cancel, EntryRow.Values(_database, entry)).ConfigureAwait(false);
         }
 
-        await _dialect.CommitAsync(transaction, cancel).ConfigureAwait(false);
+        await _database.CommitAsync(transaction, cancel).ConfigureAwait(false);
         return new CatalogRebuild(stored.Count, gone.Count);
     }
 
-    private Task<T> RunAsync<T>(Func<DbConnection, Task<T>> work, CancellationToken cancel) => _dialect.RunAsync(
+    private Task<T> RunAsync<T>(Func<DbConnection, Task<T>> work, CancellationToken cancel) => _database.RunAsync(
         async connection =>
         {
             if (!_isReady)

@@ -21,7 +21,12 @@ public sealed class CatalogException : Exception
     /// <summary>The value that it found.</summary>
     public string Actual { get; }
 
-    internal static CatalogException Invalid(string what, string expected, string actual, Exception? inner = null) => new("E003", what, expected, actual, inner);
+    /// <summary>The error E003, for providers: an address, a value or a database is not valid.</summary>
+    /// <param name="what">The thing that is not valid.</param>
+    /// <param name="expected">The value that the catalog needs.</param>
+    /// <param name="actual">The value that it found, without secrets.</param>
+    /// <param name="inner">The cause, or null.</param>
+    public static CatalogException Invalid(string what, string expected, string actual, Exception? inner = null) => new("E003", what, expected, actual, inner);
 
     internal static CatalogException Newer(int newest, int found) => new("E007", "catalog schema", $"version {newest} or earlier", $"version {found}");
 

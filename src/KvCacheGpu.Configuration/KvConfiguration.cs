@@ -80,7 +80,7 @@ public sealed class KvConfiguration
     public void Save(string path)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
-        ConfigurationFile.Write(LibcFiles.Instance, path, ToText(ConfigurationFile.FormatOf(path)));
+        ConfigurationFile.Write(StoreFiles.OfThisSystem, path, ToText(ConfigurationFile.FormatOf(path)));
     }
 
     /// <summary>This configuration with some keys as another has them.</summary>

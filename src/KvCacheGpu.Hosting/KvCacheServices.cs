@@ -13,6 +13,7 @@ public static class KvCacheServices
     /// <param name="services">The host's services.</param>
     /// <param name="configure">Sets its options.</param>
     /// <returns>What adds to the cache.</returns>
+    /// <include file="../../docs/api/examples.xml" path="examples/of[@name='KvCacheServices.AddKvCache']/*"/>
     public static KvCacheBuilder AddKvCache(this IServiceCollection services, Action<KvCacheHostOptions> configure)
     {
         ArgumentNullException.ThrowIfNull(configure);

@@ -15,7 +15,7 @@ public enum WindowRule
     UpperLayers,
 }
 
-/// <summary>The features in which a decoder architecture differs from Llama's: a row of a table, so that the forward pass knows features and not names.</summary>
+/// <summary>The features in which a decoder architecture differs from Llama's: a row of a table, so that the forward pass knows features and not names. Thread safety: it never changes.</summary>
 /// <param name="Name">Its name under <c>architectures</c> in config.json.</param>
 /// <param name="ModelType">Its name under <c>model_type</c>.</param>
 public sealed record Architecture(string Name, string ModelType)

@@ -2,7 +2,7 @@ using System.Text.Json;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>The shape of a checkpoint of Llama's kind, as its config.json states it.</summary>
+/// <summary>The shape of a checkpoint of Llama's kind, as its config.json states it. Thread safety: it never changes.</summary>
 public sealed record LlamaConfig
 {
     private const int MaxWidth = 1 << 20;

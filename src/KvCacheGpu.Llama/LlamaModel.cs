@@ -4,7 +4,7 @@ using System.Text;
 namespace KvCacheGpu.Llama;
 
 /// <summary>
-/// A checkpoint of Llama's kind (<see cref="Architecture.Known"/>) in memory: shape, weights, tokenizer. It is immutable: any number of decoders may use
+/// A checkpoint of Llama's kind (<see cref="Architecture.Known"/>) in memory: shape, weights, tokenizer. Thread safety: it never changes; any number of decoders may use
 /// one, on any threads.
 /// </summary>
 public sealed class LlamaModel : IDisposable

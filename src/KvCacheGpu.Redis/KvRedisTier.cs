@@ -25,6 +25,7 @@ public sealed class KvRedisTier : KvTier, IAsyncDisposable, IDisposable
     /// </param>
     /// <param name="options">Options; the defaults if null.</param>
     /// <exception cref="KvConfigurationException">E003: the address cannot be read, or an option is out of its range.</exception>
+    /// <include file="../../docs/api/examples.xml" path="examples/of[@name='KvRedisTier']/*"/>
     public KvRedisTier(string address, KvRedisTierOptions? options = null)
         : this(Checked(options), new RedisConnection(RedisAddress.Parse(address)), TimeProvider.System)
     {

@@ -56,27 +56,27 @@ public sealed class KvChatClient : IChatClient
     {
         KvGeneration generation = Submit(messages, options, cancellationToken);
         string id = IdOf(generation);
-        await foreach (KvOutput output in generation.ReadAllAsync(cancellationToken).ConfigureAwait(false))
+        await foreach (KvPiece piece in generation.ReadAllAsync(cancellationToken).ConfigureAwait(false))
         {
-            if (output.Finish is { } finish)
+            if (piece.Finish is { } finish)
             {
                 ThrowIfNotEnded(finish, generation);
-                yield return Update([new TextContent(output.Text), new UsageContent(UsageOf(generation.Usage))], ReasonOf(finish), output);
+                yield return Update([new TextContent(piece.Text), new UsageContent(UsageOf(generation.Usage))], ReasonOf(finish), piece);
             }
-            else if (output.Text.Length > 0)
+            else if (piece.Text.Length > 0)
             {
-                yield return Update([new TextContent(output.Text)], null, output);
+                yield return Update([new TextContent(piece.Text)], null, piece);
             }
         }
 
-        ChatResponseUpdate Update(IList<AIContent> contents, ChatFinishReason? reason, KvOutput output) => new(ChatRole.Assistant, contents)
+        ChatResponseUpdate Update(IList<AIContent> contents, ChatFinishReason? reason, KvPiece piece) => new(ChatRole.Assistant, contents)
         {
             ResponseId = id,
             MessageId = id,
             ModelId = _model.Name,
             CreatedAt = DateTimeOffset.UtcNow,
             FinishReason = reason,
-            RawRepresentation = output,
+            RawRepresentation = piece,
         };
     }
 

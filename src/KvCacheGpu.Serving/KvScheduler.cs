@@ -53,7 +53,10 @@ public sealed class KvScheduler : IAsyncDisposable
             Check(weight, double.Epsilon, double.MaxValue, nameof(options.TenantWeights));
         }
 
-        _maxTokens = Math.Min(model.MaxContextTokens, limits.MaxSequenceTokens ?? limits.MaxTokens);
+
+        // A policy may drop tokens, so that a sequence can be longer than what the cache holds.
+        int held = limits.Policy is null ? limits.MaxTokens : int.MaxValue;
+        _maxTokens = Math.Min(Math.Min(model.MaxContextTokens, held), limits.MaxSequenceTokens ?? limits.MaxTokens);
         (_cache, _model, _options) = (cache, model, options with { StepTokens = stepTokens });
         _loop = new ServingLoop(cache, model, _options, _maxConcurrency, () => Interlocked.Decrement(ref _waiting));
 

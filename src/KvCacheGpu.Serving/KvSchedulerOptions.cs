@@ -50,7 +50,7 @@ public sealed record KvSchedulerOptions
     /// <summary>Shares of tenants: one of weight 2 gets twice the tokens of one of weight 1 while both have requests waiting. Above 0; those not named have 1. The default value is null.</summary>
     public IReadOnlyDictionary<string, double>? TenantWeights { get; init; }
 
-    /// <summary>Turns tokens to text, for <see cref="KvOutput.Text"/> and <see cref="KvRequest.StopTexts"/>. The default value is null: answers are tokens only.</summary>
+    /// <summary>Turns tokens to text, for <see cref="KvPiece.Text"/> and <see cref="KvRequest.StopTexts"/>. The default value is null: answers are tokens only.</summary>
     public IKvTokenizer? Tokenizer { get; init; }
 
     /// <summary>The clock of deadlines and measurements. The default value is the system's.</summary>

@@ -12,6 +12,7 @@ namespace KvCacheGpu;
 /// Thread safety: members may be called from any thread; calls on one session queue. One token's keys are <c>[layers][KV heads][key width]</c>, values,
 /// queries and outputs alike; of several tokens <c>[layers][tokens][heads][width]</c>.
 /// </remarks>
+/// <include file="../../docs/api/examples.xml" path="examples/of[@name='UltraAdaptiveKvCacheEngine']/*"/>
 public sealed class UltraAdaptiveKvCacheEngine : IDisposable, IAsyncDisposable
 {
     private readonly KvConfigurationReport _report;

@@ -7,7 +7,7 @@ namespace KvCacheGpu;
 /// <remarks>
 /// Thread safety: members may be called from any thread; writers queue, and readers take no lock and may run beside a writer. Another process or store that
 /// writes meanwhile gets <see cref="KvStoreBusyException"/>. A directory that every user writes to, or that is another user's, is refused (E003) unless
-/// <see cref="SnapshotOptions.AcceptsSharedDirectory"/> says otherwise. Linux only. The format is drawn in docs/snapshot-format.md.
+/// <see cref="SnapshotOptions.AcceptsSharedDirectory"/> says otherwise. On Linux, and on Windows, where it has not been tested. The format is drawn in docs/snapshot-format.md.
 /// </remarks>
 public sealed class SnapshotStore
 {
@@ -17,9 +17,9 @@ public sealed class SnapshotStore
 
     /// <summary>A store in a directory; saving makes the directory (not its parents) if it is not there.</summary>
     /// <exception cref="ArgumentException">No path, or one that UTF-8 cannot say, which would be the path of another store.</exception>
-    /// <exception cref="KvUnsupportedException">Not on Linux.</exception>
+    /// <exception cref="KvUnsupportedException">Neither on Linux nor on Windows.</exception>
     public SnapshotStore(string directory, SnapshotOptions? options = null)
-        : this(directory, options ?? new SnapshotOptions(), LibcFiles.Instance)
+        : this(directory, options ?? new SnapshotOptions(), StoreFiles.OfThisSystem)
     {
     }
 

@@ -52,6 +52,7 @@ public static class KvAdmission
     /// <param name="tenant">The new sequence's tenant, whose quota holds. The default value is null: it has none.</param>
     /// <exception cref="ArgumentOutOfRangeException">Below 0 tokens.</exception>
     /// <exception cref="ObjectDisposedException">The cache was disposed.</exception>
+    /// <include file="../../docs/api/examples.xml" path="examples/of[@name='KvCache.CanHold']/*"/>
     public static bool CanHold(this KvCache cache, int tokens, string? tenant = null)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(tokens);

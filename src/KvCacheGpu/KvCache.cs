@@ -23,6 +23,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// <exception cref="KvConfigurationException">E003: a setting is out of range, does not fit the geometry, or the budget is below the minimum that it names.</exception>
     /// <exception cref="KvUnsupportedException">E009: this machine has no such device, or it cannot run the kernels.</exception>
     /// <exception cref="KvOutOfMemoryException">E001: the device does not have the memory.</exception>
+    /// <include file="../../docs/api/examples.xml" path="examples/of[@name='KvCache']/*"/>
     public KvCache(KvGeometry geometry, KvCacheOptions? options = null)
         : this(geometry, options ??= new KvCacheOptions(), CacheDevice.Of(geometry, options))
     {
@@ -195,12 +196,14 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// <param name="options">Whose it is, and what its prefixes are shared within.</param>
     /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheOptions.MaxSequences"/> live already, or no room for its bookkeeping.</exception>
     /// <exception cref="ArgumentException">Retention ranges overlap or are out of range.</exception>
+    /// <include file="../../docs/api/examples.xml" path="examples/of[@name='KvCache.CreateSequence']/*"/>
     public KvSequence CreateSequence(KvSequenceOptions options) => new(this, Life.Create(options, isHeld: false));
 
     /// <summary>Returns true if there is room now for a step of these sequences. Returns false if a count is 0.</summary>
     /// <inheritdoc cref="Begin" path="/param[@name!='tokenIds']"/>
     /// <exception cref="ArgumentException">No sequence, one twice, one of another cache, or not one count for each.</exception>
     /// <exception cref="KvConcurrencyException">E006: one of the sequences is in use.</exception>
+    /// <include file="../../docs/api/examples.xml" path="examples/of[@name='KvCache.CanAppend']/*"/>
     public bool CanAppend(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokensPerSequence) => KvStep.CouldBegin(this, sequences, tokensPerSequence);
 
     /// <summary>Begins a step over sequences, any of this cache in any order, and reserves all that it takes. Each step may have others.</summary>
@@ -219,6 +222,7 @@ public sealed class KvCache : IDisposable, IAsyncDisposable
     /// another device or context.
     /// </exception>
     /// <exception cref="KvUnsupportedException">E009: a stream, and the pages live in host memory.</exception>
+    /// <include file="../../docs/api/examples.xml" path="examples/of[@name='KvCache.Begin']/*"/>
     public KvStep Begin(ReadOnlySpan<KvSequence> sequences, ReadOnlySpan<int> tokenIds, ReadOnlySpan<int> tokensPerSequence, KvStream stream = default) =>
         TryBegin(sequences, tokenIds, tokensPerSequence, out KvStep step, out KvShortage? shortage, stream) ? step : throw new KvOutOfMemoryException(shortage!.Value);
 

@@ -28,6 +28,7 @@ public static class KvCacheSnapshots
     /// <exception cref="KvPersistenceException">The disk refused (E005). What was there is there, unless the outcome is unknown.</exception>
     /// <exception cref="KvStoreBusyException">Another process or store is writing (E006).</exception>
     /// <exception cref="KvNewerVersionException">A later version of this library saved under this name (E007); it is untouched.</exception>
+    /// <include file="../../docs/api/examples.xml" path="examples/of[@name='KvCacheSnapshots.SaveAsync']/*"/>
     public static Task<SnapshotInfo> SaveAsync(
         this KvCache cache,
         SnapshotStore store,
@@ -70,6 +71,7 @@ public static class KvCacheSnapshots
     /// <exception cref="KvCorruptionException">No generation is whole (E004).</exception>
     /// <exception cref="KvNewerVersionException">A later version of this library saved it (E007); it is untouched.</exception>
     /// <exception cref="KvUnsupportedException">Its pages cannot become pages of this cache (E009).</exception>
+    /// <include file="../../docs/api/examples.xml" path="examples/of[@name='KvCacheSnapshots.LoadAsync']/*"/>
     public static Task<KvRestored> LoadAsync(
         this KvCache cache,
         SnapshotStore store,

@@ -30,6 +30,7 @@ public static class KvCacheSwapping
     /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheOptions.SwapBudgetBytes"/> does not hold them.</exception>
     /// <exception cref="KvUnsupportedException">E009: one has merged pages.</exception>
     /// <exception cref="ObjectDisposedException">One of them was disposed.</exception>
+    /// <include file="../../docs/api/examples.xml" path="examples/of[@name='KvCacheSwapping.SwapOutAsync']/*"/>
     public static Task<KvSwapped> SwapOutAsync(this KvCache cache, IReadOnlyCollection<KvSequence> sequences, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(cache);

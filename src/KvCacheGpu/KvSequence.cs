@@ -126,6 +126,7 @@ public sealed class KvSequence : IDisposable
     /// <returns>The step, until it is committed or disposed.</returns>
     /// <exception cref="KvOutOfMemoryException">E001: no room, also after the policy evicted what it may; the tokens have changed nothing.</exception>
     /// <exception cref="ArgumentException">No tokens, or too many for one step.</exception>
+    /// <include file="../../docs/api/examples.xml" path="examples/of[@name='KvSequence.Begin']/*"/>
     public KvStep Begin(ReadOnlySpan<int> tokenIds, KvStream stream = default) => Cache.Begin([this], tokenIds, [tokenIds.Length], stream);
 
     /// <summary>Begins a step if there is room for it. See <see cref="Begin"/>.</summary>
@@ -196,6 +197,7 @@ public sealed class KvSequence : IDisposable
     /// </remarks>
     /// <exception cref="KvStepOrderException">E010: the sequence is not empty.</exception>
     /// <exception cref="KvOutOfMemoryException">E001: no room in the tenant's quota, or for the tables that list the pages; nothing has changed, and the sequence stays empty.</exception>
+    /// <include file="../../docs/api/examples.xml" path="examples/of[@name='KvSequence.Reuse']/*"/>
     public int Reuse(ReadOnlySpan<int> promptIds)
     {
         using SequenceGate.Call call = Enter();
@@ -214,6 +216,7 @@ public sealed class KvSequence : IDisposable
     /// Makes a sequence of the same tokens that shares every page; a page is copied when one of the sharers writes on in it.
     /// </summary>
     /// <exception cref="KvOutOfMemoryException">E001: <see cref="KvCacheOptions.MaxSequences"/> live already, or no room for the fork's tables or in the tenant's quota.</exception>
+    /// <include file="../../docs/api/examples.xml" path="examples/of[@name='KvSequence.Fork']/*"/>
     public KvSequence Fork()
     {
         using SequenceGate.Call call = Enter();
@@ -231,6 +234,7 @@ public sealed class KvSequence : IDisposable
     /// <see cref="Reuse"/>, never write into sealed pages: a page that is cut is copied when the sequence grows, and encoded again when it is sealed. Sealed
     /// pages stay sealed. If the cut falls among the tokens of a merged page (<see cref="KvCacheOptions.MergePages"/>), the whole page goes.
     /// </remarks>
+    /// <include file="../../docs/api/examples.xml" path="examples/of[@name='KvSequence.Truncate']/*"/>
     public KvTruncation Truncate(int length)
     {
         using SequenceGate.Call call = Enter();

@@ -51,6 +51,7 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
     /// <exception cref="KvStepOrderException">E010: not the layer's turn.</exception>
     /// <exception cref="ArgumentException">No such layer, or a tensor of another shape.</exception>
     /// <exception cref="KvUnsupportedException">E009: a device tensor where pages live in host memory.</exception>
+    /// <include file="../../docs/api/examples.xml" path="examples/of[@name='KvStep.Append']/*"/>
     public void Append(int layer, KvTensor keys, KvTensor values)
     {
         using StepLease.Call call = Lease.EnterForCall(_number);
@@ -90,6 +91,7 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
     /// <exception cref="KvStepOrderException">E010: the layer has not been appended.</exception>
     /// <exception cref="ArgumentException">No such layer, or a tensor or target of another shape.</exception>
     /// <exception cref="KvUnsupportedException">E009: a device tensor where pages live in host memory; a window over merged pages.</exception>
+    /// <include file="../../docs/api/examples.xml" path="examples/of[@name='KvStep.Attend']/*"/>
     public void Attend(int layer, KvTensor queries, KvOutput output, int window = 0)
     {
         using StepLease.Call call = Lease.EnterForCall(_number);
@@ -183,6 +185,7 @@ public readonly struct KvStep : IDisposable, IEquatable<KvStep>
     /// <remarks>Waits for the device; see <see cref="EnqueueCommit"/>.</remarks>
     /// <exception cref="KvNonFiniteException">E004: keys or values were not finite; the step is rolled back and has ended.</exception>
     /// <exception cref="KvStepOrderException">E010: layers are missing; the step goes on.</exception>
+    /// <include file="../../docs/api/examples.xml" path="examples/of[@name='KvStep.Commit']/*"/>
     public void Commit()
     {
         using StepLease.Call call = Lease.EnterForCall(_number);

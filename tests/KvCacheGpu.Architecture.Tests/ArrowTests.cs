@@ -13,7 +13,7 @@ namespace KvCacheGpu.Architecture.Tests;
 
 /// <summary>
 /// Dependencies point one way: from Cli to everything, from Configuration to Sessions, from Sessions, TorchSharp, Redis and Llama to the engine, from the engine to the snapshot
-/// store, from both to the kernels and Base, and never back. Hosting and OpenTelemetry join the engine with a host's packages, Serving.AspNetCore and Serving.AI the scheduler. Base, Import and Catalog know nothing of ours; Sessions knows Import where it loads old caches.
+/// store, from both to the kernels and Base, and never back. Hosting and OpenTelemetry join the engine with a host's packages; Serving knows the engine alone, and Llama is a model for it; Serving.AspNetCore and Serving.AI join it with a host. Base, Import and Catalog know nothing of ours, and the catalog's databases know the catalog alone; Sessions knows Import where it loads old caches.
 /// </summary>
 public class ArrowTests
 {
@@ -33,14 +33,26 @@ public class ArrowTests
     private static readonly Assembly Configuration = Assembly.Load("KvCacheGpu.Configuration");
     private static readonly Assembly Import = Assembly.Load("KvCacheGpu.Import");
     private static readonly Assembly Catalog = Assembly.Load("KvCacheGpu.Catalog");
+    private static readonly Assembly CatalogOnSqlite = Assembly.Load("KvCacheGpu.Catalog.Sqlite");
+    private static readonly Assembly CatalogOnPostgreSql = Assembly.Load("KvCacheGpu.Catalog.PostgreSql");
     private static readonly Assembly Torch = typeof(KvTorchCache).Assembly;
     private static readonly Assembly Redis = typeof(KvRedisTier).Assembly;
     private static readonly Assembly Hosting = typeof(KvCacheHostOptions).Assembly;
     private static readonly Assembly Telemetry = typeof(KvOpenTelemetry).Assembly;
-    private static readonly Assembly[] Each = [Base, Kernels, Snapshots, Engine, Sessions, Configuration, Import, Catalog, Torch, Redis, Hosting, Telemetry, Serving, Web, Chat, Llama, Evaluation, Plots, Measuring, Cli];
+    private static readonly Assembly[] Each =
+    [
+        Base, Kernels, Snapshots, Engine, Sessions, Configuration, Import, Catalog, CatalogOnSqlite, CatalogOnPostgreSql, Torch, Redis, Hosting, Telemetry, Serving, Web, Chat, Llama, Evaluation, Plots, Measuring, Cli,
+    ];
+
     private static readonly ArchUnitNET.Domain.Architecture All = new ArchLoader().LoadAssemblies(Each).Build();
 
-    private static readonly string[] Rooms = ["KvCacheGpu.Sessions", "KvCacheGpu.Configuration", "KvCacheGpu.Import", "KvCacheGpu.Catalog", "KvCacheGpu.TorchSharp", "KvCacheGpu.Redis", "KvCacheGpu.Hosting", "KvCacheGpu.OpenTelemetry", "KvCacheGpu.Serving", "KvCacheGpu.Serving.AspNetCore", "KvCacheGpu.Serving.AI"];
+    private static readonly string[] Rooms =
+    [
+        "KvCacheGpu.Sessions", "KvCacheGpu.Configuration", "KvCacheGpu.Import", "KvCacheGpu.Catalog", "KvCacheGpu.Catalog.Sqlite", "KvCacheGpu.Catalog.PostgreSql",
+        "KvCacheGpu.TorchSharp", "KvCacheGpu.Redis", "KvCacheGpu.Hosting", "KvCacheGpu.OpenTelemetry", "KvCacheGpu.Serving", "KvCacheGpu.Serving.AspNetCore",
+        "KvCacheGpu.Serving.AI",
+    ];
+
     private static readonly string[] Hosts = ["KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "KvCacheGpu.Measuring", "kvcache"];
 
     public static TheoryData<string, string[]> Forbidden => new()
@@ -53,6 +65,8 @@ public class ArrowTests
         { "KvCacheGpu.Configuration", ["KvCacheGpu.Snapshots", "KvCacheGpu", .. Rooms.Except(["KvCacheGpu.Configuration", "KvCacheGpu.Sessions"]), .. Hosts] },
         { "KvCacheGpu.Import", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", .. Rooms.Except(["KvCacheGpu.Import"]), .. Hosts] },
         { "KvCacheGpu.Catalog", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", .. Rooms.Except(["KvCacheGpu.Catalog"]), .. Hosts] },
+        { "KvCacheGpu.Catalog.Sqlite", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", .. Rooms.Except(["KvCacheGpu.Catalog", "KvCacheGpu.Catalog.Sqlite"]), .. Hosts] },
+        { "KvCacheGpu.Catalog.PostgreSql", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", .. Rooms.Except(["KvCacheGpu.Catalog", "KvCacheGpu.Catalog.PostgreSql"]), .. Hosts] },
         { "KvCacheGpu.TorchSharp", [.. Rooms.Except(["KvCacheGpu.TorchSharp"]), .. Hosts] },
         { "KvCacheGpu.Redis", [.. Rooms.Except(["KvCacheGpu.Redis"]), .. Hosts] },
         { "KvCacheGpu.Hosting", [.. Rooms.Except(["KvCacheGpu.Hosting"]), .. Hosts] },
@@ -60,7 +74,7 @@ public class ArrowTests
         { "KvCacheGpu.Serving", [.. Rooms.Except(["KvCacheGpu.Serving"]), .. Hosts] },
         { "KvCacheGpu.Serving.AspNetCore", [.. Rooms.Except(["KvCacheGpu.Serving", "KvCacheGpu.Serving.AspNetCore"]), .. Hosts] },
         { "KvCacheGpu.Serving.AI", [.. Rooms.Except(["KvCacheGpu.Serving", "KvCacheGpu.Serving.AI"]), .. Hosts] },
-        { "KvCacheGpu.Llama", ["KvCacheGpu.TorchSharp", "KvCacheGpu.Serving.AspNetCore", "KvCacheGpu.Serving.AI", "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "kvcache"] },
+        { "KvCacheGpu.Llama", [.. Rooms.Except(["KvCacheGpu.Serving"]), "KvCacheGpu.Evaluation", "KvCacheGpu.Plots", "kvcache"] },
         { "KvCacheGpu.Evaluation", ["KvCacheGpu.Plots", "kvcache"] },
         { "KvCacheGpu.Measuring", [.. Rooms, .. Hosts.Except(["KvCacheGpu.Measuring"])] },
         { "KvCacheGpu.Plots", ["KvCacheGpu.Base", "KvCacheGpu.Kernels", "KvCacheGpu.Snapshots", "KvCacheGpu", "KvCacheGpu.Llama", "KvCacheGpu.Evaluation", "kvcache"] },
@@ -73,7 +87,7 @@ public class ArrowTests
         foreach (string target in to)
         {
             Assembly source = Find(from), forbidden = Find(target);
-            // Import and Catalog compile Base's PathKind.cs for themselves: one name in three assemblies, and no arrow.
+            // Import and the catalog on SQLite compile Base's PathKind.cs for themselves: one name in three assemblies, and no arrow.
             IArchRule rule = Types().That().ResideInAssembly(source).Should().NotDependOnAny(Types().That().ResideInAssembly(forbidden).And().DoNotHaveName("PathKind"));
             Check(rule);
             Assert.DoesNotContain(source.GetReferencedAssemblies(), name => name.Name == target);
@@ -94,7 +108,7 @@ public class ArrowTests
     public void Only_kernels_and_engine_see_ILGPU()
     {
         Assert.Contains(Kernels.GetReferencedAssemblies(), name => name.Name == "ILGPU");
-        foreach (Assembly host in new[] { Base, Snapshots, Sessions, Configuration, Import, Catalog, Torch, Redis, Hosting, Telemetry, Serving, Web, Chat, Llama, Evaluation, Plots, Cli })
+        foreach (Assembly host in new[] { Base, Snapshots, Sessions, Configuration, Import, Catalog, CatalogOnSqlite, CatalogOnPostgreSql, Torch, Redis, Hosting, Telemetry, Serving, Web, Chat, Llama, Evaluation, Plots, Cli })
         {
             Assert.DoesNotContain(host.GetReferencedAssemblies(), name => name.Name!.StartsWith("ILGPU", StringComparison.Ordinal));
         }
@@ -112,6 +126,17 @@ public class ArrowTests
     {
         Assert.Contains(Redis.GetReferencedAssemblies(), name => name.Name == "StackExchange.Redis");
         Assert.All(Each.Except([Redis]), one => Assert.DoesNotContain(one.GetReferencedAssemblies(), name => name.Name == "StackExchange.Redis"));
+    }
+
+    /// <summary>Who uses one database does not bring the other's driver.</summary>
+    [Fact]
+    public void Only_the_catalog_on_a_database_sees_its_driver()
+    {
+        foreach ((Assembly own, string driver) in new[] { (CatalogOnSqlite, "Microsoft.Data.Sqlite"), (CatalogOnPostgreSql, "Npgsql") })
+        {
+            Assert.Contains(own.GetReferencedAssemblies(), name => name.Name == driver);
+            Assert.All(Each.Except([own]), one => Assert.DoesNotContain(one.GetReferencedAssemblies(), name => name.Name == driver));
+        }
     }
 
     [Fact]
@@ -150,8 +175,7 @@ public class ArrowTests
         foreach ((Assembly assembly, string space) in new[]
         {
             (Base, "KvCacheGpu"), (Snapshots, "KvCacheGpu"), (Engine, "KvCacheGpu"), (Sessions, "KvCacheGpu"), (Configuration, "KvCacheGpu.Configuration"), (Import, "KvCacheGpu.Import"),
-            (Catalog, "KvCacheGpu.Catalog"), (Torch, "KvCacheGpu"), (Redis, "KvCacheGpu"), (Hosting, "KvCacheGpu.Hosting"), (Telemetry, "KvCacheGpu"), (Llama, "KvCacheGpu.Llama"),
-            (Serving, "KvCacheGpu.Serving"), (Web, "KvCacheGpu.Serving.AspNetCore"), (Chat, "KvCacheGpu.Serving.AI"),
+            (Catalog, "KvCacheGpu.Catalog"), (CatalogOnSqlite, "KvCacheGpu.Catalog"), (CatalogOnPostgreSql, "KvCacheGpu.Catalog"), (Torch, "KvCacheGpu"), (Redis, "KvCacheGpu"), (Hosting, "KvCacheGpu.Hosting"), (Telemetry, "KvCacheGpu"), (Serving, "KvCacheGpu.Serving"), (Web, "KvCacheGpu.Serving.AspNetCore"), (Chat, "KvCacheGpu.Serving.AI"), (Llama, "KvCacheGpu.Llama"),
         })
         {
             Assert.All(assembly.GetExportedTypes(), type => Assert.Equal(space, type.Namespace));

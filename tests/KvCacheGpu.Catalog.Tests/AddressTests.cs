@@ -31,11 +31,25 @@ public sealed class AddressTests
     [InlineData("postgres://h/db?target_session_attrs=any")]
     public void What_cannot_be_read_is_E003_in_one_line(string address)
     {
-        CatalogException refused = Assert.Throws<CatalogException>(() => new CatalogSchema(address));
+        CatalogException refused = Assert.Throws<CatalogException>(() => new CatalogSchema(address, TestDatabase.Provider));
         Assert.Equal("E003", refused.Code);
         Assert.DoesNotContain('\n', refused.Message);
         Assert.DoesNotContain("hush", refused.Message, StringComparison.Ordinal);
-        Assert.Equal(refused.Message, Assert.Throws<CatalogException>(() => new CacheCatalog(address)).Message);
+        Assert.Equal(refused.Message, Assert.Throws<CatalogException>(() => new CacheCatalog(address, TestDatabase.Provider)).Message);
+    }
+
+    /// <summary>A program that brings one driver alone is told which addresses it can read.</summary>
+    [Theory]
+    [InlineData("sqlite:x.db", "postgres://me:hush@h/db", "expected sqlite:PATH, got another kind of address")]
+    [InlineData("postgres://h/db", "sqlite:hush.db", "expected postgres://USER:PASSWORD@HOST:PORT/NAME, got another kind of address")]
+    public void A_provider_reads_its_own_addresses_alone(string own, string other, string says)
+    {
+        CatalogProvider provider = own.StartsWith("sqlite", StringComparison.Ordinal) ? SqliteCatalog.Provider : PostgreSqlCatalog.Provider;
+        Assert.StartsWith(own.Split(':')[0], new CatalogSchema(own, provider).Address, StringComparison.Ordinal);
+        CatalogException refused = Assert.Throws<CatalogException>(() => new CacheCatalog(other, provider));
+        Assert.Equal(("E003", $"E003: database: {says}"), (refused.Code, refused.Message));
+        Assert.Throws<ArgumentNullException>("provider", () => new CatalogSchema(own, null!));
+        Assert.Throws<ArgumentOutOfRangeException>("providers", () => CatalogProvider.Join());
     }
 
     // Every character that an address gives a meaning, at every place of a password.
@@ -50,7 +64,7 @@ public sealed class AddressTests
                 string address = $"postgres://me:{password}@127.0.0.1:5432/db";
                 try
                 {
-                    Assert.Equal("postgres://127.0.0.1:5432/db", CatalogAddress.Parse(address, new CatalogOptions()).Address);
+                    Assert.Equal("postgres://127.0.0.1:5432/db", TestDatabase.Provider.Open(address, null).Address);
                 }
                 catch (CatalogException e)
                 {
@@ -72,9 +86,9 @@ public sealed class AddressTests
     [InlineData("postgres://me:se%40cret%2F%3F@db.example:6432/my%20cache?sslmode=require&application_name=kvcache&connect_timeout=9")]
     public void An_address_of_SQLAlchemy_is_read(string address)
     {
-        Dialect dialect = CatalogAddress.Parse(address, new CatalogOptions());
-        Assert.Equal("postgres://db.example:6432/my cache", dialect.Address);
-        NpgsqlConnectionStringBuilder read = new(Assert.IsType<PostgresDialect>(dialect).ConnectionString);
+        CatalogDatabase open = TestDatabase.Provider.Open(address, null);
+        Assert.Equal("postgres://db.example:6432/my cache", open.Address);
+        NpgsqlConnectionStringBuilder read = new(Assert.IsType<PostgreSqlDatabase>(open).ConnectionString);
         Assert.Equal(("me", "se@cret/?", SslMode.Require), (read.Username, read.Password, read.SslMode));
     }
 
@@ -86,7 +100,7 @@ public sealed class AddressTests
     public async Task A_file_is_found_by_every_form(string form)
     {
         string folder = Directory.CreateTempSubdirectory("kvcache-address-").FullName;
-        CatalogSchema schema = new(form.Replace("{0}", folder, StringComparison.Ordinal));
+        CatalogSchema schema = new(form.Replace("{0}", folder, StringComparison.Ordinal), TestDatabase.Provider);
         Assert.Equal($"sqlite:{folder}/x y.db", schema.Address);
         await schema.MigrateAsync();
         Assert.True(File.Exists(Path.Combine(folder, "x y.db")));
@@ -96,23 +110,23 @@ public sealed class AddressTests
 
     [Fact]
     public void Three_slashes_begin_a_relative_path_as_SQLAlchemy_has_it() =>
-        Assert.Equal("sqlite:" + Path.GetFullPath("of/mine.db"), new CatalogSchema("sqlite:///of/mine.db").Address);
+        Assert.Equal("sqlite:" + Path.GetFullPath("of/mine.db"), new CatalogSchema("sqlite:///of/mine.db", TestDatabase.Provider).Address);
 
     [Fact]
     public async Task A_file_opened_to_read_is_never_written_and_looking_makes_none()
     {
         string folder = Directory.CreateTempSubdirectory("kvcache-address-").FullName;
         string path = Path.Combine(folder, "catalog.db");
-        Assert.Equal(0, (await new CatalogSchema("sqlite:" + path).StatusAsync()).Version);
-        Assert.Equal(3, (await new CatalogSchema("sqlite:" + path).PlanAsync()).Count);
-        Assert.Equal("E008", (await Assert.ThrowsAsync<CatalogException>(() => new CatalogSchema($"sqlite:{path}?mode=ro").MigrateAsync())).Code);
-        Assert.Equal("E008", (await Assert.ThrowsAsync<CatalogException>(() => new CatalogSchema($"sqlite:{path}?mode=rw").MigrateAsync())).Code);
+        Assert.Equal(0, (await new CatalogSchema("sqlite:" + path, TestDatabase.Provider).StatusAsync()).Version);
+        Assert.Equal(3, (await new CatalogSchema("sqlite:" + path, TestDatabase.Provider).PlanAsync()).Count);
+        Assert.Equal("E008", (await Assert.ThrowsAsync<CatalogException>(() => new CatalogSchema($"sqlite:{path}?mode=ro", TestDatabase.Provider).MigrateAsync())).Code);
+        Assert.Equal("E008", (await Assert.ThrowsAsync<CatalogException>(() => new CatalogSchema($"sqlite:{path}?mode=rw", TestDatabase.Provider).MigrateAsync())).Code);
         Assert.Empty(Directory.EnumerateFileSystemEntries(folder));
 
-        await new CatalogSchema("sqlite:" + path).MigrateAsync();
+        await new CatalogSchema("sqlite:" + path, TestDatabase.Provider).MigrateAsync();
         Forget("sqlite:" + path);
         byte[] before = await File.ReadAllBytesAsync(path);
-        CacheCatalog reading = new($"sqlite:{path}?mode=ro");
+        CacheCatalog reading = new($"sqlite:{path}?mode=ro", TestDatabase.Provider);
         Assert.Equal(3, (await reading.Schema.StatusAsync()).Version);
         Assert.Empty((await reading.ListAsync()).Entries);
         CatalogException refused = (await reading.TryRecordAsync(new CatalogEntry { Key = "k" }))!;
@@ -135,9 +149,9 @@ public sealed class AddressTests
 
         foreach ((string path, string says) in new[] { (folder, "a folder"), (pipe, "a named pipe"), ("/dev/null", "a device") })
         {
-            CatalogException refused = await Assert.ThrowsAsync<CatalogException>(() => new CatalogSchema("sqlite:" + path).StatusAsync());
+            CatalogException refused = await Assert.ThrowsAsync<CatalogException>(() => new CatalogSchema("sqlite:" + path, TestDatabase.Provider).StatusAsync());
             Assert.Equal(("E003", $"'{path}', {says}"), (refused.Code, refused.Actual));
-            Assert.Equal("E003", (await Assert.ThrowsAsync<CatalogException>(() => new CatalogSchema("sqlite:" + path).MigrateAsync())).Code);
+            Assert.Equal("E003", (await Assert.ThrowsAsync<CatalogException>(() => new CatalogSchema("sqlite:" + path, TestDatabase.Provider).MigrateAsync())).Code);
         }
 
         Directory.Delete(folder, recursive: true);
@@ -148,7 +162,7 @@ public sealed class AddressTests
     {
         foreach (string address in new[] { "sqlite:" + new string('x', 5 << 20), "postgres://h/" + new string('x', 5 << 20) })
         {
-            Assert.InRange(Assert.Throws<CatalogException>(() => new CatalogSchema(address)).Message.Length, 1, 200);
+            Assert.InRange(Assert.Throws<CatalogException>(() => new CatalogSchema(address, TestDatabase.Provider)).Message.Length, 1, 200);
         }
     }
 
@@ -171,11 +185,11 @@ public sealed class AddressTests
     public async Task A_migrator_that_waits_in_vain_is_told_for_what(string kind)
     {
         await using TestDatabase database = await TestDatabase.CreateAsync(kind);
-        Dialect other = database.Dialect();
+        CatalogDatabase other = database.Open();
         await using DbConnection connection = await other.OpenAsync(CancellationToken.None);
         await using (await other.BeginLockedAsync(connection, CancellationToken.None))
         {
-            CatalogSchema schema = new(database.Dialect(new CatalogOptions { Retries = 0, Timeout = TimeSpan.FromSeconds(1) }));
+            CatalogSchema schema = new(database.Open(new CatalogOptions { Retries = 0, Timeout = TimeSpan.FromSeconds(1) }));
             CatalogException error = await Assert.ThrowsAsync<CatalogException>(() => schema.MigrateAsync());
             Assert.Equal("E008", error.Code);
             Assert.Contains("a lock that another connection holds (a migration that runs, or a transaction left open)", error.Message, StringComparison.Ordinal);
@@ -183,5 +197,5 @@ public sealed class AddressTests
         }
     }
 
-    private static void Forget(string address) => CatalogAddress.Parse(address, new CatalogOptions()).ForgetConnections();
+    private static void Forget(string address) => TestDatabase.Provider.Open(address, null).ForgetConnections();
 }

@@ -127,7 +127,7 @@ public sealed class CatalogTests
     public async Task Without_its_tables_it_says_what_is_missing(string kind)
     {
         await using TestDatabase database = await TestDatabase.CreateAsync(kind);
-        CacheCatalog catalog = new(database.Address);
+        CacheCatalog catalog = new(database.Address, TestDatabase.Provider);
         CatalogException refused = await Assert.ThrowsAsync<CatalogException>(() => catalog.FindAsync("k"));
         Assert.Equal(("E003", "version 0"), (refused.Code, refused.Actual));
         await catalog.Schema.MigrateAsync();

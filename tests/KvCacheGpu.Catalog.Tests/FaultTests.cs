@@ -30,7 +30,7 @@ public sealed class FaultTests(ITestOutputHelper output)
         await using TestDatabase database = await TestDatabase.CreateAsync(kind);
         await OldTable.MakeSecondAsync(database);
         List<string> before = await database.RowsAsync(OldTable.Rows);
-        await new CatalogSchema(database.Address).MigrateAsync();
+        await new CatalogSchema(database.Address, TestDatabase.Provider).MigrateAsync();
         int fired = await KillAtEachAsync(database, isUp: false, before);
         output.WriteLine($"{kind}: killed at {fired} points");
         Assert.InRange(fired, 20, int.MaxValue);
@@ -47,12 +47,12 @@ public sealed class FaultTests(ITestOutputHelper output)
         for (int n = 1; ; n++, fired++)
         {
             await catalog.RebuildAsync("p", CatalogTests.Stream(old));
-            Dialect dialect = database.Dialect();
+            CatalogDatabase open = database.Open();
             bool isCommitted = false;
-            FailAt(dialect, n, s => isCommitted |= s == "committed");
+            FailAt(open, n, s => isCommitted |= s == "committed");
             try
             {
-                await new CacheCatalog(dialect).RebuildAsync("p", CatalogTests.Stream(fresh));
+                await new CacheCatalog(open).RebuildAsync("p", CatalogTests.Stream(fresh));
                 break;
             }
             catch (KilledException)
@@ -69,16 +69,16 @@ public sealed class FaultTests(ITestOutputHelper output)
     // Each kill is followed by a look at the rows, by a whole run, and by the way back to where it began.
     private static async Task<int> KillAtEachAsync(TestDatabase database, bool isUp, List<string> rows)
     {
-        CatalogSchema sound = new(database.Address);
+        CatalogSchema sound = new(database.Address, TestDatabase.Provider);
         int start = (await sound.StatusAsync()).Version;
         for (int n = 1; ; n++)
         {
-            Dialect dialect = database.Dialect();
-            FailAt(dialect, n);
+            CatalogDatabase open = database.Open();
+            FailAt(open, n);
             bool isKilled = false;
             try
             {
-                await MoveAsync(new CatalogSchema(dialect), isUp);
+                await MoveAsync(new CatalogSchema(open), isUp);
             }
             catch (KilledException)
             {
@@ -120,10 +120,10 @@ public sealed class FaultTests(ITestOutputHelper output)
         }
     }
 
-    private static void FailAt(Dialect dialect, int n, Action<string>? see = null)
+    private static void FailAt(CatalogDatabase open, int n, Action<string>? see = null)
     {
         int count = 0;
-        dialect.Before = statement =>
+        open.Before = statement =>
         {
             see?.Invoke(statement);
             if (++count == n)

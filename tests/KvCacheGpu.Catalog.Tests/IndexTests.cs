@@ -15,8 +15,8 @@ public sealed class IndexTests(ITestOutputHelper output)
         await using TestDatabase database = await TestDatabase.CreateAsync(kind);
         CacheCatalog catalog = await database.CatalogAsync();
         await database.RunAsync(Fill(database.IsSqlite), "ANALYZE");
-        Dialect dialect = database.Dialect();
-        await using DbConnection connection = await dialect.OpenAsync(CancellationToken.None);
+        CatalogDatabase open = database.Open();
+        await using DbConnection connection = await open.OpenAsync(CancellationToken.None);
         foreach ((string what, CatalogFilter filter, string? after, int expected, string index) in new (string, CatalogFilter, string?, int, string)[]
         {
             ("first page", new(), null, 100, database.IsSqlite ? "autoindex" : "idx_cache_key"),
@@ -37,7 +37,7 @@ public sealed class IndexTests(ITestOutputHelper output)
             Assert.Matches(database.IsSqlite ? $"(USING|SEARCH) .*{index}" : $"(Index|Bitmap).* {index}", plan);
         }
 
-        await using DbCommand find = dialect.Command(connection, (database.IsSqlite ? "EXPLAIN QUERY PLAN " : "EXPLAIN ") + "SELECT * FROM cache_entries WHERE key = @key", ("key", "k012345"));
+        await using DbCommand find = open.Command(connection, (database.IsSqlite ? "EXPLAIN QUERY PLAN " : "EXPLAIN ") + "SELECT * FROM cache_entries WHERE key = @key", ("key", "k012345"));
         Assert.Matches("SEARCH cache_entries USING INDEX|Index Scan using (cache_entries_pkey|idx_cache_key)", string.Join('\n', await TestDatabase.ReadAsync(find)));
     }
 

@@ -7,7 +7,7 @@ public sealed class MigrationTests
     public async Task An_empty_database_goes_up_down_and_up_again(string kind)
     {
         await using TestDatabase database = await TestDatabase.CreateAsync(kind);
-        CatalogSchema schema = new(database.Address);
+        CatalogSchema schema = new(database.Address, TestDatabase.Provider);
         Assert.Equal((0, false), Head(await schema.StatusAsync()));
         Assert.Equal([1, 2, 3], (await schema.PlanAsync()).Select(s => s.Version));
         Assert.Equal([1, 2, 3], (await schema.MigrateAsync()).Select(s => s.Version));
@@ -29,12 +29,12 @@ public sealed class MigrationTests
         await using TestDatabase database = await TestDatabase.CreateAsync(kind);
         await OldTable.MakeFirstAsync(database);
         List<string> before = await database.RowsAsync(OldTable.Rows);
-        CatalogSchema schema = new(database.Address);
+        CatalogSchema schema = new(database.Address, TestDatabase.Provider);
         Assert.Equal((1, false), Head(await schema.StatusAsync()));
         await schema.MigrateAsync();
         Assert.Equal(before, await database.RowsAsync(OldTable.Rows));
 
-        CacheCatalog catalog = new(database.Address);
+        CacheCatalog catalog = new(database.Address, TestDatabase.Provider);
         CatalogEntry first = (await catalog.FindAsync("first"))!;
         Assert.Equal(new DateTimeOffset(2024, 1, 2, 3, 4, 5, TimeSpan.Zero).AddMicroseconds(678901), first.Created);
         Assert.Null((await catalog.FindAsync("zweite'; é"))!.Created);
@@ -52,10 +52,10 @@ public sealed class MigrationTests
         await using TestDatabase database = await TestDatabase.CreateAsync(kind);
         await OldTable.MakeSecondAsync(database);
         List<string> before = await database.RowsAsync(OldTable.SecondRows);
-        CatalogSchema schema = new(database.Address);
+        CatalogSchema schema = new(database.Address, TestDatabase.Provider);
         Assert.Equal((2, false), Head(await schema.StatusAsync()));
         await schema.MigrateAsync();
-        CacheCatalog catalog = new(database.Address);
+        CacheCatalog catalog = new(database.Address, TestDatabase.Provider);
         Assert.Equal(["first"], await KeysAsync(catalog, new CatalogFilter { Metadata = """{"model":"llama","n":1}""" }));
         Assert.Equal(["first", "third"], await KeysAsync(catalog, new CatalogFilter { Session = "s-1" }));
         CatalogEntry ours = new() { Key = "ours", Tenant = "t", Path = "/p", Tokens = 9, Created = DateTimeOffset.UnixEpoch, Accessed = DateTimeOffset.UnixEpoch };
@@ -76,7 +76,7 @@ public sealed class MigrationTests
     {
         await using TestDatabase database = await TestDatabase.CreateAsync(kind);
         await OldTable.MakeFirstAsync(database);
-        CatalogSchema schema = new(database.Address);
+        CatalogSchema schema = new(database.Address, TestDatabase.Provider);
         IReadOnlyList<SchemaStep> plan = await schema.PlanAsync();
         Assert.Equal([2, 3], plan.Select(s => s.Version));
         Assert.Contains(schema.Script(plan[0]), s => s.Contains("session_id VARCHAR(255)", StringComparison.Ordinal));
@@ -92,7 +92,7 @@ public sealed class MigrationTests
         await database.RunAsync("INSERT INTO kvcache_schema (version, checksum) VALUES (4, 'x')");
         foreach (Func<Task> act in new Func<Task>[]
         {
-            () => catalog.Schema.StatusAsync(), () => catalog.Schema.MigrateAsync(), () => catalog.Schema.RollbackAsync(2), () => new CacheCatalog(database.Address).FindAsync("k"),
+            () => catalog.Schema.StatusAsync(), () => catalog.Schema.MigrateAsync(), () => catalog.Schema.RollbackAsync(2), () => new CacheCatalog(database.Address, TestDatabase.Provider).FindAsync("k"),
         })
         {
             Assert.Equal("E007", (await Assert.ThrowsAsync<CatalogException>(act)).Code);
@@ -118,7 +118,7 @@ public sealed class MigrationTests
             CacheCatalog catalog = await database.CatalogAsync();
             await database.RunAsync(alter);
             Assert.Contains((await catalog.Schema.StatusAsync()).Differences, d => d.StartsWith(says, StringComparison.Ordinal));
-            foreach (Func<Task> act in new Func<Task>[] { () => catalog.Schema.MigrateAsync(), () => catalog.Schema.RollbackAsync(1), () => new CacheCatalog(database.Address).FindAsync("k") })
+            foreach (Func<Task> act in new Func<Task>[] { () => catalog.Schema.MigrateAsync(), () => catalog.Schema.RollbackAsync(1), () => new CacheCatalog(database.Address, TestDatabase.Provider).FindAsync("k") })
             {
                 CatalogException refused = await Assert.ThrowsAsync<CatalogException>(act);
                 Assert.Equal("E003", refused.Code);
@@ -135,10 +135,10 @@ public sealed class MigrationTests
             await using TestDatabase database = await TestDatabase.CreateAsync(kind);
             await OldTable.MakeFirstAsync(database);
             List<string> before = await database.RowsAsync(OldTable.Rows);
-            IReadOnlyList<SchemaStep>[] done = await Task.WhenAll(Enumerable.Range(0, 4).Select(_ => Task.Run(() => new CatalogSchema(database.Address).MigrateAsync())));
+            IReadOnlyList<SchemaStep>[] done = await Task.WhenAll(Enumerable.Range(0, 4).Select(_ => Task.Run(() => new CatalogSchema(database.Address, TestDatabase.Provider).MigrateAsync())));
             Assert.Equal([2, 3], done.SelectMany(s => s).Select(s => s.Version).Order());
             Assert.Equal(before, await database.RowsAsync(OldTable.Rows));
-            Assert.Empty((await new CatalogSchema(database.Address).StatusAsync()).Differences);
+            Assert.Empty((await new CatalogSchema(database.Address, TestDatabase.Provider).StatusAsync()).Differences);
         }
     }
 

@@ -87,14 +87,14 @@ public sealed class OldShapeTests(ITestOutputHelper output)
             await using TestDatabase database = await TestDatabase.CreateAsync(kind);
             await MakeAsync(database, make);
             List<string> before = await LookAsync(database);
-            CatalogException refused = await Assert.ThrowsAsync<CatalogException>(() => new CatalogSchema(database.Address).MigrateAsync());
+            CatalogException refused = await Assert.ThrowsAsync<CatalogException>(() => new CatalogSchema(database.Address, TestDatabase.Provider).MigrateAsync());
             Assert.Equal("E003", refused.Code);
             Assert.Contains(says, refused.Message, StringComparison.OrdinalIgnoreCase);
             Assert.DoesNotContain('\n', refused.Message);
-            if (await new CatalogSchema(database.Address).StatusAsync() is { Version: 2, Differences: [] })
+            if (await new CatalogSchema(database.Address, TestDatabase.Provider).StatusAsync() is { Version: 2, Differences: [] })
             {
                 // Step 2 is done and stays; it comes down as ever.
-                await new CatalogSchema(database.Address).RollbackAsync(1);
+                await new CatalogSchema(database.Address, TestDatabase.Provider).RollbackAsync(1);
             }
 
             Assert.Equal(before, await LookAsync(database));
@@ -123,8 +123,8 @@ public sealed class OldShapeTests(ITestOutputHelper output)
         {
             await using TestDatabase database = await TestDatabase.CreateAsync(kind);
             await MakeAsync(database, [$"CREATE TABLE cache_entries (key TEXT PRIMARY KEY, {column})"]);
-            Assert.Contains((await new CatalogSchema(database.Address).StatusAsync()).Differences, d => d.StartsWith(says, StringComparison.Ordinal));
-            Assert.Equal("E003", (await Assert.ThrowsAsync<CatalogException>(() => new CatalogSchema(database.Address).MigrateAsync())).Code);
+            Assert.Contains((await new CatalogSchema(database.Address, TestDatabase.Provider).StatusAsync()).Differences, d => d.StartsWith(says, StringComparison.Ordinal));
+            Assert.Equal("E003", (await Assert.ThrowsAsync<CatalogException>(() => new CatalogSchema(database.Address, TestDatabase.Provider).MigrateAsync())).Code);
         }
     }
 
@@ -134,7 +134,7 @@ public sealed class OldShapeTests(ITestOutputHelper output)
         await using TestDatabase database = await TestDatabase.CreateAsync(kind);
         await MakeAsync(database, ["CREATE TABLE cache_entries (key TEXT PRIMARY KEY, value {bytes}, session_id TEXT)"]);
         await database.RunAsync($"INSERT INTO cache_entries (key, session_id) VALUES ('{new string('k', 2000)}', 's')");
-        CatalogSchema schema = new(database.Address);
+        CatalogSchema schema = new(database.Address, TestDatabase.Provider);
         await schema.MigrateAsync();
         await database.RunAsync("UPDATE cache_entries SET tenant = 't', metadata = '{}' WHERE length(key) = 2000");
         await schema.RollbackAsync(1);
@@ -162,7 +162,7 @@ public sealed class OldShapeTests(ITestOutputHelper output)
         await using TestDatabase database = await TestDatabase.CreateAsync(kind);
         await MakeAsync(database, ["CREATE TABLE cache_entries (key TEXT UNIQUE, session_id TEXT, metadata {json})", "CREATE INDEX idx_session_id ON cache_entries (session_id)"]);
         await database.RunAsync("INSERT INTO cache_entries (session_id) VALUES ('mine')");
-        CatalogSchema schema = new(database.Address);
+        CatalogSchema schema = new(database.Address, TestDatabase.Provider);
         await schema.MigrateAsync();
         await schema.RollbackAsync(2);
         CatalogException refused = await Assert.ThrowsAsync<CatalogException>(() => schema.RollbackAsync(1));
@@ -182,7 +182,7 @@ public sealed class OldShapeTests(ITestOutputHelper output)
             ? ["224b8a91d7bd5e1ad252aa75e05ea360756b339eaac18dd17c631233351bb677", "fd7712db1f00e8aa0ac7bb4af4b80822124fb1eeb876691abb76cf0d7a277144", "32b65c6a5c42bbeb387996e09b2ca9667aef8b258a6a51c46a75a43d00637a73"]
             : ["d98de1a2855097bca6843e2382b6c6e562542906e206e88959128f5e149545a0", "480c597111a33cae309b2955c222618a19685b1ce79103d3fbef62263f4c9664", "79c1589b01d6830936cf42b5222a50cfe70215f0ed33994d85c26ef170a4a475"];
         await database.RunAsync([.. checksums.Select((sum, i) => $"UPDATE kvcache_schema SET checksum = '{sum}' WHERE version = {i + 1}"), "ALTER TABLE kvcache_schema DROP COLUMN added"]);
-        CatalogSchema schema = new(database.Address);
+        CatalogSchema schema = new(database.Address, TestDatabase.Provider);
         Assert.Empty((await schema.StatusAsync()).Differences);
         Assert.Equal([3, 2], (await schema.RollbackAsync(1)).Select(s => s.Version));
 
@@ -211,17 +211,17 @@ public sealed class OldShapeTests(ITestOutputHelper output)
     {
         await using TestDatabase database = await TestDatabase.CreateAsync(kind);
         await database.RunAsync("CREATE SCHEMA \"App one\"", "CREATE TABLE \"App one\".cache_entries (key TEXT PRIMARY KEY)", "CREATE TABLE \"App one\".kvcache_other (i INTEGER)");
-        CatalogException refused = await Assert.ThrowsAsync<CatalogException>(() => new CatalogSchema(database.Address).MigrateAsync());
+        CatalogException refused = await Assert.ThrowsAsync<CatalogException>(() => new CatalogSchema(database.Address, TestDatabase.Provider).MigrateAsync());
         Assert.Equal("E003", refused.Code);
         Assert.Contains("schema App one: add ?options=-csearch_path%3DApp%20one ", refused.Message, StringComparison.Ordinal);
 
-        CatalogSchema there = new(database.Address + "?options=-csearch_path%3D%22App%5C%20one%22%2Cpublic");
+        CatalogSchema there = new(database.Address + "?options=-csearch_path%3D%22App%5C%20one%22%2Cpublic", TestDatabase.Provider);
         await there.MigrateAsync();
         Assert.Equal(["App one"], await database.RowsAsync("SELECT schemaname FROM pg_tables WHERE tablename = 'kvcache_schema'"));
         Assert.EndsWith("?options=-csearch_path%3D%22App%5C%20one%22%2Cpublic", there.Address, StringComparison.Ordinal);
 
         // Another catalog beside it, in a schema that the address names.
-        CatalogSchema beside = new(database.Address + "?options=-csearch_path%3Dpublic");
+        CatalogSchema beside = new(database.Address + "?options=-csearch_path%3Dpublic", TestDatabase.Provider);
         Assert.Equal(0, (await beside.StatusAsync()).Version);
         await beside.MigrateAsync();
         Assert.Equal([3, 2], (await there.RollbackAsync(1)).Select(s => s.Version));
@@ -234,7 +234,7 @@ public sealed class OldShapeTests(ITestOutputHelper output)
         await using TestDatabase database = await TestDatabase.CreateAsync(kind);
         await database.RunAsync(
             "CREATE SCHEMA app", "CREATE TABLE public.cache_entries (key TEXT PRIMARY KEY)", "CREATE TABLE app.other (session_id TEXT)", "CREATE INDEX idx_session_id ON app.other (session_id)");
-        CatalogSchema schema = new(database.Address + "?options=-csearch_path%3Dapp%2Cpublic");
+        CatalogSchema schema = new(database.Address + "?options=-csearch_path%3Dapp%2Cpublic", TestDatabase.Provider);
         await schema.MigrateAsync();
         await schema.RollbackAsync(1);
         Assert.Equal(["app"], await database.RowsAsync("SELECT schemaname FROM pg_indexes WHERE indexname = 'idx_session_id'"));
@@ -268,14 +268,14 @@ public sealed class OldShapeTests(ITestOutputHelper output)
 
     private static async Task UpAndDownAsync(TestDatabase database)
     {
-        CatalogSchema schema = new(database.Address);
+        CatalogSchema schema = new(database.Address, TestDatabase.Provider);
         SchemaStatus found = await schema.StatusAsync();
         (string time, string at) = await ColumnsAsync(database, "created_at") ? (", created_at", ", '2024-05-06 07:08:09'") : (string.Empty, string.Empty);
         await database.RunAsync($"INSERT INTO cache_entries (key{time}) SELECT 'old'{at} WHERE {(await ColumnsAsync(database, "value", notNull: true) ? "1 = 0" : "1 = 1")}");
         List<string> rows = await RowsAsync(database);
         Assert.Equal((await schema.PlanAsync()).Select(s => s.Version), (await schema.MigrateAsync()).Select(s => s.Version));
         Assert.Empty((await schema.StatusAsync()).Differences);
-        CacheCatalog catalog = new(database.Address);
+        CacheCatalog catalog = new(database.Address, TestDatabase.Provider);
         await catalog.RecordAsync(Ours);
         await catalog.RecordAsync(Ours);
         Assert.Equal(Ours, await catalog.FindAsync(Ours.Key));

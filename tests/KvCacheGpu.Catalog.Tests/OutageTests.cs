@@ -14,7 +14,7 @@ public sealed class OutageTests(ITestOutputHelper output)
     [InlineData("postgres://somebody:s3cret-word@127.0.0.1:1/kv")]
     public async Task A_database_that_is_not_there_is_E008_and_saves_go_on(string address)
     {
-        CacheCatalog catalog = new(address, Brief);
+        CacheCatalog catalog = new(address, TestDatabase.Provider, Brief);
         CatalogException? error = await catalog.TryRecordAsync(new CatalogEntry { Key = "k" });
         Assert.Equal("E008", error!.Code);
         Assert.DoesNotContain("s3cret", error.ToString(), StringComparison.Ordinal);
@@ -27,7 +27,7 @@ public sealed class OutageTests(ITestOutputHelper output)
     {
         string path = Path.GetTempFileName();
         await File.WriteAllTextAsync(path, new string('x', 4096));
-        Assert.Equal("E008", (await Assert.ThrowsAsync<CatalogException>(() => new CatalogSchema("sqlite:" + path).MigrateAsync())).Code);
+        Assert.Equal("E008", (await Assert.ThrowsAsync<CatalogException>(() => new CatalogSchema("sqlite:" + path, TestDatabase.Provider).MigrateAsync())).Code);
         Assert.Equal(new string('x', 4096), await File.ReadAllTextAsync(path));
         File.Delete(path);
     }
@@ -37,7 +37,7 @@ public sealed class OutageTests(ITestOutputHelper output)
     {
         await using TestDatabase database = await TestDatabase.CreateAsync("sqlite");
         CacheCatalog catalog = await database.CatalogAsync(new CatalogOptions { Retries = 0, Timeout = TimeSpan.FromSeconds(1) });
-        Dialect other = database.Dialect();
+        CatalogDatabase other = database.Open();
         await using System.Data.Common.DbConnection connection = await other.OpenAsync(CancellationToken.None);
         await using (await other.BeginWriteAsync(connection, CancellationToken.None))
         {

@@ -109,6 +109,9 @@ public sealed class PackagedTests(ITestOutputHelper output, Packages packages) :
             output.WriteLine($"{id}: {new FileInfo(file).Length / 1024:N0} KiB, {string.Join(", ", brought)}");
             Assert.DoesNotContain(brought, name => name.StartsWith("libtorch", StringComparison.Ordinal) || name.StartsWith("TorchSharp-", StringComparison.Ordinal));
             Assert.Equal(id == "KvCacheGpu.Redis", brought.Contains("StackExchange.Redis"));
+            Assert.Equal(id == "KvCacheGpu.Catalog.Sqlite", brought.Contains("Microsoft.Data.Sqlite"));
+            Assert.Equal(id == "KvCacheGpu.Catalog.PostgreSql", brought.Contains("Npgsql"));
+            Assert.True(id != "KvCacheGpu.Catalog" || brought.Length == 0, id);
             Assert.True(id is not ("KvCacheGpu.Base" or "KvCacheGpu.Kernels") || brought.All(name => name.StartsWith("ILGPU", StringComparison.Ordinal)), id);
         }
     }
@@ -143,8 +146,8 @@ public sealed class Packages : IDisposable
     private static readonly string[] _projects =
     [
         "kernels/KvCacheGpu.Kernels", "src/KvCacheGpu.Base", "src/KvCacheGpu.Snapshots", "src/KvCacheGpu", "src/KvCacheGpu.Redis", "src/KvCacheGpu.Sessions",
-        "src/KvCacheGpu.Hosting", "src/KvCacheGpu.OpenTelemetry",
-        "src/KvCacheGpu.Serving", "src/KvCacheGpu.Serving.AspNetCore", "src/KvCacheGpu.Serving.AI",
+        "src/KvCacheGpu.Hosting", "src/KvCacheGpu.OpenTelemetry", "src/KvCacheGpu.Catalog", "src/KvCacheGpu.Catalog.Sqlite", "src/KvCacheGpu.Catalog.PostgreSql",
+        "src/KvCacheGpu.Serving", "src/KvCacheGpu.Serving.AspNetCore", "src/KvCacheGpu.Serving.AI", "src/KvCacheGpu.Llama",
     ];
 
     private readonly string _folder = Directory.CreateTempSubdirectory("packages-").FullName;

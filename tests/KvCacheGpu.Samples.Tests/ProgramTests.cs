@@ -35,6 +35,15 @@ public sealed class ProgramTests(ITestOutputHelper output) : IDisposable
         Assert.Equal(["loaded 3 tokens; after 12 comes 13", "saved 4 tokens"], Said("SavedChat", folder));
     }
 
+    [Fact]
+    public void Many_are_served_at_once()
+    {
+        string[] said = Said("ServedChat");
+        Assert.Equal(["In the beginning", "And he said unto them", "Blessed are they"], said[..3].Select((line, i) => line[..new[] { 16, 21, 16 }[i]]));
+        Assert.All(said[..3], line => Assert.True(line.Length > 40, line));
+        Assert.Equal("3 requests, 48 tokens, fewer steps than tokens: True", said[3]);
+    }
+
     /// <summary>KVCACHE_TEST_REDIS names the server, as <c>.ci/redis start DIR</c> prints it.</summary>
     [Fact]
     public void Two_caches_share_a_server()

@@ -9,7 +9,7 @@ namespace KvCacheGpu.Kernels;
 /// The tier of ILGPU kernels: CUDA, OpenCL, and ILGPU's CPU emulator (a correctness oracle, not a fallback). Shared memory and barriers only.
 /// </summary>
 /// <remarks>
-/// All work is in one order, also where batches run on streams of their own (<see cref="StreamOrder"/>), so that a freed slot is never written before the last launch
+/// All work is in one order, also where batches run on streams of their own (<c>StreamOrder</c>), so that a freed slot is never written before the last launch
 /// that reads it has ended. Work outside of batches goes to the accelerator's default stream. Device tensors passed in must stay unchanged until what was
 /// enqueued has read them. Device memory beside the arena (table patches,
 /// lists of moves, signs and key scales, sums of queries) is told to the observer as <see cref="AllocationKind.Scratch"/>, the host's table copy as

@@ -60,6 +60,6 @@ public sealed class FileCallException(string call, string name, int error) : IOE
         30 => "read-only file system (EROFS)",
         Loop => "a symbolic link, which is not followed (ELOOP)",
         Quota => "quota exceeded (EDQUOT)",
-        _ => $"errno {error}",
+        _ => Kernel32.OwnError(error) is { } own ? $"error {own} of Windows" : $"errno {error}",
     };
 }

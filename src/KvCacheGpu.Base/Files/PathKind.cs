@@ -4,7 +4,7 @@ namespace KvCacheGpu;
 
 /// <summary>
 /// Says what kind of thing lies at a path before it is opened: opening a named pipe that nobody writes to would wait for ever. KvCacheGpu.Import and
-/// KvCacheGpu.Catalog, which reference nothing of ours, compile this file for themselves.
+/// KvCacheGpu.Catalog.Sqlite, which do not reference Base, compile this file for themselves.
 /// </summary>
 #if KVCACHE_BASE
 public static unsafe partial class PathKind

@@ -49,59 +49,6 @@ internal static class Json
         }
     }
 
-    /// <summary>True if one JSON text contains another by the rules of PostgreSQL's <c>@&gt;</c>; false if it is no JSON.</summary>
-    public static bool Contains(string? text, string part)
-    {
-        if (text is null)
-        {
-            return false;
-        }
-
-        try
-        {
-            using JsonDocument whole = JsonDocument.Parse(text);
-            using JsonDocument sought = JsonDocument.Parse(part);
-            return Contains(whole.RootElement, sought.RootElement);
-        }
-        catch (JsonException)
-        {
-            return false;
-        }
-    }
-
-    /// <summary>The first name with a text, number or truth in a canonical object, as SQLite's <c>json_each</c> would give it; null if there is none.</summary>
-    public static (string Name, object Value)? FirstScalar(string canonical)
-    {
-        using JsonDocument document = JsonDocument.Parse(canonical);
-        foreach (JsonProperty property in document.RootElement.EnumerateObject())
-        {
-            object? value = property.Value.ValueKind switch
-            {
-                JsonValueKind.String => property.Value.GetString(),
-                JsonValueKind.Number => property.Value.TryGetInt64(out long whole) ? whole : property.Value.GetDouble(),
-                JsonValueKind.True => 1L,
-                JsonValueKind.False => 0L,
-                _ => null,
-            };
-            if (value is not null)
-            {
-                return (property.Name, value);
-            }
-        }
-
-        return null;
-    }
-
-    private static bool Contains(JsonElement whole, JsonElement part) => (whole.ValueKind, part.ValueKind) switch
-    {
-        (JsonValueKind.Object, JsonValueKind.Object) =>
-            part.EnumerateObject().All(p => whole.TryGetProperty(p.Name, out JsonElement value) && Contains(value, p.Value)),
-        (JsonValueKind.Array, JsonValueKind.Array) => part.EnumerateArray().All(p => whole.EnumerateArray().Any(value => Contains(value, p))),
-        (JsonValueKind.Number, JsonValueKind.Number) => Number(whole) == Number(part),
-        (JsonValueKind.String, JsonValueKind.String) => whole.GetString() == part.GetString(),
-        (JsonValueKind a, JsonValueKind b) => a == b && (a is JsonValueKind.True or JsonValueKind.False or JsonValueKind.Null),
-    };
-
     private static string Write(JsonElement element)
     {
         ArrayBufferWriter<byte> bytes = new();

@@ -19,21 +19,22 @@ public sealed class CatalogSchema
     private const string AddRecord = "INSERT INTO kvcache_schema (version, checksum, added) VALUES (@version, @checksum, @added)";
     private const string RemoveRecord = "DELETE FROM kvcache_schema WHERE version = @version";
 
-    private readonly Dialect _dialect;
+    private readonly CatalogDatabase _database;
 
     /// <summary>Reads an address, without connecting.</summary>
-    /// <param name="address"><c>sqlite:PATH</c>, <c>postgres://user:password@host:port/name</c>, or an address of SQLAlchemy for either.</param>
+    /// <param name="address">An address of the provider: <c>sqlite:PATH</c> or <c>postgres://user:password@host:port/name</c>, or SQLAlchemy's for either.</param>
+    /// <param name="provider">The kind of database, or kinds: <see cref="CatalogProvider"/>.</param>
     /// <param name="options">The number of retries and the times to wait; the defaults if null.</param>
     /// <exception cref="CatalogException">E003: the address cannot be read.</exception>
-    public CatalogSchema(string address, CatalogOptions? options = null)
-        : this(CatalogAddress.Parse(address, (options ?? new CatalogOptions()).Check()))
+    public CatalogSchema(string address, CatalogProvider provider, CatalogOptions? options = null)
+        : this((provider ?? throw new ArgumentNullException(nameof(provider))).Open(address, options))
     {
     }
 
-    internal CatalogSchema(Dialect dialect) => _dialect = dialect;
+    internal CatalogSchema(CatalogDatabase database) => _database = database;
 
     /// <summary>The address without its secrets.</summary>
-    public string Address => _dialect.Address;
+    public string Address => _database.Address;
 
     /// <summary>The state of the schema. Changes nothing: an SQLite file that does not exist is of version 0, and is not made.</summary>
     /// <exception cref="CatalogException">E007: the schema is of a later version. E008: the database does not answer.</exception>
@@ -50,13 +51,13 @@ public sealed class CatalogSchema
         int version = Unaltered(status).Version;
         if (version > target)
         {
-            return [.. Enumerable.Range(target + 1, version - target).Reverse().Select(v => SchemaStep.Down(_dialect, v, shape))];
+            return [.. Enumerable.Range(target + 1, version - target).Reverse().Select(v => SchemaStep.Down(_database, v, shape))];
         }
 
         List<SchemaStep> steps = [];
         for (; version < target; version++)
         {
-            steps.Add(SchemaStep.Up(_dialect, version + 1, shape));
+            steps.Add(SchemaStep.Up(_database, version + 1, shape));
             shape = steps[^1].AppliedTo(shape);
         }
 
@@ -72,7 +73,7 @@ public sealed class CatalogSchema
             ? AddRecord.Replace("@version", $"{step.Version}", StringComparison.Ordinal).Replace("@checksum", $"'{step.Checksum}'", StringComparison.Ordinal)
                 .Replace("@added", $"'{step.Added}'", StringComparison.Ordinal)
             : RemoveRecord.Replace("@version", $"{step.Version}", StringComparison.Ordinal);
-        return [_dialect is SqliteDialect ? "BEGIN IMMEDIATE" : "BEGIN", .. _dialect.Lock, .. step.Statements, CreateRecord, record, "COMMIT"];
+        return [_database.Begin, .. _database.Lock, .. step.Statements, CreateRecord, record, "COMMIT"];
     }
 
     /// <summary>Takes the schema up to the newest version. Running it again does nothing; if two processes run it at once, each step runs once.</summary>
@@ -109,13 +110,13 @@ public sealed class CatalogSchema
         ? status
         : throw CatalogException.Invalid("catalog schema", $"version {status.Version} as its steps leave it", string.Join("; ", status.Differences));
 
-    private Task<(SchemaStatus Status, TableShape Shape)> LookAsync(CancellationToken cancel) => _dialect.IsThere
-        ? _dialect.RunAsync(c => ReadAsync(c, cancel), cancel)
+    private Task<(SchemaStatus Status, TableShape Shape)> LookAsync(CancellationToken cancel) => _database.IsThere
+        ? _database.RunAsync(c => ReadAsync(c, cancel), cancel)
         : Task.FromResult((new SchemaStatus(0, SchemaStep.Newest, false, []), new TableShape(new Dictionary<string, string>(), new Dictionary<string, string>(), null)));
 
     private async Task<(SchemaStatus Status, TableShape Shape)> ReadAsync(DbConnection connection, CancellationToken cancel)
     {
-        TableShape shape = await _dialect.ShapeAsync(connection, cancel).ConfigureAwait(false);
+        TableShape shape = await _database.ShapeAsync(connection, cancel).ConfigureAwait(false);
         int version = shape.Recorded?.Keys.DefaultIfEmpty(0).Max() ?? ExpectedSchema.Infer(shape);
         if (version > SchemaStep.Newest)
         {
@@ -124,8 +125,8 @@ public sealed class CatalogSchema
 
         SchemaStatus status = new(version, SchemaStep.Newest, shape.Recorded is not null,
         [
-            .. ExpectedSchema.RecordDifferences(_dialect, shape.Recorded ?? new Dictionary<int, StepRecord>()),
-            .. ExpectedSchema.Differences(_dialect, shape, version),
+            .. ExpectedSchema.RecordDifferences(_database, shape.Recorded ?? new Dictionary<int, StepRecord>()),
+            .. ExpectedSchema.Differences(_database, shape, version),
         ]);
         return (status, shape);
     }
@@ -133,7 +134,7 @@ public sealed class CatalogSchema
     private async Task<IReadOnlyList<SchemaStep>> MoveAsync(int target, bool isUp, CancellationToken cancel)
     {
         List<SchemaStep> done = [];
-        while (await _dialect.RunAsync(c => StepAsync(c, target, isUp, cancel), cancel).ConfigureAwait(false) is SchemaStep step)
+        while (await _database.RunAsync(c => StepAsync(c, target, isUp, cancel), cancel).ConfigureAwait(false) is SchemaStep step)
         {
             done.Add(step);
         }
@@ -144,46 +145,46 @@ public sealed class CatalogSchema
     // The state is read under the lock, because another process may have changed it since.
     private async Task<SchemaStep?> StepAsync(DbConnection connection, int target, bool isUp, CancellationToken cancel)
     {
-        await using DbTransaction transaction = await _dialect.BeginLockedAsync(connection, cancel).ConfigureAwait(false);
+        await using DbTransaction transaction = await _database.BeginLockedAsync(connection, cancel).ConfigureAwait(false);
         (SchemaStatus status, TableShape shape) = await ReadAsync(connection, cancel).ConfigureAwait(false);
         if (isUp ? Unaltered(status).Version >= target : Unaltered(status).Version <= target)
         {
             return null;
         }
 
-        SchemaStep step = isUp ? SchemaStep.Up(_dialect, status.Version + 1, shape) : SchemaStep.Down(_dialect, status.Version, shape);
-        await StepNeeds.RequireKeysAsync(_dialect, connection, step, shape, cancel).ConfigureAwait(false);
+        SchemaStep step = isUp ? SchemaStep.Up(_database, status.Version + 1, shape) : SchemaStep.Down(_database, status.Version, shape);
+        await StepNeeds.RequireKeysAsync(_database, connection, step, shape, cancel).ConfigureAwait(false);
         foreach (string statement in step.Statements)
         {
-            await _dialect.ExecuteAsync(connection, statement, cancel).ConfigureAwait(false);
+            await _database.ExecuteAsync(connection, statement, cancel).ConfigureAwait(false);
         }
 
         if (step is { IsUp: true, Version: SchemaStep.Newest })
         {
-            await StepNeeds.TryEntriesAsync(_dialect, connection, transaction, cancel).ConfigureAwait(false);
+            await StepNeeds.TryEntriesAsync(_database, connection, transaction, cancel).ConfigureAwait(false);
         }
 
         await RecordAsync(connection, status, step, cancel).ConfigureAwait(false);
-        await _dialect.CommitAsync(transaction, cancel).ConfigureAwait(false);
+        await _database.CommitAsync(transaction, cancel).ConfigureAwait(false);
         return step;
     }
 
     private async Task RecordAsync(DbConnection connection, SchemaStatus status, SchemaStep step, CancellationToken cancel)
     {
-        await _dialect.ExecuteAsync(connection, CreateRecord, cancel).ConfigureAwait(false);
+        await _database.ExecuteAsync(connection, CreateRecord, cancel).ConfigureAwait(false);
 
         // A table without a record gets one for the steps that its shape shows.
         int first = status.IsRecorded ? status.Version + 1 : 1;
         int last = step.IsUp ? step.Version : step.Version - 1;
         for (int version = first; version <= last; version++)
         {
-            (string, object?)[] values = [("version", version), ("checksum", SchemaStep.ChecksumOf(_dialect, version)), ("added", version == step.Version ? step.Added : null)];
-            await _dialect.ExecuteAsync(connection, AddRecord, cancel, values).ConfigureAwait(false);
+            (string, object?)[] values = [("version", version), ("checksum", SchemaStep.ChecksumOf(_database, version)), ("added", version == step.Version ? step.Added : null)];
+            await _database.ExecuteAsync(connection, AddRecord, cancel, values).ConfigureAwait(false);
         }
 
         if (!step.IsUp)
         {
-            await _dialect.ExecuteAsync(connection, RemoveRecord, cancel, ("version", step.Version)).ConfigureAwait(false);
+            await _database.ExecuteAsync(connection, RemoveRecord, cancel, ("version", step.Version)).ConfigureAwait(false);
         }
     }
 }

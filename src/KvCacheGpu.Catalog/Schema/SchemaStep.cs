@@ -28,25 +28,25 @@ public sealed record SchemaStep(int Version, bool IsUp, string Checksum, string?
     internal string Added => string.Join(", ", Parts.Select(part => part.Text));
 
     /// <summary>Makes the step up to a version from the parts that are there.</summary>
-    internal static SchemaStep Up(Dialect dialect, int version, TableShape shape)
+    internal static SchemaStep Up(CatalogDatabase database, int version, TableShape shape)
     {
-        IReadOnlyList<StepPart> all = PartsOf(dialect, version);
+        IReadOnlyList<StepPart> all = PartsOf(database, version);
         List<string> statements = shape is { Recorded: not null, RecordsParts: false } ? ["ALTER TABLE kvcache_schema ADD COLUMN added TEXT"] : [];
         statements.AddRange(all.Where(part => part.IsColumn && !part.IsIn(shape)).Select(part => part.Sql));
-        statements.AddRange(ExpectedSchema.Widenings(dialect, shape, version));
+        statements.AddRange(ExpectedSchema.Widenings(database, shape, version));
         statements.AddRange(Restoring(shape, AsideOf(version)));
         statements.AddRange(all.Where(part => !part.IsColumn && !part.IsIn(shape)).Select(part => part.Sql));
-        return new SchemaStep(version, true, ChecksumOf(dialect, version), null, statements)
+        return new SchemaStep(version, true, ChecksumOf(database, version), null, statements)
         {
             Parts = [.. all.Where(part => part.Kind.Length > 0 && !part.IsIn(shape))],
         };
     }
 
     /// <summary>Makes the step down from a version: it takes away the parts that the step up made, and keeps their values in a table aside.</summary>
-    internal static SchemaStep Down(Dialect dialect, int version, TableShape shape)
+    internal static SchemaStep Down(CatalogDatabase database, int version, TableShape shape)
     {
         string[]? added = shape.Recorded?.GetValueOrDefault(version)?.Added?.Split(", ");
-        StepPart[] parts = [.. PartsOf(dialect, version).Where(part => added is null ? part.Kind.Length > 0 && !part.IsOfOldTable : added.Contains(part.Text)).Reverse()];
+        StepPart[] parts = [.. PartsOf(database, version).Where(part => added is null ? part.Kind.Length > 0 && !part.IsOfOldTable : added.Contains(part.Text)).Reverse()];
         string[] columns = [.. parts.Where(part => part.IsColumn).Select(part => part.Name).Reverse()];
         string aside = AsideOf(version);
         string[] keep = columns.Length == 0 ? [] :
@@ -54,7 +54,7 @@ public sealed record SchemaStep(int Version, bool IsUp, string Checksum, string?
             $"CREATE TABLE {aside} AS\n    SELECT key, {string.Join(", ", columns)} FROM {TableShape.Entries}\n    WHERE key IS NOT NULL AND ({NotNull(columns)})",
         ];
         string? note = columns.Length == 0 ? null : $"Keeps {string.Join(", ", columns)} in the table {aside}; a later migration brings them back.";
-        return new SchemaStep(version, false, ChecksumOf(dialect, version), note, [.. keep, .. parts.Select(part => part.Drop)]) { Parts = parts };
+        return new SchemaStep(version, false, ChecksumOf(database, version), note, [.. keep, .. parts.Select(part => part.Drop)]) { Parts = parts };
     }
 
     /// <summary>The shape after this step up has made its parts, with which the next step of a plan begins.</summary>
@@ -67,7 +67,7 @@ public sealed record SchemaStep(int Version, bool IsUp, string Checksum, string?
             if (part is { Kind: "TABLE", Name: TableShape.Entries })
             {
                 Array.ForEach(["key", "value", "created_at", "accessed_at"], name => columns[$"{TableShape.Entries}.{name}"] = string.Empty);
-                indexes[TableShape.KeyIsUnique] = "key";
+                indexes[TableParts.KeyIsUnique] = "key";
             }
             else if (part.IsColumn)
             {
@@ -78,13 +78,13 @@ public sealed record SchemaStep(int Version, bool IsUp, string Checksum, string?
         return shape with { Columns = columns, Indexes = indexes };
     }
 
-    internal static string ChecksumOf(Dialect dialect, int version) =>
-        Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(dialect.Resource($"{version}"))));
+    internal static string ChecksumOf(CatalogDatabase database, int version) =>
+        Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(database.Step(version))));
 
     /// <summary>The condition that at least one of the columns has a value.</summary>
     internal static string NotNull(IEnumerable<string> columns) => string.Join(" OR ", columns.Select(column => $"{column} IS NOT NULL"));
 
-    private static IReadOnlyList<StepPart> PartsOf(Dialect dialect, int version) => StepPart.ReadAll(dialect.Resource($"{version}"));
+    private static IReadOnlyList<StepPart> PartsOf(CatalogDatabase database, int version) => StepPart.ReadAll(database.Step(version));
 
     private static string AsideOf(int version) => $"kvcache_aside_{version}";
 

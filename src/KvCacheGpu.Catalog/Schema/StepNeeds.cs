@@ -6,10 +6,10 @@ namespace KvCacheGpu.Catalog;
 internal static class StepNeeds
 {
     /// <summary>Refuses rows with equal keys, even before the first step up, because a table aside could not hold them on the way down.</summary>
-    public static async Task RequireKeysAsync(Dialect dialect, DbConnection connection, SchemaStep step, TableShape shape, CancellationToken cancel)
+    public static async Task RequireKeysAsync(CatalogDatabase database, DbConnection connection, SchemaStep step, TableShape shape, CancellationToken cancel)
     {
         string[] kept = [.. step.Parts.Where(part => !step.IsUp && part.IsColumn).Select(part => part.Name)];
-        bool isUnique = shape.Indexes.ContainsKey(TableShape.KeyIsUnique);
+        bool isUnique = shape.Indexes.ContainsKey(TableParts.KeyIsUnique);
         if (!isUnique && (kept.Length > 0 || step is { IsUp: true, Version: > SchemaStep.Oldest })
             && await CountAsync($"(SELECT key FROM {TableShape.Entries} WHERE key IS NOT NULL GROUP BY key HAVING count(*) > 1) k").ConfigureAwait(false) is > 0 and long keys)
         {
@@ -23,7 +23,7 @@ internal static class StepNeeds
 
         async Task<long> CountAsync(string from)
         {
-            await using DbCommand command = dialect.Command(connection, $"SELECT count(*) FROM {from}");
+            await using DbCommand command = database.Command(connection, $"SELECT count(*) FROM {from}");
             return (long)(await command.ExecuteScalarAsync(cancel).ConfigureAwait(false))!;
         }
     }
@@ -32,7 +32,7 @@ internal static class StepNeeds
     /// Writes two entries, reads them back and deletes them. So constraints, triggers, rights and collations of an old table that refuse or change entries
     /// are found before the step is done, and not when the first snapshot is saved. A number sequence of the table advances by two.
     /// </summary>
-    public static async Task TryEntriesAsync(Dialect dialect, DbConnection connection, DbTransaction transaction, CancellationToken cancel)
+    public static async Task TryEntriesAsync(CatalogDatabase database, DbConnection connection, DbTransaction transaction, CancellationToken cancel)
     {
         const string Expected = "a table that takes an entry and gives it back";
         string id = Guid.NewGuid().ToString("n");
@@ -44,23 +44,23 @@ internal static class StepNeeds
                 new CatalogEntry { Key = key, Session = "007", Tenant = "007", Name = "007", Path = "007", Checksum = "007", Tokens = 1, Metadata = "{}" }, DateTimeOffset.UnixEpoch))];
             foreach (CatalogEntry trial in trials)
             {
-                await dialect.ExecuteAsync(connection, EntryRow.Upsert(dialect, keep: false), cancel, EntryRow.Values(dialect, trial)).ConfigureAwait(false);
+                await database.ExecuteAsync(connection, EntryRow.Upsert(database, keep: false), cancel, EntryRow.Values(database, trial)).ConfigureAwait(false);
             }
 
             foreach (CatalogEntry trial in trials)
             {
-                await using DbCommand command = dialect.Command(connection, $"SELECT {dialect.Columns} FROM {TableShape.Entries} WHERE key = @key", ("key", trial.Key));
+                await using DbCommand command = database.Command(connection, $"SELECT {database.Columns} FROM {TableShape.Entries} WHERE key = @key", ("key", trial.Key));
                 await using DbDataReader reader = await command.ExecuteReaderAsync(cancel).ConfigureAwait(false);
-                CatalogEntry? read = await reader.ReadAsync(cancel).ConfigureAwait(false) ? EntryRow.Read(dialect, reader) : null;
+                CatalogEntry? read = await reader.ReadAsync(cancel).ConfigureAwait(false) ? EntryRow.Read(database, reader) : null;
                 if (read != trial || await reader.ReadAsync(cancel).ConfigureAwait(false))
                 {
                     throw CatalogException.Invalid("catalog schema", Expected, read is null ? "none" : "another");
                 }
             }
         }
-        catch (Exception e) when ((e is DbException or InvalidCastException) && !dialect.IsTransient(e))
+        catch (Exception e) when ((e is DbException or InvalidCastException) && !database.IsTransient(e))
         {
-            throw CatalogException.Invalid("catalog schema", Expected, dialect.Describe(e), e);
+            throw CatalogException.Invalid("catalog schema", Expected, database.Describe(e), e);
         }
 
         await transaction.RollbackAsync("trial", cancel).ConfigureAwait(false);

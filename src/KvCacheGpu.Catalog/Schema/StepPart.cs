@@ -27,7 +27,7 @@ internal sealed partial record StepPart(string Sql, string Kind, string Name)
     {
         "TABLE" => shape.HasTable(Name),
         "COLUMN" => shape.HasColumn(Name),
-        "INDEX" when Name == ExpectedSchema.UniqueKey => shape.Indexes.ContainsKey(TableShape.KeyIsUnique),
+        "INDEX" when Name == ExpectedSchema.UniqueKey => shape.Indexes.ContainsKey(TableParts.KeyIsUnique),
         "INDEX" or "TRIGGER" => shape.Indexes.ContainsKey(Name),
         _ => false,
     };

@@ -2,7 +2,7 @@ using KvCacheGpu.Serving;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>Settings of generating text.</summary>
+/// <summary>Settings of generating text. Thread safety: it is set up by one thread.</summary>
 public sealed class GenerateOptions
 {
     /// <summary>The most tokens to generate. The default value is 64.</summary>

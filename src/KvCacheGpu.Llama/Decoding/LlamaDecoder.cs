@@ -5,7 +5,7 @@ namespace KvCacheGpu.Llama;
 
 /// <summary>
 /// The forward pass of a <see cref="LlamaModel"/>, in which all attention goes through a cache. It owns its working memory: a forward
-/// pass allocates nothing. Only one thread may use it at a time.
+/// pass allocates nothing. Thread safety: one thread at a time.
 /// </summary>
 public sealed unsafe class LlamaDecoder : IKvModel, IDisposable
 {

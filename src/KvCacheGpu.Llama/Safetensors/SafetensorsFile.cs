@@ -6,6 +6,7 @@ namespace KvCacheGpu.Llama;
 /// <summary>
 /// A safetensors file, open for reading. The whole header is checked before a tensor is read. Elements are read from the file when
 /// they are asked for, so that a model is never in memory twice.
+/// Thread safety: tensors may be read from any threads at once; not beside <see cref="Dispose"/>.
 /// </summary>
 public sealed class SafetensorsFile : IDisposable
 {

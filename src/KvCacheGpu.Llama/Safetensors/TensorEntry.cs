@@ -13,7 +13,7 @@ public enum WeightType : byte
     BF16,
 }
 
-/// <summary>One tensor of a safetensors file.</summary>
+/// <summary>One tensor of a safetensors file. Thread safety: it never changes.</summary>
 /// <param name="Name">Its name.</param>
 /// <param name="Type">Its element type as written in the file: <c>F16</c>.</param>
 /// <param name="Shape">Its dimensions, outermost first; elements are in C order.</param>

@@ -3,7 +3,7 @@ using KvCacheGpu.Serving;
 
 namespace KvCacheGpu.Llama;
 
-/// <summary>A checkpoint's tokenizer, byte-level BPE or SentencePiece BPE: text to token ids and back.</summary>
+/// <summary>A checkpoint's tokenizer, byte-level BPE or SentencePiece BPE: text to token ids and back. Thread safety: members may be called from any thread at once.</summary>
 public sealed class LlamaTokenizer : IKvTokenizer
 {
     private readonly TokenizerParts _parts;

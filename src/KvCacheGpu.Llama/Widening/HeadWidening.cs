@@ -6,7 +6,7 @@ namespace KvCacheGpu.Llama;
 
 /// <summary>
 /// Writes a model that computes the same function with wider heads, and with keys that have outliers if they are wanted: an instrument which shows what a
-/// cache's formats do on the head widths and keys of large models, with a small one.
+/// cache's formats do on the head widths and keys of large models, with a small one. Thread safety: it never changes.
 /// </summary>
 /// <remarks>
 /// Pair j of a width w becomes pair j W/w of the width W, which turns by the same angles; all other elements of queries and keys are zero. Values go through

@@ -30,15 +30,15 @@ internal sealed class ChatAnswer(KvServedModel model) : IAnswerShape
     }
 
     /// <inheritdoc/>
-    public Task WritePieceAsync(EventStream stream, AnswerHead head, int index, KvOutput output, CancellationToken cancellationToken)
+    public Task WritePieceAsync(EventStream stream, AnswerHead head, int index, KvPiece piece, CancellationToken cancellationToken)
     {
-        ChatLogprobs? logprobs = output.Logprobs is { } one ? Logprobs([one]) : null;
-        bool isSilent = output.Text.Length == 0 && output.Finish is null && logprobs is not { Content.Count: > 0 };
+        ChatLogprobs? logprobs = piece.Logprobs is { } one ? Logprobs([one]) : null;
+        bool isSilent = piece.Text.Length == 0 && piece.Finish is null && logprobs is not { Content.Count: > 0 };
         return isSilent
             ? Task.CompletedTask
-            : WriteAsync(stream, head, new ChatChoice(index, null, logprobs) { Delta = new ChatText { Content = output.Text.Length > 0 || output.Finish is null ? output.Text : null } } with
+            : WriteAsync(stream, head, new ChatChoice(index, null, logprobs) { Delta = new ChatText { Content = piece.Text.Length > 0 || piece.Finish is null ? piece.Text : null } } with
             {
-                FinishReason = output.Finish is { } finish ? WireFinish.Of(finish) : null,
+                FinishReason = piece.Finish is { } finish ? WireFinish.Of(finish) : null,
             }, cancellationToken);
     }
 

@@ -26,16 +26,16 @@ internal sealed class CompletionAnswer(KvServedModel model) : IAnswerShape
     public Task WriteFirstAsync(EventStream stream, AnswerHead head, int answers, CancellationToken cancellationToken) => Task.CompletedTask;
 
     /// <inheritdoc/>
-    public Task WritePieceAsync(EventStream stream, AnswerHead head, int index, KvOutput output, CancellationToken cancellationToken)
+    public Task WritePieceAsync(EventStream stream, AnswerHead head, int index, KvPiece piece, CancellationToken cancellationToken)
     {
-        CompletionLogprobs? logprobs = output.Logprobs is { } one ? _tokens.Completion([one], _offsets.GetValueOrDefault(index)) : null;
+        CompletionLogprobs? logprobs = piece.Logprobs is { } one ? _tokens.Completion([one], _offsets.GetValueOrDefault(index)) : null;
         if (logprobs is { Tokens: [string text] })
         {
             _offsets[index] = _offsets.GetValueOrDefault(index) + text.Length;
         }
 
-        bool isSilent = output.Text.Length == 0 && output.Finish is null && logprobs is not { Tokens.Count: > 0 };
-        CompletionChoice choice = new(index, output.Text, output.Finish is { } finish ? WireFinish.Of(finish) : null, logprobs);
+        bool isSilent = piece.Text.Length == 0 && piece.Finish is null && logprobs is not { Tokens.Count: > 0 };
+        CompletionChoice choice = new(index, piece.Text, piece.Finish is { } finish ? WireFinish.Of(finish) : null, logprobs);
         return isSilent ? Task.CompletedTask : stream.WriteAsync(new CompletionBody(head.Id, Kind, head.Created, model.Name, [choice]), WireJson.Default.CompletionBody, cancellationToken);
     }
 

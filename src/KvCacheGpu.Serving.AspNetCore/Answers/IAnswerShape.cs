@@ -15,7 +15,7 @@ internal interface IAnswerShape
     Task WriteFirstAsync(EventStream stream, AnswerHead head, int answers, CancellationToken cancellationToken);
 
     /// <summary>Writes a piece, if there is something to show.</summary>
-    Task WritePieceAsync(EventStream stream, AnswerHead head, int index, KvOutput output, CancellationToken cancellationToken);
+    Task WritePieceAsync(EventStream stream, AnswerHead head, int index, KvPiece piece, CancellationToken cancellationToken);
 
     /// <summary>Writes what the request took.</summary>
     Task WriteUsageAsync(EventStream stream, AnswerHead head, WireUsage usage, CancellationToken cancellationToken);

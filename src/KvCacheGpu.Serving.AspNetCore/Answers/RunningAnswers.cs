@@ -60,22 +60,22 @@ internal sealed class RunningAnswers(IReadOnlyList<KvGeneration> generations, in
     }
 
     /// <summary>Reads pieces as they come, each with its index.</summary>
-    public async IAsyncEnumerable<(int Index, KvOutput Output)> ReadAllAsync([EnumeratorCancellation] CancellationToken cancellationToken)
+    public async IAsyncEnumerable<(int Index, KvPiece Output)> ReadAllAsync([EnumeratorCancellation] CancellationToken cancellationToken)
     {
-        Channel<(int Index, KvOutput Output)> merged = Channel.CreateUnbounded<(int Index, KvOutput Output)>();
+        Channel<(int Index, KvPiece Output)> merged = Channel.CreateUnbounded<(int Index, KvPiece Output)>();
         Task all = Task.WhenAll(generations.Select((one, prompt) => CopyAsync(one, prompt * choices, merged.Writer, cancellationToken)));
         _ = all.ContinueWith(done => merged.Writer.Complete(done.Exception?.InnerException), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
-        await foreach ((int Index, KvOutput Output) one in merged.Reader.ReadAllAsync(cancellationToken).ConfigureAwait(false))
+        await foreach ((int Index, KvPiece Output) one in merged.Reader.ReadAllAsync(cancellationToken).ConfigureAwait(false))
         {
             yield return one;
         }
     }
 
-    private static async Task CopyAsync(KvGeneration generation, int first, ChannelWriter<(int Index, KvOutput Output)> to, CancellationToken cancellationToken)
+    private static async Task CopyAsync(KvGeneration generation, int first, ChannelWriter<(int Index, KvPiece Output)> to, CancellationToken cancellationToken)
     {
-        await foreach (KvOutput output in generation.ReadAllAsync(cancellationToken).ConfigureAwait(false))
+        await foreach (KvPiece piece in generation.ReadAllAsync(cancellationToken).ConfigureAwait(false))
         {
-            to.TryWrite((first + output.Choice, output));
+            to.TryWrite((first + piece.Choice, piece));
         }
     }
 }

@@ -77,18 +77,18 @@ internal sealed class GenerationEndpoint(KvScheduler scheduler, KvServedModel mo
         int count = parsed.Prompts.Count * parsed.Settings.Choices;
         EventStream? stream = null;
         KvFinish?[] finishes = new KvFinish?[count];
-        await foreach ((int index, KvOutput output) in answers.ReadAllAsync(gone).ConfigureAwait(false))
+        await foreach ((int index, KvPiece piece) in answers.ReadAllAsync(gone).ConfigureAwait(false))
         {
-            finishes[index] = output.Finish ?? finishes[index];
+            finishes[index] = piece.Finish ?? finishes[index];
             if (stream is null)
             {
                 // What fails before its first token is answered by a status.
-                ThrowIfNotEnded([output.Finish ?? KvFinish.Stop], answers);
+                ThrowIfNotEnded([piece.Finish ?? KvFinish.Stop], answers);
                 stream = EventStream.Begin(context.Response);
                 await shape.WriteFirstAsync(stream, head, count, gone).ConfigureAwait(false);
             }
 
-            await shape.WritePieceAsync(stream, head, index, output, gone).ConfigureAwait(false);
+            await shape.WritePieceAsync(stream, head, index, piece, gone).ConfigureAwait(false);
         }
 
         ApiError? error = ErrorOf(finishes.Select(finish => finish ?? KvFinish.Failed), answers);

@@ -8,7 +8,7 @@ namespace KvCacheGpu.Serving;
 /// <remarks>Thread safety: members may be called from any thread; one reader at a time.</remarks>
 public sealed class KvGeneration
 {
-    private readonly Channel<KvOutput> _outputs = Channel.CreateUnbounded<KvOutput>(new UnboundedChannelOptions { SingleWriter = true });
+    private readonly Channel<KvPiece> _pieces = Channel.CreateUnbounded<KvPiece>(new UnboundedChannelOptions { SingleWriter = true });
     private readonly Action<KvGeneration> _cancel;
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Lock _gate = new();
@@ -47,14 +47,14 @@ public sealed class KvGeneration
     /// <summary>Reads the pieces of all answers as they come, each answer's in order.</summary>
     /// <param name="cancellationToken">Ends the reading and cancels the request.</param>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
-    public async IAsyncEnumerable<KvOutput> ReadAllAsync([EnumeratorCancellation] CancellationToken cancellationToken = default)
+    public async IAsyncEnumerable<KvPiece> ReadAllAsync([EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         bool ended = false;
         try
         {
-            await foreach (KvOutput output in _outputs.Reader.ReadAllAsync(cancellationToken).ConfigureAwait(false))
+            await foreach (KvPiece piece in _pieces.Reader.ReadAllAsync(cancellationToken).ConfigureAwait(false))
             {
-                yield return output;
+                yield return piece;
             }
 
             ended = true;
@@ -80,25 +80,25 @@ public sealed class KvGeneration
         List<KvLogprobs>[] logprobs = [.. tokens.Select(_ => new List<KvLogprobs>())];
         StringBuilder[] texts = [.. tokens.Select(_ => new StringBuilder())];
         KvFinish[] finishes = new KvFinish[choices];
-        await foreach (KvOutput output in ReadAllAsync(cancellationToken).ConfigureAwait(false))
+        await foreach (KvPiece piece in ReadAllAsync(cancellationToken).ConfigureAwait(false))
         {
-            texts[output.Choice].Append(output.Text);
-            finishes[output.Choice] = output.Finish ?? finishes[output.Choice];
-            if (output.Token is { } token)
+            texts[piece.Choice].Append(piece.Text);
+            finishes[piece.Choice] = piece.Finish ?? finishes[piece.Choice];
+            if (piece.Token is { } token)
             {
-                tokens[output.Choice].Add(token);
+                tokens[piece.Choice].Add(token);
             }
 
-            if (output.Logprobs is { } known)
+            if (piece.Logprobs is { } known)
             {
-                logprobs[output.Choice].Add(known);
+                logprobs[piece.Choice].Add(known);
             }
         }
 
         return [.. Enumerable.Range(0, choices).Select(i => new KvAnswer(tokens[i], texts[i].ToString(), finishes[i], logprobs[i]))];
     }
 
-    internal void Write(KvOutput output) => _outputs.Writer.TryWrite(output);
+    internal void Write(KvPiece piece) => _pieces.Writer.TryWrite(piece);
 
     internal void Count(Func<KvUsage, KvUsage> change)
     {
@@ -112,7 +112,7 @@ public sealed class KvGeneration
 
     internal void End()
     {
-        _outputs.Writer.Complete();
+        _pieces.Writer.Complete();
         _ended.SetResult();
     }
 }

@@ -125,7 +125,7 @@ internal sealed class Entrance(KvCache cache, LaneSet lanes, LanePages pages, Ad
         {
             _blocked.Add(lane.Run.Request.Tenant ?? "");
         }
-        else
+        else if (!ReleasePrepared())
         {
             lanes.Fail(lane, refusal);
         }

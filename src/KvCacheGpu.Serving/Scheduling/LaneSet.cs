@@ -71,7 +71,7 @@ internal sealed class LaneSet(KvSchedulerOptions options, TenantShares shares, A
         int choices = run.Request.Choices;
         for (; run.Unforked > 0; run.Unforked--, run.Left--)
         {
-            run.Generation.Write(new KvOutput(choices - run.Unforked, null, "", finish));
+            run.Generation.Write(new KvPiece(choices - run.Unforked, null, "", finish));
         }
 
         foreach (Lane lane in _running.Concat(Line.Lanes).Where(lane => lane.Run == run).ToArray())
@@ -101,7 +101,7 @@ internal sealed class LaneSet(KvSchedulerOptions options, TenantShares shares, A
         _running.Remove(lane);
         Line.Remove(lane);
         RequestRun run = lane.Run;
-        run.Generation.Write(new KvOutput(lane.Choice, null, lane.Text?.End() ?? "", finish));
+        run.Generation.Write(new KvPiece(lane.Choice, null, lane.Text?.End() ?? "", finish));
         if (finish is KvFinish.Stop or KvFinish.Length)
         {
             admission.Learn((double)lane.NewTokens / run.Request.MaxNewTokens);

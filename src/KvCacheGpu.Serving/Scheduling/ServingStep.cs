@@ -43,7 +43,7 @@ internal sealed class ServingStep(KvCache cache, IKvModel model, KvSchedulerOpti
         {
             if (cache.GetTenantUsage(tenant).Quota != KvTenantQuota.None && !FitsQuota(tenant))
             {
-                return entrance.SendBack(tenant, any: false);
+                return entrance.ReleasePrepared() || entrance.SendBack(tenant, any: false);
             }
         }
 
@@ -222,7 +222,7 @@ internal sealed class ServingStep(KvCache cache, IKvModel model, KvSchedulerOpti
         lanes.Charge(request.Tenant, 0, 1);
         string text = lane.Text?.Add(token) ?? "";
         run.Generation.Write(
-            new KvOutput(lane.Choice, token, text, null) { Logprobs = request.TopLogprobs is { } top ? KvLogprobs.Of(logits, token, top) : null });
+            new KvPiece(lane.Choice, token, text, null) { Logprobs = request.TopLogprobs is { } top ? KvLogprobs.Of(logits, token, top) : null });
         bool isStop = (request.StopTokens ?? model.EndTokens).Contains(token) || lane.Text?.IsStopped == true;
         if (isStop || lane.MostLeft == 0 || lane.Tokens.Count >= _context)
         {

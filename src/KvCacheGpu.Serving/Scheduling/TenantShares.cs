@@ -13,6 +13,11 @@ internal sealed class TenantShares(IReadOnlyDictionary<string, double>? weights)
     private readonly Dictionary<string, double> _served = new(StringComparer.Ordinal);
     private readonly Dictionary<string, int> _here = new(StringComparer.Ordinal);
 
+    /// <summary>Tenants that are remembered.</summary>
+    public int Count => _served.Count;
+
+    private double Least => _here.Keys.Min(other => _served[other]);
+
     /// <summary>What a tenant was served, in tokens of prompts over its weight.</summary>
     public double Of(string? tenant) => _served.GetValueOrDefault(tenant ?? "");
 
@@ -26,8 +31,7 @@ internal sealed class TenantShares(IReadOnlyDictionary<string, double>? weights)
             return;
         }
 
-        double least = _here.Count == 0 ? 0 : _here.Keys.Min(other => _served[other]);
-        _served[key] = Math.Max(_served.GetValueOrDefault(key), least);
+        _served[key] = Math.Max(_served.GetValueOrDefault(key), _here.Count == 0 ? 0 : Least);
         _here[key] = 1;
     }
 
@@ -42,10 +46,14 @@ internal sealed class TenantShares(IReadOnlyDictionary<string, double>? weights)
 
         _here.Remove(key);
 
-        // Claims end when nobody is left to claim against; names of tenants do not pile up.
-        if (_here.Count == 0)
+        // Who would begin at the least anyway is forgotten, so that names of tenants do not pile up.
+        double least = _here.Count == 0 ? double.PositiveInfinity : Least;
+        foreach ((string other, double served) in _served)
         {
-            _served.Clear();
+            if (served <= least && !_here.ContainsKey(other))
+            {
+                _served.Remove(other);
+            }
         }
     }
 

@@ -56,7 +56,7 @@ public static class KvCacheFileExtensions
     {
         try
         {
-            LibcFiles files = LibcFiles.Instance;
+            IStoreFiles files = StoreFiles.OfThisSystem;
             using var folder = new OpenFile(files, files.OpenDirectory(Path.GetDirectoryName(path) ?? "/"));
             using OpenFile file = folder.Open(Path.GetFileName(path), FileUse.Read);
             byte[] first = new byte[Math.Min(file.Length, ISnapshotImporter.FirstBytes)];

@@ -17,7 +17,7 @@ internal static class SupportedFeatures
             "paging",
             "sessions",
             "tenants",
-            .. OperatingSystem.IsLinux() ? ["persistence"] : Array.Empty<string>(),
+            .. OperatingSystem.IsLinux() || OperatingSystem.IsWindows() ? ["persistence"] : Array.Empty<string>(),
             $"device:{cache.Device.Id}",
             $"kernels:{cache.TierName}",
             .. formats,

@@ -38,7 +38,7 @@ public sealed class SnapshotKey
         string whole = Path.GetFullPath(path);
         try
         {
-            LibcFiles files = LibcFiles.Instance;
+            IStoreFiles files = StoreFiles.OfThisSystem;
             using var directory = new OpenFile(files, files.OpenDirectory(Path.GetDirectoryName(whole) ?? "/"));
             using OpenFile file = directory.Open(Path.GetFileName(whole), FileUse.Read);
             using var handle = new SafeFileHandle(file.Descriptor, ownsHandle: false);

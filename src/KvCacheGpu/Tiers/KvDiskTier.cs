@@ -2,7 +2,7 @@ namespace KvCacheGpu;
 
 /// <summary>
 /// A tier in a folder of a disk. What is written is served again when the folder is opened anew. It is a cache: nothing is synced, and whatever a crash tore is found
-/// by checksums and is a miss. Linux only. The files are drawn in docs/tiers.md.
+/// by checksums and is a miss. On Linux, and on Windows, where it has not been tested. The files are drawn in docs/tiers.md.
 /// </summary>
 /// <remarks>
 /// Blocks are appended to files of 64 MiB, of a tenth of a small limit, or of 1/256 of a large one. Where the limit is reached, the file goes that was used longest
@@ -36,9 +36,9 @@ public sealed class KvDiskTier : KvTier, IDisposable
     /// <exception cref="KvConfigurationException">Others may write to the folder (E003).</exception>
     /// <exception cref="KvPersistenceException">The folder cannot be opened (E005).</exception>
     /// <exception cref="KvStoreBusyException">Another process or tier has it (E006).</exception>
-    /// <exception cref="KvUnsupportedException">Not on Linux (E009).</exception>
+    /// <exception cref="KvUnsupportedException">Neither on Linux nor on Windows (E009).</exception>
     public KvDiskTier(string directory, long bytesLimit)
-        : this(directory, bytesLimit, LibcFiles.Instance, MostReaders)
+        : this(directory, bytesLimit, StoreFiles.OfThisSystem, MostReaders)
     {
     }
 

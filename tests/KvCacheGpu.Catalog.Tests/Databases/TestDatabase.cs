@@ -11,6 +11,9 @@ internal sealed class TestDatabase : IAsyncDisposable
 
     private TestDatabase(string address, string? folder) => (Address, _folder) = (address, folder);
 
+    /// <summary>Both kinds of databases.</summary>
+    public static CatalogProvider Provider { get; } = CatalogProvider.Join(SqliteCatalog.Provider, PostgreSqlCatalog.Provider);
+
     /// <summary>The address of the server, or null.</summary>
     public static string? Server { get; } = Variable("KVCACHE_TEST_POSTGRES");
 
@@ -34,13 +37,13 @@ internal sealed class TestDatabase : IAsyncDisposable
         return new TestDatabase(Server![..(Server!.LastIndexOf('/') + 1)] + name, null);
     }
 
-    /// <summary>A dialect of its own, for its faults and its patience.</summary>
-    public Dialect Dialect(CatalogOptions? options = null) => CatalogAddress.Parse(Address, options ?? new CatalogOptions());
+    /// <summary>An opening of its own, for its faults and its patience.</summary>
+    public CatalogDatabase Open(CatalogOptions? options = null) => Provider.Open(Address, options);
 
     /// <summary>A catalog with its tables made.</summary>
     public async Task<CacheCatalog> CatalogAsync(CatalogOptions? options = null)
     {
-        CacheCatalog catalog = new(Dialect(options));
+        CacheCatalog catalog = new(Open(options));
         await catalog.Schema.MigrateAsync();
         return catalog;
     }
@@ -48,18 +51,18 @@ internal sealed class TestDatabase : IAsyncDisposable
     /// <summary>Runs statements as another program would.</summary>
     public async Task RunAsync(params string[] statements)
     {
-        await using DbConnection connection = await Dialect().OpenAsync(CancellationToken.None);
+        await using DbConnection connection = await Open().OpenAsync(CancellationToken.None);
         foreach (string statement in statements)
         {
-            await Dialect().ExecuteAsync(connection, statement, CancellationToken.None);
+            await Open().ExecuteAsync(connection, statement, CancellationToken.None);
         }
     }
 
     /// <summary>The rows of a query, each as one text.</summary>
     public async Task<List<string>> RowsAsync(string sql)
     {
-        await using DbConnection connection = await Dialect().OpenAsync(CancellationToken.None);
-        await using DbCommand command = Dialect().Command(connection, sql);
+        await using DbConnection connection = await Open().OpenAsync(CancellationToken.None);
+        await using DbCommand command = Open().Command(connection, sql);
         return await ReadAsync(command);
     }
 
@@ -78,7 +81,7 @@ internal sealed class TestDatabase : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        Dialect().ForgetConnections();
+        Open().ForgetConnections();
         if (_folder is not null)
         {
             Directory.Delete(_folder, recursive: true);
@@ -90,7 +93,7 @@ internal sealed class TestDatabase : IAsyncDisposable
 
     private static async Task OnServerAsync(string sql)
     {
-        await CatalogAddress.Parse(Server!, new CatalogOptions()).RunAsync(
+        await Provider.Open(Server!, null).RunAsync(
             async c =>
             {
                 await using DbCommand command = c.CreateCommand();

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Reflection;
 using System.Runtime.InteropServices;
+using System.Xml.Linq;
 
 namespace KvCacheGpu.Cli.Tests.Docs;
 
@@ -50,6 +51,34 @@ public class SnippetTests
         Assert.Contains("CS0103", Run(new Guide.Snippet("made-up-2", "Console.Write(undefined);", files, null)), StringComparison.Ordinal);
         Assert.Contains("E002", Run(new Guide.Snippet("made-up-3", "throw new Exception(\"E002\");", files, null)), StringComparison.Ordinal);
         Assert.Contains("prints", Run(new Guide.Snippet("made-up-4", "Console.Write(1);", files, "2\n")), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Every_example_of_the_API_is_a_program_that_runs()
+    {
+        WriteReferences();
+        string failure = Run(Examples.Program(Examples.All));
+        Assert.True(failure.Length == 0, failure);
+        Assert.Contains("the example of M:made-up fails", Run(Examples.Program([("M:made-up", "using System.Text;\n\nawait Task.Yield();\nthrow new Exception();")])), StringComparison.Ordinal);
+        Assert.Contains("error CS0103", Run(Examples.Program([("M:made-up", "int cache = 1;\nundefined();")])), StringComparison.Ordinal);
+    }
+
+    /// <summary>Each example is in the documentation of a member, and the members that a host begins with have one.</summary>
+    [Fact]
+    public void No_example_of_the_API_is_missed_and_the_first_members_have_one()
+    {
+        int written = XDocument.Load(Path.Combine(Guide.Root, Examples.Source)).Root!.Elements().Count();
+        Assert.Equal(written, Examples.All.Select(example => example.Code).Distinct().Count());
+        string[] sources = [.. new[] { "src", "kernels" }.SelectMany(room => Directory.EnumerateFiles(Path.Combine(Guide.Root, room), "*.cs", SearchOption.AllDirectories)).Select(File.ReadAllText)];
+        Assert.DoesNotContain(sources, text => text.Contains("<example>", StringComparison.Ordinal));
+        Assert.Equal(sources.Sum(text => text.Split("examples.xml").Length - 1), Examples.All.Count);
+        string[] first =
+        [
+            "KvCache.#ctor", "KvCache.CreateSequence", "KvCache.Begin", "KvCache.CanAppend", "KvAdmission.CanHold", "KvSequence.Begin", "KvSequence.Reuse", "KvSequence.Fork", "KvSequence.Truncate",
+            "KvStep.Append", "KvStep.Attend", "KvStep.Commit", "KvCacheSnapshots.SaveAsync", "KvCacheSnapshots.LoadAsync", "KvCacheSwapping.SwapOutAsync", "KvRedisTier.#ctor",
+            "UltraAdaptiveKvCacheEngine", "Hosting.KvCacheServices.AddKvCache", "Catalog.CacheCatalog.#ctor",
+        ];
+        Assert.All(first, name => Assert.Contains(Examples.All, example => example.Member[2..].Split('(')[0] == $"KvCacheGpu.{name}"));
     }
 
     private static string Unindented(string text) => string.Concat(text.Split('\n').Select(line => line.Trim()).Where(line => line.Length > 0).Select(line => $"{line}\n"));
@@ -139,6 +168,7 @@ public class SnippetTests
             .SelectMany(room => Directory.EnumerateFiles(Path.Combine(Guide.Root, room), "*.csproj", SearchOption.AllDirectories))
             .Select(file => Path.GetFileNameWithoutExtension(file)));
         open.Push("SQLitePCLRaw.batteries_v2"); // Microsoft.Data.Sqlite finds it by name.
+        open.Push("Microsoft.Extensions.Hosting"); // The host of an application with a cache.
         while (open.TryPop(out string? name))
         {
             string file = Path.Combine(AppContext.BaseDirectory, $"{name}.dll");

@@ -17,7 +17,10 @@ internal static class BenchCommand
         Option<string?> only = Choice.Text("--only", "TEXT", "Measure the rows whose names contain the text: attend, prefill, append, encode, transcode, a format. Default: all.");
         Option<int?> seconds = Choice.Number("--seconds", $"Time after which no further row is begun; the rows left out are named. Default: {DefaultSeconds}.", 0);
         Option<bool> json = Choice.Json();
-        Command command = new("bench", "Measure attention, append, encode and transcode on a device, as fractions of its own copy bandwidth and tensor cores.") { device, only, seconds, json };
+        Command command = new("bench", "Measure attention, append, encode and transcode on a device, as fractions of its own copy bandwidth and tensor cores.")
+        {
+            device, only, seconds, json, BenchServeCommand.Create(terminal),
+        };
         command.SetAction(parsed =>
         {
             BenchReport report = Measure(

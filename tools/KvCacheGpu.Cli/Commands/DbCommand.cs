@@ -19,7 +19,7 @@ internal static class DbCommand
         command.SetAction(async (parsed, cancel) =>
         {
             SnapshotStore snapshots = StoreChoice.Open(parsed.GetValue(store));
-            CacheCatalog catalog = new(parsed.GetRequiredValue(database));
+            CacheCatalog catalog = Catalogs.Open(parsed.GetRequiredValue(database));
             IReadOnlyList<SnapshotInfo> whole = [.. (await snapshots.ListAsync(cancel).ConfigureAwait(false)).Where(info => info.Name is not null)];
             CatalogRebuild done = await catalog.RebuildAsync(snapshots.StorePath, whole.Select(info => CatalogRecord.Of(info, snapshots.StorePath)).ToAsyncEnumerable(), cancel).ConfigureAwait(false);
             if (parsed.GetValue(json))
@@ -42,7 +42,7 @@ internal static class DbCommand
         Command command = new("status", "Its version, and what differs from it.") { database, json };
         command.SetAction(async (parsed, cancel) =>
         {
-            CatalogSchema schema = new(parsed.GetRequiredValue(database));
+            CatalogSchema schema = Catalogs.Schema(parsed.GetRequiredValue(database));
             SchemaStatus status = await schema.StatusAsync(cancel).ConfigureAwait(false);
             if (parsed.GetValue(json))
             {
@@ -69,7 +69,7 @@ internal static class DbCommand
         Command command = new("migrate", "Takes the schema up to this version.") { database, dryRun, json };
         command.SetAction(async (parsed, cancel) =>
         {
-            CatalogSchema schema = new(parsed.GetRequiredValue(database));
+            CatalogSchema schema = Catalogs.Schema(parsed.GetRequiredValue(database));
             bool isDry = parsed.GetValue(dryRun);
             int from = (await schema.StatusAsync(cancel).ConfigureAwait(false)).Version;
             IReadOnlyList<SchemaStep> steps = isDry ? await schema.PlanAsync(cancel: cancel).ConfigureAwait(false) : await schema.MigrateAsync(cancel).ConfigureAwait(false);
@@ -86,7 +86,7 @@ internal static class DbCommand
         Command command = new("rollback", "Takes the schema down; what an older version has no column for is kept aside.") { database, to, json };
         command.SetAction(async (parsed, cancel) =>
         {
-            CatalogSchema schema = new(parsed.GetRequiredValue(database));
+            CatalogSchema schema = Catalogs.Schema(parsed.GetRequiredValue(database));
             int from = (await schema.StatusAsync(cancel).ConfigureAwait(false)).Version;
             int target = parsed.GetValue(to) ?? from - 1;
             if (target > from)

@@ -33,7 +33,7 @@ internal static class CatalogRecord
             return;
         }
 
-        CacheCatalog catalog = new(database);
+        CacheCatalog catalog = Catalogs.Open(database);
         if (catalog.TryRecordAsync(entry).GetAwaiter().GetResult() is { } error)
         {
             remarks.WriteLine(Readable.Line($"[saved, but not recorded in the catalog: {error.Message}; kvcache db rebuild records it later]"));

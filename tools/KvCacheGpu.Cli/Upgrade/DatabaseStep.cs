@@ -28,7 +28,7 @@ internal sealed class DatabaseStep(string? database, CatalogOptions? options = n
             return null;
         }
 
-        var schema = new CatalogSchema(database, options);
+        CatalogSchema schema = Catalogs.Schema(database, options);
         return schema.PlanAsync().GetAwaiter().GetResult().Count == 0
             ? null
             : JsonSerializer.Serialize(new Planned(schema.Address, schema.StatusAsync().GetAwaiter().GetResult().Version));
@@ -70,11 +70,11 @@ internal sealed class DatabaseStep(string? database, CatalogOptions? options = n
         if (database is null)
         {
             return planned.Address.StartsWith(Sqlite, StringComparison.Ordinal)
-                ? new CatalogSchema(planned.Address, options)
+                ? Catalogs.Schema(planned.Address, options)
                 : throw new UsageException("--database", $"the address of {planned.Address}, with its user", "none");
         }
 
-        var schema = new CatalogSchema(database, options);
+        CatalogSchema schema = Catalogs.Schema(database, options);
         return schema.Address == planned.Address
             ? schema
             : throw new UsageException("--database", $"the database that the run began with, {planned.Address}", schema.Address);

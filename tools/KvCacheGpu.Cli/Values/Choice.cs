@@ -61,7 +61,7 @@ internal static class Choice
             // The address is read before anything else is done, so that a wrong address leaves nothing behind.
             try
             {
-                _ = result.Tokens is [Token token, ..] ? new CatalogSchema(token.Value) : null;
+                _ = result.Tokens is [Token token, ..] ? Catalogs.Schema(token.Value) : null;
             }
             catch (CatalogException error)
             {

@@ -2,7 +2,7 @@ namespace KvCacheGpu;
 
 /// <summary>
 /// Frees bytes where they cost least: the price of every drop and every demotion is what it is expected to take from the attention of its row
-/// (<see cref="Prices"/>), and the cheapest per byte is taken first, over all layers and heads.
+/// (docs/eviction.md), and the cheapest per byte is taken first, over all layers and heads.
 /// </summary>
 /// <remarks>
 /// The policy is our own; its parts are Ada-KV's floor per head, experts' advice by exponentiated gradient, and the ghost entries of the literature on caches.

@@ -13,9 +13,9 @@ internal static class EntryRow
     ];
 
     /// <summary>The statement that inserts or replaces a row. With <paramref name="keep"/>, the time of last use stays, and session and metadata stay if the new entry has none.</summary>
-    public static string Upsert(Dialect dialect, bool keep)
+    public static string Upsert(CatalogDatabase database, bool keep)
     {
-        string values = string.Join(", ", _columns.Select(c => c == "metadata" ? dialect.MetadataValue : "@" + c));
+        string values = string.Join(", ", _columns.Select(c => c == "metadata" ? database.MetadataValue : "@" + c));
         string sets = string.Join(", ", _columns.Select(c =>
             !keep || !_kept.Contains(c) ? $"{c} = excluded.{c}"
             : c == "accessed_at" ? "accessed_at = COALESCE(cache_entries.accessed_at, excluded.accessed_at)"
@@ -26,16 +26,16 @@ internal static class EntryRow
     }
 
     /// <summary>The values of a checked entry.</summary>
-    public static (string, object?)[] Values(Dialect dialect, CatalogEntry entry) =>
+    public static (string, object?)[] Values(CatalogDatabase database, CatalogEntry entry) =>
     [
         ("key", entry.Key), ("value", Array.Empty<byte>()), ("session_id", entry.Session), ("tenant", entry.Tenant), ("name", entry.Name),
         ("path", entry.Path), ("checksum", entry.Checksum), ("format_version", entry.FormatVersion), ("bytes", entry.Bytes),
         ("layers", entry.Layers), ("tokens", entry.Tokens), ("metadata", entry.Metadata),
-        ("created_at", dialect.Time(entry.Created!.Value)), ("accessed_at", dialect.Time(entry.Accessed!.Value)),
+        ("created_at", database.Time(entry.Created!.Value)), ("accessed_at", database.Time(entry.Accessed!.Value)),
     ];
 
-    /// <summary>Reads a row of <see cref="Dialect.Columns"/>.</summary>
-    public static CatalogEntry Read(Dialect dialect, DbDataReader row) => new()
+    /// <summary>Reads a row of <see cref="CatalogDatabase.Columns"/>.</summary>
+    public static CatalogEntry Read(CatalogDatabase database, DbDataReader row) => new()
     {
         Key = row.GetString(0),
         Session = Text(row, 1),
@@ -48,8 +48,8 @@ internal static class EntryRow
         Layers = row.IsDBNull(8) ? null : row.GetInt32(8),
         Tokens = row.IsDBNull(9) ? null : row.GetInt64(9),
         Metadata = Text(row, 10) is string json ? Json.Read(json) : null,
-        Created = dialect.ReadTime(row.GetValue(11)),
-        Accessed = dialect.ReadTime(row.GetValue(12)),
+        Created = database.ReadTime(row.GetValue(11)),
+        Accessed = database.ReadTime(row.GetValue(12)),
     };
 
     private static string? Text(DbDataReader row, int column) => row.IsDBNull(column) ? null : row.GetString(column);

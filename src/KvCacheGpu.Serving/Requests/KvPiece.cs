@@ -27,7 +27,7 @@ public enum KvFinish
 /// <param name="Token">The token; null at the end.</param>
 /// <param name="Text">Text that may be shown now. Characters come when they are whole, and when they cannot be part of a text that ends the answer. Empty without a tokenizer.</param>
 /// <param name="Finish">Why the answer ended; null before its end.</param>
-public sealed record KvOutput(int Choice, int? Token, string Text, KvFinish? Finish)
+public sealed record KvPiece(int Choice, int? Token, string Text, KvFinish? Finish)
 {
     /// <summary>How likely the token was; null if nobody asked, and at the end.</summary>
     public KvLogprobs? Logprobs { get; init; }

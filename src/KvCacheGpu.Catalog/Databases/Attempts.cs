@@ -9,26 +9,26 @@ internal static class Attempts
     private static readonly TimeSpan _longest = TimeSpan.FromSeconds(2);
 
     /// <summary>Runs <paramref name="work"/>, which must be safe to run twice: an answer can be lost after the database has done the work.</summary>
-    public static async Task<T> RunAsync<T>(this Dialect dialect, Func<DbConnection, Task<T>> work, CancellationToken cancel)
+    public static async Task<T> RunAsync<T>(this CatalogDatabase database, Func<DbConnection, Task<T>> work, CancellationToken cancel)
     {
-        TimeSpan delay = dialect.Options.RetryDelay;
+        TimeSpan delay = database.Options.RetryDelay;
         for (int attempt = 0; ; attempt++)
         {
             try
             {
-                await using DbConnection connection = await dialect.OpenAsync(cancel).ConfigureAwait(false);
+                await using DbConnection connection = await database.OpenAsync(cancel).ConfigureAwait(false);
                 return await work(connection).ConfigureAwait(false);
             }
-            catch (Exception e) when (attempt < dialect.Options.Retries && dialect.IsTransient(e))
+            catch (Exception e) when (attempt < database.Options.Retries && database.IsTransient(e))
             {
-                dialect.ForgetConnections();
+                database.ForgetConnections();
             }
-            catch (Exception e) when (e is DbException || dialect.IsTransient(e))
+            catch (Exception e) when (e is DbException || database.IsTransient(e))
             {
                 string times = attempt == 0 ? string.Empty : $" after {attempt + 1} attempts";
-                throw dialect.IsAnswer(e)
-                    ? CatalogException.Failed(dialect.Address, $"{dialect.Describe(e)}{times}", e)
-                    : CatalogException.Unavailable(dialect.Address, $"{dialect.Describe(e)}{times}", e);
+                throw database.IsAnswer(e)
+                    ? CatalogException.Failed(database.Address, $"{database.Describe(e)}{times}", e)
+                    : CatalogException.Unavailable(database.Address, $"{database.Describe(e)}{times}", e);
             }
 
             await Task.Delay(delay, cancel).ConfigureAwait(false);

@@ -1,64 +1,32 @@
 using System.Globalization;
-using System.Text.RegularExpressions;
-using Microsoft.Data.Sqlite;
 using Npgsql;
 
 namespace KvCacheGpu.Catalog;
 
 /// <summary>
-/// Reads a database's address: <c>sqlite:PATH?mode=...</c> or <c>postgres://user:password@host:port/name?sslmode=...</c>, and SQLAlchemy's forms of
-/// both: <c>sqlite:///PATH</c> (a fourth slash begins an absolute path), <c>postgresql+DRIVER://...</c>.
+/// Catalogs in PostgreSQL, 11 or later, in UTF-8. Addresses: <c>postgres://user:password@host:port/name?sslmode=...</c>, <c>postgresql:</c> too, and
+/// SQLAlchemy's <c>postgresql+DRIVER://...</c>.
 /// </summary>
-internal static partial class CatalogAddress
+/// <remarks>Thread safety: it never changes.</remarks>
+public sealed class PostgreSqlCatalog : CatalogProvider
 {
-    private const string Expected = "sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/NAME";
-    private const string Encoded = Expected + ", with %40 for @, %2F for /, %3F for ? and %23 for # in a user or password";
+    private const string Shape = "postgres://USER:PASSWORD@HOST:PORT/NAME";
+    private const string Encoded = Shape + ", with %40 for @, %2F for /, %3F for ? and %23 for # in a user or password";
     private const string Parameters = "the parameters host, port, sslmode (disable, prefer, require, verify-ca, verify-full), options, application_name and connect_timeout";
-    private const int MostLength = 8192;
 
-    /// <summary>Makes the dialect of an address. No message repeats the address, nor any part of it that may belong to a password.</summary>
-    public static Dialect Parse(string address, CatalogOptions options)
+    private PostgreSqlCatalog()
     {
-        ArgumentNullException.ThrowIfNull(address);
-        if (string.IsNullOrWhiteSpace(address))
-        {
-            throw CatalogException.Invalid("database", Expected, "an empty text, as of a variable that is not set");
-        }
-
-        if (address.Length > MostLength)
-        {
-            throw CatalogException.Invalid("database", $"an address of at most {MostLength} characters", $"{address.Length}");
-        }
-
-        Match kind = Kind().Match(address);
-        string rest = address[kind.Length..];
-        return kind.Groups["kind"].Value switch
-        {
-            "sqlite" => File(rest, options),
-            "postgres" or "postgresql" when rest.StartsWith("//", StringComparison.Ordinal) => new PostgresDialect(Server(rest[2..], options), options),
-            _ => throw CatalogException.Invalid("database", Expected, "another kind of address"),
-        };
     }
 
-    private static SqliteDialect File(string rest, CatalogOptions options)
-    {
-        string[] parts = rest.Split('?', 2);
-        SqliteOpenMode mode = parts.Length == 1 ? SqliteOpenMode.ReadWriteCreate : parts[1] switch
-        {
-            "mode=ro" => SqliteOpenMode.ReadOnly,
-            "mode=rw" => SqliteOpenMode.ReadWrite,
-            "mode=rwc" => SqliteOpenMode.ReadWriteCreate,
-            _ => throw CatalogException.Invalid("database", "the one parameter mode (ro, rw, rwc) of sqlite", $"'{Short(parts[1])}'"),
-        };
+    /// <summary>The provider, for <c>new CacheCatalog("postgres://user:password@host/name", PostgreSqlCatalog.Provider)</c>.</summary>
+    public static CatalogProvider Provider { get; } = new PostgreSqlCatalog();
 
-        // SQLAlchemy's form has an empty host before the path.
-        string path = !parts[0].StartsWith("//", StringComparison.Ordinal) ? parts[0]
-            : parts[0].StartsWith("///", StringComparison.Ordinal) ? parts[0][3..]
-            : parts[0].Length == 2 ? string.Empty
-            : throw CatalogException.Invalid("database", "sqlite:PATH, or sqlite:/// and a path", "a host");
-        string? flaw = string.IsNullOrWhiteSpace(path) ? "no path" : path == ":memory:" || path.Contains('\0', StringComparison.Ordinal) ? "no file" : null;
-        return flaw is null ? new SqliteDialect(path, mode, options) : throw CatalogException.Invalid("database", "sqlite:PATH, a file", flaw);
-    }
+    /// <inheritdoc/>
+    protected override string Form => Shape;
+
+    /// <inheritdoc/>
+    protected override CatalogDatabase? Read(string kind, string rest, CatalogOptions options) =>
+        kind is "postgres" or "postgresql" && rest.StartsWith("//", StringComparison.Ordinal) ? new PostgreSqlDatabase(Server(rest[2..], options), options) : null;
 
     private static NpgsqlConnectionStringBuilder Server(string rest, CatalogOptions options)
     {
@@ -134,16 +102,7 @@ internal static partial class CatalogAddress
                 builder.Timeout = seconds;
                 break;
             default:
-                throw CatalogException.Invalid("database", Parameters, $"'{Short(name)}'");
+                throw CatalogException.Invalid("database", Parameters, $"'{Shown(name)}'");
         }
     }
-
-    // The parameter's name, if it has the form of a name; any other text might belong to a password.
-    private static string Short(string name) => Name().IsMatch(name) ? name : "another";
-
-    [GeneratedRegex(@"^(?<kind>sqlite|postgres|postgresql)(\+[a-z0-9_]+(?=://))?:", RegexOptions.ExplicitCapture)]
-    private static partial Regex Kind();
-
-    [GeneratedRegex(@"^[a-z_]{1,32}(=[a-z]{0,16})?$")]
-    private static partial Regex Name();
 }

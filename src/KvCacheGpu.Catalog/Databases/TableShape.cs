@@ -1,18 +1,15 @@
 namespace KvCacheGpu.Catalog;
 
-/// <summary>The parts of the catalog that a database has.</summary>
-/// <param name="Columns">Type of each column, as the database names it, by "table.column", both in small letters.</param>
-/// <param name="Indexes">The definition of each index and trigger of cache_entries, in the database's own words, by name; and <see cref="KeyIsUnique"/>.</param>
+/// <summary>The parts of the catalog that a database has, or will have after a step.</summary>
+/// <param name="Columns">As in <see cref="TableParts"/>.</param>
+/// <param name="Indexes">As in <see cref="TableParts"/>.</param>
 /// <param name="Recorded">Steps that are recorded as done; null without a record.</param>
-/// <param name="Elsewhere">A schema outside of the search path that holds a table cache_entries, if the path holds none and nobody chose the path; otherwise null.</param>
+/// <param name="Elsewhere">As in <see cref="TableParts"/>.</param>
 internal sealed record TableShape(
     IReadOnlyDictionary<string, string> Columns, IReadOnlyDictionary<string, string> Indexes, IReadOnlyDictionary<int, StepRecord>? Recorded, string? Elsewhere = null)
 {
     /// <summary>The catalog's table.</summary>
     public const string Entries = "cache_entries";
-
-    /// <summary>Is among the indexes if some index makes keys unique, whatever its name.</summary>
-    public const string KeyIsUnique = "unique key";
 
     /// <summary>True if the record has a column for the parts that a step made; records of versions before 2.1 have none.</summary>
     public bool RecordsParts => Columns.ContainsKey("kvcache_schema.added");
