@@ -8,6 +8,11 @@ internal static class PythonText
 {
     private const string Trimmed = "a set of letters beyond U+FFFF to strip";
 
+    // Python's codes of a date, and what .NET has for each.
+    private const string DateCodes = "dmbByYaAHIMSpFT%";
+    private static readonly string[] DatePatterns =
+        ["dd", "MM", "MMM", "MMMM", "yy", "yyyy", "ddd", "dddd", "HH", "hh", "mm", "ss", "tt", "yyyy-MM-dd", "HH:mm:ss", "\\%"];
+
     /// <summary>True for what Python's <c>str.isspace</c> and <c>\s</c> take.</summary>
     public static bool IsSpace(char letter) => char.IsWhiteSpace(letter) || letter is >= '\x1c' and <= '\x1f';
 
@@ -158,13 +163,9 @@ internal static class PythonText
             string? pattern = null;
             if (format[i] == '%')
             {
-                i++;
-                pattern = (i < format.Length ? format[i] : '\0') switch
-                {
-                    'd' => "dd", 'm' => "MM", 'b' => "MMM", 'B' => "MMMM", 'y' => "yy", 'Y' => "yyyy", 'a' => "ddd", 'A' => "dddd",
-                    'H' => "HH", 'I' => "hh", 'M' => "mm", 'S' => "ss", 'p' => "tt", 'F' => "yyyy-MM-dd", 'T' => "HH:mm:ss", '%' => "\\%",
-                    var other => throw new JinjaException($"strftime_now with '%{other}'"),
-                };
+                char code = ++i < format.Length ? format[i] : '\0';
+                int at = DateCodes.IndexOf(code, StringComparison.Ordinal);
+                pattern = at >= 0 ? DatePatterns[at] : throw new JinjaException($"strftime_now with '%{code}'");
             }
 
             text.Append(pattern is null ? format[i].ToString() : date.ToString(pattern, CultureInfo.InvariantCulture));
