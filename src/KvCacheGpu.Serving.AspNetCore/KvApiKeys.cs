@@ -33,6 +33,11 @@ public sealed class KvApiKeys
     public static KvApiKeys Load(string file)
     {
         ArgumentException.ThrowIfNullOrEmpty(file);
+        if (PathKind.FlawOf(file) is { } flaw)
+        {
+            throw new IOException($"expected a regular file, got {flaw}");
+        }
+
         using FileStream stream = File.OpenRead(file);
         if (stream.Length > MostBytes)
         {

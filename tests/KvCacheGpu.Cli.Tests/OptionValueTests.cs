@@ -16,6 +16,8 @@ public sealed class OptionValueTests : IDisposable
         ["run"] = ["--prompt-tokens", "1,2", "--max-new-tokens", "1"],
         ["plan"] = ["--geometry", "1,1,64", "--context", "16"],
         ["eval"] = ["--synthetic", "--seeds", "1", "--formats", "f16", "--policies", "none", "--budgets", "1"],
+        // An address of no machine: what is not refused before ends there.
+        ["serve"] = ["--urls", "http://192.0.2.1:5080", "--allow-anonymous"],
         ["monitor"] = ["--count", "1", "--store", "{f}/store"],
         ["cleanup"] = ["--max-age", "7d", "--store", "{f}/store"],
         ["clear-cache"] = ["--store", "{f}/store"],

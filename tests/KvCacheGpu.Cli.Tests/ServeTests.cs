@@ -38,6 +38,15 @@ public sealed class ServeTests : IDisposable
     }
 
     [Fact]
+    public void An_address_that_this_machine_has_not_or_that_is_in_use_is_an_error_in_one_line()
+    {
+        Tool.Refused(1, "E005", "serve", "--urls", "http://192.0.2.1:5080", "--allow-anonymous");
+        using System.Net.Sockets.TcpListener other = new(IPAddress.Loopback, 0);
+        other.Start();
+        Tool.Refused(1, "E005", "serve", "--urls", $"http://{other.LocalEndpoint}");
+    }
+
+    [Fact]
     public async Task A_conversation_goes_on_after_the_server_was_killed_under_load()
     {
         string prompt = string.Join(' ', Enumerable.Repeat("And it came to pass in those days, that there went out a decree.", 25));

@@ -19,7 +19,10 @@ public class ChatClientTests
         ChatResponse answer = await client.GetResponseAsync(Prompt, options);
         JsonElement expected = await server.PostAsync("v1/chat/completions", new
         {
-            model = "demo-model", messages = new[] { new { role = "system", content = "Read." }, new { role = "user", content = Prompt } }, max_tokens = 12, temperature = 0,
+            model = "demo-model",
+            messages = new[] { new { role = "system", content = "Read." }, new { role = "user", content = Prompt } },
+            max_tokens = 12,
+            temperature = 0,
         });
         Assert.Equal(expected.GetProperty("choices")[0].GetProperty("message").GetProperty("content").GetString(), answer.Text);
         Assert.Equal((12L, expected.GetProperty("usage").GetProperty("prompt_tokens").GetInt64()), (answer.Usage!.OutputTokenCount!.Value, answer.Usage.InputTokenCount!.Value));

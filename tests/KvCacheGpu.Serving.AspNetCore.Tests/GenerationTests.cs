@@ -48,7 +48,7 @@ public class GenerationTests
         Assert.Equal(404, refusal.Status);
     }
 
-    [Fact]
+    [CurlFact]
     public async Task Curl_reads_a_stream()
     {
         await using TestServer server = await StartAsync();

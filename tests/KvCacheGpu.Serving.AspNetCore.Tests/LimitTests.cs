@@ -22,6 +22,9 @@ public class LimitTests
         await stream.WriteAsync("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"model\""u8.ToArray());
         using StreamReader reader = new(stream);
         Assert.Equal("HTTP/1.1 408 Request Timeout", await reader.ReadLineAsync());
+
+        // Not Kestrel's own limit, which would end it later.
+        Assert.Contains("\"body_timeout\"", await reader.ReadToEndAsync(), StringComparison.Ordinal);
     }
 
     [Fact]

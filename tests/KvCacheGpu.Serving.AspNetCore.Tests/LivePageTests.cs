@@ -9,6 +9,8 @@ namespace KvCacheGpu.Serving.AspNetCore.Tests;
 /// <summary>The live page in a real browser shows what the metrics and the page table say.</summary>
 public class LivePageTests
 {
+    private const int PageTokens = 64;
+
     // What a class of cells looks like: the colour of its entry in the legend.
     private const string LegendColours = "() => Object.fromEntries([...document.querySelectorAll('#legend li')].map(li => [li.dataset.name, getComputedStyle(li.querySelector('.swatch')).backgroundColor]))";
 
@@ -137,7 +139,7 @@ public class LivePageTests
             await page.Locator("#pause").ClickAsync();
             int length = await Length(page);
             KvAnswerStatus answer = (await server.Scheduler.GetStatusAsync()).Answers.Single();
-            LiveMap map = (await server.Scheduler.ReadAsync(answer.Id, 0, sequence => LiveReader.MapOf(sequence, (answer.Id, 0), withMass: false)))!;
+            (int Length, KvPageInfo[][] Rows) table = await server.Scheduler.ReadAsync(answer.Id, 0, Table);
             string[][] cells = await page.EvaluateAsync<string[][]>("() => [...document.querySelectorAll('#cells tr')].map(row => [...row.querySelectorAll('td')].map(cell => cell.textContent))");
             string[][] colours = await page.EvaluateAsync<string[][]>(CellColours);
             Dictionary<string, string> legend = await page.EvaluateAsync<Dictionary<string, string>>(LegendColours);
@@ -145,21 +147,21 @@ public class LivePageTests
             await page.Locator("#pause").ClickAsync();
 
             // While the page was stopped the sequence went on: a step or two change the table where a page is sealed or dropped alone.
-            if (map.Length / map.PageTokens != length / map.PageTokens || length % map.PageTokens < 20 || map.Length % map.PageTokens > 60)
+            if (table.Length / PageTokens != length / PageTokens || length % PageTokens < 20 || table.Length % PageTokens > 60)
             {
                 continue;
             }
 
             Assert.Equal(8, cells.Length);
-            for (int row = 0; row < cells.Length; row++)
+            foreach ((int row, KvPageInfo[] pages) in table.Rows.Index())
             {
-                Assert.Equal(map.Places[row].Length, cells[row].Length);
-                for (int i = 0; i < cells[row].Length; i++)
+                Assert.Equal(pages.Length, cells[row].Length);
+                foreach ((int i, KvPageInfo one) in pages.Index())
                 {
-                    string text = map.Places[row][i] == 0 ? "gone" : map.Names[map.Formats[row][i]];
+                    string text = one.Place == KvPagePlace.Gone ? "gone" : one.Formats!.Value.ToString();
                     Assert.StartsWith(text, cells[row][i], StringComparison.Ordinal);
-                    Assert.Equal(map.Places[row][i] == 2, cells[row][i].Contains(" host", StringComparison.Ordinal));
-                    string name = map.Places[row][i] == 0 ? "gone" : mode == "tier" ? map.Places[row][i] == 1 ? "on the device" : "in host memory" : text;
+                    Assert.Equal(one.Place == KvPagePlace.Host, cells[row][i].Contains(" host", StringComparison.Ordinal));
+                    string name = one.Place == KvPagePlace.Gone ? "gone" : mode != "tier" ? text : one.Place == KvPagePlace.Device ? "on the device" : "in host memory";
                     if (mode != "mass" || name == "gone")
                     {
                         Assert.Equal(legend[name], colours[row][i]);
@@ -167,9 +169,13 @@ public class LivePageTests
                 }
             }
 
-            return (map.Places.Sum(row => row.Count(place => place == 0)), map.Formats.Sum(row => row.Count(format => format >= 0 && !map.Names[format].StartsWith("f16", StringComparison.Ordinal))));
+            KvPageInfo[] all = [.. table.Rows.SelectMany(row => row)];
+            return (all.Count(one => one.Place == KvPagePlace.Gone), all.Count(one => one.Formats is { Key: PageFormat.T4 }));
         }
     }
+
+    private static (int Length, KvPageInfo[][] Rows) Table(KvSequence sequence) =>
+        (sequence.Length, [.. Enumerable.Range(0, 8).Select(row => sequence.ReadPages(row / 2, row % 2).ToArray())]);
 
     private static void Tight(KvCacheOptions options)
     {

@@ -47,14 +47,13 @@ internal static class ServeCommand
 
     private static KvApiKeys ReadKeys(string file)
     {
-        if (!File.Exists(file))
-        {
-            throw new UsageException("--api-keys", "a file", "none of this name", "E002");
-        }
-
         try
         {
             return KvApiKeys.Load(file);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
+        {
+            throw new UsageException("--api-keys", "a file that can be read", e.Message, "E002");
         }
         catch (InvalidDataException)
         {

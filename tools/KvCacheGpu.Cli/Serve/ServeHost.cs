@@ -1,3 +1,4 @@
+using System.Net.Sockets;
 using KvCacheGpu.Serving.AspNetCore;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
@@ -46,6 +47,14 @@ internal sealed class ServeHost(ServedCache served, ServeAddresses addresses, Te
 
             terminal.Output.Flush();
         });
-        app.Run();
+        try
+        {
+            app.Run();
+        }
+        catch (SocketException error)
+        {
+            // As where an address is in use, which is an IOException already.
+            throw new IOException($"--urls: cannot listen on {addresses}: {error.Message}", error);
+        }
     }
 }
