@@ -42,7 +42,7 @@ internal sealed class TestServer : IAsyncDisposable
         LlamaDecoder decoder = new(llama, options.MaxBatchTokens);
         GatedModel gate = new(decoder);
         KvCache cache = new(llama.Geometry(), options);
-        KvServedModel model = new("demo-model", gate) { Tokenizer = llama.Tokenizer, ChatTemplate = hasTemplate ? new DemoChatTemplate() : null };
+        KvServedModel model = new("demo-model", gate) { Tokenizer = llama.Tokenizer, ChatTemplate = hasTemplate ? new LineTemplate() : null };
         KvSchedulerOptions scheduling = new() { MaxConcurrency = 8, Tokenizer = llama.Tokenizer };
         KvScheduler scheduler = new(cache, gate, schedule?.Invoke(scheduling) ?? scheduling);
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();

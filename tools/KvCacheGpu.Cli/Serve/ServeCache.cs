@@ -51,11 +51,11 @@ internal sealed class ServeCache
 
         string device = KvDevice.Resolve(parsed.GetValue(_device) ?? "auto").Id;
         OpenTiers tiers = _tiers.Open(parsed);
-        LlamaModel? model = null;
+        LlamaServedModel? model = null;
         try
         {
-            model = directory is null ? DemoModel.Load() : LlamaModel.Load(directory.Length > 0 ? directory : throw new UsageException("--model", "a directory", "an empty text"));
-            return new ServedCache(model, directory is null, tiers, Options(parsed, model, formats, device, tiers), Scheduling(parsed));
+            model = LlamaServedModel.Load(directory is null ? DemoModel.Directory : directory.Length > 0 ? directory : throw new UsageException("--model", "a directory", "an empty text"));
+            return new ServedCache(model, tiers, Options(parsed, model.Model, formats, device, tiers), Scheduling(parsed));
         }
         catch
         {

@@ -1,4 +1,3 @@
-using KvCacheGpu.Evaluation;
 using KvCacheGpu.Llama;
 using KvCacheGpu.Serving;
 
@@ -7,52 +6,33 @@ namespace KvCacheGpu.Cli;
 /// <summary>A model, its cache, and what serves it.</summary>
 internal sealed class ServedCache : IDisposable
 {
-    private readonly LlamaModel _model;
+    private readonly LlamaServedModel _model;
     private readonly OpenTiers _tiers;
-    private readonly LlamaDecoder _decoder;
     private readonly KvCache _cache;
 
     /// <summary>Makes the cache. Model and tiers are this one's from now on, once it is made.</summary>
     /// <param name="model">The model.</param>
-    /// <param name="isDemo">True if it is the demo model.</param>
     /// <param name="tiers">Tiers below the cache.</param>
     /// <param name="options">The cache's options.</param>
     /// <param name="scheduling">The scheduler's.</param>
-    public ServedCache(LlamaModel model, bool isDemo, OpenTiers tiers, KvCacheOptions options, KvSchedulerOptions scheduling)
+    public ServedCache(LlamaServedModel model, OpenTiers tiers, KvCacheOptions options, KvSchedulerOptions scheduling)
     {
         (_model, _tiers) = (model, tiers);
-        _decoder = new LlamaDecoder(model, options.MaxBatchTokens);
+        _cache = new KvCache(model.Model.Geometry(), options);
         try
         {
-            _cache = new KvCache(model.Geometry(), options);
-        }
-        catch
-        {
-            _decoder.Dispose();
-            throw;
-        }
-
-        Model = new KvServedModel(model.Name, _decoder)
-        {
-            Tokenizer = model.Tokenizer,
-            ChatTemplate = isDemo ? new DemoChatTemplate() : null,
-            ChatTemplateRefusal = isDemo ? null : "chat templates of models are not read yet",
-        };
-        try
-        {
-            Scheduler = new KvScheduler(_cache, _decoder, scheduling with { Tokenizer = model.Tokenizer });
+            Scheduler = new KvScheduler(_cache, model.Decoder, scheduling with { Tokenizer = model.Served.Tokenizer });
         }
         catch (ArgumentOutOfRangeException e)
         {
             _cache.Dispose();
-            _decoder.Dispose();
             string option = e.ParamName == nameof(KvSchedulerOptions.DraftTokens) ? "--draft" : "--max-concurrency";
             throw new UsageException(option, e.Message.Split(" (Parameter", StringSplitOptions.None)[0].Replace("expected ", string.Empty, StringComparison.Ordinal), $"{e.ActualValue}");
         }
     }
 
     /// <summary>The model, with what turns text into its tokens.</summary>
-    public KvServedModel Model { get; }
+    public KvServedModel Model => _model.Served;
 
     /// <summary>What serves it.</summary>
     public KvScheduler Scheduler { get; }
@@ -63,7 +43,6 @@ internal sealed class ServedCache : IDisposable
         Scheduler.DisposeAsync().AsTask().GetAwaiter().GetResult();
         _cache.BackUpAsync().GetAwaiter().GetResult();
         _cache.Dispose();
-        _decoder.Dispose();
         _model.Dispose();
         _tiers.Dispose();
     }
