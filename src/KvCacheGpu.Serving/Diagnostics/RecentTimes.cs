@@ -11,7 +11,7 @@ internal sealed class RecentTimes
     /// <summary>Takes a measurement.</summary>
     public void Add(double seconds) => _seconds[_count++ % Kept] = seconds;
 
-    /// <summary>Their percentiles; zeros without any.</summary>
+    /// <summary>Their percentiles, by the nearest rank; zeros without any.</summary>
     public KvPercentiles Percentiles()
     {
         int count = (int)Math.Min(_count, Kept);
@@ -19,6 +19,6 @@ internal sealed class RecentTimes
         Array.Sort(sorted);
         return new KvPercentiles(count, At(.5), At(.95));
 
-        TimeSpan At(double part) => count == 0 ? TimeSpan.Zero : TimeSpan.FromSeconds(sorted[Math.Min((int)(part * count), count - 1)]);
+        TimeSpan At(double part) => count == 0 ? TimeSpan.Zero : TimeSpan.FromSeconds(sorted[(int)Math.Ceiling(part * count) - 1]);
     }
 }
