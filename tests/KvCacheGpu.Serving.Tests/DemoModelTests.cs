@@ -17,8 +17,14 @@ public class DemoModelTests
         })];
         KvCacheOptions options = new()
         {
-            Device = "cpu", MaxTokens = requests.Sum(request => request.Prompt.Count + request.MaxNewTokens) / 3, MaxSequences = 16, MaxSequenceTokens = 512, MaxBatchTokens = 128,
-            KeyFormat = PageFormat.F16, ValueFormat = PageFormat.F16, FullPrecision = PageFormat.F16,
+            Device = "cpu",
+            MaxTokens = requests.Sum(request => request.Prompt.Count + request.MaxNewTokens) / 3,
+            MaxSequences = 16,
+            MaxSequenceTokens = 512,
+            MaxBatchTokens = 128,
+            KeyFormat = PageFormat.F16,
+            ValueFormat = PageFormat.F16,
+            FullPrecision = PageFormat.F16,
         };
         using KvCache cache = new(model.Geometry(16), options);
         using LlamaDecoder decoder = new(model, 128);

@@ -42,8 +42,14 @@ internal sealed class ToyModel(int maxStepTokens = 64, int maxContextTokens = 40
     {
         KvCacheOptions options = new()
         {
-            Device = "cpu", MaxTokens = tokens, MaxSequenceTokens = 4096, MaxSequences = sequences, MaxBatchTokens = 64,
-            KeyFormat = PageFormat.F16, ValueFormat = PageFormat.F16, FullPrecision = PageFormat.F16,
+            Device = "cpu",
+            MaxTokens = tokens,
+            MaxSequenceTokens = 4096,
+            MaxSequences = sequences,
+            MaxBatchTokens = 64,
+            KeyFormat = PageFormat.F16,
+            ValueFormat = PageFormat.F16,
+            FullPrecision = PageFormat.F16,
         };
         change?.Invoke(options);
         return new KvCache(Geometry, options);
