@@ -91,6 +91,43 @@ public sealed class ServeTests : IDisposable
         Assert.DoesNotContain("secret", server.Errors, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("shared-prefix", 1, true, "--clients", "3")]
+    [InlineData("multi-turn", 4, true, "--clients", "3")]
+    [InlineData("long", 1, false, "--clients", "3")]
+    [InlineData("shared-prefix", 1, true, "--rate", "50")]
+    public async Task A_load_is_answered_and_measured(string mix, int turns, bool isReused, string load, string number)
+    {
+        using Served server = await Served.StartAsync("--api-keys", Keys());
+        JsonElement report = Tool.Json(
+            "bench", "serve", "--url", $"{server.Address}", "--api-key", "secret", "--mix", mix, load, number, "--conversations", "6", "--warm-up", "2", "--words", "600");
+        Assert.Equal(("demo-model", 6 * turns, 0), (report.GetProperty("model").GetString(), report.GetProperty("requests").GetInt32(), report.GetProperty("errors").EnumerateObject().Count()));
+        long prompt = report.GetProperty("prompt_tokens").GetInt64();
+        long cached = report.GetProperty("cached_tokens").GetInt64();
+        Assert.True(prompt > 6 * turns && cached < prompt, $"{report}");
+        Assert.True(!isReused || cached > prompt / 8, $"{report}");
+        double seconds = report.GetProperty("seconds").GetDouble();
+        Assert.Equal(report.GetProperty("new_tokens").GetInt64(), report.GetProperty("tokens_per_second").GetDouble() * seconds, 6);
+        Assert.Equal(6 * turns, report.GetProperty("goodput").GetDouble() * seconds, 6);
+        foreach (string times in new[] { "first_token", "next_token", "answer" })
+        {
+            double[] values = [.. report.GetProperty(times).EnumerateObject().Select(one => one.Value.GetDouble())];
+            Assert.Equal(values.Order(), values);
+            Assert.True(values[^1] > 0 && values[^1] <= seconds + 1, $"{times}: {report}");
+        }
+    }
+
+    [Fact]
+    public async Task A_load_without_a_server_or_with_a_wrong_key_is_refused()
+    {
+        Tool.Refused(2, "E002", "bench", "serve", "--url", "http://127.0.0.1:1");
+        Tool.Refused(2, "E003", "bench", "serve", "--url", "127.0.0.1");
+        Tool.Refused(2, "E003", "bench", "serve", "--url", "http://127.0.0.1:1", "--rate", "0");
+        Tool.Refused(2, "E003", "bench", "serve", "--url", "http://127.0.0.1:1", "--mix", "short");
+        using Served server = await Served.StartAsync("--api-keys", Keys());
+        Tool.Refused(2, "E002", "bench", "serve", "--url", $"{server.Address}", "--api-key", "other");
+    }
+
     private string Keys()
     {
         string file = Path.Combine(_folder, "keys.json");
@@ -114,6 +151,8 @@ public sealed class ServeTests : IDisposable
         }
 
         public string Errors => _errors.ToString();
+
+        public Uri Address => _client.BaseAddress!;
 
         public static async Task<Served> StartAsync(params string[] args)
         {
