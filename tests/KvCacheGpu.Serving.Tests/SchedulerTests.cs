@@ -1,5 +1,3 @@
-using System.Globalization;
-
 namespace KvCacheGpu.Serving.Tests;
 
 /// <summary>Many requests at once: each gets what it gets alone.</summary>
@@ -96,7 +94,7 @@ public class SchedulerTests
             await using KvScheduler plain = new(other, new RepeatingModel(new ToyModel()));
             Assert.Equal(Assert.Single(await plain.Submit(generation.Request).CompleteAsync()).Tokens, answer.Tokens);
             Assert.True(generation.Usage.AcceptedTokens > 0 && generation.Usage.DraftTokens > generation.Usage.AcceptedTokens, $"{generation.Usage}");
-            Assert.Equal(50 + 0, generation.Usage.NewTokens);
+            Assert.Equal(50, generation.Usage.NewTokens);
             Assert.True((await scheduler.GetStatusAsync()).Steps <= 51 - generation.Usage.AcceptedTokens);
         }
     }
@@ -145,43 +143,6 @@ public class SchedulerTests
             KvGeneration generation = scheduler.Submit(request with { Tenant = tenant, Salt = salt });
             Assert.Equal(ToyModel.Alone(request.Prompt, 30), Assert.Single(await generation.CompleteAsync()).Tokens);
             Assert.InRange(generation.Usage.ReusedTokens, reused == 0 ? 0 : 88, reused);
-        }
-    }
-
-    /// <summary>2,000 requests; KVCACHE_SOAK_REQUESTS names another number.</summary>
-    [Fact]
-    public async Task Many_requests_leave_nothing_behind()
-    {
-        int requests = int.Parse(Environment.GetEnvironmentVariable("KVCACHE_SOAK_REQUESTS") ?? "2000", CultureInfo.InvariantCulture);
-        using KvCache cache = ToyModel.NewCache(1500, change: options => options.PrefixReuse = true);
-        await using KvScheduler scheduler = new(cache, new ToyModel(), new KvSchedulerOptions { MaxWaiting = 4000, ReservedPart = .2 });
-        await RunMany(scheduler, 200, 0);
-        long bytes = cache.AllocatedBytes - cache.CachedBytes;
-        long heap = GC.GetTotalMemory(forceFullCollection: true);
-        await RunMany(scheduler, requests - 200, 200);
-        Assert.Equal(bytes, cache.AllocatedBytes - cache.CachedBytes);
-        long grown = GC.GetTotalMemory(forceFullCollection: true) - heap;
-        Assert.True(grown < 1 << 20, $"{grown} bytes more");
-        KvServingStatus status = await scheduler.GetStatusAsync();
-        Assert.Equal((requests, requests, 0), (status.Requests, status.Ended, scheduler.Waiting));
-    }
-
-    private static async Task RunMany(KvScheduler scheduler, int count, int seed)
-    {
-        Random random = new(seed);
-        foreach (int[] block in Enumerable.Range(seed, count).Chunk(100))
-        {
-            KvGeneration[] all = [.. block.Select(i => scheduler.Submit(new KvRequest
-            {
-                Prompt = ToyModel.Prompt(i % 40, random.Next(1, 60)), MaxNewTokens = random.Next(1, 20), Tenant = $"t{i % 3}", Choices = i % 9 == 0 ? 2 : 1,
-            }))];
-            foreach (KvGeneration generation in all.Where((_, i) => i % 7 == 3))
-            {
-                generation.Cancel();
-            }
-
-            await Task.WhenAll(all.Select(generation => generation.Ended));
-            Assert.All(all, generation => Assert.Null(generation.Failure));
         }
     }
 }

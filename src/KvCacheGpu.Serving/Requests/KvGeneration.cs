@@ -129,10 +129,10 @@ public readonly record struct KvUsage
     /// <summary>Tokens of all answers.</summary>
     public int NewTokens { get; init; }
 
-    /// <summary>Tokens that speculation proposed, and those of them that were right.</summary>
+    /// <summary>Tokens that were guessed ahead.</summary>
     public int DraftTokens { get; init; }
 
-    /// <summary>Drafted tokens that were right: each saved a step.</summary>
+    /// <summary>Guessed tokens that were right: each saved a step.</summary>
     public int AcceptedTokens { get; init; }
 
     /// <summary>How often an answer lost its place to others and had to come back.</summary>

@@ -1,7 +1,7 @@
 namespace KvCacheGpu.Serving;
 
 /// <summary>Lets waiting lanes in while there is room, and sends running ones back where there is none.</summary>
-internal sealed class Entrance(KvCache cache, LaneSet lanes, LanePages pages, Admission admission, int maxConcurrency)
+internal sealed class Entrance(LaneSet lanes, LanePages pages, Admission admission, int maxConcurrency)
 {
     private readonly HashSet<string> _blocked = new(StringComparer.Ordinal);
 
@@ -143,6 +143,5 @@ internal sealed class Entrance(KvCache cache, LaneSet lanes, LanePages pages, Ad
         }
 
         LanePages.GiveBack(lane);
-        cache.Settle();
     }
 }

@@ -27,7 +27,7 @@ internal sealed class ServingLoop : IDisposable
         Admission admission = new(cache, options);
         LanePages pages = new(cache, options.Preemption);
         _lanes = new LaneSet(options, new TenantShares(options.TenantWeights), admission, _counts, leaveLine);
-        _entrance = new Entrance(cache, _lanes, pages, admission, maxConcurrency);
+        _entrance = new Entrance(_lanes, pages, admission, maxConcurrency);
         _step = new ServingStep(cache, model, options, _lanes, _entrance, _counts, new StepPlan(options.StepTokens!.Value, options.DraftTokens));
         Thread thread = new(Serve) { IsBackground = true, Name = "KvScheduler" };
         thread.Start();

@@ -64,16 +64,6 @@ internal sealed class StepPlan(int stepTokens, int draftTokens)
         Write();
     }
 
-    /// <summary>Plans a step of one lane of those that were planned, with the same tokens.</summary>
-    public void Only(Lane lane)
-    {
-        int place = _lanes.IndexOf(lane);
-        int count = _counts[place] - _drafts[place];
-        Clear();
-        Add(lane, count);
-        Write();
-    }
-
     private void Clear()
     {
         _lanes.Clear();
