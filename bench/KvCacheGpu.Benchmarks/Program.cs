@@ -7,6 +7,11 @@ if (args is ["roofline", .. string[] options])
     return Roofline.Run(options);
 }
 
+if (args is ["cpu", .. string[] rows])
+{
+    return CpuRates.Run(rows);
+}
+
 if (args is ["errors"])
 {
     Console.Write(ErrorTable.Markdown());

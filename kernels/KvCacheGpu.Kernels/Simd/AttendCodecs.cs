@@ -252,6 +252,51 @@ internal unsafe struct ValuesV4 : IValueCodec
     }
 }
 
+/// <summary>q4_0 without its zero: 32 elements are 16 bytes, the first half of them in the lower nibbles.</summary>
+internal unsafe struct ValuesQ4 : IValueCodec
+{
+    private const int Half = GgmlCodes.Elements / 2;
+
+    public static int Bits => 4;
+
+    public static int LevelBits => 0;
+
+    public static bool ScalesLanes => false;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static (I Lanes, I Thirds) Constants<S, F, I>(int element)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => (S.AllInt(element % GgmlCodes.Elements < Half ? 0 : 4), default);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F LaneScales<S, F, I>()
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => default;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static (int Vector, int Third) BytesTo(int element) => (element / GgmlCodes.Elements * Half, 0);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Elements<S, F, I>(byte* vector, byte* third, int element, float* table, F low, F high, I lanes, I thirds)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct
+    {
+        if (S.Lanes == 1)
+        {
+            int value = vector[BytesTo(element).Vector + (element % Half)];
+            return S.ToFloat(S.AllInt(element % GgmlCodes.Elements < Half ? value & 15 : value >> 4));
+        }
+
+        // With 16 lanes a vector is one half of a block, with 8 half of that: then the pointers' place says which half.
+        I bytes = S.WidenInt8((sbyte*)vector + (element % Half));
+        bytes = S.Lanes == 16 ? element == 0 ? bytes : S.ShiftRight(bytes, 4) : S.ShiftRightEach(bytes, lanes);
+        return S.ToFloat(S.And(bytes, S.AllInt(15)));
+    }
+}
+
 /// <summary>Levels of 2-bit codes: each lane shifts its code down.</summary>
 internal unsafe struct ValuesV2 : IValueCodec
 {

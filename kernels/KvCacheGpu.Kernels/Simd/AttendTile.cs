@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace KvCacheGpu.Kernels;
 
@@ -51,6 +52,7 @@ internal sealed unsafe class AttendTile<S, F, I>
         Array.Clear(scratch.IsTouched);
         new Span<float>(scratch.OutputOf(0, 0), 4 * blocks * scratch.OutputStride).Clear();
         new Span<float>(scratch.OutputOf(1, 0), _tier.RotatesValues ? 4 * blocks * scratch.OutputStride : 0).Clear();
+        float** rows = stackalloc float*[4];
         for (int block = 0; block < blocks; block++)
         {
             scratch.Softmaxes[block].Clear();
@@ -61,7 +63,16 @@ internal sealed unsafe class AttendTile<S, F, I>
                 int query = firstQuery + Math.Min((4 * block) + r, count - 1);
                 (int token, int member) = Math.DivRem(query, _g.GroupSize);
                 scratch.TokenOf[(4 * block) + r] = token;
-                _batch.Call.Queries.Read(work.Sequence.FirstToken + token, (work.Head * _g.GroupSize) + member, _g.KeyWidth, plain + r, 4);
+                rows[r] = _batch.Call.Queries.Floats(work.Sequence.FirstToken + token, (work.Head * _g.GroupSize) + member);
+                if (rows[0] == null || !Sse.IsSupported)
+                {
+                    _batch.Call.Queries.Read(work.Sequence.FirstToken + token, (work.Head * _g.GroupSize) + member, _g.KeyWidth, plain + r, 4);
+                }
+            }
+
+            if (rows[0] != null && Sse.IsSupported)
+            {
+                Interleave(rows, _g.KeyWidth, plain);
             }
 
             Normalize(scratch, block);
@@ -69,6 +80,28 @@ internal sealed unsafe class AttendTile<S, F, I>
         }
 
         scratch.Prepared = 1 << QueryVariants.Plain;
+        scratch.PreparedPairs = 0;
+    }
+
+    // Four vectors of floats, element by element side by side.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Interleave(float** rows, int width, float* to)
+    {
+        int i = 0;
+        for (; i + 4 <= width; i += 4, to += 16)
+        {
+            Vector128<float> a = Vector128.Load(rows[0] + i), b = Vector128.Load(rows[1] + i), c = Vector128.Load(rows[2] + i), d = Vector128.Load(rows[3] + i);
+            Vector128<float> low = Sse.UnpackLow(a, b), high = Sse.UnpackHigh(a, b), lowRest = Sse.UnpackLow(c, d), highRest = Sse.UnpackHigh(c, d);
+            Sse.MoveLowToHigh(low, lowRest).Store(to);
+            Sse.MoveHighToLow(lowRest, low).Store(to + 4);
+            Sse.MoveLowToHigh(high, highRest).Store(to + 8);
+            Sse.MoveHighToLow(highRest, high).Store(to + 12);
+        }
+
+        for (; i < width; i++, to += 4)
+        {
+            (to[0], to[1], to[2], to[3]) = (rows[0][i], rows[1][i], rows[2][i], rows[3][i]);
+        }
     }
 
     // Another form of a tile's queries, when the first page comes that is read with it: a layer may have many classes, and a sequence pages of one.
@@ -110,19 +143,13 @@ internal sealed unsafe class AttendTile<S, F, I>
     private void Normalize(AttendScratch scratch, int block)
     {
         float* q = scratch.QueryBlock(QueryVariants.Plain, block);
-        Vector128<int> magnitudes = default;
-        for (int i = 0; i < 4 * _g.KeyWidth; i += 4)
-        {
-            // As integers magnitudes are ordered alike, NaN on top, and compare in one instruction.
-            magnitudes = Vector128.Max(magnitudes, Vector128.Abs(Vector128.Load(q + i)).AsInt32());
-        }
-
-        Vector128<float> largest = magnitudes.AsSingle();
+        Vector128<float> largest = LargestOf(q);
         Vector128<float> scales = default;
         Vector128<int> exponents = default;
         for (int r = 0; r < 4; r++)
         {
-            int exponent = largest[r] > 0 && float.IsFinite(largest[r]) ? Math.Max(0, MathF.ILogB(largest[r]) + 1 + _headroom) : 0;
+            // As MathF.ILogB; what is said of subnormal numbers makes no difference.
+            int exponent = float.IsFinite(largest[r]) ? Math.Max(0, (BitConverter.SingleToInt32Bits(largest[r]) >> 23) - 127 + 1 + _headroom) : 0;
             scales = scales.WithElement(r, MathF.ScaleB(1f, -exponent));
             exponents = exponents.WithElement(r, exponent);
         }
@@ -136,19 +163,64 @@ internal sealed unsafe class AttendTile<S, F, I>
             scratch.Softmaxes[block].SetFactors(LogitFactor, exponents);
         }
 
-        for (int i = 0; i < 4 * _g.KeyWidth; i += 4)
+        if (scales != Vector128<float>.One)
+        {
+            Multiply(q, scales);
+        }
+    }
+
+    // The largest magnitudes of four queries. As integers magnitudes are ordered alike, NaN on top, and compare in one instruction.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private Vector128<float> LargestOf(float* q)
+    {
+        int i = 0, end = 4 * _g.KeyWidth;
+        Vector128<int> most = default;
+        if (Vector512.IsHardwareAccelerated)
+        {
+            // Behind the width queries are zero.
+            Vector512<int> wide = default;
+            for (; i < end; i += Vector512<float>.Count)
+            {
+                wide = Vector512.Max(wide, Vector512.Abs(Vector512.Load(q + i)).AsInt32());
+            }
+
+            Vector256<int> half = Vector256.Max(wide.GetLower(), wide.GetUpper());
+            most = Vector128.Max(half.GetLower(), half.GetUpper());
+        }
+
+        for (; i < end; i += Vector128<float>.Count)
+        {
+            most = Vector128.Max(most, Vector128.Abs(Vector128.Load(q + i)).AsInt32());
+        }
+
+        return most.AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void Multiply(float* q, Vector128<float> scales)
+    {
+        int i = 0, end = 4 * _g.KeyWidth;
+        if (Vector512.IsHardwareAccelerated)
+        {
+            var four = Vector512.Create(Vector256.Create(scales, scales), Vector256.Create(scales, scales));
+            for (; i + Vector512<float>.Count <= end; i += Vector512<float>.Count)
+            {
+                (Vector512.Load(q + i) * four).Store(q + i);
+            }
+        }
+
+        for (; i < end; i += Vector128<float>.Count)
         {
             (Vector128.Load(q + i) * scales).Store(q + i);
         }
     }
 
     // Folds in the key format's factor.
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Scale(float* q, float factor)
     {
-        for (int i = 0; i < 4 * _g.KeyWidth && factor != 1f; i += 4)
+        if (factor != 1f)
         {
-            (Vector128.Load(q + i) * factor).Store(q + i);
+            Multiply(q, Vector128.Create(factor));
         }
     }
 
@@ -168,40 +240,77 @@ internal sealed unsafe class AttendTile<S, F, I>
             PrepareForm(scratch, work, variant, count);
         }
 
-        return new PageView<S, F, I>(_tier.Shape.Classes[pageClass], page, ahead, _g, scratch, most, isChunk, keysOnly)
+        PageFormat keys = _tier.Shape.Classes[pageClass].KeyFormat;
+        bool isFast = S.HasPairs && _tier.Shape.Precision == KvAttentionPrecision.Fast;
+        if (isFast && SimdFormats.HasPairKeys(keys) && (scratch.PreparedPairs & (1 << pageClass)) == 0)
+        {
+            PreparePairs(scratch, keys, variant, pageClass, count);
+        }
+
+        return new PageView<S, F, I>(_tier.Shape.Classes[pageClass], page, ahead, _g, scratch, most, isChunk, keysOnly, isFast)
         {
             Variant = variant,
+            PageClass = pageClass,
             KeepsNonFinite = _tier.Shape.KeepsNonFinite,
         };
+    }
+
+    // A tile's queries in whole numbers, when the first page of a class comes that reads them so.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void PreparePairs(AttendScratch scratch, PageFormat keys, int variant, int pageClass, int count)
+    {
+        for (int block = 0; 4 * block < count; block++)
+        {
+            PairQueries pairs = scratch.PairsOf(pageClass, block);
+            float* q = scratch.QueryBlock(variant, block);
+            if (keys == PageFormat.I8)
+            {
+                pairs.Set<PairKeysI8>(q, _g.KeyWidth);
+            }
+            else
+            {
+                pairs.Set<PairKeysT4>(q, _g.KeyWidth);
+            }
+        }
+
+        scratch.PreparedPairs |= 1 << pageClass;
     }
 
     // Tokens of the page that the first token of the launch sees; below 1 where the page comes after it.
     private int FirstPosition(in ItemOf work, int pageIndex) =>
         work.Sequence.Length - work.Sequence.Tokens - (pageIndex * _g.PageTokens) + 1;
 
-    /// <summary>Leaves the weights of four queries on a page; returns how many of its tokens any of them sees.</summary>
+    /// <summary>Leaves the weights of a block of four queries on a page, or of two blocks; returns how many of its tokens any of them sees.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public int Weigh(AttendScratch scratch, in PageView<S, F, I> view, in ItemOf work, int pageIndex, int block)
+    public int Weigh(AttendScratch scratch, in PageView<S, F, I> view, in ItemOf work, int pageIndex, int block, int blocks)
     {
         int firstPosition = FirstPosition(work, pageIndex);
         int window = _batch.Call.Window;
         int* tokenOf = scratch.TokenOf + (4 * block);
-        int seen = Math.Clamp(firstPosition + tokenOf[3], 0, _g.PageTokens);
-        seen = (long)firstPosition + tokenOf[0] - window < _g.PageTokens ? seen : 0;
         SoftmaxState* state = scratch.Softmaxes + block;
-        for (int r = 0; r < 4; r++)
+        int seen = 0;
+        for (int b = 0; b < blocks; b++, tokenOf += 4)
         {
-            int end = firstPosition + tokenOf[r];
-            state->First[r] = end > window ? end - window : 0;
-            state->Count[r] = Math.Clamp(end, 0, _g.PageTokens);
+            int most = Math.Clamp(firstPosition + tokenOf[3], 0, _g.PageTokens);
+            seen = (long)firstPosition + tokenOf[0] - window < _g.PageTokens ? Math.Max(seen, most) : seen;
+            for (int r = 0; r < 4; r++)
+            {
+                int end = firstPosition + tokenOf[r];
+                state[b].First[r] = end > window ? end - window : 0;
+                state[b].Count[r] = Math.Clamp(end, 0, _g.PageTokens);
+            }
         }
 
         if (seen > 0)
         {
-            view.Logits(scratch.QueryBlock(view.Variant, block), seen, state);
+            view.Logits(block, blocks, seen, state);
         }
 
-        view.Weigh(seen, state);
+        for (int b = 0; b < blocks; b++)
+        {
+            view.Weigh(b, seen, state + b);
+        }
+
         return seen;
     }
 }

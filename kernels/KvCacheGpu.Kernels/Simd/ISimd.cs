@@ -101,6 +101,38 @@ internal unsafe interface ISimd<F, I>
     /// <summary>2^n * a for |n| below 2^15, to zero below the smallest float; n is a whole number.</summary>
     static abstract F Scale(F a, F n);
 
+    // For fast attention: products of pairs of 16-bit numbers, two in each lane.
+
+    /// <summary>True if the processor multiplies pairs of 16-bit numbers; the next members are only there where it does.</summary>
+    static abstract bool HasPairs { get; }
+
+    /// <summary>The sum of the products of a lane's two 16-bit numbers.</summary>
+    static abstract I MultiplyPairs(I a, I b);
+
+    /// <summary>Each lane's even bytes as 16-bit numbers, signs kept: bytes 0 and 2.</summary>
+    static abstract I EvenBytes(I a);
+
+    /// <summary>Each lane's odd bytes as 16-bit numbers, signs kept: bytes 1 and 3.</summary>
+    static abstract I OddBytes(I a);
+
+    /// <summary>table[index mod 16] for every byte; indices are below 128. The table is 16 bytes, repeated over the vector.</summary>
+    static abstract I LookupBytes(I table, I index);
+
+    /// <summary>16 bytes, repeated over the vector.</summary>
+    static abstract I RepeatBytes(byte* p);
+
+    /// <summary>Lane i holds the i-th 16 bits of a, and above them those of b.</summary>
+    static abstract I InterleaveShorts(byte* a, byte* b);
+
+    /// <summary>The same, but the lower half of the lanes has the first 32 bits of each 64, the upper half the second ones.</summary>
+    static abstract I InterleaveHalves(byte* a, byte* b);
+
+    /// <summary>Rounded to the nearest whole number.</summary>
+    static abstract I Round(F a);
+
+    /// <summary>The lanes of both in turn: a's first, b's first, a's second ...</summary>
+    static abstract (F Low, F High) Zip(F a, F b);
+
     // For encoding.
 
     /// <summary>True if <see cref="Pick32"/> is one instruction.</summary>

@@ -25,16 +25,23 @@ internal static unsafe class PageLogits<S, F, I>
     /// <param name="pageTokens">Tokens in a page.</param>
     /// <param name="words">Words of one key.</param>
     /// <param name="q">Queries, f32[width][4], zero from the width on.</param>
+    /// <param name="more">Four more queries, only where there are 32 registers; or null.</param>
     /// <param name="tokens">Tokens wanted; up to three lane groups more are computed and mean nothing.</param>
-    /// <param name="logits">f32[4][stride].</param>
+    /// <param name="logits">f32[4][stride], of eight queries f32[8][stride].</param>
     /// <param name="stride">At least the tokens, rounded up to four lane groups.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Compute<TKey>(int* keys, byte* ahead, int pageTokens, int words, float* q, int tokens, float* logits, int stride)
+    public static void Compute<TKey>(int* keys, byte* ahead, int pageTokens, int words, float* q, float* more, int tokens, float* logits, int stride)
         where TKey : struct, IKeyCodec
     {
         for (int t = 0; t < tokens;)
         {
-            if (S.Lanes == 16 && !TKey.HasThirds && tokens - t > 2 * S.Lanes)
+            if (S.Lanes == 16 && more != null)
+            {
+                Eight<TKey>(keys + t, ahead, pageTokens, words, q, more, logits + t, stride);
+                t += 2 * S.Lanes;
+                ahead += 2L * S.Lanes * words * sizeof(int);
+            }
+            else if (S.Lanes == 16 && !TKey.HasThirds && tokens - t > 2 * S.Lanes)
             {
                 Four<TKey>(keys + t, ahead, pageTokens, words, q, logits + t, stride);
                 t += 4 * S.Lanes;
@@ -108,6 +115,82 @@ internal static unsafe class PageLogits<S, F, I>
         Put(logits + stride, a1, b1, c1, d1);
         Put(logits + (2 * stride), a2, b2, c2, d2);
         Put(logits + (3 * stride), a3, b3, c3, d3);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Eight<TKey>(int* keys, byte* ahead, int pageTokens, int words, float* q, float* more, float* logits, int stride)
+        where TKey : struct, IKeyCodec
+    {
+        float* table = LevelTables.Of(TKey.LevelBits);
+        F low = S.Load(table);
+        F high = S.Lanes == 8 ? S.Load(table + S.Lanes) : low;
+        F a0 = S.All(0), a1 = a0, a2 = a0, a3 = a0;
+        F b0 = a0, b1 = a0, b2 = a0, b3 = a0;
+        F c0 = a0, c1 = a0, c2 = a0, c3 = a0;
+        F d0 = a0, d1 = a0, d2 = a0, d3 = a0;
+        bool second = false;
+        for (int w = 0; w < words; w++, keys += pageTokens)
+        {
+            I a = S.LoadInt(keys), b = S.LoadInt(keys + S.Lanes);
+            I at = a, bt = b;
+            Prefetch(ahead);
+            Prefetch(ahead + (S.Lanes * sizeof(int)));
+            ahead += 2 * S.Lanes * sizeof(int);
+            if (TKey.HasThirds)
+            {
+                // Of three words the third serves both others; then it is stepped over.
+                int* thirds = keys + (second ? pageTokens : 2 * pageTokens);
+                (a, at) = ThreeBits.Nibbles<S, F, I>(a, S.LoadInt(thirds), second);
+                (b, bt) = ThreeBits.Nibbles<S, F, I>(b, S.LoadInt(thirds + S.Lanes), second);
+                w += second ? 1 : 0;
+                keys += second ? pageTokens : 0;
+                second = !second;
+            }
+
+            int quads = 0;
+            do
+            {
+                Step(TKey.Element<S, F, I>(a, at, 0, table, low, high), TKey.Element<S, F, I>(b, bt, 0, table, low, high), q, more,
+                    ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3, ref c0, ref c1, ref c2, ref c3, ref d0, ref d1, ref d2, ref d3);
+                if (TKey.PerWord >= 2)
+                {
+                    Step(TKey.Element<S, F, I>(a, at, 1, table, low, high), TKey.Element<S, F, I>(b, bt, 1, table, low, high), q + Queries, more + Queries,
+                        ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3, ref c0, ref c1, ref c2, ref c3, ref d0, ref d1, ref d2, ref d3);
+                }
+
+                if (TKey.PerWord >= 4)
+                {
+                    Step(TKey.Element<S, F, I>(a, at, 2, table, low, high), TKey.Element<S, F, I>(b, bt, 2, table, low, high), q + (2 * Queries), more + (2 * Queries),
+                        ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3, ref c0, ref c1, ref c2, ref c3, ref d0, ref d1, ref d2, ref d3);
+                    Step(TKey.Element<S, F, I>(a, at, 3, table, low, high), TKey.Element<S, F, I>(b, bt, 3, table, low, high), q + (3 * Queries), more + (3 * Queries),
+                        ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3, ref c0, ref c1, ref c2, ref c3, ref d0, ref d1, ref d2, ref d3);
+                }
+
+                q += (TKey.PerWord >= 4 ? 4 : TKey.PerWord) * Queries;
+                more += (TKey.PerWord >= 4 ? 4 : TKey.PerWord) * Queries;
+                if (TKey.PerWord > 4)
+                {
+                    a = S.ShiftRight(a, 128 / TKey.PerWord);
+                    b = S.ShiftRight(b, 128 / TKey.PerWord);
+                }
+
+                if (TKey.HasThirds)
+                {
+                    at = S.ShiftRight(at, 8);
+                    bt = S.ShiftRight(bt, 8);
+                }
+            }
+            while (TKey.PerWord > 4 && ++quads < TKey.PerWord / 4);
+        }
+
+        Put(logits, a0, b0);
+        Put(logits + stride, a1, b1);
+        Put(logits + (2 * stride), a2, b2);
+        Put(logits + (3 * stride), a3, b3);
+        Put(logits + (4 * stride), c0, d0);
+        Put(logits + (5 * stride), c1, d1);
+        Put(logits + (6 * stride), c2, d2);
+        Put(logits + (7 * stride), c3, d3);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -271,6 +354,18 @@ internal static unsafe class PageLogits<S, F, I>
         b3 = S.MultiplyAdd(f, x, b3);
         c3 = S.MultiplyAdd(g, x, c3);
         d3 = S.MultiplyAdd(h, x, d3);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Step(
+        F e, F f, float* q, float* more,
+        ref F a0, ref F a1, ref F a2, ref F a3,
+        ref F b0, ref F b1, ref F b2, ref F b3,
+        ref F c0, ref F c1, ref F c2, ref F c3,
+        ref F d0, ref F d1, ref F d2, ref F d3)
+    {
+        Step(e, f, q, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
+        Step(e, f, more, ref c0, ref c1, ref c2, ref c3, ref d0, ref d1, ref d2, ref d3);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -25,6 +25,8 @@ internal readonly unsafe struct PageView<S, F, I>
     private readonly float* _valueScales;
     private readonly bool _expandsKeys;
     private readonly bool _expandsValues;
+    private readonly bool _pairsKeys;
+    private readonly bool _pairsValues;
 
     /// <param name="layout">The page's layout.</param>
     /// <param name="page">The page.</param>
@@ -34,14 +36,17 @@ internal readonly unsafe struct PageView<S, F, I>
     /// <param name="tokens">Tokens of the page that any query sees.</param>
     /// <param name="isChunk">True if many queries attend to the page.</param>
     /// <param name="keysOnly">True if values are not read.</param>
-    public PageView(PageLayout layout, int* page, int* ahead, KvGeometry g, AttendScratch scratch, int tokens, bool isChunk, bool keysOnly)
+    /// <param name="isFast">True if formats that can be are read in whole numbers.</param>
+    public PageView(PageLayout layout, int* page, int* ahead, KvGeometry g, AttendScratch scratch, int tokens, bool isChunk, bool keysOnly, bool isFast)
     {
         (_layout, _g, _scratch) = (layout, g, scratch);
         _page = page;
         _ahead = ahead;
         Rotated = layout.ValueFormat.IsRotated() ? 1 : 0;
-        _expandsKeys = SimdFormats.ExpandsKeys(layout.KeyFormat, isChunk);
-        _expandsValues = !keysOnly && SimdFormats.ExpandsValues<S, F, I>(layout.ValueFormat, g.ValueWidth, isChunk);
+        _pairsKeys = isFast && SimdFormats.HasPairKeys(layout.KeyFormat);
+        _pairsValues = isFast && !keysOnly && SimdFormats.HasPairValues<S, F, I>(layout.ValueFormat, g.ValueWidth);
+        _expandsKeys = !_pairsKeys && SimdFormats.ExpandsKeys(layout.KeyFormat, isChunk);
+        _expandsValues = !keysOnly && !_pairsValues && SimdFormats.ExpandsValues<S, F, I>(layout.ValueFormat, g.ValueWidth, isChunk);
         FetchScales();
         int stride = scratch.LogitStride;
         if (layout.KeyScalePlanes > 0)
@@ -72,6 +77,11 @@ internal readonly unsafe struct PageView<S, F, I>
             SimdFormats.ExpandKeys<S, F, I>(layout, page, tokens, scratch.KeyScales, scratch.Keys, stride);
             _keyScales = layout.KeyFormat.IsCentered() ? _keyScales : null;
         }
+        else if (layout.KeyFormat is PageFormat.Q8 or PageFormat.Q4)
+        {
+            // The loops over blocks have used them already.
+            _keyScales = null;
+        }
 
         if (_expandsValues)
         {
@@ -84,77 +94,132 @@ internal readonly unsafe struct PageView<S, F, I>
     /// <summary>The form of the queries that the page's class reads with.</summary>
     public int Variant { get; init; }
 
+    /// <summary>The page's class.</summary>
+    public int PageClass { get; init; }
+
     /// <summary>True if F16 may hold NaN and infinities.</summary>
     public bool KeepsNonFinite { get; init; }
 
     /// <summary>1 where values lie in the rotated basis, else 0.</summary>
     public int Rotated { get; }
 
-    /// <summary>Raw logits of four queries, and their products with the page's mean.</summary>
+    /// <summary>True if two blocks of queries are worked on together: there are registers for it, and each word is expanded for eight queries then.</summary>
+    public bool TakesEight => S.Lanes == 16 && !KeepsNonFinite && !_pairsKeys && !_pairsValues
+        && (_expandsKeys || _layout.KeyFormat is not (PageFormat.Q8 or PageFormat.Q4));
+
+    /// <summary>Raw logits of a block of four queries or of two such, and their products with the page's mean.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public void Logits(float* q, int tokens, SoftmaxState* state)
+    public void Logits(int block, int blocks, int tokens, SoftmaxState* state)
     {
+        float* q = _scratch.QueryBlock(Variant, block);
+        float* more = blocks == 2 ? _scratch.QueryBlock(Variant, block + 1) : null;
         int stride = _scratch.LogitStride;
         if (_keyOffsets != null)
         {
             Vector128<float> mean = TimesMean(q);
             mean.Store(state->Mean);
+            if (more != null)
+            {
+                mean = TimesMean(more);
+                mean.Store(state[1].Mean);
+            }
+        }
+
+        if (_pairsKeys)
+        {
+            PairQueries pairs = _scratch.PairsOf(PageClass, block);
+            if (_layout.KeyFormat == PageFormat.I8)
+            {
+                PairLogits<S, F, I>.Compute<PairKeysI8>(_page, (byte*)_ahead, _layout.PageTokens, _layout.KeyWords, pairs, tokens, _scratch.Logits, stride);
+            }
+            else
+            {
+                PairLogits<S, F, I>.Compute<PairKeysT4>(_page, (byte*)_ahead, _layout.PageTokens, _layout.KeyWords, pairs, tokens, _scratch.Logits, stride);
+            }
+
+            return;
         }
 
         if (_expandsKeys)
         {
             // Nothing is left to prefetch: the expanded keys lie in the scratch.
             SimdFormats.Logits<S, F, I>(
-                PageFormat.F32, (int*)_scratch.Keys, (byte*)_scratch.Keys, stride, _g.KeyWidth, q, tokens, _scratch.Logits, stride);
+                PageFormat.F32, (int*)_scratch.Keys, (byte*)_scratch.Keys, stride, _g.KeyWidth, q, more, tokens, _scratch.Logits, stride);
+            return;
+        }
+
+        if (_layout.KeyFormat == PageFormat.Q8)
+        {
+            BlockLogits<S, F, I>.Compute<BlockKeysQ8>(_page, (byte*)_ahead, _layout.PageTokens, _layout.KeyWords, _scratch.KeyScales, q, tokens, _scratch.Logits, stride);
+            return;
+        }
+
+        if (_layout.KeyFormat == PageFormat.Q4)
+        {
+            BlockLogits<S, F, I>.Compute<BlockKeysQ4>(_page, (byte*)_ahead, _layout.PageTokens, _layout.KeyWords, _scratch.KeyScales, q, tokens, _scratch.Logits, stride);
             return;
         }
 
         if (KeepsNonFinite && _layout.KeyFormat == PageFormat.F16)
         {
-            PageLogits<S, F, I>.Compute<Whole<SimdF16Kept>>(_page, (byte*)_ahead, _layout.PageTokens, _layout.KeyWords, q, tokens, _scratch.Logits, stride);
+            PageLogits<S, F, I>.Compute<Whole<SimdF16Kept>>(_page, (byte*)_ahead, _layout.PageTokens, _layout.KeyWords, q, more, tokens, _scratch.Logits, stride);
             return;
         }
 
         SimdFormats.Logits<S, F, I>(
-            _layout.KeyFormat, _page, (byte*)_ahead, _layout.PageTokens, _layout.KeyWords, q, tokens, _scratch.Logits, stride);
+            _layout.KeyFormat, _page, (byte*)_ahead, _layout.PageTokens, _layout.KeyWords, q, more, tokens, _scratch.Logits, stride);
     }
 
-    /// <summary>Turns the raw logits into weights.</summary>
+    /// <summary>Turns the raw logits of the first block of the call to <see cref="Logits"/>, or of its second, into weights.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public void Weigh(int tokens, SoftmaxState* state)
+    public void Weigh(int second, int tokens, SoftmaxState* state)
     {
         int padded = (tokens + S.Lanes - 1) / S.Lanes * S.Lanes;
         float factor = SimdFormats.Factor(_layout.ValueFormat) * _scratch.Shrink;
-        PageSoftmax<S, F, I>.Update(_scratch.Logits, _scratch.LogitStride, padded, _keyScales, _keyOffsets, _valueScales, factor, state);
+        PageSoftmax<S, F, I>.Update(_scratch.Logits + (4 * second * _scratch.LogitStride), _scratch.LogitStride, padded, _keyScales, _keyOffsets, _valueScales, factor, state);
     }
 
-    /// <summary>Adds the weighted values to the outputs of four queries.</summary>
+    /// <summary>Adds the weighted values to the outputs of four queries, or of eight, whose states follow one another.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public void Accumulate(float* output, int tokens, SoftmaxState* state)
+    public void Accumulate(float* output, int rows, int tokens, SoftmaxState* state)
     {
         int stride = _scratch.LogitStride, outputStride = _scratch.OutputStride, width = _g.ValueWidth;
         if (_expandsValues)
         {
             var expanded = (byte*)_scratch.Values;
             SimdFormats.Accumulate<S, F, I>(
-                PageFormat.F32, expanded, outputStride * sizeof(float), expanded, _scratch.Logits, stride, tokens, output, outputStride, 0, width, state->Keep, state->Nothing);
+                PageFormat.F32, expanded, outputStride * sizeof(float), expanded, _scratch.Logits, stride, tokens, output, outputStride, 0, width, state->Keep, state->Nothing, rows);
             return;
         }
 
         var values = (byte*)(_page + _layout.ValueOffset);
         var ahead = (byte*)(_ahead + _layout.ValueOffset);
         int vectorBytes = _layout.ValueWords * sizeof(int);
+        if (_pairsValues && _layout.ValueFormat == PageFormat.I8)
+        {
+            PairOutput<S, F, I>.Round(_scratch.Logits, stride, tokens, state->PageSum, _scratch.Pairs, _scratch.PairSteps);
+            PairOutput<S, F, I>.Accumulate<PairValuesI8>(
+                values, vectorBytes, ahead, _scratch.Pairs, stride, tokens, output, outputStride, 0, width, state->Keep, state->Nothing, _scratch.PairSteps);
+            return;
+        }
+
         if (KeepsNonFinite && _layout.ValueFormat == PageFormat.F16)
         {
             PageOutput<S, F, I>.Accumulate<Whole<SimdF16Kept>>(
-                values, vectorBytes, ahead, _scratch.Logits, stride, tokens, output, outputStride, 0, width, state->Keep, state->Nothing);
+                values, vectorBytes, ahead, _scratch.Logits, stride, tokens, output, outputStride, 0, width, state->Keep, state->Nothing, rows);
+            return;
+        }
+
+        if (_layout.ValueFormat is PageFormat.Q8 or PageFormat.Q4)
+        {
+            AccumulateBlocks(values, vectorBytes, ahead, output, rows, tokens, state);
             return;
         }
 
         if (_layout.ValueFormat != PageFormat.V4)
         {
             SimdFormats.Accumulate<S, F, I>(
-                _layout.ValueFormat, values, vectorBytes, ahead, _scratch.Logits, stride, tokens, output, outputStride, 0, width, state->Keep, state->Nothing);
+                _layout.ValueFormat, values, vectorBytes, ahead, _scratch.Logits, stride, tokens, output, outputStride, 0, width, state->Keep, state->Nothing, rows);
             return;
         }
 
@@ -162,9 +227,42 @@ internal readonly unsafe struct PageView<S, F, I>
         float* scales = _scratch.ValueScales;
         for (int from = 0; from < width; from += group, scales += 2 * stride)
         {
-            PageSoftmax<S, F, I>.WeighGroup(_scratch.Logits, stride, tokens, scales, scales + stride, _scratch.Weights, state);
+            for (int half = 0; 4 * half < rows; half++)
+            {
+                int at = 4 * half * stride;
+                PageSoftmax<S, F, I>.WeighGroup(_scratch.Logits + at, stride, tokens, scales, scales + stride, _scratch.Weights + at, state + half);
+            }
+
+            if (_pairsValues)
+            {
+                PairOutput<S, F, I>.Round(_scratch.Weights, stride, tokens, state->PageSum, _scratch.Pairs, _scratch.PairSteps);
+                PairOutput<S, F, I>.Accumulate<PairValuesV4>(
+                    values, vectorBytes, ahead, _scratch.Pairs, stride, tokens, output, outputStride, from, from + group, state->Keep, state->Bias, _scratch.PairSteps);
+                continue;
+            }
+
             SimdFormats.Accumulate<S, F, I>(
-                PageFormat.V4, values, vectorBytes, ahead, _scratch.Weights, stride, tokens, output, outputStride, from, from + group, state->Keep, state->Bias);
+                PageFormat.V4, values, vectorBytes, ahead, _scratch.Weights, stride, tokens, output, outputStride, from, from + group, state->Keep, state->Bias, rows);
+        }
+    }
+
+    // Values of ggml's formats: the weights of each block hold its scales.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void AccumulateBlocks(byte* values, int vectorBytes, byte* ahead, float* output, int rows, int tokens, SoftmaxState* state)
+    {
+        int stride = _scratch.LogitStride;
+        float zero = _layout.ValueFormat == PageFormat.Q4 ? -8f : 0f;
+        float* scales = _scratch.ValueScales;
+        for (int from = 0; from < _g.ValueWidth; from += GgmlCodes.Elements, scales += stride)
+        {
+            for (int half = 0; 4 * half < rows; half++)
+            {
+                int at = 4 * half * stride;
+                PageSoftmax<S, F, I>.WeighBlock(_scratch.Logits + at, stride, tokens, scales, zero, _scratch.Weights + at, state + half);
+            }
+
+            SimdFormats.Accumulate<S, F, I>(
+                _layout.ValueFormat, values, vectorBytes, ahead, _scratch.Weights, stride, tokens, output, _scratch.OutputStride, from, from + GgmlCodes.Elements, state->Keep, state->Bias, rows);
         }
     }
 

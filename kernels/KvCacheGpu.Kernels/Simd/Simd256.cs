@@ -181,6 +181,48 @@ internal unsafe struct Simd256 : ISimd<F, I>
         return (Sse.MoveLowToHigh(lowAb, lowCd), Sse.MoveHighToLow(lowCd, lowAb), Sse.MoveLowToHigh(highAb, highCd), Sse.MoveHighToLow(highCd, highAb));
     }
 
+    public static bool HasPairs => Avx2.IsSupported;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I MultiplyPairs(I a, I b) => Avx2.MultiplyAddAdjacent(a.AsInt16(), b.AsInt16());
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I EvenBytes(I a) => ((a.AsInt16() << 8) >> 8).AsInt32();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I OddBytes(I a) => (a.AsInt16() >> 8).AsInt32();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I LookupBytes(I table, I index) => Avx2.Shuffle(table.AsByte(), index.AsByte()).AsInt32();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I RepeatBytes(byte* p) => Vector256.Create(Vector128.Load(p), Vector128.Load(p)).AsInt32();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I InterleaveShorts(byte* a, byte* b)
+    {
+        Vector128<short> x = Vector128.Load((short*)a), y = Vector128.Load((short*)b);
+        return Vector256.Create(Sse2.UnpackLow(x, y), Sse2.UnpackHigh(x, y)).AsInt32();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I InterleaveHalves(byte* a, byte* b)
+    {
+        const byte EvenThenOdd = 0b_11_01_10_00;
+        Vector128<short> x = Sse2.Shuffle(Vector128.Load((int*)a), EvenThenOdd).AsInt16(), y = Sse2.Shuffle(Vector128.Load((int*)b), EvenThenOdd).AsInt16();
+        return Vector256.Create(Sse2.UnpackLow(x, y), Sse2.UnpackHigh(x, y)).AsInt32();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I Round(F a) => Avx.ConvertToVector256Int32(a);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static (F Low, F High) Zip(F a, F b)
+    {
+        F low = Avx.UnpackLow(a, b), high = Avx.UnpackHigh(a, b);
+        return (Avx.Permute2x128(low, high, 0x20), Avx.Permute2x128(low, high, 0x31));
+    }
+
     public static bool PicksFrom32 => false;
 
     public static F Pick32(F low, F high, I index) => throw new NotSupportedException();

@@ -143,6 +143,41 @@ internal unsafe struct Simd512 : ISimd<F, I>
         return a * power;
     }
 
+    public static bool HasPairs => Avx512BW.IsSupported;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I MultiplyPairs(I a, I b) => Avx512BW.MultiplyAddAdjacent(a.AsInt16(), b.AsInt16());
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I EvenBytes(I a) => ((a.AsInt16() << 8) >> 8).AsInt32();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I OddBytes(I a) => (a.AsInt16() >> 8).AsInt32();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I LookupBytes(I table, I index) => Avx512BW.Shuffle(table.AsByte(), index.AsByte()).AsInt32();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I RepeatBytes(byte* p) => Vector512.Create(Vector256.Create(Vector128.Load(p), Vector128.Load(p)), Vector256.Create(Vector128.Load(p), Vector128.Load(p))).AsInt32();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I InterleaveShorts(byte* a, byte* b) => Avx512BW.PermuteVar32x16(
+        Avx512F.InsertVector256(Vector256.Load((int*)a).ToVector512Unsafe(), Vector256.Load((int*)b), 1).AsUInt16(),
+        Vector512.Create((ushort)0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)).AsInt32();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I InterleaveHalves(byte* a, byte* b) => Avx512BW.PermuteVar32x16(
+        Avx512F.InsertVector256(Vector256.Load((int*)a).ToVector512Unsafe(), Vector256.Load((int*)b), 1).AsUInt16(),
+        Vector512.Create((ushort)0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)).AsInt32();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static I Round(F a) => Avx512F.ConvertToVector512Int32(a);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static (F Low, F High) Zip(F a, F b) => (
+        Avx512F.PermuteVar16x32x2(a, Vector512.Create(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23), b),
+        Avx512F.PermuteVar16x32x2(a, Vector512.Create(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31), b));
+
     public static bool PicksFrom32 => Avx512F.IsSupported;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -131,13 +131,15 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
     {
         PageView<S, F, I> view = _tile.View(scratch, work, entry, next, count, keysOnly: false);
         int* tokenOf = scratch.TokenOf;
-        for (int block = 0; 4 * block < count; block++)
+        int blocks;
+        for (int block = 0; 4 * block < count; block += blocks)
         {
-            SoftmaxState* state = scratch.Softmaxes + block;
-            int seen = _tile.Weigh(scratch, view, work, entry.PageIndex, block);
-            for (int r = 0; r < 4; r++)
+            blocks = view.TakesEight && 4 * (block + 1) < count ? 2 : 1;
+            int seen = _tile.Weigh(scratch, view, work, entry.PageIndex, block, blocks);
+            for (int local = 4 * block; local < 4 * (block + blocks); local++)
             {
-                int local = (4 * block) + r;
+                SoftmaxState* state = scratch.Softmaxes + (local / 4);
+                int r = local % 4;
                 if (scratch.IsTouched[1 - view.Rotated] && state->Keep[r] != 1f)
                 {
                     Multiply(scratch.OutputOf(1 - view.Rotated, local), state->Keep[r], _g.ValueWidth);
@@ -154,7 +156,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
             if (seen > 0)
             {
                 scratch.IsTouched[view.Rotated] = true;
-                view.Accumulate(scratch.OutputOf(view.Rotated, 4 * block), seen, state);
+                view.Accumulate(scratch.OutputOf(view.Rotated, 4 * block), 4 * blocks, seen, scratch.Softmaxes + block);
             }
         }
     }
@@ -232,19 +234,26 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
     private void Average(float* output, float sum, float shrink)
     {
         float inverse = sum > 0f ? 1f / sum : 0f;
+        if (shrink == 1f)
+        {
+            Multiply(output, inverse, _g.ValueWidth);
+            return;
+        }
+
         for (int i = 0; i < _g.ValueWidth; i++)
         {
             float mean = output[i] * inverse;
-            output[i] = shrink == 1f || !float.IsFinite(mean) ? mean : Math.Clamp(mean / shrink, -AlmostLargest, AlmostLargest);
+            output[i] = !float.IsFinite(mean) ? mean : Math.Clamp(mean / shrink, -AlmostLargest, AlmostLargest);
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Multiply(float* output, float factor, int width)
     {
-        for (int i = 0; i < width; i++)
+        F all = S.All(factor);
+        for (int i = 0; i < width; i += S.Lanes)
         {
-            output[i] *= factor;
+            S.Store(output + i, S.Multiply(S.Load(output + i), all));
         }
     }
 }

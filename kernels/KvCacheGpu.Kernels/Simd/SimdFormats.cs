@@ -18,7 +18,7 @@ internal static unsafe class SimdFormats
     /// <param name="format">The keys' format.</param>
     /// <param name="isChunk">True if many queries attend to the page.</param>
     public static bool ExpandsKeys(PageFormat format, bool isChunk) =>
-        format is PageFormat.Q8 or PageFormat.Q4 || (isChunk && format.IsCentered());
+        isChunk && (format is PageFormat.Q8 or PageFormat.Q4 || format.IsCentered());
 
     /// <summary>The same of values; V4 needs groups that tiles of two lane groups divide.</summary>
     public static bool ExpandsValues<S, F, I>(PageFormat format, int width, bool isChunk)
@@ -26,11 +26,20 @@ internal static unsafe class SimdFormats
         where F : struct
         where I : struct => format switch
         {
-            PageFormat.Q8 or PageFormat.Q4 => true,
+            PageFormat.Q8 or PageFormat.Q4 => isChunk,
             PageFormat.V4 => isChunk || format.ScaleGroup(width) % (2 * S.Lanes) != 0,
             PageFormat.V3 or PageFormat.V2 => isChunk,
             _ => false,
         };
+
+    /// <summary>True if fast attention reads such keys in whole numbers.</summary>
+    public static bool HasPairKeys(PageFormat format) => format is PageFormat.I8 or PageFormat.T4;
+
+    /// <summary>The same of values; V4 needs groups that tiles divide.</summary>
+    public static bool HasPairValues<S, F, I>(PageFormat format, int width)
+        where S : struct, ISimd<F, I>
+        where F : struct
+        where I : struct => format == PageFormat.I8 || (format == PageFormat.V4 && format.ScaleGroup(width) % PairOutput<S, F, I>.Tile == 0);
 
     /// <summary>Planes of scales as floats, f32[planes][stride].</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -50,7 +59,7 @@ internal static unsafe class SimdFormats
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Logits<S, F, I>(PageFormat format, int* keys, byte* ahead, int pageTokens, int words, float* q, int tokens, float* logits, int stride)
+    public static void Logits<S, F, I>(PageFormat format, int* keys, byte* ahead, int pageTokens, int words, float* q, float* more, int tokens, float* logits, int stride)
         where S : struct, ISimd<F, I>
         where F : struct
         where I : struct
@@ -58,31 +67,31 @@ internal static unsafe class SimdFormats
         switch (format)
         {
             case PageFormat.F32:
-                PageLogits<S, F, I>.Compute<Whole<SimdF32>>(keys, ahead, pageTokens, words, q, tokens, logits, stride);
+                PageLogits<S, F, I>.Compute<Whole<SimdF32>>(keys, ahead, pageTokens, words, q, more, tokens, logits, stride);
                 break;
             case PageFormat.F16:
-                PageLogits<S, F, I>.Compute<Whole<SimdF16>>(keys, ahead, pageTokens, words, q, tokens, logits, stride);
+                PageLogits<S, F, I>.Compute<Whole<SimdF16>>(keys, ahead, pageTokens, words, q, more, tokens, logits, stride);
                 break;
             case PageFormat.BF16:
-                PageLogits<S, F, I>.Compute<Whole<SimdBF16>>(keys, ahead, pageTokens, words, q, tokens, logits, stride);
+                PageLogits<S, F, I>.Compute<Whole<SimdBF16>>(keys, ahead, pageTokens, words, q, more, tokens, logits, stride);
                 break;
             case PageFormat.I8:
-                PageLogits<S, F, I>.Compute<KeysI8>(keys, ahead, pageTokens, words, q, tokens, logits, stride);
+                PageLogits<S, F, I>.Compute<KeysI8>(keys, ahead, pageTokens, words, q, more, tokens, logits, stride);
                 break;
             case PageFormat.FP8:
-                PageLogits<S, F, I>.Compute<Whole<SimdFP8>>(keys, ahead, pageTokens, words, q, tokens, logits, stride);
+                PageLogits<S, F, I>.Compute<Whole<SimdFP8>>(keys, ahead, pageTokens, words, q, more, tokens, logits, stride);
                 break;
             case PageFormat.T4:
-                PageLogits<S, F, I>.Compute<KeysT4>(keys, ahead, pageTokens, words, q, tokens, logits, stride);
+                PageLogits<S, F, I>.Compute<KeysT4>(keys, ahead, pageTokens, words, q, more, tokens, logits, stride);
                 break;
             case PageFormat.T3:
-                PageLogits<S, F, I>.Compute<KeysT3>(keys, ahead, pageTokens, words, q, tokens, logits, stride);
+                PageLogits<S, F, I>.Compute<KeysT3>(keys, ahead, pageTokens, words, q, more, tokens, logits, stride);
                 break;
             case PageFormat.T2:
-                PageLogits<S, F, I>.Compute<KeysT2>(keys, ahead, pageTokens, words, q, tokens, logits, stride);
+                PageLogits<S, F, I>.Compute<KeysT2>(keys, ahead, pageTokens, words, q, more, tokens, logits, stride);
                 break;
             default:
-                throw new ArgumentOutOfRangeException(nameof(format), format, "expected a format whose keys are read in place");
+                throw new ArgumentOutOfRangeException(nameof(format), format, "expected a format of keys without scales inside a vector");
         }
     }
 
@@ -154,7 +163,8 @@ internal static unsafe class SimdFormats
         int from,
         int to,
         float* keep,
-        float* bias)
+        float* bias,
+        int rows)
         where S : struct, ISimd<F, I>
         where F : struct
         where I : struct
@@ -162,31 +172,34 @@ internal static unsafe class SimdFormats
         switch (format)
         {
             case PageFormat.F32:
-                PageOutput<S, F, I>.Accumulate<Whole<SimdF32>>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
+                PageOutput<S, F, I>.Accumulate<Whole<SimdF32>>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias, rows);
                 break;
             case PageFormat.F16:
-                PageOutput<S, F, I>.Accumulate<Whole<SimdF16>>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
+                PageOutput<S, F, I>.Accumulate<Whole<SimdF16>>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias, rows);
                 break;
             case PageFormat.BF16:
-                PageOutput<S, F, I>.Accumulate<Whole<SimdBF16>>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
+                PageOutput<S, F, I>.Accumulate<Whole<SimdBF16>>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias, rows);
                 break;
-            case PageFormat.I8:
-                PageOutput<S, F, I>.Accumulate<Whole<SimdI8>>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
+            case PageFormat.I8 or PageFormat.Q8:
+                PageOutput<S, F, I>.Accumulate<Whole<SimdI8>>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias, rows);
                 break;
             case PageFormat.FP8:
-                PageOutput<S, F, I>.Accumulate<Whole<SimdFP8>>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
+                PageOutput<S, F, I>.Accumulate<Whole<SimdFP8>>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias, rows);
+                break;
+            case PageFormat.Q4:
+                PageOutput<S, F, I>.Accumulate<ValuesQ4>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias, rows);
                 break;
             case PageFormat.V4:
-                PageOutput<S, F, I>.Accumulate<ValuesV4>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
+                PageOutput<S, F, I>.Accumulate<ValuesV4>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias, rows);
                 break;
             case PageFormat.V3:
-                PageOutput<S, F, I>.Accumulate<ValuesV3>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
+                PageOutput<S, F, I>.Accumulate<ValuesV3>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias, rows);
                 break;
             case PageFormat.V2:
-                PageOutput<S, F, I>.Accumulate<ValuesV2>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias);
+                PageOutput<S, F, I>.Accumulate<ValuesV2>(values, vectorBytes, ahead, weights, stride, tokens, output, outputStride, from, to, keep, bias, rows);
                 break;
             default:
-                throw new ArgumentOutOfRangeException(nameof(format), format, "expected a format whose values are read in place");
+                throw new ArgumentOutOfRangeException(nameof(format), format, "expected a format of values");
         }
     }
 }

@@ -41,7 +41,7 @@ internal sealed unsafe class SimdObserve<S, F, I>(SimdTier tier, SimdBatch batch
                 float mass = 0f;
                 for (int block = 0; 4 * block < count; block++)
                 {
-                    mass += _tile.Weigh(scratch, view, work, entry.PageIndex, block) > 0 ? Mass(scratch, work, block, firstQuery, count) : 0f;
+                    mass += _tile.Weigh(scratch, view, work, entry.PageIndex, block, blocks: 1) > 0 ? Mass(scratch, work, block, firstQuery, count) : 0f;
                 }
 
                 ((float*)row.Scores(entry.PageIndex))[TableMap.ScoreWindow] += mass / _g.GroupSize;

@@ -90,6 +90,26 @@ internal unsafe struct SimdScalar : ISimd<float, int>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Scale(float a, float n) => a * BitConverter.Int32BitsToSingle(((int)Max(n, -127f) + 127) << 23);
 
+    public static bool HasPairs => false;
+
+    public static int MultiplyPairs(int a, int b) => throw new NotSupportedException();
+
+    public static int EvenBytes(int a) => throw new NotSupportedException();
+
+    public static int OddBytes(int a) => throw new NotSupportedException();
+
+    public static int LookupBytes(int table, int index) => throw new NotSupportedException();
+
+    public static int RepeatBytes(byte* p) => throw new NotSupportedException();
+
+    public static int InterleaveShorts(byte* a, byte* b) => throw new NotSupportedException();
+
+    public static int InterleaveHalves(byte* a, byte* b) => throw new NotSupportedException();
+
+    public static int Round(float a) => throw new NotSupportedException();
+
+    public static (float Low, float High) Zip(float a, float b) => throw new NotSupportedException();
+
     public static bool PicksFrom32 => false;
 
     public static float Pick32(float low, float high, int index) => throw new NotSupportedException();

@@ -65,7 +65,9 @@ public static class KvDevice
         ThrowIfNotUsable(device);
         if (device.Kind == KvDeviceKind.Cpu)
         {
-            return new SimdTier(shape, arenaBytes, SimdLevel.Auto, hostThreads, observer);
+            var tier = new SimdTier(shape, arenaBytes, SimdLevel.Auto, hostThreads, observer);
+            SimdWarmUp.Run(shape, tier.Level);
+            return tier;
         }
 
         (Accelerator accelerator, IDisposable owner) = Open(device);

@@ -76,7 +76,7 @@ public sealed class KvCacheOptions
     public NonFinitePolicy NonFinite { get; set; } = NonFinitePolicy.Reject;
 
     /// <summary>
-    /// How precisely attention computes the chunks of prompts on CUDA devices with tensor cores; decoding and all other devices are exact. The default value is
+    /// How precisely attention computes: over pages in I8 and T4 on a processor, and for chunks of prompts on CUDA devices with tensor cores. Elsewhere it is always exact. The default value is
     /// <see cref="KvAttentionPrecision.Exact"/>.
     /// </summary>
     public KvAttentionPrecision AttentionPrecision { get; set; }

@@ -17,7 +17,21 @@ public sealed class SimdOneByOne : ITierUnderTest
     public static KernelTier Create(KernelShape shape, long arenaBytes) => new SimdTier(shape, arenaBytes, SimdLevel.Scalar);
 }
 
+public sealed class Fast512Vectors : ITierUnderTest
+{
+    public static KernelTier Create(KernelShape shape, long arenaBytes) => new SimdTier(shape with { Precision = KvAttentionPrecision.Fast }, arenaBytes, SimdLevel.Vector512);
+}
+
+public sealed class Fast256Vectors : ITierUnderTest
+{
+    public static KernelTier Create(KernelShape shape, long arenaBytes) => new SimdTier(shape with { Precision = KvAttentionPrecision.Fast }, arenaBytes, SimdLevel.Vector256);
+}
+
 public class Simd512AttentionTests : AttentionConformance<Simd512Vectors>;
+
+public class Fast512AttentionTests : AttentionConformance<Fast512Vectors>;
+
+public class Fast256AttentionTests : AttentionConformance<Fast256Vectors>;
 
 public class Simd512PageTests : PageConformance<Simd512Vectors>;
 

@@ -11,8 +11,18 @@ public static class Expect
     /// <summary>The error that a logit may have from sums in binary32, in proportion to |q| |k| and the scale, before a cap.</summary>
     public const double LogitError = 1e-6;
 
+    /// <summary>The bound of fast attention on a processor.</summary>
+    public const double FastBound = 1e-4;
+
+    // Queries are rounded to 15 bits of their largest element, which is sqrt(width / 12) / 32767 of their norm where a single element makes it up, and mostly a fifth of that.
+    private const double FastLogitError = 2e-5;
+    private const double FastMostLogitError = 1e-4;
+
     // The rounding error of sums of the smallest numbers of binary32.
     private const double Floor = 32 * 1.401298464324817e-45;
+
+    /// <summary>True for a processor's tier that attends in whole numbers where it can.</summary>
+    public static bool IsFast(TierHarness harness) => harness.Tier is SimdTier { Shape.Precision: KvAttentionPrecision.Fast };
 
     /// <summary>Checks output, log-sum-exp and page statistics of the step under way.</summary>
     public static void MatchesOracle(TierHarness harness, int layer, float[] queries, Attention got, params HarnessSequence[] sequences) =>
@@ -47,6 +57,11 @@ public static class Expect
         TierHarness harness, int layer, float[] queries, Attention got, (double Output, double Logit, int Stride) bound, int window, params HarnessSequence[] sequences)
     {
         KvGeometry g = harness.Shape.Geometry;
+        if (IsFast(harness))
+        {
+            bound = (FastBound, Math.Max(FastLogitError, bound.Logit / LogitError * FastMostLogitError), bound.Stride);
+        }
+
         foreach (RaggedSequence part in harness.Ragged)
         {
             HarnessSequence sequence = sequences.Single(s => s.Slot == part.Sequence);

@@ -102,13 +102,15 @@ public sealed class ScoredSteps(TierHarness harness, float decay)
                     Near(expected.Peak, got.Peak, $"peak of {where}");
                     Near(expected.Last, got.Last, $"last of {where}");
                     Near(expected.Window, got.Window, $"window of {where}");
-                    bool isClose = expected.Closest < 1e-5;
+                    bool isClose = expected.Closest < (IsFast ? TestKit.Expect.FastBound : TestKit.Expect.Bound);
                     Assert.True(isClose || (expected.LastUsed, expected.Uses) == (got.LastUsed, got.Uses), $"uses of {where}: {got}");
                 }
             }
         }
     }
 
-    private static void Near(double expected, float got, string where) =>
-        Assert.True(Math.Abs(expected - got) <= 2e-5 * Math.Max(1, expected), $"{where}: expected {expected}, got {got}");
+    private bool IsFast => TestKit.Expect.IsFast(harness);
+
+    private void Near(double expected, float got, string where) =>
+        Assert.True(Math.Abs(expected - got) <= (IsFast ? 2 * TestKit.Expect.FastBound : 2e-5) * Math.Max(1, expected), $"{where}: expected {expected}, got {got}");
 }
