@@ -17,8 +17,8 @@ public enum KvAttentionPrecision
     Exact = 0,
 
     /// <summary>
-    /// On a processor within 1e-4, mostly within 3e-5: far below what the formats themselves cost (I8 .006, T4 with V4 .09). On CUDA within 2e-3, mostly within 5e-4. Both are of logits of the
-    /// usual size: as a query's rounding is proportional to it, logits far larger, from |q| |k| scale = 50 on, may have more.
+    /// On a processor within 1e-4, mostly within 6e-5: far below what the formats themselves cost (I8 .006, T4 with V4 .09). On CUDA within 2e-3, mostly within 5e-4. Both are of logits of the
+    /// usual size: a query's rounding is in proportion to it, so that a query whose best key is far beyond the others may have half as much again, and more from |q| |k| scale = 50 on.
     /// </summary>
     Fast = 1,
 }

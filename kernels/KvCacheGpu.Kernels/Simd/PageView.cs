@@ -236,6 +236,9 @@ internal readonly unsafe struct PageView<S, F, I>
             if (_pairsValues)
             {
                 PairOutput<S, F, I>.Round(_scratch.Weights, stride, tokens, state->PageSum, _scratch.Pairs, _scratch.PairSteps);
+
+                // Codes are 7.5 on the average, and the minimum takes that away: of a sum that rounding changed it would take too much or too little.
+                (Vector128.Load(state->Bias) + (Vector128.Load(_scratch.PairSteps + 4) * 7.5f)).Store(state->Bias);
                 PairOutput<S, F, I>.Accumulate<PairValuesV4>(
                     values, vectorBytes, ahead, _scratch.Pairs, stride, tokens, output, outputStride, from, from + group, state->Keep, state->Bias, _scratch.PairSteps);
                 continue;

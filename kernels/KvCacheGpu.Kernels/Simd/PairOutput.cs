@@ -25,7 +25,7 @@ internal static unsafe class PairOutput<S, F, I>
     /// <param name="tokens">Tokens that count.</param>
     /// <param name="sums">f32[4]: a query whose sum is not a number has weights that are none.</param>
     /// <param name="pairs">Out: int16[4][stride].</param>
-    /// <param name="steps">Out, f32[4]: what their products are multiplied by.</param>
+    /// <param name="steps">Out, f32[4]: what their products are multiplied by; then f32[4]: what rounding took from the sum of each query's weights.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Round(float* weights, int stride, int tokens, float* sums, ushort* pairs, float* steps)
     {
@@ -51,12 +51,19 @@ internal static unsafe class PairOutput<S, F, I>
         Vector128.ConditionalSelect(isNumber, largest * (1f / Most), Vector128.Create(float.NaN)).Store(steps);
         for (int r = 0; r < 4; r++)
         {
-            F scale = S.All(largest[r] > LeastWeight ? Most / largest[r] : 0f);
+            F scale = S.All(largest[r] > LeastWeight ? Most / largest[r] : 0f), rest = S.All(0f);
             for (int t = 0; t < tokens; t += S.Lanes)
             {
-                S.StoreShorts(pairs + (r * stride) + t, S.Round(S.Multiply(S.Load(weights + (r * stride) + t), scale)));
+                F exact = S.Multiply(S.Load(weights + (r * stride) + t), scale);
+                I rounded = S.Round(exact);
+                rest = S.Add(rest, S.Subtract(exact, S.ToFloat(rounded)));
+                S.StoreShorts(pairs + (r * stride) + t, rounded);
             }
+
+            (a, b, c, d) = (r == 0 ? rest : a, r == 1 ? rest : b, r == 2 ? rest : c, r == 3 ? rest : d);
         }
+
+        (S.SumsOf(a, b, c, d) * Vector128.Load(steps)).Store(steps + 4);
     }
 
     /// <summary>output[query][element] = output * keep[query] + bias[query] + steps[query] * sum over tokens of weight * value.</summary>

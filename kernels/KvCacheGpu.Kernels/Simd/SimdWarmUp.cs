@@ -12,6 +12,9 @@ internal static unsafe class SimdWarmUp
     // More queries than are taken page by page as a decode step's are.
     private const int ChunkTokens = 12;
 
+    // A row that is split has parts to merge.
+    private const int SplitTokens = 2048;
+
     private static readonly ConcurrentDictionary<string, Lazy<bool>> Done = [];
 
     /// <summary>Compiles what is not compiled yet; where code was compiled ahead of time there is nothing to do.</summary>
@@ -32,7 +35,7 @@ internal static unsafe class SimdWarmUp
     {
         KvGeometry given = shape.Geometry;
         var g = new KvGeometry(layers: 1, given.GroupSize, 1, given.KeyWidth, given.ValueWidth, given.PageTokens) { AttentionScale = given.AttentionScale, LogitSoftCap = given.LogitSoftCap };
-        int pages = shape.Classes.Count, tokens = pages * g.PageTokens;
+        int pages = Math.Max(shape.Classes.Count, g.PagesFor(SplitTokens)), tokens = pages * g.PageTokens;
         var small = new KernelShape(g, shape.Classes, shape.RotationSeed, sequences: 1, pages, keepsNonFinite: shape.KeepsNonFinite)
         {
             HasStatistics = shape.HasStatistics,
@@ -48,7 +51,7 @@ internal static unsafe class SimdWarmUp
         }
 
         // One open page that is written, and sealed from there into each class.
-        var moves = new PageMove[pages - 1];
+        var moves = new PageMove[shape.Classes.Count - 1];
         int slot = first + small.Classes[KernelShape.Open].Units;
         for (int page = 0; page < moves.Length; slot += small.Classes[page].Units)
         {
@@ -60,9 +63,10 @@ internal static unsafe class SimdWarmUp
         using KernelBatch batch = tier.CreateBatch(1, Math.Max(ChunkTokens, g.PageTokens));
         Append(batch, g);
         batch.Seal(moves);
-        for (int page = 0; page < moves.Length; page++)
+        for (int page = 0; page < pages - 1; page++)
         {
-            tier.WriteEntry(0, map.Row(0, 0), page, moves[page].TargetSlot, TableMap.Tag(moves[page].TargetClass, page));
+            PageMove move = moves[page % moves.Length];
+            tier.WriteEntry(0, map.Row(0, 0), page, move.TargetSlot, TableMap.Tag(move.TargetClass, page));
         }
 
         tier.WriteEntry(0, map.Row(0, 0), pages - 1, first, TableMap.Tag(KernelShape.Open, pages - 1));
