@@ -20,7 +20,6 @@ namespace KvCacheGpu.Kernels;
 /// </summary>
 internal sealed unsafe class AttendScratch
 {
-    public const int MaxTileQueries = 32;
 
     // Words of three-bit formats hold 32 elements, the last of them padded.
     private const int QueryMultiple = 32;

@@ -111,20 +111,28 @@ internal static unsafe class PageSoftmax<S, F, I>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void WeighBlock(float* powers, int stride, int tokens, float* scales, float zero, float* weights, SoftmaxState* state)
     {
-        F a = S.All(0), b = a, c = a, d = a, minimum = S.All(zero);
+        F a = S.All(0), b = a, c = a, d = a;
         for (int t = 0; t < tokens; t += S.Lanes)
         {
             F scale = S.Load(scales + t);
             scale = t + S.Lanes > tokens ? S.IfLess(S.Add(S.Index(), S.All(t)), S.All(tokens), scale, S.All(0)) : scale;
             float* p = powers + t;
             float* w = weights + t;
-            a = Weigh(p, w, scale, S.Multiply(minimum, scale), a);
-            b = Weigh(p + stride, w + stride, scale, S.Multiply(minimum, scale), b);
-            c = Weigh(p + (2 * stride), w + (2 * stride), scale, S.Multiply(minimum, scale), c);
-            d = Weigh(p + (3 * stride), w + (3 * stride), scale, S.Multiply(minimum, scale), d);
+            a = Weigh(p, w, scale, a);
+            b = Weigh(p + stride, w + stride, scale, b);
+            c = Weigh(p + (2 * stride), w + (2 * stride), scale, c);
+            d = Weigh(p + (3 * stride), w + (3 * stride), scale, d);
         }
 
-        S.SumsOf(a, b, c, d).Store(state->Bias);
+        (S.SumsOf(a, b, c, d) * zero).Store(state->Bias);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static F Weigh(float* powers, float* weights, F scale, F sum)
+    {
+        F weight = S.Multiply(S.Load(powers), scale);
+        S.Store(weights, weight);
+        return S.Add(sum, weight);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

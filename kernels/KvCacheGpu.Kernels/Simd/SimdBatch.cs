@@ -12,6 +12,10 @@ internal sealed unsafe class SimdBatch : KernelBatch
     private const int MaxSegments = 16;
     private const int TokensPerSegment = 1024;
 
+    private const int TileQueries = 32;
+    private const int LongTileQueries = 128;
+    private const int LongPrompt = 4096;
+
     // Below this many elements a loop is done before a second thread wakes.
     private const int ElementsWorthSharing = 8192;
 
@@ -48,7 +52,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
         ArgumentOutOfRangeException.ThrowIfLessThan(maxSequences, 1);
         ArgumentOutOfRangeException.ThrowIfLessThan(maxTokens, maxSequences);
         (_tier, _g, _maxTokens) = (tier, tier.Shape.Geometry, maxTokens);
-        _tileQueries = TileQueriesFor(_g, maxTokens);
+        _tileQueries = TileQueriesFor(tier.Shape, maxTokens);
         _mostSegments = SegmentsOf(tier.Shape.TableCapacity, _g.PageTokens);
         _sequences = new RaggedSequence[maxSequences];
         _firstItem = new int[maxSequences + 1];
@@ -89,7 +93,7 @@ internal sealed unsafe class SimdBatch : KernelBatch
 
     /// <summary>Scratch of one worker, in floats.</summary>
     public static long FloatsPerWorker(KernelShape shape, int maxTokens) =>
-        AttendScratch.FloatsFor(shape, new QueryVariants(shape).Count, TileQueriesFor(shape.Geometry, maxTokens));
+        AttendScratch.FloatsFor(shape, new QueryVariants(shape).Count, TileQueriesFor(shape, maxTokens));
 
     /// <summary>Words that each thread adds to a batch: its scratch, and a place for a split row.</summary>
     public static long WordsPerThread(KernelShape shape, int maxTokens) =>
@@ -301,8 +305,12 @@ internal sealed unsafe class SimdBatch : KernelBatch
         }
     }
 
-    private static int TileQueriesFor(KvGeometry geometry, int maxTokens) =>
-        (int)Math.Min(AttendScratch.MaxTileQueries, (((long)maxTokens * geometry.GroupSize) + 3) & ~3L);
+    // A page is made ready once for a tile of queries: where prompts may be long, tiles are four times as large, and so is their scratch.
+    private static int TileQueriesFor(KernelShape shape, int maxTokens)
+    {
+        long longest = (long)shape.TableCapacity * shape.Geometry.PageTokens;
+        return (int)Math.Min(longest < LongPrompt ? TileQueries : LongTileQueries, (((long)maxTokens * shape.Geometry.GroupSize) + 3) & ~3L);
+    }
 
     /// <exception cref="NotSupportedException">A tensor lies on a device.</exception>
     internal static void ThrowIfOnDevice(bool onDevice)
