@@ -213,7 +213,7 @@ internal static class TensorKernels
     public static TensorKernel? Prefill(KvGeometry geometry, PageFormat key, PageFormat value, KvAttentionPrecision precision)
     {
         TensorKernel few = Of(geometry, key, value, 8);
-        if (geometry.KeyWidth is not (64 or 128) || geometry.ValueWidth is not (64 or 128) || geometry.PageTokens != 64 || geometry.LogitSoftCap is not null)
+        if (geometry.KeyWidth > 128 || geometry.ValueWidth > 128 || geometry.PageTokens != 64 || geometry.LogitSoftCap is not null)
         {
             return null;
         }
