@@ -130,6 +130,12 @@ internal static class TensorKernels
         yield return Prefill(geometry, PageFormat.I8, PageFormat.I8, KvAttentionPrecision.Exact)!;
         yield return Prefill(geometry, PageFormat.T4, PageFormat.V4, KvAttentionPrecision.Exact)!;
         yield return Prefill(geometry, PageFormat.T4, PageFormat.V4, KvAttentionPrecision.Fast)!;
+        foreach (int width in (int[])[80, 96])
+        {
+            geometry = new KvGeometry(1, 1, 1, width, width, 64);
+            yield return Prefill(geometry, PageFormat.F16, PageFormat.F16, KvAttentionPrecision.Exact)!;
+            yield return Prefill(geometry, PageFormat.T4, PageFormat.V4, KvAttentionPrecision.Exact)!;
+        }
     }
 
     /// <summary>Says why there is no kernel for pages, or returns null if there is one.</summary>
