@@ -261,6 +261,34 @@ public sealed class GateTests
         Assert.Null(PaperModel.BytesOf("tensor8-selftest-d16-p16"));
     }
 
+    /// <summary>A goal that is missed is told with what the loop's instructions are, and passes; one for a kernel that is not there fails.</summary>
+    [Theory]
+    [InlineData("goal tensor8-F16-F16-d128-p4 1.75", true, "2.00   1.75    0.25")]
+    [InlineData("goal tensor8-F16-F16-d128-p4 2", true, "2.00   2.00 reached")]
+    [InlineData("goal tensor8-F16-F16-d128-p4 tensor8-F16-F16-d128-p4", true, "2.00   2.00 reached")]
+    [InlineData("goal tensor8-I8-I8-d128-p4 2", false, "no kernel is named tensor8-I8-I8-d128-p4")]
+    public void Goals_are_told_and_fail_nothing(string line, bool passes, string told)
+    {
+        string[] table = ["tensor* 168 2 48 9 16", line];
+        using var console = new StringWriter();
+        bool passed = new GateRun(GateTable.Parse(table), console) { Goals = GateGoal.Parse(table) }.Check([Tensor(168, 16 << 10, 40)]);
+        Assert.True(passed == passes, console.ToString());
+        Assert.Contains(told, console.ToString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Instructions_are_told_by_kind()
+    {
+        PageLoopFigures loop = Count("page: LDG.E.128 R4, [R0.64]\nHMMA.16816.F32 R8, R4, R2, RZ\nIMAD.MOV.U32 R12, RZ, RZ, R8\nMOV R13, R9\nIMAD R14, R12, R13, RZ\nLOP3.LUT R15, R14, 0xf, RZ, 0xc0, !PT\n@P0 BRA page\nEXIT", 1);
+        Assert.Equal(loop.Instructions, loop.Kinds.Sum(kind => kind.Count));
+        Assert.Equal([("moves", 2.0), ("bits", 1.0), ("integers", 1.0), ("loads", 1.0), ("mma", 1.0), ("other", 1.0)], loop.Kinds.OrderByDescending(k => k.Count).ThenBy(k => k.Kind, StringComparer.Ordinal));
+    }
+
+    [Theory]
+    [InlineData("goal tensor8-F16-F16-d128-p4")]
+    [InlineData("goal tensor8-F16-F16-d128-p4 2 3")]
+    public void A_goal_that_is_none_is_refused_by_its_text(string line) => Assert.Contains(line, Assert.Throws<FormatException>(() => GateGoal.Parse([line])).Message, StringComparison.Ordinal);
+
     [Theory]
     [InlineData("tensor*")]
     [InlineData("tensor* 168 2")]

@@ -48,6 +48,7 @@ public sealed class BindingTests
         [nameof(KvCacheOptions.SwapBudgetBytes)] = [("SwapBudgetBytes", "0")],
         [nameof(KvCacheOptions.ModelFingerprint)] = [("ModelFingerprint", "llama")],
         [nameof(KvCacheOptions.TenantQuotas)] = [("TenantQuotas:acme:Tokens", "10"), ("TenantQuotas:acme:Bytes", "11"), ("TenantQuotas:b:Tokens", "12")],
+        [nameof(KvCacheOptions.MeasureKernels)] = [("MeasureKernels", "true")],
         [nameof(KvCacheOptions.MeasureTenants)] = [("MeasureTenants", "true")],
         [nameof(KvCacheOptions.PoisonPages)] = [("PoisonPages", "true")],
     };

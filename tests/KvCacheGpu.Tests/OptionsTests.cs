@@ -13,6 +13,7 @@ public class OptionsTests
     [
         nameof(KvCacheOptions.RotationSeed), nameof(KvCacheOptions.PrefixReuse), nameof(KvCacheOptions.PoisonPages), nameof(KvCacheOptions.PageStatistics),
         nameof(KvCacheOptions.OnForgottenSequence), nameof(KvCacheOptions.EnablePrefetch), nameof(KvCacheOptions.Name),
+        nameof(KvCacheOptions.MeasureKernels),
         nameof(KvCacheOptions.MeasureTenants),
     ];
 

@@ -29,7 +29,8 @@ internal static class CheckProgram
 
         if (options.GateFolder is { } kernels)
         {
-            return new GateRun(GateTable.Parse(File.ReadLines(options.Limits)), console).Check(kernels) ? Passed : Failed;
+            string[] table = File.ReadAllLines(options.Limits);
+            return new GateRun(GateTable.Parse(table), console) { Goals = GateGoal.Parse(table) }.Check(kernels) ? Passed : Failed;
         }
 
         CheckTarget[] targets = [];

@@ -28,7 +28,7 @@ internal static class ConformanceRun
         Type[] suites =
         [
             typeof(AttentionSuite), typeof(PageSuite), typeof(KeyScaleSuite), typeof(TensorSuite), typeof(EngineSuite), .. target.Accelerator is null ? [] : new[] { typeof(HostSuite), typeof(GroupSuite) },
-            .. target.Accelerator is CudaAccelerator ? new[] { typeof(ContextSuite), typeof(GraphSuite), typeof(MmaSuite) } : [],
+            .. target.Accelerator is CudaAccelerator ? new[] { typeof(ContextSuite), typeof(GraphSuite), typeof(GroupGraphSuite), typeof(MmaSuite) } : [],
             .. target.Accelerator is { } accelerator && CudaTier.HasTensorCores(accelerator) ? new[] { typeof(CudaSuite), typeof(PortableSuite) } : [],
         ];
         foreach (Type suite in suites)

@@ -9,6 +9,22 @@ namespace KvCacheGpu.Kernels;
 internal delegate void PartMoveLauncher(
     AcceleratorStream stream, KernelConfig config, ArrayView<int> arena, ArrayView<Words4> arena128, ArrayView<int> moves, ArrayView<Four> signs, MoveDims dims);
 
+internal delegate void WideScoreLauncher(
+    AcceleratorStream stream, KernelConfig config, WordViews arena, ArrayView<int> batch, float decay, int step, KernelDims dims);
+
+internal delegate void WideMergeLauncher(
+    AcceleratorStream stream,
+    KernelConfig config,
+    ArrayView<int> arena,
+    ArrayView<int> batch,
+    ArrayView<Four> partials,
+    ArrayView<float> partialStats,
+    ArrayView<Words4> output,
+    ArrayView<float> logSumExp,
+    ArrayView<float> signs,
+    MergeDims merge,
+    KernelDims dims);
+
 internal delegate void WideAppendLauncher(
     AcceleratorStream stream,
     KernelConfig config,
@@ -22,8 +38,8 @@ internal delegate void WideAppendLauncher(
     KernelDims dims);
 
 /// <summary>
-/// The kernels of CUDA devices from sm_80 on that append, seal and transcode. They take page sizes that are multiples of 4 and widths of 64 to 256 that are
-/// multiples of 16; and keys whose page fits into 48 KB of shared memory as binary32.
+/// The kernels of CUDA devices from sm_80 on that append, seal, transcode, merge and score. Those that seal and transcode take page sizes that are multiples of 4 and
+/// widths of 64 to 256 that are multiples of 16; and keys whose page fits into 48 KB of shared memory as binary32.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -64,6 +80,8 @@ internal sealed class CudaMoves(CudaAccelerator accelerator) : IMoveKernels
             yield return ($"append-wide-{open}-{open}", Append(open, open));
         }
 
+        yield return ("merge-wide", WideMergeKernel);
+        yield return ("score-wide", WideScoreKernel);
         foreach ((PageFormat source, _) in _sources)
         {
             yield return ($"digest-warp-{source}", Digest(source)!);
@@ -91,7 +109,7 @@ internal sealed class CudaMoves(CudaAccelerator accelerator) : IMoveKernels
             return null;
         }
 
-        var dims = new MoveDims(0, Lanes(width), pair.From, pair.To, 0f);
+        var dims = new MoveDims(0, Lanes(width), pair.From, pair.To, 0f, 0);
         MethodInfo? method = pair switch
         {
             { IsValue: true } => Values(pair.Source, pair.Target),
@@ -107,6 +125,52 @@ internal sealed class CudaMoves(CudaAccelerator accelerator) : IMoveKernels
     public IAppendKernel? Append(KvGeometry geometry, PageLayout open) => geometry.KeyWidth % 8 == 0 && geometry.ValueWidth % 8 == 0
         ? new AppendMove(accelerator.LoadKernel<WideAppendLauncher>(Append(open.KeyFormat, open.ValueFormat)), geometry.KvHeads)
         : null;
+
+    /// <inheritdoc/>
+    public MergeLauncher Merge(KvGeometry geometry, MergeLauncher portable)
+    {
+        int width = geometry.ValueWidth;
+        if (width % 8 != 0 || width > WideMerge.MostWidth)
+        {
+            return portable;
+        }
+
+        WideMergeLauncher launcher = accelerator.LoadKernel<WideMergeLauncher>(WideMergeKernel);
+        return (stream, config, arena, batch, partials, partialStats, output, logSumExp, signs, merge, dims) =>
+        {
+            int shared = WideMerge.SharedFloats(width, merge.Launches * merge.Segments);
+            if (AddressOf(output) % 16 != 0)
+            {
+                portable(stream, config, arena, batch, partials, partialStats, output, logSumExp, signs, merge, dims);
+                return;
+            }
+
+            var own = new KernelConfig(config.GridDim.X, WideMerge.Threads, SharedMemoryConfig.RequestDynamic<float>(shared));
+            launcher(stream, own, arena, batch, partials.Cast<Four>(), partialStats, output.Cast<Words4>(), logSumExp, signs, merge, dims);
+        };
+    }
+
+    /// <inheritdoc/>
+    public ScoreLauncher? Score()
+    {
+        WideScoreLauncher launcher = accelerator.LoadKernel<WideScoreLauncher>(WideScoreKernel);
+        return (stream, config, arena, batch, decay, step, dims) => launcher(
+            stream,
+            new KernelConfig(config.GridDim.X, WideScore.Threads, SharedMemoryConfig.RequestDynamic<int>(WideScore.SharedInts)),
+            new WordViews(arena, arena.Cast<Words2>(), arena.Cast<Words4>()),
+            batch,
+            decay,
+            step,
+            dims);
+    }
+
+    private static MethodInfo WideMergeKernel => typeof(WideMerge).GetMethod(nameof(WideMerge.Merge))!;
+
+    private static MethodInfo WideScoreKernel => typeof(WideScore).GetMethod(nameof(WideScore.Score))!;
+
+    // Both are members of interfaces alone; a constrained call boxes nothing.
+    private static long AddressOf<TView>(TView view)
+        where TView : struct, IContiguousArrayView => view.Buffer.NativePtr + view.IndexInBytes;
 
     private static MethodInfo Append(PageFormat key, PageFormat value) => typeof(WideAppend)
         .GetMethod(nameof(WideAppend.Append), BindingFlags.Static | BindingFlags.Public)!.MakeGenericMethod(PortableKernels.Codec(key), PortableKernels.Codec(value));
@@ -130,13 +194,19 @@ internal sealed class CudaMoves(CudaAccelerator accelerator) : IMoveKernels
     {
         private readonly int _lanes = Lanes(part.From.Width);
 
+        public bool WritesSquares => Groups == 1;
+
+        // Threads that the page's elements take, in whole warps, and the groups that these are divided into.
+        private int Threads => Math.Clamp(((part.From.PageTokens / 4 * _lanes) + 31) & ~31, 32, MaxThreads);
+
+        private int Groups => part.IsValue ? ((part.From.PageTokens / 4 * _lanes) + Threads - 1) / Threads : 1;
+
         public void Enqueue(AcceleratorStream stream, ArrayView<int> arena, MoveList moves, DeviceSigns signs)
         {
-            var dims = new MoveDims(moves.Pair, _lanes, part.From, part.To, signs.Norm);
-            int threads = Math.Clamp((part.From.PageTokens / 4 * _lanes + 31) & ~31, 32, part.IsValue ? MaxThreads / 2 : MaxThreads);
-            int groups = part.IsValue ? ((part.From.PageTokens / 4 * _lanes) + threads - 1) / threads : 1;
-            SharedMemoryConfig shared = part.IsValue ? default : SharedMemoryConfig.RequestDynamic<float>(dims.SharedFloats);
-            launcher(stream, new KernelConfig(moves.Count * groups, threads, shared), arena, arena.Cast<Words4>(), moves.Words, signs.View.Cast<Four>(), dims);
+            int square = !WritesSquares ? -1 : part.IsValue ? TableMap.ScoreValueSquare : TableMap.ScoreKeySquare;
+            var dims = new MoveDims(moves.Pair, _lanes, part.From, part.To, signs.Norm, square);
+            var shared = SharedMemoryConfig.RequestDynamic<float>(part.IsValue ? PageSquare.SharedFloats : dims.SharedFloats);
+            launcher(stream, new KernelConfig(moves.Count * Groups, Threads, shared), arena, arena.Cast<Words4>(), moves.Words, signs.View.Cast<Four>(), dims);
         }
     }
 
@@ -171,9 +241,5 @@ internal sealed class CudaMoves(CudaAccelerator accelerator) : IMoveKernels
             int elements = input.Dims.Type == (int)TensorType.F32 ? 4 : 8;
             return AddressOf(input.View) % 16 == 0 && input.Dims.TokenStride % elements == 0 && input.Dims.HeadStride % elements == 0;
         }
-
-        // Both are members of interfaces alone; a constrained call boxes nothing.
-        private static long AddressOf<TView>(TView view)
-            where TView : struct, IContiguousArrayView => view.Buffer.NativePtr + view.IndexInBytes;
     }
 }

@@ -9,7 +9,7 @@ namespace KvCacheGpu.Kernels;
 /// </summary>
 internal static class MoveKernels
 {
-    /// <summary>Values. A group takes <c>Group.DimX / lanes</c> quads of one move; no shared memory.</summary>
+    /// <summary>Values. A group takes <c>Group.DimX / lanes</c> quads of one move; shared: <see cref="PageSquare.SharedFloats"/>.</summary>
     public static void Values<TSource, TTarget>(
         ArrayView<int> arena, ArrayView<Words4> arena128, ArrayView<int> moves, ArrayView<Four> signs, MoveDims dims)
         where TSource : struct, IMoveSource
@@ -38,9 +38,11 @@ internal static class MoveKernels
         ArrayView<Words4> target128 = Page(arena128, moves[move + 1]);
         QuadCodes codes = default;
         int isKept = 0;
+        float square = 0f;
         for (int k = 0; k < dims.QuadTokens; k++)
         {
             Sixteen x = default(TSource).Decode(LaneWords.Masked(raw.First, quad.Mask(k)), scales.Of(k, quad.Mask(k)));
+            square = PageSquare.Add(square, x);
             raw = QuadWords.Next(raw);
             x = basis.Change(x, lane, dims);
             LaneCodes token = Encode<TTarget>(x, lane, dims);
@@ -55,6 +57,13 @@ internal static class MoveKernels
         }
 
         QuadStores.Scales<TTarget>(target, dims.To, quad, codes);
+        if (dims.Square >= 0)
+        {
+            ArrayView<float> ofWarps = SharedMemory.GetDynamic<float>();
+            PageSquare.Share(ofWarps, square);
+            Group.Barrier();
+            PageSquare.Write(arena, moves, move, ofWarps, dims.Square);
+        }
     }
 
     /// <summary>Keys with their page's digest, or of <see cref="NoTarget"/> the digest alone. A group for each move; shared: <see cref="MoveDims.SharedFloats"/>.</summary>
@@ -81,7 +90,9 @@ internal static class MoveKernels
         int lane = Group.IdxX & (dims.Lanes - 1);
         int quadsAtOnce = Group.DimX / dims.Lanes;
         int vector = default(TTarget).Scales == Scaling.Gain ? moves[move + TranscodeKernels.Signs] : 0;
+        ArrayView<float> ofWarps = shared.SubView(dims.SharedFloats - PageSquare.SharedFloats, PageSquare.SharedFloats);
         int isKept = 0;
+        float squares = 0f;
         for (int first = 0; 4 * first < tokens; first += quadsAtOnce)
         {
             var quad = new Quad(tokens, first + (Group.IdxX / dims.Lanes), lane, dims);
@@ -92,6 +103,7 @@ internal static class MoveKernels
             for (int k = 0; k < dims.QuadTokens; k++)
             {
                 Sixteen x = default(TSource).Decode(LaneWords.Masked(raw.First, quad.Mask(k)), scales.Of(k, quad.Mask(k)));
+                squares = PageSquare.Add(squares, x);
                 raw = QuadWords.Next(raw);
                 x = basis.Change(x, lane, dims);
                 LaneCodes token = Key<TTarget>(x, quad, k, shared, dims);
@@ -115,7 +127,9 @@ internal static class MoveKernels
             TranscodeKernels.Keep(moves, move);
         }
 
+        PageSquare.Share(ofWarps, squares);
         Group.Barrier();
+        PageSquare.Write(arena, moves, move, ofWarps, dims.Square);
         for (int i = Group.IdxX; i < 16 * dims.Lanes; i += Group.DimX)
         {
             float sum = 0f;

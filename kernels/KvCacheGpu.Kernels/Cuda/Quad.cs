@@ -8,13 +8,15 @@ namespace KvCacheGpu.Kernels;
 /// <param name="from">Source.</param>
 /// <param name="to">Target.</param>
 /// <param name="norm"><see cref="Rotation.Norm"/>.</param>
-internal readonly struct MoveDims(int pair, int lanes, PartDims from, PartDims to, float norm)
+/// <param name="square">Word of a page's scores that its mean square norm goes to; -1 if a move takes several groups, none of which has all of it.</param>
+internal readonly struct MoveDims(int pair, int lanes, PartDims from, PartDims to, float norm, int square)
 {
     public readonly int Pair = pair;
     public readonly int Lanes = lanes;
     public readonly PartDims From = from;
     public readonly PartDims To = to;
     public readonly float Norm = norm;
+    public readonly int Square = square;
 
     /// <summary>Tokens of a quad. A parameter, because ILGPU would unroll a loop over a constant, and take a minute for what it then has.</summary>
     public readonly int QuadTokens = 4;
@@ -22,8 +24,8 @@ internal readonly struct MoveDims(int pair, int lanes, PartDims from, PartDims t
     /// <summary>Elements of a vector in shared memory: a place for each of its lanes' sixteen, and as many more that the vectors of a warp lie in different banks.</summary>
     public int Stride => (16 * Lanes) + (Lanes >> 2);
 
-    /// <summary>Shared floats of <see cref="MoveKernels.Keys"/>: the page's vectors, mean and deviation, and the rms of each token.</summary>
-    public int SharedFloats => (From.PageTokens * Stride) + (32 * Lanes) + From.PageTokens;
+    /// <summary>Shared floats of <see cref="MoveKernels.Keys"/>: the page's vectors, mean and deviation, the rms of each token, and <see cref="PageSquare.SharedFloats"/>.</summary>
+    public int SharedFloats => (From.PageTokens * Stride) + (32 * Lanes) + From.PageTokens + PageSquare.SharedFloats;
 }
 
 /// <summary>Four neighbouring tokens of a page, as one lane of their vectors sees them.</summary>

@@ -14,9 +14,12 @@ internal struct RowSums
     public RefTiles<float> P2;
     public RefTiles<float> P3;
 
-    /// <summary>The sums of weighted minima of the first and of the second 64 elements, over the lane's tokens.</summary>
+    /// <summary>The sums of weighted minima of each group of elements that has one, over the lane's tokens.</summary>
     public ScalePair Low0;
     public ScalePair Low1;
+    public ScalePair Low2;
+    public ScalePair Low3;
+    public ScalePair Low4;
 
     /// <summary>The power of two that sums are in units of, where values have scales.</summary>
     public float Unit;
@@ -70,7 +73,6 @@ internal static class RowOutput
         where TShape : struct, ITensorShape
     {
         long scales = page.First + page.Map.ValueScales;
-        long plane = default(TShape).PageTokens / 2;
         RowParts w = default;
         ValuePlace values = default;
         values.At = valueAt;
@@ -84,9 +86,9 @@ internal static class RowOutput
         {
             // Weights take the values' scales, in a unit that leaves the largest below 2^14.
             float most = RowWeights.LargestScale(page.Arena.Two, scales);
-            if (default(TValue).Scales == Scaling.Group && default(TValue).Groups(default(TShape).ValueWidth) > 1)
+            for (int group = 1; default(TValue).Scales == Scaling.Group && group < default(TValue).Groups(default(TShape).ValueWidth); group++)
             {
-                most = Lane.Max(most, RowWeights.LargestScale(page.Arena.Two, scales + (2 * plane)));
+                most = Lane.Max(most, RowWeights.LargestScale(page.Arena.Two, scales + (group * default(TShape).PageTokens)));
             }
 
             float next = TileScales.Unit(most);
@@ -95,28 +97,36 @@ internal static class RowOutput
             sums.Unit = next;
             scale.A *= change;
             scale.B *= change;
-            RowWeights.EnterScaled<TValue, TColumns>(ref w, ref p, page.Arena.Two, scales, next);
-            if (default(TValue).Scales == Scaling.Group)
+            if (default(TValue).Scales != Scaling.Group)
             {
-                RowWeights.AddMinima(ref sums.Low0, lowScale, ref p, page.Arena.Two, scales + plane);
+                RowWeights.EnterScaled<TValue, TColumns>(ref w, ref p, page.Arena.Two, scales, next);
             }
         }
 
-        Pairs<TValue, TColumns>(ref sums.P0, ref w, scale, values);
-        values.At += 1024;
-        Pairs<TValue, TColumns>(ref sums.P1, ref w, scale, values);
-        values.At += 1024;
+        EnterGroup<TValue, TColumns, TShape>(ref w, ref sums, lowScale, ref p, page, 0);
+        Pair<TValue, TColumns>(ref sums.P0.T0, ref sums.P0.T1, ref w, scale, values, 0);
+        EnterGroup<TValue, TColumns, TShape>(ref w, ref sums, lowScale, ref p, page, 1);
+        Pair<TValue, TColumns>(ref sums.P0.T2, ref sums.P0.T3, ref w, scale, values, 1);
+        EnterGroup<TValue, TColumns, TShape>(ref w, ref sums, lowScale, ref p, page, 2);
+        Pair<TValue, TColumns>(ref sums.P1.T0, ref sums.P1.T1, ref w, scale, values, 2);
+        EnterGroup<TValue, TColumns, TShape>(ref w, ref sums, lowScale, ref p, page, 3);
+        Pair<TValue, TColumns>(ref sums.P1.T2, ref sums.P1.T3, ref w, scale, values, 3);
         if (Pairs<TValue, TShape>() > 4)
         {
-            if (default(TValue).Scales == Scaling.Group)
-            {
-                RowWeights.EnterScaled<TValue, TColumns>(ref w, ref p, page.Arena.Two, scales + (2 * plane), sums.Unit);
-                RowWeights.AddMinima(ref sums.Low1, lowScale, ref p, page.Arena.Two, scales + (3 * plane));
-            }
+            EnterGroup<TValue, TColumns, TShape>(ref w, ref sums, lowScale, ref p, page, 4);
+            Pair<TValue, TColumns>(ref sums.P2.T0, ref sums.P2.T1, ref w, scale, values, 4);
+        }
 
-            Pairs<TValue, TColumns>(ref sums.P2, ref w, scale, values);
-            values.At += 1024;
-            Pairs<TValue, TColumns>(ref sums.P3, ref w, scale, values);
+        if (Pairs<TValue, TShape>() > 5)
+        {
+            EnterGroup<TValue, TColumns, TShape>(ref w, ref sums, lowScale, ref p, page, 5);
+            Pair<TValue, TColumns>(ref sums.P2.T2, ref sums.P2.T3, ref w, scale, values, 5);
+        }
+
+        if (Pairs<TValue, TShape>() > 6)
+        {
+            Pair<TValue, TColumns>(ref sums.P3.T0, ref sums.P3.T1, ref w, scale, values, 6);
+            Pair<TValue, TColumns>(ref sums.P3.T2, ref sums.P3.T3, ref w, scale, values, 7);
         }
     }
 
@@ -130,19 +140,28 @@ internal static class RowOutput
         ScalePair factor = default;
         factor.A = sumA > 0f ? inverse / sumA : 0f;
         factor.B = sumB > 0f ? inverse / sumB : 0f;
-        ScalePair low = Low<TValue>(sums.Low0, sumA, sumB);
         ArrayView<float> target = partials.SubView(row * default(TShape).ValueWidth);
-        Put<TValue, TShape>(target, 0, sums.P0.T0, sums.P0.T1, factor, low);
-        Put<TValue, TShape>(target, 1, sums.P0.T2, sums.P0.T3, factor, low);
-        Put<TValue, TShape>(target, 2, sums.P1.T0, sums.P1.T1, factor, low);
-        Put<TValue, TShape>(target, 3, sums.P1.T2, sums.P1.T3, factor, low);
+        ScalePair sum = default;
+        sum.A = sumA;
+        sum.B = sumB;
+        Put<TValue, TShape>(target, 0, sums.P0.T0, sums.P0.T1, factor, Low<TValue, TShape>(ref sums, 0, sum));
+        Put<TValue, TShape>(target, 1, sums.P0.T2, sums.P0.T3, factor, Low<TValue, TShape>(ref sums, 1, sum));
+        Put<TValue, TShape>(target, 2, sums.P1.T0, sums.P1.T1, factor, Low<TValue, TShape>(ref sums, 2, sum));
+        Put<TValue, TShape>(target, 3, sums.P1.T2, sums.P1.T3, factor, Low<TValue, TShape>(ref sums, 3, sum));
         if (Pairs<TValue, TShape>() > 4)
         {
-            low = Low<TValue>(sums.Low1, sumA, sumB);
-            Put<TValue, TShape>(target, 4, sums.P2.T0, sums.P2.T1, factor, low);
-            Put<TValue, TShape>(target, 5, sums.P2.T2, sums.P2.T3, factor, low);
-            Put<TValue, TShape>(target, 6, sums.P3.T0, sums.P3.T1, factor, low);
-            Put<TValue, TShape>(target, 7, sums.P3.T2, sums.P3.T3, factor, low);
+            Put<TValue, TShape>(target, 4, sums.P2.T0, sums.P2.T1, factor, Low<TValue, TShape>(ref sums, 4, sum));
+        }
+
+        if (Pairs<TValue, TShape>() > 5)
+        {
+            Put<TValue, TShape>(target, 5, sums.P2.T2, sums.P2.T3, factor, Low<TValue, TShape>(ref sums, 5, sum));
+        }
+
+        if (Pairs<TValue, TShape>() > 6)
+        {
+            Put<TValue, TShape>(target, 6, sums.P3.T0, sums.P3.T1, factor, Low<TValue, TShape>(ref sums, 6, sum));
+            Put<TValue, TShape>(target, 7, sums.P3.T2, sums.P3.T3, factor, Low<TValue, TShape>(ref sums, 7, sum));
         }
     }
 
@@ -164,28 +183,71 @@ internal static class RowOutput
         return word + default(TValue).LaneWord(g) - (behind > 0 ? behind : 0);
     }
 
+    // Weights times the scales of the group of elements that begins with a pair, if one does, and its minima.
     [MethodImpl(Inlined)]
-    private static void Pairs<TValue, TColumns>(ref RefTiles<float> sums, ref RowParts w, ScalePair scale, ValuePlace values)
+    private static void EnterGroup<TValue, TColumns, TShape>(ref RowParts w, ref RowSums sums, ScalePair scale, ref RowSpan p, PagePlace page, int pair)
         where TValue : struct, IValueTiles
         where TColumns : struct, IQueryColumns
+        where TShape : struct, ITensorShape
     {
-        RowSumsOfValues.Add(ref sums.T0, ref sums.T1, ref w, default(TValue).Arithmetic, RowWeights.Parts<TValue, TColumns>(), scale, values);
-        values.At += 512;
-        RowSumsOfValues.Add(ref sums.T2, ref sums.T3, ref w, default(TValue).Arithmetic, RowWeights.Parts<TValue, TColumns>(), scale, values);
+        int pairs = default(TValue).GroupElements(default(TShape).ValueWidth) / 16;
+        if (default(TValue).Scales != Scaling.Group || pair % pairs != 0)
+        {
+            return;
+        }
+
+        int group = pair / pairs;
+        long scales = page.First + page.Map.ValueScales + (group * default(TShape).PageTokens);
+        long minima = scales + (default(TShape).PageTokens / 2);
+        RowWeights.EnterScaled<TValue, TColumns>(ref w, ref p, page.Arena.Two, scales, sums.Unit);
+        if (group == 0)
+        {
+            RowWeights.AddMinima(ref sums.Low0, scale, ref p, page.Arena.Two, minima);
+        }
+        else if (group == 1)
+        {
+            RowWeights.AddMinima(ref sums.Low1, scale, ref p, page.Arena.Two, minima);
+        }
+        else if (group == 2)
+        {
+            RowWeights.AddMinima(ref sums.Low2, scale, ref p, page.Arena.Two, minima);
+        }
+        else if (group == 3)
+        {
+            RowWeights.AddMinima(ref sums.Low3, scale, ref p, page.Arena.Two, minima);
+        }
+        else
+        {
+            RowWeights.AddMinima(ref sums.Low4, scale, ref p, page.Arena.Two, minima);
+        }
     }
 
     [MethodImpl(Inlined)]
-    private static ScalePair Low<TValue>(ScalePair low, float sumA, float sumB)
+    private static void Pair<TValue, TColumns>(ref RefTile<float> x, ref RefTile<float> y, ref RowParts w, ScalePair scale, ValuePlace values, int pair)
         where TValue : struct, IValueTiles
+        where TColumns : struct, IQueryColumns
+    {
+        values.At += 512 * pair;
+        RowSumsOfValues.Add(ref x, ref y, ref w, default(TValue).Arithmetic, RowWeights.Parts<TValue, TColumns>(), scale, values);
+    }
+
+    // The mean of the minima of a pair's group.
+    [MethodImpl(Inlined)]
+    private static ScalePair Low<TValue, TShape>(ref RowSums sums, int pair, ScalePair sum)
+        where TValue : struct, IValueTiles
+        where TShape : struct, ITensorShape
     {
         ScalePair means = default;
         if (default(TValue).Scales == Scaling.Group)
         {
+            int group = pair / (default(TValue).GroupElements(default(TShape).ValueWidth) / 16);
+            ScalePair low = group == 0 ? sums.Low0 : group == 1 ? sums.Low1 : group == 2 ? sums.Low2 : group == 3 ? sums.Low3 : sums.Low4;
+
             // All lanes meet before any looks whether its row has seen a token.
             float all = RowTiles.SumOfColumns(low.A);
-            means.A = sumA > 0f ? all / sumA : 0f;
+            means.A = sum.A > 0f ? all / sum.A : 0f;
             all = RowTiles.SumOfColumns(low.B);
-            means.B = sumB > 0f ? all / sumB : 0f;
+            means.B = sum.B > 0f ? all / sum.B : 0f;
         }
 
         return means;

@@ -9,7 +9,7 @@ internal struct ByteRows
     /// <summary>The offset of the lane's words.</summary>
     public int At;
 
-    /// <summary>2 or 4.</summary>
+    /// <summary>2, 3 or 4.</summary>
     public int Steps;
     public int Limbs;
 
@@ -218,6 +218,55 @@ internal static class RowProducts
         }
     }
 
+    /// <summary>s += Q K^T over one step of 16 query rows and 64 keys of 16-bit numbers.</summary>
+    /// <inheritdoc cref="Multiply" path="/param"/>
+    [MethodImpl(Inlined)]
+    public static void MultiplyStep(ref RowSpan s, TileArithmetic arithmetic, int parts, int queryAt, int keyAt)
+    {
+        Input<int> queries = queryAt;
+        Input<int> keys = keyAt;
+        if (arithmetic == TileArithmetic.Halves && parts == 1)
+        {
+            CudaAsm.EmitRef(
+                Start + HalvesOfOne + "}",
+                ref s.Low.T0.A, ref s.Low.T0.B, ref s.Low.T0.C, ref s.Low.T0.D, ref s.Low.T1.A, ref s.Low.T1.B, ref s.Low.T1.C, ref s.Low.T1.D,
+                ref s.Low.T2.A, ref s.Low.T2.B, ref s.Low.T2.C, ref s.Low.T2.D, ref s.Low.T3.A, ref s.Low.T3.B, ref s.Low.T3.C, ref s.Low.T3.D,
+                ref s.High.T0.A, ref s.High.T0.B, ref s.High.T0.C, ref s.High.T0.D, ref s.High.T1.A, ref s.High.T1.B, ref s.High.T1.C, ref s.High.T1.D,
+                ref s.High.T2.A, ref s.High.T2.B, ref s.High.T2.C, ref s.High.T2.D, ref s.High.T3.A, ref s.High.T3.B, ref s.High.T3.C, ref s.High.T3.D,
+                ref queries, ref keys);
+        }
+        else if (arithmetic == TileArithmetic.Halves)
+        {
+            CudaAsm.EmitRef(
+                Start + HalvesOfTwo + "}",
+                ref s.Low.T0.A, ref s.Low.T0.B, ref s.Low.T0.C, ref s.Low.T0.D, ref s.Low.T1.A, ref s.Low.T1.B, ref s.Low.T1.C, ref s.Low.T1.D,
+                ref s.Low.T2.A, ref s.Low.T2.B, ref s.Low.T2.C, ref s.Low.T2.D, ref s.Low.T3.A, ref s.Low.T3.B, ref s.Low.T3.C, ref s.Low.T3.D,
+                ref s.High.T0.A, ref s.High.T0.B, ref s.High.T0.C, ref s.High.T0.D, ref s.High.T1.A, ref s.High.T1.B, ref s.High.T1.C, ref s.High.T1.D,
+                ref s.High.T2.A, ref s.High.T2.B, ref s.High.T2.C, ref s.High.T2.D, ref s.High.T3.A, ref s.High.T3.B, ref s.High.T3.C, ref s.High.T3.D,
+                ref queries, ref keys);
+        }
+        else if (parts == 2)
+        {
+            CudaAsm.EmitRef(
+                Start + BFloatsOfTwo + "}",
+                ref s.Low.T0.A, ref s.Low.T0.B, ref s.Low.T0.C, ref s.Low.T0.D, ref s.Low.T1.A, ref s.Low.T1.B, ref s.Low.T1.C, ref s.Low.T1.D,
+                ref s.Low.T2.A, ref s.Low.T2.B, ref s.Low.T2.C, ref s.Low.T2.D, ref s.Low.T3.A, ref s.Low.T3.B, ref s.Low.T3.C, ref s.Low.T3.D,
+                ref s.High.T0.A, ref s.High.T0.B, ref s.High.T0.C, ref s.High.T0.D, ref s.High.T1.A, ref s.High.T1.B, ref s.High.T1.C, ref s.High.T1.D,
+                ref s.High.T2.A, ref s.High.T2.B, ref s.High.T2.C, ref s.High.T2.D, ref s.High.T3.A, ref s.High.T3.B, ref s.High.T3.C, ref s.High.T3.D,
+                ref queries, ref keys);
+        }
+        else
+        {
+            CudaAsm.EmitRef(
+                Start + BFloatsOfThree + "}",
+                ref s.Low.T0.A, ref s.Low.T0.B, ref s.Low.T0.C, ref s.Low.T0.D, ref s.Low.T1.A, ref s.Low.T1.B, ref s.Low.T1.C, ref s.Low.T1.D,
+                ref s.Low.T2.A, ref s.Low.T2.B, ref s.Low.T2.C, ref s.Low.T2.D, ref s.Low.T3.A, ref s.Low.T3.B, ref s.Low.T3.C, ref s.Low.T3.D,
+                ref s.High.T0.A, ref s.High.T0.B, ref s.High.T0.C, ref s.High.T0.D, ref s.High.T1.A, ref s.High.T1.B, ref s.High.T1.C, ref s.High.T1.D,
+                ref s.High.T2.A, ref s.High.T2.B, ref s.High.T2.C, ref s.High.T2.D, ref s.High.T3.A, ref s.High.T3.B, ref s.High.T3.C, ref s.High.T3.D,
+                ref queries, ref keys);
+        }
+    }
+
     /// <summary>s = Q K^T of 16 query rows and 32 keys of signed bytes, joined from the sums of limbs.</summary>
     /// <param name="s">The sums.</param>
     /// <param name="queries">The queries: 2 or 3 limbs, whose sums begin at half of the sum of a row's whole numbers, or at 0.</param>
@@ -237,6 +286,14 @@ internal static class RowProducts
                 ref s.T2.A, ref s.T2.B, ref s.T2.C, ref s.T2.D, ref s.T3.A, ref s.T3.B, ref s.T3.C, ref s.T3.D,
                 ref rows, ref keys, ref halfA, ref halfB);
         }
+        else if (queries.Limbs == 3 && queries.Steps == 3)
+        {
+            CudaAsm.EmitRef(
+                ByteStart + BytesOfThree + BytesOfThree + BytesOfThree + Join,
+                ref s.T0.A, ref s.T0.B, ref s.T0.C, ref s.T0.D, ref s.T1.A, ref s.T1.B, ref s.T1.C, ref s.T1.D,
+                ref s.T2.A, ref s.T2.B, ref s.T2.C, ref s.T2.D, ref s.T3.A, ref s.T3.B, ref s.T3.C, ref s.T3.D,
+                ref rows, ref keys, ref halfA, ref halfB);
+        }
         else if (queries.Limbs == 3)
         {
             CudaAsm.EmitRef(
@@ -249,6 +306,14 @@ internal static class RowProducts
         {
             CudaAsm.EmitRef(
                 ByteStart + BytesOfTwo + BytesOfTwo + BytesOfTwo + BytesOfTwo + Join,
+                ref s.T0.A, ref s.T0.B, ref s.T0.C, ref s.T0.D, ref s.T1.A, ref s.T1.B, ref s.T1.C, ref s.T1.D,
+                ref s.T2.A, ref s.T2.B, ref s.T2.C, ref s.T2.D, ref s.T3.A, ref s.T3.B, ref s.T3.C, ref s.T3.D,
+                ref rows, ref keys, ref halfA, ref halfB);
+        }
+        else if (queries.Steps == 3)
+        {
+            CudaAsm.EmitRef(
+                ByteStart + BytesOfTwo + BytesOfTwo + BytesOfTwo + Join,
                 ref s.T0.A, ref s.T0.B, ref s.T0.C, ref s.T0.D, ref s.T1.A, ref s.T1.B, ref s.T1.C, ref s.T1.D,
                 ref s.T2.A, ref s.T2.B, ref s.T2.C, ref s.T2.D, ref s.T3.A, ref s.T3.B, ref s.T3.C, ref s.T3.D,
                 ref rows, ref keys, ref halfA, ref halfB);

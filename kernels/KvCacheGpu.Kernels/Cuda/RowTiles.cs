@@ -82,10 +82,24 @@ internal static class RowTiles
         {
             s.Low = default;
             s.High = default;
+            // Four steps at a time, then those that are left: one of width 80, two of 96.
+            int steps = Steps<TKey, TShape>();
+            int step = 512 * Slots<TKey, TColumns, TShape>() / steps;
             RowProducts.Multiply(ref s, default(TKey).Arithmetic, parts, queries.At, keyAt);
-            if (Steps<TKey, TShape>() == 8)
+            if (steps == 8)
             {
-                RowProducts.Multiply(ref s, default(TKey).Arithmetic, parts, queries.At + (2048 * Slots<TKey, TColumns, TShape>() / 8), keyAt + 8192);
+                RowProducts.Multiply(ref s, default(TKey).Arithmetic, parts, queries.At + (4 * step), keyAt + (4 * 2048));
+                return;
+            }
+
+            if (steps > 4)
+            {
+                RowProducts.MultiplyStep(ref s, default(TKey).Arithmetic, parts, queries.At + (4 * step), keyAt + (4 * 2048));
+            }
+
+            if (steps > 5)
+            {
+                RowProducts.MultiplyStep(ref s, default(TKey).Arithmetic, parts, queries.At + (5 * step), keyAt + (5 * 2048));
             }
 
             return;

@@ -130,6 +130,12 @@ internal static class TensorKernels
         yield return Prefill(geometry, PageFormat.I8, PageFormat.I8, KvAttentionPrecision.Exact)!;
         yield return Prefill(geometry, PageFormat.T4, PageFormat.V4, KvAttentionPrecision.Exact)!;
         yield return Prefill(geometry, PageFormat.T4, PageFormat.V4, KvAttentionPrecision.Fast)!;
+        foreach (int width in (int[])[80, 96])
+        {
+            geometry = new KvGeometry(1, 1, 1, width, width, 64);
+            yield return Prefill(geometry, PageFormat.F16, PageFormat.F16, KvAttentionPrecision.Exact)!;
+            yield return Prefill(geometry, PageFormat.T4, PageFormat.V4, KvAttentionPrecision.Exact)!;
+        }
     }
 
     /// <summary>Says why there is no kernel for pages, or returns null if there is one.</summary>
@@ -213,7 +219,7 @@ internal static class TensorKernels
     public static TensorKernel? Prefill(KvGeometry geometry, PageFormat key, PageFormat value, KvAttentionPrecision precision)
     {
         TensorKernel few = Of(geometry, key, value, 8);
-        if (geometry.KeyWidth is not (64 or 128) || geometry.ValueWidth is not (64 or 128) || geometry.PageTokens != 64 || geometry.LogitSoftCap is not null)
+        if (geometry.KeyWidth > 128 || geometry.ValueWidth > 128 || geometry.PageTokens != 64 || geometry.LogitSoftCap is not null)
         {
             return null;
         }

@@ -111,4 +111,9 @@ public sealed record KernelShape
 
     /// <summary>How precisely attention computes where tiers have a choice. The default value is <see cref="KvAttentionPrecision.Exact"/>.</summary>
     public KvAttentionPrecision Precision { get; init; }
+
+    /// <summary>
+    /// True if CUDA devices choose by measurement how attention is divided: results differ in their last bits until each kind of launch is known. The default value is false.
+    /// </summary>
+    public bool MeasuresKernels { get; init; }
 }

@@ -15,6 +15,12 @@ internal readonly record struct BatchExtent(int Sequences, BlockRun Few, BlockRu
 /// <param name="Queries">Queries of each: 1, 4, 8 or 64.</param>
 internal readonly record struct BlockRun(int First, int Blocks, int Queries);
 
+/// <summary>The rows that attention walks.</summary>
+/// <param name="Entries">Pages of the longest, or more.</param>
+/// <param name="Window">Positions that a query sees at most.</param>
+/// <param name="IsCaptured">True if the launches become part of a graph, and take no time.</param>
+internal readonly record struct AttendedRows(int Entries, int Window, bool IsCaptured);
+
 /// <summary>
 /// The launches of attention over one layer: one for each pair of formats, then a merge, in as many waves as the partial results need.
 /// Callers hold the tier's lock.
@@ -26,8 +32,13 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
     private readonly TensorDims _rotated =
         new((int)TensorType.F32, tier.Shape.Geometry.QueryHeads * tier.Shape.Geometry.KeyWidth, tier.Shape.Geometry.KeyWidth);
 
-    // Blocks of many queries have segments of their own.
-    private readonly KernelDims _many = new(dims, Math.Max(1, Segments.ManyTimes * tier.SegmentTokens / tier.Shape.Geometry.PageTokens), Segments.ManyShift);
+    // How rows may be divided; the first is how they are where nothing is measured. Blocks of many queries have segments of their own.
+    private readonly KernelDims[] _few = [dims, .. Others(tier).Select(tokens => new KernelDims(dims, Math.Max(1, tokens / tier.Shape.Geometry.PageTokens), dims.SegmentShift))];
+    private readonly KernelDims[] _many =
+    [
+        .. Others(tier).Prepend(tier.SegmentTokens)
+            .Select(tokens => new KernelDims(dims, Math.Max(1, Segments.ManyTimes * tokens / tier.Shape.Geometry.PageTokens), Segments.ManyShift)),
+    ];
 
     private readonly LogitDims _logits = LogitDims.Of(tier.Shape.Geometry);
 
@@ -35,11 +46,11 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
     public float Scale => _logits.Scale;
 
     /// <summary>Enqueues attention; log-sum-exps go to <see cref="BatchMemory.LogSumExp"/>.</summary>
-    public void Attend(int layer, BatchInput queries, BatchExtent batch, int entries, int window, BatchOutput output)
+    public void Attend(int layer, BatchInput queries, BatchExtent batch, AttendedRows rows, BatchOutput output)
     {
-        Attend(layer, queries, batch.Few, entries, window, output);
-        Attend(layer, queries, batch.Some, entries, window, output);
-        Attend(layer, queries, batch.Many, entries, window, output);
+        Attend(layer, queries, batch.Few, rows, output);
+        Attend(layer, queries, batch.Some, rows, output);
+        Attend(layer, queries, batch.Many, rows, output);
     }
 
     /// <summary>Enqueues one more look at the keys, which adds to the pages' window scores.</summary>
@@ -62,19 +73,42 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
         }
     }
 
-    private void Attend(int layer, BatchInput queries, BlockRun run, int entries, int window, BatchOutput output)
+    private void Attend(int layer, BatchInput queries, BlockRun run, AttendedRows rows, BatchOutput output)
     {
-        KernelDims divided = DimsOf(run.Queries);
-        int segments = Math.Min(divided.MaxSegments, (entries + divided.SegmentPages - 1) / divided.SegmentPages);
+        if (run.Blocks == 0)
+        {
+            return;
+        }
+
+        SplitTrial trial = tier.Splits?.Begin(BucketOf(layer, run, rows), _few.Length, rows.IsCaptured ? null : tier.Link.Stream) ?? default;
+        KernelDims divided = (run.Queries == BatchLaunchers.ManyQueries ? _many : _few)[trial.Variant];
+        int segments = Math.Min(divided.MaxSegments, (rows.Entries + divided.SegmentPages - 1) / divided.SegmentPages);
         int end = run.First + run.Blocks;
-        int most = memory.PartialQueries / (Math.Max(1, run.Queries) * _geometry.KvHeads * segments);
+        int most = memory.PartialQueries / (run.Queries * _geometry.KvHeads * segments);
         for (int block = run.First; block < end; block += most)
         {
-            var wave = new Wave(block, Math.Min(most, end - block) * _geometry.KvHeads, segments, run.Queries);
-            Split(layer, queries, window, wave);
-            Merge(layer, window, wave, output);
+            var wave = new Wave(block, Math.Min(most, end - block) * _geometry.KvHeads, segments, run.Queries, divided);
+            Split(layer, queries, rows.Window, wave);
+            Merge(layer, rows.Window, wave, output);
         }
+
+        tier.Splits?.End(trial, tier.Link.Stream);
     }
+
+    // A query of a window sees no more than its pages, however long its row is.
+    private SplitBucket BucketOf(int layer, BlockRun run, AttendedRows rows)
+    {
+        int classes = 0;
+        foreach (AttendForm form in tier.Launchers.Of(layer))
+        {
+            classes |= form.Classes;
+        }
+
+        int pages = Math.Min(rows.Entries, (rows.Window / _geometry.PageTokens) + 1);
+        return SplitBucket.Of(run.Queries, classes, run.Blocks * _geometry.KvHeads, Math.Min(dims.MaxSegments, (pages + dims.SegmentPages - 1) / dims.SegmentPages));
+    }
+
+    private static int[] Others(PortableTier tier) => tier.Splits is null ? [] : [tier.SegmentTokens / 2, 2 * tier.SegmentTokens, 4 * tier.SegmentTokens];
 
     private void Split(int layer, BatchInput queries, int window, Wave wave)
     {
@@ -92,7 +126,7 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
                 memory.Partials.SubView(launch * count * _geometry.ValueWidth, count * _geometry.ValueWidth),
                 memory.PartialStats.SubView(launch * count * AttendKernel.PartialWords, count * AttendKernel.PartialWords),
                 new AttendDims(Describe(form, layer, queries, window), wave.Block, wave.Segments, wave.Items * wave.Segments),
-                DimsOf(wave.BlockQueries));
+                wave.Dims);
         }
     }
 
@@ -120,10 +154,8 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
             memory.LogSumExp,
             tier.ValueSigns.View,
             merge,
-            DimsOf(wave.BlockQueries));
+            wave.Dims);
     }
-
-    private KernelDims DimsOf(int blockQueries) => blockQueries == BatchLaunchers.ManyQueries ? _many : dims;
 
     private ArrayView<ushort> QueriesOf(AttendForm form, BatchInput queries) =>
         form.ScalesKeys ? memory.Scaled.Cast<ushort>() : form.RotatesKeys ? memory.Rotated.Cast<ushort>() : queries.View;
@@ -133,5 +165,5 @@ internal sealed class AttendLaunches(PortableTier tier, BatchMemory memory, Kern
         ? new LayerDims(layer, form.Classes, _rotated, _logits.OfScaled, window, form.Map)
         : new LayerDims(layer, form.Classes, queries.Dims, _logits, window, form.Map);
 
-    private readonly record struct Wave(int Block, int Items, int Segments, int BlockQueries);
+    private readonly record struct Wave(int Block, int Items, int Segments, int BlockQueries, KernelDims Dims);
 }

@@ -19,8 +19,9 @@ internal sealed class BatchLaunchers
         OwnAppend = own?.Append(shape.Geometry, open);
         Append = accelerator.LoadKernel<AppendLauncher>(PortableKernels.Append(open.KeyFormat, open.ValueFormat));
         Rotate = accelerator.LoadKernel<RotateLauncher>(PortableKernels.RotateQueries);
-        Merge = accelerator.LoadKernel<MergeLauncher>(PortableKernels.Merge);
-        Score = accelerator.LoadKernel<ScoreLauncher>(PortableKernels.Score);
+        MergeLauncher merge = accelerator.LoadKernel<MergeLauncher>(PortableKernels.Merge);
+        Merge = own?.Merge(shape.Geometry, merge) ?? merge;
+        Score = own?.Score() ?? accelerator.LoadKernel<ScoreLauncher>(PortableKernels.Score);
 
         // Classes of one pair of formats are walked by one launch: a digest lies behind all that attention reads.
         int[][] pairs = [.. Enumerable.Range(0, shape.Classes.Count).GroupBy(c => (shape.Classes[c].KeyFormat, shape.Classes[c].ValueFormat)).Select(classes => classes.ToArray())];

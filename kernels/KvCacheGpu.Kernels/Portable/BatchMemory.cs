@@ -39,9 +39,11 @@ internal sealed class BatchMemory : IDisposable
 
             long inputAt = 0;
             long rotatedAt = inputAt + Math.Max(KeyFloats + values, queries);
-            long outputAt = rotatedAt + ((long)launchers.QueryForms * queries);
+
+            // Outputs and partial results begin at multiples of 16 bytes, as kernels with 128-bit accesses need them.
+            long outputAt = (rotatedAt + ((long)launchers.QueryForms * queries) + 3) & ~3L;
             long sumsAt = outputAt + OutputFloats;
-            long partialsAt = sumsAt + sums;
+            long partialsAt = (sumsAt + sums + 3) & ~3L;
             long statsAt = partialsAt + ((long)launches * PartialQueries * g.ValueWidth);
             long end = statsAt + ((long)launches * PartialQueries * AttendKernel.PartialWords);
             _floats = link.Allocate<float>(AllocationKind.Scratch, end);

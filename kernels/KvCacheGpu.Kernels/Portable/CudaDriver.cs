@@ -32,6 +32,7 @@ internal sealed unsafe class CudaDriver
     private readonly delegate* unmanaged<nint, nint, int> _eventRecord;
     private readonly delegate* unmanaged<nint, int> _eventQuery;
     private readonly delegate* unmanaged<nint, int> _eventSynchronize;
+    private readonly delegate* unmanaged<float*, nint, nint, int> _eventElapsed;
     private readonly delegate* unmanaged<nint, nint, uint, int> _streamWaitEvent;
     private readonly delegate* unmanaged<nint, nint*, int> _streamGetContext;
     private readonly delegate* unmanaged<void*, int, nint, int> _pointerGetAttribute;
@@ -59,6 +60,7 @@ internal sealed unsafe class CudaDriver
         _eventRecord = (delegate* unmanaged<nint, nint, int>)NativeLibrary.GetExport(library, "cuEventRecord");
         _eventQuery = (delegate* unmanaged<nint, int>)NativeLibrary.GetExport(library, "cuEventQuery");
         _eventSynchronize = (delegate* unmanaged<nint, int>)NativeLibrary.GetExport(library, "cuEventSynchronize");
+        _eventElapsed = (delegate* unmanaged<float*, nint, nint, int>)NativeLibrary.GetExport(library, "cuEventElapsedTime");
         _streamWaitEvent = (delegate* unmanaged<nint, nint, uint, int>)NativeLibrary.GetExport(library, "cuStreamWaitEvent");
         _streamGetContext = (delegate* unmanaged<nint, nint*, int>)NativeLibrary.GetExport(library, "cuStreamGetCtx");
         _pointerGetAttribute = (delegate* unmanaged<void*, int, nint, int>)NativeLibrary.GetExport(library, "cuPointerGetAttribute");
@@ -83,12 +85,20 @@ internal sealed unsafe class CudaDriver
     /// <exception cref="DllNotFoundException">This machine has no CUDA driver.</exception>
     public static CudaDriver Current => _driver.Value;
 
-    /// <summary>Makes an event that takes no times.</summary>
-    public nint CreateEvent()
+    /// <summary>Makes an event; one that takes times costs the device more.</summary>
+    public nint CreateEvent(bool isTimed = false)
     {
         nint made;
-        ThrowIfFailed(_eventCreate(&made, WithoutTiming));
+        ThrowIfFailed(_eventCreate(&made, isTimed ? 0 : WithoutTiming));
         return made;
+    }
+
+    /// <summary>Milliseconds from one event that takes times to another; both have happened.</summary>
+    public float Elapsed(nint start, nint end)
+    {
+        float milliseconds;
+        ThrowIfFailed(_eventElapsed(&milliseconds, start, end));
+        return milliseconds;
     }
 
     /// <summary>Destroys an event; work that waits for it goes on to do so.</summary>

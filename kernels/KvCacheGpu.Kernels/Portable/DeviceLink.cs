@@ -1,5 +1,6 @@
 using ILGPU;
 using ILGPU.Runtime;
+using ILGPU.Runtime.Cuda;
 
 namespace KvCacheGpu.Kernels;
 
@@ -11,6 +12,7 @@ internal sealed class DeviceLink : IDisposable
     private const int MaxGpuGroup = 128;
 
     private readonly AllocationObserver? _observer;
+    private readonly CudaClock? _clock;
 
     public DeviceLink(Accelerator accelerator, AllocationObserver? observer)
     {
@@ -20,6 +22,7 @@ internal sealed class DeviceLink : IDisposable
         using DeviceBinding bound = Bind();
         Order = new StreamOrder(accelerator);
         Staging = new Staging(this);
+        _clock = accelerator is CudaAccelerator ? new CudaClock() : null;
     }
 
     public Accelerator Accelerator { get; }
@@ -29,6 +32,9 @@ internal sealed class DeviceLink : IDisposable
 
     /// <summary>Where integers pass through on their way to the device.</summary>
     public Staging Staging { get; }
+
+    /// <summary>What times the device's work; null where nothing does.</summary>
+    public IDeviceClock? Clock => _clock;
 
     /// <summary>The stream that work is enqueued on.</summary>
     public AcceleratorStream Stream => Order.Current;
@@ -136,6 +142,7 @@ internal sealed class DeviceLink : IDisposable
         if (!Accelerator.IsDisposed)
         {
             using DeviceBinding bound = Bind();
+            _clock?.Dispose();
             Order.Dispose();
         }
     }

@@ -4,7 +4,7 @@ using ILGPU.Runtime;
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
-/// Kernels of a device's own that a tier launches instead of the portable ones where they take a format pair, a width and a page size. They write the same bits.
+/// Kernels of a device's own that a tier launches instead of the portable ones where they take a format pair, a width and a page size. They write the same bits, but for sums in another order.
 /// </summary>
 internal interface IMoveKernels
 {
@@ -13,6 +13,12 @@ internal interface IMoveKernels
 
     /// <summary>What appends to open pages of two formats; null where the portable kernel does.</summary>
     IAppendKernel? Append(KvGeometry geometry, PageLayout open);
+
+    /// <summary>What merges partial results, at the same places as the portable kernel; <paramref name="portable"/> is launched for the outputs that it does not take.</summary>
+    MergeLauncher Merge(KvGeometry geometry, MergeLauncher portable);
+
+    /// <summary>What brings scores up to date; null where the portable kernel does.</summary>
+    ScoreLauncher? Score();
 }
 
 /// <summary>One part of the pages that are written from pages.</summary>
@@ -27,6 +33,9 @@ internal readonly record struct PartPair(PageFormat Source, PageFormat Target, b
 /// <summary>A kernel for one part of a class pair.</summary>
 internal interface IPartMove
 {
+    /// <summary>True if its launch also writes the mean square norms that <see cref="SquareKernel"/> else would.</summary>
+    bool WritesSquares { get; }
+
     /// <summary>Enqueues a launch over a list of moves, those of other class pairs among them.</summary>
     void Enqueue(AcceleratorStream stream, ArrayView<int> arena, MoveList moves, DeviceSigns signs);
 }

@@ -90,6 +90,9 @@ internal readonly struct KernelDims
     /// <summary>Segments of such a query: each has a page at least.</summary>
     public int SegmentsOf(int pages) => (pages + PagesOfSegment(pages) - 1) / PagesOfSegment(pages);
 
+    /// <summary>Pages that a graph for so many segments has to cover: rows of any length where no row has more segments.</summary>
+    public int PagesOfShape(int segments) => segments < MaxSegments ? segments * SegmentPages : int.MaxValue / 2;
+
     /// <summary>Word of the count of a (sequence slot, layer, head).</summary>
     public int CountWord(int sequence, int layer, int head) => (((sequence * Layers) + layer) * KvHeads) + head;
 

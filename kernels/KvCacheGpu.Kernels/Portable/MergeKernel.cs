@@ -28,6 +28,64 @@ internal readonly struct MergeDims(
     public readonly float Norm = norm;
 }
 
+/// <summary>The query whose partial results a group combines.</summary>
+internal readonly struct MergePlace
+{
+    /// <summary>True if the block has no such query: its sequence ends before.</summary>
+    public readonly bool IsBeyond;
+
+    /// <summary>Segments in which the query sees a page. Of others nothing was written.</summary>
+    public readonly int Used;
+
+    /// <summary>The query's place among the output's vectors.</summary>
+    public readonly long Vector;
+
+    private readonly int _first;
+    private readonly int _owner;
+    private readonly int _token;
+    private readonly int _head;
+    private readonly int _group;
+    private readonly bool _isFirst;
+
+    public MergePlace(ArrayView<int> arena, ArrayView<int> batch, MergeDims merge, KernelDims dims)
+    {
+        int item = Grid.IdxX / merge.Queries;
+        int r = Grid.IdxX - (item * merge.Queries);
+        int block = KernelDims.Blocks + ((merge.FirstBlock + (item / dims.KvHeads)) * 2);
+        int query = batch[block + 1] + r;
+        _head = item % dims.KvHeads;
+        _owner = dims.Sequences + (batch[block] * KernelDims.SequenceWords);
+        _token = query / dims.GroupSize;
+        _group = query - (_token * dims.GroupSize);
+        _isFirst = batch[block] == 0;
+        _first = (item * merge.Segments * merge.Queries) + r;
+        IsBeyond = _token >= batch[_owner + 2];
+        int length = batch[_owner + 3];
+        int entries = arena[dims.CountWord(batch[_owner], merge.Layer, _head)];
+        Used = dims.SegmentsOf(entries - (((length - 1) / dims.PageTokens) - ((length - batch[_owner + 2] + _token) / dims.PageTokens)));
+        Vector = ((long)(batch[_owner + 1] + _token) * dims.KvHeads * dims.GroupSize) + (_head * dims.GroupSize) + _group;
+    }
+
+    /// <summary>The place of a segment's partial result.</summary>
+    public long At(int launch, int segment, MergeDims merge) => ((((long)launch * merge.LaunchStride) + segment) * merge.Queries) + _first;
+
+    /// <summary>Writes a query's log-sum-exp; that of a sequence's last query goes to the tables too, for the scores.</summary>
+    public void WriteLogSumExp(ArrayView<int> arena, ArrayView<int> batch, ArrayView<float> logSumExp, float lse, MergeDims merge, KernelDims dims)
+    {
+        logSumExp[Vector] = lse;
+        if (batch[_owner + 3] - batch[_owner + 2] + _token == batch[_owner + 4])
+        {
+            if (_isFirst && _head == 0 && _group == 0)
+            {
+                // It is the same for all queries: one thread writes it, that of the first sequence's last query.
+                batch[dims.Windows + merge.Layer] = merge.Window;
+            }
+
+            arena[dims.LogSumExp + (dims.CountWord(batch[_owner], merge.Layer, _head) * dims.GroupSize) + _group] = (int)Interop.FloatAsInt(lse);
+        }
+    }
+}
+
 /// <summary>Combines the partial results of a query's segments and page classes. One group per (block, head, query of the block).</summary>
 internal static class MergeKernel
 {
@@ -50,23 +108,12 @@ internal static class MergeKernel
         MergeDims merge,
         KernelDims dims)
     {
-        int queries = merge.Queries;
-        int segments = merge.Segments;
-        int item = Grid.IdxX / queries;
-        int r = Grid.IdxX - (item * queries);
-        int block = KernelDims.Blocks + ((merge.FirstBlock + (item / dims.KvHeads)) * 2);
-        int head = item % dims.KvHeads;
-        int owner = dims.Sequences + (batch[block] * KernelDims.SequenceWords);
-        int query = batch[block + 1] + r;
-        int token = query / dims.GroupSize;
-        if (token >= batch[owner + 2])
+        var place = new MergePlace(arena, batch, merge, dims);
+        if (place.IsBeyond)
         {
             return;
         }
 
-        int length = batch[owner + 3];
-        int entries = arena[dims.CountWord(batch[owner], merge.Layer, head)];
-        int used = dims.SegmentsOf(entries - (((length - 1) / dims.PageTokens) - ((length - batch[owner + 2] + token) / dims.PageTokens)));
         ArrayView<float> shared = SharedMemory.GetDynamic<float>();
         ArrayView<float> turned = shared.SubView(0, dims.ValueWidth);
         ArrayView<float> plain = shared.SubView(dims.ValueWidth, dims.ValueWidth);
@@ -76,39 +123,32 @@ internal static class MergeKernel
             plain[d] = 0f;
         }
 
-        // Launches divide the same query by powers of two of their own, which rotations make differ: the largest is common to all.
-        float exponent = 0f;
-        for (int launch = 0; launch < merge.Launches; launch++)
-        {
-            long at = ((((long)launch * merge.LaunchStride) + ((long)item * segments)) * queries) + r;
-            exponent = partialStats[(AttendKernel.PartialWords * at) + 2] > exponent ? partialStats[(AttendKernel.PartialWords * at) + 2] : exponent;
-        }
-
+        float exponent = Exponent(partialStats, place, merge);
         float largest = float.NegativeInfinity;
         float sum = 0f;
         for (int launch = 0; launch < merge.Launches; launch++)
         {
-            for (int s = 0; s < used; s++)
+            for (int s = 0; s < place.Used; s++)
             {
-                float most = Largest(partialStats, ((((long)launch * merge.LaunchStride) + ((long)item * segments) + s) * queries) + r, exponent);
+                float most = Largest(partialStats, place.At(launch, s, merge), exponent);
                 largest = most > largest ? most : largest;
             }
         }
 
         for (int launch = 0; launch < merge.Launches; launch++)
         {
-            for (int s = 0; s < used; s++)
+            for (int s = 0; s < place.Used; s++)
             {
-                long at = ((((long)launch * merge.LaunchStride) + ((long)item * segments) + s) * queries) + r;
+                long at = place.At(launch, s, merge);
                 sum += Weight(partialStats, at, largest, exponent);
             }
         }
 
         for (int launch = 0; launch < merge.Launches; launch++)
         {
-            for (int s = 0; s < used; s++)
+            for (int s = 0; s < place.Used; s++)
             {
-                long at = ((((long)launch * merge.LaunchStride) + ((long)item * segments) + s) * queries) + r;
+                long at = place.At(launch, s, merge);
                 float weight = Weight(partialStats, at, largest, exponent) / sum;
                 if (weight > 0f)
                 {
@@ -127,39 +167,39 @@ internal static class MergeKernel
             SharedVector.Undo(turned, dims.ValueWidth, signs, 0, merge.Norm);
         }
 
-        int group = query - (token * dims.GroupSize);
-        long vector = ((long)(batch[owner + 1] + token) * dims.KvHeads * dims.GroupSize) + (head * dims.GroupSize) + group;
         for (int d = Group.IdxX; d < dims.ValueWidth; d += Group.DimX)
         {
-            TypedElements.Store(output, (vector * dims.ValueWidth) + d, merge.Type, plain[d] + turned[d]);
+            TypedElements.Store(output, (place.Vector * dims.ValueWidth) + d, merge.Type, plain[d] + turned[d]);
         }
 
         if (Group.IdxX == 0)
         {
-            float lse = PortableMath.LogitOf(largest, exponent) + PortableMath.Log(sum);
-            logSumExp[vector] = lse;
-            if (batch[owner + 3] - batch[owner + 2] + token == batch[owner + 4])
-            {
-                if (batch[block] == 0 && head == 0 && group == 0)
-                {
-                    // It is the same for all queries: one thread writes it, that of the first sequence's last query.
-                    batch[dims.Windows + merge.Layer] = merge.Window;
-                }
-
-                arena[dims.LogSumExp + (dims.CountWord(batch[owner], merge.Layer, head) * dims.GroupSize) + group] = (int)Interop.FloatAsInt(lse);
-            }
+            place.WriteLogSumExp(arena, batch, logSumExp, PortableMath.LogitOf(largest, exponent) + PortableMath.Log(sum), merge, dims);
         }
     }
 
-    // A segment's largest raw logit, as if its query had been divided by 2^exponent.
-    private static float Largest(ArrayView<float> partialStats, long at, float exponent)
+    /// <summary>The exponent that is common to all launches: each divides the same query by a power of two of its own, which rotations make differ.</summary>
+    public static float Exponent(ArrayView<float> partialStats, MergePlace place, MergeDims merge)
+    {
+        float exponent = 0f;
+        for (int launch = 0; launch < merge.Launches; launch++)
+        {
+            float own = partialStats[(AttendKernel.PartialWords * place.At(launch, 0, merge)) + 2];
+            exponent = own > exponent ? own : exponent;
+        }
+
+        return exponent;
+    }
+
+    /// <summary>A segment's largest raw logit, as if its query had been divided by 2^exponent.</summary>
+    public static float Largest(ArrayView<float> partialStats, long at, float exponent)
     {
         int difference = (int)(partialStats[(AttendKernel.PartialWords * at) + 2] - exponent);
         return partialStats[AttendKernel.PartialWords * at] * PortableMath.PowerOf(difference < -126 ? -126 : difference);
     }
 
-    // A segment's sum of powers, from the largest logit of all.
-    private static float Weight(ArrayView<float> partialStats, long at, float largest, float exponent)
+    /// <summary>A segment's sum of powers, from the largest logit of all.</summary>
+    public static float Weight(ArrayView<float> partialStats, long at, float largest, float exponent)
     {
         float sum = partialStats[(AttendKernel.PartialWords * at) + 1];
         return sum > 0f ? sum * PortableMath.Exp(PortableMath.Scaled(Largest(partialStats, at, exponent) - largest, exponent)) : 0f;

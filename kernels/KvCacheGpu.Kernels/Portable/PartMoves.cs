@@ -93,9 +93,14 @@ internal sealed class PartMoves
         }
     }
 
-    /// <summary>Enqueues the launch that writes the mean square norms of one class pair's sources.</summary>
+    /// <summary>Enqueues the launch that writes the mean square norms of one class pair's sources, unless <see cref="Enqueue"/> does so too.</summary>
     public void EnqueueSquares(ArrayView<int> arena, ArrayView<int> moves, int pair, int count)
     {
+        if (_own[pair] is { WritesSquares: true })
+        {
+            return;
+        }
+
         int source = pair / KernelShape.MaxClasses;
         int score = _isValue ? TableMap.ScoreValueSquare : TableMap.ScoreKeySquare;
         int floats = SquareKernel.SharedFloats(_parts[source].Width, _groupSize);

@@ -146,7 +146,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
         _capture.ThrowIfNotCapturable(queries, nameof(queries));
         _capture.ThrowIfNotCapturable(output, nameof(output));
         _inputs.WaitForQueries(queries);
-        int entries = _capture.From is null ? MaxEntries(layer) : _capture.Shape.Segments * _dims.SegmentPages;
+        int entries = _capture.From is null ? MaxEntries(layer) : _dims.PagesOfShape(_capture.Shape.Segments);
         lock (_tier.Gate)
         {
             using EnqueueScope bound = _capture.Enter(_stream);
@@ -158,7 +158,7 @@ internal sealed unsafe class PortableBatch : KernelBatch
             BatchInput q = _inputs.Queries(queries, found, _tokens);
             _tier.QuerySums?.Enqueue(_memory.Integers, q, layer, _tokens, _dims);
             _inputs.Rotate(layer, q, _tokens, _launches.Scale, _dims);
-            _launches.Attend(layer, q, _extent, entries, _window, target);
+            _launches.Attend(layer, q, _extent, new AttendedRows(entries, _window, _capture.From is not null), target);
             if (!output.IsOnDevice)
             {
                 _tier.Link.Download(_memory.Output, _memory.PinnedOutput, 0, (output.Host.Length + sizeof(float) - 1) / sizeof(float));

@@ -72,6 +72,7 @@ public sealed unsafe class PortableTier : KernelTier
 
             Launchers = new BatchLaunchers(accelerator, shape, tensors, moves);
             Views = new DeviceViews(accelerator);
+            Splits = shape.MeasuresKernels && Link.Clock is { } clock ? new SplitChoice(clock) : null;
             Transfers = DeviceTransfers.Of(this);
             Link.Synchronize();
         }
@@ -118,6 +119,9 @@ public sealed unsafe class PortableTier : KernelTier
 
     /// <summary>Tokens of a segment, the least work that attention gives a group or a warp: smaller ones split more, larger ones merge less.</summary>
     internal int SegmentTokens { get; set; } = 256;
+
+    /// <summary>What chooses other segments by measurement; null where nothing does.</summary>
+    internal SplitChoice? Splits { get; set; }
 
     /// <summary>Floats of partial results that a batch keeps; a batch that makes more is worked off in waves.</summary>
     internal long PartialFloats { get; set; }

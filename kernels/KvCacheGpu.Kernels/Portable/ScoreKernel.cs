@@ -40,11 +40,12 @@ internal static class ScoreKernel
         }
     }
 
-    private static int PageOf(ArrayView<int> arena, int sequence, int layer, int head, int entry, KernelDims dims) =>
+    /// <summary>The page index of an entry.</summary>
+    public static int PageOf(ArrayView<int> arena, int sequence, int layer, int head, int entry, KernelDims dims) =>
         TableMap.PageIndexOf(dims.Leaf(arena, sequence, entry)[dims.LeafTags + dims.InLeaf(layer, head, entry)]);
 
     /// <summary>Tokens of a page that a sequence's last query sees.</summary>
-    private static int Seen(int page, int length, int window, int pageTokens)
+    public static int Seen(int page, int length, int window, int pageTokens)
     {
         int end = length - (page * pageTokens);
         int first = end > window ? end - window : 0;

@@ -54,9 +54,11 @@ internal static class SquareKernel
         SharedVector.Sum(sums, 1);
         if (Group.IdxX == 0)
         {
-            // Squares of huge numbers are beyond binary32 and count as its largest.
-            float mean = sums[0] / tokens;
-            AppendKernel.Page(arena, unit)[moves[move + TranscodeKernels.ScoreUnit + 1] + score] = (int)Interop.FloatAsInt(mean > float.MaxValue ? float.MaxValue : mean);
+            Store(arena, unit, moves[move + TranscodeKernels.ScoreUnit + 1] + score, sums[0] / tokens);
         }
     }
+
+    /// <summary>Writes a mean. Squares of huge numbers are beyond binary32 and count as its largest.</summary>
+    public static void Store(ArrayView<int> arena, int unit, int word, float mean) =>
+        AppendKernel.Page(arena, unit)[word] = (int)Interop.FloatAsInt(mean > float.MaxValue ? float.MaxValue : mean);
 }

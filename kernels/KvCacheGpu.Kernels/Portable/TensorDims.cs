@@ -42,8 +42,14 @@ internal static class TypedElements
             return;
         }
 
+        elements[at] = (ushort)Narrow(x, type);
+    }
+
+    /// <summary>The bits of an element of a 16-bit type, rounded once, as <see cref="Bits16.Saturate"/> says.</summary>
+    public static uint Narrow(float x, int type)
+    {
         uint bits = Bits16.Saturate(Interop.FloatAsInt(x), type == (int)TensorType.F16 ? Bits16.LargestHalf : Bits16.LargestBFloat16);
-        elements[at] = (ushort)(type == (int)TensorType.F16 ? Bits16.HalfFromSingleBits(bits) : Bits16.BFloat16FromSingleBits(bits));
+        return type == (int)TensorType.F16 ? Bits16.HalfFromSingleBits(bits) : Bits16.BFloat16FromSingleBits(bits);
     }
 
     // As Bits16 widens, in fewer registers: subnormals count units of 2^-24, which binary32 multiplies exactly.

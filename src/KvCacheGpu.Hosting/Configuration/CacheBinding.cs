@@ -26,6 +26,7 @@ internal static class CacheBinding
         [nameof(KvCacheOptions.DemotionFormats)] = v => o.Cache.DemotionFormats = [.. v.Children.Select(one => one.Value.Formats)],
         [nameof(KvCacheOptions.NonFinite)] = v => o.Cache.NonFinite = v.Enum<NonFinitePolicy>(),
         [nameof(KvCacheOptions.AttentionPrecision)] = v => o.Cache.AttentionPrecision = v.Enum<KvAttentionPrecision>(),
+        [nameof(KvCacheOptions.MeasureKernels)] = v => o.Cache.MeasureKernels = v.Boolean,
         [nameof(KvCacheOptions.FullPrecision)] = v => o.Cache.FullPrecision = v.Format,
         [nameof(KvCacheOptions.MemoryBudgetBytes)] = v => o.Cache.MemoryBudgetBytes = v.Int64,
         [nameof(KvCacheOptions.MemoryBudgetPercent)] = v => o.Cache.MemoryBudgetPercent = v.Double,

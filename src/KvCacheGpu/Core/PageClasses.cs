@@ -35,6 +35,7 @@ internal sealed class PageClasses
         {
             HasStatistics = Shape.HasStatistics,
             Precision = Shape.Precision,
+            MeasuresKernels = Shape.MeasuresKernels,
         };
         return new PageClasses(shape, _ofLayer[layers], Targets, Seals);
     }

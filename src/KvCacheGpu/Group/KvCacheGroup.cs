@@ -370,6 +370,9 @@ public sealed class KvGroupPart
     /// <inheritdoc cref="KvCache.Accelerator"/>
     public ILGPU.Runtime.Accelerator? Accelerator => _cache.Accelerator;
 
+    /// <inheritdoc cref="KvCache.HasGraphs"/>
+    public bool HasGraphs => _cache.HasGraphs;
+
     /// <summary>The name of the kernels at work.</summary>
     public string TierName => _cache.TierName;
 

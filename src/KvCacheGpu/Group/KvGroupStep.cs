@@ -47,6 +47,40 @@ public sealed class KvGroupStep : IDisposable
     public void Attend(int part, int layer, KvTensor queries, KvOutput output, int window = 0) =>
         _parts[Checked(part)].Attend(OwnLayer(part, layer), queries, output, window);
 
+    /// <summary>What a graph must have been captured for, to be replayed in a part of this step. No other part and no other group has an equal shape.</summary>
+    /// <param name="part">Part, as <see cref="KvCacheGroup.Parts"/> counts.</param>
+    /// <exception cref="ArgumentException">No such part.</exception>
+    /// <exception cref="KvUnsupportedException">E009: the part's device has no graphs (<see cref="KvGroupPart.HasGraphs"/>).</exception>
+    public KvStepShape ShapeOf(int part) => _parts[Checked(part)].Shape;
+
+    /// <summary>
+    /// Begins to capture a part's stream, as <see cref="KvStep.BeginCapture(bool)"/> does: each part has graphs of its own, on its device. <see cref="EndCapture"/> follows, on the same thread; other parts go on
+    /// meanwhile, captured or not.
+    /// </summary>
+    /// <param name="part">Part, as <see cref="KvCacheGroup.Parts"/> counts.</param>
+    /// <param name="byHost">True if the host captures by itself. The default value is false.</param>
+    /// <exception cref="ArgumentException">No such part.</exception>
+    /// <exception cref="KvUnsupportedException">E009: the part's device has no graphs; or the part runs on the default stream.</exception>
+    /// <exception cref="KvStepOrderException">E010: a capture of the part is under way.</exception>
+    public void BeginCapture(int part, bool byHost = false) => _parts[Checked(part)].BeginCapture(byHost);
+
+    /// <summary>Ends the capture of a part, as <see cref="KvStep.EndCapture(nint)"/> does. Layers of the graph are counted from the part's first one.</summary>
+    /// <param name="part">Part, as <see cref="KvCacheGroup.Parts"/> counts.</param>
+    /// <param name="hostGraph">The graph that the host has instantiated (its <c>CUgraphExec</c>), where it captures by itself. The default value is 0.</param>
+    /// <exception cref="ArgumentException">No such part.</exception>
+    /// <exception cref="KvStepOrderException">E010: no capture is under way, or one of the other kind; or the driver broke it off. The step goes on.</exception>
+    /// <exception cref="KvUnsupportedException">E009: the part's device has no graphs.</exception>
+    public KvStepGraph EndCapture(int part, nint hostGraph = 0) => _parts[Checked(part)].EndCapture(hostGraph);
+
+    /// <summary>Enqueues all calls that a graph has captured in a part, in one launch.</summary>
+    /// <param name="part">Part, as <see cref="KvCacheGroup.Parts"/> counts.</param>
+    /// <param name="graph">A graph of the part's shape in this step (<see cref="ShapeOf"/>), whose first layer is the next one there.</param>
+    /// <exception cref="ArgumentException">No such part, or the graph is of another shape, as those of other parts are; both are named.</exception>
+    /// <exception cref="KvStepOrderException">E010: not the turn of the graph's first layer, or a capture is under way.</exception>
+    /// <exception cref="KvUnsupportedException">E009: the part's device has no graphs; the graph has a window over merged pages.</exception>
+    /// <exception cref="ObjectDisposedException">The graph was disposed.</exception>
+    public void Replay(int part, KvStepGraph graph) => _parts[Checked(part)].Replay(graph);
+
     /// <summary>
     /// Commits the step: its tokens become part of the sequences in every part, or, if one part refuses its keys or values, in none; full pages are sealed, and the
     /// policy plans over the whole model.

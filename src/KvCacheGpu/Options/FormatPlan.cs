@@ -54,6 +54,7 @@ internal static class FormatPlan
         {
             HasStatistics = options.PageStatistics || options.Needs.HaveScores(),
             Precision = options.AttentionPrecision,
+            MeasuresKernels = options.MeasureKernels,
         };
         return new PageClasses(shape, ofLayer, targets, new SealRule(geometry.PageTokens, options.ExactRollbackTokens));
     }

@@ -82,6 +82,12 @@ public sealed class KvCacheOptions
     public KvAttentionPrecision AttentionPrecision { get; set; }
 
     /// <summary>
+    /// True if a CUDA device chooses by measurement how attention divides long sequences. The first steps of each size take the ways in turns, and the fastest is taken from then on; nothing
+    /// is computed twice, and no call waits. All ways are within the same bound, but their last bits differ, so that two runs may. The default value is false: the same way every time.
+    /// </summary>
+    public bool MeasureKernels { get; set; }
+
+    /// <summary>
     /// Format of open pages if no sealed format is full precision: F32, F16 or BF16. If one sealed format is full precision, open pages of all
     /// layers have that one; if several are, open pages are F32. The default value is <see cref="PageFormat.F16"/>.
     /// </summary>

@@ -245,6 +245,10 @@ public sealed class CudaMoveTests(CudaMoveTests.Device device) : IClassFixture<C
             return this;
         }
 
+        public MergeLauncher Merge(KvGeometry geometry, MergeLauncher portable) => portable;
+
+        public ScoreLauncher? Score() => null;
+
         public bool TryEnqueue(AcceleratorStream stream, ArrayView<int> arena, ArrayView<int> batch, BatchPairs pairs, KernelDims dims)
         {
             bool isTaken = _append!.TryEnqueue(stream, arena, batch, pairs, dims);

@@ -27,7 +27,7 @@ internal static class GateTable
     /// <summary>Reads lines of "pattern registers", or "pattern registers instructions spill-bytes KiB-in-flight shared-KiB [tokens/tokens]".</summary>
     /// <exception cref="FormatException">A line is neither.</exception>
     public static IReadOnlyList<GateLimit> Parse(IEnumerable<string> lines) =>
-        [.. lines.Where(l => l.Length > 0 && l[0] != '#').Select(Line)];
+        [.. lines.Where(l => l.Length > 0 && l[0] != '#' && !GateGoal.IsGoal(l)).Select(Line)];
 
     private static GateLimit Line(string line)
     {

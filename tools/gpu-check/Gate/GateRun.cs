@@ -9,6 +9,9 @@ internal sealed partial class GateRun(IReadOnlyList<GateLimit> limits, TextWrite
     private readonly HashSet<GateLimit> _used = [];
     private int _failures;
 
+    /// <summary>What page loops should take one day.</summary>
+    public IReadOnlyList<GateGoal> Goals { get; init; } = [];
+
     /// <summary>Checks every kernel of a folder "sm_80", "sm_90"; true if all are within their limits.</summary>
     public bool Check(string folder)
     {
@@ -105,6 +108,37 @@ internal sealed partial class GateRun(IReadOnlyList<GateLimit> limits, TextWrite
 
         Print($"");
         PrintModel(counted);
+        PrintGoals(counted);
+    }
+
+    // What each goal is missed by, and what the loop's instructions are.
+    private void PrintGoals(List<(KernelFigures Kernel, PageLoopFigures Loop)> counted)
+    {
+        foreach ((int i, GateGoal goal) in Goals.Index())
+        {
+            if (i == 0)
+            {
+                Print($"goals: instructions for each (token, KV head), and of what kinds they are; what is missed and why is in docs/cuda.md");
+                Print($"{"kernel",-28} {"arch",-6} {"SASS",6} {"goal",6} {"missed",7} kinds");
+            }
+
+            (KernelFigures Kernel, PageLoopFigures Loop)[] found = [.. counted.Where(c => c.Kernel.Name == goal.Kernel)];
+            if (found.Length == 0)
+            {
+                Print($"no kernel is named {goal.Kernel}");
+                _failures++;
+            }
+
+            foreach ((KernelFigures kernel, PageLoopFigures loop) in found)
+            {
+                double wanted = goal.Of(name => counted.Find(c => c.Kernel.Name == name && c.Kernel.Architecture == kernel.Architecture).Loop);
+                string missed = loop.Instructions <= wanted ? "reached" : (loop.Instructions - wanted).ToString("f2", CultureInfo.InvariantCulture);
+                string kinds = string.Join(", ", loop.Kinds.Select(k => string.Create(CultureInfo.InvariantCulture, $"{k.Kind} {k.Count:f2}")));
+                Print($"{kernel.Name,-28} {kernel.Architecture,-6} {loop.Instructions,6:f2} {wanted,6:f2} {missed,7} {kinds}");
+            }
+        }
+
+        Print($"");
     }
 
     // What the counts allow, as the documentation explains it.

@@ -27,6 +27,22 @@ internal sealed record PageLoopFigures(
 {
     private const int WarpThreads = 32;
 
+    private static readonly (string Kind, string[] Names)[] _kinds =
+    [
+        ("mma", ["HMMA", "IMMA"]),
+        ("loads", ["LDG"]),
+        ("shared memory", ["LDS", "STS", "LDSM", "ATOMS"]),
+        ("bits", ["LOP3", "PRMT", "SHF", "SGXT", "BMSK", "ULOP3", "USHF"]),
+        ("floats", ["FADD", "FMUL", "FFMA", "FMNMX", "FSETP", "FSEL", "MUFU", "HADD2", "HMUL2", "HFMA2", "HMNMX2"]),
+        ("conversions", ["I2F", "I2FP", "F2I", "F2F", "F2FP", "FRND"]),
+        ("lanes", ["MOVM", "SHFL", "VOTE", "VOTEU", "REDUX"]),
+        ("integers", ["IADD3", "IMAD", "LEA", "ISETP", "IMNMX", "VIADD", "UIADD3", "UIMAD", "ULEA", "UISETP", "IDP", "IDP4A"]),
+        ("moves", ["MOV", "UMOV", "SEL", "USEL", "CS2R", "R2UR", "S2R", "S2UR", "P2R", "R2P", "PLOP3", "UPLOP3"]),
+    ];
+
+    /// <summary>The instructions by kind, each for a (token, KV head), the most first. What is of no kind named here is "other": branches, stores, spills.</summary>
+    public IReadOnlyList<(string Kind, double Count)> Kinds { get; init; } = [];
+
     /// <summary>Counts a function; null if it has no loop with tensor-core instructions.</summary>
     /// <param name="code">The function.</param>
     /// <param name="tokens">Tokens that a pass of each loop covers, in the order of <see cref="SassLoops.Find"/>. Where the compiler has unrolled inner loops,
@@ -58,8 +74,19 @@ internal sealed record PageLoopFigures(
             Count(i => i.LoadBytes == 16),
             Count(i => i.LoadBytes == 8),
             Count(i => i.LoadBytes is > 0 and <= 4),
-            InFlight([.. loops.SelectMany(l => l.Hot).OrderBy(i => i.Address)]));
+            InFlight([.. loops.SelectMany(l => l.Hot).OrderBy(i => i.Address)]))
+        {
+            Kinds =
+            [
+                .. _kinds.Select(kind => (kind.Kind, Count(i => KindOf(i) == kind.Kind))).Append(("other", Count(i => KindOf(i) == "other")))
+                    .Where(kind => kind.Item2 > 0).OrderByDescending(kind => kind.Item2),
+            ],
+        };
     }
+
+    // A register is moved by a product with one too, where that unit is free.
+    private static string KindOf(SassInstruction instruction) =>
+        instruction.Opcode.StartsWith("IMAD.MOV", StringComparison.Ordinal) ? "moves" : Array.Find(_kinds, kind => kind.Names.Contains(instruction.Name)).Kind ?? "other";
 
     // A warp waits at the first instruction that names a register which a load has yet to fill; loads end in the order of their issue.
     private static int InFlight(IReadOnlyList<SassInstruction> pass)
