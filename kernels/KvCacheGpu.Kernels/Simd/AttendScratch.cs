@@ -8,7 +8,7 @@ namespace KvCacheGpu.Kernels;
 ///   turned     [4][outputStride]                        outputs on their way back to the plain basis
 ///   logits     [8][logitStride]                         of one block of queries, or two
 ///   weights    [8][logitStride]                         of one group of elements, where groups have scales
-///   pairs      int16[4][logitStride]                    weights in whole numbers, and their steps, f32[4]; where attention is fast
+///   pairs      int16[8][logitStride]                    weights in whole numbers, and their steps and rests, f32[2][8]; where attention is fast
 ///   queryPairs int32[classes][tileQueries/4][..]        queries in whole numbers (<see cref="PairQueries"/>); the same
 ///   scales     [planes][logitStride]                    the page's key scales, then its value scales
 ///   mean       [queryStride]                            the page's
@@ -24,7 +24,7 @@ internal sealed unsafe class AttendScratch
     // Words of three-bit formats hold 32 elements, the last of them padded.
     private const int QueryMultiple = 32;
 
-    // Four, and as many more as keep what follows aligned.
+    // For each of two blocks of four queries: steps, and what rounding took.
     private const int StepFloats = 16;
 
     private readonly int _queryStride;
@@ -42,7 +42,7 @@ internal sealed unsafe class AttendScratch
         Logits = Turned + (4 * OutputStride);
         Weights = Logits + (8 * LogitStride);
         Pairs = (ushort*)(Weights + (8 * LogitStride));
-        PairSteps = (float*)(Pairs + (4 * LogitStride));
+        PairSteps = (float*)(Pairs + (8 * LogitStride));
         QueryPairs = (int*)(PairSteps + StepFloats);
         KeyScales = Weights + (8 * LogitStride) + PairFloats(shape, tileQueries);
         ValueScales = KeyScales + (KeyPlanes(shape) * LogitStride);
@@ -137,7 +137,7 @@ internal sealed unsafe class AttendScratch
         }
 
         int queries = shape.Classes.Count * tileQueries / 4 * PairQueries.WordsFor(RoundUp(shape.Geometry.KeyWidth, QueryMultiple));
-        return RoundUp((2 * StrideOf(shape.Geometry.PageTokens)) + StepFloats + queries, 64);
+        return RoundUp((4 * StrideOf(shape.Geometry.PageTokens)) + StepFloats + queries, 64);
     }
 
     private static int KeyPlanes(KernelShape shape) => shape.Classes.Max(c => c.KeyScalePlanes);

@@ -104,8 +104,7 @@ internal readonly unsafe struct PageView<S, F, I>
     public int Rotated { get; }
 
     /// <summary>True if two blocks of queries are worked on together: there are registers for it, and each word is expanded for eight queries then.</summary>
-    public bool TakesEight => S.Lanes == 16 && !KeepsNonFinite && !_pairsKeys && !_pairsValues
-        && (_expandsKeys || _layout.KeyFormat is not (PageFormat.Q8 or PageFormat.Q4));
+    public bool TakesEight => S.Lanes == 16 && !KeepsNonFinite && (_expandsKeys || _layout.KeyFormat is not (PageFormat.Q8 or PageFormat.Q4));
 
     /// <summary>Raw logits of a block of four queries or of two such, and their products with the page's mean.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -127,14 +126,14 @@ internal readonly unsafe struct PageView<S, F, I>
 
         if (_pairsKeys)
         {
-            PairQueries pairs = _scratch.PairsOf(PageClass, block);
+            PairQueries pairs = _scratch.PairsOf(PageClass, block), rest = more != null ? _scratch.PairsOf(PageClass, block + 1) : default;
             if (_layout.KeyFormat == PageFormat.I8)
             {
-                PairLogits<S, F, I>.Compute<PairKeysI8>(_page, (byte*)_ahead, _layout.PageTokens, _layout.KeyWords, pairs, tokens, _scratch.Logits, stride);
+                PairLogits<S, F, I>.Compute<PairKeysI8>(_page, (byte*)_ahead, _layout.PageTokens, _layout.KeyWords, pairs, rest, tokens, _scratch.Logits, stride);
             }
             else
             {
-                PairLogits<S, F, I>.Compute<PairKeysT4>(_page, (byte*)_ahead, _layout.PageTokens, _layout.KeyWords, pairs, tokens, _scratch.Logits, stride);
+                PairLogits<S, F, I>.Compute<PairKeysT4>(_page, (byte*)_ahead, _layout.PageTokens, _layout.KeyWords, pairs, rest, tokens, _scratch.Logits, stride);
             }
 
             return;
@@ -197,9 +196,9 @@ internal readonly unsafe struct PageView<S, F, I>
         int vectorBytes = _layout.ValueWords * sizeof(int);
         if (_pairsValues && _layout.ValueFormat == PageFormat.I8)
         {
-            PairOutput<S, F, I>.Round(_scratch.Logits, stride, tokens, state->PageSum, _scratch.Pairs, _scratch.PairSteps);
+            Round(_scratch.Logits, rows, tokens, state);
             PairOutput<S, F, I>.Accumulate<PairValuesI8>(
-                values, vectorBytes, ahead, _scratch.Pairs, stride, tokens, output, outputStride, 0, width, state->Keep, state->Nothing, _scratch.PairSteps);
+                values, vectorBytes, ahead, _scratch.Pairs, stride, tokens, output, outputStride, 0, width, state, isBiased: false, _scratch.PairSteps, rows);
             return;
         }
 
@@ -235,17 +234,32 @@ internal readonly unsafe struct PageView<S, F, I>
 
             if (_pairsValues)
             {
-                PairOutput<S, F, I>.Round(_scratch.Weights, stride, tokens, state->PageSum, _scratch.Pairs, _scratch.PairSteps);
+                Round(_scratch.Weights, rows, tokens, state);
+                for (int half = 0; 4 * half < rows; half++)
+                {
+                    // Codes are 7.5 on the average, and the minimum takes that away: of a sum that rounding changed it would take too much or too little.
+                    float* bias = state[half].Bias;
+                    (Vector128.Load(bias) + (Vector128.Load(_scratch.PairSteps + (8 * half) + 4) * 7.5f)).Store(bias);
+                }
 
-                // Codes are 7.5 on the average, and the minimum takes that away: of a sum that rounding changed it would take too much or too little.
-                (Vector128.Load(state->Bias) + (Vector128.Load(_scratch.PairSteps + 4) * 7.5f)).Store(state->Bias);
                 PairOutput<S, F, I>.Accumulate<PairValuesV4>(
-                    values, vectorBytes, ahead, _scratch.Pairs, stride, tokens, output, outputStride, from, from + group, state->Keep, state->Bias, _scratch.PairSteps);
+                    values, vectorBytes, ahead, _scratch.Pairs, stride, tokens, output, outputStride, from, from + group, state, isBiased: true, _scratch.PairSteps, rows);
                 continue;
             }
 
             SimdFormats.Accumulate<S, F, I>(
                 PageFormat.V4, values, vectorBytes, ahead, _scratch.Weights, stride, tokens, output, outputStride, from, from + group, state->Keep, state->Bias, rows);
+        }
+    }
+
+    // Weights as whole numbers.
+    private void Round(float* weights, int rows, int tokens, SoftmaxState* state)
+    {
+        int stride = _scratch.LogitStride;
+        for (int half = 0; 4 * half < rows; half++)
+        {
+            int at = 4 * half * stride;
+            PairOutput<S, F, I>.Round(weights + at, stride, tokens, state[half].PageSum, _scratch.Pairs + at, _scratch.PairSteps + (8 * half));
         }
     }
 

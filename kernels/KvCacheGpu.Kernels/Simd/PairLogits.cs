@@ -18,17 +18,23 @@ internal static unsafe class PairLogits<S, F, I>
     /// <param name="pageTokens">Tokens in a page.</param>
     /// <param name="words">Words of one key.</param>
     /// <param name="q">The queries in the codec's order of pairs: <see cref="PairQueries"/>.</param>
+    /// <param name="more">Four more queries, only where there are 32 registers; or none.</param>
     /// <param name="tokens">Tokens wanted; up to three lane groups more are computed and mean nothing.</param>
-    /// <param name="logits">f32[4][stride].</param>
+    /// <param name="logits">f32[4][stride], of eight queries f32[8][stride].</param>
     /// <param name="stride">At least the tokens, rounded up to four lane groups.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Compute<TKey>(int* keys, byte* ahead, int pageTokens, int words, in PairQueries q, int tokens, float* logits, int stride)
+    public static void Compute<TKey>(int* keys, byte* ahead, int pageTokens, int words, in PairQueries q, in PairQueries more, int tokens, float* logits, int stride)
         where TKey : struct, IPairKeys
     {
         for (int t = 0; t < tokens;)
         {
-            int groups = S.Lanes == 16 && tokens - t > 2 * S.Lanes ? 4 : 2;
-            if (groups == 4)
+            bool isEight = S.Lanes == 16 && more.Pairs != null;
+            int groups = S.Lanes == 16 && !isEight && tokens - t > 2 * S.Lanes ? 4 : 2;
+            if (isEight)
+            {
+                Eight<TKey>(keys + t, ahead, pageTokens, words, q, more, logits + t, stride);
+            }
+            else if (groups == 4)
             {
                 Four<TKey>(keys + t, ahead, pageTokens, words, q, logits + t, stride);
             }
@@ -118,6 +124,55 @@ internal static unsafe class PairLogits<S, F, I>
         Put(logits + stride, queries, 1, a1, b1);
         Put(logits + (2 * stride), queries, 2, a2, b2);
         Put(logits + (3 * stride), queries, 3, a3, b3);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Eight<TKey>(int* keys, byte* ahead, int pageTokens, int words, in PairQueries queries, in PairQueries more, float* logits, int stride)
+        where TKey : struct, IPairKeys
+    {
+        I table = S.RepeatBytes(LevelTables.Bytes);
+        int* q = queries.Pairs, m = more.Pairs;
+        I a0 = S.AllInt(0), a1 = a0, a2 = a0, a3 = a0;
+        I b0 = a0, b1 = a0, b2 = a0, b3 = a0;
+        I c0 = a0, c1 = a0, c2 = a0, c3 = a0;
+        I d0 = a0, d1 = a0, d2 = a0, d3 = a0;
+        for (int w = 0; w < words; w++, keys += pageTokens)
+        {
+            I a = S.LoadInt(keys), b = S.LoadInt(keys + S.Lanes);
+            Prefetch(ahead);
+            Prefetch(ahead + (S.Lanes * sizeof(int)));
+            ahead += 2 * S.Lanes * sizeof(int);
+            I e = TKey.Bytes<S, F, I>(a, 0, table), f = TKey.Bytes<S, F, I>(b, 0, table), g, h;
+            (g, h) = (S.EvenBytes(e), S.EvenBytes(f));
+            Step(g, h, q, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
+            Step(g, h, m, ref c0, ref c1, ref c2, ref c3, ref d0, ref d1, ref d2, ref d3);
+            (g, h) = (S.OddBytes(e), S.OddBytes(f));
+            Step(g, h, q + 4, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
+            Step(g, h, m + 4, ref c0, ref c1, ref c2, ref c3, ref d0, ref d1, ref d2, ref d3);
+            q += 8;
+            m += 8;
+            if (TKey.Halves == 2)
+            {
+                (e, f) = (TKey.Bytes<S, F, I>(a, 1, table), TKey.Bytes<S, F, I>(b, 1, table));
+                (g, h) = (S.EvenBytes(e), S.EvenBytes(f));
+                Step(g, h, q, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
+                Step(g, h, m, ref c0, ref c1, ref c2, ref c3, ref d0, ref d1, ref d2, ref d3);
+                (g, h) = (S.OddBytes(e), S.OddBytes(f));
+                Step(g, h, q + 4, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
+                Step(g, h, m + 4, ref c0, ref c1, ref c2, ref c3, ref d0, ref d1, ref d2, ref d3);
+                q += 8;
+                m += 8;
+            }
+        }
+
+        Put(logits, queries, 0, a0, b0);
+        Put(logits + stride, queries, 1, a1, b1);
+        Put(logits + (2 * stride), queries, 2, a2, b2);
+        Put(logits + (3 * stride), queries, 3, a3, b3);
+        Put(logits + (4 * stride), more, 0, c0, d0);
+        Put(logits + (5 * stride), more, 1, c1, d1);
+        Put(logits + (6 * stride), more, 2, c2, d2);
+        Put(logits + (7 * stride), more, 3, c3, d3);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

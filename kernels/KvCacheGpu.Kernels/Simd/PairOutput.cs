@@ -66,39 +66,88 @@ internal static unsafe class PairOutput<S, F, I>
         (S.SumsOf(a, b, c, d) * Vector128.Load(steps)).Store(steps + 4);
     }
 
-    /// <summary>output[query][element] = output * keep[query] + bias[query] + steps[query] * sum over tokens of weight * value.</summary>
+    /// <summary>output[query][element] = output * keep + bias + step * sum over tokens of weight * value.</summary>
     /// <param name="values">The page's values.</param>
     /// <param name="vectorBytes">Bytes from one token's value to the next.</param>
     /// <param name="ahead">Values of the page that is read next.</param>
-    /// <param name="pairs">int16[4][stride], from <see cref="Round"/>.</param>
+    /// <param name="pairs">int16[rows][stride], from <see cref="Round"/>.</param>
     /// <param name="stride">From one query's weights to the next.</param>
     /// <param name="tokens">Tokens read; where they are odd, one more, whose weight is 0.</param>
     /// <param name="output">f32[4][outputStride]; elements beyond the range, up to a tile, mean nothing.</param>
     /// <param name="outputStride">At least the width, rounded up to a tile.</param>
     /// <param name="from">First element of the range.</param>
     /// <param name="to">First element beyond it.</param>
-    /// <param name="keep">f32[4].</param>
-    /// <param name="bias">f32[4].</param>
-    /// <param name="steps">f32[4].</param>
+    /// <param name="state">Holds what earlier outputs are multiplied by, four a state.</param>
+    /// <param name="isBiased">True if each query's bias is added.</param>
+    /// <param name="steps">f32[4] for each four queries, eight numbers apart.</param>
+    /// <param name="rows">Queries: 4, or 8 where there are 32 registers.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Accumulate<TValue>(
-        byte* values, int vectorBytes, byte* ahead, ushort* pairs, int stride, int tokens, float* output, int outputStride, int from, int to, float* keep, float* bias, float* steps)
+        byte* values, int vectorBytes, byte* ahead, ushort* pairs, int stride, int tokens, float* output, int outputStride, int from, int to, SoftmaxState* state, bool isBiased, float* steps, int rows)
         where TValue : struct, IPairValues
     {
-        for (int c = from; c < to; c += Tile)
+        if (rows == 8 && TValue.Bits == 8)
         {
-            byte* at = values + (c * TValue.Bits / 8), fetch = ahead + ((long)c * tokens * TValue.Bits / 8);
-            if (S.Lanes == 16)
+            for (int c = from; c < to; c += 2 * S.Lanes)
             {
-                Four<TValue>(at, vectorBytes, fetch, pairs, stride, tokens, output + c, outputStride, keep, bias, steps);
+                Eight(values + c, vectorBytes, ahead + ((long)c * tokens), pairs, stride, tokens, output + c, outputStride, state, steps);
             }
-            else
+
+            return;
+        }
+
+        for (int first = 0; first < rows; first += 4, state++, steps += 8, pairs += 4 * stride, output += 4 * outputStride)
+        {
+            float* keep = state->Keep, bias = isBiased ? state->Bias : state->Nothing;
+            for (int c = from; c < to; c += Tile)
             {
+                byte* at = values + (c * TValue.Bits / 8), fetch = ahead + ((long)c * tokens * TValue.Bits / 8);
+                if (S.Lanes == 16)
+                {
+                    Four<TValue>(at, vectorBytes, fetch, pairs, stride, tokens, output + c, outputStride, keep, bias, steps);
+                    continue;
+                }
+
                 // With 16 registers two queries at a time.
                 Two<TValue>(at, vectorBytes, fetch, pairs, stride, tokens, output + c, outputStride, keep, bias, steps);
                 Two<TValue>(at, vectorBytes, fetch, pairs + (2 * stride), stride, tokens, output + c + (2 * outputStride), outputStride, keep + 2, bias + 2, steps + 2);
             }
         }
+    }
+
+    // Bytes, of which a load holds two vectors: half as many to make ready for each product.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Eight(
+        byte* values, int vectorBytes, byte* ahead, ushort* pairs, int stride, int tokens, float* output, int outputStride, SoftmaxState* state, float* steps)
+    {
+        I a0 = S.AllInt(0), a1 = a0, a2 = a0, a3 = a0, a4 = a0, a5 = a0, a6 = a0, a7 = a0;
+        I b0 = a0, b1 = a0, b2 = a0, b3 = a0, b4 = a0, b5 = a0, b6 = a0, b7 = a0;
+        ushort* pairs2 = pairs + (2 * stride), pairs4 = pairs + (4 * stride), pairs6 = pairs + (6 * stride);
+        for (int t = 0; t < tokens; t += 2, values += 2 * vectorBytes)
+        {
+            I x = S.InterleaveShorts(values, values + vectorBytes);
+            I e = S.EvenBytes(x), f = S.OddBytes(x);
+            Prefetch(ahead);
+            ahead += 4 * S.Lanes;
+            Step(e, f, *(int*)(pairs + t), ref a0, ref b0);
+            Step(e, f, *(int*)(pairs + t + stride), ref a1, ref b1);
+            Step(e, f, *(int*)(pairs2 + t), ref a2, ref b2);
+            Step(e, f, *(int*)(pairs2 + t + stride), ref a3, ref b3);
+            Step(e, f, *(int*)(pairs4 + t), ref a4, ref b4);
+            Step(e, f, *(int*)(pairs4 + t + stride), ref a5, ref b5);
+            Step(e, f, *(int*)(pairs6 + t), ref a6, ref b6);
+            Step(e, f, *(int*)(pairs6 + t + stride), ref a7, ref b7);
+        }
+
+        Put(output, state->Keep[0], steps[0], a0, b0);
+        Put(output + outputStride, state->Keep[1], steps[1], a1, b1);
+        Put(output + (2 * outputStride), state->Keep[2], steps[2], a2, b2);
+        Put(output + (3 * outputStride), state->Keep[3], steps[3], a3, b3);
+        output += 4 * outputStride;
+        Put(output, state[1].Keep[0], steps[8], a4, b4);
+        Put(output + outputStride, state[1].Keep[1], steps[9], a5, b5);
+        Put(output + (2 * outputStride), state[1].Keep[2], steps[10], a6, b6);
+        Put(output + (3 * outputStride), state[1].Keep[3], steps[11], a7, b7);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -163,6 +212,23 @@ internal static unsafe class PairOutput<S, F, I>
         b = S.AddInt(b, S.MultiplyPairs(f, p));
         c = S.AddInt(c, S.MultiplyPairs(g, p));
         d = S.AddInt(d, S.MultiplyPairs(h, p));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Step(I e, I f, int weights, ref I a, ref I b)
+    {
+        I p = S.AllInt(weights);
+        a = S.AddInt(a, S.MultiplyPairs(e, p));
+        b = S.AddInt(b, S.MultiplyPairs(f, p));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Put(float* to, float keep, float step, I a, I b)
+    {
+        F k = S.All(keep), s = S.All(step);
+        (F x, F y) = S.Zip(S.ToFloat(a), S.ToFloat(b));
+        S.Store(to, S.MultiplyAdd(x, s, S.Multiply(S.Load(to), k)));
+        S.Store(to + S.Lanes, S.MultiplyAdd(y, s, S.Multiply(S.Load(to + S.Lanes), k)));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
