@@ -29,7 +29,10 @@ public class WarmUpTests
         protected override Assembly? Load(AssemblyName assemblyName)
         {
             string path = Path.Combine(AppContext.BaseDirectory, $"{assemblyName.Name}.dll");
-            return assemblyName.Name!.StartsWith("KvCacheGpu", StringComparison.Ordinal) && File.Exists(path) ? LoadFromAssemblyPath(path) : null;
+
+            // ILGPU takes one resolver for its drivers, and the copy of the library sets one.
+            bool isOwn = assemblyName.Name!.StartsWith("KvCacheGpu", StringComparison.Ordinal) || assemblyName.Name.StartsWith("ILGPU", StringComparison.Ordinal);
+            return isOwn && File.Exists(path) ? LoadFromAssemblyPath(path) : null;
         }
     }
 }
