@@ -68,7 +68,9 @@ public static class CudaGrid
         CudaCase[] own = [.. Usual(), .. Many().Where(IsUsual)];
         CudaCase[] others = [.. Pairs.Except(own)];
         CudaCase[] apart = [.. others.DistinctBy(c => c.Geometry.KeyWidth), .. others.DistinctBy(c => c.Geometry.PageTokens)];
-        var kernels = own.Concat(apart).SelectMany(KernelsOf).ToHashSet();
+        int[] chunks = [.. own.Concat(apart).Select(c => c.Chunk)];
+        IEnumerable<CudaCase> rest = others.Where(c => !chunks.Contains(c.Chunk)).DistinctBy(c => c.Chunk);
+        var kernels = own.Concat(apart).Concat(rest).SelectMany(KernelsOf).ToHashSet();
         return [.. own, .. others.Where(c => KernelsOf(c).All(kernels.Contains))];
     });
 
