@@ -1,5 +1,4 @@
 using System.Runtime.CompilerServices;
-using System.Runtime.Intrinsics.X86;
 
 namespace KvCacheGpu.Kernels;
 
@@ -88,20 +87,20 @@ internal static unsafe class BlockLogits<S, F, I>
         for (int w = 0; w < GgmlCodes.Elements / TKey.PerWord; w++, keys += pageTokens, q += 16)
         {
             I a = S.LoadInt(keys), b = S.LoadInt(keys + S.Lanes);
-            Prefetch(ahead);
-            Prefetch(ahead + (S.Lanes * sizeof(int)));
+            PageLogits<S, F, I>.Prefetch(ahead);
+            PageLogits<S, F, I>.Prefetch(ahead + (S.Lanes * sizeof(int)));
             ahead += 2 * S.Lanes * sizeof(int);
-            Step(TKey.Element<S, F, I>(a, 0), TKey.Element<S, F, I>(b, 0), q, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
-            Step(TKey.Element<S, F, I>(a, 1), TKey.Element<S, F, I>(b, 1), q + 4, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
-            Step(TKey.Element<S, F, I>(a, 2), TKey.Element<S, F, I>(b, 2), q + 8, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
-            Step(TKey.Element<S, F, I>(a, 3), TKey.Element<S, F, I>(b, 3), q + 12, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
+            PageLogits<S, F, I>.Step(TKey.Element<S, F, I>(a, 0), TKey.Element<S, F, I>(b, 0), q, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
+            PageLogits<S, F, I>.Step(TKey.Element<S, F, I>(a, 1), TKey.Element<S, F, I>(b, 1), q + 4, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
+            PageLogits<S, F, I>.Step(TKey.Element<S, F, I>(a, 2), TKey.Element<S, F, I>(b, 2), q + 8, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
+            PageLogits<S, F, I>.Step(TKey.Element<S, F, I>(a, 3), TKey.Element<S, F, I>(b, 3), q + 12, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
             if (TKey.PerWord == 8)
             {
                 float* half = q + (4 * GgmlCodes.Elements / 2);
-                Step(TKey.Element<S, F, I>(a, 4), TKey.Element<S, F, I>(b, 4), half, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
-                Step(TKey.Element<S, F, I>(a, 5), TKey.Element<S, F, I>(b, 5), half + 4, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
-                Step(TKey.Element<S, F, I>(a, 6), TKey.Element<S, F, I>(b, 6), half + 8, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
-                Step(TKey.Element<S, F, I>(a, 7), TKey.Element<S, F, I>(b, 7), half + 12, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
+                PageLogits<S, F, I>.Step(TKey.Element<S, F, I>(a, 4), TKey.Element<S, F, I>(b, 4), half, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
+                PageLogits<S, F, I>.Step(TKey.Element<S, F, I>(a, 5), TKey.Element<S, F, I>(b, 5), half + 4, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
+                PageLogits<S, F, I>.Step(TKey.Element<S, F, I>(a, 6), TKey.Element<S, F, I>(b, 6), half + 8, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
+                PageLogits<S, F, I>.Step(TKey.Element<S, F, I>(a, 7), TKey.Element<S, F, I>(b, 7), half + 12, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
             }
         }
 
@@ -113,40 +112,10 @@ internal static unsafe class BlockLogits<S, F, I>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Step(
-        F e, F f, float* q,
-        ref F a0, ref F a1, ref F a2, ref F a3,
-        ref F b0, ref F b1, ref F b2, ref F b3)
-    {
-        F x = S.All(q[0]);
-        a0 = S.MultiplyAdd(e, x, a0);
-        b0 = S.MultiplyAdd(f, x, b0);
-        x = S.All(q[1]);
-        a1 = S.MultiplyAdd(e, x, a1);
-        b1 = S.MultiplyAdd(f, x, b1);
-        x = S.All(q[2]);
-        a2 = S.MultiplyAdd(e, x, a2);
-        b2 = S.MultiplyAdd(f, x, b2);
-        x = S.All(q[3]);
-        a3 = S.MultiplyAdd(e, x, a3);
-        b3 = S.MultiplyAdd(f, x, b3);
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Put(float* to, bool isFirst, F first, F second, F a, F b)
     {
         F zero = S.All(0);
         S.Store(to, S.MultiplyAdd(a, first, isFirst ? zero : S.Load(to)));
         S.Store(to + S.Lanes, S.MultiplyAdd(b, second, isFirst ? zero : S.Load(to + S.Lanes)));
-    }
-
-    // As in PageLogits.
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Prefetch(byte* line)
-    {
-        if (S.Lanes > 1 && Sse.IsSupported)
-        {
-            Sse.Prefetch1(line);
-        }
     }
 }

@@ -1,5 +1,4 @@
 using System.Runtime.CompilerServices;
-using System.Runtime.Intrinsics.X86;
 
 namespace KvCacheGpu.Kernels;
 
@@ -61,10 +60,10 @@ internal static unsafe class PairLogits<S, F, I>
         for (int w = 0; w < words; w++, keys += pageTokens)
         {
             I a = S.LoadInt(keys), b = S.LoadInt(keys + S.Lanes), c = S.LoadInt(keys + (2 * S.Lanes)), d = S.LoadInt(keys + (3 * S.Lanes));
-            Prefetch(ahead);
-            Prefetch(ahead + (S.Lanes * sizeof(int)));
-            Prefetch(ahead + (2 * S.Lanes * sizeof(int)));
-            Prefetch(ahead + (3 * S.Lanes * sizeof(int)));
+            PageLogits<S, F, I>.Prefetch(ahead);
+            PageLogits<S, F, I>.Prefetch(ahead + (S.Lanes * sizeof(int)));
+            PageLogits<S, F, I>.Prefetch(ahead + (2 * S.Lanes * sizeof(int)));
+            PageLogits<S, F, I>.Prefetch(ahead + (3 * S.Lanes * sizeof(int)));
             ahead += 4 * S.Lanes * sizeof(int);
             I e = TKey.Bytes<S, F, I>(a, 0, table), f = TKey.Bytes<S, F, I>(b, 0, table), g = TKey.Bytes<S, F, I>(c, 0, table), h = TKey.Bytes<S, F, I>(d, 0, table);
             Step(S.EvenBytes(e), S.EvenBytes(f), S.EvenBytes(g), S.EvenBytes(h), q,
@@ -104,8 +103,8 @@ internal static unsafe class PairLogits<S, F, I>
         for (int w = 0; w < words; w++, keys += pageTokens)
         {
             I a = S.LoadInt(keys), b = S.LoadInt(keys + S.Lanes);
-            Prefetch(ahead);
-            Prefetch(ahead + (S.Lanes * sizeof(int)));
+            PageLogits<S, F, I>.Prefetch(ahead);
+            PageLogits<S, F, I>.Prefetch(ahead + (S.Lanes * sizeof(int)));
             ahead += 2 * S.Lanes * sizeof(int);
             I e = TKey.Bytes<S, F, I>(a, 0, table), f = TKey.Bytes<S, F, I>(b, 0, table);
             Step(S.EvenBytes(e), S.EvenBytes(f), q, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
@@ -139,8 +138,8 @@ internal static unsafe class PairLogits<S, F, I>
         for (int w = 0; w < words; w++, keys += pageTokens)
         {
             I a = S.LoadInt(keys), b = S.LoadInt(keys + S.Lanes);
-            Prefetch(ahead);
-            Prefetch(ahead + (S.Lanes * sizeof(int)));
+            PageLogits<S, F, I>.Prefetch(ahead);
+            PageLogits<S, F, I>.Prefetch(ahead + (S.Lanes * sizeof(int)));
             ahead += 2 * S.Lanes * sizeof(int);
             I e = TKey.Bytes<S, F, I>(a, 0, table), f = TKey.Bytes<S, F, I>(b, 0, table), g, h;
             (g, h) = (S.EvenBytes(e), S.EvenBytes(f));
@@ -213,15 +212,5 @@ internal static unsafe class PairLogits<S, F, I>
         F step = S.All(queries.Steps[query]), offset = S.All(queries.Offsets[query]);
         S.Store(to, S.MultiplyAdd(S.ToFloat(a), step, offset));
         S.Store(to + S.Lanes, S.MultiplyAdd(S.ToFloat(b), step, offset));
-    }
-
-    // As in PageLogits.
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Prefetch(byte* line)
-    {
-        if (S.Lanes > 1 && Sse.IsSupported)
-        {
-            Sse.Prefetch1(line);
-        }
     }
 }

@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
-using System.Runtime.Intrinsics.X86;
 
 namespace KvCacheGpu.Kernels;
 
@@ -127,7 +126,7 @@ internal static unsafe class PairOutput<S, F, I>
         {
             I x = S.InterleaveShorts(values, values + vectorBytes);
             I e = S.EvenBytes(x), f = S.OddBytes(x);
-            Prefetch(ahead);
+            PageLogits<S, F, I>.Prefetch(ahead);
             ahead += 4 * S.Lanes;
             Step(e, f, *(int*)(pairs + t), ref a0, ref b0);
             Step(e, f, *(int*)(pairs + t + stride), ref a1, ref b1);
@@ -163,10 +162,10 @@ internal static unsafe class PairOutput<S, F, I>
         for (int t = 0; t < tokens; t += 2, values += 2 * vectorBytes)
         {
             (I e, I f, I g, I h) = TValue.Pairs<S, F, I>(values, values + vectorBytes);
-            Prefetch(ahead);
+            PageLogits<S, F, I>.Prefetch(ahead);
             if (TValue.Bits == 8)
             {
-                Prefetch(ahead + 64);
+                PageLogits<S, F, I>.Prefetch(ahead + 64);
             }
 
             ahead += Tile * TValue.Bits / 4;
@@ -194,7 +193,7 @@ internal static unsafe class PairOutput<S, F, I>
         for (int t = 0; t < tokens; t += 2, values += 2 * vectorBytes)
         {
             (I e, I f, I g, I h) = TValue.Pairs<S, F, I>(values, values + vectorBytes);
-            Prefetch(ahead);
+            PageLogits<S, F, I>.Prefetch(ahead);
             ahead += Tile * TValue.Bits / 4;
             Step(e, f, g, h, *(int*)(pairs + t), ref a0, ref b0, ref c0, ref d0);
             Step(e, f, g, h, *(int*)(pairs + t + stride), ref a1, ref b1, ref c1, ref d1);
@@ -241,15 +240,5 @@ internal static unsafe class PairOutput<S, F, I>
         S.Store(to + S.Lanes, S.MultiplyAdd(x, s, S.MultiplyAdd(S.Load(to + S.Lanes), k, more)));
         S.Store(to + (2 * S.Lanes), S.MultiplyAdd(y, s, S.MultiplyAdd(S.Load(to + (2 * S.Lanes)), k, more)));
         S.Store(to + (3 * S.Lanes), S.MultiplyAdd(z, s, S.MultiplyAdd(S.Load(to + (3 * S.Lanes)), k, more)));
-    }
-
-    // As in PageOutput.
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Prefetch(byte* line)
-    {
-        if (S.Lanes > 1 && Sse.IsSupported)
-        {
-            Sse.Prefetch1(line);
-        }
     }
 }
