@@ -81,15 +81,16 @@ internal sealed class GroupEviction : IEviction, IDisposable
     }
 
     /// <inheritdoc/>
-    public void Compact(SequenceState sequence)
+    public bool Compact(SequenceState sequence)
     {
+        bool any = false;
         if (TryEnterOthers(sequence))
         {
             try
             {
                 for (int part = 0; part < _caches.Length; part++)
                 {
-                    OwnOf(part).Compact(sequence.Parts[part]);
+                    any |= OwnOf(part).Compact(sequence.Parts[part]);
                 }
             }
             finally
@@ -97,6 +98,8 @@ internal sealed class GroupEviction : IEviction, IDisposable
                 LeaveOthers(sequence, _caches.Length);
             }
         }
+
+        return any;
     }
 
     /// <inheritdoc/>
@@ -264,9 +267,7 @@ internal sealed class NoEviction : IEviction
 
     public long Evict(SequenceState sequence, long bytesToFree, long step, bool mayDemote) => 0;
 
-    public void Compact(SequenceState sequence)
-    {
-    }
+    public bool Compact(SequenceState sequence) => false;
 
     public long Excess() => 0;
 

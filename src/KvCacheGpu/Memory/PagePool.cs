@@ -231,6 +231,9 @@ internal sealed unsafe class PagePool : IDisposable
         state = (state & ClassMask) | (encodings.Packed << EncodingsShift);
     }
 
+    /// <summary>Bytes of a slab.</summary>
+    public long SlabBytes => (long)_shape.Units * PageLayout.UnitBytes;
+
     /// <summary>Slab of a slot.</summary>
     public int SlabOf(int slot) => (slot - _firstUnit) / _shape.Units;
 

@@ -127,9 +127,9 @@ public sealed class KvCacheOptions
 
     /// <summary>
     /// Part of the pages' share of a configured budget that a plan brings them down to, above 0 and at most 1. The room above it is free for
-    /// steps to begin in. The default value is 0.9. <see cref="KvCache.Watermark"/> changes it later.
+    /// steps to begin in. The default value is 0.97. <see cref="KvCache.Watermark"/> changes it later.
     /// </summary>
-    public double Watermark { get; set; } = 0.9;
+    public double Watermark { get; set; } = 0.97;
 
     /// <summary>
     /// True to merge each page that a plan would evict with a page beside it that is kept: of the tokens of both, one page of the best stays,

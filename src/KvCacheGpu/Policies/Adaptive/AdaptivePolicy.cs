@@ -119,11 +119,12 @@ public sealed class AdaptivePolicy : KvPolicy
         using var nothing = new Pooled<float>(ghosts is null ? pages.Rows : 0);
         even.Span.Fill(1f / _experts.Length);
         nothing.Span.Clear();
-        opinions.Estimate(ghosts is null ? even.Span : ghosts.Weights, OutputError.WholeMass(pages, Decay), shares.Span);
+        double whole = OutputError.WholeMass(pages, Decay);
+        opinions.Estimate(ghosts is null ? even.Span : ghosts.Weights, whole, shares.Span);
         ghosts?.Old.Temper(pages, shares.Span);
         using var floors = new Floors(pages, bytesToFree, RowFloor, SegmentFloor);
         Span<float> lost = ghosts is null ? nothing.Span : ghosts.Lost;
-        using var prices = new Prices(pages, shares.Span, ghosts?.Old, lost, OffloadPrice);
+        using var prices = new Prices(pages, shares.Span, ghosts?.Old, lost, whole, OffloadPrice);
         using var greedy = new GreedyPlan(pages, shares.Span, prices, floors, lost, plan);
         greedy.Fill(bytesToFree);
     }

@@ -5,14 +5,15 @@ namespace KvCacheGpu;
 /// more than a usual row of the model the row writes.
 /// </summary>
 /// <remarks>
-/// p is a page's expected share of attention, L what its row has lost already, c its concentration, b its burst (<see cref="OldAttention"/>).
+/// p is a page's expected share of attention, m the larger of that and its mean share so far, L what its row has lost already, c its concentration, b its
+/// burst (<see cref="OldAttention"/>).
 /// <code>
 /// drop:     p (c + p + 2 b L)                       the increase of E[(share of all dropped pages)^2]
-/// demotion: p (max(c, peak) + p) (noise of logits + noise of values / 2)
+/// demotion: (p (max(c, peak) + p) / 10 + 4 m^2) (noise of logits + noise of values / 2)
 /// </code>
-/// So a row that spreads its attention pays more for each further page, and one that looks at one page at a time the same for each. The noises of a
-/// page's tokens are independent of those of other pages, so that a demotion has no such term; but a page on one of whose tokens queries relied, as its
-/// peak tells, pays for noise in full. The noise of logits is s^2 |q|^2 |k|^2 eta_K / d with s the scale of logits. It is not cut off at 1: a noisy logit also draws attention
+/// So a row that spreads its attention pays more for each further page, and one that looks at one page at a time the same for each. The noises of
+/// tokens are independent of each other, so that a demotion has no such term, and most of the noise of a page evens out; more of it stays where queries relied
+/// on one token of the page, as its peak tells. It does not even out on a page that many queries rely on, of which attention sinks are the extreme. The noise of logits is s^2 |q|^2 |k|^2 eta_K / d with s the scale of logits. It is not cut off at 1: a noisy logit also draws attention
 /// from all other tokens. A square that was not gathered counts as 1 (|v|^2, |o|^2) or as the width d (|q|^2, |k|^2). A soft cap flattens logits and so their
 /// noise; here it is taken at the steepest, where it changes nothing.
 /// </remarks>
@@ -24,6 +25,10 @@ internal readonly ref struct Prices : IDisposable
     // |v|^2 is about half of |v - o|^2, in whose units drops are priced.
     private const double PartOfValues = 0.5;
 
+    // What is left of a page's noise where its tokens' noises even out, and the price of a page that queries rely on in the mean; chosen on the demo model and the second one.
+    private const double PartOfNoise = 0.1;
+    private const double Reliance = 4;
+
     // Chosen on the demo model: a lower power keeps running text better and forgets facts.
     private const double Lift = 3;
 
@@ -33,15 +38,17 @@ internal readonly ref struct Prices : IDisposable
     private readonly OldAttention? _old;
     private readonly Pooled<double> _weights;
     private readonly float _offloadPrice;
+    private readonly double _wholeMass;
 
     /// <param name="pages">The pages.</param>
     /// <param name="shares">Each page's expected share of attention.</param>
     /// <param name="old">How rows attend to old pages; null where nobody watched: then pages are priced one by one.</param>
     /// <param name="lost">[rows] expected share of attention that each row has lost; it may grow meanwhile, and prices with it.</param>
+    /// <param name="wholeMass">Mass of a row.</param>
     /// <param name="offloadPrice">Price of letting a page go to host memory, as a part of the price of losing it.</param>
-    public Prices(in KvPages pages, ReadOnlySpan<float> shares, OldAttention? old, ReadOnlySpan<float> lost, float offloadPrice = 1)
+    public Prices(in KvPages pages, ReadOnlySpan<float> shares, OldAttention? old, ReadOnlySpan<float> lost, double wholeMass, float offloadPrice = 1)
     {
-        _offloadPrice = offloadPrice;
+        (_wholeMass, _offloadPrice) = (wholeMass, offloadPrice);
         _pages = pages;
         _old = old;
         _shares = shares;
@@ -70,7 +77,9 @@ internal readonly ref struct Prices : IDisposable
         double logits = Math.Min(MostNoise, q * k * rung.KeyError * scale * scale / d);
         double p = _shares[page];
         double concentration = Math.Max(Concentration(row), _pages.Peak.IsEmpty ? 0 : _pages.Peak[page]);
-        return _weights.Span[row] * p * (concentration + p) * (logits + (PartOfValues * rung.ValueError));
+        double mean = Math.Max(p, Math.Clamp(_pages.Mass[page] / _wholeMass, 0, 1));
+        double reliance = (PartOfNoise * p * (concentration + p)) + (Reliance * mean * mean);
+        return _weights.Span[row] * reliance * (logits + (PartOfValues * rung.ValueError));
     }
 
     public void Dispose() => _weights.Dispose();

@@ -68,6 +68,19 @@ public sealed class GreedyPlanTests
     }
 
     [Fact]
+    public void A_page_that_queries_rely_on_is_written_smaller_last()
+    {
+        // By its position alone the first page would get least attention, yet it has got most of it so far.
+        AdaptivePolicy byPosition = new(new WindowPolicy(1)) { RowFloor = 0, SegmentFloor = 0 };
+        TestPages pages = TestPages.Full(1, 3);
+        pages.Ladder = [new(100, 0, 0, 0b10), new(40, 1e-3f, 1e-3f, 0)];
+        (pages.Samples, pages.Mass, pages.Peak) = (50, [40, 5.1f, 5], [0.1f, 0.1f, 0.1f]);
+        Assert.Equal([KvTransition.Keep, KvTransition.DemoteTo(1), KvTransition.Keep], pages.Plan(byPosition, 60));
+        pages.Mass = [5, 5.1f, 40];
+        Assert.Equal([KvTransition.DemoteTo(1), KvTransition.Keep, KvTransition.Keep], pages.Plan(byPosition, 60));
+    }
+
+    [Fact]
     public void No_other_plan_frees_as_much_for_less_error()
     {
         for (int seed = 0; seed < 100; seed++)
@@ -105,7 +118,7 @@ public sealed class GreedyPlanTests
     public void Pages_go_to_host_memory_before_they_are_demoted()
     {
         TestPages pages = TestPages.Full(1, 3);
-        pages.Ladder = [new(100, 0, 0, 0b10), new(40, .1f, .1f, 0)];
+        pages.Ladder = [new(100, 0, 0, 0b10), new(40, .02f, .02f, 0)];
         (pages.Samples, pages.Mass) = (50, [4, 6, 5]);
         Assert.Equal([KvTransition.DemoteTo(1), KvTransition.Keep, KvTransition.Keep], pages.Plan(ByMass, 60));
         pages.OffloadBytes = 199;
@@ -137,7 +150,7 @@ public sealed class GreedyPlanTests
             return weight * x.Item.Kind switch
             {
                 KvTransitionKind.Drop => p * p,
-                KvTransitionKind.Demote => p * p * (pages.Ladder![x.Item.Class].KeyError + (pages.Ladder[x.Item.Class].ValueError / 2)),
+                KvTransitionKind.Demote => 4.1 * p * p * (pages.Ladder![x.Item.Class].KeyError + (pages.Ladder[x.Item.Class].ValueError / 2)),
                 _ => 0,
             };
         });

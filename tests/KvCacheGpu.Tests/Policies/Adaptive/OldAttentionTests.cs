@@ -91,7 +91,7 @@ public sealed class OldAttentionTests
 
     private static double Price(TestPages pages, GhostExperts state, float lost)
     {
-        using var prices = new Prices(pages.View, [.. Enumerable.Repeat(0.1f, 2 * Count)], state.Old, [lost, 0]);
+        using var prices = new Prices(pages.View, [.. Enumerable.Repeat(0.1f, 2 * Count)], state.Old, [lost, 0], wholeMass: 50);
         return prices.OfDrop(0, 0);
     }
 
