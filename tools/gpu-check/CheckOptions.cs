@@ -16,7 +16,7 @@ internal sealed record CheckOptions
           --except TEXT without those whose names contain the text
           --cases TEXT  the cases whose names contain the text
           --subset      a few cases of each group instead of all; always so on ilgpu-cpu, an emulator
-          --common      of tensor cores the cases that share few kernels, for a CPU that stands in for the device
+          --common      of tensor cores few kernels, in whose cases every two formats, widths, head groupings, chunks and batches meet
           --full        of tensor cores all cases, for hours
           --no-bench    no measurements
           --bench-seconds N   time for the measurements of a device; the last ones of the list are left out and named. Default: the rest of eight minutes

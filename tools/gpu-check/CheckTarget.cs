@@ -8,6 +8,9 @@ namespace KvCacheGpu.GpuCheck;
 /// <summary>A device with what makes the tiers of its checks.</summary>
 internal sealed class CheckTarget : MeasuredDevice
 {
+    // ILGPU holds a kernel that it has compiled as long as somebody else holds its launcher: the tiers of cases do, and the next case launches the same kernel.
+    private readonly List<KernelTier> _kept = [];
+
     /// <summary>Opens a device.</summary>
     public CheckTarget(KvDeviceInfo device)
         : base(device)
@@ -28,8 +31,17 @@ internal sealed class CheckTarget : MeasuredDevice
     public string Driver => Accelerator is CudaAccelerator cuda ? $"{KernelModule()}CUDA {cuda.DriverVersion.Major}.{cuda.DriverVersion.Minor}" : string.Empty;
 
     /// <summary>A tier for conformance cases: on an accelerator one that splits rows early, and that compiles what the case launches.</summary>
-    public KernelTier CreateTierForCases(KernelShape shape, long arenaBytes) =>
-        Accelerator is { } accelerator ? SplittingTier.OnDemand(accelerator, shape, arenaBytes) : CreateTier(shape, arenaBytes);
+    public KernelTier CreateTierForCases(KernelShape shape, long arenaBytes)
+    {
+        if (Accelerator is not { } accelerator)
+        {
+            return CreateTier(shape, arenaBytes);
+        }
+
+        KernelTier tier = SplittingTier.OnDemand(accelerator, shape, arenaBytes);
+        _kept.Add(tier);
+        return tier;
+    }
 
     private static string KernelModule()
     {

@@ -4,7 +4,7 @@
 # have shared memory and a few spills; what their page loop takes for each (token, KV head) has limits of its own. Before that the gate tests its own
 # counting on a kernel whose figures are known.
 #
-# usage: run.sh [--require]
+# usage: run.sh [--require] [--no-build]
 # ptxas, with cuobjdump beside it, is taken from PTXAS, the cache in artifacts/, the PATH, or Debian trixie's package by this machine's own apt mirror.
 # Where it cannot be had the gate says so and exits 0, or with --require 1. Exit codes else: 0 within the limits, 1 beyond one, 2 usage.
 set -euo pipefail
@@ -13,14 +13,17 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cache="$root/artifacts/ptxas"
 ptx="$root/artifacts/ptx"
 required=no
-case "${1:-}" in
-    "") ;;
-    --require) required=yes ;;
-    *)
-        echo "usage: run.sh [--require]" >&2
-        exit 2
-        ;;
-esac
+built=no
+for argument in "$@"; do
+    case $argument in
+        --require) required=yes ;;
+        --no-build) built=yes ;;
+        *)
+            echo "usage: run.sh [--require] [--no-build]" >&2
+            exit 2
+            ;;
+    esac
+done
 
 find_ptxas() {
     local candidate
@@ -35,7 +38,10 @@ find_ptxas() {
     "$cache/usr/bin/ptxas" --version >/dev/null 2>&1 && echo "$cache/usr/bin/ptxas"
 }
 
-check() { dotnet run --project "$root/tools/gpu-check/KvCacheGpu.GpuCheck.csproj" --configuration Release -- "$@"; }
+# gpu-check, built once; with --no-build as the last Release build left it.
+project="$root/tools/gpu-check/KvCacheGpu.GpuCheck.csproj"
+[[ $built == yes ]] || dotnet build "$project" --configuration Release --verbosity quiet --nologo
+check() { dotnet run --no-build --project "$project" --configuration Release -- "$@"; }
 
 # Every kernel compiles to PTX, with ptxas or without.
 rm -rf "$ptx"

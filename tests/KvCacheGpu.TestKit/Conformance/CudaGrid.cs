@@ -65,13 +65,9 @@ public static class CudaGrid
     private static readonly Lazy<IReadOnlyList<CudaCase>> _pairs = new(() => [.. Usual(), .. Many(), .. Cover()]);
     private static readonly Lazy<IReadOnlyList<CudaCase>> _common = new(() =>
     {
-        CudaCase[] own = [.. Usual(), .. Many().Where(IsUsual)];
-        CudaCase[] others = [.. Pairs.Except(own)];
-        CudaCase[] apart = [.. others.DistinctBy(c => c.Geometry.KeyWidth), .. others.DistinctBy(c => c.Geometry.PageTokens)];
-        int[] chunks = [.. own.Concat(apart).Select(c => c.Chunk)];
-        IEnumerable<CudaCase> rest = others.Where(c => !chunks.Contains(c.Chunk)).DistinctBy(c => c.Chunk);
-        var kernels = own.Concat(apart).Concat(rest).SelectMany(KernelsOf).ToHashSet();
-        return [.. own, .. others.Where(c => KernelsOf(c).All(kernels.Contains))];
+        CudaCase[] own = [.. Narrow(), .. Core()];
+        var kernels = own.SelectMany(KernelsOf).ToHashSet();
+        return [.. own.Concat(Usual()).Concat(Many()).Where(c => KernelsOf(c).All(kernels.Contains)).Distinct()];
     });
 
     /// <summary>
@@ -80,8 +76,8 @@ public static class CudaGrid
     public static IReadOnlyList<CudaCase> Pairs => _pairs.Value;
 
     /// <summary>
-    /// Of <see cref="Pairs"/> every kernel of the usual widths and of many queries, one case of each other width and page size, and all that need no other kernels: what fits where a CPU stands in for
-    /// the device.
+    /// What fits where a CPU stands in for the device: cases in which every two choices of formats, widths, groupings, chunks and batches meet, with few kernels; for each pair of formats one of each block size; and what
+    /// else of the cases chosen by hand needs no other kernels.
     /// </summary>
     public static IReadOnlyList<CudaCase> Common => _common.Value;
 
@@ -105,6 +101,31 @@ public static class CudaGrid
     ];
 
     private static IEnumerable<CudaCase> Cover() => Pairwise.Cover(Levels, 3, IsTaken, chosen => KernelsOf(Case(chosen)), Usual().Concat(Many()).SelectMany(KernelsOf)).Select(Case);
+
+    // Of each pair of formats the kernels for blocks of four and of eight queries at width 64, and one for many queries, at a width by turns.
+    private static IEnumerable<CudaCase> Core() => Usual().Where(c => c.Geometry.KeyWidth == 64)
+        .Concat(TensorKernels.Pairs.Select((pair, turn) => Many().First(c => c.Sealed == pair && c.Geometry.KeyWidth == (turn % 2 == 0 ? 128 : 80))));
+
+    // Every two choices of formats, widths, groupings, chunks and batches, with as few kernels as that takes beside those above: page tokens and cap go with width and formats, the
+    // other choices take turns.
+    private static IEnumerable<CudaCase> Narrow() => Pairwise.Cover(
+        [Levels[0], Levels[1], Levels[3], Levels[4], Levels[5]], 2, chosen => IsTaken(Full(chosen, 0)), chosen => KernelsOf(Case(Full(chosen, 0))), Core().SelectMany(KernelsOf), prefersFirst: true)
+        .Select((chosen, turn) => Case(Full(chosen, turn)));
+
+    private static int[] Full(int[] chosen, int turn)
+    {
+        (int tokens, int cap) = TensorKernels.Widths[chosen[1]].Key switch
+        {
+            96 => (chosen[0] % 2 == 0 ? 16 : 32, 1),
+            256 => (128, 0),
+            _ => (64, 0),
+        };
+        return
+        [
+            chosen[0], chosen[1], TensorKernels.PageTokens.ToList().IndexOf(tokens), .. chosen.Length > 2 ? chosen[2..] : [0, 0, 0],
+            turn % Levels[6], turn / 3 % Levels[7], cap, turn / 2 % 2, turn / 5 % 2,
+        ];
+    }
 
     /// <summary>What tells the kernels that a case launches from those of others: each takes seconds to compile where a CPU stands in for the device.</summary>
     public static IEnumerable<(PageFormat Key, PageFormat Value, int Width, int PageTokens, bool IsCapped, int BlockQueries)> KernelsOf(CudaCase one)
@@ -183,9 +204,6 @@ public static class CudaGrid
             }
         }
     }
-
-
-    private static bool IsUsual(CudaCase one) => one.Geometry.KeyWidth is 64 or 128;
 
     private static bool IsTaken(int[] levels)
     {

@@ -16,8 +16,9 @@ public static class Pairwise
     /// <param name="constrained">Factors, from the first on, that are not free of each other.</param>
     /// <param name="needs">What a combination needs that is dear to make and that others may share: rather more combinations than more of it.</param>
     /// <param name="made">What is there already of it.</param>
+    /// <param name="prefersFirst">True to take the first of levels that add as much, where a factor's first levels take the least time. The default value is false: any of them.</param>
     public static IReadOnlyList<int[]> Cover<TNeed>(
-        int[] levels, int constrained, Func<int[], bool> isAllowed, Func<int[], IEnumerable<TNeed>> needs, IEnumerable<TNeed> made)
+        int[] levels, int constrained, Func<int[], bool> isAllowed, Func<int[], IEnumerable<TNeed>> needs, IEnumerable<TNeed> made, bool prefersFirst = false)
     {
         ArgumentNullException.ThrowIfNull(levels);
         ArgumentNullException.ThrowIfNull(isAllowed);
@@ -42,7 +43,7 @@ public static class Pairwise
         var there = new HashSet<TNeed>(made);
         while (open.Count > 0)
         {
-            int[] best = Enumerable.Range(0, Tries).Select(_ => Draw(levels, heads, open, random))
+            int[] best = Enumerable.Range(0, Tries).Select(_ => Draw(levels, heads, open, (random, prefersFirst)))
                 .MaxBy(one => Pairs(one).Count(open.Contains) / (1.0 + (Need * needs(one).Distinct().Count(need => !there.Contains(need)))))!;
             open.ExceptWith(Pairs(best));
             there.UnionWith(needs(best));
@@ -57,8 +58,9 @@ public static class Pairwise
         (IEnumerable<int[]>)[[]], (all, count) => all.SelectMany(some => Enumerable.Range(0, count).Select(level => (int[])[.. some, level])));
 
     // A combination that has some pair that is still open; then each factor in turn takes the level that adds the most of them.
-    private static int[] Draw(int[] levels, int[][] heads, HashSet<(int A, int X, int B, int Y)> open, Random random)
+    private static int[] Draw(int[] levels, int[][] heads, HashSet<(int A, int X, int B, int Y)> open, (Random Random, bool PrefersFirst) by)
     {
+        Random random = by.Random;
         (int a, int x, int b, int y) = open.ElementAt(random.Next(open.Count));
         int constrained = heads[0].Length;
         int[][] fitting = [.. heads.Where(head => (a >= constrained || head[a] == x) && (b >= constrained || head[b] == y))];
@@ -68,7 +70,7 @@ public static class Pairwise
         random.Shuffle(free);
         foreach (int factor in free)
         {
-            int first = random.Next(levels[factor]);
+            int first = by.PrefersFirst ? 0 : random.Next(levels[factor]);
             chosen[factor] = Enumerable.Range(0, levels[factor]).Select(level => (first + level) % levels[factor]).MaxBy(level =>
             {
                 int[] with = [.. chosen];
