@@ -13,6 +13,9 @@ internal sealed unsafe class SimdScore<S, F, I>(SimdTier tier, SimdBatch batch) 
     // Exponentials taken at once.
     private const int Room = 256;
 
+    // Pages whose exponentials are taken at once, at most.
+    private const int MostPages = 64;
+
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public override void Do(int item, int worker)
@@ -27,59 +30,66 @@ internal sealed unsafe class SimdScore<S, F, I>(SimdTier tier, SimdBatch batch) 
         }
 
         var row = new TableRow(tier, sequence.Sequence, rest);
-        int entries = row.Count;
+        (int entries, int group, int pageTokens) = (row.Count, g.GroupSize, g.PageTokens);
         long all = 0;
         for (int entry = 0; entry < entries; entry++)
         {
-            all += Seen(row[entry].PageIndex, sequence.Length, window, g.PageTokens);
+            // A row's statistics and scores lie a few pages together, far from the next ones: without this each run of them waits for memory.
+            int page = row.PageIndexOf(entry);
+            PageLogits<S, F, I>.Prefetch((byte*)row.Stats(page));
+            PageLogits<S, F, I>.Prefetch((byte*)row.Scores(page));
+            all += Seen(page, sequence.Length, window, pageTokens);
         }
 
         float* sums = (float*)tier.Tables + tier.Map.LogSumExpWord(sequence.Sequence, rest, 0);
-        int tile = Math.Max(1, Room / g.GroupSize);
-        float* largest = stackalloc float[(tile * g.GroupSize) + S.Lanes];
+        int tile = Math.Clamp(Room / group, 1, MostPages);
+        float* largest = stackalloc float[(tile * group) + S.Lanes];
+        int* pages = stackalloc int[tile];
+        float shareOfFull = (float)pageTokens / all;
         for (int first = 0; first < entries; first += tile)
         {
             int count = Math.Min(tile, entries - first);
-            Weigh(row, first, count, sums, largest);
-            for (int i = 0; i < count; i++)
+            float* next = largest;
+            for (int i = 0; i < count; i++, next += group)
             {
-                int page = row[first + i].PageIndex;
-                int seen = Seen(page, sequence.Length, window, g.PageTokens);
-                Update(row.Stats(page), largest + (i * g.GroupSize), g.GroupSize, (float)seen / all, row.Scores(page));
+                pages[i] = row.PageIndexOf(first + i);
+                Weigh(row.Stats(pages[i]), sums, group, next);
+            }
+
+            for (float* at = largest; at < next; at += S.Lanes)
+            {
+                S.Store(at, Exp2<S, F, I>.Of(S.Load(at)));
+            }
+
+            next = largest;
+            for (int i = 0; i < count; i++, next += group)
+            {
+                int seen = Seen(pages[i], sequence.Length, window, pageTokens);
+                float share = seen == pageTokens ? shareOfFull : (float)seen / all;
+                Update(row.Stats(pages[i]), next, group, share, row.Scores(pages[i]));
             }
         }
     }
 
     // Tokens of a page that the last query sees.
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static int Seen(int page, int length, int window, int pageTokens)
     {
         int end = length - (page * pageTokens);
         return Math.Max(0, Math.Min(end, pageTokens) - Math.Max(0, end - window));
     }
 
-    // The share of each page's heaviest token: exp(largest logit - log-sum-exp).
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Weigh(in TableRow row, int first, int pages, float* sums, float* largest)
+    // The binary logarithm of the share of a page's heaviest token, of each query head: largest logit - log-sum-exp.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Weigh(float* stats, float* sums, int group, float* logarithms)
     {
-        int group = tier.Shape.Geometry.GroupSize;
-        float* next = largest;
-        for (int i = 0; i < pages; i++)
+        for (int member = 0; member < group; member++)
         {
-            float* stats = row.Stats(row[first + i].PageIndex);
-            for (int member = 0; member < group; member++)
-            {
-                *next++ = (stats[2 * member] - sums[member]) * Log2E;
-            }
-        }
-
-        for (float* at = largest; at < next; at += S.Lanes)
-        {
-            S.Store(at, Exp2<S, F, I>.Of(S.Load(at)));
+            logarithms[member] = (stats[2 * member] - sums[member]) * Log2E;
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void Update(float* stats, float* largest, int group, float share, int* words)
     {
         (float mass, float peak) = (0f, 0f);

@@ -43,6 +43,9 @@ internal readonly unsafe struct TableRow
         }
     }
 
+    /// <summary>The page index of an entry.</summary>
+    public int PageIndexOf(int entry) => TableMap.PageIndexOf(Leaf(entry)[InLeaf(entry) + _tags]);
+
     /// <summary>The statistics of a page, by its page index: largest logit and sum of each query head of the group.</summary>
     public float* Stats(int pageIndex) => (float*)(Leaf(pageIndex) + _stats + (InLeaf(pageIndex) * _statWords));
 

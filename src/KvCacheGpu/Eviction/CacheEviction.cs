@@ -15,8 +15,7 @@ internal interface IEviction
     long Evict(SequenceState sequence, long bytesToFree, long step, bool mayDemote);
 
     /// <summary>Moves the sequence's pages together, so that slabs become free.</summary>
-    /// <returns>True if a slab is free that was not.</returns>
-    bool Compact(SequenceState sequence);
+    void Compact(SequenceState sequence);
 
     /// <summary>Bytes of pages beyond the watermark; 0 or less if they are within it, or if no budget is configured.</summary>
     long Excess();
@@ -54,15 +53,11 @@ internal sealed class CacheEviction : IEviction, IDisposable
     public long Evict(SequenceState sequence, long bytesToFree, long step, bool mayDemote) => Evictor.Evict(sequence, bytesToFree, step, mayDemote);
 
     /// <inheritdoc/>
-    public bool Compact(SequenceState sequence)
+    public void Compact(SequenceState sequence)
     {
-        bool any = false;
         while (_compactor.Compact(sequence.Table))
         {
-            any = true;
         }
-
-        return any;
     }
 
     /// <inheritdoc/>

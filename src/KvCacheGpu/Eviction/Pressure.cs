@@ -68,19 +68,14 @@ internal sealed class Pressure : IDisposable
             return false;
         }
 
-        // Pages that lie scattered are moved together before any has to go: the bytes may be there, in slabs of another size.
-        if (round == 0 && shortage.Resource == KvResource.SlabBytes && Compact(sequences))
-        {
-            return true;
-        }
-
-        // Bytes that lie scattered in slabs do not help at once: ask for more each time, up to one slab more. Pages that are left go on being moved together, so
-        // that more would be lost for nothing.
+        // Bytes that lie in slabs of another size do not help at once: ask for more each time, up to one slab more. As what is left is moved together, more would be lost for nothing.
         missing += Math.Min(missing * round, Eviction.OfWhole(_cache.Pool.SlabBytes));
         bool freed = Free(sequences, missing, shortage, mayDemote: true) || Free(sequences, missing, shortage, mayDemote: false);
-        if (freed)
+
+        // Pages that lie scattered are moved together, so that no more have to go; only now, as a step that is refused leaves everything as it was.
+        foreach (SequenceState sequence in freed ? sequences : [])
         {
-            Compact(sequences);
+            Eviction.Compact(sequence);
         }
 
         return freed;
@@ -91,17 +86,6 @@ internal sealed class Pressure : IDisposable
         Eviction.OfWhole(MissingBytes(shortage)) is > 0 and long missing && EvictableBytes(sequences, shortage) >= missing;
 
     public void Dispose() => Own.Dispose();
-
-    private bool Compact(ReadOnlySpan<SequenceState> sequences)
-    {
-        bool any = false;
-        foreach (SequenceState sequence in sequences)
-        {
-            any |= Eviction.Compact(sequence);
-        }
-
-        return any;
-    }
 
     // Of tokens and places no eviction gives any.
     private static long MissingBytes(in KvShortage shortage) => shortage.Unit == "bytes" ? Math.Max(shortage.Missing, 1) : 0;

@@ -81,16 +81,15 @@ internal sealed class GroupEviction : IEviction, IDisposable
     }
 
     /// <inheritdoc/>
-    public bool Compact(SequenceState sequence)
+    public void Compact(SequenceState sequence)
     {
-        bool any = false;
         if (TryEnterOthers(sequence))
         {
             try
             {
                 for (int part = 0; part < _caches.Length; part++)
                 {
-                    any |= OwnOf(part).Compact(sequence.Parts[part]);
+                    OwnOf(part).Compact(sequence.Parts[part]);
                 }
             }
             finally
@@ -98,8 +97,6 @@ internal sealed class GroupEviction : IEviction, IDisposable
                 LeaveOthers(sequence, _caches.Length);
             }
         }
-
-        return any;
     }
 
     /// <inheritdoc/>
@@ -267,7 +264,9 @@ internal sealed class NoEviction : IEviction
 
     public long Evict(SequenceState sequence, long bytesToFree, long step, bool mayDemote) => 0;
 
-    public bool Compact(SequenceState sequence) => false;
+    public void Compact(SequenceState sequence)
+    {
+    }
 
     public long Excess() => 0;
 

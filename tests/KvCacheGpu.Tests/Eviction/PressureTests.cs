@@ -8,23 +8,6 @@ public sealed class PressureTests
     private static readonly KvShortage LacksSlabs = new("a step", KvResource.SlabBytes, 3 * Missing, 2 * Missing);
 
     [Fact]
-    public void Scattered_pages_are_moved_together_before_any_goes()
-    {
-        using KvCache cache = Cache();
-        var notes = new Notes { FreesSlab = true };
-        Assert.True(MakeWay(cache, notes, LacksSlabs, round: 0));
-        Assert.Empty(notes.Asked);
-
-        // Where that frees no slab, or was tried before, or bytes are missing and not slabs, pages go.
-        notes.FreesSlab = false;
-        Assert.True(MakeWay(cache, notes, LacksSlabs, round: 0));
-        notes.FreesSlab = true;
-        Assert.True(MakeWay(cache, notes, LacksSlabs, round: 1));
-        Assert.True(MakeWay(cache, notes, new KvShortage("a step", KvResource.BudgetBytes, 3 * Missing, 2 * Missing), round: 0));
-        Assert.Equal([Missing, 2 * Missing, Missing], notes.Asked);
-    }
-
-    [Fact]
     public void Each_round_asks_for_more_but_never_for_more_than_a_slab_beyond_what_is_missing()
     {
         using KvCache cache = Cache();
@@ -55,8 +38,6 @@ public sealed class PressureTests
     /// <summary>Has bytes enough, and gives what it is asked for.</summary>
     private sealed class Notes : IEviction
     {
-        public bool FreesSlab { get; set; }
-
         public List<long> Asked { get; } = [];
 
         public long Evictable(SequenceState sequence) => 1_000_000;
@@ -67,7 +48,9 @@ public sealed class PressureTests
             return bytesToFree;
         }
 
-        public bool Compact(SequenceState sequence) => FreesSlab;
+        public void Compact(SequenceState sequence)
+        {
+        }
 
         public long Excess() => 0;
 
