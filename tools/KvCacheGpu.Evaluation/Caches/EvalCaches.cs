@@ -122,7 +122,7 @@ public static class EvalCaches
     }
 
     /// <summary>
-    /// The formats to which the adaptive policy may demote pages: T4 with V4 and T2 with V2 from full precision, I8 with V4 too from I8, T2 with V2 from T4 and T3; none
+    /// The formats to which the adaptive policy may demote pages: I8 with V4, T4 with V4 and T2 with V2 from full precision and from I8, T2 with V2 from T4 and T3; none
     /// for other policies.
     /// </summary>
     /// <param name="config">Its policy and formats.</param>
@@ -146,11 +146,11 @@ public static class EvalCaches
             $"{key}/{value} -> {string.Join(' ', DemotionsOf(key))} {standard.Watermark:R} {standard.PlanEvery} {standard.ScoreEvery} {standard.MergePages}");
     }
 
-    // A part is encoded twice at most: what went from F16 by way of I8 to T4 could not go on to T2 when room gets scarcer, and would be dropped.
+    // A part is encoded twice at most: what went from F16 by way of I8 to T4 cannot go on to T2 when room gets scarcer, and is dropped then. I8 with V4 loses so little that it pays all the same.
     private static KvFormats[] DemotionsOf(PageFormat key)
     {
         (KvFormats v4, KvFormats t4, KvFormats t2) = (new(PageFormat.I8, PageFormat.V4), new(PageFormat.T4, PageFormat.V4), new(PageFormat.T2, PageFormat.V2));
-        return key.IsFullPrecision() ? [t4, t2] : key == PageFormat.I8 ? [v4, t4, t2] : key is PageFormat.T4 or PageFormat.T3 ? [t2] : [];
+        return key.IsFullPrecision() || key == PageFormat.I8 ? [v4, t4, t2] : key is PageFormat.T4 or PageFormat.T3 ? [t2] : [];
     }
 
     private static PageFormat ValueWith(PageFormat key) => key switch
