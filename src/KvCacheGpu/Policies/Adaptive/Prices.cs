@@ -11,11 +11,11 @@ namespace KvCacheGpu;
 /// drop:     p (c + p + 2 b L)                       the increase of E[(share of all dropped pages)^2]
 /// demotion: (p (max(c, peak) + p) / 10 + 4 m^2) (noise of logits + noise of values / 2)
 /// </code>
-/// So a row that spreads its attention pays more for each further page, and one that looks at one page at a time the same for each. The noises of
-/// tokens are independent of each other, so that a demotion has no such term, and most of the noise of a page evens out; more of it stays where queries relied
-/// on one token of the page, as its peak tells. It does not even out on a page that many queries rely on, of which attention sinks are the extreme. The noise of logits is s^2 |q|^2 |k|^2 eta_K / d with s the scale of logits. It is not cut off at 1: a noisy logit also draws attention
-/// from all other tokens. A square that was not gathered counts as 1 (|v|^2, |o|^2) or as the width d (|q|^2, |k|^2). A soft cap flattens logits and so their
-/// noise; here it is taken at the steepest, where it changes nothing.
+/// So a row that spreads its attention pays more for each further page, and one that looks at one page at a time the same for each. The noises of tokens are
+/// independent of each other, so that a demotion has no such term, and most of the noise of a page evens out; more of it stays where queries relied on one token of
+/// the page, as its peak tells. It does not even out on a page that many queries rely on, of which attention sinks are the extreme. The noise of logits is
+/// s^2 |q|^2 |k|^2 eta_K / d with s the scale of logits. It is not cut off at 1: a noisy logit also draws attention from all other tokens. A square that was not
+/// gathered counts as 1 (|v|^2, |o|^2) or as the width d (|q|^2, |k|^2). A soft cap flattens logits and so their noise; here it is taken at the steepest, where it changes nothing.
 /// </remarks>
 internal readonly ref struct Prices : IDisposable
 {
@@ -25,7 +25,8 @@ internal readonly ref struct Prices : IDisposable
     // |v|^2 is about half of |v - o|^2, in whose units drops are priced.
     private const double PartOfValues = 0.5;
 
-    // What is left of a page's noise where its tokens' noises even out, and the price of a page that queries rely on in the mean; chosen on the demo model and the second one.
+    // The part of a page's noise that does not even out between its tokens, and how dear noise is on pages that queries rely on in the mean. Both were
+    // chosen on the demo model and the second one.
     private const double PartOfNoise = 0.1;
     private const double Reliance = 4;
 
