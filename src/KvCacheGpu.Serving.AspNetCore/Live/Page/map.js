@@ -5,6 +5,7 @@ const placeNames = ["gone", "on the device", "in host memory"];
 const placeClasses = ["gone", "device", "host"];
 const gap = 3; // Pixels between layers.
 let cursor = { row: 0, page: 0 };
+let describedOf = null; // The sequence whose page is described below the map.
 let formatNames = []; // Formats keep the colours that they first had.
 
 const colourMode = () => document.querySelector("input[name=colour]:checked").value;
@@ -76,18 +77,22 @@ function drawMap() {
   describeMap(map);
   drawLegend(map);
   drawCells(map);
+  if (document.activeElement === canvas && describedOf !== nameOf(map)) {
+    describeCell(); // The map was focused before this sequence was there.
+  }
 }
 
+const nameOf = (map) => `${map.id}.${map.choice}`;
 const topOf = (map, r, height) => (r * height) + (Math.floor(r / map.heads) * gap);
 
 function describeMap(map) {
   const places = [0, 0, 0];
   map.places.forEach((row) => row.forEach((place) => { places[place]++; }));
   const from = map.first_page > 0 ? ` (from page ${number(map.first_page)} on)` : "";
-  const text = `Request ${map.id}.${map.choice}: ${number(map.length)} tokens, ${map.layers} layers × ${map.heads} KV heads × ${map.places[0].length} pages of ${map.page_tokens} tokens${from}; `
+  const text = `Request ${nameOf(map)}: ${number(map.length)} tokens, ${map.layers} layers × ${map.heads} KV heads × ${map.places[0].length} pages of ${map.page_tokens} tokens${from}; `
     + `${number(places[1])} pages on the device, ${number(places[2])} in host memory, ${number(places[0])} gone`;
   byId("map-text").textContent = text;
-  [byId("map-text").dataset.answer, byId("map-text").dataset.length] = [`${map.id}.${map.choice}`, map.length];
+  [byId("map-text").dataset.answer, byId("map-text").dataset.length] = [nameOf(map), map.length];
   byId("map").setAttribute("aria-label", `Map of pages. ${text}. A table of it follows.`);
 }
 
@@ -130,6 +135,7 @@ function describeCell() {
     return;
   }
 
+  describedOf = nameOf(map);
   cursor.row = Math.max(0, Math.min(cursor.row, map.places.length - 1));
   cursor.page = Math.max(0, Math.min(cursor.page, map.places[0].length - 1));
   const first = (cursor.page + map.first_page) * map.page_tokens;
@@ -145,8 +151,10 @@ byId("map").addEventListener("keydown", (event) => {
   const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
   if (step !== undefined) {
     event.preventDefault();
-    cursor = { row: cursor.row + step[0], page: cursor.page + step[1] };
-    describeCell();
+    if ((shown?.map ?? null) !== null) {
+      cursor = { row: cursor.row + step[0], page: cursor.page + step[1] };
+      describeCell();
+    }
   }
 });
 byId("map").addEventListener("focus", describeCell);
