@@ -230,16 +230,12 @@ internal sealed class Evictor : IDisposable
     {
         TableMap map = _cache.Tier.Map;
         ReadOnlySpan<int> index = Memory.Index[..Memory.RowStarts[row + 1]];
+        ReadOnlySpan<int> scores = Memory.LeafScores;
         int first = FirstFrom(index, Memory.RowStarts[row], leaf * map.LeafPages);
         int end = FirstFrom(index, first, (leaf + 1) * map.LeafPages);
         for (int page = first; page < end; page++)
         {
-            ReadOnlySpan<int> words = Memory.LeafScores.Slice(map.ScoresInLeaf(row, index[page]) - map.LeafScores, TableMap.ScoreWords);
-            for (int word = 0; word < words.Length; word++)
-            {
-                bool isNumber = word is TableMap.ScoreLastUsed or TableMap.ScoreUses;
-                Memory.Score(word)[page] = isNumber || float.IsFinite(BitConverter.Int32BitsToSingle(words[word])) ? words[word] : 0;
-            }
+            Memory.TakeScores(page, scores.Slice(map.ScoresInLeaf(row, index[page]) - map.LeafScores, TableMap.ScoreWords));
         }
     }
 

@@ -84,6 +84,18 @@ internal sealed unsafe class PlanMemory : IDisposable
     /// <summary>Their variance, [rows][key width].</summary>
     public Span<float> FutureVariance => new(Vectors + _means + ((long)_rows * _width), _rows * _width);
 
+    /// <summary>Takes over a page's scores, as the tables hold them; one that is no finite number counts as 0.</summary>
+    public void TakeScores(int page, ReadOnlySpan<int> words)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)page, (uint)Count);
+        int* column = Column(PlainColumns) + page;
+        for (int word = 0; word < words.Length; word++, column += _most)
+        {
+            bool isNumber = word is TableMap.ScoreLastUsed or TableMap.ScoreUses;
+            *column = isNumber || float.IsFinite(BitConverter.Int32BitsToSingle(words[word])) ? words[word] : 0;
+        }
+    }
+
     /// <summary>The pages as a policy sees them.</summary>
     /// <param name="geometry">The shape of the rows.</param>
     /// <param name="ladder">What <see cref="Class"/> names.</param>

@@ -13,6 +13,7 @@ internal readonly ref struct Opinions : IDisposable
         _orders = new Pooled<ulong>(pages.Count * experts.Length);
         _unfixed = new Pooled<int>(pages.Rows);
         using var scores = new Pooled<float>(pages.Count);
+        using var room = new Pooled<ulong>(pages.Count);
         for (int expert = 0; expert < experts.Length; expert++)
         {
             experts[expert].Score(pages, scores.Span);
@@ -28,7 +29,7 @@ internal readonly ref struct Opinions : IDisposable
                     }
                 }
 
-                _orders.Span[start..end].Sort();
+                Order.Sort(_orders.Span[start..end], room.Span);
                 _unfixed.Span[row] = end - start;
             }
         }

@@ -20,6 +20,7 @@ internal static class EvenPlan
     {
         int groups = pages.Rows / rowsPerGroup;
         using var orders = new Pooled<ulong>(pages.Count);
+        using var room = new Pooled<ulong>(pages.Count);
         using var rowOf = new Pooled<int>(pages.Count);
         using var ends = new Pooled<int>(groups);
         using var left = new Pooled<int>(groups);
@@ -41,7 +42,7 @@ internal static class EvenPlan
                 }
             }
 
-            orders.Span[start..end].Sort();
+            Order.Sort(orders.Span[start..end], room.Span);
             (ends.Span[group], left.Span[group]) = (end, listed);
         }
 
