@@ -72,6 +72,7 @@ internal static unsafe class HalfLanes<S, F, I>
     }
 
     /// <summary>True if the first <paramref name="tokens"/> floats are finite.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static bool AreFinite(float* x, int tokens)
     {
         bool isFinite = true;
@@ -85,6 +86,7 @@ internal static unsafe class HalfLanes<S, F, I>
 
     private static ulong Carry(ulong halves) => (halves & 0x7C007C007C007C00) + 0x0400040004000400;
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static bool WriteSome(I halves, ushort* target, int tokens)
     {
         ushort* lanes = stackalloc ushort[S.Lanes];

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace KvCacheGpu.Kernels;
 
 /// <summary>A <see cref="KvOutput"/> in host memory, pinned for the time of a launch; vectors are written one by one, each rounded from floats to its place.</summary>
@@ -10,6 +12,7 @@ internal readonly unsafe struct HostOutput(byte* elements, TensorType type)
     /// <param name="vector">Which, of dense vectors of the width.</param>
     /// <param name="source">The vector, readable to a multiple of the lanes.</param>
     /// <param name="width">Elements.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void Write<S, F, I>(long vector, float* source, int width)
         where S : struct, ISimd<F, I>
         where F : struct

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace KvCacheGpu.Kernels;
 
 /// <summary>A <see cref="KvTensor"/> in host memory, pinned for the time of a launch.</summary>
@@ -27,6 +29,7 @@ internal unsafe struct HostTensor
         _type == TensorType.F32 ? (float*)_elements + (token * _tokenStride) + (head * _headStride) : null;
 
     /// <summary>Copies one vector, widened, to <paramref name="target"/>; <paramref name="step"/> floats from element to element.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public readonly void Read(int token, int head, int width, float* target, int step = 1)
     {
         byte* from = _elements + (((token * _tokenStride) + (head * _headStride)) * _elementBytes);

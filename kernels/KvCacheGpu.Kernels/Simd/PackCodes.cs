@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 
 namespace KvCacheGpu.Kernels;
@@ -23,16 +24,16 @@ internal static unsafe class PackCodes
         switch (format)
         {
             case PageFormat.T4:
-                for (int w = 0; w < width / 8; w++)
+                for (int i = 0; i < width; i += 32, codes += 32, words += 4)
                 {
-                    words[w] = (int)Gather(((ulong*)codes)[w], Nibbles);
+                    PackNibbles(codes, words);
                 }
 
                 break;
             case PageFormat.T2 or PageFormat.V2:
-                for (int i = 0, count = format.Words(width) * 2; i < count; i++)
+                for (int i = 0; i < width; i += 16, codes += 16, words++)
                 {
-                    ((ushort*)words)[i] = (ushort)Gather(((ulong*)codes)[i], Pairs);
+                    *words = PackPairs(codes);
                 }
 
                 break;
@@ -53,9 +54,7 @@ internal static unsafe class PackCodes
             case PageFormat.V4:
                 for (int i = 0; i < width; i += 16, codes += 16, words += 2)
                 {
-                    (ulong low, ulong high) = (((ulong*)codes)[0], ((ulong*)codes)[1]);
-                    words[0] = (int)(Gather(low, EvenNibbles) | (Gather(high, EvenNibbles) << 16));
-                    words[1] = (int)(Gather(low >> 8, EvenNibbles) | (Gather(high >> 8, EvenNibbles) << 16));
+                    PackSplitNibbles(codes, words);
                 }
 
                 break;
@@ -73,7 +72,39 @@ internal static unsafe class PackCodes
         }
     }
 
+    // 32 codes, two neighbours in each byte.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void PackNibbles(byte* codes, int* words)
+    {
+        Vector128<ushort> low = Vector128.Load((ushort*)codes), high = Vector128.Load((ushort*)codes + 8);
+        Vector128.Narrow(Neighbours(low), Neighbours(high)).Store((byte*)words);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector128<ushort> Neighbours(Vector128<ushort> pairs) => (pairs | Vector128.ShiftRightLogical(pairs, 4)) & Vector128.Create((ushort)0xFF);
+
+    // 16 codes, four neighbours in each byte.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int PackPairs(byte* codes)
+    {
+        Vector128<uint> x = Vector128.Load((uint*)codes);
+        x |= Vector128.ShiftRightLogical(x, 6);
+        x |= Vector128.ShiftRightLogical(x, 12);
+        return Vector128.Shuffle(x.AsByte(), Vector128.Create((byte)0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12)).AsInt32().ToScalar();
+    }
+
+    // 16 codes: those of even elements in one word, those of odd ones in the next.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void PackSplitNibbles(byte* codes, int* words)
+    {
+        Vector128<uint> x = Vector128.Load((uint*)codes);
+        x |= Vector128.ShiftRightLogical(x, 12);
+        Vector128<byte> split = Vector128.Shuffle(x.AsByte(), Vector128.Create((byte)0, 4, 8, 12, 1, 5, 9, 13, 0, 4, 8, 12, 1, 5, 9, 13));
+        *(ulong*)words = split.AsUInt64().ToScalar();
+    }
+
     /// <summary>Unpacks; room for <see cref="BytesFor"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Unpack(PageFormat format, int* words, int width, byte* codes)
     {
         switch (format)

@@ -84,6 +84,7 @@ internal static unsafe class PageDigest<S, F, I>
     }
 
     /// <summary>sums / tokens, rounded to binary16 and saturated: as bits in <paramref name="target"/>, as floats in <paramref name="mean"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Mean(float* sums, int tokens, int width, int stride, float* mean, ushort* target, int* scratch)
     {
         F count = S.All(tokens);
@@ -101,6 +102,7 @@ internal static unsafe class PageDigest<S, F, I>
     }
 
     /// <summary>sqrt(squares / tokens), rounded to binary16 and saturated.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Deviation(float* squares, int tokens, int width, int stride, ushort* target, int* scratch)
     {
         F count = S.All(tokens);
@@ -124,11 +126,13 @@ internal static unsafe class PageDigest<S, F, I>
         return S.Add(sum, S.Multiply(e, e));
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Write(float* vector, int width, int stride, ushort* target, int* scratch)
     {
         PackVector<S, F, I>.Pack(PageFormat.F16, vector, stride, scratch);
         new Span<ushort>(scratch, width).CopyTo(new Span<ushort>(target, width));
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static F Saturated(F x) => S.Max(S.All(-Largest), S.Min(S.All(Largest), x));
 }

@@ -104,7 +104,11 @@ internal readonly unsafe struct PageView<S, F, I>
     public int Rotated { get; }
 
     /// <summary>True if two blocks of queries are worked on together: there are registers for it, and each word is expanded for eight queries then.</summary>
-    public bool TakesEight => S.Lanes == 16 && !KeepsNonFinite && (_expandsKeys || _layout.KeyFormat is not (PageFormat.Q8 or PageFormat.Q4));
+    public bool TakesEight
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => S.Lanes == 16 && !KeepsNonFinite && (_expandsKeys || _layout.KeyFormat is not (PageFormat.Q8 or PageFormat.Q4));
+    }
 
     /// <summary>Raw logits of a block of four queries or of two such, and their products with the page's mean.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -253,6 +257,7 @@ internal readonly unsafe struct PageView<S, F, I>
     }
 
     // Weights as whole numbers.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Round(float* weights, int rows, int tokens, SoftmaxState* state)
     {
         int stride = _scratch.LogitStride;

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Numerics;
 
 namespace KvCacheGpu.Kernels;
@@ -69,6 +70,7 @@ internal sealed unsafe class QuerySums : ParallelWork, IDisposable
     }
 
     /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public override void Do(int item, int worker)
     {
         AttendCall call = _batch!.Call;
@@ -94,6 +96,7 @@ internal sealed unsafe class QuerySums : ParallelWork, IDisposable
 
     public void Dispose() => _memory.Dispose();
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AddSquares(float* elements, float* sums, int width)
     {
         int i = 0;

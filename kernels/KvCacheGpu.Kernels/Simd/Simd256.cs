@@ -154,6 +154,7 @@ internal unsafe struct Simd256 : ISimd<F, I>
         return a * power;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static I Each(I a, I counts)
     {
         I shifted = default;
@@ -257,6 +258,7 @@ internal unsafe struct Simd256 : ISimd<F, I>
         Vector128.Narrow(low.GetLower(), low.GetUpper()).AsUInt16().Store(p);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Transpose(int* from, nint fromStride, int* to, nint toStride)
     {
         if (!Avx2.IsSupported)

@@ -126,6 +126,7 @@ internal unsafe struct Simd512 : ISimd<F, I>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Scale(F a, F n) => Avx512F.IsSupported ? Avx512F.Scale(a, n) : Power(a, n);
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static I Each(I a, I counts)
     {
         I shifted = default;
@@ -137,6 +138,7 @@ internal unsafe struct Simd512 : ISimd<F, I>
         return shifted;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static F Power(F a, F n)
     {
         F power = ((Vector512.ConvertToInt32(Vector512.Max(n, Vector512.Create(-127f))) + Vector512.Create(127)) << 23).AsSingle();
@@ -231,6 +233,7 @@ internal unsafe struct Simd512 : ISimd<F, I>
         Simd256.StoreShorts(p + 8, value.GetUpper());
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Transpose(int* from, nint fromStride, int* to, nint toStride)
     {
         if (!Avx512F.IsSupported)

@@ -211,6 +211,7 @@ internal sealed unsafe class SimdAttend<S, F, I> : SimdAttendWork
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static QueryState StateOf(AttendScratch scratch, int query) =>
         new(scratch.Softmaxes[query / 4].Maximum[query % 4], scratch.Softmaxes[query / 4].Sum[query % 4], scratch.Softmaxes[query / 4].Exponent[query % 4]);
 

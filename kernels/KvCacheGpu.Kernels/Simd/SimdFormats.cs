@@ -21,6 +21,7 @@ internal static unsafe class SimdFormats
         isChunk && (format is PageFormat.Q8 or PageFormat.Q4 || format.IsCentered());
 
     /// <summary>The same of values; V4 needs groups that tiles of two lane groups divide.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static bool ExpandsValues<S, F, I>(PageFormat format, int width, bool isChunk)
         where S : struct, ISimd<F, I>
         where F : struct

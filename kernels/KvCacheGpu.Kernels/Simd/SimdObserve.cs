@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace KvCacheGpu.Kernels;
 
 /// <summary>
@@ -13,6 +15,7 @@ internal sealed unsafe class SimdObserve<S, F, I>(SimdTier tier, SimdBatch batch
     private readonly AttendTile<S, F, I> _tile = new(tier, batch);
 
     /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public override void Do(int item, int worker)
     {
         AttendScratch scratch = batch.Scratch(worker);
@@ -49,6 +52,7 @@ internal sealed unsafe class SimdObserve<S, F, I>(SimdTier tier, SimdBatch batch
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private float Mass(AttendScratch scratch, in ItemOf work, int block, int firstQuery, int count)
     {
         SoftmaxState* state = scratch.Softmaxes + block;

@@ -16,6 +16,21 @@ public class WarmUpTests
         Assert.True(warm <= 3, $"after it {warm}, without it {cold}");
     }
 
+    [Fact]
+    public void What_loops_over_elements_is_never_compiled_without_optimization()
+    {
+        // A method without either attribute runs unoptimized until the runtime has counted its calls and compiled it anew: the first second of a process.
+        MethodInfo[] slow = [.. typeof(SimdTier).Assembly.GetTypes()
+            .SelectMany(type => type.GetMethods(BindingFlags.DeclaredOnly | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Static | BindingFlags.Instance))
+            .Where(method => IsVector(method.DeclaringType!) || method.DeclaringType!.GetGenericArguments().Concat(method.GetGenericArguments()).Any(IsVector)
+                || method.Name == nameof(ParallelWork.Do) || method.DeclaringType == typeof(PackCodes) || (method.DeclaringType == typeof(HostTensor) && !method.IsStatic))
+            .Where(method => method.GetMethodBody()?.GetILAsByteArray()?.Length > 64)
+            .Where(method => (method.MethodImplementationFlags & (MethodImplAttributes.AggressiveOptimization | MethodImplAttributes.AggressiveInlining)) == 0)];
+        Assert.True(slow.Length == 0, string.Join(", ", slow.Select(method => $"{method.DeclaringType!.Name}.{method.Name}")));
+
+        static bool IsVector(Type type) => type.GetInterfaces().Any(one => one.IsGenericType && one.GetGenericTypeDefinition() == typeof(ISimd<,>));
+    }
+
     // In a load context of its own, where nothing of the kernels is compiled yet.
     private static int Compiled(bool isWarm)
     {
