@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary>2^x for x at most 0 (a softmax's weights), relative error below 2e-7; below -126 it may be 0, and below -150 it is.</summary>
+/// <summary>2^x for x at most 0 (a softmax's weights), relative error below 2.5e-7, and 1 for 0; below -126 it may be 0, and below -150 it is.</summary>
 internal static class Exp2<S, F, I>
     where S : struct, ISimd<F, I>
     where F : struct
@@ -19,8 +19,30 @@ internal static class Exp2<S, F, I>
     private const float C5 = 0.0013333558f;
     private const float C6 = 0.0001540353f;
 
+    // 2^f on [0, 1], exact at 0: the polynomial of the least relative error (Remez), 8.3e-8, and 1.5e-7 in binary32.
+    private const float D1 = 0.6931513118f;
+    private const float D2 = 0.2401644501f;
+    private const float D3 = 0.0557999131f;
+    private const float D4 = 0.0090170303f;
+    private const float D5 = 0.0018671301f;
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static F Of(F x)
+    public static F Of(F x) => S.HasFraction ? OfFraction(x) : OfRounded(x);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static F OfFraction(F x)
+    {
+        F f = S.Fraction(x);
+        F p = S.MultiplyAdd(S.All(D5), f, S.All(D4));
+        p = S.MultiplyAdd(p, f, S.All(D3));
+        p = S.MultiplyAdd(p, f, S.All(D2));
+        p = S.MultiplyAdd(p, f, S.All(D1));
+        p = S.MultiplyAdd(p, f, S.All(1f));
+        return S.Scale(p, x);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static F OfRounded(F x)
     {
         F clamped = S.Max(x, S.All(-200f));
         F n = S.Subtract(S.Add(clamped, S.All(RoundingBias)), S.All(RoundingBias));

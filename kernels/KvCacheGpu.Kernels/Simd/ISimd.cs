@@ -101,6 +101,12 @@ internal unsafe interface ISimd<F, I>
     /// <summary>2^n * a for |n| below 2^15, to zero below the smallest float; n is a whole number.</summary>
     static abstract F Scale(F a, F n);
 
+    /// <summary>True if <see cref="Fraction"/> is one instruction, and <see cref="Scale"/> takes any n and rounds it down.</summary>
+    static abstract bool HasFraction { get; }
+
+    /// <summary>a less the largest whole number that is not above it, 0 for minus infinity; only where <see cref="HasFraction"/>.</summary>
+    static abstract F Fraction(F a);
+
     // For fast attention: products of pairs of 16-bit numbers, two in each lane.
 
     /// <summary>True if the processor multiplies pairs of 16-bit numbers; the next members are only there where it does.</summary>

@@ -147,6 +147,10 @@ internal unsafe struct Simd256 : ISimd<F, I>
         return found;
     }
 
+    public static bool HasFraction => false;
+
+    public static F Fraction(F a) => throw new NotSupportedException();
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Scale(F a, F n)
     {

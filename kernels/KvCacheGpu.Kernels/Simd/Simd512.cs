@@ -8,6 +8,9 @@ namespace KvCacheGpu.Kernels;
 
 internal unsafe struct Simd512 : ISimd<F, I>
 {
+    // Of VREDUCEPS: no bits of the fraction stay with the whole number, which is rounded down.
+    private const byte RoundingDown = 1;
+
     public static int Lanes => 512 / 32;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -125,6 +128,11 @@ internal unsafe struct Simd512 : ISimd<F, I>
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F Scale(F a, F n) => Avx512F.IsSupported ? Avx512F.Scale(a, n) : Power(a, n);
+
+    public static bool HasFraction => Avx512DQ.IsSupported;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F Fraction(F a) => Avx512DQ.Reduce(a, RoundingDown);
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static I Each(I a, I counts)

@@ -90,6 +90,10 @@ internal unsafe struct SimdScalar : ISimd<float, int>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Scale(float a, float n) => a * BitConverter.Int32BitsToSingle(((int)Max(n, -127f) + 127) << 23);
 
+    public static bool HasFraction => false;
+
+    public static float Fraction(float a) => throw new NotSupportedException();
+
     public static bool HasPairs => false;
 
     public static int MultiplyPairs(int a, int b) => throw new NotSupportedException();
