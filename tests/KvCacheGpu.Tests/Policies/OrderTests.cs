@@ -3,9 +3,22 @@ namespace KvCacheGpu.Tests;
 /// <summary>Keys of pages are sorted as numbers are, whatever the scores.</summary>
 public class OrderTests
 {
-    public static TheoryData<int, string> Cases => [.. from count in (int[])[0, 1, 2, 63, 64, 65, 512, 3000]
-                                                       from scores in (string[])["any", "few", "equal", "ascending", "descending", "one byte", "signs"]
-                                                       select (count, scores)];
+    private static readonly int[] _counts = [0, 1, 2, 63, 64, 65, 512, 3000];
+    private static readonly string[] _scores = ["any", "few", "equal", "ascending", "descending", "one byte", "signs"];
+
+    public static TheoryData<int, string> Cases
+    {
+        get
+        {
+            TheoryData<int, string> cases = [];
+            foreach ((int count, string scores) in _counts.SelectMany(count => _scores.Select(scores => (count, scores))))
+            {
+                cases.Add(count, scores);
+            }
+
+            return cases;
+        }
+    }
 
     [Theory]
     [MemberData(nameof(Cases))]
