@@ -85,10 +85,30 @@ internal struct PagePlace
     /// <summary>Its first word.</summary>
     public long First;
 
+    public PageDims Map;
+}
+
+/// <summary>A page whose words are read from its own start on: offsets within a page are small, and one addition of theirs to an address is one instruction.</summary>
+internal struct PageWords
+{
+    public WordViews Words;
+
     /// <summary>The first of the 64 tokens at hand.</summary>
     public int Span;
 
     public PageDims Map;
+
+    [System.Runtime.CompilerServices.MethodImpl(System.Runtime.CompilerServices.MethodImplOptions.AggressiveInlining)]
+    public static PageWords At(WordViews arena, int slot, PageDims map)
+    {
+        long first = (uint)slot;
+        PageWords page = default;
+        page.Words.One = arena.One.SubView(first * PageLayout.UnitWords);
+        page.Words.Two = arena.Two.SubView(first * (PageLayout.UnitWords / 2));
+        page.Words.Four = arena.Four.SubView(first * (PageLayout.UnitWords / 4));
+        page.Map = map;
+        return page;
+    }
 }
 
 /// <summary>The pages' memory in words of three sizes: ILGPU makes a load of 64 or 128 bits only where the view's own element says that it is aligned.</summary>

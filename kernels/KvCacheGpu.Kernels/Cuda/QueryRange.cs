@@ -27,8 +27,13 @@ internal struct QueryRange
     // Of the block's first query, which sees the least, and of its last one.
     private int _firstPosition;
     private int _lastPosition;
-    private int _firstEnd;
     private int _lastBegin;
+
+    // Entries that all queries see, from _lastBegin on; positions of first tokens of pages that they see all of; the last such position of a page that no query sees.
+    private int _wholeEntries;
+    private int _wholeFirst;
+    private int _wholeTokens;
+    private int _passedLast;
 
     /// <summary>Some queries of a block, or all; of a last block there may be none.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -54,19 +59,23 @@ internal struct QueryRange
         r._lastPosition = r._length - r._tokens + lastToken;
         r.First = r.BeginOf(r._firstPosition, dims);
         r.Last = firstToken < r._tokens ? r.EndOf(r._lastPosition, dims) : 0;
-        r._firstEnd = r.EndOf(r._firstPosition, dims);
         r._lastBegin = r.BeginOf(r._lastPosition, dims);
+        r._wholeEntries = AtLeast0(r.EndOf(r._firstPosition, dims) - r._lastBegin);
+        r._wholeFirst = AtLeast0(r._lastPosition - call.Layer.Window + 1);
+        r._wholeTokens = AtLeast0(r._firstPosition - dims.PageTokens + 2 - r._wholeFirst);
+        int passed = r._firstPosition + 1 - call.Layer.Window;
+        r._passedLast = passed < 0 ? -1 : passed - dims.PageTokens;
         return r;
     }
 
     /// <summary>True if every query sees all tokens of an entry's page.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public readonly bool SeesAll(int entry, int firstPosition, int pageTokens, int window) =>
-        entry >= _lastBegin && entry < _firstEnd && firstPosition + pageTokens - 1 <= _firstPosition && firstPosition > _lastPosition - window;
+    public readonly bool SeesAll(int entry, int firstPosition) =>
+        (uint)(entry - _lastBegin) < (uint)_wholeEntries & (uint)(firstPosition - _wholeFirst) < (uint)_wholeTokens;
 
     /// <summary>True if the window of every query begins behind a page.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public readonly bool HasPassed(int firstPosition, int pageTokens, int window) => firstPosition + pageTokens <= _firstPosition + 1 - window;
+    public readonly bool HasPassed(int firstPosition) => firstPosition <= _passedLast;
 
     /// <summary>True if page statistics are wanted of one of the block's queries.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -102,6 +111,8 @@ internal struct QueryRange
         column.Most = -float.MaxValue;
         column.Sum = 0f;
     }
+
+    private static int AtLeast0(int x) => x > 0 ? x : 0;
 
     private readonly int BeginOf(int position, KernelDims dims) => _segment * dims.PagesOfSegment(Visible(position, dims));
 

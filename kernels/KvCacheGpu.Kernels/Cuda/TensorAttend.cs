@@ -74,12 +74,20 @@ internal static class TensorAttend
         range.Start(ref b, default(TColumns).Count == 8 ? (2 * quad) + 1 : quad, dims);
         TileOutput.Clear<TValue, TColumns, TShape>(sums);
         float unit = TileOutput.FirstUnit;
-        int keyLane = (TileLogits.LaneWord<TKey, TShape>(quad) * default(TShape).PageTokens) + (2 * g);
+        int keyLane = ((TileLogits.LaneWord<TKey, TShape>(quad) * default(TShape).PageTokens) / 2) + g;
         int valueLane = call.Layer.Page.ValueFirst + (4 * quad * TileOutput.ValueWords<TValue, TShape>()) + TileOutput.LaneWord<TValue, TShape>(g);
+        int row = dims.InLeaf(call.Layer.Layer, range.Head, 0);
+        int held = -1;
+        ArrayView<int> leaf = arena.One;
         for (int entry = range.First; entry < range.Last; entry++)
         {
-            ArrayView<int> leaf = dims.Leaf(arena.One, range.Slot, entry);
-            int at = dims.InLeaf(call.Layer.Layer, range.Head, entry);
+            if (entry >> dims.LeafShift != held)
+            {
+                held = entry >> dims.LeafShift;
+                leaf = dims.Leaf(arena.One, range.Slot, entry);
+            }
+
+            int at = row + (entry & ((1 << dims.LeafShift) - 1));
             int tag = leaf[dims.LeafTags + at];
             int first = TableMap.PageIndexOf(tag) * default(TShape).PageTokens;
             if (((call.Layer.Classes >> TableMap.ClassOf(tag)) & 1) == 0)
@@ -87,7 +95,7 @@ internal static class TensorAttend
                 continue;
             }
 
-            if (range.HasPassed(first, default(TShape).PageTokens, call.Layer.Window))
+            if (range.HasPassed(first))
             {
                 if (range.IsMeasured() && g == 0)
                 {
@@ -102,20 +110,15 @@ internal static class TensorAttend
                 continue;
             }
 
-            PagePlace page = default;
-            page.Arena = arena;
-            page.First = (long)leaf[at] * PageLayout.UnitWords;
-            page.Map = call.Layer.Page;
-            bool isWhole = range.SeesAll(entry, first, default(TShape).PageTokens, call.Layer.Window);
+            PageWords page = PageWords.At(arena, leaf[at], call.Layer.Page);
+            bool isWhole = range.SeesAll(entry, first);
+            int seen = default(TShape).PageTokens > 64 ? range.Seen(first, default(TShape).PageTokens) : default(TShape).PageTokens;
             ScalePair largest = default;
             ScalePair pageSum = default;
             largest.A = float.NegativeInfinity;
             largest.B = float.NegativeInfinity;
-            int seen = range.Seen(first, default(TShape).PageTokens);
-            int span = 0;
             do
             {
-                page.Span = span;
                 Span64 s = TileLogits.Of<TKey, TColumns, TShape>(page, keyLane, parts, a, b);
                 if (default(TShape).IsCapped)
                 {
@@ -124,7 +127,7 @@ internal static class TensorAttend
 
                 if (!isWhole || default(TShape).PageTokens < 64)
                 {
-                    TileWeights.Mask(ref s, a, b, entry, first + span, default(TShape).PageTokens - span, call.Layer.Window);
+                    TileWeights.Mask(ref s, a, b, entry, first + page.Span, default(TShape).PageTokens - page.Span, call.Layer.Window);
                 }
 
                 ScalePair spanLargest = TileWeights.Largest<TColumns>(s);
@@ -135,35 +138,50 @@ internal static class TensorAttend
                 ScalePair sum = TileWeights.Sum<TColumns>(s);
                 a.Sum = Lane.Fma(a.Sum, scale.A, sum.A);
                 b.Sum = Lane.Fma(b.Sum, scale.B, sum.B);
-                largest.A = Lane.Max(largest.A, spanLargest.A);
-                largest.B = Lane.Max(largest.B, spanLargest.B);
-                pageSum.A = Lane.Fma(pageSum.A, scale.A, sum.A);
-                pageSum.B = Lane.Fma(pageSum.B, scale.B, sum.B);
+                bool isOne = default(TShape).PageTokens <= 64;
+                largest.A = isOne ? spanLargest.A : Lane.Max(largest.A, spanLargest.A);
+                largest.B = isOne ? spanLargest.B : Lane.Max(largest.B, spanLargest.B);
+                pageSum.A = isOne ? sum.A : Lane.Fma(pageSum.A, scale.A, sum.A);
+                pageSum.B = isOne ? sum.B : Lane.Fma(pageSum.B, scale.B, sum.B);
                 if (isWhole || !default(TValue).IsOfOpenPages)
                 {
                     TileOutput.Add<TValue, TColumns, TShape>(page, valueLane, sums, ref unit, s, scale, default);
                 }
                 else
                 {
-                    TokenCut cut = TokenCut.At(seen - span, quad);
+                    TokenCut cut = TokenCut.At(range.Seen(first, default(TShape).PageTokens) - page.Span, quad);
                     TileOutput.Add<TValue, TColumns, TShape>(page, valueLane, sums, ref unit, s, scale, cut);
                 }
 
-                span += 64;
+                page.Span += 64;
             }
-            while (span < default(TShape).PageTokens && span < seen);
+            while (default(TShape).PageTokens > 64 && page.Span < default(TShape).PageTokens && page.Span < seen);
 
-            if (range.IsMeasured() && g == 0)
+            if (range.IsMeasured())
             {
-                ArrayView<int> statistics = Statistics(arena.One, dims, range.Slot, call.Layer.Layer, range.Head, tag);
-                WriteStatistic<TKey>(statistics, a, entry, largest.A, pageSum.A, TileWeights.Bias<TValue>());
-                if (default(TColumns).Count == 8)
+                pageSum.A = Lane.SumOfRows(pageSum.A);
+                pageSum.B = default(TColumns).Count == 8 ? Lane.SumOfRows(pageSum.B) : 0f;
+                if (g == 0)
                 {
-                    WriteStatistic<TKey>(statistics, b, entry, largest.B, pageSum.B, TileWeights.Bias<TValue>());
+                    // Mostly the leaf at hand: entries lie before the pages' own places only where pages were evicted.
+                    ArrayView<int> own = leaf;
+                    if (TableMap.PageIndexOf(tag) >> dims.LeafShift != held)
+                    {
+                        own = dims.Leaf(arena.One, range.Slot, TableMap.PageIndexOf(tag));
+                    }
+
+                    ArrayView<int> statistics = Statistics(own, dims, row, tag);
+                    WriteStatistic<TKey>(statistics, a, entry, largest.A, pageSum.A, TileWeights.Bias<TValue>());
+                    if (default(TColumns).Count == 8)
+                    {
+                        WriteStatistic<TKey>(statistics, b, entry, largest.B, pageSum.B, TileWeights.Bias<TValue>());
+                    }
                 }
             }
         }
 
+        a.Sum = Lane.SumOfRows(a.Sum);
+        b.Sum = default(TColumns).Count == 8 ? Lane.SumOfRows(b.Sum) : 0f;
         long result = (long)work * default(TColumns).Count;
         if (g == 0)
         {
@@ -182,8 +200,15 @@ internal static class TensorAttend
     public static ArrayView<int> Statistics(ArrayView<int> arena, KernelDims dims, int sequence, int layer, int head, int tag)
     {
         int page = TableMap.PageIndexOf(tag);
-        int first = dims.LeafStats + (dims.InLeaf(layer, head, page) * dims.GroupSize * 2);
-        return dims.Leaf(arena, sequence, page).SubView(first, dims.GroupSize * 2);
+        return Statistics(dims.Leaf(arena, sequence, page), dims, dims.InLeaf(layer, head, 0), tag);
+    }
+
+    // Of a page whose leaf is known; row is the first place of its row there.
+    [MethodImpl(Inlined)]
+    private static ArrayView<int> Statistics(ArrayView<int> leaf, KernelDims dims, int row, int tag)
+    {
+        int at = row + (TableMap.PageIndexOf(tag) & ((1 << dims.LeafShift) - 1));
+        return leaf.SubView(dims.LeafStats + (at * dims.GroupSize * 2), dims.GroupSize * 2);
     }
 
     /// <summary>Writes that a measured query sees nothing of a page.</summary>
@@ -204,9 +229,9 @@ internal static class TensorAttend
     {
         if (column.IsMeasured && entry >= column.Begin && entry < column.End)
         {
-            // A page far below the largest logit so far has lost its sum, of which its own largest logit is 1.
+            // A page far below the largest logit so far has lost its sum, of which its own largest logit is 1. (0 times infinity is no number: then 1 is the larger.)
             float below = default(TKey).Arithmetic == TileArithmetic.BFloats ? (column.Most - largest) * column.Factor : column.Most - (largest * column.Factor);
-            float own = Lane.Max(below < 100f ? sum * Lane.Exp2(below - bias) : 1f, 1f);
+            float own = Lane.Max(sum * Lane.Exp2(below - bias), 1f);
             bool isSeen = largest > float.NegativeInfinity;
             float logit = PortableMath.LogitOf(largest * column.Base * Ln2, column.Extra);
             statistics[2 * column.Member] = (int)Interop.FloatAsInt(isSeen ? logit : float.NegativeInfinity);

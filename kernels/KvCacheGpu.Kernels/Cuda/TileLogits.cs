@@ -12,17 +12,17 @@ internal static class TileLogits
     /// S^T = K Q^T, in units of each column's factor.
     /// </summary>
     /// <param name="page">The page.</param>
-    /// <param name="keyLane">The lane's first word of the page's first two tokens.</param>
+    /// <param name="keyLane">The lane's first two words of the page's first two tokens.</param>
     /// <param name="queries">The lane's query parts.</param>
     /// <param name="a">The lane's first column.</param>
     /// <param name="b">Its second column.</param>
     [MethodImpl(Inlined)]
-    public static Span64 Of<TKey, TColumns, TShape>(PagePlace page, int keyLane, ArrayView<Words2> queries, ColumnState a, ColumnState b)
+    public static Span64 Of<TKey, TColumns, TShape>(PageWords page, int keyLane, ArrayView<Words2> queries, ColumnState a, ColumnState b)
         where TKey : struct, IKeyTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
-        ArrayView<Words2> keys = page.Arena.Two.SubView((page.First + keyLane + page.Span) / 2);
+        ArrayView<Words2> keys = page.Words.Two.SubView(keyLane + (page.Span / 2));
         if (default(TKey).Arithmetic != TileArithmetic.Bytes)
         {
             HalfTurn<TKey, TColumns, TShape> turn = default;
@@ -249,14 +249,14 @@ internal static class TileLogits
 
     // Sums of limbs to products of whole queries and keys.
     [MethodImpl(Inlined)]
-    private static Floats4 Join<TKey, TColumns, TShape>(PagePlace page, int tile, IntTile high, IntTile middle, IntTile low, ScalePair mean)
+    private static Floats4 Join<TKey, TColumns, TShape>(PageWords page, int tile, IntTile high, IntTile middle, IntTile low, ScalePair mean)
         where TKey : struct, IKeyTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
-        long at = page.First + page.Map.KeyScales + ((page.Span + QueryTiles.TileTokens<TShape>(tile)) / 2) + ((Group.IdxX & 31) >> 2);
-        int scales = page.Arena.One[at];
-        int gains = default(TKey).Scales == Scaling.Gain ? page.Arena.One[at + (default(TShape).PageTokens / 2)] : 0;
+        ArrayView<int> words = page.Words.One.SubView(page.Map.KeyScales + (page.Span / 2) + ((Group.IdxX & 31) >> 2));
+        int scales = TileScales.At<TShape>(words, tile);
+        int gains = default(TKey).Scales == Scaling.Gain ? words[(QueryTiles.TileTokens<TShape>(tile) + default(TShape).PageTokens) / 2] : 0;
         Floats4 s = default;
         if (default(TColumns).Count == 8)
         {
@@ -289,13 +289,13 @@ internal static class TileLogits
 
     // The products of the queries with the page's mean, which lies in binary16, the same in all rows.
     [MethodImpl(Inlined)]
-    private static ScalePair MeanProducts<TKey, TColumns, TShape>(PagePlace page, ArrayView<Words2> queries, ColumnState a, ColumnState b)
+    private static ScalePair MeanProducts<TKey, TColumns, TShape>(PageWords page, ArrayView<Words2> queries, ColumnState a, ColumnState b)
         where TKey : struct, IKeyTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
         MeanTurn<TKey, TColumns, TShape> turn = default;
-        turn.Means = page.Arena.Two.SubView((page.First + page.Map.Mean + (2 * (Group.IdxX & 3))) / 2);
+        turn.Means = page.Words.Two.SubView((page.Map.Mean / 2) + (Group.IdxX & 3));
         turn.Queries = queries.SubView(QueryTiles.MeanFirst<TKey, TColumns, TShape>() * 32);
         default(SumTile0).Clear();
         default(TShape).Keys(ref turn);

@@ -119,16 +119,16 @@ internal static class TileOutput
     /// <param name="cut">Which tokens may be read.</param>
     [MethodImpl(Inlined)]
     public static void Add<TValue, TColumns, TShape>(
-        PagePlace page, int valueLane, ArrayView<Floats4> sums, ref float unit, Span64 p, ScalePair scale, TokenCut cut)
+        PageWords page, int valueLane, ArrayView<Floats4> sums, ref float unit, Span64 p, ScalePair scale, TokenCut cut)
         where TValue : struct, IValueTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
-        long first = page.First + valueLane + ((page.Span - cut.First) * ValueWords<TValue, TShape>());
+        int first = valueLane + ((page.Span - cut.First) * ValueWords<TValue, TShape>());
         LoadTurn<TValue, TColumns, TShape> turn = default;
-        turn.Values.One = page.Arena.One.SubView(first);
-        turn.Values.Two = page.Arena.Two.SubView(first / 2);
-        turn.Values.Four = page.Arena.Four.SubView(first / 4);
+        turn.Values.One = page.Words.One.SubView(first);
+        turn.Values.Two = page.Words.Two.SubView(first / 2);
+        turn.Values.Four = page.Words.Four.SubView(first / 4);
         turn.Sums = sums;
         turn.Cut = cut;
         if (default(TValue).Scales == Scaling.None)
@@ -139,12 +139,12 @@ internal static class TileOutput
         else
         {
             // Weights take the values' scales, in a unit that leaves the largest below 2^14.
-            long scales = page.First + page.Map.ValueScales + (page.Span / 2) + ((Group.IdxX & 31) >> 2);
+            ArrayView<int> scales = page.Words.One.SubView(page.Map.ValueScales + (page.Span / 2) + ((Group.IdxX & 31) >> 2));
             int planes = default(TShape).PageTokens / 2;
-            float most = default(TValue).Scales == Scaling.Vector ? TileScales.Largest<TShape>(page.Arena.One, scales) : 0f;
+            float most = default(TValue).Scales == Scaling.Vector ? TileScales.Largest<TShape>(scales) : 0f;
             for (int group = 0; default(TValue).Scales == Scaling.Group && group < default(TValue).Groups(default(TShape).ValueWidth); group++)
             {
-                most = Lane.Max(most, TileScales.Largest<TShape>(page.Arena.One, scales + (2 * group * planes)));
+                most = Lane.Max(most, TileScales.Largest<TShape>(scales.SubView(2 * group * planes)));
             }
 
             float next = TileScales.Unit(Lane.LargestOfRows(most));
@@ -156,7 +156,7 @@ internal static class TileOutput
             turn.Plain = p;
             turn.PlainScale = scale;
             turn.Unit = unit;
-            turn.Scales = page.Arena.One.SubView(scales);
+            turn.Scales = scales;
             if (default(TValue).Scales == Scaling.Vector)
             {
                 turn.EnterScaled(0);

@@ -8,12 +8,11 @@ internal static class TileScales
 {
     private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
 
-    /// <summary>The largest of a lane's scales; <paramref name="first"/> is the word of its first two.</summary>
+    /// <summary>The largest of a lane's scales, from the word of its first two on.</summary>
     [MethodImpl(Inlined)]
-    public static float Largest<TShape>(ArrayView<int> words, long first)
+    public static float Largest<TShape>(ArrayView<int> scales)
         where TShape : struct, ITensorShape
     {
-        ArrayView<int> scales = words.SubView(first);
         int most = Lane.MaxHalves(
             Lane.MaxHalves(At<TShape>(scales, 0), At<TShape>(scales, 1)), Lane.MaxHalves(At<TShape>(scales, 2), At<TShape>(scales, 3)));
         return Lane.Max(Lane.LowHalf(most), Lane.HighHalf(most));

@@ -36,16 +36,16 @@ internal static class TileWeights
         return most;
     }
 
-    /// <summary>The sum of each of a lane's two columns.</summary>
+    /// <summary>The sum of a lane's numbers of each of its two columns.</summary>
     [MethodImpl(Inlined)]
     public static ScalePair Sum<TColumns>(Span64 s)
         where TColumns : struct, IQueryColumns
     {
         ScalePair sum = default;
-        sum.A = Lane.SumOfRows(s.T0.A + s.T1.A + (s.T2.A + s.T3.A) + (s.T0.C + s.T1.C + (s.T2.C + s.T3.C)));
+        sum.A = s.T0.A + s.T1.A + (s.T2.A + s.T3.A) + (s.T0.C + s.T1.C + (s.T2.C + s.T3.C));
         if (default(TColumns).Count == 8)
         {
-            sum.B = Lane.SumOfRows(s.T0.B + s.T1.B + (s.T2.B + s.T3.B) + (s.T0.D + s.T1.D + (s.T2.D + s.T3.D)));
+            sum.B = s.T0.B + s.T1.B + (s.T2.B + s.T3.B) + (s.T0.D + s.T1.D + (s.T2.D + s.T3.D));
         }
 
         return sum;
