@@ -101,11 +101,10 @@ internal struct PageWords
     [System.Runtime.CompilerServices.MethodImpl(System.Runtime.CompilerServices.MethodImplOptions.AggressiveInlining)]
     public static PageWords At(WordViews arena, int slot, PageDims map)
     {
-        long first = (uint)slot;
         PageWords page = default;
-        page.Words.One = arena.One.SubView(first * PageLayout.UnitWords);
-        page.Words.Two = arena.Two.SubView(first * (PageLayout.UnitWords / 2));
-        page.Words.Four = arena.Four.SubView(first * (PageLayout.UnitWords / 4));
+        page.Words.One = arena.One.Cast<Unit>().SubView(slot).Cast<int>();
+        page.Words.Two = arena.Two.Cast<Unit>().SubView(slot).Cast<Words2>();
+        page.Words.Four = arena.Four.Cast<Unit>().SubView(slot).Cast<Words4>();
         page.Map = map;
         return page;
     }
@@ -117,4 +116,13 @@ internal struct WordViews(ILGPU.ArrayView<int> one, ILGPU.ArrayView<Words2> two,
     public ILGPU.ArrayView<int> One = one;
     public ILGPU.ArrayView<Words2> Two = two;
     public ILGPU.ArrayView<Words4> Four = four;
+}
+
+/// <summary>What slots count: <see cref="PageLayout.UnitWords"/> words.</summary>
+internal struct Unit
+{
+    public Words4 A;
+    public Words4 B;
+    public Words4 C;
+    public Words4 D;
 }

@@ -107,7 +107,7 @@ internal struct QueryRange
         column.Begin = BeginOf(column.Position, dims);
         column.End = token < _tokens ? EndOf(column.Position, dims) : 0;
         column.Member = _firstQuery + r - (token * dims.GroupSize);
-        column.IsMeasured = column.Position == _measured && token < _tokens;
+        column.Written = column.Position == _measured ? AtLeast0(column.End - column.Begin) : 0;
         column.Most = -float.MaxValue;
         column.Sum = 0f;
     }
@@ -158,7 +158,13 @@ internal struct ColumnState
     public int Begin;
     public int End;
     public int Member;
-    public bool IsMeasured;
+
+    /// <summary>Entries from <see cref="Begin"/> on whose pages' statistics the query writes; none if it is not measured.</summary>
+    public int Written;
+
+    /// <summary>True if the query writes the statistics of an entry's page.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public readonly bool IsWritten(int entry) => (uint)(entry - Begin) < (uint)Written;
 
     /// <summary>True if the query sees a position on the page of an entry.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

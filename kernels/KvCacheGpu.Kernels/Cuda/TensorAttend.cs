@@ -76,86 +76,67 @@ internal static class TensorAttend
         float unit = TileOutput.FirstUnit;
         int keyLane = ((TileLogits.LaneWord<TKey, TShape>(quad) * default(TShape).PageTokens) / 2) + g;
         int valueLane = call.Layer.Page.ValueFirst + (4 * quad * TileOutput.ValueWords<TValue, TShape>()) + TileOutput.LaneWord<TValue, TShape>(g);
-        int row = dims.InLeaf(call.Layer.Layer, range.Head, 0);
-        int held = -1;
-        ArrayView<int> leaf = arena.One;
+        TableCursor cursor = TableCursor.Of(arena.One, range, call.Layer.Layer, dims);
         for (int entry = range.First; entry < range.Last; entry++)
         {
-            if (entry >> dims.LeafShift != held)
-            {
-                held = entry >> dims.LeafShift;
-                leaf = dims.Leaf(arena.One, range.Slot, entry);
-            }
-
-            int at = row + (entry & ((1 << dims.LeafShift) - 1));
-            int tag = leaf[dims.LeafTags + at];
+            cursor.Reach(arena.One, range.Slot, entry, dims);
+            int tag = cursor.Tag(entry);
             int first = TableMap.PageIndexOf(tag) * default(TShape).PageTokens;
             if (((call.Layer.Classes >> TableMap.ClassOf(tag)) & 1) == 0)
             {
                 continue;
             }
 
-            if (range.HasPassed(first))
-            {
-                if (range.IsMeasured() && g == 0)
-                {
-                    ArrayView<int> unseen = Statistics(arena.One, dims, range.Slot, call.Layer.Layer, range.Head, tag);
-                    WriteUnseen(unseen, a, entry);
-                    if (default(TColumns).Count == 8)
-                    {
-                        WriteUnseen(unseen, b, entry);
-                    }
-                }
-
-                continue;
-            }
-
-            PageWords page = PageWords.At(arena, leaf[at], call.Layer.Page);
-            bool isWhole = range.SeesAll(entry, first);
-            int seen = default(TShape).PageTokens > 64 ? range.Seen(first, default(TShape).PageTokens) : default(TShape).PageTokens;
+            int slot = cursor.Slot(entry);
             ScalePair largest = default;
             ScalePair pageSum = default;
             largest.A = float.NegativeInfinity;
             largest.B = float.NegativeInfinity;
-            do
+            if (!range.HasPassed(first))
             {
-                Span64 s = TileLogits.Of<TKey, TColumns, TShape>(page, keyLane, parts, a, b);
-                if (default(TShape).IsCapped)
+                PageWords page = PageWords.At(arena, slot, call.Layer.Page);
+                bool isWhole = range.SeesAll(entry, first);
+                int seen = default(TShape).PageTokens > 64 ? range.Seen(first, default(TShape).PageTokens) : default(TShape).PageTokens;
+                do
                 {
-                    TileWeights.Cap(ref s, a, b, call.Layer.Logits.Cap);
-                }
+                    Span64 s = TileLogits.Of<TKey, TColumns, TShape>(page, keyLane, parts, a, b);
+                    if (default(TShape).IsCapped)
+                    {
+                        TileWeights.Cap(ref s, a, b, call.Layer.Logits.Cap);
+                    }
 
-                if (!isWhole || default(TShape).PageTokens < 64)
-                {
-                    TileWeights.Mask(ref s, a, b, entry, first + page.Span, default(TShape).PageTokens - page.Span, call.Layer.Window);
-                }
+                    if (!isWhole || default(TShape).PageTokens < 64)
+                    {
+                        TileWeights.Mask(ref s, a, b, entry, first + page.Span, default(TShape).PageTokens - page.Span, call.Layer.Window);
+                    }
 
-                ScalePair spanLargest = TileWeights.Largest<TColumns>(s);
-                ScalePair scale = default;
-                scale.A = TileWeights.Advance<TKey>(ref a, spanLargest.A);
-                scale.B = default(TColumns).Count == 8 ? TileWeights.Advance<TKey>(ref b, spanLargest.B) : scale.A;
-                TileWeights.Weigh<TKey, TColumns>(ref s, a, b, TileWeights.Bias<TValue>());
-                ScalePair sum = TileWeights.Sum<TColumns>(s);
-                a.Sum = Lane.Fma(a.Sum, scale.A, sum.A);
-                b.Sum = Lane.Fma(b.Sum, scale.B, sum.B);
-                bool isOne = default(TShape).PageTokens <= 64;
-                largest.A = isOne ? spanLargest.A : Lane.Max(largest.A, spanLargest.A);
-                largest.B = isOne ? spanLargest.B : Lane.Max(largest.B, spanLargest.B);
-                pageSum.A = isOne ? sum.A : Lane.Fma(pageSum.A, scale.A, sum.A);
-                pageSum.B = isOne ? sum.B : Lane.Fma(pageSum.B, scale.B, sum.B);
-                if (isWhole || !default(TValue).IsOfOpenPages)
-                {
-                    TileOutput.Add<TValue, TColumns, TShape>(page, valueLane, sums, ref unit, s, scale, default);
-                }
-                else
-                {
-                    TokenCut cut = TokenCut.At(range.Seen(first, default(TShape).PageTokens) - page.Span, quad);
-                    TileOutput.Add<TValue, TColumns, TShape>(page, valueLane, sums, ref unit, s, scale, cut);
-                }
+                    ScalePair spanLargest = TileWeights.Largest<TColumns>(s);
+                    ScalePair scale = default;
+                    scale.A = TileWeights.Advance<TKey>(ref a, spanLargest.A);
+                    scale.B = default(TColumns).Count == 8 ? TileWeights.Advance<TKey>(ref b, spanLargest.B) : scale.A;
+                    TileWeights.Weigh<TKey, TColumns>(ref s, a, b, TileWeights.Bias<TValue>());
+                    ScalePair sum = TileWeights.Sum<TColumns>(s);
+                    a.Sum = Lane.Fma(a.Sum, scale.A, sum.A);
+                    b.Sum = Lane.Fma(b.Sum, scale.B, sum.B);
+                    bool isOne = default(TShape).PageTokens <= 64;
+                    largest.A = isOne ? spanLargest.A : Lane.Max(largest.A, spanLargest.A);
+                    largest.B = isOne ? spanLargest.B : Lane.Max(largest.B, spanLargest.B);
+                    pageSum.A = isOne ? sum.A : Lane.Fma(pageSum.A, scale.A, sum.A);
+                    pageSum.B = isOne ? sum.B : Lane.Fma(pageSum.B, scale.B, sum.B);
+                    if (isWhole || !default(TValue).IsOfOpenPages)
+                    {
+                        TileOutput.Add<TValue, TColumns, TShape>(page, valueLane, sums, ref unit, s, scale, default);
+                    }
+                    else
+                    {
+                        TokenCut cut = TokenCut.At(range.Seen(first, default(TShape).PageTokens) - page.Span, quad);
+                        TileOutput.Add<TValue, TColumns, TShape>(page, valueLane, sums, ref unit, s, scale, cut);
+                    }
 
-                page.Span += 64;
+                    page.Span += 64;
+                }
+                while (default(TShape).PageTokens > 64 && page.Span < default(TShape).PageTokens && page.Span < seen);
             }
-            while (default(TShape).PageTokens > 64 && page.Span < default(TShape).PageTokens && page.Span < seen);
 
             if (range.IsMeasured())
             {
@@ -163,14 +144,7 @@ internal static class TensorAttend
                 pageSum.B = default(TColumns).Count == 8 ? Lane.SumOfRows(pageSum.B) : 0f;
                 if (g == 0)
                 {
-                    // Mostly the leaf at hand: entries lie before the pages' own places only where pages were evicted.
-                    ArrayView<int> own = leaf;
-                    if (TableMap.PageIndexOf(tag) >> dims.LeafShift != held)
-                    {
-                        own = dims.Leaf(arena.One, range.Slot, TableMap.PageIndexOf(tag));
-                    }
-
-                    ArrayView<int> statistics = Statistics(own, dims, row, tag);
+                    ArrayView<int> statistics = cursor.Statistics(arena.One, range.Slot, tag, dims);
                     WriteStatistic<TKey>(statistics, a, entry, largest.A, pageSum.A, TileWeights.Bias<TValue>());
                     if (default(TColumns).Count == 8)
                     {
@@ -200,22 +174,15 @@ internal static class TensorAttend
     public static ArrayView<int> Statistics(ArrayView<int> arena, KernelDims dims, int sequence, int layer, int head, int tag)
     {
         int page = TableMap.PageIndexOf(tag);
-        return Statistics(dims.Leaf(arena, sequence, page), dims, dims.InLeaf(layer, head, 0), tag);
-    }
-
-    // Of a page whose leaf is known; row is the first place of its row there.
-    [MethodImpl(Inlined)]
-    private static ArrayView<int> Statistics(ArrayView<int> leaf, KernelDims dims, int row, int tag)
-    {
-        int at = row + (TableMap.PageIndexOf(tag) & ((1 << dims.LeafShift) - 1));
-        return leaf.SubView(dims.LeafStats + (at * dims.GroupSize * 2), dims.GroupSize * 2);
+        int first = dims.LeafStats + (dims.InLeaf(layer, head, page) * dims.GroupSize * 2);
+        return dims.Leaf(arena, sequence, page).SubView(first, dims.GroupSize * 2);
     }
 
     /// <summary>Writes that a measured query sees nothing of a page.</summary>
     [MethodImpl(Inlined)]
     public static void WriteUnseen(ArrayView<int> statistics, ColumnState column, int entry)
     {
-        if (column.IsMeasured && entry >= column.Begin && entry < column.End)
+        if (column.IsWritten(entry))
         {
             statistics[2 * column.Member] = (int)Interop.FloatAsInt(float.NegativeInfinity);
             statistics[(2 * column.Member) + 1] = 0;
@@ -227,15 +194,16 @@ internal static class TensorAttend
     public static void WriteStatistic<TKey>(ArrayView<int> statistics, ColumnState column, int entry, float largest, float sum, float bias)
         where TKey : struct, IKeyTiles
     {
-        if (column.IsMeasured && entry >= column.Begin && entry < column.End)
+        if (column.IsWritten(entry))
         {
             // A page far below the largest logit so far has lost its sum, of which its own largest logit is 1. (0 times infinity is no number: then 1 is the larger.)
             float below = default(TKey).Arithmetic == TileArithmetic.BFloats ? (column.Most - largest) * column.Factor : column.Most - (largest * column.Factor);
             float own = Lane.Max(sum * Lane.Exp2(below - bias), 1f);
             bool isSeen = largest > float.NegativeInfinity;
             float logit = PortableMath.LogitOf(largest * column.Base * Ln2, column.Extra);
-            statistics[2 * column.Member] = (int)Interop.FloatAsInt(isSeen ? logit : float.NegativeInfinity);
-            statistics[(2 * column.Member) + 1] = (int)Interop.FloatAsInt(isSeen ? own : 0f);
+            ArrayView<int> target = statistics.SubView(2 * column.Member);
+            target[0] = (int)Interop.FloatAsInt(isSeen ? logit : float.NegativeInfinity);
+            target[1] = (int)Interop.FloatAsInt(isSeen ? own : 0f);
         }
     }
 

@@ -1,0 +1,78 @@
+using System.Runtime.CompilerServices;
+using ILGPU;
+
+namespace KvCacheGpu.Kernels;
+
+/// <summary>
+/// The entries of a row that a warp reads in order. Each lane holds one of the next entries, up to 32 of a leaf, and gives it to the others when its turn comes: no page waits for
+/// its own tag and slot, and the addresses of leaves are looked up once for many pages.
+/// </summary>
+internal struct TableCursor
+{
+    // The first place of the row in a leaf; the entry behind those that the lanes hold, and the last one of the row.
+    private int _row;
+    private int _end;
+    private int _last;
+    private int _tags;
+    private int _slots;
+
+    // The leaf where the statistics of the last page lay.
+    private int _leaf;
+    private ArrayView<int> _statistics;
+
+    private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
+
+    [MethodImpl(Inlined)]
+    public static TableCursor Of(ArrayView<int> arena, QueryRange range, int layer, KernelDims dims)
+    {
+        TableCursor cursor = default;
+        cursor._row = dims.InLeaf(layer, range.Head, 0);
+        cursor._end = range.First;
+        cursor._last = range.Last - 1;
+        cursor._leaf = -1;
+        cursor._statistics = arena;
+        return cursor;
+    }
+
+    /// <summary>Sees to it that some lane holds an entry. Every lane of the warp takes part.</summary>
+    [MethodImpl(Inlined)]
+    public void Reach(ArrayView<int> arena, int sequence, int entry, KernelDims dims)
+    {
+        // A loop, though it turns once at most: ptxas would make a condition of every instruction, and each page would run them.
+        while (entry >= _end)
+        {
+            int count = 1 << (dims.LeafShift < 5 ? dims.LeafShift : 5);
+            int first = entry & -count;
+            int own = first + (Group.IdxX & (count - 1));
+            own = own < _last ? own : _last;
+            ArrayView<int> leaf = dims.Leaf(arena, sequence, entry);
+            int at = _row + (own & ((1 << dims.LeafShift) - 1));
+            _slots = leaf[at];
+            _tags = leaf[dims.LeafTags + at];
+            _end = first + count;
+        }
+    }
+
+    /// <summary>The tag of an entry that was reached. Every lane of the warp takes part.</summary>
+    [MethodImpl(Inlined)]
+    public readonly int Tag(int entry) => Warp.Shuffle(_tags, entry & 31);
+
+    /// <summary>Its slot.</summary>
+    [MethodImpl(Inlined)]
+    public readonly int Slot(int entry) => Warp.Shuffle(_slots, entry & 31);
+
+    /// <summary>The statistics of a page.</summary>
+    [MethodImpl(Inlined)]
+    public ArrayView<int> Statistics(ArrayView<int> arena, int sequence, int tag, KernelDims dims)
+    {
+        int page = TableMap.PageIndexOf(tag);
+        while (page >> dims.LeafShift != _leaf)
+        {
+            _leaf = page >> dims.LeafShift;
+            _statistics = dims.Leaf(arena, sequence, page);
+        }
+
+        int at = _row + (page & ((1 << dims.LeafShift) - 1));
+        return _statistics.SubView(dims.LeafStats + (at * dims.GroupSize * 2));
+    }
+}
