@@ -113,6 +113,14 @@ internal static class Lane
         return result;
     }
 
+    /// <summary>The smaller of two numbers.</summary>
+    [MethodImpl(Inlined)]
+    public static float Min(float a, float b)
+    {
+        CudaAsm.Emit("min.f32 %0, %1, %2;", out float result, a, b);
+        return result;
+    }
+
     /// <summary>a &amp; b as one instruction, whatever follows: in ILGPU's hands masks of halves become more.</summary>
     [MethodImpl(Inlined)]
     public static int And(int a, int b)

@@ -13,6 +13,7 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     public ArrayView<Floats4> Sums;
     public ScalePair Scale;
     public TokenCut Cut;
+    public Words4 Offsets;
 
     /// <summary>Of values with scales: weights before they take them, the factors of sums in no unit, and the lane's scales.</summary>
     public Span64 Plain;
@@ -32,33 +33,17 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     [MethodImpl(Inlined)]
     public void Enter(Span64 p)
     {
-        if (default(TValue).IsOffset)
-        {
-            // Odd tokens enter as -p and 127 - v, even ones as p and v + 128: the offsets nearly cancel, and what is left of them is taken away from the start.
-            p.T0.C = -p.T0.C;
-            p.T0.D = -p.T0.D;
-            p.T1.C = -p.T1.C;
-            p.T1.D = -p.T1.D;
-            p.T2.C = -p.T2.C;
-            p.T2.D = -p.T2.D;
-            p.T3.C = -p.T3.C;
-            p.T3.D = -p.T3.D;
-        }
-
         TileOutput.Enter<TValue, TColumns>(p.T0, ref _weights.A0, ref _weights.B0, ref _weights.C0);
         TileOutput.Enter<TValue, TColumns>(p.T1, ref _weights.A1, ref _weights.B1, ref _weights.C1);
         TileOutput.Enter<TValue, TColumns>(p.T2, ref _weights.A2, ref _weights.B2, ref _weights.C2);
         TileOutput.Enter<TValue, TColumns>(p.T3, ref _weights.A3, ref _weights.B3, ref _weights.C3);
         if (default(TValue).IsOffset)
         {
-            int even = Lane.Held(unchecked((int)0x80808080));
-            int odd = Lane.Held(unchecked((int)0x807F807F));
-            Words4 offsets = KeyOperands.Of(even, even, odd, odd);
             default(SumTile4).Clear();
-            Multiply<SumTile4>(offsets, _weights.A0, _weights.B0, _weights.C0);
-            Multiply<SumTile4>(offsets, _weights.A1, _weights.B1, _weights.C1);
-            Multiply<SumTile4>(offsets, _weights.A2, _weights.B2, _weights.C2);
-            Multiply<SumTile4>(offsets, _weights.A3, _weights.B3, _weights.C3);
+            Multiply<SumTile4>(Offsets, _weights.A0, _weights.B0, _weights.C0);
+            Multiply<SumTile4>(Offsets, _weights.A1, _weights.B1, _weights.C1);
+            Multiply<SumTile4>(Offsets, _weights.A2, _weights.B2, _weights.C2);
+            Multiply<SumTile4>(Offsets, _weights.A3, _weights.B3, _weights.C3);
         }
     }
 
@@ -68,10 +53,10 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     {
         ArrayView<int> scales = Scales.SubView(plane * (default(TShape).PageTokens / 2));
         Span64 p = default;
-        p.T0 = TileScales.Times(Plain.T0, TileScales.At<TShape>(scales, 0), Unit);
-        p.T1 = TileScales.Times(Plain.T1, TileScales.At<TShape>(scales, 1), Unit);
-        p.T2 = TileScales.Times(Plain.T2, TileScales.At<TShape>(scales, 2), Unit);
-        p.T3 = TileScales.Times(Plain.T3, TileScales.At<TShape>(scales, 3), Unit);
+        p.T0 = TileScales.Times<TValue>(Plain.T0, TileScales.At<TShape>(scales, 0), Unit);
+        p.T1 = TileScales.Times<TValue>(Plain.T1, TileScales.At<TShape>(scales, 1), Unit);
+        p.T2 = TileScales.Times<TValue>(Plain.T2, TileScales.At<TShape>(scales, 2), Unit);
+        p.T3 = TileScales.Times<TValue>(Plain.T3, TileScales.At<TShape>(scales, 3), Unit);
         Enter(p);
     }
 

@@ -16,21 +16,18 @@ internal struct TableCursor
     private int _tags;
     private int _slots;
 
-    // The leaf where the statistics of the last page lay.
-    private int _leaf;
-    private ArrayView<int> _statistics;
+    // The slots of the leaves where the statistics of the entries' pages lie. Where pages were evicted they are other ones than the entries' own leaves.
+    private int _statistics;
 
     private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
 
     [MethodImpl(Inlined)]
-    public static TableCursor Of(ArrayView<int> arena, QueryRange range, int layer, KernelDims dims)
+    public static TableCursor Of(QueryRange range, int layer, KernelDims dims)
     {
         TableCursor cursor = default;
         cursor._row = dims.InLeaf(layer, range.Head, 0);
         cursor._end = range.First;
         cursor._last = range.Last - 1;
-        cursor._leaf = -1;
-        cursor._statistics = arena;
         return cursor;
     }
 
@@ -49,6 +46,7 @@ internal struct TableCursor
             int at = _row + (own & ((1 << dims.LeafShift) - 1));
             _slots = leaf[at];
             _tags = leaf[dims.LeafTags + at];
+            _statistics = arena[dims.DirectoryWord(sequence, TableMap.PageIndexOf(_tags))];
             _end = first + count;
         }
     }
@@ -61,18 +59,12 @@ internal struct TableCursor
     [MethodImpl(Inlined)]
     public readonly int Slot(int entry) => Warp.Shuffle(_slots, entry & 31);
 
-    /// <summary>The statistics of a page.</summary>
+    /// <summary>The statistics of an entry's page, two words for each query head of the group. Every lane of the warp takes part.</summary>
     [MethodImpl(Inlined)]
-    public ArrayView<int> Statistics(ArrayView<int> arena, int sequence, int tag, KernelDims dims)
+    public readonly ArrayView<int> Statistics(ArrayView<int> arena, int entry, int tag, KernelDims dims)
     {
-        int page = TableMap.PageIndexOf(tag);
-        while (page >> dims.LeafShift != _leaf)
-        {
-            _leaf = page >> dims.LeafShift;
-            _statistics = dims.Leaf(arena, sequence, page);
-        }
-
-        int at = _row + (page & ((1 << dims.LeafShift) - 1));
-        return _statistics.SubView(dims.LeafStats + (at * dims.GroupSize * 2));
+        int at = _row + (tag & ((1 << dims.LeafShift) - 1));
+        ArrayView<int> leaf = arena.Cast<Unit>().SubView(Warp.Shuffle(_statistics, entry & 31)).Cast<int>();
+        return leaf.SubView(dims.LeafStats + (at * dims.GroupSize * 2));
     }
 }

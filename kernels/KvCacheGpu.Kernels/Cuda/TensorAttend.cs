@@ -75,8 +75,8 @@ internal static class TensorAttend
         TileOutput.Clear<TValue, TColumns, TShape>(sums);
         float unit = TileOutput.FirstUnit;
         int keyLane = ((TileLogits.LaneWord<TKey, TShape>(quad) * default(TShape).PageTokens) / 2) + g;
-        int valueLane = call.Layer.Page.ValueFirst + (4 * quad * TileOutput.ValueWords<TValue, TShape>()) + TileOutput.LaneWord<TValue, TShape>(g);
-        TableCursor cursor = TableCursor.Of(arena.One, range, call.Layer.Layer, dims);
+        var values = ValuesOfLane.At(call.Layer.Page.ValueFirst + (4 * quad * TileOutput.ValueWords<TValue, TShape>()) + TileOutput.LaneWord<TValue, TShape>(g));
+        TableCursor cursor = TableCursor.Of(range, call.Layer.Layer, dims);
         for (int entry = range.First; entry < range.Last; entry++)
         {
             cursor.Reach(arena.One, range.Slot, entry, dims);
@@ -125,12 +125,12 @@ internal static class TensorAttend
                     pageSum.B = isOne ? sum.B : Lane.Fma(pageSum.B, scale.B, sum.B);
                     if (isWhole || !default(TValue).IsOfOpenPages)
                     {
-                        TileOutput.Add<TValue, TColumns, TShape>(page, valueLane, sums, ref unit, s, scale, default);
+                        TileOutput.Add<TValue, TColumns, TShape>(page, values, sums, ref unit, s, scale, default);
                     }
                     else
                     {
                         TokenCut cut = TokenCut.At(range.Seen(first, default(TShape).PageTokens) - page.Span, quad);
-                        TileOutput.Add<TValue, TColumns, TShape>(page, valueLane, sums, ref unit, s, scale, cut);
+                        TileOutput.Add<TValue, TColumns, TShape>(page, values, sums, ref unit, s, scale, cut);
                     }
 
                     page.Span += 64;
@@ -142,9 +142,9 @@ internal static class TensorAttend
             {
                 pageSum.A = Lane.SumOfRows(pageSum.A);
                 pageSum.B = default(TColumns).Count == 8 ? Lane.SumOfRows(pageSum.B) : 0f;
+                ArrayView<int> statistics = cursor.Statistics(arena.One, entry, tag, dims);
                 if (g == 0)
                 {
-                    ArrayView<int> statistics = cursor.Statistics(arena.One, range.Slot, tag, dims);
                     WriteStatistic<TKey>(statistics, a, entry, largest.A, pageSum.A, TileWeights.Bias<TValue>());
                     if (default(TColumns).Count == 8)
                     {
@@ -200,7 +200,8 @@ internal static class TensorAttend
             float below = default(TKey).Arithmetic == TileArithmetic.BFloats ? (column.Most - largest) * column.Factor : column.Most - (largest * column.Factor);
             float own = Lane.Max(sum * Lane.Exp2(below - bias), 1f);
             bool isSeen = largest > float.NegativeInfinity;
-            float logit = PortableMath.LogitOf(largest * column.Base * Ln2, column.Extra);
+            float logit = PortableMath.Scaled(largest * column.Base * Ln2, column.Extra);
+            logit = Lane.Max(Lane.Min(logit, float.MaxValue), -float.MaxValue);
             ArrayView<int> target = statistics.SubView(2 * column.Member);
             target[0] = (int)Interop.FloatAsInt(isSeen ? logit : float.NegativeInfinity);
             target[1] = (int)Interop.FloatAsInt(isSeen ? own : 0f);

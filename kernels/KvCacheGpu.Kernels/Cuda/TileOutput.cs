@@ -50,6 +50,29 @@ internal struct TokenCut
     }
 }
 
+/// <summary>What a lane needs to read the values of any page.</summary>
+internal struct ValuesOfLane
+{
+    /// <summary>The lane's word of the first of its four tokens.</summary>
+    public int First;
+
+    /// <summary>The binary16 numbers -128 and -127 times 2^-24, twice each: what the offsets of bytes are taken away by.</summary>
+    public Words4 Offsets;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static ValuesOfLane At(int first)
+    {
+        // Zero, which ptxas cannot know: it would build the operand of constants anew for every mma.
+        int zero = Warp.LaneIdx - (Group.IdxX & 31);
+        int even = unchecked((int)0x80808080) + zero;
+        int odd = unchecked((int)0x807F807F) + zero;
+        ValuesOfLane lane = default;
+        lane.First = first;
+        lane.Offsets = KeyOperands.Of(even, even, odd, odd);
+        return lane;
+    }
+}
+
 /// <summary>Weighted sums of a page's values, and the sums over all pages, which lie in shared memory, a place for each lane.</summary>
 internal static class TileOutput
 {
@@ -111,7 +134,7 @@ internal static class TileOutput
     /// sums = sums * scale + V^T P^T over 64 tokens.
     /// </summary>
     /// <param name="page">The page.</param>
-    /// <param name="valueLane">The lane's word of the first of its four tokens.</param>
+    /// <param name="lane">Where the lane reads.</param>
     /// <param name="sums">The lane's sums.</param>
     /// <param name="unit">The power of two that sums are in units of, where values have scales.</param>
     /// <param name="p">The weights.</param>
@@ -119,18 +142,19 @@ internal static class TileOutput
     /// <param name="cut">Which tokens may be read.</param>
     [MethodImpl(Inlined)]
     public static void Add<TValue, TColumns, TShape>(
-        PageWords page, int valueLane, ArrayView<Floats4> sums, ref float unit, Span64 p, ScalePair scale, TokenCut cut)
+        PageWords page, ValuesOfLane lane, ArrayView<Floats4> sums, ref float unit, Span64 p, ScalePair scale, TokenCut cut)
         where TValue : struct, IValueTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
-        int first = valueLane + ((page.Span - cut.First) * ValueWords<TValue, TShape>());
+        int first = lane.First + ((page.Span - cut.First) * ValueWords<TValue, TShape>());
         LoadTurn<TValue, TColumns, TShape> turn = default;
         turn.Values.One = page.Words.One.SubView(first);
         turn.Values.Two = page.Words.Two.SubView(first / 2);
         turn.Values.Four = page.Words.Four.SubView(first / 4);
         turn.Sums = sums;
         turn.Cut = cut;
+        turn.Offsets = lane.Offsets;
         if (default(TValue).Scales == Scaling.None)
         {
             turn.Scale = scale;
