@@ -14,16 +14,13 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     public ScalePair Scale;
     public TokenCut Cut;
     public Words4 Offsets;
+    public OffsetWords Even;
 
     /// <summary>Of values with scales: weights before they take them, the factors of sums in no unit, and the lane's scales.</summary>
     public Span64 Plain;
     public ScalePair PlainScale;
     public float Unit;
     public ArrayView<int> Scales;
-
-    // What bytes of even and of odd tokens are inverted by.
-    private const int Even = 0x00800080;
-    private const int Odd = 0x007F007F;
 
     private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
 
@@ -37,13 +34,17 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
         TileOutput.Enter<TValue, TColumns>(p.T1, ref _weights.A1, ref _weights.B1, ref _weights.C1);
         TileOutput.Enter<TValue, TColumns>(p.T2, ref _weights.A2, ref _weights.B2, ref _weights.C2);
         TileOutput.Enter<TValue, TColumns>(p.T3, ref _weights.A3, ref _weights.B3, ref _weights.C3);
-        if (default(TValue).IsOffset)
+        if (default(TValue).Offset != ValueOffset.None)
         {
             default(SumTile4).Clear();
             Multiply<SumTile4>(Offsets, _weights.A0, _weights.B0, _weights.C0);
             Multiply<SumTile4>(Offsets, _weights.A1, _weights.B1, _weights.C1);
             Multiply<SumTile4>(Offsets, _weights.A2, _weights.B2, _weights.C2);
             Multiply<SumTile4>(Offsets, _weights.A3, _weights.B3, _weights.C3);
+            if (default(TValue).Offset == ValueOffset.Level)
+            {
+                SumTiles.Halve4();
+            }
         }
     }
 
@@ -165,16 +166,16 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
         Words4 w1 = codec.Load(Values, Word(load, tile, 2), load);
         Words4 w2 = codec.Load(Values, Word(load, tile, 1), load);
         Words4 w3 = codec.Load(Values, Word(load, tile, 3), load);
-        Multiply<SumTile0>(Joined(codec.Rows0(w0, w1, Even), codec.Rows0(w2, w3, Odd)), a, b, c);
+        Multiply<SumTile0>(Joined(codec.Rows0(w0, w1, Even), codec.Rows0(w2, w3, Even.Odd)), a, b, c);
         if (codec.Tiles > 1)
         {
-            Multiply<SumTile1>(Joined(codec.Rows1(w0, w1, Even), codec.Rows1(w2, w3, Odd)), a, b, c);
+            Multiply<SumTile1>(Joined(codec.Rows1(w0, w1, Even), codec.Rows1(w2, w3, Even.Odd)), a, b, c);
         }
 
         if (codec.Tiles > 2)
         {
-            Multiply<SumTile2>(Joined(codec.Rows2(w0, w1, Even), codec.Rows2(w2, w3, Odd)), a, b, c);
-            Multiply<SumTile3>(Joined(codec.Rows3(w0, w1, Even), codec.Rows3(w2, w3, Odd)), a, b, c);
+            Multiply<SumTile2>(Joined(codec.Rows2(w0, w1, Even), codec.Rows2(w2, w3, Even.Odd)), a, b, c);
+            Multiply<SumTile3>(Joined(codec.Rows3(w0, w1, Even), codec.Rows3(w2, w3, Even.Odd)), a, b, c);
         }
     }
 
@@ -183,7 +184,7 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     private static void Begin<TTile>()
         where TTile : struct, ISumTile
     {
-        if (default(TValue).IsOffset)
+        if (default(TValue).Offset != ValueOffset.None)
         {
             default(TTile).Copy4();
         }

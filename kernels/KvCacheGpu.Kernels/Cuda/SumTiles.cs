@@ -18,6 +18,11 @@ internal static class SumTiles
     /// <summary>The registers of all tiles.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Declare() => CudaAsm.Emit(".reg .f32 sum<20>; .reg .s32 whole<24>;");
+
+    /// <summary>Halves the sums of <see cref="SumTile4"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Halve4() =>
+        CudaAsm.Emit("mul.f32 sum16, sum16, 0f3F000000; mul.f32 sum17, sum17, 0f3F000000; mul.f32 sum18, sum18, 0f3F000000; mul.f32 sum19, sum19, 0f3F000000;");
 }
 
 /// <summary>

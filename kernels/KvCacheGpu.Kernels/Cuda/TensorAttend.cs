@@ -75,7 +75,7 @@ internal static class TensorAttend
         TileOutput.Clear<TValue, TColumns, TShape>(sums);
         float unit = TileOutput.FirstUnit;
         int keyLane = ((TileLogits.LaneWord<TKey, TShape>(quad) * default(TShape).PageTokens) / 2) + g;
-        var values = ValuesOfLane.At(call.Layer.Page.ValueFirst + (4 * quad * TileOutput.ValueWords<TValue, TShape>()) + TileOutput.LaneWord<TValue, TShape>(g));
+        var values = ValuesOfLane.At<TValue>(call.Layer.Page.ValueFirst + (4 * quad * TileOutput.ValueWords<TValue, TShape>()) + TileOutput.LaneWord<TValue, TShape>(g));
         TableCursor cursor = TableCursor.Of(range, call.Layer.Layer, dims);
         for (int entry = range.First; entry < range.Last; entry++)
         {

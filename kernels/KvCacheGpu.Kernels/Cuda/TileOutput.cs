@@ -56,19 +56,25 @@ internal struct ValuesOfLane
     /// <summary>The lane's word of the first of its four tokens.</summary>
     public int First;
 
-    /// <summary>The binary16 numbers -128 and -127 times 2^-24, twice each: what the offsets of bytes are taken away by.</summary>
+    /// <summary>What offsets are taken away by, as binary16 numbers: -128 and -127 times 2^-24, of levels -255 times 2^-24 for both, as twice 127.5.</summary>
     public Words4 Offsets;
 
+    /// <summary>What rows of even tokens are turned by.</summary>
+    public OffsetWords Even;
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static ValuesOfLane At(int first)
+    public static ValuesOfLane At<TValue>(int first)
+        where TValue : struct, IValueTiles
     {
-        // Zero, which ptxas cannot know: it would build the operand of constants anew for every mma.
+        // Zero, which ptxas cannot know: it would build operands of constants anew for every instruction.
         int zero = Warp.LaneIdx - (Group.IdxX & 31);
-        int even = unchecked((int)0x80808080) + zero;
-        int odd = unchecked((int)0x807F807F) + zero;
+        bool isLevel = default(TValue).Offset == ValueOffset.Level;
+        int even = (isLevel ? unchecked((int)0x80FF80FF) : unchecked((int)0x80808080)) + zero;
+        int odd = isLevel ? even : unchecked((int)0x807F807F) + zero;
         ValuesOfLane lane = default;
         lane.First = first;
         lane.Offsets = KeyOperands.Of(even, even, odd, odd);
+        lane.Even = OffsetWords.Of(default(TValue).Turn.X + zero, default(TValue).Turn.Y + zero);
         return lane;
     }
 }
@@ -155,6 +161,7 @@ internal static class TileOutput
         turn.Sums = sums;
         turn.Cut = cut;
         turn.Offsets = lane.Offsets;
+        turn.Even = lane.Even;
         if (default(TValue).Scales == Scaling.None)
         {
             turn.Scale = scale;

@@ -33,15 +33,14 @@ internal static class TileScales
         where TShape : struct, ITensorShape => scales[QueryTiles.TileTokens<TShape>(tile) / 2];
 
     /// <summary>
-    /// Weights times two tokens' scales. Of bytes with an offset odd tokens enter as -p and 127 - v, even ones as p and v + 128: the offsets nearly cancel, and what is left of
-    /// them is taken away from the start.
+    /// Weights times two tokens' scales. Of elements with an offset odd tokens enter as -p: the offsets nearly cancel, and what is left of them is taken away from the start.
     /// </summary>
     [MethodImpl(Inlined)]
     public static Floats4 Times<TValue>(Floats4 weights, int scales, float unit)
         where TValue : struct, IValueTiles
     {
         float even = Lane.LowHalf(scales) * unit;
-        float odd = Lane.HighHalf(scales) * (default(TValue).IsOffset ? -unit : unit);
+        float odd = Lane.HighHalf(scales) * (default(TValue).Offset != ValueOffset.None ? -unit : unit);
         weights.A *= even;
         weights.B *= even;
         weights.C *= odd;
