@@ -232,9 +232,9 @@ internal static class RowTiles
         int limb = lane >> 2;
         ArrayView<Words2> own = mean.SubView(limb < 3 ? lane : lane & 3);
         int parts = QueryTiles.Parts<TKey, TColumns>();
-        default(WholeTile0).Start(0, 0);
-        default(WholeTile2).Start(0, 0);
-        default(WholeTile4).Start(0, 0);
+        default(WholeTile0).Start(default);
+        default(WholeTile2).Start(default);
+        default(WholeTile4).Start(default);
         for (int step = 0; step < Steps<TKey, TShape>(); step++)
         {
             ArrayView<Words4> q = queries.Parts.SubView(step * parts * 32);
@@ -283,16 +283,16 @@ internal static class RowTiles
             // What is the A operand of 16 keys elsewhere are the B operands of two times eight keys.
             KeyWords words = TileLogits.Load<TKey, TShape>(From, i, 0);
             int at = i * default(TKey).Steps * 128;
-            To[at] = Crossed(default(TKey).Operand(words, 0));
+            To[at] = Crossed(default(TKey).Operand(words, 0, default(TKey).Levels));
             if (default(TKey).Steps > 1)
             {
-                To[at + 128] = Crossed(default(TKey).Operand(words, 1));
+                To[at + 128] = Crossed(default(TKey).Operand(words, 1, default(TKey).Levels));
             }
 
             if (default(TKey).Steps > 2)
             {
-                To[at + 256] = Crossed(default(TKey).Operand(words, 2));
-                To[at + 384] = Crossed(default(TKey).Operand(words, 3));
+                To[at + 256] = Crossed(default(TKey).Operand(words, 2, default(TKey).Levels));
+                To[at + 384] = Crossed(default(TKey).Operand(words, 3, default(TKey).Levels));
             }
         }
     }

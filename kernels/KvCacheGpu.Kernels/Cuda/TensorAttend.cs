@@ -74,7 +74,7 @@ internal static class TensorAttend
         range.Start(ref b, default(TColumns).Count == 8 ? (2 * quad) + 1 : quad, dims);
         TileOutput.Clear<TValue, TColumns, TShape>(sums);
         float unit = TileOutput.FirstUnit;
-        int keyLane = ((TileLogits.LaneWord<TKey, TShape>(quad) * default(TShape).PageTokens) / 2) + g;
+        var keys = KeysOfLane.At<TKey, TColumns>((TileLogits.LaneWord<TKey, TShape>(quad) * default(TShape).PageTokens / 2) + g, a, b);
         var values = ValuesOfLane.At<TValue>(call.Layer.Page.ValueFirst + (4 * quad * TileOutput.ValueWords<TValue, TShape>()) + TileOutput.LaneWord<TValue, TShape>(g));
         TableCursor cursor = TableCursor.Of(range, call.Layer.Layer, dims);
         for (int entry = range.First; entry < range.Last; entry++)
@@ -99,7 +99,7 @@ internal static class TensorAttend
                 int seen = default(TShape).PageTokens > 64 ? range.Seen(first, default(TShape).PageTokens) : default(TShape).PageTokens;
                 do
                 {
-                    Span64 s = TileLogits.Of<TKey, TColumns, TShape>(page, keyLane, parts, a, b);
+                    Span64 s = TileLogits.Of<TKey, TColumns, TShape>(page, keys, parts, a, b);
                     if (default(TShape).IsCapped)
                     {
                         TileWeights.Cap(ref s, a, b, call.Layer.Logits.Cap);

@@ -3,6 +3,37 @@ using ILGPU;
 
 namespace KvCacheGpu.Kernels;
 
+/// <summary>What a lane needs to read the keys of any page.</summary>
+internal struct KeysOfLane
+{
+    /// <summary>The lane's first two words of a page's first two tokens.</summary>
+    public int First;
+
+    /// <summary>The bytes that codes are looked up in.</summary>
+    public Words2 Levels;
+
+    /// <summary>What the sums of lowest limbs begin at: levels are whole numbers and a half, and the halves come to half of the sum of the query's whole numbers.</summary>
+    public IntTile Starts;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static KeysOfLane At<TKey, TColumns>(int first, ColumnState a, ColumnState b)
+        where TKey : struct, IKeyTiles
+        where TColumns : struct, IQueryColumns
+    {
+        // Zero, which ptxas cannot know: it would build operands of constants anew for every instruction.
+        int zero = Warp.LaneIdx - (Group.IdxX & 31);
+        KeysOfLane lane = default;
+        lane.First = first;
+        lane.Levels.X = default(TKey).Levels.X + zero;
+        lane.Levels.Y = default(TKey).Levels.Y + zero;
+        lane.Starts.A = a.HalfSum;
+        lane.Starts.B = default(TColumns).Count == 8 ? b.HalfSum : zero;
+        lane.Starts.C = lane.Starts.A + zero;
+        lane.Starts.D = lane.Starts.B + zero;
+        return lane;
+    }
+}
+
 /// <summary>The products of a block's queries with 64 keys of a page.</summary>
 internal static class TileLogits
 {
@@ -12,17 +43,17 @@ internal static class TileLogits
     /// S^T = K Q^T, in units of each column's factor.
     /// </summary>
     /// <param name="page">The page.</param>
-    /// <param name="keyLane">The lane's first two words of the page's first two tokens.</param>
+    /// <param name="lane">Where and how the lane reads.</param>
     /// <param name="queries">The lane's query parts.</param>
     /// <param name="a">The lane's first column.</param>
     /// <param name="b">Its second column.</param>
     [MethodImpl(Inlined)]
-    public static Span64 Of<TKey, TColumns, TShape>(PageWords page, int keyLane, ArrayView<Words2> queries, ColumnState a, ColumnState b)
+    public static Span64 Of<TKey, TColumns, TShape>(PageWords page, KeysOfLane lane, ArrayView<Words2> queries, ColumnState a, ColumnState b)
         where TKey : struct, IKeyTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
-        ArrayView<Words2> keys = page.Words.Two.SubView(keyLane + (page.Span / 2));
+        ArrayView<Words2> keys = page.Words.Two.SubView(lane.First + (page.Span / 2));
         if (default(TKey).Arithmetic != TileArithmetic.Bytes)
         {
             HalfTurn<TKey, TColumns, TShape> turn = default;
@@ -51,7 +82,8 @@ internal static class TileLogits
         ByteTurn<TKey, TColumns, TShape, N0> low = default;
         low.Keys = keys;
         low.Queries = queries;
-        Start<TKey, TColumns>(a, b);
+        low.Levels = lane.Levels;
+        Start<TKey, TColumns>(lane.Starts);
         default(TShape).Keys(ref low);
         Span64 s = default;
         s.T0 = Join<TKey, TColumns, TShape>(page, 0, default(WholeTile0).Take(), Middle<TColumns, WholeTile2>(), default(WholeTile4).Take(), mean);
@@ -59,7 +91,8 @@ internal static class TileLogits
         ByteTurn<TKey, TColumns, TShape, N2> high = default;
         high.Keys = keys;
         high.Queries = queries;
-        Start<TKey, TColumns>(a, b);
+        high.Levels = lane.Levels;
+        Start<TKey, TColumns>(lane.Starts);
         default(TShape).Keys(ref high);
         s.T2 = Join<TKey, TColumns, TShape>(page, 2, default(WholeTile0).Take(), Middle<TColumns, WholeTile2>(), default(WholeTile4).Take(), mean);
         s.T3 = Join<TKey, TColumns, TShape>(page, 3, default(WholeTile1).Take(), Middle<TColumns, WholeTile3>(), default(WholeTile5).Take(), mean);
@@ -96,10 +129,10 @@ internal static class TileLogits
             KeyWords k2 = Load<TKey, TShape>(Keys, i, 2);
             KeyWords k3 = Load<TKey, TShape>(Keys, i, 3);
             int parts = QueryTiles.Parts<TKey, TColumns>();
-            Words4 a0 = default(TKey).Operand(k0, 0);
-            Words4 a1 = default(TKey).Operand(k1, 0);
-            Words4 a2 = default(TKey).Operand(k2, 0);
-            Words4 a3 = default(TKey).Operand(k3, 0);
+            Words4 a0 = default(TKey).Operand(k0, 0, default);
+            Words4 a1 = default(TKey).Operand(k1, 0, default);
+            Words4 a2 = default(TKey).Operand(k2, 0, default);
+            Words4 a3 = default(TKey).Operand(k3, 0, default);
             Part(a0, a1, a2, a3, Queries[i * parts * 32]);
             if (parts > 1)
             {
@@ -132,6 +165,7 @@ internal static class TileLogits
     {
         public ArrayView<Words2> Keys;
         public ArrayView<Words2> Queries;
+        public Words2 Levels;
 
         [MethodImpl(Inlined)]
         public void Take(int i)
@@ -154,8 +188,8 @@ internal static class TileLogits
         [MethodImpl(Inlined)]
         private readonly void Step(KeyWords k0, KeyWords k1, int first, int step)
         {
-            Words4 a0 = default(TKey).Operand(k0, step);
-            Words4 a1 = default(TKey).Operand(k1, step);
+            Words4 a0 = default(TKey).Operand(k0, step, Levels);
+            Words4 a1 = default(TKey).Operand(k1, step, Levels);
             int at = (first + step) * QueryTiles.Parts<TKey, TColumns>() * 32;
             Words2 q = Queries[at];
             default(WholeTile0).Add(a0, q);
@@ -222,24 +256,22 @@ internal static class TileLogits
         }
     }
 
-    // Levels are whole numbers and a half: the halves come to half of the sum of the query's whole numbers.
     [MethodImpl(Inlined)]
-    private static void Start<TKey, TColumns>(ColumnState a, ColumnState b)
+    private static void Start<TKey, TColumns>(IntTile starts)
         where TKey : struct, IKeyTiles
         where TColumns : struct, IQueryColumns
     {
-        default(WholeTile0).Start(0, 0);
-        default(WholeTile1).Start(0, 0);
+        IntTile zeros = default;
+        default(WholeTile0).Start(zeros);
+        default(WholeTile1).Start(zeros);
         if (default(TColumns).Count == 8)
         {
-            default(WholeTile2).Start(0, 0);
-            default(WholeTile3).Start(0, 0);
+            default(WholeTile2).Start(zeros);
+            default(WholeTile3).Start(zeros);
         }
 
-        int first = default(TKey).Scales == Scaling.Gain ? a.HalfSum : 0;
-        int second = default(TKey).Scales == Scaling.Gain && default(TColumns).Count == 8 ? b.HalfSum : 0;
-        default(WholeTile4).Start(first, second);
-        default(WholeTile5).Start(first, second);
+        default(WholeTile4).Start(default(TKey).Scales == Scaling.Gain ? starts : zeros);
+        default(WholeTile5).Start(default(TKey).Scales == Scaling.Gain ? starts : zeros);
     }
 
     [MethodImpl(Inlined)]
