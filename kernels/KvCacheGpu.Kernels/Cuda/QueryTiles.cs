@@ -234,7 +234,7 @@ internal static class QueryTiles
         }
     }
 
-    // The same for pages' means, whose words lie in order.
+    // The same for pages' means, of which a lane reads four words of 32 elements at once: the first and the third for one step, the others for the next.
     [MethodImpl(Inlined)]
     private static void StoreForMean<TColumns, TShape>(ArrayView<ushort> queries, QueryPlace place, ArrayView<Words2> target, int part, int exponent)
         where TColumns : struct, IQueryColumns
@@ -243,12 +243,15 @@ internal static class QueryTiles
         int parts = MeanParts<TColumns>();
         for (int step = 0; step < default(TShape).KeyWidth / 16; step++)
         {
-            int first = (16 * step) + (4 * (Group.IdxX & 3));
+            bool isPair = 16 * ((step | 1) + 1) <= default(TShape).KeyWidth;
+            int quad = Group.IdxX & 3;
+            int first = isPair ? (32 * (step >> 1)) + (8 * quad) + (2 * (step & 1)) : (16 * step) + (4 * quad);
+            int second = first + (isPair ? 4 : 2);
             Floats4 x = default;
             x.A = Power(place.Load(queries, first), -exponent);
             x.B = Power(place.Load(queries, first + 1), -exponent);
-            x.C = Power(place.Load(queries, first + 2), -exponent);
-            x.D = Power(place.Load(queries, first + 3), -exponent);
+            x.C = Power(place.Load(queries, second), -exponent);
+            x.D = Power(place.Load(queries, second + 1), -exponent);
             for (int i = 0; i < parts; i++)
             {
                 target[((step * parts) + i) * 32] = HalfPart(x, default(TColumns).Count == 8 ? i : part);

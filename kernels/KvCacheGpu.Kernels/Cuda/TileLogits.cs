@@ -207,51 +207,57 @@ internal static class TileLogits
         }
     }
 
+    // The mean in all rows. Four words are an operand as they lie: of 32 elements the upper rows hold one half, of which the upper sums are, the lower rows and sums the other.
     private struct MeanTurn<TKey, TColumns, TShape> : ITurn
         where TKey : struct, IKeyTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
-        public ArrayView<Words2> Means;
+        public PageWords Page;
         public ArrayView<Words2> Queries;
 
-        // As many steps of 16 elements as a chunk has.
+        // As many steps of 32 elements as a chunk has.
         [MethodImpl(Inlined)]
         public void Take(int i)
         {
-            int steps = 2 * default(TKey).Steps;
-            Step(i * steps);
-            Step((i * steps) + 1);
+            Step(i * default(TKey).Steps);
             if (default(TKey).Steps > 1)
             {
-                Step((i * steps) + 2);
-                Step((i * steps) + 3);
+                Step((i * default(TKey).Steps) + 1);
             }
 
             if (default(TKey).Steps > 2)
             {
-                Step((i * steps) + 4);
-                Step((i * steps) + 5);
-                Step((i * steps) + 6);
-                Step((i * steps) + 7);
+                Step((i * default(TKey).Steps) + 2);
+                Step((i * default(TKey).Steps) + 3);
             }
         }
 
         [MethodImpl(Inlined)]
         private readonly void Step(int step)
         {
-            if (step < default(TShape).KeyWidth / 16)
+            if (32 * (step + 1) <= default(TShape).KeyWidth)
             {
-                Words2 m = Means[4 * step];
-                Words4 rows = KeyOperands.Of(m.X, m.X, m.Y, m.Y);
-                int at = step * QueryTiles.MeanParts<TColumns>() * 32;
-                Words2 q = Queries[at];
-                default(SumTile0).AddHalves(rows, q);
-                if (default(TColumns).Count == 8)
-                {
-                    q = Queries[at + 32];
-                    default(SumTile0).AddHalves(rows, q);
-                }
+                Words4 rows = Page.Words.Four.SubView((Page.Map.Mean / 4) + (Group.IdxX & 3))[4 * step];
+                Add<SumTile0>(rows, 2 * step);
+                Add<SumTile1>(rows, (2 * step) + 1);
+            }
+            else if (32 * step < default(TShape).KeyWidth)
+            {
+                Words2 m = Page.Words.Two.SubView((Page.Map.Mean / 2) + (Group.IdxX & 3))[8 * step];
+                Add<SumTile0>(KeyOperands.Of(m.X, m.X, m.Y, m.Y), 2 * step);
+            }
+        }
+
+        [MethodImpl(Inlined)]
+        private readonly void Add<TTile>(Words4 rows, int half)
+            where TTile : struct, ISumTile
+        {
+            int at = half * QueryTiles.MeanParts<TColumns>() * 32;
+            default(TTile).AddHalves(rows, Queries[at]);
+            if (default(TColumns).Count == 8)
+            {
+                default(TTile).AddHalves(rows, Queries[at + 32]);
             }
         }
     }
@@ -327,14 +333,18 @@ internal static class TileLogits
         where TShape : struct, ITensorShape
     {
         MeanTurn<TKey, TColumns, TShape> turn = default;
-        turn.Means = page.Words.Two.SubView((page.Map.Mean / 2) + (Group.IdxX & 3));
+        turn.Page = page;
         turn.Queries = queries.SubView(QueryTiles.MeanFirst<TKey, TColumns, TShape>() * 32);
         default(SumTile0).Clear();
+        default(SumTile1).Clear();
         default(TShape).Keys(ref turn);
-        Floats4 product = default(SumTile0).Take();
+        Floats4 upper = default(SumTile0).Take();
+        Floats4 lower = default(SumTile1).Take();
+        float first = upper.A + lower.C;
+        float second = upper.B + lower.D;
         ScalePair mean = default;
-        mean.A = (default(TColumns).Count == 8 ? product.A : product.A + product.B) * a.MeanFactor;
-        mean.B = product.B * b.MeanFactor;
+        mean.A = (default(TColumns).Count == 8 ? first : first + second) * a.MeanFactor;
+        mean.B = second * b.MeanFactor;
         return mean;
     }
 
