@@ -105,6 +105,22 @@ internal static class Lane
         return result;
     }
 
+    /// <summary>log2 x, absolute error 2^-22 near 1, else relative.</summary>
+    [MethodImpl(Inlined)]
+    public static float Log2(float x)
+    {
+        CudaAsm.Emit("lg2.approx.ftz.f32 %0, %1;", out float result, x);
+        return result;
+    }
+
+    /// <summary>|x|.</summary>
+    [MethodImpl(Inlined)]
+    public static float Absolute(float x)
+    {
+        CudaAsm.Emit("abs.f32 %0, %1;", out float result, x);
+        return result;
+    }
+
     /// <summary>The larger of two numbers.</summary>
     [MethodImpl(Inlined)]
     public static float Max(float a, float b)

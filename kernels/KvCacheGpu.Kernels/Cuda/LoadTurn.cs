@@ -16,10 +16,8 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     public Words4 Offsets;
     public OffsetWords Even;
 
-    /// <summary>Of values with scales: weights before they take them, the factors of sums in no unit, and the lane's scales.</summary>
+    /// <summary>Of values with scales: weights before they take them, and the lane's scales.</summary>
     public Span64 Plain;
-    public ScalePair PlainScale;
-    public float Unit;
     public ArrayView<int> Scales;
 
     private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
@@ -54,10 +52,10 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     {
         ArrayView<int> scales = Scales.SubView(plane * (default(TShape).PageTokens / 2));
         Span64 p = default;
-        p.T0 = TileScales.Times<TValue>(Plain.T0, TileScales.At<TShape>(scales, 0), Unit);
-        p.T1 = TileScales.Times<TValue>(Plain.T1, TileScales.At<TShape>(scales, 1), Unit);
-        p.T2 = TileScales.Times<TValue>(Plain.T2, TileScales.At<TShape>(scales, 2), Unit);
-        p.T3 = TileScales.Times<TValue>(Plain.T3, TileScales.At<TShape>(scales, 3), Unit);
+        p.T0 = TileScales.Times<TValue>(Plain.T0, TileScales.At<TShape>(scales, 0));
+        p.T1 = TileScales.Times<TValue>(Plain.T1, TileScales.At<TShape>(scales, 1));
+        p.T2 = TileScales.Times<TValue>(Plain.T2, TileScales.At<TShape>(scales, 2));
+        p.T3 = TileScales.Times<TValue>(Plain.T3, TileScales.At<TShape>(scales, 3));
         Enter(p);
     }
 
@@ -123,8 +121,8 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
         int at = ((TileOutput.Loads<TValue, TShape>() * TileOutput.LoadPlaces<TValue, TColumns>()) + group) * 32;
         Floats4 sums = Sums[at];
         ScalePair low = default;
-        low.A = sums.A * PlainScale.A;
-        low.B = sums.B * PlainScale.B;
+        low.A = sums.A * Scale.A;
+        low.B = sums.B * Scale.B;
         TileScales.AddMinima(ref low, Plain.T0, TileScales.At<TShape>(minima, 0));
         TileScales.AddMinima(ref low, Plain.T1, TileScales.At<TShape>(minima, 1));
         TileScales.AddMinima(ref low, Plain.T2, TileScales.At<TShape>(minima, 2));

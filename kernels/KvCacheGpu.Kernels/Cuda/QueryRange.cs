@@ -145,6 +145,9 @@ internal struct ColumnState
     /// <summary>What the product with a T page's mean is multiplied by, to be in the units of the products with its levels.</summary>
     public float MeanFactor;
 
+    /// <summary>Logits from here on take no shift (<see cref="TileWeights.AdvanceBy"/>).</summary>
+    public float Unshifted;
+
     /// <summary>Half of the sum of the query's whole numbers: levels are whole numbers and a half.</summary>
     public int HalfSum;
 

@@ -162,6 +162,9 @@ internal static class QueryTiles
             column.Base = 1f;
             column.Extra = 0;
         }
+
+        // From 2^23 on binary32 has no fractions; and an extra exponent would multiply the shift too.
+        column.Unshifted = column.Extra > 0 ? 0f : 8388608f;
     }
 
     // The largest element of a lane's query; the four lanes of a query share it.

@@ -73,7 +73,6 @@ internal static class TensorAttend
         range.Start(ref a, default(TColumns).Count == 8 ? 2 * quad : quad, dims);
         range.Start(ref b, default(TColumns).Count == 8 ? (2 * quad) + 1 : quad, dims);
         TileOutput.Clear<TValue, TColumns, TShape>(sums);
-        float unit = TileOutput.FirstUnit;
         var keys = KeysOfLane.At<TKey, TColumns>((TileLogits.LaneWord<TKey, TShape>(quad) * default(TShape).PageTokens / 2) + g, a, b);
         var values = ValuesOfLane.At<TValue>(call.Layer.Page.ValueFirst + (4 * quad * TileOutput.ValueWords<TValue, TShape>()) + TileOutput.LaneWord<TValue, TShape>(g));
         TableCursor cursor = TableCursor.Of(range, call.Layer.Layer, dims);
@@ -112,8 +111,18 @@ internal static class TensorAttend
 
                     ScalePair spanLargest = TileWeights.Largest<TColumns>(s);
                     ScalePair scale = default;
-                    scale.A = TileWeights.Advance<TKey>(ref a, spanLargest.A);
-                    scale.B = default(TColumns).Count == 8 ? TileWeights.Advance<TKey>(ref b, spanLargest.B) : scale.A;
+                    if (default(TValue).Scales == Scaling.None)
+                    {
+                        scale.A = TileWeights.Advance<TKey>(ref a, spanLargest.A);
+                        scale.B = default(TColumns).Count == 8 ? TileWeights.Advance<TKey>(ref b, spanLargest.B) : scale.A;
+                    }
+                    else
+                    {
+                        float shift = TileOutput.Shift<TValue, TShape>(page);
+                        scale.A = TileWeights.AdvanceBy(ref a, spanLargest.A, shift);
+                        scale.B = default(TColumns).Count == 8 ? TileWeights.AdvanceBy(ref b, spanLargest.B, shift) : scale.A;
+                    }
+
                     TileWeights.Weigh<TKey, TColumns>(ref s, a, b, TileWeights.Bias<TValue>());
                     ScalePair sum = TileWeights.Sum<TColumns>(s);
                     a.Sum = Lane.Fma(a.Sum, scale.A, sum.A);
@@ -125,12 +134,12 @@ internal static class TensorAttend
                     pageSum.B = isOne ? sum.B : Lane.Fma(pageSum.B, scale.B, sum.B);
                     if (isWhole || !default(TValue).IsOfOpenPages)
                     {
-                        TileOutput.Add<TValue, TColumns, TShape>(page, values, sums, ref unit, s, scale, default);
+                        TileOutput.Add<TValue, TColumns, TShape>(page, values, sums, s, scale, default);
                     }
                     else
                     {
                         TokenCut cut = TokenCut.At(range.Seen(first, default(TShape).PageTokens) - page.Span, quad);
-                        TileOutput.Add<TValue, TColumns, TShape>(page, values, sums, ref unit, s, scale, cut);
+                        TileOutput.Add<TValue, TColumns, TShape>(page, values, sums, s, scale, cut);
                     }
 
                     page.Span += 64;
@@ -159,14 +168,29 @@ internal static class TensorAttend
         long result = (long)work * default(TColumns).Count;
         if (g == 0)
         {
-            WriteResult<TKey>(partialStats, a, result + (default(TColumns).Count == 8 ? 2 * quad : quad), TileWeights.Bias<TValue>());
+            WriteResult<TKey>(partialStats, Settled<TValue>(a), result + (default(TColumns).Count == 8 ? 2 * quad : quad), TileWeights.Bias<TValue>());
             if (default(TColumns).Count == 8)
             {
-                WriteResult<TKey>(partialStats, b, result + (2 * quad) + 1, TileWeights.Bias<TValue>());
+                WriteResult<TKey>(partialStats, Settled<TValue>(b), result + (2 * quad) + 1, TileWeights.Bias<TValue>());
             }
         }
 
-        TileOutput.Write<TValue, TColumns, TShape>(partials, result * default(TShape).ValueWidth, sums, a.Sum, b.Sum, unit);
+        TileOutput.Write<TValue, TColumns, TShape>(partials, result * default(TShape).ValueWidth, sums, a.Sum, b.Sum);
+    }
+
+    // Where weights were shifted the sum may be far from 1: its power of two goes to what weights are relative to.
+    [MethodImpl(Inlined)]
+    private static ColumnState Settled<TValue>(ColumnState column)
+        where TValue : struct, IValueTiles
+    {
+        if (default(TValue).Scales != Scaling.None && column.Extra == 0)
+        {
+            int exponent = (int)(Interop.FloatAsInt(column.Sum) >> 23) - 127;
+            column.Most += exponent;
+            column.Sum *= PortableMath.PowerOf(-exponent);
+        }
+
+        return column;
     }
 
     /// <summary>The statistics of a page: two words for each query head of the group.</summary>

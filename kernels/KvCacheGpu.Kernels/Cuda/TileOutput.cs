@@ -82,7 +82,7 @@ internal struct ValuesOfLane
 /// <summary>Weighted sums of a page's values, and the sums over all pages, which lie in shared memory, a place for each lane.</summary>
 internal static class TileOutput
 {
-    /// <summary>The unit of sums before the first page: more than any page's.</summary>
+    /// <summary>The unit of sums before the first page: more than any page's (<see cref="TensorPrefill"/>).</summary>
     public const float FirstUnit = 1.09951163e12f; // 2^40
 
     private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
@@ -122,6 +122,10 @@ internal static class TileOutput
         where TShape : struct, ITensorShape =>
         (Loads<TValue, TShape>() * LoadPlaces<TValue, TColumns>()) + default(TValue).Groups(default(TShape).ValueWidth);
 
+    // A lane's scales of values: the word of its first two tokens.
+    [MethodImpl(Inlined)]
+    private static ArrayView<int> Scales(PageWords page) => page.Words.One.SubView(page.Map.ValueScales + (page.Span / 2) + ((Group.IdxX & 31) >> 2));
+
     /// <summary>Sets all sums to 0.</summary>
     [MethodImpl(Inlined)]
     public static void Clear<TValue, TColumns, TShape>(ArrayView<Floats4> sums)
@@ -142,13 +146,12 @@ internal static class TileOutput
     /// <param name="page">The page.</param>
     /// <param name="lane">Where the lane reads.</param>
     /// <param name="sums">The lane's sums.</param>
-    /// <param name="unit">The power of two that sums are in units of, where values have scales.</param>
     /// <param name="p">The weights.</param>
     /// <param name="scale">Factors of the sums so far: of the lane's first column, and of its second.</param>
     /// <param name="cut">Which tokens may be read.</param>
     [MethodImpl(Inlined)]
     public static void Add<TValue, TColumns, TShape>(
-        PageWords page, ValuesOfLane lane, ArrayView<Floats4> sums, ref float unit, Span64 p, ScalePair scale, TokenCut cut)
+        PageWords page, ValuesOfLane lane, ArrayView<Floats4> sums, Span64 p, ScalePair scale, TokenCut cut)
         where TValue : struct, IValueTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
@@ -162,32 +165,16 @@ internal static class TileOutput
         turn.Cut = cut;
         turn.Offsets = lane.Offsets;
         turn.Even = lane.Even;
+        turn.Scale = scale;
         if (default(TValue).Scales == Scaling.None)
         {
-            turn.Scale = scale;
             turn.Enter(p);
         }
         else
         {
-            // Weights take the values' scales, in a unit that leaves the largest below 2^14.
-            ArrayView<int> scales = page.Words.One.SubView(page.Map.ValueScales + (page.Span / 2) + ((Group.IdxX & 31) >> 2));
-            int planes = default(TShape).PageTokens / 2;
-            float most = default(TValue).Scales == Scaling.Vector ? TileScales.Largest<TShape>(scales) : 0f;
-            for (int group = 0; default(TValue).Scales == Scaling.Group && group < default(TValue).Groups(default(TShape).ValueWidth); group++)
-            {
-                most = Lane.Max(most, TileScales.Largest<TShape>(scales.SubView(2 * group * planes)));
-            }
-
-            float next = TileScales.Unit(Lane.LargestOfRows(most));
-            next = next < unit ? next : unit;
-            float change = next * PortableMath.InverseOfPower(unit);
-            unit = next;
-            turn.Scale.A = scale.A * change;
-            turn.Scale.B = scale.B * change;
+            // Weights take the values' scales.
             turn.Plain = p;
-            turn.PlainScale = scale;
-            turn.Unit = unit;
-            turn.Scales = scales;
+            turn.Scales = Scales(page);
             if (default(TValue).Scales == Scaling.Vector)
             {
                 turn.EnterScaled(0);
@@ -197,17 +184,33 @@ internal static class TileOutput
         default(TShape).Values(ref turn);
     }
 
+    /// <summary>The logarithm of what weights may be at most, so that times the values' scales they stay below 2^14.</summary>
+    [MethodImpl(Inlined)]
+    public static float Shift<TValue, TShape>(PageWords page)
+        where TValue : struct, IValueTiles
+        where TShape : struct, ITensorShape
+    {
+        ArrayView<int> scales = Scales(page);
+        int most = TileScales.Largest<TShape>(scales);
+        for (int group = 1; default(TValue).Scales == Scaling.Group && group < default(TValue).Groups(default(TShape).ValueWidth); group++)
+        {
+            most = Lane.MaxHalves(most, TileScales.Largest<TShape>(scales.SubView(group * default(TShape).PageTokens)));
+        }
+
+        return TileScales.Shift(Lane.LargestOfRows(Lane.Max(Lane.LowHalf(most), Lane.HighHalf(most))));
+    }
+
     /// <summary>Writes the means of the values: sums over the sums of their weights.</summary>
     [MethodImpl(Inlined)]
     public static void Write<TValue, TColumns, TShape>(
-        ArrayView<float> partials, long first, ArrayView<Floats4> sums, float sumA, float sumB, float unit)
+        ArrayView<float> partials, long first, ArrayView<Floats4> sums, float sumA, float sumB)
         where TValue : struct, IValueTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
         int g = (Group.IdxX & 31) >> 2;
         int quad = Group.IdxX & 3;
-        float inverse = default(TValue).Scales == Scaling.None ? 1f : PortableMath.InverseOfPower(unit) * default(TValue).Step;
+        float inverse = default(TValue).Scales == Scaling.None ? 1f : default(TValue).Step;
         float factorA = sumA > 0f ? inverse / sumA : 0f;
         float factorB = sumB > 0f ? inverse / sumB : 0f;
         long rowA = first + ((default(TColumns).Count == 8 ? 2 * quad : quad) * default(TShape).ValueWidth);

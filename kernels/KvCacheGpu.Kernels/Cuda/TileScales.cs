@@ -6,24 +6,26 @@ namespace KvCacheGpu.Kernels;
 /// <summary>The scales of 64 tokens' values: a lane's are those of the tokens whose weights it has.</summary>
 internal static class TileScales
 {
+    // Half of the least binary16 number: a page of zeros has no scale.
+    private const float LeastScale = 2.98023224e-8f;
+
     private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
 
-    /// <summary>The largest of a lane's scales, from the word of its first two on.</summary>
+    /// <summary>The largest of a lane's scales of even tokens and of odd ones, from the word of its first two on.</summary>
     [MethodImpl(Inlined)]
-    public static float Largest<TShape>(ArrayView<int> scales)
-        where TShape : struct, ITensorShape
-    {
-        int most = Lane.MaxHalves(
+    public static int Largest<TShape>(ArrayView<int> scales)
+        where TShape : struct, ITensorShape => Lane.MaxHalves(
             Lane.MaxHalves(At<TShape>(scales, 0), At<TShape>(scales, 1)), Lane.MaxHalves(At<TShape>(scales, 2), At<TShape>(scales, 3)));
-        return Lane.Max(Lane.LowHalf(most), Lane.HighHalf(most));
-    }
+
+    /// <summary>The logarithm of what takes weights up to 1 times scales up to a largest one to 2^14.</summary>
+    [MethodImpl(Inlined)]
+    public static float Shift(float largest) => 14f - Lane.Log2(Lane.Max(largest, LeastScale));
 
     /// <summary>The power of two that takes scales up to a largest one to 2^13 .. 2^14.</summary>
     [MethodImpl(Inlined)]
     public static float Unit(float largest)
     {
-        // Above half of the least binary16 number: a page of zeros has no scale.
-        float most = largest > 2.98023224e-8f ? largest : 2.98023224e-8f;
+        float most = largest > LeastScale ? largest : LeastScale;
         return PortableMath.InverseOfPower(Interop.IntAsFloat(Interop.FloatAsInt(most) & 0x7F800000u)) * 8192f;
     }
 
@@ -36,11 +38,11 @@ internal static class TileScales
     /// Weights times two tokens' scales. Of elements with an offset odd tokens enter as -p: the offsets nearly cancel, and what is left of them is taken away from the start.
     /// </summary>
     [MethodImpl(Inlined)]
-    public static Floats4 Times<TValue>(Floats4 weights, int scales, float unit)
+    public static Floats4 Times<TValue>(Floats4 weights, int scales)
         where TValue : struct, IValueTiles
     {
-        float even = Lane.LowHalf(scales) * unit;
-        float odd = Lane.HighHalf(scales) * (default(TValue).Offset != ValueOffset.None ? -unit : unit);
+        float even = Lane.LowHalf(scales);
+        float odd = default(TValue).Offset != ValueOffset.None ? -Lane.HighHalf(scales) : Lane.HighHalf(scales);
         weights.A *= even;
         weights.B *= even;
         weights.C *= odd;

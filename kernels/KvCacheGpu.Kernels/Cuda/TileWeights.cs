@@ -64,6 +64,20 @@ internal static class TileWeights
         return Lane.Exp2(isRaw ? difference * column.Factor : difference);
     }
 
+    /// <summary>
+    /// Moves what a column's weights are relative to up, so that a page's weights are at most 2^shift; returns the factor of its earlier sums. Nothing else has to know a page's
+    /// shift: all sums are of such weights, and a quotient of two is free of it. Where binary32 could not hold the shift beside the logit there is none.
+    /// </summary>
+    [MethodImpl(Inlined)]
+    public static float AdvanceBy(ref ColumnState column, float largest, float shift)
+    {
+        float logit = largest * column.Factor;
+        float next = Lane.Max(column.Most, logit - (Lane.Absolute(logit) < column.Unshifted ? shift : 0f));
+        float difference = column.Most - next;
+        column.Most = next;
+        return Lane.Exp2(difference);
+    }
+
     /// <summary>s = 2^(logit - largest + bias).</summary>
     [MethodImpl(Inlined)]
     public static void Weigh<TKey, TColumns>(ref Span64 s, ColumnState a, ColumnState b, float bias)
