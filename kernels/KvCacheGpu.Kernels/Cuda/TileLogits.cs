@@ -10,10 +10,14 @@ internal struct KeysOfLane
     public int First;
 
     /// <summary>The bytes that codes are looked up in.</summary>
-    public Words2 Levels;
+    public int LevelsX;
+    public int LevelsY;
 
     /// <summary>What the sums of lowest limbs begin at: levels are whole numbers and a half, and the halves come to half of the sum of the query's whole numbers.</summary>
-    public IntTile Starts;
+    public int StartA;
+    public int StartB;
+    public int StartC;
+    public int StartD;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static KeysOfLane At<TKey, TColumns>(int first, ColumnState a, ColumnState b)
@@ -24,12 +28,12 @@ internal struct KeysOfLane
         int zero = Warp.LaneIdx - (Group.IdxX & 31);
         KeysOfLane lane = default;
         lane.First = first;
-        lane.Levels.X = default(TKey).Levels.X + zero;
-        lane.Levels.Y = default(TKey).Levels.Y + zero;
-        lane.Starts.A = a.HalfSum;
-        lane.Starts.B = default(TColumns).Count == 8 ? b.HalfSum : zero;
-        lane.Starts.C = lane.Starts.A + zero;
-        lane.Starts.D = lane.Starts.B + zero;
+        lane.LevelsX = default(TKey).Levels.X + zero;
+        lane.LevelsY = default(TKey).Levels.Y + zero;
+        lane.StartA = a.HalfSum;
+        lane.StartB = default(TColumns).Count == 8 ? b.HalfSum : zero;
+        lane.StartC = lane.StartA + zero;
+        lane.StartD = lane.StartB + zero;
         return lane;
     }
 }
@@ -78,12 +82,21 @@ internal static class TileLogits
             mean = MeanProducts<TKey, TColumns, TShape>(page, queries, a, b);
         }
 
+        Words2 levels = default;
+        levels.X = lane.LevelsX;
+        levels.Y = lane.LevelsY;
+        IntTile starts = default;
+        starts.A = lane.StartA;
+        starts.B = lane.StartB;
+        starts.C = lane.StartC;
+        starts.D = lane.StartD;
+
         // Two tiles at a time: three sums of whole numbers take three times the registers.
         ByteTurn<TKey, TColumns, TShape, N0> low = default;
         low.Keys = keys;
         low.Queries = queries;
-        low.Levels = lane.Levels;
-        Start<TKey, TColumns>(lane.Starts);
+        low.Levels = levels;
+        Start<TKey, TColumns>(starts);
         default(TShape).Keys(ref low);
         Span64 s = default;
         s.T0 = Join<TKey, TColumns, TShape>(page, 0, default(WholeTile0).Take(), Middle<TColumns, WholeTile2>(), default(WholeTile4).Take(), mean);
@@ -91,8 +104,8 @@ internal static class TileLogits
         ByteTurn<TKey, TColumns, TShape, N2> high = default;
         high.Keys = keys;
         high.Queries = queries;
-        high.Levels = lane.Levels;
-        Start<TKey, TColumns>(lane.Starts);
+        high.Levels = levels;
+        Start<TKey, TColumns>(starts);
         default(TShape).Keys(ref high);
         s.T2 = Join<TKey, TColumns, TShape>(page, 2, default(WholeTile0).Take(), Middle<TColumns, WholeTile2>(), default(WholeTile4).Take(), mean);
         s.T3 = Join<TKey, TColumns, TShape>(page, 3, default(WholeTile1).Take(), Middle<TColumns, WholeTile3>(), default(WholeTile5).Take(), mean);
