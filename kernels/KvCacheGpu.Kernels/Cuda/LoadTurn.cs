@@ -16,9 +16,9 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     public Words4 Offsets;
     public OffsetWords Even;
 
-    /// <summary>Of values with scales: weights before they take them, and the lane's scales.</summary>
+    /// <summary>Of values with scales: weights before they take them, and the page.</summary>
     public Span64 Plain;
-    public ArrayView<int> Scales;
+    public PageWords Page;
 
     private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
 
@@ -50,12 +50,12 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     [MethodImpl(Inlined)]
     public void EnterScaled(int plane)
     {
-        ArrayView<int> scales = Scales.SubView(plane * (default(TShape).PageTokens / 2));
+        Words4 scales = TileScales.Load<TShape>(Page, Page.Map.ValueScales, plane * (default(TShape).PageTokens / 2));
         Span64 p = default;
-        p.T0 = TileScales.Times<TValue>(Plain.T0, TileScales.At<TShape>(scales, 0));
-        p.T1 = TileScales.Times<TValue>(Plain.T1, TileScales.At<TShape>(scales, 1));
-        p.T2 = TileScales.Times<TValue>(Plain.T2, TileScales.At<TShape>(scales, 2));
-        p.T3 = TileScales.Times<TValue>(Plain.T3, TileScales.At<TShape>(scales, 3));
+        p.T0 = TileScales.Times<TValue>(Plain.T0, scales.X);
+        p.T1 = TileScales.Times<TValue>(Plain.T1, scales.Y);
+        p.T2 = TileScales.Times<TValue>(Plain.T2, scales.Z);
+        p.T3 = TileScales.Times<TValue>(Plain.T3, scales.W);
         Enter(p);
     }
 
@@ -117,16 +117,16 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     private void BeginGroup(int group)
     {
         EnterScaled(2 * group);
-        ArrayView<int> minima = Scales.SubView(((2 * group) + 1) * (default(TShape).PageTokens / 2));
+        Words4 minima = TileScales.Load<TShape>(Page, Page.Map.ValueScales, ((2 * group) + 1) * (default(TShape).PageTokens / 2));
         int at = ((TileOutput.Loads<TValue, TShape>() * TileOutput.LoadPlaces<TValue, TColumns>()) + group) * 32;
         Floats4 sums = Sums[at];
         ScalePair low = default;
         low.A = sums.A * Scale.A;
         low.B = sums.B * Scale.B;
-        TileScales.AddMinima(ref low, Plain.T0, TileScales.At<TShape>(minima, 0));
-        TileScales.AddMinima(ref low, Plain.T1, TileScales.At<TShape>(minima, 1));
-        TileScales.AddMinima(ref low, Plain.T2, TileScales.At<TShape>(minima, 2));
-        TileScales.AddMinima(ref low, Plain.T3, TileScales.At<TShape>(minima, 3));
+        TileScales.AddMinima(ref low, Plain.T0, minima.X);
+        TileScales.AddMinima(ref low, Plain.T1, minima.Y);
+        TileScales.AddMinima(ref low, Plain.T2, minima.Z);
+        TileScales.AddMinima(ref low, Plain.T3, minima.W);
         sums.A = low.A;
         sums.B = low.B;
         Sums[at] = sums;
@@ -195,11 +195,11 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     [MethodImpl(Inlined)]
     private static Words4 Joined(Words2 even, Words2 odd) => KeyOperands.Of(even.X, even.Y, odd.X, odd.Y);
 
-    // Words from the lane's first token to its token i of a tile: rows 2 q and 2 q + 1 of P are tokens 4 q and 4 q + 2, rows 2 q + 8 and 2 q + 9 tokens 4 q + 1 and 4 q + 3.
+    // Words from the lane's first token to its token i of a tile: rows 2 q and 2 q + 1 of P are tokens 0 and 2 (rows g of two lanes), rows 2 q + 8 and 2 q + 9 tokens 1 and 3.
     [MethodImpl(Inlined)]
     private readonly int Word(int load, int tile, int i)
     {
-        int token = QueryTiles.TileTokens<TShape>(tile) + i;
+        int token = TokenOrder.ReadTile<TShape>(tile) + (i & 1) + ((i >> 1) * TokenOrder.Lane<TShape>());
         if (Cut.IsCut)
         {
             // No index may be negative: ILGPU widens it as if it were unsigned.

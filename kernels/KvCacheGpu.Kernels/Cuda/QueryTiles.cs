@@ -59,10 +59,6 @@ internal static class QueryTiles
         where TShape : struct, ITensorShape =>
         (default(TShape).KeyWidth + (default(TKey).Steps * default(TKey).StepElements) - 1) / (default(TKey).Steps * default(TKey).StepElements);
 
-    /// <summary>The first token of a tile of 16. Tiles behind a short page read its first one again; their tokens are masked.</summary>
-    public static int TileTokens<TShape>(int tile)
-        where TShape : struct, ITensorShape => 16 * tile < default(TShape).PageTokens ? 16 * tile : 0;
-
     /// <summary>Enters a block's queries, and sets the factors of the lane's two columns.</summary>
     [MethodImpl(Inlined)]
     public static void Enter<TKey, TColumns, TShape>(

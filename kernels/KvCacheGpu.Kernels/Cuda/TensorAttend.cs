@@ -73,8 +73,8 @@ internal static class TensorAttend
         range.Start(ref a, default(TColumns).Count == 8 ? 2 * quad : quad, dims);
         range.Start(ref b, default(TColumns).Count == 8 ? (2 * quad) + 1 : quad, dims);
         TileOutput.Clear<TValue, TColumns, TShape>(sums);
-        var keys = KeysOfLane.At<TKey, TColumns>((TileLogits.LaneWord<TKey, TShape>(quad) * default(TShape).PageTokens / 2) + g, a, b);
-        var values = ValuesOfLane.At<TValue>(call.Layer.Page.ValueFirst + (4 * quad * TileOutput.ValueWords<TValue, TShape>()) + TileOutput.LaneWord<TValue, TShape>(g));
+        var keys = KeysOfLane.At<TKey, TColumns>((TileLogits.LaneWord<TKey, TShape>(quad) * default(TShape).PageTokens / TokenOrder.Lane<TShape>()) + g, a, b);
+        var values = ValuesOfLane.At<TValue>(call.Layer.Page.ValueFirst + (2 * TokenOrder.Lane<TShape>() * quad * TileOutput.ValueWords<TValue, TShape>()) + TileOutput.LaneWord<TValue, TShape>(g));
         TableCursor cursor = TableCursor.Of(range, call.Layer.Layer, dims);
         for (int entry = range.First; entry < range.Last; entry++)
         {
@@ -106,7 +106,7 @@ internal static class TensorAttend
 
                     if (!isWhole || default(TShape).PageTokens < 64)
                     {
-                        TileWeights.Mask(ref s, a, b, entry, first + page.Span, default(TShape).PageTokens - page.Span, call.Layer.Window);
+                        TileWeights.Mask<TShape>(ref s, a, b, entry, first + page.Span, default(TShape).PageTokens - page.Span, call.Layer.Window);
                     }
 
                     ScalePair spanLargest = TileWeights.Largest<TColumns>(s);

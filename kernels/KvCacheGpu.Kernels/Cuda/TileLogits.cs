@@ -6,7 +6,7 @@ namespace KvCacheGpu.Kernels;
 /// <summary>What a lane needs to read the keys of any page.</summary>
 internal struct KeysOfLane
 {
-    /// <summary>The lane's first two words of a page's first two tokens.</summary>
+    /// <summary>The lane's first two words of a page's first two tokens; of quads the first four of four.</summary>
     public int First;
 
     /// <summary>The bytes that codes are looked up in.</summary>
@@ -57,11 +57,11 @@ internal static class TileLogits
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
-        ArrayView<Words2> keys = page.Words.Two.SubView(lane.First + (page.Span / 2));
+        int first = lane.First + (page.Span / TokenOrder.Lane<TShape>());
         if (default(TKey).Arithmetic != TileArithmetic.Bytes)
         {
             HalfTurn<TKey, TColumns, TShape> turn = default;
-            turn.Keys = keys;
+            turn.Keys = page.Words.Two.SubView(first);
             turn.Queries = queries;
             default(SumTile0).Clear();
             default(SumTile1).Clear();
@@ -93,22 +93,26 @@ internal static class TileLogits
 
         // Two tiles at a time: three sums of whole numbers take three times the registers.
         ByteTurn<TKey, TColumns, TShape, N0> low = default;
-        low.Keys = keys;
+        low.Pairs = page.Words.Two.SubView(first);
+        low.Quads = page.Words.Four.SubView(first);
         low.Queries = queries;
         low.Levels = levels;
         Start<TKey, TColumns>(starts);
         default(TShape).Keys(ref low);
+        Words4 scales = TileScales.Load<TShape>(page, page.Map.KeyScales, 0);
+        Words4 gains = default(TKey).Scales == Scaling.Gain ? TileScales.Load<TShape>(page, page.Map.KeyScales, default(TShape).PageTokens / 2) : default;
         Span64 s = default;
-        s.T0 = Join<TKey, TColumns, TShape>(page, 0, default(WholeTile0).Take(), Middle<TColumns, WholeTile2>(), default(WholeTile4).Take(), mean);
-        s.T1 = Join<TKey, TColumns, TShape>(page, 1, default(WholeTile1).Take(), Middle<TColumns, WholeTile3>(), default(WholeTile5).Take(), mean);
+        s.T0 = Join<TKey, TColumns, TShape>(scales.X, gains.X, default(WholeTile0).Take(), Middle<TColumns, WholeTile2>(), default(WholeTile4).Take(), mean);
+        s.T1 = Join<TKey, TColumns, TShape>(scales.Y, gains.Y, default(WholeTile1).Take(), Middle<TColumns, WholeTile3>(), default(WholeTile5).Take(), mean);
         ByteTurn<TKey, TColumns, TShape, N2> high = default;
-        high.Keys = keys;
+        high.Pairs = low.Pairs;
+        high.Quads = low.Quads;
         high.Queries = queries;
         high.Levels = levels;
         Start<TKey, TColumns>(starts);
         default(TShape).Keys(ref high);
-        s.T2 = Join<TKey, TColumns, TShape>(page, 2, default(WholeTile0).Take(), Middle<TColumns, WholeTile2>(), default(WholeTile4).Take(), mean);
-        s.T3 = Join<TKey, TColumns, TShape>(page, 3, default(WholeTile1).Take(), Middle<TColumns, WholeTile3>(), default(WholeTile5).Take(), mean);
+        s.T2 = Join<TKey, TColumns, TShape>(scales.Z, gains.Z, default(WholeTile0).Take(), Middle<TColumns, WholeTile2>(), default(WholeTile4).Take(), mean);
+        s.T3 = Join<TKey, TColumns, TShape>(scales.W, gains.W, default(WholeTile1).Take(), Middle<TColumns, WholeTile3>(), default(WholeTile5).Take(), mean);
         return s;
     }
 
@@ -176,15 +180,36 @@ internal static class TileLogits
         where TShape : struct, ITensorShape
         where TFirst : struct, INumber
     {
-        public ArrayView<Words2> Keys;
+        public ArrayView<Words2> Pairs;
+        public ArrayView<Words4> Quads;
         public ArrayView<Words2> Queries;
         public Words2 Levels;
 
         [MethodImpl(Inlined)]
         public void Take(int i)
         {
-            KeyWords k0 = Load<TKey, TShape>(Keys, i, default(TFirst).Value);
-            KeyWords k1 = Load<TKey, TShape>(Keys, i, default(TFirst).Value + 1);
+            KeyWords k0 = default;
+            KeyWords k1 = default;
+            if (default(TShape).IsQuads)
+            {
+                KeyPlace place = Place<TKey, TShape>(i, default(TFirst).Value);
+                Split(Quads[place.At / 4], ref k0.A, ref k1.A);
+                if (default(TKey).Loads > 1)
+                {
+                    Split(Quads[(place.At + place.More) / 4], ref k0.B, ref k1.B);
+                }
+
+                if (default(TKey).Loads > 2)
+                {
+                    Split(Quads[(place.At + (2 * place.More)) / 4], ref k0.C, ref k1.C);
+                }
+            }
+            else
+            {
+                k0 = Load<TKey, TShape>(Pairs, i, default(TFirst).Value);
+                k1 = Load<TKey, TShape>(Pairs, i, default(TFirst).Value + 1);
+            }
+
             Step(k0, k1, i * default(TKey).Steps, 0);
             if (default(TKey).Steps > 1)
             {
@@ -196,6 +221,16 @@ internal static class TileLogits
                 Step(k0, k1, i * default(TKey).Steps, 2);
                 Step(k0, k1, i * default(TKey).Steps, 3);
             }
+        }
+
+        // Words of four tokens: two for each tile.
+        [MethodImpl(Inlined)]
+        private static void Split(Words4 words, ref Words2 first, ref Words2 second)
+        {
+            first.X = words.X;
+            first.Y = words.Y;
+            second.X = words.Z;
+            second.Y = words.W;
         }
 
         [MethodImpl(Inlined)]
@@ -300,14 +335,11 @@ internal static class TileLogits
 
     // Sums of limbs to products of whole queries and keys.
     [MethodImpl(Inlined)]
-    private static Floats4 Join<TKey, TColumns, TShape>(PageWords page, int tile, IntTile high, IntTile middle, IntTile low, ScalePair mean)
+    private static Floats4 Join<TKey, TColumns, TShape>(int scales, int gains, IntTile high, IntTile middle, IntTile low, ScalePair mean)
         where TKey : struct, IKeyTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
-        ArrayView<int> words = page.Words.One.SubView(page.Map.KeyScales + (page.Span / 2) + ((Group.IdxX & 31) >> 2));
-        int scales = TileScales.At<TShape>(words, tile);
-        int gains = default(TKey).Scales == Scaling.Gain ? words[(QueryTiles.TileTokens<TShape>(tile) + default(TShape).PageTokens) / 2] : 0;
         Floats4 s = default;
         if (default(TColumns).Count == 8)
         {
@@ -387,13 +419,34 @@ internal static class TileLogits
         where TKey : struct, IKeyTiles
         where TShape : struct, ITensorShape => default(TKey).Words(default(TShape).KeyWidth) % default(TKey).ChunkWords != 0;
 
-    /// <summary>A lane's words of two tokens. Lanes behind the last word of a key read that one; their queries are zeros.</summary>
+    /// <summary>A lane's words of two tokens.</summary>
     [MethodImpl(Inlined)]
     public static KeyWords Load<TKey, TShape>(ArrayView<Words2> keys, int chunk, int tile)
         where TKey : struct, IKeyTiles
         where TShape : struct, ITensorShape
     {
-        int page = default(TShape).PageTokens;
+        KeyPlace place = Place<TKey, TShape>(chunk, tile);
+        KeyWords words = default;
+        words.A = keys[place.At / 2];
+        if (default(TKey).Loads > 1)
+        {
+            words.B = keys[(place.At + place.More) / 2];
+        }
+
+        if (default(TKey).Loads > 2)
+        {
+            words.C = keys[(place.At + (2 * place.More)) / 2];
+        }
+
+        return words;
+    }
+
+    // Lanes behind the last word of a key read that one; their queries are zeros.
+    [MethodImpl(Inlined)]
+    private static KeyPlace Place<TKey, TShape>(int chunk, int tile)
+        where TKey : struct, IKeyTiles
+        where TShape : struct, ITensorShape
+    {
         int word = chunk * default(TKey).ChunkWords;
         int more = default(TKey).LoadStride;
         if (HasTail<TKey, TShape>())
@@ -405,19 +458,16 @@ internal static class TileLogits
             more = default(TKey).LaneWords == 1 ? (second < last ? second : last) - word : more;
         }
 
-        int at = ((word * page) + QueryTiles.TileTokens<TShape>(tile)) / 2;
-        KeyWords words = default;
-        words.A = keys[at];
-        if (default(TKey).Loads > 1)
-        {
-            words.B = keys[at + (more * page / 2)];
-        }
+        KeyPlace place = default;
+        place.At = (word * default(TShape).PageTokens) + TokenOrder.ReadTile<TShape>(tile);
+        place.More = more * default(TShape).PageTokens;
+        return place;
+    }
 
-        if (default(TKey).Loads > 2)
-        {
-            words.C = keys[at + (more * page)];
-        }
-
-        return words;
+    // Where a lane's words of a chunk lie, and from one of its loads to the next.
+    private struct KeyPlace
+    {
+        public int At;
+        public int More;
     }
 }

@@ -122,10 +122,6 @@ internal static class TileOutput
         where TShape : struct, ITensorShape =>
         (Loads<TValue, TShape>() * LoadPlaces<TValue, TColumns>()) + default(TValue).Groups(default(TShape).ValueWidth);
 
-    // A lane's scales of values: the word of its first two tokens.
-    [MethodImpl(Inlined)]
-    private static ArrayView<int> Scales(PageWords page) => page.Words.One.SubView(page.Map.ValueScales + (page.Span / 2) + ((Group.IdxX & 31) >> 2));
-
     /// <summary>Sets all sums to 0.</summary>
     [MethodImpl(Inlined)]
     public static void Clear<TValue, TColumns, TShape>(ArrayView<Floats4> sums)
@@ -174,7 +170,7 @@ internal static class TileOutput
         {
             // Weights take the values' scales.
             turn.Plain = p;
-            turn.Scales = Scales(page);
+            turn.Page = page;
             if (default(TValue).Scales == Scaling.Vector)
             {
                 turn.EnterScaled(0);
@@ -190,11 +186,10 @@ internal static class TileOutput
         where TValue : struct, IValueTiles
         where TShape : struct, ITensorShape
     {
-        ArrayView<int> scales = Scales(page);
-        int most = TileScales.Largest<TShape>(scales);
+        int most = TileScales.Largest(TileScales.Load<TShape>(page, page.Map.ValueScales, 0));
         for (int group = 1; default(TValue).Scales == Scaling.Group && group < default(TValue).Groups(default(TShape).ValueWidth); group++)
         {
-            most = Lane.MaxHalves(most, TileScales.Largest<TShape>(scales.SubView(group * default(TShape).PageTokens)));
+            most = Lane.MaxHalves(most, TileScales.Largest(TileScales.Load<TShape>(page, page.Map.ValueScales, group * default(TShape).PageTokens)));
         }
 
         return TileScales.Shift(Lane.LargestOfRows(Lane.Max(Lane.LowHalf(most), Lane.HighHalf(most))));

@@ -11,11 +11,9 @@ internal static class TileScales
 
     private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
 
-    /// <summary>The largest of a lane's scales of even tokens and of odd ones, from the word of its first two on.</summary>
+    /// <summary>The largest of a lane's scales of even tokens and of odd ones.</summary>
     [MethodImpl(Inlined)]
-    public static int Largest<TShape>(ArrayView<int> scales)
-        where TShape : struct, ITensorShape => Lane.MaxHalves(
-            Lane.MaxHalves(At<TShape>(scales, 0), At<TShape>(scales, 1)), Lane.MaxHalves(At<TShape>(scales, 2), At<TShape>(scales, 3)));
+    public static int Largest(Words4 scales) => Lane.MaxHalves(Lane.MaxHalves(scales.X, scales.Y), Lane.MaxHalves(scales.Z, scales.W));
 
     /// <summary>The logarithm of what takes weights up to 1 times scales up to a largest one to 2^14.</summary>
     [MethodImpl(Inlined)]
@@ -29,10 +27,31 @@ internal static class TileScales
         return PortableMath.InverseOfPower(Interop.IntAsFloat(Interop.FloatAsInt(most) & 0x7F800000u)) * 8192f;
     }
 
-    /// <summary>Two tokens' scales of a tile.</summary>
+    /// <summary>A word of two tokens' scales for each of the four tiles: of the plane at a word of the page, or of one that lies more words on.</summary>
     [MethodImpl(Inlined)]
-    public static int At<TShape>(ArrayView<int> scales, int tile)
-        where TShape : struct, ITensorShape => scales[QueryTiles.TileTokens<TShape>(tile) / 2];
+    public static Words4 Load<TShape>(PageWords page, int plane, int more)
+        where TShape : struct, ITensorShape
+    {
+        int g = (Group.IdxX & 31) >> 2;
+        Words4 scales = default;
+        if (default(TShape).IsQuads)
+        {
+            ArrayView<Words2> two = page.Words.Two.SubView((plane / 2) + (page.Span / 4) + g);
+            Words2 low = two[more / 2];
+            Words2 high = two[(more / 2) + (TokenOrder.ReadTile<TShape>(2) / 4)];
+            scales = KeyOperands.Of(low.X, low.Y, high.X, high.Y);
+        }
+        else
+        {
+            ArrayView<int> one = page.Words.One.SubView(plane + (page.Span / 2) + g);
+            scales.X = one[more];
+            scales.Y = one[more + (TokenOrder.ReadTile<TShape>(1) / 2)];
+            scales.Z = one[more + (TokenOrder.ReadTile<TShape>(2) / 2)];
+            scales.W = one[more + (TokenOrder.ReadTile<TShape>(3) / 2)];
+        }
+
+        return scales;
+    }
 
     /// <summary>
     /// Weights times two tokens' scales. Of elements with an offset odd tokens enter as -p: the offsets nearly cancel, and what is left of them is taken away from the start.

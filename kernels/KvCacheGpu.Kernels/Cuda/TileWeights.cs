@@ -92,12 +92,16 @@ internal static class TileWeights
 
     /// <summary>Hides the tokens that a query does not see.</summary>
     [MethodImpl(Inlined)]
-    public static void Mask(ref Span64 s, ColumnState a, ColumnState b, int entry, int first, int pageTokens, int window)
+    public static void Mask<TShape>(ref Span64 s, ColumnState a, ColumnState b, int entry, int first, int pageTokens, int window)
+        where TShape : struct, ITensorShape
     {
+        int own = TokenOrder.Lane<TShape>() * ((Group.IdxX & 31) >> 2);
+        first += own;
+        pageTokens -= own;
         Mask(ref s.T0, a, b, entry, first, window, pageTokens);
-        Mask(ref s.T1, a, b, entry, first + 16, window, pageTokens - 16);
-        Mask(ref s.T2, a, b, entry, first + 32, window, pageTokens - 32);
-        Mask(ref s.T3, a, b, entry, first + 48, window, pageTokens - 48);
+        Mask(ref s.T1, a, b, entry, first + TokenOrder.Tile<TShape>(1), window, pageTokens - TokenOrder.Tile<TShape>(1));
+        Mask(ref s.T2, a, b, entry, first + TokenOrder.Tile<TShape>(2), window, pageTokens - TokenOrder.Tile<TShape>(2));
+        Mask(ref s.T3, a, b, entry, first + TokenOrder.Tile<TShape>(3), window, pageTokens - TokenOrder.Tile<TShape>(3));
     }
 
     /// <summary>Products to capped logits in base 2, whose factor is 1.</summary>
@@ -135,11 +139,10 @@ internal static class TileWeights
     [MethodImpl(Inlined)]
     private static void Mask(ref Floats4 t, ColumnState a, ColumnState b, int entry, int first, int window, int tokens)
     {
-        int token = ((Group.IdxX & 31) >> 2) * 2;
-        t.A = token < tokens && a.Sees(entry, first + token, window) ? t.A : float.NegativeInfinity;
-        t.B = token < tokens && b.Sees(entry, first + token, window) ? t.B : float.NegativeInfinity;
-        t.C = token < tokens && a.Sees(entry, first + token + 1, window) ? t.C : float.NegativeInfinity;
-        t.D = token < tokens && b.Sees(entry, first + token + 1, window) ? t.D : float.NegativeInfinity;
+        t.A = tokens > 0 && a.Sees(entry, first, window) ? t.A : float.NegativeInfinity;
+        t.B = tokens > 0 && b.Sees(entry, first, window) ? t.B : float.NegativeInfinity;
+        t.C = tokens > 0 && a.Sees(entry, first + 1, window) ? t.C : float.NegativeInfinity;
+        t.D = tokens > 0 && b.Sees(entry, first + 1, window) ? t.D : float.NegativeInfinity;
     }
 
     [MethodImpl(Inlined)]
