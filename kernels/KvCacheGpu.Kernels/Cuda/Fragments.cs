@@ -102,9 +102,10 @@ internal struct PageWords
     public static PageWords At(WordViews arena, int slot, PageDims map)
     {
         PageWords page = default;
-        page.Words.One = arena.One.Cast<Unit>().SubView(slot).Cast<int>();
-        page.Words.Two = arena.Two.Cast<Unit>().SubView(slot).Cast<Words2>();
-        page.Words.Four = arena.Four.Cast<Unit>().SubView(slot).Cast<Words4>();
+        ILGPU.ArrayView<Unit> units = arena.Four.Cast<Unit>().SubView(slot);
+        page.Words.One = units.Cast<int>();
+        page.Words.Two = units.Cast<Words2>();
+        page.Words.Four = units.Cast<Words4>();
         page.Map = map;
         return page;
     }

@@ -13,7 +13,9 @@ internal struct TableCursor
     private int _row;
     private int _end;
     private int _last;
-    private int _tags;
+
+    // Page indices, -1 for pages of other classes than are read; slots.
+    private int _pages;
     private int _slots;
 
     // The slots of the leaves where the statistics of the entries' pages lie. Where pages were evicted they are other ones than the entries' own leaves.
@@ -33,7 +35,7 @@ internal struct TableCursor
 
     /// <summary>Sees to it that some lane holds an entry. Every lane of the warp takes part.</summary>
     [MethodImpl(Inlined)]
-    public void Reach(ArrayView<int> arena, int sequence, int entry, KernelDims dims)
+    public void Reach(ArrayView<int> arena, int sequence, int entry, int classes, KernelDims dims)
     {
         // A loop, though it turns once at most: ptxas would make a condition of every instruction, and each page would run them.
         while (entry >= _end)
@@ -45,15 +47,16 @@ internal struct TableCursor
             ArrayView<int> leaf = dims.Leaf(arena, sequence, entry);
             int at = _row + (own & ((1 << dims.LeafShift) - 1));
             _slots = leaf[at];
-            _tags = leaf[dims.LeafTags + at];
-            _statistics = arena[dims.DirectoryWord(sequence, TableMap.PageIndexOf(_tags))];
+            int tag = leaf[dims.LeafTags + at];
+            _pages = ((classes >> TableMap.ClassOf(tag)) & 1) == 0 ? -1 : TableMap.PageIndexOf(tag);
+            _statistics = arena[dims.DirectoryWord(sequence, TableMap.PageIndexOf(tag))];
             _end = first + count;
         }
     }
 
-    /// <summary>The tag of an entry that was reached. Every lane of the warp takes part.</summary>
+    /// <summary>The page index of an entry that was reached, -1 if its page is not to be read. Every lane of the warp takes part.</summary>
     [MethodImpl(Inlined)]
-    public readonly int Tag(int entry) => Warp.Shuffle(_tags, entry & 31);
+    public readonly int Page(int entry) => Warp.Shuffle(_pages, entry & 31);
 
     /// <summary>Its slot.</summary>
     [MethodImpl(Inlined)]
@@ -61,9 +64,9 @@ internal struct TableCursor
 
     /// <summary>The statistics of an entry's page, two words for each query head of the group. Every lane of the warp takes part.</summary>
     [MethodImpl(Inlined)]
-    public readonly ArrayView<int> Statistics(ArrayView<int> arena, int entry, int tag, KernelDims dims)
+    public readonly ArrayView<int> Statistics(ArrayView<int> arena, int entry, int page, KernelDims dims)
     {
-        int at = _row + (tag & ((1 << dims.LeafShift) - 1));
+        int at = _row + (page & ((1 << dims.LeafShift) - 1));
         ArrayView<int> leaf = arena.Cast<Unit>().SubView(Warp.Shuffle(_statistics, entry & 31)).Cast<int>();
         return leaf.SubView(dims.LeafStats + (at * dims.GroupSize * 2));
     }

@@ -76,17 +76,18 @@ internal static class TensorAttend
         var keys = KeysOfLane.At<TKey, TColumns>((TileLogits.LaneWord<TKey, TShape>(quad) * default(TShape).PageTokens / TokenOrder.Lane<TShape>()) + g, a, b);
         var values = ValuesOfLane.At<TValue>(call.Layer.Page.ValueFirst + (2 * TokenOrder.Lane<TShape>() * quad * TileOutput.ValueWords<TValue, TShape>()) + TileOutput.LaneWord<TValue, TShape>(g));
         TableCursor cursor = TableCursor.Of(range, call.Layer.Layer, dims);
+        bool isMeasured = range.IsMeasured();
         for (int entry = range.First; entry < range.Last; entry++)
         {
-            cursor.Reach(arena.One, range.Slot, entry, dims);
-            int tag = cursor.Tag(entry);
-            int first = TableMap.PageIndexOf(tag) * default(TShape).PageTokens;
-            if (((call.Layer.Classes >> TableMap.ClassOf(tag)) & 1) == 0)
+            cursor.Reach(arena.One, range.Slot, entry, call.Layer.Classes, dims);
+            int index = cursor.Page(entry);
+            int slot = cursor.Slot(entry);
+            if (index < 0)
             {
                 continue;
             }
 
-            int slot = cursor.Slot(entry);
+            int first = index * default(TShape).PageTokens;
             ScalePair largest = default;
             ScalePair pageSum = default;
             largest.A = float.NegativeInfinity;
@@ -147,11 +148,11 @@ internal static class TensorAttend
                 while (default(TShape).PageTokens > 64 && page.Span < default(TShape).PageTokens && page.Span < seen);
             }
 
-            if (range.IsMeasured())
+            if (isMeasured)
             {
                 pageSum.A = Lane.SumOfRows(pageSum.A);
                 pageSum.B = default(TColumns).Count == 8 ? Lane.SumOfRows(pageSum.B) : 0f;
-                ArrayView<int> statistics = cursor.Statistics(arena.One, entry, tag, dims);
+                ArrayView<int> statistics = cursor.Statistics(arena.One, entry, index, dims);
                 if (g == 0)
                 {
                     WriteStatistic<TKey>(statistics, a, entry, largest.A, pageSum.A, TileWeights.Bias<TValue>());
