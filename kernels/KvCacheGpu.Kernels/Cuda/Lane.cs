@@ -121,6 +121,14 @@ internal static class Lane
         return result;
     }
 
+    /// <summary>1 if a &gt; b in some lane of the warp, else 0.</summary>
+    [MethodImpl(Inlined)]
+    public static int AnyAbove(float a, float b)
+    {
+        CudaAsm.Emit("{ .reg .pred p; setp.gt.f32 p, %1, %2; vote.sync.any.pred p, p, 0xffffffff; selp.s32 %0, 1, 0, p; }", out int result, a, b);
+        return result;
+    }
+
     /// <summary>The larger of two numbers.</summary>
     [MethodImpl(Inlined)]
     public static float Max(float a, float b)

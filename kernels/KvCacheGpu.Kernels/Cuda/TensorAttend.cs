@@ -75,6 +75,8 @@ internal static class TensorAttend
         TileOutput.Clear<TValue, TColumns, TShape>(sums);
         var keys = KeysOfLane.At<TKey, TColumns>((TileLogits.LaneWord<TKey, TShape>(quad) * default(TShape).PageTokens / TokenOrder.Lane<TShape>()) + g, a, b);
         var values = ValuesOfLane.At<TValue>(call.Layer.Page.ValueFirst + (2 * TokenOrder.Lane<TShape>() * quad * TileOutput.ValueWords<TValue, TShape>()) + TileOutput.LaneWord<TValue, TShape>(g));
+        WeightShift shift = default;
+        shift.Exponent = TileScales.Shift(0f);
         TableCursor cursor = TableCursor.Of(range, call.Layer.Layer, dims);
         bool isMeasured = range.IsMeasured();
         for (int entry = range.First; entry < range.Last; entry++)
@@ -119,9 +121,9 @@ internal static class TensorAttend
                     }
                     else
                     {
-                        float shift = TileOutput.Shift<TValue, TShape>(page);
-                        scale.A = TileWeights.AdvanceBy(ref a, spanLargest.A, shift);
-                        scale.B = default(TColumns).Count == 8 ? TileWeights.AdvanceBy(ref b, spanLargest.B, shift) : scale.A;
+                        TileOutput.Shift<TValue, TShape>(page, ref shift);
+                        scale.A = TileWeights.AdvanceBy(ref a, spanLargest.A, shift.Exponent);
+                        scale.B = default(TColumns).Count == 8 ? TileWeights.AdvanceBy(ref b, spanLargest.B, shift.Exponent) : scale.A;
                     }
 
                     TileWeights.Weigh<TKey, TColumns>(ref s, a, b, TileWeights.Bias<TValue>());

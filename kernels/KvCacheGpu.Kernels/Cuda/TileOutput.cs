@@ -79,6 +79,16 @@ internal struct ValuesOfLane
     }
 }
 
+/// <summary>What weights may be at most, by the values' scales so far. The same in all lanes.</summary>
+internal struct WeightShift
+{
+    /// <summary>The largest scale so far.</summary>
+    public float Largest;
+
+    /// <summary>The logarithm of the largest weight.</summary>
+    public float Exponent;
+}
+
 /// <summary>Weighted sums of a page's values, and the sums over all pages, which lie in shared memory, a place for each lane.</summary>
 internal static class TileOutput
 {
@@ -180,9 +190,9 @@ internal static class TileOutput
         default(TShape).Values(ref turn);
     }
 
-    /// <summary>The logarithm of what weights may be at most, so that times the values' scales they stay below 2^14.</summary>
+    /// <summary>Lowers the shift of weights where a page's scales are larger than any before, so that weights times them stay below 2^14.</summary>
     [MethodImpl(Inlined)]
-    public static float Shift<TValue, TShape>(PageWords page)
+    public static void Shift<TValue, TShape>(PageWords page, ref WeightShift shift)
         where TValue : struct, IValueTiles
         where TShape : struct, ITensorShape
     {
@@ -192,7 +202,12 @@ internal static class TileOutput
             most = Lane.MaxHalves(most, TileScales.Largest(TileScales.Load<TShape>(page, page.Map.ValueScales, group * default(TShape).PageTokens)));
         }
 
-        return TileScales.Shift(Lane.LargestOfRows(Lane.Max(Lane.LowHalf(most), Lane.HighHalf(most))));
+        float own = Lane.Max(Lane.LowHalf(most), Lane.HighHalf(most));
+        if (Lane.AnyAbove(own, shift.Largest) != 0)
+        {
+            shift.Largest = Lane.LargestOfRows(own);
+            shift.Exponent = TileScales.Shift(shift.Largest);
+        }
     }
 
     /// <summary>Writes the means of the values: sums over the sums of their weights.</summary>
