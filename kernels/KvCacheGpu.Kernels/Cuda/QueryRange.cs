@@ -106,7 +106,7 @@ internal struct QueryRange
         column.Position = _length - _tokens + token;
         column.Begin = BeginOf(column.Position, dims);
         column.End = token < _tokens ? EndOf(column.Position, dims) : 0;
-        column.Member = _firstQuery + r - (token * dims.GroupSize);
+        column.Statistic = 2 * (_firstQuery + r - (token * dims.GroupSize));
         column.Written = column.Position == _measured ? AtLeast0(column.End - column.Begin) : 0;
         column.Most = -float.MaxValue;
         column.Sum = 0f;
@@ -160,7 +160,9 @@ internal struct ColumnState
     public int Position;
     public int Begin;
     public int End;
-    public int Member;
+
+    /// <summary>The first of the query's two words among the statistics of a page.</summary>
+    public int Statistic;
 
     /// <summary>Entries from <see cref="Begin"/> on whose pages' statistics the query writes; none if it is not measured.</summary>
     public int Written;

@@ -9,7 +9,7 @@ namespace KvCacheGpu.Kernels;
 /// </summary>
 internal struct TableCursor
 {
-    // The first place of the row in a leaf; the entry behind those that the lanes hold, and the last one of the row.
+    // Entry e of them is in lane e mod 32, which is how shuffles read a lane's number. The first place of the row in a leaf; the entry behind those that the lanes hold, and the last one of the row.
     private int _row;
     private int _end;
     private int _last;
@@ -56,18 +56,18 @@ internal struct TableCursor
 
     /// <summary>The page index of an entry that was reached, -1 if its page is not to be read. Every lane of the warp takes part.</summary>
     [MethodImpl(Inlined)]
-    public readonly int Page(int entry) => Warp.Shuffle(_pages, entry & 31);
+    public readonly int Page(int entry) => Warp.Shuffle(_pages, entry);
 
     /// <summary>Its slot.</summary>
     [MethodImpl(Inlined)]
-    public readonly int Slot(int entry) => Warp.Shuffle(_slots, entry & 31);
+    public readonly int Slot(int entry) => Warp.Shuffle(_slots, entry);
 
     /// <summary>The statistics of an entry's page, two words for each query head of the group. Every lane of the warp takes part.</summary>
     [MethodImpl(Inlined)]
     public readonly ArrayView<int> Statistics(ArrayView<int> arena, int entry, int page, KernelDims dims)
     {
         int at = _row + (page & ((1 << dims.LeafShift) - 1));
-        ArrayView<int> leaf = arena.Cast<Unit>().SubView(Warp.Shuffle(_statistics, entry & 31)).Cast<int>();
+        ArrayView<int> leaf = arena.Cast<Unit>().SubView(Warp.Shuffle(_statistics, entry)).Cast<int>();
         return leaf.SubView(dims.LeafStats + (at * dims.GroupSize * 2));
     }
 }

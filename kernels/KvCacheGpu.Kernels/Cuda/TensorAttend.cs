@@ -211,8 +211,8 @@ internal static class TensorAttend
     {
         if (column.IsWritten(entry))
         {
-            statistics[2 * column.Member] = (int)Interop.FloatAsInt(float.NegativeInfinity);
-            statistics[(2 * column.Member) + 1] = 0;
+            statistics[column.Statistic] = (int)Interop.FloatAsInt(float.NegativeInfinity);
+            statistics[column.Statistic + 1] = 0;
         }
     }
 
@@ -227,9 +227,9 @@ internal static class TensorAttend
             float below = default(TKey).Arithmetic == TileArithmetic.BFloats ? (column.Most - largest) * column.Factor : column.Most - (largest * column.Factor);
             float own = Lane.Max(sum * Lane.Exp2(below - bias), 1f);
             bool isSeen = largest > float.NegativeInfinity;
-            float logit = PortableMath.Scaled(largest * column.Base * Ln2, column.Extra);
+            float logit = PortableMath.Scaled(largest * (column.Base * Ln2), column.Extra);
             logit = Lane.Max(Lane.Min(logit, float.MaxValue), -float.MaxValue);
-            ArrayView<int> target = statistics.SubView(2 * column.Member);
+            ArrayView<int> target = statistics.SubView(column.Statistic);
             target[0] = (int)Interop.FloatAsInt(isSeen ? logit : float.NegativeInfinity);
             target[1] = (int)Interop.FloatAsInt(isSeen ? own : 0f);
         }
