@@ -122,11 +122,11 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
         Floats4 sums = Sums[at];
         ScalePair low = default;
         low.A = sums.A * Scale.A;
-        low.B = sums.B * Scale.B;
-        TileScales.AddMinima(ref low, Plain.T0, minima.X);
-        TileScales.AddMinima(ref low, Plain.T1, minima.Y);
-        TileScales.AddMinima(ref low, Plain.T2, minima.Z);
-        TileScales.AddMinima(ref low, Plain.T3, minima.W);
+        low.B = default(TColumns).Count == 8 ? sums.B * Scale.B : 0f;
+        TileScales.AddMinima<TColumns>(ref low, Plain.T0, minima.X);
+        TileScales.AddMinima<TColumns>(ref low, Plain.T1, minima.Y);
+        TileScales.AddMinima<TColumns>(ref low, Plain.T2, minima.Z);
+        TileScales.AddMinima<TColumns>(ref low, Plain.T3, minima.W);
         sums.A = low.A;
         sums.B = low.B;
         Sums[at] = sums;

@@ -71,11 +71,15 @@ internal static class TileScales
 
     /// <summary>sum + weights times two tokens' minima, over the tokens of a column.</summary>
     [MethodImpl(Inlined)]
-    public static void AddMinima(ref ScalePair sum, Floats4 weights, int minima)
+    public static void AddMinima<TColumns>(ref ScalePair sum, Floats4 weights, int minima)
+        where TColumns : struct, IQueryColumns
     {
         float even = Lane.LowHalf(minima);
         float odd = Lane.HighHalf(minima);
         sum.A = Lane.Fma(weights.C, odd, Lane.Fma(weights.A, even, sum.A));
-        sum.B = Lane.Fma(weights.D, odd, Lane.Fma(weights.B, even, sum.B));
+        if (default(TColumns).Count == 8)
+        {
+            sum.B = Lane.Fma(weights.D, odd, Lane.Fma(weights.B, even, sum.B));
+        }
     }
 }
