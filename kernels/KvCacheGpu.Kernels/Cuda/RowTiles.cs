@@ -151,7 +151,7 @@ internal static class RowTiles
     {
         int tile = Group.IdxX >> 5;
         int lane = Group.IdxX & 31;
-        int first = (TileLogits.LaneWord<TKey, TShape>(lane & 3) * default(TShape).PageTokens) + (2 * (lane >> 2)) + (16 * tile);
+        int first = (KeyLoads.LaneWord<TKey, TShape>(lane & 3) * default(TShape).PageTokens) + (2 * (lane >> 2)) + (16 * tile);
         ArrayView<Words2> from = page.Arena.Two.SubView((page.First + first) / 2);
         KeyTurn<TKey, TShape> turn = default;
         turn.From = from;
@@ -281,7 +281,7 @@ internal static class RowTiles
         public void Take(int i)
         {
             // What is the A operand of 16 keys elsewhere are the B operands of two times eight keys.
-            KeyWords words = TileLogits.Load<TKey, TShape>(From, i, 0);
+            KeyWords words = KeyLoads.Load<TKey, TShape>(From, i, 0);
             int at = i * default(TKey).Steps * 128;
             To[at] = Crossed(default(TKey).Operand(words, 0, default(TKey).Levels));
             if (default(TKey).Steps > 1)
