@@ -27,13 +27,8 @@ internal struct QueryRange
     // Of the block's first query, which sees the least, and of its last one.
     private int _firstPosition;
     private int _lastPosition;
+    private int _firstEnd;
     private int _lastBegin;
-
-    // Entries that all queries see, from _lastBegin on; positions of first tokens of pages that they see all of; the last such position of a page that no query sees.
-    private int _wholeEntries;
-    private int _wholeFirst;
-    private int _wholeTokens;
-    private int _passedLast;
 
     /// <summary>Some queries of a block, or all; of a last block there may be none.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -60,22 +55,32 @@ internal struct QueryRange
         r.First = r.BeginOf(r._firstPosition, dims);
         r.Last = firstToken < r._tokens ? r.EndOf(r._lastPosition, dims) : 0;
         r._lastBegin = r.BeginOf(r._lastPosition, dims);
-        r._wholeEntries = AtLeast0(r.EndOf(r._firstPosition, dims) - r._lastBegin);
-        r._wholeFirst = AtLeast0(r._lastPosition - call.Layer.Window + 1);
-        r._wholeTokens = AtLeast0(r._firstPosition - dims.PageTokens + 2 - r._wholeFirst);
-        int passed = r._firstPosition + 1 - call.Layer.Window;
-        r._passedLast = passed < 0 ? -1 : passed - dims.PageTokens;
+        r._firstEnd = r.EndOf(r._firstPosition, dims);
         return r;
     }
 
     /// <summary>True if every query sees all tokens of an entry's page.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public readonly bool SeesAll(int entry, int firstPosition) =>
-        (uint)(entry - _lastBegin) < (uint)_wholeEntries & (uint)(firstPosition - _wholeFirst) < (uint)_wholeTokens;
+    public readonly bool SeesAll(int entry, int firstPosition, int pageTokens, int window) =>
+        entry >= _lastBegin && entry < _firstEnd && firstPosition + pageTokens - 1 <= _firstPosition && firstPosition > _lastPosition - window;
 
     /// <summary>True if the window of every query begins behind a page.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public readonly bool HasPassed(int firstPosition) => firstPosition <= _passedLast;
+    public readonly bool HasPassed(int firstPosition, int pageTokens, int window) => firstPosition + pageTokens <= _firstPosition + 1 - window;
+
+    /// <summary>What <see cref="SeesAll"/> and <see cref="HasPassed"/> come to, worked out once.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public readonly SeenPages Seen(LayerDims layer, KernelDims dims)
+    {
+        SeenPages seen = default;
+        seen.WholeBegin = _lastBegin;
+        seen.WholeEntries = AtLeast0(_firstEnd - _lastBegin);
+        seen.WholeFirst = AtLeast0(_lastPosition - layer.Window + 1);
+        seen.WholeTokens = AtLeast0(_firstPosition - dims.PageTokens + 2 - seen.WholeFirst);
+        int passed = _firstPosition + 1 - layer.Window;
+        seen.PassedLast = passed < 0 ? -1 : passed - dims.PageTokens;
+        return seen;
+    }
 
     /// <summary>True if page statistics are wanted of one of the block's queries.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -124,6 +129,26 @@ internal struct QueryRange
     }
 
     private readonly int Visible(int position, KernelDims dims) => _entries - (((_length - 1) / dims.PageTokens) - (position / dims.PageTokens));
+}
+
+/// <summary>Which pages every query of a block sees all of, and which none sees. For decoding; a chunk's kernels have no registers for it.</summary>
+internal struct SeenPages
+{
+    /// <summary>The first entry that all queries see, and how many there are.</summary>
+    public int WholeBegin;
+    public int WholeEntries;
+
+    /// <summary>The first position where a page may begin that they see all of, and how many there are.</summary>
+    public int WholeFirst;
+    public int WholeTokens;
+
+    /// <summary>The last position where a page may begin that no query sees, as all windows begin behind it; -1 if there is none.</summary>
+    public int PassedLast;
+
+    /// <summary>True if every query sees all tokens of an entry's page.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public readonly bool IsWhole(int entry, int firstPosition) =>
+        (uint)(entry - WholeBegin) < (uint)WholeEntries & (uint)(firstPosition - WholeFirst) < (uint)WholeTokens;
 }
 
 /// <summary>A query's running results, in the lanes that hold its column.</summary>

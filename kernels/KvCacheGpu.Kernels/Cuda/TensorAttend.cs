@@ -79,6 +79,7 @@ internal static class TensorAttend
         shift.Exponent = TileScales.Shift(0f);
         TableCursor cursor = TableCursor.Of(range, call.Layer.Layer, dims);
         bool isMeasured = range.IsMeasured();
+        SeenPages pages = range.Seen(call.Layer, dims);
         for (int entry = range.First; entry < range.Last; entry++)
         {
             cursor.Reach(arena.One, range.Slot, entry, call.Layer.Classes, dims);
@@ -94,10 +95,10 @@ internal static class TensorAttend
             ScalePair pageSum = default;
             largest.A = float.NegativeInfinity;
             largest.B = float.NegativeInfinity;
-            if (!range.HasPassed(first))
+            if (first > pages.PassedLast)
             {
                 PageWords page = PageWords.At(arena, slot, call.Layer.Page);
-                bool isWhole = range.SeesAll(entry, first);
+                bool isWhole = pages.IsWhole(entry, first);
                 int seen = default(TShape).PageTokens > 64 ? range.Seen(first, default(TShape).PageTokens) : default(TShape).PageTokens;
                 do
                 {

@@ -86,7 +86,7 @@ internal static class TensorPrefill
                 continue;
             }
 
-            bool isPassed = own.HasPassed(first);
+            bool isPassed = own.HasPassed(first, default(TShape).PageTokens, call.Layer.Window);
             if (isPassed && own.IsMeasured() && quad == 0)
             {
                 ArrayView<int> unseen = TensorAttend.Statistics(arena.One, dims, range.Slot, call.Layer.Layer, range.Head, tag);
@@ -94,7 +94,7 @@ internal static class TensorPrefill
                 TensorAttend.WriteUnseen(unseen, rows.B, entry);
             }
 
-            if (range.HasPassed(first))
+            if (range.HasPassed(first, default(TShape).PageTokens, call.Layer.Window))
             {
                 continue;
             }
@@ -124,7 +124,7 @@ internal static class TensorPrefill
             if (isActive)
             {
                 RowTiles.Multiply<TKey, TColumns, TShape>(ref s, page, rows, 16 * (keyFirst + lane), mean);
-                if (!own.SeesAll(entry, first))
+                if (!own.SeesAll(entry, first, default(TShape).PageTokens, call.Layer.Window))
                 {
                     RowWeights.Mask(ref s, rows, entry, first, call.Layer.Window);
                 }
