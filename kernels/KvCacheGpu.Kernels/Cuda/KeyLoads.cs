@@ -24,8 +24,7 @@ internal struct KeysOfLane
         where TKey : struct, IKeyTiles
         where TColumns : struct, IQueryColumns
     {
-        // Zero, which ptxas cannot know: it would build operands of constants anew for every instruction.
-        int zero = Warp.LaneIdx - (Group.IdxX & 31);
+        int zero = Lane.Zero();
         KeysOfLane lane = default;
         lane.First = first;
         lane.LevelsX = default(TKey).Levels.X + zero;

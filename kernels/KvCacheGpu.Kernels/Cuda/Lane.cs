@@ -9,13 +9,9 @@ internal static class Lane
 {
     private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
 
-    /// <summary>A constant in a register, for instructions that take nothing else.</summary>
+    /// <summary>Zero, which ptxas cannot know. A constant plus this stays in a register; as it is ptxas builds it anew for every instruction that takes it from one.</summary>
     [MethodImpl(Inlined)]
-    public static int Held(int constant)
-    {
-        CudaAsm.Emit("mov.b32 %0, %1;", out int result, constant);
-        return result;
-    }
+    public static int Zero() => Warp.LaneIdx - (Group.IdxX & 31);
 
     /// <summary>Four bytes of a (numbered 0..3) and b (4..7), a nibble of <paramref name="select"/> each.</summary>
     [MethodImpl(Inlined)]

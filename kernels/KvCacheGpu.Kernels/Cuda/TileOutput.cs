@@ -66,8 +66,7 @@ internal struct ValuesOfLane
     public static ValuesOfLane At<TValue>(int first)
         where TValue : struct, IValueTiles
     {
-        // Zero, which ptxas cannot know: it would build operands of constants anew for every instruction.
-        int zero = Warp.LaneIdx - (Group.IdxX & 31);
+        int zero = Lane.Zero();
         bool isLevel = default(TValue).Offset == ValueOffset.Level;
         int even = (isLevel ? unchecked((int)0x80FF80FF) : unchecked((int)0x80808080)) + zero;
         int odd = isLevel ? even : unchecked((int)0x807F807F) + zero;
