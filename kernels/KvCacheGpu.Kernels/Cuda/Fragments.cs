@@ -85,10 +85,30 @@ internal struct PagePlace
     /// <summary>Its first word.</summary>
     public long First;
 
+    public PageDims Map;
+}
+
+/// <summary>A page whose words are read from its own start on: offsets within a page are small, and one addition of theirs to an address is one instruction.</summary>
+internal struct PageWords
+{
+    public WordViews Words;
+
     /// <summary>The first of the 64 tokens at hand.</summary>
     public int Span;
 
     public PageDims Map;
+
+    [System.Runtime.CompilerServices.MethodImpl(System.Runtime.CompilerServices.MethodImplOptions.AggressiveInlining)]
+    public static PageWords At(WordViews arena, int slot, PageDims map)
+    {
+        PageWords page = default;
+        ILGPU.ArrayView<Unit> units = arena.Four.Cast<Unit>().SubView(slot);
+        page.Words.One = units.Cast<int>();
+        page.Words.Two = units.Cast<Words2>();
+        page.Words.Four = units.Cast<Words4>();
+        page.Map = map;
+        return page;
+    }
 }
 
 /// <summary>The pages' memory in words of three sizes: ILGPU makes a load of 64 or 128 bits only where the view's own element says that it is aligned.</summary>
@@ -97,4 +117,13 @@ internal struct WordViews(ILGPU.ArrayView<int> one, ILGPU.ArrayView<Words2> two,
     public ILGPU.ArrayView<int> One = one;
     public ILGPU.ArrayView<Words2> Two = two;
     public ILGPU.ArrayView<Words4> Four = four;
+}
+
+/// <summary>What slots count: <see cref="PageLayout.UnitWords"/> words.</summary>
+internal struct Unit
+{
+    public Words4 A;
+    public Words4 B;
+    public Words4 C;
+    public Words4 D;
 }

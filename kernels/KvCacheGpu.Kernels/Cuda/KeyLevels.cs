@@ -10,49 +10,58 @@ internal static class KeyLevels
 {
     private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
 
+    /// <summary>Magnitudes of four bits.</summary>
+    public static Words2 FourBits => Of(0x271B1005, 0x72564334);
+
+    /// <summary>Bytes of three bits.</summary>
+    public static Words2 ThreeBits => Of(unchecked((int)0x92BBD9F3), 0x6D44260C);
+
+    /// <summary>Bytes of two bits.</summary>
+    public static Words2 TwoBits => Of(0x762389DC, 0);
+
     /// <summary>Of eight codes of 4 bits the bytes of the low four (X) and of the high four (Y).</summary>
     [MethodImpl(Inlined)]
-    public static Words2 Eight(int codes)
+    public static Words2 Eight(int codes, Words2 levels)
     {
         // The three low bits are the magnitude. The top bit is set for positive levels: prmt spreads it over a byte, of odd codes from where it is and of even ones four bits on.
         int magnitudes = Lane.And(codes, 0x77777777);
         int even = codes << 4;
         Words2 bytes = default;
-        bytes.X = Lane.Permute(0x271B1005, 0x72564334, magnitudes) ^ ~Lane.Permute(codes, even, 0x9D8C);
-        bytes.Y = Lane.Permute(0x271B1005, 0x72564334, magnitudes >>> 16) ^ ~Lane.Permute(codes, even, 0xBFAE);
+        bytes.X = Lane.Permute(levels.X, levels.Y, magnitudes) ^ ~Lane.Permute(codes, even, 0x9D8C);
+        bytes.Y = Lane.Permute(levels.X, levels.Y, magnitudes >>> 16) ^ ~Lane.Permute(codes, even, 0xBFAE);
         return bytes;
     }
 
     /// <summary>The A operand of one word of two tokens in 4 bits.</summary>
     [MethodImpl(Inlined)]
-    public static Words4 OfFour(KeyWords words)
+    public static Words4 OfFour(KeyWords words, Words2 levels)
     {
-        Words2 even = Eight(words.A.X);
-        Words2 odd = Eight(words.A.Y);
+        Words2 even = Eight(words.A.X, levels);
+        Words2 odd = Eight(words.A.Y, levels);
         return KeyOperands.Of(even.X, odd.X, even.Y, odd.Y);
     }
 
     /// <summary>Step <paramref name="step"/> of three words of two tokens: of the first 16 elements the even ones (0) and the odd ones (1), then of the last 16 (2, 3).</summary>
     [MethodImpl(Inlined)]
-    public static Words4 OfThree(KeyWords words, int step)
+    public static Words4 OfThree(KeyWords words, int step, Words2 levels)
     {
-        int even = ThreeBits(step < 2 ? words.A.X : words.B.X, words.C.X, step);
-        int odd = ThreeBits(step < 2 ? words.A.Y : words.B.Y, words.C.Y, step);
-        return KeyOperands.Of(Three(even), Three(odd), Three(even >>> 16), Three(odd >>> 16));
+        int even = Nibbles(step < 2 ? words.A.X : words.B.X, words.C.X, step);
+        int odd = Nibbles(step < 2 ? words.A.Y : words.B.Y, words.C.Y, step);
+        return KeyOperands.Of(Look(even, levels), Look(odd, levels), Look(even >>> 16, levels), Look(odd >>> 16, levels));
     }
 
     /// <summary>Step <paramref name="step"/> of one word of two tokens in 2 bits: the even elements (0), or the odd ones (1).</summary>
     [MethodImpl(Inlined)]
-    public static Words4 OfTwo(KeyWords words, int step)
+    public static Words4 OfTwo(KeyWords words, int step, Words2 levels)
     {
         int even = Lane.And(words.A.X >>> (2 * step), 0x33333333);
         int odd = Lane.And(words.A.Y >>> (2 * step), 0x33333333);
-        return KeyOperands.Of(Two(even), Two(odd), Two(even >>> 16), Two(odd >>> 16));
+        return KeyOperands.Of(Look(even, levels), Look(odd, levels), Look(even >>> 16, levels), Look(odd >>> 16, levels));
     }
 
     // Nibbles of two bits and the third, which lies at bit 0, 1, 2, 3 of the nibble for the steps in turn.
     [MethodImpl(Inlined)]
-    private static int ThreeBits(int pairs, int thirds, int step)
+    private static int Nibbles(int pairs, int thirds, int step)
     {
         int low = Lane.And((step & 1) == 0 ? pairs : pairs >>> 2, 0x33333333);
         int high = step == 0 ? thirds << 2 : step == 1 ? thirds << 1 : step == 2 ? thirds : thirds >>> 1;
@@ -60,10 +69,15 @@ internal static class KeyLevels
     }
 
     [MethodImpl(Inlined)]
-    private static int Three(int codes) => Lane.Permute(unchecked((int)0x92BBD9F3), 0x6D44260C, codes);
+    private static int Look(int codes, Words2 levels) => Lane.Permute(levels.X, levels.Y, codes);
 
-    [MethodImpl(Inlined)]
-    private static int Two(int codes) => Lane.Permute(0x762389DC, 0, codes);
+    private static Words2 Of(int x, int y)
+    {
+        Words2 words = default;
+        words.X = x;
+        words.Y = y;
+        return words;
+    }
 }
 
 /// <summary>Elements of 8 bits to binary16.</summary>

@@ -63,8 +63,11 @@ internal interface IKeyTiles
     /// <summary>Steps of mma that a chunk's words give.</summary>
     int Steps { get; }
 
-    /// <summary>The A operand of a step: of the even token, of the odd one, then both again.</summary>
-    Words4 Operand(KeyWords words, int step);
+    /// <summary>The bytes that codes are looked up in; none for formats that have no codes.</summary>
+    Words2 Levels { get; }
+
+    /// <summary>The A operand of a step: of the even token, of the odd one, then both again. <paramref name="levels"/>: <see cref="Levels"/>, in registers where possible.</summary>
+    Words4 Operand(KeyWords words, int step, Words2 levels);
 
     /// <summary>The element that a lane's part of a chunk has at place i of a step: i counts up in b0, then in b1, from the low end.</summary>
     int Element(int chunk, int step, int quad, int i);
@@ -97,7 +100,9 @@ internal readonly struct F16Keys : IKeyTiles
 
     public int Steps => 1;
 
-    public Words4 Operand(KeyWords words, int step) => KeyOperands.Of(words.A.X, words.A.Y, words.B.X, words.B.Y);
+    public Words2 Levels => default;
+
+    public Words4 Operand(KeyWords words, int step, Words2 levels) => KeyOperands.Of(words.A.X, words.A.Y, words.B.X, words.B.Y);
 
     public int Element(int chunk, int step, int quad, int i) => (16 * chunk) + (8 * (i >> 1)) + (2 * quad) + (i & 1);
 }
@@ -129,7 +134,9 @@ internal readonly struct BF16Keys : IKeyTiles
 
     public int Steps => 1;
 
-    public Words4 Operand(KeyWords words, int step) => KeyOperands.Of(words.A.X, words.A.Y, words.B.X, words.B.Y);
+    public Words2 Levels => default;
+
+    public Words4 Operand(KeyWords words, int step, Words2 levels) => KeyOperands.Of(words.A.X, words.A.Y, words.B.X, words.B.Y);
 
     public int Element(int chunk, int step, int quad, int i) => (16 * chunk) + (8 * (i >> 1)) + (2 * quad) + (i & 1);
 }
@@ -161,7 +168,9 @@ internal readonly struct Fp8Keys : IKeyTiles
 
     public int Steps => 1;
 
-    public Words4 Operand(KeyWords words, int step) => KeyOperands.Of(
+    public Words2 Levels => default;
+
+    public Words4 Operand(KeyWords words, int step, Words2 levels) => KeyOperands.Of(
         EightBits.Even(words.A.X), EightBits.Even(words.A.Y), EightBits.Odd(words.A.X), EightBits.Odd(words.A.Y));
 
     public int Element(int chunk, int step, int quad, int i) => (16 * chunk) + (4 * quad) + (2 * (i & 1)) + (i >> 1);
@@ -194,7 +203,9 @@ internal readonly struct I8Keys : IKeyTiles
 
     public int Steps => 1;
 
-    public Words4 Operand(KeyWords words, int step) => KeyOperands.Of(words.A.X, words.A.Y, words.B.X, words.B.Y);
+    public Words2 Levels => default;
+
+    public Words4 Operand(KeyWords words, int step, Words2 levels) => KeyOperands.Of(words.A.X, words.A.Y, words.B.X, words.B.Y);
 
     public int Element(int chunk, int step, int quad, int i) => (32 * chunk) + (16 * (i >> 2)) + (4 * quad) + (i & 3);
 }
@@ -226,7 +237,9 @@ internal readonly struct T4Keys : IKeyTiles
 
     public int Steps => 1;
 
-    public Words4 Operand(KeyWords words, int step) => KeyLevels.OfFour(words);
+    public Words2 Levels => KeyLevels.FourBits;
+
+    public Words4 Operand(KeyWords words, int step, Words2 levels) => KeyLevels.OfFour(words, levels);
 
     public int Element(int chunk, int step, int quad, int i) => (32 * chunk) + (8 * quad) + i;
 }
@@ -258,7 +271,9 @@ internal readonly struct T3Keys : IKeyTiles
 
     public int Steps => 4;
 
-    public Words4 Operand(KeyWords words, int step) => KeyLevels.OfThree(words, step);
+    public Words2 Levels => KeyLevels.ThreeBits;
+
+    public Words4 Operand(KeyWords words, int step, Words2 levels) => KeyLevels.OfThree(words, step, levels);
 
     public int Element(int chunk, int step, int quad, int i) => (128 * chunk) + (32 * quad) + (16 * (step >> 1)) + (2 * i) + (step & 1);
 }
@@ -290,7 +305,9 @@ internal readonly struct T2Keys : IKeyTiles
 
     public int Steps => 2;
 
-    public Words4 Operand(KeyWords words, int step) => KeyLevels.OfTwo(words, step);
+    public Words2 Levels => KeyLevels.TwoBits;
+
+    public Words4 Operand(KeyWords words, int step, Words2 levels) => KeyLevels.OfTwo(words, step, levels);
 
     public int Element(int chunk, int step, int quad, int i) => (64 * chunk) + (16 * quad) + (2 * i) + step;
 }

@@ -9,13 +9,9 @@ internal static class Lane
 {
     private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
 
-    /// <summary>A constant in a register, for instructions that take nothing else.</summary>
+    /// <summary>Zero, which ptxas cannot know. A constant plus this stays in a register; as it is ptxas builds it anew for every instruction that takes it from one.</summary>
     [MethodImpl(Inlined)]
-    public static int Held(int constant)
-    {
-        CudaAsm.Emit("mov.b32 %0, %1;", out int result, constant);
-        return result;
-    }
+    public static int Zero() => Warp.LaneIdx - (Group.IdxX & 31);
 
     /// <summary>Four bytes of a (numbered 0..3) and b (4..7), a nibble of <paramref name="select"/> each.</summary>
     [MethodImpl(Inlined)]
@@ -105,11 +101,43 @@ internal static class Lane
         return result;
     }
 
+    /// <summary>log2 x, absolute error 2^-22 near 1, else relative.</summary>
+    [MethodImpl(Inlined)]
+    public static float Log2(float x)
+    {
+        CudaAsm.Emit("lg2.approx.ftz.f32 %0, %1;", out float result, x);
+        return result;
+    }
+
+    /// <summary>|x|.</summary>
+    [MethodImpl(Inlined)]
+    public static float Absolute(float x)
+    {
+        CudaAsm.Emit("abs.f32 %0, %1;", out float result, x);
+        return result;
+    }
+
+    /// <summary>1 if a &gt; b in some lane of the warp, else 0.</summary>
+    [MethodImpl(Inlined)]
+    public static int AnyAbove(float a, float b)
+    {
+        CudaAsm.Emit("{ .reg .pred p; setp.gt.f32 p, %1, %2; vote.sync.any.pred p, p, 0xffffffff; selp.s32 %0, 1, 0, p; }", out int result, a, b);
+        return result;
+    }
+
     /// <summary>The larger of two numbers.</summary>
     [MethodImpl(Inlined)]
     public static float Max(float a, float b)
     {
         CudaAsm.Emit("max.f32 %0, %1, %2;", out float result, a, b);
+        return result;
+    }
+
+    /// <summary>The smaller of two numbers.</summary>
+    [MethodImpl(Inlined)]
+    public static float Min(float a, float b)
+    {
+        CudaAsm.Emit("min.f32 %0, %1, %2;", out float result, a, b);
         return result;
     }
 

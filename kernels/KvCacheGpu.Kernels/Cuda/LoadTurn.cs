@@ -13,16 +13,12 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     public ArrayView<Floats4> Sums;
     public ScalePair Scale;
     public TokenCut Cut;
+    public Words4 Offsets;
+    public OffsetWords Even;
 
-    /// <summary>Of values with scales: weights before they take them, the factors of sums in no unit, and the lane's scales.</summary>
+    /// <summary>Of values with scales: weights before they take them, and the page.</summary>
     public Span64 Plain;
-    public ScalePair PlainScale;
-    public float Unit;
-    public ArrayView<int> Scales;
-
-    // What bytes of even and of odd tokens are inverted by.
-    private const int Even = 0x00800080;
-    private const int Odd = 0x007F007F;
+    public PageWords Page;
 
     private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
 
@@ -32,33 +28,21 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     [MethodImpl(Inlined)]
     public void Enter(Span64 p)
     {
-        if (default(TValue).IsOffset)
-        {
-            // Odd tokens enter as -p and 127 - v, even ones as p and v + 128: the offsets nearly cancel, and what is left of them is taken away from the start.
-            p.T0.C = -p.T0.C;
-            p.T0.D = -p.T0.D;
-            p.T1.C = -p.T1.C;
-            p.T1.D = -p.T1.D;
-            p.T2.C = -p.T2.C;
-            p.T2.D = -p.T2.D;
-            p.T3.C = -p.T3.C;
-            p.T3.D = -p.T3.D;
-        }
-
         TileOutput.Enter<TValue, TColumns>(p.T0, ref _weights.A0, ref _weights.B0, ref _weights.C0);
         TileOutput.Enter<TValue, TColumns>(p.T1, ref _weights.A1, ref _weights.B1, ref _weights.C1);
         TileOutput.Enter<TValue, TColumns>(p.T2, ref _weights.A2, ref _weights.B2, ref _weights.C2);
         TileOutput.Enter<TValue, TColumns>(p.T3, ref _weights.A3, ref _weights.B3, ref _weights.C3);
-        if (default(TValue).IsOffset)
+        if (default(TValue).Offset != ValueOffset.None)
         {
-            int even = Lane.Held(unchecked((int)0x80808080));
-            int odd = Lane.Held(unchecked((int)0x807F807F));
-            Words4 offsets = KeyOperands.Of(even, even, odd, odd);
             default(SumTile4).Clear();
-            Multiply<SumTile4>(offsets, _weights.A0, _weights.B0, _weights.C0);
-            Multiply<SumTile4>(offsets, _weights.A1, _weights.B1, _weights.C1);
-            Multiply<SumTile4>(offsets, _weights.A2, _weights.B2, _weights.C2);
-            Multiply<SumTile4>(offsets, _weights.A3, _weights.B3, _weights.C3);
+            Multiply<SumTile4>(Offsets, _weights.A0, _weights.B0, _weights.C0);
+            Multiply<SumTile4>(Offsets, _weights.A1, _weights.B1, _weights.C1);
+            Multiply<SumTile4>(Offsets, _weights.A2, _weights.B2, _weights.C2);
+            Multiply<SumTile4>(Offsets, _weights.A3, _weights.B3, _weights.C3);
+            if (default(TValue).Offset == ValueOffset.Level)
+            {
+                SumTiles.Halve4();
+            }
         }
     }
 
@@ -66,12 +50,12 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     [MethodImpl(Inlined)]
     public void EnterScaled(int plane)
     {
-        ArrayView<int> scales = Scales.SubView(plane * (default(TShape).PageTokens / 2));
+        Words4 scales = TileScales.Load<TShape>(Page, Page.Map.ValueScales, plane * (default(TShape).PageTokens / 2));
         Span64 p = default;
-        p.T0 = TileScales.Times(Plain.T0, TileScales.At<TShape>(scales, 0), Unit);
-        p.T1 = TileScales.Times(Plain.T1, TileScales.At<TShape>(scales, 1), Unit);
-        p.T2 = TileScales.Times(Plain.T2, TileScales.At<TShape>(scales, 2), Unit);
-        p.T3 = TileScales.Times(Plain.T3, TileScales.At<TShape>(scales, 3), Unit);
+        p.T0 = TileScales.Times<TValue>(Plain.T0, scales.X);
+        p.T1 = TileScales.Times<TValue>(Plain.T1, scales.Y);
+        p.T2 = TileScales.Times<TValue>(Plain.T2, scales.Z);
+        p.T3 = TileScales.Times<TValue>(Plain.T3, scales.W);
         Enter(p);
     }
 
@@ -133,16 +117,16 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     private void BeginGroup(int group)
     {
         EnterScaled(2 * group);
-        ArrayView<int> minima = Scales.SubView(((2 * group) + 1) * (default(TShape).PageTokens / 2));
+        Words4 minima = TileScales.Load<TShape>(Page, Page.Map.ValueScales, ((2 * group) + 1) * (default(TShape).PageTokens / 2));
         int at = ((TileOutput.Loads<TValue, TShape>() * TileOutput.LoadPlaces<TValue, TColumns>()) + group) * 32;
         Floats4 sums = Sums[at];
         ScalePair low = default;
-        low.A = sums.A * PlainScale.A;
-        low.B = sums.B * PlainScale.B;
-        TileScales.AddMinima(ref low, Plain.T0, TileScales.At<TShape>(minima, 0));
-        TileScales.AddMinima(ref low, Plain.T1, TileScales.At<TShape>(minima, 1));
-        TileScales.AddMinima(ref low, Plain.T2, TileScales.At<TShape>(minima, 2));
-        TileScales.AddMinima(ref low, Plain.T3, TileScales.At<TShape>(minima, 3));
+        low.A = sums.A * Scale.A;
+        low.B = default(TColumns).Count == 8 ? sums.B * Scale.B : 0f;
+        TileScales.AddMinima<TColumns>(ref low, Plain.T0, minima.X);
+        TileScales.AddMinima<TColumns>(ref low, Plain.T1, minima.Y);
+        TileScales.AddMinima<TColumns>(ref low, Plain.T2, minima.Z);
+        TileScales.AddMinima<TColumns>(ref low, Plain.T3, minima.W);
         sums.A = low.A;
         sums.B = low.B;
         Sums[at] = sums;
@@ -180,16 +164,16 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
         Words4 w1 = codec.Load(Values, Word(load, tile, 2), load);
         Words4 w2 = codec.Load(Values, Word(load, tile, 1), load);
         Words4 w3 = codec.Load(Values, Word(load, tile, 3), load);
-        Multiply<SumTile0>(Joined(codec.Rows0(w0, w1, Even), codec.Rows0(w2, w3, Odd)), a, b, c);
+        Multiply<SumTile0>(Joined(codec.Rows0(w0, w1, Even), codec.Rows0(w2, w3, Even.Odd)), a, b, c);
         if (codec.Tiles > 1)
         {
-            Multiply<SumTile1>(Joined(codec.Rows1(w0, w1, Even), codec.Rows1(w2, w3, Odd)), a, b, c);
+            Multiply<SumTile1>(Joined(codec.Rows1(w0, w1, Even), codec.Rows1(w2, w3, Even.Odd)), a, b, c);
         }
 
         if (codec.Tiles > 2)
         {
-            Multiply<SumTile2>(Joined(codec.Rows2(w0, w1, Even), codec.Rows2(w2, w3, Odd)), a, b, c);
-            Multiply<SumTile3>(Joined(codec.Rows3(w0, w1, Even), codec.Rows3(w2, w3, Odd)), a, b, c);
+            Multiply<SumTile2>(Joined(codec.Rows2(w0, w1, Even), codec.Rows2(w2, w3, Even.Odd)), a, b, c);
+            Multiply<SumTile3>(Joined(codec.Rows3(w0, w1, Even), codec.Rows3(w2, w3, Even.Odd)), a, b, c);
         }
     }
 
@@ -198,7 +182,7 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     private static void Begin<TTile>()
         where TTile : struct, ISumTile
     {
-        if (default(TValue).IsOffset)
+        if (default(TValue).Offset != ValueOffset.None)
         {
             default(TTile).Copy4();
         }
@@ -211,11 +195,11 @@ internal struct LoadTurn<TValue, TColumns, TShape> : ITurn
     [MethodImpl(Inlined)]
     private static Words4 Joined(Words2 even, Words2 odd) => KeyOperands.Of(even.X, even.Y, odd.X, odd.Y);
 
-    // Words from the lane's first token to its token i of a tile: rows 2 q and 2 q + 1 of P are tokens 4 q and 4 q + 2, rows 2 q + 8 and 2 q + 9 tokens 4 q + 1 and 4 q + 3.
+    // Words from the lane's first token to its token i of a tile: rows 2 q and 2 q + 1 of P are tokens 0 and 2 (rows g of two lanes), rows 2 q + 8 and 2 q + 9 tokens 1 and 3.
     [MethodImpl(Inlined)]
     private readonly int Word(int load, int tile, int i)
     {
-        int token = QueryTiles.TileTokens<TShape>(tile) + i;
+        int token = TokenOrder.ReadTile<TShape>(tile) + (i & 1) + ((i >> 1) * TokenOrder.Lane<TShape>());
         if (Cut.IsCut)
         {
             // No index may be negative: ILGPU widens it as if it were unsigned.

@@ -54,8 +54,8 @@ internal struct QueryRange
         r._lastPosition = r._length - r._tokens + lastToken;
         r.First = r.BeginOf(r._firstPosition, dims);
         r.Last = firstToken < r._tokens ? r.EndOf(r._lastPosition, dims) : 0;
-        r._firstEnd = r.EndOf(r._firstPosition, dims);
         r._lastBegin = r.BeginOf(r._lastPosition, dims);
+        r._firstEnd = r.EndOf(r._firstPosition, dims);
         return r;
     }
 
@@ -67,6 +67,20 @@ internal struct QueryRange
     /// <summary>True if the window of every query begins behind a page.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public readonly bool HasPassed(int firstPosition, int pageTokens, int window) => firstPosition + pageTokens <= _firstPosition + 1 - window;
+
+    /// <summary>What <see cref="SeesAll"/> and <see cref="HasPassed"/> come to, worked out once.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public readonly SeenPages Seen(LayerDims layer, KernelDims dims)
+    {
+        SeenPages seen = default;
+        seen.WholeBegin = _lastBegin;
+        seen.WholeEntries = AtLeast0(_firstEnd - _lastBegin);
+        seen.WholeFirst = AtLeast0(_lastPosition - layer.Window + 1);
+        seen.WholeTokens = AtLeast0(_firstPosition - dims.PageTokens + 2 - seen.WholeFirst);
+        int passed = _firstPosition + 1 - layer.Window;
+        seen.PassedLast = passed < 0 ? -1 : passed - dims.PageTokens;
+        return seen;
+    }
 
     /// <summary>True if page statistics are wanted of one of the block's queries.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -97,11 +111,13 @@ internal struct QueryRange
         column.Position = _length - _tokens + token;
         column.Begin = BeginOf(column.Position, dims);
         column.End = token < _tokens ? EndOf(column.Position, dims) : 0;
-        column.Member = _firstQuery + r - (token * dims.GroupSize);
-        column.IsMeasured = column.Position == _measured && token < _tokens;
+        column.Statistic = 2 * (_firstQuery + r - (token * dims.GroupSize));
+        column.Written = column.Position == _measured ? AtLeast0(column.End - column.Begin) : 0;
         column.Most = -float.MaxValue;
         column.Sum = 0f;
     }
+
+    private static int AtLeast0(int x) => x > 0 ? x : 0;
 
     private readonly int BeginOf(int position, KernelDims dims) => _segment * dims.PagesOfSegment(Visible(position, dims));
 
@@ -113,6 +129,26 @@ internal struct QueryRange
     }
 
     private readonly int Visible(int position, KernelDims dims) => _entries - (((_length - 1) / dims.PageTokens) - (position / dims.PageTokens));
+}
+
+/// <summary>Which pages every query of a block sees all of, and which none sees. For decoding; a chunk's kernels have no registers for it.</summary>
+internal struct SeenPages
+{
+    /// <summary>The first entry that all queries see, and how many there are.</summary>
+    public int WholeBegin;
+    public int WholeEntries;
+
+    /// <summary>The first position where a page may begin that they see all of, and how many there are.</summary>
+    public int WholeFirst;
+    public int WholeTokens;
+
+    /// <summary>The last position where a page may begin that no query sees, as all windows begin behind it; -1 if there is none.</summary>
+    public int PassedLast;
+
+    /// <summary>True if every query sees all tokens of an entry's page.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public readonly bool IsWhole(int entry, int firstPosition) =>
+        (uint)(entry - WholeBegin) < (uint)WholeEntries & (uint)(firstPosition - WholeFirst) < (uint)WholeTokens;
 }
 
 /// <summary>A query's running results, in the lanes that hold its column.</summary>
@@ -134,6 +170,9 @@ internal struct ColumnState
     /// <summary>What the product with a T page's mean is multiplied by, to be in the units of the products with its levels.</summary>
     public float MeanFactor;
 
+    /// <summary>Logits from here on take no shift (<see cref="TileWeights.AdvanceBy"/>).</summary>
+    public float Unshifted;
+
     /// <summary>Half of the sum of the query's whole numbers: levels are whole numbers and a half.</summary>
     public int HalfSum;
 
@@ -146,8 +185,16 @@ internal struct ColumnState
     public int Position;
     public int Begin;
     public int End;
-    public int Member;
-    public bool IsMeasured;
+
+    /// <summary>The first of the query's two words among the statistics of a page.</summary>
+    public int Statistic;
+
+    /// <summary>Entries from <see cref="Begin"/> on whose pages' statistics the query writes; none if it is not measured.</summary>
+    public int Written;
+
+    /// <summary>True if the query writes the statistics of an entry's page.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public readonly bool IsWritten(int entry) => (uint)(entry - Begin) < (uint)Written;
 
     /// <summary>True if the query sees a position on the page of an entry.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -59,10 +59,6 @@ internal static class QueryTiles
         where TShape : struct, ITensorShape =>
         (default(TShape).KeyWidth + (default(TKey).Steps * default(TKey).StepElements) - 1) / (default(TKey).Steps * default(TKey).StepElements);
 
-    /// <summary>The first token of a tile of 16. Tiles behind a short page read its first one again; their tokens are masked.</summary>
-    public static int TileTokens<TShape>(int tile)
-        where TShape : struct, ITensorShape => 16 * tile < default(TShape).PageTokens ? 16 * tile : 0;
-
     /// <summary>Enters a block's queries, and sets the factors of the lane's two columns.</summary>
     [MethodImpl(Inlined)]
     public static void Enter<TKey, TColumns, TShape>(
@@ -162,6 +158,9 @@ internal static class QueryTiles
             column.Base = 1f;
             column.Extra = 0;
         }
+
+        // From 2^23 on binary32 has no fractions; and an extra exponent would multiply the shift too.
+        column.Unshifted = column.Extra > 0 ? 0f : 8388608f;
     }
 
     // The largest element of a lane's query; the four lanes of a query share it.
@@ -234,7 +233,7 @@ internal static class QueryTiles
         }
     }
 
-    // The same for pages' means, whose words lie in order.
+    // The same for pages' means, of which a lane reads four words of 32 elements at once: the first and the third for one step, the others for the next.
     [MethodImpl(Inlined)]
     private static void StoreForMean<TColumns, TShape>(ArrayView<ushort> queries, QueryPlace place, ArrayView<Words2> target, int part, int exponent)
         where TColumns : struct, IQueryColumns
@@ -243,12 +242,15 @@ internal static class QueryTiles
         int parts = MeanParts<TColumns>();
         for (int step = 0; step < default(TShape).KeyWidth / 16; step++)
         {
-            int first = (16 * step) + (4 * (Group.IdxX & 3));
+            bool isPair = 16 * ((step | 1) + 1) <= default(TShape).KeyWidth;
+            int quad = Group.IdxX & 3;
+            int first = isPair ? (32 * (step >> 1)) + (8 * quad) + (2 * (step & 1)) : (16 * step) + (4 * quad);
+            int second = first + (isPair ? 4 : 2);
             Floats4 x = default;
             x.A = Power(place.Load(queries, first), -exponent);
             x.B = Power(place.Load(queries, first + 1), -exponent);
-            x.C = Power(place.Load(queries, first + 2), -exponent);
-            x.D = Power(place.Load(queries, first + 3), -exponent);
+            x.C = Power(place.Load(queries, second), -exponent);
+            x.D = Power(place.Load(queries, second + 1), -exponent);
             for (int i = 0; i < parts; i++)
             {
                 target[((step * parts) + i) * 32] = HalfPart(x, default(TColumns).Count == 8 ? i : part);

@@ -30,8 +30,17 @@ internal static class RowOutput
 {
     private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
 
-    // What signed bytes in halves become 1024 + v + 128 by.
-    private const int ByteOffset = 0x64806480;
+    // What signed bytes in halves become 1024 + v + 128 by; levels are taken as they are.
+    private static OffsetWords Turn
+    {
+        [MethodImpl(Inlined)]
+        get
+        {
+            var turn = OffsetWords.Of(0x64806480, 0x64806480);
+            turn.IsPlain = true;
+            return turn;
+        }
+    }
 
     /// <summary>Pairs of accumulators that a value takes.</summary>
     public static int Pairs<TValue, TShape>()
@@ -168,7 +177,7 @@ internal static class RowOutput
     // Tokens 0 and 2 of a lane's four, then 1 and 3, of the element in X and of that in Y: B operands of two times eight elements.
     [MethodImpl(Inlined)]
     private static Words4 Operands<TValue>(Words2 even, Words2 odd)
-        where TValue : struct, IValueTiles => default(TValue).IsOffset
+        where TValue : struct, IValueTiles => default(TValue).Offset == ValueOffset.Byte
             ? KeyOperands.Of(Lane.SignedHalves(even.X), Lane.SignedHalves(odd.X), Lane.SignedHalves(even.Y), Lane.SignedHalves(odd.Y))
             : KeyOperands.Of(even.X, odd.X, even.Y, odd.Y);
 
@@ -262,8 +271,8 @@ internal static class RowOutput
         int load = pair / codec.Tiles;
         int tile = pair - (load * codec.Tiles);
         int g = 2 * (Group.IdxX & 3);
-        float even = codec.IsOffset ? 1f : codec.Factor(0);
-        float odd = codec.IsOffset ? 1f : codec.Factor(1);
+        float even = codec.Offset != ValueOffset.None ? 1f : codec.Factor(0);
+        float odd = codec.Offset != ValueOffset.None ? 1f : codec.Factor(1);
         int second = 8 * default(TShape).ValueWidth;
         int element = codec.Element(load, g, tile, 0);
         TileOutput.Put<TValue, TShape>(target, 0, element, (x.A.Value * even * factor.A) + low.A);
@@ -301,16 +310,16 @@ internal static class RowOutput
             Words4 w2 = codec.Load(From, At2 + word, i);
             Words4 w3 = codec.Load(From, At3 + word, i);
             int at = i * codec.Tiles * 32;
-            To[at] = Operands<TValue>(codec.Rows0(w0, w2, ByteOffset), codec.Rows0(w1, w3, ByteOffset));
+            To[at] = Operands<TValue>(codec.Rows0(w0, w2, Turn), codec.Rows0(w1, w3, Turn));
             if (codec.Tiles > 1)
             {
-                To[at + 32] = Operands<TValue>(codec.Rows1(w0, w2, ByteOffset), codec.Rows1(w1, w3, ByteOffset));
+                To[at + 32] = Operands<TValue>(codec.Rows1(w0, w2, Turn), codec.Rows1(w1, w3, Turn));
             }
 
             if (codec.Tiles > 2)
             {
-                To[at + 64] = Operands<TValue>(codec.Rows2(w0, w2, ByteOffset), codec.Rows2(w1, w3, ByteOffset));
-                To[at + 96] = Operands<TValue>(codec.Rows3(w0, w2, ByteOffset), codec.Rows3(w1, w3, ByteOffset));
+                To[at + 64] = Operands<TValue>(codec.Rows2(w0, w2, Turn), codec.Rows2(w1, w3, Turn));
+                To[at + 96] = Operands<TValue>(codec.Rows3(w0, w2, Turn), codec.Rows3(w1, w3, Turn));
             }
         }
     }

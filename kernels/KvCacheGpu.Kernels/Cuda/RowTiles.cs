@@ -151,7 +151,7 @@ internal static class RowTiles
     {
         int tile = Group.IdxX >> 5;
         int lane = Group.IdxX & 31;
-        int first = (TileLogits.LaneWord<TKey, TShape>(lane & 3) * default(TShape).PageTokens) + (2 * (lane >> 2)) + (16 * tile);
+        int first = (KeyLoads.LaneWord<TKey, TShape>(lane & 3) * default(TShape).PageTokens) + (2 * (lane >> 2)) + (16 * tile);
         ArrayView<Words2> from = page.Arena.Two.SubView((page.First + first) / 2);
         KeyTurn<TKey, TShape> turn = default;
         turn.From = from;
@@ -232,9 +232,9 @@ internal static class RowTiles
         int limb = lane >> 2;
         ArrayView<Words2> own = mean.SubView(limb < 3 ? lane : lane & 3);
         int parts = QueryTiles.Parts<TKey, TColumns>();
-        default(WholeTile0).Start(0, 0);
-        default(WholeTile2).Start(0, 0);
-        default(WholeTile4).Start(0, 0);
+        default(WholeTile0).Start(default);
+        default(WholeTile2).Start(default);
+        default(WholeTile4).Start(default);
         for (int step = 0; step < Steps<TKey, TShape>(); step++)
         {
             ArrayView<Words4> q = queries.Parts.SubView(step * parts * 32);
@@ -281,18 +281,18 @@ internal static class RowTiles
         public void Take(int i)
         {
             // What is the A operand of 16 keys elsewhere are the B operands of two times eight keys.
-            KeyWords words = TileLogits.Load<TKey, TShape>(From, i, 0);
+            KeyWords words = KeyLoads.Load<TKey, TShape>(From, i, 0);
             int at = i * default(TKey).Steps * 128;
-            To[at] = Crossed(default(TKey).Operand(words, 0));
+            To[at] = Crossed(default(TKey).Operand(words, 0, default(TKey).Levels));
             if (default(TKey).Steps > 1)
             {
-                To[at + 128] = Crossed(default(TKey).Operand(words, 1));
+                To[at + 128] = Crossed(default(TKey).Operand(words, 1, default(TKey).Levels));
             }
 
             if (default(TKey).Steps > 2)
             {
-                To[at + 256] = Crossed(default(TKey).Operand(words, 2));
-                To[at + 384] = Crossed(default(TKey).Operand(words, 3));
+                To[at + 256] = Crossed(default(TKey).Operand(words, 2, default(TKey).Levels));
+                To[at + 384] = Crossed(default(TKey).Operand(words, 3, default(TKey).Levels));
             }
         }
     }

@@ -18,6 +18,11 @@ internal static class SumTiles
     /// <summary>The registers of all tiles.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Declare() => CudaAsm.Emit(".reg .f32 sum<20>; .reg .s32 whole<24>;");
+
+    /// <summary>Halves the sums of <see cref="SumTile4"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Halve4() =>
+        CudaAsm.Emit("mul.f32 sum16, sum16, 0f3F000000; mul.f32 sum17, sum17, 0f3F000000; mul.f32 sum18, sum18, 0f3F000000; mul.f32 sum19, sum19, 0f3F000000;");
 }
 
 /// <summary>
@@ -42,8 +47,8 @@ internal interface ISumTile
 /// <summary>Sums of whole numbers, 16 rows and 8 columns as in <see cref="ISumTile"/>.</summary>
 internal interface IWholeTile
 {
-    /// <summary>Begins at a number for each of the lane's two columns.</summary>
-    void Start(int a, int b);
+    /// <summary>Begins at other sums.</summary>
+    void Start(IntTile sums);
 
     /// <summary>Adds the product of 16 by 32 and 32 by 8 signed bytes.</summary>
     void Add(Words4 a, Words2 b);
@@ -175,7 +180,7 @@ internal readonly struct WholeTile0 : IWholeTile
 {
     private const string Sums = "{whole0,whole1,whole2,whole3}";
 
-    public void Start(int a, int b) => CudaAsm.Emit("mov.s32 whole0, %0; mov.s32 whole1, %1; mov.s32 whole2, %0; mov.s32 whole3, %1;", a, b);
+    public void Start(IntTile sums) => CudaAsm.Emit("mov.s32 whole0, %0; mov.s32 whole1, %1; mov.s32 whole2, %2; mov.s32 whole3, %3;", sums.A, sums.B, sums.C, sums.D);
 
     public void Add(Words4 a, Words2 b) => CudaAsm.Emit(SumTiles.Bytes + Sums + SumTiles.Operands + Sums + ";", a.X, a.Y, a.Z, a.W, b.X, b.Y);
 
@@ -195,7 +200,7 @@ internal readonly struct WholeTile1 : IWholeTile
 {
     private const string Sums = "{whole4,whole5,whole6,whole7}";
 
-    public void Start(int a, int b) => CudaAsm.Emit("mov.s32 whole4, %0; mov.s32 whole5, %1; mov.s32 whole6, %0; mov.s32 whole7, %1;", a, b);
+    public void Start(IntTile sums) => CudaAsm.Emit("mov.s32 whole4, %0; mov.s32 whole5, %1; mov.s32 whole6, %2; mov.s32 whole7, %3;", sums.A, sums.B, sums.C, sums.D);
 
     public void Add(Words4 a, Words2 b) => CudaAsm.Emit(SumTiles.Bytes + Sums + SumTiles.Operands + Sums + ";", a.X, a.Y, a.Z, a.W, b.X, b.Y);
 
@@ -215,7 +220,7 @@ internal readonly struct WholeTile2 : IWholeTile
 {
     private const string Sums = "{whole8,whole9,whole10,whole11}";
 
-    public void Start(int a, int b) => CudaAsm.Emit("mov.s32 whole8, %0; mov.s32 whole9, %1; mov.s32 whole10, %0; mov.s32 whole11, %1;", a, b);
+    public void Start(IntTile sums) => CudaAsm.Emit("mov.s32 whole8, %0; mov.s32 whole9, %1; mov.s32 whole10, %2; mov.s32 whole11, %3;", sums.A, sums.B, sums.C, sums.D);
 
     public void Add(Words4 a, Words2 b) => CudaAsm.Emit(SumTiles.Bytes + Sums + SumTiles.Operands + Sums + ";", a.X, a.Y, a.Z, a.W, b.X, b.Y);
 
@@ -235,7 +240,7 @@ internal readonly struct WholeTile3 : IWholeTile
 {
     private const string Sums = "{whole12,whole13,whole14,whole15}";
 
-    public void Start(int a, int b) => CudaAsm.Emit("mov.s32 whole12, %0; mov.s32 whole13, %1; mov.s32 whole14, %0; mov.s32 whole15, %1;", a, b);
+    public void Start(IntTile sums) => CudaAsm.Emit("mov.s32 whole12, %0; mov.s32 whole13, %1; mov.s32 whole14, %2; mov.s32 whole15, %3;", sums.A, sums.B, sums.C, sums.D);
 
     public void Add(Words4 a, Words2 b) => CudaAsm.Emit(SumTiles.Bytes + Sums + SumTiles.Operands + Sums + ";", a.X, a.Y, a.Z, a.W, b.X, b.Y);
 
@@ -255,7 +260,7 @@ internal readonly struct WholeTile4 : IWholeTile
 {
     private const string Sums = "{whole16,whole17,whole18,whole19}";
 
-    public void Start(int a, int b) => CudaAsm.Emit("mov.s32 whole16, %0; mov.s32 whole17, %1; mov.s32 whole18, %0; mov.s32 whole19, %1;", a, b);
+    public void Start(IntTile sums) => CudaAsm.Emit("mov.s32 whole16, %0; mov.s32 whole17, %1; mov.s32 whole18, %2; mov.s32 whole19, %3;", sums.A, sums.B, sums.C, sums.D);
 
     public void Add(Words4 a, Words2 b) => CudaAsm.Emit(SumTiles.Bytes + Sums + SumTiles.Operands + Sums + ";", a.X, a.Y, a.Z, a.W, b.X, b.Y);
 
@@ -275,7 +280,7 @@ internal readonly struct WholeTile5 : IWholeTile
 {
     private const string Sums = "{whole20,whole21,whole22,whole23}";
 
-    public void Start(int a, int b) => CudaAsm.Emit("mov.s32 whole20, %0; mov.s32 whole21, %1; mov.s32 whole22, %0; mov.s32 whole23, %1;", a, b);
+    public void Start(IntTile sums) => CudaAsm.Emit("mov.s32 whole20, %0; mov.s32 whole21, %1; mov.s32 whole22, %2; mov.s32 whole23, %3;", sums.A, sums.B, sums.C, sums.D);
 
     public void Add(Words4 a, Words2 b) => CudaAsm.Emit(SumTiles.Bytes + Sums + SumTiles.Operands + Sums + ";", a.X, a.Y, a.Z, a.W, b.X, b.Y);
 

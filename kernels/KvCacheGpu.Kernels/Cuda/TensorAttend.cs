@@ -73,108 +73,128 @@ internal static class TensorAttend
         range.Start(ref a, default(TColumns).Count == 8 ? 2 * quad : quad, dims);
         range.Start(ref b, default(TColumns).Count == 8 ? (2 * quad) + 1 : quad, dims);
         TileOutput.Clear<TValue, TColumns, TShape>(sums);
-        float unit = TileOutput.FirstUnit;
-        int keyLane = (TileLogits.LaneWord<TKey, TShape>(quad) * default(TShape).PageTokens) + (2 * g);
-        int valueLane = call.Layer.Page.ValueFirst + (4 * quad * TileOutput.ValueWords<TValue, TShape>()) + TileOutput.LaneWord<TValue, TShape>(g);
+        var keys = KeysOfLane.At<TKey, TColumns>((KeyLoads.LaneWord<TKey, TShape>(quad) * default(TShape).PageTokens / TokenOrder.Lane<TShape>()) + g, a, b);
+        var values = ValuesOfLane.At<TValue>(call.Layer.Page.ValueFirst + (2 * TokenOrder.Lane<TShape>() * quad * TileOutput.ValueWords<TValue, TShape>()) + TileOutput.LaneWord<TValue, TShape>(g));
+        WeightShift shift = default;
+        shift.Exponent = TileScales.Shift(0f);
+        TableCursor cursor = TableCursor.Of(range, call.Layer.Layer, dims);
+        bool isMeasured = range.IsMeasured();
+        SeenPages pages = range.Seen(call.Layer, dims);
         for (int entry = range.First; entry < range.Last; entry++)
         {
-            ArrayView<int> leaf = dims.Leaf(arena.One, range.Slot, entry);
-            int at = dims.InLeaf(call.Layer.Layer, range.Head, entry);
-            int tag = leaf[dims.LeafTags + at];
-            int first = TableMap.PageIndexOf(tag) * default(TShape).PageTokens;
-            if (((call.Layer.Classes >> TableMap.ClassOf(tag)) & 1) == 0)
+            cursor.Reach(arena.One, range.Slot, entry, call.Layer.Classes, dims);
+            int index = cursor.Page(entry);
+            int slot = cursor.Slot(entry);
+            if (index < 0)
             {
                 continue;
             }
 
-            if (range.HasPassed(first, default(TShape).PageTokens, call.Layer.Window))
-            {
-                if (range.IsMeasured() && g == 0)
-                {
-                    ArrayView<int> unseen = Statistics(arena.One, dims, range.Slot, call.Layer.Layer, range.Head, tag);
-                    WriteUnseen(unseen, a, entry);
-                    if (default(TColumns).Count == 8)
-                    {
-                        WriteUnseen(unseen, b, entry);
-                    }
-                }
-
-                continue;
-            }
-
-            PagePlace page = default;
-            page.Arena = arena;
-            page.First = (long)leaf[at] * PageLayout.UnitWords;
-            page.Map = call.Layer.Page;
-            bool isWhole = range.SeesAll(entry, first, default(TShape).PageTokens, call.Layer.Window);
+            int first = index * default(TShape).PageTokens;
             ScalePair largest = default;
             ScalePair pageSum = default;
             largest.A = float.NegativeInfinity;
             largest.B = float.NegativeInfinity;
-            int seen = range.Seen(first, default(TShape).PageTokens);
-            int span = 0;
-            do
+            if (first > pages.PassedLast)
             {
-                page.Span = span;
-                Span64 s = TileLogits.Of<TKey, TColumns, TShape>(page, keyLane, parts, a, b);
-                if (default(TShape).IsCapped)
+                PageWords page = PageWords.At(arena, slot, call.Layer.Page);
+                bool isWhole = pages.IsWhole(entry, first);
+                int seen = default(TShape).PageTokens > 64 ? range.Seen(first, default(TShape).PageTokens) : default(TShape).PageTokens;
+                do
                 {
-                    TileWeights.Cap(ref s, a, b, call.Layer.Logits.Cap);
-                }
+                    Span64 s = TileLogits.Of<TKey, TColumns, TShape>(page, keys, parts, a, b);
+                    if (default(TShape).IsCapped)
+                    {
+                        TileWeights.Cap(ref s, a, b, call.Layer.Logits.Cap);
+                    }
 
-                if (!isWhole || default(TShape).PageTokens < 64)
-                {
-                    TileWeights.Mask(ref s, a, b, entry, first + span, default(TShape).PageTokens - span, call.Layer.Window);
-                }
+                    if (!isWhole || default(TShape).PageTokens < 64)
+                    {
+                        TileWeights.Mask<TShape>(ref s, a, b, entry, first + page.Span, default(TShape).PageTokens - page.Span, call.Layer.Window);
+                    }
 
-                ScalePair spanLargest = TileWeights.Largest<TColumns>(s);
-                ScalePair scale = default;
-                scale.A = TileWeights.Advance<TKey>(ref a, spanLargest.A);
-                scale.B = default(TColumns).Count == 8 ? TileWeights.Advance<TKey>(ref b, spanLargest.B) : scale.A;
-                TileWeights.Weigh<TKey, TColumns>(ref s, a, b, TileWeights.Bias<TValue>());
-                ScalePair sum = TileWeights.Sum<TColumns>(s);
-                a.Sum = Lane.Fma(a.Sum, scale.A, sum.A);
-                b.Sum = Lane.Fma(b.Sum, scale.B, sum.B);
-                largest.A = Lane.Max(largest.A, spanLargest.A);
-                largest.B = Lane.Max(largest.B, spanLargest.B);
-                pageSum.A = Lane.Fma(pageSum.A, scale.A, sum.A);
-                pageSum.B = Lane.Fma(pageSum.B, scale.B, sum.B);
-                if (isWhole || !default(TValue).IsOfOpenPages)
-                {
-                    TileOutput.Add<TValue, TColumns, TShape>(page, valueLane, sums, ref unit, s, scale, default);
-                }
-                else
-                {
-                    TokenCut cut = TokenCut.At(seen - span, quad);
-                    TileOutput.Add<TValue, TColumns, TShape>(page, valueLane, sums, ref unit, s, scale, cut);
-                }
+                    ScalePair spanLargest = TileWeights.Largest<TColumns>(s);
+                    ScalePair scale = default;
+                    if (default(TValue).Scales == Scaling.None)
+                    {
+                        scale.A = TileWeights.Advance<TKey>(ref a, spanLargest.A);
+                        scale.B = default(TColumns).Count == 8 ? TileWeights.Advance<TKey>(ref b, spanLargest.B) : scale.A;
+                    }
+                    else
+                    {
+                        TileOutput.Shift<TValue, TShape>(page, ref shift);
+                        scale.A = TileWeights.AdvanceBy(ref a, spanLargest.A, shift.Exponent);
+                        scale.B = default(TColumns).Count == 8 ? TileWeights.AdvanceBy(ref b, spanLargest.B, shift.Exponent) : scale.A;
+                    }
 
-                span += 64;
+                    TileWeights.Weigh<TKey, TColumns>(ref s, a, b, TileWeights.Bias<TValue>());
+                    ScalePair sum = TileWeights.Sum<TColumns>(s);
+                    a.Sum = Lane.Fma(a.Sum, scale.A, sum.A);
+                    b.Sum = Lane.Fma(b.Sum, scale.B, sum.B);
+                    bool isOne = default(TShape).PageTokens <= 64;
+                    largest.A = isOne ? spanLargest.A : Lane.Max(largest.A, spanLargest.A);
+                    largest.B = isOne ? spanLargest.B : Lane.Max(largest.B, spanLargest.B);
+                    pageSum.A = isOne ? sum.A : Lane.Fma(pageSum.A, scale.A, sum.A);
+                    pageSum.B = isOne ? sum.B : Lane.Fma(pageSum.B, scale.B, sum.B);
+                    if (isWhole || !default(TValue).IsOfOpenPages)
+                    {
+                        TileOutput.Add<TValue, TColumns, TShape>(page, values, sums, s, scale, default);
+                    }
+                    else
+                    {
+                        TokenCut cut = TokenCut.At(range.Seen(first, default(TShape).PageTokens) - page.Span, quad);
+                        TileOutput.Add<TValue, TColumns, TShape>(page, values, sums, s, scale, cut);
+                    }
+
+                    page.Span += 64;
+                }
+                while (default(TShape).PageTokens > 64 && page.Span < default(TShape).PageTokens && page.Span < seen);
             }
-            while (span < default(TShape).PageTokens && span < seen);
 
-            if (range.IsMeasured() && g == 0)
+            if (isMeasured)
             {
-                ArrayView<int> statistics = Statistics(arena.One, dims, range.Slot, call.Layer.Layer, range.Head, tag);
-                WriteStatistic<TKey>(statistics, a, entry, largest.A, pageSum.A, TileWeights.Bias<TValue>());
-                if (default(TColumns).Count == 8)
+                pageSum.A = Lane.SumOfRows(pageSum.A);
+                pageSum.B = default(TColumns).Count == 8 ? Lane.SumOfRows(pageSum.B) : 0f;
+                ArrayView<int> statistics = cursor.Statistics(arena.One, entry, index, dims);
+                if (g == 0)
                 {
-                    WriteStatistic<TKey>(statistics, b, entry, largest.B, pageSum.B, TileWeights.Bias<TValue>());
+                    WriteStatistic<TKey>(statistics, a, entry, largest.A, pageSum.A, TileWeights.Bias<TValue>());
+                    if (default(TColumns).Count == 8)
+                    {
+                        WriteStatistic<TKey>(statistics, b, entry, largest.B, pageSum.B, TileWeights.Bias<TValue>());
+                    }
                 }
             }
         }
 
+        a.Sum = Lane.SumOfRows(a.Sum);
+        b.Sum = default(TColumns).Count == 8 ? Lane.SumOfRows(b.Sum) : 0f;
         long result = (long)work * default(TColumns).Count;
         if (g == 0)
         {
-            WriteResult<TKey>(partialStats, a, result + (default(TColumns).Count == 8 ? 2 * quad : quad), TileWeights.Bias<TValue>());
+            WriteResult<TKey>(partialStats, Settled<TValue>(a), result + (default(TColumns).Count == 8 ? 2 * quad : quad), TileWeights.Bias<TValue>());
             if (default(TColumns).Count == 8)
             {
-                WriteResult<TKey>(partialStats, b, result + (2 * quad) + 1, TileWeights.Bias<TValue>());
+                WriteResult<TKey>(partialStats, Settled<TValue>(b), result + (2 * quad) + 1, TileWeights.Bias<TValue>());
             }
         }
 
-        TileOutput.Write<TValue, TColumns, TShape>(partials, result * default(TShape).ValueWidth, sums, a.Sum, b.Sum, unit);
+        TileOutput.Write<TValue, TColumns, TShape>(partials, result * default(TShape).ValueWidth, sums, a.Sum, b.Sum);
+    }
+
+    // Where weights were shifted the sum may be far from 1: its power of two goes to what weights are relative to.
+    [MethodImpl(Inlined)]
+    private static ColumnState Settled<TValue>(ColumnState column)
+        where TValue : struct, IValueTiles
+    {
+        if (default(TValue).Scales != Scaling.None && column.Extra == 0)
+        {
+            int exponent = (int)(Interop.FloatAsInt(column.Sum) >> 23) - 127;
+            column.Most += exponent;
+            column.Sum *= PortableMath.PowerOf(-exponent);
+        }
+
+        return column;
     }
 
     /// <summary>The statistics of a page: two words for each query head of the group.</summary>
@@ -190,10 +210,10 @@ internal static class TensorAttend
     [MethodImpl(Inlined)]
     public static void WriteUnseen(ArrayView<int> statistics, ColumnState column, int entry)
     {
-        if (column.IsMeasured && entry >= column.Begin && entry < column.End)
+        if (column.IsWritten(entry))
         {
-            statistics[2 * column.Member] = (int)Interop.FloatAsInt(float.NegativeInfinity);
-            statistics[(2 * column.Member) + 1] = 0;
+            statistics[column.Statistic] = (int)Interop.FloatAsInt(float.NegativeInfinity);
+            statistics[column.Statistic + 1] = 0;
         }
     }
 
@@ -202,15 +222,17 @@ internal static class TensorAttend
     public static void WriteStatistic<TKey>(ArrayView<int> statistics, ColumnState column, int entry, float largest, float sum, float bias)
         where TKey : struct, IKeyTiles
     {
-        if (column.IsMeasured && entry >= column.Begin && entry < column.End)
+        if (column.IsWritten(entry))
         {
-            // A page far below the largest logit so far has lost its sum, of which its own largest logit is 1.
+            // A page far below the largest logit so far has lost its sum, of which its own largest logit is 1. (0 times infinity is no number: then 1 is the larger.)
             float below = default(TKey).Arithmetic == TileArithmetic.BFloats ? (column.Most - largest) * column.Factor : column.Most - (largest * column.Factor);
-            float own = Lane.Max(below < 100f ? sum * Lane.Exp2(below - bias) : 1f, 1f);
+            float own = Lane.Max(sum * Lane.Exp2(below - bias), 1f);
             bool isSeen = largest > float.NegativeInfinity;
-            float logit = PortableMath.LogitOf(largest * column.Base * Ln2, column.Extra);
-            statistics[2 * column.Member] = (int)Interop.FloatAsInt(isSeen ? logit : float.NegativeInfinity);
-            statistics[(2 * column.Member) + 1] = (int)Interop.FloatAsInt(isSeen ? own : 0f);
+            float logit = PortableMath.Scaled(largest * (column.Base * Ln2), column.Extra);
+            logit = Lane.Max(Lane.Min(logit, float.MaxValue), -float.MaxValue);
+            ArrayView<int> target = statistics.SubView(column.Statistic);
+            target[0] = (int)Interop.FloatAsInt(isSeen ? logit : float.NegativeInfinity);
+            target[1] = (int)Interop.FloatAsInt(isSeen ? own : 0f);
         }
     }
 

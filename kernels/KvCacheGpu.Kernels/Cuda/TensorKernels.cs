@@ -200,11 +200,12 @@ internal static class TensorKernels
         var keyTiles = (IKeyTiles)Activator.CreateInstance(keys)!;
         var valueTiles = (IValueTiles)Activator.CreateInstance(values)!;
         int most = keyWidth > 128 ? MostWideTurns : MostTurns;
-        Type shape = typeof(TensorShape<,,,,,>).MakeGenericType(
+        Type shape = typeof(TensorShape<,,,,,,>).MakeGenericType(
             _numbers[keyWidth],
             _numbers[valueWidth],
             _numbers[geometry.PageTokens],
             geometry.LogitSoftCap is null ? typeof(NoLogitCap) : typeof(SoftLogitCap),
+            keyTiles.Scales == Scaling.Gain && geometry.PageTokens >= 32 ? typeof(N4) : typeof(N2),
             Turns(Parts(keyWidth, keyTiles.Steps * keyTiles.StepElements), most),
             Turns(valueTiles.Loads(valueWidth), most));
         return [keys, values, queries == 8 ? typeof(EightQueries) : typeof(QuadQueries), shape];

@@ -20,6 +20,9 @@ internal interface ITensorShape
     /// <summary>True if logits have a soft cap.</summary>
     bool IsCapped { get; }
 
+    /// <summary>True if a lane has four neighbouring tokens of 32, false if two of 16 (<see cref="TokenOrder"/>).</summary>
+    bool IsQuads { get; }
+
     /// <summary>Takes a turn for each chunk of the keys.</summary>
     void Keys<TTurn>(ref TTurn turn)
         where TTurn : struct, ITurn;
@@ -60,11 +63,12 @@ internal readonly struct QuadQueries : IQueryColumns
     public int TilesOfPlace => 2;
 }
 
-internal readonly struct TensorShape<TKeyWidth, TValueWidth, TPageTokens, TCap, TChunks, TLoads> : ITensorShape
+internal readonly struct TensorShape<TKeyWidth, TValueWidth, TPageTokens, TCap, TOrder, TChunks, TLoads> : ITensorShape
     where TKeyWidth : struct, INumber
     where TValueWidth : struct, INumber
     where TPageTokens : struct, INumber
     where TCap : struct, ILogitCap
+    where TOrder : struct, INumber
     where TChunks : struct, ITurns
     where TLoads : struct, ITurns
 {
@@ -75,6 +79,8 @@ internal readonly struct TensorShape<TKeyWidth, TValueWidth, TPageTokens, TCap, 
     public int PageTokens => default(TPageTokens).Value;
 
     public bool IsCapped => default(TCap).IsOn;
+
+    public bool IsQuads => default(TOrder).Value == 4;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Keys<TTurn>(ref TTurn turn)

@@ -12,21 +12,21 @@ internal static class TileLogits
     /// S^T = K Q^T, in units of each column's factor.
     /// </summary>
     /// <param name="page">The page.</param>
-    /// <param name="keyLane">The lane's first word of the page's first two tokens.</param>
+    /// <param name="lane">Where and how the lane reads.</param>
     /// <param name="queries">The lane's query parts.</param>
     /// <param name="a">The lane's first column.</param>
     /// <param name="b">Its second column.</param>
     [MethodImpl(Inlined)]
-    public static Span64 Of<TKey, TColumns, TShape>(PagePlace page, int keyLane, ArrayView<Words2> queries, ColumnState a, ColumnState b)
+    public static Span64 Of<TKey, TColumns, TShape>(PageWords page, KeysOfLane lane, ArrayView<Words2> queries, ColumnState a, ColumnState b)
         where TKey : struct, IKeyTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
-        ArrayView<Words2> keys = page.Arena.Two.SubView((page.First + keyLane + page.Span) / 2);
+        int first = lane.First + (page.Span / TokenOrder.Lane<TShape>());
         if (default(TKey).Arithmetic != TileArithmetic.Bytes)
         {
             HalfTurn<TKey, TColumns, TShape> turn = default;
-            turn.Keys = keys;
+            turn.Keys = page.Words.Two.SubView(first);
             turn.Queries = queries;
             default(SumTile0).Clear();
             default(SumTile1).Clear();
@@ -47,22 +47,37 @@ internal static class TileLogits
             mean = MeanProducts<TKey, TColumns, TShape>(page, queries, a, b);
         }
 
+        Words2 levels = default;
+        levels.X = lane.LevelsX;
+        levels.Y = lane.LevelsY;
+        IntTile starts = default;
+        starts.A = lane.StartA;
+        starts.B = lane.StartB;
+        starts.C = lane.StartC;
+        starts.D = lane.StartD;
+
         // Two tiles at a time: three sums of whole numbers take three times the registers.
         ByteTurn<TKey, TColumns, TShape, N0> low = default;
-        low.Keys = keys;
+        low.Pairs = page.Words.Two.SubView(first);
+        low.Quads = page.Words.Four.SubView(first);
         low.Queries = queries;
-        Start<TKey, TColumns>(a, b);
+        low.Levels = levels;
+        Start<TKey, TColumns>(starts);
         default(TShape).Keys(ref low);
+        Words4 scales = TileScales.Load<TShape>(page, page.Map.KeyScales, 0);
+        Words4 gains = default(TKey).Scales == Scaling.Gain ? TileScales.Load<TShape>(page, page.Map.KeyScales, default(TShape).PageTokens / 2) : default;
         Span64 s = default;
-        s.T0 = Join<TKey, TColumns, TShape>(page, 0, default(WholeTile0).Take(), Middle<TColumns, WholeTile2>(), default(WholeTile4).Take(), mean);
-        s.T1 = Join<TKey, TColumns, TShape>(page, 1, default(WholeTile1).Take(), Middle<TColumns, WholeTile3>(), default(WholeTile5).Take(), mean);
+        s.T0 = Join<TKey, TColumns, TShape>(scales.X, gains.X, default(WholeTile0).Take(), Middle<TColumns, WholeTile2>(), default(WholeTile4).Take(), mean);
+        s.T1 = Join<TKey, TColumns, TShape>(scales.Y, gains.Y, default(WholeTile1).Take(), Middle<TColumns, WholeTile3>(), default(WholeTile5).Take(), mean);
         ByteTurn<TKey, TColumns, TShape, N2> high = default;
-        high.Keys = keys;
+        high.Pairs = low.Pairs;
+        high.Quads = low.Quads;
         high.Queries = queries;
-        Start<TKey, TColumns>(a, b);
+        high.Levels = levels;
+        Start<TKey, TColumns>(starts);
         default(TShape).Keys(ref high);
-        s.T2 = Join<TKey, TColumns, TShape>(page, 2, default(WholeTile0).Take(), Middle<TColumns, WholeTile2>(), default(WholeTile4).Take(), mean);
-        s.T3 = Join<TKey, TColumns, TShape>(page, 3, default(WholeTile1).Take(), Middle<TColumns, WholeTile3>(), default(WholeTile5).Take(), mean);
+        s.T2 = Join<TKey, TColumns, TShape>(scales.Z, gains.Z, default(WholeTile0).Take(), Middle<TColumns, WholeTile2>(), default(WholeTile4).Take(), mean);
+        s.T3 = Join<TKey, TColumns, TShape>(scales.W, gains.W, default(WholeTile1).Take(), Middle<TColumns, WholeTile3>(), default(WholeTile5).Take(), mean);
         return s;
     }
 
@@ -91,15 +106,15 @@ internal static class TileLogits
         [MethodImpl(Inlined)]
         public void Take(int i)
         {
-            KeyWords k0 = Load<TKey, TShape>(Keys, i, 0);
-            KeyWords k1 = Load<TKey, TShape>(Keys, i, 1);
-            KeyWords k2 = Load<TKey, TShape>(Keys, i, 2);
-            KeyWords k3 = Load<TKey, TShape>(Keys, i, 3);
+            KeyWords k0 = KeyLoads.Load<TKey, TShape>(Keys, i, 0);
+            KeyWords k1 = KeyLoads.Load<TKey, TShape>(Keys, i, 1);
+            KeyWords k2 = KeyLoads.Load<TKey, TShape>(Keys, i, 2);
+            KeyWords k3 = KeyLoads.Load<TKey, TShape>(Keys, i, 3);
             int parts = QueryTiles.Parts<TKey, TColumns>();
-            Words4 a0 = default(TKey).Operand(k0, 0);
-            Words4 a1 = default(TKey).Operand(k1, 0);
-            Words4 a2 = default(TKey).Operand(k2, 0);
-            Words4 a3 = default(TKey).Operand(k3, 0);
+            Words4 a0 = default(TKey).Operand(k0, 0, default);
+            Words4 a1 = default(TKey).Operand(k1, 0, default);
+            Words4 a2 = default(TKey).Operand(k2, 0, default);
+            Words4 a3 = default(TKey).Operand(k3, 0, default);
             Part(a0, a1, a2, a3, Queries[i * parts * 32]);
             if (parts > 1)
             {
@@ -130,14 +145,36 @@ internal static class TileLogits
         where TShape : struct, ITensorShape
         where TFirst : struct, INumber
     {
-        public ArrayView<Words2> Keys;
+        public ArrayView<Words2> Pairs;
+        public ArrayView<Words4> Quads;
         public ArrayView<Words2> Queries;
+        public Words2 Levels;
 
         [MethodImpl(Inlined)]
         public void Take(int i)
         {
-            KeyWords k0 = Load<TKey, TShape>(Keys, i, default(TFirst).Value);
-            KeyWords k1 = Load<TKey, TShape>(Keys, i, default(TFirst).Value + 1);
+            KeyWords k0 = default;
+            KeyWords k1 = default;
+            if (default(TShape).IsQuads)
+            {
+                KeyPlace place = KeyLoads.Place<TKey, TShape>(i, default(TFirst).Value);
+                Split(Quads[place.At / 4], ref k0.A, ref k1.A);
+                if (default(TKey).Loads > 1)
+                {
+                    Split(Quads[(place.At + place.More) / 4], ref k0.B, ref k1.B);
+                }
+
+                if (default(TKey).Loads > 2)
+                {
+                    Split(Quads[(place.At + (2 * place.More)) / 4], ref k0.C, ref k1.C);
+                }
+            }
+            else
+            {
+                k0 = KeyLoads.Load<TKey, TShape>(Pairs, i, default(TFirst).Value);
+                k1 = KeyLoads.Load<TKey, TShape>(Pairs, i, default(TFirst).Value + 1);
+            }
+
             Step(k0, k1, i * default(TKey).Steps, 0);
             if (default(TKey).Steps > 1)
             {
@@ -151,11 +188,21 @@ internal static class TileLogits
             }
         }
 
+        // Words of four tokens: two for each tile.
+        [MethodImpl(Inlined)]
+        private static void Split(Words4 words, ref Words2 first, ref Words2 second)
+        {
+            first.X = words.X;
+            first.Y = words.Y;
+            second.X = words.Z;
+            second.Y = words.W;
+        }
+
         [MethodImpl(Inlined)]
         private readonly void Step(KeyWords k0, KeyWords k1, int first, int step)
         {
-            Words4 a0 = default(TKey).Operand(k0, step);
-            Words4 a1 = default(TKey).Operand(k1, step);
+            Words4 a0 = default(TKey).Operand(k0, step, Levels);
+            Words4 a1 = default(TKey).Operand(k1, step, Levels);
             int at = (first + step) * QueryTiles.Parts<TKey, TColumns>() * 32;
             Words2 q = Queries[at];
             default(WholeTile0).Add(a0, q);
@@ -173,73 +220,77 @@ internal static class TileLogits
         }
     }
 
+    // The mean in all rows. Four words are an operand as they lie: of 32 elements the upper rows hold one half, of which the upper sums are, the lower rows and sums the other.
     private struct MeanTurn<TKey, TColumns, TShape> : ITurn
         where TKey : struct, IKeyTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
-        public ArrayView<Words2> Means;
+        public PageWords Page;
         public ArrayView<Words2> Queries;
 
-        // As many steps of 16 elements as a chunk has.
+        // As many steps of 32 elements as a chunk has.
         [MethodImpl(Inlined)]
         public void Take(int i)
         {
-            int steps = 2 * default(TKey).Steps;
-            Step(i * steps);
-            Step((i * steps) + 1);
+            Step(i * default(TKey).Steps);
             if (default(TKey).Steps > 1)
             {
-                Step((i * steps) + 2);
-                Step((i * steps) + 3);
+                Step((i * default(TKey).Steps) + 1);
             }
 
             if (default(TKey).Steps > 2)
             {
-                Step((i * steps) + 4);
-                Step((i * steps) + 5);
-                Step((i * steps) + 6);
-                Step((i * steps) + 7);
+                Step((i * default(TKey).Steps) + 2);
+                Step((i * default(TKey).Steps) + 3);
             }
         }
 
         [MethodImpl(Inlined)]
         private readonly void Step(int step)
         {
-            if (step < default(TShape).KeyWidth / 16)
+            if (32 * (step + 1) <= default(TShape).KeyWidth)
             {
-                Words2 m = Means[4 * step];
-                Words4 rows = KeyOperands.Of(m.X, m.X, m.Y, m.Y);
-                int at = step * QueryTiles.MeanParts<TColumns>() * 32;
-                Words2 q = Queries[at];
-                default(SumTile0).AddHalves(rows, q);
-                if (default(TColumns).Count == 8)
-                {
-                    q = Queries[at + 32];
-                    default(SumTile0).AddHalves(rows, q);
-                }
+                Words4 rows = Page.Words.Four.SubView((Page.Map.Mean / 4) + (Group.IdxX & 3))[4 * step];
+                Add<SumTile0>(rows, 2 * step);
+                Add<SumTile1>(rows, (2 * step) + 1);
+            }
+            else if (32 * step < default(TShape).KeyWidth)
+            {
+                Words2 m = Page.Words.Two.SubView((Page.Map.Mean / 2) + (Group.IdxX & 3))[8 * step];
+                Add<SumTile0>(KeyOperands.Of(m.X, m.X, m.Y, m.Y), 2 * step);
+            }
+        }
+
+        [MethodImpl(Inlined)]
+        private readonly void Add<TTile>(Words4 rows, int half)
+            where TTile : struct, ISumTile
+        {
+            int at = half * QueryTiles.MeanParts<TColumns>() * 32;
+            default(TTile).AddHalves(rows, Queries[at]);
+            if (default(TColumns).Count == 8)
+            {
+                default(TTile).AddHalves(rows, Queries[at + 32]);
             }
         }
     }
 
-    // Levels are whole numbers and a half: the halves come to half of the sum of the query's whole numbers.
     [MethodImpl(Inlined)]
-    private static void Start<TKey, TColumns>(ColumnState a, ColumnState b)
+    private static void Start<TKey, TColumns>(IntTile starts)
         where TKey : struct, IKeyTiles
         where TColumns : struct, IQueryColumns
     {
-        default(WholeTile0).Start(0, 0);
-        default(WholeTile1).Start(0, 0);
+        IntTile zeros = default;
+        default(WholeTile0).Start(zeros);
+        default(WholeTile1).Start(zeros);
         if (default(TColumns).Count == 8)
         {
-            default(WholeTile2).Start(0, 0);
-            default(WholeTile3).Start(0, 0);
+            default(WholeTile2).Start(zeros);
+            default(WholeTile3).Start(zeros);
         }
 
-        int first = default(TKey).Scales == Scaling.Gain ? a.HalfSum : 0;
-        int second = default(TKey).Scales == Scaling.Gain && default(TColumns).Count == 8 ? b.HalfSum : 0;
-        default(WholeTile4).Start(first, second);
-        default(WholeTile5).Start(first, second);
+        default(WholeTile4).Start(default(TKey).Scales == Scaling.Gain ? starts : zeros);
+        default(WholeTile5).Start(default(TKey).Scales == Scaling.Gain ? starts : zeros);
     }
 
     [MethodImpl(Inlined)]
@@ -249,14 +300,11 @@ internal static class TileLogits
 
     // Sums of limbs to products of whole queries and keys.
     [MethodImpl(Inlined)]
-    private static Floats4 Join<TKey, TColumns, TShape>(PagePlace page, int tile, IntTile high, IntTile middle, IntTile low, ScalePair mean)
+    private static Floats4 Join<TKey, TColumns, TShape>(int scales, int gains, IntTile high, IntTile middle, IntTile low, ScalePair mean)
         where TKey : struct, IKeyTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
-        long at = page.First + page.Map.KeyScales + ((page.Span + QueryTiles.TileTokens<TShape>(tile)) / 2) + ((Group.IdxX & 31) >> 2);
-        int scales = page.Arena.One[at];
-        int gains = default(TKey).Scales == Scaling.Gain ? page.Arena.One[at + (default(TShape).PageTokens / 2)] : 0;
         Floats4 s = default;
         if (default(TColumns).Count == 8)
         {
@@ -289,20 +337,24 @@ internal static class TileLogits
 
     // The products of the queries with the page's mean, which lies in binary16, the same in all rows.
     [MethodImpl(Inlined)]
-    private static ScalePair MeanProducts<TKey, TColumns, TShape>(PagePlace page, ArrayView<Words2> queries, ColumnState a, ColumnState b)
+    private static ScalePair MeanProducts<TKey, TColumns, TShape>(PageWords page, ArrayView<Words2> queries, ColumnState a, ColumnState b)
         where TKey : struct, IKeyTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
         MeanTurn<TKey, TColumns, TShape> turn = default;
-        turn.Means = page.Arena.Two.SubView((page.First + page.Map.Mean + (2 * (Group.IdxX & 3))) / 2);
+        turn.Page = page;
         turn.Queries = queries.SubView(QueryTiles.MeanFirst<TKey, TColumns, TShape>() * 32);
         default(SumTile0).Clear();
+        default(SumTile1).Clear();
         default(TShape).Keys(ref turn);
-        Floats4 product = default(SumTile0).Take();
+        Floats4 upper = default(SumTile0).Take();
+        Floats4 lower = default(SumTile1).Take();
+        float first = upper.A + lower.C;
+        float second = upper.B + lower.D;
         ScalePair mean = default;
-        mean.A = (default(TColumns).Count == 8 ? product.A : product.A + product.B) * a.MeanFactor;
-        mean.B = product.B * b.MeanFactor;
+        mean.A = (default(TColumns).Count == 8 ? first : first + second) * a.MeanFactor;
+        mean.B = second * b.MeanFactor;
         return mean;
     }
 
@@ -319,50 +371,5 @@ internal static class TileLogits
         {
             default(TTile).AddBFloats(a, q);
         }
-    }
-
-    /// <summary>The lane's first word of a key; with a tail it depends on the chunk.</summary>
-    [MethodImpl(Inlined)]
-    public static int LaneWord<TKey, TShape>(int quad)
-        where TKey : struct, IKeyTiles
-        where TShape : struct, ITensorShape => HasTail<TKey, TShape>() ? 0 : default(TKey).LaneWords * quad;
-
-    // True if some lanes have no words of the last chunk.
-    private static bool HasTail<TKey, TShape>()
-        where TKey : struct, IKeyTiles
-        where TShape : struct, ITensorShape => default(TKey).Words(default(TShape).KeyWidth) % default(TKey).ChunkWords != 0;
-
-    /// <summary>A lane's words of two tokens. Lanes behind the last word of a key read that one; their queries are zeros.</summary>
-    [MethodImpl(Inlined)]
-    public static KeyWords Load<TKey, TShape>(ArrayView<Words2> keys, int chunk, int tile)
-        where TKey : struct, IKeyTiles
-        where TShape : struct, ITensorShape
-    {
-        int page = default(TShape).PageTokens;
-        int word = chunk * default(TKey).ChunkWords;
-        int more = default(TKey).LoadStride;
-        if (HasTail<TKey, TShape>())
-        {
-            int last = default(TKey).Words(default(TShape).KeyWidth) - default(TKey).LaneWords;
-            word += default(TKey).LaneWords * (Group.IdxX & 3);
-            int second = default(TKey).LaneWords == 1 ? word + more : last;
-            word = word < last ? word : last;
-            more = default(TKey).LaneWords == 1 ? (second < last ? second : last) - word : more;
-        }
-
-        int at = ((word * page) + QueryTiles.TileTokens<TShape>(tile)) / 2;
-        KeyWords words = default;
-        words.A = keys[at];
-        if (default(TKey).Loads > 1)
-        {
-            words.B = keys[at + (more * page / 2)];
-        }
-
-        if (default(TKey).Loads > 2)
-        {
-            words.C = keys[at + (more * page)];
-        }
-
-        return words;
     }
 }

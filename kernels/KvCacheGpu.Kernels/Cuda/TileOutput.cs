@@ -50,10 +50,48 @@ internal struct TokenCut
     }
 }
 
+/// <summary>What a lane needs to read the values of any page.</summary>
+internal struct ValuesOfLane
+{
+    /// <summary>The lane's word of the first of its four tokens.</summary>
+    public int First;
+
+    /// <summary>What offsets are taken away by, as binary16 numbers: -128 and -127 times 2^-24, of levels -255 times 2^-24 for both, as twice 127.5.</summary>
+    public Words4 Offsets;
+
+    /// <summary>What rows of even tokens are turned by.</summary>
+    public OffsetWords Even;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static ValuesOfLane At<TValue>(int first)
+        where TValue : struct, IValueTiles
+    {
+        int zero = Lane.Zero();
+        bool isLevel = default(TValue).Offset == ValueOffset.Level;
+        int even = (isLevel ? unchecked((int)0x80FF80FF) : unchecked((int)0x80808080)) + zero;
+        int odd = isLevel ? even : unchecked((int)0x807F807F) + zero;
+        ValuesOfLane lane = default;
+        lane.First = first;
+        lane.Offsets = KeyOperands.Of(even, even, odd, odd);
+        lane.Even = OffsetWords.Of(default(TValue).Turn.X + zero, default(TValue).Turn.Y + zero);
+        return lane;
+    }
+}
+
+/// <summary>What weights may be at most, by the values' scales so far. The same in all lanes.</summary>
+internal struct WeightShift
+{
+    /// <summary>The largest scale so far.</summary>
+    public float Largest;
+
+    /// <summary>The logarithm of the largest weight.</summary>
+    public float Exponent;
+}
+
 /// <summary>Weighted sums of a page's values, and the sums over all pages, which lie in shared memory, a place for each lane.</summary>
 internal static class TileOutput
 {
-    /// <summary>The unit of sums before the first page: more than any page's.</summary>
+    /// <summary>The unit of sums before the first page: more than any page's (<see cref="TensorPrefill"/>).</summary>
     public const float FirstUnit = 1.09951163e12f; // 2^40
 
     private const MethodImplOptions Inlined = MethodImplOptions.AggressiveInlining;
@@ -111,52 +149,37 @@ internal static class TileOutput
     /// sums = sums * scale + V^T P^T over 64 tokens.
     /// </summary>
     /// <param name="page">The page.</param>
-    /// <param name="valueLane">The lane's word of the first of its four tokens.</param>
+    /// <param name="lane">Where the lane reads.</param>
     /// <param name="sums">The lane's sums.</param>
-    /// <param name="unit">The power of two that sums are in units of, where values have scales.</param>
     /// <param name="p">The weights.</param>
     /// <param name="scale">Factors of the sums so far: of the lane's first column, and of its second.</param>
     /// <param name="cut">Which tokens may be read.</param>
     [MethodImpl(Inlined)]
     public static void Add<TValue, TColumns, TShape>(
-        PagePlace page, int valueLane, ArrayView<Floats4> sums, ref float unit, Span64 p, ScalePair scale, TokenCut cut)
+        PageWords page, ValuesOfLane lane, ArrayView<Floats4> sums, Span64 p, ScalePair scale, TokenCut cut)
         where TValue : struct, IValueTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
-        long first = page.First + valueLane + ((page.Span - cut.First) * ValueWords<TValue, TShape>());
+        int first = lane.First + ((page.Span - cut.First) * ValueWords<TValue, TShape>());
         LoadTurn<TValue, TColumns, TShape> turn = default;
-        turn.Values.One = page.Arena.One.SubView(first);
-        turn.Values.Two = page.Arena.Two.SubView(first / 2);
-        turn.Values.Four = page.Arena.Four.SubView(first / 4);
+        turn.Values.One = page.Words.One.SubView(first);
+        turn.Values.Two = page.Words.Two.SubView(first / 2);
+        turn.Values.Four = page.Words.Four.SubView(first / 4);
         turn.Sums = sums;
         turn.Cut = cut;
+        turn.Offsets = lane.Offsets;
+        turn.Even = lane.Even;
+        turn.Scale = scale;
         if (default(TValue).Scales == Scaling.None)
         {
-            turn.Scale = scale;
             turn.Enter(p);
         }
         else
         {
-            // Weights take the values' scales, in a unit that leaves the largest below 2^14.
-            long scales = page.First + page.Map.ValueScales + (page.Span / 2) + ((Group.IdxX & 31) >> 2);
-            int planes = default(TShape).PageTokens / 2;
-            float most = default(TValue).Scales == Scaling.Vector ? TileScales.Largest<TShape>(page.Arena.One, scales) : 0f;
-            for (int group = 0; default(TValue).Scales == Scaling.Group && group < default(TValue).Groups(default(TShape).ValueWidth); group++)
-            {
-                most = Lane.Max(most, TileScales.Largest<TShape>(page.Arena.One, scales + (2 * group * planes)));
-            }
-
-            float next = TileScales.Unit(Lane.LargestOfRows(most));
-            next = next < unit ? next : unit;
-            float change = next * PortableMath.InverseOfPower(unit);
-            unit = next;
-            turn.Scale.A = scale.A * change;
-            turn.Scale.B = scale.B * change;
+            // Weights take the values' scales.
             turn.Plain = p;
-            turn.PlainScale = scale;
-            turn.Unit = unit;
-            turn.Scales = page.Arena.One.SubView(scales);
+            turn.Page = page;
             if (default(TValue).Scales == Scaling.Vector)
             {
                 turn.EnterScaled(0);
@@ -166,17 +189,37 @@ internal static class TileOutput
         default(TShape).Values(ref turn);
     }
 
+    /// <summary>Lowers the shift of weights where a page's scales are larger than any before, so that weights times them stay below 2^14.</summary>
+    [MethodImpl(Inlined)]
+    public static void Shift<TValue, TShape>(PageWords page, ref WeightShift shift)
+        where TValue : struct, IValueTiles
+        where TShape : struct, ITensorShape
+    {
+        int most = TileScales.Largest(TileScales.Load<TShape>(page, page.Map.ValueScales, 0));
+        for (int group = 1; default(TValue).Scales == Scaling.Group && group < default(TValue).Groups(default(TShape).ValueWidth); group++)
+        {
+            most = Lane.MaxHalves(most, TileScales.Largest(TileScales.Load<TShape>(page, page.Map.ValueScales, group * default(TShape).PageTokens)));
+        }
+
+        float own = Lane.Max(Lane.LowHalf(most), Lane.HighHalf(most));
+        if (Lane.AnyAbove(own, shift.Largest) != 0)
+        {
+            shift.Largest = Lane.LargestOfRows(own);
+            shift.Exponent = TileScales.Shift(shift.Largest);
+        }
+    }
+
     /// <summary>Writes the means of the values: sums over the sums of their weights.</summary>
     [MethodImpl(Inlined)]
     public static void Write<TValue, TColumns, TShape>(
-        ArrayView<float> partials, long first, ArrayView<Floats4> sums, float sumA, float sumB, float unit)
+        ArrayView<float> partials, long first, ArrayView<Floats4> sums, float sumA, float sumB)
         where TValue : struct, IValueTiles
         where TColumns : struct, IQueryColumns
         where TShape : struct, ITensorShape
     {
         int g = (Group.IdxX & 31) >> 2;
         int quad = Group.IdxX & 3;
-        float inverse = default(TValue).Scales == Scaling.None ? 1f : PortableMath.InverseOfPower(unit) * default(TValue).Step;
+        float inverse = default(TValue).Scales == Scaling.None ? 1f : default(TValue).Step;
         float factorA = sumA > 0f ? inverse / sumA : 0f;
         float factorB = sumB > 0f ? inverse / sumB : 0f;
         long rowA = first + ((default(TColumns).Count == 8 ? 2 * quad : quad) * default(TShape).ValueWidth);

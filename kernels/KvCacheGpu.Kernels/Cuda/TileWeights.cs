@@ -36,16 +36,16 @@ internal static class TileWeights
         return most;
     }
 
-    /// <summary>The sum of each of a lane's two columns.</summary>
+    /// <summary>The sum of a lane's numbers of each of its two columns.</summary>
     [MethodImpl(Inlined)]
     public static ScalePair Sum<TColumns>(Span64 s)
         where TColumns : struct, IQueryColumns
     {
         ScalePair sum = default;
-        sum.A = Lane.SumOfRows(s.T0.A + s.T1.A + (s.T2.A + s.T3.A) + (s.T0.C + s.T1.C + (s.T2.C + s.T3.C)));
+        sum.A = s.T0.A + s.T1.A + (s.T2.A + s.T3.A) + (s.T0.C + s.T1.C + (s.T2.C + s.T3.C));
         if (default(TColumns).Count == 8)
         {
-            sum.B = Lane.SumOfRows(s.T0.B + s.T1.B + (s.T2.B + s.T3.B) + (s.T0.D + s.T1.D + (s.T2.D + s.T3.D)));
+            sum.B = s.T0.B + s.T1.B + (s.T2.B + s.T3.B) + (s.T0.D + s.T1.D + (s.T2.D + s.T3.D));
         }
 
         return sum;
@@ -64,6 +64,20 @@ internal static class TileWeights
         return Lane.Exp2(isRaw ? difference * column.Factor : difference);
     }
 
+    /// <summary>
+    /// Moves what a column's weights are relative to up, so that a page's weights are at most 2^shift; returns the factor of its earlier sums. Nothing else has to know a page's
+    /// shift: all sums are of such weights, and a quotient of two is free of it. Where binary32 could not hold the shift beside the logit there is none.
+    /// </summary>
+    [MethodImpl(Inlined)]
+    public static float AdvanceBy(ref ColumnState column, float largest, float shift)
+    {
+        float logit = largest * column.Factor;
+        float next = Lane.Max(column.Most, logit - (Lane.Absolute(logit) < column.Unshifted ? shift : 0f));
+        float difference = column.Most - next;
+        column.Most = next;
+        return Lane.Exp2(difference);
+    }
+
     /// <summary>s = 2^(logit - largest + bias).</summary>
     [MethodImpl(Inlined)]
     public static void Weigh<TKey, TColumns>(ref Span64 s, ColumnState a, ColumnState b, float bias)
@@ -78,12 +92,16 @@ internal static class TileWeights
 
     /// <summary>Hides the tokens that a query does not see.</summary>
     [MethodImpl(Inlined)]
-    public static void Mask(ref Span64 s, ColumnState a, ColumnState b, int entry, int first, int pageTokens, int window)
+    public static void Mask<TShape>(ref Span64 s, ColumnState a, ColumnState b, int entry, int first, int pageTokens, int window)
+        where TShape : struct, ITensorShape
     {
+        int own = TokenOrder.Lane<TShape>() * ((Group.IdxX & 31) >> 2);
+        first += own;
+        pageTokens -= own;
         Mask(ref s.T0, a, b, entry, first, window, pageTokens);
-        Mask(ref s.T1, a, b, entry, first + 16, window, pageTokens - 16);
-        Mask(ref s.T2, a, b, entry, first + 32, window, pageTokens - 32);
-        Mask(ref s.T3, a, b, entry, first + 48, window, pageTokens - 48);
+        Mask(ref s.T1, a, b, entry, first + TokenOrder.Tile<TShape>(1), window, pageTokens - TokenOrder.Tile<TShape>(1));
+        Mask(ref s.T2, a, b, entry, first + TokenOrder.Tile<TShape>(2), window, pageTokens - TokenOrder.Tile<TShape>(2));
+        Mask(ref s.T3, a, b, entry, first + TokenOrder.Tile<TShape>(3), window, pageTokens - TokenOrder.Tile<TShape>(3));
     }
 
     /// <summary>Products to capped logits in base 2, whose factor is 1.</summary>
@@ -121,11 +139,10 @@ internal static class TileWeights
     [MethodImpl(Inlined)]
     private static void Mask(ref Floats4 t, ColumnState a, ColumnState b, int entry, int first, int window, int tokens)
     {
-        int token = ((Group.IdxX & 31) >> 2) * 2;
-        t.A = token < tokens && a.Sees(entry, first + token, window) ? t.A : float.NegativeInfinity;
-        t.B = token < tokens && b.Sees(entry, first + token, window) ? t.B : float.NegativeInfinity;
-        t.C = token < tokens && a.Sees(entry, first + token + 1, window) ? t.C : float.NegativeInfinity;
-        t.D = token < tokens && b.Sees(entry, first + token + 1, window) ? t.D : float.NegativeInfinity;
+        t.A = tokens > 0 && a.Sees(entry, first, window) ? t.A : float.NegativeInfinity;
+        t.B = tokens > 0 && b.Sees(entry, first, window) ? t.B : float.NegativeInfinity;
+        t.C = tokens > 0 && a.Sees(entry, first + 1, window) ? t.C : float.NegativeInfinity;
+        t.D = tokens > 0 && b.Sees(entry, first + 1, window) ? t.D : float.NegativeInfinity;
     }
 
     [MethodImpl(Inlined)]

@@ -10,7 +10,9 @@ internal readonly struct F16Values<TWords> : IValueTiles
 
     public bool IsOfOpenPages => true;
 
-    public bool IsOffset => false;
+    public ValueOffset Offset => ValueOffset.None;
+
+    public OffsetWords Turn => default;
 
     public int Tiles => default(TWords).Value;
 
@@ -36,13 +38,13 @@ internal readonly struct F16Values<TWords> : IValueTiles
 
     public Words4 Load(WordViews words, int at, int load) => ValueWords.Load(words, at, default(TWords).Value);
 
-    public Words2 Rows0(Words4 a, Words4 b, int offset) => ValueWords.Pair(a.X, b.X);
+    public Words2 Rows0(Words4 a, Words4 b, OffsetWords turn) => ValueWords.Pair(a.X, b.X);
 
-    public Words2 Rows1(Words4 a, Words4 b, int offset) => ValueWords.Pair(a.Y, b.Y);
+    public Words2 Rows1(Words4 a, Words4 b, OffsetWords turn) => ValueWords.Pair(a.Y, b.Y);
 
-    public Words2 Rows2(Words4 a, Words4 b, int offset) => ValueWords.Pair(a.Z, b.Z);
+    public Words2 Rows2(Words4 a, Words4 b, OffsetWords turn) => ValueWords.Pair(a.Z, b.Z);
 
-    public Words2 Rows3(Words4 a, Words4 b, int offset) => ValueWords.Pair(a.W, b.W);
+    public Words2 Rows3(Words4 a, Words4 b, OffsetWords turn) => ValueWords.Pair(a.W, b.W);
 
     public int Element(int load, int g, int tile, int half) => (16 * default(TWords).Value * load) + (2 * default(TWords).Value * g) + (2 * tile) + half;
 }
@@ -57,7 +59,9 @@ internal readonly struct BF16Values<TWords> : IValueTiles
 
     public bool IsOfOpenPages => true;
 
-    public bool IsOffset => false;
+    public ValueOffset Offset => ValueOffset.None;
+
+    public OffsetWords Turn => default;
 
     public int Tiles => default(TWords).Value;
 
@@ -83,13 +87,13 @@ internal readonly struct BF16Values<TWords> : IValueTiles
 
     public Words4 Load(WordViews words, int at, int load) => ValueWords.Load(words, at, default(TWords).Value);
 
-    public Words2 Rows0(Words4 a, Words4 b, int offset) => ValueWords.Pair(a.X, b.X);
+    public Words2 Rows0(Words4 a, Words4 b, OffsetWords turn) => ValueWords.Pair(a.X, b.X);
 
-    public Words2 Rows1(Words4 a, Words4 b, int offset) => ValueWords.Pair(a.Y, b.Y);
+    public Words2 Rows1(Words4 a, Words4 b, OffsetWords turn) => ValueWords.Pair(a.Y, b.Y);
 
-    public Words2 Rows2(Words4 a, Words4 b, int offset) => ValueWords.Pair(a.Z, b.Z);
+    public Words2 Rows2(Words4 a, Words4 b, OffsetWords turn) => ValueWords.Pair(a.Z, b.Z);
 
-    public Words2 Rows3(Words4 a, Words4 b, int offset) => ValueWords.Pair(a.W, b.W);
+    public Words2 Rows3(Words4 a, Words4 b, OffsetWords turn) => ValueWords.Pair(a.W, b.W);
 
     public int Element(int load, int g, int tile, int half) => (16 * default(TWords).Value * load) + (2 * default(TWords).Value * g) + (2 * tile) + half;
 }
@@ -104,7 +108,9 @@ internal readonly struct Fp8Values<TWords> : IValueTiles
 
     public bool IsOfOpenPages => false;
 
-    public bool IsOffset => false;
+    public ValueOffset Offset => ValueOffset.None;
+
+    public OffsetWords Turn => default;
 
     public int Tiles => 2 * default(TWords).Value;
 
@@ -130,13 +136,13 @@ internal readonly struct Fp8Values<TWords> : IValueTiles
 
     public Words4 Load(WordViews words, int at, int load) => ValueWords.Load(words, at, default(TWords).Value);
 
-    public Words2 Rows0(Words4 a, Words4 b, int offset) => ValueWords.Fp8(Lane.Permute(a.X, b.X, 0x5410));
+    public Words2 Rows0(Words4 a, Words4 b, OffsetWords turn) => ValueWords.Fp8(Lane.Permute(a.X, b.X, 0x5410));
 
-    public Words2 Rows1(Words4 a, Words4 b, int offset) => ValueWords.Fp8(Lane.Permute(a.X, b.X, 0x7632));
+    public Words2 Rows1(Words4 a, Words4 b, OffsetWords turn) => ValueWords.Fp8(Lane.Permute(a.X, b.X, 0x7632));
 
-    public Words2 Rows2(Words4 a, Words4 b, int offset) => ValueWords.Fp8(Lane.Permute(a.Y, b.Y, 0x5410));
+    public Words2 Rows2(Words4 a, Words4 b, OffsetWords turn) => ValueWords.Fp8(Lane.Permute(a.Y, b.Y, 0x5410));
 
-    public Words2 Rows3(Words4 a, Words4 b, int offset) => ValueWords.Fp8(Lane.Permute(a.Y, b.Y, 0x7632));
+    public Words2 Rows3(Words4 a, Words4 b, OffsetWords turn) => ValueWords.Fp8(Lane.Permute(a.Y, b.Y, 0x7632));
 
     public int Element(int load, int g, int tile, int half) => (32 * default(TWords).Value * load) + (4 * default(TWords).Value * g) + (2 * tile) + half;
 }
@@ -151,7 +157,9 @@ internal readonly struct I8Values<TWords> : IValueTiles
 
     public bool IsOfOpenPages => false;
 
-    public bool IsOffset => true;
+    public ValueOffset Offset => ValueOffset.Byte;
+
+    public OffsetWords Turn => OffsetWords.Of(0x00800080, 0x007F007F);
 
     public int Tiles => 2 * default(TWords).Value;
 
@@ -177,13 +185,13 @@ internal readonly struct I8Values<TWords> : IValueTiles
 
     public Words4 Load(WordViews words, int at, int load) => ValueWords.Load(words, at, default(TWords).Value);
 
-    public Words2 Rows0(Words4 a, Words4 b, int offset) => ValueWords.I8(Lane.Permute(a.X, b.X, 0x5410), offset);
+    public Words2 Rows0(Words4 a, Words4 b, OffsetWords turn) => ValueWords.I8(Lane.Permute(a.X, b.X, 0x5410), turn.X);
 
-    public Words2 Rows1(Words4 a, Words4 b, int offset) => ValueWords.I8(Lane.Permute(a.X, b.X, 0x7632), offset);
+    public Words2 Rows1(Words4 a, Words4 b, OffsetWords turn) => ValueWords.I8(Lane.Permute(a.X, b.X, 0x7632), turn.X);
 
-    public Words2 Rows2(Words4 a, Words4 b, int offset) => ValueWords.I8(Lane.Permute(a.Y, b.Y, 0x5410), offset);
+    public Words2 Rows2(Words4 a, Words4 b, OffsetWords turn) => ValueWords.I8(Lane.Permute(a.Y, b.Y, 0x5410), turn.X);
 
-    public Words2 Rows3(Words4 a, Words4 b, int offset) => ValueWords.I8(Lane.Permute(a.Y, b.Y, 0x7632), offset);
+    public Words2 Rows3(Words4 a, Words4 b, OffsetWords turn) => ValueWords.I8(Lane.Permute(a.Y, b.Y, 0x7632), turn.X);
 
     public int Element(int load, int g, int tile, int half) => (32 * default(TWords).Value * load) + (4 * default(TWords).Value * g) + (2 * tile) + half;
 }
@@ -197,7 +205,9 @@ internal readonly struct V4Values : IValueTiles
 
     public bool IsOfOpenPages => false;
 
-    public bool IsOffset => false;
+    public ValueOffset Offset => ValueOffset.None;
+
+    public OffsetWords Turn => default;
 
     public int Tiles => 4;
 
@@ -223,13 +233,13 @@ internal readonly struct V4Values : IValueTiles
 
     public Words4 Load(WordViews words, int at, int load) => ValueWords.Load(words, at, 1);
 
-    public Words2 Rows0(Words4 a, Words4 b, int offset) => ValueWords.Nibbles(Lane.Permute(a.X, b.X, 0x5410));
+    public Words2 Rows0(Words4 a, Words4 b, OffsetWords turn) => ValueWords.Nibbles(Lane.Permute(a.X, b.X, 0x5410));
 
-    public Words2 Rows1(Words4 a, Words4 b, int offset) => ValueWords.Nibbles(Lane.Permute(a.X, b.X, 0x5410) >>> 8);
+    public Words2 Rows1(Words4 a, Words4 b, OffsetWords turn) => ValueWords.Nibbles(Lane.Permute(a.X, b.X, 0x5410) >>> 8);
 
-    public Words2 Rows2(Words4 a, Words4 b, int offset) => ValueWords.Nibbles(Lane.Permute(a.X, b.X, 0x7632));
+    public Words2 Rows2(Words4 a, Words4 b, OffsetWords turn) => ValueWords.Nibbles(Lane.Permute(a.X, b.X, 0x7632));
 
-    public Words2 Rows3(Words4 a, Words4 b, int offset) => ValueWords.Nibbles(Lane.Permute(a.X, b.X, 0x7632) >>> 8);
+    public Words2 Rows3(Words4 a, Words4 b, OffsetWords turn) => ValueWords.Nibbles(Lane.Permute(a.X, b.X, 0x7632) >>> 8);
 
     public int Element(int load, int g, int tile, int half) => (64 * load) + (16 * (g >> 1)) + (4 * tile) + (2 * half) + (g & 1);
 }
@@ -244,7 +254,9 @@ internal readonly struct V4NarrowValues<TGroup> : IValueTiles
 
     public bool IsOfOpenPages => false;
 
-    public bool IsOffset => false;
+    public ValueOffset Offset => ValueOffset.None;
+
+    public OffsetWords Turn => default;
 
     public int Tiles => 1;
 
@@ -270,13 +282,13 @@ internal readonly struct V4NarrowValues<TGroup> : IValueTiles
 
     public Words4 Load(WordViews words, int at, int load) => ValueWords.Nibble(words, at);
 
-    public Words2 Rows0(Words4 a, Words4 b, int offset) => ValueWords.TwoNibbles(a.X, b.X);
+    public Words2 Rows0(Words4 a, Words4 b, OffsetWords turn) => ValueWords.TwoNibbles(a.X, b.X);
 
-    public Words2 Rows1(Words4 a, Words4 b, int offset) => ValueWords.TwoNibbles(a.X, b.X);
+    public Words2 Rows1(Words4 a, Words4 b, OffsetWords turn) => ValueWords.TwoNibbles(a.X, b.X);
 
-    public Words2 Rows2(Words4 a, Words4 b, int offset) => ValueWords.TwoNibbles(a.X, b.X);
+    public Words2 Rows2(Words4 a, Words4 b, OffsetWords turn) => ValueWords.TwoNibbles(a.X, b.X);
 
-    public Words2 Rows3(Words4 a, Words4 b, int offset) => ValueWords.TwoNibbles(a.X, b.X);
+    public Words2 Rows3(Words4 a, Words4 b, OffsetWords turn) => ValueWords.TwoNibbles(a.X, b.X);
 
     public int Element(int load, int g, int tile, int half) => (16 * load) + g + (8 * half);
 }
@@ -290,7 +302,9 @@ internal readonly struct V3Values : IValueTiles
 
     public bool IsOfOpenPages => false;
 
-    public bool IsOffset => false;
+    public ValueOffset Offset => ValueOffset.Level;
+
+    public OffsetWords Turn => ValueWords.ThreeBitTables;
 
     public int Tiles => 4;
 
@@ -306,7 +320,7 @@ internal readonly struct V3Values : IValueTiles
 
     public int GroupElements(int width) => width;
 
-    public float Factor(int half) => 1f;
+    public float Factor(int half) => 16777216f;
 
     public int FirstWord(int load) => 12 * (load >> 1);
 
@@ -316,13 +330,13 @@ internal readonly struct V3Values : IValueTiles
 
     public Words4 Load(WordViews words, int at, int load) => ValueWords.ThreeBits(words, at, load & 1);
 
-    public Words2 Rows0(Words4 a, Words4 b, int offset) => ValueWords.ThreeBitLevels(Lane.Permute(a.X, b.X, 0x5140));
+    public Words2 Rows0(Words4 a, Words4 b, OffsetWords turn) => ValueWords.ThreeBitLevels(Lane.Permute(a.X, b.X, 0x5140), turn);
 
-    public Words2 Rows1(Words4 a, Words4 b, int offset) => ValueWords.ThreeBitLevels(Lane.Permute(a.X, b.X, 0x5140) >>> 16);
+    public Words2 Rows1(Words4 a, Words4 b, OffsetWords turn) => ValueWords.ThreeBitLevels(Lane.Permute(a.X, b.X, 0x5140) >>> 16, turn);
 
-    public Words2 Rows2(Words4 a, Words4 b, int offset) => ValueWords.ThreeBitLevels(Lane.Permute(a.Y, b.Y, 0x5140));
+    public Words2 Rows2(Words4 a, Words4 b, OffsetWords turn) => ValueWords.ThreeBitLevels(Lane.Permute(a.Y, b.Y, 0x5140), turn);
 
-    public Words2 Rows3(Words4 a, Words4 b, int offset) => ValueWords.ThreeBitLevels(Lane.Permute(a.Y, b.Y, 0x5140) >>> 16);
+    public Words2 Rows3(Words4 a, Words4 b, OffsetWords turn) => ValueWords.ThreeBitLevels(Lane.Permute(a.Y, b.Y, 0x5140) >>> 16, turn);
 
     public int Element(int load, int g, int tile, int half) => (128 * (load >> 1)) + (16 * g) + (8 * (load & 1)) + (tile < 2 ? 4 * tile : (4 * tile) - 7) + (2 * half);
 }
@@ -336,7 +350,9 @@ internal readonly struct V2Values : IValueTiles
 
     public bool IsOfOpenPages => false;
 
-    public bool IsOffset => false;
+    public ValueOffset Offset => ValueOffset.Level;
+
+    public OffsetWords Turn => ValueWords.TwoBitTables;
 
     public int Tiles => 4;
 
@@ -352,7 +368,7 @@ internal readonly struct V2Values : IValueTiles
 
     public int GroupElements(int width) => width;
 
-    public float Factor(int half) => 1f;
+    public float Factor(int half) => 16777216f;
 
     public int FirstWord(int load) => 8 * (load >> 1);
 
@@ -362,13 +378,13 @@ internal readonly struct V2Values : IValueTiles
 
     public Words4 Load(WordViews words, int at, int load) => ValueWords.TwoBits(words, at, load & 1);
 
-    public Words2 Rows0(Words4 a, Words4 b, int offset) => ValueWords.TwoBitLevels(Lane.Permute(a.X, b.X, 0x5140));
+    public Words2 Rows0(Words4 a, Words4 b, OffsetWords turn) => ValueWords.TwoBitLevels(ValueWords.EvenPairs(a, b), turn);
 
-    public Words2 Rows1(Words4 a, Words4 b, int offset) => ValueWords.TwoBitLevels(Lane.Permute(a.X, b.X, 0x5140) >>> 16);
+    public Words2 Rows1(Words4 a, Words4 b, OffsetWords turn) => ValueWords.TwoBitLevels(ValueWords.EvenPairs(a, b) >>> 16, turn);
 
-    public Words2 Rows2(Words4 a, Words4 b, int offset) => ValueWords.TwoBitLevels(Lane.Permute(a.Y, b.Y, 0x5140));
+    public Words2 Rows2(Words4 a, Words4 b, OffsetWords turn) => ValueWords.TwoBitLevels(ValueWords.OddPairs(a, b), turn);
 
-    public Words2 Rows3(Words4 a, Words4 b, int offset) => ValueWords.TwoBitLevels(Lane.Permute(a.Y, b.Y, 0x5140) >>> 16);
+    public Words2 Rows3(Words4 a, Words4 b, OffsetWords turn) => ValueWords.TwoBitLevels(ValueWords.OddPairs(a, b) >>> 16, turn);
 
     public int Element(int load, int g, int tile, int half) => (128 * (load >> 1)) + (16 * g) + (8 * (load & 1)) + (tile < 2 ? 4 * tile : (4 * tile) - 7) + (2 * half);
 }

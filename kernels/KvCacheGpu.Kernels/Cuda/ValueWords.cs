@@ -91,18 +91,25 @@ internal static class ValueWords
         return rows;
     }
 
-    /// <summary>Codes of 2 bits in nibbles: of the even elements (X) and of the odd ones (Y) of half a word.</summary>
+    /// <summary>A word of 16 codes, of which half a word is meant: with the selector of its bytes beside those of another token.</summary>
     [MethodImpl(Inlined)]
     public static Words4 TwoBits(WordViews words, int at, int half)
     {
-        int pairs = words.One[at] >>> (16 * half);
         Words4 codes = default;
-        codes.X = Lane.And(pairs, 0x3333);
-        codes.Y = Lane.And(pairs >>> 2, 0x3333);
+        codes.X = words.One[at];
+        codes.W = half == 0 ? 0x5140 : 0x7362;
         return codes;
     }
 
-    /// <summary>The same of 3 bits: odd lanes have the last 16 elements of three words, whose third bits lie two bits on.</summary>
+    /// <summary>Even codes of half a word of two tokens in nibbles: of the first byte in the low half, of the second in the high one.</summary>
+    [MethodImpl(Inlined)]
+    public static int EvenPairs(Words4 a, Words4 b) => Lane.And(Lane.Permute(a.X, b.X, a.W), 0x33333333);
+
+    /// <summary>Odd codes.</summary>
+    [MethodImpl(Inlined)]
+    public static int OddPairs(Words4 a, Words4 b) => Lane.And(Lane.Permute(a.X, b.X, a.W) >>> 2, 0x33333333);
+
+    /// <summary>Codes of 3 bits in nibbles: of the even elements (X) and of the odd ones (Y) of half a word. Odd lanes have the last 16 elements of three words, whose third bits lie two bits on.</summary>
     [MethodImpl(Inlined)]
     public static Words4 ThreeBits(WordViews words, int at, int half)
     {
@@ -115,14 +122,23 @@ internal static class ValueWords
         return codes;
     }
 
-    /// <summary>Codes of two tokens, in the low half of a word, to levels in binary16: low bytes and high bytes by a look-up each.</summary>
+    /// <summary>127.5 and the levels of three bits, by code: negative ones, then positive ones. The negated level of a code is that of the other sign.</summary>
+    public static OffsetWords ThreeBitTables => OffsetWords.Of(0x123B5973, unchecked((int)0xEDC4A68C));
+
+    /// <summary>127.5 and the levels of two bits, and 127.5 less the levels.</summary>
+    public static OffsetWords TwoBitTables => OffsetWords.Of(unchecked((int)0xF6A3095C), 0x095CF6A3);
+
+    /// <summary>Codes of two tokens, in the low half of a word, to levels with their offset; or to levels in binary16, low bytes and high bytes by a look-up each.</summary>
     [MethodImpl(Inlined)]
-    public static Words2 ThreeBitLevels(int codes) => Joined(
-        Lane.Permute(unchecked((int)0xD848D040), unchecked((int)0xD848D040), codes), Lane.Permute(unchecked((int)0xD6D4D0CA), 0x5654504A, codes));
+    public static Words2 ThreeBitLevels(int codes, OffsetWords turn) => turn.IsPlain
+        ? Joined(Lane.Permute(unchecked((int)0xD848D040), unchecked((int)0xD848D040), codes), Lane.Permute(unchecked((int)0xD6D4D0CA), 0x5654504A, codes))
+        : Widened(Lane.Permute(turn.X, turn.Y, codes));
 
     /// <summary>The same of 2 bits.</summary>
     [MethodImpl(Inlined)]
-    public static Words2 TwoBitLevels(int codes) => Joined(Lane.Permute(0x68706870, 0, codes), Lane.Permute(0x5750D7D0, 0, codes));
+    public static Words2 TwoBitLevels(int codes, OffsetWords turn) => turn.IsPlain
+        ? Joined(Lane.Permute(0x68706870, 0, codes), Lane.Permute(0x5750D7D0, 0, codes))
+        : Widened(Lane.Permute(turn.X, 0, codes));
 
     [MethodImpl(Inlined)]
     private static Words2 Joined(int low, int high)
@@ -130,6 +146,16 @@ internal static class ValueWords
         Words2 rows = default;
         rows.X = Lane.Permute(low, high, 0x6240);
         rows.Y = Lane.Permute(low, high, 0x7351);
+        return rows;
+    }
+
+    // Even bytes, then odd ones, as subnormal binary16 numbers, 2^24 times as small.
+    [MethodImpl(Inlined)]
+    private static Words2 Widened(int bytes)
+    {
+        Words2 rows = default;
+        rows.X = Lane.And(bytes, 0x00FF00FF);
+        rows.Y = Lane.Permute(bytes, 0, 0x4341);
         return rows;
     }
 }
