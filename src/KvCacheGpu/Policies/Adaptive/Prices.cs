@@ -1,7 +1,7 @@
 namespace KvCacheGpu;
 
 /// <summary>
-/// What each step of a plan is expected to cost: the mean square of the attention that goes astray, in units of a row's own output, times how much
+/// What each step of a plan is expected to cost: the mean square of the attention that goes astray, in units of a row's own output, weighted by how much
 /// more than a usual row of the model the row writes.
 /// </summary>
 /// <remarks>
@@ -30,14 +30,17 @@ internal readonly ref struct Prices : IDisposable
     private const double PartOfNoise = 0.1;
     private const double Reliance = 4;
 
-    // Chosen on the demo model: a lower power keeps running text better and forgets facts.
-    private const double Lift = 3;
+    // A row that writes w times as much as a usual one pays w^3 for a drop and w^2 for a demotion. What is dropped is gone; of what is noisy, much is still found, and as dear as drops
+    // they would keep few pages precise where many could stay. Chosen on the demo model and the second one: less for drops forgets facts, and so does less for demotions
+    // where pages could stay precise; more of either costs running text.
+    private const double LiftOfDrop = 3;
+    private const double LiftOfDemotion = 2;
 
     private readonly KvPages _pages;
     private readonly ReadOnlySpan<float> _shares;
     private readonly ReadOnlySpan<float> _lost;
     private readonly OldAttention? _old;
-    private readonly Pooled<double> _weights;
+    private readonly Pooled<double> _written;
     private readonly float _offloadPrice;
     private readonly double _wholeMass;
 
@@ -54,15 +57,15 @@ internal readonly ref struct Prices : IDisposable
         _old = old;
         _shares = shares;
         _lost = lost;
-        _weights = new Pooled<double>(pages.Rows);
-        Weigh(pages, _weights.Span);
+        _written = new Pooled<double>(pages.Rows);
+        Weigh(pages, _written.Span);
     }
 
     /// <summary>Price of dropping a page.</summary>
     public double OfDrop(int row, int page)
     {
         double p = _shares[page];
-        return _weights.Span[row] * p * (Concentration(row) + p + (2 * (_old?.Burst(row) ?? 0) * _lost[row]));
+        return Math.Pow(_written.Span[row], LiftOfDrop) * p * (Concentration(row) + p + (2 * (_old?.Burst(row) ?? 0) * _lost[row]));
     }
 
     /// <summary>Price of letting a page go to host memory: a part of the price of losing it, since it is not lost and has to be fetched.</summary>
@@ -80,15 +83,15 @@ internal readonly ref struct Prices : IDisposable
         double concentration = Math.Max(Concentration(row), _pages.Peak.IsEmpty ? 0 : _pages.Peak[page]);
         double mean = Math.Max(p, Math.Clamp(_pages.Mass[page] / _wholeMass, 0, 1));
         double reliance = (PartOfNoise * p * (concentration + p)) + (Reliance * mean * mean);
-        return _weights.Span[row] * reliance * (logits + (PartOfValues * rung.ValueError));
+        return Math.Pow(_written.Span[row], LiftOfDemotion) * reliance * (logits + (PartOfValues * rung.ValueError));
     }
 
-    public void Dispose() => _weights.Dispose();
+    public void Dispose() => _written.Dispose();
 
     private double Concentration(int row) => _old?.Concentration(row) ?? 0;
 
-    // A row counts more if it writes far more than a usual one, by |v|^2 + |o|^2; not less if it writes less, because what layers after it make of little is unknown.
-    private static void Weigh(in KvPages pages, Span<double> weights)
+    // How many times as much as a usual row each row writes, by |v|^2 + |o|^2; 1 if it writes less, because what layers after it make of little is unknown.
+    private static void Weigh(in KvPages pages, Span<double> written)
     {
         (double logs, int known) = (0, 0);
         for (int row = 0; row < pages.Rows; row++)
@@ -101,18 +104,18 @@ internal readonly ref struct Prices : IDisposable
             }
 
             double square = (sum / Math.Max(1, end - first)) + (pages.OutputSquare.IsEmpty ? 1 : pages.OutputSquare[row]);
-            weights[row] = double.IsFinite(square) && square > 0 ? square : 0;
-            if (weights[row] > 0)
+            written[row] = double.IsFinite(square) && square > 0 ? square : 0;
+            if (written[row] > 0)
             {
-                logs += Math.Log(weights[row]);
+                logs += Math.Log(written[row]);
                 known++;
             }
         }
 
         double usual = known > 0 ? Math.Exp(logs / known) : 1;
-        foreach (ref double weight in weights)
+        foreach (ref double one in written)
         {
-            weight = Math.Max(1, Math.Pow(weight / usual, Lift));
+            one = Math.Max(1, one / usual);
         }
     }
 }
