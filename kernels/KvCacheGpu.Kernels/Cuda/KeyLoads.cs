@@ -3,7 +3,7 @@ using ILGPU;
 
 namespace KvCacheGpu.Kernels;
 
-/// <summary>What a lane needs to read the keys of any page.</summary>
+/// <summary>What a lane needs to read the keys of any page. Single words, not structs of words: ILGPU cannot convert those inside of this one on an accelerator.</summary>
 internal struct KeysOfLane
 {
     /// <summary>The lane's first two words of a page's first two tokens; of quads the first four of four.</summary>

@@ -30,12 +30,6 @@ internal readonly ref struct Prices : IDisposable
     private const double PartOfNoise = 0.1;
     private const double Reliance = 4;
 
-    // A row that writes w times as much as a usual one pays w^3 for a drop and w^2 for a demotion. What is dropped is gone; of what is noisy, much is still found, and as dear as drops
-    // they would keep few pages precise where many could stay. Chosen on the demo model and the second one: less for drops forgets facts, and so does less for demotions
-    // where pages could stay precise; more of either costs running text.
-    private const double LiftOfDrop = 3;
-    private const double LiftOfDemotion = 2;
-
     private readonly KvPages _pages;
     private readonly ReadOnlySpan<float> _shares;
     private readonly ReadOnlySpan<float> _lost;
@@ -62,10 +56,14 @@ internal readonly ref struct Prices : IDisposable
     }
 
     /// <summary>Price of dropping a page.</summary>
+    /// <remarks>
+    /// A row that writes w times as much as a usual one pays w^3 for a drop and w^2 for a demotion, since much of a noisy page is still found. Both powers were chosen on the
+    /// demo model and the second one: lower ones recall fewer facts, higher ones cost running text.
+    /// </remarks>
     public double OfDrop(int row, int page)
     {
-        double p = _shares[page];
-        return Math.Pow(_written.Span[row], LiftOfDrop) * p * (Concentration(row) + p + (2 * (_old?.Burst(row) ?? 0) * _lost[row]));
+        (double p, double w) = (_shares[page], _written.Span[row]);
+        return w * w * w * p * (Concentration(row) + p + (2 * (_old?.Burst(row) ?? 0) * _lost[row]));
     }
 
     /// <summary>Price of letting a page go to host memory: a part of the price of losing it, since it is not lost and has to be fetched.</summary>
@@ -83,7 +81,8 @@ internal readonly ref struct Prices : IDisposable
         double concentration = Math.Max(Concentration(row), _pages.Peak.IsEmpty ? 0 : _pages.Peak[page]);
         double mean = Math.Max(p, Math.Clamp(_pages.Mass[page] / _wholeMass, 0, 1));
         double reliance = (PartOfNoise * p * (concentration + p)) + (Reliance * mean * mean);
-        return Math.Pow(_written.Span[row], LiftOfDemotion) * reliance * (logits + (PartOfValues * rung.ValueError));
+        double w = _written.Span[row];
+        return w * w * reliance * (logits + (PartOfValues * rung.ValueError));
     }
 
     public void Dispose() => _written.Dispose();

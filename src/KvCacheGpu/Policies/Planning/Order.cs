@@ -19,8 +19,8 @@ internal static class Order
     public static bool Tied(ulong a, ulong b) => a >> 32 == b >> 32;
 
     /// <summary>
-    /// Sorts keys, the lowest first, by the bytes of their scores from the last to the first (radix sort): a third of the time of a sort by comparisons for a row of
-    /// 512 pages.
+    /// Sorts keys, the lowest first, by the bytes of their scores from the last to the first (radix sort): for rows of 512 pages it takes less than half of the time of
+    /// a sort by comparisons.
     /// </summary>
     /// <param name="keys">Keys, of pages that ascend.</param>
     /// <param name="room">As many numbers; overwritten.</param>
