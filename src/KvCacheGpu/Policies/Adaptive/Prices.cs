@@ -30,11 +30,14 @@ internal readonly ref struct Prices : IDisposable
     private const double PartOfNoise = 0.1;
     private const double Reliance = 4;
 
+    // From how many times as much as a usual row a row counts more steeply.
+    private const double Outstanding = 3;
+
     private readonly KvPages _pages;
     private readonly ReadOnlySpan<float> _shares;
     private readonly ReadOnlySpan<float> _lost;
     private readonly OldAttention? _old;
-    private readonly Pooled<double> _written;
+    private readonly Pooled<double> _weights;
     private readonly float _offloadPrice;
     private readonly double _wholeMass;
 
@@ -51,19 +54,20 @@ internal readonly ref struct Prices : IDisposable
         _old = old;
         _shares = shares;
         _lost = lost;
-        _written = new Pooled<double>(pages.Rows);
-        Weigh(pages, _written.Span);
+        _weights = new Pooled<double>(pages.Rows);
+        Weigh(pages, _weights.Span);
     }
 
     /// <summary>Price of dropping a page.</summary>
     /// <remarks>
-    /// A row that writes w times as much as a usual one pays w^3 for a drop and w^2 for a demotion, since much of a noisy page is still found. Both powers were chosen on the
+    /// A row that writes w times as much as a usual one pays w^2 times the cube of max(1, w / 3) for a drop, and the square root of that for a demotion, since much of a noisy page is
+    /// still found. Rows that write more than three times as much are few: in models that recall facts they are the ones that write them. The powers and the three were chosen on the
     /// demo model and the second one: lower ones recall fewer facts, higher ones cost running text.
     /// </remarks>
     public double OfDrop(int row, int page)
     {
-        (double p, double w) = (_shares[page], _written.Span[row]);
-        return w * w * w * p * (Concentration(row) + p + (2 * (_old?.Burst(row) ?? 0) * _lost[row]));
+        (double p, double weight) = (_shares[page], _weights.Span[row]);
+        return weight * weight * p * (Concentration(row) + p + (2 * (_old?.Burst(row) ?? 0) * _lost[row]));
     }
 
     /// <summary>Price of letting a page go to host memory: a part of the price of losing it, since it is not lost and has to be fetched.</summary>
@@ -81,16 +85,16 @@ internal readonly ref struct Prices : IDisposable
         double concentration = Math.Max(Concentration(row), _pages.Peak.IsEmpty ? 0 : _pages.Peak[page]);
         double mean = Math.Max(p, Math.Clamp(_pages.Mass[page] / _wholeMass, 0, 1));
         double reliance = (PartOfNoise * p * (concentration + p)) + (Reliance * mean * mean);
-        double w = _written.Span[row];
-        return w * w * reliance * (logits + (PartOfValues * rung.ValueError));
+        return _weights.Span[row] * reliance * (logits + (PartOfValues * rung.ValueError));
     }
 
-    public void Dispose() => _written.Dispose();
+    public void Dispose() => _weights.Dispose();
 
     private double Concentration(int row) => _old?.Concentration(row) ?? 0;
 
-    // How many times as much as a usual row each row writes, by |v|^2 + |o|^2; 1 if it writes less, because what layers after it make of little is unknown.
-    private static void Weigh(in KvPages pages, Span<double> written)
+    // What demotions of each row are weighted by, from how many times as much as a usual row it writes, by |v|^2 + |o|^2. 1 if it writes less, because what layers after it make of little
+    // is unknown.
+    private static void Weigh(in KvPages pages, Span<double> weights)
     {
         (double logs, int known) = (0, 0);
         for (int row = 0; row < pages.Rows; row++)
@@ -103,18 +107,19 @@ internal readonly ref struct Prices : IDisposable
             }
 
             double square = (sum / Math.Max(1, end - first)) + (pages.OutputSquare.IsEmpty ? 1 : pages.OutputSquare[row]);
-            written[row] = double.IsFinite(square) && square > 0 ? square : 0;
-            if (written[row] > 0)
+            weights[row] = double.IsFinite(square) && square > 0 ? square : 0;
+            if (weights[row] > 0)
             {
-                logs += Math.Log(written[row]);
+                logs += Math.Log(weights[row]);
                 known++;
             }
         }
 
         double usual = known > 0 ? Math.Exp(logs / known) : 1;
-        foreach (ref double one in written)
+        foreach (ref double one in weights)
         {
-            one = Math.Max(1, one / usual);
+            double times = Math.Max(1, one / usual);
+            one = times * Math.Pow(Math.Max(1, times / Outstanding), 1.5);
         }
     }
 }

@@ -90,7 +90,7 @@ public sealed class GreedyPlanTests
             pages.Ladder = [new(100, 0, 0, 0b110), new(60, 0.2f * random.NextSingle(), 0.1f, 0), new(25, random.NextSingle(), 0.5f, 0)];
             pages.Samples = 50;
             pages.Mass = [.. Enumerable.Range(0, 6).Select(_ => 10 * random.NextSingle())];
-            pages.ValueSquare = [.. Enumerable.Range(0, 6).Select(_ => random.NextSingle())];
+            pages.ValueSquare = [.. Enumerable.Range(0, 6).Select(i => (i < 3 ? seed : 1) * random.NextSingle())];
             KvTransition[] plan = pages.Plan(ByMass, random.Next(1, 600));
             (long freed, double error) = (pages.Freed(plan), ErrorOf(pages, plan));
             Assert.All(AllPlans().Where(other => pages.Freed(other) >= freed), other => Assert.True(ErrorOf(pages, other) >= error * (1 - 1e-9)));
@@ -146,11 +146,12 @@ public sealed class GreedyPlanTests
         return plan.Index().Sum(x =>
         {
             double p = pages.Mass![x.Index] / whole;
-            double weight = Math.Max(1, Math.Pow(squares[x.Index / 3] / usual, 3));
-            return weight * x.Item.Kind switch
+            double times = Math.Max(1, squares[x.Index / 3] / usual);
+            double weight = times * times * (times > 3 ? times * times * times / 27 : 1);
+            return x.Item.Kind switch
             {
-                KvTransitionKind.Drop => p * p,
-                KvTransitionKind.Demote => 4.1 * p * p * (pages.Ladder![x.Item.Class].KeyError + (pages.Ladder[x.Item.Class].ValueError / 2)),
+                KvTransitionKind.Drop => weight * p * p,
+                KvTransitionKind.Demote => 4.1 * Math.Sqrt(weight) * p * p * (pages.Ladder![x.Item.Class].KeyError + (pages.Ladder[x.Item.Class].ValueError / 2)),
                 _ => 0,
             };
         });
