@@ -30,7 +30,7 @@ internal readonly ref struct Prices : IDisposable
     private const double PartOfNoise = 0.1;
     private const double Reliance = 4;
 
-    // From how many times as much as a usual row a row counts more steeply.
+    // A row that writes more than this many times as much as a usual one counts more steeply.
     private const double Outstanding = 3;
 
     private readonly KvPages _pages;
@@ -61,7 +61,7 @@ internal readonly ref struct Prices : IDisposable
     /// <summary>Price of dropping a page.</summary>
     /// <remarks>
     /// A row that writes w times as much as a usual one pays w^2 times the cube of max(1, w / 3) for a drop, and the square root of that for a demotion, since much of a noisy page is
-    /// still found. Rows that write more than three times as much are few: in models that recall facts they are the ones that write them. The powers and the three were chosen on the
+    /// still found. Rows that write more than three times as much are few: in the demo model they are those that write recalled facts. The powers and the three were chosen on the
     /// demo model and the second one: lower ones recall fewer facts, higher ones cost running text.
     /// </remarks>
     public double OfDrop(int row, int page)
@@ -92,8 +92,8 @@ internal readonly ref struct Prices : IDisposable
 
     private double Concentration(int row) => _old?.Concentration(row) ?? 0;
 
-    // What demotions of each row are weighted by, from how many times as much as a usual row it writes, by |v|^2 + |o|^2. 1 if it writes less, because what layers after it make of little
-    // is unknown.
+    // The weight of each row's demotions; that of its drops is the square of it. It rises with what the row writes, |v|^2 + |o|^2. A row that writes less than a usual one has
+    // weight 1, because nobody knows what later layers make of little.
     private static void Weigh(in KvPages pages, Span<double> weights)
     {
         (double logs, int known) = (0, 0);
